@@ -1,0 +1,59 @@
+//! Every bound of the engine in one place, with their relations asserted at compile time.
+//!
+//! Never here: anything that is not a constant.
+
+/// The longest topic, group or header name, in bytes. The shortest is 1.
+pub const NAME_LEN_MAX: usize = 255;
+/// The most partitions that one topic may have. The fewest is 1.
+pub const TOPIC_PARTITIONS_MAX: u32 = 65_536;
+/// The most partitions in a store, hidden ones included.
+pub const STORE_PARTITIONS_MAX: u32 = 1 << 24;
+/// The most topics in a store.
+pub const TOPICS_MAX: u32 = 1 << 20;
+/// The most groups in a store.
+pub const GROUPS_MAX: u32 = 1 << 20;
+/// The longest key, in bytes.
+pub const KEY_LEN_MAX: usize = 64 << 10;
+/// The most headers of a message.
+pub const HEADERS_MAX: usize = 1024;
+/// The longest message (payload, key and headers, encoded), in bytes: default of the store's option.
+pub const MESSAGE_LEN_DEFAULT: usize = 1 << 20;
+/// The greatest value of that option.
+pub const MESSAGE_LEN_MAX: usize = 16 << 20;
+/// The longest frame (a batch or transaction with everything around it), in bytes before padding.
+pub const FRAME_LEN_MAX: usize = 32 << 20;
+/// The most parts (messages) in a frame.
+pub const FRAME_PARTS_MAX: usize = 65_536;
+/// The longest head (the records of a frame, without messages), in bytes.
+pub const HEAD_LEN_MAX: usize = 4 << 20;
+
+/// Sizes of segments: the first of a process, doubled at each roll up to the maximum.
+pub const SEGMENT_LEN_FIRST: u64 = 1 << 20;
+/// Default of the store's option for the largest segment.
+pub const SEGMENT_LEN_DEFAULT: u64 = 64 << 20;
+/// The greatest value of that option.
+pub const SEGMENT_LEN_MAX: u64 = 1 << 30;
+
+/// Outstanding messages of a group over all its partitions: default of the group's option.
+pub const OUTSTANDING_DEFAULT: u32 = 65_536;
+/// The greatest value of that option.
+pub const OUTSTANDING_MAX: u32 = 1 << 20;
+/// The most messages that one `receive_batch` hands out.
+pub const RECEIVE_BATCH_MAX: usize = 65_536;
+/// How many attempts a message's history keeps: the last ones.
+pub const HISTORY_LEN: usize = 8;
+/// How much of an error's text a history keeps, in bytes.
+pub const ERROR_TEXT_LEN_MAX: usize = 120;
+/// All error texts of a group's outstanding messages together, in bytes; beyond it the oldest go first.
+pub const HISTORY_TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// The greatest duration of an option or a delay, in milliseconds: ten years.
+pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
+
+const _: () = assert!(FRAME_LEN_MAX < 1 << 26, "a frame's length has 26 bits");
+const _: () = assert!(MESSAGE_LEN_MAX + HEAD_LEN_MAX < FRAME_LEN_MAX);
+const _: () = assert!(MESSAGE_LEN_DEFAULT <= MESSAGE_LEN_MAX);
+const _: () = assert!(SEGMENT_LEN_MAX <= u32::MAX as u64 + 1, "a place in a segment has 32 bits");
+const _: () = assert!(SEGMENT_LEN_FIRST <= SEGMENT_LEN_DEFAULT && SEGMENT_LEN_DEFAULT <= SEGMENT_LEN_MAX);
+const _: () = assert!(KEY_LEN_MAX < MESSAGE_LEN_DEFAULT);
+const _: () = assert!(ERROR_TEXT_LEN_MAX <= u8::MAX as usize && HISTORY_LEN <= u8::MAX as usize);

@@ -1,0 +1,1 @@
+//! The bytes of a message: one part of a frame.

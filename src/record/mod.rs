@@ -1,0 +1,135 @@
+//! The vocabulary of facts: what the log can say, and (in `codec`, `message`) its bytes.
+//!
+//! A frame's head is a list of [`Record`]s; its parts are messages, claimed in order by the records that carry messages
+//! ([`Record::Published`] claims `count` of them, [`Record::Copied`] one). Records say what happened, with every time and
+//! number that applying them needs; whether it may happen was decided before. Never here: disk, log, state.
+
+pub(crate) mod codec;
+pub(crate) mod message;
+
+use crate::ids::{Epoch, GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// A process began to append. Ends every lease (charging a crash where the last close was not clean), frees lone
+    /// leases, and clamps due times to `wall` plus their delay.
+    Opened { epoch: Epoch, clean: bool, wall: WallMs },
+    /// The wall clock was seen to jump: due times are clamped to `wall` plus their delay.
+    ClockJumped { wall: WallMs },
+    /// A topic with its partitions `first .. first + count`.
+    TopicCreated { topic: TopicId, name: String, first: PartitionId, count: u32 },
+    /// A group on a topic: where it starts in each partition, and its two hidden partitions `retry` and `retry + 1` (dead).
+    GroupCreated {
+        group: GroupId,
+        topic: TopicId,
+        name: String,
+        options: GroupOptions,
+        retry: PartitionId,
+        starts: Vec<Offset>,
+    },
+    /// `count` messages (parts of this frame) at `base ..` of a topic's partition.
+    Published { partition: PartitionId, base: Offset, count: u32, time: WallMs },
+    /// One message (a part of this frame) at `offset` of a hidden or a topic's partition, copied from elsewhere.
+    Copied { partition: PartitionId, offset: Offset, time: WallMs, provenance: Box<Provenance> },
+    /// `count` messages from `first` leased until `until`, each now on its attempt number `attempt` (from 1). `time` is
+    /// zero for a first attempt; otherwise the wall clock, for the history of a lease that expired.
+    Leased {
+        group: GroupId,
+        partition: PartitionId,
+        first: Offset,
+        count: u32,
+        attempt: u32,
+        until: MonoMs,
+        time: WallMs,
+        lone: bool,
+    },
+    /// No lease but that of this message is granted until it has one or `until` has passed; then it is passed over for as
+    /// long as the wait was.
+    LoneAwaited { group: GroupId, partition: PartitionId, offset: Offset, until: MonoMs, passed_over_until: MonoMs },
+    /// The lease of one message now lasts until `until`.
+    Extended { group: GroupId, partition: PartitionId, offset: Offset, until: MonoMs },
+    /// `count` leased messages from `first` are done.
+    Acked { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
+    /// A leased message waits until `due`, `delay_ms` after its nack.
+    Nacked { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64, failure: Failure },
+    /// A lease was given back unused: the attempt is taken back and the message is ready at once.
+    Released { group: GroupId, partition: PartitionId, offset: Offset },
+    /// A leased message could not be read: the attempt is taken back and it waits until `due`.
+    Unreadable { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64 },
+    /// An outstanding message was given up; its copy is the `Copied` record before this one.
+    DeadLettered { group: GroupId, partition: PartitionId, offset: Offset },
+    /// A dead letter left for elsewhere; its copy is the `Copied` record before this one.
+    Redriven { group: GroupId, letter: Offset },
+    /// A dead letter was thrown away.
+    Discarded { group: GroupId, letter: Offset },
+}
+
+/// What a group was created with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupOptions {
+    pub(crate) visibility_timeout_ms: u64,
+    /// 0: no limit.
+    pub(crate) max_attempts: u32,
+    pub(crate) backoff: BackoffOptions,
+    pub(crate) max_outstanding: u32,
+}
+
+/// `first_ms * 2^(attempt - 1)`, at most `max_ms`; a delay is drawn from the upper half of that when `jitter` is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BackoffOptions {
+    pub(crate) first_ms: u64,
+    pub(crate) max_ms: u64,
+    pub(crate) jitter: bool,
+}
+
+/// Where a copied message comes from and what it went through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Provenance {
+    /// The first publish: unchanged through any number of copies.
+    pub(crate) origin: Origin,
+    /// Attempts in all in the group that gave it up.
+    pub(crate) attempts: u32,
+    /// The last attempts, oldest first.
+    pub(crate) history: Vec<Failure>,
+}
+
+/// The place and time of a message's publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    pub(crate) epoch: Epoch,
+    pub(crate) time: WallMs,
+}
+
+/// How one attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) cause: Cause,
+    pub(crate) time: WallMs,
+    /// At most [`crate::limits::ERROR_TEXT_LEN_MAX`] bytes; empty where there is none.
+    pub(crate) text: Box<str>,
+}
+
+/// Why an attempt ended without an ack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The consumer gave it back.
+    Nacked,
+    /// The visibility timeout passed.
+    Expired,
+    /// The process died while it was leased.
+    Crashed,
+    /// The store was closed while it was leased.
+    Closed,
+    /// The consumer rejected it.
+    Rejected,
+}
+
+/// A fencing token: the lease's record stands at this place of this epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Token {
+    pub(crate) epoch: Epoch,
+    pub(crate) lsn: Lsn,
+}
