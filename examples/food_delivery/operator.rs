@@ -1,0 +1,37 @@
+//! The operator: looks at what was given up, and sends it back once the cause is gone.
+
+use crate::Result;
+use crate::audit::{Outcome, Stage};
+use crate::orders::Task;
+use crate::shop::Shop;
+
+/// Lists the dead letters of all groups and enters those of the chefs in the ledger. Returns how many there are.
+pub(crate) fn review_dead_letters(shop: &Shop) -> Result<u64> {
+    let mut count = 0;
+    for (name, group) in shop.groups() {
+        for letter in group.dead_letters()? {
+            let letter = letter?;
+            count += 1;
+            let reason = letter.history().last().map_or("no reason given", |failure| &failure.text);
+            let Ok(task) = serde_json::from_slice::<Task>(letter.payload()) else {
+                println!("dead letter of {name}: {} after {} attempts: {reason}", letter.id(), letter.attempts());
+                continue;
+            };
+            println!("dead letter of {name}: {} after {} attempts: {reason}", task.id, letter.attempts());
+            let (id, cents) = (task.id, task.item.cents());
+            let outcome =
+                Outcome { stage: Stage::DeadLettered, id, cents, attempt: letter.attempts(), redriven: false };
+            shop.done.publish(outcome.to_message()?)?;
+        }
+    }
+    Ok(count)
+}
+
+/// Sends all dead letters back to the group that gave them up, and returns how many they were.
+pub(crate) fn redrive(shop: &Shop) -> Result<u64> {
+    let mut count = 0;
+    for (_, group) in shop.groups() {
+        count += group.redrive_all()?;
+    }
+    Ok(count)
+}
