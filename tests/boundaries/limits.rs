@@ -107,14 +107,14 @@ fn options_of_the_store_are_checked_before_anything_is_created() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let refused = [
-        Store::options().segment_bytes_max(0),
-        Store::options().segment_bytes_max(limits::SEGMENT_LEN_MAX + 1),
-        Store::options().message_bytes_max(0),
-        Store::options().sync_interval(Duration::ZERO),
-        Store::options().sync_interval(Duration::MAX),
+        ("segment_bytes_max", Store::options().segment_bytes_max(0)),
+        ("segment_bytes_max", Store::options().segment_bytes_max(limits::SEGMENT_LEN_MAX + 1)),
+        ("message_bytes_max", Store::options().message_bytes_max(0)),
+        ("sync_interval", Store::options().sync_interval(Duration::ZERO)),
+        ("sync_interval", Store::options().sync_interval(Duration::MAX)),
     ];
-    for options in refused {
-        assert_error!(options.open(&path), Error::InvalidOption { .. }, "_");
+    for (option, options) in refused {
+        assert_error!(options.open(&path), Error::InvalidOption { .. }, option);
         assert!(!path.exists(), "nothing was created");
     }
 }
