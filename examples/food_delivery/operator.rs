@@ -8,8 +8,9 @@ use crate::shop::Shop;
 /// Lists the dead letters of all groups and enters those of the chefs in the ledger. Returns how many there are.
 pub(crate) fn review_dead_letters(shop: &Shop) -> Result<u64> {
     let mut count = 0;
-    for (name, group) in shop.groups() {
-        for letter in group.dead_letters()? {
+    for crew in shop.crews() {
+        let name = crew.name;
+        for letter in crew.group.dead_letters()? {
             let letter = letter?;
             count += 1;
             let reason = letter.history().last().map_or("no reason given", |failure| &failure.text);
@@ -30,8 +31,8 @@ pub(crate) fn review_dead_letters(shop: &Shop) -> Result<u64> {
 /// Sends all dead letters back to the group that gave them up, and returns how many they were.
 pub(crate) fn redrive(shop: &Shop) -> Result<u64> {
     let mut count = 0;
-    for (_, group) in shop.groups() {
-        count += group.redrive_all()?;
+    for crew in shop.crews() {
+        count += crew.group.redrive_all()?;
     }
     Ok(count)
 }

@@ -13,10 +13,17 @@ pub(crate) struct Shop {
     pub(crate) orders: Topic,
     pub(crate) prep: Topic,
     pub(crate) done: Topic,
-    pub(crate) kitchen: Group,
-    pub(crate) notification: Group,
-    pub(crate) delivery: Group,
-    pub(crate) chefs: Group,
+    pub(crate) kitchen: Crew,
+    pub(crate) notification: Crew,
+    pub(crate) delivery: Crew,
+    pub(crate) chefs: Crew,
+}
+
+/// A group with its name and its topic's.
+pub(crate) struct Crew {
+    pub(crate) group: Group,
+    pub(crate) name: &'static str,
+    pub(crate) topic: &'static str,
 }
 
 impl Shop {
@@ -30,17 +37,18 @@ impl Shop {
         for topic in [&orders, &done] {
             topic.group("archive").start(Start::Earliest).open()?;
         }
+        let chefs = prep
+            .group("chefs")
+            .start(Start::Earliest)
+            .visibility_timeout(VISIBILITY_TIMEOUT)
+            .max_attempts(4)
+            .backoff(Backoff::exponential(Duration::from_millis(20)).max(Duration::from_millis(200)))
+            .open()?;
         Ok(Self {
-            kitchen: order_group(&orders, "kitchen")?,
-            notification: order_group(&orders, "notification")?,
-            delivery: order_group(&orders, "delivery")?,
-            chefs: prep
-                .group("chefs")
-                .start(Start::Earliest)
-                .visibility_timeout(VISIBILITY_TIMEOUT)
-                .max_attempts(4)
-                .backoff(Backoff::exponential(Duration::from_millis(20)).max(Duration::from_millis(200)))
-                .open()?,
+            kitchen: order_crew(&orders, "kitchen")?,
+            notification: order_crew(&orders, "notification")?,
+            delivery: order_crew(&orders, "delivery")?,
+            chefs: Crew { group: chefs, name: "chefs", topic: "prep" },
             store,
             orders,
             prep,
@@ -48,31 +56,26 @@ impl Shop {
         })
     }
 
-    /// Every group that may have dead letters.
-    pub(crate) fn groups(&self) -> [(&'static str, &Group); 4] {
-        [
-            ("kitchen", &self.kitchen),
-            ("notification", &self.notification),
-            ("delivery", &self.delivery),
-            ("chefs", &self.chefs),
-        ]
+    pub(crate) fn crews(&self) -> [&Crew; 4] {
+        [&self.kitchen, &self.notification, &self.delivery, &self.chefs]
     }
 
-    /// Whether a group has settled everything that its topic holds so far.
-    pub(crate) fn is_drained(&self, topic: &str, group: &str) -> Result<bool> {
+    /// Whether a crew has settled everything that its topic holds so far.
+    pub(crate) fn is_drained(&self, crew: &Crew) -> Result<bool> {
         let stats = self.store.stats()?;
         let group = stats
             .topics
             .iter()
-            .filter(|candidate| candidate.name == topic)
+            .filter(|topic| topic.name == crew.topic)
             .flat_map(|topic| &topic.groups)
-            .find(|candidate| candidate.name == group)
-            .ok_or_else(|| format!("no group {group} on topic {topic}"))?;
+            .find(|group| group.name == crew.name)
+            .ok_or_else(|| format!("no group {} on topic {}", crew.name, crew.topic))?;
         Ok(group.lag == 0 && group.ready == 0 && group.leased == 0 && group.waiting == 0)
     }
 }
 
-fn order_group(orders: &Topic, name: &str) -> Result<Group> {
+fn order_crew(orders: &Topic, name: &'static str) -> Result<Crew> {
     let group = orders.group(name).start(Start::Earliest).visibility_timeout(VISIBILITY_TIMEOUT);
-    Ok(group.backoff(Backoff::fixed(Duration::from_millis(20))).open()?)
+    let group = group.backoff(Backoff::fixed(Duration::from_millis(20))).open()?;
+    Ok(Crew { group, name, topic: "orders" })
 }

@@ -6,8 +6,8 @@
 use crate::Result;
 use crate::audit::{Outcome, Stage};
 use crate::orders::{Order, Task};
-use crate::shop::Shop;
-use millpond::{Delivery, Error, Group, Message};
+use crate::shop::{Crew, Shop};
+use millpond::{Delivery, Error, Message};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::{self, ScopedJoinHandle};
@@ -82,7 +82,7 @@ impl<'a> Shift<'a> {
     }
 
     fn run_kitchen(&self) -> Result<()> {
-        self.consume("kitchen", |delivery| {
+        self.consume(&self.shop.kitchen, |delivery| {
             let order: Order = serde_json::from_slice(delivery.payload())?;
             let mut tasks = Vec::new();
             for task in order.tasks() {
@@ -95,7 +95,7 @@ impl<'a> Shift<'a> {
     }
 
     fn notify_customers(&self) -> Result<()> {
-        self.consume("notification", |delivery| {
+        self.consume(&self.shop.notification, |delivery| {
             let order: Order = serde_json::from_slice(delivery.payload())?;
             // Here a text message would be sent.
             self.finish(delivery, Stage::Notification, &order.order_id, order.total_cents)
@@ -103,7 +103,7 @@ impl<'a> Shift<'a> {
     }
 
     fn drive(&self) -> Result<()> {
-        self.consume("delivery", |delivery| {
+        self.consume(&self.shop.delivery, |delivery| {
             let order: Order = serde_json::from_slice(delivery.payload())?;
             // Here somebody would get on a bicycle.
             self.finish(delivery, Stage::Delivery, &order.order_id, order.total_cents)
@@ -111,7 +111,7 @@ impl<'a> Shift<'a> {
     }
 
     fn cook(&self) -> Result<()> {
-        self.consume("chefs", |delivery| {
+        self.consume(&self.shop.chefs, |delivery| {
             let task: Task = serde_json::from_slice(delivery.payload())?;
             match self.try_to_cook(&task, delivery.attempt()) {
                 Ok(()) => self.finish(delivery, Stage::Cooked, &task.id, task.item.cents()),
@@ -157,31 +157,24 @@ impl<'a> Shift<'a> {
         }
     }
 
-    /// Hands the messages of a group to `handle`, one by one, until there are none and none can come.
-    fn consume(&self, group: &str, mut handle: impl FnMut(Delivery) -> Result<()>) -> Result<()> {
-        let receiver = self.group(group)?;
+    /// Hands the messages of a crew to `handle`, one by one, until there are none and none can come.
+    fn consume(&self, crew: &Crew, mut handle: impl FnMut(Delivery) -> Result<()>) -> Result<()> {
         while !self.is_broken.load(SeqCst) {
-            match receiver.receive(PATIENCE)? {
+            match crew.group.receive(PATIENCE)? {
                 Some(delivery) => handle(delivery)?,
-                None if self.is_over(group)? => break,
+                None if self.is_over(crew)? => break,
                 None => {}
             }
         }
         Ok(())
     }
 
-    /// The source must have run dry before the group is looked at: in the other order, a message could slip between.
-    fn is_over(&self, group: &str) -> Result<bool> {
-        let orders_are_handled = |group| Ok(self.orders_are_in.load(SeqCst) && self.shop.is_drained("orders", group)?);
-        match group {
-            "chefs" => Ok(orders_are_handled("kitchen")? && self.shop.is_drained("prep", group)?),
-            _ => orders_are_handled(group),
-        }
-    }
-
-    fn group(&self, name: &str) -> Result<&'a Group> {
-        let found = self.shop.groups().into_iter().find(|(candidate, _)| *candidate == name);
-        Ok(found.ok_or_else(|| format!("no group {name}"))?.1)
+    /// The source must have run dry before the crew is looked at: in the other order, a message could slip between.
+    fn is_over(&self, crew: &Crew) -> Result<bool> {
+        let kitchen_first = crew.topic == "prep";
+        Ok(self.orders_are_in.load(SeqCst)
+            && (!kitchen_first || self.shop.is_drained(&self.shop.kitchen)?)
+            && self.shop.is_drained(crew)?)
     }
 
     /// Tells the others when `work` fails, so that nobody waits for it.
