@@ -177,13 +177,21 @@ impl<'a> Shift<'a> {
             && self.shop.is_drained(crew)?)
     }
 
-    /// Tells the others when `work` fails, so that nobody waits for it.
+    /// Tells the others when `work` fails or panics, so that nobody waits for it.
     fn guarded(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let result = work();
-        if result.is_err() {
-            self.is_broken.store(true, SeqCst);
-        }
-        result
+        let alarm = Alarm(&self.is_broken);
+        work()?;
+        std::mem::forget(alarm);
+        Ok(())
+    }
+}
+
+/// Goes off when it is dropped.
+struct Alarm<'a>(&'a AtomicBool);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
     }
 }
 
