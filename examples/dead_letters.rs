@@ -9,7 +9,7 @@
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
 
-use millpond::{Backoff, Delivery, Group, Message, Start, Store};
+use millpond::{Backoff, Delivery, Group, Message, Store};
 use std::error::Error;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let store = Store::open(dir.path().join("store"))?;
     let prices = store.topic("prices").open()?;
-    let importer = prices.group("importer").start(Start::Earliest).max_attempts(3).backoff(Backoff::none()).open()?;
+    let importer = prices.group("importer").max_attempts(3).backoff(Backoff::none()).open()?;
 
     for price in ["12.50", "12,50", "7.00", "free", ""] {
         prices.publish(Message::new(price))?;
@@ -26,6 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("with a parser that knows no comma:");
     import(&importer, |text| text.parse())?;
 
+    // A letter is listed once it is durable. That is within 50 ms anyway; this waits for no longer than it must.
+    store.sync()?;
     println!("the dead letters:");
     for letter in importer.dead_letters()? {
         let letter = letter?;

@@ -6,7 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
 
-use millpond::{Message, Start, Store};
+use millpond::{Message, Store};
 use std::error::Error;
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A store is one directory. It is created when it is not there.
     let store = Store::open(dir.path().join("store"))?;
 
-    // A topic is a sequence of messages. Every group on it gets all of them.
+    // A topic is a sequence of messages. Every group on it gets all of them, from the first on.
     let mail = store.topic("mail").open()?;
-    let sender = mail.group("sender").start(Start::Earliest).open()?;
+    let sender = mail.group("sender").open()?;
 
     // When `publish` returns, the message survives a power cut.
     let receipt = mail.publish(Message::new("Your parcel is on its way.").key("ana@example.org"))?;

@@ -10,7 +10,7 @@
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
-use millpond::{Group, Message, Start, Store};
+use millpond::{Group, Message, Store};
 use std::error::Error;
 use std::thread;
 
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let store = Store::open(dir.path().join("store"))?;
     let images = store.topic("images").open()?;
-    let resizer = images.group("resizer").start(Start::Earliest).open()?;
+    let resizer = images.group("resizer").open()?;
     images.publish_batch((1..=100).map(|number| Message::new(format!("image {number}"))))?;
 
     // In a service, a signal handler would send the word to stop. Here it comes after ten images.

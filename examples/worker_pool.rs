@@ -9,7 +9,7 @@
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
 
-use millpond::{Backoff, Group, Message, Start, Store};
+use millpond::{Backoff, Group, Message, Store};
 use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
@@ -26,7 +26,6 @@ fn main() -> Result<()> {
     let jobs = store.topic("jobs").open()?;
     let workers = jobs
         .group("workers")
-        .start(Start::Earliest)
         .visibility_timeout(Duration::from_secs(10))
         .max_attempts(5)
         .backoff(Backoff::exponential(Duration::from_millis(5)).max(Duration::from_millis(100)))

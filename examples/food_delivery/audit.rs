@@ -5,7 +5,7 @@
 use crate::Result;
 use crate::orders::{Order, Task};
 use crate::shop::Shop;
-use millpond::{Group, Message, Start, Topic};
+use millpond::{Group, Message, Topic};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -50,7 +50,7 @@ impl Audit {
     pub(crate) fn begin(shop: &Shop) -> Result<Self> {
         // Every run reads all of it, so every run reads as a group of its own.
         let name = format!("audit-{}", shop.store.report().epoch);
-        let reader = |topic: &Topic| topic.group(&name).start(Start::Earliest).open();
+        let reader = |topic: &Topic| topic.group(&name).open();
         let mut audit = Self {
             orders_reader: reader(&shop.orders)?,
             outcomes_reader: reader(&shop.done)?,
@@ -198,7 +198,7 @@ impl Row {
 fn read_on<T: DeserializeOwned>(reader: &Group, all: &mut Vec<T>) -> Result<()> {
     loop {
         let batch = reader.receive_batch(500, Duration::ZERO)?;
-        if batch.len() == 0 {
+        if batch.is_empty() {
             return Ok(());
         }
         for delivery in batch.iter() {

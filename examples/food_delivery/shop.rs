@@ -1,7 +1,7 @@
 //! The store with its topics and groups.
 
 use crate::Result;
-use millpond::{Backoff, Group, Start, Store, Topic};
+use millpond::{Backoff, Group, Store, Topic};
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,10 +19,9 @@ pub(crate) struct Shop {
     pub(crate) chefs: Crew,
 }
 
-/// A group with its name and its topic's.
+/// A group with the name of its topic.
 pub(crate) struct Crew {
     pub(crate) group: Group,
-    pub(crate) name: &'static str,
     pub(crate) topic: &'static str,
 }
 
@@ -35,11 +34,10 @@ impl Shop {
         // A topic keeps a message until every group has settled it. This group never receives, so these two keep
         // everything, and each run can read from the start what the runs before it did.
         for topic in [&orders, &done] {
-            topic.group("archive").start(Start::Earliest).open()?;
+            topic.group("archive").open()?;
         }
         let chefs = prep
             .group("chefs")
-            .start(Start::Earliest)
             .visibility_timeout(VISIBILITY_TIMEOUT)
             .max_attempts(4)
             .backoff(Backoff::exponential(Duration::from_millis(20)).max(Duration::from_millis(200)))
@@ -48,7 +46,7 @@ impl Shop {
             kitchen: order_crew(&orders, "kitchen")?,
             notification: order_crew(&orders, "notification")?,
             delivery: order_crew(&orders, "delivery")?,
-            chefs: Crew { group: chefs, name: "chefs", topic: "prep" },
+            chefs: Crew { group: chefs, topic: "prep" },
             store,
             orders,
             prep,
@@ -68,14 +66,14 @@ impl Shop {
             .iter()
             .filter(|topic| topic.name == crew.topic)
             .flat_map(|topic| &topic.groups)
-            .find(|group| group.name == crew.name)
-            .ok_or_else(|| format!("no group {} on topic {}", crew.name, crew.topic))?;
+            .find(|group| group.name == crew.group.name())
+            .ok_or_else(|| format!("no group {} on topic {}", crew.group.name(), crew.topic))?;
         Ok(group.lag == 0 && group.ready == 0 && group.leased == 0 && group.waiting == 0)
     }
 }
 
-fn order_crew(orders: &Topic, name: &'static str) -> Result<Crew> {
-    let group = orders.group(name).start(Start::Earliest).visibility_timeout(VISIBILITY_TIMEOUT);
+fn order_crew(orders: &Topic, name: &str) -> Result<Crew> {
+    let group = orders.group(name).visibility_timeout(VISIBILITY_TIMEOUT);
     let group = group.backoff(Backoff::fixed(Duration::from_millis(20))).open()?;
-    Ok(Crew { group, name, topic: "orders" })
+    Ok(Crew { group, topic: "orders" })
 }

@@ -1,7 +1,7 @@
 //! Names, numbers of partitions, durations, counts.
 
 use super::{Fixture, LONG, assert_error, contents, ends, group, receive};
-use millpond::{Backoff, Error, Message, Start, Store, limits};
+use millpond::{Backoff, Delivery, Durability, Error, Message, Store, limits};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn names_have_1_to_255_bytes() {
     let names = ["a", &longest, &longest_unicode, "Küche 🦆", "../../etc/passwd", "a/b\\c", " ", "STORE", "."];
     for name in names {
         let topic = fixture.topic(name);
-        let group = topic.group(name).start(Start::Earliest).open().unwrap();
+        let group = topic.group(name).open().unwrap();
         topic.publish(Message::new(name)).unwrap();
         assert_eq!(receive(&group).payload(), name.as_bytes());
     }
@@ -34,9 +34,9 @@ fn other_names_are_refused() {
     let topic = fixture.topic("t");
     let too_long = "n".repeat(limits::NAME_LEN_MAX + 1);
     let one_sign_too_long = "水".repeat(limits::NAME_LEN_MAX / 3 + 1);
-    for name in ["", &too_long, &one_sign_too_long] {
-        assert_error!(fixture.store.topic(name).open(), Error::InvalidName { .. }, "topic", "255");
-        assert_error!(topic.group(name).open(), Error::InvalidName { .. }, "group", "255");
+    for (name, wrong) in [("", "empty"), (&too_long, "255"), (&one_sign_too_long, "255")] {
+        assert_error!(fixture.store.topic(name).open(), Error::InvalidName { .. }, "topic", wrong);
+        assert_error!(topic.group(name).open(), Error::InvalidName { .. }, "group", wrong);
     }
     let stats = fixture.stats();
     assert_eq!((stats.topics.len(), stats.topics[0].groups.len()), (1, 0));
@@ -141,16 +141,32 @@ fn to_wait_for_ever_ends_with_a_message() {
 }
 
 #[test]
-fn a_batch_of_none_is_refused_and_a_huge_one_takes_what_there_is() {
+fn a_batch_of_none_is_empty_and_a_huge_one_takes_what_there_is() {
     let fixture = Fixture::new();
     let topic = fixture.topic("t");
     let group = group(&topic);
     topic.publish_batch((0..3).map(|_| Message::new("x"))).unwrap();
-    assert_error!(group.receive_batch(0, LONG), Error::InvalidOption { .. }, "max", 0);
-    let batch = group.receive_batch(limits::RECEIVE_BATCH_MAX, LONG).unwrap();
-    assert_eq!(batch.len(), 3);
-    assert_eq!(batch.ack().unwrap(), []);
-    assert_error!(group.receive_batch(limits::RECEIVE_BATCH_MAX + 1, LONG), Error::InvalidOption { .. }, "max");
+    let none = group.receive_batch(0, Duration::MAX).unwrap();
+    assert!(none.is_empty());
+    assert_eq!(none.ack().unwrap(), []);
+    let all = group.receive_batch(usize::MAX, LONG).unwrap();
+    assert_eq!(all.iter().map(Delivery::attempt).collect::<Vec<_>>(), [1, 1, 1], "the empty batch took none of them");
+    assert_eq!(all.ack().unwrap(), []);
+}
+
+#[test]
+fn a_batch_takes_no_more_than_65536() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic("t").with_durability(Durability::Os);
+    let group = topic.group("g").max_outstanding(limits::OUTSTANDING_MAX).open().unwrap();
+    let one_more = limits::RECEIVE_BATCH_MAX + 1;
+    for part in [one_more / 2, one_more - one_more / 2] {
+        topic.publish_batch((0..part).map(|_| Message::new("x"))).unwrap();
+    }
+    fixture.store.sync().unwrap();
+    let most = group.receive_batch(usize::MAX, LONG).unwrap();
+    assert_eq!(most.len(), limits::RECEIVE_BATCH_MAX);
+    assert_eq!(group.receive_batch(usize::MAX, LONG).unwrap().len(), 1);
 }
 
 #[test]
@@ -163,16 +179,16 @@ fn delays_of_no_time_and_of_all_time() {
     delivery.nack_after(Duration::ZERO, "at once").unwrap();
     let delivery = group.receive(Duration::ZERO).unwrap().expect("no delay: it is ready at once");
     assert_eq!(delivery.attempt(), 2);
-    assert_error!(delivery.extend(Duration::MAX), Error::InvalidOption { .. }, "extend");
+    assert_error!(delivery.extend(Duration::MAX), Error::InvalidOption { .. }, "duration", "ten years");
     delivery.extend(Duration::from_millis(limits::DURATION_MS_MAX)).unwrap();
-    assert_error!(delivery.nack_after(Duration::MAX, "never"), Error::InvalidOption { .. }, "nack_after");
+    assert_error!(delivery.nack_after(Duration::MAX, "never"), Error::InvalidOption { .. }, "delay", "ten years");
 }
 
 #[test]
 fn attempts_end_in_the_dead_letters() {
     let fixture = Fixture::new();
     let topic = fixture.topic("t");
-    let once = topic.group("once").start(Start::Earliest).max_attempts(1).open().unwrap();
+    let once = topic.group("once").max_attempts(1).open().unwrap();
     topic.publish(Message::new("x").key("k").header("h", "v")).unwrap();
     let id = receive(&once).id();
     // Dropped, which counts as a nack, and it was the last attempt.

@@ -5,7 +5,7 @@ mod limits;
 mod misuse;
 mod sizes;
 
-use millpond::{Delivery, Group, Start, Stats, Store, Topic};
+use millpond::{Delivery, Group, Stats, Store, Topic};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Fixture {
 }
 
 fn group(topic: &Topic) -> Group {
-    topic.group("group").start(Start::Earliest).open().expect("the group opens")
+    topic.group("group").open().expect("the group opens")
 }
 
 #[track_caller]

@@ -183,7 +183,7 @@ fn whoever_lost_the_lease_settles_nothing() {
     let fixture = Fixture::new();
     let topic = fixture.topic("t");
     let timeout = Duration::from_millis(30);
-    let group = topic.group("g").start(Start::Earliest).visibility_timeout(timeout).max_attempts(0).open().unwrap();
+    let group = topic.group("g").visibility_timeout(timeout).max_attempts(0).open().unwrap();
     for settle in ["ack", "ack_durable", "nack", "nack_after", "extend", "reject", "drop"] {
         topic.publish(Message::new(settle)).unwrap();
         let mut batch = group.receive_batch(1, LONG).unwrap().into_iter();
@@ -213,7 +213,7 @@ fn a_batch_names_the_leases_that_it_lost() {
     let fixture = Fixture::new();
     let topic = fixture.topic("t");
     let timeout = Duration::from_millis(30);
-    let group = topic.group("g").start(Start::Earliest).visibility_timeout(timeout).max_attempts(0).open().unwrap();
+    let group = topic.group("g").visibility_timeout(timeout).max_attempts(0).open().unwrap();
     topic.publish_batch(["a", "b", "c"].map(Message::new)).unwrap();
     let late = group.receive_batch(3, LONG).unwrap();
     let taken = receive(&group);
@@ -235,12 +235,12 @@ fn the_level_of_a_topics_handle_is_the_level_of_its_receipts() {
 
         let on_disk = topic.with_durability(Durability::Disk).publish(Message::new("1")).unwrap();
         assert_eq!(on_disk.level(), Durability::Disk);
-        assert!(store.stats().unwrap().log.durable_lsn > on_disk.lsn(), "a receipt at Disk and not durable");
+        assert!(store.stats().unwrap().log.durable > on_disk.lsn(), "a receipt at Disk and not durable");
 
         let in_os = topic.with_durability(Durability::Os).publish(Message::new("2")).unwrap();
         assert_eq!(in_os.level(), Durability::Os);
         in_os.wait_durable().unwrap();
-        assert!(store.stats().unwrap().log.durable_lsn > in_os.lsn());
+        assert!(store.stats().unwrap().log.durable > in_os.lsn());
         // In either store all three are there, in their order.
         for expected in [b"0", b"1", b"2"] {
             let delivery = group.receive(Duration::ZERO).unwrap().expect("it is durable, so it is visible");
@@ -261,6 +261,6 @@ fn many_receipts_wait_once() {
     let topic = fixture.topic("t").with_durability(Durability::Os);
     let receipts: Vec<_> = (0..1_000).map(|_| topic.publish(Message::new("x")).unwrap()).collect();
     receipts[999].wait_durable().unwrap();
-    let durable = fixture.stats().log.durable_lsn;
+    let durable = fixture.stats().log.durable;
     assert!(receipts.iter().all(|receipt| receipt.lsn() < durable));
 }

@@ -51,7 +51,7 @@ fn names_of_headers_have_the_length_of_names() {
     let topic = fixture.topic("t");
     let long = "n".repeat(limits::NAME_LEN_MAX + 1);
     assert_error!(topic.publish(Message::new("x").header(long.as_str(), "v")), Error::InvalidName { .. }, "255");
-    assert_error!(topic.publish(Message::new("x").header("", "v")), Error::InvalidName { .. }, "header");
+    assert_error!(topic.publish(Message::new("x").header("", "v")), Error::InvalidName { .. }, "header", "empty");
     assert_eq!(ends(&fixture.store, "t"), [0]);
 }
 
@@ -138,6 +138,6 @@ fn a_batch_is_whole_or_not_at_all() {
 fn a_batch_of_nothing_publishes_nothing() {
     let fixture = Fixture::new();
     let topic = fixture.topic("t");
-    assert_eq!(topic.publish_batch([]).unwrap().ids(), []);
+    assert_eq!(topic.publish_batch::<Message>([]).unwrap().ids(), []);
     assert_eq!(ends(&fixture.store, "t"), [0]);
 }

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::payload::{Number, Random, number_of, payload};
-use millpond::{Backoff, Delivery, Durability, Group, Message, Start, Store, Topic};
+use millpond::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
 use std::fmt::Display;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -27,12 +27,12 @@ pub(crate) fn open_store(dir: &Path, level: Durability) -> Store {
 pub(crate) fn open_topic(store: &Store) -> Topic {
     let topic = must(store.topic("numbers").partitions(3).open());
     // It never receives, so no message is ever removed.
-    must(topic.group("archive").start(Start::Earliest).open());
+    must(topic.group("archive").open());
     topic
 }
 
 pub(crate) fn open_workers(topic: &Topic) -> Group {
-    let workers = topic.group("workers").start(Start::Earliest).max_attempts(0).backoff(Backoff::none());
+    let workers = topic.group("workers").max_attempts(0).backoff(Backoff::none());
     must(workers.visibility_timeout(Duration::from_secs(30)).max_outstanding(1 << 20).open())
 }
 

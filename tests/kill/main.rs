@@ -157,7 +157,7 @@ fn a_hundred_thousand_messages_at_os_survive_kill_9() {
     let mut there = vec![false; COUNT as usize];
     loop {
         let batch = reader.receive_batch(1_000, Duration::ZERO).expect("it receives");
-        if batch.len() == 0 {
+        if batch.is_empty() {
             break;
         }
         for delivery in batch.iter() {

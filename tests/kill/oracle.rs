@@ -2,7 +2,7 @@
 
 use crate::child::{open_store, open_topic, open_workers};
 use crate::payload::{Number, number_of};
-use millpond::{Durability, Group, MessageId, Start};
+use millpond::{Durability, Group, MessageId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Oracle {
         let store = open_store(dir, Durability::Disk);
         let topic = open_topic(&store);
         self.check_backlog(&open_workers(&topic));
-        let reader = topic.group(&format!("check-{}", self.checks)).start(Start::Earliest).open().expect("it opens");
+        let reader = topic.group(&format!("check-{}", self.checks)).open().expect("it opens");
         self.check_log(&reader);
         store.close().expect("it closes");
     }
@@ -93,7 +93,7 @@ impl Oracle {
         let mut held = Vec::new();
         loop {
             let batch = workers.receive_batch(1_000, Duration::ZERO).expect("it receives");
-            if batch.len() == 0 {
+            if batch.is_empty() {
                 break;
             }
             for delivery in batch {
@@ -127,7 +127,7 @@ impl Oracle {
         let mut last: HashMap<(u32, u8), Number> = HashMap::new();
         loop {
             let batch = reader.receive_batch(1_000, Duration::ZERO).expect("it receives");
-            if batch.len() == 0 {
+            if batch.is_empty() {
                 break;
             }
             for delivery in batch.iter() {
