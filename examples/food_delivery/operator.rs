@@ -11,20 +11,18 @@ pub(crate) fn review_dead_letters(shop: &Shop) -> Result<u64> {
     shop.store.sync()?;
     let mut count = 0;
     for crew in shop.crews() {
-        let name = crew.group.name();
         for letter in crew.group.dead_letters()? {
             let letter = letter?;
             count += 1;
+            let task = serde_json::from_slice::<Task>(letter.payload()).ok();
+            let what = task.as_ref().map_or_else(|| letter.id().to_string(), |task| task.id.clone());
             let reason = letter.history().last().map_or("no reason given", |failure| &failure.text);
-            let Ok(task) = serde_json::from_slice::<Task>(letter.payload()) else {
-                println!("dead letter of {name}: {} after {} attempts: {reason}", letter.id(), letter.attempts());
-                continue;
-            };
-            println!("dead letter of {name}: {} after {} attempts: {reason}", task.id, letter.attempts());
-            let (id, cents) = (task.id, task.item.cents());
-            let outcome =
-                Outcome { stage: Stage::DeadLettered, id, cents, attempt: letter.attempts(), redriven: false };
-            shop.done.publish(outcome.to_message()?)?;
+            println!("dead letter of {}: {what} after {} attempts: {reason}", crew.group.name(), letter.attempts());
+            if let Some(Task { id, item }) = task {
+                let (stage, attempt) = (Stage::DeadLettered, letter.attempts());
+                let outcome = Outcome { stage, id, cents: item.cents(), attempt, redriven: false };
+                shop.done.publish(outcome.to_message()?)?;
+            }
         }
     }
     Ok(count)
