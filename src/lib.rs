@@ -6,3 +6,5 @@ pub mod ids;
 pub mod limits;
 #[allow(dead_code)]
 mod record;
+#[allow(dead_code)]
+mod state;
