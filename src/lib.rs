@@ -5,4 +5,6 @@ pub mod disk;
 pub mod ids;
 pub mod limits;
 #[allow(dead_code)]
+mod log;
+#[allow(dead_code)]
 mod record;
