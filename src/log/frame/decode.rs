@@ -173,6 +173,11 @@ impl Covered {
         Probe::Covered(Self { claim, parts_at, head_crc })
     }
 
+    /// The head, from the frame's bytes.
+    pub(crate) fn head<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(self.claim.head_at as usize..self.parts_at as usize).unwrap_or(&[])
+    }
+
     /// The watermark that the frame carries if its LSN is `lsn`.
     pub(crate) fn watermark(&self, lsn: Lsn) -> Option<Lsn> {
         self.claim.watermark(lsn).flatten()

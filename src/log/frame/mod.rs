@@ -30,7 +30,7 @@ pub(crate) const PREFIX_LEN_MAX: usize = FIXED_LEN + 8 + 8 + 10 + 5 + 4;
 /// An entry of the table where there are several parts: u32 end counted from the first part's start, u32 check.
 pub(crate) const ENTRY_LEN: usize = 8;
 
-const LEN_MASK: u32 = (1 << 26) - 1;
+pub(crate) const LEN_MASK: u32 = (1 << 26) - 1;
 const HAS_LSN: u32 = 1 << 26;
 const HAS_EPOCH: u32 = 1 << 27;
 const HAS_WATERMARK: u32 = 1 << 28;
