@@ -305,3 +305,20 @@ fn read_owner(lock: &OwnedFd) -> Option<u32> {
     // Digits alone: `parse` would take a sign too.
     digits.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remote_file_systems_need_leave() {
+        let remote = FsKind::Remote("NFS");
+        let (strict, lax) = (OpenOptions::default(), OpenOptions { allow_network_fs: true, ..OpenOptions::default() });
+        let refusal = allowed(remote, &strict);
+        assert!(matches!(refusal, Err(AttachError::UnsupportedFileSystem { kind: "NFS" })), "{refusal:?}");
+        assert!(allowed(remote, &lax).is_ok_and(|kind| kind == remote));
+        for kind in [FsKind::Mappable, FsKind::Local] {
+            assert!(allowed(kind, &strict).is_ok_and(|found| found == kind));
+        }
+    }
+}

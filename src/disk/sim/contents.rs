@@ -51,7 +51,7 @@ impl World {
             return self.refuse(fault, io::ErrorKind::InvalidInput);
         }
         if let Err(error) = self.check_space(len, at.saturating_add(bytes.len() as u64)) {
-            return self.finish(fault, ()).and(Err(error));
+            return self.refuse(fault, error);
         }
         let grain = [1, WORD, 512][self.rng.index(3)];
         self.store(fault, number, at, bytes, grain)
@@ -99,7 +99,7 @@ impl World {
             return self.refuse(fault, io::ErrorKind::InvalidInput);
         }
         if let Err(error) = self.check_space(old, len) {
-            return self.finish(fault, ()).and(Err(error));
+            return self.refuse(fault, error);
         }
         // A cut needs no space.
         let fault = fault.filter(|fault| *fault != Fault::NoSpace || len > old);

@@ -266,11 +266,13 @@ fn spoil(inode: &mut Inode, strays: &[Vec<u8>], rng: &mut Rng) {
 /// A sector that was being written.
 fn spoiled(old: &Image, new: &Image, at: u64, strays: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     let (old, new) = (old.bytes(at, SECTOR as usize), new.bytes(at, SECTOR as usize));
-    let Some(changed) = (0..old.len()).find(|index| old[*index] != new[*index]) else { return old };
+    let differs = |index: &usize| old[*index] != new[*index];
+    let Some(changed) = (0..old.len()).find(differs) else { return old };
+    let unchanged = (0..old.len()).rfind(differs).map_or(changed, |last| last + 1);
     let cut = match rng.below(4) {
         0 => return old,
         1 => return new,
-        2 => changed + rng.index(old.len() - changed + 1),
+        2 => changed + rng.index(unchanged - changed + 1),
         _ => changed,
     };
     let rest = if rng.coin() { old[cut..].to_vec() } else { noise(cut, strays, rng) };

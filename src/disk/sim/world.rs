@@ -138,8 +138,8 @@ impl World {
     }
 
     /// What a request answers that may not be done at all; the process dies of `fault` all the same.
-    pub(super) fn refuse<T>(&mut self, fault: Option<Fault>, kind: io::ErrorKind) -> io::Result<T> {
-        self.finish(fault, ()).and(Err(kind.into()))
+    pub(super) fn refuse<T>(&mut self, fault: Option<Fault>, error: impl Into<io::Error>) -> io::Result<T> {
+        self.finish(fault, ()).and(Err(error.into()))
     }
 
     pub(super) fn seq(&mut self) -> u64 {
@@ -233,7 +233,7 @@ impl World {
         let partly = matches!(fault, Some(Fault::Io | Fault::CrashMiddle));
         let refused = matches!(fault, Some(Fault::NoSpace | Fault::TooManyFiles));
         if let Err(error) = self.check_space(0, len) {
-            return self.finish(fault, ()).and(Err(error));
+            return self.refuse(fault, error);
         }
         if !refused && (!partly || self.rng.coin()) {
             let number = self.add_file(name);
