@@ -33,13 +33,15 @@ fn a_directory_has_one_store_at_a_time() {
 }
 
 #[test]
-fn a_closed_store_can_be_opened_while_its_handles_live() {
+fn a_closed_store_keeps_its_directory_until_its_last_handle_goes() {
     let fixture = Fixture::new();
+    let path = fixture.path();
     let topic = fixture.topic("t");
     fixture.store.close().unwrap();
-    let again = Store::open(fixture.path()).unwrap();
-    assert_error!(topic.publish(Message::new("x")), Error::Closed { .. }, "closed");
-    assert_eq!(ends(&again, "t"), [0]);
+    drop(fixture.store);
+    assert_error!(Store::open(&path), Error::Locked { .. }, std::process::id());
+    drop(topic);
+    assert_eq!(ends(&Store::open(&path).unwrap(), "t"), [0]);
 }
 
 #[test]
@@ -158,7 +160,8 @@ fn after_close_everything_says_so() {
     assert_error!(clone.sync(), Error::Closed { .. }, "closed");
     assert!(contents(&fixture.path()) == before, "a closed store changed its files");
 
-    let fixture = Fixture { store: Store::open(fixture.path()).unwrap(), dir: fixture.dir };
+    drop((topic, group, clone));
+    let fixture = fixture.reopened();
     let group = fixture.topic("t").group("group").open().unwrap();
     let ids: Vec<u32> = (0..3).map(|_| receive(&group).attempt()).collect();
     assert_eq!(ids, [2, 2, 2], "none was settled");
