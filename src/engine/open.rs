@@ -122,16 +122,29 @@ impl Engine {
         })
     }
 
-    /// Closes the store: everything appended becomes durable, and a checkpoint makes the next open quick. Every later call
+    /// Closes the store: everything appended becomes durable, a checkpoint makes the next open quick, and the directory is
+    /// let go of, whatever handles are left. Every later call
     /// fails with `Closed`. A store that appended nothing writes nothing. Threads must have ended.
     ///
     /// # Errors
     /// The store's; what had been promised still holds, and the next open recovers.
     pub(crate) fn close(&self) -> Result<()> {
-        if !self.health.close() {
-            return if self.health.is_poisoned() { self.health.check() } else { Ok(()) };
-        }
-        self.lock_core().waiters.wake_all();
+        let closed = if self.health.close() {
+            self.lock_core().waiters.wake_all();
+            self.save()
+        } else if self.health.is_poisoned() {
+            self.health.check()
+        } else {
+            return Ok(());
+        };
+        // Whoever was writing has left these locks, and nobody writes any more.
+        let _quiet = (self.keeper.lock(), self.core.lock());
+        self.disk.detach();
+        closed
+    }
+
+    /// What a close leaves for the next open, if this process appended anything.
+    fn save(&self) -> Result<()> {
         let (begun, end) = {
             let core = self.lock_core();
             (core.appender.begun(), core.appender.end())
