@@ -32,6 +32,8 @@ mod slots;
 mod store_file;
 mod survey;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
 pub(crate) use catalog::Catalog;

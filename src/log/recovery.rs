@@ -114,8 +114,6 @@ pub(super) struct Facts {
     /// The segments that hold the log below W, and those that hold the rest below X.
     pub(super) proven: Vec<SegmentInfo>,
     pub(super) suffix: Vec<Stretch>,
-    /// Files whose being there proves something, but which may not be durable yet.
-    pub(super) uncertain: Vec<FileName>,
     /// The end of the log: W, or the last frame that says something.
     pub(super) end: Lsn,
     pub(super) retired: Vec<(Lsn, Lsn)>,
@@ -137,15 +135,7 @@ pub(super) struct Stretch {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Plan {
     LayOut,
-    Continue {
-        /// Files to be synced, names and all, before they are relied on.
-        confirm: Vec<FileName>,
-        copies: Vec<Stretch>,
-        segments: Vec<SegmentInfo>,
-        retired: Vec<(Lsn, Lsn)>,
-        end: Lsn,
-        epoch: Epoch,
-    },
+    Continue { copies: Vec<Stretch>, segments: Vec<SegmentInfo>, retired: Vec<(Lsn, Lsn)>, end: Lsn, epoch: Epoch },
 }
 
 /// Decides. Pure: the same facts give the same plan.
@@ -183,7 +173,6 @@ pub(super) fn plan(facts: &Facts) -> Result<Plan, Corruption> {
 
 fn go_on(facts: &Facts) -> Plan {
     Plan::Continue {
-        confirm: facts.uncertain.clone(),
         copies: facts.suffix.clone(),
         segments: facts.proven.clone(),
         retired: facts.retired.clone(),
