@@ -244,7 +244,7 @@ impl Keeper {
     }
 
     /// Removes the name; that it is gone already is as good.
-    fn remove(&self, name: FileName) -> io::Result<()> {
+    pub(super) fn remove(&self, name: FileName) -> io::Result<()> {
         self.found.handles.forget(name);
         match self.disk.remove(&name.to_string()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

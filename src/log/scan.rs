@@ -33,8 +33,8 @@ pub(super) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenEr
     let slot = survey.slot().unwrap_or_default();
     let facts = first_facts(&survey, slot, checkpoint.is_some());
     let mut scanned = Scanned { survey, slot, checkpoint, facts, evidence: Evidence::default(), clean: false };
-    let Conditions { identified, named, slotted, newest, checkpointed, .. } = scanned.facts.conditions;
-    if identified && named && slotted && newest && checkpointed {
+    let Conditions { identified, slotted, newest, checkpointed, .. } = scanned.facts.conditions;
+    if identified && slotted && newest && checkpointed {
         scanned.read_log(handles)?;
     }
     Ok(scanned)
@@ -45,7 +45,6 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
     let conditions = Conditions {
         identified: survey.uuid.is_some(),
         others: !survey.names.is_empty(),
-        named: survey.misnamed.is_none(),
         slotted: survey.slot().is_some(),
         newest: slot.newest_segment == FileNumber(0) || survey.segment(slot.newest_segment).is_some(),
         checkpointed: slot.newest_checkpoint == FileNumber(0) || checkpoint_whole,
@@ -55,7 +54,6 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
     };
     Facts {
         conditions,
-        misnamed: survey.misnamed,
         newest_segment: slot.newest_segment,
         newest_checkpoint: slot.newest_checkpoint,
         list_fault: None,

@@ -93,8 +93,6 @@ pub(super) struct Survey {
     pub(super) checkpoints: Vec<CheckpointSeen>,
     /// Checkpoints that have a header, but are not what it says.
     pub(super) checkpoints_damaged: usize,
-    /// A file whose header names another number or kind.
-    pub(super) misnamed: Option<FileName>,
 }
 
 impl Survey {
@@ -119,7 +117,6 @@ impl Survey {
             segments: Vec::new(),
             checkpoints: Vec::new(),
             checkpoints_damaged: 0,
-            misnamed: None,
         };
         let mut files = Vec::new();
         for entry in entries {
@@ -171,16 +168,16 @@ impl Survey {
             HeaderRead::Newer { format } => return Err(newer(name, format, 0)),
             HeaderRead::Valid(header) => header,
         };
-        if header.uuid != *uuid {
-            return Err(OpenError::ForeignFile { file: name.to_string() });
-        }
         let own_name = match header.kind {
             FileKind::Checkpoint => FileName::Checkpoint(header.number),
             FileKind::Appended | FileKind::Built => FileName::Segment(header.number),
         };
         if own_name != name {
-            self.misnamed = Some(name);
+            // Renamed, or a file that was never synced and holds what its blocks held before: not this file's header.
             return Ok(());
+        }
+        if header.uuid != *uuid {
+            return Err(OpenError::ForeignFile { file: name.to_string() });
         }
         let start = match header.kind {
             FileKind::Appended => first_frame(&header, &first),

@@ -20,6 +20,15 @@ pub(super) struct Written {
     pub(super) parts: Vec<Vec<u8>>,
 }
 
+/// What a crash must leave: the first `durable` frames of `written`, and a prefix of the rest. The attempt that failed may
+/// be there or not, but only after all others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    pub(super) written: Vec<Written>,
+    pub(super) durable: usize,
+    pub(super) attempt: Option<(Vec<u8>, Vec<Vec<u8>>)>,
+}
+
 /// One process on a log.
 pub(super) struct Rig {
     pub(super) log: Recovered,
@@ -28,6 +37,8 @@ pub(super) struct Rig {
     pub(super) written: Vec<Written>,
     /// How many of `written` are durable.
     pub(super) durable: usize,
+    /// The frame whose append has not returned `Ok`.
+    pub(super) attempt: Option<(Vec<u8>, Vec<Vec<u8>>)>,
     /// Where each frame went in this process.
     pub(super) places: Vec<(FileNumber, u32)>,
 }
@@ -65,6 +76,33 @@ impl Rig {
         Self::resume(log, before, durable)
     }
 
+    /// Opens after a crash that must leave what `history` says.
+    pub(super) fn recover(disk: &SimDisk, history: &History) -> Self {
+        Self::resume_after(attach(disk).unwrap_or_else(|error| panic!("{error} in {error:?}")), history)
+    }
+
+    pub(super) fn resume_after(log: Recovered, history: &History) -> Self {
+        let mut before = history.written.clone();
+        if let (Some((head, parts)), Some(last)) = (&history.attempt, contents(&log).unwrap().pop()) {
+            let is_later = before.last().is_none_or(|written| written.lsn < last.lsn);
+            if is_later && last.head == *head && last.parts == *parts {
+                before.push(last);
+            }
+        }
+        Self::resume(log, &before, history.durable)
+    }
+
+    /// Goes on without looking at the log.
+    pub(super) fn trusting(log: Recovered, history: History) -> Self {
+        let catalog = log.catalog.clone();
+        let History { written, durable, attempt } = history;
+        Self { log, catalog, written, durable, attempt, places: Vec::new() }
+    }
+
+    pub(super) fn history(&self) -> History {
+        History { written: self.written.clone(), durable: self.durable, attempt: self.attempt.clone() }
+    }
+
     pub(super) fn resume(log: Recovered, before: &[Written], durable: usize) -> Self {
         let from = log.checkpoint.as_ref().map_or(Lsn(0), |(covers, _)| *covers);
         let found = contents(&log).unwrap();
@@ -78,7 +116,7 @@ impl Rig {
             assert_eq!(state, &state_at(*covers));
         }
         let catalog = log.catalog.clone();
-        Self { log, catalog, written: before[..len].to_vec(), durable: len, places: Vec::new() }
+        Self { log, catalog, written: before[..len].to_vec(), durable: len, attempt: None, places: Vec::new() }
     }
 
     /// Appends, with all that a refusal asks for.
@@ -93,6 +131,7 @@ impl Rig {
         }
         let parts_arg = Parts { bytes: &bytes, ends: &ends, crcs: &crcs };
         let epoch = self.log.appender.epoch();
+        self.attempt = Some((head.to_vec(), parts.iter().map(|part| part.to_vec()).collect()));
         loop {
             let watermark = self.log.appender.durable();
             match self.log.appender.append(head, parts_arg, watermark) {
@@ -101,8 +140,9 @@ impl Rig {
                         self.catalog.add(Arc::clone(appended.segment));
                     }
                     self.places.push((appended.segment.number(), appended.at));
-                    let parts = parts.iter().map(|part| part.to_vec()).collect();
-                    self.written.push(Written { lsn: appended.lsn, epoch, head: head.to_vec(), parts });
+                    if let Some((head, parts)) = self.attempt.take() {
+                        self.written.push(Written { lsn: appended.lsn, epoch, head, parts });
+                    }
                     return Ok(());
                 }
                 Err(refusal) => self.serve(refusal)?,
