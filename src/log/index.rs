@@ -14,7 +14,6 @@ use super::mix;
 use super::name::FileName;
 use super::segment::Segment;
 use super::survey::read_up_to;
-use crate::disk::Disk;
 use crate::ids::{FileNumber, Lsn};
 use std::io;
 use std::sync::Arc;

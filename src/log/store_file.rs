@@ -88,7 +88,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// Where the slot with this sequence number stands.
     pub(crate) const fn position(sequence: u64) -> u64 {
-        if sequence % 2 == 0 { 4 << 10 } else { 8 << 10 }
+        if sequence.is_multiple_of(2) { 4 << 10 } else { 8 << 10 }
     }
 
     pub(crate) fn encode(&self, uuid: &Uuid) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! What happens every day: appending, rolling, closing, opening, checkpoints, retirement.
 
-use super::rig::{Rig, SETTINGS, append_numbered, attach, contents_from, part};
+use super::rig::{Rig, append_numbered, attach, contents_from};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
 use crate::log::name::FileName;
@@ -359,10 +359,4 @@ fn a_failed_sync_ends_the_keeper() {
     assert!(append_numbered(&mut rig, 1).is_err());
     assert!(rig.log.keeper.close(Lsn(0)).is_err());
     assert_eq!(writes(&disk), before);
-}
-
-#[test]
-fn settings_are_kept_within_what_the_format_allows() {
-    assert!(SETTINGS.segment_len_first <= SETTINGS.segment_len_max);
-    assert_eq!(part(0, 0).len(), 0);
 }
