@@ -184,6 +184,10 @@ impl Disk for RealDisk {
         }
     }
 
+    fn detach(&self) {
+        self.attachment.unlock();
+    }
+
     fn is_forked(&self) -> bool {
         self.sentinel.is_forked()
     }

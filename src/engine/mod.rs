@@ -42,7 +42,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, MessageId, Offset, PartitionId, TopicId};
-use crate::log::{AppendRefusal, Keeper, Parts};
+use crate::log::{AppendRefusal, BlockCache, Keeper, Parts};
 use crate::state::{Command, Rejection, Role};
 use parking_lot::{Mutex, MutexGuard};
 use std::ops::{Deref, DerefMut};
@@ -55,6 +55,7 @@ pub(crate) struct Engine {
     core: Mutex<Core>,
     commit: Commit,
     health: Health,
+    cache: BlockCache,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     setup: Setup,

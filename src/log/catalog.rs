@@ -9,6 +9,9 @@ use super::segment::Segment;
 use crate::ids::{FileNumber, Lsn};
 use std::sync::Arc;
 
+/// What a replay is shown: each frame, and the segment that it lies in.
+pub(crate) type Visit<'v, E> = &'v mut dyn FnMut(&Frame<'_>, &Arc<Segment>) -> Result<(), E>;
+
 /// The segments that tile the log, in the order of their LSNs, and the ranges that were given up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
@@ -93,11 +96,7 @@ impl Catalog {
     ///
     /// # Errors
     /// The first frame that cannot be read or is not valid, or what `visit` says.
-    pub(crate) fn replay<E: From<ReadError>>(
-        &self,
-        from: Lsn,
-        visit: &mut dyn FnMut(&Frame<'_>, &Arc<Segment>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(crate) fn replay<E: From<ReadError>>(&self, from: Lsn, visit: Visit<'_, E>) -> Result<(), E> {
         for segment in self.inner.segments.iter().filter(|segment| segment.end() > from) {
             frames::for_each(segment, from, &mut |frame| visit(frame, segment))?;
         }

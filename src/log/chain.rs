@@ -26,7 +26,7 @@ impl Candidate {
         FileName::Segment(self.info.number)
     }
 
-    fn is_built(&self) -> bool {
+    pub(super) fn is_built(&self) -> bool {
         self.info.kind == FileKind::Built
     }
 
@@ -40,9 +40,10 @@ impl Candidate {
     }
 }
 
-/// The files that may hold the log from `from` on. `listed` are those that the checkpoint lists: a built file that reaches
-/// below `from` counts only if it is among them.
-pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn) -> Vec<Candidate> {
+/// The files that may hold the log from `from` on. `listed` are those that the checkpoint lists. Another built file counts
+/// only if it begins there and ends below `proven`: a slot or a segment tells of it then, and before that it may lie in the
+/// page cache alone, so that nothing may depend on it and its sources are still whole.
+pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn, proven: Lsn) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
     for seen in &survey.segments {
         let listing = listed.iter().find(|info| info.number == seen.header.number);
@@ -53,7 +54,7 @@ pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn) -> 
                 SegmentInfo { end: Lsn(u64::MAX), ..listing.clone() }
             }
             (FileKind::Appended, Some(listing), _) => listing.clone(),
-            (FileKind::Built, None, Some(info)) if info.base < from => continue,
+            (FileKind::Built, None, Some(info)) if info.base < from || info.end > proven => continue,
             (_, _, Some(info)) => info,
             (_, _, None) => continue,
         };
