@@ -3,7 +3,7 @@
 use super::Topic;
 use super::group::GroupInner;
 use crate::engine::Letter;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{MessageId, Offset};
 use crate::record;
 use std::collections::VecDeque;
@@ -118,7 +118,7 @@ impl DeadLetter {
     pub fn redrive_to(self, topic: &Topic) -> Result<()> {
         let target = topic.inner();
         if !Arc::ptr_eq(&target.shared, &self.group.topic.shared) {
-            return Err(crate::Error::InvalidOption {
+            return Err(Error::InvalidOption {
                 option: "topic",
                 value: format!("{:?} of another store", topic.name()),
                 expected: "a topic of the letter's store",

@@ -39,7 +39,7 @@ impl Fixture {
         self.store.stats().expect("there are stats")
     }
 
-    /// The store closed and opened again. All its other handles must be gone.
+    /// The store closed and opened again.
     fn reopened(self) -> Self {
         let path = self.path();
         self.store.close().expect("it closes");

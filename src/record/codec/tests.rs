@@ -1,3 +1,5 @@
+//! The bytes of every kind of record, and what reading other bytes says.
+
 use super::*;
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance};
