@@ -110,7 +110,9 @@ impl Oracle {
             assert!(settled || waiting.contains(id), "G1: {id} was published, was never acked, and is not there");
         }
         // What is not waiting any more was acked.
-        self.in_doubt.retain(|id| waiting.contains(id));
+        let (still, acked) = self.in_doubt.drain().partition(|id| waiting.contains(id));
+        self.in_doubt = still;
+        self.acked.extend::<HashSet<String>>(acked);
         // Half of it is acked here, the other half goes back to wait for the next children.
         for delivery in held.into_iter().filter(|delivery| delivery.id().offset.get() % 2 == 0) {
             let id = delivery.id().to_string();
