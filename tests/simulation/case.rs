@@ -259,6 +259,7 @@ impl World {
 
     /// A close by a process that appended leaves a clean store; one that did not leaves it as it was.
     fn after_close(&mut self, appended: bool) -> Result<(), String> {
+        self.disk.clear_faults();
         let store = self.open(true).map_err(|error| format!("after a clean close: {error}"))?;
         if appended && (!store.report().was_clean || store.report().dropped_bytes > 0) {
             return Err(format!("a clean close was not seen as one: {:?}", store.report()));

@@ -212,7 +212,7 @@ impl Rig {
 
     pub(super) fn close(mut self) -> io::Result<Vec<Written>> {
         self.sync()?;
-        self.log.keeper.close(self.log.appender.end())?;
+        self.log.keeper.close(None, self.log.appender.end())?;
         Ok(self.written)
     }
 }
