@@ -11,6 +11,7 @@ mod deadlines;
 mod decide;
 mod group;
 mod history;
+#[cfg(any(test, feature = "simulation"))]
 mod invariants;
 mod lease;
 mod letters;

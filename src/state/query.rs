@@ -38,6 +38,7 @@ pub(crate) struct GroupCounts {
 }
 
 impl State {
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -63,6 +64,7 @@ impl State {
         self.groups.get(group.0 as usize)
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     /// In order of their numbers.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
         (0..).map(GroupId).zip(&self.groups)
@@ -133,18 +135,13 @@ impl State {
         self.group(group).is_some_and(|group| group.outstanding >= group.options.max_outstanding)
     }
 
-    /// Looks at every partition and every outstanding message of the group.
-    pub(crate) fn group_counts(&self, group: GroupId, inputs: &Inputs<'_>) -> Option<GroupCounts> {
-        let group = self.group(group)?;
-        let dead = self.catalog.end(group.dead()).0.saturating_sub(group.letters.settled());
-        let mut counts = GroupCounts { dead, ..self.group_wide(group) };
-        for cursor in 0..group.cursors.len() as u32 {
-            self.count(group, cursor, inputs, &mut counts);
-        }
-        Some(counts)
+    /// How many dead letters the group has that are not settled.
+    pub(crate) fn letter_count(&self, group: GroupId) -> u64 {
+        let count = |group: &Group| self.catalog.end(group.dead()).0.saturating_sub(group.letters.settled());
+        self.group(group).map_or(0, count)
     }
 
-    /// The same for one partition of the group's subscription.
+    /// Looks at every outstanding message of the group in one partition of its subscription.
     pub(crate) fn partition_counts(
         &self,
         group: GroupId,
@@ -187,6 +184,7 @@ impl State {
 }
 
 impl Group {
+    #[cfg(any(test, feature = "simulation"))]
     /// All leases in the order of their ends, for checks.
     pub(super) fn lease_keys(&self) -> Vec<Key> {
         let holds = |key: &Key| Self::holds(&self.cursors, key);

@@ -106,6 +106,7 @@ impl Queues {
         [&mut self.plain, &mut self.lone, &mut self.exhausted]
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn leased(&self) -> u64 {
         self.all().iter().map(|queue| queue.leases.len()).sum()
     }

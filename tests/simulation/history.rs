@@ -115,6 +115,10 @@ impl<'a> Life<'a> {
 
     /// Tells the oracle where the log stands. A store that cannot say is dead.
     pub fn note(&self, oracle: &mut Oracle) -> Result<(), String> {
+        let violations = self.store.violations();
+        if !violations.is_empty() {
+            return Err(format!("the state disagrees with itself: {violations:?}"));
+        }
         match self.store.stats() {
             Ok(stats) => oracle.saw(stats.log.end.0, stats.log.durable.0),
             Err(_) => Ok(()),
