@@ -385,7 +385,9 @@ fn crashes_of_one_state_differ_by_seed_alone() {
 fn traces_tell_histories_apart() {
     let hash = |bytes: &[u8], at: u64, fault: Option<Fault>| {
         let (disk, _process, file) = with_file(1, b"x");
-        fault.map(|fault| disk.fail_at(disk.requests(), fault));
+        if let Some(fault) = fault {
+            disk.fail_at(disk.requests(), fault);
+        }
         let _ = file.write_at(at, bytes);
         disk.trace_hash()
     };
