@@ -1,7 +1,8 @@
 //! The disk of the operating system.
 //!
 //! Everything goes through one directory descriptor; nothing is looked up by path after attaching. Files are private
-//! (mode 0600) and have one link. Never here: how the directory is found and locked (`attach`), how bytes move (`file`).
+//! (mode 0600) and have one link. A process under a limit on file sizes is killed by SIGXFSZ at that limit: a library
+//! installs no signal handlers. Never here: how the directory is found and locked (`attach`), how bytes move (`file`).
 
 mod attach;
 mod file;
@@ -10,7 +11,7 @@ mod sync;
 
 pub use attach::{AttachError, OpenOptions};
 
-use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name, map};
+use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name};
 use attach::Attachment;
 use file::{Inode, MappedTail, RealFile, WrittenTail};
 use fs_kind::FsKind;
@@ -32,7 +33,6 @@ pub struct RealDisk {
     names: sync::SyncOnce,
     /// The files that this process has open, by device and number.
     inodes: Mutex<HashMap<(u64, u64), Weak<Inode>>>,
-    sentinel: map::ForkSentinel,
 }
 
 impl RealDisk {
@@ -41,15 +41,12 @@ impl RealDisk {
     /// # Errors
     /// See [`AttachError`]. Directories that were missing may have been created.
     pub fn attach(path: &Path, options: &OpenOptions) -> Result<Self, AttachError> {
-        let sentinel = map::ForkSentinel::new()
-            .map_err(|source| AttachError::Io { context: "map a page to recognise forks by", source })?;
         let attachment = Attachment::new(path, options)?;
         Ok(Self {
             maps: attachment.kind == FsKind::Mappable,
             attachment: Arc::new(attachment),
             names: sync::SyncOnce::default(),
             inodes: Mutex::default(),
-            sentinel,
         })
     }
 
@@ -185,6 +182,6 @@ impl Disk for RealDisk {
     }
 
     fn is_forked(&self) -> bool {
-        self.sentinel.is_forked()
+        self.attachment.sentinel.is_forked()
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! The order is: the directory exists and its name is durable; its file system may be used; it is a store or empty; the
 //! lock is held. Nothing is changed before what can be refused has been refused. The lock is the kernel's (`flock`) on the
-//! file [`LOCK_NAME`]: it ends with the last descriptor, never by time or by reading a process id, and the file is never
-//! unlinked. A forked child shares the descriptor, and so keeps the lock alive.
+//! file [`LOCK_NAME`]: never broken by time or by reading a process id, and the file is never unlinked. A forked child
+//! shares the descriptor: what it drops leaves the lock alone, and if it outlives a parent that was killed, it keeps the
+//! store locked until it ends or executes another program.
 //!
 //! Never here: what the lock file contains besides the page of the owner.
 
 use super::fs_kind::{self, FsKind};
 use super::sync;
+use crate::disk::map::ForkSentinel;
 use crate::disk::{LOCK_NAME, OWNER_AT};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -100,6 +102,7 @@ fn at<E: Into<io::Error>>(context: &'static str) -> impl FnOnce(E) -> AttachErro
 pub(super) struct Attachment {
     pub(super) dir: OwnedFd,
     pub(super) kind: FsKind,
+    pub(super) sentinel: ForkSentinel,
     lock: OwnedFd,
 }
 
@@ -133,13 +136,14 @@ pub(super) fn is_plain(stat: &Stat) -> bool {
 
 impl Attachment {
     pub(super) fn new(path: &Path, options: &OpenOptions) -> Result<Self, AttachError> {
+        let sentinel = ForkSentinel::new().map_err(at("map a page to recognise forks by"))?;
         ensure_directory(path, options)?;
         let path = std::fs::canonicalize(path).map_err(at("resolve the path of the directory"))?;
         let dir = open_directory(&path).map_err(at("open the directory"))?;
         let stat = rustix::fs::fstatfs(&dir).map_err(at("ask for the kind of file system"))?;
         let kind = allowed(fs_kind::of(&stat), options)?;
         let lock = take_lock(&dir, &path, options)?;
-        let attachment = Self { dir, kind, lock };
+        let attachment = Self { dir, kind, sentinel, lock };
         attachment.note_owner();
         Ok(attachment)
     }
@@ -153,6 +157,15 @@ impl Attachment {
             let text = std::process::id().to_string();
             note[..text.len()].copy_from_slice(text.as_bytes());
             let _ = rustix::io::pwrite(&self.lock, &note, OWNER_AT);
+        }
+    }
+}
+
+impl Drop for Attachment {
+    /// Closing the descriptor would do, were it the only one: a process just being spawned may hold a copy for a moment.
+    fn drop(&mut self) {
+        if !self.sentinel.is_forked() {
+            let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
         }
     }
 }
