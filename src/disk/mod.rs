@@ -117,6 +117,9 @@ pub trait Disk: Debug + Send + Sync {
     /// A number that no one can foretell (from a seed in a simulation): for salts and ids.
     fn random(&self) -> u64;
 
+    /// Lets others attach from now on. The caller writes nothing more; what it still reads may change under it.
+    fn detach(&self);
+
     /// Whether this process is a forked child of the one that attached. Costs no system call.
     fn is_forked(&self) -> bool;
 }

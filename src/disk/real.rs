@@ -181,6 +181,10 @@ impl Disk for RealDisk {
         }
     }
 
+    fn detach(&self) {
+        self.attachment.unlock();
+    }
+
     fn is_forked(&self) -> bool {
         self.attachment.sentinel.is_forked()
     }

@@ -148,6 +148,11 @@ impl Attachment {
         Ok(attachment)
     }
 
+    /// Gives up the lock before the last file that keeps it is dropped. Where the kernel refuses, that drop will do it.
+    pub(super) fn unlock(&self) {
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+    }
+
     /// Leaves this process's id in the lock file, for people. A failure costs a better error message and nothing else.
     pub(super) fn note_owner(&self) {
         let has_page = rustix::fs::fstat(&self.lock)
