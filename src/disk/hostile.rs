@@ -374,7 +374,10 @@ fn a_forked_child_knows_and_cannot_give_up_the_lock() {
     let childs = Arc::clone(&disk);
     assert!(map::in_child(move || {
         let disk = childs.lock().take();
-        disk.is_some_and(|disk| disk.is_forked())
+        disk.is_some_and(|disk| {
+            disk.detach();
+            disk.is_forked()
+        })
     }));
     assert!(disk.lock().as_ref().is_some_and(|disk| !disk.is_forked()));
     assert_locked(home.path(), None);

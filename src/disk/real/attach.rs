@@ -148,9 +148,12 @@ impl Attachment {
         Ok(attachment)
     }
 
-    /// Gives up the lock before the last file that keeps it is dropped. Where the kernel refuses, that drop will do it.
+    /// Gives up the lock, whoever else holds a copy of the descriptor: files that are still open, or a process just being
+    /// spawned, for a moment. In a forked child the lock is the parent's, and stays.
     pub(super) fn unlock(&self) {
-        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+        if !self.sentinel.is_forked() {
+            let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+        }
     }
 
     /// Leaves this process's id in the lock file, for people. A failure costs a better error message and nothing else.
@@ -167,11 +170,9 @@ impl Attachment {
 }
 
 impl Drop for Attachment {
-    /// Closing the descriptor would do, were it the only one: a process just being spawned may hold a copy for a moment.
+    /// Closing the descriptor would do, were it the only one.
     fn drop(&mut self) {
-        if !self.sentinel.is_forked() {
-            let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
-        }
+        self.unlock();
     }
 }
 
