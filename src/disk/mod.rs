@@ -27,6 +27,11 @@
 //! is always in the list of an attached disk, its content is the caller's, and it cannot be removed. The lock is
 //! released when the disk and every file and tail opened through it are dropped, or when the process ends.
 
+#![cfg_attr(
+    not(any(test, feature = "simulation")),
+    expect(unreachable_pub, reason = "the traits leave the crate with the simulation alone")
+)]
+
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
@@ -39,15 +44,15 @@ mod hostile;
 mod map;
 mod real;
 #[cfg(any(test, feature = "simulation"))]
-pub mod sim;
+pub(crate) mod sim;
 
-pub use real::{AttachError, OpenOptions, RealDisk};
+pub(crate) use real::{AttachError, OpenOptions, RealDisk};
 
 /// The file that carries the lock of a directory. Its 32 bytes at [`OWNER_AT`] belong to this layer.
-pub const LOCK_NAME: &str = "STORE";
+pub(crate) const LOCK_NAME: &str = "STORE";
 
 /// Where the lock file names its holder (a process id, for people to read). Nothing decides by it, nothing syncs it.
-pub const OWNER_AT: u64 = 12_288;
+pub(crate) const OWNER_AT: u64 = 12_288;
 
 /// The greatest position that a file may reach: what the kernel's signed offsets hold.
 const FILE_LEN_MAX: u64 = i64::MAX as u64;

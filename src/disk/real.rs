@@ -9,7 +9,7 @@ mod file;
 mod fs_kind;
 mod sync;
 
-pub use attach::{AttachError, OpenOptions};
+pub(crate) use attach::{AttachError, OpenOptions};
 
 use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name};
 use attach::Attachment;
@@ -26,7 +26,7 @@ use std::sync::{Arc, Weak};
 
 /// A locked directory of a real file system.
 #[derive(Debug)]
-pub struct RealDisk {
+pub(crate) struct RealDisk {
     attachment: Arc<Attachment>,
     /// Whether tails are mapped, where their blocks can be allocated.
     maps: bool,
@@ -40,7 +40,7 @@ impl RealDisk {
     ///
     /// # Errors
     /// See [`AttachError`]. Directories that were missing may have been created.
-    pub fn attach(path: &Path, options: &OpenOptions) -> Result<Self, AttachError> {
+    pub(crate) fn attach(path: &Path, options: &OpenOptions) -> Result<Self, AttachError> {
         let attachment = Attachment::new(path, options)?;
         Ok(Self {
             maps: attachment.kind == FsKind::Mappable,
@@ -52,7 +52,7 @@ impl RealDisk {
 
     /// Leaves this process's id in the lock file for others to read, once that file is long enough to hold it. Attaching
     /// does it too; call it after laying the file out.
-    pub fn note_owner(&self) {
+    pub(crate) fn note_owner(&self) {
         self.attachment.note_owner();
     }
 

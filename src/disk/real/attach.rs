@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 
 /// How to attach to a directory.
 #[derive(Clone, Debug)]
-pub struct OpenOptions {
+pub(crate) struct OpenOptions {
     /// Whether NFS, SMB, 9p, FUSE and the like are accepted, where locks and syncs may not do what they say.
-    pub allow_network_fs: bool,
+    pub(crate) allow_network_fs: bool,
     /// Whether a missing directory (with its parents, all of mode 0700) and a missing store are created.
-    pub create: bool,
+    pub(crate) create: bool,
 }
 
 impl Default for OpenOptions {
@@ -37,8 +37,7 @@ impl Default for OpenOptions {
 
 /// Why a directory could not be attached to.
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum AttachError {
+pub(crate) enum AttachError {
     /// Another attachment lives, in this process or another, and its holder where it has left its number.
     Locked {
         /// The process id, as seen in the holder's own namespace.
