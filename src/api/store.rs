@@ -216,7 +216,11 @@ impl StoreOptions {
             return invalid("segment_bytes_max", self.segment_bytes_max.to_string(), "from 64 KiB to 1 GiB");
         }
         if !(1..=limits::MESSAGE_LEN_MAX).contains(&self.message_bytes_max) {
-            return invalid("message_bytes_max", self.message_bytes_max.to_string(), "from 1 to 16777216 bytes (16 MiB)");
+            return invalid(
+                "message_bytes_max",
+                self.message_bytes_max.to_string(),
+                "from 1 to 16777216 bytes (16 MiB)",
+            );
         }
         Ok(Setup {
             durable_only: self.level == Durability::Disk,

@@ -74,8 +74,7 @@ impl Engine {
     /// As [`Engine::pulse`].
     pub(crate) fn chores(&self) -> Result<()> {
         self.health.check()?;
-        let jobs =
-            [Self::finish_segments, Self::checkpoint_if_due, Self::retire_dead_segments, Self::remove_leftovers];
+        let jobs = [Self::finish_segments, Self::checkpoint_if_due, Self::retire_dead_segments, Self::remove_leftovers];
         match jobs.iter().try_for_each(|job| job(self)) {
             Err(Error::DiskFull | Error::TooManyOpenFiles) => Ok(()),
             other => other,

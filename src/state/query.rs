@@ -2,10 +2,13 @@
 //!
 //! Never here: a change, or anything that is not in the state or the inputs.
 
+#[cfg(any(test, feature = "simulation"))]
 use super::deadlines::Key;
 use super::group::{Cursor, Group};
 use super::{Inputs, Role, State, Topic};
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+#[cfg(test)]
+use crate::ids::Epoch;
+use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 
 /// When something may become deliverable by time alone. Nothing becomes so before either time; something that was
 /// expected may since have gone, so at a deadline one asks again.
@@ -38,7 +41,7 @@ pub(crate) struct GroupCounts {
 }
 
 impl State {
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(test)]
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
