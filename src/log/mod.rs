@@ -9,6 +9,7 @@
 
 mod appender;
 mod bytes;
+#[allow(dead_code)]
 mod cache;
 mod catalog;
 mod chain;
@@ -20,6 +21,7 @@ mod frame;
 mod frames;
 mod handles;
 mod header;
+#[allow(dead_code)]
 mod index;
 mod keeper;
 mod listing;
@@ -38,10 +40,13 @@ mod sync;
 mod tests;
 
 pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
+#[allow(unused_imports)]
 pub(crate) use cache::{BlockCache, SegmentSource};
 pub(crate) use catalog::Catalog;
-pub(crate) use error::{Corruption, OpenError, ReadError};
+pub(crate) use error::{OpenError, ReadError};
 pub(crate) use frame::{Frame, Parts};
+pub(crate) use frames::for_each as for_each_frame;
+#[allow(unused_imports)]
 pub(crate) use index::{Index, IndexKey, KeyRows, Row};
 pub(crate) use keeper::{CheckpointInfo, Keeper};
 pub(crate) use own::OwnFrame;

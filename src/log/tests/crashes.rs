@@ -38,7 +38,8 @@ fn first_process(rig: &mut Rig) -> io::Result<()> {
     rig.sync()?;
     rig.own(OwnFrame::Mark)?;
     rig.sync()?;
-    rig.log.keeper.close(rig.log.appender.end())
+    let spare = rig.log.appender.finish();
+    rig.log.keeper.close(spare, rig.log.appender.end())
 }
 
 fn second_process(rig: &mut Rig) -> io::Result<()> {

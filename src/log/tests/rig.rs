@@ -212,7 +212,8 @@ impl Rig {
 
     pub(super) fn close(mut self) -> io::Result<Vec<Written>> {
         self.sync()?;
-        self.log.keeper.close(self.log.appender.end())?;
+        let spare = self.log.appender.finish();
+        self.log.keeper.close(spare, self.log.appender.end())?;
         Ok(self.written)
     }
 }
