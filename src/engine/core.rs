@@ -130,10 +130,10 @@ impl Core {
     fn wake_for_records(&mut self) {
         for record in &self.records {
             match record {
-                Record::Published { partition, .. } | Record::Copied { partition, .. } => {
-                    if !self.visible.is_durable_only() {
-                        wake_partition(&mut self.waiters, &self.state, *partition);
-                    }
+                Record::Published { partition, .. } | Record::Copied { partition, .. }
+                    if !self.visible.is_durable_only() =>
+                {
+                    wake_partition(&mut self.waiters, &self.state, *partition);
                 }
                 Record::Nacked { group, .. }
                 | Record::Released { group, .. }

@@ -18,7 +18,7 @@ use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::limits;
 use crate::log::{self, BlockCache, Catalog, Keeper, OpenError, Recovered, Segment, Settings};
-use crate::record::{Record, codec};
+use crate::record::Record;
 use crate::state::{Command, Inputs, State, Visible};
 use parking_lot::Mutex;
 use std::path::Path;

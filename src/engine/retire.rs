@@ -26,9 +26,7 @@ impl Engine {
                 })
             };
             let Some((runs, segment)) = next else { return Ok(()) };
-            keeper
-                .write_index(&segment, &runs.key_rows())
-                .map_err(|error| self.keeper_error(&keeper, error))?;
+            keeper.write_index(&segment, &runs.key_rows()).map_err(|error| self.keeper_error(&keeper, error))?;
             let finished = keeper.cut(&segment).map_err(|error| self.keeper_error(&keeper, error))?;
             let index = keeper.open_index(&finished).map_err(|error| self.keeper_error(&keeper, error))?;
             let Some(index) = index else { return Err(self.fail("an index file is not what was written")) };
@@ -36,6 +34,16 @@ impl Engine {
             core.catalog.replace(finished);
             core.positions.set_indexed(runs.segment, index);
         }
+    }
+
+    /// Removes what earlier processes and superseded spares left in the directory.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn remove_leftovers(&self) -> Result<()> {
+        let mut keeper = self.keeper.lock();
+        let removed = keeper.remove_leftovers(self.commit.watermark());
+        removed.map(drop).map_err(|error| self.keeper_error(&keeper, error))
     }
 
     /// Retires and unlinks the segments in which nothing lives: durably recorded first, unlinked after.
@@ -74,7 +82,9 @@ impl Engine {
             .filter_map(|(number, partitions)| {
                 let segment = old(&number)?;
                 let mut partitions = partitions;
-                partitions.all(|(partition, end)| end <= core.state.settled_before(partition)).then(|| Arc::clone(segment))
+                partitions
+                    .all(|(partition, end)| end <= core.state.settled_before(partition))
+                    .then(|| Arc::clone(segment))
             })
             .collect()
     }

@@ -21,6 +21,7 @@ use super::slots::Slots;
 use super::{Dropped, Previous, Recovered, Report, Settings};
 use crate::disk::{Disk, File};
 use crate::ids::{Epoch, FileNumber, Lsn};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How much of a copy is gathered before it is written.
@@ -60,13 +61,14 @@ pub(super) fn execute(
         });
         write.map_err(io("write", FileName::Store))?;
     }
-    let report = report(&scanned, end, copied, leftovers(&scanned, &segments).len());
+    let leftovers = leftovers(&scanned, &segments);
+    let report = report(&scanned, end, copied, leftovers.len());
     let found = Found {
         slots,
         handles: Arc::clone(&handles),
         last_number,
         checkpoints: checkpoints(&scanned),
-        leftovers: leftovers(&scanned, &segments),
+        leftovers,
         end,
         epoch,
     };
@@ -124,10 +126,10 @@ fn checkpoints(scanned: &Scanned) -> Vec<CheckpointInfo> {
 
 /// Files of ours that are no part of the log.
 fn leftovers(scanned: &Scanned, segments: &[SegmentInfo]) -> Vec<FileName> {
-    let needed = |number: FileNumber| segments.iter().any(|info| info.number == number);
+    let needed: BTreeSet<FileNumber> = segments.iter().map(|info| info.number).collect();
     let is_left = |name: &&FileName| match **name {
         FileName::Store => false,
-        FileName::Segment(number) | FileName::Index(number) => !needed(number),
+        FileName::Segment(number) | FileName::Index(number) => !needed.contains(&number),
         FileName::Checkpoint(number) => !scanned.survey.checkpoints.iter().any(|seen| seen.header.number == number),
     };
     scanned.survey.names.iter().filter(is_left).copied().collect()

@@ -88,7 +88,8 @@ pub(super) fn continue_with(
         };
         let proven_to = piece.to.min(watermark);
         if piece.from < proven_to {
-            match files.iter_mut().find(|file| file.number == piece.number) {
+            // Only the last listed file goes on behind the checkpoint.
+            match files.last_mut().filter(|file| file.number == piece.number) {
                 Some(file) => file.end = proven_to,
                 None => files.push(SegmentInfo { end: proven_to, ..candidate.info.clone() }),
             }

@@ -40,7 +40,7 @@ pub(crate) fn open_workers(topic: &Topic) -> Group {
 /// Works until it is killed.
 pub(crate) fn work(dir: &Path, round: u32) {
     say(format_args!("start"));
-    let level = if round % 2 == 0 { Durability::Disk } else { Durability::Os };
+    let level = if round.is_multiple_of(2) { Durability::Disk } else { Durability::Os };
     let store = open_store(dir, level);
     let topic = open_topic(&store);
     let workers = open_workers(&topic);

@@ -79,7 +79,7 @@ fn kill_after(mut child: Child, lines: &Receiver<String>, cue: &str, delay: Dura
     thread::scope(|scope| {
         let killer = scope.spawn(move || {
             // Nobody sends: this waits for the delay, or less where the child ends by itself.
-            drop(over.recv_timeout(delay));
+            let _ = over.recv_timeout(delay);
             child.kill().expect("it can be killed");
             child.wait().expect("it can be waited for")
         });

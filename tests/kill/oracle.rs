@@ -82,7 +82,7 @@ impl Oracle {
         let store = open_store(dir, Durability::Disk);
         let topic = open_topic(&store);
         self.check_backlog(&open_workers(&topic));
-        let reader = topic.group(&format!("check-{}", self.checks)).open().expect("it opens");
+        let reader = topic.group(format!("check-{}", self.checks)).open().expect("it opens");
         self.check_log(&reader);
         store.close().expect("it closes");
     }

@@ -52,7 +52,7 @@ pub fn payload(number: u64) -> Vec<u8> {
     };
     let mut bytes = number.to_le_bytes().to_vec();
     // Long runs of zeros look like unwritten disk, and must not matter.
-    bytes.resize(len, if number % 3 == 0 { 0 } else { number as u8 });
+    bytes.resize(len, if number.is_multiple_of(3) { 0 } else { number as u8 });
     bytes
 }
 

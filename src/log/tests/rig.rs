@@ -180,7 +180,7 @@ impl Rig {
 
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let frames = self.written.len();
-        if let Some(job) = self.log.appender.full_sync_job() {
+        if let Some(job) = self.log.appender.sync_job() {
             let upto = job.run()?;
             self.log.appender.synced(upto);
         }

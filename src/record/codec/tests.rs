@@ -1,4 +1,4 @@
-//! The bytes of every kind of record, and what reading other bytes says.
+//! Golden bytes of every kind of record, and what malformed ones give.
 
 use super::*;
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
