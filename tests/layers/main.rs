@@ -47,10 +47,12 @@ fn no_test_is_ignored_anywhere() {
     }
 }
 
+const NONE: Exemptions = Exemptions { imports: &[], long_functions: &[], long_files: &[] };
+
 /// What the checker says to a crate of these files. A head line is put before each, so code begins on line 2; `lib.rs`
 /// declares `log`, `state`, `engine`, `api`, `disk` and `clock` as far as they are given.
 fn check(files: &[(&str, &str)]) -> Vec<String> {
-    check_but(files, &Exemptions { imports: &[], long_functions: &[], long_files: &[] })
+    check_but(files, &NONE)
 }
 
 fn check_but(files: &[(&str, &str)], exempt: &Exemptions) -> Vec<String> {
@@ -174,7 +176,7 @@ fn a_file_without_a_head_is_found() {
     let sources: Sources =
         [("lib.rs".to_owned(), "//! Head.\nmod ids;".to_owned()), ("ids.rs".to_owned(), "// A note.".to_owned())]
             .into();
-    let complaints = rules::complaints(&sources, &Exemptions { imports: &[], long_functions: &[], long_files: &[] });
+    let complaints = rules::complaints(&sources, &NONE);
     assert_eq!(complaints, ["ids.rs:1: begins with no `//!` line that says what lives here and what never may"]);
 }
 
