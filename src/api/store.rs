@@ -2,7 +2,9 @@
 
 use super::topic::TopicBuilder;
 use super::Durability;
-use crate::clock::{Clock, SystemClock};
+#[cfg(any(test, feature = "simulation"))]
+use crate::clock::Clock;
+use crate::clock::SystemClock;
 use crate::engine::{Engine, OpenReport, Setup, Stats, Threads};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -89,6 +91,16 @@ impl Store {
     pub fn close(&self) -> Result<()> {
         self.shared.threads.lock().stop(&self.shared.engine);
         self.shared.engine.close()
+    }
+
+    /// A fingerprint of the state, equal to [`OpenReport::state_hash`] of a store opened on this log as it stands; `None` before
+    /// the first append of this process.
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`, `Forked`.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn state_hash(&self) -> Result<Option<u64>> {
+        self.shared.engine.state_hash()
     }
 
     /// Runs every background job once, in this thread.

@@ -7,7 +7,7 @@ use crate::engine::{Outgoing, Published, TopicInfo};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MessageId, Offset, PartitionId};
 use crate::limits::TOPIC_PARTITIONS_MAX;
-use crate::record::key_hash;
+use crate::record::message::key_hash;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

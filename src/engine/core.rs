@@ -144,14 +144,15 @@ impl Core {
                 _ => {}
             }
         }
-        if self.state.lone_pending() {
+        if self.state.groups_depend() {
             self.waiters.wake_all();
         }
     }
 
     /// When time alone may make something deliverable to the group.
     pub(crate) fn sleep_until(&self, group: GroupId, now: Now) -> Option<u64> {
-        let deadline = self.state.next_deadline(group);
+        let inputs = Inputs { mono: now.mono, wall: now.wall, visible: self.visible.as_input() };
+        let deadline = self.state.next_deadline(group, &inputs);
         let mono = deadline.mono.map(|at| at.0.saturating_sub(now.mono.0));
         let wall = deadline.wall.map(|at| at.0.saturating_sub(now.wall.0));
         match (mono, wall) {

@@ -6,7 +6,7 @@
 
 use super::read::{Located, Stored};
 use super::{CoreGuard, Engine, Refusal};
-use super::core::{Blocked, Committed, Core, Now};
+use super::core::{Committed, Core, Now};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId};
 use crate::log::Parts;
@@ -96,18 +96,10 @@ impl Engine {
                     }
                     self.sleep(&mut core, group, topic, wait, now);
                 }
-                Err(Blocked::Refused(refusal)) => {
+                Err(blocked) => {
                     drop(core);
-                    self.make_way(refusal)?;
+                    self.unblock(blocked).map_err(|refusal| self.refused(refusal))?;
                     core = self.lock_core();
-                }
-                Err(Blocked::Rejected(rejection)) => {
-                    drop(core);
-                    return Err(self.unexpected(&rejection));
-                }
-                Err(Blocked::Inconsistent(what)) => {
-                    drop(core);
-                    return Err(self.fail(&format!("the state contradicts its own decision: {what:?}")));
                 }
             }
         }
@@ -115,7 +107,7 @@ impl Engine {
 
     /// Sleeps until someone may have added a message, a deadline of the group has come, or the wait is over.
     fn sleep(&self, core: &mut CoreGuard<'_>, group: GroupId, topic: TopicId, wait: Wait, now: Now) {
-        let held_back = core.state.is_held_back(group);
+        let held_back = core.state.is_at_cap(group);
         let remaining = wait.until.0.saturating_sub(now.mono.0);
         let ms = core.sleep_until(group, now).map_or(remaining, |ms| ms.min(remaining)).max(1);
         let condvar = core.waiters.enter(topic, group, held_back);
@@ -153,8 +145,7 @@ impl Engine {
         let command = Command::GiveUp { group, partition, offset, origin: stored.origin() };
         match self.submit_copy(&command, stored.part()) {
             Ok(_) | Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
-            Err(Refusal::Rejected(other)) => Err(self.unexpected(&other)),
-            Err(Refusal::Failed(error)) => Err(error),
+            Err(refusal) => Err(self.refused(refusal)),
         }
     }
 
@@ -162,8 +153,7 @@ impl Engine {
     fn put_off(&self, group: GroupId, partition: PartitionId, offset: Offset, error: Error) -> Result<()> {
         match self.submit(&Command::PutOff { group, partition, offset }, Parts::default(), |_, _| ()) {
             Ok(()) | Err(Refusal::Rejected(Rejection::Stale)) => Err(error),
-            Err(Refusal::Rejected(other)) => Err(self.unexpected(&other)),
-            Err(Refusal::Failed(error)) => Err(error),
+            Err(refusal) => Err(self.refused(refusal)),
         }
     }
 
@@ -172,11 +162,10 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(crate) fn settle(&self, command: &Command<'_>, parts: Parts<'_>) -> Result<Option<Lsn>> {
-        match self.submit(command, parts, |core, committed| end_of(core, committed)) {
+        match self.submit(command, parts, end_of) {
             Ok(end) => Ok(Some(end)),
             Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(None),
-            Err(Refusal::Rejected(other)) => Err(self.unexpected(&other)),
-            Err(Refusal::Failed(error)) => Err(error),
+            Err(refusal) => Err(self.refused(refusal)),
         }
     }
 
@@ -193,17 +182,14 @@ impl Engine {
             };
             (end_of(core, committed), lost)
         });
-        submitted.map_err(|refusal| match refusal {
-            Refusal::Failed(error) => error,
-            Refusal::Rejected(other) => self.unexpected(&other),
-        })
+        submitted.map_err(|refusal| self.refused(refusal))
     }
 
     /// Carries out a command that copies one message.
     pub(crate) fn submit_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<Lsn, Refusal> {
         let (ends, crcs) = ([part.len() as u32], [crc32fast::hash(part)]);
         let parts = Parts { bytes: part, ends: &ends, crcs: &crcs };
-        self.submit(command, parts, |core, committed| end_of(core, committed))
+        self.submit(command, parts, end_of)
     }
 
     /// Gives a leased message back for a retry, or to the dead letters at its last attempt. `false` where the lease was lost.
@@ -225,8 +211,7 @@ impl Engine {
         match self.submit_copy(command, received.stored.part()) {
             Ok(_) => Ok(true),
             Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(false),
-            Err(Refusal::Rejected(other)) => Err(self.unexpected(&other)),
-            Err(Refusal::Failed(error)) => Err(error),
+            Err(refusal) => Err(self.refused(refusal)),
         }
     }
 
@@ -244,7 +229,7 @@ impl Engine {
 }
 
 /// Where the log must be durable for what was committed to be.
-pub(super) fn end_of(core: &Core, committed: &Committed) -> Lsn {
+pub(super) fn end_of(core: &mut Core, committed: &Committed) -> Lsn {
     committed.frame.map_or(core.appender.end(), |(_, end)| end)
 }
 

@@ -105,13 +105,11 @@ impl Engine {
         let before = self.jobs.clocks.lock().replace((mono, wall));
         let Some((mono_before, wall_before)) = before else { return Ok(()) };
         let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
-        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().state.has_due_times() {
+        // A process that has not appended clamps due times when it does, by its `opened` record.
+        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().appender.begun() {
             return Ok(());
         }
-        match self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ()) {
-            Ok(()) => Ok(()),
-            Err(super::Refusal::Failed(error)) => Err(error),
-            Err(super::Refusal::Rejected(other)) => Err(self.unexpected(&other)),
-        }
+        let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());
+        noted.map_err(|refusal| self.refused(refusal))
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId};
 use crate::log::Parts;
 use crate::record::Provenance;
-use crate::state::{Command, Rejection};
+use crate::state::{Command, Group, Rejection};
 
 /// How many letters are listed under one hold of the lock.
 const LIST_AT_ONCE: usize = 256;
@@ -30,7 +30,7 @@ impl Engine {
     pub(crate) fn letters(&self, group: GroupId, from: Offset) -> Result<Vec<Offset>> {
         self.enter()?;
         let core = self.lock_core();
-        let Some(dead) = core.state.dead_partition(group) else { return Ok(Vec::new()) };
+        let Some(dead) = core.state.group(group).map(Group::dead) else { return Ok(Vec::new()) };
         let visible = core.visible.end(dead, core.state.partition_end(dead));
         let mut letters = core.state.letters(group, from, LIST_AT_ONCE);
         letters.retain(|offset| *offset < visible);
@@ -44,7 +44,8 @@ impl Engine {
     pub(crate) fn letters_end(&self, group: GroupId) -> Result<Offset> {
         self.enter()?;
         let core = self.lock_core();
-        Ok(core.state.dead_partition(group).map_or(Offset(0), |dead| core.state.partition_end(dead)))
+        let dead = core.state.group(group).map(Group::dead);
+        Ok(dead.map_or(Offset(0), |dead| core.state.partition_end(dead)))
     }
 
     /// Reads a letter, or `None` where it has left meanwhile.
@@ -54,7 +55,7 @@ impl Engine {
     pub(crate) fn letter(&self, group: GroupId, offset: Offset) -> Result<Option<Letter>> {
         let dead = {
             let core = self.lock_core();
-            match core.state.dead_partition(group) {
+            match core.state.group(group).map(Group::dead) {
                 Some(dead) if core.state.letters(group, offset, 1).first() == Some(&offset) => dead,
                 _ => return Ok(None),
             }
@@ -89,9 +90,8 @@ impl Engine {
 
     fn letter_error(&self, id: MessageId, refusal: Refusal) -> Error {
         match refusal {
-            Refusal::Failed(error) => error,
             Refusal::Rejected(Rejection::NoSuchLetter) => Error::NoSuchLetter { id },
-            Refusal::Rejected(other) => self.unexpected(&other),
+            refusal => self.refused(refusal),
         }
     }
 }

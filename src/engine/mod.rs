@@ -28,10 +28,10 @@ mod waiters;
 
 pub(crate) use deliver::{Received, Wait};
 pub(crate) use letters::Letter;
-pub(crate) use open::{OpenReport, Setup};
+pub use open::OpenReport;
+pub(crate) use open::Setup;
 pub(crate) use publish::{Outgoing, Published};
-pub(crate) use read::Stored;
-pub(crate) use stats::{GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub use stats::{GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 
@@ -42,7 +42,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, MessageId, Offset, PartitionId, TopicId};
-use crate::log::{AppendRefusal, BlockCache, Keeper, Parts};
+use crate::log::{AppendRefusal, Keeper, Parts};
 use crate::state::{Command, Rejection, Role};
 use parking_lot::{Mutex, MutexGuard};
 use std::ops::{Deref, DerefMut};
@@ -55,7 +55,6 @@ pub(crate) struct Engine {
     core: Mutex<Core>,
     commit: Commit,
     health: Health,
-    cache: BlockCache,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     setup: Setup,
@@ -177,19 +176,32 @@ impl Engine {
             let mut core = self.lock_core();
             self.health.check()?;
             match core.commit(command, parts, self.now()) {
-                Ok(committed) => {
-                    return Ok(then(&mut core, &committed));
-                }
-                Err(Blocked::Rejected(rejection)) => return Err(Refusal::Rejected(rejection)),
-                Err(Blocked::Refused(refusal)) => {
+                Ok(committed) => return Ok(then(&mut core, &committed)),
+                Err(blocked) => {
                     drop(core);
-                    self.make_way(refusal)?;
-                }
-                Err(Blocked::Inconsistent(what)) => {
-                    drop(core);
-                    return Err(self.fail(&format!("the state contradicts its own decision: {what:?}")).into());
+                    self.unblock(blocked)?;
                 }
             }
+        }
+    }
+
+    /// Outside the lock: does what a blocked commit needs, so that it may be tried again, or says why that is of no use.
+    fn unblock(&self, blocked: Blocked) -> Result<(), Refusal> {
+        match blocked {
+            Blocked::Rejected(rejection) => Err(Refusal::Rejected(rejection)),
+            Blocked::Refused(refusal) => Ok(self.make_way(refusal)?),
+            Blocked::Inconsistent(what) => {
+                Err(self.fail(&format!("the state contradicts its own decision: {what}")).into())
+            }
+        }
+    }
+
+    /// What a refusal is to the caller, where nothing the caller did can have provoked a rejection.
+    pub(crate) fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Failed(error) => error,
+            Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
+            Refusal::Rejected(other) => self.fail(&format!("an operation that was checked before was rejected: {other}")),
         }
     }
 

@@ -14,18 +14,15 @@ use super::Engine;
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Epoch, Lsn, MonoMs};
+use crate::ids::{Epoch, Lsn};
 use crate::limits;
-use crate::log::{self, BlockCache, Catalog, Keeper, OpenError, Recovered, Segment, Settings};
+use crate::log::{self, Catalog, Keeper, OpenError, ReadError, Recovered, Segment, Settings};
 use crate::record::{Record, codec};
 use crate::state::{Command, Inputs, State, Visible};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How much of sealed segments and their indexes is kept in memory.
-const CACHE_BYTES: usize = 16 << 20;
 
 /// How a store is to be opened.
 #[derive(Clone, Debug)]
@@ -59,6 +56,8 @@ pub struct OpenReport {
     /// Bytes of a torn tail that were dropped: nothing that had been promised to survive. Damage in exactly this range
     /// cannot be told from a torn write.
     pub dropped_bytes: u64,
+    /// A fingerprint of the state that the log told: the same log gives the same one.
+    pub state_hash: u64,
     /// Files in the directory that are not the store's.
     pub files_ignored: usize,
 }
@@ -69,9 +68,12 @@ impl Engine {
     /// # Errors
     /// Every variant that [`Error`] has for opening.
     pub(crate) fn open(path: &Path, setup: Setup, clock: Arc<dyn Clock>) -> Result<Self> {
-        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs };
+        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create: true };
         let disk = RealDisk::attach(path, &options).map_err(|error| attach_error(path, error))?;
-        Self::open_on(Arc::new(disk), setup, clock)
+        let disk = Arc::new(disk);
+        let engine = Self::open_on(Arc::clone(&disk) as Arc<dyn Disk>, setup, clock)?;
+        disk.note_owner();
+        Ok(engine)
     }
 
     /// Opens the store on `disk`.
@@ -86,14 +88,14 @@ impl Engine {
             access,
         };
         let mut recovered = log::open(Arc::clone(&disk), settings).map_err(open_error)?;
-        let cache = BlockCache::new(CACHE_BYTES);
         let mut fold = Fold::start(&recovered)?;
         fold.replay(&recovered.catalog)?;
         fold.positions.seal();
-        index_old_segments(&disk, &recovered.catalog, &mut recovered.keeper, &mut fold.positions)?;
+        index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions)?;
         let report = report(&recovered, &fold);
         let opened = fold.open(recovered.appender.epoch(), recovered.previous.clean, clock.as_ref())?;
         let end = recovered.appender.end();
+        let checkpoint = checkpoint_note(&recovered.keeper);
         let core = Core {
             visible: VisibleEnds::new(setup.durable_only, &fold.state),
             state: fold.state,
@@ -102,9 +104,8 @@ impl Engine {
             positions: fold.positions,
             waiters: Waiters::default(),
             unwritten_open: Some(opened),
-            sync_due: end,
             last_sync: None,
-            checkpoint: recovered.checkpoint_note,
+            checkpoint,
             records: Vec::new(),
             head: Vec::new(),
         };
@@ -113,7 +114,6 @@ impl Engine {
             core: Mutex::new(core),
             commit: Commit::new(end),
             health: Health::default(),
-            cache,
             disk,
             clock,
             setup,
@@ -140,16 +140,15 @@ impl Engine {
             return Ok(());
         }
         self.wait_durable(end)?;
-        {
+        let spare = {
             let mut core = self.lock_core();
-            core.appender.retire_active();
             core.positions.seal();
-        }
+            core.appender.finish()
+        };
         self.finish_segments()?;
         self.checkpoint()?;
         let mut keeper = self.keeper.lock();
-        let spares = self.lock_core().appender.take_spares();
-        keeper.close(spares, self.commit.watermark()).map_err(|error| self.keeper_error(error))
+        keeper.close(spare, self.commit.watermark()).map_err(|error| self.keeper_error(&keeper, error))
     }
 }
 
@@ -165,7 +164,7 @@ impl Fold {
     /// The checkpoint's state, or an empty one.
     fn start(recovered: &Recovered) -> Result<Self> {
         let (from, state) = match &recovered.checkpoint {
-            Some((covers, bytes)) => (*covers, State::decode(bytes).map_err(|_| undecodable("a checkpoint"))?),
+            Some((covers, bytes)) => (*covers, State::decode(bytes).map_err(|_| contradiction("a checkpoint"))?),
             None => (Lsn(0), State::new()),
         };
         Ok(Self { state, positions: Positions::default(), from, records: 0 })
@@ -174,12 +173,6 @@ impl Fold {
     /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
     fn replay(&mut self, catalog: &Catalog) -> Result<()> {
         for segment in catalog.segments() {
-            if segment.end() <= self.from {
-                if let Some(entries) = log::index::directory(segment) {
-                    self.positions.set_indexed(segment.number(), entries.into_iter().map(Entry::from));
-                    continue;
-                }
-            }
             self.replay_segment(segment)?;
         }
         Ok(())
@@ -187,34 +180,27 @@ impl Fold {
 
     fn replay_segment(&mut self, segment: &Arc<Segment>) -> Result<()> {
         let mut records = Vec::new();
-        let mut failed = None;
-        let visited = segment.for_each_frame(segment.base(), &mut |frame| {
-            if frame.is_log() {
-                return true;
-            }
-            let taken = self.take_frame(segment, frame, &mut records);
-            failed = taken.err();
-            failed.is_none()
-        });
-        visited.map_err(|error| super::read::read_error(segment, error))?;
-        failed.map_or(Ok(()), Err)
+        log::for_each_frame::<Failure>(segment, segment.base(), &mut |frame| {
+            if frame.is_log() { Ok(()) } else { self.take_frame(segment, frame, &mut records).map_err(Failure) }
+        })
+        .map_err(|failure| failure.0)
     }
 
     fn take_frame(&mut self, segment: &Segment, frame: &log::Frame<'_>, records: &mut Vec<Record>) -> Result<()> {
         records.clear();
         for record in codec::decode(frame.head()) {
-            records.push(record.map_err(|_| undecodable("a record"))?);
+            records.push(record.map_err(|_| undecodable(segment, frame, "a record that cannot be decoded"))?);
         }
-        if frame.lsn() < self.from {
+        if frame.lsn < self.from {
             let mut part = 0;
             for record in records.iter() {
-                super::core::place(&mut self.positions, record, segment.number(), frame.at(), &mut part);
+                super::core::place(&mut self.positions, record, segment.number(), frame.at, &mut part);
             }
             return Ok(());
         }
         self.records += records.len() as u64;
-        take_in(&mut self.state, &mut self.positions, records, frame.lsn(), segment.number(), frame.at())
-            .map_err(|_| undecodable("a record that contradicts those before it"))
+        take_in(&mut self.state, &mut self.positions, records, frame.lsn, segment.number(), frame.at)
+            .map_err(|_| undecodable(segment, frame, "a record that contradicts those before it"))
     }
 
     /// Begins this process's epoch in memory. The record is appended before any other.
@@ -224,10 +210,10 @@ impl Fold {
         let decided = self.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
         match (decided, records.pop()) {
             (Ok(_), Some(record)) => {
-                self.state.apply(&record, Lsn(0)).map_err(|_| undecodable("an epoch"))?;
+                self.state.apply(&record, Lsn(0)).map_err(|_| contradiction("an epoch"))?;
                 Ok(record)
             }
-            _ => Err(undecodable("an epoch")),
+            _ => Err(contradiction("an epoch")),
         }
     }
 }
@@ -242,27 +228,51 @@ fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
         checkpoint: fold.from,
         replayed_records: fold.records,
         copied_bytes: found.copied_bytes,
-        dropped_bytes: found.dropped_bytes,
+        dropped_bytes: found.dropped.map_or(0, |dropped| dropped.bytes),
+        state_hash: fold.state.hash(),
         files_ignored: found.files_ignored,
     }
 }
 
 /// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
 fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions) -> Result<()> {
-    const IN_MEMORY_MAX: usize = 4;
-    while positions.unindexed().count() > IN_MEMORY_MAX {
-        let Some(runs) = positions.unindexed().next().map(Arc::clone) else { break };
-        let Some(segment) = catalog.segment(runs.segment) else { break };
-        let entries = keeper
-            .write_index(segment, runs.as_ref())
-            .map_err(|error| Error::io("write an index file", error))?;
-        positions.set_indexed(runs.segment, entries.into_iter().map(Entry::from));
-    }
     Ok(())
 }
 
-fn undecodable(what: &'static str) -> Error {
+/// Whatever ends a replay.
+struct Failure(Error);
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self(super::read::read_error(error))
+    }
+}
+
+fn undecodable(segment: &Segment, frame: &log::Frame<'_>, reason: &'static str) -> Error {
+    let end = frame.lsn.saturating_add(u64::from(frame.padded()));
+    Error::Corrupt(Corruption {
+        file: segment.name().to_string(),
+        offset: Some(u64::from(frame.at)),
+        lsns: Some((frame.lsn, end)),
+        reason,
+    })
+}
+
+fn contradiction(what: &'static str) -> Error {
     Error::Corrupt(Corruption { file: "the log".to_owned(), offset: None, lsns: None, reason: what })
+}
+
+fn checkpoint_note(keeper: &Keeper) -> CheckpointNote {
+    let (newest, older) = match keeper.checkpoints() {
+        [.., older, newest] => (Some(newest), Some(older)),
+        [newest] => (Some(newest), None),
+        [] => (None, None),
+    };
+    CheckpointNote {
+        covers: newest.map_or(Lsn(0), |info| info.covers),
+        len: newest.map_or(0, |info| info.len),
+        older_covers: older.map_or(Lsn(0), |info| info.covers),
+    }
 }
 
 fn attach_error(path: &Path, error: AttachError) -> Error {
@@ -270,6 +280,7 @@ fn attach_error(path: &Path, error: AttachError) -> Error {
     match error {
         AttachError::Locked { pid } => Error::Locked { path, pid },
         AttachError::NotADirectory => Error::NotADirectory { path },
+        AttachError::NotFound => Error::io("open the directory", std::io::ErrorKind::NotFound.into()),
         AttachError::NotAStore { found } => Error::NotAStore { path, found },
         AttachError::UnsupportedFileSystem { kind } => Error::UnsupportedFileSystem { kind },
         AttachError::Io { context, source } => Error::io(context, source),
@@ -280,7 +291,10 @@ fn open_error(error: OpenError) -> Error {
     match error {
         OpenError::Corrupt(corruption) => Error::Corrupt(corruption),
         OpenError::ForeignFile { file } => Error::ForeignFile { file },
-        OpenError::NewerFormat { found, supported } => Error::NewerFormat { found, supported },
+        OpenError::NewerFormat { file, found, supported, features } => Error::NewerFormat {
+            found: format!("format {found} with features {features:#x} in {file}"),
+            supported: format!("format {supported}"),
+        },
         OpenError::Io { context, source, .. } => Error::io(context, source),
     }
 }

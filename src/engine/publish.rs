@@ -3,12 +3,12 @@
 //! Messages are encoded and checksummed before the lock and copied once, under it, into the log. Never here: choosing a
 //! partition (the handle does that).
 
-use super::{Engine, Refusal};
+use super::Engine;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId};
 use crate::log::Parts;
 use crate::record::{Record, message};
-use crate::state::{Command, Rejection};
+use crate::state::Command;
 
 /// How much memory an emptied [`Outgoing`] keeps.
 const KEPT_BYTES: usize = 4 << 20;
@@ -96,15 +96,6 @@ impl Engine {
             let (lsn, end) = committed.frame.unwrap_or((core.appender.end(), core.appender.end()));
             Published { epoch: core.appender.epoch(), lsn, end }
         });
-        published.map_err(|refusal| match refusal {
-            Refusal::Failed(error) => error,
-            Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
-            Refusal::Rejected(other) => self.unexpected(&other),
-        })
-    }
-
-    /// A rejection that a correct engine never provokes: the store stops, since log and caller disagree.
-    pub(crate) fn unexpected(&self, rejection: &Rejection) -> Error {
-        self.fail(&format!("the state rejected an operation that was checked before: {rejection:?}"))
+        published.map_err(|refusal| self.refused(refusal))
     }
 }

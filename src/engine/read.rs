@@ -13,6 +13,9 @@ use crate::record::{Origin, Provenance, Record, codec};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// How long a frame is taken to be before it is known: most messages then need one read.
+const GUESS_LEN: usize = 512;
+
 /// A message as it was read and proven.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -32,9 +35,9 @@ impl Stored {
         &self.buf[self.part.clone()]
     }
 
-    /// The message in the part. It was validated when it was read.
+    /// The message in the part, which was found valid when it was read.
     pub(crate) fn view(&self) -> MessageView<'_> {
-        MessageView::parse(self.part()).unwrap_or_default()
+        MessageView::parse(self.part()).unwrap_or(MessageView::EMPTY)
     }
 
     /// The first publish of this message.
@@ -84,16 +87,16 @@ impl Engine {
         let (at, part) = match located.place {
             Place::Known { at, part, .. } => (at, part),
             Place::Indexed { entry, .. } => {
-                let row = log::index::find_row(self.disk.as_ref(), &self.cache, segment, &entry.into(), offset.0)
-                    .map_err(|error| read_error(segment, error))?;
-                (row.at, row.part)
+                let _ = entry;
+                return Err(absent(partition, offset));
             }
         };
         let mut buf = Vec::new();
-        let read = log::read_part(segment, &self.cache, at, part, &mut buf).map_err(|error| read_error(segment, error))?;
+        let source = segment.file().map_err(|error| Error::io("open a segment", error))?;
+        let read = log::read_part(segment, &source, at, part, GUESS_LEN, &mut buf).map_err(read_error)?;
         let damaged = |reason| {
             Error::Corrupt(Corruption {
-                file: segment.file_name(),
+                file: segment.name().to_string(),
                 offset: Some(u64::from(at)),
                 lsns: Some((read.lsn, read.lsn)),
                 reason,
@@ -102,7 +105,7 @@ impl Engine {
         let Some((time, provenance)) = claim(&buf[read.head.clone()], part, partition, offset) else {
             return Err(damaged("a frame that does not hold the message looked for"));
         };
-        if MessageView::parse(&buf[read.part.clone()]).is_none() {
+        if MessageView::parse(&buf[read.part.clone()]).is_err() {
             return Err(damaged("a message that cannot be decoded"));
         }
         Ok(Stored { buf, part: read.part, partition, offset, epoch: read.epoch, time, provenance })
@@ -136,14 +139,10 @@ fn absent(partition: PartitionId, offset: Offset) -> Error {
     })
 }
 
-fn read_error(segment: &Segment, error: ReadError) -> Error {
+/// A failure to read, as the caller sees it.
+pub(super) fn read_error(error: ReadError) -> Error {
     match error {
-        ReadError::Io(source) => Error::io("read a segment", source),
-        ReadError::Corrupt { at, reason } => Error::Corrupt(Corruption {
-            file: segment.file_name(),
-            offset: Some(at),
-            lsns: Some((segment.base(), segment.end())),
-            reason,
-        }),
+        ReadError::Io { source, .. } => Error::io("read a segment", source),
+        ReadError::Damaged { file, at, reason } => Error::Corrupt(Corruption::of(file, Some(at), reason)),
     }
 }

@@ -97,6 +97,17 @@ impl Engine {
         Ok(stats)
     }
 
+    /// The fingerprint of the state, once all of it is in the log.
+    ///
+    /// # Errors
+    /// The store's.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn state_hash(&self) -> Result<Option<u64>> {
+        self.enter()?;
+        let core = self.lock_core();
+        Ok(core.unwritten_open.is_none().then(|| core.state.hash()))
+    }
+
     fn count(&self, oldest: &mut Vec<(usize, usize, PartitionId, Offset)>) -> Stats {
         let now = self.now();
         let core = self.lock_core();
@@ -112,7 +123,7 @@ impl Engine {
                 .collect();
             let mut groups = Vec::new();
             for (group, name) in core.groups_of(id) {
-                let counts = core.state.group_counts(group, &inputs);
+                let counts = core.state.group_counts(group, &inputs).unwrap_or_default();
                 oldest.extend(counts.oldest_ready.map(|(p, o)| (topics.len(), groups.len(), p, o)));
                 groups.push(group_stats(name, &counts));
             }
@@ -120,8 +131,8 @@ impl Engine {
             topics.push(TopicStats { name: topic.name.to_string(), published, partitions, groups });
         }
         let log = LogStats {
-            segments: core.catalog.segments().count(),
-            bytes: core.catalog.segments().map(|segment| segment.end().0 - segment.base().0).sum(),
+            segments: core.catalog.segments().len(),
+            bytes: core.catalog.segments().iter().map(|segment| segment.end().0 - segment.base().0).sum(),
             end: core.appender.end(),
             durable: now.watermark,
             last_sync_age: core.last_sync.map(|at| Duration::from_millis(now.mono.0.saturating_sub(at.0))),

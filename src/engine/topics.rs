@@ -4,7 +4,7 @@
 
 use super::deliver::end_of;
 use super::{Engine, Refusal};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
 use crate::record::GroupOptions;
@@ -51,7 +51,7 @@ impl Engine {
             match created {
                 Ok(end) => self.wait_durable(end)?,
                 Err(Refusal::Rejected(Rejection::Exists)) => {}
-                Err(refusal) => return Err(self.creation_error(refusal)),
+                Err(refusal) => return Err(self.refused(refusal)),
             }
         }
     }
@@ -78,7 +78,7 @@ impl Engine {
             match self.submit(&command, Parts::default(), end_of) {
                 Ok(end) => self.wait_durable(end)?,
                 Err(Refusal::Rejected(Rejection::Exists)) => {}
-                Err(refusal) => return Err(self.creation_error(refusal)),
+                Err(refusal) => return Err(self.refused(refusal)),
             }
         }
     }
@@ -88,14 +88,6 @@ impl Engine {
         let id = core.state.group_by_name(topic, name)?;
         let group = core.state.group(id)?;
         Some(GroupInfo { id, options: group.options.clone(), retry: group.retry })
-    }
-
-    fn creation_error(&self, refusal: Refusal) -> Error {
-        match refusal {
-            Refusal::Failed(error) => error,
-            Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
-            Refusal::Rejected(other) => self.unexpected(&other),
-        }
     }
 
     fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Vec<Offset>> {

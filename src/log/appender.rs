@@ -144,6 +144,21 @@ impl Appender {
         (self.begun() && self.spare.is_none()).then_some(self.next_len)
     }
 
+    /// Whether there is a spare of at least this length.
+    pub(crate) fn has_spare(&self, len: u64) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.len >= len)
+    }
+
+    /// The end of the last frame that is worth a sync.
+    pub(crate) const fn wanted(&self) -> Lsn {
+        self.wanted
+    }
+
+    /// Whether a mark would tell a watermark that no frame of this process has told.
+    pub(crate) fn mark_wanted(&self, watermark: Lsn) -> bool {
+        self.begun() && self.carried.is_none_or(|carried| watermark > carried)
+    }
+
     /// Takes the next segment. A spare that is thereby superseded comes back, for removal.
     pub(crate) fn add_spare(&mut self, spare: Spare) -> Option<Spare> {
         match &self.spare {
@@ -177,6 +192,11 @@ impl Appender {
         let placed = self.place(FrameKind::Own { mark }, &head, Parts::default(), watermark);
         self.own_head = head;
         self.appended(placed?)
+    }
+
+    /// Ends appending, as before a close: gives up the spare, if there is one.
+    pub(crate) fn finish(&mut self) -> Option<Spare> {
+        self.spare.take()
     }
 
     /// What to sync so that everything worth it is durable; `None` where it is.

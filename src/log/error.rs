@@ -3,7 +3,7 @@
 //! Never here: errors of appending, which are refusals that change nothing.
 
 use super::name::FileName;
-use crate::ids::Lsn;
+pub(crate) use crate::error::Corruption;
 use std::{fmt, io};
 
 /// Why bytes could not be read.
@@ -24,32 +24,10 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// Bytes that were once durable are not there or not right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Corruption {
-    pub(crate) file: String,
-    pub(crate) offset: Option<u64>,
-    /// The range of the log that this concerns: from the first LSN that is lost.
-    pub(crate) lsns: Option<(Lsn, Lsn)>,
-    pub(crate) reason: &'static str,
-}
-
 impl Corruption {
+    /// What is wrong with a file, before it is known which LSNs that concerns.
     pub(crate) fn of(file: FileName, offset: Option<u64>, reason: &'static str) -> Self {
         Self { file: file.to_string(), offset, lsns: None, reason }
-    }
-}
-
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file, self.reason)?;
-        if let Some(offset) = self.offset {
-            write!(f, ", at byte {offset}")?;
-        }
-        if let Some((from, to)) = self.lsns {
-            write!(f, ", LSN {from} to {to}")?;
-        }
-        Ok(())
     }
 }
 

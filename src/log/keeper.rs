@@ -192,8 +192,12 @@ impl Keeper {
     ///
     /// # Errors
     /// What [`Keeper::is_failed`] tells of.
-    pub(crate) fn close(&mut self, watermark: Lsn) -> io::Result<()> {
+    pub(crate) fn close(&mut self, spare: Option<Spare>, watermark: Lsn) -> io::Result<()> {
         self.check()?;
+        if let Some(spare) = spare {
+            // It holds nothing, and may be the file that the slot calls the newest: it stays, and takes no room.
+            spare.tail.file().set_len(HEADER_LEN as u64)?;
+        }
         if !self.begun {
             return Ok(());
         }

@@ -35,9 +35,10 @@ mod sync;
 
 pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
 pub(crate) use catalog::Catalog;
-pub(crate) use error::{Corruption, OpenError, ReadError};
+pub(crate) use error::{OpenError, ReadError};
 pub(crate) use frame::{Frame, Parts};
 pub(crate) use keeper::{CheckpointInfo, Keeper};
+pub(crate) use frames::for_each as for_each_frame;
 pub(crate) use own::OwnFrame;
 pub(crate) use part::{PartRead, ReadAt, read_part};
 pub(crate) use segment::Segment;

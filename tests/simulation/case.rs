@@ -204,7 +204,7 @@ impl World {
 
     /// Remembers the fingerprint of the state at this end of the log.
     fn note_hash(&mut self, store: &Store) {
-        if let (Ok(stats), Ok(hash)) = (store.stats(), store.state_hash()) {
+        if let (Ok(stats), Ok(Some(hash))) = (store.stats(), store.state_hash()) {
             self.oracle.hashes.insert(stats.log.end.0, hash);
         }
     }
