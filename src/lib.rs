@@ -9,12 +9,5 @@ pub mod ids;
 pub mod limits;
 mod log;
 mod record;
+#[allow(dead_code)]
 mod state;
-
-pub use api::{
-    Backoff, Batch, BatchReceipt, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group, GroupBuilder, Message,
-    Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
-};
-pub use engine::{GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats};
-pub use error::{Corruption, Error, ErrorKind, Result};
-pub use ids::MessageId;

@@ -138,6 +138,7 @@ impl State {
         let mono = until.0.checked_sub(group.options.visibility_timeout_ms).map(MonoMs);
         let mono = mono.ok_or(Inconsistent("a lease ends before it could begin"))?;
         let place = Place { group: id, partition, offset: first };
+        let end = first.checked_add(u64::from(count)).ok_or(Inconsistent("a lease beyond the last offset"))?;
         require(count > 0 && (count == 1 || !lone), "a lease is of one message at least, a lone one of one only")?;
         match self.lone.gate(mono) {
             Gate::Open => {}
@@ -147,8 +148,7 @@ impl State {
         let is_new = first == group.cursors[cursor as usize].next;
         if is_new {
             require(attempt == 1 && !lone, "a first lease is on the first attempt and not lone")?;
-            let end = first.checked_add(u64::from(count)).is_some_and(|end| end <= self.catalog.end(partition));
-            require(end, "a lease of messages that do not exist")?;
+            require(end <= self.catalog.end(partition), "a lease of messages that do not exist")?;
             let room = group.options.max_outstanding.saturating_sub(group.outstanding);
             require(count <= room, "a lease of more messages than may be outstanding")?;
         } else {

@@ -225,7 +225,7 @@ mod tests {
             assert!(deadlines.fifo.len() as u64 <= 2 * held.len() as u64 + STALE_KEPT + 1);
         }
         assert_eq!(deadlines.len(), 10);
-        assert_eq!(deadlines.expired(MonoMs(2000), |key| held.contains(key)).count(), 3);
+        assert_eq!(deadlines.expired(MonoMs(200), |key| held.contains(key)).count(), 3);
     }
 
     #[test]

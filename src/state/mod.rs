@@ -25,9 +25,12 @@ mod tests;
 mod topic;
 
 pub(crate) use group::Group;
-pub(crate) use invariants::Violation;
-pub(crate) use query::{Deadline, GroupCounts};
 pub(crate) use topic::{Role, Topic};
+#[allow(unused_imports, reason = "callers may name what they are given")]
+pub(crate) use {
+    invariants::Violation,
+    query::{Deadline, GroupCounts},
+};
 
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::{GroupOptions, Origin, Provenance, Token};

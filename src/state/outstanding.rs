@@ -119,32 +119,57 @@ impl Window {
     }
 
     /// Adds a message above all others.
+    #[inline]
     pub(super) fn push(&mut self, offset: Offset, slot: Slot) {
         let gap = offset.0.saturating_sub(self.base.saturating_add(self.ring.len() as u64));
         if self.ring.is_empty() {
             self.base = offset.0;
-        } else if gap > 3 * self.live as u64 {
-            // Filling the gap would make the ring mostly empty: what it holds stays behind instead.
-            while self.strand_front() {}
-            self.base = offset.0;
-        } else {
-            self.ring.extend((0..gap).map(|_| None));
+        } else if gap > 0 {
+            self.bridge(gap);
+            self.base = offset.0 - self.ring.len() as u64;
         }
         self.ring.push_back(Some(slot));
         self.live += 1;
+        self.thin();
     }
 
+    /// Fills a gap with settled messages, or leaves everything behind if that would make the ring mostly empty.
+    fn bridge(&mut self, gap: u64) {
+        let len = gap.saturating_add(self.ring.len() as u64 + 1);
+        if len / 4 > self.live as u64 {
+            while self.strand_front() {}
+        } else {
+            self.ring.extend((0..gap).map(|_| None));
+        }
+    }
+
+    #[inline]
     pub(super) fn remove(&mut self, offset: Offset) -> Option<Slot> {
         let Some(index) = self.index(offset) else { return self.strays.remove(&offset.0) };
         let slot = self.ring.get_mut(index)?.take()?;
         self.live -= 1;
         self.drop_settled_front();
-        while self.ring.len() > RING_LEN_MIN && self.ring.len() / 4 > self.live && self.strand_front() {}
+        self.thin();
         let capacity = self.ring.capacity();
         if capacity > RING_CAPACITY_KEPT && self.ring.len() < capacity / 4 {
             self.ring.shrink_to(capacity / 2);
         }
         Some(slot)
+    }
+
+    fn is_thin(&self) -> bool {
+        self.ring.len() > RING_LEN_MIN && self.ring.len() / 4 > self.live
+    }
+
+    /// Makes the ring shorter where most of it is settled: at its end for nothing, at its front by leaving some behind.
+    #[inline]
+    fn thin(&mut self) {
+        if self.is_thin() {
+            while let Some(None) = self.ring.back() {
+                self.ring.pop_back();
+            }
+            while self.is_thin() && self.strand_front() {}
+        }
     }
 
     /// Moves the ring's first message to the map; false if there is none.
@@ -172,7 +197,7 @@ impl Window {
         if let Some(None) = self.ring.front() {
             return Some("the ring begins with a settled message");
         }
-        if self.ring.len() > RING_LEN_MIN && self.ring.len() / 4 > self.live {
+        if self.is_thin() {
             return Some("the ring is mostly empty");
         }
         if !self.ring.is_empty() && self.base.checked_add(self.ring.len() as u64).is_none_or(|end| end > next.0) {

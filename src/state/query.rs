@@ -128,11 +128,6 @@ impl State {
         !self.lone.is_idle()
     }
 
-    /// Whether the group has as many messages outstanding as it may.
-    pub(crate) fn is_at_cap(&self, group: GroupId) -> bool {
-        self.group(group).is_some_and(|group| group.outstanding >= group.options.max_outstanding)
-    }
-
     /// Looks at every partition and every outstanding message of the group.
     pub(crate) fn group_counts(&self, group: GroupId, inputs: &Inputs<'_>) -> Option<GroupCounts> {
         let group = self.group(group)?;

@@ -36,8 +36,8 @@ const EXTENDED: u8 = 0x80;
 /// More turns than any group lives to see, and far from where counting them would overflow.
 const TURNS_MAX: u64 = 1 << 62;
 /// The shortest window, message and failure.
-const WINDOW_LEN_MIN: usize = 6;
-const SLOT_LEN_MIN: usize = 4;
+const WINDOW_LEN_MIN: usize = 5;
+const SLOT_LEN_MIN: usize = 3;
 const PAST_LEN_MIN: usize = 3;
 
 /// The phases before, within a group: most follow from them.
