@@ -1,1 +1,86 @@
-//! The bytes of records.
+//! The bytes of records: a frame's head is any number of them, one after another.
+//!
+//! A record is a byte (the kind in the low five bits, three flags above) and its fields as varints in the order written
+//! here. A flag leaves out what the common case does not need. Every record has exactly one encoding: flags that a kind
+//! does not use are zero, a count that a flag replaces is never written as one. Kinds are for ever; an unknown one is
+//! refused. Never here: whether a fact may follow those before it.
+
+use super::Record;
+use super::wire::{DecodeError, Reader};
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use decode::{failure, name, options};
+pub(crate) use encode::{put_failure, put_options};
+
+/// Kind 0 does not exist, so that zeros are no record.
+mod kind {
+    pub(super) const PUBLISHED: u8 = 1;
+    pub(super) const LEASED: u8 = 2;
+    pub(super) const ACKED: u8 = 3;
+    pub(super) const NACKED: u8 = 4;
+    pub(super) const EXTENDED: u8 = 5;
+    pub(super) const RELEASED: u8 = 6;
+    pub(super) const UNREADABLE: u8 = 7;
+    pub(super) const LONE_AWAITED: u8 = 8;
+    pub(super) const COPIED: u8 = 9;
+    pub(super) const DEAD_LETTERED: u8 = 10;
+    pub(super) const PUT_OFF: u8 = 11;
+    pub(super) const REDRIVEN: u8 = 12;
+    pub(super) const DISCARDED: u8 = 13;
+    pub(super) const OPENED: u8 = 14;
+    pub(super) const CLOCK_JUMPED: u8 = 15;
+    pub(super) const TOPIC_CREATED: u8 = 16;
+    pub(super) const GROUP_CREATED: u8 = 17;
+
+    pub(super) const MASK: u8 = 0x1f;
+}
+
+/// `Published`, `Leased`, `Acked`: the count is written, and greater than one.
+const MANY: u8 = 0x20;
+/// `Leased`: attempt (greater than one) and time are written.
+const AGAIN: u8 = 0x40;
+/// `Leased`: a lone lease.
+const LONE: u8 = 0x80;
+/// `Opened`: the last close was clean.
+const CLEAN: u8 = 0x20;
+/// `GroupCreated`: delays are drawn.
+const JITTER: u8 = 0x20;
+
+/// Appends the bytes of `records`.
+pub(crate) fn encode(records: &[Record], out: &mut Vec<u8>) {
+    for record in records {
+        encode::record(record, out);
+    }
+}
+
+/// The records of a head, in order.
+pub(crate) fn decode(head: &[u8]) -> Decoder<'_> {
+    Decoder { reader: Reader::new(head), failed: None }
+}
+
+/// Yields each record of a head. After an error it yields that error for ever: the rest is never taken for the end.
+#[derive(Debug)]
+pub(crate) struct Decoder<'a> {
+    reader: Reader<'a>,
+    failed: Option<DecodeError>,
+}
+
+impl Iterator for Decoder<'_> {
+    type Item = Result<Record, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(error) = self.failed {
+            return Some(Err(error));
+        }
+        if self.reader.is_empty() {
+            return None;
+        }
+        let record = decode::record(&mut self.reader);
+        self.failed = record.as_ref().err().copied();
+        Some(record)
+    }
+}

@@ -1,4 +1,4 @@
-//! The vocabulary of facts: what the log can say, and (in `codec`, `message`) its bytes.
+//! The vocabulary of facts: what the log can say, and (in `codec`, `message`, `wire`) its bytes.
 //!
 //! A frame's head is a list of [`Record`]s; its parts are messages, claimed in order by the records that carry messages
 //! ([`Record::Published`] claims `count` of them, [`Record::Copied`] one). Records say what happened, with every time and
@@ -6,6 +6,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod message;
+pub(crate) mod wire;
 
 use crate::ids::{Epoch, GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
 
@@ -57,6 +58,9 @@ pub(crate) enum Record {
     Released { group: GroupId, partition: PartitionId, offset: Offset },
     /// A leased message could not be read: the attempt is taken back and it waits until `due`.
     Unreadable { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64 },
+    /// An exhausted message could not be moved to the dead letters now (no room, or it cannot be read): it stays
+    /// outstanding and waits until `due`.
+    PutOff { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64 },
     /// An outstanding message was given up; its copy is the `Copied` record before this one.
     DeadLettered { group: GroupId, partition: PartitionId, offset: Offset },
     /// A dead letter left for elsewhere; its copy is the `Copied` record before this one.

@@ -1,0 +1,182 @@
+//! From bytes to records.
+//!
+//! Takes exactly what `encode` writes: each field is bounded by what is left of the bytes and by the format's limits.
+//! Never here: repair, or a guess at what was meant.
+
+use super::super::wire::{DecodeError, Reader};
+use super::super::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance, Record};
+use super::{AGAIN, CLEAN, JITTER, LONE, MANY, kind};
+use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
+
+pub(super) fn record(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
+    let tag = reader.byte()?;
+    let kind = tag & kind::MASK;
+    let flags_known = match kind {
+        kind::PUBLISHED | kind::ACKED => MANY,
+        kind::LEASED => MANY | AGAIN | LONE,
+        kind::OPENED => CLEAN,
+        kind::GROUP_CREATED => JITTER,
+        _ => 0,
+    };
+    if tag & !kind::MASK & !flags_known != 0 && (1..=kind::GROUP_CREATED).contains(&kind) {
+        return Err(DecodeError::Invalid("a flag that this kind of record does not have"));
+    }
+    match kind {
+        kind::PUBLISHED => {
+            let (partition, base) = (partition(reader)?, offset(reader)?);
+            Ok(Record::Published { partition, base, count: count(reader, tag)?, time: wall(reader)? })
+        }
+        kind::LEASED => decode_leased(reader, tag),
+        kind::ACKED => {
+            let (group, partition, first) = target(reader)?;
+            Ok(Record::Acked { group, partition, first, count: count(reader, tag)? })
+        }
+        kind::NACKED..=kind::LONE_AWAITED | kind::DEAD_LETTERED | kind::PUT_OFF => decode_targeted(reader, kind),
+        kind::COPIED => {
+            let (partition, offset, time) = (partition(reader)?, offset(reader)?, wall(reader)?);
+            Ok(Record::Copied { partition, offset, time, provenance: Box::new(provenance(reader)?) })
+        }
+        kind::REDRIVEN => Ok(Record::Redriven { group: group(reader)?, letter: offset(reader)? }),
+        kind::DISCARDED => Ok(Record::Discarded { group: group(reader)?, letter: offset(reader)? }),
+        kind::OPENED => {
+            Ok(Record::Opened { epoch: Epoch(reader.varint()?), clean: tag & CLEAN != 0, wall: wall(reader)? })
+        }
+        kind::CLOCK_JUMPED => Ok(Record::ClockJumped { wall: wall(reader)? }),
+        kind::TOPIC_CREATED => Ok(Record::TopicCreated {
+            topic: TopicId(reader.varint_u32()?),
+            name: name(reader)?.to_owned(),
+            first: partition(reader)?,
+            count: reader.varint_u32()?,
+        }),
+        kind::GROUP_CREATED => decode_group_created(reader, tag & JITTER != 0),
+        _ => Err(DecodeError::UnknownKind(kind)),
+    }
+}
+
+fn decode_leased(reader: &mut Reader<'_>, tag: u8) -> Result<Record, DecodeError> {
+    let (group, partition, first) = target(reader)?;
+    let count = count(reader, tag)?;
+    let until = mono(reader)?;
+    let (attempt, time) = if tag & AGAIN != 0 { (reader.varint_u32()?, wall(reader)?) } else { (1, WallMs(0)) };
+    if tag & AGAIN != 0 && attempt == 1 {
+        return Err(DecodeError::Invalid("a first attempt is not written out"));
+    }
+    Ok(Record::Leased { group, partition, first, count, attempt, until, time, lone: tag & LONE != 0 })
+}
+
+/// The kinds that begin with one message of one group and have no flags.
+fn decode_targeted(reader: &mut Reader<'_>, kind: u8) -> Result<Record, DecodeError> {
+    let (group, partition, offset) = target(reader)?;
+    Ok(match kind {
+        kind::NACKED => {
+            let (due, delay_ms, failure) = (wall(reader)?, reader.varint()?, failure(reader)?);
+            Record::Nacked { group, partition, offset, due, delay_ms, failure }
+        }
+        kind::EXTENDED => Record::Extended { group, partition, offset, until: mono(reader)? },
+        kind::RELEASED => Record::Released { group, partition, offset },
+        kind::UNREADABLE => {
+            Record::Unreadable { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? }
+        }
+        kind::PUT_OFF => Record::PutOff { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? },
+        kind::LONE_AWAITED => {
+            let (until, passed_over_until) = (mono(reader)?, mono(reader)?);
+            Record::LoneAwaited { group, partition, offset, until, passed_over_until }
+        }
+        kind::DEAD_LETTERED => Record::DeadLettered { group, partition, offset },
+        _ => return Err(DecodeError::UnknownKind(kind)),
+    })
+}
+
+fn decode_group_created(reader: &mut Reader<'_>, jitter: bool) -> Result<Record, DecodeError> {
+    let group = group(reader)?;
+    let name = name(reader)?.to_owned();
+    let topic = TopicId(reader.varint_u32()?);
+    let options = options(reader, jitter)?;
+    let retry = partition(reader)?;
+    let count = reader.count(1)?;
+    let starts = (0..count).map(|_| offset(reader)).collect::<Result<_, _>>()?;
+    Ok(Record::GroupCreated { group, topic, name, options, retry, starts })
+}
+
+fn group(reader: &mut Reader<'_>) -> Result<GroupId, DecodeError> {
+    reader.varint_u32().map(GroupId)
+}
+
+fn partition(reader: &mut Reader<'_>) -> Result<PartitionId, DecodeError> {
+    reader.varint_u32().map(PartitionId)
+}
+
+fn offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
+    reader.varint().map(Offset)
+}
+
+fn wall(reader: &mut Reader<'_>) -> Result<WallMs, DecodeError> {
+    reader.varint().map(WallMs)
+}
+
+fn mono(reader: &mut Reader<'_>) -> Result<MonoMs, DecodeError> {
+    reader.varint().map(MonoMs)
+}
+
+fn target(reader: &mut Reader<'_>) -> Result<(GroupId, PartitionId, Offset), DecodeError> {
+    Ok((group(reader)?, partition(reader)?, offset(reader)?))
+}
+
+fn count(reader: &mut Reader<'_>, tag: u8) -> Result<u32, DecodeError> {
+    if tag & MANY == 0 {
+        return Ok(1);
+    }
+    match reader.varint_u32()? {
+        1 => Err(DecodeError::Invalid("a count of one is not written out")),
+        count => Ok(count),
+    }
+}
+
+pub(crate) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+    let name = reader.str()?;
+    let fits = !name.is_empty() && name.len() <= NAME_LEN_MAX;
+    if fits { Ok(name) } else { Err(DecodeError::Invalid("a name is empty or too long")) }
+}
+
+pub(crate) fn options(reader: &mut Reader<'_>, jitter: bool) -> Result<GroupOptions, DecodeError> {
+    Ok(GroupOptions {
+        visibility_timeout_ms: reader.varint()?,
+        max_attempts: reader.varint_u32()?,
+        backoff: BackoffOptions { first_ms: reader.varint()?, max_ms: reader.varint()?, jitter },
+        max_outstanding: reader.varint_u32()?,
+    })
+}
+
+fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {
+    let origin = Origin {
+        partition: partition(reader)?,
+        offset: offset(reader)?,
+        epoch: Epoch(reader.varint()?),
+        time: wall(reader)?,
+    };
+    let attempts = reader.varint_u32()?;
+    let count = reader.count(3)?;
+    if count > HISTORY_LEN {
+        return Err(DecodeError::Invalid("a history is too long"));
+    }
+    let history = (0..count).map(|_| failure(reader)).collect::<Result<_, _>>()?;
+    Ok(Provenance { origin, attempts, history })
+}
+
+pub(crate) fn failure(reader: &mut Reader<'_>) -> Result<Failure, DecodeError> {
+    let cause = match reader.byte()? {
+        0 => Cause::Nacked,
+        1 => Cause::Expired,
+        2 => Cause::Crashed,
+        3 => Cause::Closed,
+        4 => Cause::Rejected,
+        _ => return Err(DecodeError::Invalid("an unknown cause of failure")),
+    };
+    let time = wall(reader)?;
+    let text = reader.str()?;
+    if text.len() > ERROR_TEXT_LEN_MAX {
+        return Err(DecodeError::Invalid("an error text is too long"));
+    }
+    Ok(Failure { cause, time, text: text.into() })
+}

@@ -1,0 +1,173 @@
+//! From records to bytes.
+//!
+//! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
+
+use super::super::wire::{put_bytes, put_varint};
+use super::super::{Cause, Failure, GroupOptions, Origin, Provenance, Record};
+use super::{AGAIN, CLEAN, JITTER, LONE, MANY, kind};
+use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
+
+pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
+    match record {
+        Record::Published { partition, base, count, time } => {
+            out.push(kind::PUBLISHED | flag(*count != 1, MANY));
+            put_place(out, *partition, *base);
+            put_count(out, *count);
+            put_varint(out, time.0);
+        }
+        Record::Leased { .. } => leased(record, out),
+        Record::Acked { group, partition, first, count } => {
+            put_target(out, kind::ACKED | flag(*count != 1, MANY), *group, *partition, *first);
+            put_count(out, *count);
+        }
+        Record::Nacked { group, partition, offset, due, delay_ms, failure } => {
+            put_target(out, kind::NACKED, *group, *partition, *offset);
+            put_delay(out, *due, *delay_ms);
+            put_failure(out, failure);
+        }
+        Record::Extended { group, partition, offset, until } => {
+            put_target(out, kind::EXTENDED, *group, *partition, *offset);
+            put_varint(out, until.0);
+        }
+        Record::Released { group, partition, offset } => {
+            put_target(out, kind::RELEASED, *group, *partition, *offset);
+        }
+        Record::Unreadable { group, partition, offset, due, delay_ms } => {
+            put_target(out, kind::UNREADABLE, *group, *partition, *offset);
+            put_delay(out, *due, *delay_ms);
+        }
+        Record::LoneAwaited { group, partition, offset, until, passed_over_until } => {
+            put_target(out, kind::LONE_AWAITED, *group, *partition, *offset);
+            put_varint(out, until.0);
+            put_varint(out, passed_over_until.0);
+        }
+        Record::Copied { partition, offset, time, provenance } => {
+            out.push(kind::COPIED);
+            put_place(out, *partition, *offset);
+            put_varint(out, time.0);
+            put_provenance(out, provenance);
+        }
+        Record::DeadLettered { group, partition, offset } => {
+            put_target(out, kind::DEAD_LETTERED, *group, *partition, *offset);
+        }
+        Record::PutOff { group, partition, offset, due, delay_ms } => {
+            put_target(out, kind::PUT_OFF, *group, *partition, *offset);
+            put_delay(out, *due, *delay_ms);
+        }
+        Record::Redriven { group, letter } => put_letter(out, kind::REDRIVEN, *group, *letter),
+        Record::Discarded { group, letter } => put_letter(out, kind::DISCARDED, *group, *letter),
+        Record::Opened { epoch, clean, wall } => {
+            out.push(kind::OPENED | flag(*clean, CLEAN));
+            put_varint(out, epoch.0);
+            put_varint(out, wall.0);
+        }
+        Record::ClockJumped { wall } => {
+            out.push(kind::CLOCK_JUMPED);
+            put_varint(out, wall.0);
+        }
+        Record::TopicCreated { topic, name, first, count } => {
+            out.push(kind::TOPIC_CREATED);
+            put_named(out, topic.0, name);
+            put_varint(out, u64::from(first.0));
+            put_varint(out, u64::from(*count));
+        }
+        Record::GroupCreated { group, topic, name, options, retry, starts } => {
+            out.push(kind::GROUP_CREATED | flag(options.backoff.jitter, JITTER));
+            put_named(out, group.0, name);
+            put_group(out, *topic, options, *retry, starts);
+        }
+    }
+}
+
+fn leased(record: &Record, out: &mut Vec<u8>) {
+    let Record::Leased { group, partition, first, count, attempt, until, time, lone } = record else { return };
+    debug_assert!(*attempt != 1 || time.0 == 0, "a first attempt ends no lease, so it has no time");
+    let flags = flag(*count != 1, MANY) | flag(*attempt != 1, AGAIN) | flag(*lone, LONE);
+    put_target(out, kind::LEASED | flags, *group, *partition, *first);
+    put_count(out, *count);
+    put_varint(out, until.0);
+    if *attempt != 1 {
+        put_varint(out, u64::from(*attempt));
+        put_varint(out, time.0);
+    }
+}
+
+fn put_named(out: &mut Vec<u8>, id: u32, name: &str) {
+    put_varint(out, u64::from(id));
+    put_bytes(out, name.as_bytes());
+}
+
+fn put_group(out: &mut Vec<u8>, topic: TopicId, options: &GroupOptions, retry: PartitionId, starts: &[Offset]) {
+    put_varint(out, u64::from(topic.0));
+    put_options(out, options);
+    put_varint(out, u64::from(retry.0));
+    put_varint(out, starts.len() as u64);
+    for start in starts {
+        put_varint(out, start.0);
+    }
+}
+
+fn flag(set: bool, bit: u8) -> u8 {
+    if set { bit } else { 0 }
+}
+
+fn put_place(out: &mut Vec<u8>, partition: PartitionId, offset: Offset) {
+    put_varint(out, u64::from(partition.0));
+    put_varint(out, offset.0);
+}
+
+fn put_target(out: &mut Vec<u8>, kind: u8, group: GroupId, partition: PartitionId, offset: Offset) {
+    out.push(kind);
+    put_varint(out, u64::from(group.0));
+    put_place(out, partition, offset);
+}
+
+fn put_letter(out: &mut Vec<u8>, kind: u8, group: GroupId, letter: Offset) {
+    out.push(kind);
+    put_varint(out, u64::from(group.0));
+    put_varint(out, letter.0);
+}
+
+fn put_count(out: &mut Vec<u8>, count: u32) {
+    if count != 1 {
+        put_varint(out, u64::from(count));
+    }
+}
+
+fn put_delay(out: &mut Vec<u8>, due: WallMs, delay_ms: u64) {
+    put_varint(out, due.0);
+    put_varint(out, delay_ms);
+}
+
+/// All but the jitter, which is a flag of the record.
+pub(crate) fn put_options(out: &mut Vec<u8>, options: &GroupOptions) {
+    put_varint(out, options.visibility_timeout_ms);
+    put_varint(out, u64::from(options.max_attempts));
+    put_varint(out, options.backoff.first_ms);
+    put_varint(out, options.backoff.max_ms);
+    put_varint(out, u64::from(options.max_outstanding));
+}
+
+fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {
+    let Origin { partition, offset, epoch, time } = provenance.origin;
+    put_place(out, partition, offset);
+    put_varint(out, epoch.0);
+    put_varint(out, time.0);
+    put_varint(out, u64::from(provenance.attempts));
+    put_varint(out, provenance.history.len() as u64);
+    for failure in &provenance.history {
+        put_failure(out, failure);
+    }
+}
+
+pub(crate) fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
+    out.push(match failure.cause {
+        Cause::Nacked => 0,
+        Cause::Expired => 1,
+        Cause::Crashed => 2,
+        Cause::Closed => 3,
+        Cause::Rejected => 4,
+    });
+    put_varint(out, failure.time.0);
+    put_bytes(out, failure.text.as_bytes());
+}

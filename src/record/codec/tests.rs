@@ -1,0 +1,397 @@
+use super::*;
+use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn bytes_of(record: Record) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(&[record], &mut out);
+    out
+}
+
+/// The format of each kind, once and for ever: a change here breaks every store.
+#[track_caller]
+fn golden(record: Record, hex: &str) {
+    let expected: Vec<u8> = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let out = bytes_of(record.clone());
+    let shown: String = out.iter().map(|byte| format!("{byte:02x} ")).collect();
+    assert_eq!(out, expected, "is {shown}");
+    assert_eq!(decode(&expected).collect::<Vec<_>>(), [Ok(record)]);
+}
+
+const GROUP: GroupId = GroupId(3);
+const PARTITION: PartitionId = PartitionId(5);
+const OFFSET: Offset = Offset(300);
+/// 2024-10-02: a time of our days takes six bytes.
+const TIME: WallMs = WallMs(1_727_827_200_000);
+const TIME_HEX: &str = "80 90 9b d4 a4 32";
+
+#[test]
+fn golden_published() {
+    // kind, partition, base, time
+    let one = Record::Published { partition: PARTITION, base: OFFSET, count: 1, time: TIME };
+    golden(one, &format!("01 05 ac 02 {TIME_HEX}"));
+    // kind | many, partition, base, count, time
+    let many = Record::Published { partition: PARTITION, base: OFFSET, count: 100, time: TIME };
+    golden(many, &format!("21 05 ac 02 64 {TIME_HEX}"));
+}
+
+#[test]
+fn golden_leased() {
+    let leased = |count, attempt, time, lone| Record::Leased {
+        group: GROUP,
+        partition: PARTITION,
+        first: OFFSET,
+        count,
+        attempt,
+        until: MonoMs(30_000),
+        time,
+        lone,
+    };
+    // kind, group, partition, first, until
+    golden(leased(1, 1, WallMs(0), false), "02 03 05 ac 02 b0 ea 01");
+    // kind | many, group, partition, first, count, until
+    golden(leased(7, 1, WallMs(0), false), "22 03 05 ac 02 07 b0 ea 01");
+    // kind | again | lone, group, partition, first, until, attempt, time
+    golden(leased(1, 5, TIME, true), &format!("c2 03 05 ac 02 b0 ea 01 05 {TIME_HEX}"));
+    // kind | many | again, group, partition, first, count, until, attempt, time
+    golden(leased(2, 2, TIME, false), &format!("62 03 05 ac 02 02 b0 ea 01 02 {TIME_HEX}"));
+}
+
+#[test]
+fn golden_settling() {
+    // kind, group, partition, first [, count]
+    golden(Record::Acked { group: GROUP, partition: PARTITION, first: OFFSET, count: 1 }, "03 03 05 ac 02");
+    golden(Record::Acked { group: GROUP, partition: PARTITION, first: OFFSET, count: 64 }, "23 03 05 ac 02 40");
+    // kind, group, partition, offset, due, delay, cause, time, text
+    let nacked = Record::Nacked {
+        group: GROUP,
+        partition: PARTITION,
+        offset: OFFSET,
+        due: TIME,
+        delay_ms: 1000,
+        failure: Failure { cause: Cause::Nacked, time: TIME, text: "no salt".into() },
+    };
+    golden(nacked, &format!("04 03 05 ac 02 {TIME_HEX} e8 07 00 {TIME_HEX} 07 6e 6f 20 73 61 6c 74"));
+    let until = MonoMs(60_000);
+    golden(Record::Extended { group: GROUP, partition: PARTITION, offset: OFFSET, until }, "05 03 05 ac 02 e0 d4 03");
+    golden(Record::Released { group: GROUP, partition: PARTITION, offset: OFFSET }, "06 03 05 ac 02");
+    // kind, group, partition, offset, due, delay
+    let (due, delay_ms) = (TIME, 1000);
+    let unreadable = Record::Unreadable { group: GROUP, partition: PARTITION, offset: OFFSET, due, delay_ms };
+    golden(unreadable, &format!("07 03 05 ac 02 {TIME_HEX} e8 07"));
+    let awaited = Record::LoneAwaited {
+        group: GROUP,
+        partition: PARTITION,
+        offset: OFFSET,
+        until: MonoMs(30_000),
+        passed_over_until: until,
+    };
+    golden(awaited, "08 03 05 ac 02 b0 ea 01 e0 d4 03");
+}
+
+#[test]
+fn golden_dead_letters() {
+    // kind, partition, offset, time; origin's partition, offset, epoch, time; attempts; failures: cause, time, text
+    let copied = Record::Copied {
+        partition: PARTITION,
+        offset: OFFSET,
+        time: TIME,
+        provenance: Box::new(Provenance {
+            origin: Origin { partition: PartitionId(0), offset: Offset(9), epoch: Epoch(2), time: WallMs(7) },
+            attempts: 6,
+            history: vec![
+                Failure { cause: Cause::Expired, time: WallMs(8), text: "".into() },
+                Failure { cause: Cause::Crashed, time: WallMs(9), text: "".into() },
+                Failure { cause: Cause::Closed, time: WallMs(10), text: "".into() },
+                Failure { cause: Cause::Rejected, time: WallMs(11), text: "é".into() },
+            ],
+        }),
+    };
+    golden(copied, &format!("09 05 ac 02 {TIME_HEX} 00 09 02 07 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9"));
+    golden(Record::DeadLettered { group: GROUP, partition: PARTITION, offset: OFFSET }, "0a 03 05 ac 02");
+    let put_off = Record::PutOff { group: GROUP, partition: PARTITION, offset: OFFSET, due: TIME, delay_ms: 1000 };
+    golden(put_off, &format!("0b 03 05 ac 02 {TIME_HEX} e8 07"));
+    golden(Record::Redriven { group: GROUP, letter: Offset(128) }, "0c 03 80 01");
+    golden(Record::Discarded { group: GROUP, letter: Offset(127) }, "0d 03 7f");
+}
+
+#[test]
+fn golden_store() {
+    golden(Record::Opened { epoch: Epoch(9), clean: false, wall: TIME }, &format!("0e 09 {TIME_HEX}"));
+    golden(Record::Opened { epoch: Epoch(9), clean: true, wall: TIME }, &format!("2e 09 {TIME_HEX}"));
+    golden(Record::ClockJumped { wall: TIME }, &format!("0f {TIME_HEX}"));
+    // kind, topic, name, first, count
+    let name = "orders".to_owned();
+    let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4 };
+    golden(topic, "10 01 06 6f 72 64 65 72 73 02 04");
+    // kind | jitter, group, name, topic, visibility timeout, attempts, first, max, outstanding, retry, starts
+    let group = |jitter| Record::GroupCreated {
+        group: GROUP,
+        topic: TopicId(1),
+        name: "k".to_owned(),
+        options: GroupOptions {
+            visibility_timeout_ms: 30_000,
+            max_attempts: 5,
+            backoff: BackoffOptions { first_ms: 1000, max_ms: 300_000, jitter },
+            max_outstanding: 65_536,
+        },
+        retry: PartitionId(6),
+        starts: vec![Offset(0), OFFSET],
+    };
+    golden(group(true), "31 03 01 6b 01 b0 ea 01 05 e8 07 e0 a7 12 80 80 04 06 02 00 ac 02");
+    golden(group(false), "11 03 01 6b 01 b0 ea 01 05 e8 07 e0 a7 12 80 80 04 06 02 00 ac 02");
+}
+
+#[test]
+fn the_hot_records_stay_within_their_bytes() {
+    let published =
+        Record::Published { partition: PartitionId(127), base: Offset((1 << 14) - 1), count: 1, time: TIME };
+    assert!(bytes_of(published).len() <= 10);
+    let (group, partition, first) = (GroupId(127), PartitionId(127), Offset((1 << 28) - 1));
+    let until = MonoMs((1 << 35) - 1);
+    let time = WallMs(0);
+    let leased = Record::Leased { group, partition, first, count: 1, attempt: 1, until, time, lone: false };
+    assert!(bytes_of(leased).len() <= 13);
+    assert!(bytes_of(Record::Acked { group, partition, first, count: 1 }).len() <= 7);
+}
+
+#[test]
+fn an_unknown_kind_is_refused_whatever_its_flags() {
+    for tag in 0..=255u8 {
+        let kind = tag & kind::MASK;
+        if !(1..=kind::GROUP_CREATED).contains(&kind) {
+            assert_eq!(decode(&[tag, 0, 0, 0]).next(), Some(Err(DecodeError::UnknownKind(kind))));
+        }
+    }
+}
+
+#[test]
+fn a_flag_that_a_kind_does_not_have_is_refused() {
+    for tag in [0x41, 0x43, 0x83, 0x24, 0x4e, 0x51, 0x8d] {
+        assert!(matches!(decode(&[tag, 1, 1, 2, 2, 2, 2, 2]).next(), Some(Err(DecodeError::Invalid(_)))), "{tag:02x}");
+    }
+}
+
+#[test]
+fn an_error_never_gives_way_to_the_end() {
+    let mut decoder = decode(&[0x0d, 0x03, 0x7f, 0x00, 0x0d, 0x03, 0x7f]);
+    assert!(matches!(decoder.next(), Some(Ok(Record::Discarded { .. }))));
+    for _ in 0..3 {
+        assert_eq!(decoder.next(), Some(Err(DecodeError::UnknownKind(0))));
+    }
+}
+
+#[test]
+fn what_a_flag_leaves_out_is_never_written() {
+    assert!(matches!(decode(&[0x23, 3, 5, 9, 1]).next(), Some(Err(DecodeError::Invalid(_)))), "a count of one");
+    assert!(matches!(decode(&[0x42, 3, 5, 9, 9, 1, 0]).next(), Some(Err(DecodeError::Invalid(_)))), "attempt one");
+}
+
+#[test]
+fn a_huge_count_makes_nothing() {
+    // A group with 2^63 starts, and nothing behind.
+    let mut head = bytes_of(Record::GroupCreated {
+        group: GROUP,
+        topic: TopicId(1),
+        name: "k".to_owned(),
+        options: OPTIONS,
+        retry: PartitionId(6),
+        starts: vec![],
+    });
+    head.pop();
+    head.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]);
+    assert_eq!(decode(&head).next(), Some(Err(DecodeError::Truncated)));
+}
+
+const OPTIONS: GroupOptions = GroupOptions {
+    visibility_timeout_ms: 1,
+    max_attempts: 1,
+    backoff: BackoffOptions { first_ms: 0, max_ms: 0, jitter: false },
+    max_outstanding: 1,
+};
+
+prop_compose! {
+    /// Any number of bits, so that every length of varint comes up.
+    fn number()(value: u64, shift in 0u32..64) -> u64 { value >> shift }
+}
+prop_compose! {
+    fn small()(value: u32, shift in 0u32..32) -> u32 { value >> shift }
+}
+prop_compose! {
+    fn target()(group in small(), partition in small(), offset in number()) -> (GroupId, PartitionId, Offset) {
+        (GroupId(group), PartitionId(partition), Offset(offset))
+    }
+}
+prop_compose! {
+    fn failure()(cause in 0usize..5, time in number(), text in "\\PC{0,30}") -> Failure {
+        let causes = [Cause::Nacked, Cause::Expired, Cause::Crashed, Cause::Closed, Cause::Rejected];
+        Failure { cause: causes[cause], time: WallMs(time), text: text.into() }
+    }
+}
+prop_compose! {
+    fn provenance()(
+        (_, partition, offset) in target(), epoch in number(), time in number(), attempts in small(),
+        history in vec(failure(), 0..=8),
+    ) -> Box<Provenance> {
+        let origin = Origin { partition, offset, epoch: Epoch(epoch), time: WallMs(time) };
+        Box::new(Provenance { origin, attempts, history })
+    }
+}
+prop_compose! {
+    fn options()(
+        visibility_timeout_ms in number(), max_attempts in small(), first_ms in number(), max_ms in number(),
+        jitter: bool, max_outstanding in small(),
+    ) -> GroupOptions {
+        let backoff = BackoffOptions { first_ms, max_ms, jitter };
+        GroupOptions { visibility_timeout_ms, max_attempts, backoff, max_outstanding }
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "\\PC{1,60}"
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let common = prop_oneof![
+        (target(), small(), number()).prop_map(|((_, partition, base), count, time)| Record::Published {
+            partition,
+            base,
+            count,
+            time: WallMs(time)
+        }),
+        (target(), small(), small(), number(), number(), any::<bool>()).prop_map(
+            |((group, partition, first), count, attempt, until, time, lone)| Record::Leased {
+                group,
+                partition,
+                first,
+                count,
+                attempt,
+                until: MonoMs(until),
+                time: WallMs(if attempt == 1 { 0 } else { time }),
+                lone,
+            }
+        ),
+        (target(), small()).prop_map(|((group, partition, first), count)| Record::Acked {
+            group,
+            partition,
+            first,
+            count
+        }),
+        (target(), number(), number(), failure()).prop_map(|((group, partition, offset), due, delay_ms, failure)| {
+            Record::Nacked { group, partition, offset, due: WallMs(due), delay_ms, failure }
+        }),
+        (target(), number()).prop_map(|((group, partition, offset), until)| Record::Extended {
+            group,
+            partition,
+            offset,
+            until: MonoMs(until)
+        }),
+        target().prop_map(|(group, partition, offset)| Record::Released { group, partition, offset }),
+        (target(), number(), number()).prop_map(|((group, partition, offset), due, delay_ms)| Record::Unreadable {
+            group,
+            partition,
+            offset,
+            due: WallMs(due),
+            delay_ms
+        }),
+        (target(), number(), number()).prop_map(|((group, partition, offset), until, passed)| Record::LoneAwaited {
+            group,
+            partition,
+            offset,
+            until: MonoMs(until),
+            passed_over_until: MonoMs(passed)
+        }),
+    ];
+    let rare = prop_oneof![
+        (target(), number(), provenance()).prop_map(|((_, partition, offset), time, provenance)| Record::Copied {
+            partition,
+            offset,
+            time: WallMs(time),
+            provenance
+        }),
+        target().prop_map(|(group, partition, offset)| Record::DeadLettered { group, partition, offset }),
+        (target(), number(), number()).prop_map(|((group, partition, offset), due, delay_ms)| Record::PutOff {
+            group,
+            partition,
+            offset,
+            due: WallMs(due),
+            delay_ms
+        }),
+        target().prop_map(|(group, _, letter)| Record::Redriven { group, letter }),
+        target().prop_map(|(group, _, letter)| Record::Discarded { group, letter }),
+        (number(), any::<bool>(), number()).prop_map(|(epoch, clean, wall)| Record::Opened {
+            epoch: Epoch(epoch),
+            clean,
+            wall: WallMs(wall)
+        }),
+        number().prop_map(|wall| Record::ClockJumped { wall: WallMs(wall) }),
+        (small(), name(), small(), small()).prop_map(|(topic, name, first, count)| Record::TopicCreated {
+            topic: TopicId(topic),
+            name,
+            first: PartitionId(first),
+            count
+        }),
+        (target(), small(), name(), options(), vec(number(), 0..9)).prop_map(
+            |((group, retry, _), topic, name, options, starts)| Record::GroupCreated {
+                group,
+                topic: TopicId(topic),
+                name,
+                options,
+                retry,
+                starts: starts.into_iter().map(Offset).collect(),
+            }
+        ),
+    ];
+    prop_oneof![common, rare]
+}
+
+proptest! {
+    #[test]
+    fn records_come_back(records in vec(record(), 0..12)) {
+        let mut head = Vec::new();
+        encode(&records, &mut head);
+        prop_assert_eq!(decode(&head).collect::<Result<Vec<_>, _>>(), Ok(records));
+    }
+
+    #[test]
+    fn a_truncated_head_is_an_error_or_a_strict_prefix(records in vec(record(), 1..5)) {
+        let mut head = Vec::new();
+        encode(&records, &mut head);
+        for len in 0..head.len() {
+            if let Ok(read) = decode(&head[..len]).collect::<Result<Vec<_>, _>>() {
+                prop_assert!(read.len() < records.len() && read[..] == records[..read.len()]);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_give_an_error_or_the_records_that_have_these_bytes(
+        mut head in vec(any::<u8>(), 0..200), kinds in vec(1u8..=17, 1..20),
+    ) {
+        for (byte, kind) in head.iter_mut().step_by(11).zip(kinds) {
+            *byte = kind;
+        }
+        if let Ok(records) = decode(&head).collect::<Result<Vec<_>, _>>() {
+            let mut again = Vec::new();
+            encode(&records, &mut again);
+            prop_assert_eq!(again, head);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_of_a_real_head_never_panics(
+        records in vec(record(), 1..5), at: prop::sample::Index, byte: u8,
+    ) {
+        let mut head = Vec::new();
+        encode(&records, &mut head);
+        *at.get_mut(&mut head) = byte;
+        let read = decode(&head).collect::<Result<Vec<_>, _>>();
+        if let Ok(read) = read {
+            let mut again = Vec::new();
+            encode(&read, &mut again);
+            prop_assert_eq!(again, head);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The integers and strings of the formats above the log: canonical LEB128 varints, lengths before bytes.
+//!
+//! Every value has exactly one encoding, so equal facts have equal bytes. Reading never panics and allocates nothing;
+//! whoever collects what it read checks the count against [`Reader::remaining`] first. Never here: what the numbers mean.
+
+use std::fmt;
+
+/// Why bytes are not what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DecodeError {
+    /// The bytes end within a value.
+    Truncated,
+    /// A number is longer than it needs to be, or does not fit.
+    BadNumber,
+    /// A kind that this version does not know: it may not be skipped, since it may change what follows.
+    UnknownKind(u8),
+    /// The parts are there but no writer puts them together so.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("the bytes end within a value"),
+            Self::BadNumber => f.write_str("a number is not in its one valid form"),
+            Self::UnknownKind(kind) => write!(f, "kind {kind} is unknown to this version"),
+            Self::Invalid(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Appends `value` in groups of seven bits, the lowest first.
+#[inline]
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a length and the bytes.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// What is left to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// How many bytes are left: no honest count of anything is greater.
+    pub(crate) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Everything that is left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    #[inline]
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+        let (&byte, rest) = self.rest.split_first().ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(byte)
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(DecodeError::BadNumber);
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                let overlong = byte == 0 && shift > 0;
+                return if overlong { Err(DecodeError::BadNumber) } else { Ok(value) };
+            }
+        }
+        Err(DecodeError::BadNumber)
+    }
+
+    #[inline]
+    pub(crate) fn varint_u32(&mut self) -> Result<u32, DecodeError> {
+        u32::try_from(self.varint()?).map_err(|_| DecodeError::BadNumber)
+    }
+
+    /// A count of things that take at least `len_min` bytes each, all still to be read.
+    pub(crate) fn count(&mut self, len_min: usize) -> Result<usize, DecodeError> {
+        let count = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
+        let needed = count.checked_mul(len_min).ok_or(DecodeError::Truncated)?;
+        if needed > self.remaining() { Err(DecodeError::Truncated) } else { Ok(count) }
+    }
+
+    /// A length and that many bytes.
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        let len = self.count(1)?;
+        self.take(len)
+    }
+
+    pub(crate) fn str(&mut self) -> Result<&'a str, DecodeError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| DecodeError::Invalid("a text is not UTF-8"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_shortest_form_is_the_only_one() {
+        for bytes in [&[0x80, 0x00][..], &[0xff, 0x80, 0x00], &[0x80; 11]] {
+            assert!(Reader::new(bytes).varint().is_err(), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_greatest_number_fits_and_one_more_does_not() {
+        let mut out = Vec::new();
+        put_varint(&mut out, u64::MAX);
+        assert_eq!(out, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert_eq!(Reader::new(&out).varint(), Ok(u64::MAX));
+        out[9] = 0x02;
+        assert_eq!(Reader::new(&out).varint(), Err(DecodeError::BadNumber));
+        out[9] = 0x81;
+        out.push(0);
+        assert_eq!(Reader::new(&out).varint(), Err(DecodeError::BadNumber));
+    }
+
+    #[test]
+    fn a_count_beyond_the_bytes_is_refused_before_anything_is_made() {
+        let mut out = Vec::new();
+        put_varint(&mut out, u64::MAX);
+        assert_eq!(Reader::new(&out).count(8), Err(DecodeError::Truncated));
+        assert_eq!(Reader::new(&[3, 1, 2]).count(1), Err(DecodeError::Truncated));
+        assert_eq!(Reader::new(&[2, 1, 2]).count(1), Ok(2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_comes_back(value: u64, shift in 0u32..64) {
+            let value = value >> shift;
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!(reader.varint(), Ok(value));
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn two_forms_never_give_one_number(bytes in proptest::collection::vec(any::<u8>(), 1..12)) {
+            let mut reader = Reader::new(&bytes);
+            if let Ok(value) = reader.varint() {
+                let mut out = Vec::new();
+                put_varint(&mut out, value);
+                prop_assert_eq!(&out[..], &bytes[..bytes.len() - reader.remaining()]);
+            }
+        }
+    }
+}

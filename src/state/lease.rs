@@ -1,0 +1,186 @@
+//! Who gets which messages: the decision that `Lease` asks for.
+//!
+//! First what is exhausted (it must be given up), then what needs a lone lease, then what is due again, then what is new.
+//! Never here: a change of the state.
+
+use super::group::Group;
+use super::lone::{Gate, Place};
+use super::queue::Class;
+use super::{Decision, Inputs, Rejection, State};
+use crate::ids::{GroupId, MonoMs, Offset, WallMs};
+use crate::limits::RECEIVE_BATCH_MAX;
+use crate::record::Record;
+
+/// A lease that is being granted.
+struct Grant<'a> {
+    id: GroupId,
+    group: &'a Group,
+    until: MonoMs,
+    wall: WallMs,
+}
+
+impl State {
+    pub(super) fn decide_lease(
+        &self,
+        id: GroupId,
+        max: u32,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let group = self.group_named(id)?;
+        let until = inputs.mono.checked_add(group.options.visibility_timeout_ms);
+        let until = until.ok_or(Rejection::Invalid("the monotonic clock is out of range"))?;
+        let grant = Grant { id, group, until, wall: inputs.wall };
+        if max == 0 {
+            return Ok(Decision::Nothing);
+        }
+        match self.lone.gate(inputs.mono) {
+            Gate::Open => {}
+            Gate::Only(place) if place.group == id => return self.lease_awaited(&grant, place, inputs, records),
+            Gate::Only(_) | Gate::Closed => return Ok(Decision::Nothing),
+        }
+        if let Some((cursor, offset)) = group.queues.of(Class::Exhausted).first_due(inputs.mono, inputs.wall) {
+            return Ok(Decision::Exhausted { partition: group.partition_of(cursor), offset });
+        }
+        if let Some((cursor, offset)) = group.queues.of(Class::Lone).first_due(inputs.mono, inputs.wall) {
+            let idle = !self.any_live(inputs.mono);
+            if idle || !self.lone.passes_over(inputs.mono) {
+                records.push(if idle { grant.lone(cursor, offset)? } else { grant.await_lone(cursor, offset)? });
+                return Ok(Decision::Done);
+            }
+        }
+        let max = max.min(RECEIVE_BATCH_MAX as u32);
+        let (before, due) = (records.len(), self.lease_due(&grant, max, inputs, records)?);
+        self.lease_new(&grant, max - due, inputs, records);
+        Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
+    }
+
+    /// The lone lease that everybody waits for, if it can be granted.
+    fn lease_awaited(
+        &self,
+        grant: &Grant<'_>,
+        place: Place,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let cursor = grant.group.cursor_of(place.partition).ok_or(Rejection::UnknownPartition)?;
+        let due = grant.group.slot(cursor, place.offset).is_some_and(|slot| slot.is_due(inputs.mono, inputs.wall));
+        if !due || self.any_live(inputs.mono) {
+            return Ok(Decision::Nothing);
+        }
+        records.push(grant.lone(cursor, place.offset)?);
+        Ok(Decision::Done)
+    }
+
+    /// Leases at most `max` messages that had an attempt before, and returns how many.
+    fn lease_due(
+        &self,
+        grant: &Grant<'_>,
+        max: u32,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<u32, Rejection> {
+        let queue = grant.group.queues.of(Class::Plain);
+        if queue.first_due(inputs.mono, inputs.wall).is_none() {
+            return Ok(0);
+        }
+        let (start, mut leased) = (records.len(), 0);
+        let holds = |key: &_| Group::holds(&grant.group.cursors, key);
+        for (cursor, offset) in queue.due(inputs.mono, inputs.wall, holds).take(max as usize) {
+            let lease = grant.again(cursor, offset, false)?;
+            if !records[start..].last_mut().is_some_and(|last| extend_run(last, &lease)) {
+                records.push(lease);
+            }
+            leased += 1;
+        }
+        Ok(leased)
+    }
+
+    /// Leases at most `max` messages that never had an attempt: partition by partition, from where the last one left off.
+    fn lease_new(&self, grant: &Grant<'_>, max: u32, inputs: &Inputs<'_>, records: &mut Vec<Record>) {
+        let group = grant.group;
+        let mut left = u64::from(max.min(group.options.max_outstanding.saturating_sub(group.outstanding)));
+        let mut unseen = self.new_count(group);
+        let mut cursor = group.position;
+        for _ in 0..group.cursors.len() {
+            if left == 0 || unseen == 0 {
+                return;
+            }
+            let (partition, next) = (group.partition_of(cursor), group.cursors[cursor as usize].next);
+            let end = self.catalog.end(partition);
+            let count = inputs.visible.end(partition, end).0.saturating_sub(next.0).min(left);
+            if count > 0 {
+                // `left` is at most a u32.
+                records.push(grant.record(cursor, next, count as u32, 1, WallMs(0), false));
+                left -= count;
+            }
+            unseen -= u128::from(end.0.saturating_sub(next.0));
+            cursor = if cursor as usize + 1 == group.cursors.len() { 0 } else { cursor + 1 };
+        }
+    }
+
+    /// How many messages the group has never leased, visible or not.
+    #[inline]
+    pub(super) fn new_count(&self, group: &Group) -> u128 {
+        let published = self.catalog.topic(group.topic).map_or(0, |topic| topic.published);
+        published + u128::from(self.catalog.end(group.retry).0) - group.considered
+    }
+
+    /// Whether any lease in the store is live.
+    pub(super) fn any_live(&self, mono: MonoMs) -> bool {
+        self.latest_end().is_some_and(|until| until > mono)
+    }
+
+    /// The latest end of any lease.
+    pub(super) fn latest_end(&self) -> Option<MonoMs> {
+        self.groups.iter().flat_map(|group| group.queues.all()).filter_map(|queue| queue.leases.latest()).max()
+    }
+}
+
+impl Grant<'_> {
+    fn record(&self, cursor: u32, first: Offset, count: u32, attempt: u32, time: WallMs, lone: bool) -> Record {
+        let partition = self.group.partition_of(cursor);
+        Record::Leased { group: self.id, partition, first, count, attempt, until: self.until, time, lone }
+    }
+
+    /// An outstanding message, leased again.
+    fn again(&self, cursor: u32, offset: Offset, lone: bool) -> Result<Record, Rejection> {
+        let attempts = self.group.slot(cursor, offset).map(|slot| slot.attempts);
+        let attempt = attempts.and_then(|attempts| attempts.checked_add(1));
+        let attempt = attempt.ok_or(Rejection::Invalid("a queue names a message that cannot be leased"))?;
+        let time = if attempt == 1 { WallMs(0) } else { self.wall };
+        Ok(self.record(cursor, offset, 1, attempt, time, lone))
+    }
+
+    fn lone(&self, cursor: u32, offset: Offset) -> Result<Record, Rejection> {
+        self.again(cursor, offset, true)
+    }
+
+    /// Shuts the gate for one visibility timeout, and passes the message over for as long after it.
+    fn await_lone(&self, cursor: u32, offset: Offset) -> Result<Record, Rejection> {
+        let passed_over_until = self.until.checked_add(self.group.options.visibility_timeout_ms);
+        Ok(Record::LoneAwaited {
+            group: self.id,
+            partition: self.group.partition_of(cursor),
+            offset,
+            until: self.until,
+            passed_over_until: passed_over_until.ok_or(Rejection::Invalid("the monotonic clock is out of range"))?,
+        })
+    }
+}
+
+/// Adds the message of `lease` to the run of `last` if it is the next one and on the same attempt.
+fn extend_run(last: &mut Record, lease: &Record) -> bool {
+    let Record::Leased { partition, first, count, attempt, .. } = last else { return false };
+    let Record::Leased { partition: next_partition, first: next, attempt: next_attempt, .. } = lease else {
+        return false;
+    };
+    let follows = partition == next_partition
+        && attempt == next_attempt
+        && first.checked_add(u64::from(*count)) == Some(*next)
+        && *count < u32::MAX;
+    if follows {
+        *count += 1;
+    }
+    follows
+}

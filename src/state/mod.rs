@@ -1,0 +1,260 @@
+//! The state of a store: the fold of its records, as a pure machine.
+//!
+//! `decide` turns a command and what the engine has read beforehand into records, or refuses; `apply` folds a record in.
+//! The fold of the log is the state: the same records give the same state, byte for byte in its snapshot, and the same
+//! state decides the same. Whoever drives it, in order: decide, append the records, apply each with the LSN of their
+//! frame. Never here: disk, clocks, threads, randomness, or an order that is not part of the value.
+
+mod apply;
+mod backoff;
+mod deadlines;
+mod decide;
+mod group;
+mod history;
+mod invariants;
+mod lease;
+mod letters;
+mod lone;
+mod outstanding;
+mod query;
+mod queue;
+mod settle;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod topic;
+
+pub(crate) use group::Group;
+pub(crate) use topic::{Role, Topic};
+#[allow(unused_imports, reason = "callers may name what they are given")]
+pub(crate) use {
+    invariants::Violation,
+    query::{Deadline, GroupCounts},
+};
+
+use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::record::{GroupOptions, Origin, Provenance, Token};
+use std::fmt;
+
+/// Everything that a store is, but for the bytes of its messages. A clone is cheap enough to be made under a lock.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    /// Zero until the first process has opened the store.
+    epoch: Epoch,
+    catalog: topic::Catalog,
+    groups: Vec<Group>,
+    lone: lone::Lone,
+    /// Where the record before this one put a copy; the next record is the move that it belongs to.
+    copied: Option<PartitionId>,
+}
+
+/// What the engine has read before it asks for a decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inputs<'a> {
+    /// Never less than at an earlier decision in the same epoch.
+    pub(crate) mono: MonoMs,
+    pub(crate) wall: WallMs,
+    pub(crate) visible: Visible<'a>,
+}
+
+/// Which messages may be handed out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Visible<'a> {
+    /// All that are there.
+    All,
+    /// Those below an end, by number of partition; none in a partition beyond the slice.
+    Ends(&'a [Offset]),
+}
+
+impl Visible<'_> {
+    #[inline]
+    fn end(&self, partition: PartitionId, end: Offset) -> Offset {
+        match self {
+            Self::All => end,
+            Self::Ends(ends) => ends.get(partition.0 as usize).copied().unwrap_or_default().min(end),
+        }
+    }
+}
+
+/// A message that somebody says to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    pub(crate) token: Token,
+}
+
+/// What somebody wants to happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command<'a> {
+    /// A process begins: comes before all others, under an epoch that was never used.
+    Open {
+        epoch: Epoch,
+        clean: bool,
+    },
+    /// The wall clock and the monotonic one have come apart.
+    NoteClockJump,
+    CreateTopic {
+        name: &'a str,
+        partitions: u32,
+    },
+    /// `starts`: the first offset that the group wants, for each of the topic's partitions; none beyond its end.
+    CreateGroup {
+        topic: TopicId,
+        name: &'a str,
+        options: &'a GroupOptions,
+        starts: &'a [Offset],
+    },
+    /// So many messages into each of these partitions, which are distinct partitions of topics: one record each, in order.
+    Publish {
+        runs: &'a [(PartitionId, u32)],
+    },
+    Lease {
+        group: GroupId,
+        max: u32,
+    },
+    /// Those whose tokens are dead are reported and change nothing; the others are acked.
+    Ack {
+        group: GroupId,
+        held: &'a [Held],
+    },
+    /// Gives a message back for another attempt after `delay_ms`, or after the group's backoff; to the dead letters if
+    /// this was the last attempt. `origin`: of the message, unchanged through copies.
+    Nack {
+        group: GroupId,
+        held: Held,
+        delay_ms: Option<u64>,
+        text: &'a str,
+        origin: Origin,
+    },
+    /// Sends a message to the dead letters now.
+    Reject {
+        group: GroupId,
+        held: Held,
+        text: &'a str,
+        origin: Origin,
+    },
+    /// Keeps a lease for `for_ms` from now on; never makes it shorter.
+    Extend {
+        group: GroupId,
+        held: Held,
+        for_ms: u64,
+    },
+    /// Gives a message back unused.
+    Release {
+        group: GroupId,
+        held: Held,
+    },
+    /// Gives back a message that could not be read.
+    Unreadable {
+        group: GroupId,
+        held: Held,
+    },
+    /// Sends a message to the dead letters that `Lease` found exhausted.
+    GiveUp {
+        group: GroupId,
+        partition: PartitionId,
+        offset: Offset,
+        origin: Origin,
+    },
+    /// Such a message cannot be copied now (no room, or it cannot be read): it is looked at again later.
+    PutOff {
+        group: GroupId,
+        partition: PartitionId,
+        offset: Offset,
+    },
+    /// Sends a dead letter to a topic's partition, or to its group again.
+    Redrive {
+        group: GroupId,
+        letter: Offset,
+        to: Option<PartitionId>,
+        provenance: &'a Provenance,
+    },
+    Discard {
+        group: GroupId,
+        letter: Offset,
+    },
+}
+
+/// What follows from a command, beside its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Done,
+    /// There is nothing to lease now; there are no records.
+    Nothing,
+    /// This message must be given up (or put off) before anything is leased; there are no records.
+    Exhausted {
+        partition: PartitionId,
+        offset: Offset,
+    },
+    /// `lost`: the indices of those whose tokens were dead, in order.
+    Settled {
+        lost: Vec<u32>,
+    },
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    UnknownTopic,
+    UnknownGroup,
+    UnknownPartition,
+    /// The token is dead: the message was settled, or belongs to another holder, or to none since the store was reopened.
+    LeaseLost,
+    /// A lone lease holds up the whole store, so it is extended only once.
+    ExtendedBefore,
+    /// No dead letter has this offset, or it was settled.
+    NoSuchLetter,
+    /// The message is not exhausted (any more).
+    Stale,
+    /// The name is taken.
+    Exists,
+    /// A bound of the engine, by its name in words.
+    LimitReached(&'static str),
+    /// The command contradicts itself or the state.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownTopic => "there is no such topic",
+            Self::UnknownGroup => "there is no such group",
+            Self::UnknownPartition => "there is no such partition",
+            Self::LeaseLost => "the lease is lost",
+            Self::ExtendedBefore => "a lone lease is extended only once",
+            Self::NoSuchLetter => "there is no such dead letter",
+            Self::Stale => "the message is no longer exhausted",
+            Self::Exists => "the name is taken",
+            Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
+            Self::Invalid(reason) => reason,
+        })
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+/// A record that does not follow from the state: the log and this code disagree, and nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inconsistent(pub(crate) &'static str);
+
+impl fmt::Display for Inconsistent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Inconsistent {}
+
+impl State {
+    /// A store that was never opened.
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: Epoch(0),
+            catalog: topic::Catalog::default(),
+            groups: Vec::new(),
+            lone: lone::Lone::default(),
+            copied: None,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What can be asked of a state.
+//!
+//! Never here: a change, or anything that is not in the state or the inputs.
+
+use super::deadlines::Key;
+use super::group::{Cursor, Group};
+use super::{Inputs, Role, State, Topic};
+use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+
+/// When something may become deliverable by time alone. Nothing becomes so before either time; something that was
+/// expected may since have gone, so at a deadline one asks again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    pub(crate) mono: Option<MonoMs>,
+    pub(crate) wall: Option<WallMs>,
+}
+
+/// How a group, or a group in one partition, stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupCounts {
+    /// Deliverable now: due again, or new and visible.
+    pub(crate) ready: u64,
+    /// Held under a live lease.
+    pub(crate) leased: u64,
+    /// Waiting for their due time, or exhausted and not yet moved.
+    pub(crate) waiting: u64,
+    /// Dead letters that are not settled. Of the group as a whole: zero for one partition.
+    pub(crate) dead: u64,
+    /// Messages that are not settled, visible or not; dead letters are.
+    pub(crate) lag: u64,
+    /// A ready message before which no other of its partition is ready: in the first partition that has one. Only in one
+    /// partition does offset order mean age; who wants the oldest of all asks each partition.
+    pub(crate) oldest_ready: Option<(PartitionId, Offset)>,
+    /// No new message is leased until one of the outstanding ones is settled.
+    pub(crate) at_cap: bool,
+    /// Error texts that the group dropped for want of room.
+    pub(crate) texts_dropped: u64,
+}
+
+impl State {
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(crate) fn topic_by_name(&self, name: &str) -> Option<TopicId> {
+        self.catalog.topic_by_name(name)
+    }
+
+    pub(crate) fn topic(&self, topic: TopicId) -> Option<&Topic> {
+        self.catalog.topic(topic)
+    }
+
+    /// In order of their numbers.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (TopicId, &Topic)> {
+        (0..).map(TopicId).zip(self.catalog.topics())
+    }
+
+    pub(crate) fn group_by_name(&self, topic: TopicId, name: &str) -> Option<GroupId> {
+        self.catalog.topic(topic)?.groups.get(name).copied()
+    }
+
+    pub(crate) fn group(&self, group: GroupId) -> Option<&Group> {
+        self.groups.get(group.0 as usize)
+    }
+
+    /// In order of their numbers.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        (0..).map(GroupId).zip(&self.groups)
+    }
+
+    /// In order of their names.
+    pub(crate) fn groups_of(&self, topic: TopicId) -> impl Iterator<Item = (GroupId, &Group)> {
+        let ids = self.catalog.topic(topic).into_iter().flat_map(|topic| topic.groups.values().copied());
+        ids.filter_map(|id| Some((id, self.group(id)?)))
+    }
+
+    pub(crate) fn partition_role(&self, partition: PartitionId) -> Option<Role> {
+        self.catalog.role(partition)
+    }
+
+    /// The offset that the next message of a partition gets; zero for a partition that does not exist.
+    pub(crate) fn partition_end(&self, partition: PartitionId) -> Offset {
+        self.catalog.end(partition)
+    }
+
+    pub(crate) fn partition_count(&self) -> u32 {
+        self.catalog.partition_count()
+    }
+
+    /// The first `max` dead letters from `from` on that are not settled, in order.
+    pub(crate) fn letters(&self, group: GroupId, from: Offset, max: usize) -> Vec<Offset> {
+        let Some(group) = self.group(group) else { return Vec::new() };
+        group.letters.unsettled(from, self.catalog.end(group.dead())).take(max).collect()
+    }
+
+    /// Every message of a partition below this is settled by everyone who could want it.
+    pub(crate) fn settled_before(&self, partition: PartitionId) -> Offset {
+        match self.catalog.role(partition) {
+            Some(Role::Topic { topic, index }) => {
+                let of = |(_, group): (_, &Group)| group.cursors.get(index as usize).map(Cursor::first_unsettled);
+                self.groups_of(topic).filter_map(of).min().unwrap_or_default()
+            }
+            Some(Role::Retry { group }) => {
+                let cursor = self.group(group).and_then(|group| group.cursors.last());
+                cursor.map(Cursor::first_unsettled).unwrap_or_default()
+            }
+            Some(Role::Dead { group }) => self.group(group).map(|group| group.letters.first()).unwrap_or_default(),
+            None => Offset(0),
+        }
+    }
+
+    /// The next time after that of `inputs` at which a `Lease` of the group may find more than now.
+    pub(crate) fn next_deadline(&self, group: GroupId, inputs: &Inputs<'_>) -> Deadline {
+        let Some(group) = self.group(group) else { return Deadline::default() };
+        let queues = group.queues.all();
+        let mut mono: Option<MonoMs> = queues.iter().filter_map(|queue| queue.leases.next_after(inputs.mono)).min();
+        if self.lone.awaited.is_some_and(|awaited| inputs.mono < awaited.passed_over_until) {
+            // The last of the other leases may end before the wait does.
+            let idle = self.latest_end().filter(|&until| until > inputs.mono);
+            mono = mono.into_iter().chain(idle).min();
+        }
+        let mono = mono.into_iter().chain(self.lone.next_after(inputs.mono)).min();
+        Deadline { mono, wall: queues.iter().filter_map(|queue| queue.next_due_after(inputs.wall)).min() }
+    }
+
+    /// Whether a lone lease is awaited or out: then what one group settles may be what another one waits for.
+    pub(crate) fn groups_depend(&self) -> bool {
+        !self.lone.is_idle()
+    }
+
+    /// Looks at every partition and every outstanding message of the group.
+    pub(crate) fn group_counts(&self, group: GroupId, inputs: &Inputs<'_>) -> Option<GroupCounts> {
+        let group = self.group(group)?;
+        let dead = self.catalog.end(group.dead()).0.saturating_sub(group.letters.settled());
+        let mut counts = GroupCounts { dead, ..self.group_wide(group) };
+        for cursor in 0..group.cursors.len() as u32 {
+            self.count(group, cursor, inputs, &mut counts);
+        }
+        Some(counts)
+    }
+
+    /// The same for one partition of the group's subscription.
+    pub(crate) fn partition_counts(
+        &self,
+        group: GroupId,
+        partition: PartitionId,
+        inputs: &Inputs<'_>,
+    ) -> Option<GroupCounts> {
+        let group = self.group(group)?;
+        let mut counts = self.group_wide(group);
+        self.count(group, group.cursor_of(partition)?, inputs, &mut counts);
+        Some(counts)
+    }
+
+    fn group_wide(&self, group: &Group) -> GroupCounts {
+        let at_cap = group.outstanding >= group.options.max_outstanding;
+        GroupCounts { at_cap, texts_dropped: group.texts.dropped, ..GroupCounts::default() }
+    }
+
+    fn count(&self, group: &Group, cursor: u32, inputs: &Inputs<'_>, counts: &mut GroupCounts) {
+        let partition = group.partition_of(cursor);
+        let Some(at) = group.cursors.get(cursor as usize) else { return };
+        let mut first = None;
+        for (offset, slot) in at.slots() {
+            counts.lag += 1;
+            if slot.is_live(inputs.mono) {
+                counts.leased += 1;
+            } else if group.is_exhausted(slot) || !slot.is_due(inputs.mono, inputs.wall) {
+                counts.waiting += 1;
+            } else {
+                counts.ready += 1;
+                first = first.or(Some(offset));
+            }
+        }
+        let end = self.catalog.end(partition);
+        let new = inputs.visible.end(partition, end).0.saturating_sub(at.next.0);
+        counts.ready = counts.ready.saturating_add(new);
+        counts.lag = counts.lag.saturating_add(end.0.saturating_sub(at.next.0));
+        let oldest = first.or((new > 0).then_some(at.next));
+        counts.oldest_ready = counts.oldest_ready.or(oldest.map(|offset| (partition, offset)));
+    }
+}
+
+impl Group {
+    /// All leases in the order of their ends, for checks.
+    pub(super) fn lease_keys(&self) -> Vec<Key> {
+        let holds = |key: &Key| Self::holds(&self.cursors, key);
+        let all = self.queues.all().into_iter();
+        let mut keys: Vec<Key> = all.flat_map(|queue| queue.leases.expired(MonoMs(u64::MAX), holds)).collect();
+        keys.sort_unstable();
+        keys
+    }
+}

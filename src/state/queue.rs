@@ -1,0 +1,142 @@
+//! The outstanding messages of a group in the order in which they may be leased again.
+//!
+//! A message stands in the queue of its class, and there under its phase. Everything here can be derived from the slots:
+//! it is kept so that the next one is found without looking at the others. Never here: a decision.
+
+use super::deadlines::{Deadlines, Key, key};
+use super::outstanding::{Phase, Slot};
+use crate::ids::{MonoMs, Offset, WallMs};
+use std::collections::BTreeSet;
+
+/// What a message's next attempt would be, once it may have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// One among others.
+    Plain,
+    /// One that may only be made under a lone lease.
+    Lone,
+    /// None: it goes to the dead letters.
+    Exhausted,
+}
+
+/// The class of a message, from its account. A lease counts as ended by its timeout here: while it lasts, this is what the
+/// message would be afterwards.
+pub(super) fn class(slot: &Slot, max_attempts: u32) -> Class {
+    let grace = slot.grace && slot.lease().is_none();
+    if slot.attempts == u32::MAX {
+        return Class::Exhausted;
+    }
+    match max_attempts {
+        0 => Class::Plain,
+        max if slot.attempts >= max && grace => Class::Lone,
+        max if slot.attempts >= max => Class::Exhausted,
+        max if slot.attempts + 1 == max && slot.crashed => Class::Lone,
+        _ => Class::Plain,
+    }
+}
+
+/// The messages of one class.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    pub(super) leases: Deadlines,
+    pub(super) waiting: BTreeSet<(WallMs, u32, Offset)>,
+    pub(super) ready: BTreeSet<(u64, u32, Offset)>,
+}
+
+impl Queue {
+    /// Those that may be leased now: ended leases first, then what was waiting, then what is ready; each by age.
+    pub(super) fn due(
+        &self,
+        mono: MonoMs,
+        wall: WallMs,
+        holds: impl Fn(&Key) -> bool,
+    ) -> impl Iterator<Item = (u32, Offset)> {
+        let expired = self.leases.expired(mono, holds).map(|(.., cursor, offset)| (cursor, offset));
+        let waited = self.waiting.iter().take_while(move |(due, ..)| *due <= wall).map(|&(_, cursor, at)| (cursor, at));
+        let ready = self.ready.iter().map(|&(_, cursor, offset)| (cursor, offset));
+        expired.chain(waited).chain(ready)
+    }
+
+    /// The first of those.
+    #[inline]
+    pub(super) fn first_due(&self, mono: MonoMs, wall: WallMs) -> Option<(u32, Offset)> {
+        let expired = self.leases.first().filter(|key| key.0 <= mono).map(|(.., cursor, offset)| (cursor, offset));
+        let waited = || self.waiting.first().filter(|(due, ..)| *due <= wall).map(|&(_, cursor, at)| (cursor, at));
+        let ready = || self.ready.first().map(|&(_, cursor, offset)| (cursor, offset));
+        expired.or_else(waited).or_else(ready)
+    }
+
+    /// The first due time after `wall`.
+    pub(super) fn next_due_after(&self, wall: WallMs) -> Option<WallMs> {
+        let from = (wall.checked_add(1)?, 0, Offset(0));
+        self.waiting.range(from..).next().map(|&(due, ..)| due)
+    }
+}
+
+/// The queues of a group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queues {
+    plain: Queue,
+    lone: Queue,
+    exhausted: Queue,
+}
+
+impl Queues {
+    pub(super) fn of(&self, class: Class) -> &Queue {
+        match class {
+            Class::Plain => &self.plain,
+            Class::Lone => &self.lone,
+            Class::Exhausted => &self.exhausted,
+        }
+    }
+
+    fn of_mut(&mut self, class: Class) -> &mut Queue {
+        match class {
+            Class::Plain => &mut self.plain,
+            Class::Lone => &mut self.lone,
+            Class::Exhausted => &mut self.exhausted,
+        }
+    }
+
+    pub(super) fn all(&self) -> [&Queue; 3] {
+        [&self.plain, &self.lone, &self.exhausted]
+    }
+
+    pub(super) fn all_mut(&mut self) -> [&mut Queue; 3] {
+        [&mut self.plain, &mut self.lone, &mut self.exhausted]
+    }
+
+    pub(super) fn leased(&self) -> u64 {
+        self.all().iter().map(|queue| queue.leases.len()).sum()
+    }
+
+    /// Enters a message where its account says.
+    #[inline]
+    pub(super) fn insert(&mut self, cursor: u32, offset: Offset, slot: &Slot, max_attempts: u32) {
+        let queue = self.of_mut(class(slot, max_attempts));
+        match &slot.phase {
+            Phase::Leased(lease) if lease.extended => queue.leases.push_apart(key(lease, cursor, offset)),
+            Phase::Leased(lease) => queue.leases.push(key(lease, cursor, offset)),
+            Phase::Waiting { due, .. } => drop(queue.waiting.insert((*due, cursor, offset))),
+            Phase::Ready { turn } => drop(queue.ready.insert((*turn, cursor, offset))),
+        }
+    }
+
+    /// Takes a message out, which has not changed since it was entered. [`Queues::tidy`] follows once it has changed.
+    #[inline]
+    pub(super) fn remove(&mut self, cursor: u32, offset: Offset, slot: &Slot, max_attempts: u32) {
+        let queue = self.of_mut(class(slot, max_attempts));
+        match &slot.phase {
+            Phase::Leased(lease) => queue.leases.remove(&key(lease, cursor, offset)),
+            Phase::Waiting { due, .. } => drop(queue.waiting.remove(&(*due, cursor, offset))),
+            Phase::Ready { turn } => drop(queue.ready.remove(&(*turn, cursor, offset))),
+        }
+    }
+
+    #[inline]
+    pub(super) fn tidy(&mut self, holds: impl Fn(&Key) -> bool) {
+        for queue in self.all_mut() {
+            queue.leases.tidy(&holds);
+        }
+    }
+}

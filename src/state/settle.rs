@@ -1,0 +1,286 @@
+//! What holders do with their messages, and what becomes of dead letters.
+//!
+//! Only a live token settles: the message is still under the lease that the token names, ended or not. Never here: a change
+//! of the state.
+
+use super::backoff;
+use super::group::Group;
+use super::history::capped;
+use super::lone::Gate;
+use super::outstanding::{Lease, Phase, Slot};
+use super::queue::Class;
+use super::{Decision, Held, Inputs, Rejection, Role, State};
+use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
+use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, FRAME_PARTS_MAX, HISTORY_LEN};
+use crate::record::{Cause, Failure, Origin, Provenance, Record};
+
+/// A message that really is held.
+struct Holding<'a> {
+    group: &'a Group,
+    slot: &'a Slot,
+    lease: &'a Lease,
+}
+
+impl Slot {
+    /// Whether it may have another lease now, as far as time goes.
+    pub(super) fn is_due(&self, mono: MonoMs, wall: WallMs) -> bool {
+        match self.phase {
+            Phase::Leased(lease) => lease.until <= mono,
+            Phase::Waiting { due, .. } => due <= wall,
+            Phase::Ready { .. } => true,
+        }
+    }
+}
+
+impl State {
+    fn holding(&self, id: GroupId, held: Held) -> Result<Holding<'_>, Rejection> {
+        let group = self.group_named(id)?;
+        let cursor = group.cursor_of(held.partition).ok_or(Rejection::UnknownPartition)?;
+        let slot = group.slot(cursor, held.offset).ok_or(Rejection::LeaseLost)?;
+        match slot.lease() {
+            Some(lease) if held.token.epoch == self.epoch && held.token.lsn == lease.lsn => {
+                Ok(Holding { group, slot, lease })
+            }
+            _ => Err(Rejection::LeaseLost),
+        }
+    }
+
+    pub(super) fn decide_ack(
+        &self,
+        id: GroupId,
+        held: &[Held],
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        self.group_named(id)?;
+        if held.len() > FRAME_PARTS_MAX {
+            return Err(Rejection::LimitReached("messages in a batch"));
+        }
+        let start = records.len();
+        let mut lost = Vec::new();
+        if held.is_sorted_by(|one, other| (one.partition, one.offset) < (other.partition, other.offset)) {
+            for (index, &held) in held.iter().enumerate() {
+                self.ack_one(id, (index, held), start, &mut lost, records);
+            }
+        } else {
+            // In another order a message may come twice; sorted, its second ack meets the first as the last run's end.
+            let mut sorted: Vec<_> = held.iter().copied().enumerate().collect();
+            sorted.sort_by_key(|(_, held)| (held.partition, held.offset));
+            for held in sorted {
+                self.ack_one(id, held, start, &mut lost, records);
+            }
+            lost.sort_unstable();
+        }
+        Ok(Decision::Settled { lost })
+    }
+
+    fn ack_one(
+        &self,
+        id: GroupId,
+        (index, held): (usize, Held),
+        start: usize,
+        lost: &mut Vec<u32>,
+        records: &mut Vec<Record>,
+    ) {
+        if self.holding(id, held).is_err() {
+            lost.push(index as u32);
+            return;
+        }
+        if let Some(Record::Acked { partition, first, count, .. }) = records[start..].last_mut()
+            && *partition == held.partition
+        {
+            let ahead = held.offset.0.saturating_sub(first.0);
+            if ahead < u64::from(*count) {
+                lost.push(index as u32);
+                return;
+            }
+            if ahead == u64::from(*count) {
+                *count += 1;
+                return;
+            }
+        }
+        records.push(Record::Acked { group: id, partition: held.partition, first: held.offset, count: 1 });
+    }
+
+    pub(super) fn decide_nack(
+        &self,
+        (id, held): (GroupId, Held),
+        delay_ms: Option<u64>,
+        text: &str,
+        origin: Origin,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let Holding { group, slot, .. } = self.holding(id, held)?;
+        let failure = Failure { cause: Cause::Nacked, time: inputs.wall, text: capped(text).into() };
+        if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
+            return Err(Rejection::Invalid("a delay is at most ten years"));
+        }
+        if group.is_spent(slot) {
+            return self.move_to_letters((id, held.partition, held.offset), Some(failure), origin, inputs, records);
+        }
+        let backoff = group.options.backoff;
+        let drawn = || backoff::delay_ms(backoff, held.partition, held.offset, slot.attempts);
+        let delay_ms = delay_ms.unwrap_or_else(drawn);
+        let due = inputs.wall.saturating_add(delay_ms);
+        let Held { partition, offset, .. } = held;
+        records.push(Record::Nacked { group: id, partition, offset, due, delay_ms, failure });
+        Ok(Decision::Done)
+    }
+
+    pub(super) fn decide_reject(
+        &self,
+        (id, held): (GroupId, Held),
+        text: &str,
+        origin: Origin,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        self.holding(id, held)?;
+        let failure = Failure { cause: Cause::Rejected, time: inputs.wall, text: capped(text).into() };
+        self.move_to_letters((id, held.partition, held.offset), Some(failure), origin, inputs, records)
+    }
+
+    pub(super) fn decide_extend(
+        &self,
+        (id, held): (GroupId, Held),
+        for_ms: u64,
+        inputs: &Inputs<'_>,
+    ) -> Result<Option<Record>, Rejection> {
+        let Holding { lease, .. } = self.holding(id, held)?;
+        if for_ms > DURATION_MS_MAX {
+            return Err(Rejection::Invalid("a lease is extended by at most ten years"));
+        }
+        let until = inputs.mono.checked_add(for_ms);
+        let until = until.ok_or(Rejection::Invalid("the monotonic clock is out of range"))?;
+        // A lease that has ended may go on if nobody took the message: but not beside a lone lease, or as one.
+        let ended = lease.until <= inputs.mono;
+        if ended && (lease.lone || self.lone.gate(inputs.mono) != Gate::Open) {
+            return Err(Rejection::LeaseLost);
+        }
+        if until <= lease.until {
+            return Ok(None);
+        }
+        if lease.lone && lease.extended {
+            return Err(Rejection::ExtendedBefore);
+        }
+        Ok(Some(Record::Extended { group: id, partition: held.partition, offset: held.offset, until }))
+    }
+
+    pub(super) fn decide_release(&self, (id, held): (GroupId, Held)) -> Result<Record, Rejection> {
+        self.holding(id, held)?;
+        Ok(Record::Released { group: id, partition: held.partition, offset: held.offset })
+    }
+
+    pub(super) fn decide_unreadable(
+        &self,
+        (id, held): (GroupId, Held),
+        inputs: &Inputs<'_>,
+    ) -> Result<Record, Rejection> {
+        let Holding { group, .. } = self.holding(id, held)?;
+        let delay_ms = backoff::deferral_ms(group.options.backoff);
+        let due = inputs.wall.saturating_add(delay_ms);
+        Ok(Record::Unreadable { group: id, partition: held.partition, offset: held.offset, due, delay_ms })
+    }
+
+    /// The exhausted message at a place, if it is one and its time has come.
+    fn exhausted(
+        &self,
+        (id, partition, offset): (GroupId, PartitionId, Offset),
+        inputs: &Inputs<'_>,
+    ) -> Result<(&Group, &Slot), Rejection> {
+        let group = self.group_named(id)?;
+        let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
+        let slot = group.slot(cursor, offset).ok_or(Rejection::Stale)?;
+        let exhausted = group.class(slot) == Class::Exhausted && slot.is_due(inputs.mono, inputs.wall);
+        if exhausted { Ok((group, slot)) } else { Err(Rejection::Stale) }
+    }
+
+    pub(super) fn decide_give_up(
+        &self,
+        at: (GroupId, PartitionId, Offset),
+        origin: Origin,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let (_, slot) = self.exhausted(at, inputs)?;
+        let expired = Failure { cause: Cause::Expired, time: inputs.wall, text: Box::default() };
+        self.move_to_letters(at, slot.lease().map(|_| expired), origin, inputs, records)
+    }
+
+    pub(super) fn decide_put_off(
+        &self,
+        at: (GroupId, PartitionId, Offset),
+        inputs: &Inputs<'_>,
+    ) -> Result<Record, Rejection> {
+        let (group, _) = self.exhausted(at, inputs)?;
+        let delay_ms = backoff::deferral_ms(group.options.backoff);
+        let due = inputs.wall.saturating_add(delay_ms);
+        Ok(Record::PutOff { group: at.0, partition: at.1, offset: at.2, due, delay_ms })
+    }
+
+    /// One move: a copy to the dead letters, and the message is settled.
+    fn move_to_letters(
+        &self,
+        (id, partition, offset): (GroupId, PartitionId, Offset),
+        last: Option<Failure>,
+        origin: Origin,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let group = self.group_named(id)?;
+        let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
+        let slot = group.slot(cursor, offset).ok_or(Rejection::Stale)?;
+        let provenance = Provenance { origin, attempts: slot.attempts, history: Group::failures(slot, last) };
+        records.push(self.copied_to(group.dead(), Box::new(provenance), inputs)?);
+        records.push(Record::DeadLettered { group: id, partition, offset });
+        Ok(Decision::Done)
+    }
+
+    pub(super) fn decide_redrive(
+        &self,
+        (id, letter): (GroupId, Offset),
+        to: Option<PartitionId>,
+        provenance: &Provenance,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let group = self.letter(id, letter)?;
+        let to = to.unwrap_or(group.retry);
+        let is_topic = matches!(self.catalog.role(to), Some(Role::Topic { .. }));
+        if to != group.retry && !is_topic {
+            return Err(Rejection::UnknownPartition);
+        }
+        let fits = provenance.history.iter().all(|failure| failure.text.len() <= ERROR_TEXT_LEN_MAX);
+        if provenance.history.len() > HISTORY_LEN || !fits {
+            return Err(Rejection::Invalid("a history is too long"));
+        }
+        records.push(self.copied_to(to, Box::new(provenance.clone()), inputs)?);
+        records.push(Record::Redriven { group: id, letter });
+        Ok(Decision::Done)
+    }
+
+    pub(super) fn decide_discard(&self, (id, letter): (GroupId, Offset)) -> Result<Record, Rejection> {
+        self.letter(id, letter)?;
+        Ok(Record::Discarded { group: id, letter })
+    }
+
+    /// The group of a dead letter that is not settled.
+    pub(super) fn letter(&self, id: GroupId, letter: Offset) -> Result<&Group, Rejection> {
+        let group = self.group_named(id)?;
+        let exists = letter < self.catalog.end(group.dead()) && !group.letters.is_settled(letter);
+        if exists { Ok(group) } else { Err(Rejection::NoSuchLetter) }
+    }
+
+    fn copied_to(
+        &self,
+        partition: PartitionId,
+        provenance: Box<Provenance>,
+        inputs: &Inputs<'_>,
+    ) -> Result<Record, Rejection> {
+        let offset = self.catalog.end(partition);
+        if offset.checked_add(1).is_none() {
+            return Err(Rejection::LimitReached("messages in a partition"));
+        }
+        Ok(Record::Copied { partition, offset, time: inputs.wall, provenance })
+    }
+}

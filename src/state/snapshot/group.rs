@@ -1,0 +1,301 @@
+//! The bytes of a group within a snapshot.
+//!
+//! ```text
+//! name | topic | jitter | options | retry partition | turns | position | rank | texts dropped
+//! letters   floor, count of runs, each: gap and length; count of bitmaps, each: gap and 64 bytes
+//! cursors   for each partition: how far `next` is from its end
+//! windows   count, then each: gap to its cursor, count of messages, each: flags, gap, attempts, phase, [history]
+//! ```
+//! A gap is the distance from the one before less one. Never here: what the parts mean to each other across groups.
+
+use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::limits::{HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
+use crate::record::codec;
+use crate::record::wire::{DecodeError, Reader, put_bytes, put_varint};
+use crate::state::decide::check_options;
+use crate::state::group::{Cursor, Group};
+use crate::state::history::{History, Past};
+use crate::state::letters::{Bits, Letters};
+use crate::state::outstanding::{Lease, Phase, Slot, Window};
+use crate::state::topic::{Catalog, Restore};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const LEASED: u8 = 0;
+const WAITING: u8 = 1;
+const READY: u8 = 2;
+const PHASE: u8 = 0x03;
+const CRASHED: u8 = 0x04;
+const GRACE: u8 = 0x08;
+const HISTORY: u8 = 0x10;
+/// Leased by the same record as the leased message before, or ready in the turn after that of the ready one before.
+const FOLLOWS: u8 = 0x20;
+const LONE: u8 = 0x40;
+const EXTENDED: u8 = 0x80;
+
+/// More turns than any group lives to see, and far from where counting them would overflow.
+const TURNS_MAX: u64 = 1 << 62;
+/// The shortest window, message and failure.
+const WINDOW_LEN_MIN: usize = 5;
+const SLOT_LEN_MIN: usize = 3;
+const PAST_LEN_MIN: usize = 3;
+
+/// The phases before, within a group: most follow from them.
+#[derive(Default)]
+struct Before {
+    lease: Option<(MonoMs, Lsn, u32)>,
+    turn: Option<u64>,
+}
+
+impl Before {
+    fn follows(&self, phase: &Phase) -> bool {
+        match phase {
+            Phase::Leased(lease) => self.lease == Some((lease.until, lease.lsn, lease.rank)),
+            Phase::Ready { turn } => self.turn.is_some_and(|before| before.checked_add(1) == Some(*turn)),
+            Phase::Waiting { .. } => false,
+        }
+    }
+
+    fn note(&mut self, phase: &Phase) {
+        match phase {
+            Phase::Leased(lease) => self.lease = Some((lease.until, lease.lsn, lease.rank)),
+            Phase::Ready { turn } => self.turn = Some(*turn),
+            Phase::Waiting { .. } => {}
+        }
+    }
+}
+
+pub(super) fn encode(group: &Group, catalog: &Catalog, out: &mut Vec<u8>) {
+    put_bytes(out, group.name.as_bytes());
+    put_varint(out, u64::from(group.topic.0));
+    out.push(u8::from(group.options.backoff.jitter));
+    codec::put_options(out, &group.options);
+    put_varint(out, u64::from(group.retry.0));
+    put_varint(out, group.turns);
+    put_varint(out, u64::from(group.position));
+    put_varint(out, group.rank.0.0);
+    put_varint(out, u64::from(group.rank.1));
+    put_varint(out, group.texts.dropped);
+    encode_letters(&group.letters, out);
+    let ids = 0..group.cursors.len() as u32;
+    for (cursor, at) in ids.clone().zip(&group.cursors) {
+        put_varint(out, catalog.end(group.partition_of(cursor)).0 - at.next.0);
+    }
+    put_varint(out, group.cursors.iter().filter(|at| at.window.is_some()).count() as u64);
+    let (mut before, mut next) = (Before::default(), 0);
+    for (cursor, at) in ids.zip(&group.cursors) {
+        if let Some(window) = &at.window {
+            put_varint(out, u64::from(cursor - next));
+            next = cursor + 1;
+            encode_window(window, &mut before, out);
+        }
+    }
+}
+
+fn encode_letters(letters: &Letters, out: &mut Vec<u8>) {
+    put_varint(out, letters.floor());
+    put_varint(out, letters.full().len() as u64);
+    let mut next = 0;
+    for (first, end) in letters.full() {
+        put_varint(out, first - next);
+        put_varint(out, end - first);
+        next = *end;
+    }
+    put_varint(out, letters.mixed().len() as u64);
+    let mut next = 0;
+    for (chunk, bits) in letters.mixed() {
+        put_varint(out, chunk - next);
+        next = chunk + 1;
+        for word in bits.iter() {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+}
+
+fn encode_window(window: &Window, before: &mut Before, out: &mut Vec<u8>) {
+    put_varint(out, window.len() as u64);
+    let mut next = 0;
+    for (offset, slot) in window.iter() {
+        let follows = before.follows(&slot.phase);
+        before.note(&slot.phase);
+        out.push(flags(slot, follows));
+        put_varint(out, offset.0 - next);
+        next = offset.0 + 1;
+        put_varint(out, u64::from(slot.attempts));
+        match slot.phase {
+            Phase::Waiting { due, delay_ms } => {
+                put_varint(out, due.0);
+                put_varint(out, delay_ms);
+            }
+            _ if follows => {}
+            Phase::Leased(lease) => {
+                put_varint(out, lease.until.0);
+                put_varint(out, lease.lsn.0);
+                put_varint(out, u64::from(lease.rank));
+            }
+            Phase::Ready { turn } => put_varint(out, turn),
+        }
+        let Some(history) = &slot.history else { continue };
+        put_varint(out, history.past.len() as u64);
+        for past in &history.past {
+            codec::put_failure(out, &past.failure);
+            if !past.failure.text.is_empty() {
+                put_varint(out, past.turn);
+            }
+        }
+    }
+}
+
+fn flags(slot: &Slot, follows: bool) -> u8 {
+    let phase = match slot.phase {
+        Phase::Leased(_) => LEASED,
+        Phase::Waiting { .. } => WAITING,
+        Phase::Ready { .. } => READY,
+    };
+    let flag = |set, bit| if set { bit } else { 0 };
+    phase
+        | flag(slot.crashed, CRASHED)
+        | flag(slot.grace, GRACE)
+        | flag(slot.history.is_some(), HISTORY)
+        | flag(follows, FOLLOWS)
+        | flag(slot.lease().is_some_and(|lease| lease.lone), LONE)
+        | flag(slot.lease().is_some_and(|lease| lease.extended), EXTENDED)
+}
+
+pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Restore) -> Result<Group, DecodeError> {
+    let invalid = DecodeError::Invalid;
+    let name: Arc<str> = codec::name(reader)?.into();
+    let topic = TopicId(reader.varint_u32()?);
+    let jitter = match reader.byte()? {
+        0 => false,
+        1 => true,
+        _ => return Err(invalid("a jitter that is neither on nor off")),
+    };
+    let options = codec::options(reader, jitter)?;
+    check_options(&options).map_err(|_| invalid("a group with options that it may not have"))?;
+    let retry = PartitionId(reader.varint_u32()?);
+    catalog.group(topic, &name, id, retry).ok_or(invalid("a group that cannot be"))?;
+    let of = catalog.catalog().topic(topic).ok_or(invalid("a group without a topic"))?;
+    let mut group =
+        Group::new(name, (topic, of), options, retry, std::iter::repeat_n(Offset(0), of.count as usize + 1));
+    group.turns = reader.varint()?;
+    group.position = reader.varint_u32()?;
+    group.rank = (Lsn(reader.varint()?), reader.varint_u32()?);
+    group.texts.dropped = reader.varint()?;
+    if group.turns > TURNS_MAX || group.position as usize >= group.cursors.len() {
+        return Err(invalid("a group that is nowhere"));
+    }
+    group.letters = decode_letters(reader, catalog.catalog().end(group.dead()))?;
+    for cursor in 0..group.cursors.len() {
+        let end = catalog.catalog().end(group.partition_of(cursor as u32));
+        let next = end.0.checked_sub(reader.varint()?).ok_or(invalid("a group beyond the end of a partition"))?;
+        group.cursors[cursor].next = Offset(next);
+    }
+    decode_windows(reader, &mut group)?;
+    group.rebuild().ok_or(invalid("a group whose messages contradict each other"))?;
+    let fits = group.outstanding <= group.options.max_outstanding && group.texts.bytes <= HISTORY_TEXT_BYTES_MAX;
+    if fits { Ok(group) } else { Err(invalid("a group beyond its limits")) }
+}
+
+fn decode_letters(reader: &mut Reader<'_>, end: Offset) -> Result<Letters, DecodeError> {
+    let floor = reader.varint()?;
+    let (mut full, mut next) = (BTreeMap::new(), 0u64);
+    for _ in 0..reader.count(2)? {
+        let first = next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
+        next = first.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
+        full.insert(first, next);
+    }
+    let (mut mixed, mut next) = (BTreeMap::new(), 0u64);
+    for _ in 0..reader.count(1 + size_of::<Bits>())? {
+        let chunk = next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
+        next = chunk.checked_add(1).ok_or(DecodeError::BadNumber)?;
+        let mut bits = Box::new(Bits::default());
+        for (word, bytes) in bits.iter_mut().zip(reader.take(size_of::<Bits>())?.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        mixed.insert(chunk, bits);
+    }
+    Letters::restore(floor, full, mixed, end).ok_or(DecodeError::Invalid("a set of letters that cannot be"))
+}
+
+fn decode_windows(reader: &mut Reader<'_>, group: &mut Group) -> Result<(), DecodeError> {
+    let (mut before, mut next) = (Before::default(), 0u64);
+    for _ in 0..reader.count(WINDOW_LEN_MIN)? {
+        let cursor = next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
+        next = cursor.checked_add(1).ok_or(DecodeError::BadNumber)?;
+        let at = usize::try_from(cursor).ok().and_then(|cursor| group.cursors.get_mut(cursor));
+        let at = at.ok_or(DecodeError::Invalid("messages of a partition that does not exist"))?;
+        at.window = Some(decode_window(reader, at, group.turns, &mut before)?);
+    }
+    Ok(())
+}
+
+fn decode_window(
+    reader: &mut Reader<'_>,
+    at: &Cursor,
+    turns: u64,
+    before: &mut Before,
+) -> Result<Box<Window>, DecodeError> {
+    let mut window = Box::<Window>::default();
+    let mut next = 0u64;
+    let count = reader.count(SLOT_LEN_MIN)?;
+    for _ in 0..count {
+        let flags = reader.byte()?;
+        let offset = next.checked_add(reader.varint()?).filter(|&offset| offset < at.next.0);
+        let offset = offset.ok_or(DecodeError::Invalid("an outstanding message that was never leased"))?;
+        next = offset + 1;
+        window.push(Offset(offset), decode_slot(reader, flags, turns, before)?);
+    }
+    if count == 0 { Err(DecodeError::Invalid("a window without messages")) } else { Ok(window) }
+}
+
+fn decode_slot(reader: &mut Reader<'_>, flags: u8, turns: u64, before: &mut Before) -> Result<Slot, DecodeError> {
+    let invalid = DecodeError::Invalid;
+    let attempts = reader.varint_u32()?;
+    let (follows, lone, extended) = (flags & FOLLOWS != 0, flags & LONE != 0, flags & EXTENDED != 0);
+    let phase = match flags & PHASE {
+        LEASED => {
+            let (until, lsn, rank) = match before.lease {
+                Some(lease) if follows => lease,
+                _ => (MonoMs(reader.varint()?), Lsn(reader.varint()?), reader.varint_u32()?),
+            };
+            Phase::Leased(Lease { until, lsn, rank, lone, extended })
+        }
+        WAITING => Phase::Waiting { due: WallMs(reader.varint()?), delay_ms: reader.varint()? },
+        READY => match before.turn {
+            Some(turn) if follows => Phase::Ready { turn: turn + 1 },
+            _ => Phase::Ready { turn: reader.varint()? },
+        },
+        _ => return Err(invalid("an unknown phase")),
+    };
+    let leased = matches!(phase, Phase::Leased(_));
+    let sound = match phase {
+        Phase::Leased(_) => attempts > 0,
+        Phase::Waiting { delay_ms, .. } => delay_ms > 0,
+        Phase::Ready { turn } => turn <= turns,
+    };
+    let (crashed, grace) = (flags & CRASHED != 0, flags & GRACE != 0);
+    if !sound || follows != before.follows(&phase) || (lone || extended) && !leased || grace && !crashed {
+        return Err(invalid("an outstanding message that cannot be"));
+    }
+    before.note(&phase);
+    let history = if flags & HISTORY != 0 { Some(Box::new(decode_history(reader, turns)?)) } else { None };
+    Ok(Slot { phase, attempts, crashed, grace, history })
+}
+
+fn decode_history(reader: &mut Reader<'_>, turns: u64) -> Result<History, DecodeError> {
+    let count = reader.count(PAST_LEN_MIN)?;
+    if count == 0 || count > HISTORY_LEN {
+        return Err(DecodeError::Invalid("a history without failures, or with too many"));
+    }
+    let mut past = Vec::with_capacity(count);
+    for _ in 0..count {
+        let failure = codec::failure(reader)?;
+        let turn = if failure.text.is_empty() { 0 } else { reader.varint()? };
+        if turn > turns || (turn == 0) != failure.text.is_empty() {
+            return Err(DecodeError::Invalid("a failure at no time"));
+        }
+        past.push(Past { failure, turn });
+    }
+    Ok(History { past })
+}

@@ -1,0 +1,219 @@
+//! The rules of the state, one test each, on a world with a log, two clocks and nothing else.
+
+mod changes;
+mod letters;
+mod lone;
+mod random;
+mod rules;
+mod snapshots;
+
+use super::*;
+use crate::ids::Lsn;
+use crate::record::{BackoffOptions, Cause, Failure, Record, codec};
+
+/// Everything around a state that an engine would have.
+#[derive(Clone)]
+struct World {
+    state: State,
+    log: Vec<(Record, Lsn)>,
+    mono: u64,
+    wall: u64,
+    lsn: u64,
+    /// What may be handed out; everything if `None`.
+    visible: Option<Vec<Offset>>,
+}
+
+/// A delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lent {
+    held: Held,
+    attempt: u32,
+    lone: bool,
+    until: MonoMs,
+}
+
+impl Lent {
+    fn at(&self) -> (u32, u64) {
+        (self.held.partition.0, self.held.offset.0)
+    }
+}
+
+const TIMEOUT_MS: u64 = 1_000;
+/// Due times are far from zero, so that a jump can go back a long way.
+const WALL: u64 = 1_000_000_000;
+
+fn options() -> GroupOptions {
+    GroupOptions {
+        visibility_timeout_ms: TIMEOUT_MS,
+        max_attempts: 5,
+        backoff: BackoffOptions { first_ms: 100, max_ms: 10_000, jitter: false },
+        max_outstanding: 1_000,
+    }
+}
+
+impl World {
+    /// A store that has been opened once.
+    fn new() -> Self {
+        let state = State::new();
+        let mut world = Self { state, log: Vec::new(), mono: 5_000, wall: WALL, lsn: 0, visible: None };
+        world.open(true);
+        world
+    }
+
+    /// One topic with `partitions`, and one group.
+    fn with(partitions: u32, options: GroupOptions) -> Self {
+        let mut world = Self::new();
+        world.run(Command::CreateTopic { name: "orders", partitions }).unwrap();
+        world.group("kitchen", &options);
+        world
+    }
+
+    fn group(&mut self, name: &str, options: &GroupOptions) -> GroupId {
+        let topic = TopicId(0);
+        let starts = vec![Offset(0); self.state.topic(topic).unwrap().count as usize];
+        self.run(Command::CreateGroup { topic, name, options, starts: &starts }).unwrap();
+        self.state.group_by_name(topic, name).unwrap()
+    }
+
+    /// What the engine does with a command; also checks that nothing depends on more than the state's value.
+    fn run(&mut self, command: Command<'_>) -> Result<(Decision, Vec<Record>), Rejection> {
+        let visible = self.visible.clone();
+        let visible = visible.as_ref().map_or(Visible::All, |ends| Visible::Ends(ends));
+        let inputs = Inputs { mono: MonoMs(self.mono), wall: WallMs(self.wall), visible };
+        let mut records = vec![Record::ClockJumped { wall: WallMs(0) }];
+        let decision = self.state.decide(&command, &inputs, &mut records);
+
+        let mut bytes = Vec::new();
+        self.state.encode(&mut bytes);
+        let restored = State::decode(&bytes).unwrap();
+        let mut again = vec![Record::ClockJumped { wall: WallMs(0) }];
+        assert_eq!(restored.decide(&command, &inputs, &mut again), decision);
+        assert_eq!(again, records);
+
+        let records = records.split_off(1);
+        let decision = match decision {
+            Ok(decision) => decision,
+            Err(rejection) => {
+                assert!(records.is_empty());
+                return Err(rejection);
+            }
+        };
+        let mut head = Vec::new();
+        codec::encode(&records, &mut head);
+        assert_eq!(codec::decode(&head).collect::<Result<Vec<_>, _>>().as_ref(), Ok(&records));
+        for record in &records {
+            self.state.apply(record, Lsn(self.lsn)).unwrap();
+            self.log.push((record.clone(), Lsn(self.lsn)));
+        }
+        self.lsn += 8 * records.len() as u64;
+        assert_eq!(self.state.check(), []);
+        Ok((decision, records))
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        let visible = self.visible.as_ref().map_or(Visible::All, |ends| Visible::Ends(ends));
+        Inputs { mono: MonoMs(self.mono), wall: WallMs(self.wall), visible }
+    }
+
+    fn open(&mut self, clean: bool) {
+        let epoch = Epoch(self.state.epoch().0 + 1);
+        self.run(Command::Open { epoch, clean }).unwrap();
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.mono += ms;
+        self.wall += ms;
+    }
+
+    fn publish(&mut self, partition: u32, count: u32) {
+        self.run(Command::Publish { runs: &[(PartitionId(partition), count)] }).unwrap();
+    }
+
+    fn try_lease(&mut self, group: GroupId, max: u32) -> (Decision, Vec<Lent>) {
+        let lsn = Lsn(self.lsn);
+        let (decision, records) = self.run(Command::Lease { group, max }).unwrap();
+        let token = Token { epoch: self.state.epoch(), lsn };
+        let mut lent = Vec::new();
+        for record in records {
+            let Record::Leased { partition, first, count, attempt, until, lone, .. } = record else { continue };
+            lent.extend((first.0..first.0 + u64::from(count)).map(|offset| {
+                let held = Held { partition, offset: Offset(offset), token };
+                Lent { held, attempt, lone, until }
+            }));
+        }
+        (decision, lent)
+    }
+
+    /// Deliveries, where it is plain that there are some or none.
+    fn lease(&mut self, group: GroupId, max: u32) -> Vec<Lent> {
+        let (decision, lent) = self.try_lease(group, max);
+        assert_eq!(decision, if lent.is_empty() { Decision::Nothing } else { Decision::Done });
+        lent
+    }
+
+    fn lease_one(&mut self, group: GroupId) -> Lent {
+        let lent = self.lease(group, 1);
+        assert_eq!(lent.len(), 1);
+        lent[0]
+    }
+
+    fn ack(&mut self, group: GroupId, held: &[Held]) -> Vec<u32> {
+        match self.run(Command::Ack { group, held }).unwrap() {
+            (Decision::Settled { lost }, _) => lost,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn nack(
+        &mut self,
+        group: GroupId,
+        held: Held,
+        delay_ms: Option<u64>,
+        text: &str,
+    ) -> Result<Vec<Record>, Rejection> {
+        let origin = origin(held);
+        self.run(Command::Nack { group, held, delay_ms, text, origin }).map(|(_, records)| records)
+    }
+
+    fn give_up(&mut self, group: GroupId, (partition, offset): (u32, u64)) -> Result<Vec<Record>, Rejection> {
+        let (partition, offset) = (PartitionId(partition), Offset(offset));
+        let origin = Origin { partition, offset, epoch: Epoch(1), time: WallMs(WALL) };
+        self.run(Command::GiveUp { group, partition, offset, origin }).map(|(_, records)| records)
+    }
+
+    fn counts(&self, group: GroupId) -> GroupCounts {
+        self.state.group_counts(group, &self.inputs()).unwrap()
+    }
+
+    /// Expects that `record` does not follow from the state, and that it changes nothing.
+    #[track_caller]
+    fn refuses(&mut self, record: Record) {
+        let before = self.state.hash();
+        assert!(self.state.apply(&record, Lsn(self.lsn)).is_err(), "{record:?}");
+        assert_eq!(self.state.hash(), before, "{record:?}");
+        assert_eq!(self.state.check(), []);
+    }
+}
+
+fn origin(held: Held) -> Origin {
+    Origin { partition: held.partition, offset: held.offset, epoch: Epoch(1), time: WallMs(WALL) }
+}
+
+fn places(lent: &[Lent]) -> Vec<(u32, u64)> {
+    lent.iter().map(Lent::at).collect()
+}
+
+fn causes(failures: &[Failure]) -> Vec<Cause> {
+    failures.iter().map(|failure| failure.cause).collect()
+}
+
+/// What the copy in `records` took with it.
+fn provenance(records: &[Record]) -> &Provenance {
+    match &records[0] {
+        Record::Copied { provenance, .. } => provenance,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The group that [`World::with`] makes.
+const KITCHEN: GroupId = GroupId(0);

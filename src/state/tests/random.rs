@@ -1,0 +1,418 @@
+//! Random commands against a model that only knows what was promised.
+
+use super::*;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What somebody does; whatever it needs is picked from what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Publish { partition: u32, count: u32 },
+    Sync,
+    Lease { group: u32, max: u32 },
+    Ack { group: u32, picks: Vec<Index> },
+    Nack { group: u32, pick: Index, delay_ms: Option<u64> },
+    Reject { group: u32, pick: Index },
+    Extend { group: u32, pick: Index, for_ms: u64 },
+    Release { group: u32, pick: Index },
+    Unreadable { group: u32, pick: Index },
+    Redrive { group: u32, pick: Index, to: Option<u32> },
+    Discard { group: u32, pick: Index },
+    Advance { ms: u64 },
+    Jump { back: bool, ms: u64, noted: bool },
+    Open { clean: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let group = 0u32..2;
+    let pick = any::<Index>;
+    prop_oneof![
+        4 => (0u32..3, 1u32..5).prop_map(|(partition, count)| Step::Publish { partition, count }),
+        2 => Just(Step::Sync),
+        8 => (group.clone(), 1u32..6).prop_map(|(group, max)| Step::Lease { group, max }),
+        5 => (group.clone(), proptest::collection::vec(pick(), 1..5)).prop_map(|(group, picks)| Step::Ack { group, picks }),
+        3 => (group.clone(), pick(), proptest::option::of(0u64..400))
+            .prop_map(|(group, pick, delay_ms)| Step::Nack { group, pick, delay_ms }),
+        1 => (group.clone(), pick()).prop_map(|(group, pick)| Step::Reject { group, pick }),
+        2 => (group.clone(), pick(), 0u64..2_500).prop_map(|(group, pick, for_ms)| Step::Extend { group, pick, for_ms }),
+        1 => (group.clone(), pick()).prop_map(|(group, pick)| Step::Release { group, pick }),
+        1 => (group.clone(), pick()).prop_map(|(group, pick)| Step::Unreadable { group, pick }),
+        1 => (group.clone(), pick(), proptest::option::of(0u32..3))
+            .prop_map(|(group, pick, to)| Step::Redrive { group, pick, to }),
+        1 => (group, pick()).prop_map(|(group, pick)| Step::Discard { group, pick }),
+        4 => (0u64..1_500).prop_map(|ms| Step::Advance { ms }),
+        1 => (any::<bool>(), 0u64..50_000, any::<bool>()).prop_map(|(back, ms, noted)| Step::Jump { back, ms, noted }),
+        2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
+    ]
+}
+
+type At = (u32, u32, u64);
+
+/// How the last attempt of a message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Other,
+    SharedCrash,
+    LoneCrash,
+}
+
+/// A message of a group that was handed out and is not settled.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    attempts: u32,
+    holder: Option<(Token, u64)>,
+    lone: bool,
+    crashed: bool,
+    last: End,
+}
+
+/// What was promised, group by group.
+#[derive(Default)]
+struct Model {
+    open: BTreeMap<At, Open>,
+    /// Everything that was ever handed out, and whether it is settled.
+    settled: BTreeSet<At>,
+    next: BTreeMap<(u32, u32), u64>,
+    /// Everybody who ever had a lease, dead or alive.
+    holders: Vec<(u32, Held)>,
+    letters: BTreeMap<u32, BTreeSet<u64>>,
+    /// From here on every exhausted message can be moved.
+    has_room: bool,
+}
+
+struct Run {
+    world: World,
+    model: Model,
+    /// A snapshot on the way, and how long the log was then.
+    snapshot: Option<(Vec<u8>, usize)>,
+}
+
+const GROUPS: u32 = 2;
+const PARTITIONS: u32 = 3;
+
+impl Run {
+    fn new(max_attempts: u32, max_outstanding: u32) -> Self {
+        let backoff = BackoffOptions { first_ms: 20, max_ms: 300, jitter: true };
+        let options = GroupOptions { visibility_timeout_ms: 600, max_attempts, backoff, max_outstanding };
+        let mut world = World::with(PARTITIONS, options.clone());
+        world.group(
+            "second",
+            &GroupOptions { visibility_timeout_ms: 250, max_attempts: max_attempts.max(1), ..options },
+        );
+        world.visible = Some(Vec::new());
+        Self { world, model: Model::default(), snapshot: None }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Publish { partition, count } => self.world.publish(*partition, *count),
+            Step::Sync => self.sync(),
+            Step::Lease { group, max } => self.lease(*group, *max),
+            Step::Ack { group, picks } => self.ack(*group, picks),
+            Step::Nack { .. } | Step::Reject { .. } => self.fail(step),
+            Step::Extend { .. } | Step::Release { .. } | Step::Unreadable { .. } => self.keep_or_give_back(step),
+            Step::Redrive { group, pick, to } => self.redrive(*group, pick, *to),
+            Step::Discard { group, pick } => {
+                if let Some(letter) = self.pick_letter(*group, pick) {
+                    self.world.run(Command::Discard { group: GroupId(*group), letter }).unwrap();
+                    self.model.letters.entry(*group).or_default().remove(&letter.0);
+                }
+            }
+            Step::Advance { ms } => self.world.advance(*ms),
+            Step::Jump { back, ms, noted } => {
+                self.world.wall = if *back { self.world.wall - ms } else { self.world.wall + ms };
+                if *noted {
+                    self.world.run(Command::NoteClockJump).unwrap();
+                }
+            }
+            Step::Open { clean } => self.open(*clean),
+        }
+    }
+
+    fn sync(&mut self) {
+        let ids = 0..self.world.state.partition_count();
+        self.world.visible = Some(ids.map(|id| self.world.state.partition_end(PartitionId(id))).collect());
+    }
+
+    fn open(&mut self, clean: bool) {
+        self.world.open(clean);
+        for open in self.model.open.values_mut() {
+            if open.holder.take().is_some() {
+                open.crashed |= !clean;
+                open.last = match (clean, open.lone) {
+                    (true, _) => End::Other,
+                    (false, true) => End::LoneCrash,
+                    (false, false) => End::SharedCrash,
+                };
+            }
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = (&At, &Open)> {
+        let now = self.world.mono;
+        self.model.open.iter().filter(move |(_, open)| open.holder.is_some_and(|(_, until)| until > now))
+    }
+
+    fn lease(&mut self, group: u32, max: u32) {
+        let limit = self.world.state.group(GroupId(group)).unwrap().options.max_attempts;
+        let live: Vec<_> = self.live().map(|(at, open)| (*at, *open)).collect();
+        let (decision, lent) = self.world.try_lease(GroupId(group), max);
+        assert!(lent.len() <= max as usize);
+        assert!(lent.is_empty() || live.iter().all(|(_, open)| !open.lone), "a lease beside a lone one");
+        for lent in &lent {
+            let (partition, offset) = lent.at();
+            let at = (group, partition, offset);
+            assert!(live.iter().all(|(other, _)| *other != at), "two live leases of {at:?}");
+            assert!(!self.model.settled.contains(&at), "{at:?} was settled");
+            assert!(!lent.lone || live.is_empty() && max > 0, "a lone lease beside others");
+            let visible = self.world.visible.as_ref().unwrap();
+            assert!(visible.get(partition as usize).is_some_and(|end| offset < end.0), "{at:?} is not visible");
+            let open = self.model.open.entry(at).or_insert_with(|| {
+                let next = self.model.next.entry((group, partition)).or_default();
+                assert_eq!(offset, *next, "first deliveries go out in order");
+                *next += 1;
+                Open { attempts: 0, holder: None, lone: false, crashed: false, last: End::Other }
+            });
+            if open.holder.is_some() {
+                open.last = End::Other;
+            }
+            open.attempts += 1;
+            assert_eq!(lent.attempt, open.attempts, "{at:?}");
+            let last = limit != 0 && open.attempts >= limit;
+            assert_eq!(lent.lone, last && open.crashed, "the last attempt with a crash on the account is lone");
+            assert!(limit == 0 || open.attempts <= limit || open.last == End::SharedCrash);
+            open.holder = Some((lent.held.token, lent.until.0));
+            open.lone = lent.lone;
+            self.model.holders.push((group, lent.held));
+        }
+        if let Decision::Exhausted { partition, offset } = decision {
+            self.exhausted(group, partition, offset);
+        }
+    }
+
+    fn exhausted(&mut self, group: u32, partition: PartitionId, offset: Offset) {
+        let at = (group, partition.0, offset.0);
+        let open = self.model.open[&at];
+        if !self.model.has_room && (offset.0 + self.world.mono).is_multiple_of(4) {
+            let put_off = Command::PutOff { group: GroupId(group), partition, offset };
+            self.world.run(put_off).unwrap();
+            let open = self.model.open.get_mut(&at).unwrap();
+            open.last = if open.holder.take().is_some() { End::Other } else { open.last };
+            return;
+        }
+        assert!(open.holder.is_some() || open.last != End::SharedCrash, "only a lone death makes a dead letter");
+        let records = self.world.give_up(GroupId(group), (partition.0, offset.0)).unwrap();
+        assert_eq!(provenance(&records).attempts, open.attempts);
+        self.dead(at);
+    }
+
+    fn settled(&mut self, at: At) {
+        self.model.open.remove(&at);
+        assert!(self.model.settled.insert(at));
+    }
+
+    fn dead(&mut self, at: At) {
+        self.settled(at);
+        let dead = self.world.state.group(GroupId(at.0)).unwrap().dead();
+        let letter = self.world.state.partition_end(dead).0 - 1;
+        assert!(self.model.letters.entry(at.0).or_default().insert(letter));
+    }
+
+    /// Somebody who holds a message, or held it once.
+    fn pick(&self, group: u32, pick: &Index) -> Option<(At, Held, bool)> {
+        let holders: Vec<_> = self.model.holders.iter().filter(|holder| holder.0 == group).rev().take(12).collect();
+        let held = holders.get(pick.index(holders.len().max(1)))?.1;
+        let at = (group, held.partition.0, held.offset.0);
+        let holds = self.model.open.get(&at).and_then(|open| open.holder).is_some_and(|holder| holder.0 == held.token);
+        Some((at, held, holds))
+    }
+
+    fn ack(&mut self, group: u32, picks: &[Index]) {
+        let picked: Vec<_> = picks.iter().filter_map(|pick| self.pick(group, pick)).collect();
+        let held: Vec<_> = picked.iter().map(|picked| picked.1).collect();
+        let lost = self.world.ack(GroupId(group), &held);
+        for (index, (at, _, holds)) in picked.into_iter().enumerate() {
+            let again = self.model.settled.contains(&at);
+            assert_eq!(lost.contains(&(index as u32)), !holds || again, "{at:?}");
+            if holds && !again {
+                self.settled(at);
+            }
+        }
+    }
+
+    fn fail(&mut self, step: &Step) {
+        let (group, pick) = match step {
+            Step::Nack { group, pick, .. } | Step::Reject { group, pick } => (*group, pick),
+            _ => return,
+        };
+        let Some((at, held, holds)) = self.pick(group, pick) else { return };
+        let outcome = match step {
+            Step::Nack { delay_ms, .. } => self.world.nack(GroupId(group), held, *delay_ms, "failed"),
+            _ => {
+                let reject = Command::Reject { group: GroupId(group), held, text: "bad", origin: origin(held) };
+                self.world.run(reject).map(|(_, records)| records)
+            }
+        };
+        let Ok(records) = outcome else {
+            assert!(!holds && outcome == Err(Rejection::LeaseLost));
+            return;
+        };
+        assert!(holds);
+        if records.len() == 2 {
+            self.dead(at);
+        } else {
+            let open = self.model.open.get_mut(&at).unwrap();
+            (open.holder, open.last) = (None, End::Other);
+        }
+    }
+
+    fn keep_or_give_back(&mut self, step: &Step) {
+        let (group, pick, for_ms) = match step {
+            Step::Extend { group, pick, for_ms } => (*group, pick, Some(*for_ms)),
+            Step::Release { group, pick } | Step::Unreadable { group, pick } => (*group, pick, None),
+            _ => return,
+        };
+        let Some((at, held, holds)) = self.pick(group, pick) else { return };
+        let (group, now) = (GroupId(group), self.world.mono);
+        let outcome = match step {
+            Step::Extend { for_ms, .. } => self.world.run(Command::Extend { group, held, for_ms: *for_ms }),
+            Step::Release { .. } => self.world.run(Command::Release { group, held }),
+            _ => self.world.run(Command::Unreadable { group, held }),
+        };
+        let shut = self.live().any(|(_, open)| open.lone) || self.world.state.groups_depend();
+        let Ok((_, records)) = outcome else {
+            let ended = holds && self.model.open[&at].holder.is_some_and(|(_, until)| until <= now);
+            let expected = !holds || for_ms.is_some() && (ended && shut || self.model.open[&at].lone);
+            assert!(expected, "{step:?} {outcome:?}");
+            return;
+        };
+        assert!(holds);
+        let open = self.model.open.get_mut(&at).unwrap();
+        match records[..] {
+            [] => {}
+            [Record::Extended { until, .. }] => {
+                assert_eq!(until.0, now + for_ms.unwrap());
+                open.holder = Some((held.token, until.0));
+            }
+            _ => {
+                open.holder = None;
+                open.attempts -= 1;
+            }
+        }
+    }
+
+    fn pick_letter(&self, group: u32, pick: &Index) -> Option<Offset> {
+        let letters = self.world.state.letters(GroupId(group), Offset(0), usize::MAX);
+        let expected: Vec<u64> = self.model.letters.get(&group).into_iter().flatten().copied().collect();
+        assert_eq!(letters.iter().map(|letter| letter.0).collect::<Vec<_>>(), expected);
+        letters.get(pick.index(letters.len().max(1))).copied()
+    }
+
+    fn redrive(&mut self, group: u32, pick: &Index, to: Option<u32>) {
+        let Some(letter) = self.pick_letter(group, pick) else { return };
+        let origin = Origin { partition: PartitionId(0), offset: letter, epoch: Epoch(1), time: WallMs(1) };
+        let provenance = Provenance { origin, attempts: 1, history: vec![] };
+        let to = to.map(PartitionId);
+        self.world.run(Command::Redrive { group: GroupId(group), letter, to, provenance: &provenance }).unwrap();
+        self.model.letters.entry(group).or_default().remove(&letter.0);
+    }
+
+    /// After everything: every message of every group can be brought to an end.
+    fn drain(&mut self) {
+        self.model.has_room = true;
+        self.sync();
+        self.open(true);
+        for round in 0..2_000 {
+            let mut idle = true;
+            for group in 0..GROUPS {
+                let before = self.world.log.len();
+                self.lease(group, 7);
+                let all: Vec<_> = (self.live().map(|(at, _)| *at)).collect();
+                let held: Vec<_> = self.model.holders.iter().rev().take(7).filter(|holder| holder.0 == group).collect();
+                let held: Vec<Held> = held.into_iter().map(|holder| holder.1).collect();
+                let lost = self.world.ack(GroupId(group), &held);
+                let acked = held.iter().enumerate().filter(|(index, _)| !lost.contains(&(*index as u32)));
+                for (_, held) in acked {
+                    let at = (group, held.partition.0, held.offset.0);
+                    assert!(all.contains(&at) || self.model.open.contains_key(&at));
+                    self.settled(at);
+                }
+                idle &= self.world.log.len() == before;
+            }
+            if idle && self.model.open.is_empty() {
+                break;
+            }
+            self.world.advance(if idle { 400 } else { 0 });
+            assert!(round < 1_999, "it never ends: {:?}", self.model.open);
+        }
+        for (group, of) in self.world.state.groups() {
+            let counts = self.world.counts(group);
+            let dead = self.model.letters.get(&group.0).map_or(0, |letters| letters.len() as u64);
+            let texts_dropped = counts.texts_dropped;
+            assert_eq!(counts, GroupCounts { dead, texts_dropped, ..GroupCounts::default() });
+            for partition in (0..PARTITIONS).chain([of.retry.0]) {
+                let end = self.world.state.partition_end(PartitionId(partition)).0;
+                let settled = self.model.settled.range((group.0, partition, 0)..=(group.0, partition, u64::MAX));
+                assert_eq!(settled.count() as u64, end, "every message is settled, once");
+            }
+        }
+    }
+
+    /// The log alone, and a snapshot with the rest of the log, give the same state.
+    fn replay(&self) {
+        let mut replayed = State::new();
+        for (record, lsn) in &self.world.log {
+            replayed.apply(record, *lsn).unwrap();
+        }
+        assert_eq!(replayed.hash(), self.world.state.hash());
+        let Some((bytes, len)) = &self.snapshot else { return };
+        let mut resumed = State::decode(bytes).unwrap();
+        for (record, lsn) in &self.world.log[*len..] {
+            resumed.apply(record, *lsn).unwrap();
+        }
+        assert_eq!(resumed.hash(), self.world.state.hash());
+        assert_eq!(resumed.check(), []);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_the_promises_hold(
+        max_attempts in 0u32..4, max_outstanding in 3u32..20,
+        steps in proptest::collection::vec(step(), 1..150), snapshot_at in any::<Index>(),
+    ) {
+        let mut run = Run::new(max_attempts, max_outstanding);
+        let snapshot_at = snapshot_at.index(steps.len());
+        for (index, step) in steps.iter().enumerate() {
+            if index == snapshot_at {
+                let mut bytes = Vec::new();
+                run.world.state.encode(&mut bytes);
+                run.snapshot = Some((bytes, run.world.log.len()));
+            }
+            run.step(step);
+        }
+        run.drain();
+        run.replay();
+    }
+
+    /// A snapshot may be taken between any two records, even of one frame.
+    #[test]
+    fn a_snapshot_between_any_two_records_goes_on_the_same(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut run = Run::new(2, 9);
+        steps.iter().for_each(|step| run.step(step));
+        let mut folded = State::new();
+        for (record, lsn) in &run.world.log {
+            folded.apply(record, *lsn).unwrap();
+            let mut bytes = Vec::new();
+            folded.encode(&mut bytes);
+            let decoded = State::decode(&bytes).unwrap();
+            let mut again = Vec::new();
+            decoded.encode(&mut again);
+            prop_assert_eq!(&again, &bytes);
+            folded = decoded;
+        }
+        prop_assert_eq!(folded.hash(), run.world.state.hash());
+    }
+}

@@ -1,0 +1,148 @@
+//! The bytes of a state.
+
+use super::*;
+use proptest::prelude::*;
+
+fn bytes(state: &State) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    state.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn golden_snapshot() {
+    // version, epoch, copied, ends: none, topics: none, groups: none, lone: none
+    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0]);
+    let mut world = World::with(1, options());
+    world.publish(0, 3);
+    let lent = world.lease(KITCHEN, 2);
+    world.nack(KITCHEN, lent[1].held, Some(0), "no").unwrap();
+    #[rustfmt::skip]
+    let expected = [
+        1, 1, 0,                                        // version, epoch, copied
+        3, 3, 0, 0,                                     // ends
+        1, 6, b'o', b'r', b'd', b'e', b'r', b's', 0, 1, // topics: name, first, count
+        1, 7, b'k', b'i', b't', b'c', b'h', b'e', b'n', // groups: name
+        0, 0,                                           // topic, jitter
+        0xe8, 0x07, 5, 100, 0x90, 0x4e, 0xe8, 0x07,     // timeout, attempts, first, max, outstanding
+        1, 1, 1, 32, 0, 0,                              // retry, turns, position, rank, texts dropped
+        0, 0, 0,                                        // letters
+        1, 0,                                           // cursors
+        1, 0, 2,                                        // windows: one, of the first cursor, two messages
+        0x00, 0, 1, 0xf0, 0x2e, 32, 0,                  // leased: gap, attempts, until, LSN, rank
+        0x12, 0, 1, 1,                                  // ready, with a history: gap, attempts, turn
+        1, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 2, b'n', b'o', 1, // one failure: cause, time, text, turn
+        0,                                              // lone
+    ];
+    assert_eq!(bytes(&world.state), expected);
+    assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
+}
+
+#[test]
+fn a_large_batch_takes_three_bytes_a_message() {
+    let mut world = World::with(1, GroupOptions { max_outstanding: 1 << 16, ..options() });
+    let before = bytes(&world.state).len();
+    world.publish(0, 1 << 16);
+    world.lease(KITCHEN, 1 << 16);
+    assert!(bytes(&world.state).len() < before + 3 * (1 << 16) + 64);
+    world.open(false);
+    let state = State::decode(&bytes(&world.state)).unwrap();
+    assert_eq!(state.check(), []);
+    assert_eq!(state.hash(), world.state.hash());
+}
+
+/// A state with something of everything.
+pub(super) fn rich() -> World {
+    let mut world = World::with(2, GroupOptions { max_attempts: 2, ..options() });
+    let other = world.group("other", &options());
+    world.publish(0, 40);
+    world.publish(1, 20);
+    world.lease(KITCHEN, 4);
+    world.open(false);
+    for lent in world.lease(other, 12) {
+        match lent.at().1 % 4 {
+            0 => drop(world.nack(other, lent.held, Some(10 + lent.at().1), "late")),
+            1 => drop(world.nack(other, lent.held, Some(0), "cold")),
+            2 => {
+                drop(world.run(Command::Reject { group: other, held: lent.held, text: "", origin: origin(lent.held) }))
+            }
+            _ => drop(world.run(Command::Extend { group: other, held: lent.held, for_ms: 3_000 })),
+        }
+    }
+    let provenance = Provenance {
+        origin: Origin { partition: PartitionId(0), offset: Offset(2), epoch: Epoch(1), time: WallMs(1) },
+        attempts: 1,
+        history: vec![],
+    };
+    world.run(Command::Redrive { group: other, letter: Offset(1), to: None, provenance: &provenance }).unwrap();
+    assert_eq!(world.try_lease(KITCHEN, 4), (Decision::Done, vec![]), "a lone lease is awaited");
+    world
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let bytes = bytes(&rich().state);
+    for len in 0..bytes.len() {
+        assert!(State::decode(&bytes[..len]).is_err(), "{len}");
+    }
+    let longer: Vec<u8> = bytes.iter().copied().chain([0]).collect();
+    assert!(State::decode(&longer).is_err());
+    assert!(State::decode(&bytes).is_ok());
+}
+
+#[test]
+fn every_changed_byte_is_refused_or_gives_another_sound_state() {
+    let original = bytes(&rich().state);
+    let mut accepted = 0;
+    for at in 0..original.len() {
+        for bit in 0..8 {
+            let mut changed = original.clone();
+            changed[at] ^= 1 << bit;
+            let Ok(state) = State::decode(&changed) else { continue };
+            accepted += 1;
+            assert_eq!(state.check(), [], "byte {at} bit {bit}");
+            assert_eq!(bytes(&state), changed, "byte {at} bit {bit}: two forms of one state");
+        }
+    }
+    assert!(accepted > 0);
+}
+
+#[test]
+fn counts_beyond_the_bytes_make_nothing() {
+    let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    for prefix in [&[1, 0, 0][..], &[1, 0, 0, 0], &[1, 0, 0, 0, 0]] {
+        assert!(State::decode(&[prefix, &huge, &[0; 20]].concat()).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_refused_or_give_a_sound_state(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in 0usize..3,
+    ) {
+        static ORIGINAL: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+        let mut bytes = ORIGINAL.get_or_init(|| bytes(&rich().state)).clone();
+        for (at, byte) in edits {
+            match cut {
+                0 => bytes.insert(at.index(bytes.len()), byte),
+                1 => drop(bytes.remove(at.index(bytes.len()))),
+                _ => *at.get_mut(&mut bytes) = byte,
+            }
+        }
+        if let Ok(mut state) = State::decode(&bytes) {
+            prop_assert_eq!(state.check(), []);
+            prop_assert_eq!(super::snapshots::bytes(&state), bytes);
+            // Whatever it is, it can be worked with.
+            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), visible: Visible::All };
+            for group in [KITCHEN, GroupId(1)] {
+                let mut records = Vec::new();
+                let _ = state.decide(&Command::Lease { group, max: 100 }, &inputs, &mut records);
+                for record in &records {
+                    prop_assert_eq!(state.apply(record, Lsn(1 << 40)), Ok(()));
+                }
+            }
+            state.apply(&Record::Opened { epoch: Epoch(u64::MAX), clean: false, wall: WallMs(0) }, Lsn(0)).ok();
+            prop_assert_eq!(state.check(), []);
+        }
+    }
+}
