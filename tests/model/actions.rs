@@ -122,15 +122,23 @@ impl Runner {
         ensure!(group.name() == group_name(number), "created {group:?}");
         self.ensure_durable()?;
         self.process_mut()?.groups.push(group);
+        let (stats, lag) = (self.look()?, self.group_stats(number)?.lag);
+        let is_whole = stats.log.bytes == stats.log.end.0;
         self.advance(|world| {
-            let starts = world.topics[index].iter().map(|messages| starts(messages, begin, wall));
+            let starts = world.topics[index].iter().zip(0..).map(|(messages, partition)| {
+                let kept_from = if is_whole { 0 } else { world.settled_before(index, partition) };
+                starts(messages, begin, wall, kept_from)
+            });
             let grown = starts.fold(vec![Vec::new()], |lists, here| {
                 let with = |list: &Vec<u64>, start: u64| list.iter().copied().chain([start]).collect();
                 lists.iter().flat_map(|list| here.iter().map(|start| with(list, *start))).collect::<Vec<Vec<u64>>>()
             });
-            let created = grown.into_iter().map(|starts| {
+            let total: u64 = world.topics[index].iter().map(|messages| messages.len() as u64).sum();
+            let fitting: Vec<_> = grown.iter().filter(|starts| total - starts.iter().sum::<u64>() == lag).collect();
+            ensure!(!fitting.is_empty(), "a new group has {lag} of {total} messages, expected starts {grown:?}");
+            let created = fitting.into_iter().map(|starts| {
                 let mut world = world.clone();
-                world.create_group(index, options(spec), &starts);
+                world.create_group(index, options(spec), starts);
                 world
             });
             Ok(created.collect())
@@ -181,7 +189,6 @@ impl Runner {
         let expected = self.clocks.1 + (mono - self.clocks.0);
         self.clocks = (mono, wall);
         if expected.abs_diff(wall) >= 1_000 && self.worlds.iter().any(World::has_waits) {
-            self.opened_is_logged = true;
             self.change(|world| world.clamp(wall))?;
             self.between = self.worlds.clone();
         }
@@ -231,17 +238,19 @@ fn with_spec(builder: GroupBuilder, spec: Spec) -> GroupBuilder {
     }
 }
 
-/// Where a group may begin in a partition. By time, any message that is late enough after one that is not will do.
-fn starts(messages: &[Stored], begin: Begin, wall: u64) -> Vec<u64> {
+/// Where a group may begin in a partition, from which messages below `kept_from` may be gone. By time, any message that
+/// is late enough after one that is not will do.
+fn starts(messages: &[Stored], begin: Begin, wall: u64, kept_from: u64) -> Vec<u64> {
     let end = messages.len() as u64;
+    let from = |offset: u64| (offset..=offset.max(kept_from)).collect();
     match begin {
-        Begin::Default | Begin::Earliest => vec![0],
+        Begin::Default | Begin::Earliest => from(0),
         Begin::Latest => vec![end],
-        Begin::Offset(offset) => vec![offset.min(end)],
+        Begin::Offset(offset) => from(offset.min(end)),
         Begin::Ago(ms) => {
             let is_late = |offset: u64| messages.get(offset as usize).is_none_or(|m| m.stored >= wall - ms);
-            let fits = |offset: &u64| is_late(*offset) && (*offset == 0 || !is_late(offset - 1));
-            (0..=end).filter(fits).collect()
+            let may_be_early = |offset: u64| offset < kept_from || !is_late(offset);
+            (0..=end).filter(|offset| is_late(*offset) && (*offset == 0 || may_be_early(offset - 1))).collect()
         }
     }
 }

@@ -5,7 +5,7 @@
 use crate::actions::{millis, owned, pick, said};
 use crate::facts::{Body, Seen};
 use crate::runner::{Held, HeldBatch, Outcome, Runner, ensure, group_name, push_new};
-use millpond::{Delivery, Error, MessageId};
+use millpond::{Delivery, Error, GroupStats, MessageId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Runner {
                 self.durable_ids.insert(seen.origin);
             }
         }
-        let (now, dead) = (self.now()?, self.dead_count(group)?);
+        let (now, dead) = (self.now()?, self.group_stats(group)?.dead);
         let mut between = Vec::new();
         for world in &self.worlds {
             for moved in subsets(&world.groups[group].exhausted(&now), |_| true) {
@@ -111,10 +111,10 @@ impl Runner {
         })
     }
 
-    pub(crate) fn dead_count(&self, group: usize) -> Outcome<u64> {
+    pub(crate) fn group_stats(&self, group: usize) -> Outcome<GroupStats> {
         let stats = self.look()?;
         let found = stats.topics.iter().flat_map(|topic| &topic.groups).find(|found| found.name == group_name(group));
-        found.map(|found| found.dead).ok_or_else(|| format!("no stats of group {group}"))
+        found.cloned().ok_or_else(|| format!("no stats of group {group}"))
     }
 
     pub(crate) fn on_delivery(&mut self, delivery: usize, settle: Settle) -> Outcome {

@@ -7,7 +7,6 @@ use crate::item::{Item, Standing};
 use crate::reference::{Group, World};
 use crate::runner::{Outcome, ensure, group_name, topic_name};
 use millpond::Stats;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
@@ -40,17 +39,16 @@ pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
 }
 
 impl Group {
-    /// What may be said of how long the oldest ready message has been there: of the first ones of the partitions.
+    /// What may be said of how long the oldest ready message has been there. Which one that is, is left open: the engine
+    /// takes the first one of some partition.
     pub(crate) fn oldest_ready_age(&self, now: &Now) -> Vec<Option<Duration>> {
-        let max = self.options.max_attempts;
-        let is_ready = |item: &Item| matches!(item.standing(max, now).0, Standing::New | Standing::Due);
-        let is_certain = self.items.values().all(|item| item.standing(max, now).1);
-        let mut firsts = BTreeMap::new();
-        for (id, item) in self.items.iter().filter(|(_, item)| is_ready(item)) {
-            firsts.entry(id.partition).or_insert(now.wall.saturating_sub(item.message.stored));
-        }
-        let ages = firsts.into_values().map(Duration::from_millis);
-        if is_certain { vec![ages.max()] } else { ages.map(Some).chain([None]).collect() }
+        let is_ready = |standing| matches!(standing, Standing::New | Standing::Due);
+        let standings = self.items.values().map(|item| (item, item.standing(self.options.max_attempts, now)));
+        let ready: Vec<(&Item, bool)> =
+            standings.filter(|(_, (standing, _))| is_ready(*standing)).map(|(item, (_, is_sure))| (item, is_sure)).collect();
+        let none = (!ready.iter().any(|(_, is_sure)| *is_sure)).then_some(None);
+        let ages = ready.iter().map(|(item, _)| now.wall.saturating_sub(item.message.stored));
+        ages.map(|age| Some(Duration::from_millis(age))).chain(none).collect()
     }
 
     pub(crate) fn counts(&self, now: &Now) -> Counts {
@@ -59,7 +57,7 @@ impl Group {
             match item.standing(self.options.max_attempts, now) {
                 (Standing::Hidden, _) => {}
                 (Standing::Leased, _) => counts.leased += 1,
-                (Standing::Waiting, _) => counts.waiting = (counts.waiting.0 + 1, counts.waiting.1 + 1),
+                (Standing::Waiting | Standing::Exhausted, _) => counts.waiting = (counts.waiting.0 + 1, counts.waiting.1 + 1),
                 (_, true) => counts.ready = (counts.ready.0 + 1, counts.ready.1 + 1),
                 (Standing::New, false) => counts.ready.1 += 1,
                 (_, false) => (counts.ready.1, counts.waiting.1) = (counts.ready.1 + 1, counts.waiting.1 + 1),

@@ -156,6 +156,16 @@ impl World {
         }
     }
 
+    /// Every group has settled what stands before this in a partition of a topic, so it may be gone.
+    pub(crate) fn settled_before(&self, topic: usize, partition: u32) -> u64 {
+        let end = self.topics[topic][partition as usize].len() as u64;
+        let first = |group: &Group| {
+            let kept = group.items.keys().find(|id| id.partition == partition);
+            kept.map_or(end, |id| id.offset.0)
+        };
+        self.groups.iter().filter(|group| group.topic == topic).map(first).min().unwrap_or(0)
+    }
+
     fn leases(&self, now: &Now) -> impl Iterator<Item = bool> {
         let items = self.groups.iter().flat_map(|group| group.items.values());
         items.filter_map(move |item| match item.state {
@@ -173,7 +183,7 @@ impl World {
         self.leases(now).any(|lone| lone) || self.groups.iter().any(alone)
     }
 
-    /// A lease is to last longer, or was found to be `lost` for that. One that expired is not prolonged beside a lone one,
+    /// A lease is to last longer (never shorter), or was found to be `lost` for that. One that expired is not prolonged beside a lone one,
     /// nor is a lone one prolonged twice.
     pub(crate) fn extend(&mut self, group: usize, lease: (MessageId, u64), by: u64, now: &Now, lost: bool) -> Check {
         let held_back = self.may_hold_back(now);
@@ -185,7 +195,8 @@ impl World {
                 match lost {
                     true if may_be_lost => {}
                     true => return Err("the lease was lost, and it was held".to_owned()),
-                    false => (*until, *extended) = (now.mono + by, *extended || *lone),
+                    false if is_longer => (*until, *extended) = (now.mono + by, true),
+                    false => {}
                 }
                 Ok(())
             }

@@ -80,7 +80,7 @@ impl Runner {
         (self.opened_is_logged, self.begun) = (false, false);
         (self.end, self.durable, self.sync_due) = (report.end.0, report.end.0, report.end.0);
         self.worlds = found.clone();
-        self.log = vec![Logged { end: report.end.0, worlds: found, between: Vec::new() }];
+        self.log = vec![Logged { end: report.end.0, worlds: found, between: Vec::new(), hash: Some(report.state_hash) }];
         let wall = self.clock.wall().0;
         self.change(|world| world.open(report.was_clean, wall))
     }
@@ -92,7 +92,8 @@ impl Runner {
             Some(End::PowerCut(_)) => {
                 ensure!(end >= self.durable && end <= self.end, "{end}, not from {} to {}", self.durable, self.end);
             }
-            _ => ensure!(end == self.end, "the log ends at {end} and ended at {}", self.end),
+            // A mark at the end says nothing that is not proven then.
+            _ => ensure!(end >= self.sync_due && end <= self.end, "{end}, not from {} to {}", self.sync_due, self.end),
         }
         // A process that appended nothing leaves what it found.
         let may_be_clean = after.is_none() || (!self.begun && self.was_clean) || matches!(after, Some(End::Close));
@@ -101,6 +102,8 @@ impl Runner {
         ensure!(report.was_clean || !must_be_clean, "not clean after {after:?}");
         ensure!(report.epoch > self.epoch || (report.epoch == self.epoch && !self.begun), "epoch {}", report.epoch);
         let mut found = Vec::new();
+        let same = self.log.iter().find(|logged| logged.end == end).and_then(|logged| logged.hash);
+        ensure!(same.is_none_or(|hash| hash == report.state_hash), "the state is not what it was where the log ends");
         for (index, logged) in self.log.iter().enumerate() {
             let next = self.log.get(index + 1);
             if logged.end == end || (logged.end < end && next.is_some_and(|next| end < next.end)) {

@@ -66,6 +66,8 @@ pub(crate) struct Logged {
     pub(crate) end: u64,
     pub(crate) worlds: Vec<World>,
     pub(crate) between: Vec<World>,
+    /// The fingerprint of its state, once the log holds what opening did.
+    pub(crate) hash: Option<u64>,
 }
 
 pub(crate) struct Runner {
@@ -123,7 +125,7 @@ impl Runner {
             opening: run.opening,
             epoch: Epoch(0),
             worlds: vec![World::default()],
-            log: vec![Logged { end: 0, worlds: vec![World::default()], between: Vec::new() }],
+            log: vec![Logged { end: 0, worlds: vec![World::default()], between: Vec::new(), hash: None }],
             opened_is_logged: false,
             begun: false,
             was_clean: true,
@@ -157,17 +159,19 @@ impl Runner {
         self.check_stats(&stats)?;
         let end = stats.log.end.0;
         ensure!(end >= self.end, "the log shrank from {} to {end}", self.end);
+        let hash = self.process()?.store.state_hash().map_err(|error| format!("state_hash: {error}"))?;
         if end > self.end {
             self.begun = true;
+            self.opened_is_logged = hash.is_some();
             if is_work {
-                self.opened_is_logged = true;
+                ensure!(self.opened_is_logged, "work was logged, and what opening did was not");
                 self.sync_due = end;
             }
             // Until the log holds what opening did, a mark leaves it as it was found.
             let base = self.log.last().map(|last| last.worlds.clone()).unwrap_or_default();
             let worlds = if self.opened_is_logged { self.worlds.clone() } else { base };
             let between = before.into_iter().chain(self.between.drain(..)).collect();
-            self.log.push(Logged { end, worlds, between });
+            self.log.push(Logged { end, worlds, between, hash });
         }
         self.end = end;
         self.durable = stats.log.durable.0;
