@@ -73,16 +73,6 @@ pub(crate) struct Seen {
     pub(crate) ticket: u64,
 }
 
-/// A group in numbers; spans where jitter or a sync in the middle leaves it open.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) ready: Span,
-    pub(crate) leased: u64,
-    pub(crate) waiting: Span,
-    pub(crate) dead: u64,
-    pub(crate) lag: u64,
-}
-
 impl Message {
     /// Whether it may be seen: `None` where either is right.
     pub(crate) fn is_visible(&self, now: &Now) -> Option<bool> {

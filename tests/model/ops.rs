@@ -164,7 +164,7 @@ operations! {
 
 /// Public functions without an operation, and why.
 pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
-    ("looked at after every operation", &["Store::stats", "Store::report", "Store::state_hash"]),
+    ("looked at after every operation", &["Store::stats", "Store::report", "Store::state_hash", "Store::violations"]),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
     ("looked at in every handle", &["Topic::name", "Topic::partitions", "Group::name"]),

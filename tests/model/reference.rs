@@ -22,6 +22,8 @@ pub(crate) struct Group {
     /// Ever redriven, and ever dead: the ends of the hidden partitions.
     redriven: u64,
     died: u64,
+    /// The partition of the letters.
+    dead: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,7 +54,8 @@ impl Group {
         let offsets = (self.died, self.died + items.len() as u64 - 1);
         self.died += items.len() as u64;
         for Item { message, attempts, failures, .. } in items {
-            let id = MessageId { epoch: now.epoch, ..message.id };
+            let offset = Offset(offsets.0);
+            let id = MessageId { epoch: now.epoch, partition: self.dead, offset, ..message.id };
             let message = Message { id, stored: now.wall, frame: now.frame, ..message };
             self.letters.push(Letter { message, offsets, attempts, failures });
         }
@@ -114,6 +117,11 @@ impl Group {
         self.bury(vec![item], now);
     }
 
+    /// Letters of which no one knows in what order they died.
+    pub(crate) fn has_unordered_letters(&self) -> bool {
+        self.letters.iter().any(|letter| letter.offsets.0 < letter.offsets.1)
+    }
+
     pub(crate) fn letter(&self, id: MessageId) -> Option<&Letter> {
         self.letters.iter().find(|letter| letter.message.id == id)
     }
@@ -145,7 +153,8 @@ impl World {
     pub(crate) fn create_group(&mut self, topic: usize, options: Options, starts: &[u64]) {
         let from = |(messages, start): (&Vec<Message>, &u64)| messages[*start as usize..].to_vec();
         let items = self.topics[topic].iter().zip(starts).flat_map(from).map(|m| (m.id, Item::new(m))).collect();
-        self.groups.push(Group { topic, options, items, letters: Vec::new(), redriven: 0, died: 0 });
+        let dead = self.topics[topic].len() as u32 + 2 * self.groups.len() as u32 + 1;
+        self.groups.push(Group { topic, options, items, letters: Vec::new(), redriven: 0, died: 0, dead });
     }
 
     /// Puts a message at the end of a partition, for every group of the topic.

@@ -159,6 +159,8 @@ impl Runner {
         self.check_stats(&stats)?;
         let end = stats.log.end.0;
         ensure!(end >= self.end, "the log shrank from {} to {end}", self.end);
+        let violations = self.process()?.store.violations();
+        ensure!(violations.is_empty(), "the state contradicts itself: {violations:?}");
         let hash = self.process()?.store.state_hash().map_err(|error| format!("state_hash: {error}"))?;
         if end > self.end {
             self.begun = true;
