@@ -6,7 +6,7 @@ mod common;
 
 use common::pond::{LEN, Pond, payload};
 use common::yard::{Yard, short_measure};
-use common::{Arena, floor, machine, median, ns_each, pick, say, time};
+use common::{Arena, call, floor, machine, median, ns_each, pick, say, time};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use millpond::{Durability, Message};
 use std::process::ExitCode;
@@ -73,6 +73,9 @@ fn pipelined(criterion: &mut Criterion) {
 
 /// What a sync of one message writes to the device, in each quarter of a segment. Printed, for criterion measures time.
 fn bytes_a_sync(_: &mut Criterion) {
+    if !call::is_wanted("bytes a sync") {
+        return;
+    }
     let (segment, syncs) = (pick(64 << 20, 1 << 20), pick(200, 3));
     let arena = Arena::new();
     let pond = Pond::with_segments(&arena, Durability::Disk, segment);

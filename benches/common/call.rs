@@ -56,8 +56,12 @@ pub(crate) fn is_tiny() -> bool {
     call().tiny
 }
 
-/// Whether the filters on the command line let `name` through.
-fn is_wanted(name: &str) -> bool {
+/// Whether the filters on the command line let `name` run.
+pub(crate) fn is_wanted(name: &str) -> bool {
+    !call().list && matches_filters(name)
+}
+
+fn matches_filters(name: &str) -> bool {
     call().filters.is_empty() || call().filters.iter().any(|filter| name.contains(filter.as_str()))
 }
 
@@ -97,7 +101,7 @@ pub(crate) fn run(parts: &[(&str, &dyn Fn())], finish: impl FnOnce()) -> ExitCod
     if child::serve() {
         return ExitCode::SUCCESS;
     }
-    let wanted = || parts.iter().filter(|(name, _)| is_wanted(name));
+    let wanted = || parts.iter().filter(|(name, _)| matches_filters(name));
     if call().list {
         wanted().for_each(|(name, _)| say(&format!("{name}: test")));
         return ExitCode::SUCCESS;
