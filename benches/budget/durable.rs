@@ -10,12 +10,8 @@ use millpond::{Durability, Message};
 pub(crate) const ALONE: Section = Section {
     name: "durable-alone",
     lines: &[
-        Line {
-            what: "publish 100 B at `Disk`, 1 thread",
-            unit: Unit::Nanoseconds,
-            bound: Bound::AtMostTimesFloor(1.15),
-        },
-        Line { what: "bytes written a sync, worst quarter", unit: Unit::Bytes, bound: Bound::AtMost(8192.0) },
+        Line { what: "publish 100 B at `Disk`, 1 thread", unit: Unit::Nanoseconds, bound: Bound::MostTimesFloor(1.15) },
+        Line { what: "bytes written a sync, worst quarter", unit: Unit::Bytes, bound: Bound::Most(8192.0) },
     ],
     measure: alone,
 };
@@ -25,7 +21,7 @@ pub(crate) const BLOCKED: Section = Section {
     lines: &[Line {
         what: "publish 100 B at `Disk`, 64 threads that wait",
         unit: Unit::PerSecond,
-        bound: Bound::AtLeastTimesFloor(0.8),
+        bound: Bound::LeastTimesFloor(0.8),
     }],
     measure: blocked,
 };
@@ -35,7 +31,7 @@ pub(crate) const PIPELINED: Section = Section {
     lines: &[Line {
         what: "publish 100 B at `Disk`, 1 thread, 1,000 receipts at once",
         unit: Unit::PerSecond,
-        bound: Bound::AtLeast(300_000.0),
+        bound: Bound::Least(300_000.0),
     }],
     measure: pipelined,
 };

@@ -17,7 +17,7 @@ pub(crate) const ONE_AT_A_TIME: Section = Section {
     lines: &[Line {
         what: "receive and ack 100 B at `Os`, one at a time",
         unit: Unit::Nanoseconds,
-        bound: Bound::AtMostOrTimesFloor { figure: 400.0, times: 5.7 },
+        bound: Bound::Either { figure: 400.0, times: 5.7 },
     }],
     measure: |arena| receive(arena, 1, drain_one_by_one),
 };
@@ -27,7 +27,7 @@ pub(crate) const IN_BATCHES: Section = Section {
     lines: &[Line {
         what: "receive and ack 100 B at `Os` in batches of 100, a message",
         unit: Unit::Nanoseconds,
-        bound: Bound::AtMost(100.0),
+        bound: Bound::Most(100.0),
     }],
     measure: |arena| receive(arena, BATCH, |group, numbers| drain_in_batches(group, numbers, BATCH)),
 };
@@ -38,12 +38,12 @@ pub(crate) const TOPICS: Section = Section {
         Line {
             what: "publish 100 B at `Os` over 10,000 topics in turn",
             unit: Unit::PerSecond,
-            bound: Bound::AtLeastTimesFloor(0.7),
+            bound: Bound::LeastTimesFloor(0.7),
         },
         Line {
             what: "receive and ack over 10,000 topics in turn",
             unit: Unit::PerSecond,
-            bound: Bound::AtLeastTimesFloor(0.7),
+            bound: Bound::LeastTimesFloor(0.7),
         },
     ],
     measure: |arena| {

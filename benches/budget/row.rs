@@ -66,12 +66,12 @@ impl Unit {
 /// What a figure is held to.
 #[derive(Clone, Copy)]
 pub(crate) enum Bound {
-    AtMost(f64),
-    AtLeast(f64),
-    AtMostTimesFloor(f64),
-    AtLeastTimesFloor(f64),
+    Most(f64),
+    Least(f64),
+    MostTimesFloor(f64),
+    LeastTimesFloor(f64),
     /// A figure, and the ratio to the floor that it was on the machine where it was set.
-    AtMostOrTimesFloor {
+    Either {
         figure: f64,
         times: f64,
     },
@@ -80,11 +80,11 @@ pub(crate) enum Bound {
 impl Bound {
     pub(crate) fn show(self, unit: Unit) -> String {
         match self {
-            Self::AtMost(figure) => format!("<= {}", unit.show(figure)),
-            Self::AtLeast(figure) => format!(">= {}", unit.show(figure)),
-            Self::AtMostTimesFloor(times) => format!("<= {times} x floor"),
-            Self::AtLeastTimesFloor(times) => format!(">= {times} x floor"),
-            Self::AtMostOrTimesFloor { figure, times } => format!("<= {}, {times} x floor", unit.show(figure)),
+            Self::Most(figure) => format!("<= {}", unit.show(figure)),
+            Self::Least(figure) => format!(">= {}", unit.show(figure)),
+            Self::MostTimesFloor(times) => format!("<= {times} x floor"),
+            Self::LeastTimesFloor(times) => format!(">= {times} x floor"),
+            Self::Either { figure, times } => format!("<= {}, {times} x floor", unit.show(figure)),
         }
     }
 
@@ -94,11 +94,11 @@ impl Bound {
         let at_most = |value, bound| value <= bound;
         let at_least = |value, bound| value >= bound;
         let met = match self {
-            Self::AtMost(figure) => measured <= figure,
-            Self::AtLeast(figure) => measured >= figure,
-            Self::AtMostTimesFloor(times) => ratio_holds(at_most, times),
-            Self::AtLeastTimesFloor(times) => ratio_holds(at_least, times),
-            Self::AtMostOrTimesFloor { figure, times } => match (measured <= figure, ratio_holds(at_most, times)) {
+            Self::Most(figure) => measured <= figure,
+            Self::Least(figure) => measured >= figure,
+            Self::MostTimesFloor(times) => ratio_holds(at_most, times),
+            Self::LeastTimesFloor(times) => ratio_holds(at_least, times),
+            Self::Either { figure, times } => match (measured <= figure, ratio_holds(at_most, times)) {
                 (true, false) => return "met by figure",
                 (false, true) => return "met by ratio",
                 (both, _) => both,

@@ -14,9 +14,9 @@ pub(crate) const PACED: Section = Section {
         Line {
             what: "publish to receive at `Os`, 50,000/s, p50",
             unit: Unit::Nanoseconds,
-            bound: Bound::AtMostTimesFloor(3.0),
+            bound: Bound::MostTimesFloor(3.0),
         },
-        Line { what: "the same, p99", unit: Unit::Nanoseconds, bound: Bound::AtMostTimesFloor(3.0) },
+        Line { what: "the same, p99", unit: Unit::Nanoseconds, bound: Bound::MostTimesFloor(3.0) },
     ],
     measure: paced,
 };
@@ -24,14 +24,14 @@ pub(crate) const PACED: Section = Section {
 pub(crate) const OPENING: Section = Section {
     name: "open",
     lines: &[
-        Line { what: "open with 5 M x 100 B waiting, closed", unit: Unit::Nanoseconds, bound: Bound::AtMost(10e6) },
-        Line { what: "the same, a segment", unit: Unit::Nanoseconds, bound: Bound::AtMost(20e3) },
-        Line { what: "the same, killed in quiet", unit: Unit::Nanoseconds, bound: Bound::AtMost(120e6) },
-        Line { what: "the same, killed at full rate", unit: Unit::Nanoseconds, bound: Bound::AtMost(250e6) },
+        Line { what: "open with 5 M x 100 B waiting, closed", unit: Unit::Nanoseconds, bound: Bound::Most(10e6) },
+        Line { what: "the same, a segment", unit: Unit::Nanoseconds, bound: Bound::Most(20e3) },
+        Line { what: "the same, killed in quiet", unit: Unit::Nanoseconds, bound: Bound::Most(120e6) },
+        Line { what: "the same, killed at full rate", unit: Unit::Nanoseconds, bound: Bound::Most(250e6) },
         Line {
             what: "private memory then, the most of the three",
             unit: Unit::Bytes,
-            bound: Bound::AtMost(64.0 * 1024.0 * 1024.0),
+            bound: Bound::Most(64.0 * 1024.0 * 1024.0),
         },
     ],
     measure: opening,
@@ -40,12 +40,8 @@ pub(crate) const OPENING: Section = Section {
 pub(crate) const DISK: Section = Section {
     name: "disk",
     lines: &[
-        Line {
-            what: "bytes of log for 100 B, published one at a time",
-            unit: Unit::Bytes,
-            bound: Bound::AtMost(128.0),
-        },
-        Line { what: "the same, received and acked", unit: Unit::Bytes, bound: Bound::AtMost(176.0) },
+        Line { what: "bytes of log for 100 B, published one at a time", unit: Unit::Bytes, bound: Bound::Most(128.0) },
+        Line { what: "the same, received and acked", unit: Unit::Bytes, bound: Bound::Most(176.0) },
     ],
     measure: disk,
 };

@@ -15,7 +15,7 @@ pub(crate) const ONE_AT_A_TIME: Section = Section {
     lines: &[Line {
         what: "publish 100 B at `Os`, one at a time",
         unit: Unit::Nanoseconds,
-        bound: Bound::AtMostOrTimesFloor { figure: 150.0, times: 3.1 },
+        bound: Bound::Either { figure: 150.0, times: 3.1 },
     }],
     measure: |arena| {
         let payload = payload(0, LEN);
@@ -28,7 +28,7 @@ pub(crate) const IN_BATCHES: Section = Section {
     lines: &[Line {
         what: "publish 100 B at `Os` in batches of 100, a message",
         unit: Unit::Nanoseconds,
-        bound: Bound::AtMostOrTimesFloor { figure: 80.0, times: 2.6 },
+        bound: Bound::Either { figure: 80.0, times: 2.6 },
     }],
     measure: |arena| {
         let payload = payload(0, LEN);

@@ -156,7 +156,11 @@ impl From<ReadError> for Failure {
 }
 
 /// Puts the records of a frame in place of what `records` held.
-pub(super) fn decode_frame(segment: &Segment, frame: &log::Frame<'_>, records: &mut Vec<Record>) -> Result<(), Failure> {
+pub(super) fn decode_frame(
+    segment: &Segment,
+    frame: &log::Frame<'_>,
+    records: &mut Vec<Record>,
+) -> Result<(), Failure> {
     records.clear();
     for record in codec::decode(frame.head()) {
         records.push(record.map_err(|_| Failure(damaged(segment, frame, "a record that cannot be decoded")))?);

@@ -26,9 +26,7 @@ impl Engine {
                 })
             };
             let Some((runs, segment)) = next else { return Ok(()) };
-            keeper
-                .write_index(&segment, &runs.key_rows())
-                .map_err(|error| self.keeper_error(&keeper, error))?;
+            keeper.write_index(&segment, &runs.key_rows()).map_err(|error| self.keeper_error(&keeper, error))?;
             let finished = keeper.cut(&segment).map_err(|error| self.keeper_error(&keeper, error))?;
             let index = keeper.open_index(&finished).map_err(|error| self.keeper_error(&keeper, error))?;
             let Some(index) = index else { return Err(self.fail("an index file is not what was written")) };
@@ -74,7 +72,9 @@ impl Engine {
             .filter_map(|(number, partitions)| {
                 let segment = old(&number)?;
                 let mut partitions = partitions;
-                partitions.all(|(partition, end)| end <= core.state.settled_before(partition)).then(|| Arc::clone(segment))
+                partitions
+                    .all(|(partition, end)| end <= core.state.settled_before(partition))
+                    .then(|| Arc::clone(segment))
             })
             .collect()
     }
