@@ -113,7 +113,7 @@ fn head(machine: &Machine, plan: &Plan) -> Result<String> {
     writeln!(page, "{}.\n", machine.line())?;
     writeln!(
         page,
-        "Written by `cargo run --release --manifest-path benches/peers/Cargo.toml`: median of {} runs, each in a process and a \
+        "Written by `cargo run --release --manifest-path benches/peers/Cargo.toml`: median of {} run(s), each in a process and a \
          directory of its own; {} messages waiting where that matters; payloads of 100 bytes that do not compress. Every run counts \
          and checksums what came out: «(!)» marks a queue that lost, doubled or changed something. «-» means that a queue cannot do \
          it. The floor is what the bare machine does for the same task in the same session, without a queue. «against millpond» is \
@@ -171,7 +171,7 @@ fn table(page: &mut String, workload: Workload, verdicts: &Verdicts, facts: &[(&
             "| {} | {} | {} | {promises} | {} |",
             shown_name(workload, row.name),
             figure_text(workload, row.verdict),
-            ratio(workload, row.figure(), subject),
+            ratio(workload, &row, subject),
             remark(workload, row.verdict),
         )?;
     }
@@ -197,13 +197,18 @@ fn promises(workload: Workload, facts: &Facts) -> String {
     format!("{} | {power} | {acknowledgement}", facts.survives_kill9)
 }
 
-/// How a figure stands to millpond's.
-fn ratio(workload: Workload, figure: Option<f64>, subject: Option<f64>) -> String {
-    let (Some(figure), Some(subject)) = (figure, subject) else { return String::new() };
+/// How a row stands to millpond.
+fn ratio(workload: Workload, row: &Row<'_>, subject: Option<f64>) -> String {
+    let (Some(figure), Some(subject)) = (row.figure(), subject) else { return String::new() };
     let ratio = figure / subject;
-    let text = if ratio < 0.1 { format!("{ratio:.3} x") } else { format!("{ratio:.2} x") };
+    let digits = match ratio {
+        _ if ratio < 0.01 => 5,
+        _ if ratio < 0.1 => 3,
+        _ => 2,
+    };
     let is_better = if workload.unit().more_is_better() { ratio > 1.0 } else { ratio < 1.0 };
-    if is_better { format!("**{text}**") } else { text }
+    // That the bare machine is better is no news.
+    if is_better && row.name != FLOOR { format!("**{ratio:.digits$} x**") } else { format!("{ratio:.digits$} x") }
 }
 
 fn svg(workload: Workload, verdicts: &Verdicts) -> String {
@@ -264,9 +269,13 @@ mod tests {
 
     #[test]
     fn a_peer_that_wins_is_bold() {
-        assert_eq!(ratio(Workload::PublishOne, Some(2.0), Some(1.0)), "**2.00 x**");
-        assert_eq!(ratio(Workload::OpenClean, Some(2.0), Some(1.0)), "2.00 x");
-        assert_eq!(ratio(Workload::OpenClean, Some(0.05), Some(1.0)), "**0.050 x**");
-        assert_eq!(ratio(Workload::OpenClean, None, Some(1.0)), "");
+        let text = |workload, name, figure| ratio(workload, &Row { name, verdict: &measured(figure) }, Some(1.0));
+        assert_eq!(text(Workload::PublishOne, "q", 2.0), "**2.00 x**");
+        assert_eq!(text(Workload::PublishOne, FLOOR, 2.0), "2.00 x");
+        assert_eq!(text(Workload::OpenClean, "q", 2.0), "2.00 x");
+        assert_eq!(text(Workload::OpenClean, "q", 0.05), "**0.050 x**");
+        assert_eq!(text(Workload::PublishOne, "q", 0.0004), "0.00040 x");
+        let left = Verdict::Left(String::new());
+        assert_eq!(ratio(Workload::PublishOne, &Row { name: "q", verdict: &left }, Some(1.0)), "");
     }
 }

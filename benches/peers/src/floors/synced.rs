@@ -3,11 +3,12 @@
 use crate::payload::{PAYLOAD_LEN, Payload, Tally};
 use crate::queue::Result;
 use crate::workloads::{Outcome, Scale, from_threads, repeat};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const FILE_LEN: u64 = 64 << 20;
 
@@ -23,46 +24,72 @@ pub(super) fn alone(dir: &Path, scale: Scale) -> Result<Outcome> {
     })
 }
 
-/// What was not written yet, where it goes, how far the file is synced, and whether somebody is at it.
+/// What was not written yet, and where the file ends with it.
 #[derive(Default)]
-struct State {
+struct Tail {
     unwritten: Vec<u8>,
     end: u64,
-    synced: u64,
-    is_led: bool,
+}
+
+/// The file of many threads. Whoever finds nobody at it writes and syncs for all that was appended by then.
+struct Led {
+    file: File,
+    tail: Mutex<Tail>,
+    synced: AtomicU64,
+    /// Apart from `tail`, so that those who wake do not hold up those who append.
+    is_led: Mutex<bool>,
+    moved: Condvar,
 }
 
 pub(super) fn led(dir: &Path, scale: Scale) -> Result<Outcome> {
-    let file = allocated(dir)?;
-    let state = Mutex::new(State::default());
-    let synced = Condvar::new();
-    let (expected, elapsed) = from_threads(scale, |payload| {
-        let mut at = state.lock();
-        at.unwritten.extend_from_slice(payload);
-        at.end += payload.len() as u64;
-        let end = at.end;
-        while at.synced < end {
-            if at.is_led {
-                synced.wait(&mut at);
+    let led = Led {
+        file: allocated(dir)?,
+        tail: Mutex::default(),
+        synced: AtomicU64::new(0),
+        is_led: Mutex::new(false),
+        moved: Condvar::new(),
+    };
+    let (expected, elapsed) = from_threads(scale, |payload| led.append(payload))?;
+    let fault = read_back(&led.file, expected.count)?.fault_against(expected);
+    Ok(Outcome { fault, ..Outcome::rate(expected.count, elapsed) })
+}
+
+impl Led {
+    fn append(&self, payload: &[u8]) -> Result<()> {
+        let end = {
+            let mut tail = self.tail.lock();
+            tail.unwritten.extend_from_slice(payload);
+            tail.end += payload.len() as u64;
+            tail.end
+        };
+        while self.synced.load(Ordering::Acquire) < end {
+            let mut is_led = self.is_led.lock();
+            if *is_led {
+                if self.synced.load(Ordering::Acquire) < end {
+                    self.moved.wait(&mut is_led);
+                }
                 continue;
             }
-            at.is_led = true;
-            let (batch, from, through) = (std::mem::take(&mut at.unwritten), at.synced, at.end);
-            let done = MutexGuard::unlocked(&mut at, || {
-                file.write_all_at(&batch, from)?;
-                file.sync_data()
-            });
-            at.is_led = false;
-            synced.notify_all();
+            *is_led = true;
+            drop(is_led);
+            let done = self.sync();
+            *self.is_led.lock() = false;
+            self.moved.notify_all();
             done?;
-            at.synced = through;
         }
         Ok(())
-    })?;
-    Ok(Outcome {
-        fault: read_back(&file, expected.count)?.fault_against(expected),
-        ..Outcome::rate(expected.count, elapsed)
-    })
+    }
+
+    fn sync(&self) -> Result<()> {
+        let (batch, end) = {
+            let mut tail = self.tail.lock();
+            (std::mem::take(&mut tail.unwritten), tail.end)
+        };
+        self.file.write_all_at(&batch, end - batch.len() as u64)?;
+        self.file.sync_data()?;
+        self.synced.store(end, Ordering::Release);
+        Ok(())
+    }
 }
 
 fn allocated(dir: &Path) -> Result<File> {

@@ -53,7 +53,7 @@ fn open(dir: &Path, mode: Mode) -> Result<Box<dyn Queue>> {
     )?;
     let group: &[&[u8]] = &[b"XGROUP", b"CREATE", b"q", b"g", b"0", b"MKSTREAM"];
     match server.with(|connection| call(connection, &[group])) {
-        Err(error) if !error.to_string().starts_with("BUSYGROUP") => return Err(error),
+        Err(error) if !error.to_string().starts_with("BUSYGROUP") => Err(error),
         _ => Ok(Box::new(Redis(server))),
     }
 }

@@ -30,7 +30,7 @@ fn facts() -> Facts {
         acknowledgement_survives_kill9: Survives::Yes,
         note: "Reading with checkpoint=true moves and saves the cursor in one: what is being worked on when the process dies is not \
                delivered again. StrictlyAtOnce (its default) syncs a file for each saved cursor; AtLeastOnce saves every n-th only. \
-               batch_read_for_topic skips the rest of the last sealed block when its byte budget ends inside it. Files are sparse, \
+               batch_read_for_topic skips the rest of the last sealed block when its byte budget ends inside it. The file-descriptor backend drops errors of writes. Files are sparse, \
                1 GB: on a full disk the mapped backend gets SIGBUS.",
         cannot: &[],
     }

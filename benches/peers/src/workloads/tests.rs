@@ -45,7 +45,7 @@ impl Queue for Memory {
     fn publish(&self, payload: &[u8]) -> Result<()> {
         let mut published = self.published.lock();
         *published += 1;
-        let cheat = if *published % 10 == 0 { self.cheat } else { Cheat::None };
+        let cheat = if published.is_multiple_of(10) { self.cheat } else { Cheat::None };
         let mut payload = payload.to_vec();
         match cheat {
             Cheat::None => {}
