@@ -96,12 +96,15 @@ impl Engine {
                     match committed.decision {
                         Decision::Exhausted { partition, offset } => return Ok(Look::Exhausted { partition, offset }),
                         _ if collect(&core, committed.frame.map(|(lsn, _)| lsn), leases) => {
+                            // There may be more; and somebody must know when these leases end.
                             core.waiters.wake_one(group);
                             return Ok(Look::Leased);
                         }
                         _ => {}
                     }
                     if now.mono >= wait.until {
+                        // This one may have been the only sleeper that knew the next deadline.
+                        core.waiters.wake_one(group);
                         return Ok(Look::Nothing);
                     }
                     self.sleep(&mut core, group, topic, wait, now);
