@@ -247,12 +247,12 @@ fn crash_after_crash() {
 fn a_power_cut_while_the_next_process_begins() {
     let sound = SimDisk::new(0);
     work(&sound);
-    let syncs = (0..sound.requests_of(Op::Sync)).map(|at| (at, Fault::Io));
-    let killed = (0..sound.requests_of(Op::Sync)).map(|at| (at, Fault::CrashBefore));
-    for (at, fault) in syncs.chain(killed) {
+    let deaths = [(Op::Sync, Fault::Io), (Op::Sync, Fault::CrashBefore), (Op::SyncDir, Fault::CrashBefore)];
+    let deaths = deaths.map(|(op, fault)| (0..sound.requests_of(op)).map(move |at| (op, at, fault)));
+    for (op, at, fault) in deaths.into_iter().flatten() {
         for seed in 0..4 {
             let disk = SimDisk::new(at << 8 | seed);
-            disk.fail_op_at(Op::Sync, at, fault);
+            disk.fail_op_at(op, at, fault);
             let history = work(&disk);
             disk.crash_process();
             let probe = disk.snapshot();
@@ -262,8 +262,7 @@ fn a_power_cut_while_the_next_process_begins() {
                 next.reseed(at << 16 ^ request << 8 ^ seed);
                 next.fail_at(request, Fault::CrashMiddle);
                 let history = begin(&next, &history);
-                let outcome =
-                    [PowerOutcome::Garbage, PowerOutcome::RandomSectors, PowerOutcome::LoseAll][seed as usize % 3];
+                let outcome = PowerOutcome::EACH[(seed * 3 + request) as usize % 10];
                 next.crash_power(outcome);
                 check(&next, &history);
             }
