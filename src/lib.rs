@@ -1,3 +1,5 @@
+//! Public names and nothing else: no types, no logic. The text below is the README.
+//!
 #![doc = include_str!("../README.md")]
 
 mod api;
@@ -15,7 +17,7 @@ pub use api::{
     Backoff, Batch, BatchReceipt, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group, GroupBuilder,
     Message, Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
 };
-pub use engine::{GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats};
+pub use engine::{GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats};
 pub use error::{Corruption, Error, ErrorKind, Result};
 pub use ids::MessageId;
 

@@ -1,5 +1,6 @@
 //! What operations cost, counted and never timed: allocations, requests to the disk, bytes on disk.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(unsafe_code)] // A counting allocator cannot be written without.
 
 use millpond::ids::WallMs;

@@ -1,5 +1,7 @@
 //! What `Disk` promises: a power cut takes nothing that was acknowledged (G1), and what it leaves is a prefix (G2).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use millpond::ids::WallMs;
 use millpond::simulation::SimClock;
 use millpond::simulation::{PowerOutcome, SimDisk};

@@ -3,11 +3,10 @@
 use super::group::GroupBuilder;
 use super::store::Shared;
 use super::{Durability, Message, check_name};
-use crate::engine::{Outgoing, Published, TopicInfo};
+use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MessageId, Offset, PartitionId};
 use crate::limits::TOPIC_PARTITIONS_MAX;
-use crate::record::message::key_hash;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

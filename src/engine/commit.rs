@@ -83,7 +83,7 @@ impl Engine {
     fn sync_appended(&self) {
         let job = {
             let core = self.lock_core();
-            core.appender.full_sync_job()
+            core.appender.sync_job()
         };
         let Some(job) = job else {
             // Whoever waits, waits for something that was appended.

@@ -74,9 +74,8 @@ impl Engine {
     /// As [`Engine::pulse`].
     pub(crate) fn chores(&self) -> Result<()> {
         self.health.check()?;
-        let done =
-            self.finish_segments().and_then(|()| self.checkpoint_if_due()).and_then(|()| self.retire_dead_segments());
-        match done {
+        let jobs = [Self::finish_segments, Self::checkpoint_if_due, Self::retire_dead_segments, Self::remove_leftovers];
+        match jobs.iter().try_for_each(|job| job(self)) {
             Err(Error::DiskFull | Error::TooManyOpenFiles) => Ok(()),
             other => other,
         }

@@ -129,6 +129,7 @@ impl Appender {
         self.active.is_some()
     }
 
+    #[cfg(test)]
     /// All below is durable.
     pub(crate) const fn durable(&self) -> Lsn {
         self.synced
@@ -200,13 +201,8 @@ impl Appender {
         self.spare.take()
     }
 
-    /// What to sync so that everything worth it is durable; `None` where it is.
+    /// What to sync so that everything appended is durable; `None` where it is.
     pub(crate) fn sync_job(&self) -> Option<SyncJob> {
-        if self.synced < self.wanted { self.full_sync_job() } else { None }
-    }
-
-    /// What to sync so that marks are durable too, as before a close.
-    pub(crate) fn full_sync_job(&self) -> Option<SyncJob> {
         if self.synced >= self.end {
             return None;
         }

@@ -9,7 +9,6 @@
 
 mod appender;
 mod bytes;
-#[allow(dead_code)]
 mod cache;
 mod catalog;
 mod chain;
@@ -21,7 +20,6 @@ mod frame;
 mod frames;
 mod handles;
 mod header;
-#[allow(dead_code)]
 mod index;
 mod keeper;
 mod listing;
@@ -39,20 +37,17 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
-#[allow(unused_imports)]
-pub(crate) use cache::{BlockCache, SegmentSource};
+pub(crate) use appender::{AppendRefusal, Appended, Appender};
+pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};
 pub(crate) use frame::{Frame, Parts};
 pub(crate) use frames::for_each as for_each_frame;
-#[allow(unused_imports)]
 pub(crate) use index::{Index, IndexKey, KeyRows, Row};
-pub(crate) use keeper::{CheckpointInfo, Keeper};
+pub(crate) use keeper::Keeper;
 pub(crate) use own::OwnFrame;
-pub(crate) use part::{PartRead, ReadAt, read_part};
+pub(crate) use part::read_part;
 pub(crate) use segment::Segment;
-pub(crate) use sync::SyncJob;
 
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};

@@ -72,7 +72,6 @@ pub(super) struct CheckpointSeen {
 /// The checkpoint to begin from.
 #[derive(Debug)]
 pub(super) struct CheckpointLoaded {
-    pub(super) number: FileNumber,
     pub(super) covers: Lsn,
     pub(super) state: Vec<u8>,
     pub(super) section: Section,
@@ -204,7 +203,7 @@ impl Survey {
             let file = handles.get(name).map_err(OpenError::io("open", name))?;
             handles.forget(name);
             if let Some((state, section)) = read_checkpoint(&*file, header).map_err(OpenError::io("read", name))? {
-                return Ok(Some(CheckpointLoaded { number: header.number, covers: header.to, state, section }));
+                return Ok(Some(CheckpointLoaded { covers: header.to, state, section }));
             }
             self.checkpoints.pop();
             self.checkpoints_damaged += 1;

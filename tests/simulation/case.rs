@@ -159,7 +159,7 @@ impl World {
             Ok(store) => store,
             Err(error) => return self.crash(&format!("at open: {error}")),
         };
-        let mut life = match Life::begin(store, &plan, Arc::clone(&self.clock), disk_level) {
+        let mut life = match Life::begin(store, &plan, Arc::clone(&self.clock)) {
             Ok(life) => life,
             Err(error) => return self.crash(&format!("at begin: {error}")),
         };
@@ -259,6 +259,7 @@ impl World {
 
     /// A close by a process that appended leaves a clean store; one that did not leaves it as it was.
     fn after_close(&mut self, appended: bool) -> Result<(), String> {
+        self.disk.clear_faults();
         let store = self.open(true).map_err(|error| format!("after a clean close: {error}"))?;
         if appended && (!store.report().was_clean || store.report().dropped_bytes > 0) {
             return Err(format!("a clean close was not seen as one: {:?}", store.report()));
@@ -311,8 +312,8 @@ impl World {
         };
         let what = if without_derived { "without index files" } else { "in a copy" };
         let store = copy.open(without_derived).map_err(|error| format!("{what}: {error}"))?;
-        let mut life = Life::begin(store, &self.plan, Arc::clone(&copy.clock), without_derived)
-            .map_err(|error| format!("{what}: {error}"))?;
+        let mut life =
+            Life::begin(store, &self.plan, Arc::clone(&copy.clock)).map_err(|error| format!("{what}: {error}"))?;
         life.drain(&mut copy.oracle).map_err(|error| format!("{what}: {error}"))?;
         let appended = matches!(life.store.state_hash(), Ok(Some(_)));
         let closed = life.store.close();

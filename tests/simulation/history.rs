@@ -53,7 +53,6 @@ pub struct Life<'a> {
     held: Vec<(usize, Delivery)>,
     plan: &'a Plan,
     clock: Arc<SimClock>,
-    pub disk_level: bool,
 }
 
 /// A delivery's key for the oracle.
@@ -63,7 +62,7 @@ fn key(group: usize, delivery: &Delivery) -> Key {
 
 impl<'a> Life<'a> {
     /// Opens what the plan says, creating what a crash did not leave.
-    pub fn begin(store: Store, plan: &'a Plan, clock: Arc<SimClock>, disk_level: bool) -> Result<Self, Error> {
+    pub fn begin(store: Store, plan: &'a Plan, clock: Arc<SimClock>) -> Result<Self, Error> {
         let mut topics = Vec::new();
         for (index, partitions) in plan.topics.iter().enumerate() {
             topics.push(store.topic(format!("topic-{index}")).partitions(*partitions).open()?);
@@ -74,7 +73,7 @@ impl<'a> Life<'a> {
             let backoff = Backoff::exponential(Duration::from_millis(100)).max(Duration::from_secs(2));
             groups.push(builder.visibility_timeout(Duration::from_secs(5)).backoff(backoff).open()?);
         }
-        Ok(Self { store, topics, groups, held: Vec::new(), plan, clock, disk_level })
+        Ok(Self { store, topics, groups, held: Vec::new(), plan, clock })
     }
 
     /// Ends without a word, as a process that is killed.
@@ -115,6 +114,10 @@ impl<'a> Life<'a> {
 
     /// Tells the oracle where the log stands. A store that cannot say is dead.
     pub fn note(&self, oracle: &mut Oracle) -> Result<(), String> {
+        let violations = self.store.violations();
+        if !violations.is_empty() {
+            return Err(format!("the state disagrees with itself: {violations:?}"));
+        }
         match self.store.stats() {
             Ok(stats) => oracle.saw(stats.log.end.0, stats.log.durable.0),
             Err(_) => Ok(()),

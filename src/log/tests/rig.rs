@@ -180,7 +180,7 @@ impl Rig {
 
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let frames = self.written.len();
-        if let Some(job) = self.log.appender.full_sync_job() {
+        if let Some(job) = self.log.appender.sync_job() {
             let upto = job.run()?;
             self.log.appender.synced(upto);
         }
@@ -212,8 +212,7 @@ impl Rig {
 
     pub(super) fn close(mut self) -> io::Result<Vec<Written>> {
         self.sync()?;
-        let spare = self.log.appender.finish();
-        self.log.keeper.close(spare, self.log.appender.end())?;
+        self.log.keeper.close(None, self.log.appender.end())?;
         Ok(self.written)
     }
 }
