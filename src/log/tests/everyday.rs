@@ -395,3 +395,18 @@ fn leftovers_go_when_their_end_is_durable() {
     disk.crash_process();
     Rig::open(&disk, &written, 2);
 }
+
+/// A checkpoint counts once a slot names it: before that it may lie in the page cache alone, clean after a failed sync.
+#[test]
+fn a_checkpoint_that_failed_to_sync_is_none() {
+    let disk = SimDisk::new(16);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 1).unwrap();
+    rig.sync().unwrap();
+    disk.fail_op_at(Op::Sync, disk.requests_of(Op::Sync) + 1, Fault::Io);
+    assert!(rig.checkpoint().is_err() && rig.log.keeper.is_failed());
+    let written = rig.written.clone();
+    disk.crash_process();
+    let rig = Rig::open(&disk, &written, 1);
+    assert_eq!((rig.log.report.checkpoint_lsn, rig.log.keeper.checkpoints().len()), (None, 0));
+}
