@@ -60,7 +60,9 @@ fn dump(bytes: &[u8]) -> String {
     let mut text = String::new();
     for (index, line) in bytes.chunks(16).enumerate().filter(|(_, line)| line.iter().any(|byte| *byte != 0)) {
         let _ = write!(text, "{:04x}  ", index * 16);
-        line.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+        for byte in line {
+            let _ = write!(text, "{byte:02x}");
+        }
         text.push('\n');
     }
     text
