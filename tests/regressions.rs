@@ -43,3 +43,25 @@ fn a_closed_store_lets_go_of_its_directory_whatever_handles_are_left() {
     assert!(again.topic("t").open().is_ok());
     assert!(topic.publish("m").is_err());
 }
+
+/// Files that a dead process left behind were never removed.
+#[test]
+fn what_a_dead_process_left_is_removed() {
+    let (disk, clock) = (SimDisk::new(2), Arc::new(SimClock::new(WallMs(WALL))));
+    let store = open(&disk, &clock);
+    store.topic("t").open().unwrap().publish("m").unwrap();
+    store.tick().unwrap();
+    let spare =
+        disk.files().into_iter().filter(|file| file.name.ends_with(".seg")).max_by_key(|file| file.name.clone());
+    disk.crash_process();
+    drop(store);
+
+    let store = open(&disk, &clock);
+    let topic = store.topic("t").open().unwrap();
+    topic.publish("n").unwrap();
+    store.sync().unwrap();
+    store.tick().unwrap();
+    let spare = spare.unwrap().name;
+    assert!(disk.files().iter().all(|file| file.name != spare), "{spare} holds nothing and is still there");
+    assert_eq!(topic.group("g").open().unwrap().receive_batch(9, Duration::ZERO).unwrap().len(), 2);
+}
