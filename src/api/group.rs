@@ -189,6 +189,25 @@ impl Group {
     /// Takes up to `max` messages, waiting up to `wait` for the first. They are leased in one frame. A `max` of zero gives an
     /// empty batch; more than 65,536 count as that.
     ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// # let orders = store.topic("orders").open()?;
+    /// # let kitchen = orders.group("kitchen").open()?;
+    /// # orders.publish_batch(["one", "two", "three"])?;
+    /// let batch = kitchen.receive_batch(100, Duration::from_millis(10))?;
+    /// for delivery in &batch {
+    ///     println!("{}: {} bytes", delivery.id(), delivery.payload().len());
+    /// }
+    /// let late = batch.ack()?; // one frame for all
+    /// assert!(late.is_empty(), "nobody else had them meanwhile");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Group::receive`]; where only some messages cannot be read, [`Batch::unreadable`] says so.
     pub fn receive_batch(&self, max: usize, wait: Duration) -> Result<Batch> {
@@ -214,6 +233,23 @@ impl Group {
 
     /// A channel of deliveries, for `select!`. A thread of the engine's receives for it; the channel holds nothing, and a
     /// delivery that nobody takes within half its visibility timeout is given back uncharged.
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// # let orders = store.topic("orders").open()?;
+    /// # let kitchen = orders.group("kitchen").open()?;
+    /// let deliveries = kitchen.subscribe()?;
+    /// orders.publish("two pizzas")?;
+    /// let delivery = deliveries.recv_timeout(Duration::from_secs(5))?;
+    /// assert_eq!(delivery.payload(), b"two pizzas");
+    /// delivery.ack()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// The channel ends when the store closes, fails, or all its handles are gone. A thread whose receiver was dropped
     /// ends when the next message comes, which it gives back.
