@@ -6,8 +6,9 @@
 //!
 //! # What survives
 //!
-//! *Death of the process* (kill -9, abort): every call that returned. Of an [`Tail::append`] in flight, any subset of its
-//! aligned 8-byte words; of any other write in flight, any subset of its bytes.
+//! *Death of the process* (kill -9, abort): every call that returned. Of a [`Tail::append`] in flight, any subset of its
+//! aligned 8-byte words; of any other write in flight, any subset of its bytes; of a creation, nothing or a file of any
+//! length; of a sync, any part; of any other call, all or nothing.
 //!
 //! *Power cut*:
 //! - the bytes of a file, and its length, as of its last [`File::sync`] that returned `Ok`; of every later write any subset
@@ -17,8 +18,19 @@
 //!
 //! A sector rewritten with equal leading bytes keeps them (power-safe overwrite).
 //!
-//! *A sync that failed* leaves the unsynced bytes of its file unknown for ever: the caller must never sync it again and
-//! take success for durability.
+//! *A sync that failed* leaves the unsynced bytes of its file unknown for ever, even to reads: the caller must never sync
+//! it again and take success for durability, and neither must a later process.
+//!
+//! # The lock
+//!
+//! Attaching takes an exclusive lock on the file [`LOCK_NAME`], which it creates empty where there is none. So that name
+//! is always in the list of an attached disk, its content is the caller's, and it cannot be removed. The lock is
+//! released when the disk and every file and tail opened through it are dropped, or when the process ends.
+
+#![cfg_attr(
+    not(any(test, feature = "simulation")),
+    expect(unreachable_pub, reason = "the traits leave the crate with the simulation alone")
+)]
 
 use std::fmt::Debug;
 use std::io;
@@ -26,12 +38,24 @@ use std::sync::Arc;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod hostile;
 mod map;
 mod real;
 #[cfg(any(test, feature = "simulation"))]
-pub mod sim;
+pub(crate) mod sim;
 
-// pub use real::{OpenOptions, RealDisk};
+pub(crate) use real::{AttachError, OpenOptions, RealDisk};
+
+/// The file that carries the lock of a directory. Its 32 bytes at [`OWNER_AT`] belong to this layer.
+pub(crate) const LOCK_NAME: &str = "STORE";
+
+/// Where the lock file names its holder (a process id, for people to read). Nothing decides by it, nothing syncs it.
+pub(crate) const OWNER_AT: u64 = 12_288;
+
+/// The greatest position that a file may reach: what the kernel's signed offsets hold.
+const FILE_LEN_MAX: u64 = i64::MAX as u64;
 
 /// A regular file in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +78,10 @@ pub enum Access {
 /// An exclusive attachment to one directory: while it lives, no other attachment to it exists on this machine.
 ///
 /// Names are chosen by the caller from a fixed grammar; an implementation refuses (`InvalidInput`) a name with a
-/// separator, an empty one, `.` and `..`, and never follows a symbolic link.
+/// separator or a zero byte, an empty one, `.` and `..`, and never follows a symbolic link.
 pub trait Disk: Debug + Send + Sync {
-    /// The regular files of the directory in no particular order. Other entries are left out.
+    /// The regular files of the directory in no particular order. Other entries, and names that are not UTF-8, are left
+    /// out.
     ///
     /// # Errors
     /// Whatever reading the directory says.
@@ -72,7 +97,7 @@ pub trait Disk: Debug + Send + Sync {
     /// can promise that.
     ///
     /// # Errors
-    /// `AlreadyExists`; `StorageFull`, and then the file does not exist.
+    /// `AlreadyExists`; `StorageFull`, and then the file does not exist. After another error it may exist, with any length.
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>>;
 
     /// Creates a file of `len` zero bytes whose one [`Tail`] may append to it. Where the file system is known to allow it,
@@ -85,7 +110,7 @@ pub trait Disk: Debug + Send + Sync {
     /// Removes a name. Files already open stay readable.
     ///
     /// # Errors
-    /// `NotFound`, or whatever unlinking says.
+    /// `NotFound`; `InvalidInput` for [`LOCK_NAME`]; or whatever unlinking says, and then the name may be gone or not.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes the names in the directory durable as they are now.
@@ -97,11 +122,15 @@ pub trait Disk: Debug + Send + Sync {
     /// A number that no one can foretell (from a seed in a simulation): for salts and ids.
     fn random(&self) -> u64;
 
+    /// Lets others attach from now on. The caller writes nothing more; what it still reads may change under it.
+    fn detach(&self);
+
     /// Whether this process is a forked child of the one that attached. Costs no system call.
     fn is_forked(&self) -> bool;
 }
 
 /// An open file. All methods may be called from several threads at once.
+#[expect(clippy::len_without_is_empty, reason = "a length that may fail to be known")]
 pub trait File: Debug + Send + Sync {
     /// The length in bytes now.
     ///
@@ -110,35 +139,39 @@ pub trait File: Debug + Send + Sync {
     fn len(&self) -> io::Result<u64>;
 
     /// Fills `buf` from position `at` and returns how many bytes there were: fewer than asked only at the end of the file.
-    /// Of a file with a [`Tail`], bytes at and after the tail's position may read as zeros or as `0` bytes there.
+    /// Through [`Tail::file`] reads end where the last append ended. Through another handle, opened by name, bytes at
+    /// and after that position may read as zeros or as parts of an append in flight.
     ///
     /// # Errors
     /// Whatever the kernel says; never `Interrupted`.
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes all of `bytes` at `at`, extending the file where needed. Not for a file with a live [`Tail`].
+    /// Writes all of `bytes` at `at`, extending the file where needed.
     ///
     /// # Errors
-    /// Whatever the kernel says; a part of the bytes may then have been written.
+    /// `InvalidInput` while the file has a live [`Tail`], and always through [`Tail::file`]. Otherwise whatever the kernel
+    /// says; a part of the bytes may then have been written.
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Makes the file's bytes and length durable, appended ones included: all writes that returned before this call began.
     ///
     /// # Errors
-    /// Whatever the kernel says. Never call it again on this file after that.
+    /// Whatever the kernel says. Never call it again on this file after that: its answer would mean nothing.
     fn sync(&self) -> io::Result<()>;
 
-    /// Cuts or extends (with zeros) the file. Never below a tail's position while bytes there may still be read.
+    /// Cuts or extends (with zeros) the file.
     ///
     /// # Errors
-    /// Whatever the kernel says.
+    /// `InvalidInput` while the file has a live [`Tail`], and for a cut below the end of the last append while a handle
+    /// from [`Tail::file`] lives. Otherwise whatever the kernel says.
     fn set_len(&self, len: u64) -> io::Result<()>;
 }
 
 /// The one writing end of an appendable file. Reads through [`Tail::file`] see an append once it has returned.
 pub trait Tail: Debug + Send {
     /// Writes `pieces` one after another at position `at`, which must not lie before the end of the last successful append
-    /// (a gap stays zero). Makes one system call at most, and none where the file is mapped.
+    /// (a gap holds zeros, or what a failed append left there). Makes no system call where the file is mapped, otherwise
+    /// one, and more only after a short write.
     ///
     /// # Errors
     /// `InvalidInput` where `at` lies before that end or the pieces reach past the file's length; otherwise whatever the
@@ -147,4 +180,29 @@ pub trait Tail: Debug + Send {
 
     /// The file, for reading and syncing from any thread.
     fn file(&self) -> &Arc<dyn File>;
+}
+
+/// Where an append of `pieces` at `at` ends, given where the last one ended and the length of the file.
+fn tail_range(end: u64, at: u64, pieces: &[&[u8]], file_len: u64) -> io::Result<u64> {
+    let added = pieces.iter().try_fold(0u64, |sum, piece| sum.checked_add(piece.len() as u64));
+    match added.and_then(|added| at.checked_add(added)) {
+        Some(new_end) if at >= end && new_end <= file_len => Ok(new_end),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Refuses positions beyond [`FILE_LEN_MAX`]: the end of `len` bytes at `at`.
+fn checked_end(at: u64, len: usize) -> io::Result<u64> {
+    match at.checked_add(len as u64) {
+        Some(end) if end <= FILE_LEN_MAX => Ok(end),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+fn checked_name(name: &str) -> io::Result<&str> {
+    match name {
+        "" | "." | ".." => Err(io::ErrorKind::InvalidInput.into()),
+        _ if name.contains(['/', '\\', '\0']) => Err(io::ErrorKind::InvalidInput.into()),
+        _ => Ok(name),
+    }
 }

@@ -1,0 +1,207 @@
+//! Dead letters as the user sees them.
+
+use super::Topic;
+use super::group::GroupInner;
+use crate::engine::{self, Letter};
+use crate::error::{Error, Result};
+use crate::ids::{MessageId, Offset};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A message that its group gave up on, with what it went through.
+#[derive(Debug)]
+pub struct DeadLetter {
+    group: Arc<GroupInner>,
+    letter: Letter,
+    history: Vec<Failure>,
+}
+
+/// One failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// How the attempt ended.
+    pub cause: Cause,
+    /// When, by the wall clock.
+    pub time: SystemTime,
+    /// What the consumer said, cut to 120 bytes; empty where it said nothing.
+    pub text: String,
+}
+
+/// How an attempt ended without an ack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The consumer gave the message back.
+    Nacked,
+    /// The visibility timeout passed.
+    Expired,
+    /// The process died.
+    Crashed,
+    /// The store was closed.
+    Closed,
+    /// The consumer rejected the message.
+    Rejected,
+}
+
+impl DeadLetter {
+    fn new(group: Arc<GroupInner>, letter: Letter) -> Self {
+        let history = letter.provenance.history.iter().map(Failure::from).collect();
+        Self { group, letter, history }
+    }
+
+    /// The letter's own id.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        let stored = &self.letter.stored;
+        self.group.message_id(stored.partition, stored.epoch, stored.offset)
+    }
+
+    /// The id that the message was first published under.
+    #[must_use]
+    pub fn origin(&self) -> MessageId {
+        let origin = self.letter.provenance.origin;
+        self.group.message_id(origin.partition, origin.epoch, origin.offset)
+    }
+
+    /// The message's bytes.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.letter.stored.view().payload()
+    }
+
+    /// The message's key, if it has one.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.letter.stored.view().key()
+    }
+
+    /// The message's headers, in the order given.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.letter.stored.view().headers()
+    }
+
+    /// When the message was first published.
+    #[must_use]
+    pub fn timestamp(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.letter.provenance.origin.time.0)
+    }
+
+    /// How many attempts it had.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.letter.provenance.attempts
+    }
+
+    /// The last attempts, oldest first: at most 8.
+    #[must_use]
+    pub fn history(&self) -> &[Failure] {
+        &self.history
+    }
+
+    /// Sends the message back to its group, with its attempts counted from zero. The letter is gone and the message is there
+    /// in one step, whatever crashes.
+    ///
+    /// # Errors
+    /// `NoSuchLetter` where it was redriven or discarded meanwhile; the store's.
+    pub fn redrive(self) -> Result<()> {
+        self.move_to(None)
+    }
+
+    /// Publishes the message to `topic`, for all its groups, and removes the letter, in one step. It goes to the partition of its
+    /// key.
+    ///
+    /// # Errors
+    /// As [`DeadLetter::redrive`], and `InvalidOption` where the topic is of another store.
+    pub fn redrive_to(self, topic: &Topic) -> Result<()> {
+        let target = topic.inner();
+        if !Arc::ptr_eq(&target.shared, &self.group.topic.shared) {
+            return Err(Error::InvalidOption {
+                option: "topic",
+                value: format!("{:?} of another store", topic.name()),
+                expected: "a topic of the letter's store",
+            });
+        }
+        let index = match self.key() {
+            Some(key) => target.partition_of_key(key),
+            None => target.next_in_turn(),
+        };
+        self.move_to(Some(target.info.first.saturating_add(index)))
+    }
+
+    fn move_to(&self, partition: Option<crate::ids::PartitionId>) -> Result<()> {
+        let shared = &self.group.topic.shared;
+        let end = shared.engine.redrive(self.group.info.id, self.id(), &self.letter, partition)?;
+        if shared.level == super::Durability::Disk { shared.engine.wait_durable(end) } else { Ok(()) }
+    }
+
+    /// Throws the letter away.
+    ///
+    /// # Errors
+    /// As [`DeadLetter::redrive`].
+    pub fn discard(self) -> Result<()> {
+        self.group.topic.shared.engine.discard(self.group.info.id, self.id(), self.letter.offset)
+    }
+}
+
+impl From<&engine::Failure> for Failure {
+    fn from(failure: &engine::Failure) -> Self {
+        let cause = match failure.cause {
+            engine::Cause::Nacked => Cause::Nacked,
+            engine::Cause::Expired => Cause::Expired,
+            engine::Cause::Crashed => Cause::Crashed,
+            engine::Cause::Closed => Cause::Closed,
+            engine::Cause::Rejected => Cause::Rejected,
+        };
+        Self { cause, time: UNIX_EPOCH + Duration::from_millis(failure.time.0), text: failure.text.to_string() }
+    }
+}
+
+/// A group's dead letters, oldest first. Read one at a time; listing changes nothing.
+#[derive(Debug)]
+pub struct DeadLetters {
+    group: Arc<GroupInner>,
+    page: VecDeque<Offset>,
+    next: Offset,
+    end: Option<Offset>,
+}
+
+impl DeadLetters {
+    pub(super) fn new(group: Arc<GroupInner>) -> Result<Self> {
+        group.topic.shared.engine.enter()?;
+        Ok(Self { group, page: VecDeque::new(), next: Offset(0), end: None })
+    }
+
+    /// Only those that are there now, so that letters that come back while one redrives them are not met again.
+    pub(super) fn until_now(group: Arc<GroupInner>) -> Result<Self> {
+        let end = group.topic.shared.engine.letters_end(group.info.id)?;
+        Ok(Self { end: Some(end), ..Self::new(group)? })
+    }
+}
+
+impl Iterator for DeadLetters {
+    type Item = Result<DeadLetter>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let engine = &self.group.topic.shared.engine;
+            if self.page.is_empty() {
+                match engine.letters(self.group.info.id, self.next) {
+                    Ok(page) => self.page = page.into(),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+            let offset = self.page.pop_front()?;
+            self.next = offset.saturating_add(1);
+            if self.end.is_some_and(|end| offset >= end) {
+                return None;
+            }
+            match engine.letter(self.group.info.id, offset) {
+                Ok(Some(letter)) => return Some(Ok(DeadLetter::new(Arc::clone(&self.group), letter))),
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

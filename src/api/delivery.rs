@@ -1,0 +1,250 @@
+//! Deliveries: leased messages, and what becomes of them.
+
+use super::group::GroupInner;
+use super::millis;
+use crate::engine::{Held, Received};
+use crate::error::{Error, Result};
+use crate::ids::MessageId;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A message under a lease. Settle it with [`ack`](Self::ack), [`nack`](Self::nack), [`nack_after`](Self::nack_after) or
+/// [`reject`](Self::reject); dropping it is a nack.
+///
+/// If the process dies, the message comes back with its attempt counted. If the visibility timeout passes, it goes to
+/// another consumer, and settling this delivery then fails with `LeaseLost`; until it has, it may still be settled.
+#[derive(Debug)]
+pub struct Delivery {
+    group: Arc<GroupInner>,
+    received: Received,
+    settled: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(group: Arc<GroupInner>, received: Received) -> Self {
+        Self { group, received, settled: false }
+    }
+
+    /// The message's id. That of a redriven message is its new one; see [`Delivery::origin`].
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        let stored = &self.received.stored;
+        self.group.message_id(stored.partition, stored.epoch, stored.offset)
+    }
+
+    /// The id that the message was first published under.
+    #[must_use]
+    pub fn origin(&self) -> MessageId {
+        let origin = self.received.stored.origin();
+        self.group.message_id(origin.partition, origin.epoch, origin.offset)
+    }
+
+    /// The message's bytes.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.received.stored.view().payload()
+    }
+
+    /// The message's key, if it has one.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.received.stored.view().key()
+    }
+
+    /// The message's headers, in the order given.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.received.stored.view().headers()
+    }
+
+    /// The value of the first header of this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers().find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.received.attempt
+    }
+
+    /// When the message was first published, by the wall clock, to the millisecond.
+    #[must_use]
+    pub fn timestamp(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.received.stored.origin().time.0)
+    }
+
+    /// The work is done. On return that survives the death of the process; a power cut within the sync interval may bring
+    /// the message back.
+    ///
+    /// # Errors
+    /// `LeaseLost`: another consumer has the message or has settled it. The store's: the message comes back.
+    pub fn ack(self) -> Result<()> {
+        self.acknowledge(false)
+    }
+
+    /// The work is done, and on return that survives power loss.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`], and `OutcomeUnknown` where the sync failed.
+    pub fn ack_durable(self) -> Result<()> {
+        self.acknowledge(true)
+    }
+
+    fn acknowledge(mut self, durable: bool) -> Result<()> {
+        self.settled = true;
+        let engine = &self.group.topic.shared.engine;
+        let (end, lost) = engine.ack(self.group.info.id, &[self.received.held])?;
+        if !lost.is_empty() {
+            return Err(Error::LeaseLost { id: self.id() });
+        }
+        if durable { engine.wait_durable(end) } else { Ok(()) }
+    }
+
+    /// The work failed: the message waits as the group's backoff says and is tried again, or becomes a dead letter if this was
+    /// its last attempt. Of the error's text 120 bytes are kept in the message's history.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub fn nack(mut self, error: impl Display) -> Result<()> {
+        self.settled = true;
+        self.give_back(None, &error.to_string())
+    }
+
+    /// As [`Delivery::nack`], with a delay of the caller's, of at most ten years. Zero: ready at once.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`], and `InvalidOption`, in which case the message is given back as by a drop.
+    pub fn nack_after(mut self, delay: Duration, error: impl Display) -> Result<()> {
+        let delay_ms = millis("delay", delay)?;
+        self.settled = true;
+        self.give_back(Some(delay_ms), &error.to_string())
+    }
+
+    fn give_back(&self, delay_ms: Option<u64>, text: &str) -> Result<()> {
+        let engine = &self.group.topic.shared.engine;
+        let held = engine.nack(self.group.info.id, &self.received, delay_ms, text)?;
+        self.lost_unless(held)
+    }
+
+    /// The message cannot be worked on at all: it becomes a dead letter now.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub fn reject(mut self, reason: impl Display) -> Result<()> {
+        self.settled = true;
+        let engine = &self.group.topic.shared.engine;
+        let held = engine.reject(self.group.info.id, &self.received, &reason.to_string())?;
+        self.lost_unless(held)
+    }
+
+    /// Lets the lease last `duration` from now, shorter or longer than before; at most ten years.
+    ///
+    /// # Errors
+    /// `LeaseLost`, `InvalidOption`; the store's.
+    pub fn extend(&self, duration: Duration) -> Result<()> {
+        let for_ms = millis("duration", duration)?;
+        let engine = &self.group.topic.shared.engine;
+        self.lost_unless(engine.extend(self.group.info.id, self.received.held, for_ms)?)
+    }
+
+    fn lost_unless(&self, held: bool) -> Result<()> {
+        if held { Ok(()) } else { Err(Error::LeaseLost { id: self.id() }) }
+    }
+
+    /// Gives the message back as if it had never been handed out.
+    pub(super) fn release(mut self) -> Result<()> {
+        self.settled = true;
+        self.group.topic.shared.engine.release(self.group.info.id, self.received.held).map(drop)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.settled {
+            // Nothing depends on it: a message that cannot be given back now comes back when its lease expires.
+            let _ = self.give_back(None, "dropped");
+        }
+    }
+}
+
+/// Several deliveries of one receive. Iterate over it to settle each in its own way, or settle all in one frame.
+#[derive(Debug)]
+pub struct Batch {
+    group: Arc<GroupInner>,
+    deliveries: Vec<Delivery>,
+}
+
+impl Batch {
+    pub(super) fn new(group: Arc<GroupInner>, received: Vec<Received>) -> Self {
+        let deliveries = received.into_iter().map(|received| Delivery::new(Arc::clone(&group), received)).collect();
+        Self { group, deliveries }
+    }
+
+    /// How many deliveries it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    /// Looks at the deliveries.
+    pub fn iter(&self) -> std::slice::Iter<'_, Delivery> {
+        self.deliveries.iter()
+    }
+
+    /// Acknowledges all, in one frame. Returns the ids of those whose lease was lost; the others are done.
+    ///
+    /// # Errors
+    /// The store's: nothing was acknowledged, and the messages come back.
+    pub fn ack(self) -> Result<Vec<MessageId>> {
+        self.acknowledge(false)
+    }
+
+    /// As [`Batch::ack`], and on return it survives power loss.
+    ///
+    /// # Errors
+    /// As [`Batch::ack`], and `OutcomeUnknown` where the sync failed.
+    pub fn ack_durable(self) -> Result<Vec<MessageId>> {
+        self.acknowledge(true)
+    }
+
+    fn acknowledge(mut self, durable: bool) -> Result<Vec<MessageId>> {
+        if self.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held: Vec<Held> = self.deliveries.iter().map(|delivery| delivery.received.held).collect();
+        let engine = &self.group.topic.shared.engine;
+        let (end, lost) = engine.ack(self.group.info.id, &held)?;
+        let lost = lost.into_iter().filter_map(|index| self.deliveries.get(index as usize)).map(Delivery::id).collect();
+        self.deliveries.iter_mut().for_each(|delivery| delivery.settled = true);
+        if durable {
+            engine.wait_durable(end)?;
+        }
+        Ok(lost)
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = Delivery;
+    type IntoIter = std::vec::IntoIter<Delivery>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.deliveries.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = &'a Delivery;
+    type IntoIter = std::slice::Iter<'a, Delivery>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

@@ -1,0 +1,265 @@
+//! Groups: durable subscriptions, and receiving from them.
+
+use super::dead_letter::{DeadLetter, DeadLetters};
+use super::delivery::{Batch, Delivery};
+use super::topic::TopicInner;
+use super::{Backoff, Start, check_name, millis, subscription};
+use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Received, Wait};
+use crate::error::{Error, Result};
+use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
+use crate::limits;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Opens a group, or creates it.
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before open"]
+pub struct GroupBuilder {
+    topic: Arc<TopicInner>,
+    name: String,
+    visibility_timeout: Option<Duration>,
+    max_attempts: Option<u32>,
+    backoff: Option<Backoff>,
+    max_outstanding: Option<u32>,
+    start: Start,
+}
+
+/// A named, durable subscription to a topic. Every group of a topic gets every message; the consumers that receive from
+/// one group (clones of this handle, in any threads) share them.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub(super) inner: Arc<GroupInner>,
+}
+
+#[derive(Debug)]
+pub(super) struct GroupInner {
+    pub(super) topic: Arc<TopicInner>,
+    pub(super) name: String,
+    pub(super) info: GroupInfo,
+}
+
+impl GroupBuilder {
+    pub(super) fn new(topic: Arc<TopicInner>, name: String) -> Self {
+        Self {
+            topic,
+            name,
+            visibility_timeout: None,
+            max_attempts: None,
+            backoff: None,
+            max_outstanding: None,
+            start: Start::default(),
+        }
+    }
+
+    /// How long a delivery may take before its message goes to another consumer. 1 ms to ten years; default 30 seconds.
+    pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
+        self.visibility_timeout = Some(timeout);
+        self
+    }
+
+    /// How many attempts a message gets before it becomes a dead letter; 0 for no limit. Default 5.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = Some(attempts);
+        self
+    }
+
+    /// How long a message waits after a failed attempt. Default [`Backoff::default`].
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// How many messages may be leased, waiting or due for a retry at once; at that number the group gets no new ones. 1 to
+    /// 1,048,576; default 65,536.
+    pub fn max_outstanding(mut self, messages: u32) -> Self {
+        self.max_outstanding = Some(messages);
+        self
+    }
+
+    /// Where the group begins if it is created now. A group that exists stays where it is.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Opens the group, creating it where it does not exist. A created group is durable on return, and every message
+    /// published after that is for it.
+    ///
+    /// # Errors
+    /// `InvalidName`, `InvalidOption`; `Contradiction` where it exists and an option given here differs from what is stored;
+    /// `LimitReached`; the store's.
+    pub fn open(self) -> Result<Group> {
+        check_name("group", &self.name)?;
+        let options = self.options()?;
+        let engine = &self.topic.shared.engine;
+        let info = engine.open_group(self.topic.info, &self.name, &options, self.begin())?;
+        self.check_stored(&options, &info.options)?;
+        Ok(Group { inner: Arc::new(GroupInner { topic: self.topic, name: self.name, info }) })
+    }
+
+    fn options(&self) -> Result<GroupOptions> {
+        let visibility_timeout_ms =
+            millis("visibility_timeout", self.visibility_timeout.unwrap_or(Duration::from_secs(30)))?;
+        let max_outstanding = self.max_outstanding.unwrap_or(limits::OUTSTANDING_DEFAULT);
+        let invalid = |option, value: String, expected| Err(Error::InvalidOption { option, value, expected });
+        if visibility_timeout_ms == 0 {
+            return invalid("visibility_timeout", "zero".to_owned(), "from 1 ms to ten years");
+        }
+        if !(1..=limits::OUTSTANDING_MAX).contains(&max_outstanding) {
+            return invalid("max_outstanding", max_outstanding.to_string(), "from 1 to 1,048,576");
+        }
+        Ok(GroupOptions {
+            visibility_timeout_ms,
+            max_attempts: self.max_attempts.unwrap_or(5),
+            backoff: self.backoff.unwrap_or_default().to_record()?,
+            max_outstanding,
+        })
+    }
+
+    /// Fails where an option that was given differs from what is stored.
+    fn check_stored(&self, asked: &GroupOptions, stored: &GroupOptions) -> Result<()> {
+        let ms = |ms: u64| format!("{ms} ms");
+        let backoff = |b: &BackoffOptions| format!("{} to {} ms, jitter {}", b.first_ms, b.max_ms, b.jitter);
+        let table = [
+            (
+                "visibility_timeout",
+                self.visibility_timeout.is_some(),
+                ms(stored.visibility_timeout_ms),
+                ms(asked.visibility_timeout_ms),
+            ),
+            (
+                "max_attempts",
+                self.max_attempts.is_some(),
+                stored.max_attempts.to_string(),
+                asked.max_attempts.to_string(),
+            ),
+            ("backoff", self.backoff.is_some(), backoff(&stored.backoff), backoff(&asked.backoff)),
+            (
+                "max_outstanding",
+                self.max_outstanding.is_some(),
+                stored.max_outstanding.to_string(),
+                asked.max_outstanding.to_string(),
+            ),
+        ];
+        for (option, given, stored, asked) in table {
+            if given && stored != asked {
+                return Err(Error::Contradiction { what: "group", name: self.name.clone(), option, stored, asked });
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self) -> Begin {
+        match self.start {
+            Start::Earliest => Begin::Earliest,
+            Start::Latest => Begin::Latest,
+            Start::Offset(offset) => Begin::Offset(Offset(offset)),
+            Start::Time(time) => {
+                let ms = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+                Begin::Time(WallMs(u64::try_from(ms).unwrap_or(u64::MAX)))
+            }
+        }
+    }
+}
+
+impl Group {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Takes one message, waiting up to `wait` for it; `Duration::ZERO` only looks. `None` when there was none.
+    ///
+    /// The message is this consumer's until the visibility timeout; then it goes to another. Its attempt is on the
+    /// account before this returns, and stays there whatever happens to the process.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io` where the next message cannot be read: it was put back with the longest backoff, and others can be
+    /// received. `DiskFull` where the lease cannot be recorded. `Closed`, `Poisoned`, `Forked`.
+    pub fn receive(&self, wait: Duration) -> Result<Option<Delivery>> {
+        let mut received = Vec::new();
+        self.receive_into(1, wait, &mut received)?;
+        Ok(received.pop().map(|received| Delivery::new(Arc::clone(&self.inner), received)))
+    }
+
+    /// Takes up to `max` messages, waiting up to `wait` for the first. They are leased in one frame. A `max` of zero gives an
+    /// empty batch; more than 65,536 count as that.
+    ///
+    /// # Errors
+    /// As [`Group::receive`].
+    pub fn receive_batch(&self, max: usize, wait: Duration) -> Result<Batch> {
+        let mut received = Vec::new();
+        if max > 0 {
+            self.receive_into(max.min(limits::RECEIVE_BATCH_MAX), wait, &mut received)?;
+        }
+        Ok(Batch::new(Arc::clone(&self.inner), received))
+    }
+
+    fn receive_into(&self, max: usize, wait: Duration, received: &mut Vec<Received>) -> Result<()> {
+        let engine = &self.inner.topic.shared.engine;
+        engine.receive(self.inner.info.id, self.inner.topic.info.id, max, Wait::new(engine, wait), received)
+    }
+
+    /// A channel of deliveries, for `select!`. A thread of the engine's receives for it; the channel holds nothing, and a
+    /// delivery that nobody takes within half its visibility timeout is given back uncharged.
+    ///
+    /// The channel ends when the store closes, fails, or all its handles are gone. A thread whose receiver was dropped
+    /// ends when the next message comes, which it gives back.
+    ///
+    /// # Errors
+    /// `Io` where there is no thread to be had; `Closed`, `Poisoned`, `Forked`.
+    pub fn subscribe(&self) -> Result<crossbeam_channel::Receiver<Delivery>> {
+        subscription::start(&self.inner)
+    }
+
+    /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear.
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`, `Forked`.
+    pub fn dead_letters(&self) -> Result<DeadLetters> {
+        DeadLetters::new(Arc::clone(&self.inner))
+    }
+
+    /// Sends every dead letter back to this group, and returns how many. Each goes in one step: a crash in the middle leaves the rest
+    /// where they are.
+    ///
+    /// # Errors
+    /// Those of reading and appending; the letters before that are redriven.
+    pub fn redrive_all(&self) -> Result<u64> {
+        self.redrive_where(|_| true)
+    }
+
+    /// As [`Group::redrive_all`], for those that `wanted` accepts. Letters that die again meanwhile are not met twice.
+    ///
+    /// # Errors
+    /// As [`Group::redrive_all`].
+    pub fn redrive_where(&self, mut wanted: impl FnMut(&DeadLetter) -> bool) -> Result<u64> {
+        let mut redriven = 0;
+        for letter in DeadLetters::until_now(Arc::clone(&self.inner))? {
+            let letter = letter?;
+            if !wanted(&letter) {
+                continue;
+            }
+            match letter.redrive() {
+                Ok(()) => redriven += 1,
+                // Someone else took it meanwhile.
+                Err(Error::NoSuchLetter { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(redriven)
+    }
+}
+
+impl GroupInner {
+    /// The public id of a message: those of hidden partitions count on from their topic's last partition.
+    pub(super) fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
+        let topic = self.topic.info;
+        let index = partition.0.wrapping_sub(topic.first.0);
+        if index < topic.partitions {
+            return MessageId { topic: topic.id, partition: index, epoch, offset };
+        }
+        self.topic.shared.engine.message_id(partition, epoch, offset)
+    }
+}

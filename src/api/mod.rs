@@ -1,0 +1,45 @@
+//! The public handles: [`Store`], [`Topic`], [`Group`], [`Delivery`] and what they take and give.
+//!
+//! Handles check names, sizes and options, and translate between the caller's words and the engine's. Never here: disk,
+//! log, records, decisions about messages.
+
+mod dead_letter;
+mod delivery;
+mod group;
+mod message;
+mod options;
+mod store;
+mod subscription;
+mod topic;
+
+pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
+pub use delivery::{Batch, Delivery};
+pub use group::{Group, GroupBuilder};
+pub use message::Message;
+pub use options::{Backoff, Durability, Start};
+pub use store::{Store, StoreOptions};
+pub use topic::{BatchReceipt, Receipt, Topic, TopicBuilder};
+
+use crate::error::{Error, Result};
+use crate::limits::{DURATION_MS_MAX, NAME_LEN_MAX};
+use std::time::Duration;
+
+/// Checks the name of a topic, group or header.
+fn check_name(what: &'static str, name: &str) -> Result<()> {
+    let reason = match name.len() {
+        0 => "empty; give it at least one byte",
+        1..=NAME_LEN_MAX => return Ok(()),
+        _ => "longer than 255 bytes",
+    };
+    let cut = (0..=64).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    Err(Error::InvalidName { what, name: name.get(..cut).unwrap_or(name).to_owned(), reason })
+}
+
+/// A duration in whole milliseconds, rounded up so that a delay is never shorter than asked.
+fn millis(option: &'static str, duration: Duration) -> Result<u64> {
+    let ms = duration.as_nanos().div_ceil(1_000_000);
+    match u64::try_from(ms) {
+        Ok(ms) if ms <= DURATION_MS_MAX => Ok(ms),
+        _ => Err(Error::InvalidOption { option, value: format!("{duration:?}"), expected: "at most ten years" }),
+    }
+}

@@ -1,0 +1,233 @@
+//! The store's handle and its options.
+
+use super::Durability;
+use super::topic::TopicBuilder;
+#[cfg(any(test, feature = "simulation"))]
+use crate::clock::Clock;
+use crate::clock::SystemClock;
+use crate::engine::{Engine, OpenReport, Setup, Stats, Threads};
+use crate::error::{Error, Result};
+use crate::limits;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An open store: one directory, held by one process at a time. Clones are cheap and share it.
+///
+/// Dropping the last handle (topics, groups and deliveries are handles too) stops the background threads and lets go of
+/// the directory; nothing that was promised depends on it. [`Store::close`] does more: it makes everything durable and leaves a
+/// checkpoint, so that the next open has nothing to recover and no lease counts as ended by a crash.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all handles of a store share. Its drop ends the threads.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) engine: Arc<Engine>,
+    pub(super) level: Durability,
+    threads: Mutex<Threads>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.engine.abandon();
+        self.threads.get_mut().stop(&self.engine);
+    }
+}
+
+impl Store {
+    /// Opens the store in the directory `path` with default options, creating the directory (readable by its owner
+    /// only) and its parents where they are missing.
+    ///
+    /// # Errors
+    /// `Locked`, `NotADirectory`, `NotAStore`, `NewerFormat`, `ForeignFile`, `UnsupportedFileSystem`, `Corrupt`, `DiskFull`,
+    /// `Io`. Nothing was changed then but directories that were made.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::options().open(path)
+    }
+
+    /// Options for opening a store.
+    #[must_use]
+    pub fn options() -> StoreOptions {
+        StoreOptions::default()
+    }
+
+    /// What opening found and did.
+    #[must_use]
+    pub fn report(&self) -> &OpenReport {
+        self.shared.engine.report()
+    }
+
+    /// The topic of this name, to be opened or created.
+    pub fn topic(&self, name: impl Into<String>) -> TopicBuilder {
+        TopicBuilder::new(Arc::clone(&self.shared), name.into())
+    }
+
+    /// The store in numbers. Counting takes the store's lock for about a microsecond per hundred partitions and groups.
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`, `Forked`.
+    pub fn stats(&self) -> Result<Stats> {
+        self.shared.engine.stats()
+    }
+
+    /// Returns once everything that was published or settled before this call survives a power cut.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown` where the sync failed; `Closed`, `Poisoned`, `Forked`.
+    pub fn sync(&self) -> Result<()> {
+        self.shared.engine.sync()
+    }
+
+    /// Makes everything durable, writes a checkpoint and lets nobody use the store any more: every later call on any of its
+    /// handles fails with `Closed`, and leases that are out end without being charged as crashes. A second close does
+    /// nothing. After a crash inside it the next open recovers as from any other.
+    ///
+    /// # Errors
+    /// `Poisoned`, `DiskFull`, `Io`: the store is closed all the same, and the next open recovers.
+    pub fn close(&self) -> Result<()> {
+        self.shared.threads.lock().stop(&self.shared.engine);
+        self.shared.engine.close()
+    }
+
+    /// A fingerprint of the state, equal to [`OpenReport::state_hash`] of a store opened on this log as it stands; `None` before
+    /// the first append of this process.
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`, `Forked`.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn state_hash(&self) -> Result<Option<u64>> {
+        self.shared.engine.state_hash()
+    }
+
+    /// What the state keeps twice and does not agree upon: nothing, unless this library is wrong.
+    #[cfg(any(test, feature = "simulation"))]
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.shared.engine.violations()
+    }
+
+    /// Runs every background job once, in this thread.
+    ///
+    /// # Errors
+    /// Those of the jobs.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn tick(&self) -> Result<()> {
+        self.shared.engine.pulse()?;
+        self.shared.engine.chores()
+    }
+}
+
+/// How to open a store. Options are not stored: each open may choose others.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    level: Durability,
+    sync_interval: Duration,
+    segment_bytes_max: u64,
+    message_bytes_max: usize,
+    allow_network_fs: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            level: Durability::Disk,
+            sync_interval: Duration::from_millis(50),
+            segment_bytes_max: limits::SEGMENT_LEN_DEFAULT,
+            message_bytes_max: limits::MESSAGE_LEN_DEFAULT,
+            allow_network_fs: false,
+        }
+    }
+}
+
+impl StoreOptions {
+    /// What a publish survives unless its handle says otherwise, and whether messages are delivered before they are
+    /// durable (`Os`) or only after (`Disk`). Default: `Disk`.
+    #[must_use]
+    pub fn durability(mut self, level: Durability) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// How long after it was appended something may stay unsynced. 1 ms to one hour; default 50 ms.
+    #[must_use]
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_interval = interval;
+        self
+    }
+
+    /// The size in bytes up to which segments double from 1 MiB. 64 KiB to 1 GiB; default 64 MiB. A frame that is larger
+    /// gets a larger segment.
+    #[must_use]
+    pub fn segment_bytes_max(mut self, bytes: u64) -> Self {
+        self.segment_bytes_max = bytes;
+        self
+    }
+
+    /// The largest message, encoded, in bytes. 1 to 16 MiB; default 1 MiB.
+    #[must_use]
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.message_bytes_max = bytes;
+        self
+    }
+
+    /// Accepts a network or user-space file system, whose promises of durability and locking this library cannot know.
+    /// Default: refuse it.
+    #[must_use]
+    pub fn allow_network_fs(mut self, allow: bool) -> Self {
+        self.allow_network_fs = allow;
+        self
+    }
+
+    /// Opens the store in the directory `path`; see [`Store::open`].
+    ///
+    /// # Errors
+    /// As [`Store::open`], and `InvalidOption`.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        let engine = Engine::open(path.as_ref(), self.setup()?, Arc::new(SystemClock))?;
+        let engine = Arc::new(engine);
+        let threads = Threads::start(&engine)?;
+        Ok(self.store(engine, threads))
+    }
+
+    /// Opens the store on a disk and clock of the caller's, without threads: [`Store::tick`] does their work.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn open_on(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
+        let engine = Engine::open_on(disk, self.setup()?, clock)?;
+        Ok(self.store(Arc::new(engine), Threads::default()))
+    }
+
+    fn store(&self, engine: Arc<Engine>, threads: Threads) -> Store {
+        Store { shared: Arc::new(Shared { engine, level: self.level, threads: Mutex::new(threads) }) }
+    }
+
+    fn setup(&self) -> Result<Setup> {
+        let invalid = |option, value: String, expected| Err(Error::InvalidOption { option, value, expected });
+        if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&self.sync_interval) {
+            return invalid("sync_interval", format!("{:?}", self.sync_interval), "from 1 ms to one hour");
+        }
+        if !(64 << 10..=limits::SEGMENT_LEN_MAX).contains(&self.segment_bytes_max) {
+            return invalid("segment_bytes_max", self.segment_bytes_max.to_string(), "from 64 KiB to 1 GiB");
+        }
+        if !(1..=limits::MESSAGE_LEN_MAX).contains(&self.message_bytes_max) {
+            return invalid(
+                "message_bytes_max",
+                self.message_bytes_max.to_string(),
+                "from 1 to 16777216 bytes (16 MiB)",
+            );
+        }
+        Ok(Setup {
+            durable_only: self.level == Durability::Disk,
+            sync_interval: self.sync_interval,
+            segment_bytes_max: self.segment_bytes_max,
+            message_bytes_max: self.message_bytes_max,
+            allow_network_fs: self.allow_network_fs,
+        })
+    }
+}

@@ -1,0 +1,306 @@
+//! Topics and publishing.
+
+use super::group::GroupBuilder;
+use super::store::Shared;
+use super::{Durability, Message, check_name};
+use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
+use crate::error::{Error, Result};
+use crate::ids::{Lsn, MessageId, Offset, PartitionId};
+use crate::limits::TOPIC_PARTITIONS_MAX;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+thread_local! {
+    /// Encoded messages of this thread's publish in progress: reused, so that a publish allocates nothing.
+    static OUTGOING: RefCell<Outgoing> = RefCell::default();
+}
+
+/// Opens a topic, or creates it.
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before open"]
+pub struct TopicBuilder {
+    shared: Arc<Shared>,
+    name: String,
+    partitions: Option<u32>,
+}
+
+/// An ordered, partitioned set of messages. Clones are cheap; all methods may be called from any thread.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    inner: Arc<TopicInner>,
+    level: Durability,
+}
+
+#[derive(Debug)]
+pub(super) struct TopicInner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) name: String,
+    pub(super) info: TopicInfo,
+    /// Where the next message without a key goes.
+    turn: AtomicU32,
+}
+
+impl TopicBuilder {
+    pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
+        Self { shared, name, partitions: None }
+    }
+
+    /// The number of partitions: 1 to 65,536, fixed when the topic is created. Default: what is stored, or 1.
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// Opens the topic, creating it where it does not exist. A created topic is durable on return.
+    ///
+    /// # Errors
+    /// `InvalidName`, `InvalidOption`; `Contradiction` where it exists with another number of partitions;
+    /// `LimitReached`; the store's.
+    pub fn open(self) -> Result<Topic> {
+        check_name("topic", &self.name)?;
+        let asked = self.partitions;
+        if let Some(partitions) = asked.filter(|count| !(1..=TOPIC_PARTITIONS_MAX).contains(count)) {
+            return Err(Error::InvalidOption {
+                option: "partitions",
+                value: partitions.to_string(),
+                expected: "from 1 to 65,536",
+            });
+        }
+        let info = self.shared.engine.open_topic(&self.name, asked.unwrap_or(1))?;
+        if let Some(asked) = asked.filter(|asked| *asked != info.partitions) {
+            return Err(Error::Contradiction {
+                what: "topic",
+                name: self.name,
+                option: "partitions",
+                stored: info.partitions.to_string(),
+                asked: asked.to_string(),
+            });
+        }
+        let level = self.shared.level;
+        let inner = TopicInner { shared: self.shared, name: self.name, info, turn: AtomicU32::new(0) };
+        Ok(Topic { inner: Arc::new(inner), level })
+    }
+}
+
+impl Topic {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The number of its partitions.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.inner.info.partitions
+    }
+
+    /// A handle whose publishes are at this level instead of the store's.
+    #[must_use]
+    pub fn with_durability(&self, level: Durability) -> Self {
+        Self { inner: Arc::clone(&self.inner), level }
+    }
+
+    /// Publishes one message, to the partition of its key, or without a key to each in turn. On return it survives what the
+    /// handle's level says. A crash before that leaves it whole or not at all.
+    ///
+    /// # Errors
+    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DiskFull`, `TooManyOpenFiles`: nothing was published. `OutcomeUnknown`: it is
+    /// there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`: nothing was published.
+    pub fn publish(&self, message: impl Into<Message>) -> Result<Receipt> {
+        let message = message.into();
+        message.check()?;
+        let index = self.choose(&message)?;
+        let mut offset = Offset(0);
+        let published = self.append(|outgoing| self.add(outgoing, index, &message), |_, base, _| offset = base)?;
+        let id = MessageId { topic: self.inner.info.id, partition: index, epoch: published.epoch, offset };
+        Ok(Receipt { id, frame: self.frame(published) })
+    }
+
+    /// Publishes the messages as one frame: after any crash, and for every consumer, all of them are there or none. At
+    /// most 65,536 messages and about 28 MiB; none at all is allowed and does nothing.
+    ///
+    /// # Errors
+    /// As [`Topic::publish`], for the batch as a whole.
+    pub fn publish_batch<M: Into<Message>>(&self, messages: impl IntoIterator<Item = M>) -> Result<BatchReceipt> {
+        let messages: Vec<Message> = messages.into_iter().map(Into::into).collect();
+        let mut order = Vec::with_capacity(messages.len());
+        for (index, message) in messages.iter().enumerate() {
+            message.check()?;
+            order.push((self.choose(message)?, index));
+        }
+        if order.is_empty() {
+            let frame = Frame { shared: Arc::clone(&self.inner.shared), lsn: Lsn(0), end: Lsn(0), level: self.level };
+            return Ok(BatchReceipt { ids: Vec::new(), frame });
+        }
+        // Messages of one partition stand together, in the order given.
+        order.sort_by_key(|(partition, _)| *partition);
+        let mut bases = Vec::new();
+        let published = self.append(
+            |outgoing| {
+                order.iter().try_for_each(|(partition, index)| self.add(outgoing, *partition, &messages[*index]))
+            },
+            |_, base, count| bases.push((base, count)),
+        )?;
+        let topic = self.inner.info.id;
+        let mut ids =
+            vec![MessageId { topic, partition: 0, epoch: published.epoch, offset: Offset(0) }; messages.len()];
+        let offsets =
+            bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
+        for ((partition, index), offset) in order.into_iter().zip(offsets) {
+            ids[index].partition = partition;
+            ids[index].offset = offset;
+        }
+        Ok(BatchReceipt { ids, frame: self.frame(published) })
+    }
+
+    /// The group of this name, to be opened or created.
+    pub fn group(&self, name: impl Into<String>) -> GroupBuilder {
+        GroupBuilder::new(Arc::clone(&self.inner), name.into())
+    }
+
+    pub(super) fn inner(&self) -> &Arc<TopicInner> {
+        &self.inner
+    }
+
+    /// The partition, by index, for a message.
+    pub(super) fn choose(&self, message: &Message) -> Result<u32> {
+        let count = self.inner.info.partitions;
+        match (message.partition, &message.key) {
+            (Some(partition), _) if partition < count => Ok(partition),
+            (Some(partition), _) => Err(Error::InvalidOption {
+                option: "partition",
+                value: partition.to_string(),
+                expected: "below the topic's number of partitions",
+            }),
+            (None, _) if count == 1 => Ok(0),
+            (None, Some(key)) => Ok(self.inner.partition_of_key(key)),
+            (None, None) => Ok(self.inner.next_in_turn()),
+        }
+    }
+
+    fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message) -> Result<()> {
+        let partition = self.inner.info.first.saturating_add(index);
+        let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let max = self.inner.shared.engine.setup().message_bytes_max;
+        outgoing.add(partition, message.key.as_deref(), headers, &message.payload, max)
+    }
+
+    fn append(
+        &self,
+        fill: impl FnOnce(&mut Outgoing) -> Result<()>,
+        each: impl FnMut(PartitionId, Offset, u32),
+    ) -> Result<Published> {
+        let engine = &self.inner.shared.engine;
+        let published = OUTGOING.with_borrow_mut(|outgoing| {
+            outgoing.clear();
+            fill(outgoing)?;
+            engine.publish(outgoing, each)
+        })?;
+        if self.level == Durability::Disk {
+            engine.wait_durable(published.end)?;
+        }
+        Ok(published)
+    }
+
+    fn frame(&self, published: Published) -> Frame {
+        Frame { shared: Arc::clone(&self.inner.shared), lsn: published.lsn, end: published.end, level: self.level }
+    }
+}
+
+impl TopicInner {
+    pub(super) fn partition_of_key(&self, key: &[u8]) -> u32 {
+        (key_hash(key) % u64::from(self.info.partitions)) as u32
+    }
+
+    pub(super) fn next_in_turn(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed) % self.info.partitions
+    }
+}
+
+/// The frame that a receipt stands for.
+#[derive(Clone, Debug)]
+struct Frame {
+    shared: Arc<Shared>,
+    lsn: Lsn,
+    end: Lsn,
+    level: Durability,
+}
+
+impl Frame {
+    fn wait_durable(&self) -> Result<()> {
+        self.shared.engine.wait_durable(self.end)
+    }
+}
+
+/// Says that a message was published, where, and what it survives.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    id: MessageId,
+    frame: Frame,
+}
+
+impl Receipt {
+    /// The message's id, its own for ever.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// Where in the log it stands.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.frame.lsn
+    }
+
+    /// What it survived when the publish returned.
+    #[must_use]
+    pub fn level(&self) -> Durability {
+        self.frame.level
+    }
+
+    /// Returns once the message survives power loss. One sync serves all who wait: publish a thousand messages at `Os` and wait
+    /// for the last.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown` where a sync failed before that.
+    pub fn wait_durable(&self) -> Result<()> {
+        self.frame.wait_durable()
+    }
+}
+
+/// Says that a batch was published.
+#[derive(Clone, Debug)]
+pub struct BatchReceipt {
+    ids: Vec<MessageId>,
+    frame: Frame,
+}
+
+impl BatchReceipt {
+    /// The messages' ids, in the order given.
+    #[must_use]
+    pub fn ids(&self) -> &[MessageId] {
+        &self.ids
+    }
+
+    /// Where in the log the batch stands.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.frame.lsn
+    }
+
+    /// What it survived when the publish returned.
+    #[must_use]
+    pub fn level(&self) -> Durability {
+        self.frame.level
+    }
+
+    /// As [`Receipt::wait_durable`].
+    ///
+    /// # Errors
+    /// `OutcomeUnknown` where a sync failed before that.
+    pub fn wait_durable(&self) -> Result<()> {
+        self.frame.wait_durable()
+    }
+}

@@ -1,0 +1,222 @@
+//! Open files and tails on the kernel's descriptors.
+//!
+//! Every handle that this process has to one file shares an [`Inode`], found by the file's number: what one of them learns
+//! (a failed sync, a tail that still writes) binds all. Never here: names.
+
+use super::attach::Attachment;
+use super::sync::{self, SyncOnce};
+use crate::disk::map::{self, Mapped, Writer};
+use crate::disk::{Access, File, Tail, checked_end, tail_range};
+use rustix::io::Errno;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// What all handles to one file share.
+#[derive(Debug, Default)]
+pub(super) struct Inode {
+    syncs: SyncOnce,
+    /// Set from the creation of the file with a [`Tail`] until that tail is dropped.
+    has_tail: AtomicBool,
+    /// Where appended bytes may still be read through a handle from [`Tail::file`].
+    appended: OnceLock<Appended>,
+}
+
+#[derive(Debug)]
+enum Appended {
+    Mapped(Weak<Mapped>),
+    Written(Weak<AtomicU64>),
+}
+
+impl Inode {
+    /// The end of the appended bytes, while a handle that reads up to it lives.
+    fn readable_end(&self) -> Option<u64> {
+        match self.appended.get()? {
+            Appended::Mapped(mapped) => Some(mapped.upgrade()?.published()),
+            Appended::Written(end) => Some(end.upgrade()?.load(Ordering::Acquire)),
+        }
+    }
+}
+
+/// Which bytes a handle reads, and how.
+#[derive(Debug)]
+enum View {
+    /// The whole file, by system calls.
+    Whole,
+    /// What a tail has appended, through its map.
+    Mapped(Arc<Mapped>),
+    /// What a tail has appended, by system calls. Only the tail stores the end.
+    Written(Arc<AtomicU64>),
+}
+
+#[derive(Debug)]
+pub(super) struct RealFile {
+    file: std::fs::File,
+    view: View,
+    inode: Arc<Inode>,
+    /// Keeps the lock.
+    _attachment: Arc<Attachment>,
+}
+
+impl RealFile {
+    pub(super) fn new(file: std::fs::File, inode: Arc<Inode>, attachment: Arc<Attachment>) -> Self {
+        Self { file, view: View::Whole, inode, _attachment: attachment }
+    }
+
+    fn pread(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut count = 0;
+        while count < buf.len() {
+            match rustix::io::pread(&self.file, &mut buf[count..], at + count as u64) {
+                Ok(0) => break,
+                Ok(more) => count += more,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl File for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+        match &self.view {
+            View::Mapped(mapped) => Ok(mapped.read_at(at, buf)),
+            View::Whole => {
+                checked_end(at, buf.len())?;
+                self.pread(at, buf)
+            }
+            View::Written(end) => {
+                let left = end.load(Ordering::Acquire).saturating_sub(at);
+                let count = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+                self.pread(at, &mut buf[..count])
+            }
+        }
+    }
+
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        checked_end(at, bytes.len())?;
+        if !matches!(self.view, View::Whole) || self.inode.has_tail.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        write_all(&self.file, at, &mut [IoSlice::new(bytes)])
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.inode.syncs.run(|| sync::data(&self.file))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        // Neither answer can turn worse before the cut: a file never gets a second tail, a dropped tail appends nothing,
+        // and a handle that reads the appended bytes can only be cloned from one that lives.
+        let refused = self.inode.has_tail.load(Ordering::Acquire)
+            || self.inode.readable_end().is_some_and(|end| len < end)
+            || checked_end(len, 0).is_err();
+        if refused {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, len))?)
+    }
+}
+
+/// Writes all of `slices` at `at`: one call, and more only where it was interrupted or wrote less.
+fn write_all(file: &std::fs::File, mut at: u64, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0); // drops leading empty slices, so that a count of 0 is an error
+    while !slices.is_empty() {
+        // No more slices go into one call than the kernel takes: `pwritev` sees to that.
+        match rustix::io::pwritev(file, slices, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                at += count as u64;
+                IoSlice::advance_slices(&mut slices, count);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Says that the tail is gone, when it is dropped.
+#[derive(Debug)]
+struct Alive(Arc<Inode>);
+
+impl Alive {
+    fn new(inode: &Arc<Inode>, appended: Appended) -> Self {
+        let fresh = inode.appended.set(appended).is_ok();
+        debug_assert!(fresh, "a file has one tail, from its creation");
+        inode.has_tail.store(true, Ordering::Release);
+        Self(inode.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.has_tail.store(false, Ordering::Release);
+    }
+}
+
+/// A tail that appends through a map.
+#[derive(Debug)]
+pub(super) struct MappedTail {
+    writer: Writer,
+    file: Arc<dyn File>,
+    _alive: Alive,
+}
+
+impl MappedTail {
+    /// `file` is the handle to a file of `len` bytes that was just created, with all its blocks.
+    pub(super) fn new(mut file: RealFile, len: u64, access: Access) -> io::Result<Self> {
+        let writer = map::map_tail(&file.file, len, access)?;
+        let alive = Alive::new(&file.inode, Appended::Mapped(Arc::downgrade(writer.mapped())));
+        file.view = View::Mapped(writer.mapped().clone());
+        Ok(Self { writer, file: Arc::new(file), _alive: alive })
+    }
+}
+
+impl Tail for MappedTail {
+    fn append(&mut self, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
+        self.writer.append(at, pieces)
+    }
+
+    fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+}
+
+/// A tail that appends by a system call.
+#[derive(Debug)]
+pub(super) struct WrittenTail {
+    descriptor: std::fs::File,
+    len: u64,
+    end: Arc<AtomicU64>,
+    file: Arc<dyn File>,
+    _alive: Alive,
+}
+
+impl WrittenTail {
+    /// `file` is the handle to a file of `len` bytes that was just created.
+    pub(super) fn new(mut file: RealFile, len: u64) -> io::Result<Self> {
+        let (descriptor, end) = (file.file.try_clone()?, Arc::new(AtomicU64::new(0)));
+        let alive = Alive::new(&file.inode, Appended::Written(Arc::downgrade(&end)));
+        file.view = View::Written(end.clone());
+        Ok(Self { descriptor, len, end, file: Arc::new(file), _alive: alive })
+    }
+}
+
+impl Tail for WrittenTail {
+    fn append(&mut self, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
+        let end = tail_range(self.end.load(Ordering::Relaxed), at, pieces, self.len)?;
+        let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        write_all(&self.descriptor, at, &mut slices)?;
+        self.end.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+}

@@ -1,0 +1,184 @@
+//! What the one lock holds: log end, state, positions, and who waits for messages.
+//!
+//! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
+//! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
+
+use super::positions::Positions;
+use super::visible::VisibleEnds;
+use super::waiters::Waiters;
+use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId, WallMs};
+use crate::log::{AppendRefusal, Appended, Appender, Catalog, OwnFrame, Parts};
+use crate::record::{Record, codec};
+use crate::state::{Command, Decision, Inconsistent, Inputs, Rejection, Role, State};
+use std::sync::Arc;
+
+/// The store's changing parts. One lock holds them together.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) state: State,
+    pub(crate) appender: Appender,
+    pub(crate) catalog: Catalog,
+    pub(crate) positions: Positions,
+    pub(crate) visible: VisibleEnds,
+    pub(crate) waiters: Waiters,
+    /// This process's `opened` record: applied already, and to be appended before any other.
+    pub(crate) unwritten_open: Option<Record>,
+    pub(crate) last_sync: Option<MonoMs>,
+    /// What the newest checkpoint covers, and its size.
+    pub(crate) checkpoint: CheckpointNote,
+    /// The records of the last commit.
+    pub(crate) records: Vec<Record>,
+    pub(crate) head: Vec<u8>,
+}
+
+/// What is remembered of the two newest checkpoints.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CheckpointNote {
+    pub(crate) covers: Lsn,
+    pub(crate) len: u64,
+    /// What the one before it covers: nothing above that may be unlinked.
+    pub(crate) older_covers: Lsn,
+}
+
+/// The times and the watermark that an operation goes by, read before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) mono: MonoMs,
+    pub(crate) wall: WallMs,
+    pub(crate) watermark: Lsn,
+}
+
+/// What a commit did.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) decision: Decision,
+    /// The frame's own LSN and the end of the log after it, or `None` where the decision needed no record.
+    pub(crate) frame: Option<(Lsn, Lsn)>,
+}
+
+/// Why a commit did nothing.
+#[derive(Debug)]
+pub(crate) enum Blocked {
+    Rejected(Rejection),
+    /// The log needs something first that only work outside the lock can give.
+    Refused(AppendRefusal),
+    /// The state contradicts itself. Must never be; the store has to stop.
+    Inconsistent(Inconsistent),
+}
+
+impl Core {
+    /// Decides `command`, appends what it decides as one frame with `parts` as its messages, and applies it. The
+    /// records stay readable in `self.records`.
+    ///
+    /// # Errors
+    /// Whatever blocks it; nothing was changed then, except by `Inconsistent`.
+    pub(crate) fn commit(&mut self, command: &Command<'_>, parts: Parts<'_>, now: Now) -> Result<Committed, Blocked> {
+        self.records.clear();
+        let inputs = Inputs { mono: now.mono, wall: now.wall, visible: self.visible.as_input() };
+        let decision = self.state.decide(command, &inputs, &mut self.records).map_err(Blocked::Rejected)?;
+        if self.records.is_empty() {
+            return Ok(Committed { decision, frame: None });
+        }
+        self.append_opened(now)?;
+        self.head.clear();
+        codec::encode(&self.records, &mut self.head);
+        // The messages are there for the records that claim them; a decision that claims none writes none.
+        let claimed = self.records.iter().any(|r| matches!(r, Record::Published { .. } | Record::Copied { .. }));
+        let parts = if claimed { parts } else { Parts::default() };
+        let frame = self.appender.append(&self.head, parts, now.watermark).map_err(Blocked::Refused)?;
+        let (lsn, end) = (frame.lsn, frame.end);
+        let (segment, at) = (entered(&frame, &mut self.catalog, &mut self.positions), frame.at);
+        for record in &self.records {
+            self.state.apply(record, lsn).map_err(Blocked::Inconsistent)?;
+        }
+        self.positions.push_all(&self.records, segment, at);
+        self.visible.appended(&self.records, end);
+        if self.waiters.any() {
+            self.wake_for_records();
+        }
+        Ok(Committed { decision, frame: Some((lsn, end)) })
+    }
+
+    /// Appends this process's `opened` record unless that has been done.
+    fn append_opened(&mut self, now: Now) -> Result<(), Blocked> {
+        let Some(opened) = &self.unwritten_open else { return Ok(()) };
+        self.head.clear();
+        codec::encode(std::slice::from_ref(opened), &mut self.head);
+        let frame = self.appender.append(&self.head, Parts::default(), now.watermark).map_err(Blocked::Refused)?;
+        entered(&frame, &mut self.catalog, &mut self.positions);
+        self.unwritten_open = None;
+        Ok(())
+    }
+
+    /// Appends a frame of the log's own. Returns the end of the log after it.
+    ///
+    /// # Errors
+    /// What the log needs first; nothing was changed.
+    pub(crate) fn append_own(&mut self, own: OwnFrame, watermark: Lsn) -> Result<Lsn, AppendRefusal> {
+        let frame = self.appender.append_own(own, watermark)?;
+        entered(&frame, &mut self.catalog, &mut self.positions);
+        Ok(frame.end)
+    }
+
+    /// Shows what lies below the new watermark, where only durable messages may be seen.
+    pub(crate) fn make_visible(&mut self, watermark: Lsn) {
+        let Self { visible, waiters, state, .. } = self;
+        visible.advance(watermark, |partition| wake_partition(waiters, state, partition));
+    }
+
+    /// Wakes the consumers to whom the last records may matter.
+    fn wake_for_records(&mut self) {
+        for record in &self.records {
+            match record {
+                Record::Published { partition, .. } | Record::Copied { partition, .. }
+                    if !self.visible.is_durable_only() =>
+                {
+                    wake_partition(&mut self.waiters, &self.state, *partition);
+                }
+                Record::Nacked { group, .. }
+                | Record::Released { group, .. }
+                | Record::Unreadable { group, .. }
+                | Record::DeadLettered { group, .. } => self.waiters.wake_one(*group),
+                // The end of a lease may free a lone one, or a place below the cap.
+                Record::Acked { group, .. } => {
+                    self.waiters.wake_one_if_held_back(*group);
+                }
+                Record::ClockJumped { .. } | Record::LoneAwaited { .. } => self.waiters.wake_all(),
+                _ => {}
+            }
+        }
+        if self.state.groups_depend() {
+            self.waiters.wake_all();
+        }
+    }
+
+    /// When time alone may make something deliverable to the group.
+    pub(crate) fn sleep_until(&self, group: GroupId, now: Now) -> Option<u64> {
+        let inputs = Inputs { mono: now.mono, wall: now.wall, visible: self.visible.as_input() };
+        let deadline = self.state.next_deadline(group, &inputs);
+        let mono = deadline.mono.map(|at| at.0.saturating_sub(now.mono.0));
+        let wall = deadline.wall.map(|at| at.0.saturating_sub(now.wall.0));
+        match (mono, wall) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// Takes the frame's segment into the catalog when this frame began it. Returns its number.
+fn entered(frame: &Appended<'_>, catalog: &mut Catalog, positions: &mut Positions) -> FileNumber {
+    let number = frame.segment.number();
+    if frame.rolled {
+        catalog.add(Arc::clone(frame.segment));
+        positions.roll(number);
+    }
+    number
+}
+
+fn wake_partition(waiters: &mut Waiters, state: &State, partition: PartitionId) {
+    match state.partition_role(partition) {
+        Some(Role::Topic { topic, .. }) => waiters.wake_topic(topic),
+        Some(Role::Retry { group }) => waiters.wake_one(group),
+        Some(Role::Dead { .. }) | None => {}
+    }
+}

@@ -1,0 +1,257 @@
+//! Handing out leases, and settling them.
+//!
+//! [`Engine::receive`] leases under the lock and reads outside it. Messages that used up their attempts are moved to the
+//! dead letters when a consumer asks and meets them; a message that cannot be read is put back with the longest backoff,
+//! uncharged. Never here: public handles.
+
+use super::core::{Committed, Core, Now};
+use super::read::{Located, Stored};
+use super::{CoreGuard, Engine, Refusal};
+use crate::error::{Error, Result};
+use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId};
+use crate::log::Parts;
+use crate::record::{Origin, Record, Token};
+use crate::state::{Command, Decision, Held, Rejection};
+use std::time::Duration;
+
+/// A leased message with its bytes.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) held: Held,
+    pub(crate) attempt: u32,
+    pub(crate) stored: Stored,
+}
+
+/// How long a receive may wait for a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    until: MonoMs,
+}
+
+/// A lease whose message is still to be read.
+#[derive(Debug)]
+struct Lease {
+    held: Held,
+    attempt: u32,
+    located: Option<Located>,
+}
+
+/// What one look for messages gave.
+enum Look {
+    Leased,
+    Exhausted { partition: PartitionId, offset: Offset },
+    Nothing,
+}
+
+impl Wait {
+    pub(crate) fn new(engine: &Engine, wait: Duration) -> Self {
+        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        Self { until: engine.clock.monotonic().saturating_add(ms) }
+    }
+}
+
+impl Engine {
+    /// Leases up to `max` messages for the group and reads them into `out`, waiting for the first as long as `wait` allows.
+    ///
+    /// # Errors
+    /// A message that cannot be read is reported once nothing else is at hand: the error names it, and it was put back.
+    pub(crate) fn receive(
+        &self,
+        group: GroupId,
+        topic: TopicId,
+        max: usize,
+        wait: Wait,
+        out: &mut Vec<Received>,
+    ) -> Result<()> {
+        self.enter()?;
+        let mut leases = Vec::new();
+        loop {
+            match self.look(group, topic, max, wait, &mut leases)? {
+                Look::Nothing => return Ok(()),
+                Look::Exhausted { partition, offset } => self.give_up(group, partition, offset)?,
+                Look::Leased => {
+                    let unread = self.read_leases(group, &mut leases, out)?;
+                    match unread {
+                        Some(error) if out.is_empty() => return Err(error),
+                        _ if out.is_empty() => {}
+                        _ => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leases, waiting for something to lease.
+    fn look(&self, group: GroupId, topic: TopicId, max: usize, wait: Wait, leases: &mut Vec<Lease>) -> Result<Look> {
+        let command = Command::Lease { group, max: u32::try_from(max).unwrap_or(u32::MAX) };
+        let mut core = self.lock_core();
+        loop {
+            self.health.check()?;
+            let now = self.now();
+            match core.commit(&command, Parts::default(), now) {
+                Ok(committed) => {
+                    match committed.decision {
+                        Decision::Exhausted { partition, offset } => return Ok(Look::Exhausted { partition, offset }),
+                        _ if collect(&core, committed.frame.map(|(lsn, _)| lsn), leases) => {
+                            core.waiters.wake_one(group);
+                            return Ok(Look::Leased);
+                        }
+                        _ => {}
+                    }
+                    if now.mono >= wait.until {
+                        return Ok(Look::Nothing);
+                    }
+                    self.sleep(&mut core, group, topic, wait, now);
+                }
+                Err(blocked) => {
+                    drop(core);
+                    self.unblock(blocked).map_err(|refusal| self.refused(refusal))?;
+                    core = self.lock_core();
+                }
+            }
+        }
+    }
+
+    /// Sleeps until someone may have added a message, a deadline of the group has come, or the wait is over.
+    fn sleep(&self, core: &mut CoreGuard<'_>, group: GroupId, topic: TopicId, wait: Wait, now: Now) {
+        let held_back = core.state.is_at_cap(group);
+        let remaining = wait.until.0.saturating_sub(now.mono.0);
+        let ms = core.sleep_until(group, now).map_or(remaining, |ms| ms.min(remaining)).max(1);
+        let condvar = core.waiters.enter(topic, group, held_back);
+        // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
+        condvar.wait_for(&mut core.guard, Duration::from_millis(ms.min(3_600_000)));
+        core.waiters.leave(topic, group);
+    }
+
+    /// Reads what was leased; puts back what cannot be read and returns the last reason.
+    fn read_leases(&self, group: GroupId, leases: &mut Vec<Lease>, out: &mut Vec<Received>) -> Result<Option<Error>> {
+        let mut unread = None;
+        for lease in leases.drain(..) {
+            let (partition, offset) = (lease.held.partition, lease.held.offset);
+            let stored = match &lease.located {
+                Some(located) => self.read(located, partition, offset),
+                None => self.fetch(partition, offset),
+            };
+            match stored {
+                Ok(stored) => out.push(Received { held: lease.held, attempt: lease.attempt, stored }),
+                Err(error) => {
+                    self.settle(&Command::Unreadable { group, held: lease.held }, Parts::default())?;
+                    unread = Some(error);
+                }
+            }
+        }
+        Ok(unread)
+    }
+
+    /// Moves a message that used up its attempts to the dead letters, if it still has to be moved.
+    fn give_up(&self, group: GroupId, partition: PartitionId, offset: Offset) -> Result<()> {
+        let stored = match self.fetch(partition, offset) {
+            Ok(stored) => stored,
+            Err(error) => return self.put_off(group, partition, offset, error),
+        };
+        let command = Command::GiveUp { group, partition, offset, origin: stored.origin() };
+        match self.submit_copy(&command, stored.part()) {
+            Ok(_) | Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// Lets an exhausted message that cannot be read wait, so that others flow past it.
+    fn put_off(&self, group: GroupId, partition: PartitionId, offset: Offset, error: Error) -> Result<()> {
+        match self.submit(&Command::PutOff { group, partition, offset }, Parts::default(), |_, _| ()) {
+            Ok(()) | Err(Refusal::Rejected(Rejection::Stale)) => Err(error),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// Carries out a settling command on one lease. Returns whether the lease was still held.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn settle(&self, command: &Command<'_>, parts: Parts<'_>) -> Result<Option<Lsn>> {
+        match self.submit(command, parts, end_of) {
+            Ok(end) => Ok(Some(end)),
+            Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(None),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// Acknowledges leases in one frame. Returns its end, and the indices of those whose lease was lost.
+    ///
+    /// # Errors
+    /// The store's; nothing was acknowledged then.
+    pub(crate) fn ack(&self, group: GroupId, held: &[Held]) -> Result<(Lsn, Vec<u32>)> {
+        self.enter()?;
+        let submitted = self.submit(&Command::Ack { group, held }, Parts::default(), |core, committed| {
+            let lost = match &committed.decision {
+                Decision::Settled { lost } => lost.clone(),
+                _ => Vec::new(),
+            };
+            (end_of(core, committed), lost)
+        });
+        submitted.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// Carries out a command that copies one message.
+    pub(crate) fn submit_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<Lsn, Refusal> {
+        let (ends, crcs) = ([part.len() as u32], [crc32fast::hash(part)]);
+        let parts = Parts { bytes: part, ends: &ends, crcs: &crcs };
+        self.submit(command, parts, end_of)
+    }
+
+    /// Gives a leased message back for a retry, or to the dead letters at its last attempt. `false` where the lease was lost.
+    pub(crate) fn nack(&self, group: GroupId, received: &Received, delay_ms: Option<u64>, text: &str) -> Result<bool> {
+        self.enter()?;
+        let origin = received.stored.origin();
+        let command = Command::Nack { group, held: received.held, delay_ms, text, origin };
+        self.settle_with_copy(&command, received)
+    }
+
+    /// Moves a leased message to the dead letters. `false` where the lease was lost.
+    pub(crate) fn reject(&self, group: GroupId, received: &Received, text: &str) -> Result<bool> {
+        self.enter()?;
+        let origin: Origin = received.stored.origin();
+        self.settle_with_copy(&Command::Reject { group, held: received.held, text, origin }, received)
+    }
+
+    fn settle_with_copy(&self, command: &Command<'_>, received: &Received) -> Result<bool> {
+        match self.submit_copy(command, received.stored.part()) {
+            Ok(_) => Ok(true),
+            Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(false),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// Lets a lease last `for_ms` from now. `false` where it was lost.
+    pub(crate) fn extend(&self, group: GroupId, held: Held, for_ms: u64) -> Result<bool> {
+        self.enter()?;
+        Ok(self.settle(&Command::Extend { group, held, for_ms }, Parts::default())?.is_some())
+    }
+
+    /// Gives a lease back unused: its attempt is taken back.
+    pub(crate) fn release(&self, group: GroupId, held: Held) -> Result<bool> {
+        self.enter()?;
+        Ok(self.settle(&Command::Release { group, held }, Parts::default())?.is_some())
+    }
+}
+
+/// Where the log must be durable for what was committed to be.
+pub(super) fn end_of(core: &mut Core, committed: &Committed) -> Lsn {
+    committed.frame.map_or(core.appender.end(), |(_, end)| end)
+}
+
+/// Lists the leases that the last commit granted. Returns whether there were any.
+fn collect(core: &Core, lsn: Option<Lsn>, leases: &mut Vec<Lease>) -> bool {
+    let Some(lsn) = lsn else { return false };
+    let token = Token { epoch: core.appender.epoch(), lsn };
+    for record in &core.records {
+        let Record::Leased { partition, first, count, attempt, .. } = record else { continue };
+        for index in 0..u64::from(*count) {
+            let offset = first.saturating_add(index);
+            let located = core.locate(*partition, offset);
+            let held = Held { partition: *partition, offset, token };
+            leases.push(Lease { held, attempt: *attempt, located });
+        }
+    }
+    !leases.is_empty()
+}

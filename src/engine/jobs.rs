@@ -1,0 +1,115 @@
+//! The background jobs, as plain functions: *pulse* keeps the log flowing, *chores* keep the directory small.
+//!
+//! Neither is needed for safety: whoever needs a segment or a sync does that job itself. Never here: threads (they call
+//! these functions), waiting.
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::ids::{MonoMs, WallMs};
+use crate::log::{AppendRefusal, OwnFrame, Parts};
+use crate::state::Command;
+use parking_lot::{Condvar, Mutex};
+use std::time::Duration;
+
+/// A wall clock that moved this much more or less than the monotonic one has jumped.
+const JUMP_MS: u64 = 1_000;
+
+/// When the threads run, and what pulse saw of the clocks.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    stop: Mutex<bool>,
+    woken: Condvar,
+    clocks: Mutex<Option<(MonoMs, WallMs)>>,
+}
+
+impl Jobs {
+    /// Ends the current wait of every job.
+    pub(super) fn wake(&self) {
+        drop(self.stop.lock());
+        self.woken.notify_all();
+    }
+
+    /// Asks the threads to end.
+    pub(super) fn stop(&self) {
+        *self.stop.lock() = true;
+        self.woken.notify_all();
+    }
+
+    /// Waits for `interval` or a wake-up. `false` when it is time to end.
+    pub(super) fn wait(&self, interval: Duration) -> bool {
+        let mut stop = self.stop.lock();
+        if !*stop {
+            self.woken.wait_for(&mut stop, interval);
+        }
+        !*stop
+    }
+}
+
+impl Engine {
+    /// One beat: syncs what is due, leaves a mark when idle, prepares the next segment, notices a jump of the clock.
+    ///
+    /// # Errors
+    /// The store's; a full disk is no error here, for the one who needs the room will say so.
+    pub(crate) fn pulse(&self) -> Result<()> {
+        self.health.check()?;
+        self.note_clock_jump()?;
+        let (due, idle, wanted) = {
+            let core = self.lock_core();
+            let watermark = self.commit.watermark();
+            let due = core.appender.wanted();
+            (due, due <= watermark, core.appender.spare_wanted())
+        };
+        if let Some(len) = wanted {
+            match self.make_spare(len) {
+                Ok(()) | Err(Error::DiskFull | Error::TooManyOpenFiles) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if idle { self.leave_mark() } else { self.wait_durable(due) }
+    }
+
+    /// The slow work: finishes full segments, writes a checkpoint when due, unlinks what is dead.
+    ///
+    /// # Errors
+    /// As [`Engine::pulse`].
+    pub(crate) fn chores(&self) -> Result<()> {
+        self.health.check()?;
+        let jobs = [Self::finish_segments, Self::checkpoint_if_due, Self::retire_dead_segments, Self::remove_leftovers];
+        match jobs.iter().try_for_each(|job| job(self)) {
+            Err(Error::DiskFull | Error::TooManyOpenFiles) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes the watermark into the log if no frame has carried it yet, so that damage below it can be told from a torn
+    /// tail. Asks for no sync.
+    fn leave_mark(&self) -> Result<()> {
+        let mut core = self.lock_core();
+        let watermark = self.commit.watermark();
+        if !core.appender.mark_wanted(watermark) {
+            return Ok(());
+        }
+        match core.append_own(OwnFrame::Mark, watermark) {
+            // A mark is worth no new segment and no sync.
+            Ok(_) | Err(AppendRefusal::NeedSpare { .. } | AppendRefusal::NeedSync) => Ok(()),
+            Err(refusal) => {
+                drop(core);
+                self.make_way(refusal)
+            }
+        }
+    }
+
+    /// Records a jump of the wall clock, so that no delay grows by it.
+    fn note_clock_jump(&self) -> Result<()> {
+        let (mono, wall) = (self.clock.monotonic(), self.clock.wall());
+        let before = self.jobs.clocks.lock().replace((mono, wall));
+        let Some((mono_before, wall_before)) = before else { return Ok(()) };
+        let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
+        // A process that has not appended clamps due times when it does, by its `opened` record.
+        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().appender.begun() {
+            return Ok(());
+        }
+        let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());
+        noted.map_err(|refusal| self.refused(refusal))
+    }
+}

@@ -1,0 +1,103 @@
+//! Dead letters: reading, redriving and discarding them.
+//!
+//! A dead letter is a message of its group's hidden partition. Redriving moves it, in one frame, to the group's retry
+//! partition or to a topic's; discarding settles it. Never here: deciding what becomes a letter.
+
+use super::read::Stored;
+use super::{Engine, Refusal};
+use crate::error::{Error, Result};
+use crate::ids::{GroupId, MessageId, Offset, PartitionId};
+use crate::log::Parts;
+use crate::record::Provenance;
+use crate::state::{Command, Group, Rejection};
+
+/// How many letters are listed under one hold of the lock.
+const LIST_AT_ONCE: usize = 256;
+
+/// A dead letter as read.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) offset: Offset,
+    pub(crate) stored: Stored,
+    pub(crate) provenance: Provenance,
+}
+
+impl Engine {
+    /// The offsets of the group's letters from `from` on, a page of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn letters(&self, group: GroupId, from: Offset) -> Result<Vec<Offset>> {
+        self.enter()?;
+        let core = self.lock_core();
+        let Some(dead) = core.state.group(group).map(Group::dead) else { return Ok(Vec::new()) };
+        let visible = core.visible.end(dead, core.state.partition_end(dead));
+        let mut letters = core.state.letters(group, from, LIST_AT_ONCE);
+        letters.retain(|offset| *offset < visible);
+        Ok(letters)
+    }
+
+    /// One past the last letter that there is.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn letters_end(&self, group: GroupId) -> Result<Offset> {
+        self.enter()?;
+        let core = self.lock_core();
+        let dead = core.state.group(group).map(Group::dead);
+        Ok(dead.map_or(Offset(0), |dead| core.state.partition_end(dead)))
+    }
+
+    /// Reads a letter, or `None` where it has left meanwhile.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`.
+    pub(crate) fn letter(&self, group: GroupId, offset: Offset) -> Result<Option<Letter>> {
+        let dead = {
+            let core = self.lock_core();
+            match core.state.group(group).map(Group::dead) {
+                Some(dead) if core.state.letters(group, offset, 1).first() == Some(&offset) => dead,
+                _ => return Ok(None),
+            }
+        };
+        let stored = self.fetch(dead, offset)?;
+        let provenance = match &stored.provenance {
+            Some(provenance) => provenance.as_ref().clone(),
+            None => Provenance { origin: stored.origin(), attempts: 0, history: Vec::new() },
+        };
+        Ok(Some(Letter { offset, stored, provenance }))
+    }
+
+    /// Moves a letter to `to`, or to the group's retry partition.
+    ///
+    /// # Errors
+    /// `NoSuchLetter` where it has left meanwhile.
+    pub(crate) fn redrive(
+        &self,
+        group: GroupId,
+        id: MessageId,
+        letter: &Letter,
+        to: Option<PartitionId>,
+    ) -> Result<crate::ids::Lsn> {
+        self.enter()?;
+        let command = Command::Redrive { group, letter: letter.offset, to, provenance: &letter.provenance };
+        self.submit_copy(&command, letter.stored.part()).map_err(|refusal| self.letter_error(id, refusal))
+    }
+
+    /// Throws a letter away.
+    ///
+    /// # Errors
+    /// `NoSuchLetter` where it has left meanwhile.
+    pub(crate) fn discard(&self, group: GroupId, id: MessageId, letter: Offset) -> Result<()> {
+        self.enter()?;
+        self.submit(&Command::Discard { group, letter }, Parts::default(), |_, _| ())
+            .map_err(|refusal| self.letter_error(id, refusal))
+    }
+
+    fn letter_error(&self, id: MessageId, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Rejected(Rejection::NoSuchLetter) => Error::NoSuchLetter { id },
+            refusal => self.refused(refusal),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The glue: one lock over log and state, group commit, reading, and the background jobs.
+//!
+//! A publish goes `api::Topic::publish` -> [`Engine::publish`](publish) -> [`Core::commit`](core::Core::commit) (decide,
+//! append, apply under the lock) -> [`Engine::wait_durable`](commit). A receive goes `api::Group::receive` ->
+//! [`Engine::receive`](deliver) -> `Core::commit` (lease) -> [`Engine::read`](read) outside the lock.
+//!
+//! Locks, in the order in which they may be taken: `keeper` (creates and removes files), `core` (log end and state), the
+//! block cache's and group commit's (both held for moments, inside their own calls). Threads are started here and nowhere
+//! else; each runs a plain function that a simulator calls as well. Never here: public handles.
+
+mod checkpoint;
+mod commit;
+mod core;
+mod deliver;
+mod health;
+mod jobs;
+mod letters;
+mod open;
+mod positions;
+mod publish;
+mod read;
+mod retire;
+mod stats;
+mod threads;
+mod topics;
+mod visible;
+mod waiters;
+
+/// What handles need of the layers below, so that they know the engine alone.
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use crate::disk::Disk as AnyDisk;
+pub(crate) use crate::record::message::key_hash;
+pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
+pub(crate) use crate::state::Held;
+pub(crate) use deliver::{Received, Wait};
+pub(crate) use letters::Letter;
+pub use open::OpenReport;
+pub(crate) use open::Setup;
+pub(crate) use publish::{Outgoing, Published};
+pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub(crate) use threads::{Threads, spawn_subscription};
+pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
+
+use self::commit::Commit;
+use self::core::{Blocked, Committed, Core, Now};
+use self::health::Health;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::ids::{Epoch, GroupId, MessageId, Offset, PartitionId, TopicId};
+use crate::log::{AppendRefusal, BlockCache, Keeper, Parts};
+use crate::state::{Command, Rejection, Role};
+use parking_lot::{Mutex, MutexGuard};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// What an open store is.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    keeper: Mutex<Keeper>,
+    core: Mutex<Core>,
+    commit: Commit,
+    health: Health,
+    cache: BlockCache,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    setup: Setup,
+    report: OpenReport,
+    jobs: jobs::Jobs,
+}
+
+/// The lock on the core. A panic while it is held poisons the store, for log and state may then differ.
+pub(crate) struct CoreGuard<'a> {
+    engine: &'a Engine,
+    guard: MutexGuard<'a, Core>,
+}
+
+impl Deref for CoreGuard<'_> {
+    type Target = Core;
+    fn deref(&self) -> &Core {
+        &self.guard
+    }
+}
+
+impl DerefMut for CoreGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.guard
+    }
+}
+
+impl Drop for CoreGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.engine.health.poison("a panic under the store's lock");
+            self.guard.waiters.wake_all();
+            self.engine.commit.wake_all();
+        }
+    }
+}
+
+/// Why a submitted command was not carried out.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The state does not allow it. Nothing was changed.
+    Rejected(Rejection),
+    /// The store could not.
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Engine {
+    /// Fails where no operation may begin: closed, poisoned, or in a forked child.
+    #[inline]
+    pub(crate) fn enter(&self) -> Result<()> {
+        self.health.check()?;
+        if self.disk.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+
+    pub(crate) fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Returns once everything appended before this call is durable.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown` where the sync failed.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.enter()?;
+        let due = self.lock_core().appender.wanted();
+        self.wait_durable(due)
+    }
+
+    /// Refuses all further calls and wakes who waits, as when the last handle is gone.
+    pub(crate) fn abandon(&self) {
+        self.health.close();
+        self.lock_core().waiters.wake_all();
+    }
+
+    /// The public id of any message. The hidden partitions of a topic's groups count on from its last partition.
+    pub(crate) fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
+        let core = self.lock_core();
+        let state = &core.state;
+        let hidden = |group: GroupId, nth: u32| {
+            let topic = state.group(group).map_or(TopicId(0), |group| group.topic);
+            let count = state.topic(topic).map_or(0, |topic| topic.count);
+            (topic, count.saturating_add(group.0.saturating_mul(2)).saturating_add(nth))
+        };
+        let (topic, index) = match state.partition_role(partition) {
+            Some(Role::Topic { topic, index }) => (topic, index),
+            Some(Role::Retry { group }) => hidden(group, 0),
+            Some(Role::Dead { group }) => hidden(group, 1),
+            None => (TopicId(u32::MAX), partition.0),
+        };
+        MessageId { topic, partition: index, epoch, offset }
+    }
+
+    fn lock_core(&self) -> CoreGuard<'_> {
+        CoreGuard { engine: self, guard: self.core.lock() }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.clock.monotonic(), wall: self.clock.wall(), watermark: self.commit.watermark() }
+    }
+
+    /// Carries out `command`, doing outside the lock what the log asks for first. `then` sees the outcome, still under the
+    /// lock, with the records in `core.records`.
+    fn submit<T>(
+        &self,
+        command: &Command<'_>,
+        parts: Parts<'_>,
+        then: impl FnOnce(&mut Core, &Committed) -> T,
+    ) -> Result<T, Refusal> {
+        loop {
+            let mut core = self.lock_core();
+            self.health.check()?;
+            match core.commit(command, parts, self.now()) {
+                Ok(committed) => return Ok(then(&mut core, &committed)),
+                Err(blocked) => {
+                    drop(core);
+                    self.unblock(blocked)?;
+                }
+            }
+        }
+    }
+
+    /// Outside the lock: does what a blocked commit needs, so that it may be tried again, or says why that is of no use.
+    fn unblock(&self, blocked: Blocked) -> Result<(), Refusal> {
+        match blocked {
+            Blocked::Rejected(rejection) => Err(Refusal::Rejected(rejection)),
+            Blocked::Refused(refusal) => Ok(self.make_way(refusal)?),
+            Blocked::Inconsistent(what) => {
+                Err(self.fail(&format!("the state contradicts its own decision: {what}")).into())
+            }
+        }
+    }
+
+    /// What a refusal is to the caller, where nothing the caller did can have provoked a rejection.
+    pub(crate) fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Failed(error) => error,
+            Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
+            Refusal::Rejected(other) => {
+                self.fail(&format!("an operation that was checked before was rejected: {other}"))
+            }
+        }
+    }
+
+    /// Does what an append needs and may not do under the lock.
+    fn make_way(&self, refusal: AppendRefusal) -> Result<()> {
+        match refusal {
+            AppendRefusal::NeedSpare { len } => self.make_spare(len),
+            AppendRefusal::NeedSync => {
+                let end = self.lock_core().appender.end();
+                self.wait_durable(end).map_err(|_| Error::Poisoned { cause: self.health.cause() })
+            }
+            AppendRefusal::TooLarge => Err(Error::TooLarge {
+                what: "batch",
+                len: crate::limits::FRAME_LEN_MAX as u64 + 1,
+                max: crate::limits::FRAME_LEN_MAX as u64,
+            }),
+            AppendRefusal::Io(error) => match Error::io("append to the log", error) {
+                Error::DiskFull => Err(Error::DiskFull),
+                other => Err(self.fail(&other.to_string())),
+            },
+        }
+    }
+
+    /// Creates the next segment, unless another thread has meanwhile.
+    fn make_spare(&self, len: u64) -> Result<()> {
+        let mut keeper = self.keeper.lock();
+        self.health.check()?;
+        if self.lock_core().appender.has_spare(len) {
+            return Ok(());
+        }
+        let created = keeper.create_spare(len, self.commit.watermark());
+        let spare = created.map_err(|error| self.keeper_error(&keeper, error))?;
+        let superseded = self.lock_core().appender.add_spare(spare);
+        if let Some(superseded) = superseded {
+            keeper.discard_spare(superseded);
+        }
+        Ok(())
+    }
+
+    /// A failure of the keeper: where it changed nothing, it is the caller's to mend; else it stops the store.
+    fn keeper_error(&self, keeper: &Keeper, error: std::io::Error) -> Error {
+        let error = Error::io("keep the files of the log", error);
+        if keeper.is_failed() { self.fail(&error.to_string()) } else { error }
+    }
+
+    /// Stops the store for good and wakes all who wait. Returns the error to give.
+    fn fail(&self, cause: &str) -> Error {
+        self.poison(cause);
+        Error::Poisoned { cause: self.health.cause() }
+    }
+
+    fn poison(&self, cause: &str) {
+        self.health.poison(cause);
+        self.lock_core().waiters.wake_all();
+        self.commit.wake_all();
+        self.jobs.wake();
+    }
+}

@@ -1,0 +1,313 @@
+//! Opening and closing: recover the log, fold it into the state, take up work; and leave it so that opening is quick.
+//!
+//! Opening writes nothing, except where recovery had to copy an unproven end of the log to fresh blocks. The first append
+//! of the process raises the epoch. Never here: threads.
+
+use super::Engine;
+use super::commit::Commit;
+use super::core::{CheckpointNote, Core};
+use super::health::Health;
+use super::jobs::Jobs;
+use super::positions::Positions;
+use super::read::{Failure, damaged, decode_frame};
+use super::visible::VisibleEnds;
+use super::waiters::Waiters;
+use crate::clock::Clock;
+use crate::disk::{Access, AttachError, Disk, RealDisk};
+use crate::error::{Corruption, Error, Result};
+use crate::ids::{Epoch, Lsn};
+use crate::limits;
+use crate::log::{self, BlockCache, Catalog, Keeper, OpenError, Recovered, Segment, Settings};
+use crate::record::Record;
+use crate::state::{Command, Inputs, State, Visible};
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much of sealed segments and their indexes is kept in memory.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// How a store is to be opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Whether the store was opened at `Disk`: only durable messages are delivered.
+    pub(crate) durable_only: bool,
+    pub(crate) sync_interval: Duration,
+    pub(crate) segment_bytes_max: u64,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) allow_network_fs: bool,
+}
+
+/// What opening a store found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// Whether the last process closed the store, so that nothing had to be recovered.
+    pub was_clean: bool,
+    /// The epoch under which this process appends.
+    pub epoch: Epoch,
+    /// The end of the log after recovery.
+    pub end: Lsn,
+    /// Up to where the log was proven durable before recovery.
+    pub watermark: Lsn,
+    /// What the checkpoint used covers.
+    pub checkpoint: Lsn,
+    /// Records folded from the log after the checkpoint.
+    pub replayed_records: u64,
+    /// Bytes of valid log above the watermark that were copied to fresh blocks.
+    pub copied_bytes: u64,
+    /// Bytes of a torn tail that were dropped: nothing that had been promised to survive. Damage in exactly this range
+    /// cannot be told from a torn write.
+    pub dropped_bytes: u64,
+    /// A fingerprint of the state that the log told: the same log gives the same one.
+    pub state_hash: u64,
+    /// Files in the directory that are not the store's.
+    pub files_ignored: usize,
+}
+
+impl Engine {
+    /// Opens the store in the directory `path`, creating both as needed.
+    ///
+    /// # Errors
+    /// Every variant that [`Error`] has for opening.
+    pub(crate) fn open(path: &Path, setup: Setup, clock: Arc<dyn Clock>) -> Result<Self> {
+        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create: true };
+        let disk = RealDisk::attach(path, &options).map_err(|error| attach_error(path, error))?;
+        let disk = Arc::new(disk);
+        let engine = Self::open_on(Arc::clone(&disk) as Arc<dyn Disk>, setup, clock)?;
+        disk.note_owner();
+        Ok(engine)
+    }
+
+    /// Opens the store on `disk`.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, setup: Setup, clock: Arc<dyn Clock>) -> Result<Self> {
+        let access = if setup.durable_only { Access::SyncOften } else { Access::SyncSeldom };
+        let settings = Settings {
+            segment_len_first: limits::SEGMENT_LEN_FIRST.min(setup.segment_bytes_max),
+            segment_len_max: setup.segment_bytes_max,
+            access,
+        };
+        let mut recovered = log::open(Arc::clone(&disk), settings).map_err(open_error)?;
+        let mut fold = Fold::start(&recovered)?;
+        fold.replay(&recovered.keeper, &recovered.catalog)?;
+        fold.positions.seal();
+        index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions)?;
+        let report = report(&recovered, &fold);
+        let opened = fold.open(recovered.appender.epoch(), recovered.previous.clean, clock.as_ref())?;
+        let end = recovered.appender.end();
+        let checkpoint = checkpoint_note(&recovered.keeper);
+        let core = Core {
+            visible: VisibleEnds::new(setup.durable_only, &fold.state),
+            state: fold.state,
+            appender: recovered.appender,
+            catalog: recovered.catalog,
+            positions: fold.positions,
+            waiters: Waiters::default(),
+            unwritten_open: Some(opened),
+            last_sync: None,
+            checkpoint,
+            records: Vec::new(),
+            head: Vec::new(),
+        };
+        Ok(Self {
+            keeper: Mutex::new(recovered.keeper),
+            core: Mutex::new(core),
+            commit: Commit::new(end),
+            health: Health::default(),
+            cache: BlockCache::new(CACHE_BYTES),
+            disk,
+            clock,
+            setup,
+            report,
+            jobs: Jobs::default(),
+        })
+    }
+
+    /// Closes the store: everything appended becomes durable, a checkpoint makes the next open quick, and the directory is
+    /// let go of, whatever handles are left. Every later call
+    /// fails with `Closed`. A store that appended nothing writes nothing. Threads must have ended.
+    ///
+    /// # Errors
+    /// The store's; what had been promised still holds, and the next open recovers.
+    pub(crate) fn close(&self) -> Result<()> {
+        let closed = if self.health.close() {
+            self.lock_core().waiters.wake_all();
+            self.save()
+        } else if self.health.is_poisoned() {
+            self.health.check()
+        } else {
+            return Ok(());
+        };
+        // Whoever was writing has left these locks, and nobody writes any more.
+        let _quiet = (self.keeper.lock(), self.core.lock());
+        self.disk.detach();
+        closed
+    }
+
+    /// What a close leaves for the next open, if this process appended anything.
+    fn save(&self) -> Result<()> {
+        let (begun, end) = {
+            let core = self.lock_core();
+            (core.appender.begun(), core.appender.end())
+        };
+        if !begun {
+            return Ok(());
+        }
+        self.wait_durable(end)?;
+        let spare = {
+            let mut core = self.lock_core();
+            core.positions.seal();
+            core.appender.finish()
+        };
+        self.finish_segments()?;
+        self.checkpoint()?;
+        let mut keeper = self.keeper.lock();
+        keeper.close(spare, self.commit.watermark()).map_err(|error| self.keeper_error(&keeper, error))
+    }
+}
+
+/// The state and positions while the log is folded into them.
+struct Fold {
+    state: State,
+    positions: Positions,
+    from: Lsn,
+    records: u64,
+}
+
+impl Fold {
+    /// The checkpoint's state, or an empty one.
+    fn start(recovered: &Recovered) -> Result<Self> {
+        let (from, state) = match &recovered.checkpoint {
+            Some((covers, bytes)) => (*covers, State::decode(bytes).map_err(|_| contradiction("a checkpoint"))?),
+            None => (Lsn(0), State::new()),
+        };
+        Ok(Self { state, positions: Positions::default(), from, records: 0 })
+    }
+
+    /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
+    fn replay(&mut self, keeper: &Keeper, catalog: &Catalog) -> Result<()> {
+        for segment in catalog.segments() {
+            let index = keeper.open_index(segment).map_err(|error| Error::io("read an index file", error))?;
+            let place = index.is_none();
+            match index {
+                Some(index) => self.positions.set_indexed(segment.number(), index),
+                None => self.positions.roll(segment.number()),
+            }
+            let from = if place { segment.base() } else { self.from };
+            if from < segment.end() {
+                self.replay_segment(segment, from, place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, place: bool) -> Result<()> {
+        let mut records = Vec::new();
+        log::for_each_frame::<Failure>(segment, from, &mut |frame| {
+            if frame.is_log() {
+                return Ok(());
+            }
+            decode_frame(segment, frame, &mut records)?;
+            if place {
+                self.positions.push_all(&records, segment.number(), frame.at);
+            }
+            if frame.lsn >= self.from {
+                self.records += records.len() as u64;
+                let apply = |record| self.state.apply(record, frame.lsn);
+                let applied = records.iter().try_for_each(apply);
+                applied.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+            }
+            Ok(())
+        })
+        .map_err(|failure| failure.0)
+    }
+
+    /// Begins this process's epoch in memory. The record is appended before any other.
+    fn open(&mut self, epoch: Epoch, clean: bool, clock: &dyn Clock) -> Result<Record> {
+        let inputs = Inputs { mono: clock.monotonic(), wall: clock.wall(), visible: Visible::All };
+        let mut records = Vec::new();
+        let decided = self.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
+        match (decided, records.pop()) {
+            (Ok(_), Some(record)) => {
+                self.state.apply(&record, Lsn(0)).map_err(|_| contradiction("an epoch"))?;
+                Ok(record)
+            }
+            _ => Err(contradiction("an epoch")),
+        }
+    }
+}
+
+fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
+    let found = &recovered.report;
+    OpenReport {
+        was_clean: found.was_clean,
+        epoch: recovered.appender.epoch(),
+        end: found.end,
+        watermark: found.watermark,
+        checkpoint: fold.from,
+        replayed_records: fold.records,
+        copied_bytes: found.copied_bytes,
+        dropped_bytes: found.dropped.map_or(0, |dropped| dropped.bytes),
+        state_hash: fold.state.hash(),
+        files_ignored: found.files_ignored,
+    }
+}
+
+/// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
+fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions) -> Result<()> {
+    const IN_MEMORY_MAX: usize = 4;
+    let failed = |error| Error::io("write an index file", error);
+    while positions.unindexed().count() > IN_MEMORY_MAX {
+        let Some(runs) = positions.unindexed().next().map(Arc::clone) else { break };
+        let Some(segment) = catalog.segment(runs.segment) else { break };
+        keeper.write_index(segment, &runs.key_rows()).map_err(failed)?;
+        let Some(index) = keeper.open_index(segment).map_err(failed)? else { break };
+        positions.set_indexed(runs.segment, index);
+    }
+    Ok(())
+}
+
+fn contradiction(what: &'static str) -> Error {
+    Error::Corrupt(Corruption { file: "the log".to_owned(), offset: None, lsns: None, reason: what })
+}
+
+fn checkpoint_note(keeper: &Keeper) -> CheckpointNote {
+    let (newest, older) = match keeper.checkpoints() {
+        [.., older, newest] => (Some(newest), Some(older)),
+        [newest] => (Some(newest), None),
+        [] => (None, None),
+    };
+    CheckpointNote {
+        covers: newest.map_or(Lsn(0), |info| info.covers),
+        len: newest.map_or(0, |info| info.len),
+        older_covers: older.map_or(Lsn(0), |info| info.covers),
+    }
+}
+
+fn attach_error(path: &Path, error: AttachError) -> Error {
+    let path = path.to_path_buf();
+    match error {
+        AttachError::Locked { pid } => Error::Locked { path, pid },
+        AttachError::NotADirectory => Error::NotADirectory { path },
+        AttachError::NotFound => Error::io("open the directory", std::io::ErrorKind::NotFound.into()),
+        AttachError::NotAStore { found } => Error::NotAStore { path, found },
+        AttachError::UnsupportedFileSystem { kind } => Error::UnsupportedFileSystem { kind },
+        AttachError::Io { context, source } => Error::io(context, source),
+    }
+}
+
+fn open_error(error: OpenError) -> Error {
+    match error {
+        OpenError::Corrupt(corruption) => Error::Corrupt(corruption),
+        OpenError::ForeignFile { file } => Error::ForeignFile { file },
+        OpenError::NewerFormat { file, found, supported, features } => Error::NewerFormat {
+            found: format!("format {found} with features {features:#x} in {file}"),
+            supported: format!("format {supported}"),
+        },
+        OpenError::Io { context, source, .. } => Error::io(context, source),
+    }
+}

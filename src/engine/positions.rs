@@ -1,0 +1,303 @@
+//! Where each message stands: (partition, offset) to a place in a segment.
+//!
+//! Of a segment that is still being written, or was sealed a moment ago, the rows are here in memory; once its index
+//! file is written only its directory is: for each partition where that part of the index begins. So memory grows
+//! with segments and the partitions in them, not with messages. Never here: disk, state.
+
+use crate::ids::{FileNumber, Offset, PartitionId};
+use crate::log::{self, Index, KeyRows};
+use crate::record::Record;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// A run of messages that one record of one frame carries: `count` parts from `part`, beginning at `first`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) first: Offset,
+    pub(crate) count: u32,
+    /// Where the frame begins in its segment's file.
+    pub(crate) at: u32,
+    pub(crate) part: u32,
+}
+
+/// Where a message stands.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// At this frame and part.
+    Known { segment: FileNumber, at: u32, part: u32 },
+    /// In this segment, whose index file says where.
+    Indexed { segment: FileNumber, index: Arc<Index> },
+}
+
+/// A partition's share of an indexed segment. Messages in between may be missing where a cleaner took them.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    segment: FileNumber,
+    first: Offset,
+    end: Offset,
+}
+
+/// A message's frame, as a row of 12 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// The run's first offset less that of the partition in this segment.
+    pub(crate) delta: u32,
+    pub(crate) at: u32,
+    pub(crate) part: u32,
+}
+
+/// A partition's runs in a segment, in offset order.
+#[derive(Clone, Debug)]
+pub(crate) struct Runs {
+    pub(crate) partition: PartitionId,
+    pub(crate) first: Offset,
+    pub(crate) end: Offset,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// All runs of one segment.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentRuns {
+    pub(crate) segment: FileNumber,
+    /// In order of first appearance.
+    pub(crate) partitions: Vec<Runs>,
+    /// By partition: 1 + its index in `partitions`, or 0.
+    slots: Vec<u32>,
+}
+
+impl SegmentRuns {
+    pub(crate) fn new(segment: FileNumber) -> Self {
+        Self { segment, partitions: Vec::new(), slots: Vec::new() }
+    }
+
+    fn get(&self, partition: PartitionId) -> Option<&Runs> {
+        let slot = *self.slots.get(partition.0 as usize)?;
+        self.partitions.get((slot as usize).checked_sub(1)?)
+    }
+
+    /// Adds the messages that the records of the frame at `at` carry.
+    pub(crate) fn push_all(&mut self, records: &[Record], at: u32) {
+        let mut part = 0u32;
+        for record in records {
+            let (partition, first, count) = match record {
+                Record::Published { partition, base, count, .. } => (*partition, *base, *count),
+                Record::Copied { partition, offset, .. } => (*partition, *offset, 1),
+                _ => continue,
+            };
+            self.push(partition, Run { first, count, at, part });
+            part = part.saturating_add(count);
+        }
+    }
+
+    /// Adds a run that comes after all of its partition's earlier ones.
+    fn push(&mut self, partition: PartitionId, run: Run) {
+        let index = partition.0 as usize;
+        if index >= self.slots.len() {
+            self.slots.resize(index + 1, 0);
+        }
+        if self.slots[index] == 0 {
+            self.partitions.push(Runs { partition, first: run.first, end: run.first, rows: Vec::new() });
+            self.slots[index] = self.partitions.len() as u32;
+        }
+        let runs = &mut self.partitions[self.slots[index] as usize - 1];
+        debug_assert!(run.first >= runs.end, "runs come in offset order");
+        // A segment holds fewer than 2^32 bytes, so fewer messages than that.
+        let delta = run.first.0.saturating_sub(runs.first.0) as u32;
+        runs.rows.push(Row { delta, at: run.at, part: run.part });
+        runs.end = run.first.saturating_add(u64::from(run.count));
+    }
+}
+
+impl SegmentRuns {
+    /// What the segment's index file is made of.
+    pub(crate) fn key_rows(&self) -> Vec<KeyRows> {
+        let row = |runs: &Runs, row: &Row| {
+            let first = runs.first.saturating_add(u64::from(row.delta)).0;
+            log::Row { first, at: row.at, part: row.part }
+        };
+        let rows = |runs: &Runs| KeyRows {
+            key: runs.partition.0,
+            count: runs.end.0.saturating_sub(runs.first.0),
+            rows: runs.rows.iter().map(|entry| row(runs, entry)).collect(),
+        };
+        let mut keys: Vec<KeyRows> = self.partitions.iter().map(rows).collect();
+        keys.sort_by_key(|key| key.key);
+        keys
+    }
+}
+
+impl Runs {
+    fn find(&self, offset: Offset) -> Option<Row> {
+        if offset < self.first || offset >= self.end {
+            return None;
+        }
+        let delta = offset.0 - self.first.0;
+        // Frames of equal counts lie on a line: one guess finds the row, and a search mends a wrong guess.
+        let span = self.end.0 - self.first.0;
+        let guess = (u128::from(delta) * self.rows.len() as u128 / u128::from(span)) as usize;
+        let holds = |index: usize| {
+            u64::from(self.rows[index].delta) <= delta
+                && self.rows.get(index + 1).is_none_or(|next| u64::from(next.delta) > delta)
+        };
+        let index = if guess < self.rows.len() && holds(guess) {
+            guess
+        } else {
+            self.rows.partition_point(|row| u64::from(row.delta) <= delta).checked_sub(1)?
+        };
+        let row = self.rows[index];
+        let part = u64::from(row.part) + (delta - u64::from(row.delta));
+        Some(Row { delta: row.delta, at: row.at, part: u32::try_from(part).ok()? })
+    }
+}
+
+/// The places of all messages of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Positions {
+    /// Segments whose index files are not written, oldest first, but for the one that grows.
+    unindexed: VecDeque<Arc<SegmentRuns>>,
+    active: Option<SegmentRuns>,
+    /// By partition: its share of each indexed segment, in offset order.
+    spans: Vec<Vec<Span>>,
+    indexes: BTreeMap<FileNumber, Arc<Index>>,
+}
+
+impl Positions {
+    /// Notes where the messages stand that the records of the frame at `at` carry. Runs of a partition come in offset order,
+    /// segments in the order of the log.
+    pub(crate) fn push_all(&mut self, records: &[Record], segment: FileNumber, at: u32) {
+        if self.active.as_ref().is_none_or(|active| active.segment != segment) {
+            self.roll(segment);
+        }
+        if let Some(active) = &mut self.active {
+            active.push_all(records, at);
+        }
+    }
+
+    /// Begins a segment; what came before grows no more.
+    pub(crate) fn roll(&mut self, segment: FileNumber) {
+        if let Some(done) = self.active.replace(SegmentRuns::new(segment)) {
+            self.unindexed.push_back(Arc::new(done));
+        }
+    }
+
+    /// Lets the growing segment grow no more, as before a close.
+    pub(crate) fn seal(&mut self) {
+        self.unindexed.extend(self.active.take().map(Arc::new));
+    }
+
+    /// The segments that grow no more and have no index file, oldest first.
+    pub(crate) fn unindexed(&self) -> impl Iterator<Item = &Arc<SegmentRuns>> {
+        self.unindexed.iter()
+    }
+
+    /// Takes in a segment's index file; forgets its rows.
+    pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index) {
+        self.forget(segment);
+        for key in index.keys() {
+            let place = key.key as usize;
+            if place >= self.spans.len() {
+                self.spans.resize_with(place + 1, Vec::new);
+            }
+            let (first, end) = (Offset(key.first), Offset(key.first.saturating_add(key.count)));
+            let spans = &mut self.spans[place];
+            let at = spans.partition_point(|other| other.first < first);
+            spans.insert(at, Span { segment, first, end });
+        }
+        self.indexes.insert(segment, Arc::new(index));
+    }
+
+    /// Takes in rows that were made anew, in place of an index file that is of no use.
+    pub(crate) fn set_unindexed(&mut self, runs: SegmentRuns) {
+        self.forget(runs.segment);
+        self.unindexed.push_front(Arc::new(runs));
+    }
+
+    /// Forgets where the messages of a segment stand.
+    pub(crate) fn forget(&mut self, segment: FileNumber) {
+        self.unindexed.retain(|runs| runs.segment != segment);
+        if let Some(index) = self.indexes.remove(&segment) {
+            for key in index.keys() {
+                self.spans[key.key as usize].retain(|span| span.segment != segment);
+            }
+        }
+    }
+
+    /// The segments that have an index file, each with the partitions in it and the end of each there.
+    pub(crate) fn indexed(&self) -> impl Iterator<Item = (FileNumber, impl Iterator<Item = (PartitionId, Offset)>)> {
+        self.indexes.iter().map(|(segment, index)| {
+            let end = |key: &log::IndexKey| (PartitionId(key.key), Offset(key.first.saturating_add(key.count)));
+            (*segment, index.keys().iter().map(end))
+        })
+    }
+
+    /// Where a message stands, or `None` where no segment holds it.
+    pub(crate) fn find(&self, partition: PartitionId, offset: Offset) -> Option<Place> {
+        let unindexed = self.unindexed.iter().rev().map(Arc::as_ref);
+        for segment in self.active.iter().chain(unindexed) {
+            if let Some(row) = segment.get(partition).and_then(|runs| runs.find(offset)) {
+                return Some(Place::Known { segment: segment.segment, at: row.at, part: row.part });
+            }
+        }
+        let spans = self.spans.get(partition.0 as usize)?;
+        let span = spans.get(spans.partition_point(|span| span.first <= offset).checked_sub(1)?)?;
+        if offset >= span.end {
+            return None;
+        }
+        let index = Arc::clone(self.indexes.get(&span.segment)?);
+        Some(Place::Indexed { segment: span.segment, index })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::WallMs;
+
+    fn run(first: u64, count: u32, at: u32) -> Run {
+        Run { first: Offset(first), count, at, part: 0 }
+    }
+
+    fn push(positions: &mut Positions, segment: u64, partition: PartitionId, run: Run) {
+        let record = Record::Published { partition, base: run.first, count: run.count, time: WallMs(0) };
+        positions.push_all(&[record], FileNumber(segment), run.at);
+    }
+
+    fn found(positions: &Positions, partition: PartitionId, offset: u64) -> Option<(u64, u32, u32)> {
+        match positions.find(partition, Offset(offset)) {
+            Some(Place::Known { segment, at, part }) => Some((segment.0, at, part)),
+            Some(Place::Indexed { .. }) => panic!("nothing is indexed here"),
+            None => None,
+        }
+    }
+
+    #[test]
+    fn finds_every_message_of_uneven_frames() {
+        let mut positions = Positions::default();
+        let p = PartitionId(3);
+        let mut first = 10;
+        for (index, count) in [1, 1, 50, 1, 7, 1, 1, 1].into_iter().enumerate() {
+            push(&mut positions, 1, p, run(first, count, index as u32 * 8));
+            for part in 0..count {
+                assert_eq!(found(&positions, p, first + u64::from(part)), Some((1, index as u32 * 8, part)));
+            }
+            first += u64::from(count);
+        }
+        assert_eq!(found(&positions, p, 9), None);
+        assert_eq!(found(&positions, p, first), None);
+        assert_eq!(found(&positions, PartitionId(2), 10), None);
+    }
+
+    #[test]
+    fn a_segment_that_was_rolled_is_still_known() {
+        let mut positions = Positions::default();
+        let p = PartitionId(0);
+        push(&mut positions, 1, p, run(0, 5, 128));
+        push(&mut positions, 2, p, run(5, 5, 128));
+        positions.seal();
+        assert_eq!(positions.unindexed().count(), 2);
+        assert_eq!(found(&positions, p, 4), Some((1, 128, 4)));
+        assert_eq!(found(&positions, p, 5), Some((2, 128, 0)));
+        positions.forget(FileNumber(1));
+        assert_eq!(found(&positions, p, 4), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Publishing: messages in, their ids out.
+//!
+//! Messages are encoded and checksummed before the lock and copied once, under it, into the log. Never here: choosing a
+//! partition (the handle does that).
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::ids::{Epoch, Lsn, Offset, PartitionId};
+use crate::log::Parts;
+use crate::record::{Record, message};
+use crate::state::Command;
+
+/// How much memory an emptied [`Outgoing`] keeps.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// Encoded messages on their way into one frame.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    crcs: Vec<u32>,
+    runs: Vec<(PartitionId, u32)>,
+}
+
+/// Where one frame's messages were put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Published {
+    pub(crate) epoch: Epoch,
+    pub(crate) lsn: Lsn,
+    /// Once this is durable, so are the messages.
+    pub(crate) end: Lsn,
+}
+
+impl Outgoing {
+    /// Makes it empty. A batch of unusual size does not keep its memory.
+    pub(crate) fn clear(&mut self) {
+        if self.bytes.capacity() > KEPT_BYTES {
+            *self = Self::default();
+        }
+        self.bytes.clear();
+        self.ends.clear();
+        self.crcs.clear();
+        self.runs.clear();
+    }
+
+    /// Adds a message for a partition. Messages of one partition must be added one after another.
+    ///
+    /// # Errors
+    /// `TooLarge` where the message or the batch exceeds its limit; the batch is then of no use.
+    pub(crate) fn add<'a>(
+        &mut self,
+        partition: PartitionId,
+        key: Option<&[u8]>,
+        headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])> + Clone,
+        payload: &[u8],
+        message_len_max: usize,
+    ) -> Result<()> {
+        let start = self.bytes.len();
+        message::encode(key, headers, payload, &mut self.bytes);
+        let part = &self.bytes[start..];
+        check_len("message", part.len(), message_len_max)?;
+        self.crcs.push(crc32fast::hash(part));
+        check_len("batch", self.bytes.len(), crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX)?;
+        self.ends.push(self.bytes.len() as u32);
+        check_len("batch (in messages)", self.ends.len(), crate::limits::FRAME_PARTS_MAX)?;
+        match self.runs.last_mut() {
+            Some((last, count)) if *last == partition => *count += 1,
+            _ => self.runs.push((partition, 1)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts { bytes: &self.bytes, ends: &self.ends, crcs: &self.crcs }
+    }
+}
+
+fn check_len(what: &'static str, len: usize, max: usize) -> Result<()> {
+    if len <= max { Ok(()) } else { Err(Error::TooLarge { what, len: len as u64, max: max as u64 }) }
+}
+
+impl Engine {
+    /// Appends the messages as one frame, and tells `each` the first offset of every run, in the order of adding.
+    ///
+    /// # Errors
+    /// Nothing was published then, not even in part.
+    pub(crate) fn publish(
+        &self,
+        outgoing: &Outgoing,
+        mut each: impl FnMut(PartitionId, Offset, u32),
+    ) -> Result<Published> {
+        self.enter()?;
+        let command = Command::Publish { runs: &outgoing.runs };
+        let published = self.submit(&command, outgoing.parts(), |core, committed| {
+            for record in &core.records {
+                if let Record::Published { partition, base, count, .. } = record {
+                    each(*partition, *base, *count);
+                }
+            }
+            let (lsn, end) = committed.frame.unwrap_or((core.appender.end(), core.appender.end()));
+            Published { epoch: core.appender.epoch(), lsn, end }
+        });
+        published.map_err(|refusal| self.refused(refusal))
+    }
+}

@@ -1,0 +1,86 @@
+//! The two background threads, and their end.
+//!
+//! Never here: what the jobs do. A job that fails or panics poisons the store; its thread then ends.
+
+use super::Engine;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// How often chores look whether there is something to do.
+const CHORES_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The running threads of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    handles: Vec<JoinHandle<()>>,
+}
+
+/// Poisons the store if its thread dies of a panic.
+struct PoisonOnPanic<'a>(&'a Engine);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison("a panic in a background job");
+        }
+    }
+}
+
+impl Threads {
+    /// Starts pulse and chores.
+    ///
+    /// # Errors
+    /// `Io` where the system has no thread to give.
+    pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
+        let mut threads = Self::default();
+        let interval = engine.setup().sync_interval;
+        threads.spawn(engine, "millpond-pulse", interval, Engine::pulse)?;
+        threads.spawn(engine, "millpond-chores", CHORES_INTERVAL, Engine::chores)?;
+        Ok(threads)
+    }
+
+    fn spawn(
+        &mut self,
+        engine: &Arc<Engine>,
+        name: &str,
+        interval: Duration,
+        job: fn(&Engine) -> Result<()>,
+    ) -> Result<()> {
+        let engine = Arc::clone(engine);
+        let run = move || {
+            let guard = PoisonOnPanic(&engine);
+            while engine.jobs.wait(interval) {
+                if let Err(error) = job(&engine) {
+                    // Whatever stops a job has stopped the store; this makes sure of it.
+                    engine.poison(&format!("a background job failed: {error}"));
+                    break;
+                }
+            }
+            drop(guard);
+        };
+        let handle =
+            Builder::new().name(name.to_owned()).spawn(run).map_err(|error| Error::io("start a thread", error))?;
+        self.handles.push(handle);
+        Ok(())
+    }
+
+    /// Asks the threads to end and waits for that.
+    pub(crate) fn stop(&mut self, engine: &Engine) {
+        engine.jobs.stop();
+        for handle in self.handles.drain(..) {
+            // A thread that panicked has poisoned the store; there is nothing more to learn from it.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Runs `deliver` in a thread of its own until it returns.
+///
+/// # Errors
+/// `Io` where the system has no thread to give.
+pub(crate) fn spawn_subscription(deliver: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = Builder::new().name("millpond-subscription".to_owned()).spawn(deliver);
+    started.map(drop).map_err(|error| Error::io("start a thread", error))
+}

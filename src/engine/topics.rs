@@ -1,0 +1,134 @@
+//! Opening topics and groups: creating them, or finding them with options that do not contradict.
+//!
+//! Never here: names' syntax (the handles check that), messages.
+
+use super::deliver::end_of;
+use super::{Engine, Refusal};
+use crate::error::Result;
+use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
+use crate::log::Parts;
+use crate::record::GroupOptions;
+use crate::state::{Command, Rejection};
+
+/// A topic as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TopicInfo {
+    pub(crate) id: TopicId,
+    pub(crate) first: PartitionId,
+    pub(crate) partitions: u32,
+}
+
+/// A group as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupInfo {
+    pub(crate) id: GroupId,
+    pub(crate) options: GroupOptions,
+}
+
+/// Where a group begins in each partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    Earliest,
+    Latest,
+    Offset(Offset),
+    /// The first message at or after this time.
+    Time(WallMs),
+}
+
+impl Engine {
+    /// Finds the topic, or creates it with `partitions`. Durable on return.
+    ///
+    /// # Errors
+    /// `LimitReached`; the store's.
+    pub(crate) fn open_topic(&self, name: &str, partitions: u32) -> Result<TopicInfo> {
+        self.enter()?;
+        loop {
+            if let Some(info) = self.topic(name) {
+                return Ok(info);
+            }
+            let created = self.submit(&Command::CreateTopic { name, partitions }, Parts::default(), end_of);
+            match created {
+                Ok(end) => self.wait_durable(end)?,
+                Err(Refusal::Rejected(Rejection::Exists)) => {}
+                Err(refusal) => return Err(self.refused(refusal)),
+            }
+        }
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<TopicInfo> {
+        let core = self.lock_core();
+        let id = core.state.topic_by_name(name)?;
+        let topic = core.state.topic(id)?;
+        Some(TopicInfo { id, first: topic.first, partitions: topic.count })
+    }
+
+    /// Finds the group, or creates it. Durable on return: every message that comes after is for it.
+    ///
+    /// # Errors
+    /// `LimitReached`; the store's; what reading for `Begin::Time` says.
+    pub(crate) fn open_group(
+        &self,
+        topic: TopicInfo,
+        name: &str,
+        options: &GroupOptions,
+        begin: Begin,
+    ) -> Result<GroupInfo> {
+        self.enter()?;
+        loop {
+            if let Some(info) = self.group(topic.id, name) {
+                return Ok(info);
+            }
+            let starts = self.starts(topic, begin)?;
+            let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
+            match self.submit(&command, Parts::default(), end_of) {
+                Ok(end) => self.wait_durable(end)?,
+                Err(Refusal::Rejected(Rejection::Exists)) => {}
+                Err(refusal) => return Err(self.refused(refusal)),
+            }
+        }
+    }
+
+    pub(crate) fn group(&self, topic: TopicId, name: &str) -> Option<GroupInfo> {
+        let core = self.lock_core();
+        let id = core.state.group_by_name(topic, name)?;
+        let group = core.state.group(id)?;
+        Some(GroupInfo { id, options: group.options.clone() })
+    }
+
+    fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Vec<Offset>> {
+        let partitions = (0..topic.partitions).map(|index| topic.first.saturating_add(index));
+        let ends: Vec<Offset> = {
+            let core = self.lock_core();
+            partitions.clone().map(|partition| core.state.partition_end(partition)).collect()
+        };
+        match begin {
+            Begin::Earliest => Ok(vec![Offset(0); ends.len()]),
+            Begin::Latest => Ok(ends),
+            Begin::Offset(offset) => Ok(ends.into_iter().map(|end| end.min(offset)).collect()),
+            Begin::Time(time) => {
+                partitions.zip(ends).map(|(partition, end)| self.first_at_or_after(partition, end, time)).collect()
+            }
+        }
+    }
+
+    /// Halves the range of offsets until the first message at or after `time` is left. Where the wall clock jumped back,
+    /// times are not in order, and any message with an earlier neighbour may be the answer. Messages that retention took
+    /// count as earlier.
+    fn first_at_or_after(&self, partition: PartitionId, end: Offset, time: WallMs) -> Result<Offset> {
+        let (mut low, mut high) = (0, end.0);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let located = self.lock_core().locate(partition, Offset(middle));
+            let earlier = match located {
+                Some(located) => self.read(&located, partition, Offset(middle))?.time < time,
+                None => true,
+            };
+            if earlier {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(Offset(low))
+    }
+}

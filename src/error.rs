@@ -1,0 +1,284 @@
+//! Errors, by what the caller can do about them.
+//!
+//! Every fallible public call returns [`Error`]; [`Error::kind`] sorts its variants into the five things a caller can
+//! do. Never here: I/O, time, messages' contents (a payload never appears in an error's text).
+
+use crate::ids::{Lsn, MessageId};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The result of the library's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Change the call: the same call would fail again. Nothing was changed.
+    FixCall,
+    /// The work on this message is not this consumer's any more. Drop it and receive the next.
+    LeaseLost,
+    /// Call again later, when there is room again. Nothing was changed.
+    Retry,
+    /// Drop this store and open the directory again; the log then says what is so.
+    Reopen,
+    /// A person has to look at the directory before anything goes on.
+    Stop,
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name is empty, too long or taken by something else.
+    InvalidName {
+        /// What is named: `"topic"`, `"group"` or `"header"`.
+        what: &'static str,
+        /// The name as given, cut to 64 bytes.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An option's value is out of its bounds.
+    InvalidOption {
+        /// The option's name.
+        option: &'static str,
+        /// The value as given.
+        value: String,
+        /// What would be accepted.
+        expected: &'static str,
+    },
+    /// A message, batch, key or header is larger than its limit.
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size, in bytes unless `what` says otherwise.
+        len: u64,
+        /// The limit in the same unit.
+        max: u64,
+    },
+    /// The topic or group exists with another value of this option.
+    Contradiction {
+        /// `"topic"` or `"group"`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The option that differs.
+        option: &'static str,
+        /// The value that is stored, and stays.
+        stored: String,
+        /// The value that was asked for.
+        asked: String,
+    },
+    /// The dead letter is no longer there: it was redriven or discarded.
+    NoSuchLetter {
+        /// The letter's id.
+        id: MessageId,
+    },
+    /// The store's count of topics, groups or partitions is at its limit.
+    LimitReached {
+        /// What there are too many of.
+        what: &'static str,
+    },
+    /// The lease ended: it expired and was given to another consumer, or the message was settled. Nothing was changed.
+    LeaseLost {
+        /// The message of the lease.
+        id: MessageId,
+    },
+    /// No room on the disk. Nothing was changed; call again when there is.
+    DiskFull,
+    /// No more file descriptors. Nothing was changed; call again when there are.
+    TooManyOpenFiles,
+    /// Another process, or another [`Store`](crate::Store) of this one, has the directory open.
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The holder's process id as it noted it.
+        pid: Option<u32>,
+    },
+    /// The path names something that is not a directory.
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory holds other things and no store. Nothing was created in it.
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+    /// The store was written by a newer version of this library.
+    NewerFormat {
+        /// What the store asks for.
+        found: String,
+        /// What this version reads.
+        supported: String,
+    },
+    /// A file in the directory belongs to another store.
+    ForeignFile {
+        /// The file's name.
+        file: String,
+    },
+    /// The file system gives none of the promises that durability needs.
+    UnsupportedFileSystem {
+        /// Its kind.
+        kind: &'static str,
+    },
+    /// Bytes on disk are not what was written.
+    Corrupt(Corruption),
+    /// An earlier failure stopped the store for good. Open it again.
+    Poisoned {
+        /// The first failure.
+        cause: Arc<str>,
+    },
+    /// The operation was appended and the store failed before its durability was known: after reopening it is there or
+    /// it is not, and stays so.
+    OutcomeUnknown {
+        /// The failure.
+        cause: Arc<str>,
+    },
+    /// The store was closed.
+    Closed,
+    /// This process is a forked child of the one that opened the store. Open another directory, or exec.
+    Forked,
+    /// The operating system failed a call in a way that no other variant describes.
+    Io {
+        /// What the engine was doing.
+        context: &'static str,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+}
+
+/// Where bytes on disk are not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corruption {
+    /// The file's name in the store's directory.
+    pub file: String,
+    /// Where in the file, in bytes, as far as that is known.
+    pub offset: Option<u64>,
+    /// The part of the log that cannot be read, from and up to, as far as that is known.
+    pub lsns: Option<(Lsn, Lsn)>,
+    /// What is wrong there.
+    pub reason: &'static str,
+}
+
+impl Error {
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidName { .. }
+            | Self::InvalidOption { .. }
+            | Self::TooLarge { .. }
+            | Self::Contradiction { .. }
+            | Self::NoSuchLetter { .. }
+            | Self::LimitReached { .. }
+            | Self::NotADirectory { .. }
+            | Self::NotAStore { .. }
+            | Self::UnsupportedFileSystem { .. }
+            | Self::Closed
+            | Self::Forked => ErrorKind::FixCall,
+            Self::LeaseLost { .. } => ErrorKind::LeaseLost,
+            Self::DiskFull | Self::TooManyOpenFiles | Self::Locked { .. } => ErrorKind::Retry,
+            Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Io { .. } => ErrorKind::Reopen,
+            Self::NewerFormat { .. } | Self::ForeignFile { .. } | Self::Corrupt(_) => ErrorKind::Stop,
+        }
+    }
+
+    /// An I/O error by what the caller can do about it.
+    pub(crate) fn io(context: &'static str, source: io::Error) -> Self {
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        match (source.kind(), source.raw_os_error()) {
+            (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => Self::DiskFull,
+            (_, Some(EMFILE | ENFILE)) => Self::TooManyOpenFiles,
+            _ => Self::Io { context, source: Arc::new(source) },
+        }
+    }
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.reason, self.file)?;
+        if let Some(offset) = self.offset {
+            write!(f, " at byte {offset}")?;
+        }
+        if let Some((from, to)) = self.lsns {
+            write!(f, " (LSN {from} to {to})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidName { what, name, reason } => write!(f, "the {what} name {name:?} is {reason}"),
+            Self::InvalidOption { option, value, expected } => {
+                write!(f, "the option {option} is {value}; it must be {expected}")
+            }
+            Self::TooLarge { what, len, max } => write!(f, "the {what} is {len} large; the limit is {max}"),
+            Self::Contradiction { what, name, option, stored, asked } => write!(
+                f,
+                "the {what} {name:?} exists with {option} = {stored}, and {asked} was asked for; leave the option out to take what is stored"
+            ),
+            Self::NoSuchLetter { id } => write!(f, "the dead letter {id} was redriven or discarded already"),
+            Self::LimitReached { what } => write!(f, "the store cannot hold more {what}"),
+            Self::LeaseLost { id } => write!(f, "the lease of message {id} was lost; receive again"),
+            Self::DiskFull => f.write_str("the disk is full; nothing was changed, try again when there is room"),
+            Self::TooManyOpenFiles => {
+                f.write_str("no file descriptor is left; nothing was changed, try again when there is one")
+            }
+            Self::Locked { path, pid: Some(pid) } => {
+                write!(f, "the store {} is open in process {pid}; close it there first", path.display())
+            }
+            Self::Locked { path, pid: None } => {
+                write!(f, "the store {} is open in another process; close it there first", path.display())
+            }
+            Self::NotADirectory { path } => {
+                write!(f, "{} is not a directory; name the store's directory", path.display())
+            }
+            Self::NotAStore { path, found } => write!(
+                f,
+                "{} is not a store and not empty (it holds {found:?}); name an empty or a new directory",
+                path.display()
+            ),
+            Self::NewerFormat { found, supported } => {
+                write!(
+                    f,
+                    "the store needs {found}, and this version reads {supported}; use a newer version of millpond"
+                )
+            }
+            Self::ForeignFile { file } => {
+                write!(f, "the file {file} belongs to another store; move it away or put back the right one")
+            }
+            Self::UnsupportedFileSystem { kind } => {
+                write!(
+                    f,
+                    "the directory is on {kind}, which cannot promise durability; use a local file system or allow it"
+                )
+            }
+            Self::Corrupt(corruption) => write!(f, "corruption: {corruption}"),
+            Self::Poisoned { cause } => write!(f, "the store stopped after a failure ({cause}); open it again"),
+            Self::OutcomeUnknown { cause } => {
+                write!(f, "it is not known whether this survived ({cause}); open the store again and look")
+            }
+            Self::Closed => f.write_str("the store is closed; open it again"),
+            Self::Forked => f.write_str("the store was opened before a fork; a child process cannot use it"),
+            Self::Io { context, source } => write!(f, "{context}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Appending: the one writing end of the log.
+//!
+//! Lives under the engine's lock: no system call where tails are mapped, no allocation once its scratch has grown. A refusal
+//! has changed nothing. Never here: syncs (a [`SyncJob`] is run outside the lock), and the creation of files.
+
+use super::bytes::padded;
+use super::frame::{Outline, Parts, Spot, encode_prefix, frame_len};
+use super::header::{FileKind, HEADER_LEN};
+use super::own::OwnFrame;
+use super::segment::{Segment, SegmentInfo};
+use super::sync::SyncJob;
+use crate::disk::Tail;
+use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::limits::{FRAME_LEN_MAX, FRAME_PARTS_MAX, HEAD_LEN_MAX, SEGMENT_LEN_MAX};
+use std::io;
+use std::sync::Arc;
+
+/// A file with a durable header and name, to which nothing has been appended.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) number: FileNumber,
+    pub(crate) salt: u64,
+    pub(crate) len: u64,
+    pub(crate) tail: Box<dyn Tail>,
+}
+
+/// Whose head a frame has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FrameKind {
+    /// The layers above.
+    Records,
+    /// The log's own, and whether it says nothing but the watermark: such a frame causes no sync.
+    Own { mark: bool },
+}
+
+/// Where a frame went.
+#[derive(Debug)]
+pub(crate) struct Appended<'a> {
+    pub(crate) lsn: Lsn,
+    /// The end of the log now.
+    pub(crate) end: Lsn,
+    pub(crate) segment: &'a Arc<Segment>,
+    /// The frame's place in the segment.
+    pub(crate) at: u32,
+    /// Whether this frame began the segment, which the catalog does not know yet.
+    pub(crate) rolled: bool,
+}
+
+/// Why nothing was appended, and nothing changed.
+#[derive(Debug)]
+pub(crate) enum AppendRefusal {
+    /// The frame needs a new segment of at least this length: see [`Appender::add_spare`].
+    NeedSpare {
+        len: u64,
+    },
+    /// A third unsynced segment would begin.
+    NeedSync,
+    /// The frame is longer than any may be.
+    TooLarge,
+    Io(io::Error),
+}
+
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    tail: Box<dyn Tail>,
+    salt: u64,
+    /// The place of the next frame.
+    at: u64,
+    len: u64,
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    epoch: Epoch,
+    /// The end of the log.
+    end: Lsn,
+    active: Option<Active>,
+    /// The segment before the active one, until it is synced.
+    before: Option<Arc<Segment>>,
+    spare: Option<Spare>,
+    /// All below is durable.
+    synced: Lsn,
+    /// The end of the last frame that is worth a sync.
+    wanted: Lsn,
+    /// The watermark that the last frame carried which carried one.
+    carried: Option<Lsn>,
+    next_len: u64,
+    len_max: u64,
+    scratch: Vec<u8>,
+    own_head: Vec<u8>,
+}
+
+const ZEROS: [u8; 8] = [0; 8];
+
+impl Appender {
+    /// For recovery alone: continues a log that ends at `end`, all of it durable, under an epoch that nothing has used.
+    pub(super) fn new(end: Lsn, epoch: Epoch, len_first: u64, len_max: u64) -> Self {
+        let len_max = len_max.clamp(4096, SEGMENT_LEN_MAX);
+        Self {
+            epoch,
+            end,
+            active: None,
+            before: None,
+            spare: None,
+            synced: end,
+            wanted: end,
+            carried: None,
+            next_len: len_first.clamp(4096, len_max),
+            len_max,
+            scratch: Vec::with_capacity(4096),
+            own_head: Vec::with_capacity(OwnFrame::LEN_MAX),
+        }
+    }
+
+    /// The end of the log.
+    pub(crate) const fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// The epoch that this process appends under.
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether this process has appended.
+    pub(crate) const fn begun(&self) -> bool {
+        self.active.is_some()
+    }
+
+    #[cfg(test)]
+    /// All below is durable.
+    pub(crate) const fn durable(&self) -> Lsn {
+        self.synced
+    }
+
+    /// The segment that is appended to.
+    pub(crate) fn active(&self) -> Option<&Arc<Segment>> {
+        self.active.as_ref().map(|active| &active.segment)
+    }
+
+    /// The length of the segment to create ahead, once this process appends and where there is none.
+    pub(crate) fn spare_wanted(&self) -> Option<u64> {
+        (self.begun() && self.spare.is_none()).then_some(self.next_len)
+    }
+
+    /// Whether there is a spare of at least this length.
+    pub(crate) fn has_spare(&self, len: u64) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.len >= len)
+    }
+
+    /// The end of the last frame that is worth a sync.
+    pub(crate) const fn wanted(&self) -> Lsn {
+        self.wanted
+    }
+
+    /// Whether a mark would tell a watermark that no frame of this process has told.
+    pub(crate) fn mark_wanted(&self, watermark: Lsn) -> bool {
+        self.begun() && self.carried.is_none_or(|carried| watermark > carried)
+    }
+
+    /// Takes the next segment. A spare that is thereby superseded comes back, for removal.
+    pub(crate) fn add_spare(&mut self, spare: Spare) -> Option<Spare> {
+        match &self.spare {
+            Some(held) if held.len >= spare.len => Some(spare),
+            _ => self.spare.replace(spare),
+        }
+    }
+
+    /// Appends a frame of the layers above: head and parts as they are. `watermark` is what the caller knows to be durable.
+    ///
+    /// # Errors
+    /// See [`AppendRefusal`].
+    pub(crate) fn append(
+        &mut self,
+        head: &[u8],
+        parts: Parts<'_>,
+        watermark: Lsn,
+    ) -> Result<Appended<'_>, AppendRefusal> {
+        let placed = self.place(FrameKind::Records, head, parts, watermark)?;
+        self.appended(placed)
+    }
+
+    /// Appends a frame of the log's own.
+    ///
+    /// # Errors
+    /// See [`AppendRefusal`].
+    pub(crate) fn append_own(&mut self, own: OwnFrame, watermark: Lsn) -> Result<Appended<'_>, AppendRefusal> {
+        let mut head = std::mem::take(&mut self.own_head);
+        own.encode(&mut head);
+        let mark = own == OwnFrame::Mark;
+        let placed = self.place(FrameKind::Own { mark }, &head, Parts::default(), watermark);
+        self.own_head = head;
+        self.appended(placed?)
+    }
+
+    /// Ends appending, once all is durable: the last segment may be cut then. Gives up the spare, if there is one.
+    pub(crate) fn finish(&mut self) -> Option<Spare> {
+        self.active = None;
+        self.spare.take()
+    }
+
+    /// What to sync so that everything appended is durable; `None` where it is.
+    pub(crate) fn sync_job(&self) -> Option<SyncJob> {
+        if self.synced >= self.end {
+            return None;
+        }
+        Some(SyncJob::new([self.before.as_ref(), self.active()]))
+    }
+
+    /// Takes note that all below `upto` is durable.
+    pub(crate) fn synced(&mut self, upto: Lsn) {
+        self.synced = self.synced.max(upto.min(self.end));
+        if self.before.as_ref().is_some_and(|before| before.end() <= self.synced) {
+            self.before = None;
+        }
+    }
+
+    fn appended(&self, placed: (Lsn, u32, bool)) -> Result<Appended<'_>, AppendRefusal> {
+        let (lsn, at, rolled) = placed;
+        let Some(active) = &self.active else { return Err(AppendRefusal::Io(io::Error::other("no segment"))) };
+        Ok(Appended { lsn, end: self.end, segment: &active.segment, at, rolled })
+    }
+
+    /// The frame's LSN, its place, and whether it began a segment.
+    fn place(
+        &mut self,
+        kind: FrameKind,
+        head: &[u8],
+        parts: Parts<'_>,
+        watermark: Lsn,
+    ) -> Result<(Lsn, u32, bool), AppendRefusal> {
+        let ends_agree = parts.ends.last().map_or(0, |end| *end as usize) == parts.bytes.len();
+        if head.len() > HEAD_LEN_MAX || parts.ends.len() > FRAME_PARTS_MAX || parts.bytes.len() > FRAME_LEN_MAX {
+            return Err(AppendRefusal::TooLarge);
+        }
+        if !ends_agree || parts.ends.len() != parts.crcs.len() || !parts.ends.is_sorted() {
+            return Err(AppendRefusal::Io(io::ErrorKind::InvalidInput.into()));
+        }
+        let watermark = watermark.min(self.end);
+        let moved = self.carried.is_none_or(|carried| watermark > carried);
+        let outline = Outline {
+            lsn: self.end,
+            carries_lsn: false,
+            epoch: None,
+            watermark: moved.then_some(watermark),
+            log: matches!(kind, FrameKind::Own { .. }),
+        };
+        let len = checked_len(frame_len(&outline, head.len(), &parts))?;
+        let Some(active) = self.active.as_mut().filter(|active| active.at + u64::from(len.padded) <= active.len) else {
+            return self.roll(Outline { watermark: None, ..outline }, watermark, head, parts);
+        };
+        let at = active.at as u32;
+        self.scratch.clear();
+        encode_prefix(&mut self.scratch, Spot { salt: active.salt, at }, &outline, len.plain, head, &parts);
+        let padding = padding(&len);
+        active.tail.append(active.at, &[&self.scratch, head, parts.bytes, padding]).map_err(AppendRefusal::Io)?;
+        active.at += u64::from(len.padded);
+        let end = self.end.saturating_add(u64::from(len.padded));
+        active.segment.publish(end);
+        self.end = end;
+        if moved {
+            self.carried = Some(watermark);
+        }
+        if kind != (FrameKind::Own { mark: true }) {
+            self.wanted = end;
+        }
+        Ok((outline.lsn, at, false))
+    }
+
+    /// Begins the next segment with its start frame and this frame, in one append.
+    fn roll(
+        &mut self,
+        outline: Outline,
+        watermark: Lsn,
+        head: &[u8],
+        parts: Parts<'_>,
+    ) -> Result<(Lsn, u32, bool), AppendRefusal> {
+        let (base, start_at) = (self.end, HEADER_LEN as u32);
+        let start =
+            Outline { lsn: base, carries_lsn: true, epoch: Some(self.epoch), watermark: Some(watermark), log: true };
+        let start_head = OwnFrame::START_HEAD;
+        let start_len = checked_len(frame_len(&start, start_head.len(), &Parts::default()))?;
+        let outline = Outline { lsn: base.saturating_add(u64::from(start_len.padded)), ..outline };
+        let len = checked_len(frame_len(&outline, head.len(), &parts))?;
+        let needed = u64::from(start_at) + u64::from(start_len.padded) + u64::from(len.padded);
+        if self.before.is_some() {
+            return Err(AppendRefusal::NeedSync);
+        }
+        let Some(mut spare) = self.spare.take_if(|spare| spare.len >= needed) else {
+            return Err(AppendRefusal::NeedSpare { len: self.next_len.max(needed.next_multiple_of(4096)) });
+        };
+        let at = start_at + start_len.padded;
+        self.scratch.clear();
+        let spot = Spot { salt: spare.salt, at: start_at };
+        encode_prefix(&mut self.scratch, spot, &start, start_len.plain, &start_head, &Parts::default());
+        self.scratch.extend_from_slice(&start_head);
+        self.scratch.extend_from_slice(padding(&start_len));
+        let spot = Spot { salt: spare.salt, at };
+        encode_prefix(&mut self.scratch, spot, &outline, len.plain, head, &parts);
+        if let Err(error) = spare.tail.append(u64::from(start_at), &[&self.scratch, head, parts.bytes, padding(&len)]) {
+            self.spare = Some(spare);
+            return Err(AppendRefusal::Io(error));
+        }
+        self.begin(spare, base, outline.lsn.saturating_add(u64::from(len.padded)), needed);
+        self.carried = Some(watermark);
+        Ok((outline.lsn, at, true))
+    }
+
+    fn begin(&mut self, spare: Spare, base: Lsn, end: Lsn, at: u64) {
+        let info = SegmentInfo {
+            number: spare.number,
+            kind: FileKind::Appended,
+            salt: spare.salt,
+            generation: 0,
+            base,
+            end,
+            body_len: 0,
+            epochs: vec![(base, self.epoch)],
+        };
+        let segment = Arc::new(Segment::open(info, Arc::clone(spare.tail.file())));
+        let Spare { salt, len, tail, .. } = spare;
+        let previous = self.active.replace(Active { segment, tail, salt, at, len });
+        self.before = previous.map(|active| active.segment).filter(|segment| segment.end() > self.synced);
+        self.end = end;
+        self.wanted = end;
+        self.next_len = self.next_len.saturating_mul(2).min(self.len_max);
+    }
+}
+
+/// A frame's length before and after padding.
+#[derive(Clone, Copy)]
+struct FrameLen {
+    plain: u32,
+    padded: u32,
+}
+
+fn checked_len(len: usize) -> Result<FrameLen, AppendRefusal> {
+    if len > FRAME_LEN_MAX {
+        return Err(AppendRefusal::TooLarge);
+    }
+    let plain = u32::try_from(len).map_err(|_| AppendRefusal::TooLarge)?;
+    Ok(FrameLen { plain, padded: padded(plain).ok_or(AppendRefusal::TooLarge)? })
+}
+
+/// The zeros after a frame.
+fn padding(len: &FrameLen) -> &'static [u8] {
+    ZEROS.get(..(len.padded - len.plain) as usize).unwrap_or(&ZEROS)
+}

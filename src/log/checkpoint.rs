@@ -1,0 +1,220 @@
+//! The bytes of a checkpoint: the log's own section, and a state that is opaque here.
+//!
+//! The file is a header, the state, and the section: the files that tile the log below the LSN that the checkpoint covers,
+//! and the ranges that were retired. Never here: I/O, and what the state means.
+
+use super::bytes::Cursor;
+use super::catalog::{Catalog, merge_range};
+use super::header::{FileHeader, FileKind, Uuid};
+use super::mix::crc;
+use super::segment::SegmentInfo;
+use crate::ids::{Epoch, FileNumber, Lsn};
+
+/// What a checkpoint says of the log below the LSN that it covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Section {
+    /// In the order of their LSNs, cut to what the checkpoint covers.
+    pub(crate) files: Vec<SegmentInfo>,
+    pub(crate) retired: Vec<(Lsn, Lsn)>,
+}
+
+/// The least bytes of an entry, so that a count is checked against the bytes that are there.
+const FILE_LEN_MIN: usize = 8 + 1 + 4 + 8 * 4 + 4 + 16;
+
+impl Section {
+    /// What `catalog` holds below `covers`.
+    pub(crate) fn of(catalog: &Catalog, covers: Lsn) -> Self {
+        let below = catalog.segments().iter().filter(|segment| segment.base() < covers);
+        let files = below
+            .map(|segment| {
+                let info = segment.info();
+                SegmentInfo { end: info.end.min(covers), ..info }
+            })
+            .collect();
+        Self { files, retired: catalog.retired().to_vec() }
+    }
+
+    /// Whether files and retired ranges account for all of the log below `covers`.
+    pub(crate) fn tiles(&self, covers: Lsn) -> bool {
+        let mut ranges = self.retired.clone();
+        for file in &self.files {
+            merge_range(&mut ranges, file.base, file.end);
+        }
+        covers == Lsn(0) || ranges.first().is_some_and(|(from, to)| *from == Lsn(0) && *to >= covers)
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8 + self.files.len() * (FILE_LEN_MIN + 16) + self.retired.len() * 16);
+        let word = |out: &mut Vec<u8>, value: usize| out.extend_from_slice(&(value as u32).to_le_bytes());
+        let wide = |out: &mut Vec<u8>, values: &[u64]| {
+            for value in values {
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+        };
+        word(&mut out, self.files.len());
+        for file in &self.files {
+            wide(&mut out, &[file.number.0]);
+            out.push(file.kind.code());
+            out.extend_from_slice(&file.generation.to_le_bytes());
+            wide(&mut out, &[file.salt, file.base.0, file.end.0, file.body_len]);
+            encode_epochs(&mut out, &file.epochs);
+        }
+        word(&mut out, self.retired.len());
+        for (from, to) in &self.retired {
+            wide(&mut out, &[from.0, to.0]);
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(bytes);
+        let files = count(&mut cursor, FILE_LEN_MIN)?;
+        let files = (0..files).map(|_| decode_file(&mut cursor)).collect::<Option<Vec<_>>>()?;
+        let retired = count(&mut cursor, 16)?;
+        let range = |cursor: &mut Cursor<'_>| Some((Lsn(cursor.u64()?), Lsn(cursor.u64()?)));
+        let retired = (0..retired).map(|_| range(&mut cursor)).collect::<Option<Vec<_>>>()?;
+        (cursor.left() == 0).then_some(Self { files, retired })
+    }
+}
+
+/// A count of things that take at least `least` bytes each.
+fn count(cursor: &mut Cursor<'_>, least: usize) -> Option<usize> {
+    let count = cursor.u32()? as usize;
+    (count <= cursor.left() / least).then_some(count)
+}
+
+fn decode_file(cursor: &mut Cursor<'_>) -> Option<SegmentInfo> {
+    let number = FileNumber(cursor.u64()?);
+    let kind = FileKind::from_code(cursor.u8()?)?;
+    let generation = cursor.u32()?;
+    let salt = cursor.u64()?;
+    let (base, end, body_len) = (Lsn(cursor.u64()?), Lsn(cursor.u64()?), cursor.u64()?);
+    let info = SegmentInfo { number, kind, salt, generation, base, end, body_len, epochs: decode_epochs(cursor)? };
+    (kind != FileKind::Checkpoint && base <= end && info.limit().is_some()).then_some(info)
+}
+
+/// Also the table at the end of a segment that was built whole.
+pub(crate) fn encode_epochs(out: &mut Vec<u8>, epochs: &[(Lsn, Epoch)]) {
+    out.extend_from_slice(&(epochs.len() as u32).to_le_bytes());
+    for (from, epoch) in epochs {
+        out.extend_from_slice(&from.0.to_le_bytes());
+        out.extend_from_slice(&epoch.0.to_le_bytes());
+    }
+}
+
+/// Runs in rising order, at least one.
+pub(crate) fn decode_epochs(cursor: &mut Cursor<'_>) -> Option<Vec<(Lsn, Epoch)>> {
+    let runs = count(cursor, 16)?;
+    let run = |cursor: &mut Cursor<'_>| Some((Lsn(cursor.u64()?), Epoch(cursor.u64()?)));
+    let epochs = (0..runs).map(|_| run(cursor)).collect::<Option<Vec<_>>>()?;
+    (!epochs.is_empty() && epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1)).then_some(epochs)
+}
+
+/// The header of a checkpoint with this content.
+pub(crate) fn header(
+    uuid: Uuid,
+    number: FileNumber,
+    salt: u64,
+    covers: Lsn,
+    state: &[u8],
+    section: &[u8],
+) -> FileHeader {
+    FileHeader {
+        kind: FileKind::Checkpoint,
+        to: covers,
+        body_len: state.len() as u64,
+        body_crc: crc(0, &[state]),
+        table_len: section.len() as u64,
+        table_crc: crc(0, &[section]),
+        ..FileHeader::appended(uuid, number, salt)
+    }
+}
+
+/// The section of a checkpoint, if state and section are what the header says.
+pub(crate) fn verify(header: &FileHeader, state: &[u8], section: &[u8]) -> Option<Section> {
+    let whole = state.len() as u64 == header.body_len && section.len() as u64 == header.table_len;
+    let proven = crc(0, &[state]) == header.body_crc && crc(0, &[section]) == header.table_crc;
+    if whole && proven { Section::decode(section) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Section {
+        let appended = SegmentInfo {
+            number: FileNumber(1),
+            kind: FileKind::Appended,
+            salt: 2,
+            generation: 0,
+            base: Lsn(0),
+            end: Lsn(64),
+            body_len: 0,
+            epochs: vec![(Lsn(0), Epoch(1))],
+        };
+        let built = SegmentInfo {
+            number: FileNumber(4),
+            kind: FileKind::Built,
+            salt: 3,
+            generation: 1,
+            base: Lsn(64),
+            end: Lsn(128),
+            body_len: 80,
+            epochs: vec![(Lsn(64), Epoch(1)), (Lsn(96), Epoch(2))],
+        };
+        Section { files: vec![appended, built], retired: vec![(Lsn(8), Lsn(16))] }
+    }
+
+    #[test]
+    fn golden() {
+        let hex: String = sample().encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        let numbers = |numbers: &[u64]| -> String {
+            numbers.iter().flat_map(|n| n.to_le_bytes()).map(|byte| format!("{byte:02x}")).collect()
+        };
+        let expected = [
+            "02000000",
+            &numbers(&[1]),
+            "01",
+            "00000000",
+            &numbers(&[2, 0, 64, 0]),
+            "01000000",
+            &numbers(&[0, 1]),
+            &numbers(&[4]),
+            "02",
+            "01000000",
+            &numbers(&[3, 64, 128, 80]),
+            "02000000",
+            &numbers(&[64, 1, 96, 2]),
+            "01000000",
+            &numbers(&[8, 16]),
+        ];
+        assert_eq!(hex, expected.concat());
+    }
+
+    #[test]
+    fn comes_back_whole_or_not_at_all() {
+        let bytes = sample().encode();
+        assert_eq!(Section::decode(&bytes), Some(sample()));
+        for cut in 0..bytes.len() {
+            assert_eq!(Section::decode(&bytes[..cut]), None);
+        }
+        assert_eq!(Section::decode(&[bytes.as_slice(), &[0]].concat()), None);
+        assert_eq!(Section::decode(&[0xff; 64]), None);
+        assert_eq!(Section::decode(&Section::default().encode()), Some(Section::default()));
+    }
+
+    #[test]
+    fn any_changed_bit_of_the_file_is_found() {
+        let (state, section) = (b"state".to_vec(), sample().encode());
+        let header = header([7; 16], FileNumber(9), 1, Lsn(128), &state, &section);
+        assert_eq!(verify(&header, &state, &section), Some(sample()));
+        for bit in 0..(state.len() + section.len()) * 8 {
+            let mut damaged = [&state[..], &section].concat();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let (state, section) = damaged.split_at(state.len());
+            assert_eq!(verify(&header, state, section), None);
+        }
+        assert_eq!(verify(&header, &state[1..], &section), None);
+        assert_eq!(verify(&header, &state, &section[1..]), None);
+    }
+}

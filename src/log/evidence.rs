@@ -1,0 +1,174 @@
+//! What stands behind the first place that does not validate.
+//!
+//! A frame found there says nothing about the log's content any more, but the watermark that it carries proves that more
+//! had been durable than is left: damage, and not a torn tail. Linear: a candidate that would cover more than 4 KiB is
+//! skipped. Reads only. Never here: the verdict.
+
+use super::bytes::u32_at;
+use super::chain::{Candidate, Walk};
+use super::error::OpenError;
+use super::frame::{ALIGN, Claim, Covered, FIXED_LEN, Probe, Spot};
+use super::handles::Handles;
+use super::header::{FileKind, HEADER_LEN};
+use super::name::FileName;
+use super::own::OwnFrame;
+use super::survey::{Survey, read_up_to};
+use crate::disk::File;
+use crate::ids::{FileNumber, Lsn};
+use std::io;
+
+const CHUNK_LEN: usize = 1 << 20;
+/// The most bytes that a checksum is tried on.
+const COVERED_LEN_MAX: usize = 4 << 10;
+/// Zeros are passed over in steps of this.
+const STRIDE: usize = 512;
+
+/// Where the log stops, and what lies behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// The highest watermark that a frame behind the end carries.
+    pub(super) watermark: Lsn,
+    /// The file that holds the end of the log, and the place there.
+    pub(super) stop: Option<(FileNumber, u64)>,
+    /// Bytes behind the end that are not zero and not idle frames, from the first to the last, over all files.
+    pub(super) dropped: u64,
+}
+
+/// Looks at the rest of the file that holds the end of the log, and at all files that were begun later.
+pub(super) fn gather(
+    survey: &Survey,
+    candidates: &[Candidate],
+    handles: &Handles,
+    walk: &Walk,
+) -> Result<Evidence, OpenError> {
+    let mut evidence = Evidence::default();
+    let last = last_begun(candidates, walk.end);
+    // A copy that ends where the log ends was made by a recovery that judged all files of its time.
+    let judged = candidates.iter().filter(|candidate| candidate.is_built() && candidate.info.end == walk.end);
+    let judged = judged.map(|candidate| candidate.info.number).max().unwrap_or(FileNumber(0));
+    if let Some(last) = last.filter(|last| last.info.number > judged) {
+        let at = last.place(walk.end);
+        look(handles, last.name(), &mut Search::new(last.info.salt, last.info.base, at, last.len), &mut evidence)?;
+    }
+    evidence.stop = stop(last, walk.end);
+    let later = last.map_or(judged, |last| last.info.number.max(judged));
+    let begun_later =
+        survey.segments.iter().filter(|seen| seen.header.kind == FileKind::Appended && seen.header.number > later);
+    for seen in begun_later {
+        // Numbers rise with LSNs, so the file began behind the last fact: taking that for its base where its
+        // first frame is gone makes the evidence too weak at worst, never too strong.
+        let base = seen.start.as_ref().map_or(walk.facts_end, |start| start.base);
+        let at = HEADER_LEN as u64;
+        look(handles, seen.name(), &mut Search::new(seen.header.salt, base, at, seen.len), &mut evidence)?;
+    }
+    Ok(evidence)
+}
+
+/// The place of `end`, where the segment `last` reaches that far.
+fn stop(last: Option<&Candidate>, end: Lsn) -> Option<(FileNumber, u64)> {
+    last.map(|last| (last.info.number, last.place(end), last.len))
+        .filter(|(_, at, len)| at <= len)
+        .map(|(n, at, _)| (n, at))
+}
+
+/// Where the log ends if nothing behind needs to be looked at.
+pub(super) fn clean(candidates: &[Candidate], walk: &Walk) -> Evidence {
+    Evidence { stop: stop(last_begun(candidates, walk.end), walk.end), ..Evidence::default() }
+}
+
+/// The appended segment that was the last to begin before `end` or at it, among those that `end` does not lie behind.
+fn last_begun(candidates: &[Candidate], end: Lsn) -> Option<&Candidate> {
+    let appended = candidates.iter().filter(|candidate| candidate.info.kind == FileKind::Appended);
+    let live = appended.filter(|candidate| candidate.info.base <= end && candidate.info.base < candidate.info.end);
+    live.max_by_key(|candidate| (candidate.info.last_epoch(), candidate.info.base, candidate.info.number))
+}
+
+fn look(handles: &Handles, name: FileName, search: &mut Search, evidence: &mut Evidence) -> Result<(), OpenError> {
+    let file = handles.get(name).map_err(OpenError::io("open", name))?;
+    search.run(&*file).map_err(OpenError::io("read", name))?;
+    evidence.watermark = evidence.watermark.max(search.watermark);
+    if let Some((first, last)) = search.foreign {
+        evidence.dropped = evidence.dropped.saturating_add(last - first);
+    }
+    Ok(())
+}
+
+/// A search for frames at every place where one could begin.
+struct Search {
+    salt: u64,
+    base: Lsn,
+    at: u64,
+    limit: u64,
+    watermark: Lsn,
+    /// From the first to after the last byte that is neither zero nor of an idle frame.
+    foreign: Option<(u64, u64)>,
+}
+
+impl Search {
+    const fn new(salt: u64, base: Lsn, at: u64, limit: u64) -> Self {
+        Self { salt, base, at, limit, watermark: Lsn(0), foreign: None }
+    }
+
+    fn run(&mut self, file: &dyn File) -> io::Result<()> {
+        while self.at < self.limit {
+            let len = u64::min((CHUNK_LEN + COVERED_LEN_MAX) as u64, self.limit - self.at) as usize;
+            let chunk = read_up_to(file, self.at, len)?;
+            if chunk.is_empty() {
+                break;
+            }
+            let whole = chunk.len() < len || self.at + len as u64 >= self.limit;
+            let stop = if whole { chunk.len() } else { CHUNK_LEN };
+            self.at += self.look_at(&chunk, stop) as u64;
+        }
+        Ok(())
+    }
+
+    /// Looks at all places of `chunk` below `stop`, and returns where to go on: there, or behind a frame that reaches further.
+    fn look_at(&mut self, chunk: &[u8], stop: usize) -> usize {
+        let mut place = 0;
+        while place < stop {
+            if let Some(zeros) = chunk.get(place..place + STRIDE).filter(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+                place += zeros.len();
+                continue;
+            }
+            let rest = chunk.get(place..).unwrap_or(&[]);
+            if let Some((len, idle)) = self.probe(rest, self.at + place as u64) {
+                if !idle {
+                    self.note_foreign(place, len);
+                }
+                place += len;
+                continue;
+            }
+            let word = rest.get(..ALIGN as usize).unwrap_or(rest);
+            if let Some(last) = word.iter().rposition(|byte| *byte != 0) {
+                self.note_foreign(place, last + 1);
+            }
+            place += ALIGN as usize;
+        }
+        place
+    }
+
+    fn note_foreign(&mut self, place: usize, len: usize) {
+        let start = self.at + place as u64;
+        let first = self.foreign.map_or(start, |(first, _)| first);
+        self.foreign = Some((first, start.saturating_add(len as u64)));
+    }
+
+    /// The padded length of the frame at `at` and whether it is idle, if its checksum agrees.
+    fn probe(&mut self, bytes: &[u8], at: u64) -> Option<(usize, bool)> {
+        if (u32_at(bytes, 4)? & super::frame::LEN_MASK) < FIXED_LEN as u32 {
+            return None;
+        }
+        let spot = Spot { salt: self.salt, at: u32::try_from(at).ok()? };
+        let claim = Claim::parse(bytes)?;
+        if claim.head_at as usize > COVERED_LEN_MAX {
+            return None;
+        }
+        let bounded = bytes.get(..bytes.len().min(COVERED_LEN_MAX))?;
+        let Probe::Covered(covered) = Covered::probe(bounded, self.limit.checked_sub(at)?, spot) else { return None };
+        let lsn = covered.claim.lsn.or(self.base.checked_add(at.checked_sub(HEADER_LEN as u64)?))?;
+        self.watermark = self.watermark.max(covered.watermark(lsn).unwrap_or(Lsn(0)));
+        let idle = covered.claim.log && OwnFrame::decode(covered.head(bytes)).is_some_and(OwnFrame::is_idle);
+        Some((covered.claim.padded() as usize, idle))
+    }
+}

@@ -1,0 +1,276 @@
+//! Doing what the plan says: the only way to an [`Appender`].
+//!
+//! Writes only new files, and the slots. Crashing anywhere in here and recovering again gives the same log. Never here:
+//! decisions.
+
+use super::appender::Appender;
+use super::catalog::Catalog;
+use super::checkpoint::encode_epochs;
+use super::error::{Corruption, OpenError};
+use super::frame::{Frame, Outline, Parts, Spot, encode_prefix, frame_len};
+use super::frames::{Frames, Lsns, Next};
+use super::handles::Handles;
+use super::header::{FileHeader, FileKind, HEADER_LEN, Uuid};
+use super::keeper::{CheckpointInfo, Found, Keeper};
+use super::mix::crc;
+use super::name::FileName;
+use super::recovery::{Plan, Stretch};
+use super::scan::Scanned;
+use super::segment::{Segment, SegmentInfo};
+use super::slots::Slots;
+use super::{Dropped, Previous, Recovered, Report, Settings};
+use crate::disk::{Disk, File};
+use crate::ids::{Epoch, FileNumber, Lsn};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How much of a copy is gathered before it is written.
+const CHUNK_LEN: usize = 1 << 20;
+
+/// Carries out the plan and hands over the log.
+pub(super) fn execute(
+    disk: Arc<dyn Disk>,
+    handles: Arc<Handles>,
+    settings: &Settings,
+    plan: Plan,
+    scanned: Scanned,
+) -> Result<Recovered, OpenError> {
+    let Plan::Continue { copies, mut segments, retired, end, epoch } = plan else {
+        return lay_out(disk, handles, settings, &scanned);
+    };
+    let io = OpenError::io;
+    let store = disk.open(&FileName::Store.to_string()).map_err(io("open", FileName::Store))?;
+    let Some(uuid) = scanned.survey.uuid else {
+        return Err(Corruption::of(FileName::Store, None, "no identity").into());
+    };
+    let mut slots = Slots::found(store, uuid, scanned.slot);
+    let mut last_number = last_number(&scanned, &segments);
+    let mut copied = 0;
+    for stretch in &copies {
+        last_number = last_number.saturating_add(1);
+        let (info, len) = copy(&*disk, &handles, &uuid, last_number, stretch)?;
+        copied += len;
+        segments.push(info);
+    }
+    if !copies.is_empty() {
+        disk.sync_dir().map_err(io("sync the directory of", FileName::Store))?;
+        // From here on the copies count: the slot tells of them.
+        let write = slots.write(|slot| {
+            slot.watermark = end;
+            slot.clean = false;
+        });
+        write.map_err(io("write", FileName::Store))?;
+    }
+    let leftovers = leftovers(&scanned, &segments);
+    let report = report(&scanned, end, copied, leftovers.len());
+    let found = Found {
+        slots,
+        handles: Arc::clone(&handles),
+        last_number,
+        checkpoints: checkpoints(&scanned),
+        leftovers,
+        end,
+        epoch,
+    };
+    let closed = |info| Arc::new(Segment::closed(info, Arc::clone(&handles)));
+    Ok(Recovered {
+        checkpoint: scanned.checkpoint.map(|checkpoint| (checkpoint.covers, checkpoint.state)),
+        catalog: Catalog::new(segments.into_iter().map(closed).collect(), retired),
+        appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
+        keeper: Keeper::new(disk, settings.access, found),
+        report,
+        previous: Previous { epoch: scanned.facts.epoch, clean: scanned.clean },
+    })
+}
+
+fn lay_out(
+    disk: Arc<dyn Disk>,
+    handles: Arc<Handles>,
+    settings: &Settings,
+    scanned: &Scanned,
+) -> Result<Recovered, OpenError> {
+    let slots = Slots::lay_out(&*disk).map_err(OpenError::io("create", FileName::Store))?;
+    let (end, epoch) = (Lsn(0), Epoch(1));
+    let found = Found {
+        slots,
+        handles,
+        last_number: FileNumber(0),
+        checkpoints: Vec::new(),
+        leftovers: Vec::new(),
+        end,
+        epoch,
+    };
+    Ok(Recovered {
+        checkpoint: None,
+        catalog: Catalog::default(),
+        appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
+        keeper: Keeper::new(disk, settings.access, found),
+        report: Report { was_clean: true, files_ignored: scanned.survey.ignored, ..Report::default() },
+        previous: Previous { epoch: Epoch(0), clean: true },
+    })
+}
+
+/// The highest number that any file has or had.
+fn last_number(scanned: &Scanned, segments: &[SegmentInfo]) -> FileNumber {
+    let of_names = scanned.survey.names.iter().filter_map(|name| name.number());
+    let slots = scanned.survey.slots.iter().flatten();
+    let of_slots = slots.flat_map(|slot| [slot.newest_segment, slot.newest_checkpoint]);
+    let of_list = segments.iter().map(|info| info.number);
+    of_names.chain(of_slots).chain(of_list).max().unwrap_or(FileNumber(0))
+}
+
+fn checkpoints(scanned: &Scanned) -> Vec<CheckpointInfo> {
+    let seen = scanned.survey.checkpoints.iter().map(|seen| &seen.header);
+    seen.map(|header| CheckpointInfo { number: header.number, covers: header.to, len: header.body_len }).collect()
+}
+
+/// Files of ours that are no part of the log.
+fn leftovers(scanned: &Scanned, segments: &[SegmentInfo]) -> Vec<FileName> {
+    let needed: BTreeSet<FileNumber> = segments.iter().map(|info| info.number).collect();
+    let is_left = |name: &&FileName| match **name {
+        FileName::Store => false,
+        FileName::Segment(number) | FileName::Index(number) => !needed.contains(&number),
+        FileName::Checkpoint(number) => !scanned.survey.checkpoints.iter().any(|seen| seen.header.number == number),
+    };
+    scanned.survey.names.iter().filter(is_left).copied().collect()
+}
+
+fn report(scanned: &Scanned, end: Lsn, copied_bytes: u64, leftovers: usize) -> Report {
+    let evidence = &scanned.evidence;
+    let dropped = evidence.stop.filter(|_| evidence.dropped > 0);
+    Report {
+        was_clean: scanned.clean,
+        watermark: scanned.facts.watermark,
+        end,
+        copied_bytes,
+        dropped: dropped.map(|(segment, offset)| Dropped { segment, offset, bytes: evidence.dropped }),
+        checkpoint_lsn: scanned.checkpoint.as_ref().map(|checkpoint| checkpoint.covers),
+        checkpoints_damaged: scanned.survey.checkpoints_damaged,
+        files_ignored: scanned.survey.ignored,
+        leftovers,
+    }
+}
+
+/// Copies a stretch into a file built whole: the same LSNs and the same bytes, on fresh blocks.
+fn copy(
+    disk: &dyn Disk,
+    handles: &Handles,
+    uuid: &Uuid,
+    number: FileNumber,
+    stretch: &Stretch,
+) -> Result<(SegmentInfo, u64), OpenError> {
+    let name = FileName::Segment(number);
+    let file = disk.create(&name.to_string(), HEADER_LEN as u64).map_err(OpenError::io("create", name))?;
+    let mut copy = Copy {
+        file: &*file,
+        name,
+        salt: disk.random(),
+        at: HEADER_LEN as u64,
+        buf: Vec::new(),
+        ends: Vec::new(),
+        crcs: Vec::new(),
+    };
+    copy.frames(handles, stretch)?;
+    let body_len = copy.at + copy.buf.len() as u64 - HEADER_LEN as u64;
+    let mut epochs = stretch.source.epochs.clone();
+    let first = epochs.iter().rposition(|(from, _)| *from <= stretch.from).unwrap_or(0);
+    epochs.drain(..first);
+    let mut table = Vec::new();
+    encode_epochs(&mut table, &epochs);
+    copy.buf.extend_from_slice(&table);
+    copy.flush()?;
+    let header = FileHeader {
+        kind: FileKind::Built,
+        from: stretch.from,
+        to: stretch.to,
+        generation: stretch.generation,
+        body_len,
+        table_len: table.len() as u64,
+        table_crc: crc(0, &[&table]),
+        ..FileHeader::appended(*uuid, number, copy.salt)
+    };
+    file.sync().map_err(OpenError::io("sync", name))?;
+    file.write_at(0, &header.encode()).map_err(OpenError::io("write", name))?;
+    file.sync().map_err(OpenError::io("sync", name))?;
+    let info = SegmentInfo {
+        number,
+        kind: FileKind::Built,
+        salt: copy.salt,
+        generation: stretch.generation,
+        base: stretch.from,
+        end: stretch.to,
+        body_len,
+        epochs,
+    };
+    Ok((info, stretch.to.0 - stretch.from.0))
+}
+
+/// A segment that is being built.
+struct Copy<'a> {
+    file: &'a dyn File,
+    name: FileName,
+    salt: u64,
+    /// Where `buf` goes.
+    at: u64,
+    buf: Vec<u8>,
+    ends: Vec<u32>,
+    crcs: Vec<u32>,
+}
+
+impl Copy<'_> {
+    fn frames(&mut self, handles: &Handles, stretch: &Stretch) -> Result<(), OpenError> {
+        let source = &stretch.source;
+        let name = FileName::Segment(source.number);
+        let io = || OpenError::io("read", name);
+        let file = handles.get(name).map_err(io())?;
+        let place = |lsn: Lsn| HEADER_LEN as u64 + lsn.0.saturating_sub(source.base.0);
+        let lsns = Lsns::Placed { base: source.base };
+        let mut frames = Frames::new(file, source.salt, lsns, place(stretch.from), place(stretch.to));
+        loop {
+            let at = frames.at();
+            match frames.next().map_err(io())? {
+                Next::Frame(frame) => self.frame(&frame)?,
+                Next::End => return Ok(()),
+                Next::Invalid => {
+                    let lsns = Some((stretch.from, stretch.to));
+                    let reason = "a frame that was valid is not any more, or the watermark lies within a frame";
+                    return Err(Corruption { lsns, ..Corruption::of(name, Some(at), reason) }.into());
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) -> Result<(), OpenError> {
+        self.ends.clear();
+        self.crcs.clear();
+        for index in 0..frame.parts() {
+            self.ends.extend(frame.part_range(index).map(|range| range.end));
+            self.crcs.extend(frame.part_crc(index));
+        }
+        let parts = Parts { bytes: frame.all_parts(), ends: &self.ends, crcs: &self.crcs };
+        let outline = Outline {
+            lsn: frame.lsn,
+            carries_lsn: true,
+            epoch: frame.epoch(),
+            watermark: frame.watermark,
+            log: frame.is_log(),
+        };
+        let place = u32::try_from(self.at + self.buf.len() as u64);
+        let len = u32::try_from(frame_len(&outline, frame.head().len(), &parts));
+        let (Ok(at), Ok(len)) = (place, len) else {
+            return Err(Corruption::of(self.name, None, "the unproven part of a segment is too long").into());
+        };
+        encode_prefix(&mut self.buf, Spot { salt: self.salt, at }, &outline, len, frame.head(), &parts);
+        self.buf.extend_from_slice(frame.head());
+        self.buf.extend_from_slice(parts.bytes);
+        self.buf.resize(self.buf.len().next_multiple_of(8), 0);
+        if self.buf.len() >= CHUNK_LEN { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), OpenError> {
+        self.file.write_at(self.at, &self.buf).map_err(OpenError::io("write", self.name))?;
+        self.at += self.buf.len() as u64;
+        self.buf.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! The bytes of a frame: an opaque head and opaque parts, bound to their place.
+//!
+//! ```text
+//! u32 checksum | u32 length and flags | [u64 LSN] | [u64 epoch] | [varint distance to the watermark]
+//! | table of parts | head | parts | zeros up to a multiple of 8
+//! ```
+//! The *prefix* is all before the head. The checksum covers the prefix without itself and the CRC of the head, from a seed
+//! made of the file's salt and the frame's place in the file. Each part has a check of its own in the table: its CRC masked
+//! with the frame's place, LSN and head, so that one part proves itself without the bytes of the others. A frame is valid
+//! when its checksum and the checks of all parts agree. The length counts everything but the padding; bytes of padding
+//! mean nothing. Never here: I/O, and what heads and parts mean.
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use decode::{Claim, Covered, Frame, Probe, part_entry};
+pub(crate) use encode::{Outline, Parts, encode_prefix, frame_len};
+
+use super::mix;
+use crate::ids::Lsn;
+
+/// Frames begin and end at multiples of this, in LSNs and in files.
+pub(crate) const ALIGN: u64 = 8;
+/// Checksum, length and flags.
+pub(crate) const FIXED_LEN: usize = 8;
+/// The longest prefix that has no table, or a table for one part.
+pub(crate) const PREFIX_LEN_MAX: usize = FIXED_LEN + 8 + 8 + 10 + 5 + 4;
+/// An entry of the table where there are several parts: u32 end counted from the first part's start, u32 check.
+pub(crate) const ENTRY_LEN: usize = 8;
+
+pub(crate) const LEN_MASK: u32 = (1 << 26) - 1;
+const HAS_LSN: u32 = 1 << 26;
+const HAS_EPOCH: u32 = 1 << 27;
+const HAS_WATERMARK: u32 = 1 << 28;
+const IS_LOG: u32 = 1 << 29;
+/// Two bits: no part, one (varint length, u32 check), or many (varint count, entries).
+const PARTS_SHIFT: u32 = 30;
+const PARTS_NONE: u32 = 0;
+const PARTS_ONE: u32 = 1;
+const PARTS_MANY: u32 = 2;
+
+/// Where a frame stands: what seeds its checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    /// The salt of the file.
+    pub(crate) salt: u64,
+    /// The frame's first byte in the file.
+    pub(crate) at: u32,
+}
+
+impl Spot {
+    /// What the frame's checksum starts from.
+    #[inline]
+    pub(crate) const fn seed(self) -> u32 {
+        mix::low(mix::place(self.salt, self.at as u64))
+    }
+
+    /// What masks the checks of the frame's parts.
+    #[inline]
+    pub(crate) const fn mask(self, lsn: Lsn, head_crc: u32) -> PartMask {
+        PartMask(mix::step(mix::place(self.salt, self.at as u64) ^ lsn.0 ^ ((head_crc as u64) << 32)))
+    }
+}
+
+/// Turns the CRCs of a frame's parts into their checks, and back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartMask(u64);
+
+impl PartMask {
+    #[inline]
+    pub(crate) const fn apply(self, index: u32, crc_or_check: u32) -> u32 {
+        crc_or_check ^ mix::low(mix::step(self.0.wrapping_add(index as u64)))
+    }
+}

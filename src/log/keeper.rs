@@ -1,0 +1,294 @@
+//! Keeping the files: creating, cutting and removing them, and noting it in `STORE`.
+//!
+//! Cold paths only, under a mutex of its own. After a failed write or sync the keeper refuses everything: the store is
+//! poisoned. A full disk before a file exists is no such failure. Never here: which file is no longer needed.
+
+use super::appender::Spare;
+use super::catalog::Catalog;
+use super::checkpoint::{self, Section};
+use super::handles::Handles;
+use super::header::{FileHeader, FileKind, HEADER_LEN};
+use super::name::FileName;
+use super::segment::Segment;
+use super::slots::Slots;
+use crate::disk::{Access, Disk, File};
+use crate::ids::{Epoch, FileNumber, Lsn};
+use std::io;
+use std::sync::Arc;
+
+/// How many checkpoints are kept.
+const CHECKPOINTS_KEPT: usize = 2;
+
+/// A checkpoint that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckpointInfo {
+    pub(crate) number: FileNumber,
+    /// It is the fold of the log below this LSN.
+    pub(crate) covers: Lsn,
+    /// The length of its state.
+    pub(crate) len: u64,
+}
+
+/// What recovery hands over to the keeper.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) slots: Slots,
+    pub(super) handles: Arc<Handles>,
+    /// The highest file number that was ever used.
+    pub(super) last_number: FileNumber,
+    /// From oldest to newest.
+    pub(super) checkpoints: Vec<CheckpointInfo>,
+    pub(super) leftovers: Vec<FileName>,
+    /// The end of the log.
+    pub(super) end: Lsn,
+    /// The epoch of this process.
+    pub(super) epoch: Epoch,
+}
+
+/// The hand on the directory.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    disk: Arc<dyn Disk>,
+    access: Access,
+    found: Found,
+    begun: bool,
+    failed: bool,
+}
+
+impl Keeper {
+    pub(super) const fn new(disk: Arc<dyn Disk>, access: Access, found: Found) -> Self {
+        Self { disk, access, found, begun: false, failed: false }
+    }
+
+    /// Whether a write or a sync failed, so that the store must be poisoned.
+    pub(crate) const fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// The checkpoints that are kept, from oldest to newest.
+    pub(crate) fn checkpoints(&self) -> &[CheckpointInfo] {
+        &self.found.checkpoints
+    }
+
+    /// Creates a segment for the appender. The first one of a process raises the epoch durably before that.
+    ///
+    /// # Errors
+    /// `StorageFull` and whatever else creating a file says, with nothing changed; what [`Keeper::is_failed`] tells of.
+    pub(crate) fn create_spare(&mut self, len: u64, watermark: Lsn) -> io::Result<Spare> {
+        self.check()?;
+        self.begin()?;
+        let number = self.next_number();
+        let name = FileName::Segment(number).to_string();
+        let mut tail = self.disk.create_tail(&name, len, self.access)?;
+        let salt = self.disk.random();
+        let header = FileHeader::appended(*self.found.slots.uuid(), number, salt).encode();
+        let written = tail.append(0, &[&header]).and_then(|()| tail.file().sync()).and_then(|()| self.disk.sync_dir());
+        self.note(written)?;
+        let slot = self.found.slots.write(|slot| {
+            slot.watermark = watermark;
+            slot.newest_segment = number;
+        });
+        self.note(slot)?;
+        Ok(Spare { number, salt, len, tail })
+    }
+
+    /// Removes a spare that was superseded.
+    pub(crate) fn discard_spare(&mut self, spare: Spare) {
+        // A newer segment stands in the slot by now; where not, the file is what the slot calls the newest.
+        self.found.leftovers.push(FileName::Segment(spare.number));
+    }
+
+    /// Writes the fold of the log below `covers`. The caller guarantees that all below it is durable.
+    ///
+    /// # Errors
+    /// As [`Keeper::create_spare`]; `InvalidInput` where `catalog` is not that of the log below `covers`.
+    pub(crate) fn write_checkpoint(
+        &mut self,
+        covers: Lsn,
+        catalog: &Catalog,
+        state: &[u8],
+        watermark: Lsn,
+    ) -> io::Result<CheckpointInfo> {
+        self.check()?;
+        if covers > watermark || self.found.checkpoints.last().is_some_and(|last| last.covers > covers) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let section = Section::of(catalog, covers);
+        if !section.tiles(covers) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let number = self.next_number();
+        let section = section.encode();
+        let header = checkpoint::header(*self.found.slots.uuid(), number, self.disk.random(), covers, state, &section);
+        let name = FileName::Checkpoint(number);
+        let (_, len) = header.extent().ok_or(io::ErrorKind::InvalidInput)?;
+        let file = self.disk.create(&name.to_string(), len)?;
+        let written = write_built(&*file, &header, &[state, &section]).and_then(|()| self.disk.sync_dir());
+        self.note_or_remove(name, written)?;
+        let slot = self.found.slots.write(|slot| {
+            slot.watermark = watermark;
+            slot.newest_checkpoint = number;
+        });
+        self.note(slot)?;
+        let info = CheckpointInfo { number, covers, len: state.len() as u64 };
+        self.found.checkpoints.push(info);
+        Ok(info)
+    }
+
+    /// Removes all checkpoints but the two newest.
+    ///
+    /// # Errors
+    /// Whatever removing says; what is left is tried again next time.
+    pub(crate) fn prune_checkpoints(&mut self) -> io::Result<()> {
+        self.check()?;
+        while self.found.checkpoints.len() > CHECKPOINTS_KEPT {
+            let Some(oldest) = self.found.checkpoints.first() else { break };
+            self.remove(FileName::Checkpoint(oldest.number))?;
+            self.found.checkpoints.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Cuts a segment that will not be appended to any more to its end, and gives it back as it will be from now on.
+    ///
+    /// # Errors
+    /// Whatever opening or cutting says; the segment stays as it was.
+    pub(crate) fn cut(&mut self, segment: &Segment) -> io::Result<Arc<Segment>> {
+        self.check()?;
+        let file = self.disk.open(&segment.name().to_string())?;
+        if segment.kind() == FileKind::Appended && file.len()? > segment.limit() {
+            file.set_len(segment.limit())?;
+        }
+        Ok(Arc::new(Segment::closed(segment.info(), Arc::clone(&self.found.handles))))
+    }
+
+    /// Removes a segment and its index. The caller guarantees that its retirement is durable.
+    ///
+    /// # Errors
+    /// Whatever removing says.
+    pub(crate) fn remove_segment(&mut self, number: FileNumber) -> io::Result<()> {
+        self.check()?;
+        self.remove(FileName::Index(number))?;
+        self.remove(FileName::Segment(number))
+    }
+
+    /// Removes what earlier processes left behind, once the log below `durable` is: this process's first frame ends all
+    /// files of earlier epochs, and before it is durable a power cut could bring them back. Returns how many remain.
+    ///
+    /// # Errors
+    /// Whatever removing says.
+    pub(crate) fn remove_leftovers(&mut self, durable: Lsn) -> io::Result<usize> {
+        self.check()?;
+        if self.begun && durable > self.found.end {
+            let newest = self.found.slots.newest();
+            let named = [FileName::Segment(newest.newest_segment), FileName::Checkpoint(newest.newest_checkpoint)];
+            while let Some(index) = self.found.leftovers.iter().rposition(|name| !named.contains(name)) {
+                let name = self.found.leftovers.get(index).copied().ok_or(io::ErrorKind::NotFound)?;
+                self.remove(name)?;
+                self.found.leftovers.swap_remove(index);
+            }
+        }
+        Ok(self.found.leftovers.len())
+    }
+
+    /// Notes that the log ends at `watermark`, all of it durable. A process that appended nothing writes nothing: whether
+    /// the one before it was stopped cleanly is still to be told to the next that appends.
+    ///
+    /// # Errors
+    /// What [`Keeper::is_failed`] tells of.
+    pub(crate) fn close(&mut self, spare: Option<Spare>, watermark: Lsn) -> io::Result<()> {
+        self.check()?;
+        if let Some(spare) = spare {
+            // It holds nothing, and may be the file that the slot calls the newest: it stays, and takes no room.
+            let file = Arc::clone(spare.tail.file());
+            drop(spare);
+            file.set_len(HEADER_LEN as u64)?;
+        }
+        if !self.begun {
+            return Ok(());
+        }
+        let slot = self.found.slots.write(|slot| {
+            slot.watermark = watermark;
+            slot.clean = true;
+        });
+        self.note(slot)
+    }
+
+    /// Files that are open for reading.
+    pub(crate) const fn handles(&self) -> &Arc<Handles> {
+        &self.found.handles
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(super) const fn uuid(&self) -> &super::header::Uuid {
+        self.found.slots.uuid()
+    }
+
+    /// Makes the new epoch durable, and with it `STORE` itself: before any other file exists that only it explains.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.begun {
+            return Ok(());
+        }
+        let (epoch, end) = (self.found.epoch, self.found.end);
+        let slot = self.found.slots.write(|slot| {
+            slot.epoch = epoch;
+            slot.clean = false;
+            slot.watermark = end;
+        });
+        let written = slot.and_then(|()| self.disk.sync_dir());
+        self.note(written)?;
+        self.begun = true;
+        Ok(())
+    }
+
+    fn next_number(&mut self) -> FileNumber {
+        self.found.last_number = self.found.last_number.saturating_add(1);
+        self.found.last_number
+    }
+
+    /// Removes the name; that it is gone already is as good.
+    pub(super) fn remove(&self, name: FileName) -> io::Result<()> {
+        self.found.handles.forget(name);
+        match self.disk.remove(&name.to_string()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.failed { Err(io::Error::other("an earlier write or sync failed")) } else { Ok(()) }
+    }
+
+    fn note(&mut self, result: io::Result<()>) -> io::Result<()> {
+        self.failed |= result.is_err();
+        result
+    }
+
+    /// A full disk while a file is being built only means that there is no such file.
+    fn note_or_remove(&mut self, name: FileName, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                if self.remove(name).is_err() {
+                    self.found.leftovers.push(name);
+                }
+                Err(error)
+            }
+            other => self.note(other),
+        }
+    }
+}
+
+/// Writes a file that is built whole: body, sync, header, sync. Its name is the caller's to sync.
+pub(super) fn write_built(file: &dyn File, header: &FileHeader, pieces: &[&[u8]]) -> io::Result<()> {
+    let mut at = HEADER_LEN as u64;
+    for piece in pieces {
+        file.write_at(at, piece)?;
+        at += piece.len() as u64;
+    }
+    file.sync()?;
+    file.write_at(0, &header.encode())?;
+    file.sync()
+}

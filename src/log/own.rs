@@ -1,0 +1,115 @@
+//! The heads of the log's own frames.
+//!
+//! Never here: what the layers above put into theirs.
+
+use super::bytes::Cursor;
+use crate::ids::{FileNumber, Lsn};
+
+/// What a frame of the log's own says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnFrame {
+    /// The first frame of an appended segment; it carries the segment's base LSN and epoch as every frame can.
+    SegmentStart,
+    /// Nothing but the watermark that it carries.
+    Mark,
+    /// A file built whole takes the place of all segments within its range.
+    FileAdded { number: FileNumber, from: Lsn, to: Lsn, generation: u32, salt: u64 },
+    /// Nothing in this range is needed any more; its files may be absent.
+    RangeRetired { from: Lsn, to: Lsn },
+}
+
+const SEGMENT_START: u8 = 1;
+const MARK: u8 = 2;
+const FILE_ADDED: u8 = 3;
+const RANGE_RETIRED: u8 = 4;
+
+impl OwnFrame {
+    /// The longest encoding.
+    pub(crate) const LEN_MAX: usize = 1 + 8 * 4 + 4;
+    /// The encoding of [`OwnFrame::SegmentStart`].
+    pub(crate) const START_HEAD: [u8; 1] = [SEGMENT_START];
+
+    /// Whether recovery may drop the frame without losing a fact.
+    pub(crate) const fn is_idle(self) -> bool {
+        matches!(self, Self::SegmentStart | Self::Mark)
+    }
+
+    /// Puts the head in place of what `out` held.
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        out.clear();
+        let mut fields = |kind: u8, values: &[u64]| {
+            out.push(kind);
+            for value in values {
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+        };
+        match self {
+            Self::SegmentStart => fields(SEGMENT_START, &[]),
+            Self::Mark => fields(MARK, &[]),
+            Self::FileAdded { number, from, to, generation, salt } => {
+                fields(FILE_ADDED, &[number.0, from.0, to.0, salt]);
+                out.extend_from_slice(&generation.to_le_bytes());
+            }
+            Self::RangeRetired { from, to } => fields(RANGE_RETIRED, &[from.0, to.0]),
+        }
+    }
+
+    /// `None` for a head that this code did not write.
+    pub(crate) fn decode(head: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(head);
+        let own = match cursor.u8()? {
+            SEGMENT_START => Self::SegmentStart,
+            MARK => Self::Mark,
+            FILE_ADDED => {
+                let (number, from, to) = (FileNumber(cursor.u64()?), Lsn(cursor.u64()?), Lsn(cursor.u64()?));
+                let salt = cursor.u64()?;
+                Self::FileAdded { number, from, to, generation: cursor.u32()?, salt }
+            }
+            RANGE_RETIRED => Self::RangeRetired { from: Lsn(cursor.u64()?), to: Lsn(cursor.u64()?) },
+            _ => return None,
+        };
+        let ordered = match own {
+            Self::FileAdded { from, to, .. } | Self::RangeRetired { from, to } => from < to,
+            Self::SegmentStart | Self::Mark => true,
+        };
+        (cursor.left() == 0 && ordered).then_some(own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_and_back() {
+        let added = OwnFrame::FileAdded { number: FileNumber(9), from: Lsn(8), to: Lsn(16), generation: 2, salt: 5 };
+        let golden: [(OwnFrame, &[u8]); 4] = [
+            (OwnFrame::SegmentStart, &[1]),
+            (OwnFrame::Mark, &[2]),
+            (
+                added,
+                &[
+                    3, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0,
+                    2, 0, 0, 0,
+                ],
+            ),
+            (
+                OwnFrame::RangeRetired { from: Lsn(0), to: Lsn(24) },
+                &[4, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0],
+            ),
+        ];
+        for (own, bytes) in golden {
+            let mut out = vec![0xee];
+            own.encode(&mut out);
+            assert_eq!(out, bytes);
+            assert!(out.len() <= OwnFrame::LEN_MAX);
+            assert_eq!(OwnFrame::decode(bytes), Some(own));
+            assert_eq!(OwnFrame::decode(&bytes[..bytes.len() - 1]), None);
+            assert_eq!(OwnFrame::decode(&[bytes, &[0]].concat()), None);
+        }
+        assert_eq!(OwnFrame::decode(&OwnFrame::START_HEAD), Some(OwnFrame::SegmentStart));
+        assert_eq!(OwnFrame::decode(&[0]), None);
+        assert_eq!(OwnFrame::decode(&[5]), None);
+        assert_eq!(OwnFrame::decode(&[4; 17]), None);
+    }
+}

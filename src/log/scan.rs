@@ -1,0 +1,126 @@
+//! Finding the facts: the directory, the newest checkpoint, and every frame behind it.
+//!
+//! Reads only. A read that fails fails the scan: it never means that something is not valid. Never here: the verdict.
+
+use super::chain::{self, Candidate, Walk};
+use super::checkpoint::Section;
+use super::error::OpenError;
+use super::evidence::{self, Evidence};
+use super::handles::Handles;
+use super::listing::continue_with;
+use super::recovery::{Conditions, Facts};
+use super::segment::SegmentInfo;
+use super::store_file::Slot;
+use super::survey::{CheckpointLoaded, Survey};
+use crate::disk::Disk;
+use crate::ids::{Epoch, FileNumber, Lsn};
+
+/// What a scan found.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) survey: Survey,
+    pub(super) slot: Slot,
+    pub(super) checkpoint: Option<CheckpointLoaded>,
+    pub(super) facts: Facts,
+    pub(super) evidence: Evidence,
+    /// A slot says that the log was closed at its end, and nothing contradicts.
+    pub(super) clean: bool,
+}
+
+pub(super) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenError> {
+    let mut survey = Survey::read(disk, handles)?;
+    let checkpoint = survey.load_checkpoint(handles)?;
+    let slot = survey.slot().unwrap_or_default();
+    let facts = first_facts(&survey, slot, checkpoint.is_some());
+    let mut scanned = Scanned { survey, slot, checkpoint, facts, evidence: Evidence::default(), clean: false };
+    let Conditions { identified, slotted, newest, checkpointed, .. } = scanned.facts.conditions;
+    if identified && slotted && newest && checkpointed {
+        scanned.read_log(handles)?;
+    }
+    Ok(scanned)
+}
+
+/// What is known before any frame is read; the rest as if there were no frame.
+fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
+    let conditions = Conditions {
+        identified: survey.uuid.is_some(),
+        others: !survey.names.is_empty(),
+        slotted: survey.slot().is_some(),
+        newest: slot.newest_segment == FileNumber(0) || survey.segment(slot.newest_segment).is_some(),
+        checkpointed: slot.newest_checkpoint == FileNumber(0) || checkpoint_whole,
+        listed: false,
+        intact: false,
+        unproven: false,
+    };
+    Facts {
+        conditions,
+        newest_segment: slot.newest_segment,
+        newest_checkpoint: slot.newest_checkpoint,
+        list_fault: None,
+        valid_end: Lsn(0),
+        watermark: slot.watermark,
+        stop: None,
+        proven: Vec::new(),
+        suffix: Vec::new(),
+        end: Lsn(0),
+        retired: Vec::new(),
+        epoch: Epoch(0),
+    }
+}
+
+impl Scanned {
+    fn read_log(&mut self, handles: &Handles) -> Result<(), OpenError> {
+        let (covers, section) = match &self.checkpoint {
+            Some(checkpoint) => (checkpoint.covers, checkpoint.section.clone()),
+            None => (Lsn(0), Section::default()),
+        };
+        let in_starts = self.survey.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
+        let proven = in_starts.max().unwrap_or(Lsn(0)).max(self.slot.watermark).max(covers);
+        let candidates = chain::candidates(&self.survey, &section.files, covers, proven);
+        let walk = chain::walk(&candidates, handles, covers)?;
+        let watermark = walk.watermark.max(proven);
+        self.facts.epoch = self.highest_epoch(&section.files);
+        self.clean = self.slot.clean
+            && self.survey.slots.iter().all(Option::is_some)
+            && self.facts.epoch == self.slot.epoch
+            && walk.end == self.slot.watermark
+            && watermark == self.slot.watermark;
+        if self.clean {
+            self.evidence = evidence::clean(&candidates, &walk);
+        } else {
+            self.evidence = evidence::gather(&self.survey, &candidates, handles, &walk)?;
+        }
+        let watermark = watermark.max(self.evidence.watermark);
+        let mut listing = section;
+        for (lsn, own) in &walk.changes {
+            if *lsn < watermark.max(walk.facts_end) {
+                listing.change(*own, &self.survey);
+            }
+        }
+        self.conclude(watermark, covers, listing, &candidates, &walk);
+        Ok(())
+    }
+
+    fn conclude(&mut self, watermark: Lsn, covers: Lsn, listing: Section, candidates: &[Candidate], walk: &Walk) {
+        let facts = &mut self.facts;
+        facts.list_fault = listing.check(&self.survey, covers).err();
+        facts.conditions.listed = facts.list_fault.is_none();
+        facts.conditions.intact = walk.end >= watermark;
+        facts.conditions.unproven = facts.conditions.intact && walk.facts_end > watermark;
+        facts.valid_end = walk.end;
+        facts.watermark = watermark;
+        facts.end = watermark.max(walk.facts_end);
+        facts.stop = self.evidence.stop;
+        facts.proven = listing.files;
+        facts.retired = listing.retired;
+        facts.suffix = continue_with(&mut facts.proven, &walk.pieces, candidates, watermark, facts.end);
+    }
+
+    fn highest_epoch(&self, listed: &[SegmentInfo]) -> Epoch {
+        let of_slots = self.survey.slots.iter().flatten().map(|slot| slot.epoch);
+        let of_files =
+            self.survey.segments.iter().filter_map(|seen| seen.start.as_ref()).flat_map(|start| &start.epochs);
+        let of_list = listed.iter().flat_map(|file| &file.epochs);
+        of_slots.chain(of_files.chain(of_list).map(|(_, epoch)| *epoch)).max().unwrap_or(Epoch(0))
+    }
+}

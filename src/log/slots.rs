@@ -1,0 +1,84 @@
+//! Writing `STORE`: laying it out once, and its slots in turn.
+//!
+//! Never here: when a slot is due, and what is in it.
+
+use super::header::Uuid;
+use super::name::FileName;
+use super::store_file::{Identity, OWNED_LEN, STORE_LEN, Slot};
+use crate::disk::{Disk, File};
+use crate::ids::Epoch;
+use std::io;
+use std::sync::Arc;
+
+/// The file `STORE` and the slot that counts.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    file: Arc<dyn File>,
+    uuid: Uuid,
+    newest: Slot,
+    /// Whether identity and newest slot are known to be durable.
+    certain: bool,
+}
+
+impl Slots {
+    /// Continues with what was read from the file.
+    pub(crate) const fn found(file: Arc<dyn File>, uuid: Uuid, newest: Slot) -> Self {
+        Self { file, uuid, newest, certain: false }
+    }
+
+    /// Lays the file out: slots first, and the identity only once they are durable.
+    pub(crate) fn lay_out(disk: &dyn Disk) -> io::Result<Self> {
+        let name = FileName::Store.to_string();
+        let file = match disk.open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(&name, STORE_LEN)?,
+            other => other?,
+        };
+        let mut uuid = [0; 16];
+        let (low, high) = uuid.split_at_mut(8);
+        low.copy_from_slice(&disk.random().to_le_bytes());
+        high.copy_from_slice(&disk.random().to_le_bytes());
+        let slots = [0, 1].map(|sequence| Slot { sequence, epoch: Epoch(0), clean: true, ..Slot::default() });
+        file.write_at(0, &[0; OWNED_LEN])?;
+        for slot in &slots {
+            file.write_at(Slot::position(slot.sequence), &slot.encode(&uuid))?;
+        }
+        if file.len()? < STORE_LEN {
+            file.set_len(STORE_LEN)?;
+        }
+        file.sync()?;
+        file.write_at(0, &Identity::encode(&uuid))?;
+        file.sync()?;
+        disk.sync_dir()?;
+        let [_, newest] = slots;
+        Ok(Self { file, uuid, newest, certain: true })
+    }
+
+    pub(crate) const fn uuid(&self) -> &Uuid {
+        &self.uuid
+    }
+
+    pub(crate) const fn newest(&self) -> &Slot {
+        &self.newest
+    }
+
+    /// Writes `change` of the newest slot over the other one, durably.
+    pub(crate) fn write(&mut self, change: impl FnOnce(&mut Slot)) -> io::Result<()> {
+        if !self.certain {
+            // What was read may be in the page cache alone, even clean there after a sync that failed: a power cut could then
+            // tear both slots at once. Equal bytes over equal bytes endanger nothing.
+            self.file.write_at(0, &Identity::encode(&self.uuid))?;
+            self.file.write_at(Slot::position(self.newest.sequence), &self.newest.encode(&self.uuid))?;
+            self.file.sync()?;
+            self.certain = true;
+        }
+        let mut slot = self.newest;
+        change(&mut slot);
+        slot.watermark = slot.watermark.max(self.newest.watermark);
+        slot.epoch = slot.epoch.max(self.newest.epoch);
+        slot.sequence = self.newest.sequence.saturating_add(1);
+        self.file.write_at(Slot::position(slot.sequence), &slot.encode(&self.uuid))?;
+        self.file.sync()?;
+        self.newest = slot;
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! What lies in the directory: names, headers, first frames, checkpoints. Reads only, and judges as little as it can.
+//!
+//! One short read a file. Never here: frames beyond a segment's first, decisions about damage.
+
+use super::bytes::Cursor;
+use super::checkpoint::{self, Section, decode_epochs};
+use super::error::OpenError;
+use super::frame::{Covered, Probe, Spot};
+use super::handles::Handles;
+use super::header::{FORMAT, FileHeader, FileKind, HEADER_LEN, HeaderRead, Uuid};
+use super::mix::crc;
+use super::name::FileName;
+use super::own::OwnFrame;
+use super::segment::SegmentInfo;
+use super::store_file::{Identity, STORE_LEN, Slot};
+use crate::disk::{Disk, File};
+use crate::ids::{Epoch, FileNumber, Lsn};
+use std::io;
+
+/// The first read of a file: header and first frame lie within.
+const FIRST_READ_LEN: usize = 512;
+/// More epochs than this in one built segment are no accident that this code made.
+const EPOCHS_LEN_MAX: u64 = 1 << 20;
+
+/// A segment with a valid header.
+#[derive(Clone, Debug)]
+pub(super) struct SegmentSeen {
+    pub(super) header: FileHeader,
+    /// The length of the file.
+    pub(super) len: u64,
+    pub(super) start: Option<Start>,
+}
+
+/// What an appended segment's first frame tells, or a built one's header and table.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) base: Lsn,
+    pub(super) epochs: Vec<(Lsn, Epoch)>,
+    /// The watermark in the first frame.
+    pub(super) watermark: Lsn,
+}
+
+impl SegmentSeen {
+    pub(super) const fn name(&self) -> FileName {
+        FileName::Segment(self.header.number)
+    }
+
+    /// As far as the file itself tells; an appended segment does not tell its end.
+    pub(super) fn info(&self) -> Option<SegmentInfo> {
+        let Start { base, epochs, .. } = self.start.clone()?;
+        let end = if self.header.kind == FileKind::Built { self.header.to } else { Lsn(u64::MAX) };
+        Some(SegmentInfo {
+            number: self.header.number,
+            kind: self.header.kind,
+            salt: self.header.salt,
+            generation: self.header.generation,
+            base,
+            end,
+            body_len: self.header.body_len,
+            epochs,
+        })
+    }
+}
+
+/// A checkpoint with a valid header.
+#[derive(Clone, Debug)]
+pub(super) struct CheckpointSeen {
+    pub(super) header: FileHeader,
+    pub(super) len: u64,
+}
+
+/// The checkpoint to begin from.
+#[derive(Debug)]
+pub(super) struct CheckpointLoaded {
+    pub(super) covers: Lsn,
+    pub(super) state: Vec<u8>,
+    pub(super) section: Section,
+}
+
+/// The directory.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// Our files but `STORE`.
+    pub(super) names: Vec<FileName>,
+    /// Files whose names are not of our grammar.
+    pub(super) ignored: usize,
+    pub(super) uuid: Option<Uuid>,
+    pub(super) slots: [Option<Slot>; 2],
+    /// In the order of their numbers.
+    pub(super) segments: Vec<SegmentSeen>,
+    /// From oldest to newest.
+    pub(super) checkpoints: Vec<CheckpointSeen>,
+    /// Checkpoints that have a header, but are not what it says.
+    pub(super) checkpoints_damaged: usize,
+}
+
+impl Survey {
+    /// The slot that counts.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        self.slots.iter().flatten().max_by_key(|slot| slot.sequence).copied()
+    }
+
+    /// The segment in this file.
+    pub(super) fn segment(&self, number: FileNumber) -> Option<&SegmentSeen> {
+        let found = self.segments.binary_search_by_key(&number, |seen| seen.header.number).ok()?;
+        self.segments.get(found)
+    }
+
+    pub(super) fn read(disk: &dyn Disk, handles: &Handles) -> Result<Self, OpenError> {
+        let entries = disk.list().map_err(OpenError::io("list", FileName::Store))?;
+        let mut survey = Self {
+            names: Vec::new(),
+            ignored: 0,
+            uuid: None,
+            slots: [None, None],
+            segments: Vec::new(),
+            checkpoints: Vec::new(),
+            checkpoints_damaged: 0,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            match FileName::parse(&entry.name) {
+                Some(FileName::Store) => {}
+                Some(name) => files.push((name, entry.len)),
+                None => survey.ignored += 1,
+            }
+        }
+        files.sort_unstable();
+        survey.names = files.iter().map(|(name, _)| *name).collect();
+        survey.read_store(disk)?;
+        if let Some(uuid) = survey.uuid {
+            for (name, len) in files {
+                survey.read_file(handles, name, len, &uuid)?;
+            }
+            survey.segments.sort_by_key(|seen| seen.header.number);
+            survey.checkpoints.sort_by_key(|seen| seen.header.number);
+        }
+        Ok(survey)
+    }
+
+    fn read_store(&mut self, disk: &dyn Disk) -> Result<(), OpenError> {
+        let name = FileName::Store;
+        let file = match disk.open(&name.to_string()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(OpenError::io("open", name))?,
+        };
+        let page = read_up_to(&*file, 0, STORE_LEN as usize).map_err(OpenError::io("read", name))?;
+        match Identity::decode(&page) {
+            Identity::Newer { format, features } => Err(newer(name, format, features)),
+            Identity::Invalid => Ok(()),
+            Identity::Valid(uuid) => {
+                self.uuid = Some(uuid);
+                self.slots = Slot::both(&page, &uuid);
+                Ok(())
+            }
+        }
+    }
+
+    fn read_file(&mut self, handles: &Handles, name: FileName, len: u64, uuid: &Uuid) -> Result<(), OpenError> {
+        if matches!(name, FileName::Store | FileName::Index(_)) {
+            return Ok(());
+        }
+        let file = handles.get(name).map_err(OpenError::io("open", name))?;
+        let first = read_up_to(&*file, 0, FIRST_READ_LEN).map_err(OpenError::io("read", name))?;
+        let header = match FileHeader::decode(&first) {
+            HeaderRead::Invalid => return Ok(()),
+            HeaderRead::Newer { format } => return Err(newer(name, format, 0)),
+            HeaderRead::Valid(header) => header,
+        };
+        let own_name = match header.kind {
+            FileKind::Checkpoint => FileName::Checkpoint(header.number),
+            FileKind::Appended | FileKind::Built => FileName::Segment(header.number),
+        };
+        if own_name != name {
+            // Renamed, or a file that was never synced and holds what its blocks held before: not this file's header.
+            return Ok(());
+        }
+        if header.uuid != *uuid {
+            return Err(OpenError::ForeignFile { file: name.to_string() });
+        }
+        let start = match header.kind {
+            FileKind::Appended => first_frame(&header, &first),
+            FileKind::Built => built_epochs(&*file, &header, len).map_err(OpenError::io("read", name))?,
+            FileKind::Checkpoint => {
+                self.checkpoints.push(CheckpointSeen { header, len });
+                return Ok(());
+            }
+        };
+        self.segments.push(SegmentSeen { header, len, start });
+        Ok(())
+    }
+
+    /// The newest checkpoint that is whole, up to the one that the slot names: a later one may not be durable. Checkpoints
+    /// that are not whole are taken off the list.
+    pub(super) fn load_checkpoint(&mut self, handles: &Handles) -> Result<Option<CheckpointLoaded>, OpenError> {
+        let newest = self.slot().unwrap_or_default().newest_checkpoint;
+        self.checkpoints.retain(|seen| seen.header.number <= newest);
+        let named = self.checkpoints.len();
+        self.checkpoints.retain(|seen| seen.header.extent().is_some_and(|(_, end)| end <= seen.len));
+        self.checkpoints_damaged = named - self.checkpoints.len();
+        while let Some(CheckpointSeen { header, .. }) = self.checkpoints.last() {
+            let name = FileName::Checkpoint(header.number);
+            let file = handles.get(name).map_err(OpenError::io("open", name))?;
+            handles.forget(name);
+            if let Some((state, section)) = read_checkpoint(&*file, header).map_err(OpenError::io("read", name))? {
+                return Ok(Some(CheckpointLoaded { covers: header.to, state, section }));
+            }
+            self.checkpoints.pop();
+            self.checkpoints_damaged += 1;
+        }
+        Ok(None)
+    }
+}
+
+fn newer(name: FileName, found: u32, features: u32) -> OpenError {
+    OpenError::NewerFormat { file: name.to_string(), found, supported: FORMAT, features }
+}
+
+/// Up to `len` bytes from `at` on: fewer only at the end of the file.
+pub(super) fn read_up_to(file: &dyn File, at: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(io::Error::other)?;
+    bytes.resize(len, 0);
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let read = file.read_at(at.saturating_add(filled as u64), rest)?;
+        if read == 0 {
+            break;
+        }
+        filled += read;
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// What the first frame of an appended segment tells; `None` for one that was never appended to.
+fn first_frame(header: &FileHeader, first: &[u8]) -> Option<Start> {
+    let bytes = first.get(HEADER_LEN..)?;
+    let spot = Spot { salt: header.salt, at: HEADER_LEN as u32 };
+    let Probe::Covered(covered) = Covered::probe(bytes, bytes.len() as u64, spot) else { return None };
+    let frame = covered.verify(bytes, spot, None)?;
+    let is_start = frame.is_log() && OwnFrame::decode(frame.head()) == Some(OwnFrame::SegmentStart);
+    let epochs = vec![(frame.lsn, frame.epoch()?)];
+    is_start.then(|| Start { base: frame.lsn, epochs, watermark: frame.watermark.unwrap_or(Lsn(0)) })
+}
+
+/// What the table of a built segment tells; `None` where it is damaged.
+fn built_epochs(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Option<Start>> {
+    let Some((table_at, end)) = header.extent() else { return Ok(None) };
+    if end > len || header.table_len > EPOCHS_LEN_MAX || header.from >= header.to {
+        return Ok(None);
+    }
+    let table = read_up_to(file, table_at, header.table_len as usize)?;
+    if table.len() as u64 != header.table_len || crc(0, &[&table]) != header.table_crc {
+        return Ok(None);
+    }
+    let start = |epochs| Start { base: header.from, epochs, watermark: Lsn(0) };
+    Ok(decode_epochs(&mut Cursor::new(&table)).map(start))
+}
+
+/// State and section, or `None` where they are not what the header says. The lengths are within the file's.
+fn read_checkpoint(file: &dyn File, header: &FileHeader) -> io::Result<Option<(Vec<u8>, Section)>> {
+    let Some((table_at, _)) = header.extent() else { return Ok(None) };
+    let (Ok(state_len), Ok(table_len)) = (usize::try_from(header.body_len), usize::try_from(header.table_len)) else {
+        return Ok(None);
+    };
+    let state = read_up_to(file, HEADER_LEN as u64, state_len)?;
+    let table = read_up_to(file, table_at, table_len)?;
+    Ok(checkpoint::verify(header, &state, &table).map(|section| (state, section)))
+}

@@ -1,0 +1,260 @@
+//! What each operation does to the store, and what it must have done.
+//!
+//! Never here: what ends a process (see `restart`), what is right (see `reference`).
+
+use crate::delivering::{Settle, text_of};
+use crate::facts::{Message as Stored, Options};
+use crate::ops::{Asked, Begin, Op, Pause, Spec};
+use crate::reference::World;
+use crate::restart::End;
+use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
+use millpond::ids::WallMs;
+use millpond::simulation::Clock;
+use millpond::{Backoff, Error, GroupBuilder, Start};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const TOPICS_MAX: usize = 3;
+const GROUPS_MAX: usize = 4;
+
+pub(crate) fn pick<T>(list: &[T], index: usize) -> Option<usize> {
+    (!list.is_empty()).then(|| index % list.len())
+}
+
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+pub(crate) fn said<T>(what: &str, result: Result<T, Error>) -> Outcome<T> {
+    result.map_err(|error| format!("{what}: {error} ({error:?})"))
+}
+
+impl Runner {
+    pub(crate) fn apply(&mut self, op: &Op) -> Outcome {
+        match op {
+            Op::CreateTopic { partitions } => self.create_topic(*partitions),
+            Op::OpenTopic { topic, partitions } => self.open_topic(*topic, *partitions),
+            Op::CreateGroup { topic, spec, begin } => self.create_group(*topic, *spec, *begin),
+            Op::OpenGroup { group, asked } => self.open_group(*group, *asked),
+            Op::Publish { topic, draft, disk } => self.publish(*topic, *draft, *disk),
+            Op::PublishBatch { topic, drafts, disk } => self.publish_batch(*topic, drafts, *disk),
+            Op::WaitDurable { receipt } => self.wait_durable(*receipt),
+            Op::Receive { group } => self.receive(*group, 1, false, false),
+            Op::ReceiveBatch { group, max, whole } => self.receive(*group, *max, true, *whole),
+            Op::Ack { delivery } => self.on_delivery(*delivery, Settle::Ack),
+            Op::AckDurable { delivery } => self.on_delivery(*delivery, Settle::AckDurable),
+            Op::AckBatch { batch, durable } => self.ack_batch(*batch, *durable),
+            Op::SplitBatch { batch } => self.split_batch(*batch),
+            Op::DropBatch { batch } => self.drop_batch(*batch),
+            Op::Nack { delivery, text } => self.on_delivery(*delivery, Settle::Nack(text_of(*text))),
+            Op::NackAfter { delivery, delay } => self.on_delivery(*delivery, Settle::NackAfter(*delay)),
+            Op::Extend { delivery, duration } => self.extend(*delivery, *duration),
+            Op::Reject { delivery } => self.on_delivery(*delivery, Settle::Reject),
+            Op::Drop { delivery } => self.on_delivery(*delivery, Settle::Drop),
+            Op::Letters { group } => self.with_group(*group, |runner, group| runner.list(group).map(drop)),
+            Op::Redrive { group, letter, twice } => self.redrive(*group, *letter, *twice),
+            Op::RedriveTo { group, letter, topic } => self.redrive_to(*group, *letter, *topic),
+            Op::RedriveAll { group } => self.redrive_where(*group, None),
+            Op::RedriveWhere { group, wanted } => self.redrive_where(*group, Some(*wanted)),
+            Op::Discard { group, letter, twice } => self.discard(*group, *letter, *twice),
+            Op::Advance { by } => {
+                self.clock.advance(*by);
+                Ok(())
+            }
+            Op::JumpWall { by, tick } => self.jump_wall(*by, *tick),
+            Op::Tick {} => self.tick(),
+            Op::Sync {} => self.sync(),
+            Op::Close { then } => self.restart(End::Close, *then),
+            Op::Abandon { then } => self.restart(End::Abandon, *then),
+            Op::Crash { then } => self.restart(End::Crash, *then),
+            Op::PowerCut { outcome, then } => self.restart(End::PowerCut(*outcome), *then),
+        }
+    }
+
+    fn with_group(&mut self, group: usize, act: impl FnOnce(&mut Self, usize) -> Outcome) -> Outcome {
+        match pick(&self.process()?.groups, group) {
+            Some(group) => act(self, group),
+            None => Ok(()),
+        }
+    }
+
+    fn create_topic(&mut self, partitions: u32) -> Outcome {
+        let index = self.process()?.topics.len();
+        if index == TOPICS_MAX {
+            return Ok(());
+        }
+        let opened = self.process()?.store.topic(topic_name(index)).partitions(partitions).open();
+        let topic = said("create a topic", opened)?;
+        ensure!(topic.name() == topic_name(index) && topic.partitions() == partitions, "created {topic:?}");
+        self.ensure_durable()?;
+        self.process_mut()?.topics.push(topic);
+        self.change(|world| world.topics.push(vec![Vec::new(); partitions as usize]))
+    }
+
+    fn open_topic(&mut self, topic: usize, partitions: Option<u32>) -> Outcome {
+        let Some(index) = pick(&self.process()?.topics, topic) else { return Ok(()) };
+        let builder = self.process()?.store.topic(topic_name(index));
+        let builder = partitions.into_iter().fold(builder, |builder, partitions| builder.partitions(partitions));
+        let stored = self.world().topics[index].len() as u32;
+        match builder.open() {
+            Ok(topic) if partitions.is_none_or(|asked| asked == stored) && topic.partitions() == stored => {
+                self.process_mut()?.topics[index] = topic;
+                Ok(())
+            }
+            Err(Error::Contradiction { option: "partitions", .. }) if partitions.is_some_and(|p| p != stored) => Ok(()),
+            other => Err(format!("opened a topic of {stored} partitions: {other:?}")),
+        }
+    }
+
+    fn create_group(&mut self, topic: usize, spec: Spec, begin: Begin) -> Outcome {
+        let number = self.process()?.groups.len();
+        let Some(index) = pick(&self.process()?.topics, topic).filter(|_| number < GROUPS_MAX) else { return Ok(()) };
+        let wall = self.clock.wall().0;
+        let start = match begin {
+            Begin::Default => None,
+            Begin::Earliest => Some(Start::Earliest),
+            Begin::Latest => Some(Start::Latest),
+            Begin::Offset(offset) => Some(Start::Offset(offset)),
+            Begin::Ago(ms) => Some(Start::Time(UNIX_EPOCH + Duration::from_millis(wall - ms))),
+        };
+        let builder = with_spec(self.process()?.topics[index].group(group_name(number)), spec);
+        let builder = start.into_iter().fold(builder, GroupBuilder::start);
+        let group = said("create a group", builder.open())?;
+        ensure!(group.name() == group_name(number), "created {group:?}");
+        self.ensure_durable()?;
+        self.process_mut()?.groups.push(group);
+        let (stats, lag) = (self.look()?, self.group_stats(number)?.lag);
+        let is_whole = stats.log.bytes == stats.log.end.0;
+        self.advance(|world| {
+            let starts = world.topics[index].iter().zip(0..).map(|(messages, partition)| {
+                let kept_from = if is_whole { 0 } else { world.settled_before(index, partition) };
+                starts(messages, begin, wall, kept_from)
+            });
+            let grown = starts.fold(vec![Vec::new()], |lists, here| {
+                let with = |list: &Vec<u64>, start: u64| list.iter().copied().chain([start]).collect();
+                lists.iter().flat_map(|list| here.iter().map(|start| with(list, *start))).collect::<Vec<Vec<u64>>>()
+            });
+            let total: u64 = world.topics[index].iter().map(|messages| messages.len() as u64).sum();
+            let fitting: Vec<_> = grown.iter().filter(|starts| total - starts.iter().sum::<u64>() == lag).collect();
+            ensure!(!fitting.is_empty(), "a new group has {lag} of {total} messages, expected starts {grown:?}");
+            let created = fitting.into_iter().map(|starts| {
+                let mut world = world.clone();
+                world.create_group(index, options(spec), starts);
+                world
+            });
+            Ok(created.collect())
+        })
+    }
+
+    fn open_group(&mut self, group: usize, asked: Asked) -> Outcome {
+        let Some(number) = pick(&self.process()?.groups, group) else { return Ok(()) };
+        let (index, stored) = (self.world().groups[number].topic, self.world().groups[number].options.clone());
+        let builder = self.process()?.topics[index].group(group_name(number));
+        let add = |same: bool| u64::from(!same);
+        let (builder, expected) = match asked {
+            Asked::Nothing => (builder, None),
+            Asked::Timeout { same } => {
+                let timeout = Duration::from_millis(stored.visibility_timeout + add(same));
+                (builder.visibility_timeout(timeout), Some(("visibility_timeout", same)))
+            }
+            Asked::Attempts { same } => {
+                (builder.max_attempts(stored.max_attempts + add(same) as u32), Some(("max_attempts", same)))
+            }
+            Asked::Pause { same } => {
+                let first = Duration::from_millis(stored.backoff_first);
+                let max = Duration::from_millis(stored.backoff_max + add(same));
+                (builder.backoff(Backoff::exponential(first).max(max).jitter(stored.jitter)), Some(("backoff", same)))
+            }
+            Asked::Outstanding { same } => {
+                let builder = builder.max_outstanding(stored.max_outstanding + add(same) as u32);
+                (builder, Some(("max_outstanding", same)))
+            }
+        };
+        match (builder.open(), expected) {
+            (Ok(group), None | Some((_, true))) => {
+                self.process_mut()?.groups[number] = group;
+                Ok(())
+            }
+            (Err(Error::Contradiction { option, .. }), Some((asked, false))) if option == asked => Ok(()),
+            (other, _) => Err(format!("opened a group with {asked:?} of {stored:?}: {other:?}")),
+        }
+    }
+
+    fn jump_wall(&mut self, by: i64, tick: bool) -> Outcome {
+        self.clock.set_wall(WallMs(self.clock.wall().0.saturating_add_signed(by)));
+        if tick { self.tick() } else { Ok(()) }
+    }
+
+    pub(crate) fn tick(&mut self) -> Outcome {
+        let (mono, wall) = (self.clock.monotonic().0, self.clock.wall().0);
+        let expected = self.clocks.1 + (mono - self.clocks.0);
+        self.clocks = (mono, wall);
+        if expected.abs_diff(wall) >= 1_000 && self.worlds.iter().any(World::has_waits) {
+            self.change(|world| world.clamp(wall))?;
+            self.between = self.worlds.clone();
+        }
+        said("tick", self.process()?.store.tick())?;
+        let durable = self.look()?.log.durable.0;
+        ensure!(durable >= self.sync_due, "a tick left {durable} of {} durable", self.sync_due);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Outcome {
+        said("sync", self.process()?.store.sync())?;
+        let durable = self.look()?.log.durable.0;
+        ensure!(durable >= self.sync_due, "a sync left {durable} of {} durable", self.sync_due);
+        Ok(())
+    }
+}
+
+fn options(spec: Spec) -> Options {
+    let (backoff_first, backoff_max, jitter) = match spec.pause {
+        Pause::Default => (1_000, 300_000, true),
+        Pause::None => (0, 0, false),
+        Pause::Fixed(delay) => (delay, delay, false),
+        Pause::Exponential { first, max, jitter } => (first.min(max), max, jitter),
+    };
+    Options {
+        visibility_timeout: spec.timeout.unwrap_or(30_000),
+        max_attempts: spec.attempts.unwrap_or(5),
+        backoff_first,
+        backoff_max,
+        jitter,
+        max_outstanding: spec.outstanding.unwrap_or(65_536),
+    }
+}
+
+fn with_spec(builder: GroupBuilder, spec: Spec) -> GroupBuilder {
+    let ms = Duration::from_millis;
+    let builder = spec.timeout.into_iter().fold(builder, |builder, timeout| builder.visibility_timeout(ms(timeout)));
+    let builder = spec.attempts.into_iter().fold(builder, GroupBuilder::max_attempts);
+    let builder = spec.outstanding.into_iter().fold(builder, GroupBuilder::max_outstanding);
+    match spec.pause {
+        Pause::Default => builder,
+        Pause::None => builder.backoff(Backoff::none()),
+        Pause::Fixed(delay) => builder.backoff(Backoff::fixed(ms(delay))),
+        Pause::Exponential { first, max, jitter } => {
+            builder.backoff(Backoff::exponential(ms(first)).max(ms(max)).jitter(jitter))
+        }
+    }
+}
+
+/// Where a group may begin in a partition, from which messages below `kept_from` may be gone. By time, any message that
+/// is late enough after one that is not will do.
+fn starts(messages: &[Stored], begin: Begin, wall: u64, kept_from: u64) -> Vec<u64> {
+    let end = messages.len() as u64;
+    let from = |offset: u64| (offset..=offset.max(kept_from)).collect();
+    match begin {
+        Begin::Default | Begin::Earliest => from(0),
+        Begin::Latest => vec![end],
+        Begin::Offset(offset) => from(offset.min(end)),
+        Begin::Ago(ms) => {
+            let is_late = |offset: u64| messages.get(offset as usize).is_none_or(|m| m.stored >= wall - ms);
+            let may_be_early = |offset: u64| offset < kept_from || !is_late(offset);
+            (0..=end).filter(|offset| is_late(*offset) && (*offset == 0 || may_be_early(offset - 1))).collect()
+        }
+    }
+}
+
+pub(crate) fn owned<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<(String, Vec<u8>)> {
+    headers.map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
+}

@@ -1,0 +1,291 @@
+//! The operations: what a run may do, how they are drawn, and which public functions they call.
+//!
+//! One table makes all three, so an operation cannot be without a generator, nor a public function without an operation
+//! (the test in `main` compares the table with the sources). Operations name things by an index modulo what exists, so
+//! that a run stays meaningful while it shrinks. Never here: what an operation does or should do.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::Union;
+
+/// How long a payload is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Size {
+    Empty,
+    Small,
+    /// So many KiB.
+    Long(u8),
+    /// Over the store's limit.
+    Huge,
+}
+
+/// A message to publish. A partition may be one that the topic does not have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft {
+    pub(crate) size: Size,
+    pub(crate) key: Option<u8>,
+    pub(crate) headers: u8,
+    pub(crate) partition: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pause {
+    Default,
+    None,
+    Fixed(u64),
+    Exponential { first: u64, max: u64, jitter: bool },
+}
+
+/// A new group's options; `None` leaves the default.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spec {
+    pub(crate) timeout: Option<u64>,
+    pub(crate) attempts: Option<u32>,
+    pub(crate) pause: Pause,
+    pub(crate) outstanding: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    Default,
+    Earliest,
+    Latest,
+    Offset(u64),
+    /// So many milliseconds ago.
+    Ago(u64),
+}
+
+/// Which option of a group is given when it is opened again, and whether it is the one stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    Nothing,
+    Timeout { same: bool },
+    Attempts { same: bool },
+    Pause { same: bool },
+    Outstanding { same: bool },
+}
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) disk: bool,
+    pub(crate) segment_kib: u64,
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty = $draw:expr),* $(,)? } * $weight:literal calls [$($call:literal),*];)*) => {
+        #[derive(Clone, Debug)]
+        pub(crate) enum Op {
+            $($(#[$doc])* $name { $($field: $kind),* },)*
+        }
+
+        pub(crate) fn operation() -> impl Strategy<Value = Op> + use<> {
+            Union::new_weighted(vec![
+                $(($weight, (Just(()), $($draw,)*).prop_map(|((), $($field,)*)| Op::$name { $($field),* }).boxed())),*
+            ])
+        }
+
+        /// The public functions that operations call, and those that need none: builders that `draft`, `spec` and
+        /// `opening` stand for, and what only looks.
+        pub(crate) const CALLED: &[&str] = &[$($($call,)*)*];
+    };
+}
+
+operations! {
+    /// Creates a topic, while there are few.
+    CreateTopic { partitions: u32 = 1..4u32 } * 2 calls ["Store::topic", "TopicBuilder::partitions", "TopicBuilder::open"];
+    /// Opens a topic that exists, with its number of partitions or another.
+    OpenTopic { topic: usize = index(), partitions: Option<u32> = proptest::option::of(1..4u32) } * 1 calls [];
+    /// Creates a group, while there are few.
+    CreateGroup { topic: usize = index(), spec: Spec = spec(), begin: Begin = begin() } * 3 calls [
+        "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
+        "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::start",
+        "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter"
+    ];
+    OpenGroup { group: usize = index(), asked: Asked = asked() } * 1 calls [];
+    /// Publishes at a level of its own, or at the store's.
+    Publish { topic: usize = index(), draft: Draft = draft(), disk: Option<bool> = any::<Option<bool>>() } * 16 calls [
+        "Topic::publish", "Topic::with_durability",
+        "Message::new", "Message::key", "Message::header", "Message::partition"
+    ];
+    PublishBatch {
+        topic: usize = index(),
+        drafts: Vec<Draft> = proptest::collection::vec(draft(), 0..7),
+        disk: Option<bool> = any::<Option<bool>>(),
+    } * 6 calls ["Topic::publish_batch"];
+    /// Waits for a receipt, kept from earlier, of a message or of a batch.
+    WaitDurable { receipt: usize = index() } * 2 calls ["Receipt::wait_durable", "BatchReceipt::wait_durable"];
+    Receive { group: usize = index() } * 16 calls ["Group::receive"];
+    /// Receives several, kept one by one or as a batch.
+    ReceiveBatch { group: usize = index(), max: usize = 0..9usize, whole: bool = any::<bool>() } * 8 calls [
+        "Group::receive_batch"
+    ];
+    /// All settling takes any delivery ever kept, and with it leases that were lost long ago.
+    Ack { delivery: usize = index() } * 8 calls ["Delivery::ack"];
+    AckDurable { delivery: usize = index() } * 2 calls ["Delivery::ack_durable"];
+    AckBatch { batch: usize = index(), durable: bool = any::<bool>() } * 4 calls ["Batch::ack", "Batch::ack_durable"];
+    /// Takes a batch apart.
+    SplitBatch { batch: usize = index() } * 1 calls [];
+    DropBatch { batch: usize = index() } * 1 calls [];
+    Nack { delivery: usize = index(), text: u8 = 0..3u8 } * 7 calls ["Delivery::nack"];
+    NackAfter { delivery: usize = index(), delay: u64 = millis() } * 3 calls ["Delivery::nack_after"];
+    Extend { delivery: usize = index(), duration: u64 = millis() } * 3 calls ["Delivery::extend"];
+    Reject { delivery: usize = index() } * 3 calls ["Delivery::reject"];
+    Drop { delivery: usize = index() } * 2 calls [];
+    Letters { group: usize = index() } * 2 calls ["Group::dead_letters"];
+    /// Sends a letter back; and once more, through another handle of it.
+    Redrive { group: usize = index(), letter: usize = index(), twice: bool = any::<bool>() } * 3 calls [
+        "DeadLetter::redrive"
+    ];
+    RedriveTo { group: usize = index(), letter: usize = index(), topic: usize = index() } * 3 calls [
+        "DeadLetter::redrive_to"
+    ];
+    RedriveAll { group: usize = index() } * 1 calls ["Group::redrive_all"];
+    /// Sends back the letters that the bits name.
+    RedriveWhere { group: usize = index(), wanted: u8 = any::<u8>() } * 1 calls ["Group::redrive_where"];
+    Discard { group: usize = index(), letter: usize = index(), twice: bool = any::<bool>() } * 2 calls [
+        "DeadLetter::discard"
+    ];
+    Advance { by: u64 = millis() } * 10 calls [];
+    /// Sets the wall clock.
+    JumpWall { by: i64 = jump(), tick: bool = any::<bool>() } * 2 calls [];
+    Tick { } * 6 calls ["Store::tick"];
+    Sync { } * 2 calls ["Store::sync"];
+    Close { then: Opening = opening() } * 2 calls [
+        "Store::close", "Store::options", "StoreOptions::open_on", "StoreOptions::durability",
+        "StoreOptions::sync_interval", "StoreOptions::segment_bytes_max", "StoreOptions::message_bytes_max"
+    ];
+    /// Drops every handle without closing, deliveries first.
+    Abandon { then: Opening = opening() } * 1 calls [];
+    Crash { then: Opening = opening() } * 3 calls [];
+    /// What is not durable is lost, as far as the outcome of this number says.
+    PowerCut { outcome: usize = index(), then: Opening = opening() } * 4 calls [];
+}
+
+/// Public functions without an operation, and why.
+pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
+    ("looked at after every operation", &["Store::stats", "Store::report", "Store::state_hash", "Store::violations"]),
+    ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
+    ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
+    ("looked at in every handle", &["Topic::name", "Topic::partitions", "Group::name"]),
+    ("looked at in every batch", &["Batch::len", "Batch::is_empty", "Batch::iter"]),
+    (
+        "looked at in every delivery",
+        &[
+            "Delivery::id",
+            "Delivery::origin",
+            "Delivery::payload",
+            "Delivery::key",
+            "Delivery::headers",
+            "Delivery::header",
+            "Delivery::attempt",
+            "Delivery::timestamp",
+        ],
+    ),
+    (
+        "looked at in every letter",
+        &[
+            "DeadLetter::id",
+            "DeadLetter::origin",
+            "DeadLetter::payload",
+            "DeadLetter::key",
+            "DeadLetter::headers",
+            "DeadLetter::timestamp",
+            "DeadLetter::attempts",
+            "DeadLetter::history",
+        ],
+    ),
+    ("starts a thread", &["Group::subscribe"]),
+    ("need a real directory", &["Store::open", "StoreOptions::open", "StoreOptions::allow_network_fs"]),
+];
+
+fn index() -> impl Strategy<Value = usize> + use<> {
+    0..64usize
+}
+
+/// Times at which something may happen, and the moments beside them.
+fn millis() -> impl Strategy<Value = u64> + use<> {
+    let edges = select(vec![0, 1, 49, 50, 51, 99, 100, 199, 200, 999, 1_000, 1_001, 30_000, 60_000]);
+    prop_oneof![3 => edges, 1 => 0..1_500u64]
+}
+
+fn jump() -> impl Strategy<Value = i64> + use<> {
+    prop_oneof![select(vec![-86_400_000, -5_000, -1_000, -999, 999, 1_000, 5_000, 86_400_000]), -2_000..2_000i64]
+}
+
+fn draft() -> impl Strategy<Value = Draft> + use<> {
+    let size = prop_oneof![
+        2 => Just(Size::Empty),
+        12 => Just(Size::Small),
+        5 => (1..41u8).prop_map(Size::Long),
+        1 => Just(Size::Huge)
+    ];
+    let partition = proptest::option::weighted(0.2, 0..3u8);
+    (size, proptest::option::of(0..4u8), 0..3u8, partition).prop_map(|(size, key, headers, partition)| Draft {
+        size,
+        key,
+        headers,
+        partition,
+    })
+}
+
+fn spec() -> impl Strategy<Value = Spec> + use<> {
+    let backoff = (select(vec![1, 50, 100]), select(vec![40, 200, 1_000]), any::<bool>());
+    let pause = prop_oneof![
+        1 => Just(Pause::Default),
+        3 => Just(Pause::None),
+        3 => select(vec![1, 50, 1_000]).prop_map(Pause::Fixed),
+        3 => backoff.prop_map(|(first, max, jitter)| Pause::Exponential { first, max, jitter }),
+    ];
+    let timeout = prop_oneof![1 => Just(None), 6 => select(vec![1, 50, 200, 1_000]).prop_map(Some)];
+    let attempts = prop_oneof![1 => Just(None), 6 => (0..4u32).prop_map(Some), 1 => Just(Some(12))];
+    let outstanding = prop_oneof![3 => Just(None), 2 => (1..5u32).prop_map(Some)];
+    (timeout, attempts, pause, outstanding).prop_map(|(timeout, attempts, pause, outstanding)| Spec {
+        timeout,
+        attempts,
+        pause,
+        outstanding,
+    })
+}
+
+fn begin() -> impl Strategy<Value = Begin> + use<> {
+    prop_oneof![
+        3 => Just(Begin::Default),
+        2 => Just(Begin::Earliest),
+        2 => Just(Begin::Latest),
+        2 => (0..6u64).prop_map(Begin::Offset),
+        2 => millis().prop_map(Begin::Ago),
+    ]
+}
+
+fn asked() -> impl Strategy<Value = Asked> + use<> {
+    (0..5u8, any::<bool>()).prop_map(|(which, same)| match which {
+        0 => Asked::Nothing,
+        1 => Asked::Timeout { same },
+        2 => Asked::Attempts { same },
+        3 => Asked::Pause { same },
+        _ => Asked::Outstanding { same },
+    })
+}
+
+pub(crate) fn opening() -> impl Strategy<Value = Opening> + use<> {
+    (any::<bool>(), select(vec![64, 128, 256])).prop_map(|(disk, segment_kib)| Opening { disk, segment_kib })
+}
+
+/// A run: how the store is opened first, one topic and one group, and whatever comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) seed: u64,
+    pub(crate) opening: Opening,
+    pub(crate) ops: Vec<Op>,
+}
+
+pub(crate) fn run(ops_max: usize) -> impl Strategy<Value = Run> {
+    let topic = (1..4u32).prop_map(|partitions| Op::CreateTopic { partitions });
+    let group = (spec(), begin()).prop_map(|(spec, begin)| Op::CreateGroup { topic: 0, spec, begin });
+    let ops = proptest::collection::vec(operation(), 1..=ops_max);
+    (any::<u64>(), opening(), topic, group, ops).prop_map(|(seed, opening, topic, group, ops)| {
+        let ops = [topic, group].into_iter().chain(ops).collect();
+        Run { seed, opening, ops }
+    })
+}

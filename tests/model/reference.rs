@@ -1,0 +1,311 @@
+//! A naive queue: what a store promises, in plain maps.
+//!
+//! A [`World`] is one way in which the store may stand now. It says of each thing that was seen whether it may be so,
+//! and does not foretell what is left open: the order across partitions, and when a message that used up its attempts
+//! is moved. Where something may have gone two ways unseen, the runner keeps a world for each until one is refuted.
+//! Never here: the store, its handles, its log.
+
+use crate::facts::{Letter, Message, Now, Options, Seen};
+use crate::item::{Item, Standing, State};
+use millpond::ids::{Offset, TopicId};
+use millpond::{Cause, MessageId};
+use std::collections::BTreeMap;
+
+type Check = Result<(), String>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Group {
+    pub(crate) topic: usize,
+    pub(crate) options: Options,
+    pub(crate) items: BTreeMap<MessageId, Item>,
+    pub(crate) letters: Vec<Letter>,
+    /// Ever redriven, and ever dead: the ends of the hidden partitions.
+    redriven: u64,
+    died: u64,
+    /// The partition of the letters.
+    dead: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct World {
+    /// By topic and partition, all messages ever.
+    pub(crate) topics: Vec<Vec<Vec<Message>>>,
+    pub(crate) groups: Vec<Group>,
+}
+
+impl Group {
+    fn is_dead_at_last(&self, item: &Item) -> bool {
+        self.options.max_attempts > 0 && item.attempts >= self.options.max_attempts
+    }
+
+    fn delay(&self, attempt: u32) -> (u64, u64) {
+        let max = self.options.backoff_max;
+        let doubled = self.options.backoff_first.saturating_mul(1 << (attempt - 1).min(40));
+        let full = doubled.min(max);
+        (if self.options.jitter { full.div_ceil(2) } else { full }, full)
+    }
+
+    fn outstanding(&self) -> usize {
+        self.items.values().filter(|item| item.state != State::New).count()
+    }
+
+    /// Makes letters of messages, in whatever order.
+    fn bury(&mut self, items: Vec<Item>, now: &Now) {
+        let offsets = (self.died, self.died + items.len() as u64 - 1);
+        self.died += items.len() as u64;
+        for Item { message, attempts, failures, .. } in items {
+            let offset = Offset(offsets.0);
+            let id = MessageId { epoch: now.epoch, partition: self.dead, offset, ..message.id };
+            let message = Message { id, stored: now.wall, frame: now.frame, ..message };
+            self.letters.push(Letter { message, offsets, attempts, failures });
+        }
+    }
+
+    /// Messages that used up their attempts and were not moved yet.
+    pub(crate) fn exhausted(&self, now: &Now) -> Vec<MessageId> {
+        let exhausted = |item: &Item| item.standing(self.options.max_attempts, now).0 == Standing::Exhausted;
+        self.items.iter().filter(|(_, item)| exhausted(item)).map(|(id, _)| *id).collect()
+    }
+
+    pub(crate) fn give_up(&mut self, ids: &[MessageId], now: &Now) {
+        let mut items: Vec<Item> = ids.iter().filter_map(|id| self.items.remove(id)).collect();
+        for item in &mut items {
+            if matches!(item.state, State::Leased { .. }) {
+                item.fail(Cause::Expired, now.wall, "");
+            }
+        }
+        if !items.is_empty() {
+            self.bury(items, now);
+        }
+    }
+
+    /// Something that a consumer must get, unless a lone lease stands in the way.
+    pub(crate) fn must_deliver(&self, now: &Now) -> Option<MessageId> {
+        let below_cap = self.outstanding() < self.options.max_outstanding as usize;
+        let deliverable = |item: &Item| match item.standing(self.options.max_attempts, now) {
+            (Standing::Due, certain) => certain,
+            (Standing::New, certain) => certain && below_cap,
+            _ => false,
+        };
+        self.items.iter().find(|(_, item)| deliverable(item)).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn holds(&self, id: MessageId, ticket: u64) -> bool {
+        let lease = self.items.get(&id).map(|item| &item.state);
+        matches!(lease, Some(State::Leased { ticket: holder, .. }) if *holder == ticket)
+    }
+
+    pub(crate) fn ack(&mut self, id: MessageId) {
+        self.items.remove(&id);
+    }
+
+    pub(crate) fn nack(&mut self, id: MessageId, delay: Option<u64>, text: &str, now: &Now) {
+        let Some(mut item) = self.items.remove(&id) else { return };
+        item.fail(Cause::Nacked, now.wall, text);
+        if self.is_dead_at_last(&item) {
+            return self.bury(vec![item], now);
+        }
+        let delay = delay.map_or_else(|| self.delay(item.attempts), |delay| (delay, delay));
+        let due = (now.wall + delay.0, now.wall + delay.1);
+        item.state = if delay.1 == 0 { State::Ready } else { State::Waiting { due, delay } };
+        self.items.insert(id, item);
+    }
+
+    pub(crate) fn reject(&mut self, id: MessageId, text: &str, now: &Now) {
+        let Some(mut item) = self.items.remove(&id) else { return };
+        item.fail(Cause::Rejected, now.wall, text);
+        self.bury(vec![item], now);
+    }
+
+    /// Letters of which no one knows in what order they died.
+    pub(crate) fn has_unordered_letters(&self) -> bool {
+        self.letters.iter().any(|letter| letter.offsets.0 < letter.offsets.1)
+    }
+
+    pub(crate) fn letter(&self, id: MessageId) -> Option<&Letter> {
+        self.letters.iter().find(|letter| letter.message.id == id)
+    }
+
+    pub(crate) fn discard(&mut self, id: MessageId) -> Option<Letter> {
+        let at = self.letters.iter().position(|letter| letter.message.id == id)?;
+        Some(self.letters.remove(at))
+    }
+
+    /// Holds what was listed against the letters that are there, and learns their ids.
+    pub(crate) fn match_letters(&mut self, listed: &[Letter], now: &Now) -> Check {
+        let mut unseen = std::mem::take(&mut self.letters);
+        for found in listed {
+            let at = unseen
+                .iter()
+                .position(|letter| letter.is_seen_as(found) && letter.message.is_visible(now) != Some(false));
+            let mut letter = unseen.remove(at.ok_or_else(|| format!("listed {found:?}, expected one of {unseen:?}"))?);
+            letter.message.id = found.message.id;
+            letter.offsets = found.offsets;
+            self.letters.push(letter);
+        }
+        let missing = unseen.iter().find(|letter| letter.message.is_visible(now) == Some(true));
+        self.letters.append(&mut unseen.clone());
+        missing.map_or(Ok(()), |letter| Err(format!("not listed: {letter:?}")))
+    }
+}
+
+impl World {
+    pub(crate) fn create_group(&mut self, topic: usize, options: Options, starts: &[u64]) {
+        let from = |(messages, start): (&Vec<Message>, &u64)| messages[*start as usize..].to_vec();
+        let items = self.topics[topic].iter().zip(starts).flat_map(from).map(|m| (m.id, Item::new(m))).collect();
+        let dead = self.topics[topic].len() as u32 + 2 * self.groups.len() as u32 + 1;
+        self.groups.push(Group { topic, options, items, letters: Vec::new(), redriven: 0, died: 0, dead });
+    }
+
+    /// Puts a message at the end of a partition, for every group of the topic.
+    pub(crate) fn publish(&mut self, topic: usize, message: &Message) {
+        self.topics[topic][message.id.partition as usize].push(message.clone());
+        for group in self.groups.iter_mut().filter(|group| group.topic == topic) {
+            group.items.insert(message.id, Item::new(message.clone()));
+        }
+    }
+
+    /// Every group has settled what stands before this in a partition of a topic, so it may be gone.
+    pub(crate) fn settled_before(&self, topic: usize, partition: u32) -> u64 {
+        let end = self.topics[topic][partition as usize].len() as u64;
+        let first = |group: &Group| {
+            let kept = group.items.keys().find(|id| id.partition == partition);
+            kept.map_or(end, |id| id.offset.0)
+        };
+        self.groups.iter().filter(|group| group.topic == topic).map(first).min().unwrap_or(0)
+    }
+
+    fn leases(&self, now: &Now) -> impl Iterator<Item = bool> {
+        let items = self.groups.iter().flat_map(|group| group.items.values());
+        items.filter_map(move |item| match item.state {
+            State::Leased { until, lone, .. } if until > now.mono => Some(lone),
+            _ => None,
+        })
+    }
+
+    /// Whether some message may hold all others back because it has to go alone. When, is left open.
+    pub(crate) fn may_hold_back(&self, now: &Now) -> bool {
+        let alone = |group: &Group| {
+            let max = group.options.max_attempts;
+            group.items.values().any(|i| i.goes_alone(max) && i.standing(max, now).0 != Standing::Exhausted)
+        };
+        self.leases(now).any(|lone| lone) || self.groups.iter().any(alone)
+    }
+
+    /// A lease is to last longer (never shorter), or was found to be `lost` for that. One that expired is not prolonged beside a lone one,
+    /// nor is a lone one prolonged twice.
+    pub(crate) fn extend(&mut self, group: usize, lease: (MessageId, u64), by: u64, now: &Now, lost: bool) -> Check {
+        let held_back = self.may_hold_back(now);
+        let item = self.groups[group].items.get_mut(&lease.0).map(|item| &mut item.state);
+        match item {
+            Some(State::Leased { until, ticket, lone, extended }) if *ticket == lease.1 => {
+                let (is_over, is_longer) = (*until <= now.mono, now.mono + by > *until);
+                let may_be_lost = (is_over && held_back) || (*lone && (is_over || (*extended && is_longer)));
+                match lost {
+                    true if may_be_lost => {}
+                    true => return Err("the lease was lost, and it was held".to_owned()),
+                    false if is_longer => (*until, *extended) = (now.mono + by, true),
+                    false => {}
+                }
+                Ok(())
+            }
+            _ if lost => Ok(()),
+            _ => Err("a lost lease was extended".to_owned()),
+        }
+    }
+
+    /// Takes one delivery into account, or says why it should not have been.
+    pub(crate) fn deliver(&mut self, group: usize, seen: &Seen, now: &Now) -> Check {
+        let (any_lease, lone_lease) = (self.leases(now).next().is_some(), self.leases(now).any(|lone| lone));
+        let group = &mut self.groups[group];
+        let (max, cap, outstanding) = (group.options.max_attempts, group.options.max_outstanding, group.outstanding());
+        let until = now.mono + group.options.visibility_timeout;
+        let earlier = |(id, item): (&MessageId, &Item)| {
+            item.state == State::New && id.partition == seen.id.partition && id.offset < seen.id.offset
+        };
+        let overtaken = group.items.iter().find(|entry| earlier(*entry)).map(|(id, _)| *id);
+        let Some(item) = group.items.get_mut(&seen.id) else {
+            return Err(format!("{} was delivered and is not outstanding", seen.id));
+        };
+        let id = seen.id;
+        match item.standing(max, now).0 {
+            Standing::New if overtaken.is_some() => return Err(format!("{id} was delivered before {overtaken:?}")),
+            Standing::New if outstanding >= cap as usize => return Err(format!("{id} was delivered above the cap")),
+            Standing::New | Standing::Due => {}
+            other => return Err(format!("{id} was delivered and is {other:?}: {item:?}")),
+        }
+        let lone = item.goes_alone(max);
+        if lone_lease || (lone && any_lease) {
+            return Err(format!("{id} was delivered beside a lone lease, or as one beside another"));
+        }
+        if matches!(item.state, State::Leased { .. }) {
+            item.fail(Cause::Expired, now.wall, "");
+        }
+        item.attempts += 1;
+        item.once_more = false;
+        item.state = State::Leased { until, ticket: seen.ticket, lone, extended: false };
+        let message = &item.message;
+        if (seen.attempt, seen.origin, seen.published) != (item.attempts, message.origin, message.published) {
+            return Err(format!("{id} has attempt, origin or time wrong: {seen:?}, expected {item:?}"));
+        }
+        if seen.body != *message.body { Err(format!("{id} has other bytes: {seen:?}")) } else { Ok(()) }
+    }
+
+    /// Sends a letter back to its group.
+    pub(crate) fn redrive(&mut self, group: usize, letter: MessageId, now: &Now) {
+        let partitions = self.topics[self.groups[group].topic].len() as u32;
+        let target = &mut self.groups[group];
+        let Some(Letter { message, .. }) = target.discard(letter) else { return };
+        let (topic, partition) = (TopicId(target.topic as u32), partitions + 2 * group as u32);
+        let id = MessageId { topic, partition, epoch: now.epoch, offset: Offset(target.redriven) };
+        target.redriven += 1;
+        target.items.insert(id, Item::new(Message { id, stored: now.wall, frame: now.frame, ..message }));
+    }
+
+    /// Publishes a letter to a partition of a topic.
+    pub(crate) fn redrive_to(&mut self, group: usize, letter: MessageId, (topic, partition): (usize, u32), now: &Now) {
+        let Some(Letter { message, .. }) = self.groups[group].discard(letter) else { return };
+        let offset = Offset(self.topics[topic][partition as usize].len() as u64);
+        let id = MessageId { topic: TopicId(topic as u32), partition, epoch: now.epoch, offset };
+        self.publish(topic, &Message { id, stored: now.wall, frame: now.frame, ..message });
+    }
+
+    pub(crate) fn has(&self, id: MessageId) -> bool {
+        let partition = self.topics.get(id.topic.0 as usize).and_then(|topic| topic.get(id.partition as usize));
+        partition.and_then(|messages| messages.get(id.offset.0 as usize)).is_some_and(|message| message.id == id)
+    }
+
+    /// A process begins: all leases end, and no wait is longer than it was meant to be.
+    pub(crate) fn open(&mut self, clean: bool, wall: u64) {
+        for group in &mut self.groups {
+            let max = group.options.max_attempts;
+            for item in group.items.values_mut() {
+                if let State::Leased { lone, .. } = item.state {
+                    item.fail(if clean { Cause::Closed } else { Cause::Crashed }, wall, "");
+                    item.crashed |= !clean;
+                    item.once_more = !clean && !lone && max > 0 && item.attempts >= max;
+                    item.state = State::Ready;
+                }
+            }
+        }
+        self.clamp(wall);
+    }
+
+    /// The wall clock was found to have jumped.
+    pub(crate) fn clamp(&mut self, wall: u64) {
+        for item in self.groups.iter_mut().flat_map(|group| group.items.values_mut()) {
+            if let State::Waiting { due, delay } = &mut item.state {
+                *due = (due.0.min(wall + delay.0), due.1.min(wall + delay.1));
+            }
+        }
+    }
+
+    pub(crate) fn has_waits(&self) -> bool {
+        let mut items = self.groups.iter().flat_map(|group| group.items.values());
+        items.any(|item| matches!(item.state, State::Waiting { .. }))
+    }
+
+    pub(crate) fn unsettled(&self) -> Vec<MessageId> {
+        self.groups.iter().flat_map(|group| group.items.keys().copied()).collect()
+    }
+}

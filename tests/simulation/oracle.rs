@@ -1,0 +1,141 @@
+//! What was promised, and whether it is so.
+//!
+//! Every operation that returned is noted with the end of the log at that time. Recovery says where the log ends now;
+//! since what survives is a prefix (G2), that decides exactly which operations there were. Only the operation in which the
+//! process died may be there or not.
+
+use millpond::MessageId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A published message.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub number: u64,
+    pub topic: usize,
+    /// The log's end when the publish had returned.
+    pub end: u64,
+}
+
+/// One group's view of one message, by the message's origin.
+pub type Key = (usize, MessageId);
+
+#[derive(Clone, Debug, Default)]
+pub struct Oracle {
+    pub sent: BTreeMap<MessageId, Sent>,
+    /// Numbers that a publish used which did not return `Ok`, with their topic.
+    pub unsure: BTreeMap<u64, usize>,
+    /// When each message was acked, by the log's end after it.
+    pub acked: BTreeMap<Key, u64>,
+    /// Acks that did not return `Ok`.
+    pub maybe_acked: BTreeSet<Key>,
+    /// Letters that were thrown away, and attempts at that.
+    pub discarded: BTreeMap<Key, u64>,
+    pub maybe_discarded: BTreeSet<Key>,
+    /// Letters redriven to a topic: from then on any group of that topic may see the message.
+    pub moved: BTreeSet<Key>,
+    /// Which number an id stood for when it was first seen: for ever (G11).
+    pub names: BTreeMap<MessageId, u64>,
+    /// The highest watermark seen, and the highest end.
+    pub durable: u64,
+    pub end: u64,
+    /// The fingerprint of the state at each end seen.
+    pub hashes: BTreeMap<u64, u64>,
+    pub next_number: u64,
+}
+
+pub fn payload(number: u64) -> Vec<u8> {
+    let len = match number % 17 {
+        0 => 8,
+        1 => 3_000,
+        2 => 513,
+        n => 8 + (n as usize) * 11,
+    };
+    let mut bytes = number.to_le_bytes().to_vec();
+    // Long runs of zeros look like unwritten disk, and must not matter.
+    bytes.resize(len, if number.is_multiple_of(3) { 0 } else { number as u8 });
+    bytes
+}
+
+pub fn number_of(bytes: &[u8]) -> Result<u64, String> {
+    let number = bytes.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).ok_or("a payload too short")?;
+    if payload(number) == bytes { Ok(number) } else { Err(format!("payload {number} has other bytes (G4)")) }
+}
+
+impl Oracle {
+    /// Takes in where the log stands.
+    pub fn saw(&mut self, end: u64, durable: u64) -> Result<(), String> {
+        if durable < self.durable || end < self.end {
+            return Err(format!("the log went back: end {} -> {end}, durable {} -> {durable}", self.end, self.durable));
+        }
+        (self.end, self.durable) = (end, durable);
+        Ok(())
+    }
+
+    /// An id was seen with a payload: it must always be the same one.
+    pub fn name(&mut self, id: MessageId, bytes: &[u8]) -> Result<u64, String> {
+        let number = number_of(bytes)?;
+        if number >= self.next_number {
+            return Err(format!("payload {number} was never published (G4)"));
+        }
+        match self.names.insert(id, number) {
+            Some(other) if other != number => Err(format!("{id} named {other} and names {number} (G11)")),
+            _ => Ok(number),
+        }
+    }
+
+    /// The store was opened after a crash and its log ends at `end`: forgets what was not there any more.
+    pub fn recovered(&mut self, end: u64, power: bool) -> Result<(), String> {
+        // Marks at the end say nothing that must survive: what counts is the last operation.
+        let last = |below: u64| {
+            let ends = self.sent.values().map(|sent| sent.end).chain(self.acked.values().copied());
+            ends.chain(self.discarded.values().copied()).filter(|at| *at <= below).max().unwrap_or(0)
+        };
+        if end < last(self.durable) {
+            return Err(format!("the log ends at {end}, below the watermark {} (G1, G2)", self.durable));
+        }
+        if !power && end < last(u64::MAX) {
+            return Err(format!("a process crash took the log back from {} to {end} (G1)", self.end));
+        }
+        self.sent.retain(|_, sent| sent.end <= end);
+        self.acked.retain(|_, at| *at <= end);
+        self.discarded.retain(|_, at| *at <= end);
+        self.hashes.retain(|at, _| *at <= end);
+        self.end = end;
+        self.durable = self.durable.min(end);
+        Ok(())
+    }
+
+    /// Checks what draining every group gave: what it delivered, and its dead letters, by origin.
+    pub fn check_drained(
+        &self,
+        group: usize,
+        topic: usize,
+        got: &BTreeMap<MessageId, u64>,
+        dead: &BTreeSet<MessageId>,
+    ) -> Result<(), String> {
+        for (id, sent) in self.sent.iter().filter(|(_, sent)| sent.topic == topic) {
+            let key = (group, *id);
+            let settled = self.acked.contains_key(&key) || self.discarded.contains_key(&key);
+            let maybe =
+                self.maybe_acked.contains(&key) || self.maybe_discarded.contains(&key) || self.moved.contains(&key);
+            let there = got.contains_key(id) || dead.contains(id);
+            if settled && there && !self.moved.contains(&key) {
+                return Err(format!("group {group} was given {id} (number {}) again after its ack (G6)", sent.number));
+            }
+            if !settled && !maybe && !there {
+                return Err(format!("group {group} lost {id} (number {}) (G1, G5)", sent.number));
+            }
+            if got.contains_key(id) && dead.contains(id) && !self.moved.contains(&key) {
+                return Err(format!("{id} is in group {group} and in its dead letters (G10)"));
+            }
+        }
+        for (id, number) in got {
+            let known = self.sent.get(id).is_some_and(|sent| sent.number == *number);
+            let moved = self.moved.iter().any(|(_, origin)| origin == id);
+            if !known && !self.unsure.contains_key(number) && !moved {
+                return Err(format!("group {group} was given {id} (number {number}), which was not published (G4)"));
+            }
+        }
+        Ok(())
+    }
+}
