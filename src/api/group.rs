@@ -213,7 +213,8 @@ impl Group {
         subscription::start(&self.inner)
     }
 
-    /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear.
+    /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear. In a store opened
+    /// at `Disk` a letter is met once it is durable, as every message is: within the sync interval, or after [`Store::sync`](crate::Store::sync).
     ///
     /// # Errors
     /// `Closed`, `Poisoned`, `Forked`.

@@ -130,7 +130,7 @@ pub trait Disk: Debug + Send + Sync {
 }
 
 /// An open file. All methods may be called from several threads at once.
-#[expect(clippy::len_without_is_empty, reason = "a length that may fail to be known")]
+#[allow(clippy::len_without_is_empty, reason = "a length that may fail to be known")]
 pub trait File: Debug + Send + Sync {
     /// The length in bytes now.
     ///

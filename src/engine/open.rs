@@ -120,10 +120,10 @@ impl Engine {
             health: Health::default(),
             cache: BlockCache::new(CACHE_BYTES),
             disk,
+            jobs: Jobs::new(clock.as_ref()),
             clock,
             setup,
             report,
-            jobs: Jobs::default(),
         })
     }
 

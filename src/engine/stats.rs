@@ -147,7 +147,9 @@ impl Engine {
             let partitions: Vec<PartitionStats> = (0..topic.count).map(partition_stats).collect();
             let published = partitions.iter().map(|partition| partition.end).sum();
             let mut groups = Vec::new();
-            for (group_id, group) in core.state.groups_of(id) {
+            let mut in_order: Vec<_> = core.state.groups_of(id).collect();
+            in_order.sort_unstable_by_key(|(group_id, _)| *group_id);
+            for (group_id, group) in in_order {
                 let place = (topics.len(), groups.len());
                 groups.push(core.count_group(topic, group_id, group, now, |partition, offset| {
                     oldest.push(Oldest { topic: place.0, group: place.1, partition, offset });

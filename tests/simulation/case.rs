@@ -88,6 +88,7 @@ struct World {
     outcome: Outcome,
     plan: Plan,
     traced: bool,
+    faults_before: u64,
 }
 
 impl Case {
@@ -119,6 +120,7 @@ impl Case {
             outcome: Outcome::default(),
             plan: Plan { topics, groups },
             traced: self.traced,
+            faults_before: 0,
             rng,
         };
         if self.traced {
@@ -238,7 +240,10 @@ impl World {
 
     /// Kills the process, or cuts the power. Returns whether it was the power.
     fn fall(&mut self, why: &str) -> bool {
-        self.outcome.faults += self.disk.faults().min(1);
+        // A sync that failed may have taken unsynced bytes out of the page cache: that is as bad as a power cut.
+        let failed = self.disk.faults() - self.faults_before;
+        self.faults_before = self.disk.faults();
+        self.outcome.faults += failed.min(1);
         self.disk.clear_faults();
         let power = self.rng.coin();
         if power {
@@ -254,7 +259,7 @@ impl World {
             self.say(&format!("process crash {why}"));
             self.disk.crash_process();
         }
-        power
+        power || failed > 0
     }
 
     /// A close by a process that appended leaves a clean store; one that did not leaves it as it was.
@@ -309,6 +314,7 @@ impl World {
             outcome: Outcome::default(),
             plan: self.plan.clone(),
             traced: false,
+            faults_before: 0,
         };
         let what = if without_derived { "without index files" } else { "in a copy" };
         let store = copy.open(without_derived).map_err(|error| format!("{what}: {error}"))?;
