@@ -2,7 +2,7 @@
 
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Held, Received};
+use crate::engine::{Harvest, Held, Received};
 use crate::error::{Error, Result};
 use crate::ids::MessageId;
 use std::fmt::Display;
@@ -174,12 +174,21 @@ impl Drop for Delivery {
 pub struct Batch {
     group: Arc<GroupInner>,
     deliveries: Vec<Delivery>,
+    unreadable: Vec<Error>,
 }
 
 impl Batch {
-    pub(super) fn new(group: Arc<GroupInner>, received: Vec<Received>) -> Self {
-        let deliveries = received.into_iter().map(|received| Delivery::new(Arc::clone(&group), received)).collect();
-        Self { group, deliveries }
+    pub(super) fn new(group: Arc<GroupInner>, harvest: Harvest) -> Self {
+        let delivery = |received| Delivery::new(Arc::clone(&group), received);
+        let deliveries = harvest.messages.into_iter().map(delivery).collect();
+        Self { group, deliveries, unreadable: harvest.unreadable }
+    }
+
+    /// Why further messages could not be read: they were put back uncharged, with the group's longest backoff, and are
+    /// not in the batch.
+    #[must_use]
+    pub fn unreadable(&self) -> &[Error] {
+        &self.unreadable
     }
 
     /// How many deliveries it holds.
