@@ -248,13 +248,19 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Self::NewerFormat { found, supported } => {
-                write!(f, "the store needs {found}, and this version reads {supported}; use a newer version of millpond")
+                write!(
+                    f,
+                    "the store needs {found}, and this version reads {supported}; use a newer version of millpond"
+                )
             }
             Self::ForeignFile { file } => {
                 write!(f, "the file {file} belongs to another store; move it away or put back the right one")
             }
             Self::UnsupportedFileSystem { kind } => {
-                write!(f, "the directory is on {kind}, which cannot promise durability; use a local file system or allow it")
+                write!(
+                    f,
+                    "the directory is on {kind}, which cannot promise durability; use a local file system or allow it"
+                )
             }
             Self::Corrupt(corruption) => write!(f, "corruption: {corruption}"),
             Self::Poisoned { cause } => write!(f, "the store stopped after a failure ({cause}); open it again"),

@@ -1,13 +1,30 @@
-//! A durable embedded queue engine.
+//! Public names and nothing else: no types, no logic. The text below is the README.
+//!
+#![doc = include_str!("../README.md")]
 
 mod api;
-pub mod clock;
-pub mod disk;
+mod clock;
+mod disk;
 mod engine;
 mod error;
 pub mod ids;
 pub mod limits;
 mod log;
 mod record;
-#[allow(dead_code)]
 mod state;
+
+pub use api::{
+    Backoff, Batch, BatchReceipt, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group, GroupBuilder,
+    Message, Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
+};
+pub use engine::{GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats};
+pub use error::{Corruption, Error, ErrorKind, Result};
+pub use ids::MessageId;
+
+/// A disk and a clock in memory, for tests that drive the engine through crashes. No part of the stable API.
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation {
+    pub use crate::clock::{Clock, SimClock};
+    pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
+    pub use crate::disk::{Access, Disk, Entry, File, Tail};
+}

@@ -1,10 +1,11 @@
 //! What operations cost, counted and never timed: allocations, requests to the disk, bytes on disk.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(unsafe_code)] // A counting allocator cannot be written without.
 
-use millpond::clock::SimClock;
-use millpond::disk::sim::SimDisk;
 use millpond::ids::WallMs;
+use millpond::simulation::SimClock;
+use millpond::simulation::SimDisk;
 use millpond::{Durability, Group, Message, Store, Topic};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,8 +1,10 @@
 //! What `Disk` promises: a power cut takes nothing that was acknowledged (G1), and what it leaves is a prefix (G2).
 
-use millpond::clock::SimClock;
-use millpond::disk::sim::{PowerOutcome, SimDisk};
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use millpond::ids::WallMs;
+use millpond::simulation::SimClock;
+use millpond::simulation::{PowerOutcome, SimDisk};
 use millpond::{Durability, Message, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;

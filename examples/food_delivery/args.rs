@@ -26,6 +26,7 @@ impl Args {
                     args.crash_after = Some(count.parse().map_err(|error| format!("--crash-after {count}: {error}"))?);
                 }
                 "--fresh" => fresh = true,
+                "--help" => return Err(USAGE.into()),
                 other => return Err(format!("{other}: unknown\n{USAGE}").into()),
             }
         }

@@ -152,7 +152,7 @@ impl<'a> Shift<'a> {
             eprintln!("crashing after {handled} messages, as asked");
             std::process::abort();
         }
-        if handled % PROGRESS_STEP == 0 {
+        if handled.is_multiple_of(PROGRESS_STEP) {
             println!("{handled} messages handled");
         }
     }

@@ -2,10 +2,9 @@
 
 use super::Topic;
 use super::group::GroupInner;
-use crate::engine::Letter;
-use crate::error::Result;
+use crate::engine::{self, Letter};
+use crate::error::{Error, Result};
 use crate::ids::{MessageId, Offset};
-use crate::record;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -118,7 +117,7 @@ impl DeadLetter {
     pub fn redrive_to(self, topic: &Topic) -> Result<()> {
         let target = topic.inner();
         if !Arc::ptr_eq(&target.shared, &self.group.topic.shared) {
-            return Err(crate::Error::InvalidOption {
+            return Err(Error::InvalidOption {
                 option: "topic",
                 value: format!("{:?} of another store", topic.name()),
                 expected: "a topic of the letter's store",
@@ -146,14 +145,14 @@ impl DeadLetter {
     }
 }
 
-impl From<&record::Failure> for Failure {
-    fn from(failure: &record::Failure) -> Self {
+impl From<&engine::Failure> for Failure {
+    fn from(failure: &engine::Failure) -> Self {
         let cause = match failure.cause {
-            record::Cause::Nacked => Cause::Nacked,
-            record::Cause::Expired => Cause::Expired,
-            record::Cause::Crashed => Cause::Crashed,
-            record::Cause::Closed => Cause::Closed,
-            record::Cause::Rejected => Cause::Rejected,
+            engine::Cause::Nacked => Cause::Nacked,
+            engine::Cause::Expired => Cause::Expired,
+            engine::Cause::Crashed => Cause::Crashed,
+            engine::Cause::Closed => Cause::Closed,
+            engine::Cause::Rejected => Cause::Rejected,
         };
         Self { cause, time: UNIX_EPOCH + Duration::from_millis(failure.time.0), text: failure.text.to_string() }
     }

@@ -2,10 +2,9 @@
 
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::Received;
+use crate::engine::{Held, Received};
 use crate::error::{Error, Result};
 use crate::ids::MessageId;
-use crate::state::Held;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

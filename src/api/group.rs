@@ -4,11 +4,10 @@ use super::dead_letter::{DeadLetter, DeadLetters};
 use super::delivery::{Batch, Delivery};
 use super::topic::TopicInner;
 use super::{Backoff, Start, check_name, millis, subscription};
-use crate::engine::{Begin, GroupInfo, Received, Wait};
+use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Received, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
 use crate::limits;
-use crate::record::GroupOptions;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -120,7 +119,7 @@ impl GroupBuilder {
     /// Fails where an option that was given differs from what is stored.
     fn check_stored(&self, asked: &GroupOptions, stored: &GroupOptions) -> Result<()> {
         let ms = |ms: u64| format!("{ms} ms");
-        let backoff = |b: &crate::record::BackoffOptions| format!("{} to {} ms, jitter {}", b.first_ms, b.max_ms, b.jitter);
+        let backoff = |b: &BackoffOptions| format!("{} to {} ms, jitter {}", b.first_ms, b.max_ms, b.jitter);
         let table = [
             (
                 "visibility_timeout",
@@ -214,7 +213,8 @@ impl Group {
         subscription::start(&self.inner)
     }
 
-    /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear.
+    /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear. In a store opened
+    /// at `Disk` a letter is met once it is durable, as every message is: within the sync interval, or after [`Store::sync`](crate::Store::sync).
     ///
     /// # Errors
     /// `Closed`, `Poisoned`, `Forked`.

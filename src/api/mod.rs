@@ -40,10 +40,6 @@ fn millis(option: &'static str, duration: Duration) -> Result<u64> {
     let ms = duration.as_nanos().div_ceil(1_000_000);
     match u64::try_from(ms) {
         Ok(ms) if ms <= DURATION_MS_MAX => Ok(ms),
-        _ => Err(Error::InvalidOption {
-            option,
-            value: format!("{duration:?}"),
-            expected: "at most ten years",
-        }),
+        _ => Err(Error::InvalidOption { option, value: format!("{duration:?}"), expected: "at most ten years" }),
     }
 }

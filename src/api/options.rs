@@ -1,8 +1,8 @@
 //! The small option types.
 
 use super::millis;
+use crate::engine::BackoffOptions;
 use crate::error::Result;
-use crate::record::BackoffOptions;
 use std::time::{Duration, SystemTime};
 
 /// What an operation survives once it has returned `Ok`.

@@ -1,7 +1,7 @@
 //! The store's handle and its options.
 
-use super::topic::TopicBuilder;
 use super::Durability;
+use super::topic::TopicBuilder;
 #[cfg(any(test, feature = "simulation"))]
 use crate::clock::Clock;
 use crate::clock::SystemClock;
@@ -103,6 +103,13 @@ impl Store {
         self.shared.engine.state_hash()
     }
 
+    /// What the state keeps twice and does not agree upon: nothing, unless this library is wrong.
+    #[cfg(any(test, feature = "simulation"))]
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.shared.engine.violations()
+    }
+
     /// Runs every background job once, in this thread.
     ///
     /// # Errors
@@ -191,7 +198,7 @@ impl StoreOptions {
     /// # Errors
     /// As [`Store::open`].
     #[cfg(any(test, feature = "simulation"))]
-    pub fn open_on(self, disk: Arc<dyn crate::disk::Disk>, clock: Arc<dyn Clock>) -> Result<Store> {
+    pub fn open_on(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
         let engine = Engine::open_on(disk, self.setup()?, clock)?;
         Ok(self.store(Arc::new(engine), Threads::default()))
     }
@@ -209,7 +216,11 @@ impl StoreOptions {
             return invalid("segment_bytes_max", self.segment_bytes_max.to_string(), "from 64 KiB to 1 GiB");
         }
         if !(1..=limits::MESSAGE_LEN_MAX).contains(&self.message_bytes_max) {
-            return invalid("message_bytes_max", self.message_bytes_max.to_string(), "from 1 byte to 16 MiB");
+            return invalid(
+                "message_bytes_max",
+                self.message_bytes_max.to_string(),
+                "from 1 to 16777216 bytes (16 MiB)",
+            );
         }
         Ok(Setup {
             durable_only: self.level == Durability::Disk,

@@ -3,11 +3,10 @@
 use super::group::GroupBuilder;
 use super::store::Shared;
 use super::{Durability, Message, check_name};
-use crate::engine::{Outgoing, Published, TopicInfo};
+use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MessageId, Offset, PartitionId};
 use crate::limits::TOPIC_PARTITIONS_MAX;
-use crate::record::message::key_hash;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -114,9 +113,7 @@ impl Topic {
         message.check()?;
         let index = self.choose(&message)?;
         let mut offset = Offset(0);
-        let published = self.append(|outgoing| {
-            self.add(outgoing, index, &message)
-        }, |_, base, _| offset = base)?;
+        let published = self.append(|outgoing| self.add(outgoing, index, &message), |_, base, _| offset = base)?;
         let id = MessageId { topic: self.inner.info.id, partition: index, epoch: published.epoch, offset };
         Ok(Receipt { id, frame: self.frame(published) })
     }
@@ -141,12 +138,16 @@ impl Topic {
         order.sort_by_key(|(partition, _)| *partition);
         let mut bases = Vec::new();
         let published = self.append(
-            |outgoing| order.iter().try_for_each(|(partition, index)| self.add(outgoing, *partition, &messages[*index])),
+            |outgoing| {
+                order.iter().try_for_each(|(partition, index)| self.add(outgoing, *partition, &messages[*index]))
+            },
             |_, base, count| bases.push((base, count)),
         )?;
         let topic = self.inner.info.id;
-        let mut ids = vec![MessageId { topic, partition: 0, epoch: published.epoch, offset: Offset(0) }; messages.len()];
-        let offsets = bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
+        let mut ids =
+            vec![MessageId { topic, partition: 0, epoch: published.epoch, offset: Offset(0) }; messages.len()];
+        let offsets =
+            bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
         for ((partition, index), offset) in order.into_iter().zip(offsets) {
             ids[index].partition = partition;
             ids[index].offset = offset;

@@ -2,16 +2,17 @@
 //!
 //! Never here: what every disk does; see `conformance`.
 
-use super::{Access, AttachError, Disk, LOCK_NAME, OWNER_AT, OpenOptions, RealDisk};
+use super::{Access, AttachError, Disk, LOCK_NAME, OWNER_AT, OpenOptions, RealDisk, map};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use tempfile::TempDir;
 
 fn attach(path: &Path) -> Result<RealDisk, AttachError> {
@@ -215,8 +216,12 @@ fn what_systems_leave_in_empty_directories_does_no_harm() {
 
 #[test]
 fn a_lock_file_that_is_no_file_of_ours_is_refused() {
-    let traps: [fn(&Path); 4] = [
+    let traps: [fn(&Path); 5] = [
         |path| symlink("elsewhere", path).unwrap(),
+        |path| {
+            fs::write(path.with_file_name("elsewhere"), b"").unwrap();
+            symlink("elsewhere", path).unwrap();
+        },
         |path| fs::create_dir(path).unwrap(),
         |path| {
             fs::write(path, b"").unwrap();
@@ -243,7 +248,8 @@ fn traps_are_not_opened() {
     let disk = attach(home.path()).unwrap();
     let path = |name: &str| home.path().join(name);
     fs::write(path("victim"), b"secret").unwrap();
-    symlink("victim", path("link")).unwrap();
+    fs::write(path("alone"), b"secret").unwrap();
+    symlink("alone", path("link")).unwrap();
     symlink("/dev/zero", path("device")).unwrap();
     fs::create_dir(path("directory")).unwrap();
     fs::hard_link(path("victim"), path("twin")).unwrap();
@@ -257,7 +263,7 @@ fn traps_are_not_opened() {
     assert_eq!(disk.create("link", 10).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     let mut names: Vec<_> = disk.list().unwrap().into_iter().map(|entry| entry.name).collect();
     names.sort();
-    assert_eq!(names, [LOCK_NAME, "twin", "victim"]);
+    assert_eq!(names, [LOCK_NAME, "alone", "twin", "victim"]);
     disk.remove("link").unwrap();
     fs::remove_file(path("twin")).unwrap();
     disk.open("victim").unwrap();
@@ -293,14 +299,15 @@ fn a_full_disk_leaves_no_file_behind() {
 }
 
 #[test]
-fn created_files_have_their_blocks() {
+fn created_files_have_their_blocks_and_tails_their_maps() {
     let home = directory();
     let kind = rustix::fs::statfs(home.path()).unwrap().f_type as u64;
     let disk = attach(home.path()).unwrap();
-    let _tail = disk.create_tail("tail", 1 << 20, Access::SyncOften).unwrap();
+    let tail = disk.create_tail("tail", 1 << 20, Access::SyncOften).unwrap();
     disk.create("file", 1 << 20).unwrap();
     if [0xEF53, 0x5846_5342, 0x0102_1994].contains(&kind) {
         use std::os::unix::fs::MetadataExt;
+        assert!(format!("{tail:?}").starts_with("MappedTail"));
         for name in ["tail", "file"] {
             assert!(fs::metadata(home.path().join(name)).unwrap().blocks() * 512 >= 1 << 20, "{name}");
         }
@@ -358,6 +365,41 @@ fn a_killed_process_frees_the_lock_and_keeps_what_it_appended() {
         }
         disk.remove("tail").unwrap();
     }
+}
+
+#[test]
+fn a_forked_child_knows_and_cannot_give_up_the_lock() {
+    let home = directory();
+    let disk = Arc::new(Mutex::new(Some(attach(home.path()).unwrap())));
+    let childs = Arc::clone(&disk);
+    assert!(map::in_child(move || {
+        let disk = childs.lock().take();
+        disk.is_some_and(|disk| {
+            disk.detach();
+            disk.is_forked()
+        })
+    }));
+    assert!(disk.lock().as_ref().is_some_and(|disk| !disk.is_forked()));
+    assert_locked(home.path(), None);
+}
+
+#[test]
+fn a_process_being_spawned_does_not_keep_the_lock() {
+    let home = directory();
+    let disk = attach(home.path()).unwrap();
+    let ((mut started, starting), (waiting, mut go)) = (io::pipe().unwrap(), io::pipe().unwrap());
+    std::thread::scope(|scope| {
+        let spawner = scope.spawn(move || {
+            map::in_child(move || (&starting).write_all(&[1]).is_ok() && (&waiting).read_exact(&mut [0]).is_ok())
+        });
+        started.read_exact(&mut [0]).unwrap();
+        drop(disk);
+        let again = attach(home.path());
+        // The child goes on whatever came of it.
+        go.write_all(&[1]).unwrap();
+        assert!(spawner.join().unwrap());
+        again.unwrap();
+    });
 }
 
 #[test]

@@ -133,10 +133,21 @@ impl ForkSentinel {
     }
 }
 
+/// Runs `check` in a forked child and returns its verdict.
+#[cfg(test)]
+pub(super) fn in_child(check: impl Fn() -> bool + Send + Sync + 'static) -> bool {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("true");
+    let hook = move || if check() { Ok(()) } else { Err(io::Error::from_raw_os_error(1)) };
+    // SAFETY: between fork and exec the hook takes no lock that another thread of the parent may have held: the checks read,
+    // write and close descriptors and mappings of their own, and the allocator of the C library survives a fork.
+    unsafe { command.pre_exec(hook) };
+    command.status().is_ok_and(|status| status.success())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::process::CommandExt;
 
     fn file_of(len: u64) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -181,15 +192,6 @@ mod tests {
         writer.append(0, &[]).unwrap();
         assert!(writer.append(0, &[b"x"]).is_err());
         assert_eq!(writer.mapped().read_at(0, &mut [0; 8]), 0);
-    }
-
-    /// Runs `check` in a forked child and returns its verdict.
-    fn in_child(check: impl Fn() -> bool + Send + Sync + 'static) -> bool {
-        let mut command = std::process::Command::new("true");
-        let hook = move || if check() { Ok(()) } else { Err(io::Error::from_raw_os_error(1)) };
-        // SAFETY: between fork and exec the hook reads one word (or calls getpid) and builds an error without allocating.
-        unsafe { command.pre_exec(hook) };
-        command.status().is_ok_and(|status| status.success())
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! # What survives
 //!
 //! *Death of the process* (kill -9, abort): every call that returned. Of a [`Tail::append`] in flight, any subset of its
-//! aligned 8-byte words; of any other write in flight, any subset of its bytes; of any other call, all or nothing.
+//! aligned 8-byte words; of any other write in flight, any subset of its bytes; of a creation, nothing or a file of any
+//! length; of a sync, any part; of any other call, all or nothing.
 //!
 //! *Power cut*:
 //! - the bytes of a file, and its length, as of its last [`File::sync`] that returned `Ok`; of every later write any subset
@@ -26,26 +27,32 @@
 //! is always in the list of an attached disk, its content is the caller's, and it cannot be removed. The lock is
 //! released when the disk and every file and tail opened through it are dropped, or when the process ends.
 
+#![cfg_attr(
+    not(any(test, feature = "simulation")),
+    expect(unreachable_pub, reason = "the traits leave the crate with the simulation alone")
+)]
+
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
 #[cfg(test)]
 mod conformance;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod hostile;
 mod map;
 mod real;
 #[cfg(any(test, feature = "simulation"))]
-pub mod sim;
+pub(crate) mod sim;
 
-pub use real::{AttachError, OpenOptions, RealDisk};
+pub(crate) use real::{AttachError, OpenOptions, RealDisk};
 
 /// The file that carries the lock of a directory. Its 32 bytes at [`OWNER_AT`] belong to this layer.
-pub const LOCK_NAME: &str = "STORE";
+pub(crate) const LOCK_NAME: &str = "STORE";
 
 /// Where the lock file names its holder (a process id, for people to read). Nothing decides by it, nothing syncs it.
-pub const OWNER_AT: u64 = 12_288;
+pub(crate) const OWNER_AT: u64 = 12_288;
 
 /// The greatest position that a file may reach: what the kernel's signed offsets hold.
 const FILE_LEN_MAX: u64 = i64::MAX as u64;
@@ -115,11 +122,15 @@ pub trait Disk: Debug + Send + Sync {
     /// A number that no one can foretell (from a seed in a simulation): for salts and ids.
     fn random(&self) -> u64;
 
+    /// Lets others attach from now on. The caller writes nothing more; what it still reads may change under it.
+    fn detach(&self);
+
     /// Whether this process is a forked child of the one that attached. Costs no system call.
     fn is_forked(&self) -> bool;
 }
 
 /// An open file. All methods may be called from several threads at once.
+#[allow(clippy::len_without_is_empty, reason = "a length that may fail to be known")]
 pub trait File: Debug + Send + Sync {
     /// The length in bytes now.
     ///

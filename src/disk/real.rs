@@ -1,16 +1,17 @@
 //! The disk of the operating system.
 //!
 //! Everything goes through one directory descriptor; nothing is looked up by path after attaching. Files are private
-//! (mode 0600) and have one link. Never here: how the directory is found and locked (`attach`), how bytes move (`file`).
+//! (mode 0600) and have one link. A process under a limit on file sizes is killed by SIGXFSZ at that limit: a library
+//! installs no signal handlers. Never here: how the directory is found and locked (`attach`), how bytes move (`file`).
 
 mod attach;
 mod file;
 mod fs_kind;
 mod sync;
 
-pub use attach::{AttachError, OpenOptions};
+pub(crate) use attach::{AttachError, OpenOptions};
 
-use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name, map};
+use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name};
 use attach::Attachment;
 use file::{Inode, MappedTail, RealFile, WrittenTail};
 use fs_kind::FsKind;
@@ -25,14 +26,13 @@ use std::sync::{Arc, Weak};
 
 /// A locked directory of a real file system.
 #[derive(Debug)]
-pub struct RealDisk {
+pub(crate) struct RealDisk {
     attachment: Arc<Attachment>,
     /// Whether tails are mapped, where their blocks can be allocated.
     maps: bool,
     names: sync::SyncOnce,
     /// The files that this process has open, by device and number.
     inodes: Mutex<HashMap<(u64, u64), Weak<Inode>>>,
-    sentinel: map::ForkSentinel,
 }
 
 impl RealDisk {
@@ -40,22 +40,19 @@ impl RealDisk {
     ///
     /// # Errors
     /// See [`AttachError`]. Directories that were missing may have been created.
-    pub fn attach(path: &Path, options: &OpenOptions) -> Result<Self, AttachError> {
-        let sentinel = map::ForkSentinel::new()
-            .map_err(|source| AttachError::Io { context: "map a page to recognise forks by", source })?;
+    pub(crate) fn attach(path: &Path, options: &OpenOptions) -> Result<Self, AttachError> {
         let attachment = Attachment::new(path, options)?;
         Ok(Self {
             maps: attachment.kind == FsKind::Mappable,
             attachment: Arc::new(attachment),
             names: sync::SyncOnce::default(),
             inodes: Mutex::default(),
-            sentinel,
         })
     }
 
     /// Leaves this process's id in the lock file for others to read, once that file is long enough to hold it. Attaching
     /// does it too; call it after laying the file out.
-    pub fn note_owner(&self) {
+    pub(crate) fn note_owner(&self) {
         self.attachment.note_owner();
     }
 
@@ -184,7 +181,11 @@ impl Disk for RealDisk {
         }
     }
 
+    fn detach(&self) {
+        self.attachment.unlock();
+    }
+
     fn is_forked(&self) -> bool {
-        self.sentinel.is_forked()
+        self.attachment.sentinel.is_forked()
     }
 }

@@ -3,7 +3,7 @@
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
-use super::positions::{Positions, Run};
+use super::positions::Positions;
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId, WallMs};
@@ -88,7 +88,10 @@ impl Core {
         let frame = self.appender.append(&self.head, parts, now.watermark).map_err(Blocked::Refused)?;
         let (lsn, end) = (frame.lsn, frame.end);
         let (segment, at) = (entered(&frame, &mut self.catalog, &mut self.positions), frame.at);
-        take_in(&mut self.state, &mut self.positions, &self.records, lsn, segment, at).map_err(Blocked::Inconsistent)?;
+        for record in &self.records {
+            self.state.apply(record, lsn).map_err(Blocked::Inconsistent)?;
+        }
+        self.positions.push_all(&self.records, segment, at);
         self.visible.appended(&self.records, end);
         if self.waiters.any() {
             self.wake_for_records();
@@ -127,10 +130,10 @@ impl Core {
     fn wake_for_records(&mut self) {
         for record in &self.records {
             match record {
-                Record::Published { partition, .. } | Record::Copied { partition, .. } => {
-                    if !self.visible.is_durable_only() {
-                        wake_partition(&mut self.waiters, &self.state, *partition);
-                    }
+                Record::Published { partition, .. } | Record::Copied { partition, .. }
+                    if !self.visible.is_durable_only() =>
+                {
+                    wake_partition(&mut self.waiters, &self.state, *partition);
                 }
                 Record::Nacked { group, .. }
                 | Record::Released { group, .. }
@@ -178,32 +181,4 @@ fn wake_partition(waiters: &mut Waiters, state: &State, partition: PartitionId) 
         Some(Role::Retry { group }) => waiters.wake_one(group),
         Some(Role::Dead { .. }) | None => {}
     }
-}
-
-/// Folds the records of one frame into state and positions: the same for a frame just appended and for one replayed.
-pub(crate) fn take_in(
-    state: &mut State,
-    positions: &mut Positions,
-    records: &[Record],
-    lsn: Lsn,
-    segment: FileNumber,
-    at: u32,
-) -> Result<(), Inconsistent> {
-    let mut part = 0u32;
-    for record in records {
-        state.apply(record, lsn)?;
-        place(positions, record, segment, at, &mut part);
-    }
-    Ok(())
-}
-
-/// Notes where the messages that a record carries stand; `part` counts them through the frame.
-pub(crate) fn place(positions: &mut Positions, record: &Record, segment: FileNumber, at: u32, part: &mut u32) {
-    let (partition, first, count) = match record {
-        Record::Published { partition, base, count, .. } => (*partition, *base, *count),
-        Record::Copied { partition, offset, .. } => (*partition, *offset, 1),
-        _ => return,
-    };
-    positions.push(segment, partition, Run { first, count, at, part: *part });
-    *part = part.saturating_add(count);
 }

@@ -4,9 +4,9 @@
 //! dead letters when a consumer asks and meets them; a message that cannot be read is put back with the longest backoff,
 //! uncharged. Never here: public handles.
 
+use super::core::{Committed, Core, Now};
 use super::read::{Located, Stored};
 use super::{CoreGuard, Engine, Refusal};
-use super::core::{Committed, Core, Now};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId};
 use crate::log::Parts;
@@ -55,7 +55,14 @@ impl Engine {
     ///
     /// # Errors
     /// A message that cannot be read is reported once nothing else is at hand: the error names it, and it was put back.
-    pub(crate) fn receive(&self, group: GroupId, topic: TopicId, max: usize, wait: Wait, out: &mut Vec<Received>) -> Result<()> {
+    pub(crate) fn receive(
+        &self,
+        group: GroupId,
+        topic: TopicId,
+        max: usize,
+        wait: Wait,
+        out: &mut Vec<Received>,
+    ) -> Result<()> {
         self.enter()?;
         let mut leases = Vec::new();
         loop {

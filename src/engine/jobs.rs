@@ -4,6 +4,7 @@
 //! these functions), waiting.
 
 use super::Engine;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ids::{MonoMs, WallMs};
 use crate::log::{AppendRefusal, OwnFrame, Parts};
@@ -15,14 +16,20 @@ use std::time::Duration;
 const JUMP_MS: u64 = 1_000;
 
 /// When the threads run, and what pulse saw of the clocks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Jobs {
     stop: Mutex<bool>,
     woken: Condvar,
-    clocks: Mutex<Option<(MonoMs, WallMs)>>,
+    clocks: Mutex<(MonoMs, WallMs)>,
 }
 
 impl Jobs {
+    /// What the clocks say when the store opens is what the first jump is measured against.
+    pub(super) fn new(clock: &dyn Clock) -> Self {
+        let clocks = Mutex::new((clock.monotonic(), clock.wall()));
+        Self { stop: Mutex::new(false), woken: Condvar::new(), clocks }
+    }
+
     /// Ends the current wait of every job.
     pub(super) fn wake(&self) {
         drop(self.stop.lock());
@@ -74,8 +81,8 @@ impl Engine {
     /// As [`Engine::pulse`].
     pub(crate) fn chores(&self) -> Result<()> {
         self.health.check()?;
-        let done = self.finish_segments().and_then(|()| self.checkpoint_if_due()).and_then(|()| self.retire_dead_segments());
-        match done {
+        let jobs = [Self::finish_segments, Self::checkpoint_if_due, Self::retire_dead_segments, Self::remove_leftovers];
+        match jobs.iter().try_for_each(|job| job(self)) {
             Err(Error::DiskFull | Error::TooManyOpenFiles) => Ok(()),
             other => other,
         }
@@ -102,8 +109,7 @@ impl Engine {
     /// Records a jump of the wall clock, so that no delay grows by it.
     fn note_clock_jump(&self) -> Result<()> {
         let (mono, wall) = (self.clock.monotonic(), self.clock.wall());
-        let before = self.jobs.clocks.lock().replace((mono, wall));
-        let Some((mono_before, wall_before)) = before else { return Ok(()) };
+        let (mono_before, wall_before) = std::mem::replace(&mut *self.jobs.clocks.lock(), (mono, wall));
         let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
         // A process that has not appended clamps due times when it does, by its `opened` record.
         if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().appender.begun() {

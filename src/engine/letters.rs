@@ -72,7 +72,13 @@ impl Engine {
     ///
     /// # Errors
     /// `NoSuchLetter` where it has left meanwhile.
-    pub(crate) fn redrive(&self, group: GroupId, id: MessageId, letter: &Letter, to: Option<PartitionId>) -> Result<crate::ids::Lsn> {
+    pub(crate) fn redrive(
+        &self,
+        group: GroupId,
+        id: MessageId,
+        letter: &Letter,
+        to: Option<PartitionId>,
+    ) -> Result<crate::ids::Lsn> {
         self.enter()?;
         let command = Command::Redrive { group, letter: letter.offset, to, provenance: &letter.provenance };
         self.submit_copy(&command, letter.stored.part()).map_err(|refusal| self.letter_error(id, refusal))

@@ -26,12 +26,18 @@ mod topics;
 mod visible;
 mod waiters;
 
+/// What handles need of the layers below, so that they know the engine alone.
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use crate::disk::Disk as AnyDisk;
+pub(crate) use crate::record::message::key_hash;
+pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
+pub(crate) use crate::state::Held;
 pub(crate) use deliver::{Received, Wait};
 pub(crate) use letters::Letter;
 pub use open::OpenReport;
 pub(crate) use open::Setup;
 pub(crate) use publish::{Outgoing, Published};
-pub use stats::{GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 
@@ -42,7 +48,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, MessageId, Offset, PartitionId, TopicId};
-use crate::log::{AppendRefusal, Keeper, Parts};
+use crate::log::{AppendRefusal, BlockCache, Keeper, Parts};
 use crate::state::{Command, Rejection, Role};
 use parking_lot::{Mutex, MutexGuard};
 use std::ops::{Deref, DerefMut};
@@ -55,6 +61,7 @@ pub(crate) struct Engine {
     core: Mutex<Core>,
     commit: Commit,
     health: Health,
+    cache: BlockCache,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     setup: Setup,
@@ -201,7 +208,9 @@ impl Engine {
         match refusal {
             Refusal::Failed(error) => error,
             Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
-            Refusal::Rejected(other) => self.fail(&format!("an operation that was checked before was rejected: {other}")),
+            Refusal::Rejected(other) => {
+                self.fail(&format!("an operation that was checked before was rejected: {other}"))
+            }
         }
     }
 

@@ -3,26 +3,30 @@
 //! Opening writes nothing, except where recovery had to copy an unproven end of the log to fresh blocks. The first append
 //! of the process raises the epoch. Never here: threads.
 
+use super::Engine;
 use super::commit::Commit;
-use super::core::{CheckpointNote, Core, take_in};
+use super::core::{CheckpointNote, Core};
 use super::health::Health;
 use super::jobs::Jobs;
-use super::positions::{Entry, Positions};
+use super::positions::Positions;
+use super::read::{Failure, damaged, decode_frame};
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
-use super::Engine;
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::limits;
-use crate::log::{self, Catalog, Keeper, OpenError, ReadError, Recovered, Segment, Settings};
-use crate::record::{Record, codec};
+use crate::log::{self, BlockCache, Catalog, Keeper, OpenError, Recovered, Segment, Settings};
+use crate::record::Record;
 use crate::state::{Command, Inputs, State, Visible};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How much of sealed segments and their indexes is kept in memory.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// How a store is to be opened.
 #[derive(Clone, Debug)]
@@ -89,7 +93,7 @@ impl Engine {
         };
         let mut recovered = log::open(Arc::clone(&disk), settings).map_err(open_error)?;
         let mut fold = Fold::start(&recovered)?;
-        fold.replay(&recovered.catalog)?;
+        fold.replay(&recovered.keeper, &recovered.catalog)?;
         fold.positions.seal();
         index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions)?;
         let report = report(&recovered, &fold);
@@ -114,24 +118,38 @@ impl Engine {
             core: Mutex::new(core),
             commit: Commit::new(end),
             health: Health::default(),
+            cache: BlockCache::new(CACHE_BYTES),
             disk,
+            jobs: Jobs::new(clock.as_ref()),
             clock,
             setup,
             report,
-            jobs: Jobs::default(),
         })
     }
 
-    /// Closes the store: everything appended becomes durable, and a checkpoint makes the next open quick. Every later call
+    /// Closes the store: everything appended becomes durable, a checkpoint makes the next open quick, and the directory is
+    /// let go of, whatever handles are left. Every later call
     /// fails with `Closed`. A store that appended nothing writes nothing. Threads must have ended.
     ///
     /// # Errors
     /// The store's; what had been promised still holds, and the next open recovers.
     pub(crate) fn close(&self) -> Result<()> {
-        if !self.health.close() {
-            return if self.health.is_poisoned() { self.health.check() } else { Ok(()) };
-        }
-        self.lock_core().waiters.wake_all();
+        let closed = if self.health.close() {
+            self.lock_core().waiters.wake_all();
+            self.save()
+        } else if self.health.is_poisoned() {
+            self.health.check()
+        } else {
+            return Ok(());
+        };
+        // Whoever was writing has left these locks, and nobody writes any more.
+        let _quiet = (self.keeper.lock(), self.core.lock());
+        self.disk.detach();
+        closed
+    }
+
+    /// What a close leaves for the next open, if this process appended anything.
+    fn save(&self) -> Result<()> {
         let (begun, end) = {
             let core = self.lock_core();
             (core.appender.begun(), core.appender.end())
@@ -171,36 +189,41 @@ impl Fold {
     }
 
     /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
-    fn replay(&mut self, catalog: &Catalog) -> Result<()> {
+    fn replay(&mut self, keeper: &Keeper, catalog: &Catalog) -> Result<()> {
         for segment in catalog.segments() {
-            self.replay_segment(segment)?;
+            let index = keeper.open_index(segment).map_err(|error| Error::io("read an index file", error))?;
+            let place = index.is_none();
+            match index {
+                Some(index) => self.positions.set_indexed(segment.number(), index),
+                None => self.positions.roll(segment.number()),
+            }
+            let from = if place { segment.base() } else { self.from };
+            if from < segment.end() {
+                self.replay_segment(segment, from, place)?;
+            }
         }
         Ok(())
     }
 
-    fn replay_segment(&mut self, segment: &Arc<Segment>) -> Result<()> {
+    fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, place: bool) -> Result<()> {
         let mut records = Vec::new();
-        log::for_each_frame::<Failure>(segment, segment.base(), &mut |frame| {
-            if frame.is_log() { Ok(()) } else { self.take_frame(segment, frame, &mut records).map_err(Failure) }
+        log::for_each_frame::<Failure>(segment, from, &mut |frame| {
+            if frame.is_log() {
+                return Ok(());
+            }
+            decode_frame(segment, frame, &mut records)?;
+            if place {
+                self.positions.push_all(&records, segment.number(), frame.at);
+            }
+            if frame.lsn >= self.from {
+                self.records += records.len() as u64;
+                let apply = |record| self.state.apply(record, frame.lsn);
+                let applied = records.iter().try_for_each(apply);
+                applied.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+            }
+            Ok(())
         })
         .map_err(|failure| failure.0)
-    }
-
-    fn take_frame(&mut self, segment: &Segment, frame: &log::Frame<'_>, records: &mut Vec<Record>) -> Result<()> {
-        records.clear();
-        for record in codec::decode(frame.head()) {
-            records.push(record.map_err(|_| undecodable(segment, frame, "a record that cannot be decoded"))?);
-        }
-        if frame.lsn < self.from {
-            let mut part = 0;
-            for record in records.iter() {
-                super::core::place(&mut self.positions, record, segment.number(), frame.at, &mut part);
-            }
-            return Ok(());
-        }
-        self.records += records.len() as u64;
-        take_in(&mut self.state, &mut self.positions, records, frame.lsn, segment.number(), frame.at)
-            .map_err(|_| undecodable(segment, frame, "a record that contradicts those before it"))
     }
 
     /// Begins this process's epoch in memory. The record is appended before any other.
@@ -236,26 +259,16 @@ fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
 
 /// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
 fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions) -> Result<()> {
-    Ok(())
-}
-
-/// Whatever ends a replay.
-struct Failure(Error);
-
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        Self(super::read::read_error(error))
+    const IN_MEMORY_MAX: usize = 4;
+    let failed = |error| Error::io("write an index file", error);
+    while positions.unindexed().count() > IN_MEMORY_MAX {
+        let Some(runs) = positions.unindexed().next().map(Arc::clone) else { break };
+        let Some(segment) = catalog.segment(runs.segment) else { break };
+        keeper.write_index(segment, &runs.key_rows()).map_err(failed)?;
+        let Some(index) = keeper.open_index(segment).map_err(failed)? else { break };
+        positions.set_indexed(runs.segment, index);
     }
-}
-
-fn undecodable(segment: &Segment, frame: &log::Frame<'_>, reason: &'static str) -> Error {
-    let end = frame.lsn.saturating_add(u64::from(frame.padded()));
-    Error::Corrupt(Corruption {
-        file: segment.name().to_string(),
-        offset: Some(u64::from(frame.at)),
-        lsns: Some((frame.lsn, end)),
-        reason,
-    })
+    Ok(())
 }
 
 fn contradiction(what: &'static str) -> Error {

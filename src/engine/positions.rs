@@ -5,7 +5,9 @@
 //! with segments and the partitions in them, not with messages. Never here: disk, state.
 
 use crate::ids::{FileNumber, Offset, PartitionId};
-use std::collections::VecDeque;
+use crate::log::{self, Index, KeyRows};
+use crate::record::Record;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A run of messages that one record of one frame carries: `count` parts from `part`, beginning at `first`.
@@ -19,23 +21,20 @@ pub(crate) struct Run {
 }
 
 /// Where a message stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Place {
     /// At this frame and part.
     Known { segment: FileNumber, at: u32, part: u32 },
-    /// In this segment, whose index file says where: in the rows that `entry` describes.
-    Indexed { segment: FileNumber, entry: Entry },
+    /// In this segment, whose index file says where.
+    Indexed { segment: FileNumber, index: Arc<Index> },
 }
 
-/// A partition's share of a segment's index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) partition: PartitionId,
-    pub(crate) first: Offset,
-    /// One past its last message in this segment. Messages in between may be missing where a cleaner took them.
-    pub(crate) end: Offset,
-    pub(crate) rows_at: u32,
-    pub(crate) rows: u32,
+/// A partition's share of an indexed segment. Messages in between may be missing where a cleaner took them.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    segment: FileNumber,
+    first: Offset,
+    end: Offset,
 }
 
 /// A message's frame, as a row of 12 bytes.
@@ -76,8 +75,22 @@ impl SegmentRuns {
         self.partitions.get((slot as usize).checked_sub(1)?)
     }
 
+    /// Adds the messages that the records of the frame at `at` carry.
+    pub(crate) fn push_all(&mut self, records: &[Record], at: u32) {
+        let mut part = 0u32;
+        for record in records {
+            let (partition, first, count) = match record {
+                Record::Published { partition, base, count, .. } => (*partition, *base, *count),
+                Record::Copied { partition, offset, .. } => (*partition, *offset, 1),
+                _ => continue,
+            };
+            self.push(partition, Run { first, count, at, part });
+            part = part.saturating_add(count);
+        }
+    }
+
     /// Adds a run that comes after all of its partition's earlier ones.
-    pub(crate) fn push(&mut self, partition: PartitionId, run: Run) {
+    fn push(&mut self, partition: PartitionId, run: Run) {
         let index = partition.0 as usize;
         if index >= self.slots.len() {
             self.slots.resize(index + 1, 0);
@@ -92,6 +105,24 @@ impl SegmentRuns {
         let delta = run.first.0.saturating_sub(runs.first.0) as u32;
         runs.rows.push(Row { delta, at: run.at, part: run.part });
         runs.end = run.first.saturating_add(u64::from(run.count));
+    }
+}
+
+impl SegmentRuns {
+    /// What the segment's index file is made of.
+    pub(crate) fn key_rows(&self) -> Vec<KeyRows> {
+        let row = |runs: &Runs, row: &Row| {
+            let first = runs.first.saturating_add(u64::from(row.delta)).0;
+            log::Row { first, at: row.at, part: row.part }
+        };
+        let rows = |runs: &Runs| KeyRows {
+            key: runs.partition.0,
+            count: runs.end.0.saturating_sub(runs.first.0),
+            rows: runs.rows.iter().map(|entry| row(runs, entry)).collect(),
+        };
+        let mut keys: Vec<KeyRows> = self.partitions.iter().map(rows).collect();
+        keys.sort_by_key(|key| key.key);
+        keys
     }
 }
 
@@ -126,17 +157,19 @@ pub(crate) struct Positions {
     unindexed: VecDeque<Arc<SegmentRuns>>,
     active: Option<SegmentRuns>,
     /// By partition: its share of each indexed segment, in offset order.
-    indexed: Vec<Vec<(FileNumber, Entry)>>,
+    spans: Vec<Vec<Span>>,
+    indexes: BTreeMap<FileNumber, Arc<Index>>,
 }
 
 impl Positions {
-    /// Records where a run stands. Runs of a partition come in offset order, segments in the order of the log.
-    pub(crate) fn push(&mut self, segment: FileNumber, partition: PartitionId, run: Run) {
+    /// Notes where the messages stand that the records of the frame at `at` carry. Runs of a partition come in offset order,
+    /// segments in the order of the log.
+    pub(crate) fn push_all(&mut self, records: &[Record], segment: FileNumber, at: u32) {
         if self.active.as_ref().is_none_or(|active| active.segment != segment) {
             self.roll(segment);
         }
         if let Some(active) = &mut self.active {
-            active.push(partition, run);
+            active.push_all(records, at);
         }
     }
 
@@ -157,30 +190,44 @@ impl Positions {
         self.unindexed.iter()
     }
 
-    /// Takes in what an index file's directory says; forgets the segment's rows.
-    pub(crate) fn set_indexed(&mut self, segment: FileNumber, entries: impl IntoIterator<Item = Entry>) {
-        self.unindexed.retain(|runs| runs.segment != segment);
-        for entry in entries {
-            let index = entry.partition.0 as usize;
-            if index >= self.indexed.len() {
-                self.indexed.resize_with(index + 1, Vec::new);
+    /// Takes in a segment's index file; forgets its rows.
+    pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index) {
+        self.forget(segment);
+        for key in index.keys() {
+            let place = key.key as usize;
+            if place >= self.spans.len() {
+                self.spans.resize_with(place + 1, Vec::new);
             }
-            let entries = &mut self.indexed[index];
-            let place = entries.partition_point(|(_, other)| other.first < entry.first);
-            entries.insert(place, (segment, entry));
+            let (first, end) = (Offset(key.first), Offset(key.first.saturating_add(key.count)));
+            let spans = &mut self.spans[place];
+            let at = spans.partition_point(|other| other.first < first);
+            spans.insert(at, Span { segment, first, end });
         }
+        self.indexes.insert(segment, Arc::new(index));
     }
 
-    /// The partitions of a segment and one past the last offset of each, or `None` while it is not indexed.
+    /// Takes in rows that were made anew, in place of an index file that is of no use.
+    pub(crate) fn set_unindexed(&mut self, runs: SegmentRuns) {
+        self.forget(runs.segment);
+        self.unindexed.push_front(Arc::new(runs));
+    }
+
+    /// Forgets where the messages of a segment stand.
     pub(crate) fn forget(&mut self, segment: FileNumber) {
-        for entries in &mut self.indexed {
-            entries.retain(|(number, _)| *number != segment);
+        self.unindexed.retain(|runs| runs.segment != segment);
+        if let Some(index) = self.indexes.remove(&segment) {
+            for key in index.keys() {
+                self.spans[key.key as usize].retain(|span| span.segment != segment);
+            }
         }
     }
 
-    /// One past the greatest offset of each partition in each indexed segment.
-    pub(crate) fn indexed_ends(&self) -> impl Iterator<Item = (FileNumber, PartitionId, Offset)> {
-        self.indexed.iter().flatten().map(|(segment, entry)| (*segment, entry.partition, entry.end))
+    /// The segments that have an index file, each with the partitions in it and the end of each there.
+    pub(crate) fn indexed(&self) -> impl Iterator<Item = (FileNumber, impl Iterator<Item = (PartitionId, Offset)>)> {
+        self.indexes.iter().map(|(segment, index)| {
+            let end = |key: &log::IndexKey| (PartitionId(key.key), Offset(key.first.saturating_add(key.count)));
+            (*segment, index.keys().iter().map(end))
+        })
     }
 
     /// Where a message stands, or `None` where no segment holds it.
@@ -191,56 +238,66 @@ impl Positions {
                 return Some(Place::Known { segment: segment.segment, at: row.at, part: row.part });
             }
         }
-        let entries = self.indexed.get(partition.0 as usize)?;
-        let index = entries.partition_point(|(_, entry)| entry.first <= offset).checked_sub(1)?;
-        let (segment, entry) = entries[index];
-        (offset < entry.end).then_some(Place::Indexed { segment, entry })
+        let spans = self.spans.get(partition.0 as usize)?;
+        let span = spans.get(spans.partition_point(|span| span.first <= offset).checked_sub(1)?)?;
+        if offset >= span.end {
+            return None;
+        }
+        let index = Arc::clone(self.indexes.get(&span.segment)?);
+        Some(Place::Indexed { segment: span.segment, index })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::WallMs;
 
     fn run(first: u64, count: u32, at: u32) -> Run {
         Run { first: Offset(first), count, at, part: 0 }
     }
 
-    fn known(segment: u64, at: u32, part: u32) -> Option<Place> {
-        Some(Place::Known { segment: FileNumber(segment), at, part })
+    fn push(positions: &mut Positions, segment: u64, partition: PartitionId, run: Run) {
+        let record = Record::Published { partition, base: run.first, count: run.count, time: WallMs(0) };
+        positions.push_all(&[record], FileNumber(segment), run.at);
+    }
+
+    fn found(positions: &Positions, partition: PartitionId, offset: u64) -> Option<(u64, u32, u32)> {
+        match positions.find(partition, Offset(offset)) {
+            Some(Place::Known { segment, at, part }) => Some((segment.0, at, part)),
+            Some(Place::Indexed { .. }) => panic!("nothing is indexed here"),
+            None => None,
+        }
     }
 
     #[test]
     fn finds_every_message_of_uneven_frames() {
         let mut positions = Positions::default();
-        let (one, p) = (FileNumber(1), PartitionId(3));
+        let p = PartitionId(3);
         let mut first = 10;
         for (index, count) in [1, 1, 50, 1, 7, 1, 1, 1].into_iter().enumerate() {
-            positions.push(one, p, run(first, count, index as u32 * 8));
+            push(&mut positions, 1, p, run(first, count, index as u32 * 8));
             for part in 0..count {
-                assert_eq!(positions.find(p, Offset(first + u64::from(part))), known(1, index as u32 * 8, part));
+                assert_eq!(found(&positions, p, first + u64::from(part)), Some((1, index as u32 * 8, part)));
             }
             first += u64::from(count);
         }
-        assert_eq!(positions.find(p, Offset(9)), None);
-        assert_eq!(positions.find(p, Offset(first)), None);
-        assert_eq!(positions.find(PartitionId(2), Offset(10)), None);
+        assert_eq!(found(&positions, p, 9), None);
+        assert_eq!(found(&positions, p, first), None);
+        assert_eq!(found(&positions, PartitionId(2), 10), None);
     }
 
     #[test]
-    fn an_indexed_segment_keeps_only_its_directory() {
+    fn a_segment_that_was_rolled_is_still_known() {
         let mut positions = Positions::default();
         let p = PartitionId(0);
-        positions.push(FileNumber(1), p, run(0, 5, 128));
-        positions.push(FileNumber(2), p, run(5, 5, 128));
+        push(&mut positions, 1, p, run(0, 5, 128));
+        push(&mut positions, 2, p, run(5, 5, 128));
         positions.seal();
         assert_eq!(positions.unindexed().count(), 2);
-        let entry = Entry { partition: p, first: Offset(0), end: Offset(5), rows_at: 0, rows: 1 };
-        positions.set_indexed(FileNumber(1), [entry]);
-        assert_eq!(positions.unindexed().count(), 1);
-        assert_eq!(positions.find(p, Offset(4)), Some(Place::Indexed { segment: FileNumber(1), entry }));
-        assert_eq!(positions.find(p, Offset(5)), known(2, 128, 0));
+        assert_eq!(found(&positions, p, 4), Some((1, 128, 4)));
+        assert_eq!(found(&positions, p, 5), Some((2, 128, 0)));
         positions.forget(FileNumber(1));
-        assert_eq!(positions.find(p, Offset(4)), None);
+        assert_eq!(found(&positions, p, 4), None);
     }
 }

@@ -84,7 +84,11 @@ impl Engine {
     ///
     /// # Errors
     /// Nothing was published then, not even in part.
-    pub(crate) fn publish(&self, outgoing: &Outgoing, mut each: impl FnMut(PartitionId, Offset, u32)) -> Result<Published> {
+    pub(crate) fn publish(
+        &self,
+        outgoing: &Outgoing,
+        mut each: impl FnMut(PartitionId, Offset, u32),
+    ) -> Result<Published> {
         self.enter()?;
         let command = Command::Publish { runs: &outgoing.runs };
         let published = self.submit(&command, outgoing.parts(), |core, committed| {

@@ -4,10 +4,10 @@
 //! for. Never here: leases.
 
 use super::Engine;
-use super::positions::Place;
+use super::positions::{Place, SegmentRuns};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Offset, PartitionId, WallMs};
-use crate::log::{self, ReadError, Segment};
+use crate::log::{self, Index, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::{Origin, Provenance, Record, codec};
 use std::ops::Range;
@@ -60,8 +60,8 @@ impl super::core::Core {
     /// Where a message stands.
     pub(crate) fn locate(&self, partition: PartitionId, offset: Offset) -> Option<Located> {
         let place = self.positions.find(partition, offset)?;
-        let (Place::Known { segment, .. } | Place::Indexed { segment, .. }) = place;
-        Some(Located { segment: Arc::clone(self.catalog.segment(segment)?), place })
+        let (Place::Known { segment, .. } | Place::Indexed { segment, .. }) = &place;
+        Some(Located { segment: Arc::clone(self.catalog.segment(*segment)?), place })
     }
 }
 
@@ -84,15 +84,12 @@ impl Engine {
     /// As [`Engine::fetch`].
     pub(crate) fn read(&self, located: &Located, partition: PartitionId, offset: Offset) -> Result<Stored> {
         let segment = &located.segment;
-        let (at, part) = match located.place {
-            Place::Known { at, part, .. } => (at, part),
-            Place::Indexed { entry, .. } => {
-                let _ = entry;
-                return Err(absent(partition, offset));
-            }
+        let (at, part) = match &located.place {
+            Place::Known { at, part, .. } => (*at, *part),
+            Place::Indexed { index, .. } => self.look_up(segment, index, partition, offset)?,
         };
         let mut buf = Vec::new();
-        let source = segment.file().map_err(|error| Error::io("open a segment", error))?;
+        let source = self.cache.source(segment);
         let read = log::read_part(segment, &source, at, part, GUESS_LEN, &mut buf).map_err(read_error)?;
         let damaged = |reason| {
             Error::Corrupt(Corruption {
@@ -110,6 +107,75 @@ impl Engine {
         }
         Ok(Stored { buf, part: read.part, partition, offset, epoch: read.epoch, time, provenance })
     }
+}
+
+impl Engine {
+    /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
+    /// use: its rows are made anew from the segment.
+    fn look_up(&self, segment: &Segment, index: &Index, partition: PartitionId, offset: Offset) -> Result<(u32, u32)> {
+        let mut rows = Vec::new();
+        let found = index.look_up(&self.cache, partition.0, offset.0, 1, &mut rows);
+        let found = found.map_err(|error| Error::io("read an index file", error))?;
+        if found.is_none() {
+            let runs = read_runs(segment)?;
+            let mut core = self.lock_core();
+            core.positions.set_unindexed(runs);
+            return match core.positions.find(partition, offset) {
+                Some(Place::Known { at, part, .. }) => Ok((at, part)),
+                _ => Err(absent(partition, offset)),
+            };
+        }
+        let part = |row: &log::Row| row.part.checked_add(u32::try_from(offset.0.checked_sub(row.first)?).ok()?);
+        let place = rows.first().and_then(|row| Some((row.at, part(row)?)));
+        place.ok_or_else(|| absent(partition, offset))
+    }
+}
+
+/// Where all messages of a segment stand, as its frames say.
+fn read_runs(segment: &Segment) -> Result<SegmentRuns> {
+    let mut runs = SegmentRuns::new(segment.number());
+    let mut records = Vec::new();
+    log::for_each_frame::<Failure>(segment, segment.base(), &mut |frame| {
+        if !frame.is_log() {
+            decode_frame(segment, frame, &mut records)?;
+            runs.push_all(&records, frame.at);
+        }
+        Ok(())
+    })
+    .map_err(|failure| failure.0)?;
+    Ok(runs)
+}
+
+/// Whatever ends a walk over frames.
+pub(super) struct Failure(pub(super) Error);
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self(read_error(error))
+    }
+}
+
+/// Puts the records of a frame in place of what `records` held.
+pub(super) fn decode_frame(
+    segment: &Segment,
+    frame: &log::Frame<'_>,
+    records: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    records.clear();
+    for record in codec::decode(frame.head()) {
+        records.push(record.map_err(|_| Failure(damaged(segment, frame, "a record that cannot be decoded")))?);
+    }
+    Ok(())
+}
+
+pub(super) fn damaged(segment: &Segment, frame: &log::Frame<'_>, reason: &'static str) -> Error {
+    let end = frame.lsn.saturating_add(u64::from(frame.padded()));
+    Error::Corrupt(Corruption {
+        file: segment.name().to_string(),
+        offset: Some(u64::from(frame.at)),
+        lsns: Some((frame.lsn, end)),
+        reason,
+    })
 }
 
 /// What the frame's record says of the message in `part`, if it is the one asked for.
@@ -140,7 +206,7 @@ fn absent(partition: PartitionId, offset: Offset) -> Error {
 }
 
 /// A failure to read, as the caller sees it.
-pub(super) fn read_error(error: ReadError) -> Error {
+fn read_error(error: ReadError) -> Error {
     match error {
         ReadError::Io { source, .. } => Error::io("read a segment", source),
         ReadError::Damaged { file, at, reason } => Error::Corrupt(Corruption::of(file, Some(at), reason)),

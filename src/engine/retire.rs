@@ -4,11 +4,9 @@
 //! Never here: rewriting segments that are partly alive.
 
 use super::Engine;
-use super::positions::Entry;
 use crate::error::Result;
 use crate::ids::{FileNumber, Lsn};
 use crate::log::{OwnFrame, Segment};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Engine {
@@ -17,10 +15,6 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(super) fn finish_segments(&self) -> Result<()> {
-        Ok(())
-    }
-    #[cfg(any())]
-    fn later(&self) -> Result<()> {
         loop {
             let mut keeper = self.keeper.lock();
             let next = {
@@ -32,13 +26,24 @@ impl Engine {
                 })
             };
             let Some((runs, segment)) = next else { return Ok(()) };
-            let entries =
-                keeper.write_index(&segment, runs.as_ref()).map_err(|error| self.keeper_error(&keeper, error))?;
+            keeper.write_index(&segment, &runs.key_rows()).map_err(|error| self.keeper_error(&keeper, error))?;
             let finished = keeper.cut(&segment).map_err(|error| self.keeper_error(&keeper, error))?;
+            let index = keeper.open_index(&finished).map_err(|error| self.keeper_error(&keeper, error))?;
+            let Some(index) = index else { return Err(self.fail("an index file is not what was written")) };
             let mut core = self.lock_core();
             core.catalog.replace(finished);
-            core.positions.set_indexed(runs.segment, entries.into_iter().map(Entry::from));
+            core.positions.set_indexed(runs.segment, index);
         }
+    }
+
+    /// Removes what earlier processes and superseded spares left in the directory.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn remove_leftovers(&self) -> Result<()> {
+        let mut keeper = self.keeper.lock();
+        let removed = keeper.remove_leftovers(self.commit.watermark());
+        removed.map(drop).map_err(|error| self.keeper_error(&keeper, error))
     }
 
     /// Retires and unlinks the segments in which nothing lives: durably recorded first, unlinked after.
@@ -71,19 +76,16 @@ impl Engine {
     fn dead_segments(&self) -> Vec<Arc<Segment>> {
         let core = self.lock_core();
         let below = core.checkpoint.older_covers.min(self.commit.watermark());
-        let alive: BTreeSet<FileNumber> = core
-            .positions
-            .indexed_ends()
-            .filter(|(_, partition, end)| *end > core.state.settled_before(*partition))
-            .map(|(segment, _, _)| segment)
-            .collect();
-        let unindexed: BTreeSet<FileNumber> = core.positions.unindexed().map(|runs| runs.segment).collect();
-        core.catalog
-            .segments()
-            .iter()
-            .filter(|segment| segment.end() <= below)
-            .filter(|segment| !alive.contains(&segment.number()) && !unindexed.contains(&segment.number()))
-            .map(Arc::clone)
+        let old = |number: &FileNumber| core.catalog.segment(*number).filter(|segment| segment.end() <= below);
+        core.positions
+            .indexed()
+            .filter_map(|(number, partitions)| {
+                let segment = old(&number)?;
+                let mut partitions = partitions;
+                partitions
+                    .all(|(partition, end)| end <= core.state.settled_before(partition))
+                    .then(|| Arc::clone(segment))
+            })
             .collect()
     }
 

@@ -4,9 +4,10 @@
 //! here: decisions.
 
 use super::Engine;
+use super::core::{Core, Now};
 use crate::error::Result;
-use crate::ids::{GroupId, Lsn, Offset, PartitionId, TopicId};
-use crate::state::{GroupCounts, Inputs};
+use crate::ids::{GroupId, Lsn, Offset, PartitionId};
+use crate::state::{Group, GroupCounts, Inputs, Topic};
 use std::time::Duration;
 
 /// The store in numbers, as of one moment.
@@ -61,6 +62,22 @@ pub struct GroupStats {
     pub lag: u64,
     /// How long ago the oldest ready message was published, or `None` where none is ready or it could not be read.
     pub oldest_ready_age: Option<Duration>,
+    /// The same by partition of the topic.
+    pub partitions: Vec<GroupPartitionStats>,
+}
+
+/// A group in one partition, in numbers. Redriven messages are in none of them, only in the group's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupPartitionStats {
+    /// As [`GroupStats::ready`].
+    pub ready: u64,
+    /// As [`GroupStats::leased`].
+    pub leased: u64,
+    /// As [`GroupStats::waiting`].
+    pub waiting: u64,
+    /// As [`GroupStats::lag`].
+    pub lag: u64,
 }
 
 /// The log in numbers.
@@ -80,19 +97,22 @@ pub struct LogStats {
 }
 
 impl Engine {
-    /// The store in numbers. Holds the lock for as long as it takes to count topics, partitions and groups.
+    /// The store in numbers. Holds the lock for as long as it takes to count topics, partitions and groups, and then reads
+    /// the oldest ready message of each partition and group.
     ///
     /// # Errors
     /// The store's.
     pub(crate) fn stats(&self) -> Result<Stats> {
         self.enter()?;
-        let mut oldest: Vec<(usize, usize, PartitionId, Offset)> = Vec::new();
+        let mut oldest = Vec::new();
         let mut stats = self.count(&mut oldest);
         let wall = self.clock.wall();
-        for (topic, group, partition, offset) in oldest {
+        for Oldest { topic, group, partition, offset } in oldest {
             // The message may have been settled and unlinked meanwhile; then its age is of no interest.
-            let age = self.fetch(partition, offset).ok().map(|stored| wall.0.saturating_sub(stored.time.0));
-            stats.topics[topic].groups[group].oldest_ready_age = age.map(Duration::from_millis);
+            let Ok(stored) = self.fetch(partition, offset) else { continue };
+            let age = Duration::from_millis(wall.0.saturating_sub(stored.time.0));
+            let known = &mut stats.topics[topic].groups[group].oldest_ready_age;
+            *known = Some(known.map_or(age, |other| other.max(age)));
         }
         Ok(stats)
     }
@@ -108,31 +128,39 @@ impl Engine {
         Ok(core.unwritten_open.is_none().then(|| core.state.hash()))
     }
 
-    fn count(&self, oldest: &mut Vec<(usize, usize, PartitionId, Offset)>) -> Stats {
+    /// What the state keeps twice and does not agree upon: nothing, unless this code is wrong.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.lock_core().state.check().iter().map(|violation| format!("{violation:?}")).collect()
+    }
+
+    fn count(&self, oldest: &mut Vec<Oldest>) -> Stats {
         let now = self.now();
         let core = self.lock_core();
-        let inputs = Inputs { mono: now.mono, wall: now.wall, visible: core.visible.as_input() };
-        let mut topics = Vec::new();
+        let mut topics: Vec<TopicStats> = Vec::new();
         for (id, topic) in core.state.topics() {
-            let partitions: Vec<PartitionStats> = (0..topic.count)
-                .map(|index| {
-                    let partition = topic.first.saturating_add(index);
-                    let end = core.state.partition_end(partition);
-                    PartitionStats { end: end.0, visible_end: core.visible.end(partition, end).0 }
-                })
-                .collect();
-            let mut groups = Vec::new();
-            for (group, name) in core.groups_of(id) {
-                let counts = core.state.group_counts(group, &inputs).unwrap_or_default();
-                oldest.extend(counts.oldest_ready.map(|(p, o)| (topics.len(), groups.len(), p, o)));
-                groups.push(group_stats(name, &counts));
-            }
+            let partition_stats = |index| {
+                let partition = topic.first.saturating_add(index);
+                let end = core.state.partition_end(partition);
+                PartitionStats { end: end.0, visible_end: core.visible.end(partition, end).0 }
+            };
+            let partitions: Vec<PartitionStats> = (0..topic.count).map(partition_stats).collect();
             let published = partitions.iter().map(|partition| partition.end).sum();
+            let mut groups = Vec::new();
+            let mut in_order: Vec<_> = core.state.groups_of(id).collect();
+            in_order.sort_unstable_by_key(|(group_id, _)| *group_id);
+            for (group_id, group) in in_order {
+                let place = (topics.len(), groups.len());
+                groups.push(core.count_group(topic, group_id, group, now, |partition, offset| {
+                    oldest.push(Oldest { topic: place.0, group: place.1, partition, offset });
+                }));
+            }
             topics.push(TopicStats { name: topic.name.to_string(), published, partitions, groups });
         }
+        let segments = core.catalog.segments();
         let log = LogStats {
-            segments: core.catalog.segments().len(),
-            bytes: core.catalog.segments().iter().map(|segment| segment.end().0 - segment.base().0).sum(),
+            segments: segments.len(),
+            bytes: segments.iter().map(|segment| segment.end().0.saturating_sub(segment.base().0)).sum(),
             end: core.appender.end(),
             durable: now.watermark,
             last_sync_age: core.last_sync.map(|at| Duration::from_millis(now.mono.0.saturating_sub(at.0))),
@@ -141,20 +169,49 @@ impl Engine {
     }
 }
 
-impl super::core::Core {
-    fn groups_of(&self, topic: TopicId) -> Vec<(GroupId, String)> {
-        self.state.groups_of(topic).map(|(id, group)| (id, group.name.to_string())).collect()
-    }
+/// A ready message whose age is to be read.
+struct Oldest {
+    topic: usize,
+    group: usize,
+    partition: PartitionId,
+    offset: Offset,
 }
 
-fn group_stats(name: String, counts: &GroupCounts) -> GroupStats {
-    GroupStats {
-        name,
-        ready: counts.ready,
-        leased: counts.leased,
-        waiting: counts.waiting,
-        dead: counts.dead,
-        lag: counts.lag,
-        oldest_ready_age: None,
+impl Core {
+    /// The group in numbers; tells `oldest` the first ready message of each partition.
+    fn count_group(
+        &self,
+        topic: &Topic,
+        id: GroupId,
+        group: &Group,
+        now: Now,
+        mut oldest: impl FnMut(PartitionId, Offset),
+    ) -> GroupStats {
+        let inputs = Inputs { mono: now.mono, wall: now.wall, visible: self.visible.as_input() };
+        let counts = |partition| self.state.partition_counts(id, partition, &inputs).unwrap_or_default();
+        let mut partitions = Vec::new();
+        for index in 0..topic.count {
+            let counts = counts(topic.first.saturating_add(index));
+            if let Some((partition, offset)) = counts.oldest_ready {
+                oldest(partition, offset);
+            }
+            let GroupCounts { ready, leased, waiting, lag, .. } = counts;
+            partitions.push(GroupPartitionStats { ready, leased, waiting, lag });
+        }
+        let redriven = counts(group.retry);
+        if let Some((partition, offset)) = redriven.oldest_ready {
+            oldest(partition, offset);
+        }
+        let sum = |of: fn(&GroupPartitionStats) -> u64| partitions.iter().map(of).sum::<u64>();
+        GroupStats {
+            name: group.name.to_string(),
+            ready: sum(|p| p.ready) + redriven.ready,
+            leased: sum(|p| p.leased) + redriven.leased,
+            waiting: sum(|p| p.waiting) + redriven.waiting,
+            dead: self.state.letter_count(id),
+            lag: sum(|p| p.lag) + redriven.lag,
+            oldest_ready_age: None,
+            partitions,
+        }
     }
 }

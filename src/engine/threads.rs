@@ -41,7 +41,13 @@ impl Threads {
         Ok(threads)
     }
 
-    fn spawn(&mut self, engine: &Arc<Engine>, name: &str, interval: Duration, job: fn(&Engine) -> Result<()>) -> Result<()> {
+    fn spawn(
+        &mut self,
+        engine: &Arc<Engine>,
+        name: &str,
+        interval: Duration,
+        job: fn(&Engine) -> Result<()>,
+    ) -> Result<()> {
         let engine = Arc::clone(engine);
         let run = move || {
             let guard = PoisonOnPanic(&engine);
@@ -54,7 +60,8 @@ impl Threads {
             }
             drop(guard);
         };
-        let handle = Builder::new().name(name.to_owned()).spawn(run).map_err(|error| Error::io("start a thread", error))?;
+        let handle =
+            Builder::new().name(name.to_owned()).spawn(run).map_err(|error| Error::io("start a thread", error))?;
         self.handles.push(handle);
         Ok(())
     }

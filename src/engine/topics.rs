@@ -23,7 +23,6 @@ pub(crate) struct TopicInfo {
 pub(crate) struct GroupInfo {
     pub(crate) id: GroupId,
     pub(crate) options: GroupOptions,
-    pub(crate) retry: PartitionId,
 }
 
 /// Where a group begins in each partition.
@@ -67,7 +66,13 @@ impl Engine {
     ///
     /// # Errors
     /// `LimitReached`; the store's; what reading for `Begin::Time` says.
-    pub(crate) fn open_group(&self, topic: TopicInfo, name: &str, options: &GroupOptions, begin: Begin) -> Result<GroupInfo> {
+    pub(crate) fn open_group(
+        &self,
+        topic: TopicInfo,
+        name: &str,
+        options: &GroupOptions,
+        begin: Begin,
+    ) -> Result<GroupInfo> {
         self.enter()?;
         loop {
             if let Some(info) = self.group(topic.id, name) {
@@ -87,7 +92,7 @@ impl Engine {
         let core = self.lock_core();
         let id = core.state.group_by_name(topic, name)?;
         let group = core.state.group(id)?;
-        Some(GroupInfo { id, options: group.options.clone(), retry: group.retry })
+        Some(GroupInfo { id, options: group.options.clone() })
     }
 
     fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Vec<Offset>> {

@@ -46,7 +46,9 @@ impl VisibleEnds {
         }
         for record in records {
             let (partition, upto) = match record {
-                Record::Published { partition, base, count, .. } => (*partition, base.saturating_add(u64::from(*count))),
+                Record::Published { partition, base, count, .. } => {
+                    (*partition, base.saturating_add(u64::from(*count)))
+                }
                 Record::Copied { partition, offset, .. } => (*partition, offset.saturating_add(1)),
                 _ => continue,
             };

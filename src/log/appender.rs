@@ -129,6 +129,7 @@ impl Appender {
         self.active.is_some()
     }
 
+    #[cfg(test)]
     /// All below is durable.
     pub(crate) const fn durable(&self) -> Lsn {
         self.synced
@@ -194,18 +195,14 @@ impl Appender {
         self.appended(placed?)
     }
 
-    /// Ends appending, as before a close: gives up the spare, if there is one.
+    /// Ends appending, once all is durable: the last segment may be cut then. Gives up the spare, if there is one.
     pub(crate) fn finish(&mut self) -> Option<Spare> {
+        self.active = None;
         self.spare.take()
     }
 
-    /// What to sync so that everything worth it is durable; `None` where it is.
+    /// What to sync so that everything appended is durable; `None` where it is.
     pub(crate) fn sync_job(&self) -> Option<SyncJob> {
-        if self.synced < self.wanted { self.full_sync_job() } else { None }
-    }
-
-    /// What to sync so that marks are durable too, as before a close.
-    pub(crate) fn full_sync_job(&self) -> Option<SyncJob> {
         if self.synced >= self.end {
             return None;
         }

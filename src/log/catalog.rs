@@ -2,12 +2,19 @@
 //!
 //! A catalog is a value: a clone is cheap and stays as it was. Never here: I/O but for replay, which reads.
 
+#[cfg(test)]
 use super::error::ReadError;
+#[cfg(test)]
 use super::frame::Frame;
+#[cfg(test)]
 use super::frames;
 use super::segment::Segment;
 use crate::ids::{FileNumber, Lsn};
 use std::sync::Arc;
+
+#[cfg(test)]
+/// What a replay is shown: each frame, and the segment that it lies in.
+pub(crate) type Visit<'v, E> = &'v mut dyn FnMut(&Frame<'_>, &Arc<Segment>) -> Result<(), E>;
 
 /// The segments that tile the log, in the order of their LSNs, and the ranges that were given up.
 #[derive(Clone, Debug, Default)]
@@ -56,13 +63,6 @@ impl Catalog {
         self.inner.segments.get(*index)
     }
 
-    /// The segment that holds `lsn`.
-    pub(crate) fn holding(&self, lsn: Lsn) -> Option<&Arc<Segment>> {
-        let after = self.inner.segments.partition_point(|segment| segment.base() <= lsn);
-        let segment = self.inner.segments.get(after.checked_sub(1)?)?;
-        (lsn < segment.end()).then_some(segment)
-    }
-
     /// Adds the segment that the appender has begun.
     pub(crate) fn add(&mut self, segment: Arc<Segment>) {
         let inner = Arc::make_mut(&mut self.inner);
@@ -89,15 +89,12 @@ impl Catalog {
         gone
     }
 
+    #[cfg(test)]
     /// Shows `visit` every frame from `from` on, verified, in order.
     ///
     /// # Errors
     /// The first frame that cannot be read or is not valid, or what `visit` says.
-    pub(crate) fn replay<E: From<ReadError>>(
-        &self,
-        from: Lsn,
-        visit: &mut dyn FnMut(&Frame<'_>, &Arc<Segment>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(crate) fn replay<E: From<ReadError>>(&self, from: Lsn, visit: Visit<'_, E>) -> Result<(), E> {
         for segment in self.inner.segments.iter().filter(|segment| segment.end() > from) {
             frames::for_each(segment, from, &mut |frame| visit(frame, segment))?;
         }

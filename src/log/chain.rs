@@ -12,6 +12,7 @@ use super::own::OwnFrame;
 use super::segment::SegmentInfo;
 use super::survey::Survey;
 use crate::ids::{Epoch, FileNumber, Lsn};
+use std::collections::BTreeMap;
 
 /// A file that may hold part of the log. `info.end` is where it must end at the latest.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ impl Candidate {
         FileName::Segment(self.info.number)
     }
 
-    fn is_built(&self) -> bool {
+    pub(super) fn is_built(&self) -> bool {
         self.info.kind == FileKind::Built
     }
 
@@ -40,12 +41,14 @@ impl Candidate {
     }
 }
 
-/// The files that may hold the log from `from` on. `listed` are those that the checkpoint lists: a built file that reaches
-/// below `from` counts only if it is among them.
-pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn) -> Vec<Candidate> {
+/// The files that may hold the log from `from` on. `listed` are those that the checkpoint lists. Another built file counts
+/// only if it begins there and ends below `proven`: a slot or a segment tells of it then, and before that it may lie in the
+/// page cache alone, so that nothing may depend on it and its sources are still whole.
+pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn, proven: Lsn) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
+    let listings: BTreeMap<FileNumber, &SegmentInfo> = listed.iter().map(|info| (info.number, info)).collect();
     for seen in &survey.segments {
-        let listing = listed.iter().find(|info| info.number == seen.header.number);
+        let listing = listings.get(&seen.header.number).copied();
         let info = match (seen.header.kind, listing, seen.info()) {
             // A listed segment needs no first frame: the list has what that would tell.
             // Only the file that was appended to when the checkpoint was taken goes on behind it.
@@ -53,7 +56,7 @@ pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn) -> 
                 SegmentInfo { end: Lsn(u64::MAX), ..listing.clone() }
             }
             (FileKind::Appended, Some(listing), _) => listing.clone(),
-            (FileKind::Built, None, Some(info)) if info.base < from => continue,
+            (FileKind::Built, None, Some(info)) if info.base < from || info.end > proven => continue,
             (_, _, Some(info)) => info,
             (_, _, None) => continue,
         };
@@ -69,11 +72,17 @@ fn cut_at_epochs(candidates: &mut [Candidate], listed: &[SegmentInfo]) {
     let mut starts: Vec<(Epoch, Lsn)> =
         of_candidates.chain(listed).flat_map(|info| &info.epochs).map(|(lsn, epoch)| (*epoch, *lsn)).collect();
     starts.sort_unstable();
+    // From the last epoch down: each start becomes the least LSN at which it or a later epoch begins.
+    let mut least = Lsn(u64::MAX);
+    for (_, lsn) in starts.iter_mut().rev() {
+        least = least.min(*lsn);
+        *lsn = least;
+    }
     for candidate in candidates {
         let last = candidate.info.last_epoch();
         let later = starts.partition_point(|(epoch, _)| *epoch <= last);
-        let cut = starts.iter().skip(later).map(|(_, lsn)| *lsn).min();
-        candidate.info.end = candidate.info.end.min(cut.unwrap_or(Lsn(u64::MAX)));
+        let cut = starts.get(later).map_or(Lsn(u64::MAX), |(_, lsn)| *lsn);
+        candidate.info.end = candidate.info.end.min(cut);
     }
 }
 

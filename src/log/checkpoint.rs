@@ -4,7 +4,7 @@
 //! and the ranges that were retired. Never here: I/O, and what the state means.
 
 use super::bytes::Cursor;
-use super::catalog::Catalog;
+use super::catalog::{Catalog, merge_range};
 use super::header::{FileHeader, FileKind, Uuid};
 use super::mix::crc;
 use super::segment::SegmentInfo;
@@ -32,6 +32,15 @@ impl Section {
             })
             .collect();
         Self { files, retired: catalog.retired().to_vec() }
+    }
+
+    /// Whether files and retired ranges account for all of the log below `covers`.
+    pub(crate) fn tiles(&self, covers: Lsn) -> bool {
+        let mut ranges = self.retired.clone();
+        for file in &self.files {
+            merge_range(&mut ranges, file.base, file.end);
+        }
+        covers == Lsn(0) || ranges.first().is_some_and(|(from, to)| *from == Lsn(0) && *to >= covers)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

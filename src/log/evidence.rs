@@ -43,26 +43,41 @@ pub(super) fn gather(
 ) -> Result<Evidence, OpenError> {
     let mut evidence = Evidence::default();
     let last = last_begun(candidates, walk.end);
-    if let Some(last) = last {
+    // A copy that ends where the log ends was made by a recovery that judged all files of its time.
+    let judged = candidates.iter().filter(|candidate| candidate.is_built() && candidate.info.end == walk.end);
+    let judged = judged.map(|candidate| candidate.info.number).max().unwrap_or(FileNumber(0));
+    if let Some(last) = last.filter(|last| last.info.number > judged) {
         let at = last.place(walk.end);
-        evidence.stop = Some((last.info.number, at));
         look(handles, last.name(), &mut Search::new(last.info.salt, last.info.base, at, last.len), &mut evidence)?;
     }
-    let later = last.map_or(FileNumber(0), |last| last.info.number);
+    evidence.stop = stop(last, walk.end);
+    let later = last.map_or(judged, |last| last.info.number.max(judged));
     let begun_later =
         survey.segments.iter().filter(|seen| seen.header.kind == FileKind::Appended && seen.header.number > later);
     for seen in begun_later {
         // Numbers rise with LSNs, so the file began behind the last fact: taking that for its base where its
         // first frame is gone makes the evidence too weak at worst, never too strong.
-        let base = seen.start.as_ref().map_or(walk.facts_end, |(base, _)| *base);
+        let base = seen.start.as_ref().map_or(walk.facts_end, |start| start.base);
         let at = HEADER_LEN as u64;
         look(handles, seen.name(), &mut Search::new(seen.header.salt, base, at, seen.len), &mut evidence)?;
     }
     Ok(evidence)
 }
 
+/// The place of `end`, where the segment `last` reaches that far.
+fn stop(last: Option<&Candidate>, end: Lsn) -> Option<(FileNumber, u64)> {
+    last.map(|last| (last.info.number, last.place(end), last.len))
+        .filter(|(_, at, len)| at <= len)
+        .map(|(n, at, _)| (n, at))
+}
+
+/// Where the log ends if nothing behind needs to be looked at.
+pub(super) fn clean(candidates: &[Candidate], walk: &Walk) -> Evidence {
+    Evidence { stop: stop(last_begun(candidates, walk.end), walk.end), ..Evidence::default() }
+}
+
 /// The appended segment that was the last to begin before `end` or at it, among those that `end` does not lie behind.
-pub(super) fn last_begun(candidates: &[Candidate], end: Lsn) -> Option<&Candidate> {
+fn last_begun(candidates: &[Candidate], end: Lsn) -> Option<&Candidate> {
     let appended = candidates.iter().filter(|candidate| candidate.info.kind == FileKind::Appended);
     let live = appended.filter(|candidate| candidate.info.base <= end && candidate.info.base < candidate.info.end);
     live.max_by_key(|candidate| (candidate.info.last_epoch(), candidate.info.base, candidate.info.number))

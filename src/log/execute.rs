@@ -21,6 +21,7 @@ use super::slots::Slots;
 use super::{Dropped, Previous, Recovered, Report, Settings};
 use crate::disk::{Disk, File};
 use crate::ids::{Epoch, FileNumber, Lsn};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How much of a copy is gathered before it is written.
@@ -34,7 +35,7 @@ pub(super) fn execute(
     plan: Plan,
     scanned: Scanned,
 ) -> Result<Recovered, OpenError> {
-    let Plan::Continue { confirm, copies, mut segments, retired, end, epoch } = plan else {
+    let Plan::Continue { copies, mut segments, retired, end, epoch } = plan else {
         return lay_out(disk, handles, settings, &scanned);
     };
     let io = OpenError::io;
@@ -43,9 +44,6 @@ pub(super) fn execute(
         return Err(Corruption::of(FileName::Store, None, "no identity").into());
     };
     let mut slots = Slots::found(store, uuid, scanned.slot);
-    for name in &confirm {
-        handles.get(*name).and_then(|file| file.sync()).map_err(io("sync", *name))?;
-    }
     let mut last_number = last_number(&scanned, &segments);
     let mut copied = 0;
     for stretch in &copies {
@@ -54,24 +52,23 @@ pub(super) fn execute(
         copied += len;
         segments.push(info);
     }
-    if !confirm.is_empty() || !copies.is_empty() {
+    if !copies.is_empty() {
         disk.sync_dir().map_err(io("sync the directory of", FileName::Store))?;
-        let newest_checkpoint = scanned.checkpoint.as_ref().map_or(FileNumber(0), |checkpoint| checkpoint.number);
+        // From here on the copies count: the slot tells of them.
         let write = slots.write(|slot| {
             slot.watermark = end;
-            slot.newest_checkpoint = slot.newest_checkpoint.max(newest_checkpoint);
-            // The file that the slot calls the newest segment stays an appended one; copies are found by their headers.
             slot.clean = false;
         });
         write.map_err(io("write", FileName::Store))?;
     }
-    let report = report(&scanned, end, copied, leftovers(&scanned, &segments).len());
+    let leftovers = leftovers(&scanned, &segments);
+    let report = report(&scanned, end, copied, leftovers.len());
     let found = Found {
         slots,
         handles: Arc::clone(&handles),
         last_number,
         checkpoints: checkpoints(&scanned),
-        leftovers: leftovers(&scanned, &segments),
+        leftovers,
         end,
         epoch,
     };
@@ -129,10 +126,10 @@ fn checkpoints(scanned: &Scanned) -> Vec<CheckpointInfo> {
 
 /// Files of ours that are no part of the log.
 fn leftovers(scanned: &Scanned, segments: &[SegmentInfo]) -> Vec<FileName> {
-    let needed = |number: FileNumber| segments.iter().any(|info| info.number == number);
+    let needed: BTreeSet<FileNumber> = segments.iter().map(|info| info.number).collect();
     let is_left = |name: &&FileName| match **name {
         FileName::Store => false,
-        FileName::Segment(number) | FileName::Index(number) => !needed(number),
+        FileName::Segment(number) | FileName::Index(number) => !needed.contains(&number),
         FileName::Checkpoint(number) => !scanned.survey.checkpoints.iter().any(|seen| seen.header.number == number),
     };
     scanned.survey.names.iter().filter(is_left).copied().collect()
@@ -148,7 +145,7 @@ fn report(scanned: &Scanned, end: Lsn, copied_bytes: u64, leftovers: usize) -> R
         copied_bytes,
         dropped: dropped.map(|(segment, offset)| Dropped { segment, offset, bytes: evidence.dropped }),
         checkpoint_lsn: scanned.checkpoint.as_ref().map(|checkpoint| checkpoint.covers),
-        checkpoints_damaged: scanned.checkpoints_damaged,
+        checkpoints_damaged: scanned.survey.checkpoints_damaged,
         files_ignored: scanned.survey.ignored,
         leftovers,
     }

@@ -127,10 +127,19 @@ impl Frames {
         self.chunk_at = self.at;
         let room = usize::try_from(self.limit - self.at).unwrap_or(usize::MAX);
         self.chunk.resize(wanted.max(CHUNK_LEN).min(room).max(have), 0);
-        let (_, fresh) = self.chunk.split_at_mut(have);
-        let read = self.file.read_at(self.at + have as u64, fresh);
-        self.chunk.truncate(have + *read.as_ref().unwrap_or(&0));
-        read?;
+        let mut filled = have;
+        while filled < wanted {
+            let fresh = self.chunk.get_mut(filled..).unwrap_or(&mut []);
+            match self.file.read_at(self.at + filled as u64, fresh) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) => {
+                    self.chunk.truncate(filled);
+                    return Err(error);
+                }
+            }
+        }
+        self.chunk.truncate(filled);
         Ok(self.chunk.len() >= wanted)
     }
 }

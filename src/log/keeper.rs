@@ -101,7 +101,7 @@ impl Keeper {
     /// Writes the fold of the log below `covers`. The caller guarantees that all below it is durable.
     ///
     /// # Errors
-    /// As [`Keeper::create_spare`].
+    /// As [`Keeper::create_spare`]; `InvalidInput` where `catalog` is not that of the log below `covers`.
     pub(crate) fn write_checkpoint(
         &mut self,
         covers: Lsn,
@@ -113,8 +113,12 @@ impl Keeper {
         if covers > watermark || self.found.checkpoints.last().is_some_and(|last| last.covers > covers) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        let section = Section::of(catalog, covers);
+        if !section.tiles(covers) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let number = self.next_number();
-        let section = Section::of(catalog, covers).encode();
+        let section = section.encode();
         let header = checkpoint::header(*self.found.slots.uuid(), number, self.disk.random(), covers, state, &section);
         let name = FileName::Checkpoint(number);
         let (_, len) = header.extent().ok_or(io::ErrorKind::InvalidInput)?;
@@ -196,7 +200,9 @@ impl Keeper {
         self.check()?;
         if let Some(spare) = spare {
             // It holds nothing, and may be the file that the slot calls the newest: it stays, and takes no room.
-            spare.tail.file().set_len(HEADER_LEN as u64)?;
+            let file = Arc::clone(spare.tail.file());
+            drop(spare);
+            file.set_len(HEADER_LEN as u64)?;
         }
         if !self.begun {
             return Ok(());
@@ -244,7 +250,7 @@ impl Keeper {
     }
 
     /// Removes the name; that it is gone already is as good.
-    fn remove(&self, name: FileName) -> io::Result<()> {
+    pub(super) fn remove(&self, name: FileName) -> io::Result<()> {
         self.found.handles.forget(name);
         match self.disk.remove(&name.to_string()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

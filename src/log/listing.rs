@@ -4,6 +4,7 @@
 
 use super::catalog::merge_range;
 use super::chain::{Candidate, Piece};
+use super::checkpoint::Section;
 use super::error::Corruption;
 use super::header::FileKind;
 use super::name::FileName;
@@ -13,14 +14,7 @@ use super::segment::SegmentInfo;
 use super::survey::{SegmentSeen, Survey};
 use crate::ids::{Epoch, Lsn};
 
-/// The files below the checkpoint, and the ranges that were retired.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Listing {
-    pub(super) files: Vec<SegmentInfo>,
-    pub(super) retired: Vec<(Lsn, Lsn)>,
-}
-
-impl Listing {
+impl Section {
     /// Applies what a frame of the log's own says.
     pub(super) fn change(&mut self, own: OwnFrame, survey: &Survey) {
         match own {
@@ -43,7 +37,7 @@ impl Listing {
                     body_len: seen.map_or(0, |seen| seen.header.body_len),
                     epochs: vec![(from, Epoch(0))],
                 };
-                let epochs = seen.and_then(|seen| seen.start.clone()).map_or(told.epochs.clone(), |(_, epochs)| epochs);
+                let epochs = seen.and_then(|seen| seen.start.clone()).map_or(told.epochs.clone(), |start| start.epochs);
                 self.files.push(SegmentInfo { epochs, ..told });
                 self.files.sort_by_key(|file| file.base);
             }
@@ -64,11 +58,7 @@ impl Listing {
                 return Err(Corruption { lsns, ..Corruption::of(FileName::Segment(file.number), None, reason) });
             }
         }
-        let mut ranges = self.retired.clone();
-        for file in &self.files {
-            merge_range(&mut ranges, file.base, file.end);
-        }
-        let tiled = covers == Lsn(0) || ranges.first().is_some_and(|(from, to)| *from == Lsn(0) && *to >= covers);
+        let tiled = self.tiles(covers);
         if tiled { Ok(()) } else { Err(Corruption::of(FileName::Store, None, "the checkpoint's list leaves a gap")) }
     }
 }
@@ -77,7 +67,7 @@ fn is_same(file: &SegmentInfo, seen: &SegmentSeen) -> bool {
     let header = &seen.header;
     let same = file.kind == header.kind && file.salt == header.salt && file.generation == header.generation;
     let range_agrees = match file.kind {
-        FileKind::Appended => seen.start.as_ref().is_none_or(|(base, _)| *base == file.base),
+        FileKind::Appended => seen.start.as_ref().is_none_or(|start| start.base == file.base),
         _ => file.base == header.from && file.end <= header.to && file.body_len == header.body_len,
     };
     same && range_agrees
@@ -98,7 +88,8 @@ pub(super) fn continue_with(
         };
         let proven_to = piece.to.min(watermark);
         if piece.from < proven_to {
-            match files.iter_mut().find(|file| file.number == piece.number) {
+            // Only the last listed file goes on behind the checkpoint.
+            match files.last_mut().filter(|file| file.number == piece.number) {
                 Some(file) => file.end = proven_to,
                 None => files.push(SegmentInfo { end: proven_to, ..candidate.info.clone() }),
             }

@@ -9,6 +9,7 @@
 
 mod appender;
 mod bytes;
+mod cache;
 mod catalog;
 mod chain;
 mod checkpoint;
@@ -19,6 +20,7 @@ mod frame;
 mod frames;
 mod handles;
 mod header;
+mod index;
 mod keeper;
 mod listing;
 mod mix;
@@ -32,17 +34,20 @@ mod slots;
 mod store_file;
 mod survey;
 mod sync;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
+pub(crate) use appender::{AppendRefusal, Appended, Appender};
+pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};
 pub(crate) use frame::{Frame, Parts};
-pub(crate) use keeper::{CheckpointInfo, Keeper};
 pub(crate) use frames::for_each as for_each_frame;
+pub(crate) use index::{Index, IndexKey, KeyRows, Row};
+pub(crate) use keeper::Keeper;
 pub(crate) use own::OwnFrame;
-pub(crate) use part::{PartRead, ReadAt, read_part};
+pub(crate) use part::read_part;
 pub(crate) use segment::Segment;
-pub(crate) use sync::SyncJob;
 
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};

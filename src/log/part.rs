@@ -82,7 +82,7 @@ pub(crate) fn read_part(
         let rest = room_for(buf, len).get_mut(have..).unwrap_or(&mut []);
         have += source.read_at(at + have as u64, rest).map_err(io)?;
     }
-    let (head, part, check) = if have >= len {
+    let Located { head, part, check } = if have >= len {
         within(&claim, index, buf).ok_or_else(|| wrong("the frame's table is wrong"))?
     } else {
         gather(source, at, &claim, index, buf).map_err(io)?.ok_or_else(|| wrong("the frame's table is wrong"))?
@@ -104,12 +104,20 @@ fn room_for(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
     buf.get_mut(..len).unwrap_or(&mut [])
 }
 
+/// Where head and part lie in the buffer, and what the part must prove.
+struct Located {
+    head: Range<usize>,
+    part: Range<usize>,
+    check: u32,
+}
+
 /// Where head and part lie in `frame`, which is whole, and the part's check.
-fn within(claim: &Claim, index: u32, frame: &[u8]) -> Option<(Range<usize>, Range<usize>, u32)> {
+fn within(claim: &Claim, index: u32, frame: &[u8]) -> Option<Located> {
     let table = |at| u32_at(frame, at);
     let (head, part) = ranges(claim, index, &table)?;
     let check = table(claim.check_at(index))?;
-    Some((head.start as usize..head.end as usize, part.start as usize..part.end as usize, check))
+    let (head, part) = (head.start as usize..head.end as usize, part.start as usize..part.end as usize);
+    Some(Located { head, part, check })
 }
 
 /// Head and part of a frame, counted from its start.
@@ -122,13 +130,7 @@ fn ranges(claim: &Claim, index: u32, table: &dyn Fn(usize) -> Option<u32>) -> Op
 }
 
 /// Reads head and part of a long frame one after the other into `buf`, without the parts between.
-fn gather(
-    source: &dyn ReadAt,
-    at: u64,
-    claim: &Claim,
-    index: u32,
-    buf: &mut Vec<u8>,
-) -> io::Result<Option<(Range<usize>, Range<usize>, u32)>> {
+fn gather(source: &dyn ReadAt, at: u64, claim: &Claim, index: u32, buf: &mut Vec<u8>) -> io::Result<Option<Located>> {
     let field = |field_at: usize| -> io::Result<Option<u32>> {
         let mut word = [0; 4];
         let read = source.read_at(at + field_at as u64, &mut word)?;
@@ -159,5 +161,5 @@ fn gather(
     let (head_buf, part_buf) = room_for(buf, total).split_at_mut(head_len);
     let head_read = source.read_at(at + u64::from(head.start), head_buf)?;
     let part_read = source.read_at(at + u64::from(part.start), part_buf)?;
-    Ok((head_read + part_read == total).then_some((0..head_len, head_len..total, check)))
+    Ok((head_read + part_read == total).then_some(Located { head: 0..head_len, part: head_len..total, check }))
 }

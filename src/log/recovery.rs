@@ -14,8 +14,6 @@ pub(super) struct Conditions {
     pub(super) identified: bool,
     /// There are other files of ours.
     pub(super) others: bool,
-    /// Every header says the name of its file.
-    pub(super) named: bool,
     /// A slot of `STORE` is valid.
     pub(super) slotted: bool,
     /// The newest segment that the slot names is there, with its header.
@@ -37,8 +35,6 @@ pub(super) enum Case {
     Create,
     /// Segments without the file that explains them: it was durable before any of them.
     StoreLost,
-    /// A file was renamed, copied or put in another's place.
-    Misplaced,
     /// Both slots are damaged; a crash can tear only one.
     SlotsLost,
     /// The newest segment was durable before the slot named it.
@@ -60,25 +56,23 @@ const YES: Option<bool> = Some(true);
 const ANY: Option<bool> = None;
 
 /// Rows in the order of the fields of [`Conditions`].
-const TABLE: [([Option<bool>; 9], Case); 10] = [
-    ([NO, NO, ANY, ANY, ANY, ANY, ANY, ANY, ANY], Case::Create),
-    ([NO, YES, ANY, ANY, ANY, ANY, ANY, ANY, ANY], Case::StoreLost),
-    ([YES, ANY, NO, ANY, ANY, ANY, ANY, ANY, ANY], Case::Misplaced),
-    ([YES, ANY, YES, NO, ANY, ANY, ANY, ANY, ANY], Case::SlotsLost),
-    ([YES, ANY, YES, YES, NO, ANY, ANY, ANY, ANY], Case::NewestLost),
-    ([YES, ANY, YES, YES, YES, NO, ANY, ANY, ANY], Case::CheckpointLost),
-    ([YES, ANY, YES, YES, YES, YES, ANY, NO, ANY], Case::Damaged),
-    ([YES, ANY, YES, YES, YES, YES, NO, YES, ANY], Case::ListedLost),
-    ([YES, ANY, YES, YES, YES, YES, YES, YES, NO], Case::Proven),
-    ([YES, ANY, YES, YES, YES, YES, YES, YES, YES], Case::Unproven),
+const TABLE: [([Option<bool>; 8], Case); 9] = [
+    ([NO, NO, ANY, ANY, ANY, ANY, ANY, ANY], Case::Create),
+    ([NO, YES, ANY, ANY, ANY, ANY, ANY, ANY], Case::StoreLost),
+    ([YES, ANY, NO, ANY, ANY, ANY, ANY, ANY], Case::SlotsLost),
+    ([YES, ANY, YES, NO, ANY, ANY, ANY, ANY], Case::NewestLost),
+    ([YES, ANY, YES, YES, NO, ANY, ANY, ANY], Case::CheckpointLost),
+    ([YES, ANY, YES, YES, YES, ANY, NO, ANY], Case::Damaged),
+    ([YES, ANY, YES, YES, YES, NO, YES, ANY], Case::ListedLost),
+    ([YES, ANY, YES, YES, YES, YES, YES, NO], Case::Proven),
+    ([YES, ANY, YES, YES, YES, YES, YES, YES], Case::Unproven),
 ];
 
 impl Conditions {
-    const fn fields(&self) -> [bool; 9] {
+    const fn fields(&self) -> [bool; 8] {
         [
             self.identified,
             self.others,
-            self.named,
             self.slotted,
             self.newest,
             self.checkpointed,
@@ -92,7 +86,7 @@ impl Conditions {
     fn matches(&self) -> impl Iterator<Item = Case> {
         let fields = self.fields();
         let fits =
-            move |row: &[Option<bool>; 9]| row.iter().zip(fields).all(|(want, is)| want.is_none_or(|want| want == is));
+            move |row: &[Option<bool>; 8]| row.iter().zip(fields).all(|(want, is)| want.is_none_or(|want| want == is));
         TABLE.iter().filter(move |(row, _)| fits(row)).map(|(_, case)| *case)
     }
 }
@@ -101,7 +95,6 @@ impl Conditions {
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) conditions: Conditions,
-    pub(super) misnamed: Option<FileName>,
     pub(super) newest_segment: FileNumber,
     pub(super) newest_checkpoint: FileNumber,
     pub(super) list_fault: Option<Corruption>,
@@ -114,8 +107,6 @@ pub(super) struct Facts {
     /// The segments that hold the log below W, and those that hold the rest below X.
     pub(super) proven: Vec<SegmentInfo>,
     pub(super) suffix: Vec<Stretch>,
-    /// Files whose being there proves something, but which may not be durable yet.
-    pub(super) uncertain: Vec<FileName>,
     /// The end of the log: W, or the last frame that says something.
     pub(super) end: Lsn,
     pub(super) retired: Vec<(Lsn, Lsn)>,
@@ -137,15 +128,7 @@ pub(super) struct Stretch {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Plan {
     LayOut,
-    Continue {
-        /// Files to be synced, names and all, before they are relied on.
-        confirm: Vec<FileName>,
-        copies: Vec<Stretch>,
-        segments: Vec<SegmentInfo>,
-        retired: Vec<(Lsn, Lsn)>,
-        end: Lsn,
-        epoch: Epoch,
-    },
+    Continue { copies: Vec<Stretch>, segments: Vec<SegmentInfo>, retired: Vec<(Lsn, Lsn)>, end: Lsn, epoch: Epoch },
 }
 
 /// Decides. Pure: the same facts give the same plan.
@@ -157,10 +140,6 @@ pub(super) fn plan(facts: &Facts) -> Result<Plan, Corruption> {
         Case::Proven | Case::Unproven => return Ok(go_on(facts)),
         Case::StoreLost => store("it does not say whose the other files are"),
         Case::SlotsLost => store("both slots are damaged"),
-        Case::Misplaced => {
-            let name = facts.misnamed.unwrap_or(FileName::Store);
-            Corruption::of(name, Some(0), "its header names another file")
-        }
         Case::NewestLost => {
             let name = FileName::Segment(facts.newest_segment);
             Corruption::of(name, Some(0), "the newest segment is absent or has no valid header")
@@ -183,7 +162,6 @@ pub(super) fn plan(facts: &Facts) -> Result<Plan, Corruption> {
 
 fn go_on(facts: &Facts) -> Plan {
     Plan::Continue {
-        confirm: facts.uncertain.clone(),
         copies: facts.suffix.clone(),
         segments: facts.proven.clone(),
         retired: facts.retired.clone(),
@@ -201,13 +179,12 @@ mod tests {
         Conditions {
             identified: bit(0),
             others: bit(1),
-            named: bit(2),
-            slotted: bit(3),
-            newest: bit(4),
-            checkpointed: bit(5),
-            listed: bit(6),
-            intact: bit(7),
-            unproven: bit(8),
+            slotted: bit(2),
+            newest: bit(3),
+            checkpointed: bit(4),
+            listed: bit(5),
+            intact: bit(6),
+            unproven: bit(7),
         }
     }
 
@@ -215,7 +192,7 @@ mod tests {
     #[test]
     fn the_table_is_complete_and_unambiguous() {
         let mut reached = std::collections::BTreeMap::new();
-        for bits in 0..1 << 9 {
+        for bits in 0..1 << 8 {
             let cases: Vec<Case> = conditions(bits).matches().collect();
             assert_eq!(cases.len(), 1, "{:?}: {cases:?}", conditions(bits));
             *reached.entry(format!("{:?}", cases[0])).or_insert(0) += 1;
@@ -226,9 +203,9 @@ mod tests {
     /// The plan goes on only where everything that was durable is there; nothing is laid out over files of ours.
     #[test]
     fn no_damage_is_passed_over() {
-        for bits in 0..1 << 9 {
+        for bits in 0..1 << 8 {
             let conditions = conditions(bits);
-            let fine = conditions.fields().iter().skip(2).take(6).all(|field| *field);
+            let fine = conditions.fields().iter().skip(2).take(5).all(|field| *field);
             let Some(case) = conditions.matches().next() else { panic!("no case") };
             let goes_on = matches!(case, Case::Proven | Case::Unproven);
             assert_eq!(goes_on, conditions.identified && fine, "{conditions:?}");

@@ -3,13 +3,13 @@
 //! Reads only. A read that fails fails the scan: it never means that something is not valid. Never here: the verdict.
 
 use super::chain::{self, Candidate, Walk};
+use super::checkpoint::Section;
 use super::error::OpenError;
 use super::evidence::{self, Evidence};
 use super::handles::Handles;
-use super::header::FileKind;
-use super::listing::{Listing, continue_with};
-use super::name::FileName;
+use super::listing::continue_with;
 use super::recovery::{Conditions, Facts};
+use super::segment::SegmentInfo;
 use super::store_file::Slot;
 use super::survey::{CheckpointLoaded, Survey};
 use crate::disk::Disk;
@@ -21,8 +21,6 @@ pub(super) struct Scanned {
     pub(super) survey: Survey,
     pub(super) slot: Slot,
     pub(super) checkpoint: Option<CheckpointLoaded>,
-    /// Checkpoints that lay there but were not whole, though a slot or a header says that they had been.
-    pub(super) checkpoints_damaged: usize,
     pub(super) facts: Facts,
     pub(super) evidence: Evidence,
     /// A slot says that the log was closed at its end, and nothing contradicts.
@@ -31,15 +29,12 @@ pub(super) struct Scanned {
 
 pub(super) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenError> {
     let mut survey = Survey::read(disk, handles)?;
-    let checkpoints_seen = survey.checkpoints.len();
     let checkpoint = survey.load_checkpoint(handles)?;
-    let checkpoints_damaged = checkpoints_seen - survey.checkpoints.len();
     let slot = survey.slot().unwrap_or_default();
     let facts = first_facts(&survey, slot, checkpoint.is_some());
-    let mut scanned =
-        Scanned { survey, slot, checkpoint, checkpoints_damaged, facts, evidence: Evidence::default(), clean: false };
-    let Conditions { identified, named, slotted, newest, checkpointed, .. } = scanned.facts.conditions;
-    if identified && named && slotted && newest && checkpointed {
+    let mut scanned = Scanned { survey, slot, checkpoint, facts, evidence: Evidence::default(), clean: false };
+    let Conditions { identified, slotted, newest, checkpointed, .. } = scanned.facts.conditions;
+    if identified && slotted && newest && checkpointed {
         scanned.read_log(handles)?;
     }
     Ok(scanned)
@@ -50,7 +45,6 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
     let conditions = Conditions {
         identified: survey.uuid.is_some(),
         others: !survey.names.is_empty(),
-        named: survey.misnamed.is_none(),
         slotted: survey.slot().is_some(),
         newest: slot.newest_segment == FileNumber(0) || survey.segment(slot.newest_segment).is_some(),
         checkpointed: slot.newest_checkpoint == FileNumber(0) || checkpoint_whole,
@@ -60,7 +54,6 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
     };
     Facts {
         conditions,
-        misnamed: survey.misnamed,
         newest_segment: slot.newest_segment,
         newest_checkpoint: slot.newest_checkpoint,
         list_fault: None,
@@ -69,7 +62,6 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
         stop: None,
         proven: Vec::new(),
         suffix: Vec::new(),
-        uncertain: Vec::new(),
         end: Lsn(0),
         retired: Vec::new(),
         epoch: Epoch(0),
@@ -80,13 +72,13 @@ impl Scanned {
     fn read_log(&mut self, handles: &Handles) -> Result<(), OpenError> {
         let (covers, section) = match &self.checkpoint {
             Some(checkpoint) => (checkpoint.covers, checkpoint.section.clone()),
-            None => (Lsn(0), super::checkpoint::Section::default()),
+            None => (Lsn(0), Section::default()),
         };
-        let candidates = chain::candidates(&self.survey, &section.files, covers);
+        let in_starts = self.survey.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
+        let proven = in_starts.max().unwrap_or(Lsn(0)).max(self.slot.watermark).max(covers);
+        let candidates = chain::candidates(&self.survey, &section.files, covers, proven);
         let walk = chain::walk(&candidates, handles, covers)?;
-        let built = self.survey.segments.iter().filter(|seen| seen.header.kind == FileKind::Built);
-        let proven_by_files = built.map(|seen| seen.header.to).max().unwrap_or(Lsn(0)).max(covers);
-        let watermark = self.slot.watermark.max(walk.watermark).max(proven_by_files);
+        let watermark = walk.watermark.max(proven);
         self.facts.epoch = self.highest_epoch(&section.files);
         self.clean = self.slot.clean
             && self.survey.slots.iter().all(Option::is_some)
@@ -94,13 +86,12 @@ impl Scanned {
             && walk.end == self.slot.watermark
             && watermark == self.slot.watermark;
         if self.clean {
-            self.evidence.stop =
-                evidence::last_begun(&candidates, walk.end).map(|last| (last.info.number, last.place(walk.end)));
+            self.evidence = evidence::clean(&candidates, &walk);
         } else {
             self.evidence = evidence::gather(&self.survey, &candidates, handles, &walk)?;
         }
         let watermark = watermark.max(self.evidence.watermark);
-        let mut listing = Listing { files: section.files, retired: section.retired };
+        let mut listing = section;
         for (lsn, own) in &walk.changes {
             if *lsn < watermark.max(walk.facts_end) {
                 listing.change(*own, &self.survey);
@@ -110,7 +101,7 @@ impl Scanned {
         Ok(())
     }
 
-    fn conclude(&mut self, watermark: Lsn, covers: Lsn, listing: Listing, candidates: &[Candidate], walk: &Walk) {
+    fn conclude(&mut self, watermark: Lsn, covers: Lsn, listing: Section, candidates: &[Candidate], walk: &Walk) {
         let facts = &mut self.facts;
         facts.list_fault = listing.check(&self.survey, covers).err();
         facts.conditions.listed = facts.list_fault.is_none();
@@ -123,17 +114,12 @@ impl Scanned {
         facts.proven = listing.files;
         facts.retired = listing.retired;
         facts.suffix = continue_with(&mut facts.proven, &walk.pieces, candidates, watermark, facts.end);
-        // Until a slot tells of them, files built whole may be in the page cache alone.
-        let built = facts.proven.iter().filter(|file| file.kind == FileKind::Built && file.end > self.slot.watermark);
-        facts.uncertain = built.map(|file| FileName::Segment(file.number)).collect();
-        if let Some(checkpoint) = self.checkpoint.as_ref().filter(|found| found.number > self.slot.newest_checkpoint) {
-            facts.uncertain.push(FileName::Checkpoint(checkpoint.number));
-        }
     }
 
-    fn highest_epoch(&self, listed: &[super::segment::SegmentInfo]) -> Epoch {
+    fn highest_epoch(&self, listed: &[SegmentInfo]) -> Epoch {
         let of_slots = self.survey.slots.iter().flatten().map(|slot| slot.epoch);
-        let of_files = self.survey.segments.iter().filter_map(|seen| seen.start.as_ref()).flat_map(|(_, runs)| runs);
+        let of_files =
+            self.survey.segments.iter().filter_map(|seen| seen.start.as_ref()).flat_map(|start| &start.epochs);
         let of_list = listed.iter().flat_map(|file| &file.epochs);
         of_slots.chain(of_files.chain(of_list).map(|(_, epoch)| *epoch)).max().unwrap_or(Epoch(0))
     }

@@ -16,7 +16,7 @@ pub(crate) struct Slots {
     file: Arc<dyn File>,
     uuid: Uuid,
     newest: Slot,
-    /// Whether the newest slot is known to be durable; a process that died may have left it in the page cache alone.
+    /// Whether identity and newest slot are known to be durable.
     certain: bool,
 }
 
@@ -64,7 +64,10 @@ impl Slots {
     /// Writes `change` of the newest slot over the other one, durably.
     pub(crate) fn write(&mut self, change: impl FnOnce(&mut Slot)) -> io::Result<()> {
         if !self.certain {
-            // Otherwise a power cut could tear both slots at once: this one, and the one that only the page cache holds.
+            // What was read may be in the page cache alone, even clean there after a sync that failed: a power cut could then
+            // tear both slots at once. Equal bytes over equal bytes endanger nothing.
+            self.file.write_at(0, &Identity::encode(&self.uuid))?;
+            self.file.write_at(Slot::position(self.newest.sequence), &self.newest.encode(&self.uuid))?;
             self.file.sync()?;
             self.certain = true;
         }

@@ -88,7 +88,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// Where the slot with this sequence number stands.
     pub(crate) const fn position(sequence: u64) -> u64 {
-        if sequence % 2 == 0 { 4 << 10 } else { 8 << 10 }
+        if sequence.is_multiple_of(2) { 4 << 10 } else { 8 << 10 }
     }
 
     pub(crate) fn encode(&self, uuid: &Uuid) -> Vec<u8> {
@@ -167,9 +167,18 @@ mod tests {
 
     #[test]
     fn golden() {
-        assert_eq!(hex(&Identity::encode(&UUID)), "ID");
-        assert_eq!(hex(&slot(8).encode(&UUID)), "S8");
-        assert_eq!(hex(&slot(9).encode(&UUID)), "S9");
+        assert_eq!(
+            hex(&Identity::encode(&UUID)),
+            "89504e440d0a1a0a0100000000000000000000000000000030313233343536373839616263646566a3bb8d15"
+        );
+        assert_eq!(
+            hex(&slot(8).encode(&UUID)),
+            "0800000000000000030000000000000001000000000000000010000000000000070000000000000005000000000000005b670061"
+        );
+        assert_eq!(
+            hex(&slot(9).encode(&UUID)),
+            "09000000000000000300000000000000010000000000000000100000000000000700000000000000050000000000000016311b9f"
+        );
     }
 
     #[test]

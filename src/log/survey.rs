@@ -28,8 +28,16 @@ pub(super) struct SegmentSeen {
     pub(super) header: FileHeader,
     /// The length of the file.
     pub(super) len: u64,
-    /// Where it begins, and its epochs: of an appended segment from its first frame, of a built one from its table.
-    pub(super) start: Option<(Lsn, Vec<(Lsn, Epoch)>)>,
+    pub(super) start: Option<Start>,
+}
+
+/// What an appended segment's first frame tells, or a built one's header and table.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) base: Lsn,
+    pub(super) epochs: Vec<(Lsn, Epoch)>,
+    /// The watermark in the first frame.
+    pub(super) watermark: Lsn,
 }
 
 impl SegmentSeen {
@@ -39,7 +47,7 @@ impl SegmentSeen {
 
     /// As far as the file itself tells; an appended segment does not tell its end.
     pub(super) fn info(&self) -> Option<SegmentInfo> {
-        let (base, epochs) = self.start.clone()?;
+        let Start { base, epochs, .. } = self.start.clone()?;
         let end = if self.header.kind == FileKind::Built { self.header.to } else { Lsn(u64::MAX) };
         Some(SegmentInfo {
             number: self.header.number,
@@ -64,7 +72,6 @@ pub(super) struct CheckpointSeen {
 /// The checkpoint to begin from.
 #[derive(Debug)]
 pub(super) struct CheckpointLoaded {
-    pub(super) number: FileNumber,
     pub(super) covers: Lsn,
     pub(super) state: Vec<u8>,
     pub(super) section: Section,
@@ -83,8 +90,8 @@ pub(super) struct Survey {
     pub(super) segments: Vec<SegmentSeen>,
     /// From oldest to newest.
     pub(super) checkpoints: Vec<CheckpointSeen>,
-    /// A file whose header names another number or kind.
-    pub(super) misnamed: Option<FileName>,
+    /// Checkpoints that have a header, but are not what it says.
+    pub(super) checkpoints_damaged: usize,
 }
 
 impl Survey {
@@ -108,7 +115,7 @@ impl Survey {
             slots: [None, None],
             segments: Vec::new(),
             checkpoints: Vec::new(),
-            misnamed: None,
+            checkpoints_damaged: 0,
         };
         let mut files = Vec::new();
         for entry in entries {
@@ -160,16 +167,16 @@ impl Survey {
             HeaderRead::Newer { format } => return Err(newer(name, format, 0)),
             HeaderRead::Valid(header) => header,
         };
-        if header.uuid != *uuid {
-            return Err(OpenError::ForeignFile { file: name.to_string() });
-        }
         let own_name = match header.kind {
             FileKind::Checkpoint => FileName::Checkpoint(header.number),
             FileKind::Appended | FileKind::Built => FileName::Segment(header.number),
         };
         if own_name != name {
-            self.misnamed = Some(name);
+            // Renamed, or a file that was never synced and holds what its blocks held before: not this file's header.
             return Ok(());
+        }
+        if header.uuid != *uuid {
+            return Err(OpenError::ForeignFile { file: name.to_string() });
         }
         let start = match header.kind {
             FileKind::Appended => first_frame(&header, &first),
@@ -183,17 +190,23 @@ impl Survey {
         Ok(())
     }
 
-    /// The newest checkpoint that is whole. Checkpoints that are not are taken off the list.
+    /// The newest checkpoint that is whole, up to the one that the slot names: a later one may not be durable. Checkpoints
+    /// that are not whole are taken off the list.
     pub(super) fn load_checkpoint(&mut self, handles: &Handles) -> Result<Option<CheckpointLoaded>, OpenError> {
+        let newest = self.slot().unwrap_or_default().newest_checkpoint;
+        self.checkpoints.retain(|seen| seen.header.number <= newest);
+        let named = self.checkpoints.len();
         self.checkpoints.retain(|seen| seen.header.extent().is_some_and(|(_, end)| end <= seen.len));
+        self.checkpoints_damaged = named - self.checkpoints.len();
         while let Some(CheckpointSeen { header, .. }) = self.checkpoints.last() {
             let name = FileName::Checkpoint(header.number);
             let file = handles.get(name).map_err(OpenError::io("open", name))?;
             handles.forget(name);
             if let Some((state, section)) = read_checkpoint(&*file, header).map_err(OpenError::io("read", name))? {
-                return Ok(Some(CheckpointLoaded { number: header.number, covers: header.to, state, section }));
+                return Ok(Some(CheckpointLoaded { covers: header.to, state, section }));
             }
             self.checkpoints.pop();
+            self.checkpoints_damaged += 1;
         }
         Ok(None)
     }
@@ -220,18 +233,19 @@ pub(super) fn read_up_to(file: &dyn File, at: u64, len: usize) -> io::Result<Vec
     Ok(bytes)
 }
 
-/// Base LSN and epoch of an appended segment, from its first frame; `None` for one that was never appended to.
-fn first_frame(header: &FileHeader, first: &[u8]) -> Option<(Lsn, Vec<(Lsn, Epoch)>)> {
+/// What the first frame of an appended segment tells; `None` for one that was never appended to.
+fn first_frame(header: &FileHeader, first: &[u8]) -> Option<Start> {
     let bytes = first.get(HEADER_LEN..)?;
     let spot = Spot { salt: header.salt, at: HEADER_LEN as u32 };
     let Probe::Covered(covered) = Covered::probe(bytes, bytes.len() as u64, spot) else { return None };
     let frame = covered.verify(bytes, spot, None)?;
     let is_start = frame.is_log() && OwnFrame::decode(frame.head()) == Some(OwnFrame::SegmentStart);
-    if is_start { Some((frame.lsn, vec![(frame.lsn, frame.epoch()?)])) } else { None }
+    let epochs = vec![(frame.lsn, frame.epoch()?)];
+    is_start.then(|| Start { base: frame.lsn, epochs, watermark: frame.watermark.unwrap_or(Lsn(0)) })
 }
 
-/// Base LSN and epochs of a built segment, from its table; `None` where that is damaged.
-fn built_epochs(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Option<(Lsn, Vec<(Lsn, Epoch)>)>> {
+/// What the table of a built segment tells; `None` where it is damaged.
+fn built_epochs(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Option<Start>> {
     let Some((table_at, end)) = header.extent() else { return Ok(None) };
     if end > len || header.table_len > EPOCHS_LEN_MAX || header.from >= header.to {
         return Ok(None);
@@ -240,7 +254,8 @@ fn built_epochs(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Op
     if table.len() as u64 != header.table_len || crc(0, &[&table]) != header.table_crc {
         return Ok(None);
     }
-    Ok(decode_epochs(&mut Cursor::new(&table)).map(|epochs| (header.from, epochs)))
+    let start = |epochs| Start { base: header.from, epochs, watermark: Lsn(0) };
+    Ok(decode_epochs(&mut Cursor::new(&table)).map(start))
 }
 
 /// State and section, or `None` where they are not what the header says. The lengths are within the file's.

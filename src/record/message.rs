@@ -49,6 +49,9 @@ pub(crate) struct MessageView<'a> {
 }
 
 impl<'a> MessageView<'a> {
+    /// A message of nothing.
+    pub(crate) const EMPTY: Self = Self { key: None, headers: &[], payload: &[] };
+
     /// The message that `part` holds.
     pub(crate) fn parse(part: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(part);

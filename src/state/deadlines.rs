@@ -58,6 +58,7 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn len(&self) -> u64 {
         self.len
     }
@@ -180,6 +181,7 @@ impl Deadlines {
         })
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     /// What is wrong, if anything; `holds` as in [`Deadlines::tidy`].
     pub(super) fn fault(&self, holds: impl Fn(&Key) -> bool) -> Option<&'static str> {
         let keys: Vec<Key> = self.fifo.iter().flat_map(|run| run.keys()).collect();

@@ -11,6 +11,7 @@ mod deadlines;
 mod decide;
 mod group;
 mod history;
+#[cfg(any(test, feature = "simulation"))]
 mod invariants;
 mod lease;
 mod letters;
@@ -25,12 +26,8 @@ mod tests;
 mod topic;
 
 pub(crate) use group::Group;
+pub(crate) use query::GroupCounts;
 pub(crate) use topic::{Role, Topic};
-#[allow(unused_imports, reason = "callers may name what they are given")]
-pub(crate) use {
-    invariants::Violation,
-    query::{Deadline, GroupCounts},
-};
 
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::{GroupOptions, Origin, Provenance, Token};

@@ -189,6 +189,7 @@ impl Window {
         }
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     /// What is wrong with the window itself, if anything.
     pub(super) fn fault(&self, next: Offset) -> Option<&'static str> {
         if self.ring.iter().flatten().count() != self.live {

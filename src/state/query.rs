@@ -2,10 +2,13 @@
 //!
 //! Never here: a change, or anything that is not in the state or the inputs.
 
+#[cfg(any(test, feature = "simulation"))]
 use super::deadlines::Key;
 use super::group::{Cursor, Group};
 use super::{Inputs, Role, State, Topic};
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+#[cfg(test)]
+use crate::ids::Epoch;
+use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 
 /// When something may become deliverable by time alone. Nothing becomes so before either time; something that was
 /// expected may since have gone, so at a deadline one asks again.
@@ -38,6 +41,7 @@ pub(crate) struct GroupCounts {
 }
 
 impl State {
+    #[cfg(test)]
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -63,6 +67,7 @@ impl State {
         self.groups.get(group.0 as usize)
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     /// In order of their numbers.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
         (0..).map(GroupId).zip(&self.groups)
@@ -128,18 +133,18 @@ impl State {
         !self.lone.is_idle()
     }
 
-    /// Looks at every partition and every outstanding message of the group.
-    pub(crate) fn group_counts(&self, group: GroupId, inputs: &Inputs<'_>) -> Option<GroupCounts> {
-        let group = self.group(group)?;
-        let dead = self.catalog.end(group.dead()).0.saturating_sub(group.letters.settled());
-        let mut counts = GroupCounts { dead, ..self.group_wide(group) };
-        for cursor in 0..group.cursors.len() as u32 {
-            self.count(group, cursor, inputs, &mut counts);
-        }
-        Some(counts)
+    /// Whether the group has as many messages outstanding as it may.
+    pub(crate) fn is_at_cap(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(|group| group.outstanding >= group.options.max_outstanding)
     }
 
-    /// The same for one partition of the group's subscription.
+    /// How many dead letters the group has that are not settled.
+    pub(crate) fn letter_count(&self, group: GroupId) -> u64 {
+        let count = |group: &Group| self.catalog.end(group.dead()).0.saturating_sub(group.letters.settled());
+        self.group(group).map_or(0, count)
+    }
+
+    /// Looks at every outstanding message of the group in one partition of its subscription.
     pub(crate) fn partition_counts(
         &self,
         group: GroupId,
@@ -182,6 +187,7 @@ impl State {
 }
 
 impl Group {
+    #[cfg(any(test, feature = "simulation"))]
     /// All leases in the order of their ends, for checks.
     pub(super) fn lease_keys(&self) -> Vec<Key> {
         let holds = |key: &Key| Self::holds(&self.cursors, key);

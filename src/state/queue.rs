@@ -106,10 +106,6 @@ impl Queues {
         [&mut self.plain, &mut self.lone, &mut self.exhausted]
     }
 
-    pub(super) fn leased(&self) -> u64 {
-        self.all().iter().map(|queue| queue.leases.len()).sum()
-    }
-
     /// Enters a message where its account says.
     #[inline]
     pub(super) fn insert(&mut self, cursor: u32, offset: Offset, slot: &Slot, max_attempts: u32) {

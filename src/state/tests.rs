@@ -182,7 +182,22 @@ impl World {
     }
 
     fn counts(&self, group: GroupId) -> GroupCounts {
-        self.state.group_counts(group, &self.inputs()).unwrap()
+        let inputs = self.inputs();
+        let known = self.state.group(group).unwrap();
+        let cursors = known.cursors.len() as u32;
+        let partitions: Vec<_> = (0..cursors).map(|cursor| known.partition_of(cursor)).collect();
+        let mut sum = GroupCounts { dead: self.state.letter_count(group), ..GroupCounts::default() };
+        for partition in partitions {
+            let counts = self.state.partition_counts(group, partition, &inputs).unwrap();
+            sum.ready += counts.ready;
+            sum.leased += counts.leased;
+            sum.waiting += counts.waiting;
+            sum.lag += counts.lag;
+            sum.oldest_ready = sum.oldest_ready.or(counts.oldest_ready);
+            sum.at_cap = counts.at_cap;
+            sum.texts_dropped = counts.texts_dropped;
+        }
+        sum
     }
 
     /// Expects that `record` does not follow from the state, and that it changes nothing.

@@ -54,6 +54,7 @@ impl Catalog {
         self.names.get(name).copied()
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn names(&self) -> &BTreeMap<Arc<str>, TopicId> {
         &self.names
     }
@@ -62,6 +63,7 @@ impl Catalog {
         self.roles.get(partition.0 as usize).copied()
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn roles(&self) -> &[Role] {
         &self.roles
     }

@@ -33,13 +33,15 @@ fn a_directory_has_one_store_at_a_time() {
 }
 
 #[test]
-fn a_closed_store_can_be_opened_while_its_handles_live() {
+fn a_closed_store_lets_go_of_its_directory_whatever_handles_are_left() {
     let fixture = Fixture::new();
     let topic = fixture.topic("t");
+    topic.publish(Message::new("x")).unwrap();
     fixture.store.close().unwrap();
     let again = Store::open(fixture.path()).unwrap();
-    assert_error!(topic.publish(Message::new("x")), Error::Closed { .. }, "closed");
-    assert_eq!(ends(&again, "t"), [0]);
+    assert_error!(topic.publish(Message::new("y")), Error::Closed, "closed");
+    assert_error!(Store::open(fixture.path()), Error::Locked { .. }, std::process::id());
+    assert_eq!(ends(&again, "t"), [1]);
 }
 
 #[test]
@@ -142,23 +144,23 @@ fn after_close_everything_says_so() {
     fixture.store.close().unwrap();
     let before = contents(&fixture.path());
 
-    assert_error!(topic.publish(Message::new("y")), Error::Closed { .. }, "closed");
-    assert_error!(topic.publish_batch([Message::new("y")]), Error::Closed { .. }, "closed");
-    assert_error!(group.receive(LONG), Error::Closed { .. }, "closed");
-    assert_error!(group.receive_batch(1, LONG), Error::Closed { .. }, "closed");
-    assert_error!(group.dead_letters(), Error::Closed { .. }, "closed");
-    assert_error!(group.redrive_all(), Error::Closed { .. }, "closed");
-    assert_error!(acked.extend(LONG), Error::Closed { .. }, "closed");
-    assert_error!(acked.ack(), Error::Closed { .. }, "closed");
-    assert_error!(nacked.nack("no"), Error::Closed { .. }, "closed");
-    assert_error!(rejected.reject("no"), Error::Closed { .. }, "closed");
-    assert_error!(clone.topic("u").open(), Error::Closed { .. }, "closed");
-    assert_error!(topic.group("h").open(), Error::Closed { .. }, "closed");
-    assert_error!(clone.stats(), Error::Closed { .. }, "closed");
-    assert_error!(clone.sync(), Error::Closed { .. }, "closed");
+    assert_error!(topic.publish(Message::new("y")), Error::Closed, "closed");
+    assert_error!(topic.publish_batch([Message::new("y")]), Error::Closed, "closed");
+    assert_error!(group.receive(LONG), Error::Closed, "closed");
+    assert_error!(group.receive_batch(1, LONG), Error::Closed, "closed");
+    assert_error!(group.dead_letters(), Error::Closed, "closed");
+    assert_error!(group.redrive_all(), Error::Closed, "closed");
+    assert_error!(acked.extend(LONG), Error::Closed, "closed");
+    assert_error!(acked.ack(), Error::Closed, "closed");
+    assert_error!(nacked.nack("no"), Error::Closed, "closed");
+    assert_error!(rejected.reject("no"), Error::Closed, "closed");
+    assert_error!(clone.topic("u").open(), Error::Closed, "closed");
+    assert_error!(topic.group("h").open(), Error::Closed, "closed");
+    assert_error!(clone.stats(), Error::Closed, "closed");
+    assert_error!(clone.sync(), Error::Closed, "closed");
     assert!(contents(&fixture.path()) == before, "a closed store changed its files");
 
-    let fixture = Fixture { store: Store::open(fixture.path()).unwrap(), dir: fixture.dir };
+    let fixture = fixture.reopened();
     let group = fixture.topic("t").group("group").open().unwrap();
     let ids: Vec<u32> = (0..3).map(|_| receive(&group).attempt()).collect();
     assert_eq!(ids, [2, 2, 2], "none was settled");
@@ -175,7 +177,7 @@ fn closing_wakes_whoever_waits() {
     });
     start.recv().unwrap();
     fixture.store.close().unwrap();
-    assert_error!(waiting.join().unwrap(), Error::Closed { .. }, "closed");
+    assert_error!(waiting.join().unwrap(), Error::Closed, "closed");
 }
 
 #[test]

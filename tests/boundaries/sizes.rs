@@ -94,7 +94,7 @@ fn the_longest_message_of_all_comes_back() {
     assert!(delivery.payload() == payload, "other bytes came back");
 
     let too_long = Store::options().message_bytes_max(limits::MESSAGE_LEN_MAX + 1);
-    assert_error!(too_long.open(dir.path().join("other")), Error::InvalidOption { .. }, limits::MESSAGE_LEN_MAX);
+    assert_error!(too_long.open(dir.path().join("other")), Error::InvalidOption { .. }, "message_bytes_max", "16 MiB");
     assert!(!dir.path().join("other").exists());
 }
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! start
+//! open                          the store, topic and group are open
 //! try NUMBER COUNT              about to publish COUNT messages, in one batch where it is more than one
 //! ok LEVEL NUMBER ID ID ...     published, with their ids
 //! got ID NUMBER                 delivered
@@ -39,10 +40,11 @@ pub(crate) fn open_workers(topic: &Topic) -> Group {
 /// Works until it is killed.
 pub(crate) fn work(dir: &Path, round: u32) {
     say(format_args!("start"));
-    let level = if round % 2 == 0 { Durability::Disk } else { Durability::Os };
+    let level = if round.is_multiple_of(2) { Durability::Disk } else { Durability::Os };
     let store = open_store(dir, level);
     let topic = open_topic(&store);
     let workers = open_workers(&topic);
+    say(format_args!("open"));
     thread::scope(|scope| {
         for (thread, batch_max) in [(0, 1), (1, 1), (2, 1), (3, 20)] {
             let topic = &topic;

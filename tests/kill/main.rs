@@ -79,7 +79,7 @@ fn kill_after(mut child: Child, lines: &Receiver<String>, cue: &str, delay: Dura
     thread::scope(|scope| {
         let killer = scope.spawn(move || {
             // Nobody sends: this waits for the delay, or less where the child ends by itself.
-            drop(over.recv_timeout(delay));
+            let _ = over.recv_timeout(delay);
             child.kill().expect("it can be killed");
             child.wait().expect("it can be waited for")
         });
@@ -115,7 +115,9 @@ fn what_was_promised_survives_kill_9() {
         oracle.begin_round();
         let (child, lines) = spawn(&store, &format!("work {round}"));
         let delay = Duration::from_micros(random.below(KILL_AFTER_MS_MAX * 1_000));
-        kill_after(child, &lines, "start", delay, |line| oracle.hear(line));
+        // Every fourth time the recovery is in danger, otherwise the work after it.
+        let cue = if round % 4 == 3 { "start" } else { "open" };
+        kill_after(child, &lines, cue, delay, |line| oracle.hear(line));
         if round % CHECK_STEP == CHECK_STEP - 1 {
             remove_indexes(&store);
             oracle.check(&store);
@@ -123,6 +125,55 @@ fn what_was_promised_survives_kill_9() {
     }
     oracle.check(&store);
     oracle.assert_busy();
+}
+
+/// The oracle itself: it must complain about each broken promise that it is told of, or it is worth nothing.
+#[test]
+fn the_oracle_complains() {
+    let broken = [
+        ("G4", "got 0/0/0@1 5"),
+        ("G4", "try 5 1|got 0/0/0@1 6"),
+        ("G6", "try 5 1|ok Os 5 0/0/0@1|got 0/0/0@1 5|ack 0/0/0@1|next|got 0/0/0@1 5"),
+        ("G8", "try 5 1|ok Os 5 0/0/0@1|got 0/0/0@1 5|got 0/0/0@1 5"),
+        ("G11", "try 5 2|ok Os 5 0/0/0@1 0/0/0@1"),
+        ("G11", "try 5 1|ok Os 5 0/0/0@1|next|try 7 1|ok Os 7 0/0/0@1"),
+        ("G11", "try 5 2|got 0/0/0@1 5|ok Disk 5 0/0/1@1 0/0/0@1"),
+    ];
+    for (guarantee, lines) in broken {
+        let mut oracle = Oracle::default();
+        let hear = |line: &str| if line == "next" { oracle.begin_round() } else { oracle.hear(line) };
+        let heard = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lines.split('|').for_each(hear)));
+        let complaint = heard.expect_err("it has to complain");
+        let text = complaint.downcast_ref::<String>().expect("a panic with a text");
+        assert!(text.contains(guarantee), "{lines}: {text}");
+    }
+}
+
+/// The oracle, shown a store of one message, and told of something else.
+#[test]
+fn the_oracle_misses_what_is_not_there() {
+    let number = Number { round: 0, thread: 0, index: 0 };
+    let (word, next) = (number.to_word(), number.plus(1).to_word());
+    let broken = [
+        ("G1", format!("try {word} 2|ok Os {word} ID 0/0/9@1")),
+        ("G1", format!("try {word} 2|got ID {word}|got 0/0/9@1 {next}|ack 0/0/9@1|ok Os {word} ID 0/0/9@1")),
+        ("G3", format!("try {word} 2")),
+        ("G4", String::new()),
+        ("G6", format!("try {word} 1|got ID {word}|ack ID")),
+        ("G11", format!("try {word} 2|got ID {next}")),
+    ];
+    for (guarantee, lines) in broken {
+        let dir = tempfile::tempdir().expect("a directory");
+        let topic = child::open_topic(&child::open_store(dir.path(), millpond::Durability::Os));
+        let id = topic.publish(payload::payload(number)).expect("it publishes").id().to_string();
+        drop(topic);
+        let mut oracle = Oracle::default();
+        lines.split('|').for_each(|line| oracle.hear(&line.replace("ID", &id)));
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| oracle.check(dir.path())));
+        let complaint = checked.expect_err("it has to complain");
+        let text = complaint.downcast_ref::<String>().expect("a panic with a text");
+        assert!(text.contains(guarantee), "{lines}: {text}");
+    }
 }
 
 /// G1: the very first moments of a store, killed again and again.

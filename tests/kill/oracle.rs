@@ -33,7 +33,7 @@ impl Oracle {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |word: &str| Number::from_word(word.parse().expect("a number"));
         match words[..] {
-            ["start"] => {}
+            ["start" | "open"] => {}
             ["try", first, count] => {
                 let before = self.tried.insert(number(first), count.parse().expect("a count"));
                 assert_eq!(before, None, "the child tries no number twice");
@@ -82,7 +82,7 @@ impl Oracle {
         let store = open_store(dir, Durability::Disk);
         let topic = open_topic(&store);
         self.check_backlog(&open_workers(&topic));
-        let reader = topic.group(&format!("check-{}", self.checks)).open().expect("it opens");
+        let reader = topic.group(format!("check-{}", self.checks)).open().expect("it opens");
         self.check_log(&reader);
         store.close().expect("it closes");
     }
@@ -109,8 +109,10 @@ impl Oracle {
             let settled = self.acked.contains(id) || self.in_doubt.contains(id);
             assert!(settled || waiting.contains(id), "G1: {id} was published, was never acked, and is not there");
         }
-        // What is not waiting any more was acked.
-        self.in_doubt.retain(|id| waiting.contains(id));
+        // The doubt is over: what does not wait was acked, and stays so.
+        let (open, acked) = self.in_doubt.drain().partition(|id| waiting.contains(id));
+        self.in_doubt = open;
+        self.acked.extend::<HashSet<String>>(acked);
         // Half of it is acked here, the other half goes back to wait for the next children.
         for delivery in held.into_iter().filter(|delivery| delivery.id().offset.get() % 2 == 0) {
             let id = delivery.id().to_string();

@@ -8,8 +8,8 @@ use crate::ops::{Asked, Begin, Op, Pause, Spec};
 use crate::reference::World;
 use crate::restart::End;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
-use millpond::simulation::Clock;
 use millpond::ids::WallMs;
+use millpond::simulation::Clock;
 use millpond::{Backoff, Error, GroupBuilder, Start};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -27,7 +27,8 @@ pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
         ensure!(groups.clone().count() == topic.groups.len(), "groups: {topic:?}");
         for ((number, group), found) in groups.zip(&topic.groups) {
             let (all, numbers) = (group.counts(now, |_| true), (found.ready, found.leased, found.waiting, found.lag));
-            let is_right = found.name == group_name(number) && all.allow(numbers) && found.dead == group.letters.len() as u64;
+            let is_right =
+                found.name == group_name(number) && all.allow(numbers) && found.dead == group.letters.len() as u64;
             ensure!(is_right, "group {number}: found {found:?}, expected {all:?}");
             ensure!(found.partitions.len() == messages.len(), "group {number}: found {found:?}");
             for (partition, found) in found.partitions.iter().enumerate() {

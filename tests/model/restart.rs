@@ -80,7 +80,8 @@ impl Runner {
         (self.opened_is_logged, self.begun) = (false, false);
         (self.end, self.durable, self.sync_due) = (report.end.0, report.end.0, report.end.0);
         self.worlds = found.clone();
-        self.log = vec![Logged { end: report.end.0, worlds: found, between: Vec::new(), hash: Some(report.state_hash) }];
+        self.log =
+            vec![Logged { end: report.end.0, worlds: found, between: Vec::new(), hash: Some(report.state_hash) }];
         let wall = self.clock.wall().0;
         self.change(|world| world.open(report.was_clean, wall))?;
         self.before.clone_from(&self.worlds);

@@ -2,9 +2,9 @@
 
 use crate::history::{Life, Plan, Weights};
 use crate::oracle::Oracle;
-use millpond::clock::SimClock;
-use millpond::disk::sim::{Fault, PowerOutcome, Rng, SimDisk};
 use millpond::ids::WallMs;
+use millpond::simulation::SimClock;
+use millpond::simulation::{Fault, PowerOutcome, Rng, SimDisk};
 use millpond::{Durability, Error, Store};
 use std::fmt;
 use std::sync::Arc;
@@ -88,6 +88,7 @@ struct World {
     outcome: Outcome,
     plan: Plan,
     traced: bool,
+    faults_before: u64,
 }
 
 impl Case {
@@ -119,6 +120,7 @@ impl Case {
             outcome: Outcome::default(),
             plan: Plan { topics, groups },
             traced: self.traced,
+            faults_before: 0,
             rng,
         };
         if self.traced {
@@ -159,7 +161,7 @@ impl World {
             Ok(store) => store,
             Err(error) => return self.crash(&format!("at open: {error}")),
         };
-        let mut life = match Life::begin(store, &plan, Arc::clone(&self.clock), disk_level) {
+        let mut life = match Life::begin(store, &plan, Arc::clone(&self.clock)) {
             Ok(life) => life,
             Err(error) => return self.crash(&format!("at begin: {error}")),
         };
@@ -173,11 +175,16 @@ impl World {
         }
         if life.is_alive() && self.rng.chance(1, 3) {
             self.say("close");
+            let appended = matches!(life.store.state_hash(), Ok(Some(_)));
             let closed = life.store.close();
             life.drop_all();
-            return if closed.is_ok() { self.after_close() } else { self.crash("at close") };
+            return if closed.is_ok() { self.after_close(appended) } else { self.crash("at close") };
         }
-        if self.rng.coin() { life.die() } else { life.drop_all() }
+        if self.rng.coin() {
+            life.die()
+        } else {
+            life.drop_all()
+        }
         self.crash("in its life")
     }
 
@@ -233,7 +240,10 @@ impl World {
 
     /// Kills the process, or cuts the power. Returns whether it was the power.
     fn fall(&mut self, why: &str) -> bool {
-        self.outcome.faults += self.disk.faults().min(1);
+        // A sync that failed may have taken unsynced bytes out of the page cache: that is as bad as a power cut.
+        let failed = self.disk.faults() - self.faults_before;
+        self.faults_before = self.disk.faults();
+        self.outcome.faults += failed.min(1);
         self.disk.clear_faults();
         let power = self.rng.coin();
         if power {
@@ -249,12 +259,14 @@ impl World {
             self.say(&format!("process crash {why}"));
             self.disk.crash_process();
         }
-        power
+        power || failed > 0
     }
 
-    fn after_close(&mut self) -> Result<(), String> {
+    /// A close by a process that appended leaves a clean store; one that did not leaves it as it was.
+    fn after_close(&mut self, appended: bool) -> Result<(), String> {
+        self.disk.clear_faults();
         let store = self.open(true).map_err(|error| format!("after a clean close: {error}"))?;
-        if !store.report().was_clean || store.report().dropped_bytes > 0 {
+        if appended && (!store.report().was_clean || store.report().dropped_bytes > 0) {
             return Err(format!("a clean close was not seen as one: {:?}", store.report()));
         }
         let end = store.report().end.0;
@@ -302,16 +314,18 @@ impl World {
             outcome: Outcome::default(),
             plan: self.plan.clone(),
             traced: false,
+            faults_before: 0,
         };
         let what = if without_derived { "without index files" } else { "in a copy" };
         let store = copy.open(without_derived).map_err(|error| format!("{what}: {error}"))?;
-        let mut life = Life::begin(store, &self.plan, Arc::clone(&copy.clock), without_derived)
-            .map_err(|error| format!("{what}: {error}"))?;
+        let mut life =
+            Life::begin(store, &self.plan, Arc::clone(&copy.clock)).map_err(|error| format!("{what}: {error}"))?;
         life.drain(&mut copy.oracle).map_err(|error| format!("{what}: {error}"))?;
+        let appended = matches!(life.store.state_hash(), Ok(Some(_)));
         let closed = life.store.close();
         life.drop_all();
         closed.map_err(|error| format!("{what}, closing: {error}"))?;
-        copy.after_close().map_err(|error| format!("{what}: {error}"))
+        copy.after_close(appended).map_err(|error| format!("{what}: {error}"))
     }
 
     fn last_checks(&mut self) -> Result<(), String> {

@@ -1,8 +1,8 @@
 //! One process's life on the store: random operations, and what they tell the oracle.
 
 use crate::oracle::{Key, Oracle, Sent, payload};
-use millpond::clock::SimClock;
-use millpond::disk::sim::Rng;
+use millpond::simulation::Rng;
+use millpond::simulation::SimClock;
 use millpond::{Backoff, Delivery, Durability, Error, Group, Message, MessageId, Start, Store, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,15 @@ impl Weights {
 
     fn pick(&self, rng: &mut Rng) -> usize {
         let mut left = rng.below(self.0.iter().sum());
-        self.0.iter().position(|weight| left < *weight || { left -= weight; false }).unwrap_or(0)
+        self.0
+            .iter()
+            .position(|weight| {
+                left < *weight || {
+                    left -= weight;
+                    false
+                }
+            })
+            .unwrap_or(0)
     }
 }
 
@@ -45,7 +53,6 @@ pub struct Life<'a> {
     held: Vec<(usize, Delivery)>,
     plan: &'a Plan,
     clock: Arc<SimClock>,
-    pub disk_level: bool,
 }
 
 /// A delivery's key for the oracle.
@@ -55,7 +62,7 @@ fn key(group: usize, delivery: &Delivery) -> Key {
 
 impl<'a> Life<'a> {
     /// Opens what the plan says, creating what a crash did not leave.
-    pub fn begin(store: Store, plan: &'a Plan, clock: Arc<SimClock>, disk_level: bool) -> Result<Self, Error> {
+    pub fn begin(store: Store, plan: &'a Plan, clock: Arc<SimClock>) -> Result<Self, Error> {
         let mut topics = Vec::new();
         for (index, partitions) in plan.topics.iter().enumerate() {
             topics.push(store.topic(format!("topic-{index}")).partitions(*partitions).open()?);
@@ -66,7 +73,7 @@ impl<'a> Life<'a> {
             let backoff = Backoff::exponential(Duration::from_millis(100)).max(Duration::from_secs(2));
             groups.push(builder.visibility_timeout(Duration::from_secs(5)).backoff(backoff).open()?);
         }
-        Ok(Self { store, topics, groups, held: Vec::new(), plan, clock, disk_level })
+        Ok(Self { store, topics, groups, held: Vec::new(), plan, clock })
     }
 
     /// Ends without a word, as a process that is killed.
@@ -107,6 +114,10 @@ impl<'a> Life<'a> {
 
     /// Tells the oracle where the log stands. A store that cannot say is dead.
     pub fn note(&self, oracle: &mut Oracle) -> Result<(), String> {
+        let violations = self.store.violations();
+        if !violations.is_empty() {
+            return Err(format!("the state disagrees with itself: {violations:?}"));
+        }
         match self.store.stats() {
             Ok(stats) => oracle.saw(stats.log.end.0, stats.log.durable.0),
             Err(_) => Ok(()),
@@ -127,7 +138,9 @@ impl<'a> Life<'a> {
         oracle.next_number += count;
         let messages = numbers.iter().map(|number| match rng.below(3) {
             0 => Message::new(payload(*number)),
-            n => Message::new(payload(*number)).key(format!("key-{}", number % (n * 3))).header("n", vec![*number as u8]),
+            n => {
+                Message::new(payload(*number)).key(format!("key-{}", number % (n * 3))).header("n", vec![*number as u8])
+            }
         });
         let messages: Vec<Message> = messages.collect();
         let level = if rng.coin() { Durability::Disk } else { Durability::Os };
@@ -152,7 +165,9 @@ impl<'a> Life<'a> {
                 if level == Durability::Disk {
                     let durable = self.store.stats().map_or(end, |stats| stats.log.durable.0);
                     if durable < end {
-                        return Err(format!("a publish at Disk returned with the watermark at {durable}, below {end} (G1)"));
+                        return Err(format!(
+                            "a publish at Disk returned with the watermark at {durable}, below {end} (G1)"
+                        ));
                     }
                 }
             }
@@ -241,7 +256,8 @@ impl<'a> Life<'a> {
             let mut got = BTreeMap::new();
             let mut quiet = 0;
             while quiet < 12 {
-                let batch = self.groups[group].receive_batch(64, Duration::ZERO).map_err(|e| fail("a receive failed", e))?;
+                let batch =
+                    self.groups[group].receive_batch(64, Duration::ZERO).map_err(|e| fail("a receive failed", e))?;
                 if batch.is_empty() {
                     quiet += 1;
                     // Past every delay and every lease that a dead process left.

@@ -7,6 +7,8 @@
 //! `MILLPOND_SIM_CASES` sets how many cases run (default 1,500), `MILLPOND_SIM_SEED` runs one seed and prints its trace,
 //! `MILLPOND_SIM_FROM` is the first seed.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
+
 mod case;
 mod history;
 mod oracle;

@@ -52,7 +52,7 @@ pub fn payload(number: u64) -> Vec<u8> {
     };
     let mut bytes = number.to_le_bytes().to_vec();
     // Long runs of zeros look like unwritten disk, and must not matter.
-    bytes.resize(len, if number % 3 == 0 { 0 } else { number as u8 });
+    bytes.resize(len, if number.is_multiple_of(3) { 0 } else { number as u8 });
     bytes
 }
 
@@ -85,10 +85,15 @@ impl Oracle {
 
     /// The store was opened after a crash and its log ends at `end`: forgets what was not there any more.
     pub fn recovered(&mut self, end: u64, power: bool) -> Result<(), String> {
-        if end < self.durable {
+        // Marks at the end say nothing that must survive: what counts is the last operation.
+        let last = |below: u64| {
+            let ends = self.sent.values().map(|sent| sent.end).chain(self.acked.values().copied());
+            ends.chain(self.discarded.values().copied()).filter(|at| *at <= below).max().unwrap_or(0)
+        };
+        if end < last(self.durable) {
             return Err(format!("the log ends at {end}, below the watermark {} (G1, G2)", self.durable));
         }
-        if !power && end < self.end {
+        if !power && end < last(u64::MAX) {
             return Err(format!("a process crash took the log back from {} to {end} (G1)", self.end));
         }
         self.sent.retain(|_, sent| sent.end <= end);
@@ -96,15 +101,23 @@ impl Oracle {
         self.discarded.retain(|_, at| *at <= end);
         self.hashes.retain(|at, _| *at <= end);
         self.end = end;
+        self.durable = self.durable.min(end);
         Ok(())
     }
 
     /// Checks what draining every group gave: what it delivered, and its dead letters, by origin.
-    pub fn check_drained(&self, group: usize, topic: usize, got: &BTreeMap<MessageId, u64>, dead: &BTreeSet<MessageId>) -> Result<(), String> {
+    pub fn check_drained(
+        &self,
+        group: usize,
+        topic: usize,
+        got: &BTreeMap<MessageId, u64>,
+        dead: &BTreeSet<MessageId>,
+    ) -> Result<(), String> {
         for (id, sent) in self.sent.iter().filter(|(_, sent)| sent.topic == topic) {
             let key = (group, *id);
             let settled = self.acked.contains_key(&key) || self.discarded.contains_key(&key);
-            let maybe = self.maybe_acked.contains(&key) || self.maybe_discarded.contains(&key) || self.moved.contains(&key);
+            let maybe =
+                self.maybe_acked.contains(&key) || self.maybe_discarded.contains(&key) || self.moved.contains(&key);
             let there = got.contains_key(id) || dead.contains(id);
             if settled && there && !self.moved.contains(&key) {
                 return Err(format!("group {group} was given {id} (number {}) again after its ack (G6)", sent.number));

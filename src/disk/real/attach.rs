@@ -2,13 +2,15 @@
 //!
 //! The order is: the directory exists and its name is durable; its file system may be used; it is a store or empty; the
 //! lock is held. Nothing is changed before what can be refused has been refused. The lock is the kernel's (`flock`) on the
-//! file [`LOCK_NAME`]: it ends with the last descriptor, never by time or by reading a process id, and the file is never
-//! unlinked. A forked child shares the descriptor, and so keeps the lock alive.
+//! file [`LOCK_NAME`]: never broken by time or by reading a process id, and the file is never unlinked. A forked child
+//! shares the descriptor: what it drops leaves the lock alone, and if it outlives a parent that was killed, it keeps the
+//! store locked until it ends or executes another program.
 //!
 //! Never here: what the lock file contains besides the page of the owner.
 
 use super::fs_kind::{self, FsKind};
 use super::sync;
+use crate::disk::map::ForkSentinel;
 use crate::disk::{LOCK_NAME, OWNER_AT};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -20,11 +22,11 @@ use std::path::{Path, PathBuf};
 
 /// How to attach to a directory.
 #[derive(Clone, Debug)]
-pub struct OpenOptions {
+pub(crate) struct OpenOptions {
     /// Whether NFS, SMB, 9p, FUSE and the like are accepted, where locks and syncs may not do what they say.
-    pub allow_network_fs: bool,
+    pub(crate) allow_network_fs: bool,
     /// Whether a missing directory (with its parents, all of mode 0700) and a missing store are created.
-    pub create: bool,
+    pub(crate) create: bool,
 }
 
 impl Default for OpenOptions {
@@ -35,8 +37,7 @@ impl Default for OpenOptions {
 
 /// Why a directory could not be attached to.
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum AttachError {
+pub(crate) enum AttachError {
     /// Another attachment lives, in this process or another, and its holder where it has left its number.
     Locked {
         /// The process id, as seen in the holder's own namespace.
@@ -100,6 +101,7 @@ fn at<E: Into<io::Error>>(context: &'static str) -> impl FnOnce(E) -> AttachErro
 pub(super) struct Attachment {
     pub(super) dir: OwnedFd,
     pub(super) kind: FsKind,
+    pub(super) sentinel: ForkSentinel,
     lock: OwnedFd,
 }
 
@@ -133,15 +135,24 @@ pub(super) fn is_plain(stat: &Stat) -> bool {
 
 impl Attachment {
     pub(super) fn new(path: &Path, options: &OpenOptions) -> Result<Self, AttachError> {
+        let sentinel = ForkSentinel::new().map_err(at("map a page to recognise forks by"))?;
         ensure_directory(path, options)?;
         let path = std::fs::canonicalize(path).map_err(at("resolve the path of the directory"))?;
         let dir = open_directory(&path).map_err(at("open the directory"))?;
         let stat = rustix::fs::fstatfs(&dir).map_err(at("ask for the kind of file system"))?;
         let kind = allowed(fs_kind::of(&stat), options)?;
         let lock = take_lock(&dir, &path, options)?;
-        let attachment = Self { dir, kind, lock };
+        let attachment = Self { dir, kind, sentinel, lock };
         attachment.note_owner();
         Ok(attachment)
+    }
+
+    /// Gives up the lock, whoever else holds a copy of the descriptor: files that are still open, or a process just being
+    /// spawned, for a moment. In a forked child the lock is the parent's, and stays.
+    pub(super) fn unlock(&self) {
+        if !self.sentinel.is_forked() {
+            let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+        }
     }
 
     /// Leaves this process's id in the lock file, for people. A failure costs a better error message and nothing else.
@@ -154,6 +165,13 @@ impl Attachment {
             note[..text.len()].copy_from_slice(text.as_bytes());
             let _ = rustix::io::pwrite(&self.lock, &note, OWNER_AT);
         }
+    }
+}
+
+impl Drop for Attachment {
+    /// Closing the descriptor would do, were it the only one.
+    fn drop(&mut self) {
+        self.unlock();
     }
 }
 

@@ -126,8 +126,8 @@ impl File for RealFile {
 fn write_all(file: &std::fs::File, mut at: u64, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
     IoSlice::advance_slices(&mut slices, 0); // drops leading empty slices, so that a count of 0 is an error
     while !slices.is_empty() {
-        let some = slices.len().min(IOVEC_MAX);
-        match rustix::io::pwritev(file, &slices[..some], at) {
+        // No more slices go into one call than the kernel takes: `pwritev` sees to that.
+        match rustix::io::pwritev(file, slices, at) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
                 at += count as u64;
@@ -139,9 +139,6 @@ fn write_all(file: &std::fs::File, mut at: u64, mut slices: &mut [IoSlice<'_>]) 
     }
     Ok(())
 }
-
-/// The most slices that one call takes (`UIO_MAXIOV`).
-const IOVEC_MAX: usize = 1024;
 
 /// Says that the tail is gone, when it is dropped.
 #[derive(Debug)]

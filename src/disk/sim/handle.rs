@@ -99,6 +99,10 @@ impl Disk for SimHandle {
         self.session.with(|world, _| world.ids.next_u64())
     }
 
+    fn detach(&self) {
+        self.session.with(World::release);
+    }
+
     fn is_forked(&self) -> bool {
         false
     }

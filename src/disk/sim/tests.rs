@@ -112,6 +112,40 @@ fn writes_to_one_sector_survive_in_order_or_not() {
 }
 
 #[test]
+fn of_two_writes_to_one_sector_the_second_seldom_survives_alone() {
+    let (mut first, mut second) = (0, 0);
+    for seed in 0..1000 {
+        let (disk, _process, file) = with_file(seed, b"..");
+        file.write_at(0, b"1").unwrap();
+        file.write_at(1, b"2").unwrap();
+        disk.crash_power(PowerOutcome::RandomSectors);
+        first += usize::from(contents(&disk, "a") == "1.");
+        second += usize::from(contents(&disk, "a") == ".2");
+    }
+    assert!(0 < second && second * 2 < first, "{first} and {second}");
+}
+
+#[test]
+fn a_prefix_is_in_the_order_of_the_requests() {
+    let left = |count| {
+        let disk = SimDisk::new(1);
+        ["a", "b"].iter().for_each(|name| disk.write_file(name, b"."));
+        let process = disk.attach().unwrap();
+        process.sync_dir().unwrap();
+        let (a, b) = (process.open("a").unwrap(), process.open("b").unwrap());
+        b.write_at(0, b"1").unwrap();
+        process.create("c", 0).unwrap();
+        a.write_at(0, b"3").unwrap();
+        process.remove("b").unwrap();
+        assert_eq!(disk.pending(), 5, "a creation is a name and a length");
+        disk.crash_power(PowerOutcome::Prefix(count));
+        let told = |name: &String| format!("{name}{}", contents(&disk, name));
+        names(&disk).iter().filter(|name| *name != LOCK_NAME).map(told).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!([0, 1, 2, 3, 4, 5].map(left), ["a. b.", "a. b1", "a. b1 c", "a. b1 c", "a3 b1 c", "a3 c"]);
+}
+
+#[test]
 fn garbage_begins_where_a_sector_changed_and_ends_with_it() {
     let mut old = vec![b'o'; 2000];
     old[700..710].copy_from_slice(b"unchanged!");
@@ -205,6 +239,24 @@ fn a_file_never_synced_may_have_any_length_and_content() {
     }
     assert!(lens.len() > 50 && lens.contains(&0) && lens.contains(&5000) && lens.iter().any(|len| *len > 5000));
     assert!(noise > 20);
+}
+
+#[test]
+fn a_removal_that_is_lost_brings_the_contents_back() {
+    let disk = SimDisk::new(1);
+    disk.write_file("old", b"old");
+    let process = disk.attach().unwrap();
+    process.create("new", 0).unwrap().write_at(0, b"new").unwrap();
+    process.open("new").unwrap().sync().unwrap();
+    process.remove("old").unwrap();
+    process.remove("new").unwrap();
+    process.create("other", 0).unwrap();
+    let copy = disk.snapshot();
+    copy.crash_power(PowerOutcome::LoseAll);
+    assert_eq!((names(&copy), contents(&copy, "old")), (vec!["old".into()], "old".into()));
+    let copy = disk.snapshot();
+    copy.crash_power(PowerOutcome::Prefix(2));
+    assert_eq!((contents(&copy, "old"), contents(&copy, "new")), ("old".into(), "new".into()));
 }
 
 /// What one file must hold after a power cut, as the contract says it.
@@ -385,7 +437,9 @@ fn crashes_of_one_state_differ_by_seed_alone() {
 fn traces_tell_histories_apart() {
     let hash = |bytes: &[u8], at: u64, fault: Option<Fault>| {
         let (disk, _process, file) = with_file(1, b"x");
-        fault.map(|fault| disk.fail_at(disk.requests(), fault));
+        if let Some(fault) = fault {
+            disk.fail_at(disk.requests(), fault);
+        }
         let _ = file.write_at(at, bytes);
         disk.trace_hash()
     };
@@ -576,7 +630,7 @@ fn a_failed_sync_leaves_its_bytes_unknown_for_ever() {
     let mut seen = BTreeSet::new();
     for seed in 0..100 {
         let (disk, _process, file) = with_file(seed, b"old");
-        file.write_at(0, b"new").unwrap();
+        file.write_at(0, b"newer").unwrap();
         disk.fail_at(disk.requests(), Fault::Io);
         file.sync().unwrap_err();
         let read = contents(&disk, "a");
@@ -584,7 +638,7 @@ fn a_failed_sync_leaves_its_bytes_unknown_for_ever() {
         disk.crash_power(PowerOutcome::LoseAll);
         seen.insert(format!("reads {read}, then {}", contents(&disk, "a")));
     }
-    let all = ["reads new, then new", "reads new, then old", "reads old, then old"];
+    let all = ["reads newer, then newer", "reads newer, then old", "reads old\0\0, then old"];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
 }
 

@@ -58,8 +58,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::Discarded { group, letter } => put_letter(out, kind::DISCARDED, *group, *letter),
         Record::Opened { epoch, clean, wall } => {
             out.push(kind::OPENED | flag(*clean, CLEAN));
-            put_varint(out, epoch.0);
-            put_varint(out, wall.0);
+            [epoch.0, wall.0].into_iter().for_each(|field| put_varint(out, field));
         }
         Record::ClockJumped { wall } => {
             out.push(kind::CLOCK_JUMPED);

@@ -1,3 +1,5 @@
+//! Golden bytes of every kind of record, and what malformed ones give.
+
 use super::*;
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits::DURATION_MS_MAX;
+use crate::state::query::Deadline;
 
 #[test]
 fn first_deliveries_go_out_in_offset_order() {

@@ -1,0 +1,185 @@
+//! An index gives what was put in, or says that it is of no use.
+
+use super::*;
+use crate::disk::sim::{PowerOutcome, SimDisk};
+use crate::ids::Epoch;
+use crate::log::header::FileKind;
+use crate::log::segment::SegmentInfo;
+use crate::log::{Settings, open};
+
+fn segment(handles: &Arc<Handles>) -> Segment {
+    let info = SegmentInfo {
+        number: FileNumber(7),
+        kind: FileKind::Appended,
+        salt: 11,
+        generation: 0,
+        base: Lsn(64),
+        end: Lsn(4096),
+        body_len: 0,
+        epochs: vec![(Lsn(64), Epoch(1))],
+    };
+    Segment::closed(info, Arc::clone(handles))
+}
+
+fn keeper(disk: &SimDisk) -> Keeper {
+    let settings = Settings { segment_len_first: 4096, segment_len_max: 4096, access: crate::disk::Access::SyncOften };
+    open(Arc::new(disk.attach().unwrap()), settings).unwrap().keeper
+}
+
+/// Keys with one row, with many, and with runs of several parts.
+fn sample() -> Vec<KeyRows> {
+    let many =
+        (0..1000u32).map(|row| Row { first: 50 + 3 * u64::from(row), at: 128 + 8 * row, part: row % 5 }).collect();
+    vec![
+        KeyRows { key: 0, count: 1, rows: vec![Row { first: u64::MAX - 9, at: 128, part: 0 }] },
+        KeyRows { key: 3, count: 3000, rows: many },
+        KeyRows { key: u32::MAX, count: 2, rows: vec![Row { first: 0, at: u32::MAX, part: u32::MAX }] },
+    ]
+}
+
+#[test]
+fn every_ordinal_is_found() {
+    let disk = SimDisk::new(1);
+    let mut keeper = keeper(&disk);
+    let segment = segment(keeper.handles());
+    assert!(keeper.open_index(&segment).unwrap().is_none());
+    for _ in 0..2 {
+        keeper.write_index(&segment, &sample()).unwrap();
+    }
+    let index = keeper.open_index(&segment).unwrap().unwrap();
+    assert_eq!(
+        index.keys().iter().map(|key| (key.key, key.count)).collect::<Vec<_>>(),
+        [(0, 1), (3, 3000), (u32::MAX, 2)]
+    );
+    let cache = BlockCache::new(1 << 20);
+    let mut out = Vec::new();
+    for key in sample() {
+        let first = key.rows[0].first;
+        for ordinal in first..first + key.count {
+            let holding = key.rows.partition_point(|row| row.first <= ordinal) - 1;
+            for max in [1, 3, 700] {
+                let end = index.look_up(&cache, key.key, ordinal, max, &mut out).unwrap().unwrap();
+                let rows = &key.rows[holding..(holding + max).min(key.rows.len())];
+                assert_eq!(out, rows);
+                assert_eq!(end, key.rows.get(holding + max).map_or(first + key.count, |row| row.first));
+            }
+        }
+        for outside in [first.wrapping_sub(1), first.wrapping_add(key.count)] {
+            assert_eq!(index.look_up(&cache, key.key, outside, 1, &mut out).unwrap(), Some(outside));
+            assert!(out.is_empty());
+        }
+    }
+    assert_eq!(index.look_up(&cache, 1, 5, 1, &mut out).unwrap(), Some(5));
+    assert!(out.is_empty());
+}
+
+#[test]
+fn golden() {
+    let disk = SimDisk::new(1);
+    let keeper = keeper(&disk);
+    let keys = [KeyRows {
+        key: 2,
+        count: 3,
+        rows: vec![Row { first: 5, at: 128, part: 0 }, Row { first: 7, at: 256, part: 4 }],
+    }];
+    let bytes = encode(b"0123456789abcdef", &segment(keeper.handles()), 13, &keys).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "894944580d0a1a0a01000000010000003031323334353637383961626364656607000000000000000b000000000000000d000000000000004000000000000000001000000000000008ed4fe3812cc4500200000002000000050000000000000003000000000000000000000000000000000000008000000000000000984ad5f10200000000010000040000008ab8dbcc"
+    );
+}
+
+/// G17: whatever is wrong with an index, it never says anything but the truth.
+#[test]
+fn a_damaged_index_is_of_no_use_or_right() {
+    let disk = SimDisk::new(1);
+    let mut keeper = keeper(&disk);
+    let segment = segment(keeper.handles());
+    let keys = vec![
+        KeyRows {
+            key: 1,
+            count: 9,
+            rows: (0..3).map(|row| Row { first: row * 3, at: 128, part: row as u32 }).collect(),
+        },
+        KeyRows { key: 2, count: 1, rows: vec![Row { first: 9, at: 136, part: 1 }] },
+    ];
+    keeper.write_index(&segment, &keys).unwrap();
+    let name = FileName::Index(segment.number()).to_string();
+    let whole = disk.read_file(&name).unwrap();
+    let (mut absent, mut useless) = (0, 0);
+    let mut try_it = |bytes: &[u8]| {
+        disk.write_file(&name, bytes);
+        keeper.handles().forget(FileName::Index(segment.number()));
+        let Some(index) = keeper.open_index(&segment).unwrap() else {
+            absent += 1;
+            return;
+        };
+        let cache = BlockCache::new(1 << 20);
+        let mut out = Vec::new();
+        for key in &keys {
+            for ordinal in key.rows[0].first..key.rows[0].first + key.count {
+                match index.look_up(&cache, key.key, ordinal, 10, &mut out).unwrap() {
+                    None => useless += 1,
+                    Some(_) => {
+                        let holding = key.rows.partition_point(|row| row.first <= ordinal) - 1;
+                        assert_eq!(out, key.rows[holding..]);
+                    }
+                }
+            }
+        }
+    };
+    for bit in 0..whole.len() * 8 {
+        let mut damaged = whole.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        try_it(&damaged);
+    }
+    for len in 0..whole.len() {
+        try_it(&whole[..len]);
+        let mut zeroed = whole.clone();
+        zeroed[len..].fill(0);
+        try_it(&zeroed);
+    }
+    assert!(absent > 0 && useless > 0);
+}
+
+#[test]
+fn an_index_of_another_life_of_the_segment_is_none() {
+    let disk = SimDisk::new(1);
+    let mut keeper = keeper(&disk);
+    let segment = segment(keeper.handles());
+    keeper.write_index(&segment, &sample()).unwrap();
+    let info = segment.info();
+    let others = [
+        SegmentInfo { salt: 12, ..info.clone() },
+        SegmentInfo { base: Lsn(72), ..info.clone() },
+        SegmentInfo { end: Lsn(5000), ..info },
+    ];
+    for other in others {
+        assert!(keeper.open_index(&Segment::closed(other, Arc::clone(keeper.handles()))).unwrap().is_none());
+    }
+    let unordered = [sample()[1].clone(), sample()[0].clone()];
+    assert!(keeper.write_index(&segment, &unordered).is_err());
+    keeper.remove_index(segment.number()).unwrap();
+    assert!(keeper.open_index(&segment).unwrap().is_none());
+}
+
+#[test]
+fn a_power_cut_leaves_it_right_or_of_no_use() {
+    for (seed, outcome) in (0..).zip(PowerOutcome::EACH) {
+        let disk = SimDisk::new(seed);
+        let mut first = keeper(&disk);
+        let segment = segment(first.handles());
+        first.write_index(&segment, &sample()).unwrap();
+        disk.crash_power(outcome);
+        let next = keeper(&disk);
+        let Some(index) = next.open_index(&segment).unwrap() else { continue };
+        let mut out = Vec::new();
+        let cache = BlockCache::new(1 << 20);
+        for ordinal in 50..3050 {
+            if index.look_up(&cache, 3, ordinal, 1, &mut out).unwrap().is_some() {
+                assert_eq!(out[0].first, 50 + (ordinal - 50) / 3 * 3);
+            }
+        }
+    }
+}

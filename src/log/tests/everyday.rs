@@ -1,0 +1,362 @@
+//! What happens every day: appending, rolling, closing, opening, checkpoints, retirement.
+
+use super::rig::{Rig, append_numbered, attach, contents_from};
+use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
+use crate::ids::{Epoch, Lsn};
+use crate::log::name::FileName;
+use crate::log::own::OwnFrame;
+use crate::log::part::{ReadAt, read_part};
+use crate::log::{AppendRefusal, OpenError, Parts};
+
+fn writes(disk: &SimDisk) -> u64 {
+    [Op::Write, Op::Append, Op::Create, Op::Remove, Op::SetLen, Op::Sync, Op::SyncDir]
+        .iter()
+        .map(|op| disk.requests_of(*op))
+        .sum()
+}
+
+#[test]
+fn an_empty_directory_becomes_a_store_and_opening_again_writes_nothing() {
+    let disk = SimDisk::new(1);
+    let log = attach(&disk).unwrap();
+    assert_eq!((log.appender.end(), log.appender.epoch()), (Lsn(0), Epoch(1)));
+    assert!(log.previous.clean && log.checkpoint.is_none());
+    drop(log);
+    let before = writes(&disk);
+    for _ in 0..2 {
+        let mut log = attach(&disk).unwrap();
+        assert!(log.report.was_clean);
+        log.keeper.close(None, log.appender.end()).unwrap();
+    }
+    assert_eq!(writes(&disk), before);
+    disk.crash_power(PowerOutcome::LoseAll);
+    assert_eq!(attach(&disk).unwrap().appender.epoch(), Epoch(1));
+}
+
+#[test]
+fn what_was_closed_comes_back_and_opening_writes_nothing() {
+    let disk = SimDisk::new(2);
+    let mut rig = Rig::open(&disk, &[], 0);
+    for frame in 0..60 {
+        append_numbered(&mut rig, frame).unwrap();
+    }
+    assert!(rig.catalog.segments().len() >= 4, "{}", rig.catalog.segments().len());
+    let written = rig.close().unwrap();
+    let before = writes(&disk);
+    for _ in 0..2 {
+        let rig = Rig::open(&disk, &written, written.len());
+        assert!(rig.log.previous.clean && rig.log.report.was_clean);
+        assert_eq!((rig.log.appender.epoch(), rig.log.report.dropped), (Epoch(2), None));
+        rig.close().unwrap();
+    }
+    assert_eq!(writes(&disk), before);
+}
+
+/// Each process begins a segment and an epoch of its own, and none of what came before moves.
+#[test]
+fn many_processes_one_after_another() {
+    let disk = SimDisk::new(3);
+    let mut written = Vec::new();
+    for process in 1..20u64 {
+        let mut rig = Rig::open(&disk, &written, written.len());
+        assert_eq!(rig.log.appender.epoch(), Epoch(process));
+        assert_eq!(rig.log.previous.epoch, Epoch(process - 1));
+        append_numbered(&mut rig, process as usize).unwrap();
+        if process % 5 == 0 {
+            rig.checkpoint().unwrap();
+        }
+        rig.tidy().unwrap();
+        written = rig.close().unwrap();
+        assert_eq!(written.last().unwrap().epoch, Epoch(process));
+    }
+}
+
+#[test]
+fn checkpoints_cover_what_they_say_and_two_are_kept() {
+    let disk = SimDisk::new(4);
+    let mut rig = Rig::open(&disk, &[], 0);
+    for frame in 0..40 {
+        append_numbered(&mut rig, frame).unwrap();
+        if frame % 10 == 5 {
+            rig.checkpoint().unwrap();
+        }
+    }
+    assert_eq!(rig.log.keeper.checkpoints().len(), 2);
+    let written = rig.close().unwrap();
+    let checkpoints: Vec<_> = disk.files().into_iter().filter(|entry| entry.name.ends_with(".ckp")).collect();
+    assert_eq!(checkpoints.len(), 2);
+    let rig = Rig::open(&disk, &written, written.len());
+    let covers = rig.log.checkpoint.as_ref().unwrap().0;
+    assert_eq!(rig.log.report.checkpoint_lsn, Some(covers));
+    assert_eq!(contents_from(&rig.log.catalog, Lsn(0)).unwrap(), written);
+    drop(rig);
+    // F05: the newest one is damaged: the older one and more frames give the same.
+    let newest = &checkpoints.iter().map(|entry| entry.name.clone()).max().unwrap();
+    let whole = disk.read_file(newest).unwrap();
+    for len in (0..whole.len()).step_by(9) {
+        disk.write_file(newest, &whole[..len]);
+        let rig = Rig::open(&disk, &written, written.len());
+        assert!(rig.log.report.checkpoint_lsn.unwrap() < covers);
+    }
+}
+
+/// A frame never crosses a segment; one that is longer than segments are gets a segment of its length.
+#[test]
+fn long_frames_get_long_segments_and_too_long_ones_are_refused() {
+    let disk = SimDisk::new(5);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 3).unwrap();
+    rig.append(b"long", &[&[7; 100_000]]).unwrap();
+    rig.append(b"next", &[b"short"]).unwrap();
+    let end = rig.log.appender.end();
+    let huge = vec![0; 33 << 20];
+    let parts = Parts { bytes: &huge, ends: &[33 << 20], crcs: &[0] };
+    assert!(matches!(rig.log.appender.append(b"", parts, Lsn(0)), Err(AppendRefusal::TooLarge)));
+    assert!(matches!(
+        rig.log.appender.append(&huge[..5 << 20], Parts::default(), Lsn(0)),
+        Err(AppendRefusal::TooLarge)
+    ));
+    let crossed = Parts { bytes: b"abc", ends: &[2, 1, 3], crcs: &[0, 0, 0] };
+    assert!(matches!(rig.log.appender.append(b"", crossed, Lsn(0)), Err(AppendRefusal::Io(_))));
+    assert_eq!(rig.log.appender.end(), end);
+    let written = rig.close().unwrap();
+    Rig::open(&disk, &written, written.len());
+}
+
+/// W enters a segment only when the one before is durable, and no third unsynced one begins.
+#[test]
+fn at_most_two_segments_are_unsynced() {
+    let disk = SimDisk::new(6);
+    let mut rig = Rig::open(&disk, &[], 0);
+    let mut syncs = 0;
+    let filler = vec![1; 3000];
+    for _ in 0..12 {
+        let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::mix::crc(0, &[&filler])] };
+        match rig.log.appender.append(b"h", parts, Lsn(0)) {
+            Ok(_) => {}
+            Err(AppendRefusal::NeedSync) => {
+                syncs += 1;
+                let end = rig.log.appender.end();
+                assert!(matches!(rig.log.appender.append(b"h", parts, Lsn(0)), Err(AppendRefusal::NeedSync)));
+                assert_eq!(rig.log.appender.end(), end, "a refusal changes nothing");
+                let before = disk.requests_of(Op::Sync);
+                let upto = rig.log.appender.sync_job().unwrap().run().unwrap();
+                assert_eq!((upto, disk.requests_of(Op::Sync) - before), (end, 2));
+                rig.log.appender.synced(upto);
+                assert!(rig.log.appender.sync_job().is_none());
+            }
+            Err(AppendRefusal::NeedSpare { len }) => {
+                let spare = rig.log.keeper.create_spare(len, Lsn(0)).unwrap();
+                assert!(rig.log.appender.add_spare(spare).is_none());
+                assert_eq!(rig.log.appender.spare_wanted(), None);
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(syncs >= 1);
+}
+
+/// Marks carry the watermark, ask for no sync, and leave no trace in the next process.
+#[test]
+fn an_idle_process_that_dies_leaves_nothing_to_copy() {
+    let disk = SimDisk::new(7);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 1).unwrap();
+    rig.sync().unwrap();
+    let end = rig.log.appender.end();
+    rig.own(OwnFrame::Mark).unwrap();
+    assert!(rig.log.appender.wanted() < rig.log.appender.end() && rig.log.appender.sync_job().is_some());
+    let written = rig.written.clone();
+    disk.crash_process();
+    let before = writes(&disk);
+    let mut rig = Rig::open(&disk, &written, 1);
+    let report = &rig.log.report;
+    assert_eq!((report.end, report.watermark, report.copied_bytes, report.dropped), (end, end, 0, None));
+    assert!(!report.was_clean);
+    assert_eq!(writes(&disk), before);
+    append_numbered(&mut rig, 2).unwrap();
+    let written = rig.close().unwrap();
+    Rig::open(&disk, &written, 2);
+}
+
+/// A process that only looked does not make an unclean end clean: the next one that appends must know.
+#[test]
+fn looking_does_not_make_clean() {
+    let disk = SimDisk::new(8);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 1).unwrap();
+    let written = rig.written.clone();
+    disk.crash_process();
+    for _ in 0..2 {
+        let rig = Rig::open(&disk, &written, 1);
+        assert!(!rig.log.previous.clean);
+        rig.close().unwrap();
+    }
+}
+
+/// F11: what a process saw after the death of another survives the power cut that follows.
+#[test]
+fn what_recovery_served_is_durable() {
+    for outcome in PowerOutcome::EACH {
+        let disk = SimDisk::new(9);
+        let mut rig = Rig::open(&disk, &[], 0);
+        for frame in 0..25 {
+            append_numbered(&mut rig, frame).unwrap();
+        }
+        let (written, durable) = (rig.written.clone(), rig.durable);
+        disk.crash_process();
+        let rig = Rig::open(&disk, &written, written.len());
+        assert!(durable < written.len() && rig.log.report.copied_bytes > 0);
+        disk.crash_power(outcome);
+        let rig = Rig::open(&disk, &written, written.len());
+        assert_eq!(rig.log.report.copied_bytes, 0, "{outcome:?}");
+        assert_eq!(rig.log.report.dropped, None);
+    }
+}
+
+/// A retirement that is durable allows files to be absent; without one they are missed.
+#[test]
+fn retired_segments_may_be_absent() {
+    let disk = SimDisk::new(10);
+    let mut rig = Rig::open(&disk, &[], 0);
+    for frame in 0..60 {
+        append_numbered(&mut rig, frame).unwrap();
+    }
+    rig.checkpoint().unwrap();
+    append_numbered(&mut rig, 60).unwrap();
+    rig.checkpoint().unwrap();
+    let (first, end) = (rig.catalog.segments()[0].number(), rig.catalog.segments()[1].end());
+    let unretired = disk.snapshot();
+    let gone = rig.catalog.retire(Lsn(0), end);
+    assert_eq!(gone.len(), 2);
+    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end }).unwrap();
+    rig.sync().unwrap();
+    for segment in gone {
+        rig.log.keeper.remove_segment(segment.number()).unwrap();
+    }
+    let again = disk.snapshot();
+    rig.checkpoint().unwrap();
+    let written = rig.close().unwrap();
+    for disk in [disk, again] {
+        let rig = Rig::open(&disk, &written, written.len());
+        assert_eq!(rig.log.catalog.retired(), [(Lsn(0), end)]);
+        assert!(rig.log.catalog.segment(first).is_none());
+    }
+    assert!(unretired.remove_file(&FileName::Segment(first).to_string()));
+    let Err(OpenError::Corrupt(corruption)) = attach(&unretired) else { panic!("opened") };
+    assert_eq!(corruption.file, FileName::Segment(first).to_string());
+    assert!(corruption.lsns.is_some_and(|(from, to)| from == Lsn(0) && to > from));
+}
+
+/// Every message of every frame can be read by its place, from open segments and from closed ones.
+#[test]
+fn parts_are_read_by_their_places() {
+    let disk = SimDisk::new(11);
+    let mut rig = Rig::open(&disk, &[], 0);
+    let mut frames: Vec<usize> = (0..40).collect();
+    for frame in &frames {
+        append_numbered(&mut rig, *frame).unwrap();
+    }
+    let large: Vec<Vec<u8>> = (0..40u8).map(|index| vec![index; 1000 + usize::from(index)]).collect();
+    let large: Vec<&[u8]> = large.iter().map(Vec::as_slice).collect();
+    rig.append(b"large", &large).unwrap();
+    frames.push(40);
+    rig.sync().unwrap();
+    let mut buf = Vec::new();
+    for round in 0..2 {
+        for (frame, (number, at)) in frames.iter().zip(&rig.places) {
+            let segment = rig.catalog.segment(*number).unwrap();
+            let file = segment.file().unwrap();
+            let written = &rig.written[*frame];
+            for guess in [0, 500, 1 << 20] {
+                for (index, expected) in (0..).zip(&written.parts) {
+                    let read = read_part(segment, &file as &dyn ReadAt, *at, index, guess, &mut buf).unwrap();
+                    assert_eq!((read.lsn, read.epoch), (written.lsn, Epoch(1)));
+                    assert_eq!((&buf[read.head], &buf[read.part]), (&written.head[..], &expected[..]), "{round}");
+                }
+            }
+            let beyond = written.parts.len() as u32;
+            assert!(read_part(segment, &file as &dyn ReadAt, *at, beyond, 0, &mut buf).is_err());
+            assert!(read_part(segment, &file as &dyn ReadAt, *at + 8, 0, 0, &mut buf).is_err());
+            assert!(read_part(segment, &file as &dyn ReadAt, u32::MAX - 7, 0, 0, &mut buf).is_err());
+        }
+        rig.tidy().unwrap();
+    }
+    let cut = rig.catalog.segments()[0].clone();
+    assert!(cut.is_closed());
+    let entry = disk.files().into_iter().find(|entry| entry.name == cut.name().to_string()).unwrap();
+    assert_eq!(entry.len, cut.limit());
+}
+
+/// The same through a copy made by recovery, where LSNs are carried.
+#[test]
+fn parts_of_copied_frames_are_read_by_their_places() {
+    let disk = SimDisk::new(12);
+    let mut rig = Rig::open(&disk, &[], 0);
+    for frame in 0..25 {
+        append_numbered(&mut rig, frame).unwrap();
+    }
+    let written = rig.written.clone();
+    disk.crash_process();
+    let rig = Rig::open(&disk, &written, written.len());
+    let mut buf = Vec::new();
+    let mut seen = 0;
+    for segment in rig.catalog.segments() {
+        let mut places = Vec::new();
+        rig.catalog
+            .replay(segment.base(), &mut |frame, of| -> Result<(), crate::log::ReadError> {
+                if of.number() == segment.number() && !frame.is_log() {
+                    places.push((frame.at, frame.lsn));
+                }
+                Ok(())
+            })
+            .unwrap();
+        for (at, lsn) in places {
+            let written = written.iter().find(|written| written.lsn == lsn).unwrap();
+            for (index, expected) in (0..).zip(&written.parts) {
+                let file = segment.file().unwrap();
+                let read = read_part(segment, &file as &dyn ReadAt, at, index, 64, &mut buf).unwrap();
+                assert_eq!((read.lsn, &buf[read.part]), (lsn, &expected[..]));
+            }
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 25);
+}
+
+/// G14: a full disk refuses a segment, changes nothing, and is over when there is room.
+#[test]
+fn a_full_disk_is_a_refusal() {
+    let disk = SimDisk::new(13);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 1).unwrap();
+    disk.set_capacity(Some(30_000));
+    let mut error = None;
+    for frame in 2..60 {
+        if let Err(found) = append_numbered(&mut rig, frame) {
+            error = Some((frame, found));
+            break;
+        }
+    }
+    let (frame, error) = error.unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert!(!rig.log.keeper.is_failed());
+    disk.set_capacity(None);
+    append_numbered(&mut rig, frame).unwrap();
+    let written = rig.close().unwrap();
+    Rig::open(&disk, &written, written.len());
+}
+
+/// G13: after a failed sync the keeper does nothing more.
+#[test]
+fn a_failed_sync_ends_the_keeper() {
+    let disk = SimDisk::new(14);
+    let mut rig = Rig::open(&disk, &[], 0);
+    disk.fail_op_at(Op::Sync, disk.requests_of(Op::Sync) + 1, Fault::Io);
+    assert!(append_numbered(&mut rig, 1).is_err());
+    assert!(rig.log.keeper.is_failed());
+    let before = writes(&disk);
+    assert!(append_numbered(&mut rig, 1).is_err());
+    assert!(rig.log.keeper.close(None, Lsn(0)).is_err());
+    assert_eq!(writes(&disk), before);
+}

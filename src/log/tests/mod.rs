@@ -1,0 +1,6 @@
+//! The log on a simulated disk: what was appended comes back, whatever happens between.
+
+mod corruption;
+mod crashes;
+mod everyday;
+mod rig;
