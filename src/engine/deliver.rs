@@ -176,7 +176,7 @@ impl Engine {
     pub(crate) fn settle(&self, command: &Command<'_>, parts: Parts<'_>) -> Result<Option<Lsn>> {
         match self.submit(command, parts, end_of) {
             Ok(end) => Ok(Some(end)),
-            Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(None),
+            Err(Refusal::Rejected(Rejection::LeaseLost | Rejection::ExtendedBefore)) => Ok(None),
             Err(refusal) => Err(self.refused(refusal)),
         }
     }

@@ -111,8 +111,8 @@ impl Engine {
         let (mono, wall) = (self.clock.monotonic(), self.clock.wall());
         let (mono_before, wall_before) = std::mem::replace(&mut *self.jobs.clocks.lock(), (mono, wall));
         let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
-        // A process that has not appended clamps due times when it does, by its `opened` record.
-        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().appender.begun() {
+        // A process that only looks writes nothing, unless something would wait longer for it.
+        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().state.has_due_times() {
             return Ok(());
         }
         let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());

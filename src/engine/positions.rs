@@ -230,6 +230,24 @@ impl Positions {
         })
     }
 
+    /// The first offset from which on no message before `end` is missing.
+    pub(crate) fn kept_from(&self, partition: PartitionId, end: Offset) -> Offset {
+        let mut from = end;
+        while let Some(first) = self.share_before(partition, from) {
+            from = first;
+        }
+        from
+    }
+
+    /// Where the share begins that holds the message before `end`.
+    fn share_before(&self, partition: PartitionId, end: Offset) -> Option<Offset> {
+        let last = Offset(end.0.checked_sub(1)?);
+        let unindexed = self.unindexed.iter().map(Arc::as_ref).chain(&self.active);
+        let shares = unindexed.filter_map(|segment| segment.get(partition)).map(|runs| (runs.first, runs.end));
+        let spans = self.spans.get(partition.0 as usize).into_iter().flatten().map(|span| (span.first, span.end));
+        shares.chain(spans).find(|(first, end)| (*first..*end).contains(&last)).map(|(first, _)| first)
+    }
+
     /// Where a message stands, or `None` where no segment holds it.
     pub(crate) fn find(&self, partition: PartitionId, offset: Offset) -> Option<Place> {
         let unindexed = self.unindexed.iter().rev().map(Arc::as_ref);

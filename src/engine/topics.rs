@@ -97,14 +97,20 @@ impl Engine {
 
     fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Vec<Offset>> {
         let partitions = (0..topic.partitions).map(|index| topic.first.saturating_add(index));
-        let ends: Vec<Offset> = {
+        let (ends, kept): (Vec<Offset>, Vec<Offset>) = {
             let core = self.lock_core();
-            partitions.clone().map(|partition| core.state.partition_end(partition)).collect()
+            let end = |partition| core.state.partition_end(partition);
+            partitions
+                .clone()
+                .map(|partition| (end(partition), core.positions.kept_from(partition, end(partition))))
+                .unzip()
         };
         match begin {
-            Begin::Earliest => Ok(vec![Offset(0); ends.len()]),
+            Begin::Earliest => Ok(kept),
             Begin::Latest => Ok(ends),
-            Begin::Offset(offset) => Ok(ends.into_iter().map(|end| end.min(offset)).collect()),
+            Begin::Offset(offset) => {
+                Ok(ends.into_iter().zip(kept).map(|(end, kept)| end.min(offset).max(kept)).collect())
+            }
             Begin::Time(time) => {
                 partitions.zip(ends).map(|(partition, end)| self.first_at_or_after(partition, end, time)).collect()
             }

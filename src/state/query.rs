@@ -126,6 +126,11 @@ impl State {
         Deadline { mono, wall: queues.iter().filter_map(|queue| queue.next_due_after(inputs.wall)).min() }
     }
 
+    /// Whether anything waits for the wall clock.
+    pub(crate) fn has_due_times(&self) -> bool {
+        self.groups.iter().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
+    }
+
     /// Whether a lone lease is awaited or out: then what one group settles may be what another one waits for.
     pub(crate) fn groups_depend(&self) -> bool {
         !self.lone.is_idle()

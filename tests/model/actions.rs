@@ -45,6 +45,7 @@ impl Runner {
             Op::AckBatch { batch, durable } => self.ack_batch(*batch, *durable),
             Op::SplitBatch { batch } => self.split_batch(*batch),
             Op::DropBatch { batch } => self.drop_batch(*batch),
+            Op::Overtake { delivery } => self.overtake(*delivery),
             Op::Nack { delivery, text } => self.on_delivery(*delivery, Settle::Nack(text_of(*text))),
             Op::NackAfter { delivery, delay } => self.on_delivery(*delivery, Settle::NackAfter(*delay)),
             Op::Extend { delivery, duration } => self.extend(*delivery, *duration),

@@ -4,6 +4,7 @@
 
 use crate::actions::{millis, owned, pick, said};
 use crate::facts::{Body, Seen};
+use crate::ops::Op;
 use crate::runner::{Held, HeldBatch, Outcome, Runner, ensure, group_name, push_new};
 use millpond::{Delivery, Error, GroupStats, MessageId};
 use std::sync::Arc;
@@ -117,8 +118,32 @@ impl Runner {
         found.cloned().ok_or_else(|| format!("no stats of group {group}"))
     }
 
+    /// A kept delivery; where none is kept, one is received if there is any.
+    fn held(&mut self, delivery: usize) -> Outcome<Option<usize>> {
+        if self.process()?.held.is_empty() {
+            self.step(&Op::Receive { group: delivery })?;
+        }
+        Ok(pick(&self.process()?.held, delivery))
+    }
+
+    fn held_batch(&mut self, batch: usize) -> Outcome<Option<usize>> {
+        if self.process()?.batches.is_empty() {
+            self.step(&Op::ReceiveBatch { group: batch, max: 4, whole: true })?;
+        }
+        Ok(pick(&self.process()?.batches, batch))
+    }
+
+    /// Lets a lease run out, and what it held be taken by another.
+    pub(crate) fn overtake(&mut self, delivery: usize) -> Outcome {
+        let Some(index) = self.held(delivery)? else { return Ok(()) };
+        let group = self.process()?.held[index].group;
+        let by = self.world().groups[group].options.visibility_timeout;
+        self.step(&Op::Advance { by })?;
+        self.step(&Op::ReceiveBatch { group, max: 4, whole: false })
+    }
+
     pub(crate) fn on_delivery(&mut self, delivery: usize, settle: Settle) -> Outcome {
-        let Some(index) = pick(&self.process()?.held, delivery) else { return Ok(()) };
+        let Some(index) = self.held(delivery)? else { return Ok(()) };
         let held = self.process_mut()?.held.remove(index);
         self.settle_one(held, settle)
     }
@@ -166,7 +191,7 @@ impl Runner {
     }
 
     pub(crate) fn extend(&mut self, delivery: usize, duration: u64) -> Outcome {
-        let Some(index) = pick(&self.process()?.held, delivery) else { return Ok(()) };
+        let Some(index) = self.held(delivery)? else { return Ok(()) };
         let Held { group, id, ticket, delivery } = &self.process()?.held[index];
         let (group, id, ticket) = (*group, *id, *ticket);
         let result = delivery.extend(Duration::from_millis(duration));
@@ -182,7 +207,7 @@ impl Runner {
     }
 
     pub(crate) fn ack_batch(&mut self, batch: usize, durable: bool) -> Outcome {
-        let Some(index) = pick(&self.process()?.batches, batch) else { return Ok(()) };
+        let Some(index) = self.held_batch(batch)? else { return Ok(()) };
         let HeldBatch { group, leases, batch } = self.process_mut()?.batches.remove(index);
         let lost = said("ack a batch", if durable { batch.ack_durable() } else { batch.ack() })?;
         if durable && lost.len() < leases.len() {

@@ -127,10 +127,12 @@ operations! {
     /// Takes a batch apart.
     SplitBatch { batch: usize = index() } * 1 calls [];
     DropBatch { batch: usize = index() } * 1 calls [];
+    /// Lets the lease of a delivery run out, and its group receive again.
+    Overtake { delivery: usize = index() } * 4 calls [];
     Nack { delivery: usize = index(), text: u8 = 0..3u8 } * 7 calls ["Delivery::nack"];
     NackAfter { delivery: usize = index(), delay: u64 = millis() } * 3 calls ["Delivery::nack_after"];
     Extend { delivery: usize = index(), duration: u64 = millis() } * 3 calls ["Delivery::extend"];
-    Reject { delivery: usize = index() } * 3 calls ["Delivery::reject"];
+    Reject { delivery: usize = index() } * 4 calls ["Delivery::reject"];
     Drop { delivery: usize = index() } * 2 calls [];
     Letters { group: usize = index() } * 2 calls ["Group::dead_letters"];
     /// Sends a letter back; and once more, through another handle of it.

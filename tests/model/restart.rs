@@ -83,7 +83,9 @@ impl Runner {
         self.log =
             vec![Logged { end: report.end.0, worlds: found, between: Vec::new(), hash: Some(report.state_hash) }];
         let wall = self.clock.wall().0;
-        self.change(|world| world.open(report.was_clean, wall))
+        self.change(|world| world.open(report.was_clean, wall))?;
+        self.before.clone_from(&self.worlds);
+        Ok(())
     }
 
     /// What the store may be where the log was found to end.

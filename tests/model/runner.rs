@@ -92,6 +92,8 @@ pub(crate) struct Runner {
     pub(crate) sync_due: u64,
     /// The clocks when jumps were last looked for.
     pub(crate) clocks: (u64, u64),
+    /// What it could be in memory before the operation under way.
+    pub(crate) before: Vec<World>,
     /// Steps of the operation under way that a crash may separate.
     pub(crate) between: Vec<World>,
     /// G11: every id ever seen.
@@ -133,6 +135,7 @@ impl Runner {
             durable: 0,
             sync_due: 0,
             clocks: (0, 0),
+            before: Vec::new(),
             between: Vec::new(),
             ids: BTreeMap::new(),
             durable_ids: BTreeSet::new(),
@@ -147,14 +150,13 @@ impl Runner {
 
     pub(crate) fn step(&mut self, op: &Op) -> Outcome {
         self.trace.push(format!("{op:?}"));
-        let before = self.worlds.clone();
         self.between.clear();
         self.apply(op)?;
-        self.settle(before, !matches!(op, Op::Tick {} | Op::JumpWall { .. }))
+        self.settle(!matches!(op, Op::Tick {} | Op::JumpWall { .. }))
     }
 
     /// Looks at the store after an operation and enters what it did to the log. `is_work`: it asks for a sync.
-    pub(crate) fn settle(&mut self, before: Vec<World>, is_work: bool) -> Outcome {
+    pub(crate) fn settle(&mut self, is_work: bool) -> Outcome {
         let stats = self.look()?;
         self.check_stats(&stats)?;
         let end = stats.log.end.0;
@@ -172,9 +174,10 @@ impl Runner {
             // Until the log holds what opening did, a mark leaves it as it was found.
             let base = self.log.last().map(|last| last.worlds.clone()).unwrap_or_default();
             let worlds = if self.opened_is_logged { self.worlds.clone() } else { base };
-            let between = before.into_iter().chain(self.between.drain(..)).collect();
+            let between = self.before.drain(..).chain(self.between.drain(..)).collect();
             self.log.push(Logged { end, worlds, between, hash });
         }
+        self.before.clone_from(&self.worlds);
         self.end = end;
         self.durable = stats.log.durable.0;
         let known = self.log.iter().rposition(|logged| logged.end <= self.durable).unwrap_or(0);
