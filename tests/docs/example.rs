@@ -42,12 +42,11 @@ fn told(page: &str) -> BTreeMap<String, Vec<u8>> {
         let mut bytes = vec![0; len];
         for line in lines.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_hexdigit())) {
             let (place, rest) = line.split_once("  ").unwrap_or_else(|| panic!("no bytes: {line}"));
-            let mut place = usize::from_str_radix(place, 16).expect("a place");
+            let place = usize::from_str_radix(place, 16).expect("a place");
             let hex: String = rest.split("   ").next().unwrap_or(rest).split_whitespace().collect();
-            for pair in hex.as_bytes().chunks(2) {
+            for (byte, pair) in bytes[place..].iter_mut().zip(hex.as_bytes().chunks(2)) {
                 let pair = std::str::from_utf8(pair).expect("hex is ASCII");
-                bytes[place] = u8::from_str_radix(pair, 16).unwrap_or_else(|_| panic!("no bytes: {line}"));
-                place += 1;
+                *byte = u8::from_str_radix(pair, 16).unwrap_or_else(|_| panic!("no bytes: {line}"));
             }
         }
         assert!(files.insert(name.to_owned(), bytes).is_none(), "{name} comes twice");
