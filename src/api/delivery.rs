@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 ///     match delivery.payload() {
 ///         b"pizza" => delivery.ack(),
 ///         b"" => delivery.reject("an order of nothing"), // a dead letter now
-///         other => delivery.nack(format!("{} bytes of what?", other.len())), // again later, a dead letter in the end
+///         _ => delivery.nack("no such dish"), // again later, a dead letter in the end
 ///     }
 /// }
 /// orders.publish_batch(["pizza", "", "soup"])?;
@@ -173,7 +173,9 @@ impl Delivery {
     /// already stays as it is. One that has run out goes on if nobody else has taken the message. No lease outlives its process.
     ///
     /// # Errors
-    /// `LeaseLost`: another consumer has the message or has settled it. `InvalidOption`: more than ten years. The store's.
+    /// `LeaseLost`: another consumer has the message or has settled it; or the lease is a *lone* one (the last attempt of a message
+    /// in whose hands a process died before, for which the whole store waits), which is extended only once, and may still be
+    /// settled. `InvalidOption`: more than ten years. The store's.
     pub fn extend(&self, duration: Duration) -> Result<()> {
         let for_ms = millis("duration", duration)?;
         let engine = &self.group.topic.shared.engine;
