@@ -62,21 +62,28 @@ impl Engine {
             if self.health.is_poisoned() {
                 return Err(Error::OutcomeUnknown { cause: self.health.cause() });
             }
-            let mut leading = self.commit.leading.lock();
-            if *leading {
-                // The leader stores the watermark and the health before it takes this lock to end its turn.
-                if self.commit.watermark() < lsn && !self.health.is_poisoned() {
-                    self.commit.moved.wait(&mut leading);
-                }
-                continue;
+            if let Some(turn) = self.lead_or_wait(lsn) {
+                self.sync_appended();
+                drop(turn);
             }
-            *leading = true;
-            drop(leading);
-            let turn = Turn { engine: self };
-            self.sync_appended();
-            drop(turn);
         }
         Ok(())
+    }
+
+    /// The turn to sync. `None` where `lsn` is durable by now, or after waiting for whoever has the turn.
+    fn lead_or_wait(&self, lsn: Lsn) -> Option<Turn<'_>> {
+        let mut leading = self.commit.leading.lock();
+        // A leader stores the watermark and the health before it takes this lock to end its turn: what is seen here under the
+        // lock is what the last turn left. Seen before it, it may be old, and there would be nothing to sync.
+        if self.commit.watermark() >= lsn || self.health.is_poisoned() {
+            return None;
+        }
+        if *leading {
+            self.commit.moved.wait(&mut leading);
+            return None;
+        }
+        *leading = true;
+        Some(Turn { engine: self })
     }
 
     /// Syncs what is appended now and raises the watermark, or poisons the store. Only in a turn.
@@ -99,5 +106,40 @@ impl Engine {
             }
             Err(error) => self.poison(&format!("a sync failed: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Setup;
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::ids::WallMs;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Who saw an LSN above the watermark, and finds nobody leading because the leader has just ended, does not lead: there
+    /// is nothing to sync, which would stop the store.
+    #[test]
+    fn who_comes_late_does_not_lead() {
+        let setup = Setup {
+            durable_only: true,
+            sync_interval: Duration::from_millis(50),
+            segment_bytes_max: 1 << 20,
+            message_bytes_max: 1 << 20,
+            allow_network_fs: false,
+        };
+        let disk = Arc::new(SimDisk::new(1).attach().unwrap());
+        let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();
+        engine.open_topic("t", 1).unwrap();
+        let end = engine.lock_core().appender.end();
+        assert_eq!(engine.commit.watermark(), end);
+        assert!(engine.lead_or_wait(end).is_none());
+        // There is something to sync for whoever waits for more, and the turn ends.
+        assert!(engine.lead_or_wait(end.saturating_add(8)).is_some());
+        assert!(engine.lead_or_wait(end.saturating_add(8)).is_some());
+        engine.wait_durable(end).unwrap();
+        assert!(engine.enter().is_ok());
     }
 }
