@@ -214,10 +214,18 @@ impl Iterator for DeadLetters {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let engine = &self.group.topic.shared.engine;
+            if self.next == Offset(u64::MAX) {
+                return None;
+            }
             if self.page.is_empty() {
                 match engine.letters(self.group.info.id, self.next) {
                     Ok(page) => self.page = page.into(),
-                    Err(error) => return Some(Err(error)),
+                    Err(error) => {
+                        // The store is gone: that is said once, and is the end.
+                        self.end = Some(Offset(0));
+                        self.next = Offset(u64::MAX);
+                        return Some(Err(error));
+                    }
                 }
             }
             let offset = self.page.pop_front()?;

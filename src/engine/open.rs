@@ -1,6 +1,7 @@
 //! Opening and closing: recover the log, fold it into the state, take up work; and leave it so that opening is quick.
 //!
-//! Opening writes nothing, except where recovery had to copy an unproven end of the log to fresh blocks. The first append
+//! Opening writes nothing, except where recovery had to copy an unproven end of the log to fresh blocks, or where more than
+//! four index files are missing: those are written again. The first append
 //! of the process raises the epoch. Never here: threads.
 
 use super::Engine;
@@ -95,7 +96,7 @@ impl Engine {
         let mut fold = Fold::start(&recovered)?;
         fold.replay(&recovered.keeper, &recovered.catalog)?;
         fold.positions.seal();
-        index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions)?;
+        index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions);
         let report = report(&recovered, &fold);
         let opened = fold.open(recovered.appender.epoch(), recovered.previous.clean, clock.as_ref())?;
         let end = recovered.appender.end();
@@ -191,7 +192,8 @@ impl Fold {
     /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
     fn replay(&mut self, keeper: &Keeper, catalog: &Catalog) -> Result<()> {
         for segment in catalog.segments() {
-            let index = keeper.open_index(segment).map_err(|error| Error::io("read an index file", error))?;
+            // An index file that cannot be read is as good as none: it is derived.
+            let index = keeper.open_index(segment).unwrap_or_default();
             let place = index.is_none();
             match index {
                 Some(index) => self.positions.set_indexed(segment.number(), index),
@@ -258,17 +260,16 @@ fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
 }
 
 /// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
-fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions) -> Result<()> {
+fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions) {
     const IN_MEMORY_MAX: usize = 4;
-    let failed = |error| Error::io("write an index file", error);
     while positions.unindexed().count() > IN_MEMORY_MAX {
-        let Some(runs) = positions.unindexed().next().map(Arc::clone) else { break };
-        let Some(segment) = catalog.segment(runs.segment) else { break };
-        keeper.write_index(segment, &runs.key_rows()).map_err(failed)?;
-        let Some(index) = keeper.open_index(segment).map_err(failed)? else { break };
+        let Some(runs) = positions.unindexed().next().map(Arc::clone) else { return };
+        let Some(segment) = catalog.segment(runs.segment) else { return };
+        let written = keeper.write_index(segment, &runs.key_rows()).and_then(|()| keeper.open_index(segment));
+        // Where one cannot be written its rows stay in memory: chores try again, and say what is wrong.
+        let Ok(Some(index)) = written else { return };
         positions.set_indexed(runs.segment, index);
     }
-    Ok(())
 }
 
 fn contradiction(what: &'static str) -> Error {

@@ -115,8 +115,7 @@ impl Engine {
     fn look_up(&self, segment: &Segment, index: &Index, partition: PartitionId, offset: Offset) -> Result<(u32, u32)> {
         let mut rows = Vec::new();
         let found = index.look_up(&self.cache, partition.0, offset.0, 1, &mut rows);
-        let found = found.map_err(|error| Error::io("read an index file", error))?;
-        if found.is_none() {
+        if !matches!(found, Ok(Some(_))) {
             let runs = read_runs(segment)?;
             let mut core = self.lock_core();
             core.positions.set_unindexed(runs);
