@@ -4,7 +4,7 @@
 
 use millpond::ids::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
-use millpond::{Backoff, Durability, Store};
+use millpond::{Backoff, Durability, Error, Start, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,4 +42,90 @@ fn a_closed_store_lets_go_of_its_directory_whatever_handles_are_left() {
     let again = Store::open(directory.path().join("s")).unwrap();
     assert!(again.topic("t").open().is_ok());
     assert!(topic.publish("m").is_err());
+}
+
+/// Files that a dead process left behind were never removed.
+#[test]
+fn what_a_dead_process_left_is_removed() {
+    let (disk, clock) = (SimDisk::new(2), Arc::new(SimClock::new(WallMs(WALL))));
+    let store = open(&disk, &clock);
+    store.topic("t").open().unwrap().publish("m").unwrap();
+    store.tick().unwrap();
+    let spare =
+        disk.files().into_iter().filter(|file| file.name.ends_with(".seg")).max_by_key(|file| file.name.clone());
+    disk.crash_process();
+    drop(store);
+
+    let store = open(&disk, &clock);
+    let topic = store.topic("t").open().unwrap();
+    topic.publish("n").unwrap();
+    store.sync().unwrap();
+    store.tick().unwrap();
+    let spare = spare.unwrap().name;
+    assert!(disk.files().iter().all(|file| file.name != spare), "{spare} holds nothing and is still there");
+    assert_eq!(topic.group("g").open().unwrap().receive_batch(9, Duration::ZERO).unwrap().len(), 2);
+}
+
+/// A process that had appended nothing did not record a jump, and a retry waited for as long as the clock had gone back (G16).
+#[test]
+fn a_clock_jump_before_the_first_append_is_noticed() {
+    let (disk, clock) = (SimDisk::new(3), Arc::new(SimClock::new(WallMs(WALL))));
+    let store = open(&disk, &clock);
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").backoff(Backoff::fixed(Duration::from_secs(1))).open().unwrap();
+    topic.publish("m").unwrap();
+    group.receive(Duration::ZERO).unwrap().unwrap().nack("no").unwrap();
+    store.close().unwrap();
+
+    let store = open(&disk, &clock);
+    let group = store.topic("t").open().unwrap().group("g").open().unwrap();
+    clock.set_wall(WallMs(WALL - 86_400_000));
+    store.tick().unwrap();
+    clock.advance(1_000);
+    assert!(group.receive(Duration::ZERO).unwrap().is_some(), "its own delay is over");
+}
+
+/// It was taken for a contradiction of the state, and stopped the store for everybody (G9).
+#[test]
+fn a_second_extension_of_a_lone_lease_does_not_stop_the_store() {
+    let (disk, clock) = (SimDisk::new(4), Arc::new(SimClock::new(WallMs(WALL))));
+    let store = open(&disk, &clock);
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").max_attempts(2).open().unwrap();
+    topic.publish("m").unwrap();
+    let held = group.receive(Duration::ZERO).unwrap().unwrap();
+    disk.crash_process();
+    drop((held, group, topic, store));
+
+    let store = open(&disk, &clock);
+    let topic = store.topic("t").open().unwrap();
+    let lone = topic.group("g").open().unwrap().receive(Duration::ZERO).unwrap().unwrap();
+    lone.extend(Duration::from_secs(60)).unwrap();
+    assert!(matches!(lone.extend(Duration::from_secs(90)), Err(Error::LeaseLost { .. })));
+    topic.publish("the store goes on").unwrap();
+    lone.ack().unwrap();
+}
+
+/// Where a group began with messages of unlinked segments, each of them was reported as damage (G5).
+#[test]
+fn a_group_begins_at_the_first_message_that_there_is() {
+    let (disk, clock) = (SimDisk::new(5), Arc::new(SimClock::new(WallMs(WALL))));
+    let handle = Arc::new(disk.attach().unwrap());
+    let options = Store::options().durability(Durability::Os).segment_bytes_max(64 << 10);
+    let store = options.open_on(handle, Arc::clone(&clock) as _).unwrap();
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    for _ in 0..60 {
+        topic.publish_batch((0..20).map(|_| vec![7; 500])).unwrap();
+        assert!(group.receive_batch(100, Duration::ZERO).unwrap().ack().unwrap().is_empty());
+        store.tick().unwrap();
+    }
+    topic.publish("last").unwrap();
+    for start in [Start::Earliest, Start::Offset(3)] {
+        let late = topic.group(format!("{start:?}")).start(start).open().unwrap();
+        let batch = late.receive_batch(2_000, Duration::ZERO).unwrap();
+        assert!(batch.unreadable().is_empty(), "{:?}", batch.unreadable());
+        assert!(batch.len() < 1_000, "some are unlinked");
+        assert_eq!(batch.iter().last().unwrap().payload(), b"last");
+    }
 }

@@ -9,7 +9,34 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A message that its group gave up on, with what it went through.
+/// A message that its group gave up on, with what it went through. It stays until it is redriven or discarded.
+///
+/// ```
+/// # use millpond::Store;
+/// # use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let store = Store::open(directory.path().join("data"))?;
+/// # let orders = store.topic("orders").open()?;
+/// # let kitchen = orders.group("kitchen").open()?;
+/// # orders.publish_batch(["soup", "stone soup"])?;
+/// # for delivery in kitchen.receive_batch(2, Duration::ZERO)? { delivery.reject("no oven")?; }
+/// # store.sync()?;
+/// for letter in kitchen.dead_letters()? {
+///     let letter = letter?;
+///     let reason = letter.history().last().map(|failure| failure.text.clone());
+///     println!("{} after {} attempts: {reason:?}", letter.origin(), letter.attempts());
+///     if letter.payload().starts_with(b"stone") {
+///         letter.discard()?;
+///     } else {
+///         letter.redrive()?; // tried again by this group, from the first attempt on
+///     }
+/// }
+/// # store.sync()?;
+/// # assert_eq!(kitchen.receive(Duration::ZERO)?.expect("it is back").payload(), b"soup");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DeadLetter {
     group: Arc<GroupInner>,
@@ -23,7 +50,7 @@ pub struct DeadLetter {
 pub struct Failure {
     /// How the attempt ended.
     pub cause: Cause,
-    /// When, by the wall clock.
+    /// When, by the wall clock, to the millisecond.
     pub time: SystemTime,
     /// What the consumer said, cut to 120 bytes; empty where it said nothing.
     pub text: String,
@@ -82,13 +109,13 @@ impl DeadLetter {
         self.letter.stored.view().headers()
     }
 
-    /// When the message was first published.
+    /// When the message was first published, by the wall clock, to the millisecond.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.letter.provenance.origin.time.0)
     }
 
-    /// How many attempts it had.
+    /// How many attempts it had in its group since it was published or last redriven.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.letter.provenance.attempts
@@ -101,10 +128,10 @@ impl DeadLetter {
     }
 
     /// Sends the message back to its group, with its attempts counted from zero. The letter is gone and the message is there
-    /// in one step, whatever crashes.
+    /// in one step, whatever crashes; on return that survives what the store's level says.
     ///
     /// # Errors
-    /// `NoSuchLetter` where it was redriven or discarded meanwhile; the store's.
+    /// `NoSuchLetter` where it was redriven or discarded meanwhile; `DiskFull`: nothing was changed; the store's.
     pub fn redrive(self) -> Result<()> {
         self.move_to(None)
     }
@@ -136,7 +163,8 @@ impl DeadLetter {
         if shared.level == super::Durability::Disk { shared.engine.wait_durable(end) } else { Ok(()) }
     }
 
-    /// Throws the letter away.
+    /// Throws the letter away. On return that survives the death of the process; a power cut within the sync interval may bring
+    /// the letter back.
     ///
     /// # Errors
     /// As [`DeadLetter::redrive`].

@@ -2,7 +2,7 @@
 
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Held, Received};
+use crate::engine::{Harvest, Held, Received};
 use crate::error::{Error, Result};
 use crate::ids::MessageId;
 use std::fmt::Display;
@@ -14,6 +14,34 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 ///
 /// If the process dies, the message comes back with its attempt counted. If the visibility timeout passes, it goes to
 /// another consumer, and settling this delivery then fails with `LeaseLost`; until it has, it may still be settled.
+///
+/// How it is settled survives the death of the process. A power cut within the sync interval may take it back: the message is
+/// then delivered again, which is why handlers must be able to see a message twice.
+///
+/// ```
+/// # use millpond::{Backoff, Delivery, Store};
+/// # use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let store = Store::open(directory.path().join("data"))?;
+/// # let orders = store.topic("orders").open()?;
+/// # let kitchen = orders.group("kitchen").max_attempts(2).backoff(Backoff::none()).open()?;
+/// fn cook(delivery: Delivery) -> millpond::Result<()> {
+///     match delivery.payload() {
+///         b"pizza" => delivery.ack(),
+///         b"" => delivery.reject("an order of nothing"), // a dead letter now
+///         _ => delivery.nack("no such dish"), // again later, a dead letter in the end
+///     }
+/// }
+/// orders.publish_batch(["pizza", "", "soup"])?;
+/// while let Some(delivery) = kitchen.receive(Duration::ZERO)? {
+///     cook(delivery)?;
+/// }
+/// # store.sync()?;
+/// assert_eq!(kitchen.dead_letters()?.count(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Delivery {
     group: Arc<GroupInner>,
@@ -112,7 +140,8 @@ impl Delivery {
         self.give_back(None, &error.to_string())
     }
 
-    /// As [`Delivery::nack`], with a delay of the caller's, of at most ten years. Zero: ready at once.
+    /// As [`Delivery::nack`], with a delay of the caller's, of at most ten years, rounded up to whole milliseconds. Zero: ready
+    /// at once.
     ///
     /// # Errors
     /// As [`Delivery::ack`], and `InvalidOption`, in which case the message is given back as by a drop.
@@ -128,7 +157,8 @@ impl Delivery {
         self.lost_unless(held)
     }
 
-    /// The message cannot be worked on at all: it becomes a dead letter now.
+    /// The message cannot be worked on at all: it becomes a dead letter now, in one step whatever crashes. Of the reason 120
+    /// bytes are kept in its history.
     ///
     /// # Errors
     /// As [`Delivery::ack`].
@@ -139,10 +169,13 @@ impl Delivery {
         self.lost_unless(held)
     }
 
-    /// Lets the lease last `duration` from now, shorter or longer than before; at most ten years.
+    /// Lets the lease last `duration` from now, at most ten years, rounded up to whole milliseconds. A lease that lasts longer
+    /// already stays as it is. One that has run out goes on if nobody else has taken the message. No lease outlives its process.
     ///
     /// # Errors
-    /// `LeaseLost`, `InvalidOption`; the store's.
+    /// `LeaseLost`: another consumer has the message or has settled it; or the lease is a *lone* one (the last attempt of a message
+    /// in whose hands a process died before, for which the whole store waits), which is extended only once, and may still be
+    /// settled. `InvalidOption`: more than ten years. The store's.
     pub fn extend(&self, duration: Duration) -> Result<()> {
         let for_ms = millis("duration", duration)?;
         let engine = &self.group.topic.shared.engine;
@@ -174,12 +207,21 @@ impl Drop for Delivery {
 pub struct Batch {
     group: Arc<GroupInner>,
     deliveries: Vec<Delivery>,
+    unreadable: Vec<Error>,
 }
 
 impl Batch {
-    pub(super) fn new(group: Arc<GroupInner>, received: Vec<Received>) -> Self {
-        let deliveries = received.into_iter().map(|received| Delivery::new(Arc::clone(&group), received)).collect();
-        Self { group, deliveries }
+    pub(super) fn new(group: Arc<GroupInner>, harvest: Harvest) -> Self {
+        let delivery = |received| Delivery::new(Arc::clone(&group), received);
+        let deliveries = harvest.messages.into_iter().map(delivery).collect();
+        Self { group, deliveries, unreadable: harvest.unreadable }
+    }
+
+    /// Why further messages could not be read: they were put back uncharged, with the group's longest backoff, and are
+    /// not in the batch.
+    #[must_use]
+    pub fn unreadable(&self) -> &[Error] {
+        &self.unreadable
     }
 
     /// How many deliveries it holds.

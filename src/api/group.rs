@@ -4,7 +4,7 @@ use super::dead_letter::{DeadLetter, DeadLetters};
 use super::delivery::{Batch, Delivery};
 use super::topic::TopicInner;
 use super::{Backoff, Start, check_name, millis, subscription};
-use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Received, Wait};
+use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Harvest, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
 use crate::limits;
@@ -178,31 +178,78 @@ impl Group {
     /// `Corrupt`, `Io` where the next message cannot be read: it was put back with the longest backoff, and others can be
     /// received. `DiskFull` where the lease cannot be recorded. `Closed`, `Poisoned`, `Forked`.
     pub fn receive(&self, wait: Duration) -> Result<Option<Delivery>> {
-        let mut received = Vec::new();
-        self.receive_into(1, wait, &mut received)?;
-        Ok(received.pop().map(|received| Delivery::new(Arc::clone(&self.inner), received)))
+        let mut harvest = self.harvest(1, wait)?;
+        match (harvest.messages.pop(), harvest.unreadable.pop()) {
+            (Some(received), _) => Ok(Some(Delivery::new(Arc::clone(&self.inner), received))),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Takes up to `max` messages, waiting up to `wait` for the first. They are leased in one frame. A `max` of zero gives an
     /// empty batch; more than 65,536 count as that.
     ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// # let orders = store.topic("orders").open()?;
+    /// # let kitchen = orders.group("kitchen").open()?;
+    /// # orders.publish_batch(["one", "two", "three"])?;
+    /// let batch = kitchen.receive_batch(100, Duration::from_millis(10))?;
+    /// for delivery in &batch {
+    ///     println!("{}: {} bytes", delivery.id(), delivery.payload().len());
+    /// }
+    /// let late = batch.ack()?; // one frame for all
+    /// assert!(late.is_empty(), "nobody else had them meanwhile");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// As [`Group::receive`].
+    /// As [`Group::receive`]; where only some messages cannot be read, [`Batch::unreadable`] says so.
     pub fn receive_batch(&self, max: usize, wait: Duration) -> Result<Batch> {
-        let mut received = Vec::new();
-        if max > 0 {
-            self.receive_into(max.min(limits::RECEIVE_BATCH_MAX), wait, &mut received)?;
+        if max == 0 {
+            return Ok(Batch::new(Arc::clone(&self.inner), Harvest::default()));
         }
-        Ok(Batch::new(Arc::clone(&self.inner), received))
+        let mut harvest = self.harvest(max.min(limits::RECEIVE_BATCH_MAX), wait)?;
+        match harvest.unreadable.pop() {
+            Some(error) if harvest.messages.is_empty() => Err(error),
+            error => {
+                harvest.unreadable.extend(error);
+                Ok(Batch::new(Arc::clone(&self.inner), harvest))
+            }
+        }
     }
 
-    fn receive_into(&self, max: usize, wait: Duration, received: &mut Vec<Received>) -> Result<()> {
+    fn harvest(&self, max: usize, wait: Duration) -> Result<Harvest> {
         let engine = &self.inner.topic.shared.engine;
-        engine.receive(self.inner.info.id, self.inner.topic.info.id, max, Wait::new(engine, wait), received)
+        let mut harvest = Harvest::default();
+        engine.receive(self.inner.info.id, self.inner.topic.info.id, max, Wait::new(engine, wait), &mut harvest)?;
+        Ok(harvest)
     }
 
     /// A channel of deliveries, for `select!`. A thread of the engine's receives for it; the channel holds nothing, and a
     /// delivery that nobody takes within half its visibility timeout is given back uncharged.
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// # let orders = store.topic("orders").open()?;
+    /// # let kitchen = orders.group("kitchen").open()?;
+    /// let deliveries = kitchen.subscribe()?;
+    /// orders.publish("two pizzas")?;
+    /// let delivery = deliveries.recv_timeout(Duration::from_secs(5))?;
+    /// assert_eq!(delivery.payload(), b"two pizzas");
+    /// delivery.ack()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// The channel ends when the store closes, fails, or all its handles are gone. A thread whose receiver was dropped
     /// ends when the next message comes, which it gives back.

@@ -18,6 +18,29 @@ use std::time::Duration;
 /// Dropping the last handle (topics, groups and deliveries are handles too) stops the background threads and lets go of
 /// the directory; nothing that was promised depends on it. [`Store::close`] does more: it makes everything durable and leaves a
 /// checkpoint, so that the next open has nothing to recover and no lease counts as ended by a crash.
+///
+/// ```
+/// use millpond::{Durability, Store};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("data");
+/// let store = Store::options().durability(Durability::Os).sync_interval(Duration::from_millis(20)).open(&path)?;
+/// let orders = store.topic("orders").open()?;
+/// let kitchen = orders.group("kitchen").open()?;
+/// orders.publish("two pizzas")?;
+/// store.close()?;
+///
+/// let store = Store::open(&path)?; // options are not stored; topics, groups and messages are
+/// assert!(store.report().was_clean);
+/// let kitchen = store.topic("orders").open()?.group("kitchen").open()?;
+/// let delivery = kitchen.receive(Duration::ZERO)?.expect("it is still there");
+/// assert_eq!(delivery.payload(), b"two pizzas");
+/// delivery.ack()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(super) shared: Arc<Shared>,

@@ -119,7 +119,28 @@ impl Topic {
     }
 
     /// Publishes the messages as one frame: after any crash, and for every consumer, all of them are there or none. At
-    /// most 65,536 messages and about 28 MiB; none at all is allowed and does nothing.
+    /// most 65,536 messages and about 28 MiB; none at all is allowed and does nothing. Messages of one partition keep their
+    /// order.
+    ///
+    /// ```
+    /// # use millpond::{Durability, Message, Store};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let orders = store.topic("orders").open()?;
+    /// let receipt = orders.publish_batch(["two pizzas", "one soup"])?;
+    /// assert_eq!(receipt.ids().len(), 2);
+    ///
+    /// // Or many batches with one wait at the end.
+    /// let quick = orders.with_durability(Durability::Os);
+    /// let mut last = receipt;
+    /// for customer in ["ann", "bob"] {
+    ///     last = quick.publish_batch((0..100u32).map(|n| Message::new(n.to_le_bytes()).key(customer)))?;
+    /// }
+    /// last.wait_durable()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Topic::publish`], for the batch as a whole.

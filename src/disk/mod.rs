@@ -110,7 +110,7 @@ pub trait Disk: Debug + Send + Sync {
     /// Removes a name. Files already open stay readable.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` for [`LOCK_NAME`]; or whatever unlinking says, and then the name may be gone or not.
+    /// `NotFound`; `InvalidInput` for the lock file; or whatever unlinking says, and then the name may be gone or not.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes the names in the directory durable as they are now.

@@ -22,6 +22,14 @@ pub(crate) struct Received {
     pub(crate) stored: Stored,
 }
 
+/// What one receive gives.
+#[derive(Debug, Default)]
+pub(crate) struct Harvest {
+    pub(crate) messages: Vec<Received>,
+    /// Why other messages could not be read, which were put back uncharged.
+    pub(crate) unreadable: Vec<Error>,
+}
+
 /// How long a receive may wait for a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
@@ -54,14 +62,14 @@ impl Engine {
     /// Leases up to `max` messages for the group and reads them into `out`, waiting for the first as long as `wait` allows.
     ///
     /// # Errors
-    /// A message that cannot be read is reported once nothing else is at hand: the error names it, and it was put back.
+    /// The store's. A message that cannot be read is no error here: it is put back, and `out` says why.
     pub(crate) fn receive(
         &self,
         group: GroupId,
         topic: TopicId,
         max: usize,
         wait: Wait,
-        out: &mut Vec<Received>,
+        out: &mut Harvest,
     ) -> Result<()> {
         self.enter()?;
         let mut leases = Vec::new();
@@ -70,12 +78,7 @@ impl Engine {
                 Look::Nothing => return Ok(()),
                 Look::Exhausted { partition, offset } => self.give_up(group, partition, offset)?,
                 Look::Leased => {
-                    let unread = self.read_leases(group, &mut leases, out)?;
-                    match unread {
-                        Some(error) if out.is_empty() => return Err(error),
-                        _ if out.is_empty() => {}
-                        _ => return Ok(()),
-                    }
+                    return self.read_leases(group, &mut leases, out);
                 }
             }
         }
@@ -93,12 +96,15 @@ impl Engine {
                     match committed.decision {
                         Decision::Exhausted { partition, offset } => return Ok(Look::Exhausted { partition, offset }),
                         _ if collect(&core, committed.frame.map(|(lsn, _)| lsn), leases) => {
+                            // There may be more; and somebody must know when these leases end.
                             core.waiters.wake_one(group);
                             return Ok(Look::Leased);
                         }
                         _ => {}
                     }
                     if now.mono >= wait.until {
+                        // This one may have been the only sleeper that knew the next deadline.
+                        core.waiters.wake_one(group);
                         return Ok(Look::Nothing);
                     }
                     self.sleep(&mut core, group, topic, wait, now);
@@ -123,9 +129,8 @@ impl Engine {
         core.waiters.leave(topic, group);
     }
 
-    /// Reads what was leased; puts back what cannot be read and returns the last reason.
-    fn read_leases(&self, group: GroupId, leases: &mut Vec<Lease>, out: &mut Vec<Received>) -> Result<Option<Error>> {
-        let mut unread = None;
+    /// Reads what was leased; puts back what cannot be read, and notes why.
+    fn read_leases(&self, group: GroupId, leases: &mut Vec<Lease>, out: &mut Harvest) -> Result<()> {
         for lease in leases.drain(..) {
             let (partition, offset) = (lease.held.partition, lease.held.offset);
             let stored = match &lease.located {
@@ -133,14 +138,14 @@ impl Engine {
                 None => self.fetch(partition, offset),
             };
             match stored {
-                Ok(stored) => out.push(Received { held: lease.held, attempt: lease.attempt, stored }),
+                Ok(stored) => out.messages.push(Received { held: lease.held, attempt: lease.attempt, stored }),
                 Err(error) => {
                     self.settle(&Command::Unreadable { group, held: lease.held }, Parts::default())?;
-                    unread = Some(error);
+                    out.unreadable.push(error);
                 }
             }
         }
-        Ok(unread)
+        Ok(())
     }
 
     /// Moves a message that used up its attempts to the dead letters, if it still has to be moved.

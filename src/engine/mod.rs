@@ -32,7 +32,7 @@ pub(crate) use crate::disk::Disk as AnyDisk;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
 pub(crate) use crate::state::Held;
-pub(crate) use deliver::{Received, Wait};
+pub(crate) use deliver::{Harvest, Received, Wait};
 pub(crate) use letters::Letter;
 pub use open::OpenReport;
 pub(crate) use open::Setup;

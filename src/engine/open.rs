@@ -47,22 +47,22 @@ pub struct OpenReport {
     pub was_clean: bool,
     /// The epoch under which this process appends.
     pub epoch: Epoch,
-    /// The end of the log after recovery.
+    /// The end of the log after recovery: everything below it is durable now, and nothing above it was kept.
     pub end: Lsn,
     /// Up to where the log was proven durable before recovery.
     pub watermark: Lsn,
-    /// What the checkpoint used covers.
+    /// What the checkpoint covers that was used: the log from here on was read. Zero where there was none.
     pub checkpoint: Lsn,
     /// Records folded from the log after the checkpoint.
     pub replayed_records: u64,
     /// Bytes of valid log above the watermark that were copied to fresh blocks.
     pub copied_bytes: u64,
-    /// Bytes of a torn tail that were dropped: nothing that had been promised to survive. Damage in exactly this range
-    /// cannot be told from a torn write.
+    /// Bytes of a torn tail that were dropped, from `end` on: nothing that had been promised to survive. Damage in exactly this
+    /// range cannot be told from a torn write.
     pub dropped_bytes: u64,
     /// A fingerprint of the state that the log told: the same log gives the same one.
     pub state_hash: u64,
-    /// Files in the directory that are not the store's.
+    /// Files in the directory that are not the store's, by their names. They are left alone.
     pub files_ignored: usize,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A consumer that finds nothing waits on its group's condition variable, with the store's lock. Those who add a message
 //! wake one consumer of each waiting group; one who takes a message and leaves more wakes the next. With nobody
-//! waiting that costs a load. Never here: time.
+//! waiting that costs a load. At least one sleeper of a group knows the group's next deadline: whoever changes it, or leaves
+//! with it, wakes one to look again. Never here: time.
 
 use crate::ids::{GroupId, TopicId};
 use parking_lot::Condvar;

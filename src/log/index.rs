@@ -197,10 +197,14 @@ impl Index {
         if ordinal < entry.first || ordinal >= end {
             return Ok(Some(ordinal));
         }
-        // The row sought is the last that begins at the ordinal or before it; the first row of a key does.
+        // The row sought is the last that begins at the ordinal or before it; the first row of a key does. Frames of equal
+        // counts lie on a line, so a guess and the row after it mostly end the search before it begins.
         let (mut low, mut high) = (0, entry.rows);
+        let guess = u128::from(ordinal - entry.first) * u128::from(entry.rows) / u128::from(entry.count);
+        let mut probes = [guess as u32, (guess as u32).saturating_add(1)].into_iter();
         while high - low > 1 {
-            let middle = low + (high - low) / 2;
+            let probe = probes.next().filter(|probe| (low + 1..high).contains(probe));
+            let middle = probe.unwrap_or(low + (high - low) / 2);
             match self.row(cache, entry, middle)? {
                 None => return Ok(None),
                 Some(row) if row.first <= ordinal => low = middle,

@@ -80,8 +80,8 @@ impl Scanned {
         let walk = chain::walk(&candidates, handles, covers)?;
         let watermark = walk.watermark.max(proven);
         self.facts.epoch = self.highest_epoch(&section.files);
+        // Both slots are overwritten before a process appends: one that says clean is never an old one.
         self.clean = self.slot.clean
-            && self.survey.slots.iter().all(Option::is_some)
             && self.facts.epoch == self.slot.epoch
             && walk.end == self.slot.watermark
             && watermark == self.slot.watermark;

@@ -87,7 +87,7 @@ impl Texts {
         self.bytes > HISTORY_TEXT_BYTES_MAX
     }
 
-    /// Takes the oldest text from the books and says whose it is, and which: the caller blanks it with [`blank`].
+    /// Takes the oldest text from the books and says whose it is, and which: the caller blanks it with [`Texts::blank`].
     pub(super) fn drop_oldest(&mut self) -> Option<(u64, (u32, Offset))> {
         let oldest = self.order.pop_first()?;
         self.dropped = self.dropped.saturating_add(1);

@@ -2,9 +2,10 @@
 //!
 //! Never here: rules about one change; `apply` has those.
 
+use super::deadlines::Key;
 use super::group::Group;
 use super::{Role, State};
-use crate::ids::{GroupId, Offset, PartitionId, TopicId};
+use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId};
 use crate::limits::{HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
 use std::fmt;
 
@@ -118,7 +119,7 @@ fn check_kept(group: &Group, fault: &mut impl FnMut(&'static str)) {
             fault(what);
         }
     }
-    if fresh.lease_keys() != group.lease_keys() {
+    if lease_keys(&fresh) != lease_keys(group) {
         fault("its leases are not those of its messages");
     }
     if (&fresh.texts.order, fresh.texts.bytes) != (&group.texts.order, group.texts.bytes) {
@@ -127,6 +128,15 @@ fn check_kept(group: &Group, fault: &mut impl FnMut(&'static str)) {
     if group.texts.bytes > HISTORY_TEXT_BYTES_MAX {
         fault("its texts take more room than they may");
     }
+}
+
+/// All leases in the order of their ends.
+fn lease_keys(group: &Group) -> Vec<Key> {
+    let holds = |key: &Key| Group::holds(&group.cursors, key);
+    let all = group.queues.all().into_iter();
+    let mut keys: Vec<Key> = all.flat_map(|queue| queue.leases.expired(MonoMs(u64::MAX), holds)).collect();
+    keys.sort_unstable();
+    keys
 }
 
 fn check_slots(group: &Group, fault: &mut impl FnMut(&'static str)) {

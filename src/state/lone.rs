@@ -65,7 +65,7 @@ impl Lone {
         self.awaited.is_some_and(|awaited| awaited.until <= mono && mono < awaited.passed_over_until)
     }
 
-    /// Whether the gate was shut at some time, and what ends a lease may matter to every group.
+    /// Whether nothing is awaited and no lone lease is out.
     pub(super) fn is_idle(&self) -> bool {
         self.awaited.is_none() && self.out.is_none()
     }

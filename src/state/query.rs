@@ -2,8 +2,6 @@
 //!
 //! Never here: a change, or anything that is not in the state or the inputs.
 
-#[cfg(any(test, feature = "simulation"))]
-use super::deadlines::Key;
 use super::group::{Cursor, Group};
 use super::{Inputs, Role, State, Topic};
 #[cfg(test)]
@@ -188,17 +186,5 @@ impl State {
         counts.lag = counts.lag.saturating_add(end.0.saturating_sub(at.next.0));
         let oldest = first.or((new > 0).then_some(at.next));
         counts.oldest_ready = counts.oldest_ready.or(oldest.map(|offset| (partition, offset)));
-    }
-}
-
-impl Group {
-    #[cfg(any(test, feature = "simulation"))]
-    /// All leases in the order of their ends, for checks.
-    pub(super) fn lease_keys(&self) -> Vec<Key> {
-        let holds = |key: &Key| Self::holds(&self.cursors, key);
-        let all = self.queues.all().into_iter();
-        let mut keys: Vec<Key> = all.flat_map(|queue| queue.leases.expired(MonoMs(u64::MAX), holds)).collect();
-        keys.sort_unstable();
-        keys
     }
 }

@@ -63,7 +63,7 @@ impl State {
         let epoch = Epoch(reader.varint()?);
         let copied = reader.varint()?.checked_sub(1);
         let ends = (0..reader.count(1)?).map(|_| reader.varint().map(Offset)).collect::<Result<_, _>>()?;
-        let mut catalog = Catalog::restore(ends);
+        let mut catalog = Catalog::restore(ends).ok_or(DecodeError::Invalid("more partitions than a store has"))?;
         for _ in 0..reader.count(TOPIC_LEN_MIN)? {
             decode_topic(reader, &mut catalog)?;
         }

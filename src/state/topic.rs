@@ -4,7 +4,7 @@
 //! group has done with the messages.
 
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
-use crate::limits::STORE_PARTITIONS_MAX;
+use crate::limits::{GROUPS_MAX, STORE_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX, TOPICS_MAX};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -130,9 +130,10 @@ impl Catalog {
         }
     }
 
-    /// A catalog with the partitions of a snapshot, as yet without roles.
-    pub(super) fn restore(ends: Vec<Offset>) -> Restore {
-        Restore { roles: vec![None; ends.len()], catalog: Self { ends, ..Self::default() } }
+    /// A catalog with the partitions of a snapshot, as yet without roles; `None` if there are too many.
+    pub(super) fn restore(ends: Vec<Offset>) -> Option<Restore> {
+        let fits = ends.len() <= STORE_PARTITIONS_MAX as usize;
+        fits.then(|| Restore { roles: vec![None; ends.len()], catalog: Self { ends, ..Self::default() } })
     }
 }
 
@@ -149,10 +150,12 @@ impl Restore {
 
     /// The next topic; `None` if it cannot be.
     pub(super) fn topic(&mut self, name: &str, first: PartitionId, count: u32) -> Option<()> {
-        if self.catalog.names.contains_key(name) || count == 0 {
+        let topics = self.catalog.topics.len() as u32;
+        if self.catalog.names.contains_key(name) || !(1..=TOPIC_PARTITIONS_MAX).contains(&count) || topics >= TOPICS_MAX
+        {
             return None;
         }
-        let topic = TopicId(self.catalog.topics.len() as u32);
+        let topic = TopicId(topics);
         let range = first.0 as usize..first.checked_add(count)?.0 as usize;
         let ends = self.catalog.ends.get(range.clone())?;
         let published = ends.iter().map(|end| u128::from(end.0)).sum();
@@ -166,7 +169,7 @@ impl Restore {
 
     /// The group `group`; `None` if it cannot be.
     pub(super) fn group(&mut self, topic: TopicId, name: &Arc<str>, group: GroupId, retry: PartitionId) -> Option<()> {
-        if self.catalog.topic(topic)?.groups.contains_key(name) {
+        if self.catalog.topic(topic)?.groups.contains_key(name) || group.0 >= GROUPS_MAX {
             return None;
         }
         claim(self.roles.get_mut(retry.0 as usize)?, Role::Retry { group })?;

@@ -159,11 +159,11 @@ impl World {
         self.plan_fault();
         let store = match self.open(disk_level) {
             Ok(store) => store,
-            Err(error) => return self.crash(&format!("at open: {error}")),
+            Err(error) => return self.crash(&format!("at open: {error}"), None),
         };
         let mut life = match Life::begin(store, &plan, Arc::clone(&self.clock)) {
             Ok(life) => life,
-            Err(error) => return self.crash(&format!("at begin: {error}")),
+            Err(error) => return self.crash(&format!("at begin: {error}"), None),
         };
         let weights = Weights::swarm(&mut self.rng);
         for _ in 0..steps {
@@ -177,15 +177,12 @@ impl World {
             self.say("close");
             let appended = matches!(life.store.state_hash(), Ok(Some(_)));
             let closed = life.store.close();
-            life.drop_all();
-            return if closed.is_ok() { self.after_close(appended) } else { self.crash("at close") };
+            drop(life);
+            return if closed.is_ok() { self.after_close(appended) } else { self.crash("at close", None) };
         }
-        if self.rng.coin() {
-            life.die()
-        } else {
-            life.drop_all()
-        }
-        self.crash("in its life")
+        // A process that is killed runs no destructor: its handles are dropped when it is dead, and can do nothing.
+        let killed = self.rng.coin().then_some(life);
+        self.crash("in its life", killed)
     }
 
     /// Something that will go wrong in the next requests.
@@ -217,9 +214,10 @@ impl World {
     }
 
     /// The process dies, perhaps with the machine; recovery may die as well, up to three deep. Then everything is checked.
-    fn crash(&mut self, why: &str) -> Result<(), String> {
+    fn crash(&mut self, why: &str, killed: Option<Life<'_>>) -> Result<(), String> {
         self.outcome.crashes += 1;
         let mut power = self.fall(why);
+        drop(killed);
         for _ in 0..3 {
             if !self.rng.chance(1, 6) {
                 break;
@@ -228,12 +226,9 @@ impl World {
             self.disk.fail_at(self.disk.requests() + self.rng.below(40), fault);
             let opened = self.open(true);
             self.disk.clear_faults();
-            if let Ok(store) = opened {
-                std::mem::forget(store);
-            } else {
-                self.outcome.in_recovery += 1;
-            }
+            self.outcome.in_recovery += u64::from(opened.is_err());
             power |= self.fall("in recovery");
+            drop(opened);
         }
         self.check(power)
     }
@@ -323,7 +318,7 @@ impl World {
         life.drain(&mut copy.oracle).map_err(|error| format!("{what}: {error}"))?;
         let appended = matches!(life.store.state_hash(), Ok(Some(_)));
         let closed = life.store.close();
-        life.drop_all();
+        drop(life);
         closed.map_err(|error| format!("{what}, closing: {error}"))?;
         copy.after_close(appended).map_err(|error| format!("{what}: {error}"))
     }

@@ -167,7 +167,7 @@ impl Covered {
         };
         let head_crc = crc(0, &[head]);
         let covered = bytes.get(4..claim.head_at as usize).unwrap_or(&[]);
-        if u32_at(bytes, 0) != Some(crc(spot.seed(), &[covered, &head_crc.to_le_bytes()])) {
+        if u32_at(bytes, 0) != Some(spot.checksum(covered, head_crc)) {
             return Probe::Nothing;
         }
         Probe::Covered(Self { claim, parts_at, head_crc })

@@ -104,6 +104,6 @@ pub(crate) fn encode_prefix(
         }
     }
     if let Some((sum, covered)) = out.get_mut(start..).and_then(|prefix| prefix.split_at_mut_checked(4)) {
-        sum.copy_from_slice(&crc(spot.seed(), &[covered, &head_crc.to_le_bytes()]).to_le_bytes());
+        sum.copy_from_slice(&spot.checksum(covered, head_crc).to_le_bytes());
     }
 }

@@ -4,8 +4,8 @@
 //! u32 checksum | u32 length and flags | [u64 LSN] | [u64 epoch] | [varint distance to the watermark]
 //! | table of parts | head | parts | zeros up to a multiple of 8
 //! ```
-//! The *prefix* is all before the head. The checksum covers the prefix without itself and the CRC of the head, from a seed
-//! made of the file's salt and the frame's place in the file. Each part has a check of its own in the table: its CRC masked
+//! The *prefix* is all before the head. The checksum covers the prefix without itself and, mixed, the CRC of the head, from
+//! a seed made of the file's salt and the frame's place in the file. Each part has a check of its own in the table: its CRC masked
 //! with the frame's place, LSN and head, so that one part proves itself without the bytes of the others. A frame is valid
 //! when its checksum and the checks of all parts agree. The length counts everything but the padding; bytes of padding
 //! mean nothing. Never here: I/O, and what heads and parts mean.
@@ -51,10 +51,15 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    /// What the frame's checksum starts from.
+    /// The checksum of a frame: of its `prefix` without the checksum itself, and of its head, by the head's CRC.
+    ///
+    /// That CRC is mixed before it is covered. CRCs are linear: covered as it is, it would let equal changes at the ends of
+    /// prefix and head cancel each other, and a torn write that zeroes both ends is just that.
     #[inline]
-    pub(crate) const fn seed(self) -> u32 {
-        mix::low(mix::place(self.salt, self.at as u64))
+    pub(crate) fn checksum(self, prefix: &[u8], head_crc: u32) -> u32 {
+        let place = mix::place(self.salt, self.at as u64);
+        let seal = mix::low(mix::step(place ^ head_crc as u64));
+        mix::crc(mix::low(place), &[prefix, &seal.to_le_bytes()])
     }
 
     /// What masks the checks of the frame's parts.

@@ -2,7 +2,7 @@
 //! the same, and the next process goes on.
 
 use super::rig::{History, Rig, append_numbered, attach, contents_from};
-use crate::disk::sim::{Fault, PowerOutcome, SimDisk};
+use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::Lsn;
 use crate::log::{OpenError, OwnFrame};
 use std::io;
@@ -238,4 +238,51 @@ fn crash_after_crash() {
             assert_eq!(all, history.written, "seed {seed} round {round}");
         }
     }
+}
+
+/// F17: the next process relies on nothing that a dead one left in the page cache: written and not synced, or clean after a
+/// sync that failed. Power cuts while it begins show what it relied on.
+#[test]
+fn a_power_cut_while_the_next_process_begins() {
+    let sound = SimDisk::new(0);
+    work(&sound);
+    let deaths = [(Op::Sync, Fault::Io), (Op::Sync, Fault::CrashBefore), (Op::SyncDir, Fault::CrashBefore)];
+    let deaths = deaths.map(|(op, fault)| (0..sound.requests_of(op)).map(move |at| (op, at, fault)));
+    for (op, at, fault) in deaths.into_iter().flatten() {
+        for seed in 0..4 {
+            let disk = SimDisk::new(at << 8 | seed);
+            disk.fail_op_at(op, at, fault);
+            let history = work(&disk);
+            disk.crash_process();
+            let probe = disk.snapshot();
+            let _ = begin(&probe, &history);
+            for request in disk.requests()..probe.requests() {
+                let next = disk.snapshot();
+                next.reseed(at << 16 ^ request << 8 ^ seed);
+                next.fail_at(request, Fault::CrashMiddle);
+                let history = begin(&next, &history);
+                let outcome = PowerOutcome::EACH[(seed * 3 + request) as usize % 10];
+                next.crash_power(outcome);
+                check(&next, &history);
+            }
+        }
+    }
+}
+
+/// Opens, appends and syncs, as far as that goes.
+fn begin(disk: &SimDisk, history: &History) -> History {
+    let Ok(log) = attach(disk) else { return history.clone() };
+    let Ok(found) = contents_from(&log.catalog, log.report.checkpoint_lsn.unwrap_or(Lsn(0))) else {
+        return history.clone();
+    };
+    let recovered = found.last().map_or(log.report.checkpoint_lsn.unwrap_or(Lsn(0)), |last| Lsn(last.lsn.0 + 1));
+    let mut all = history.written.clone();
+    all.retain(|written| written.lsn < recovered);
+    if let Some(last) = found.last().filter(|last| all.last().is_none_or(|written| written.lsn < last.lsn)) {
+        all.push(last.clone());
+    }
+    // What this process has seen is durable from here on.
+    let mut rig = Rig::trusting(log, History { durable: all.len(), written: all, attempt: None });
+    let _ = append_numbered(&mut rig, 40).and_then(|()| rig.sync());
+    rig.history()
 }

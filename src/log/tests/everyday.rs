@@ -360,3 +360,53 @@ fn a_failed_sync_ends_the_keeper() {
     assert!(rig.log.keeper.close(None, Lsn(0)).is_err());
     assert_eq!(writes(&disk), before);
 }
+
+/// What a dead process left behind goes only once this one's first frame is durable, and never what a slot names.
+#[test]
+fn leftovers_go_when_their_end_is_durable() {
+    let disk = SimDisk::new(15);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 1).unwrap();
+    rig.sync().unwrap();
+    let spare = rig.log.keeper.create_spare(4096, rig.log.appender.durable()).unwrap();
+    let left = FileName::Segment(spare.number).to_string();
+    let written = rig.written.clone();
+    drop(spare);
+    disk.crash_process();
+    let mut rig = Rig::open(&disk, &written, 1);
+    assert_eq!(rig.log.report.leftovers, 1);
+    let is_there = |name: &String| disk.files().iter().any(|entry| entry.name == *name);
+    let end = rig.log.appender.end();
+    assert_eq!(rig.log.keeper.remove_leftovers(end).unwrap(), 1);
+    append_numbered(&mut rig, 2).unwrap();
+    assert_eq!(rig.log.keeper.remove_leftovers(rig.log.appender.durable()).unwrap(), 1);
+    assert!(is_there(&left));
+    rig.sync().unwrap();
+    // A spare that another one supersedes: the smaller one, though it is the newest.
+    let large = rig.log.keeper.create_spare(8192, end).unwrap();
+    let small = rig.log.keeper.create_spare(4096, end).unwrap();
+    let newest = FileName::Segment(small.number).to_string();
+    assert!(rig.log.appender.add_spare(large).is_none());
+    let superseded = rig.log.appender.add_spare(small).unwrap();
+    rig.log.keeper.discard_spare(superseded);
+    assert_eq!(rig.log.keeper.remove_leftovers(rig.log.appender.durable()).unwrap(), 1);
+    assert!(!is_there(&left) && is_there(&newest));
+    let written = rig.written.clone();
+    disk.crash_process();
+    Rig::open(&disk, &written, 2);
+}
+
+/// A checkpoint counts once a slot names it: before that it may lie in the page cache alone, clean after a failed sync.
+#[test]
+fn a_checkpoint_that_failed_to_sync_is_none() {
+    let disk = SimDisk::new(16);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 1).unwrap();
+    rig.sync().unwrap();
+    disk.fail_op_at(Op::Sync, disk.requests_of(Op::Sync) + 1, Fault::Io);
+    assert!(rig.checkpoint().is_err() && rig.log.keeper.is_failed());
+    let written = rig.written.clone();
+    disk.crash_process();
+    let rig = Rig::open(&disk, &written, 1);
+    assert_eq!((rig.log.report.checkpoint_lsn, rig.log.keeper.checkpoints().len()), (None, 0));
+}

@@ -5,7 +5,7 @@
 use super::super::wire::{put_bytes, put_varint};
 use super::super::{Cause, Failure, GroupOptions, Origin, Provenance, Record};
 use super::{AGAIN, CLEAN, JITTER, LONE, MANY, kind};
-use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
 pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
     match record {
@@ -70,11 +70,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_varint(out, u64::from(first.0));
             put_varint(out, u64::from(*count));
         }
-        Record::GroupCreated { group, topic, name, options, retry, starts } => {
-            out.push(kind::GROUP_CREATED | flag(options.backoff.jitter, JITTER));
-            put_named(out, group.0, name);
-            put_group(out, *topic, options, *retry, starts);
-        }
+        Record::GroupCreated { .. } => group_created(record, out),
     }
 }
 
@@ -96,7 +92,10 @@ fn put_named(out: &mut Vec<u8>, id: u32, name: &str) {
     put_bytes(out, name.as_bytes());
 }
 
-fn put_group(out: &mut Vec<u8>, topic: TopicId, options: &GroupOptions, retry: PartitionId, starts: &[Offset]) {
+fn group_created(record: &Record, out: &mut Vec<u8>) {
+    let Record::GroupCreated { group, topic, name, options, retry, starts } = record else { return };
+    out.push(kind::GROUP_CREATED | flag(options.backoff.jitter, JITTER));
+    put_named(out, group.0, name);
     put_varint(out, u64::from(topic.0));
     put_options(out, options);
     put_varint(out, u64::from(retry.0));

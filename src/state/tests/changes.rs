@@ -168,6 +168,8 @@ fn a_lease_that_could_not_be_granted_is_refused() {
         let (first, count, attempt, lone) = (Offset(4), 1, 1, false);
         world.refuses(Record::Leased { group, partition, first, count, attempt, until, time, lone });
     }
+    let (group, partition, first) = (KITCHEN, PartitionId(0), Offset(4));
+    world.refuses(Record::Leased { group, partition, first, count: 1, attempt: 1, until, time, lone: false });
     for fine in [leased(1, 1, 2, false), leased(3, 1, 2, false), leased(4, 1, 1, false)] {
         world.state.apply(&fine, Lsn(world.lsn)).unwrap();
     }

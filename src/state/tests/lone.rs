@@ -98,10 +98,16 @@ fn a_lone_lease_is_awaited_while_others_are_live_and_holds_up_the_store() {
     assert_eq!(world.lease(other, 9), []);
     let soonest = world.state.next_deadline(KITCHEN, &world.inputs()).mono;
     assert_eq!(soonest, Some(held_up_by.until), "the other lease ends before the wait does");
+    world.run(Command::Extend { group: other, held: held_up_by.held, for_ms: 5 * TIMEOUT_MS }).unwrap();
+    for group in [KITCHEN, other] {
+        let soonest = world.state.next_deadline(group, &world.inputs()).mono;
+        assert_eq!(soonest, Some(until), "the wait ends before the other lease does");
+    }
     world.ack(other, &[held_up_by.held]);
     assert_eq!(world.lease(other, 9), [], "only the one that waits");
     let lent = world.lease(KITCHEN, 9);
     assert!(lent.len() == 1 && lent[0].lone && lent[0].attempt == 2);
+    assert_eq!(world.state.next_deadline(other, &world.inputs()).mono, Some(lent[0].until));
     assert_eq!((world.lease(KITCHEN, 9), world.lease(other, 9)), (vec![], vec![]));
     world.ack(KITCHEN, &[lent[0].held]);
     assert!(!world.state.groups_depend());
@@ -208,16 +214,104 @@ fn a_lone_attempt_that_expires_or_fails_was_the_last() {
 fn who_waits_is_freed_when_the_message_is_settled_by_its_old_holder() {
     let mut world = World::with(1, limited(3));
     let other = world.group("other", &limited(3));
-    world.publish(0, 2);
-    world.lease_one(KITCHEN);
+    world.publish(0, 4);
+    world.lease(KITCHEN, 2);
     crash(&mut world);
-    let zombie = world.lease_one(KITCHEN);
+    let zombies: Vec<_> = world.lease(KITCHEN, 2).iter().map(|lent| lent.held).collect();
     world.advance(TIMEOUT_MS);
     world.lease_one(other);
-    assert_eq!(world.try_lease(KITCHEN, 1), (Decision::Done, vec![]), "awaited");
+    let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 1 }).unwrap();
+    assert!(matches!(records[..], [Record::LoneAwaited { offset: Offset(0), .. }]));
     assert_eq!(world.lease(other, 1), []);
-    world.ack(KITCHEN, &[zombie.held]);
+    let mut second = world.clone();
+    assert_eq!(world.ack(KITCHEN, &zombies), []);
     assert_eq!((world.lease(other, 1).len(), world.lease(KITCHEN, 1).len()), (1, 1));
+    // The other one is not the one that is waited for, so that changes nothing.
+    assert_eq!(second.ack(KITCHEN, &zombies[1..]), []);
+    assert_eq!(second.lease(other, 1), []);
+}
+
+#[test]
+fn who_waits_is_freed_by_an_ack_of_a_run_that_the_message_is_within() {
+    let mut world = World::with(1, limited(4));
+    let other = world.group("other", &limited(4));
+    world.publish(0, 3);
+    world.lease(KITCHEN, 2);
+    crash(&mut world);
+    let lent = world.lease(KITCHEN, 2);
+    world.nack(KITCHEN, lent[1].held, Some(0), "").unwrap();
+    world.nack(KITCHEN, lent[0].held, Some(0), "").unwrap();
+    let second = world.lease_one(KITCHEN);
+    world.advance(1);
+    let first = world.lease_one(KITCHEN);
+    assert_eq!(places(&[first, second]), [(0, 0), (0, 1)]);
+    world.advance(TIMEOUT_MS);
+    world.lease_one(other);
+    let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 1 }).unwrap();
+    assert!(matches!(records[..], [Record::LoneAwaited { offset: Offset(1), .. }]));
+    let (_, records) = world.run(Command::Ack { group: KITCHEN, held: &[first.held, second.held] }).unwrap();
+    assert!(matches!(records[..], [Record::Acked { first: Offset(0), count: 2, .. }]));
+    assert!(!world.state.groups_depend());
+    assert_eq!(places(&world.lease(KITCHEN, 1)), [(0, 2)]);
+}
+
+fn leased(offset: u64, count: u32, attempt: u32, lone: bool, mono: u64, wall: u64) -> Record {
+    Record::Leased {
+        group: KITCHEN,
+        partition: PartitionId(0),
+        first: Offset(offset),
+        count,
+        attempt,
+        until: MonoMs(mono + TIMEOUT_MS),
+        time: WallMs(wall),
+        lone,
+    }
+}
+
+#[test]
+fn a_lone_lease_or_a_wait_that_could_not_be_is_refused() {
+    let (mut world, other, held_up_by) = awaiting();
+    let lone = |world: &World| leased(0, 1, 2, true, world.mono, world.wall);
+    let awaited = |offset, mono: u64| Record::LoneAwaited {
+        group: KITCHEN,
+        partition: PartitionId(0),
+        offset: Offset(offset),
+        until: MonoMs(mono + TIMEOUT_MS),
+        passed_over_until: MonoMs(mono + 2 * TIMEOUT_MS),
+    };
+    let now = world.mono;
+    world.refuses(lone(&world)); // another lease is live
+    world.refuses(awaited(1, now)); // never leased
+    world.run(Command::Extend { group: other, held: held_up_by.held, for_ms: 9 * TIMEOUT_MS }).unwrap();
+    assert_eq!(world.try_lease(KITCHEN, 1), (Decision::Done, vec![]));
+    world.refuses(awaited(0, now)); // awaited already
+    world.refuses(awaited(0, now + TIMEOUT_MS)); // passed over
+    world.refuses(lone(&world));
+    world.refuses(leased(1, 1, 1, false, now, 0)); // while one is awaited
+    world.advance(3 * TIMEOUT_MS);
+    let now = world.mono;
+    world.ack(other, &[held_up_by.held]);
+    world.refuses(awaited(0, now)); // could be granted
+    let lent = world.lease_one(KITCHEN);
+    assert!(lent.lone);
+    world.refuses(awaited(0, now)); // leased
+    world.refuses(leased(1, 1, 1, false, now, 0)); // while one is out
+    world.run(Command::Extend { group: KITCHEN, held: lent.held, for_ms: 2 * TIMEOUT_MS }).unwrap();
+    let (group, partition, offset) = (KITCHEN, PartitionId(0), Offset(0));
+    world.refuses(Record::Extended { group, partition, offset, until: MonoMs(now + 3 * TIMEOUT_MS) });
+}
+
+#[test]
+fn a_failed_attempt_ends_the_claim_to_one_more_alone() {
+    let mut world = World::with(1, limited(3));
+    world.publish(0, 1);
+    world.lease_one(KITCHEN);
+    crash(&mut world);
+    let grace = |world: &World| world.state.group(KITCHEN).unwrap().slot(0, Offset(0)).unwrap().grace;
+    assert!(grace(&world));
+    let lent = world.lease_one(KITCHEN);
+    world.nack(KITCHEN, lent.held, Some(0), "").unwrap();
+    assert!(!grace(&world));
 }
 
 #[test]

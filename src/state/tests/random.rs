@@ -3,6 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What somebody does; whatever it needs is picked from what there is.
@@ -415,4 +417,57 @@ proptest! {
         }
         prop_assert_eq!(folded.hash(), run.world.state.hash());
     }
+}
+
+/// A walk that meets nothing proves nothing: with fixed seeds, everything that can happen does.
+#[test]
+fn the_random_walk_meets_every_kind_of_record() {
+    let mut runner = TestRunner::deterministic();
+    let mut met: BTreeMap<String, u32> = BTreeMap::new();
+    for max_attempts in (1..4).cycle().take(120) {
+        let steps = proptest::collection::vec(step(), 150).new_tree(&mut runner).unwrap().current();
+        let mut run = Run::new(max_attempts, 9);
+        steps.iter().for_each(|step| run.step(step));
+        for (record, _) in &run.world.log {
+            let debug = format!("{record:?}");
+            let mut name = debug.split([' ', '{']).next().unwrap_or_default().to_owned();
+            match record {
+                Record::Leased { lone: true, attempt, .. } if *attempt > max_attempts => name += " lone again",
+                Record::Leased { lone: true, .. } => name += " lone",
+                Record::Leased { attempt: 2.., .. } => name += " again",
+                Record::Copied { provenance, .. } => name += &format!(" {:?}", causes(&provenance.history).last()),
+                _ => {}
+            }
+            *met.entry(name).or_default() += 1;
+        }
+    }
+    let expected = [
+        "Acked",
+        "ClockJumped",
+        "Copied None",
+        "Copied Some(Closed)",
+        "Copied Some(Crashed)",
+        "Copied Some(Expired)",
+        "Copied Some(Nacked)",
+        "Copied Some(Rejected)",
+        "DeadLettered",
+        "Discarded",
+        "Extended",
+        "GroupCreated",
+        "Leased",
+        "Leased again",
+        "Leased lone",
+        "Leased lone again",
+        "LoneAwaited",
+        "Nacked",
+        "Opened",
+        "Published",
+        "PutOff",
+        "Redriven",
+        "Released",
+        "TopicCreated",
+        "Unreadable",
+    ];
+    assert_eq!(met.keys().collect::<Vec<_>>(), expected);
+    assert!(met.values().all(|&count| count >= 5), "{met:?}");
 }

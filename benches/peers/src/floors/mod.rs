@@ -1,0 +1,21 @@
+//! What the bare machine does for the same task, without a queue: the figure that no queue on it can pass.
+
+mod channel;
+mod mapped;
+mod synced;
+
+use crate::queue::Result;
+use crate::workload::Workload;
+use crate::workloads::{Outcome, Scale};
+use std::path::Path;
+
+/// Measures the floor of a workload in an empty directory.
+pub(crate) fn run(workload: Workload, dir: &Path, scale: Scale) -> Result<Outcome> {
+    match workload {
+        Workload::PublishOne | Workload::PublishBatch => mapped::stores(dir, scale),
+        Workload::Durable => synced::alone(dir, scale),
+        Workload::DurableMany => synced::led(dir, scale),
+        Workload::Live => channel::paced(scale),
+        _ => Err("this workload has no floor".into()),
+    }
+}

@@ -1,0 +1,60 @@
+//! Every test that a page names is there: in a page a test is `file.rs :: name`.
+
+use super::{pages, root};
+
+/// The names of the tests that a page cites, with their files.
+fn cited(page: &str) -> Vec<(&str, &str)> {
+    let spans = page.split('`').skip(1).step_by(2);
+    spans
+        .filter_map(|span| span.split_once(".rs :: ").map(|_| span))
+        .filter_map(|span| span.split_once(" :: "))
+        .collect()
+}
+
+/// Whether the text of a file has this test.
+fn has(text: &str, name: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let is_it = |line: &&str| line.starts_with(&format!("fn {name}("));
+    lines.iter().enumerate().filter(|(_, line)| is_it(line)).any(|(index, _)| {
+        let before = lines[..index].iter().rev();
+        before.take_while(|line| line.starts_with("#[") || line.starts_with("//")).any(|line| *line == "#[test]")
+    })
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for (path, page) in pages() {
+        for (file, name) in cited(&page) {
+            count += 1;
+            let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+            if !has(&text, name) {
+                missing.push(format!("{}: {file} :: {name}", path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "these tests are not there:\n{}", missing.join("\n"));
+    assert!(count > 100, "only {count} tests were found in the pages");
+}
+
+/// The guarantees are seventeen, and each names a test or says what is missing.
+#[test]
+fn every_guarantee_has_a_test_or_says_not_yet() {
+    let page = super::read("docs/guarantees.md");
+    let sections: Vec<&str> = page.split("\n## G").skip(1).collect();
+    assert_eq!(sections.len(), 17);
+    for (number, section) in (1..).zip(sections) {
+        assert!(section.starts_with(&format!("{number}: ")), "G{number} is not where it belongs");
+        let section = section.split("\n## ").next().unwrap_or(section);
+        assert!(!cited(section).is_empty() || section.contains("Not yet"), "G{number} rests on nothing");
+    }
+}
+
+#[test]
+fn a_name_in_another_place_is_no_test() {
+    assert!(has("#[test]\n/// Why.\nfn it() {}", "it"));
+    assert!(!has("fn it() {}", "it"));
+    assert!(!has("#[test]\nfn it_too() {}", "it"));
+    assert_eq!(cited("see `a/b.rs :: it`, `other` and `c :: d`"), [("a/b.rs", "it")]);
+}
