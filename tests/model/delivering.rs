@@ -49,6 +49,8 @@ impl Runner {
             many.as_ref().is_none_or(|batch| (batch.len(), batch.is_empty()) == (seen.len(), seen.is_empty())),
             "len"
         );
+        let unreadable = many.iter().find(|batch| !batch.unreadable().is_empty());
+        ensure!(unreadable.is_none(), "some could not be read: {unreadable:?}");
         self.trace
             .push(format!("  {:?}", seen.iter().map(|seen| (seen.id.to_string(), seen.attempt)).collect::<Vec<_>>()));
         self.received(group, &seen, max)?;

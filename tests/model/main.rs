@@ -12,6 +12,7 @@ mod numbers;
 mod ops;
 mod publishing;
 mod reference;
+mod regressions;
 mod restart;
 mod runner;
 
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-const CASES: u32 = 128;
+const CASES: u32 = 1_000;
 const OPS_MAX: usize = 60;
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
