@@ -62,10 +62,11 @@ fn run_threads(pond: &Pond, group: &Group, pairs: u64, each: u64) {
 }
 
 struct Many {
-    _arena: Arena,
-    _pond: Pond,
     topics: Vec<(Topic, Group)>,
     turn: usize,
+    /// Handles before the directory that their store writes to.
+    _pond: Pond,
+    _arena: Arena,
 }
 
 impl Many {
@@ -79,7 +80,7 @@ impl Many {
         };
         let topics = (0..count).map(open).collect();
         pond.ripen();
-        Self { _arena: arena, _pond: pond, topics, turn: 0 }
+        Self { topics, turn: 0, _pond: pond, _arena: arena }
     }
 
     /// Publishes `count` messages, each to the next topic.

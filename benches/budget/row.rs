@@ -58,7 +58,7 @@ impl Unit {
             Self::Nanoseconds => table::duration(value),
             Self::PerSecond => format!("{}/s", table::count(value)),
             Self::Bytes if value >= f64::from(1 << 20) => format!("{} MiB", table::digits(value / f64::from(1 << 20))),
-            Self::Bytes => format!("{value:.0} B"),
+            Self::Bytes => format!("{} B", (value * 10.0).round() / 10.0),
         }
     }
 }

@@ -113,11 +113,10 @@ impl Pond {
         stats.topics.into_iter().find(|topic| topic.name == TOPIC).expect("the topic")
     }
 
-    /// Removes the store's directory. Handles that are still there fail from now on.
+    /// Closes the store, so that nothing writes any more whatever handles are left, and removes its directory.
     pub(crate) fn remove(self) {
-        let path = self.path.clone();
-        drop(self);
-        std::fs::remove_dir_all(path).expect("remove the store");
+        self.store.close().expect("close");
+        std::fs::remove_dir_all(&self.path).expect("remove the store");
     }
 }
 

@@ -13,14 +13,15 @@ const CHUNK_BYTES: u64 = 128 << 20;
 const LOG_BYTES_MAX: u64 = 2 << 30;
 
 pub(crate) struct Yard {
+    /// Dropped before the arena, whose directory it writes to.
+    pond: Option<Pond>,
     arena: Arena,
     level: Durability,
-    pond: Option<Pond>,
 }
 
 impl Yard {
     pub(crate) fn new(level: Durability) -> Self {
-        Self { arena: Arena::new(), level, pond: None }
+        Self { pond: None, arena: Arena::new(), level }
     }
 
     /// A store that is not too large.
