@@ -1,30 +1,40 @@
 //! Kill -9: processes die at random moments in one directory, and what the store promised to each of them holds.
 //!
 //! This binary runs itself as the child (see `child`); the parent listens (see `oracle`), kills, and checks. Damage
-//! piles up in one directory. `MILLPOND_KILLS` sets the number of kills, `MILLPOND_SEED` the moments.
+//! piles up in one directory. `MILLPOND_KILLS` sets the number of kills, `MILLPOND_SEED` the moments. Then the same at named
+//! points, `MILLPOND_KILL_POINTS` of each kind of request to the disk (see `points`).
 
 #![cfg(unix)]
 
 mod child;
+#[path = "../common/counts.rs"]
+mod counts;
 mod oracle;
 mod payload;
+mod points;
+#[path = "../common/watched.rs"]
+mod watched;
 
 use oracle::Oracle;
 use payload::{Number, Random, number_of};
+use points::Point;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const KILLS: u32 = 50;
 const CHECK_STEP: u32 = 10;
+/// How often the derived files are removed as well.
+const STRIP_STEP: u32 = 50;
 const KILL_AFTER_MS_MAX: u64 = 60;
 const SIGKILL: i32 = 9;
 
-/// What the child does: `work ROUND` or `fill COUNT`.
+/// What the child does: `work ROUND`, `fill COUNT`, or `point ROUND` with a point.
 const TASK: &str = "MILLPOND_KILL_TASK";
 const DIR: &str = "MILLPOND_KILL_DIR";
 
@@ -33,11 +43,13 @@ const DIR: &str = "MILLPOND_KILL_DIR";
 fn child_process() {
     let Ok(task) = std::env::var(TASK) else { return };
     let dir = std::env::var_os(DIR).expect("the parent names a directory");
-    let (verb, number) = task.split_once(' ').expect("a verb and a number");
-    let number = number.parse().expect("a number");
+    let mut words = task.splitn(3, ' ');
+    let verb = words.next().expect("a verb");
+    let number = words.next().and_then(|word| word.parse().ok()).expect("a number");
     match verb {
         "work" => child::work(dir.as_ref(), number),
         "fill" => child::fill(dir.as_ref(), number),
+        "point" => points::work(dir.as_ref(), number, words.next().and_then(Point::parse)),
         _ => panic!("{task}: unknown"),
     }
 }
@@ -106,6 +118,7 @@ fn remove_indexes(dir: &Path) {
 /// G1 to G8, G11, G17.
 #[test]
 fn what_was_promised_survives_kill_9() {
+    let began = Instant::now();
     let kills = u32::try_from(setting("MILLPOND_KILLS", KILLS.into())).expect("not so many");
     let mut random = Random(setting("MILLPOND_SEED", 1));
     let dir = tempfile::tempdir().expect("a directory");
@@ -118,13 +131,101 @@ fn what_was_promised_survives_kill_9() {
         // Every fourth time the recovery is in danger, otherwise the work after it.
         let cue = if round % 4 == 3 { "start" } else { "open" };
         kill_after(child, &lines, cue, delay, |line| oracle.hear(line));
-        if round % CHECK_STEP == CHECK_STEP - 1 {
-            remove_indexes(&store);
-            oracle.check(&store);
+        check_at_times(&mut oracle, round, &store);
+    }
+    oracle.check(&store);
+    oracle.assert_busy();
+    let counted = [[("kills", kills.into())].as_slice(), &oracle.counts()].concat();
+    counts::note("kill-9", began.elapsed(), &counted);
+}
+
+fn check_at_times(oracle: &mut Oracle, round: u32, store: &Path) {
+    if round % STRIP_STEP == STRIP_STEP - 1 {
+        remove_indexes(store);
+    }
+    if round % CHECK_STEP == CHECK_STEP - 1 {
+        oracle.check(store);
+    }
+}
+
+/// Lets a child die at a point, or live where there is none. Returns whether it died, and what it counted if not.
+fn die_at(store: &Path, round: u32, point: Option<&Point>, oracle: &mut Oracle) -> (bool, BTreeMap<String, u32>) {
+    oracle.begin_round();
+    let place = point.map_or("never".to_owned(), Point::to_string);
+    let (mut child, lines) = spawn(store, &format!("point {round} {place}"));
+    let mut counted = BTreeMap::new();
+    for line in lines {
+        oracle.hear(&line);
+        if let Some((count, kind)) = line.strip_prefix("count ").and_then(|line| line.split_once(' ')) {
+            counted.insert(kind.to_owned(), count.parse().expect("a count"));
+        }
+    }
+    let status = child.wait().expect("it can be waited for");
+    let died = status.signal() == Some(SIGKILL);
+    assert!(died || status.success(), "the child that was to die {place} ended with {status}");
+    (died, counted)
+}
+
+/// What a child of this level is sure to ask of the disk, so that each of these is a place to die at.
+const KINDS: [&str; 22] = [
+    "opening: Open STORE",
+    "opening: Read STORE",
+    "opening: List",
+    "opening: Read .seg",
+    "opening: Create .seg",
+    "opening: Sync .seg",
+    "opening: Write STORE",
+    "opening: Sync STORE",
+    "opening: SyncDir",
+    "Append .seg",
+    "Create .seg",
+    "Create .ckp",
+    "Create .idx",
+    "Write STORE",
+    "Sync STORE",
+    "Sync .seg",
+    "Sync .ckp",
+    "SyncDir",
+    "SetLen .seg",
+    "Remove .seg",
+    "Remove .ckp",
+    "closing: Write STORE",
+];
+
+/// G1 to G8, G11, G17, at each kind of request to the disk.
+#[test]
+fn what_was_promised_survives_a_kill_at_each_kind_of_request() {
+    let began = Instant::now();
+    let of_each = u32::try_from(setting("MILLPOND_KILL_POINTS", 1)).expect("not so many");
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = dir.path().join("store");
+    let mut oracle = Oracle::default();
+    // A process that was killed leaves the next one something to recover; what that one asks for is what there is.
+    let first = Point { after: false, nth: 3, kind: "Write STORE".to_owned() };
+    assert!(die_at(&store, 0, Some(&first), &mut oracle).0);
+    let (_, counts) = die_at(&store, 1, None, &mut oracle);
+    let missing: Vec<_> = KINDS.iter().filter(|kind| !counts.contains_key(**kind)).collect();
+    assert!(missing.is_empty(), "nobody asks for {missing:?} among {counts:?}");
+    let (mut round, mut kills, mut reached) = (2, 0, BTreeMap::new());
+    for (kind, count) in &counts {
+        for step in 0..of_each.min(*count) {
+            for after in [false, true] {
+                let nth = if of_each == 1 { count / 2 } else { step * (count - 1) / (of_each - 1).max(1) };
+                let point = Point { after, nth, kind: kind.clone() };
+                let (died, _) = die_at(&store, round, Some(&point), &mut oracle);
+                kills += u64::from(died);
+                *reached.entry(kind).or_insert(false) |= died;
+                check_at_times(&mut oracle, round, &store);
+                round += 1;
+            }
         }
     }
     oracle.check(&store);
     oracle.assert_busy();
+    let missed: Vec<_> = reached.iter().filter(|(_, died)| !**died).collect();
+    assert!(missed.len() * 4 < reached.len(), "too few died where they should: {missed:?}");
+    let kinds = reached.len() as u64;
+    counts::note("kill-points", began.elapsed(), &[("kills at named points", kills), ("kinds of points", kinds)]);
 }
 
 /// The oracle itself: it must complain about each broken promise that it is told of, or it is worth nothing.

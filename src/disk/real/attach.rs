@@ -12,7 +12,7 @@ use super::fs_kind::{self, FsKind};
 use super::sync;
 use crate::disk::map::ForkSentinel;
 use crate::disk::{LOCK_NAME, OWNER_AT};
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, Permissions};
 use std::io;
@@ -141,6 +141,9 @@ impl Attachment {
         let dir = open_directory(&path).map_err(at("open the directory"))?;
         let stat = rustix::fs::fstatfs(&dir).map_err(at("ask for the kind of file system"))?;
         let kind = allowed(fs_kind::of(&stat), options)?;
+        // Else whoever may read the files and make none would learn it at the first append, with `STORE` changed by then.
+        rustix::fs::accessat(&dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .map_err(at("write to the directory"))?;
         let lock = take_lock(&dir, &path, options)?;
         let attachment = Self { dir, kind, sentinel, lock };
         attachment.note_owner();
