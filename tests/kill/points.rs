@@ -104,7 +104,7 @@ pub(crate) fn work(dir: &Path, round: u32, point: Option<Point>) {
     let workers = open_workers(&topic);
     say("open");
     let mut number = Number { round, thread: 0, index: 0 };
-    for step in 0..8 {
+    for step in 0..4 {
         let level = if step % 2 == 0 { Durability::Os } else { Durability::Disk };
         for count in [1, 7, 1] {
             publish_once(&topic.with_durability(level), level, number, count);
@@ -126,11 +126,13 @@ pub(crate) fn work(dir: &Path, round: u32, point: Option<Point>) {
 fn churn(store: &Store) {
     let topic = must(store.topic("churn").open()).with_durability(Durability::Os);
     let group = must(topic.group("all").open());
-    for _ in 0..40 {
+    for step in 1..=40 {
         must(topic.publish_batch((0..8).map(|byte| Message::new(vec![byte; 1_000]))));
-        must(store.tick());
         // What a killed process left comes, too.
         let batch = must(group.receive_batch(1_000, Duration::ZERO));
         must(batch.ack());
+        if step % 5 == 0 {
+            must(store.tick());
+        }
     }
 }
