@@ -1,0 +1,42 @@
+//! A disk that is really full: a tmpfs and an ext4 of a few MiB where this machine can mount them, and a limit on the
+//! sizes of files everywhere (G14).
+
+#![cfg(target_os = "linux")]
+
+#[path = "../common/child.rs"]
+mod child;
+mod limit;
+mod places;
+mod queue;
+
+use places::on_each;
+use queue::Queue;
+
+/// Not a test: the body of the child.
+#[test]
+fn child_process() {
+    if let Some((task, dir)) = child::task() {
+        limit::work(&task, &dir);
+    }
+}
+
+/// Room on the small file systems, in MiB.
+const ROOM: u64 = 2;
+
+#[test]
+fn publishing_resumes_when_somebody_makes_room() {
+    on_each(ROOM, |place| {
+        let mut queue = Queue::new(&place.store());
+        assert!(queue.fill() > 1_000, "there was room for more");
+        place.make_room();
+        queue.publish_some(500);
+        queue.ack_all();
+        queue.publish_some(100);
+        queue.reopen_and_check();
+    });
+}
+
+#[test]
+fn at_a_limit_on_file_sizes_publishing_resumes_when_it_is_raised() {
+    limit::run("resume");
+}
