@@ -154,7 +154,7 @@ impl Attachment {
     /// spawned, for a moment. In a forked child the lock is the parent's, and stays.
     pub(super) fn unlock(&self) {
         if !self.sentinel.is_forked() {
-            let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+            let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&self.lock, FlockOperation::Unlock));
         }
     }
 
@@ -186,7 +186,8 @@ fn allowed(kind: FsKind, options: &OpenOptions) -> Result<FsKind, AttachError> {
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
 }
 
 /// Makes `path` a directory, with its parents, and makes the names that this took durable.
