@@ -119,7 +119,7 @@ fn allocate(file: &std::fs::File, len: u64) -> rustix::io::Result<bool> {
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&self.attachment.dir)? {
+        for entry in rustix::io::retry_on_intr(|| Dir::read_from(&self.attachment.dir))? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
             match rustix::fs::statat(&self.attachment.dir, name, AtFlags::SYMLINK_NOFOLLOW) {

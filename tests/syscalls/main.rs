@@ -65,7 +65,7 @@ const CALLS: &[(i64, &str, &[Outcome])] = &[
     (libc::SYS_fcntl, "fcntl", &[Errno(libc::EMFILE)]),
     (libc::SYS_readlink, "readlink", &[Errno(libc::EIO)]),
     (libc::SYS_lseek, "lseek", &[Errno(libc::EIO)]),
-    (libc::SYS_getrandom, "getrandom", &[Errno(libc::EIO)]),
+    (libc::SYS_getrandom, "getrandom", &[Errno(libc::ENOSYS)]),
 ];
 
 /// Calls that are not the disk layer's, or cannot fail in a way that somebody could act upon.

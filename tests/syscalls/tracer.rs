@@ -199,6 +199,8 @@ impl Tracer<'_> {
                 Some(Outcome::Short) if number == libc::SYS_pwritev => {
                     let len = iovec_len(pid, &registers)?;
                     set_iovec_len(pid, &registers, len.div_ceil(2))?;
+                    // Of several pieces half of the first is written.
+                    set_registers(pid, &libc::user_regs_struct { rdx: 1, ..registers })?;
                     entered.whole = Some(len);
                 }
                 Some(Outcome::Short) => {

@@ -310,7 +310,7 @@ fn strange_lock_file() -> AttachError {
 /// The first entry, by name, that an empty directory would not have.
 fn foreign_entry(dir: &OwnedFd) -> rustix::io::Result<Option<String>> {
     let mut first: Option<String> = None;
-    for entry in Dir::read_from(dir)? {
+    for entry in rustix::io::retry_on_intr(|| Dir::read_from(dir))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') && name != "lost+found" && first.as_ref().is_none_or(|first| name < *first) {
             first = Some(name);
