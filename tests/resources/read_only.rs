@@ -90,7 +90,8 @@ pub(crate) fn work(dir: &Path) {
 fn assert_refused(opened: &millpond::Result<Store>, errno: i32) {
     match opened {
         Err(Error::Io { source, .. }) => assert_eq!(source.raw_os_error(), Some(errno), "{source}"),
-        other => panic!("{other:?}"),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("a directory that may not be written to was opened"),
     }
 }
 
