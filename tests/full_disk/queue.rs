@@ -73,7 +73,7 @@ impl Queue {
     pub(crate) fn fill(&mut self) -> u32 {
         let before = self.next;
         while self.publish() {
-            if self.next % 16 == 0 {
+            if self.next.is_multiple_of(16) {
                 self.tick();
             }
         }

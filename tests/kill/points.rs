@@ -8,16 +8,21 @@
 //! count NUMBER KIND             so many requests of this kind were made
 //! done                          it was not killed
 //! ```
+//!
+//! `MILLPOND_KILL_POINTS` children die at each kind, at places spread over all of it.
 
 use crate::child::{must, open_topic, open_workers, publish_once, receive_and_ack, say};
+use crate::oracle::Oracle;
 use crate::payload::Number;
 use crate::watched::{Request, Watch, WatchedDisk};
+use crate::{CHECK_STEP, SIGKILL, check_at_times, counts, memory, setting, spawn};
 use millpond::simulation::{SystemClock, real_disk};
 use millpond::{Durability, Message, Store};
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where a child has to die.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,4 +140,84 @@ fn churn(store: &Store) {
             must(store.tick());
         }
     }
+}
+
+/// Lets a child die at a point, or live where there is none. Returns whether it died, and what it counted if not.
+fn die_at(store: &Path, round: u32, point: Option<&Point>, oracle: &mut Oracle) -> (bool, BTreeMap<String, u32>) {
+    oracle.begin_round();
+    let place = point.map_or("never".to_owned(), Point::to_string);
+    let (mut child, lines) = spawn(store, &format!("point {round} {place}"));
+    let mut counted = BTreeMap::new();
+    for line in lines {
+        oracle.hear(&line);
+        if let Some((count, kind)) = line.strip_prefix("count ").and_then(|line| line.split_once(' ')) {
+            counted.insert(kind.to_owned(), count.parse().expect("a count"));
+        }
+    }
+    let status = child.wait().expect("it can be waited for");
+    let died = status.signal() == Some(SIGKILL);
+    assert!(died || status.success(), "the child that was to die {place} ended with {status}");
+    (died, counted)
+}
+
+/// What a child of this level is sure to ask of the disk, so that each of these is a place to die at.
+const KINDS: [&str; 22] = [
+    "opening: Open STORE",
+    "opening: Read STORE",
+    "opening: List",
+    "opening: Read .seg",
+    "opening: Create .seg",
+    "opening: Sync .seg",
+    "opening: Write STORE",
+    "opening: Sync STORE",
+    "opening: SyncDir",
+    "Append .seg",
+    "Create .seg",
+    "Create .ckp",
+    "Create .idx",
+    "Write STORE",
+    "Sync STORE",
+    "Sync .seg",
+    "Sync .ckp",
+    "SyncDir",
+    "SetLen .seg",
+    "Remove .seg",
+    "Remove .ckp",
+    "closing: Write STORE",
+];
+
+/// G1 to G8, G11, G17, at each kind of request to the disk.
+#[test]
+fn what_was_promised_survives_a_kill_at_each_kind_of_request() {
+    let began = Instant::now();
+    let of_each = u32::try_from(setting("MILLPOND_KILL_POINTS", 1)).expect("not so many");
+    let dir = memory::directory();
+    let store = dir.path().join("store");
+    let mut oracle = Oracle::default();
+    // A process that was killed leaves the next one something to recover; what that one asks for is what there is.
+    let first = Point { after: false, nth: 3, kind: "Write STORE".to_owned() };
+    assert!(die_at(&store, 0, Some(&first), &mut oracle).0);
+    let (_, counts) = die_at(&store, 1, None, &mut oracle);
+    let missing: Vec<_> = KINDS.iter().filter(|kind| !counts.contains_key(**kind)).collect();
+    assert!(missing.is_empty(), "nobody asks for {missing:?} among {counts:?}");
+    let (mut round, mut kills, mut reached) = (2, 0, BTreeMap::new());
+    for (kind, count) in &counts {
+        let of_this = of_each.min(2 * count);
+        for step in 0..of_this {
+            // Spread over all of the kind, before one and after the next.
+            let nth = (2 * step + 1) * count / (2 * of_this);
+            let point = Point { after: round % 2 == 1, nth, kind: kind.clone() };
+            let (died, _) = die_at(&store, round, Some(&point), &mut oracle);
+            kills += u64::from(died);
+            *reached.entry(kind).or_insert(false) |= died;
+            check_at_times(&mut oracle, round, CHECK_STEP, &store);
+            round += 1;
+        }
+    }
+    oracle.check(&store);
+    oracle.assert_busy();
+    let missed: Vec<_> = reached.iter().filter(|(_, died)| !**died).collect();
+    assert!(missed.len() * 4 < reached.len(), "too few died where they should: {missed:?}");
+    let kinds = reached.len() as u64;
+    counts::note("kill-points", began.elapsed(), &[("kills at named points", kills), ("kinds of points", kinds)]);
 }

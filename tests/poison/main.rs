@@ -4,12 +4,15 @@
 //! held when it died. `MILLPOND_POISON_ROUNDS` repeats the cases in which threads race.
 
 #![cfg(unix)]
+#![allow(clippy::disallowed_methods, reason = "how long a level took is noted; nothing is decided by it")]
 
 #[path = "../common/child.rs"]
 mod child;
 #[path = "../common/counts.rs"]
 mod counts;
 mod handler;
+#[path = "../common/memory.rs"]
+mod memory;
 
 use handler::{Death, GROUP, POISON, TOPIC, open_store};
 use millpond::{Backoff, Cause, Group, Message, Store};
@@ -103,7 +106,7 @@ fn publish(dir: &Path, case: Case) -> (BTreeSet<String>, BTreeSet<String>) {
 
 /// Runs the case until a child says that nothing is left, and checks all that G9 says about it.
 fn drain(case: Case) -> Outcome {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = memory::directory();
     let store = dir.path().join("store");
     let (good, poison) = publish(&store, case);
     // Where the last attempt comes without a death before it, it cannot be alone, and there is one more.

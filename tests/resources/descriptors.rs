@@ -82,7 +82,7 @@ impl Load {
                 self.waiting.insert(self.next);
                 self.next += 1;
             }
-            if self.next % 3 == 0 {
+            if self.next.is_multiple_of(3) {
                 self.settle(Duration::ZERO);
             }
             let ticked = self.store.tick();

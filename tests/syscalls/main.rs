@@ -5,11 +5,14 @@
 //! kind meet each failure, spread over all of them; `0`: all, until a run passes in which nothing failed.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![allow(clippy::disallowed_methods, reason = "how long a level took is noted; nothing is decided by it")]
 
 #[path = "../common/child.rs"]
 mod child;
 #[path = "../common/counts.rs"]
 mod counts;
+#[path = "../common/memory.rs"]
+mod memory;
 mod promises;
 mod tracer;
 mod workload;
@@ -123,7 +126,7 @@ struct Run {
 
 impl Rig {
     fn new(scene: Scene) -> Self {
-        let left = directory();
+        let left = memory::directory();
         if scene != Scene::Fresh {
             let status = child::run(child::command("child_process", "leave", left.path()), |_| ());
             assert!(status.success(), "{status}");
@@ -133,7 +136,7 @@ impl Rig {
 
     /// Runs a child under the fault, or says why it cannot be traced.
     fn run(&self, fault: Option<Fault>) -> Result<Run, String> {
-        let directory = directory();
+        let directory = memory::directory();
         let store = directory.path().join("made/store");
         if self.scene != Scene::Fresh {
             std::fs::create_dir_all(&store).expect("it can be made");
@@ -247,11 +250,6 @@ fn a_failing_call_breaks_no_promise() {
     }
     assert!(wrong.is_empty(), "see above what went wrong: {wrong:#?}");
     counts::note("syscalls", began.elapsed(), &[("failing calls", failed), ("kinds of calls", kinds.len() as u64)]);
-}
-
-/// In memory where there is such a place: which file system makes the calls that fail is all the same, and its syncs are quick.
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
 /// `share` of the first `count` numbers, evenly.

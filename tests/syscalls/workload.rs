@@ -131,7 +131,7 @@ fn settle(group: &Group, step: u32) {
             continue;
         }
         say(format_args!("settling {number}"));
-        let ack = if index == 0 && step % 3 == 0 { Delivery::ack_durable } else { Delivery::ack };
+        let ack = if index == 0 && step.is_multiple_of(3) { Delivery::ack_durable } else { Delivery::ack };
         match ack(delivery) {
             Ok(()) => say(format_args!("acked {number}")),
             Err(error) => note("ack", Err(error)),
