@@ -147,8 +147,9 @@ pub(crate) fn must<T>(result: millpond::Result<T>) -> T {
     result.unwrap_or_else(|error| die(error))
 }
 
-/// A panic would end one thread only.
+/// In a child a panic would end one thread only.
 fn die(reason: impl Display) -> ! {
+    assert!(std::env::var_os(crate::TASK).is_some(), "the parent cannot go on: {reason}");
     drop(writeln!(std::io::stderr(), "the child gives up: {reason}"));
     std::process::exit(3)
 }

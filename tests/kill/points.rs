@@ -190,7 +190,7 @@ const KINDS: [&str; 22] = [
 #[test]
 fn what_was_promised_survives_a_kill_at_each_kind_of_request() {
     let began = Instant::now();
-    let of_each = u32::try_from(setting("MILLPOND_KILL_POINTS", 1)).expect("not so many");
+    let of_each = u32::try_from(setting("MILLPOND_KILL_POINTS", 4)).expect("not so many");
     let dir = memory::directory();
     let store = dir.path().join("store");
     let mut oracle = Oracle::default();
