@@ -123,7 +123,13 @@ pub(crate) fn trace(mut command: Command, fault: Option<Fault>, always: &[(i64, 
         lines: 0,
         struck: None,
     };
-    let status = tracer.run()?;
+    let ran = tracer.run();
+    if ran.is_err() {
+        // It stands still, and nobody else would let it go on.
+        drop(child.kill());
+        drop(child.wait());
+    }
+    let status = ran?;
     let mut said = String::new();
     child.stdout.take().expect("it was piped").read_to_string(&mut said).expect("text");
     let lines = said.lines().map(str::to_owned).collect();
