@@ -231,7 +231,7 @@ impl StoreOptions {
     /// # Errors
     /// As [`Store::open`].
     #[cfg(any(test, feature = "simulation"))]
-    pub fn open_on_with_threads(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
+    pub fn open_with_threads(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
         let engine = Arc::new(Engine::open_on(disk, self.setup()?, clock)?);
         let threads = Threads::start(&engine)?;
         Ok(self.store(engine, threads))

@@ -69,7 +69,7 @@ fn while_a_sync_stalls_only_what_needs_one_waits() {
     let disk = real_disk(&dir.path().join("store")).expect("it attaches");
     let disk = Arc::new(WatchedDisk::new(disk, Arc::clone(&gate)));
     let options = Store::options().durability(Durability::Os);
-    let store = options.open_on_with_threads(disk, Arc::new(SystemClock)).expect("it opens");
+    let store = options.open_with_threads(disk, Arc::new(SystemClock)).expect("it opens");
     let topic = store.topic("numbers").open().expect("it opens");
     let group = topic.group("workers").open().expect("it opens");
     topic.publish("first").expect("it publishes");
