@@ -23,6 +23,7 @@ pub(crate) fn work(task: &str, dir: &Path) {
     ignore_the_signal();
     match task {
         "resume" => resume(dir),
+        "settle" => settle(dir),
         other => panic!("{other}: unknown"),
     }
     child::say("fine");
@@ -36,6 +37,20 @@ fn resume(dir: &Path) {
     set_limit(None);
     queue.publish_some(500);
     queue.ack_all();
+    queue.reopen_and_check();
+}
+
+/// G14: what is leased and what waits is settled under the limit.
+fn settle(dir: &Path) {
+    let mut queue = Queue::new(dir);
+    queue.publish_some(100);
+    let held = queue.lease(50);
+    set_limit(Some(LIMIT));
+    queue.fill();
+    queue.settle_in_all_ways(held);
+    queue.ack_all();
+    set_limit(None);
+    queue.publish_some(100);
     queue.reopen_and_check();
 }
 

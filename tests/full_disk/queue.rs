@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// More beats of the jobs than anything here needs.
+const BEATS_MAX: usize = 100;
+
 pub(crate) struct Queue {
     dir: PathBuf,
     pub(crate) store: Store,
@@ -15,6 +18,8 @@ pub(crate) struct Queue {
     next: u32,
     /// Published and not settled.
     waiting: BTreeSet<u32>,
+    /// In the dead letters.
+    dead: BTreeSet<u32>,
 }
 
 /// The store, without threads: a beat of its jobs is a call.
@@ -34,17 +39,21 @@ fn payload(number: u32) -> Vec<u8> {
     bytes
 }
 
-fn number(delivery: &Delivery) -> u32 {
-    let (first, _) = delivery.payload().split_first_chunk().expect("four bytes");
+fn number_of(bytes: &[u8]) -> u32 {
+    let (first, _) = bytes.split_first_chunk().expect("four bytes");
     let number = u32::from_le_bytes(*first);
-    assert_eq!(delivery.payload(), payload(number), "G4: {number} was published otherwise");
+    assert_eq!(bytes, payload(number), "G4: {number} was published otherwise");
     number
+}
+
+fn number(delivery: &Delivery) -> u32 {
+    number_of(delivery.payload())
 }
 
 impl Queue {
     pub(crate) fn new(dir: &Path) -> Self {
         let (store, topic, group) = open(dir);
-        Self { dir: dir.to_owned(), store, topic, group, next: 0, waiting: BTreeSet::new() }
+        Self { dir: dir.to_owned(), store, topic, group, next: 0, waiting: BTreeSet::new(), dead: BTreeSet::new() }
     }
 
     /// Publishes one message. `false` where the disk is full: nothing was changed then.
@@ -87,17 +96,36 @@ impl Queue {
         self.store.tick().expect("no job fails because the disk is full");
     }
 
-    /// Leases at most `max` messages.
+    /// Leases at most `max` messages. A full disk may refuse that, but not for ever: else it would stay full.
     pub(crate) fn lease(&self, max: usize) -> Vec<Delivery> {
-        let batch = self.group.receive_batch(max, Duration::ZERO).expect("a lease is granted");
-        assert_eq!(batch.unreadable().len(), 0, "{:?}", batch.unreadable());
-        batch.into_iter().collect()
+        for _ in 0..BEATS_MAX {
+            match self.group.receive_batch(max, Duration::ZERO) {
+                Ok(batch) => {
+                    assert_eq!(batch.unreadable().len(), 0, "{:?}", batch.unreadable());
+                    return batch.into_iter().collect();
+                }
+                Err(Error::DiskFull) => self.tick(),
+                Err(error) => panic!("a full disk is told as {error}"),
+            }
+        }
+        panic!("G14: while nothing is leased no lease is granted")
     }
 
     pub(crate) fn ack(&mut self, delivery: Delivery) {
         let number = number(&delivery);
         delivery.ack().unwrap_or_else(|error| panic!("G14: an ack was refused: {error}"));
         assert!(self.waiting.remove(&number), "G6: {number} was settled before");
+    }
+
+    /// Gives it back, to be delivered again.
+    pub(crate) fn nack(&mut self, delivery: Delivery) {
+        delivery.nack("not now").unwrap_or_else(|error| panic!("G14: a nack was refused: {error}"));
+    }
+
+    pub(crate) fn reject(&mut self, delivery: Delivery) {
+        let number = number(&delivery);
+        delivery.reject("spoilt").unwrap_or_else(|error| panic!("G14: a reject was refused: {error}"));
+        assert!(self.waiting.remove(&number) && self.dead.insert(number), "G6: {number} was settled before");
     }
 
     /// Leases and acks everything.
@@ -115,11 +143,39 @@ impl Queue {
         assert_eq!(self.waiting, BTreeSet::new(), "G5: these were never delivered");
     }
 
+    /// Settles deliveries in all the ways that there are: one is rejected, for which a copy needs room, the others are extended,
+    /// given back or acked.
+    pub(crate) fn settle_in_all_ways(&mut self, deliveries: Vec<Delivery>) {
+        for (index, delivery) in deliveries.into_iter().enumerate() {
+            let extended = delivery.extend(Duration::from_secs(60));
+            extended.unwrap_or_else(|error| panic!("G14: an extension was refused: {error}"));
+            match index {
+                0 => self.reject(delivery),
+                1..5 => self.nack(delivery),
+                _ => self.ack(delivery),
+            }
+        }
+    }
+
+    /// Lets the jobs go on until a publish is taken.
+    pub(crate) fn publish_when_possible(&mut self) {
+        for _ in 0..BEATS_MAX {
+            if self.publish() {
+                return;
+            }
+            self.tick();
+        }
+        panic!("G14: everything is settled, and there is still no room to publish");
+    }
+
     /// Opens the store again: exactly what was published and not settled is there.
     pub(crate) fn reopen_and_check(mut self) {
         self.store.close().expect("it closes");
         let (store, topic, group) = open(&self.dir);
         (self.store, self.topic, self.group) = (store, topic, group);
+        let letters = self.group.dead_letters().expect("it lists");
+        let numbers = letters.map(|letter| number_of(letter.expect("it is readable").payload()));
+        assert_eq!(numbers.collect::<BTreeSet<_>>(), self.dead, "G10: the dead letters");
         self.ack_all();
         self.publish_some(3);
         self.ack_all();
