@@ -189,11 +189,29 @@ impl Engine {
         parts: Parts<'_>,
         then: impl FnOnce(&mut Core, &Committed) -> T,
     ) -> Result<T, Refusal> {
+        match self.submit_if(|_| true, command, parts, then)? {
+            Some(done) => Ok(done),
+            None => Err(self.fail("a command that depends on nothing was held back").into()),
+        }
+    }
+
+    /// As [`Engine::submit`], but does nothing, and says `None`, unless `stands` under the same hold of the lock: what was read
+    /// before may not hold any more.
+    fn submit_if<T>(
+        &self,
+        stands: impl Fn(&Core) -> bool,
+        command: &Command<'_>,
+        parts: Parts<'_>,
+        then: impl FnOnce(&mut Core, &Committed) -> T,
+    ) -> Result<Option<T>, Refusal> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
+            if !stands(&core) {
+                return Ok(None);
+            }
             match core.commit(command, parts, self.now()) {
-                Ok(committed) => return Ok(then(&mut core, &committed)),
+                Ok(committed) => return Ok(Some(then(&mut core, &committed))),
                 Err(blocked) => {
                     drop(core);
                     self.unblock(blocked)?;

@@ -111,6 +111,7 @@ impl Engine {
             unwritten_open: Some(opened),
             last_sync: None,
             checkpoint,
+            retirements: 0,
             records: Vec::new(),
             head: Vec::new(),
         };

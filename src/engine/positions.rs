@@ -109,11 +109,6 @@ impl SegmentRuns {
 }
 
 impl SegmentRuns {
-    /// The partitions in it, and the end of each there.
-    pub(crate) fn shares(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
-        self.partitions.iter().map(|runs| (runs.partition, runs.end))
-    }
-
     /// What the segment's index file is made of.
     pub(crate) fn key_rows(&self) -> Vec<KeyRows> {
         let row = |runs: &Runs, row: &Row| {
@@ -243,12 +238,16 @@ impl Positions {
         }
     }
 
-    /// The segments that have an index file, each with the partitions in it and the end of each there.
-    pub(crate) fn indexed(&self) -> impl Iterator<Item = (FileNumber, impl Iterator<Item = (PartitionId, Offset)>)> {
-        self.indexes.iter().map(|(segment, index)| {
-            let end = |key: &log::IndexKey| (PartitionId(key.key), Offset(key.first.saturating_add(key.count)));
-            (*segment, index.keys().iter().map(end))
-        })
+    /// Whether `holds` for every partition of a segment that grows no more, and the end of that partition there. `false` where the
+    /// segment is not known.
+    pub(crate) fn are_all(&self, segment: FileNumber, holds: impl Fn(PartitionId, Offset) -> bool) -> bool {
+        if let Some(index) = self.indexes.get(&segment) {
+            let end = |key: &log::IndexKey| Offset(key.first.saturating_add(key.count));
+            return index.keys().iter().all(|key| holds(PartitionId(key.key), end(key)));
+        }
+        // Where there was no room for an index file, the rows are here.
+        let runs = self.unindexed.iter().find(|runs| runs.segment == segment);
+        runs.is_some_and(|runs| runs.partitions.iter().all(|runs| holds(runs.partition, runs.end)))
     }
 
     /// The first offset from which on no message before `end` is missing.
