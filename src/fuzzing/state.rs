@@ -1,11 +1,11 @@
 //! States: those that a checkpoint holds, and those that any records lead to. Refused, or sound whatever is done next.
 
 use super::records::any_record;
-use crate::ids::{Epoch, GroupId, Lsn, MonoMs, WallMs};
+use crate::ids::{Epoch, GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
-use crate::record::{BackoffOptions, GroupOptions, Record};
+use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance, Record};
 use crate::state::{Command, Inputs, State, Visible};
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
@@ -26,7 +26,10 @@ pub fn checkpoint(data: &[u8]) -> bool {
     state.encode(&mut again);
     assert_eq!(again, bytes, "two forms of one state");
     sound(&state);
-    go_on(&mut state);
+    // A copy without its move, which no checkpoint holds: the state takes no other record.
+    if state.apply(&Record::ClockJumped { wall: WallMs(0) }, Lsn(0)).is_ok() {
+        go_on(&mut state);
+    }
     true
 }
 
@@ -35,9 +38,13 @@ fn sound(state: &State) {
     assert!(violations.is_empty(), "{violations:?}");
 }
 
+const fn inputs() -> Inputs<'static> {
+    Inputs { mono: MonoMs(1_000), wall: WallMs(1_800_000_000_000), visible: Visible::All }
+}
+
 /// A process opens the store and takes what there is.
 fn go_on(state: &mut State) {
-    let mut inputs = Inputs { mono: MonoMs(1_000), wall: WallMs(1_800_000_000_000), visible: Visible::All };
+    let mut inputs = inputs();
     let epoch = Epoch(state.epoch().0.saturating_add(1));
     let mut lsn = Lsn(1 << 40);
     let mut carry_out = |state: &mut State, command: &Command<'_>, inputs: &Inputs<'_>| {
@@ -68,7 +75,7 @@ pub fn fold(data: &[u8]) -> bool {
     let mut take = Take::new(data);
     let mut state = State::new();
     let mut lsn = Lsn(0);
-    let mut applied = 0;
+    let (mut applied, mut moving) = (0, false);
     if take.byte() & 1 == 0 {
         opening().iter().for_each(|record| state.apply(record, lsn).unwrap());
     }
@@ -91,7 +98,10 @@ pub fn fold(data: &[u8]) -> bool {
             continue;
         }
         lsn = lsn.saturating_add(8);
-        applied += u32::from(state.apply(&record, lsn).is_ok());
+        if state.apply(&record, lsn).is_ok() {
+            applied += 1;
+            moving = matches!(record, Record::Copied { .. });
+        }
     }
     sound(&state);
     let mut bytes = Vec::new();
@@ -104,7 +114,10 @@ pub fn fold(data: &[u8]) -> bool {
         }
         Err(error) => panic!("a state's bytes are refused: {error}"),
     }
-    go_on(&mut state);
+    // Between a copy and the move that it belongs to nothing else may happen.
+    if !moving {
+        go_on(&mut state);
+    }
     applied > 0
 }
 
@@ -118,13 +131,13 @@ const OPTIONS: GroupOptions = GroupOptions {
 /// A store with a topic, a group and some messages.
 fn opening() -> Vec<Record> {
     let mut state = State::new();
-    let inputs = Inputs { mono: MonoMs(1_000), wall: WallMs(1_800_000_000_000), visible: Visible::All };
+    let inputs = inputs();
     let mut all = Vec::new();
     let commands = [
         Command::Open { epoch: Epoch(1), clean: true },
         Command::CreateTopic { name: "orders", partitions: 2 },
-        Command::CreateGroup { topic: crate::ids::TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[crate::ids::Offset(0); 2] },
-        Command::Publish { runs: &[(crate::ids::PartitionId(0), 9), (crate::ids::PartitionId(1), 3)] },
+        Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
+        Command::Publish { runs: &[(PartitionId(0), 9), (PartitionId(1), 3)] },
         Command::Lease { group: GroupId(0), max: 4 },
         Command::Open { epoch: Epoch(2), clean: false },
     ];
@@ -150,16 +163,41 @@ pub(super) fn seeds() -> Seeds {
         codec::encode(std::slice::from_ref(record), &mut head);
         whole.extend([0, head.len() as u8]);
         whole.extend(&head);
-        // The same as fields, on the state that there is.
-        let fields: Vec<u8> = (0..60).map(|n: u8| n.wrapping_mul(index as u8 + 3) % 7).collect();
-        seeds.push(("fold", format!("fields-{index}"), [vec![0], fields].concat()));
     }
     seeds.push(("fold", "heads".to_owned(), whole));
-    // Settling what is leased, as fields: kind, group, partition, offset, and what the kind has.
-    let lease = [1, 1, 0, 0, 0, 2, 1, 200];
-    for (name, kind) in [("ack", 2u8), ("extend", 4), ("release", 5), ("unreadable", 6), ("letter", 8)] {
-        let settle = [1, kind, 0, 0, 0, 1, 5, 5, 5, 5, 5];
-        seeds.push(("fold", name.to_owned(), [&[0], &lease[..], &settle].concat()));
+    // On the state of `opening`, in which the messages from 4 on were never leased.
+    let (group, partition, offset) = (GroupId(0), PartitionId(0), Offset(4));
+    let failure = Failure { cause: Cause::Nacked, time: inputs().wall, text: "late".into() };
+    let due = inputs().wall.saturating_add(50);
+    let rejected = Failure { cause: Cause::Rejected, ..failure.clone() };
+    let origin = Origin { partition, offset, epoch: Epoch(1), time: inputs().wall };
+    let provenance = Box::new(Provenance { origin, attempts: 1, history: vec![rejected] });
+    let dead = PartitionId(3);
+    let copied = Record::Copied { partition: dead, offset: Offset(0), time: inputs().wall, provenance };
+    let settled: [(&str, Vec<Record>); 7] = [
+        ("ack", vec![Record::Acked { group, partition, first: offset, count: 2 }]),
+        ("extend", vec![Record::Extended { group, partition, offset, until: MonoMs(90_000) }]),
+        ("nack", vec![Record::Nacked { group, partition, offset, due, delay_ms: 50, failure }]),
+        ("release", vec![Record::Released { group, partition, offset }]),
+        ("unreadable", vec![Record::Unreadable { group, partition, offset, due, delay_ms: 50 }]),
+        ("letter", vec![copied, Record::DeadLettered { group, partition, offset }, Record::Discarded { group, letter: Offset(0) }]),
+        ("publish", vec![Record::Published { partition, base: Offset(9), count: 2, time: due }]),
+    ];
+    for (name, records) in settled {
+        let until = MonoMs(31_000);
+        let time = WallMs(0);
+        let lease = Record::Leased { group, partition, first: offset, count: 2, attempt: 1, until, time, lone: false };
+        let mut bytes = vec![0];
+        for record in std::iter::once(&lease).chain(&records) {
+            let mut head = Vec::new();
+            codec::encode(std::slice::from_ref(record), &mut head);
+            bytes.extend([0, head.len() as u8]);
+            bytes.extend(head);
+        }
+        seeds.push(("fold", name.to_owned(), bytes));
     }
+    // Kind, group, partition, offset, and what a kind has.
+    let fields = [1, 1, 0, 0, 4, 2, 1, 200, 0, 1, 2, 0, 0, 4, 2, 1, 0, 0, 0, 9, 1, 100, 1, 14, 0, 0, 77];
+    seeds.push(("fold", "fields".to_owned(), [&[0], &fields[..]].concat()));
     seeds
 }

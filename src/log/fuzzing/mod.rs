@@ -49,11 +49,10 @@ pub fn frame(data: &[u8]) -> bool {
     };
     let other = covered.verify(&again, Spot { salt: 99, at: 4096 }, told).unwrap();
     assert_eq!(content(&frame), content(&other));
-    let at_home = write_anew(&frame, SPOT);
+    let len = unpadded(&frame);
     // Varints of the prefix may be longer than they need to be; apart from that there is one form.
-    if at_home.len() == frame.padded() as usize {
-        let len = at_home.len().min(bytes.len()) - (frame.padded() as usize - unpadded(&frame));
-        assert_eq!(at_home[8..len], bytes[8..len]);
+    if bytes[4..7] == write_anew(&frame, SPOT)[4..7] {
+        assert_eq!(write_anew(&frame, SPOT)[8..len], bytes[8..len]);
     }
     if frame.is_log() {
         own_frame(frame.head());
@@ -212,9 +211,10 @@ pub fn index(data: &[u8]) -> bool {
         let first = index.key(key).map_or(0, |entry| entry.first);
         for ordinal in (0..24).map(|n| first.saturating_add(n)).chain([u64::MAX]) {
             let mut found = Vec::new();
-            let next = index.look_up(&cache, key, ordinal, 3, &mut found).unwrap();
+            let next = index.look_up(&cache, key, ordinal, 3, &mut found);
             assert!(found.len() <= 3);
-            if !sealed && next.is_some() {
+            // A forged place may lie where no file reaches: an error, and to the engine the index is of no use.
+            if !sealed && next.unwrap().is_some() {
                 let right: Vec<Row> = seeds::look_up(&rows, key, ordinal, 3);
                 assert_eq!(found, right, "key {key}, ordinal {ordinal}");
             }
