@@ -13,6 +13,9 @@ use crate::record::{Origin, Provenance, Record, codec};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What is wrong with a frame whose messages cannot be where it says.
+pub(super) const MISPLACED: &str = "a message of no partition, or out of order";
+
 /// How long a frame is taken to be before it is known: most messages then need one read.
 const GUESS_LEN: usize = 512;
 
@@ -116,7 +119,8 @@ impl Engine {
         let mut rows = Vec::new();
         let found = index.look_up(&self.cache, partition.0, offset.0, 1, &mut rows);
         if !matches!(found, Ok(Some(_))) {
-            let runs = read_runs(segment)?;
+            let partitions = self.lock_core().state.partition_count();
+            let runs = read_runs(segment, partitions)?;
             let mut core = self.lock_core();
             core.positions.set_unindexed(runs);
             return match core.positions.find(partition, offset) {
@@ -131,13 +135,15 @@ impl Engine {
 }
 
 /// Where all messages of a segment stand, as its frames say.
-fn read_runs(segment: &Segment) -> Result<SegmentRuns> {
+fn read_runs(segment: &Segment, partitions: u32) -> Result<SegmentRuns> {
     let mut runs = SegmentRuns::new(segment.number());
     let mut records = Vec::new();
     log::for_each_frame::<Failure>(segment, segment.base(), &mut |frame| {
         if !frame.is_log() {
             decode_frame(segment, frame, &mut records)?;
-            runs.push_all(&records, frame.at);
+            if !runs.try_push_all(&records, frame.at, partitions) {
+                return Err(Failure(damaged(segment, frame, MISPLACED)));
+            }
         }
         Ok(())
     })
