@@ -168,6 +168,7 @@ impl Builder {
     /// Letters move; a subscriber gives a message back; the wall clock jumps; the process dies with leases and unsynced frames.
     fn moved_and_killed(&self) {
         let to = self.open(Durability::Os);
+        self.publish(&to.orders, 28..29);
         to.kitchen.dead_letters().unwrap().next().unwrap().unwrap().redrive().unwrap();
         let mut letters = to.billing.dead_letters().unwrap();
         letters.next().unwrap().unwrap().discard().unwrap();
@@ -199,43 +200,38 @@ impl Builder {
     fn alone(&self) {
         let to = self.open(Durability::Os);
         assert!(to.store.report().copied_bytes > 0, "the last process left an end that nothing proved");
+        let quiet = to.store.topic("quiet").partitions(3).open().unwrap();
+        quiet.group("nobody").open().unwrap();
+        self.publish(&quiet, 37..39);
         let mut billing = Self::take(&to.billing, 1);
         assert!(to.careful.receive(NOW).unwrap().is_none(), "somebody holds a lease");
         billing.pop().unwrap().ack().unwrap();
         to.careful.receive(NOW).unwrap().unwrap().ack().unwrap();
-        // Given up when the next process asks: it has one attempt.
         let left = Self::take(&to.billing, 1);
         to.store.close().unwrap();
         drop(left);
     }
 
-    /// The message that billing left, and that others have still to see, cannot be read in this process.
+    /// A message that billing used up its attempts on, and that others have still to see, cannot be read for a while.
     fn unreadable(&self) {
-        let (name, place) = self.find(&self.left_by_billing());
+        let to = self.open(Durability::Os);
+        assert!(!to.billing.receive_batch(100, NOW).unwrap().ack().is_err());
+        self.publish(&to.orders, 39..40);
+        let held = Self::take(&to.billing, 1);
+        self.clock.advance(6_000);
+        let (name, place) = self.find(&self.payload(39));
         let flip = || {
             let mut bytes = self.disk.read_file(&name).unwrap();
             bytes[place] ^= 0x20;
             self.disk.write_file(&name, &bytes);
         };
         flip();
-        let to = self.open(Durability::Os);
         assert!(matches!(to.billing.receive(NOW), Err(Error::Corrupt(_))));
         let listened = to.listener.receive_batch(100, NOW).unwrap();
         assert_eq!(listened.unreadable().len(), 1);
-        drop(listened);
-        to.store.close().unwrap();
-        drop(to);
         flip();
-    }
-
-    /// The payload of the first message that billing has neither acked nor given up.
-    fn left_by_billing(&self) -> Vec<u8> {
-        let copy = Self { disk: self.disk.snapshot(), clock: Arc::clone(&self.clock), seed: self.seed };
-        let to = copy.open(Durability::Os);
-        // What is exhausted becomes a letter when a consumer asks: the last one.
-        drop(to.billing.receive(NOW).unwrap());
-        let letter = to.billing.dead_letters().unwrap().map(Result::unwrap).last().unwrap();
-        letter.payload().to_vec()
+        drop((held, listened));
+        to.store.close().unwrap();
     }
 
     /// Where in which segment a payload stands. It stands once: copies are of other messages.

@@ -157,7 +157,7 @@ pub(crate) fn index(bytes: &mut [u8]) {
 }
 
 fn rows_of(bytes: &mut [u8], rows_at: usize, salt: u64, key: u32, rows: u32, from: u64) {
-    for number in (from..).take(rows as usize) {
+    for number in (0..u64::from(rows)).map_while(|row| from.checked_add(row)) {
         let at = usize::try_from(number).ok().and_then(|n| n.checked_mul(16)).and_then(|n| n.checked_add(rows_at));
         let Some(at) = at.filter(|at| *at < bytes.len()) else { return };
         let (Some(delta), Some(frame_at), Some(part)) =
