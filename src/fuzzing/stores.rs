@@ -165,13 +165,15 @@ fn exercise(disk: &SimDisk) -> Result<Found> {
     found.messages.sort_unstable();
     let violations = store.violations();
     assert!(violations.is_empty(), "{violations:?}");
+    // A process that appended nothing leaves everything as it was.
+    let appended = matches!(store.state_hash(), Ok(Some(_)));
     let closed = typed(store.close());
     drop(store);
     if let (Ok(()), Ok(())) = (used, closed) {
         let again = rich::open(disk, &clock, Durability::Disk);
         let again = again.unwrap_or_else(|error| panic!("a store that was closed does not open: {error}"));
-        assert!(again.report().was_clean && again.report().end >= report.end);
-        assert_eq!(again.report().dropped_bytes, 0);
+        let clean = again.report().was_clean && again.report().dropped_bytes == 0;
+        assert!((clean || !appended) && again.report().end >= report.end, "{:?}", again.report());
     }
     Ok(found)
 }

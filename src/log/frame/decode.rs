@@ -268,9 +268,3 @@ impl<'a> Frame<'a> {
         self.part(index).is_some_and(|part| self.part_crc(index) == Some(crc(0, &[part])))
     }
 }
-
-/// The whole of one part's proof: its bytes, its head, its frame's LSN and place.
-#[inline]
-pub(crate) fn part_entry(spot: Spot, lsn: Lsn, head: &[u8], index: u32, part: &[u8]) -> u32 {
-    spot.mask(lsn, crc(0, &[head])).apply(index, crc(0, &[part]))
-}
