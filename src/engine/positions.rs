@@ -410,6 +410,26 @@ mod tests {
         assert_eq!(told, expected);
     }
 
+    /// Forged records cost nothing: memory is by partition, and rows are in the order of their offsets.
+    #[test]
+    fn records_that_cannot_be_are_refused() {
+        let published = |partition, base, count| Record::Published {
+            partition: PartitionId(partition),
+            base: Offset(base),
+            count,
+            time: WallMs(0),
+        };
+        let mut positions = Positions::default();
+        let mut add = |record| positions.try_push_all(&[record], FileNumber(1), 128, 5);
+        assert!(add(published(4, 10, 3)));
+        assert!(!add(published(5, 0, 1)) && !add(published(u32::MAX, 0, 1)), "no such partition");
+        assert!(!add(published(4, 12, 1)) && !add(published(4, 0, 1)), "told of already");
+        assert!(!add(published(4, 11 + (1 << 32), 1)), "farther than a row reaches");
+        assert!(add(published(4, 13, 1)));
+        let place = found(&positions, PartitionId(4), 13);
+        assert_eq!(place, Some((1, 128, 0)));
+    }
+
     #[test]
     fn a_segment_that_was_rolled_is_still_known() {
         let mut positions = Positions::default();

@@ -22,7 +22,7 @@ pub use operations::operations;
 pub use records::{kinds, record};
 pub use rich::{Rich, open, rich};
 pub use state::{checkpoint, fold};
-pub use stores::{directory, segment};
+pub use stores::{directory, seal, segment};
 
 /// A target, and whether an input reached what is behind its outer checks.
 pub type Target = fn(&[u8]) -> bool;

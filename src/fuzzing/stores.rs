@@ -18,6 +18,19 @@ use std::time::Duration;
 /// The most files of a directory.
 const FILES_MAX: usize = 24;
 
+/// Makes the checksums of a store's file agree with its bytes, and says that it is of this store.
+///
+/// # Errors
+/// What of it is not there.
+pub fn seal(disk: &SimDisk, name: &str) -> std::result::Result<(), &'static str> {
+    let store = disk.read_file(LOCK_NAME).ok_or("there is no store")?;
+    let uuid = store.get(24..40).and_then(|uuid| uuid.try_into().ok()).ok_or("the store has no identity")?;
+    let mut bytes = disk.read_file(name).ok_or("there is no such file")?;
+    seal::file(name, &mut bytes, &uuid);
+    disk.write_file(name, &bytes);
+    Ok(())
+}
+
 /// A change of some places in one file of a rich store. With checksums as they are, what opens has the content that it had.
 pub fn segment(data: &[u8]) -> bool {
     static MADE: OnceLock<(Rich, Vec<u8>)> = OnceLock::new();

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 const HELD_MAX: usize = 64 << 20;
 /// How many inputs are made for each target in plain `cargo test`; for those that open whole stores fewer.
-const INPUTS: u64 = 2_000;
+const INPUTS: u64 = 8_000;
 const WHOLE_STORES: [&str; 4] = ["directory", "names", "operations", "segment"];
 
 fn setting(name: &str) -> Option<u64> {
