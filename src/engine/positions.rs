@@ -87,9 +87,9 @@ impl SegmentRuns {
     #[must_use]
     pub(crate) fn try_push_all(&mut self, records: &[Record], at: u32, partitions: u32) -> bool {
         runs_of(records, at).all(|(partition, run)| {
-            let follows = self.get(partition).is_none_or(|runs| {
-                run.first >= runs.end && run.first.0 - runs.first.0 <= u64::from(u32::MAX)
-            });
+            let follows = self
+                .get(partition)
+                .is_none_or(|runs| run.first >= runs.end && run.first.0 - runs.first.0 <= u64::from(u32::MAX));
             let fits = partition.0 < partitions && follows;
             if fits {
                 self.push(partition, run);

@@ -137,14 +137,8 @@ impl World {
     }
 
     fn fault(&mut self, kind: u8, countdown: u8) {
-        let faults = [
-            Fault::Io,
-            Fault::NoSpace,
-            Fault::TooManyFiles,
-            Fault::CrashBefore,
-            Fault::CrashMiddle,
-            Fault::CrashAfter,
-        ];
+        let faults =
+            [Fault::Io, Fault::NoSpace, Fault::TooManyFiles, Fault::CrashBefore, Fault::CrashMiddle, Fault::CrashAfter];
         self.disk.fail_at(self.disk.requests() + u64::from(countdown), faults[usize::from(kind) % faults.len()]);
     }
 
@@ -224,7 +218,10 @@ impl World {
         let Ok(receipt) = topic.publish_batch(messages) else { return };
         // It returned; the store may have died before it could say where it stands: then nothing is known of the end.
         let Ok(stats) = life.store.stats() else { return };
-        assert!(level == Durability::Os || stats.log.durable == stats.log.end, "not durable after a publish at Disk (G1)");
+        assert!(
+            level == Durability::Os || stats.log.durable == stats.log.end,
+            "not durable after a publish at Disk (G1)"
+        );
         for (id, number) in receipt.ids().iter().zip(numbers) {
             self.promised.name(*id, &payload(number));
             self.promised.sent.insert(*id, (number, stats.log.end.0));
@@ -242,7 +239,11 @@ impl World {
             self.promised.name(delivery.origin(), delivery.payload());
             self.promised.name(delivery.id(), delivery.payload());
             assert!((1..=ATTEMPTS + 1).contains(&delivery.attempt()), "attempt {} (G9)", delivery.attempt());
-            assert!(!self.promised.settled.contains_key(&delivery.origin()), "{} came after its ack (G6)", delivery.origin());
+            assert!(
+                !self.promised.settled.contains_key(&delivery.origin()),
+                "{} came after its ack (G6)",
+                delivery.origin()
+            );
             life.held.push(delivery);
         }
     }
@@ -328,14 +329,44 @@ pub(super) fn seeds() -> Seeds {
     };
     vec![
         script("publish", 0, &[[4, 0], [4, 0xe3], [7, 4], [10, 0], [10, 1], [2, 0], [7, 4], [10, 0]]),
-        script("settle", 1, &[[4, 0xe1], [7, 4], [12, 0], [13, 0], [12, 1], [12, 2], [15, 200], [7, 4], [19, 0], [3, 0], [7, 2], [14, 1], [7, 1]]),
-        script("letters", 0, &[[4, 0xe0], [7, 4], [13, 0], [13, 0], [13, 0], [17, 0], [14, 0], [14, 1], [14, 2], [1, 0], [7, 4]]),
+        script(
+            "settle",
+            1,
+            &[
+                [4, 0xe1],
+                [7, 4],
+                [12, 0],
+                [13, 0],
+                [12, 1],
+                [12, 2],
+                [15, 200],
+                [7, 4],
+                [19, 0],
+                [3, 0],
+                [7, 2],
+                [14, 1],
+                [7, 1],
+            ],
+        ),
+        script(
+            "letters",
+            0,
+            &[[4, 0xe0], [7, 4], [13, 0], [13, 0], [13, 0], [17, 0], [14, 0], [14, 1], [14, 2], [1, 0], [7, 4]],
+        ),
         script("killed", 1, &[[4, 0xe1], [7, 3], [1, 0], [7, 4], [10, 0], [2, 7], [4, 1], [16, 0], [2, 3], [7, 4]]),
-        script("clocks", 0, &[[4, 0xe0], [7, 4], [12, 1], [18, 9], [16, 0], [18, 1], [16, 0], [7, 4], [15, 255], [7, 4]]),
+        script(
+            "clocks",
+            0,
+            &[[4, 0xe0], [7, 4], [12, 1], [18, 9], [16, 0], [18, 1], [16, 0], [7, 4], [15, 255], [7, 4]],
+        ),
         // A fault takes three bytes: the kind, and after how many requests.
         ("operations", "fault-io".to_owned(), vec![0, 0, 0, 9, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),
         ("operations", "fault-space".to_owned(), vec![0, 0, 1, 3, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),
         ("operations", "fault-files".to_owned(), vec![1, 0, 2, 2, 4, 0xe1, 7, 4, 3, 0, 4, 1, 17, 0, 4, 0]),
-        ("operations", "fault-crash".to_owned(), vec![1, 0, 4, 7, 4, 0xe1, 7, 4, 10, 0, 4, 1, 0, 5, 4, 17, 0, 4, 0, 2, 8]),
+        (
+            "operations",
+            "fault-crash".to_owned(),
+            vec![1, 0, 4, 7, 4, 0xe1, 7, 4, 10, 0, 4, 1, 0, 5, 4, 17, 0, 4, 0, 2, 8],
+        ),
     ]
 }

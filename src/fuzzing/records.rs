@@ -222,7 +222,9 @@ pub(super) fn seeds() -> Seeds {
         seeds.push(("record", format!("fields-{name}"), [vec![2], fields].concat()));
     }
     seeds.push(("record", "head-all".to_owned(), [vec![0], all].concat()));
-    for (name, part) in [("plain", &b"\x00hi"[..]), ("key", b"\x01\x01k"), ("both", b"\x03\x01k\x02\x04type\x01A\x00\x00hi")] {
+    for (name, part) in
+        [("plain", &b"\x00hi"[..]), ("key", b"\x01\x01k"), ("both", b"\x03\x01k\x02\x04type\x01A\x00\x00hi")]
+    {
         seeds.push(("record", format!("message-{name}"), [&[1], part].concat()));
     }
     seeds

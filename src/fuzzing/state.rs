@@ -180,7 +180,14 @@ pub(super) fn seeds() -> Seeds {
         ("nack", vec![Record::Nacked { group, partition, offset, due, delay_ms: 50, failure }]),
         ("release", vec![Record::Released { group, partition, offset }]),
         ("unreadable", vec![Record::Unreadable { group, partition, offset, due, delay_ms: 50 }]),
-        ("letter", vec![copied, Record::DeadLettered { group, partition, offset }, Record::Discarded { group, letter: Offset(0) }]),
+        (
+            "letter",
+            vec![
+                copied,
+                Record::DeadLettered { group, partition, offset },
+                Record::Discarded { group, letter: Offset(0) },
+            ],
+        ),
         ("publish", vec![Record::Published { partition, base: Offset(9), count: 2, time: due }]),
     ];
     for (name, records) in settled {

@@ -83,7 +83,9 @@ fn change(bytes: &mut Vec<u8>, take: &mut Take<'_>) {
         0 | 1 if rest > 0 => bytes[at] ^= 1 << (value & 7),
         2 if rest > 0 => bytes[at] = value,
         3 if rest >= 4 => bytes[at..at + 4].copy_from_slice(&u32::MAX.wrapping_shl(u32::from(value)).to_le_bytes()),
-        4 if rest >= 8 => bytes[at..at + 8].copy_from_slice(&(1u64 << (value & 63)).wrapping_sub(u64::from(value >> 6)).to_le_bytes()),
+        4 if rest >= 8 => {
+            bytes[at..at + 8].copy_from_slice(&(1u64 << (value & 63)).wrapping_sub(u64::from(value >> 6)).to_le_bytes())
+        }
         5 => bytes[at..at + rest.min(usize::from(value))].fill(0),
         6 => bytes.truncate(at),
         7 => bytes.resize(bytes.len() + usize::from(value) * 8, value),

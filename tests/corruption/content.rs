@@ -51,8 +51,7 @@ fn fingerprint<'a>(
 pub fn read(disk: &SimDisk, wall: WallMs) -> Result<(Store, Content), Error> {
     let clock = Arc::new(SimClock::new(wall));
     let store = open(disk, &clock, Durability::Os)?;
-    let mut content =
-        Content { report: store.report().clone(), topics: BTreeMap::new(), groups: BTreeMap::new() };
+    let mut content = Content { report: store.report().clone(), topics: BTreeMap::new(), groups: BTreeMap::new() };
     let stats = store.stats()?;
     for topic in &stats.topics {
         let handle = store.topic(&topic.name).open()?;
@@ -156,7 +155,8 @@ impl Content {
         if (found.end, found.state_hash) != (expected.end, expected.state_hash) {
             return Err(format!("another state: {found:?}"));
         }
-        let names = |content: &Self| (content.topics.keys().cloned().collect(), content.groups.keys().cloned().collect());
+        let names =
+            |content: &Self| (content.topics.keys().cloned().collect(), content.groups.keys().cloned().collect());
         let both: [(Vec<String>, Vec<String>); 2] = [names(self), names(whole)];
         if both[0] != both[1] {
             return Err(format!("other topics and groups: {both:?}"));

@@ -178,7 +178,11 @@ fn use_further(store: millpond::Store, disk: &SimDisk, wall: WallMs) -> Result<(
     let again = millpond::simulation::fuzzing::open(disk, &clock, Durability::Os);
     let again = again.map_err(|error| format!("opening again: {error}"))?;
     let published = again.stats().map_err(|error| error.to_string())?.topics.last().map(|topic| topic.published);
-    if published == Some(1) && again.report().was_clean { Ok(()) } else { Err("another store after a close".to_owned()) }
+    if published == Some(1) && again.report().was_clean {
+        Ok(())
+    } else {
+        Err("another store after a close".to_owned())
+    }
 }
 
 /// How many; `None`: all.
@@ -244,8 +248,22 @@ fn the_damaged_store_holds_every_kind_of_record() {
     for (disk, closed) in [(&rich.closed, true), (&rich.unclosed, false)] {
         let found = kinds(disk).unwrap();
         let records = [
-            "acked", "clock jumped", "copied", "dead-lettered", "discarded", "extended", "group created", "leased",
-            "lone awaited", "nacked", "opened", "published", "put off", "redriven", "released", "topic created",
+            "acked",
+            "clock jumped",
+            "copied",
+            "dead-lettered",
+            "discarded",
+            "extended",
+            "group created",
+            "leased",
+            "lone awaited",
+            "nacked",
+            "opened",
+            "published",
+            "put off",
+            "redriven",
+            "released",
+            "topic created",
             "unreadable",
         ];
         let own = ["mark", "range retired", "segment start"];

@@ -39,10 +39,25 @@ pub enum FileDamage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
     /// A byte: a flipped bit (0 to 7), zero (8), or ones (9).
-    Byte { file: usize, at: usize, how: u8 },
-    Block { file: usize, at: usize, len: usize, damage: BlockDamage },
-    Cut { file: usize, len: usize },
-    File { file: usize, damage: FileDamage },
+    Byte {
+        file: usize,
+        at: usize,
+        how: u8,
+    },
+    Block {
+        file: usize,
+        at: usize,
+        len: usize,
+        damage: BlockDamage,
+    },
+    Cut {
+        file: usize,
+        len: usize,
+    },
+    File {
+        file: usize,
+        damage: FileDamage,
+    },
 }
 
 /// The kinds of damage, as they are counted.
@@ -230,7 +245,11 @@ impl Sources {
         }
         for (age, files) in self.older.iter().enumerate() {
             let old = files[file].as_ref().and_then(|old| old.get(at..));
-            if old.is_some_and(|old| !old.is_empty() && old[..len.min(old.len())] != self.files[file][at..][..len.min(old.len()).min(self.files[file].len() - at)]) {
+            if old.is_some_and(|old| {
+                !old.is_empty()
+                    && old[..len.min(old.len())]
+                        != self.files[file][at..][..len.min(old.len()).min(self.files[file].len() - at)]
+            }) {
                 damages.push(BlockDamage::Older(age));
             }
         }

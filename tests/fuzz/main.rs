@@ -177,7 +177,8 @@ fn corpora_and_fuzz_files_are_those_of_the_targets() {
     let targets: Vec<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names(corpora()), targets);
     assert_eq!(names(corpora().with_file_name("fuzz_targets")), targets);
-    let lens: Vec<usize> = TARGETS.iter().flat_map(|(name, _)| corpus(name).into_values()).map(|input| input.len()).collect();
+    let lens: Vec<usize> =
+        TARGETS.iter().flat_map(|(name, _)| corpus(name).into_values()).map(|input| input.len()).collect();
     assert!(lens.iter().sum::<usize>() <= 1 << 20, "{} bytes", lens.iter().sum::<usize>());
 }
 

@@ -71,7 +71,10 @@ fn probe_in_steps(bytes: &[u8]) -> Option<Covered> {
     loop {
         match Covered::probe(&bytes[..have], room, SPOT) {
             Probe::More(wanted) => {
-                assert!(wanted > have && wanted as u64 <= room, "{wanted} bytes asked for, {have} there, {room} in all");
+                assert!(
+                    wanted > have && wanted as u64 <= room,
+                    "{wanted} bytes asked for, {have} there, {room} in all"
+                );
                 have = wanted;
             }
             Probe::Covered(covered) => return Some(covered),

@@ -2,12 +2,12 @@
 //!
 //! So that a mutated input reaches what lies behind the checks. Never here: bytes that are no checksum or identity.
 
+use crate::ids::Lsn;
 use crate::log::bytes::u32_at;
 use crate::log::frame::{Claim, Spot};
 use crate::log::header::{HEADER_LEN, Uuid};
 use crate::log::mix::{self, crc};
 use crate::log::name::FileName;
-use crate::ids::Lsn;
 
 /// Whose all sealed files are.
 pub(crate) const UUID: Uuid = *b"of a fuzz target";

@@ -26,7 +26,8 @@ fn plain(lsn: u64) -> Outline {
 }
 
 /// Parts of a frame: of no bytes, of one, across a sector, and many.
-const PARTS: [&[&[u8]]; 6] = [&[], &[b""], &[b"payload"], &[b"one", b"", b"three"], &[&[7; 600]], &[b"xyz" as &[u8]; 40]];
+const PARTS: [&[&[u8]]; 6] =
+    [&[], &[b""], &[b"payload"], &[b"one", b"", b"three"], &[&[7; 600]], &[b"xyz" as &[u8]; 40]];
 
 /// The corpora of the targets in here.
 pub(crate) fn all() -> Seeds {
@@ -81,9 +82,7 @@ fn streams(seeds: &mut Seeds) {
     let mut head = Vec::new();
     let (number, from, to) = (FileNumber(9), Lsn(0), Lsn(32));
     let added = OwnFrame::FileAdded { number, from, to, generation: 2, salt: 5 };
-    for (name, own) in
-        [("mark", OwnFrame::Mark), ("retired", OwnFrame::RangeRetired { from, to }), ("added", added)]
-    {
+    for (name, own) in [("mark", OwnFrame::Mark), ("retired", OwnFrame::RangeRetired { from, to }), ("added", added)] {
         let mut file = every.clone();
         own.encode(&mut head);
         let lsn = (file.len() - HEADER_LEN) as u64;

@@ -66,8 +66,7 @@ fn refused(error: OpenError) -> bool {
 /// A store whose only segment holds its first frame and then `body`.
 fn machine(flags: u8, body: &[u8]) -> SimDisk {
     let mut segment = FileHeader::appended(seal::UUID, FileNumber(1), SALT).encode().to_vec();
-    let outline =
-        Outline { lsn: Lsn(0), carries_lsn: true, epoch: Some(Epoch(1)), watermark: Some(Lsn(0)), log: true };
+    let outline = Outline { lsn: Lsn(0), carries_lsn: true, epoch: Some(Epoch(1)), watermark: Some(Lsn(0)), log: true };
     write_frame(&mut segment, SALT, &outline, &OwnFrame::START_HEAD, &[]);
     segment.extend_from_slice(body);
     segment.resize((segment.len() + 64).next_multiple_of(512), 0);
