@@ -101,7 +101,7 @@ impl Builder {
         let len = [0, 40, 100, 5, 700, 33, 1_500][number as usize % 7];
         let mut bytes = format!("message {number} of store {}. ", self.seed).into_bytes().repeat(len / 20 + 1);
         bytes.truncate(len.max(24));
-        if number % 7 == 0 { Vec::new() } else { bytes }
+        if number.is_multiple_of(7) { Vec::new() } else { bytes }
     }
 
     fn message(&self, number: u64) -> Message {
@@ -215,7 +215,7 @@ impl Builder {
     /// A message that billing used up its attempts on, and that others have still to see, cannot be read for a while.
     fn unreadable(&self) {
         let to = self.open(Durability::Os);
-        assert!(!to.billing.receive_batch(100, NOW).unwrap().ack().is_err());
+        assert!(to.billing.receive_batch(100, NOW).unwrap().ack().is_ok());
         self.publish(&to.orders, 39..40);
         let held = Self::take(&to.billing, 1);
         self.clock.advance(6_000);
@@ -249,7 +249,7 @@ impl Builder {
     /// What is settled for all is retired, and unlinked.
     fn emptied(&self) {
         let to = self.open(Durability::Disk);
-        assert!(!to.archive.receive_batch(100, NOW).unwrap().ack().is_err());
+        assert!(to.archive.receive_batch(100, NOW).unwrap().ack().is_ok());
         for _ in 0..3 {
             to.store.sync().unwrap();
             to.store.tick().unwrap();

@@ -146,7 +146,7 @@ impl Sweep {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(mutation) = tried.get(index) else { break };
-                        match self.try_one(*mutation, index as u64, index % 16 == 0) {
+                        match self.try_one(*mutation, index as u64, index.is_multiple_of(16)) {
                             Ok(outcome) => *own.entry((mutation.kind(), outcome)).or_insert(0) += 1,
                             Err(what) => {
                                 *failure.lock().unwrap() = Some(what);

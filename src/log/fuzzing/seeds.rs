@@ -75,7 +75,7 @@ fn streams(seeds: &mut Seeds) {
             let outline = if index % 2 == 0 { outline } else { Outline { watermark: Some(Lsn(0)), ..outline } };
             write_frame(&mut file, 0, &outline, format!("head {index}").as_bytes(), parts);
         }
-        seeds.push(("stream", format!("frames-{index}"), flagged(index as u8 % 4 & 2, &file[start..])));
+        seeds.push(("stream", format!("frames-{index}"), flagged(index as u8 & 2, &file[start..])));
         let outline = plain((every.len() - HEADER_LEN) as u64);
         write_frame(&mut every, 0, &outline, b"head", parts);
     }
