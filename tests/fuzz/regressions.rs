@@ -2,7 +2,7 @@
 
 use super::{HELD_MAX, memory};
 use millpond::ids::WallMs;
-use millpond::simulation::fuzzing::{open, seal};
+use millpond::simulation::fuzzing::{open, seal, stream};
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Durability, Store};
 use std::sync::Arc;
@@ -34,4 +34,15 @@ fn an_index_of_partitions_that_do_not_exist_costs_nothing() {
     });
     assert_eq!(read, b"a message");
     assert!(held <= HELD_MAX, "{held} bytes");
+}
+
+/// A frame whose checksum agrees and that carries a watermark within another frame: recovery cut the log there, in the middle of
+/// the segment's first frame, and what it served could not be read. Now opening says what is wrong.
+#[test]
+fn a_watermark_within_a_frame_is_told() {
+    let torn = [0x00, 0x23, 0xaf, 0x08, 0x10, 0x68, 0x00, 0x00, 0x54, 0x04];
+    let aligned = [0x00, 0x23, 0xaf, 0x08, 0x10, 0x68, 0x00, 0x00, 0x54, 0x08];
+    for input in [torn, aligned] {
+        assert!(!stream(&input), "nothing of it is a log");
+    }
 }
