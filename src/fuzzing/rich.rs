@@ -104,7 +104,7 @@ impl Builder {
         if number.is_multiple_of(7) { Vec::new() } else { bytes }
     }
 
-    fn message(&self, number: u64) -> Message {
+    fn message(&self, number: u64) -> Message<'static> {
         let message = Message::new(self.payload(number));
         match number % 3 {
             0 => message,
