@@ -7,6 +7,8 @@ mod clock;
 mod disk;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "simulation"))]
+mod fuzzing;
 pub mod ids;
 pub mod limits;
 mod log;
@@ -28,4 +30,8 @@ pub mod simulation {
     pub use crate::clock::{Clock, SimClock, SystemClock};
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
     pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};
+    /// Functions that take any bytes and panic where a promise is broken.
+    pub mod fuzzing {
+        pub use crate::fuzzing::*;
+    }
 }

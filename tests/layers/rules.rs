@@ -22,6 +22,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["ids", "limits", "record"]),
     ("engine", &["ids", "limits", "error", "clock", "disk", "log", "record", "state"]),
     ("api", &["ids", "limits", "error", "clock", "engine"]),
+    // There with the simulation only: what is put on top of every layer to try it.
+    ("fuzzing", &["ids", "limits", "error", "clock", "disk", "log", "record", "state", "engine", "api"]),
 ];
 
 /// Uses that only some files may make: the path, where it may stand, and what to do instead.
