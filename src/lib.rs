@@ -12,6 +12,7 @@ pub mod limits;
 mod log;
 mod record;
 mod state;
+mod sync;
 
 pub use api::{
     Backoff, Batch, BatchReceipt, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group, GroupBuilder,
@@ -27,4 +28,6 @@ pub mod simulation {
     pub use crate::clock::{Clock, SimClock};
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
     pub use crate::disk::{Access, Disk, Entry, File, Tail};
+    #[cfg(millpond_shuttle)]
+    pub use crate::sync::{caught, elapse, panic_quietly};
 }

@@ -8,7 +8,7 @@ use crate::clock::SystemClock;
 use crate::engine::{Engine, OpenReport, Setup, Stats, Threads};
 use crate::error::{Error, Result};
 use crate::limits;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,6 +224,17 @@ impl StoreOptions {
     pub fn open_on(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
         let engine = Engine::open_on(disk, self.setup()?, clock)?;
         Ok(self.store(Arc::new(engine), Threads::default()))
+    }
+
+    /// As `open_on`, with the background threads.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[cfg(millpond_shuttle)]
+    pub fn open_with_threads(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
+        let engine = Arc::new(Engine::open_on(disk, self.setup()?, clock)?);
+        let threads = Threads::start(&engine)?;
+        Ok(self.store(engine, threads))
     }
 
     fn store(&self, engine: Arc<Engine>, threads: Threads) -> Store {

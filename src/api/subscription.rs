@@ -4,7 +4,7 @@ use super::delivery::Delivery;
 use super::group::GroupInner;
 use crate::engine::{Harvest, Wait, spawn_subscription};
 use crate::error::Result;
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use crate::sync::channel::{Receiver, SendTimeoutError, Sender, bounded};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 

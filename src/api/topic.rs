@@ -7,9 +7,10 @@ use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MessageId, Offset, PartitionId};
 use crate::limits::TOPIC_PARTITIONS_MAX;
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::thread_local;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 thread_local! {
     /// Encoded messages of this thread's publish in progress: reused, so that a publish allocates nothing.
@@ -214,10 +215,11 @@ impl Topic {
         each: impl FnMut(PartitionId, Offset, u32),
     ) -> Result<Published> {
         let engine = &self.inner.shared.engine;
-        let published = OUTGOING.with_borrow_mut(|outgoing| {
+        let published = OUTGOING.with(|outgoing| {
+            let mut outgoing = outgoing.borrow_mut();
             outgoing.clear();
-            fill(outgoing)?;
-            engine.publish(outgoing, each)
+            fill(&mut outgoing)?;
+            engine.publish(&outgoing, each)
         })?;
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;

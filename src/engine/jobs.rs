@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ids::{MonoMs, WallMs};
 use crate::log::{AppendRefusal, OwnFrame, Parts};
 use crate::state::Command;
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 /// A wall clock that moved this much more or less than the monotonic one has jumped.
