@@ -4,6 +4,7 @@ use crate::rig::{Machine, explore, group, receive_until_refused, topic};
 use millpond::{Durability, Error};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
+use std::sync::Arc;
 
 /// What `Ok` promised is there after a close, what was refused with `Closed` is not, and nobody who waited is left behind.
 #[test]
@@ -56,6 +57,41 @@ fn a_close_lets_everybody_go() {
             }
             assert_eq!(there.contains(&vec![number]), outcome.is_ok(), "{outcomes:?}, and there is {there:?}");
         }
+    });
+}
+
+/// A close, also of a store that a failed sync has stopped, waits for whoever changes the directory; then nobody does any more.
+#[test]
+fn nobody_writes_after_a_close() {
+    let cases = ["closed cleanly", "stopped before", "a publish was refused"];
+    explore("nobody_writes_after_a_close", cases, |seen| {
+        let machine = Arc::new(Machine::new());
+        let store = machine.open_with_threads(Durability::Disk);
+        let topic = topic(&store);
+        if thread_rng().gen_bool(0.5) {
+            machine.fail_sync(thread_rng().gen_range(0..4));
+        }
+        let publishing = [Durability::Disk, Durability::Os, Durability::Os].map(|level| {
+            let topic = topic.with_durability(level);
+            thread::spawn(move || (0..4u8).try_for_each(|number| topic.publish(vec![number; 24 << 10]).map(drop)))
+        });
+        // So that the background jobs run.
+        let passing = {
+            let machine = Arc::clone(&machine);
+            thread::spawn(move || (0..3).for_each(|_| machine.pass(100)))
+        };
+        // At some point of all that.
+        for _ in 0..thread_rng().gen_range(0..60) {
+            thread::yield_now();
+        }
+        let closed = store.close();
+        if publishing.map(|thread| thread.join().unwrap()).iter().any(Result::is_err) {
+            seen.note(2);
+        }
+        passing.join().unwrap();
+        seen.note(usize::from(closed.is_err()));
+        assert!(machine.disk.attach().is_ok(), "another process may work there while these handles still live");
+        machine.kill((store, topic));
     });
 }
 

@@ -112,6 +112,42 @@ fn a_failed_sync_reaches_everybody() {
     });
 }
 
+/// G13: a disk that does not answer holds up the one who asks it. Once the store has stopped, those who wait for him are told.
+#[test]
+fn a_leader_who_is_stuck_does_not_keep_others_waiting_in_a_stopped_store() {
+    explore("a_leader_who_is_stuck", ["the writer waits for the sync", "he was refused"], |seen| {
+        let machine = Machine::new();
+        let store = machine.open(Durability::Disk);
+        let topic = topic(&store);
+        let stalled = machine.stall_syncs();
+        let publish = |number: u8| {
+            let topic = topic.clone();
+            thread::spawn(move || caught(|| topic.publish(vec![number]).map(drop)))
+        };
+        let leader = publish(0);
+        while !machine.is_stalled() {
+            thread::yield_now();
+        }
+        let waiter = publish(1);
+        machine.panic_in_append(thread_rng().gen_range(0..2));
+        // The panic takes the waiter's append, or this one.
+        let panicking = {
+            let topic = topic.with_durability(Durability::Os);
+            thread::spawn(move || caught(|| topic.publish("p").map(drop)))
+        };
+        let panicked = panicking.join().unwrap();
+        match waiter.join().unwrap() {
+            Some(Err(Error::OutcomeUnknown { .. })) => seen.note(0),
+            Some(Err(Error::Poisoned { .. })) => seen.note(1),
+            None => assert!(panicked.is_none_or(|published| published.as_ref().err().is_none_or(is_stopped))),
+            Some(other) => panic!("{other:?}"),
+        }
+        drop(stalled);
+        drop(leader.join().unwrap());
+        machine.kill((store, topic));
+    });
+}
+
 /// G13: a panic in a sync or under the store's lock takes its own thread, and stops the store for all others.
 #[test]
 fn a_panic_leaves_nobody_behind() {

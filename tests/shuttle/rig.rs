@@ -92,15 +92,24 @@ fn switch() {
     shuttle::thread::sleep(Duration::ZERO);
 }
 
-/// Which sync or append is to panic, counted down.
+/// What the disk does beside its work: which sync or append is to panic, counted down; and what it watches.
 #[derive(Debug, Default)]
-struct Panics {
+struct Around {
     in_sync: AtomicU64,
     in_append: AtomicU64,
     happened: AtomicBool,
+    /// While it is locked, syncs do not end.
+    stall: shuttle::sync::Mutex<()>,
+    stalled: AtomicBool,
+    /// Others may attach: nobody may change anything any more.
+    detached: AtomicBool,
 }
 
-impl Panics {
+impl Around {
+    fn assert_attached(&self) {
+        assert!(!self.detached.load(Ordering::SeqCst), "something was written after the directory was let go of");
+    }
+
     fn meet(&self, countdown: &AtomicU64) {
         if countdown.load(Ordering::SeqCst) > 0 && countdown.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.happened.store(true, Ordering::SeqCst);
@@ -114,13 +123,13 @@ impl Panics {
 pub(crate) struct Machine {
     pub(crate) disk: SimDisk,
     clock: Arc<SimClock>,
-    panics: Arc<Panics>,
+    around: Arc<Around>,
 }
 
 impl Machine {
     pub(crate) fn new() -> Self {
         let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
-        Self { disk: SimDisk::new(1), clock, panics: Arc::default() }
+        Self { disk: SimDisk::new(1), clock, around: Arc::default() }
     }
 
     fn options(level: Durability) -> StoreOptions {
@@ -128,7 +137,7 @@ impl Machine {
     }
 
     fn attach(&self) -> Arc<Switching> {
-        Arc::new(Switching { disk: self.disk.attach().unwrap(), panics: Arc::clone(&self.panics) })
+        Arc::new(Switching { disk: self.disk.attach().unwrap(), around: Arc::clone(&self.around) })
     }
 
     pub(crate) fn open(&self, level: Durability) -> Store {
@@ -168,16 +177,28 @@ impl Machine {
 
     /// The `nth` sync from here on panics, from 0.
     pub(crate) fn panic_in_sync(&self, nth: u64) {
-        self.panics.in_sync.store(nth + 1, Ordering::SeqCst);
+        self.around.in_sync.store(nth + 1, Ordering::SeqCst);
     }
 
     /// The `nth` append from here on panics, from 0.
     pub(crate) fn panic_in_append(&self, nth: u64) {
-        self.panics.in_append.store(nth + 1, Ordering::SeqCst);
+        self.around.in_append.store(nth + 1, Ordering::SeqCst);
+    }
+
+    /// From now on until the end of the guard syncs begin and do not end.
+    pub(crate) fn stall_syncs(&self) -> impl Drop {
+        let guard = self.around.stall.lock();
+        self.around.stalled.store(false, Ordering::SeqCst);
+        guard.unwrap()
+    }
+
+    /// Whether a sync began since [`stall_syncs`](Self::stall_syncs).
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.around.stalled.load(Ordering::SeqCst)
     }
 
     pub(crate) fn panicked(&self) -> bool {
-        self.panics.happened.load(Ordering::SeqCst)
+        self.around.happened.load(Ordering::SeqCst)
     }
 
     /// The process dies. What it held is only freed: nothing reaches the disk any more.
@@ -229,25 +250,25 @@ pub(crate) fn is_stopped(error: &Error) -> bool {
 #[derive(Debug)]
 struct Switching {
     disk: SimHandle,
-    panics: Arc<Panics>,
+    around: Arc<Around>,
 }
 
 #[derive(Debug)]
 struct SwitchingFile {
     file: Arc<dyn File>,
-    panics: Arc<Panics>,
+    around: Arc<Around>,
 }
 
 #[derive(Debug)]
 struct SwitchingTail {
     tail: Box<dyn Tail>,
     file: Arc<dyn File>,
-    panics: Arc<Panics>,
+    around: Arc<Around>,
 }
 
 impl Switching {
     fn wrap(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(SwitchingFile { file, panics: Arc::clone(&self.panics) })
+        Arc::new(SwitchingFile { file, around: Arc::clone(&self.around) })
     }
 }
 
@@ -263,18 +284,21 @@ impl Disk for Switching {
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
         switch();
+        self.around.assert_attached();
         Ok(self.wrap(self.disk.create(name, len)?))
     }
 
     fn create_tail(&self, name: &str, len: u64, access: Access) -> io::Result<Box<dyn Tail>> {
         switch();
+        self.around.assert_attached();
         let tail = self.disk.create_tail(name, len, access)?;
         let file = self.wrap(Arc::clone(tail.file()));
-        Ok(Box::new(SwitchingTail { tail, file, panics: Arc::clone(&self.panics) }))
+        Ok(Box::new(SwitchingTail { tail, file, around: Arc::clone(&self.around) }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         switch();
+        self.around.assert_attached();
         self.disk.remove(name)
     }
 
@@ -289,6 +313,7 @@ impl Disk for Switching {
 
     fn detach(&self) {
         switch();
+        self.around.detached.store(true, Ordering::SeqCst);
         self.disk.detach();
     }
 
@@ -308,12 +333,16 @@ impl File for SwitchingFile {
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        switch();
+        self.around.assert_attached();
         self.file.write_at(at, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
         switch();
-        self.panics.meet(&self.panics.in_sync);
+        self.around.stalled.store(true, Ordering::SeqCst);
+        drop(self.around.stall.lock());
+        self.around.meet(&self.around.in_sync);
         let synced = self.file.sync();
         switch();
         synced
@@ -326,7 +355,8 @@ impl File for SwitchingFile {
 
 impl Tail for SwitchingTail {
     fn append(&mut self, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
-        self.panics.meet(&self.panics.in_append);
+        self.around.assert_attached();
+        self.around.meet(&self.around.in_append);
         self.tail.append(at, pieces)
     }
 
