@@ -93,6 +93,8 @@ pub(crate) struct Appender {
 }
 
 const ZEROS: [u8; 8] = [0; 8];
+/// Frames with no more bytes of parts than this are put together before they are appended.
+const GATHER_LEN_MAX: usize = 256;
 
 impl Appender {
     /// For recovery alone: continues a log that ends at `end`, all of it durable, under an epoch that nothing has used.
@@ -254,8 +256,16 @@ impl Appender {
         let at = active.at as u32;
         self.scratch.clear();
         encode_prefix(&mut self.scratch, Spot { salt: active.salt, at }, &outline, len.plain, head, &parts);
-        let padding = padding(&len);
-        active.tail.append(active.at, &[&self.scratch, head, parts.bytes, padding]).map_err(AppendRefusal::Io)?;
+        self.scratch.extend_from_slice(head);
+        // One copy more costs less than one piece more where there is little to copy.
+        let appended = if parts.bytes.len() <= GATHER_LEN_MAX {
+            self.scratch.extend_from_slice(parts.bytes);
+            self.scratch.extend_from_slice(padding(&len));
+            active.tail.append(active.at, &[&self.scratch])
+        } else {
+            active.tail.append(active.at, &[&self.scratch, parts.bytes, padding(&len)])
+        };
+        appended.map_err(AppendRefusal::Io)?;
         active.at += u64::from(len.padded);
         let end = self.end.saturating_add(u64::from(len.padded));
         active.segment.publish(end);
