@@ -226,11 +226,11 @@ impl StoreOptions {
         Ok(self.store(Arc::new(engine), Threads::default()))
     }
 
-    /// As `open_on`, with the background threads.
+    /// As [`StoreOptions::open_on`], with the background threads that [`StoreOptions::open`] starts.
     ///
     /// # Errors
     /// As [`Store::open`].
-    #[cfg(millpond_shuttle)]
+    #[cfg(any(test, feature = "simulation"))]
     pub fn open_with_threads(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
         let engine = Arc::new(Engine::open_on(disk, self.setup()?, clock)?);
         let threads = Threads::start(&engine)?;
