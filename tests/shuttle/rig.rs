@@ -307,6 +307,10 @@ impl Disk for Switching {
         self.disk.sync_dir()
     }
 
+    fn available(&self) -> io::Result<u64> {
+        self.disk.available()
+    }
+
     fn random(&self) -> u64 {
         self.disk.random()
     }
