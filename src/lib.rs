@@ -14,6 +14,7 @@ pub mod limits;
 mod log;
 mod record;
 mod state;
+mod sync;
 
 pub use api::{
     Backoff, Batch, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group,
@@ -34,4 +35,6 @@ pub mod simulation {
     pub mod fuzzing {
         pub use crate::fuzzing::*;
     }
+    #[cfg(millpond_shuttle)]
+    pub use crate::sync::{caught, elapse, panic_quietly};
 }

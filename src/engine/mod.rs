@@ -51,7 +51,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, MessageId, Offset, PartitionId, TopicId};
 use crate::log::{AppendRefusal, BlockCache, Keeper, Parts, Reserve};
 use crate::state::{Command, Rejection, Role};
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, panicking};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ impl DerefMut for CoreGuard<'_> {
 
 impl Drop for CoreGuard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if panicking() {
             self.engine.health.poison("a panic under the store's lock");
             self.guard.waiters.wake_all();
             self.engine.commit.wake_all();

@@ -21,7 +21,7 @@ use crate::limits;
 use crate::log::{self, BlockCache, Catalog, Keeper, OpenError, Recovered, Segment, Settings};
 use crate::record::Record;
 use crate::state::{Command, Inputs, State, Visible};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
