@@ -210,7 +210,12 @@ impl World {
                 break;
             }
             let fault = [Fault::CrashBefore, Fault::CrashMiddle, Fault::CrashAfter][self.rng.index(3)];
-            self.disk.fail_at(self.disk.requests() + self.rng.below(40), fault);
+            // What a recovery writes is little and matters most.
+            match self.rng.below(3) {
+                0 => self.disk.fail_at(self.disk.requests() + self.rng.below(40), fault),
+                1 => self.disk.fail_op_at(Op::Write, self.disk.requests_of(Op::Write) + self.rng.below(6), fault),
+                _ => self.disk.fail_op_at(Op::Sync, self.disk.requests_of(Op::Sync) + self.rng.below(4), fault),
+            }
             let opened = self.open(true);
             self.disk.clear_faults();
             self.tally.count_if(opened.is_err(), mark);
@@ -241,7 +246,21 @@ impl World {
             self.say(&format!("process crash {why}"));
             self.disk.crash_process();
         }
+        self.forget_uncertain_name();
         power || failed > 0
+    }
+
+    /// Where every sync of the directory failed so far, no later one makes the name `STORE` certain, and nothing was promised
+    /// yet: people would begin with a new directory.
+    fn forget_uncertain_name(&mut self) {
+        let met = self.disk.faults_met();
+        let failed = met.iter().filter(|(op, ..)| *op == Op::SyncDir);
+        let io = failed.clone().any(|(.., fault)| *fault == Fault::Io);
+        if io && failed.count() as u64 == self.disk.requests_of(Op::SyncDir) {
+            for file in self.disk.files() {
+                self.disk.remove_file(&file.name);
+            }
+        }
     }
 
     /// A close by a process that appended leaves a clean store; one that did not leaves it as it was.
@@ -278,11 +297,23 @@ impl World {
             return Err("opening twice gives two stores".to_owned());
         }
         drop(again);
-        if self.rng.chance(1, 4) {
+        if self.rng.chance(1, 8) {
             self.damage(&report)?;
+        }
+        if self.rng.chance(1, 3) {
+            self.cut_once_served()?;
         }
         self.drain_copy(false)?;
         self.drain_copy(true)
+    }
+
+    /// Whatever an open served is durable, even if the power goes before anything is appended (F11).
+    fn cut_once_served(&mut self) -> Result<(), String> {
+        let mut copy = self.copy();
+        let outcome = PowerOutcome::EACH[self.rng.index(PowerOutcome::EACH.len())];
+        copy.disk.crash_power(outcome);
+        self.tally.count("power cuts after a recovery");
+        copy.recover(true).map(drop).map_err(|what| format!("{outcome:?} once the store was served: {what}"))
     }
 
     /// Opens what a crash left, and holds it against what was promised.

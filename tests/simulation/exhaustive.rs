@@ -95,7 +95,9 @@ fn spell(life: &mut Life<'_>, world: &mut World, letter: Letter) -> Result<(), S
     };
     match letter {
         L::Publish => publish(life, 1, false, Durability::Os)?,
-        L::PublishAndRoll => publish(life, 2, true, Durability::Os).and_then(|()| publish(life, 2, true, Durability::Os))?,
+        L::PublishAndRoll => {
+            publish(life, 2, true, Durability::Os).and_then(|()| publish(life, 2, true, Durability::Os))?
+        }
         L::BatchOfThree => publish(life, 3, false, Durability::Disk)?,
         L::Ack => life.settle_held(oracle, rng, 0)?,
         L::Nack => life.settle_held(oracle, rng, 2)?,

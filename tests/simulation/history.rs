@@ -43,7 +43,7 @@ impl Weights {
         let mut weights = std::array::from_fn(|_| [0, 1, 3, 10][rng.index(4)]);
         weights[0] += 2;
         weights[3] += 2;
-        if !rng.chance(1, 5) {
+        if !rng.chance(1, 8) {
             weights[14..=16].fill(0);
         }
         weights[17] = weights[17].min(1);

@@ -122,7 +122,8 @@ impl Oracle {
         self.attempts.retain(|_, (_, at)| *at <= end);
         self.hashes.retain(|at, _| *at <= end);
         self.end = end;
-        self.durable = self.durable.min(end);
+        // An open makes durable what it serves.
+        self.durable = end;
         Ok(())
     }
 
