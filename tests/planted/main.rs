@@ -2,7 +2,8 @@
 //!
 //! A copy of the source gets all of them at once, each asleep until an environment variable names it, so that one build serves
 //! all. The source that is shipped holds nothing of this. `MILLPOND_PLANTED=1` builds the copy and runs it; without that the
-//! list is only held against the source, so that it cannot rot. `MILLPOND_WRITE_DOCS=1` writes docs/planted.md.
+//! list is only held against the source, so that it cannot rot. `MILLPOND_PLANTED_ONLY` names some, by parts of their names,
+//! separated by commas. `MILLPOND_WRITE_DOCS=1` writes docs/planted.md.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
 
@@ -32,6 +33,7 @@ pub enum Level {
 /// One mistake.
 #[derive(Clone, Copy, Debug)]
 pub struct Bug {
+    /// What wakes it, and what the table calls it.
     pub name: &'static str,
     /// The accident of real software that it stands for.
     pub plants: &'static str,
@@ -41,13 +43,16 @@ pub struct Bug {
     pub find: &'static str,
     /// Takes its place; `planted!()` is whether the bug is awake.
     pub instead: &'static str,
+    /// Who must find it.
     pub level: Level,
 }
 
+/// All of them.
 pub fn bugs() -> Vec<Bug> {
     [engine::BUGS, log::BUGS, state::BUGS].concat()
 }
 
+/// The package.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -80,9 +85,12 @@ fn every_planted_bug_is_found() {
     }
     let built = copy::build(&bugs());
     let began = run::now();
-    run::nothing_planted(&built);
     let only = std::env::var("MILLPOND_PLANTED_ONLY").unwrap_or_default();
-    let wanted: Vec<Bug> = bugs().into_iter().filter(|bug| bug.name.contains(&only)).collect();
+    if only.is_empty() {
+        run::nothing_planted(&built);
+    }
+    let is_wanted = |bug: &Bug| only.split(',').any(|part| bug.name.contains(part));
+    let wanted: Vec<Bug> = bugs().into_iter().filter(is_wanted).collect();
     let found = run::all(&built, &wanted);
     let table = page::table(&found);
     println!("{table}");
@@ -94,6 +102,7 @@ fn every_planted_bug_is_found() {
     }
 }
 
+/// Where the copy is made and built.
 pub fn target() -> PathBuf {
     root().join("target/planted")
 }

@@ -186,7 +186,8 @@ impl World {
     /// Opens with other options each time.
     pub fn open(&mut self, durable_only: bool) -> Result<Store, Error> {
         let level = if durable_only { Durability::Disk } else { Durability::Os };
-        let segment = [64 << 10, 64 << 10, 256 << 10, 4 << 20][self.rng.index(4)];
+        let segment =
+            [64 << 10, 64 << 10, 64 << 10, 64 << 10, 64 << 10, 256 << 10, 256 << 10, 4 << 20][self.rng.index(8)];
         let interval = Duration::from_millis([1, 50, 3_000][self.rng.index(3)]);
         let handle = self.disk.attach().map_err(|_| Error::Closed)?;
         let options = Store::options().durability(level).segment_bytes_max(segment).sync_interval(interval);

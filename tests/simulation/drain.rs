@@ -27,7 +27,7 @@ impl Life<'_> {
     fn drain_group(&mut self, oracle: &mut Oracle, group: usize) -> Result<(), String> {
         let mut got = BTreeMap::new();
         let mut quiet = 0;
-        while quiet < 12 {
+        while quiet < 8 {
             let received = self.groups[group].receive_batch(64, Duration::ZERO);
             let batch = received.map_err(|error| failed("a receive", &error))?;
             if let Some(error) = batch.unreadable().first() {
@@ -36,7 +36,7 @@ impl Life<'_> {
             if batch.is_empty() {
                 quiet += 1;
                 // Past every delay and every lease that a dead process left.
-                self.clock.advance(3_000);
+                self.clock.advance(5_000);
                 self.store.tick().map_err(|error| failed("a job", &error))?;
                 continue;
             }
