@@ -4,10 +4,11 @@ use super::dead_letter::{DeadLetter, DeadLetters};
 use super::delivery::{Batch, Delivery};
 use super::topic::TopicInner;
 use super::{Backoff, Start, check_name, millis, subscription};
-use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Harvest, Wait};
+use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Harvest, Reader, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
 use crate::limits;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -36,6 +37,8 @@ pub(super) struct GroupInner {
     pub(super) topic: Arc<TopicInner>,
     pub(super) name: String,
     pub(super) info: GroupInfo,
+    /// What the consumers of this handle have read last.
+    reader: Mutex<Reader>,
 }
 
 impl GroupBuilder {
@@ -94,7 +97,7 @@ impl GroupBuilder {
         let engine = &self.topic.shared.engine;
         let info = engine.open_group(self.topic.info, &self.name, &options, self.begin())?;
         self.check_stored(&options, &info.options)?;
-        Ok(Group { inner: Arc::new(GroupInner { topic: self.topic, name: self.name, info }) })
+        Ok(Group { inner: Arc::new(GroupInner { topic: self.topic, name: self.name, info, reader: Mutex::default() }) })
     }
 
     fn options(&self) -> Result<GroupOptions> {
@@ -226,9 +229,8 @@ impl Group {
 
     fn harvest(&self, max: usize, wait: Duration) -> Result<Harvest> {
         let engine = &self.inner.topic.shared.engine;
-        let mut harvest = Harvest::default();
-        engine.receive(self.inner.info.id, self.inner.topic.info.id, max, Wait::new(engine, wait), &mut harvest)?;
-        Ok(harvest)
+        let inner = &self.inner;
+        engine.receive(inner.info.id, inner.topic.info.id, max, Wait::new(engine, wait), &inner.reader)
     }
 
     /// A channel of deliveries, for `select!`. A thread of the engine's receives for it; the channel holds nothing, and a

@@ -2,9 +2,10 @@
 
 use super::delivery::Delivery;
 use super::group::GroupInner;
-use crate::engine::{Harvest, Wait, spawn_subscription};
+use crate::engine::{Wait, spawn_subscription};
 use crate::error::Result;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,18 +23,16 @@ pub(super) fn start(group: &Arc<GroupInner>) -> Result<Receiver<Delivery>> {
 /// Hands out deliveries until the receiver, the store or its last handle is gone. An error ends the channel: the next call on
 /// a handle tells it. A message that cannot be read is passed over; who receives by a call is told of it.
 fn deliver(group: &Weak<GroupInner>, sender: &Sender<Delivery>) {
+    let reader = Mutex::default();
     loop {
         let Some(group) = group.upgrade() else { return };
-        let mut harvest = Harvest::default();
         let (id, topic) = (group.info.id, group.topic.info.id);
         let engine = Arc::clone(&group.topic.shared.engine);
         let half = Duration::from_millis(group.info.options.visibility_timeout_ms.div_ceil(2));
         let weak = Arc::downgrade(&group);
         // No handle is held while waiting: the last one a user drops ends the store, and this wait with it.
         drop(group);
-        if engine.receive(id, topic, 1, Wait::new(&engine, LOOK_INTERVAL), &mut harvest).is_err() {
-            return;
-        }
+        let Ok(mut harvest) = engine.receive(id, topic, 1, Wait::new(&engine, LOOK_INTERVAL), &reader) else { return };
         let (Some(received), Some(group)) = (harvest.messages.pop(), weak.upgrade()) else { continue };
         match sender.send_timeout(Delivery::new(group, received), half) {
             Ok(()) => {}

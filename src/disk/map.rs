@@ -12,6 +12,8 @@
 #![allow(unsafe_code)]
 
 use super::{Access, tail_range};
+#[cfg(target_os = "linux")]
+use memmap2::UncheckedAdvice;
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
@@ -24,6 +26,8 @@ pub(super) struct Mapped {
     map: MmapRaw,
     /// Where the appended bytes end. Only the one [`Writer`] stores it; never greater than `map.len()`.
     published: AtomicU64,
+    /// Below this the pages were dropped from the map; a multiple of the page size.
+    dropped: AtomicU64,
 }
 
 /// The one writing end of a [`Mapped`].
@@ -42,7 +46,8 @@ pub(super) fn map_tail(file: &File, len: u64, access: Access) -> io::Result<Writ
         // Without it the page cache grows its folios under sequential stores, and a sync writes whole folios.
         map.advise(Advice::Random)?;
     }
-    Ok(Writer { mapped: Arc::new(Mapped { map, published: AtomicU64::new(0) }), end: 0 })
+    let mapped = Mapped { map, published: AtomicU64::new(0), dropped: AtomicU64::new(0) };
+    Ok(Writer { mapped: Arc::new(mapped), end: 0 })
 }
 
 impl Writer {
@@ -91,6 +96,29 @@ impl Mapped {
     pub(super) fn published(&self) -> u64 {
         self.published.load(Ordering::Acquire)
     }
+
+    /// Drops the complete pages appended since the last call from the map, before they are synced. They stay in the page
+    /// cache, and a later read maps them again.
+    ///
+    /// A sync write-protects every dirty page that is mapped, and interrupts all processors that use the map for each: under
+    /// full load that costs the appending thread more than its stores. Dropping the range costs one interrupt.
+    #[cfg(target_os = "linux")]
+    pub(super) fn drop_complete_pages(&self) {
+        let page = PAGE as u64;
+        let end = self.published.load(Ordering::Acquire) / page * page;
+        let start = self.dropped.load(Ordering::Relaxed);
+        let (Ok(from), Ok(len)) = (usize::try_from(start), usize::try_from(end.saturating_sub(start))) else { return };
+        if len < DROP_LEN_MIN {
+            return;
+        }
+        self.dropped.store(end, Ordering::Relaxed);
+        // SAFETY: the range is inside the map, which is a shared mapping of a file: dropped pages come back from the file's
+        // page cache with the same bytes. No reference into the map exists; a copy that runs at the same time faults the
+        // page in again.
+        let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, from, len) };
+        // Whether or not the kernel took the advice, the bytes are the same.
+        drop(advised);
+    }
 }
 
 /// Tells a forked child from the process that made it, by a page that the kernel zeroes in the child.
@@ -102,6 +130,9 @@ pub(super) struct ForkSentinel {
 }
 
 const PAGE: usize = 4096;
+/// Fewer pages than these are not worth a system call.
+#[cfg(target_os = "linux")]
+const DROP_LEN_MIN: usize = 8 * PAGE;
 const PRESENT: u64 = 1;
 
 impl ForkSentinel {

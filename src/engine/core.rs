@@ -38,6 +38,9 @@ pub(crate) struct CheckpointNote {
     pub(crate) len: u64,
     /// What the one before it covers: nothing above that may be unlinked.
     pub(crate) older_covers: Lsn,
+    /// The end of the log when chores last saw that it had moved, and when that was.
+    pub(crate) end_seen: Lsn,
+    pub(crate) end_seen_at: MonoMs,
 }
 
 /// The times and the watermark that an operation goes by, read before it.

@@ -5,13 +5,16 @@
 //! uncharged. Never here: public handles.
 
 use super::core::{Committed, Core, Now};
-use super::read::{Located, Stored};
+use super::positions::Place;
+use super::read::{Reader, Stored};
 use super::{CoreGuard, Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId};
-use crate::log::Parts;
+use crate::log::{Catalog, Parts, Segment};
 use crate::record::{Origin, Record, Token};
 use crate::state::{Command, Decision, Held, Rejection};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A leased message with its bytes.
@@ -36,18 +39,27 @@ pub(crate) struct Wait {
     until: MonoMs,
 }
 
-/// A lease whose message is still to be read.
+/// Leases on consecutive messages, which are still to be read.
 #[derive(Debug)]
 struct Lease {
-    held: Held,
+    partition: PartitionId,
+    first: Offset,
+    count: u32,
     attempt: u32,
-    located: Option<Located>,
+    place: Option<Place>,
 }
 
 /// What one look for messages gave.
 enum Look {
-    Leased,
-    Exhausted { partition: PartitionId, offset: Offset },
+    /// Under one token; the catalog knows the segments that they stand in.
+    Leased {
+        token: Token,
+        catalog: Catalog,
+    },
+    Exhausted {
+        partition: PartitionId,
+        offset: Offset,
+    },
     Nothing,
 }
 
@@ -59,26 +71,30 @@ impl Wait {
 }
 
 impl Engine {
-    /// Leases up to `max` messages for the group and reads them into `out`, waiting for the first as long as `wait` allows.
+    /// Leases up to `max` messages for the group and reads them, waiting for the first as long as `wait` allows. `reader` is what
+    /// the consumer has at hand; who finds it in use does without.
     ///
     /// # Errors
-    /// The store's. A message that cannot be read is no error here: it is put back, and `out` says why.
+    /// The store's. A message that cannot be read is no error here: it is put back, and the harvest says why.
     pub(crate) fn receive(
         &self,
         group: GroupId,
         topic: TopicId,
         max: usize,
         wait: Wait,
-        out: &mut Harvest,
-    ) -> Result<()> {
+        reader: &Mutex<Reader>,
+    ) -> Result<Harvest> {
         self.enter()?;
         let mut leases = Vec::new();
         loop {
             match self.look(group, topic, max, wait, &mut leases)? {
-                Look::Nothing => return Ok(()),
+                Look::Nothing => return Ok(Harvest::default()),
                 Look::Exhausted { partition, offset } => self.give_up(group, partition, offset)?,
-                Look::Leased => {
-                    return self.read_leases(group, &mut leases, out);
+                Look::Leased { token, catalog } => {
+                    return match reader.try_lock() {
+                        Some(mut reader) => self.read_leases(group, &leases, token, &catalog, &mut reader),
+                        None => self.read_leases(group, &leases, token, &catalog, &mut Reader::default()),
+                    };
                 }
             }
         }
@@ -93,14 +109,16 @@ impl Engine {
             let now = self.now();
             match core.commit(&command, Parts::default(), now) {
                 Ok(committed) => {
-                    match committed.decision {
-                        Decision::Exhausted { partition, offset } => return Ok(Look::Exhausted { partition, offset }),
-                        _ if collect(&core, committed.frame.map(|(lsn, _)| lsn), leases) => {
-                            // There may be more; and somebody must know when these leases end.
-                            core.waiters.wake_one(group);
-                            return Ok(Look::Leased);
-                        }
-                        _ => {}
+                    if let Decision::Exhausted { partition, offset } = committed.decision {
+                        return Ok(Look::Exhausted { partition, offset });
+                    }
+                    if let Some((lsn, _)) = committed.frame
+                        && collect(&core, leases)
+                    {
+                        // There may be more; and somebody must know when these leases end.
+                        core.waiters.wake_one(group);
+                        let token = Token { epoch: core.appender.epoch(), lsn };
+                        return Ok(Look::Leased { token, catalog: core.catalog.clone() });
                     }
                     if now.mono >= wait.until {
                         // This one may have been the only sleeper that knew the next deadline.
@@ -130,22 +148,41 @@ impl Engine {
     }
 
     /// Reads what was leased; puts back what cannot be read, and notes why.
-    fn read_leases(&self, group: GroupId, leases: &mut Vec<Lease>, out: &mut Harvest) -> Result<()> {
-        for lease in leases.drain(..) {
-            let (partition, offset) = (lease.held.partition, lease.held.offset);
-            let stored = match &lease.located {
-                Some(located) => self.read(located, partition, offset),
-                None => self.fetch(partition, offset),
-            };
-            match stored {
-                Ok(stored) => out.messages.push(Received { held: lease.held, attempt: lease.attempt, stored }),
-                Err(error) => {
-                    self.settle(&Command::Unreadable { group, held: lease.held }, Parts::default())?;
-                    out.unreadable.push(error);
+    fn read_leases(
+        &self,
+        group: GroupId,
+        leases: &[Lease],
+        token: Token,
+        catalog: &Catalog,
+        reader: &mut Reader,
+    ) -> Result<Harvest> {
+        let count = leases.iter().map(|lease| lease.count as usize).sum();
+        let mut harvest = Harvest { messages: Vec::with_capacity(count), unreadable: Vec::new() };
+        let mut segment: Option<&Arc<Segment>> = None;
+        for lease in leases {
+            let &Lease { partition, first, count, attempt, ref place } = lease;
+            if let Some(Place::Known { segment: number, .. } | Place::Indexed { segment: number, .. }) = place
+                && segment.is_none_or(|known| known.number() != *number)
+            {
+                segment = catalog.segment(*number);
+            }
+            for skip in 0..count {
+                let offset = first.saturating_add(u64::from(skip));
+                let held = Held { partition, offset, token };
+                let stored = match (place, segment) {
+                    (Some(place), Some(segment)) => self.read(reader, segment, place, skip, (partition, offset)),
+                    _ => self.fetch(partition, offset),
+                };
+                match stored {
+                    Ok(stored) => harvest.messages.push(Received { held, attempt, stored }),
+                    Err(error) => {
+                        self.settle(&Command::Unreadable { group, held }, Parts::default())?;
+                        harvest.unreadable.push(error);
+                    }
                 }
             }
         }
-        Ok(())
+        Ok(harvest)
     }
 
     /// Moves a message that used up its attempts to the dead letters, if it still has to be moved.
@@ -246,17 +283,12 @@ pub(super) fn end_of(core: &mut Core, committed: &Committed) -> Lsn {
 }
 
 /// Lists the leases that the last commit granted. Returns whether there were any.
-fn collect(core: &Core, lsn: Option<Lsn>, leases: &mut Vec<Lease>) -> bool {
-    let Some(lsn) = lsn else { return false };
-    let token = Token { epoch: core.appender.epoch(), lsn };
+fn collect(core: &Core, leases: &mut Vec<Lease>) -> bool {
     for record in &core.records {
-        let Record::Leased { partition, first, count, attempt, .. } = record else { continue };
-        for index in 0..u64::from(*count) {
-            let offset = first.saturating_add(index);
-            let located = core.locate(*partition, offset);
-            let held = Held { partition: *partition, offset, token };
-            leases.push(Lease { held, attempt: *attempt, located });
-        }
+        let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
+        core.positions.find(partition, first, count, |first, count, place| {
+            leases.push(Lease { partition, first, count, attempt, place });
+        });
     }
     !leases.is_empty()
 }

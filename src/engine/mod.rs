@@ -37,6 +37,7 @@ pub(crate) use letters::Letter;
 pub use open::OpenReport;
 pub(crate) use open::Setup;
 pub(crate) use publish::{Outgoing, Published};
+pub(crate) use read::Reader;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};

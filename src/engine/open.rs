@@ -286,6 +286,7 @@ fn checkpoint_note(keeper: &Keeper) -> CheckpointNote {
         covers: newest.map_or(Lsn(0), |info| info.covers),
         len: newest.map_or(0, |info| info.len),
         older_covers: older.map_or(Lsn(0), |info| info.covers),
+        ..CheckpointNote::default()
     }
 }
 

@@ -127,26 +127,42 @@ impl SegmentRuns {
 }
 
 impl Runs {
-    fn find(&self, offset: Offset) -> Option<Row> {
+    /// The number of the row that holds `offset`.
+    fn find(&self, offset: Offset) -> Option<usize> {
         if offset < self.first || offset >= self.end {
             return None;
         }
         let delta = offset.0 - self.first.0;
         // Frames of equal counts lie on a line: one guess finds the row, and a search mends a wrong guess.
         let span = self.end.0 - self.first.0;
-        let guess = (u128::from(delta) * self.rows.len() as u128 / u128::from(span)) as usize;
+        let guess = delta.checked_mul(self.rows.len() as u64).map_or(0, |scaled| (scaled / span) as usize);
         let holds = |index: usize| {
             u64::from(self.rows[index].delta) <= delta
                 && self.rows.get(index + 1).is_none_or(|next| u64::from(next.delta) > delta)
         };
-        let index = if guess < self.rows.len() && holds(guess) {
-            guess
-        } else {
-            self.rows.partition_point(|row| u64::from(row.delta) <= delta).checked_sub(1)?
-        };
-        let row = self.rows[index];
-        let part = u64::from(row.part) + (delta - u64::from(row.delta));
-        Some(Row { delta: row.delta, at: row.at, part: u32::try_from(part).ok()? })
+        if guess < self.rows.len() && holds(guess) {
+            return Some(guess);
+        }
+        self.rows.partition_point(|row| u64::from(row.delta) <= delta).checked_sub(1)
+    }
+
+    /// Tells `each` the stretches, each within one frame, of the messages `from..end`, the first of which the row `index` holds.
+    /// Returns the offset after the last one told of.
+    fn tell(&self, index: usize, (from, end): (u64, u64), each: &mut impl FnMut(Offset, u32, u32, u32)) -> u64 {
+        let (base, end) = (self.first.0, end.min(self.end.0));
+        let mut from = from;
+        for (number, row) in self.rows.iter().enumerate().skip(index) {
+            if from >= end {
+                break;
+            }
+            let next = self.rows.get(number + 1).map_or(self.end.0, |next| base + u64::from(next.delta));
+            let stop = next.min(end);
+            // Both fit: a frame holds fewer than 2^32 messages.
+            let (skip, count) = ((from - base - u64::from(row.delta)) as u32, (stop - from) as u32);
+            each(Offset(from), count, row.at, row.part.saturating_add(skip));
+            from = stop;
+        }
+        from
     }
 }
 
@@ -248,21 +264,47 @@ impl Positions {
         shares.chain(spans).find(|(first, end)| (*first..*end).contains(&last)).map(|(first, _)| first)
     }
 
-    /// Where a message stands, or `None` where no segment holds it.
-    pub(crate) fn find(&self, partition: PartitionId, offset: Offset) -> Option<Place> {
-        let unindexed = self.unindexed.iter().rev().map(Arc::as_ref);
-        for segment in self.active.iter().chain(unindexed) {
-            if let Some(row) = segment.get(partition).and_then(|runs| runs.find(offset)) {
-                return Some(Place::Known { segment: segment.segment, at: row.at, part: row.part });
+    /// Tells `each` where the `count` messages from `first` on stand, in stretches that are next to each other in a frame or in an
+    /// indexed segment: first offset, number, and place, which is `None` where no segment holds them.
+    pub(crate) fn find(
+        &self,
+        partition: PartitionId,
+        first: Offset,
+        count: u32,
+        mut each: impl FnMut(Offset, u32, Option<Place>),
+    ) {
+        let end = first.0.saturating_add(u64::from(count));
+        let mut from = first.0;
+        while from < end {
+            let unindexed = self.active.iter().chain(self.unindexed.iter().rev().map(Arc::as_ref));
+            let mut runs = unindexed.filter_map(|segment| Some((segment.segment, segment.get(partition)?)));
+            if let Some((segment, runs, index)) =
+                runs.find_map(|(segment, runs)| Some((segment, runs, runs.find(Offset(from))?)))
+            {
+                from = runs.tell(index, (from, end), &mut |first, count, at, part| {
+                    each(first, count, Some(Place::Known { segment, at, part }));
+                });
+                continue;
             }
+            let (stop, place) = match self.indexed_place(partition, Offset(from)) {
+                Some((stop, place)) => (stop.0.min(end), Some(place)),
+                None => (from + 1, None),
+            };
+            // At most `count`.
+            each(Offset(from), (stop - from) as u32, place);
+            from = stop;
         }
+    }
+
+    /// The indexed segment that holds a message, and the end of the partition's share there.
+    fn indexed_place(&self, partition: PartitionId, offset: Offset) -> Option<(Offset, Place)> {
         let spans = self.spans.get(partition.0 as usize)?;
         let span = spans.get(spans.partition_point(|span| span.first <= offset).checked_sub(1)?)?;
         if offset >= span.end {
             return None;
         }
         let index = Arc::clone(self.indexes.get(&span.segment)?);
-        Some(Place::Indexed { segment: span.segment, index })
+        Some((span.end, Place::Indexed { segment: span.segment, index }))
     }
 }
 
@@ -281,10 +323,14 @@ mod tests {
     }
 
     fn found(positions: &Positions, partition: PartitionId, offset: u64) -> Option<(u64, u32, u32)> {
-        match positions.find(partition, Offset(offset)) {
-            Some(Place::Known { segment, at, part }) => Some((segment.0, at, part)),
-            Some(Place::Indexed { .. }) => panic!("nothing is indexed here"),
-            None => None,
+        let mut place = None;
+        positions.find(partition, Offset(offset), 1, |first, count, found| {
+            assert_eq!((first, count), (Offset(offset), 1));
+            place = found;
+        });
+        match place? {
+            Place::Known { segment, at, part } => Some((segment.0, at, part)),
+            Place::Indexed { .. } => panic!("nothing is indexed here"),
         }
     }
 
@@ -303,6 +349,32 @@ mod tests {
         assert_eq!(found(&positions, p, 9), None);
         assert_eq!(found(&positions, p, first), None);
         assert_eq!(found(&positions, PartitionId(2), 10), None);
+    }
+
+    #[test]
+    fn stretches_end_with_frames_and_segments() {
+        let mut positions = Positions::default();
+        let p = PartitionId(0);
+        for (segment, first, count, at) in [(1, 0, 3, 128), (1, 3, 4, 256), (2, 7, 1, 128), (2, 8, 5, 136)] {
+            push(&mut positions, segment, p, run(first, count, at));
+        }
+        let mut told = Vec::new();
+        positions.find(p, Offset(2), 13, |first, count, place| {
+            let place = place.map(|place| match place {
+                Place::Known { segment, at, part } => (segment.0, at, part),
+                Place::Indexed { .. } => panic!("nothing is indexed here"),
+            });
+            told.push((first.0, count, place));
+        });
+        let expected = [
+            (2, 1, Some((1, 128, 2))),
+            (3, 4, Some((1, 256, 0))),
+            (7, 1, Some((2, 128, 0))),
+            (8, 5, Some((2, 136, 0))),
+            (13, 1, None),
+            (14, 1, None),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -6,21 +6,17 @@
 use super::Engine;
 use super::positions::{Place, SegmentRuns};
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Epoch, Offset, PartitionId, WallMs};
-use crate::log::{self, Index, ReadError, Segment};
+use crate::ids::{Epoch, Lsn, Offset, PartitionId, WallMs};
+use crate::log::{self, Index, PartReader, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::{Origin, Provenance, Record, codec};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How long a frame is taken to be before it is known: most messages then need one read.
-const GUESS_LEN: usize = 512;
-
 /// A message as it was read and proven.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    buf: Vec<u8>,
-    part: Range<usize>,
+    part: Box<[u8]>,
     pub(crate) partition: PartitionId,
     pub(crate) offset: Offset,
     pub(crate) epoch: Epoch,
@@ -32,7 +28,7 @@ pub(crate) struct Stored {
 impl Stored {
     /// The encoded message, to be copied elsewhere.
     pub(crate) fn part(&self) -> &[u8] {
-        &self.buf[self.part.clone()]
+        &self.part
     }
 
     /// The message in the part, which was found valid when it was read.
@@ -56,10 +52,47 @@ pub(crate) struct Located {
     pub(crate) place: Place,
 }
 
+/// What a consumer has at hand from its last reads: whoever reads on in order finds the next message there.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    parts: PartReader,
+    rows: RowsAtHand,
+    owner: Option<Owner>,
+}
+
+/// The rows of an index that were read last.
+#[derive(Debug, Default)]
+struct RowsAtHand {
+    /// Of the index file: no other has it.
+    salt: u64,
+    key: u32,
+    rows: Vec<log::Row>,
+    /// The row found last.
+    last: usize,
+    /// The ordinal after the last row's.
+    end: u64,
+}
+
+/// Who owns some parts of the frame read last.
+#[derive(Debug)]
+struct Owner {
+    lsn: Lsn,
+    epoch: Epoch,
+    parts: Range<u32>,
+    partition: PartitionId,
+    first: Offset,
+    time: WallMs,
+}
+
+/// How many rows are read at a time by who reads on in order.
+const ROWS_AHEAD: usize = 128;
+
 impl super::core::Core {
     /// Where a message stands.
     pub(crate) fn locate(&self, partition: PartitionId, offset: Offset) -> Option<Located> {
-        let place = self.positions.find(partition, offset)?;
+        let mut found = None;
+        self.positions.find(partition, offset, 1, |_, _, place| found = place);
+        let place = found?;
         let (Place::Known { segment, .. } | Place::Indexed { segment, .. }) = &place;
         Some(Located { segment: Arc::clone(self.catalog.segment(*segment)?), place })
     }
@@ -73,24 +106,28 @@ impl Engine {
     pub(crate) fn fetch(&self, partition: PartitionId, offset: Offset) -> Result<Stored> {
         let located = self.lock_core().locate(partition, offset);
         match located {
-            Some(located) => self.read(&located, partition, offset),
+            Some(at) => self.read(&mut Reader::default(), &at.segment, &at.place, 0, (partition, offset)),
             None => Err(absent(partition, offset)),
         }
     }
 
-    /// Reads a message whose place is known.
+    /// Reads a message of a stretch whose place is known: the one `skip` after the first.
     ///
     /// # Errors
     /// As [`Engine::fetch`].
-    pub(crate) fn read(&self, located: &Located, partition: PartitionId, offset: Offset) -> Result<Stored> {
-        let segment = &located.segment;
-        let (at, part) = match &located.place {
-            Place::Known { at, part, .. } => (*at, *part),
-            Place::Indexed { index, .. } => self.look_up(segment, index, partition, offset)?,
+    pub(crate) fn read(
+        &self,
+        reader: &mut Reader,
+        segment: &Segment,
+        place: &Place,
+        skip: u32,
+        (partition, offset): (PartitionId, Offset),
+    ) -> Result<Stored> {
+        let (at, part) = match place {
+            Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
+            Place::Indexed { index, .. } => self.look_up(&mut reader.rows, segment, index, partition, offset)?,
         };
-        let mut buf = Vec::new();
-        let source = self.cache.source(segment);
-        let read = log::read_part(segment, &source, at, part, GUESS_LEN, &mut buf).map_err(read_error)?;
+        let read = reader.parts.read(&self.cache, segment, at, part).map_err(read_error)?;
         let damaged = |reason| {
             Error::Corrupt(Corruption {
                 file: segment.name().to_string(),
@@ -99,34 +136,66 @@ impl Engine {
                 reason,
             })
         };
-        let Some((time, provenance)) = claim(&buf[read.head.clone()], part, partition, offset) else {
+        let Some((time, provenance)) = claim(&mut reader.owner, &read, part, partition, offset) else {
             return Err(damaged("a frame that does not hold the message looked for"));
         };
-        if MessageView::parse(&buf[read.part.clone()]).is_err() {
+        if MessageView::parse(read.bytes).is_err() {
             return Err(damaged("a message that cannot be decoded"));
         }
-        Ok(Stored { buf, part: read.part, partition, offset, epoch: read.epoch, time, provenance })
+        Ok(Stored { part: read.bytes.into(), partition, offset, epoch: read.epoch, time, provenance })
+    }
+
+    /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
+    /// use: its rows are made anew from the segment.
+    fn look_up(
+        &self,
+        at_hand: &mut RowsAtHand,
+        segment: &Segment,
+        index: &Index,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<(u32, u32)> {
+        if let Some(place) = at_hand.find(index, partition, offset) {
+            return Ok(place);
+        }
+        // Whoever comes from the last row reads on; anybody else may want this row alone.
+        let reads_on = at_hand.salt == index.salt() && at_hand.key == partition.0 && at_hand.end == offset.0;
+        let max = if reads_on { ROWS_AHEAD } else { 1 };
+        let found = index.look_up(&self.cache, partition.0, offset.0, max, &mut at_hand.rows);
+        if let Ok(Some(end)) = found {
+            (at_hand.salt, at_hand.key, at_hand.last, at_hand.end) = (index.salt(), partition.0, 0, end);
+            return at_hand.find(index, partition, offset).ok_or_else(|| absent(partition, offset));
+        }
+        at_hand.rows.clear();
+        let runs = read_runs(segment)?;
+        let mut core = self.lock_core();
+        core.positions.set_unindexed(runs);
+        match core.locate(partition, offset).map(|located| located.place) {
+            Some(Place::Known { at, part, .. }) => Ok((at, part)),
+            _ => Err(absent(partition, offset)),
+        }
     }
 }
 
-impl Engine {
-    /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
-    /// use: its rows are made anew from the segment.
-    fn look_up(&self, segment: &Segment, index: &Index, partition: PartitionId, offset: Offset) -> Result<(u32, u32)> {
-        let mut rows = Vec::new();
-        let found = index.look_up(&self.cache, partition.0, offset.0, 1, &mut rows);
-        if !matches!(found, Ok(Some(_))) {
-            let runs = read_runs(segment)?;
-            let mut core = self.lock_core();
-            core.positions.set_unindexed(runs);
-            return match core.positions.find(partition, offset) {
-                Some(Place::Known { at, part, .. }) => Ok((at, part)),
-                _ => Err(absent(partition, offset)),
-            };
+impl RowsAtHand {
+    /// Frame and part of a message, if its row is at hand.
+    fn find(&mut self, index: &Index, partition: PartitionId, offset: Offset) -> Option<(u32, u32)> {
+        if self.salt != index.salt() || self.key != partition.0 || offset.0 >= self.end {
+            return None;
         }
-        let part = |row: &log::Row| row.part.checked_add(u32::try_from(offset.0.checked_sub(row.first)?).ok()?);
-        let place = rows.first().and_then(|row| Some((row.at, part(row)?)));
-        place.ok_or_else(|| absent(partition, offset))
+        let holds = |rows: &[log::Row], at: usize| {
+            rows.get(at).is_some_and(|row| row.first <= offset.0)
+                && rows.get(at + 1).is_none_or(|next| next.first > offset.0)
+        };
+        if !holds(&self.rows, self.last) {
+            let next = self.last + 1;
+            let is_next = holds(&self.rows, next);
+            let search = || self.rows.partition_point(|row| row.first <= offset.0).checked_sub(1);
+            self.last = if is_next { next } else { search()? };
+        }
+        let row = self.rows.get(self.last)?;
+        let skip = u32::try_from(offset.0.checked_sub(row.first)?).ok()?;
+        Some((row.at, row.part.checked_add(skip)?))
     }
 }
 
@@ -178,19 +247,38 @@ pub(super) fn damaged(segment: &Segment, frame: &log::Frame<'_>, reason: &'stati
 }
 
 /// What the frame's record says of the message in `part`, if it is the one asked for.
-fn claim(head: &[u8], part: u32, partition: PartitionId, offset: Offset) -> Option<(WallMs, Option<Box<Provenance>>)> {
+fn claim(
+    known: &mut Option<Owner>,
+    read: &log::Part<'_>,
+    part: u32,
+    partition: PartitionId,
+    offset: Offset,
+) -> Option<(WallMs, Option<Box<Provenance>>)> {
+    let here = |owner: &Owner| {
+        let at = owner.first.checked_add(u64::from(part - owner.parts.start));
+        (owner.partition == partition && at == Some(offset)).then_some(owner.time)
+    };
+    if let Some(owner) = known
+        && (owner.lsn, owner.epoch) == (read.lsn, read.epoch)
+        && owner.parts.contains(&part)
+    {
+        return here(owner).map(|time| (time, None));
+    }
     let mut next = 0u32;
-    for record in codec::decode(head) {
-        let (owner, first, count, time, provenance) = match record.ok()? {
+    for record in codec::decode(read.head) {
+        let (partition, first, count, time, provenance) = match record.ok()? {
             Record::Published { partition, base, count, time } => (partition, base, count, time, None),
             Record::Copied { partition, offset, time, provenance } => (partition, offset, 1, time, Some(provenance)),
             _ => continue,
         };
-        if part - next < count {
-            let here = first.checked_add(u64::from(part - next))?;
-            return (owner == partition && here == offset).then_some((time, provenance));
+        let end = next.checked_add(count)?;
+        let owner = Owner { lsn: read.lsn, epoch: read.epoch, parts: next..end, partition, first, time };
+        if owner.parts.contains(&part) {
+            let time = here(&owner)?;
+            *known = provenance.is_none().then_some(owner);
+            return Some((time, provenance));
         }
-        next = next.checked_add(count)?;
+        next = end;
     }
     None
 }

@@ -3,6 +3,7 @@
 //! Never here: names' syntax (the handles check that), messages.
 
 use super::deliver::end_of;
+use super::read::Reader;
 use super::{Engine, Refusal};
 use crate::error::Result;
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
@@ -122,11 +123,12 @@ impl Engine {
     /// count as earlier.
     fn first_at_or_after(&self, partition: PartitionId, end: Offset, time: WallMs) -> Result<Offset> {
         let (mut low, mut high) = (0, end.0);
+        let mut reader = Reader::default();
         while low < high {
             let middle = low + (high - low) / 2;
             let located = self.lock_core().locate(partition, Offset(middle));
             let earlier = match located {
-                Some(located) => self.read(&located, partition, Offset(middle))?.time < time,
+                Some(at) => self.read(&mut reader, &at.segment, &at.place, 0, (partition, Offset(middle)))?.time < time,
                 None => true,
             };
             if earlier {

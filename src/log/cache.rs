@@ -4,8 +4,6 @@
 //! Files that are appended to are read directly. Never here: what the blocks mean.
 
 use super::mix;
-use super::part::ReadAt;
-use super::segment::Segment;
 use crate::disk::File;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -18,7 +16,7 @@ pub(crate) const BLOCK_LEN: usize = 64 << 10;
 
 /// The salt of a file and the number of a block in it.
 type Key = (u64, u64);
-type Block = Arc<[u8]>;
+pub(super) type Block = Arc<[u8]>;
 
 /// Salts are random already: a round of mixing suffices.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,11 +99,6 @@ impl BlockCache {
         Self { blocks: Mutex::new(Blocks::default()), places_max: (bytes / BLOCK_LEN).max(1) }
     }
 
-    /// What `segment` is to be read through.
-    pub(crate) fn source<'a>(&'a self, segment: &'a Segment) -> SegmentSource<'a> {
-        SegmentSource { cache: self, segment }
-    }
-
     /// Reads a file that does not change any more, and whose salt this is.
     pub(crate) fn read_at(
         &self,
@@ -129,7 +122,11 @@ impl BlockCache {
         Ok(filled)
     }
 
-    fn block(&self, key: Key, open: &dyn Fn() -> io::Result<Arc<dyn File>>) -> io::Result<Block> {
+    /// A block of a file that does not change any more.
+    ///
+    /// # Errors
+    /// Whatever opening and reading say.
+    pub(super) fn block(&self, key: Key, open: &dyn Fn() -> io::Result<Arc<dyn File>>) -> io::Result<Block> {
         if let Some(block) = self.blocks.lock().get(key) {
             return Ok(block);
         }
@@ -138,22 +135,6 @@ impl BlockCache {
             super::survey::read_up_to(&*open()?, number.saturating_mul(BLOCK_LEN as u64), BLOCK_LEN)?.into();
         self.blocks.lock().put(key, Arc::clone(&block), self.places_max);
         Ok(block)
-    }
-}
-
-/// A segment, directly while it may change, through the cache once it is closed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SegmentSource<'a> {
-    cache: &'a BlockCache,
-    segment: &'a Segment,
-}
-
-impl ReadAt for SegmentSource<'_> {
-    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
-        match self.segment.open_file() {
-            Some(file) => File::read_at(&**file, at, buf),
-            None => self.cache.read_at(self.segment.salt(), &|| self.segment.file(), at, buf),
-        }
     }
 }
 

@@ -22,6 +22,7 @@ const CHUNK_LEN: usize = 1 << 20;
 const COVERED_LEN_MAX: usize = 4 << 10;
 /// Zeros are passed over in steps of this.
 const STRIDE: usize = 512;
+const ZEROS: [u8; STRIDE] = [0; STRIDE];
 
 /// Where the log stops, and what lies behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,8 +128,8 @@ impl Search {
     fn look_at(&mut self, chunk: &[u8], stop: usize) -> usize {
         let mut place = 0;
         while place < stop {
-            if let Some(zeros) = chunk.get(place..place + STRIDE).filter(|bytes| bytes.iter().all(|byte| *byte == 0)) {
-                place += zeros.len();
+            if chunk.get(place..place + STRIDE) == Some(&ZEROS) {
+                place += STRIDE;
                 continue;
             }
             let rest = chunk.get(place..).unwrap_or(&[]);

@@ -24,6 +24,15 @@ pub(crate) enum Lsns {
     Carried { next: Lsn, to: Lsn },
 }
 
+/// What is asked of the parts of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parts {
+    /// They must prove themselves, or the frame is not valid.
+    Verified,
+    /// They are somebody else's: whoever reads one verifies it then.
+    Unread,
+}
+
 /// What comes next in a file.
 #[derive(Debug)]
 pub(crate) enum Next<'a> {
@@ -42,6 +51,7 @@ pub(crate) struct Frames {
     lsns: Lsns,
     at: u64,
     limit: u64,
+    parts: Parts,
     /// The bytes of the file from `chunk_at` on.
     chunk: Vec<u8>,
     chunk_at: u64,
@@ -50,11 +60,11 @@ pub(crate) struct Frames {
 impl Frames {
     /// From place `at` up to place `limit`, beyond which no byte is looked at.
     pub(crate) fn new(file: Arc<dyn File>, salt: u64, lsns: Lsns, at: u64, limit: u64) -> Self {
-        Self { file, salt, lsns, at, limit, chunk: Vec::new(), chunk_at: at }
+        Self { file, salt, lsns, at, limit, parts: Parts::Verified, chunk: Vec::new(), chunk_at: at }
     }
 
-    /// All frames of `segment` as it is now; those of an appended one from the frame at `from` on.
-    pub(crate) fn of(segment: &Segment, from: Lsn) -> io::Result<Self> {
+    /// The heads of all frames of `segment` as it is now; those of an appended one from the frame at `from` on.
+    fn heads_of(segment: &Segment, from: Lsn) -> io::Result<Self> {
         let (first, limit) = (HEADER_LEN as u64, segment.limit());
         let (lsns, at) = match segment.kind() {
             FileKind::Appended => {
@@ -63,7 +73,7 @@ impl Frames {
             }
             _ => (Lsns::Carried { next: segment.base(), to: segment.end() }, first),
         };
-        Ok(Self::new(segment.file()?, segment.salt(), lsns, at, limit))
+        Ok(Self { parts: Parts::Unread, ..Self::new(segment.file()?, segment.salt(), lsns, at, limit) })
     }
 
     /// The place of the frame that is next.
@@ -101,7 +111,11 @@ impl Frames {
             Lsns::Carried { .. } => covered.claim.lsn,
         };
         let Some(told) = told else { return Ok(Next::Invalid) };
-        let Some(frame) = covered.verify(window, spot, Some(told)) else { return Ok(Next::Invalid) };
+        let frame = match self.parts {
+            Parts::Verified => covered.verify(window, spot, Some(told)),
+            Parts::Unread => covered.frame(window, spot, Some(told)),
+        };
+        let Some(frame) = frame else { return Ok(Next::Invalid) };
         if let Lsns::Carried { next, to } = &mut self.lsns {
             if told < *next || told >= *to {
                 return Ok(Next::Invalid);
@@ -144,7 +158,7 @@ impl Frames {
     }
 }
 
-/// Shows `visit` every frame of `segment` from `from` on.
+/// Shows `visit` every frame of `segment` from `from` on, to be read for its head: the parts have not been verified.
 ///
 /// # Errors
 /// The first frame that cannot be read or is not valid, or what `visit` says.
@@ -154,7 +168,7 @@ pub(crate) fn for_each<E: From<ReadError>>(
     visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let io = |source| ReadError::Io { file: segment.name(), source };
-    let mut frames = Frames::of(segment, from).map_err(io)?;
+    let mut frames = Frames::heads_of(segment, from).map_err(io)?;
     let end = segment.end();
     loop {
         let at = frames.at();

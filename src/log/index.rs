@@ -24,7 +24,7 @@ const HEADER_LEN: usize = 8 + 4 + 4 + 16 + 8 * 5 + 4 + 4;
 const ENTRY_LEN: usize = 4 + 4 + 8 + 8 + 8;
 const ROW_LEN: usize = 16;
 /// How many rows are read at a time.
-const ROWS_MAX: usize = 256;
+const ROWS_MAX: usize = 16;
 
 /// Where some ordinals of a key are: those from `first` on are the parts from `part` on of the frame at `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +165,11 @@ impl Index {
         }
         let keys = decode_directory(&directory);
         Ok(keys.map(|keys| Self { name, salt, keys, handles: Arc::clone(handles) }))
+    }
+
+    /// What tells this file from every other.
+    pub(crate) const fn salt(&self) -> u64 {
+        self.salt
     }
 
     /// The keys, sorted.

@@ -5,7 +5,7 @@
 //!
 //! Reading order: `frame` (the bytes), `header` and `store_file` (what files say of themselves), `survey`, `chain`,
 //! `evidence`, `listing` and `scan` (finding the facts), `recovery` (the table), `execute`; then `appender` and `keeper`
-//! (writing), `part` and `cache` (reading one message).
+//! (writing), `part`, `window` and `cache` (reading one message).
 
 mod appender;
 mod bytes;
@@ -36,6 +36,7 @@ mod survey;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub(crate) use appender::{AppendRefusal, Appended, Appender};
 pub(crate) use cache::BlockCache;
@@ -46,7 +47,7 @@ pub(crate) use frames::for_each as for_each_frame;
 pub(crate) use index::{Index, IndexKey, KeyRows, Row};
 pub(crate) use keeper::Keeper;
 pub(crate) use own::OwnFrame;
-pub(crate) use part::read_part;
+pub(crate) use part::{Part, PartReader};
 pub(crate) use segment::Segment;
 
 use crate::disk::{Access, Disk};

@@ -106,6 +106,10 @@ impl File for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if let View::Mapped(mapped) = &self.view {
+            mapped.drop_complete_pages();
+        }
         self.inode.syncs.run(|| sync::data(&self.file))
     }
 

@@ -185,6 +185,12 @@ impl Covered {
 
     /// The frame, if its parts agree too. `bytes` are all of it, and `lsn` is what its place says, where that says one.
     pub(crate) fn verify(self, bytes: &[u8], spot: Spot, lsn: Option<Lsn>) -> Option<Frame<'_>> {
+        let frame = self.frame(bytes, spot, lsn)?;
+        (0..self.claim.parts).all(|index| frame.proves(index)).then_some(frame)
+    }
+
+    /// The frame, whatever its parts are: its prefix, head and place have proven themselves. As [`Covered::verify`] but for that.
+    pub(crate) fn frame(self, bytes: &[u8], spot: Spot, lsn: Option<Lsn>) -> Option<Frame<'_>> {
         let bytes = bytes.get(..self.claim.len as usize)?;
         let lsn = match (lsn, self.claim.lsn) {
             (Some(told), Some(carried)) if told != carried => return None,
@@ -195,12 +201,11 @@ impl Covered {
         }
         let watermark = self.claim.watermark(lsn)?;
         let mask = spot.mask(lsn, self.head_crc);
-        let frame = Frame { lsn, at: spot.at, watermark, covered: self, mask, bytes };
-        (0..self.claim.parts).all(|index| frame.proves(index)).then_some(frame)
+        Some(Frame { lsn, at: spot.at, watermark, covered: self, mask, bytes })
     }
 }
 
-/// A valid frame.
+/// A frame: valid, unless its maker says otherwise of its parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) lsn: Lsn,
@@ -264,13 +269,8 @@ impl<'a> Frame<'a> {
         Some(self.mask.apply(index, check))
     }
 
-    fn proves(&self, index: u32) -> bool {
+    /// Whether part `index` proves itself.
+    pub(crate) fn proves(&self, index: u32) -> bool {
         self.part(index).is_some_and(|part| self.part_crc(index) == Some(crc(0, &[part])))
     }
-}
-
-/// The whole of one part's proof: its bytes, its head, its frame's LSN and place.
-#[inline]
-pub(crate) fn part_entry(spot: Spot, lsn: Lsn, head: &[u8], index: u32, part: &[u8]) -> u32 {
-    spot.mask(lsn, crc(0, &[head])).apply(index, crc(0, &[part]))
 }

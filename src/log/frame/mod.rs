@@ -15,7 +15,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{Claim, Covered, Frame, Probe, part_entry};
+pub(crate) use decode::{Claim, Covered, Frame, Probe};
 pub(crate) use encode::{Outline, Parts, encode_prefix, frame_len};
 
 use super::mix;

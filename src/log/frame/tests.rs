@@ -150,7 +150,9 @@ fn stale_moved_and_foreign_frames_are_nothing() {
 /// A part proves its index, its head and its LSN, not only its own bytes.
 #[test]
 fn a_part_proves_its_surroundings() {
-    let proof = |spot, lsn, head: &[u8], index, part: &[u8]| part_entry(spot, Lsn(lsn), head, index, part);
+    let proof = |spot: Spot, lsn, head: &[u8], index, part: &[u8]| {
+        spot.mask(Lsn(lsn), crc(0, &[head])).apply(index, crc(0, &[part]))
+    };
     let base = proof(SPOT, 8, b"head", 0, b"part");
     assert_ne!(base, proof(SPOT, 16, b"head", 0, b"part"));
     assert_ne!(base, proof(SPOT, 8, b"heap", 0, b"part"));

@@ -5,8 +5,7 @@ use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
 use crate::log::name::FileName;
 use crate::log::own::OwnFrame;
-use crate::log::part::{ReadAt, read_part};
-use crate::log::{AppendRefusal, OpenError, Parts};
+use crate::log::{AppendRefusal, BlockCache, OpenError, PartReader, Parts};
 
 fn writes(disk: &SimDisk) -> u64 {
     [Op::Write, Op::Append, Op::Create, Op::Remove, Op::SetLen, Op::Sync, Op::SyncDir]
@@ -262,23 +261,25 @@ fn parts_are_read_by_their_places() {
     rig.append(b"large", &large).unwrap();
     frames.push(40);
     rig.sync().unwrap();
-    let mut buf = Vec::new();
+    let cache = BlockCache::new(1 << 20);
+    // One that goes on from where it was, in order and backwards, and one that is new for every frame.
+    let mut going_on = PartReader::default();
     for round in 0..2 {
-        for (frame, (number, at)) in frames.iter().zip(&rig.places) {
+        let places: Vec<_> = frames.iter().zip(&rig.places).collect();
+        for (frame, (number, at)) in places.iter().chain(places.iter().rev()) {
             let segment = rig.catalog.segment(*number).unwrap();
-            let file = segment.file().unwrap();
-            let written = &rig.written[*frame];
-            for guess in [0, 500, 1 << 20] {
+            let written = &rig.written[**frame];
+            for reader in [&mut going_on, &mut PartReader::default()] {
                 for (index, expected) in (0..).zip(&written.parts) {
-                    let read = read_part(segment, &file as &dyn ReadAt, *at, index, guess, &mut buf).unwrap();
+                    let read = reader.read(&cache, segment, *at, index).unwrap();
                     assert_eq!((read.lsn, read.epoch), (written.lsn, Epoch(1)));
-                    assert_eq!((&buf[read.head], &buf[read.part]), (&written.head[..], &expected[..]), "{round}");
+                    assert_eq!((read.head, read.bytes), (&written.head[..], &expected[..]), "{round}");
                 }
+                let beyond = written.parts.len() as u32;
+                assert!(reader.read(&cache, segment, *at, beyond).is_err());
+                assert!(reader.read(&cache, segment, *at + 8, 0).is_err());
+                assert!(reader.read(&cache, segment, u32::MAX - 7, 0).is_err());
             }
-            let beyond = written.parts.len() as u32;
-            assert!(read_part(segment, &file as &dyn ReadAt, *at, beyond, 0, &mut buf).is_err());
-            assert!(read_part(segment, &file as &dyn ReadAt, *at + 8, 0, 0, &mut buf).is_err());
-            assert!(read_part(segment, &file as &dyn ReadAt, u32::MAX - 7, 0, 0, &mut buf).is_err());
         }
         rig.tidy().unwrap();
     }
@@ -299,7 +300,7 @@ fn parts_of_copied_frames_are_read_by_their_places() {
     let written = rig.written.clone();
     disk.crash_process();
     let rig = Rig::open(&disk, &written, written.len());
-    let mut buf = Vec::new();
+    let (cache, mut reader) = (BlockCache::new(1 << 20), PartReader::default());
     let mut seen = 0;
     for segment in rig.catalog.segments() {
         let mut places = Vec::new();
@@ -314,9 +315,8 @@ fn parts_of_copied_frames_are_read_by_their_places() {
         for (at, lsn) in places {
             let written = written.iter().find(|written| written.lsn == lsn).unwrap();
             for (index, expected) in (0..).zip(&written.parts) {
-                let file = segment.file().unwrap();
-                let read = read_part(segment, &file as &dyn ReadAt, at, index, 64, &mut buf).unwrap();
-                assert_eq!((read.lsn, &buf[read.part]), (lsn, &expected[..]));
+                let read = reader.read(&cache, segment, at, index).unwrap();
+                assert_eq!((read.lsn, read.bytes), (lsn, &expected[..]));
             }
             seen += 1;
         }

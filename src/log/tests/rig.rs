@@ -59,6 +59,9 @@ pub(super) fn contents_from(catalog: &Catalog, from: Lsn) -> Result<Vec<Written>
     catalog.replay(from, &mut |frame, segment| -> Result<(), ReadError> {
         assert!(next.is_none_or(|next| frame.lsn >= next), "LSNs rise");
         next = Some(Lsn(frame.lsn.0 + 8));
+        if (0..frame.parts()).any(|index| !frame.proves(index)) {
+            return Err(ReadError::Damaged { file: segment.name(), at: frame.at.into(), reason: "a part" });
+        }
         if !frame.is_log() {
             let parts = (0..frame.parts()).map(|index| frame.part(index).unwrap().to_vec()).collect();
             let epoch = segment.epoch_at(frame.lsn);
