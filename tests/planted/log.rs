@@ -244,14 +244,6 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("log::tests::corruption"),
     },
     Bug {
-        name: "a renamed file is taken in",
-        plants: "a header that names another number counts",
-        file: "log/survey.rs",
-        find: "if own_name != name {",
-        instead: "if own_name != name && !planted!() {",
-        level: Level::Simulation,
-    },
-    Bug {
         name: "an index of another life counts",
         plants: "an index file is believed for a segment that it was not made of",
         file: "log/index.rs",

@@ -207,7 +207,7 @@ impl World {
         let mut power = self.fall(why);
         drop(killed);
         for mark in ["crashes in recovery, 1 deep", "crashes in recovery, 2 deep", "crashes in recovery, 3 deep"] {
-            if !self.rng.chance(1, 6) {
+            if !self.rng.chance(1, 4) {
                 break;
             }
             let fault = [Fault::CrashBefore, Fault::CrashMiddle, Fault::CrashAfter][self.rng.index(3)];
@@ -301,7 +301,7 @@ impl World {
         if self.rng.chance(1, 8) {
             self.damage(&report)?;
         }
-        if self.rng.chance(1, 3) {
+        if self.rng.coin() {
             self.cut_once_served()?;
         }
         self.drain_copy(false)?;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Letter {
+enum Step {
     Publish,
     /// Two large messages: with what is there they fill the segment.
     PublishAndRoll,
@@ -31,9 +31,9 @@ enum Letter {
     Reopen,
 }
 
-use Letter as L;
+use Step as L;
 
-const ALPHABET: [Letter; 12] = [
+const ALPHABET: [Step; 12] = [
     L::Publish,
     L::PublishAndRoll,
     L::BatchOfThree,
@@ -52,8 +52,8 @@ const ALPHABET: [Letter; 12] = [
 const OUTCOMES: usize = 5;
 
 /// Words of the lengths 1 to `len`, shortest first.
-fn words(len: usize) -> Vec<Vec<Letter>> {
-    let mut all: Vec<Vec<Letter>> = Vec::new();
+fn words(len: usize) -> Vec<Vec<Step>> {
+    let mut all: Vec<Vec<Step>> = Vec::new();
     let mut last = vec![Vec::new()];
     for _ in 0..len {
         last = last.iter().flat_map(|word| ALPHABET.map(|letter| [word.as_slice(), &[letter]].concat())).collect();
@@ -86,7 +86,7 @@ impl World {
 }
 
 /// One operation. An error is of the call, and ends nothing; what is wrong with the store is the `Err`.
-fn spell(life: &mut Life<'_>, world: &mut World, letter: Letter) -> Result<(), String> {
+fn spell(life: &mut Life<'_>, world: &mut World, letter: Step) -> Result<(), String> {
     let World { oracle, rng, .. } = world;
     let mut publish = |life: &mut Life<'_>, count: usize, large: bool, level: Durability| {
         let numbers: Vec<u64> = (0..count).map(|_| oracle.number(large)).collect();
@@ -116,7 +116,7 @@ fn spell(life: &mut Life<'_>, world: &mut World, letter: Letter) -> Result<(), S
 }
 
 /// Runs a word on a copy of `base`, up to its end or to the crash at `crash`. Gives the requests of the word itself.
-fn run(base: &World, word: &[Letter], crash: Option<u64>) -> Result<(World, std::ops::Range<u64>), String> {
+fn run(base: &World, word: &[Step], crash: Option<u64>) -> Result<(World, std::ops::Range<u64>), String> {
     let mut world = base.copy();
     let plan = world.plan.clone();
     let store = world.open_small(false).map_err(|error| error.to_string())?;
@@ -151,7 +151,7 @@ fn run(base: &World, word: &[Letter], crash: Option<u64>) -> Result<(World, std:
 }
 
 /// Every crash of one word with every outcome. Gives the number of crash points.
-fn each_crash(base: &World, word: &[Letter], tally: &mut Tally) -> Result<u64, String> {
+fn each_crash(base: &World, word: &[Step], tally: &mut Tally) -> Result<u64, String> {
     let (_, requests) = run(base, word, None)?;
     for crash in requests.clone() {
         let (world, _) = run(base, word, Some(crash)).map_err(|what| format!("crash after request {crash}: {what}"))?;
