@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "how long a run took is noted beside its counts, and decides nothing")]
 
 mod case;
+mod checks;
 #[path = "../common/counts.rs"]
 mod counts;
 mod damage;
