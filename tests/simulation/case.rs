@@ -175,11 +175,18 @@ impl World {
             7 | 8 => Fault::CrashAfter,
             _ => return,
         };
-        // Files are seldom made, so a disk that is full just then has to be asked for.
-        if matches!(fault, Fault::NoSpace | Fault::TooManyFiles) && self.rng.coin() {
-            self.disk.fail_op_at(Op::Create, self.disk.requests_of(Op::Create) + self.rng.below(6), fault);
-        } else {
-            self.disk.fail_at(self.disk.requests() + self.rng.below(400), fault);
+        // Most requests are reads and appends: what happens to files and names has to be asked for.
+        let rare = [Op::Write, Op::Sync, Op::SyncDir, Op::Create, Op::Remove, Op::SetLen];
+        match self.rng.below(4) {
+            0 => {
+                let op = rare[self.rng.index(rare.len())];
+                self.disk.fail_op_at(op, self.disk.requests_of(op) + self.rng.below(10), fault);
+            }
+            1 if matches!(fault, Fault::NoSpace | Fault::TooManyFiles) => {
+                self.disk.fail_op_at(Op::Create, self.disk.requests_of(Op::Create) + self.rng.below(6), fault);
+            }
+            2 if self.disk.requests() == 0 => self.disk.fail_at(self.rng.below(24), fault),
+            _ => self.disk.fail_at(self.disk.requests() + self.rng.below(400), fault),
         }
     }
 
