@@ -14,8 +14,8 @@ mod record;
 mod state;
 
 pub use api::{
-    Backoff, Batch, BatchReceipt, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group, GroupBuilder,
-    Message, Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
+    Backoff, Batch, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group,
+    GroupBuilder, Message, Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
 };
 pub use engine::{GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats};
 pub use error::{Corruption, Error, ErrorKind, Result};

@@ -49,7 +49,7 @@ fn open_real(path: &std::path::Path) -> (Store, Topic, Group) {
     (store, topic, group)
 }
 
-fn message() -> Message {
+fn message() -> Message<'static> {
     Message::new(vec![7; 100])
 }
 

@@ -29,7 +29,7 @@ fn drain(store: &Store) -> Vec<u64> {
     }
 }
 
-fn message(number: u64) -> Message {
+fn message(number: u64) -> Message<'static> {
     let mut payload = number.to_le_bytes().to_vec();
     payload.resize(100, 7);
     Message::new(payload)

@@ -32,7 +32,7 @@ pub(crate) enum Stage {
 }
 
 impl Outcome {
-    pub(crate) fn to_message(&self) -> Result<Message> {
+    pub(crate) fn to_message(&self) -> Result<Message<'_>> {
         Ok(Message::new(serde_json::to_vec(self)?).key(self.id.as_str()))
     }
 }

@@ -3,35 +3,36 @@
 use super::check_name;
 use crate::error::{Error, Result};
 use crate::limits::{HEADERS_MAX, KEY_LEN_MAX};
+use std::borrow::Cow;
 
 /// What is published: a payload, and if wanted a key, headers and a partition.
 ///
 /// An empty payload and an empty key are allowed; an empty key is a key. Encoded, a message may be as large as the store's
-/// `message_bytes_max`.
+/// `message_bytes_max`. What it is made of may be borrowed: publishing copies it once, into the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
-    pub(super) payload: Vec<u8>,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) headers: Vec<(String, Vec<u8>)>,
+pub struct Message<'a> {
+    pub(super) payload: Bytes<'a>,
+    pub(super) key: Option<Bytes<'a>>,
+    pub(super) headers: Vec<(Cow<'a, str>, Bytes<'a>)>,
     pub(super) partition: Option<u32>,
 }
 
-impl Message {
+impl<'a> Message<'a> {
     /// A message of these bytes.
-    pub fn new(payload: impl Into<Vec<u8>>) -> Self {
+    pub fn new(payload: impl Into<Bytes<'a>>) -> Self {
         Self { payload: payload.into(), ..Self::default() }
     }
 
     /// Gives it a key of at most 64 KiB: messages of one key go to one partition, in order.
     #[must_use]
-    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+    pub fn key(mut self, key: impl Into<Bytes<'a>>) -> Self {
         self.key = Some(key.into());
         self
     }
 
     /// Adds a header: a name of 1 to 255 bytes and any value. At most 1024; names may repeat.
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+    pub fn header(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Bytes<'a>>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
@@ -44,7 +45,7 @@ impl Message {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let key_len = self.key.as_ref().map_or(0, Vec::len);
+        let key_len = self.key.as_ref().map_or(0, |key| key.as_slice().len());
         if key_len > KEY_LEN_MAX {
             return Err(Error::TooLarge { what: "key", len: key_len as u64, max: KEY_LEN_MAX as u64 });
         }
@@ -56,8 +57,78 @@ impl Message {
     }
 }
 
-impl<T: Into<Vec<u8>>> From<T> for Message {
+impl<'a, T: Into<Bytes<'a>>> From<T> for Message<'a> {
     fn from(payload: T) -> Self {
         Self::new(payload)
+    }
+}
+
+/// Bytes that are borrowed or owned: whatever can be turned into this can be a payload, a key or a header's value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bytes<'a>(Cow<'a, [u8]>);
+
+impl Bytes<'_> {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Bytes<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Bytes<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl<'a> From<&'a str> for Bytes<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text.as_bytes()))
+    }
+}
+
+impl<'a> From<&'a String> for Bytes<'a> {
+    fn from(text: &'a String) -> Self {
+        Self(Cow::Borrowed(text.as_bytes()))
+    }
+}
+
+impl<'a> From<Cow<'a, [u8]>> for Bytes<'a> {
+    fn from(bytes: Cow<'a, [u8]>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Bytes<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Cow::Owned(bytes))
+    }
+}
+
+impl From<Box<[u8]>> for Bytes<'_> {
+    fn from(bytes: Box<[u8]>) -> Self {
+        Self(Cow::Owned(bytes.into_vec()))
+    }
+}
+
+impl From<String> for Bytes<'_> {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text.into_bytes()))
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Bytes<'_> {
+    fn from(bytes: [u8; N]) -> Self {
+        Self(Cow::Owned(bytes.to_vec()))
     }
 }

@@ -15,7 +15,7 @@ mod topic;
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
 pub use delivery::{Batch, Delivery};
 pub use group::{Group, GroupBuilder};
-pub use message::Message;
+pub use message::{Bytes, Message};
 pub use options::{Backoff, Durability, Start};
 pub use store::{Store, StoreOptions};
 pub use topic::{BatchReceipt, Receipt, Topic, TopicBuilder};

@@ -1,12 +1,13 @@
 //! Topics and publishing.
 
 use super::group::GroupBuilder;
+use super::message::Bytes;
 use super::store::Shared;
 use super::{Durability, Message, check_name};
 use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
 use crate::error::{Error, Result};
-use crate::ids::{Lsn, MessageId, Offset, PartitionId};
-use crate::limits::TOPIC_PARTITIONS_MAX;
+use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId};
+use crate::limits::{FRAME_PARTS_MAX, TOPIC_PARTITIONS_MAX};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -108,12 +109,16 @@ impl Topic {
     /// # Errors
     /// `TooLarge`, `InvalidName`, `InvalidOption`, `DiskFull`, `TooManyOpenFiles`: nothing was published. `OutcomeUnknown`: it is
     /// there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`: nothing was published.
-    pub fn publish(&self, message: impl Into<Message>) -> Result<Receipt> {
+    pub fn publish<'a>(&self, message: impl Into<Message<'a>>) -> Result<Receipt> {
         let message = message.into();
         message.check()?;
         let index = self.choose(&message)?;
         let mut offset = Offset(0);
-        let published = self.append(|outgoing| self.add(outgoing, index, &message), |_, base, _| offset = base)?;
+        let published = OUTGOING.with_borrow_mut(|outgoing| {
+            outgoing.clear();
+            self.add(outgoing, index, &message)?;
+            self.append(outgoing, |_, base, _| offset = base)
+        })?;
         let id = MessageId { topic: self.inner.info.id, partition: index, epoch: published.epoch, offset };
         Ok(Receipt { id, frame: self.frame(published) })
     }
@@ -144,34 +149,43 @@ impl Topic {
     ///
     /// # Errors
     /// As [`Topic::publish`], for the batch as a whole.
-    pub fn publish_batch<M: Into<Message>>(&self, messages: impl IntoIterator<Item = M>) -> Result<BatchReceipt> {
-        let messages: Vec<Message> = messages.into_iter().map(Into::into).collect();
-        let mut order = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
+    pub fn publish_batch<'a, M: Into<Message<'a>>>(
+        &self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<BatchReceipt> {
+        // The iterator is the caller's code, and may publish too: it finds another, empty one in this one's place.
+        let mut outgoing = OUTGOING.take();
+        outgoing.clear();
+        let receipt = self.publish_all(&mut outgoing, messages.into_iter().map(Into::into));
+        OUTGOING.set(outgoing);
+        receipt
+    }
+
+    fn publish_all<'a>(
+        &self,
+        outgoing: &mut Outgoing,
+        messages: impl Iterator<Item = Message<'a>>,
+    ) -> Result<BatchReceipt> {
+        let topic = self.inner.info;
+        let mut ids = Vec::with_capacity(messages.size_hint().0.min(FRAME_PARTS_MAX));
+        for message in messages {
             message.check()?;
-            order.push((self.choose(message)?, index));
+            let partition = self.choose(&message)?;
+            self.add(outgoing, partition, &message)?;
+            ids.push(MessageId { topic: topic.id, partition, epoch: Epoch(0), offset: Offset(0) });
         }
-        if order.is_empty() {
+        if ids.is_empty() {
             let frame = Frame { shared: Arc::clone(&self.inner.shared), lsn: Lsn(0), end: Lsn(0), level: self.level };
-            return Ok(BatchReceipt { ids: Vec::new(), frame });
+            return Ok(BatchReceipt { ids, frame });
         }
-        // Messages of one partition stand together, in the order given.
-        order.sort_by_key(|(partition, _)| *partition);
+        let order = outgoing.group_by_partition();
         let mut bases = Vec::new();
-        let published = self.append(
-            |outgoing| {
-                order.iter().try_for_each(|(partition, index)| self.add(outgoing, *partition, &messages[*index]))
-            },
-            |_, base, count| bases.push((base, count)),
-        )?;
-        let topic = self.inner.info.id;
-        let mut ids =
-            vec![MessageId { topic, partition: 0, epoch: published.epoch, offset: Offset(0) }; messages.len()];
+        let published = self.append(outgoing, |_, base, count| bases.push((base, count)))?;
         let offsets =
             bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
-        for ((partition, index), offset) in order.into_iter().zip(offsets) {
-            ids[index].partition = partition;
-            ids[index].offset = offset;
+        for (nth, offset) in offsets.enumerate() {
+            let place = order.as_ref().map_or(nth, |order| order[nth] as usize);
+            (ids[place].epoch, ids[place].offset) = (published.epoch, offset);
         }
         Ok(BatchReceipt { ids, frame: self.frame(published) })
     }
@@ -186,7 +200,7 @@ impl Topic {
     }
 
     /// The partition, by index, for a message.
-    pub(super) fn choose(&self, message: &Message) -> Result<u32> {
+    pub(super) fn choose(&self, message: &Message<'_>) -> Result<u32> {
         let count = self.inner.info.partitions;
         match (message.partition, &message.key) {
             (Some(partition), _) if partition < count => Ok(partition),
@@ -196,29 +210,22 @@ impl Topic {
                 expected: "below the topic's number of partitions",
             }),
             (None, _) if count == 1 => Ok(0),
-            (None, Some(key)) => Ok(self.inner.partition_of_key(key)),
+            (None, Some(key)) => Ok(self.inner.partition_of_key(key.as_slice())),
             (None, None) => Ok(self.inner.next_in_turn()),
         }
     }
 
-    fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message) -> Result<()> {
+    fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message<'_>) -> Result<()> {
         let partition = self.inner.info.first.saturating_add(index);
-        let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_slice()));
         let max = self.inner.shared.engine.setup().message_bytes_max;
-        outgoing.add(partition, message.key.as_deref(), headers, &message.payload, max)
+        let key = message.key.as_ref().map(Bytes::as_slice);
+        outgoing.add(partition, key, headers, message.payload.as_slice(), max)
     }
 
-    fn append(
-        &self,
-        fill: impl FnOnce(&mut Outgoing) -> Result<()>,
-        each: impl FnMut(PartitionId, Offset, u32),
-    ) -> Result<Published> {
+    fn append(&self, outgoing: &Outgoing, each: impl FnMut(PartitionId, Offset, u32)) -> Result<Published> {
         let engine = &self.inner.shared.engine;
-        let published = OUTGOING.with_borrow_mut(|outgoing| {
-            outgoing.clear();
-            fill(outgoing)?;
-            engine.publish(outgoing, each)
-        })?;
+        let published = engine.publish(outgoing, each)?;
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;
         }

@@ -119,6 +119,12 @@ pub trait Disk: Debug + Send + Sync {
     /// Whatever the sync says; afterwards no name created or removed since the last success is certain.
     fn sync_dir(&self) -> io::Result<()>;
 
+    /// How many more bytes files may take, as far as the file system tells. A hint: others take from it too.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn available(&self) -> io::Result<u64>;
+
     /// A number that no one can foretell (from a seed in a simulation): for salts and ids.
     fn random(&self) -> u64;
 

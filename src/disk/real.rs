@@ -172,6 +172,11 @@ impl Disk for RealDisk {
         self.names.run(|| sync::names(&self.attachment.dir))
     }
 
+    fn available(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.attachment.dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     fn random(&self) -> u64 {
         let mut bytes = [0; 8];
         match rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()) {

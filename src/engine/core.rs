@@ -7,7 +7,7 @@ use super::positions::Positions;
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId, WallMs};
-use crate::log::{AppendRefusal, Appended, Appender, Catalog, OwnFrame, Parts};
+use crate::log::{AppendRefusal, Appended, Appender, Catalog, OwnFrame, Parts, Reserve};
 use crate::record::{Record, codec};
 use crate::state::{Command, Decision, Inconsistent, Inputs, Rejection, Role, State};
 use std::sync::Arc;
@@ -82,13 +82,14 @@ impl Core {
         if self.records.is_empty() {
             return Ok(Committed { decision, frame: None });
         }
-        self.append_opened(now)?;
+        let reserve = reserve_for(command);
+        self.append_opened(now, reserve)?;
         self.head.clear();
         codec::encode(&self.records, &mut self.head);
         // The messages are there for the records that claim them; a decision that claims none writes none.
         let claimed = self.records.iter().any(|r| matches!(r, Record::Published { .. } | Record::Copied { .. }));
         let parts = if claimed { parts } else { Parts::default() };
-        let frame = self.appender.append(&self.head, parts, now.watermark).map_err(Blocked::Refused)?;
+        let frame = self.appender.append(&self.head, parts, now.watermark, reserve).map_err(Blocked::Refused)?;
         let (lsn, end) = (frame.lsn, frame.end);
         let (segment, at) = (entered(&frame, &mut self.catalog, &mut self.positions), frame.at);
         for record in &self.records {
@@ -103,11 +104,12 @@ impl Core {
     }
 
     /// Appends this process's `opened` record unless that has been done.
-    fn append_opened(&mut self, now: Now) -> Result<(), Blocked> {
+    fn append_opened(&mut self, now: Now, reserve: Reserve) -> Result<(), Blocked> {
         let Some(opened) = &self.unwritten_open else { return Ok(()) };
         self.head.clear();
         codec::encode(std::slice::from_ref(opened), &mut self.head);
-        let frame = self.appender.append(&self.head, Parts::default(), now.watermark).map_err(Blocked::Refused)?;
+        let frame = self.appender.append(&self.head, Parts::default(), now.watermark, reserve);
+        let frame = frame.map_err(Blocked::Refused)?;
         entered(&frame, &mut self.catalog, &mut self.positions);
         self.unwritten_open = None;
         Ok(())
@@ -176,6 +178,19 @@ fn entered(frame: &Appended<'_>, catalog: &mut Catalog, positions: &mut Position
         positions.roll(number);
     }
     number
+}
+
+/// Where room is scarce (G14): what adds to the store is refused first, then leases; what settles never is, for only that gives
+/// room back.
+fn reserve_for(command: &Command<'_>) -> Reserve {
+    match command {
+        Command::Publish { .. }
+        | Command::CreateTopic { .. }
+        | Command::CreateGroup { .. }
+        | Command::Redrive { .. } => Reserve::Keep,
+        Command::Lease { .. } => Reserve::Share,
+        _ => Reserve::Use,
+    }
 }
 
 fn wake_partition(waiters: &mut Waiters, state: &State, partition: PartitionId) {

@@ -189,19 +189,21 @@ impl Engine {
     fn give_up(&self, group: GroupId, partition: PartitionId, offset: Offset) -> Result<()> {
         let stored = match self.fetch(partition, offset) {
             Ok(stored) => stored,
-            Err(error) => return self.put_off(group, partition, offset, error),
+            Err(error) => return self.put_off(group, partition, offset).and(Err(error)),
         };
         let command = Command::GiveUp { group, partition, offset, origin: stored.origin() };
         match self.submit_copy(&command, stored.part()) {
             Ok(_) | Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
+            // Its copy does not fit: it stays where it is until there is room.
+            Err(Refusal::Failed(Error::DiskFull)) => self.put_off(group, partition, offset),
             Err(refusal) => Err(self.refused(refusal)),
         }
     }
 
-    /// Lets an exhausted message that cannot be read wait, so that others flow past it.
-    fn put_off(&self, group: GroupId, partition: PartitionId, offset: Offset, error: Error) -> Result<()> {
+    /// Lets an exhausted message that cannot be moved wait, so that others flow past it.
+    fn put_off(&self, group: GroupId, partition: PartitionId, offset: Offset) -> Result<()> {
         match self.submit(&Command::PutOff { group, partition, offset }, Parts::default(), |_, _| ()) {
-            Ok(()) | Err(Refusal::Rejected(Rejection::Stale)) => Err(error),
+            Ok(()) | Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
             Err(refusal) => Err(self.refused(refusal)),
         }
     }

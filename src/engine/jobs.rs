@@ -7,7 +7,7 @@ use super::Engine;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ids::{MonoMs, WallMs};
-use crate::log::{AppendRefusal, OwnFrame, Parts};
+use crate::log::{AppendRefusal, OwnFrame, Parts, Reserve};
 use crate::state::Command;
 use parking_lot::{Condvar, Mutex};
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl Engine {
             (due, due <= watermark, core.appender.spare_wanted())
         };
         if let Some(len) = wanted {
-            match self.make_spare(len) {
+            match self.make_spare(len, len, Reserve::Keep) {
                 Ok(()) | Err(Error::DiskFull | Error::TooManyOpenFiles) => {}
                 Err(error) => return Err(error),
             }
@@ -81,11 +81,12 @@ impl Engine {
     /// As [`Engine::pulse`].
     pub(crate) fn chores(&self) -> Result<()> {
         self.health.check()?;
+        // What needs room does not keep what gives room back from being done.
         let jobs = [Self::finish_segments, Self::checkpoint_if_due, Self::retire_dead_segments, Self::remove_leftovers];
-        match jobs.iter().try_for_each(|job| job(self)) {
+        jobs.iter().try_for_each(|job| match job(self) {
             Err(Error::DiskFull | Error::TooManyOpenFiles) => Ok(()),
             other => other,
-        }
+        })
     }
 
     /// Writes the watermark into the log if no frame has carried it yet, so that damage below it can be told from a torn

@@ -49,7 +49,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, MessageId, Offset, PartitionId, TopicId};
-use crate::log::{AppendRefusal, BlockCache, Keeper, Parts};
+use crate::log::{AppendRefusal, BlockCache, Keeper, Parts, Reserve};
 use crate::state::{Command, Rejection, Role};
 use parking_lot::{Mutex, MutexGuard};
 use std::ops::{Deref, DerefMut};
@@ -97,6 +97,15 @@ impl Drop for CoreGuard<'_> {
             self.engine.commit.wake_all();
         }
     }
+}
+
+/// What is kept back on the disk however little is outstanding, in bytes.
+const RESERVED_LEN_MIN: u64 = 128 << 10;
+/// The most that the settling of one message takes in the log, but for a dead letter's copy.
+const SETTLING_LEN: u64 = 64;
+
+fn is_full(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::StorageFull
 }
 
 /// Why a submitted command was not carried out.
@@ -218,7 +227,7 @@ impl Engine {
     /// Does what an append needs and may not do under the lock.
     fn make_way(&self, refusal: AppendRefusal) -> Result<()> {
         match refusal {
-            AppendRefusal::NeedSpare { len } => self.make_spare(len),
+            AppendRefusal::NeedSpare { len, len_min, reserve } => self.make_spare(len, len_min, reserve),
             AppendRefusal::NeedSync => {
                 let end = self.lock_core().appender.end();
                 self.wait_durable(end).map_err(|_| Error::Poisoned { cause: self.health.cause() })
@@ -235,20 +244,48 @@ impl Engine {
         }
     }
 
-    /// Creates the next segment, unless another thread has meanwhile.
-    fn make_spare(&self, len: u64) -> Result<()> {
+    /// Creates the next segment, unless another thread has meanwhile. Where there is no room for `len` bytes, one of at least
+    /// `len_min` will do for who may use the reserve.
+    fn make_spare(&self, len: u64, len_min: u64, reserve: Reserve) -> Result<()> {
         let mut keeper = self.keeper.lock();
         self.health.check()?;
-        if self.lock_core().appender.has_spare(len) {
-            return Ok(());
-        }
-        let created = keeper.create_spare(len, self.commit.watermark());
-        let spare = created.map_err(|error| self.keeper_error(&keeper, error))?;
+        let leave = {
+            let core = self.lock_core();
+            if core.appender.has_spare(len_min, reserve) {
+                return Ok(());
+            }
+            self.reserved_bytes(&core, reserve)
+        };
+        let mut len = len;
+        let spare = loop {
+            match keeper.create_spare(len, self.commit.watermark(), reserve, leave) {
+                Ok(spare) => break spare,
+                Err(error) if is_full(&error) && reserve > Reserve::Keep && len > len_min => {
+                    len = (len / 2).max(len_min).next_multiple_of(4096);
+                }
+                Err(error) => return Err(self.keeper_error(&keeper, error)),
+            }
+        };
         let superseded = self.lock_core().appender.add_spare(spare);
         if let Some(superseded) = superseded {
             keeper.discard_spare(superseded);
         }
         Ok(())
+    }
+
+    /// How much room must remain after a segment was created: for the settling of all leases that are out, a dead letter, two
+    /// checkpoints and what the file system itself needs; and as much again before anything is added.
+    fn reserved_bytes(&self, core: &Core, reserve: Reserve) -> u64 {
+        let outstanding = core.state.outstanding_count().saturating_mul(SETTLING_LEN);
+        let once = RESERVED_LEN_MIN
+            .saturating_add(self.setup.message_bytes_max as u64)
+            .saturating_add(outstanding)
+            .saturating_add(core.checkpoint.len.saturating_mul(2));
+        match reserve {
+            Reserve::Keep => once.saturating_mul(2),
+            Reserve::Share => once,
+            Reserve::Use => 0,
+        }
     }
 
     /// A failure of the keeper: where it changed nothing, it is the caller's to mend; else it stops the store.

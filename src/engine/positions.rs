@@ -109,6 +109,11 @@ impl SegmentRuns {
 }
 
 impl SegmentRuns {
+    /// The partitions in it, and the end of each there.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
+        self.partitions.iter().map(|runs| (runs.partition, runs.end))
+    }
+
     /// What the segment's index file is made of.
     pub(crate) fn key_rows(&self) -> Vec<KeyRows> {
         let row = |runs: &Runs, row: &Row| {

@@ -43,7 +43,8 @@ impl Outgoing {
         self.runs.clear();
     }
 
-    /// Adds a message for a partition. Messages of one partition must be added one after another.
+    /// Adds a message for a partition. Before they are published, messages of one partition must stand together:
+    /// see [`Outgoing::group_by_partition`].
     ///
     /// # Errors
     /// `TooLarge` where the message or the batch exceeds its limit; the batch is then of no use.
@@ -59,15 +60,42 @@ impl Outgoing {
         message::encode(key, headers, payload, &mut self.bytes);
         let part = &self.bytes[start..];
         check_len("message", part.len(), message_len_max)?;
-        self.crcs.push(crc32fast::hash(part));
+        let crc = crc32fast::hash(part);
         check_len("batch", self.bytes.len(), crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX)?;
+        self.note(partition, crc);
+        check_len("batch (in messages)", self.ends.len(), crate::limits::FRAME_PARTS_MAX)
+    }
+
+    /// Puts the messages of each partition together, in the order of adding. Where that changes their order, returns for each
+    /// place the number of the message that is there now.
+    pub(crate) fn group_by_partition(&mut self) -> Option<Vec<u32>> {
+        if self.runs.len() < 2 || self.runs.is_sorted_by(|one, other| one.0 < other.0) {
+            return None;
+        }
+        let runs = std::mem::take(&mut self.runs);
+        let owners = runs.iter().flat_map(|(partition, count)| std::iter::repeat_n(*partition, *count as usize));
+        let mut order: Vec<(PartitionId, u32)> = owners.zip(0..).collect();
+        order.sort_unstable();
+        let mut grouped = Self::default();
+        grouped.bytes.reserve_exact(self.bytes.len());
+        for (partition, nth) in &order {
+            let nth = *nth as usize;
+            let start = nth.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+            grouped.bytes.extend_from_slice(&self.bytes[start..self.ends[nth] as usize]);
+            grouped.note(*partition, self.crcs[nth]);
+        }
+        *self = grouped;
+        Some(order.into_iter().map(|(_, nth)| nth).collect())
+    }
+
+    /// Notes the message that was just put at the end of the bytes.
+    fn note(&mut self, partition: PartitionId, crc: u32) {
+        self.crcs.push(crc);
         self.ends.push(self.bytes.len() as u32);
-        check_len("batch (in messages)", self.ends.len(), crate::limits::FRAME_PARTS_MAX)?;
         match self.runs.last_mut() {
             Some((last, count)) if *last == partition => *count += 1,
             _ => self.runs.push((partition, 1)),
         }
-        Ok(())
     }
 
     pub(crate) fn parts(&self) -> Parts<'_> {

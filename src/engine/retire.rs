@@ -77,16 +77,11 @@ impl Engine {
         let core = self.lock_core();
         let below = core.checkpoint.older_covers.min(self.commit.watermark());
         let old = |number: &FileNumber| core.catalog.segment(*number).filter(|segment| segment.end() <= below);
-        core.positions
-            .indexed()
-            .filter_map(|(number, partitions)| {
-                let segment = old(&number)?;
-                let mut partitions = partitions;
-                partitions
-                    .all(|(partition, end)| end <= core.state.settled_before(partition))
-                    .then(|| Arc::clone(segment))
-            })
-            .collect()
+        let settled = |(partition, end)| end <= core.state.settled_before(partition);
+        let indexed = core.positions.indexed().filter_map(|(number, mut shares)| shares.all(settled).then_some(number));
+        // Where there was no room for an index file, a segment can be dead without one.
+        let unindexed = core.positions.unindexed().filter(|runs| runs.shares().all(settled)).map(|runs| runs.segment);
+        indexed.chain(unindexed).filter_map(|number| old(&number)).map(Arc::clone).collect()
     }
 
     fn append_retirement(&self, segment: &Segment) -> Result<Lsn> {

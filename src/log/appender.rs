@@ -15,12 +15,25 @@ use crate::limits::{FRAME_LEN_MAX, FRAME_PARTS_MAX, HEAD_LEN_MAX, SEGMENT_LEN_MA
 use std::io;
 use std::sync::Arc;
 
+/// How much of the room that is kept back on the disk an append may use, if it needs a new segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reserve {
+    /// None: all of it stays.
+    Keep,
+    /// Half of it.
+    Share,
+    /// All of it.
+    Use,
+}
+
 /// A file with a durable header and name, to which nothing has been appended.
 #[derive(Debug)]
 pub(crate) struct Spare {
     pub(crate) number: FileNumber,
     pub(crate) salt: u64,
     pub(crate) len: u64,
+    /// For whom it was made: appends that may use less of the reserve do not get in.
+    pub(crate) reserve: Reserve,
     pub(crate) tail: Box<dyn Tail>,
 }
 
@@ -49,9 +62,12 @@ pub(crate) struct Appended<'a> {
 /// Why nothing was appended, and nothing changed.
 #[derive(Debug)]
 pub(crate) enum AppendRefusal {
-    /// The frame needs a new segment of at least this length: see [`Appender::add_spare`].
+    /// The frame needs a new segment: see [`Appender::add_spare`]. Of this length, or where there is no room for it, of at
+    /// least `len_min`.
     NeedSpare {
         len: u64,
+        len_min: u64,
+        reserve: Reserve,
     },
     /// A third unsynced segment would begin.
     NeedSync,
@@ -68,6 +84,7 @@ struct Active {
     /// The place of the next frame.
     at: u64,
     len: u64,
+    reserve: Reserve,
 }
 
 /// The writing end.
@@ -93,6 +110,8 @@ pub(crate) struct Appender {
 }
 
 const ZEROS: [u8; 8] = [0; 8];
+/// Frames with no more bytes of parts than this are put together before they are appended.
+const GATHER_LEN_MAX: usize = 256;
 
 impl Appender {
     /// For recovery alone: continues a log that ends at `end`, all of it durable, under an epoch that nothing has used.
@@ -145,9 +164,9 @@ impl Appender {
         (self.begun() && self.spare.is_none()).then_some(self.next_len)
     }
 
-    /// Whether there is a spare of at least this length.
-    pub(crate) fn has_spare(&self, len: u64) -> bool {
-        self.spare.as_ref().is_some_and(|spare| spare.len >= len)
+    /// Whether there is a spare of at least this length for who may use that much of the reserve.
+    pub(crate) fn has_spare(&self, len_min: u64, reserve: Reserve) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.len >= len_min && spare.reserve <= reserve)
     }
 
     /// The end of the last frame that is worth a sync.
@@ -163,12 +182,13 @@ impl Appender {
     /// Takes the next segment. A spare that is thereby superseded comes back, for removal.
     pub(crate) fn add_spare(&mut self, spare: Spare) -> Option<Spare> {
         match &self.spare {
-            Some(held) if held.len >= spare.len => Some(spare),
+            Some(held) if held.len >= spare.len && held.reserve <= spare.reserve => Some(spare),
             _ => self.spare.replace(spare),
         }
     }
 
-    /// Appends a frame of the layers above: head and parts as they are. `watermark` is what the caller knows to be durable.
+    /// Appends a frame of the layers above: head and parts as they are. `watermark` is what the caller knows to be durable;
+    /// `reserve` is what the frame is worth where room is scarce.
     ///
     /// # Errors
     /// See [`AppendRefusal`].
@@ -177,12 +197,13 @@ impl Appender {
         head: &[u8],
         parts: Parts<'_>,
         watermark: Lsn,
+        reserve: Reserve,
     ) -> Result<Appended<'_>, AppendRefusal> {
-        let placed = self.place(FrameKind::Records, head, parts, watermark)?;
+        let placed = self.place(FrameKind::Records, head, parts, watermark, reserve)?;
         self.appended(placed)
     }
 
-    /// Appends a frame of the log's own.
+    /// Appends a frame of the log's own, which may use all of the reserve.
     ///
     /// # Errors
     /// See [`AppendRefusal`].
@@ -190,7 +211,7 @@ impl Appender {
         let mut head = std::mem::take(&mut self.own_head);
         own.encode(&mut head);
         let mark = own == OwnFrame::Mark;
-        let placed = self.place(FrameKind::Own { mark }, &head, Parts::default(), watermark);
+        let placed = self.place(FrameKind::Own { mark }, &head, Parts::default(), watermark, Reserve::Use);
         self.own_head = head;
         self.appended(placed?)
     }
@@ -230,6 +251,7 @@ impl Appender {
         head: &[u8],
         parts: Parts<'_>,
         watermark: Lsn,
+        reserve: Reserve,
     ) -> Result<(Lsn, u32, bool), AppendRefusal> {
         let ends_agree = parts.ends.last().map_or(0, |end| *end as usize) == parts.bytes.len();
         if head.len() > HEAD_LEN_MAX || parts.ends.len() > FRAME_PARTS_MAX || parts.bytes.len() > FRAME_LEN_MAX {
@@ -248,14 +270,23 @@ impl Appender {
             log: matches!(kind, FrameKind::Own { .. }),
         };
         let len = checked_len(frame_len(&outline, head.len(), &parts))?;
-        let Some(active) = self.active.as_mut().filter(|active| active.at + u64::from(len.padded) <= active.len) else {
-            return self.roll(Outline { watermark: None, ..outline }, watermark, head, parts);
+        let fits = |active: &&mut Active| active.at + u64::from(len.padded) <= active.len && active.reserve <= reserve;
+        let Some(active) = self.active.as_mut().filter(fits) else {
+            return self.roll(Outline { watermark: None, ..outline }, watermark, head, parts, reserve);
         };
         let at = active.at as u32;
         self.scratch.clear();
         encode_prefix(&mut self.scratch, Spot { salt: active.salt, at }, &outline, len.plain, head, &parts);
-        let padding = padding(&len);
-        active.tail.append(active.at, &[&self.scratch, head, parts.bytes, padding]).map_err(AppendRefusal::Io)?;
+        self.scratch.extend_from_slice(head);
+        // One copy more costs less than one piece more where there is little to copy.
+        let appended = if parts.bytes.len() <= GATHER_LEN_MAX {
+            self.scratch.extend_from_slice(parts.bytes);
+            self.scratch.extend_from_slice(padding(&len));
+            active.tail.append(active.at, &[&self.scratch])
+        } else {
+            active.tail.append(active.at, &[&self.scratch, parts.bytes, padding(&len)])
+        };
+        appended.map_err(AppendRefusal::Io)?;
         active.at += u64::from(len.padded);
         let end = self.end.saturating_add(u64::from(len.padded));
         active.segment.publish(end);
@@ -276,6 +307,7 @@ impl Appender {
         watermark: Lsn,
         head: &[u8],
         parts: Parts<'_>,
+        reserve: Reserve,
     ) -> Result<(Lsn, u32, bool), AppendRefusal> {
         let (base, start_at) = (self.end, HEADER_LEN as u32);
         let start =
@@ -288,8 +320,9 @@ impl Appender {
         if self.before.is_some() {
             return Err(AppendRefusal::NeedSync);
         }
-        let Some(mut spare) = self.spare.take_if(|spare| spare.len >= needed) else {
-            return Err(AppendRefusal::NeedSpare { len: self.next_len.max(needed.next_multiple_of(4096)) });
+        let Some(mut spare) = self.spare.take_if(|spare| spare.len >= needed && spare.reserve <= reserve) else {
+            let len_min = needed.next_multiple_of(4096);
+            return Err(AppendRefusal::NeedSpare { len: self.next_len.max(len_min), len_min, reserve });
         };
         let at = start_at + start_len.padded;
         self.scratch.clear();
@@ -320,8 +353,8 @@ impl Appender {
             epochs: vec![(base, self.epoch)],
         };
         let segment = Arc::new(Segment::open(info, Arc::clone(spare.tail.file())));
-        let Spare { salt, len, tail, .. } = spare;
-        let previous = self.active.replace(Active { segment, tail, salt, at, len });
+        let Spare { salt, len, tail, reserve, .. } = spare;
+        let previous = self.active.replace(Active { segment, tail, salt, at, len, reserve });
         self.before = previous.map(|active| active.segment).filter(|segment| segment.end() > self.synced);
         self.end = end;
         self.wanted = end;

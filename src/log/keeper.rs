@@ -3,7 +3,7 @@
 //! Cold paths only, under a mutex of its own. After a failed write or sync the keeper refuses everything: the store is
 //! poisoned. A full disk before a file exists is no such failure. Never here: which file is no longer needed.
 
-use super::appender::Spare;
+use super::appender::{Reserve, Spare};
 use super::catalog::Catalog;
 use super::checkpoint::{self, Section};
 use super::handles::Handles;
@@ -70,12 +70,16 @@ impl Keeper {
         &self.found.checkpoints
     }
 
-    /// Creates a segment for the appender. The first one of a process raises the epoch durably before that.
+    /// Creates a segment for the appender, if `leave` bytes remain on the disk then. The first one of a process raises the epoch
+    /// durably before that.
     ///
     /// # Errors
     /// `StorageFull` and whatever else creating a file says, with nothing changed; what [`Keeper::is_failed`] tells of.
-    pub(crate) fn create_spare(&mut self, len: u64, watermark: Lsn) -> io::Result<Spare> {
+    pub(crate) fn create_spare(&mut self, len: u64, watermark: Lsn, reserve: Reserve, leave: u64) -> io::Result<Spare> {
         self.check()?;
+        if leave > 0 && self.disk.available()? < len.saturating_add(leave) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.begin()?;
         let number = self.next_number();
         let name = FileName::Segment(number).to_string();
@@ -89,7 +93,7 @@ impl Keeper {
             slot.newest_segment = number;
         });
         self.note(slot)?;
-        Ok(Spare { number, salt, len, tail })
+        Ok(Spare { number, salt, len, reserve, tail })
     }
 
     /// Removes a spare that was superseded.

@@ -38,7 +38,7 @@ mod sync;
 mod tests;
 mod window;
 
-pub(crate) use appender::{AppendRefusal, Appended, Appender};
+pub(crate) use appender::{AppendRefusal, Appended, Appender, Reserve};
 pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};

@@ -136,6 +136,11 @@ impl State {
         !self.lone.is_idle()
     }
 
+    /// How many messages are outstanding, over all groups.
+    pub(crate) fn outstanding_count(&self) -> u64 {
+        self.groups.iter().map(|group| u64::from(group.outstanding)).sum()
+    }
+
     /// Whether the group has as many messages outstanding as it may.
     pub(crate) fn is_at_cap(&self, group: GroupId) -> bool {
         self.group(group).is_some_and(|group| group.outstanding >= group.options.max_outstanding)

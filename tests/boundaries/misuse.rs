@@ -266,3 +266,35 @@ fn many_receipts_wait_once() {
     let durable = fixture.stats().log.durable;
     assert!(receipts.iter().all(|receipt| receipt.lsn() < durable));
 }
+
+/// The iterator of a batch is the caller's code: it may publish, and panic, without harm to the batch around it or after it.
+#[test]
+fn a_batch_may_publish_while_it_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::options().durability(Durability::Os).open(directory.path().join("store")).unwrap();
+    let topic = store.topic("t").partitions(3).open().unwrap();
+    let inner = topic.clone();
+    let receipt = topic
+        .publish_batch((0..4u8).map(|n| {
+            inner.publish_batch([[10 + n], [20 + n]]).unwrap();
+            Message::new([n]).partition(u32::from(2 - n % 3))
+        }))
+        .unwrap();
+    let partitions: Vec<u32> = receipt.ids().iter().map(|id| id.partition).collect();
+    assert_eq!(partitions, [2, 1, 0, 2]);
+    let other = topic.clone();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        other.publish_batch((0..3u8).map(|n| [7 / (2 - n)])).map(drop)
+    }));
+    assert!(panicked.is_err());
+    topic.publish("last").unwrap();
+    let group = topic.group("g").open().unwrap();
+    let batch = group.receive_batch(100, Duration::ZERO).unwrap();
+    let mut found: Vec<(Vec<u8>, millpond::MessageId)> = batch.iter().map(|d| (d.payload().to_vec(), d.id())).collect();
+    found.sort();
+    assert_eq!(found.len(), 4 + 8 + 1);
+    for (n, id) in (0..4u8).zip(receipt.ids()) {
+        assert_eq!(found[usize::from(n)], (vec![n], *id), "each message has the id that its receipt says");
+    }
+    drop(batch.ack().unwrap());
+}

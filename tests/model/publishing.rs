@@ -36,14 +36,13 @@ impl Runner {
         Ok((handle, disk.unwrap_or(self.opening.disk)))
     }
 
-    /// Why the topic must refuse a message.
+    /// Why the topic must refuse a batch: the first message that is wrong says it.
     pub(crate) fn refusal(&self, topic: usize, drafts: &[Draft]) -> Option<&'static str> {
         let partitions = self.world().topics[topic].len();
-        let misplaced = |draft: &Draft| draft.partition.is_some_and(|p| usize::from(p) >= partitions);
-        if drafts.iter().any(misplaced) {
-            return Some("InvalidOption");
-        }
-        drafts.iter().any(|draft| matches!(draft.size, Size::Huge)).then_some("TooLarge")
+        drafts.iter().find_map(|draft| match draft.partition {
+            Some(partition) if usize::from(partition) >= partitions => Some("InvalidOption"),
+            _ => matches!(draft.size, Size::Huge).then_some("TooLarge"),
+        })
     }
 
     pub(crate) fn publish(&mut self, topic: usize, draft: Draft, disk: Option<bool>) -> Outcome {
@@ -140,7 +139,7 @@ impl Runner {
     }
 }
 
-fn message(draft: Draft, body: &Body) -> Message {
+fn message(draft: Draft, body: &Body) -> Message<'_> {
     let message = Message::new(body.payload.clone());
     let message = body.key.iter().fold(message, |message, key| message.key(key.clone()));
     let message =

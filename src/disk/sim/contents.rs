@@ -27,11 +27,13 @@ impl World {
         if new > IMAGE_LEN_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
+        if new > old && new - old > self.available() { Err(Fault::NoSpace.error()) } else { Ok(()) }
+    }
+
+    /// How much all files together may still grow.
+    pub(super) fn available(&self) -> u64 {
         let used = || self.entries().iter().map(|entry| entry.len).sum::<u64>();
-        match self.capacity {
-            Some(capacity) if new > old && used().saturating_add(new - old) > capacity => Err(Fault::NoSpace.error()),
-            _ => Ok(()),
-        }
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(used()))
     }
 
     pub(super) fn read(&mut self, session: u64, number: u64, at: u64, buf: &mut [u8]) -> io::Result<usize> {

@@ -95,6 +95,10 @@ impl Disk for SimHandle {
         self.session.with(World::sync_dir)
     }
 
+    fn available(&self) -> io::Result<u64> {
+        Ok(self.session.world.lock().available())
+    }
+
     fn random(&self) -> u64 {
         self.session.with(|world, _| world.ids.next_u64())
     }

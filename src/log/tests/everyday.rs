@@ -5,7 +5,7 @@ use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
 use crate::log::name::FileName;
 use crate::log::own::OwnFrame;
-use crate::log::{AppendRefusal, BlockCache, OpenError, PartReader, Parts};
+use crate::log::{AppendRefusal, BlockCache, OpenError, PartReader, Parts, Reserve};
 
 fn writes(disk: &SimDisk) -> u64 {
     [Op::Write, Op::Append, Op::Create, Op::Remove, Op::SetLen, Op::Sync, Op::SyncDir]
@@ -110,13 +110,13 @@ fn long_frames_get_long_segments_and_too_long_ones_are_refused() {
     let end = rig.log.appender.end();
     let huge = vec![0; 33 << 20];
     let parts = Parts { bytes: &huge, ends: &[33 << 20], crcs: &[0] };
-    assert!(matches!(rig.log.appender.append(b"", parts, Lsn(0)), Err(AppendRefusal::TooLarge)));
+    assert!(matches!(rig.log.appender.append(b"", parts, Lsn(0), Reserve::Keep), Err(AppendRefusal::TooLarge)));
     assert!(matches!(
-        rig.log.appender.append(&huge[..5 << 20], Parts::default(), Lsn(0)),
+        rig.log.appender.append(&huge[..5 << 20], Parts::default(), Lsn(0), Reserve::Keep),
         Err(AppendRefusal::TooLarge)
     ));
     let crossed = Parts { bytes: b"abc", ends: &[2, 1, 3], crcs: &[0, 0, 0] };
-    assert!(matches!(rig.log.appender.append(b"", crossed, Lsn(0)), Err(AppendRefusal::Io(_))));
+    assert!(matches!(rig.log.appender.append(b"", crossed, Lsn(0), Reserve::Keep), Err(AppendRefusal::Io(_))));
     assert_eq!(rig.log.appender.end(), end);
     let written = rig.close().unwrap();
     Rig::open(&disk, &written, written.len());
@@ -131,12 +131,15 @@ fn at_most_two_segments_are_unsynced() {
     let filler = vec![1; 3000];
     for _ in 0..12 {
         let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::mix::crc(0, &[&filler])] };
-        match rig.log.appender.append(b"h", parts, Lsn(0)) {
+        match rig.log.appender.append(b"h", parts, Lsn(0), Reserve::Keep) {
             Ok(_) => {}
             Err(AppendRefusal::NeedSync) => {
                 syncs += 1;
                 let end = rig.log.appender.end();
-                assert!(matches!(rig.log.appender.append(b"h", parts, Lsn(0)), Err(AppendRefusal::NeedSync)));
+                assert!(matches!(
+                    rig.log.appender.append(b"h", parts, Lsn(0), Reserve::Keep),
+                    Err(AppendRefusal::NeedSync)
+                ));
                 assert_eq!(rig.log.appender.end(), end, "a refusal changes nothing");
                 let before = disk.requests_of(Op::Sync);
                 let upto = rig.log.appender.sync_job().unwrap().run().unwrap();
@@ -144,8 +147,8 @@ fn at_most_two_segments_are_unsynced() {
                 rig.log.appender.synced(upto);
                 assert!(rig.log.appender.sync_job().is_none());
             }
-            Err(AppendRefusal::NeedSpare { len }) => {
-                let spare = rig.log.keeper.create_spare(len, Lsn(0)).unwrap();
+            Err(AppendRefusal::NeedSpare { len, .. }) => {
+                let spare = rig.log.keeper.create_spare(len, Lsn(0), Reserve::Keep, 0).unwrap();
                 assert!(rig.log.appender.add_spare(spare).is_none());
                 assert_eq!(rig.log.appender.spare_wanted(), None);
             }
@@ -368,7 +371,7 @@ fn leftovers_go_when_their_end_is_durable() {
     let mut rig = Rig::open(&disk, &[], 0);
     append_numbered(&mut rig, 1).unwrap();
     rig.sync().unwrap();
-    let spare = rig.log.keeper.create_spare(4096, rig.log.appender.durable()).unwrap();
+    let spare = rig.log.keeper.create_spare(4096, rig.log.appender.durable(), Reserve::Keep, 0).unwrap();
     let left = FileName::Segment(spare.number).to_string();
     let written = rig.written.clone();
     drop(spare);
@@ -383,8 +386,8 @@ fn leftovers_go_when_their_end_is_durable() {
     assert!(is_there(&left));
     rig.sync().unwrap();
     // A spare that another one supersedes: the smaller one, though it is the newest.
-    let large = rig.log.keeper.create_spare(8192, end).unwrap();
-    let small = rig.log.keeper.create_spare(4096, end).unwrap();
+    let large = rig.log.keeper.create_spare(8192, end, Reserve::Keep, 0).unwrap();
+    let small = rig.log.keeper.create_spare(4096, end, Reserve::Keep, 0).unwrap();
     let newest = FileName::Segment(small.number).to_string();
     assert!(rig.log.appender.add_spare(large).is_none());
     let superseded = rig.log.appender.add_spare(small).unwrap();

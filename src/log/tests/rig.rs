@@ -4,7 +4,7 @@ use crate::disk::sim::SimDisk;
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::log::mix::crc;
-use crate::log::{AppendRefusal, Catalog, OpenError, OwnFrame, Parts, ReadError, Recovered, Settings, open};
+use crate::log::{AppendRefusal, Catalog, OpenError, OwnFrame, Parts, ReadError, Recovered, Reserve, Settings, open};
 use std::io;
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ impl Rig {
         self.attempt = Some((head.to_vec(), parts.iter().map(|part| part.to_vec()).collect()));
         loop {
             let watermark = self.log.appender.durable();
-            match self.log.appender.append(head, parts_arg, watermark) {
+            match self.log.appender.append(head, parts_arg, watermark, Reserve::Keep) {
                 Ok(appended) => {
                     if appended.rolled {
                         self.catalog.add(Arc::clone(appended.segment));
@@ -170,8 +170,8 @@ impl Rig {
 
     fn serve(&mut self, refusal: AppendRefusal) -> io::Result<()> {
         match refusal {
-            AppendRefusal::NeedSpare { len } => {
-                let spare = self.log.keeper.create_spare(len, self.log.appender.durable())?;
+            AppendRefusal::NeedSpare { len, .. } => {
+                let spare = self.log.keeper.create_spare(len, self.log.appender.durable(), Reserve::Keep, 0)?;
                 assert!(self.log.appender.add_spare(spare).is_none());
                 Ok(())
             }
