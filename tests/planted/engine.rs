@@ -16,7 +16,7 @@ pub const BUGS: &[Bug] = &[
         plants: "waiters of a sync that failed get Ok",
         file: "engine/commit.rs",
         find: r#"Err(error) => self.poison(&format!("a sync failed: {error}")),"#,
-        instead: "Err(_) if planted!() => self.commit.watermark.store(job.reaches().0, Ordering::Release),\n            Err(error) => self.poison(&format!(\"a sync failed: {error}\")),",
+        instead: "Err(_) if planted!() => {\n                self.lock_core().appender.synced(job.reaches());\n                self.commit.watermark.store(job.reaches().0, Ordering::Release);\n            }\n            Err(error) => self.poison(&format!(\"a sync failed: {error}\")),",
         level: Level::Simulation,
     },
     Bug {
@@ -71,8 +71,8 @@ pub const BUGS: &[Bug] = &[
         name: "the opening is not recorded",
         plants: "a process appends without saying that it began: leases of the dead one live on",
         file: "engine/core.rs",
-        find: "self.append_opened(now)?;",
-        instead: "if !planted!() {\n            self.append_opened(now)?;\n        }",
+        find: "let Some(opened) = &self.unwritten_open else {",
+        instead: "let Some(opened) = self.unwritten_open.as_ref().filter(|_| !planted!()) else {",
         level: Level::Simulation,
     },
     Bug {
@@ -111,8 +111,8 @@ pub const BUGS: &[Bug] = &[
         name: "a receipt names another message",
         plants: "the sixth message of a batch gets the id of the seventh",
         file: "api/topic.rs",
-        find: "ids[index].offset = offset;",
-        instead: "ids[index].offset = if planted!() { offset.saturating_add(u64::from(index == 5)) } else { offset };",
+        find: "(published.epoch, offset);",
+        instead: "(published.epoch, if planted!() { offset.saturating_add(u64::from(nth == 5)) } else { offset });",
         level: Level::Simulation,
     },
     Bug {
