@@ -87,7 +87,7 @@ pub enum Error {
         /// The message of the lease.
         id: MessageId,
     },
-    /// No room on the disk. Nothing was changed; call again when there is.
+    /// No room on the disk, or the quota or a limit on file sizes says so. Nothing was changed; call again when there is.
     DiskFull,
     /// No more file descriptors. Nothing was changed; call again when there are.
     TooManyOpenFiles,
@@ -194,7 +194,10 @@ impl Error {
         const EMFILE: i32 = 24;
         const ENFILE: i32 = 23;
         match (source.kind(), source.raw_os_error()) {
-            (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => Self::DiskFull,
+            // A limit on the sizes of this process's files is a full disk to whoever needs a larger one.
+            (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, _) => {
+                Self::DiskFull
+            }
             (_, Some(EMFILE | ENFILE)) => Self::TooManyOpenFiles,
             _ => Self::Io { context, source: Arc::new(source) },
         }

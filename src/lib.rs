@@ -21,10 +21,11 @@ pub use engine::{GroupPartitionStats, GroupStats, LogStats, OpenReport, Partitio
 pub use error::{Corruption, Error, ErrorKind, Result};
 pub use ids::MessageId;
 
-/// A disk and a clock in memory, for tests that drive the engine through crashes. No part of the stable API.
+/// A disk and a clock in memory, for tests that drive the engine through crashes, and the real ones for tests that watch
+/// what the engine asks of them. No part of the stable API.
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation {
-    pub use crate::clock::{Clock, SimClock};
+    pub use crate::clock::{Clock, SimClock, SystemClock};
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
-    pub use crate::disk::{Access, Disk, Entry, File, Tail};
+    pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};
 }

@@ -235,6 +235,17 @@ impl StoreOptions {
         Ok(self.store(Arc::new(engine), Threads::default()))
     }
 
+    /// As [`StoreOptions::open_on`], with the background threads that [`StoreOptions::open`] starts.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn open_with_threads(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
+        let engine = Arc::new(Engine::open_on(disk, self.setup()?, clock)?);
+        let threads = Threads::start(&engine)?;
+        Ok(self.store(engine, threads))
+    }
+
     fn store(&self, engine: Arc<Engine>, threads: Threads) -> Store {
         Store { shared: Arc::new(Shared { engine, level: self.level, threads: Mutex::new(threads) }) }
     }

@@ -48,6 +48,19 @@ pub(crate) mod sim;
 
 pub(crate) use real::{AttachError, OpenOptions, RealDisk};
 
+/// The disk of the operating system, attached to the directory `path`, for tests that stand between it and the engine.
+///
+/// # Errors
+/// Why it could not be attached to.
+#[cfg(any(test, feature = "simulation"))]
+pub fn real_disk(path: &std::path::Path) -> io::Result<Arc<dyn Disk>> {
+    match RealDisk::attach(path, &OpenOptions::default()) {
+        Ok(disk) => Ok(Arc::new(disk)),
+        Err(AttachError::Io { source, .. }) => Err(source),
+        Err(other) => Err(io::Error::other(other)),
+    }
+}
+
 /// The file that carries the lock of a directory. Its 32 bytes at [`OWNER_AT`] belong to this layer.
 pub(crate) const LOCK_NAME: &str = "STORE";
 

@@ -2,7 +2,7 @@
 //!
 //! Everything goes through one directory descriptor; nothing is looked up by path after attaching. Files are private
 //! (mode 0600) and have one link. A process under a limit on file sizes is killed by SIGXFSZ at that limit: a library
-//! installs no signal handlers. Never here: how the directory is found and locked (`attach`), how bytes move (`file`).
+//! installs no signal handlers. Where the process ignores that signal, the limit is a full disk. Never here: how the directory is found and locked (`attach`), how bytes move (`file`).
 
 mod attach;
 mod file;
@@ -80,7 +80,9 @@ impl RealDisk {
     fn give_up(&self, name: &str, error: io::Error) -> io::Error {
         let _ = rustix::fs::unlinkat(&self.attachment.dir, name, AtFlags::empty());
         match error.kind() {
-            io::ErrorKind::QuotaExceeded => io::Error::new(io::ErrorKind::StorageFull, error),
+            io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                io::Error::new(io::ErrorKind::StorageFull, error)
+            }
             _ => error,
         }
     }
@@ -117,7 +119,7 @@ fn allocate(file: &std::fs::File, len: u64) -> rustix::io::Result<bool> {
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&self.attachment.dir)? {
+        for entry in rustix::io::retry_on_intr(|| Dir::read_from(&self.attachment.dir))? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
             match rustix::fs::statat(&self.attachment.dir, name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -61,20 +61,24 @@ fn publish(topic: &Topic, round: u32, thread: u8, batch_max: u64) {
     let mut random = Random(number.to_word());
     loop {
         let level = if thread % 2 == 1 && number.index < OS_MESSAGES_MAX { Durability::Os } else { Durability::Disk };
-        let topic = topic.with_durability(level);
         let count = u32::try_from(1 + random.below(batch_max)).expect("a small number");
-        say(format_args!("try {} {count}", number.to_word()));
-        let message = |number: Number| Message::new(payload(number)).key(vec![thread]);
-        let ids = if batch_max == 1 {
-            must(topic.publish(message(number))).id().to_string()
-        } else {
-            let receipt = must(topic.publish_batch((0..count).map(|index| message(number.plus(index)))));
-            let ids: Vec<String> = receipt.ids().iter().map(ToString::to_string).collect();
-            ids.join(" ")
-        };
-        say(format_args!("ok {level:?} {} {ids}", number.to_word()));
+        publish_once(&topic.with_durability(level), level, number, count);
         number = number.plus(count);
     }
+}
+
+/// Publishes `count` messages from `number` on, several in one batch.
+pub(crate) fn publish_once(topic: &Topic, level: Durability, number: Number, count: u32) {
+    say(format_args!("try {} {count}", number.to_word()));
+    let message = |number: Number| Message::new(payload(number)).key(vec![number.thread]);
+    let ids = if count == 1 {
+        must(topic.publish(message(number))).id().to_string()
+    } else {
+        let receipt = must(topic.publish_batch((0..count).map(|index| message(number.plus(index)))));
+        let ids: Vec<String> = receipt.ids().iter().map(ToString::to_string).collect();
+        ids.join(" ")
+    };
+    say(format_args!("ok {level:?} {} {ids}", number.to_word()));
 }
 
 fn consume_one_by_one(workers: &Group) {
@@ -89,16 +93,21 @@ fn consume_one_by_one(workers: &Group) {
 
 fn consume_in_batches(workers: &Group) {
     loop {
-        let batch = must(workers.receive_batch(10, Duration::from_millis(100)));
-        batch.iter().for_each(say_got);
-        let ids: Vec<_> = batch.iter().map(Delivery::id).collect();
-        let lost = must(batch.ack());
-        if !lost.is_empty() {
-            die(format_args!("lost the leases {lost:?} long before they end"));
-        }
-        for id in ids {
-            say(format_args!("ack {id}"));
-        }
+        receive_and_ack(workers, 10, Duration::from_millis(100));
+    }
+}
+
+/// One batch, received and acked.
+pub(crate) fn receive_and_ack(workers: &Group, max: usize, wait: Duration) {
+    let batch = must(workers.receive_batch(max, wait));
+    batch.iter().for_each(say_got);
+    let ids: Vec<_> = batch.iter().map(Delivery::id).collect();
+    let lost = must(batch.ack());
+    if !lost.is_empty() {
+        die(format_args!("lost the leases {lost:?} long before they end"));
+    }
+    for id in ids {
+        say(format_args!("ack {id}"));
     }
 }
 
@@ -126,7 +135,7 @@ pub(crate) fn fill(dir: &Path, count: u32) {
     drop(std::io::stdin().read(&mut [0]));
 }
 
-fn say(line: impl Display) {
+pub(crate) fn say(line: impl Display) {
     let line = format!("{line}\n");
     if std::io::stdout().lock().write_all(line.as_bytes()).is_err() {
         // Nobody listens any more.
@@ -134,12 +143,13 @@ fn say(line: impl Display) {
     }
 }
 
-fn must<T>(result: millpond::Result<T>) -> T {
+pub(crate) fn must<T>(result: millpond::Result<T>) -> T {
     result.unwrap_or_else(|error| die(error))
 }
 
-/// A panic would end one thread only.
+/// In a child a panic would end one thread only.
 fn die(reason: impl Display) -> ! {
+    assert!(std::env::var_os(crate::TASK).is_some(), "the parent cannot go on: {reason}");
     drop(writeln!(std::io::stderr(), "the child gives up: {reason}"));
     std::process::exit(3)
 }

@@ -1,30 +1,44 @@
 //! Kill -9: processes die at random moments in one directory, and what the store promised to each of them holds.
 //!
 //! This binary runs itself as the child (see `child`); the parent listens (see `oracle`), kills, and checks. Damage
-//! piles up in one directory. `MILLPOND_KILLS` sets the number of kills, `MILLPOND_SEED` the moments.
+//! piles up in one directory. `MILLPOND_KILLS` sets the number of kills, `MILLPOND_SEED` the moments. Then the same at named
+//! points, `MILLPOND_KILL_POINTS` of each kind of request to the disk (see `points`).
 
 #![cfg(unix)]
+#![allow(clippy::disallowed_methods, reason = "how long a level took is noted; nothing is decided by it")]
 
 mod child;
+#[path = "../common/counts.rs"]
+mod counts;
+#[path = "../common/memory.rs"]
+mod memory;
 mod oracle;
 mod payload;
+mod points;
+#[path = "../common/watched.rs"]
+mod watched;
 
 use oracle::Oracle;
 use payload::{Number, Random, number_of};
+use points::Point;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const KILLS: u32 = 50;
+/// After how many kills everything is checked, at least: a check reads the whole log, which grows.
 const CHECK_STEP: u32 = 10;
+const CHECKS_MAX: u32 = 20;
+/// How often the derived files are removed as well.
+const STRIP_STEP: u32 = 50;
 const KILL_AFTER_MS_MAX: u64 = 60;
 const SIGKILL: i32 = 9;
 
-/// What the child does: `work ROUND` or `fill COUNT`.
+/// What the child does: `work ROUND`, `fill COUNT`, or `point ROUND` with a point.
 const TASK: &str = "MILLPOND_KILL_TASK";
 const DIR: &str = "MILLPOND_KILL_DIR";
 
@@ -33,11 +47,13 @@ const DIR: &str = "MILLPOND_KILL_DIR";
 fn child_process() {
     let Ok(task) = std::env::var(TASK) else { return };
     let dir = std::env::var_os(DIR).expect("the parent names a directory");
-    let (verb, number) = task.split_once(' ').expect("a verb and a number");
-    let number = number.parse().expect("a number");
+    let mut words = task.splitn(3, ' ');
+    let verb = words.next().expect("a verb");
+    let number = words.next().and_then(|word| word.parse().ok()).expect("a number");
     match verb {
         "work" => child::work(dir.as_ref(), number),
         "fill" => child::fill(dir.as_ref(), number),
+        "point" => points::work(dir.as_ref(), number, words.next().and_then(Point::parse)),
         _ => panic!("{task}: unknown"),
     }
 }
@@ -106,6 +122,7 @@ fn remove_indexes(dir: &Path) {
 /// G1 to G8, G11, G17.
 #[test]
 fn what_was_promised_survives_kill_9() {
+    let began = Instant::now();
     let kills = u32::try_from(setting("MILLPOND_KILLS", KILLS.into())).expect("not so many");
     let mut random = Random(setting("MILLPOND_SEED", 1));
     let dir = tempfile::tempdir().expect("a directory");
@@ -118,13 +135,21 @@ fn what_was_promised_survives_kill_9() {
         // Every fourth time the recovery is in danger, otherwise the work after it.
         let cue = if round % 4 == 3 { "start" } else { "open" };
         kill_after(child, &lines, cue, delay, |line| oracle.hear(line));
-        if round % CHECK_STEP == CHECK_STEP - 1 {
-            remove_indexes(&store);
-            oracle.check(&store);
-        }
+        check_at_times(&mut oracle, round, CHECK_STEP.max(kills / CHECKS_MAX), &store);
     }
     oracle.check(&store);
     oracle.assert_busy();
+    let counted = [[("kills", kills.into())].as_slice(), &oracle.counts()].concat();
+    counts::note("kill-9", began.elapsed(), &counted);
+}
+
+fn check_at_times(oracle: &mut Oracle, round: u32, step: u32, store: &Path) {
+    if round % STRIP_STEP == STRIP_STEP - 1 {
+        remove_indexes(store);
+    }
+    if round % step == step - 1 {
+        oracle.check(store);
+    }
 }
 
 /// The oracle itself: it must complain about each broken promise that it is told of, or it is worth nothing.

@@ -163,6 +163,11 @@ impl Oracle {
         )
     }
 
+    /// The counts of [`Oracle::summary`].
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 2] {
+        [("ids promised", self.promised.len() as u64), ("acked", self.acked.len() as u64)]
+    }
+
     /// A test in which nothing happened proves nothing.
     pub(crate) fn assert_busy(&self) {
         assert!(self.promised.len() > 100 && self.acked.len() > 50, "hardly anything happened: {}", self.summary());

@@ -197,7 +197,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeadLetter::history",
         ],
     ),
-    ("starts a thread", &["Group::subscribe"]),
+    ("start threads", &["Group::subscribe", "StoreOptions::open_with_threads"]),
     ("need a real directory", &["Store::open", "StoreOptions::open", "StoreOptions::allow_network_fs"]),
 ];
 

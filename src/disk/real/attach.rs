@@ -12,7 +12,7 @@ use super::fs_kind::{self, FsKind};
 use super::sync;
 use crate::disk::map::ForkSentinel;
 use crate::disk::{LOCK_NAME, OWNER_AT};
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, Permissions};
 use std::io;
@@ -141,6 +141,9 @@ impl Attachment {
         let dir = open_directory(&path).map_err(at("open the directory"))?;
         let stat = rustix::fs::fstatfs(&dir).map_err(at("ask for the kind of file system"))?;
         let kind = allowed(fs_kind::of(&stat), options)?;
+        // Else whoever may read the files and make none would learn it at the first append, with `STORE` changed by then.
+        rustix::fs::accessat(&dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .map_err(at("write to the directory"))?;
         let lock = take_lock(&dir, &path, options)?;
         let attachment = Self { dir, kind, sentinel, lock };
         attachment.note_owner();
@@ -151,7 +154,7 @@ impl Attachment {
     /// spawned, for a moment. In a forked child the lock is the parent's, and stays.
     pub(super) fn unlock(&self) {
         if !self.sentinel.is_forked() {
-            let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+            let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&self.lock, FlockOperation::Unlock));
         }
     }
 
@@ -183,7 +186,8 @@ fn allowed(kind: FsKind, options: &OpenOptions) -> Result<FsKind, AttachError> {
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
 }
 
 /// Makes `path` a directory, with its parents, and makes the names that this took durable.
@@ -306,7 +310,7 @@ fn strange_lock_file() -> AttachError {
 /// The first entry, by name, that an empty directory would not have.
 fn foreign_entry(dir: &OwnedFd) -> rustix::io::Result<Option<String>> {
     let mut first: Option<String> = None;
-    for entry in Dir::read_from(dir)? {
+    for entry in rustix::io::retry_on_intr(|| Dir::read_from(dir))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') && name != "lost+found" && first.as_ref().is_none_or(|first| name < *first) {
             first = Some(name);
