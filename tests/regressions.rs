@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use millpond::ids::WallMs;
-use millpond::simulation::{SimClock, SimDisk};
+use millpond::simulation::{Fault, PowerOutcome, SimClock, SimDisk};
 use millpond::{Backoff, Durability, Error, Start, Store};
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,5 +127,33 @@ fn a_group_begins_at_the_first_message_that_there_is() {
         assert!(batch.unreadable().is_empty(), "{:?}", batch.unreadable());
         assert!(batch.len() < 1_000, "some are unlinked");
         assert_eq!(batch.iter().last().unwrap().payload(), b"last");
+    }
+}
+
+/// A recovery copies what nothing proves to be durable, and a slot makes the copy count. Where it died before that slot was
+/// durable, the next process took the copy for part of the log, said that all of it was durable, and a power cut took the slot
+/// back and the copy with it (G1).
+#[test]
+fn what_a_dead_recovery_copied_is_durable_once_it_is_served() {
+    let clock = Arc::new(SimClock::new(WallMs(WALL)));
+    let left = SimDisk::new(6);
+    let store = open(&left, &clock);
+    store.topic("t").open().unwrap().publish("m").unwrap();
+    left.crash_process();
+    drop(store);
+    let probe = left.snapshot();
+    drop(open(&probe, &clock));
+    for request in left.requests()..probe.requests() {
+        let disk = left.snapshot();
+        disk.fail_at(request, Fault::CrashAfter);
+        let handle = Arc::new(disk.attach().unwrap());
+        assert!(Store::options().open_on(handle, Arc::clone(&clock) as _).is_err(), "request {request}");
+        disk.crash_process();
+        let served = open(&disk, &clock).report().end;
+        disk.crash_power(PowerOutcome::LoseAll);
+        let found = open(&disk, &clock);
+        assert!(found.report().end >= served, "{} of {served} is left, request {request}", found.report().end);
+        let group = found.topic("t").open().unwrap().group("g").open().unwrap();
+        assert!(group.receive(Duration::ZERO).unwrap().is_some(), "request {request}");
     }
 }

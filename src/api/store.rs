@@ -142,6 +142,15 @@ impl Store {
         self.shared.engine.pulse()?;
         self.shared.engine.chores()
     }
+
+    /// Writes a checkpoint now, if anything was appended since the last.
+    ///
+    /// # Errors
+    /// Those of the job.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn checkpoint(&self) -> Result<()> {
+        self.shared.engine.checkpoint()
+    }
 }
 
 /// How to open a store. Options are not stored: each open may choose others.

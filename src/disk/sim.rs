@@ -125,6 +125,12 @@ impl SimDisk {
         self.world.lock().plan.faults
     }
 
+    /// Each of those: the request, the file's name (none where a request is about no file), and what happened.
+    #[must_use]
+    pub fn faults_met(&self) -> Vec<(Op, String, Fault)> {
+        self.world.lock().plan.met.clone()
+    }
+
     /// Limits the lengths of all files together: what does not fit is refused with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world.lock().capacity = bytes;

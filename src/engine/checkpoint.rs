@@ -38,7 +38,7 @@ impl Engine {
     ///
     /// # Errors
     /// The store's.
-    pub(super) fn checkpoint(&self) -> Result<()> {
+    pub(crate) fn checkpoint(&self) -> Result<()> {
         let mut keeper = self.keeper.lock();
         let (covers, catalog, state) = {
             let core = self.lock_core();

@@ -60,6 +60,8 @@ pub(super) fn execute(
             slot.clean = false;
         });
         write.map_err(io("write", FileName::Store))?;
+    } else if rests_on_slot(&scanned, &segments) {
+        slots.confirm().map_err(io("write", FileName::Store))?;
     }
     let leftovers = leftovers(&scanned, &segments);
     let report = report(&scanned, end, copied, leftovers.len());
@@ -108,6 +110,14 @@ fn lay_out(
         report: Report { was_clean: true, files_ignored: scanned.survey.ignored, ..Report::default() },
         previous: Previous { epoch: Epoch(0), clean: true },
     })
+}
+
+/// Whether the log holds a copy that counts only because a slot tells of it. The process that made the copy may have died
+/// before that slot was durable.
+fn rests_on_slot(scanned: &Scanned, segments: &[SegmentInfo]) -> bool {
+    let listed = scanned.checkpoint.iter().flat_map(|checkpoint| &checkpoint.section.files);
+    let listed: BTreeSet<FileNumber> = listed.map(|info| info.number).collect();
+    segments.iter().any(|info| info.kind == FileKind::Built && !listed.contains(&info.number))
 }
 
 /// The highest number that any file has or had.

@@ -61,16 +61,21 @@ impl Slots {
         &self.newest
     }
 
-    /// Writes `change` of the newest slot over the other one, durably.
-    pub(crate) fn write(&mut self, change: impl FnOnce(&mut Slot)) -> io::Result<()> {
+    /// Makes durable what was read from the file: it may be in the page cache alone, even clean there after a sync that failed.
+    /// Equal bytes over equal bytes endanger nothing.
+    pub(crate) fn confirm(&mut self) -> io::Result<()> {
         if !self.certain {
-            // What was read may be in the page cache alone, even clean there after a sync that failed: a power cut could then
-            // tear both slots at once. Equal bytes over equal bytes endanger nothing.
             self.file.write_at(0, &Identity::encode(&self.uuid))?;
             self.file.write_at(Slot::position(self.newest.sequence), &self.newest.encode(&self.uuid))?;
             self.file.sync()?;
             self.certain = true;
         }
+        Ok(())
+    }
+
+    /// Writes `change` of the newest slot over the other one, durably, once that is certain: a power cut must not tear both.
+    pub(crate) fn write(&mut self, change: impl FnOnce(&mut Slot)) -> io::Result<()> {
+        self.confirm()?;
         let mut slot = self.newest;
         change(&mut slot);
         slot.watermark = slot.watermark.max(self.newest.watermark);

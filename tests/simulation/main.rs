@@ -8,37 +8,60 @@
 //! `MILLPOND_SIM_FROM` is the first seed.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
+#![allow(clippy::disallowed_methods, reason = "how long a run took is noted beside its counts, and decides nothing")]
 
 mod case;
+mod checks;
+#[path = "../common/counts.rs"]
+mod counts;
+mod damage;
+mod drain;
+mod exhaustive;
 mod history;
+mod holding;
 mod oracle;
+mod tally;
 
 use case::{Case, Outcome};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tally::Tally;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-/// Runs cases on two threads, and returns the sum of what they saw, or the first failure.
-fn run(from: u64, cases: u64) -> Result<Outcome, String> {
+/// What a case did, a panic being a failure like any other.
+fn outcome(case: &Case) -> Result<Outcome, String> {
+    let caught = catch_unwind(AssertUnwindSafe(|| case.run()));
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(format!("a panic: {}", text.unwrap_or_else(|| "see above".to_owned())))
+    })
+}
+
+/// Runs cases, and returns the sum of what they met, or the first failure.
+fn run(from: u64, cases: u64) -> Result<Tally, String> {
     let next = AtomicU64::new(from);
-    let sum = Mutex::new(Outcome::default());
+    let sum = Mutex::new(Tally::default());
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..setting("MILLPOND_SIM_THREADS").unwrap_or(2) {
             scope.spawn(|| {
+                let mut met = Tally::default();
                 while failure.lock().unwrap().is_none() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= from + cases {
-                        return;
+                        break;
                     }
-                    match Case::new(seed).run() {
-                        Ok(outcome) => sum.lock().unwrap().add(&outcome),
-                        Err(what) => *failure.lock().unwrap() = Some(shrunk(seed, what)),
+                    match outcome(&Case::new(seed)) {
+                        Ok(outcome) => met.add(&outcome.tally),
+                        Err(what) => *failure.lock().unwrap() = Some(shrunk(seed, seed - from + 1, what)),
                     }
                 }
+                sum.lock().unwrap().add(&met);
             });
         }
     });
@@ -46,11 +69,12 @@ fn run(from: u64, cases: u64) -> Result<Outcome, String> {
 }
 
 /// Looks for a shorter history of the same seed that still fails, and says how to see it again.
-fn shrunk(seed: u64, what: String) -> String {
+fn shrunk(seed: u64, number: u64, what: String) -> String {
+    println!("case number {number} fails: {what}");
     let (mut steps, mut what) = (Case::new(seed).steps(), what);
-    let mut step = steps / 2;
+    let mut step = if setting("MILLPOND_SIM_SHRINK") == Some(0) { 0 } else { steps / 2 };
     while step > 0 {
-        match (steps > step).then(|| Case::with_steps(seed, steps - step).run()) {
+        match (steps > step).then(|| outcome(&Case::with_steps(seed, steps - step))) {
             Some(Err(shorter)) => (steps, what) = (steps - step, shorter),
             _ => step /= 2,
         }
@@ -63,10 +87,13 @@ fn shrunk(seed: u64, what: String) -> String {
 #[test]
 fn nothing_promised_is_lost_in_random_histories() {
     let cases = setting("MILLPOND_SIM_CASES").unwrap_or(1_500);
+    let began = Instant::now();
     match run(setting("MILLPOND_SIM_FROM").unwrap_or(0), cases) {
-        Ok(outcome) => {
-            println!("{cases} cases: {outcome}");
-            outcome.require_something_happened(cases);
+        Ok(mut met) => {
+            met.more("cases", cases);
+            println!("{met}");
+            met.require(cases);
+            counts::note("simulation", began.elapsed(), &met.rows());
         }
         Err(failure) => panic!("{failure}"),
     }

@@ -40,15 +40,19 @@ pub struct Oracle {
     pub end: u64,
     /// The fingerprint of the state at each end seen.
     pub hashes: BTreeMap<u64, u64>,
-    pub next_number: u64,
+    /// The last attempt at each message of a group that a consumer saw, and the log's end then.
+    pub attempts: BTreeMap<(usize, MessageId), (u32, u64)>,
+    published: u64,
 }
 
+/// What the message of this number holds. Odd numbers are large: three fill a segment of the smallest size.
 pub fn payload(number: u64) -> Vec<u8> {
-    let len = match number % 17 {
-        0 => 8,
-        1 => 3_000,
-        2 => 513,
-        n => 8 + (n as usize) * 11,
+    let len = match (number % 2, (number / 2) % 17) {
+        (1, n) => 20_000 + (n as usize) * 500,
+        (_, 0) => 8,
+        (_, 1) => 3_000,
+        (_, 2) => 513,
+        (_, n) => 8 + (n as usize) * 11,
     };
     let mut bytes = number.to_le_bytes().to_vec();
     // Long runs of zeros look like unwritten disk, and must not matter.
@@ -62,6 +66,22 @@ pub fn number_of(bytes: &[u8]) -> Result<u64, String> {
 }
 
 impl Oracle {
+    /// A number that no message had.
+    pub fn number(&mut self, large: bool) -> u64 {
+        self.published += 1;
+        (self.published - 1) * 2 + u64::from(large)
+    }
+
+    /// A consumer saw this attempt, when the log ended at `end`: each is charged before it is seen, so none comes twice (G9).
+    pub fn attempt(&mut self, key: (usize, MessageId), attempt: u32, end: u64) -> Result<(), String> {
+        match self.attempts.insert(key, (attempt, end)) {
+            Some((before, _)) if before >= attempt => {
+                Err(format!("attempt {attempt} at {} comes after attempt {before} (G9)", key.1))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes in where the log stands.
     pub fn saw(&mut self, end: u64, durable: u64) -> Result<(), String> {
         if durable < self.durable || end < self.end {
@@ -74,7 +94,7 @@ impl Oracle {
     /// An id was seen with a payload: it must always be the same one.
     pub fn name(&mut self, id: MessageId, bytes: &[u8]) -> Result<u64, String> {
         let number = number_of(bytes)?;
-        if number >= self.next_number {
+        if number / 2 >= self.published {
             return Err(format!("payload {number} was never published (G4)"));
         }
         match self.names.insert(id, number) {
@@ -99,9 +119,11 @@ impl Oracle {
         self.sent.retain(|_, sent| sent.end <= end);
         self.acked.retain(|_, at| *at <= end);
         self.discarded.retain(|_, at| *at <= end);
+        self.attempts.retain(|_, (_, at)| *at <= end);
         self.hashes.retain(|at, _| *at <= end);
         self.end = end;
-        self.durable = self.durable.min(end);
+        // An open makes durable what it serves.
+        self.durable = end;
         Ok(())
     }
 

@@ -114,6 +114,8 @@ pub(super) struct Plan {
     pub(super) requests: u64,
     /// Faults that came up so far.
     pub(super) faults: u64,
+    /// Each of them: the request, the file, and what happened.
+    pub(super) met: Vec<(Op, String, Fault)>,
     by_request: BTreeMap<u64, Fault>,
     by_op: BTreeMap<(Op, u64), Fault>,
     counts: [u64; Op::ALL.len()],
@@ -147,6 +149,7 @@ impl Plan {
         let (first, second) = (self.by_request.remove(&request), self.by_op.remove(&(op, count)));
         let fault = first.or(second).filter(|fault| fault.meets(op));
         self.faults += u64::from(fault.is_some());
+        self.met.extend(fault.map(|fault| (op, name.to_owned(), fault)));
         self.mix(op as u64);
         self.mix_bytes(name.as_bytes());
         self.mix(at);

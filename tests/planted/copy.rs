@@ -1,0 +1,119 @@
+//! The copy of the source with all bugs in it, asleep.
+
+use crate::{Bug, root, target};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The test binaries of the copy.
+#[derive(Debug)]
+pub struct Built {
+    pub simulation: PathBuf,
+    pub model: PathBuf,
+    pub library: PathBuf,
+}
+
+/// Goes before the first module of the copy. The variable is read once: a process has one bug or none.
+const SWITCH: &str = r#"
+pub(crate) fn planted(name: &str) -> bool {
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| std::env::var("MILLPOND_PLANTED_BUG").unwrap_or_default()) == name
+}
+"#;
+
+/// What the copy has no use for, and what takes long to build.
+const UNUSED: &[&str] = &["criterion", "hdrhistogram", "serde", "serde_json"];
+
+pub fn build(bugs: &[Bug]) -> Built {
+    let to = target().join("source");
+    let _ = fs::remove_dir_all(&to);
+    for tree in ["src", "tests/simulation", "tests/model", "tests/common"] {
+        copy_tree(&root().join(tree), &to.join(tree));
+    }
+    for file in ["Cargo.lock", "README.md"] {
+        fs::copy(root().join(file), to.join(file)).unwrap();
+    }
+    fs::write(to.join("Cargo.toml"), manifest()).unwrap();
+    plant(bugs, &to.join("src"));
+    let path = to.join("src/lib.rs");
+    let library = fs::read_to_string(&path).unwrap();
+    let (before, after) = library.split_once("\nmod ").unwrap();
+    fs::write(&path, format!("{before}{SWITCH}\nmod {after}")).unwrap();
+    compile(&to)
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The package without its benchmarks and what only they need.
+fn manifest() -> String {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut kept = String::new();
+    let mut skipping = false;
+    for line in text.lines() {
+        if line.starts_with('[') {
+            skipping = line == "[[bench]]";
+        }
+        let unused = UNUSED.iter().any(|name| line.starts_with(&format!("{name} =")));
+        if !skipping && !unused {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept + "\n[workspace]\n"
+}
+
+/// Puts every bug in its place: all at once, so that none stands in the text of another.
+fn plant(bugs: &[Bug], src: &Path) {
+    let mut by_file: BTreeMap<&str, Vec<&Bug>> = BTreeMap::new();
+    for bug in bugs {
+        by_file.entry(bug.file).or_default().push(bug);
+    }
+    for (file, bugs) in by_file {
+        let path = src.join(file);
+        let mut text = fs::read_to_string(&path).unwrap();
+        let mut places: Vec<(usize, &Bug)> = bugs.iter().map(|bug| (text.find(bug.find).unwrap(), *bug)).collect();
+        places.sort_by_key(|(at, _)| *at);
+        let apart = places.windows(2).all(|pair| pair[0].0 + pair[0].1.find.len() <= pair[1].0);
+        assert!(apart, "two bugs share a text in {file}");
+        for (at, bug) in places.into_iter().rev() {
+            let instead = bug.instead.replace("planted!()", &format!("crate::planted({:?})", bug.name));
+            text.replace_range(at..at + bug.find.len(), &instead);
+        }
+        fs::write(path, text).unwrap();
+    }
+}
+
+fn compile(source: &Path) -> Built {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--release", "--no-run", "--lib", "--test", "simulation", "--test", "model"])
+        .args(["--offline", "--message-format", "json-render-diagnostics"])
+        .current_dir(source)
+        .env("CARGO_TARGET_DIR", target().join("target"))
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("RUSTFLAGS", "-Awarnings")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "the copy does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
+    let messages = String::from_utf8(output.stdout).unwrap();
+    let executable = |name: &str| {
+        let of = |line: &str| {
+            let message: serde_json::Value = serde_json::from_str(line).unwrap();
+            let built = message["target"]["name"] == name && message["profile"]["test"] == true;
+            message["executable"].as_str().filter(|_| built).map(PathBuf::from)
+        };
+        messages.lines().find_map(of).unwrap_or_else(|| panic!("no test binary {name}"))
+    };
+    Built { simulation: executable("simulation"), model: executable("model"), library: executable("millpond") }
+}

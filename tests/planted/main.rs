@@ -1,0 +1,108 @@
+//! Planted bugs: known mistakes, each of which a level of testing must find.
+//!
+//! A copy of the source gets all of them at once, each asleep until an environment variable names it, so that one build serves
+//! all. The source that is shipped holds nothing of this. `MILLPOND_PLANTED=1` builds the copy and runs it; without that the
+//! list is only held against the source, so that it cannot rot. `MILLPOND_PLANTED_ONLY` names some, by parts of their names,
+//! separated by commas. `MILLPOND_WRITE_DOCS=1` writes docs/planted.md.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
+
+mod copy;
+#[path = "../common/counts.rs"]
+mod counts;
+mod engine;
+mod log;
+mod page;
+mod run;
+mod state;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Which level must find a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The random histories, within the number of cases that each run has.
+    Simulation,
+    /// The model's random runs.
+    Model,
+    /// The tests of the library whose names contain this.
+    Library(&'static str),
+}
+
+/// One mistake.
+#[derive(Clone, Copy, Debug)]
+pub struct Bug {
+    /// What wakes it, and what the table calls it.
+    pub name: &'static str,
+    /// The accident of real software that it stands for.
+    pub plants: &'static str,
+    /// Under `src`.
+    pub file: &'static str,
+    /// Stands in the file exactly once.
+    pub find: &'static str,
+    /// Takes its place; `planted!()` is whether the bug is awake.
+    pub instead: &'static str,
+    /// Who must find it.
+    pub level: Level,
+}
+
+/// All of them.
+pub fn bugs() -> Vec<Bug> {
+    [engine::BUGS, log::BUGS, state::BUGS].concat()
+}
+
+/// The package.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_list_fits_the_source() {
+    let bugs = bugs();
+    assert!(bugs.len() >= 40, "only {} bugs", bugs.len());
+    let names: BTreeSet<_> = bugs.iter().map(|bug| bug.name).collect();
+    assert_eq!(names.len(), bugs.len(), "two bugs have one name");
+    let mut misfits = Vec::new();
+    for bug in &bugs {
+        let source = std::fs::read_to_string(root().join("src").join(bug.file)).unwrap();
+        let count = source.matches(bug.find).count();
+        if count != 1 {
+            misfits.push(format!("{}: {:?} stands {count} times in src/{}", bug.name, bug.find, bug.file));
+        }
+        if bug.instead.matches("planted!()").count() != 1 {
+            misfits.push(format!("{}: the mistake must sleep until it is named", bug.name));
+        }
+    }
+    assert!(misfits.is_empty(), "{}", misfits.join("\n"));
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    if std::env::var_os("MILLPOND_PLANTED").is_none() {
+        println!("skipped: MILLPOND_PLANTED is not set, and building the copy takes minutes");
+        return;
+    }
+    let built = copy::build(&bugs());
+    let began = run::now();
+    let only = std::env::var("MILLPOND_PLANTED_ONLY").unwrap_or_default();
+    if only.is_empty() {
+        run::nothing_planted(&built);
+    }
+    let is_wanted = |bug: &Bug| only.split(',').any(|part| bug.name.contains(part));
+    let wanted: Vec<Bug> = bugs().into_iter().filter(is_wanted).collect();
+    let found = run::all(&built, &wanted);
+    let table = page::table(&found);
+    println!("{table}");
+    let missed: Vec<_> = found.iter().filter(|(_, finding)| !finding.is_found()).map(|(bug, _)| bug.name).collect();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+    counts::note("planted bugs", began.elapsed(), &[("planted", found.len() as u64), ("found", found.len() as u64)]);
+    if std::env::var_os("MILLPOND_WRITE_DOCS").is_some() && only.is_empty() {
+        std::fs::write(root().join("docs/planted.md"), page::page(&found, &table)).unwrap();
+    }
+}
+
+/// Where the copy is made and built.
+pub fn target() -> PathBuf {
+    root().join("target/planted")
+}
