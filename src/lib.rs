@@ -7,11 +7,14 @@ mod clock;
 mod disk;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "simulation"))]
+mod fuzzing;
 pub mod ids;
 pub mod limits;
 mod log;
 mod record;
 mod state;
+mod sync;
 
 pub use api::{
     Backoff, Batch, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group,
@@ -28,4 +31,10 @@ pub mod simulation {
     pub use crate::clock::{Clock, SimClock, SystemClock};
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
     pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};
+    /// Functions that take any bytes and panic where a promise is broken.
+    pub mod fuzzing {
+        pub use crate::fuzzing::*;
+    }
+    #[cfg(millpond_shuttle)]
+    pub use crate::sync::{caught, elapse, panic_quietly};
 }

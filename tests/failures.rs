@@ -57,7 +57,7 @@ fn a_full_store_can_be_emptied_and_takes_messages_again() {
     let fill = || {
         let mut published = 0u32;
         loop {
-            if published % 100 == 0 {
+            if published.is_multiple_of(100) {
                 store.tick().unwrap();
             }
             match topic.publish(published.to_le_bytes().repeat(25)) {
@@ -78,7 +78,7 @@ fn a_full_store_can_be_emptied_and_takes_messages_again() {
             _ => delivery.ack().unwrap(),
         }
         settled += 1;
-        if settled % 100 == 0 {
+        if settled.is_multiple_of(100) {
             store.tick().unwrap();
         }
     }

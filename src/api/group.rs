@@ -8,7 +8,7 @@ use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Harvest, Rea
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
 use crate::limits;
-use parking_lot::Mutex;
+use crate::sync::{Mutex, channel};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -258,7 +258,7 @@ impl Group {
     ///
     /// # Errors
     /// `Io` where there is no thread to be had; `Closed`, `Poisoned`, `Forked`.
-    pub fn subscribe(&self) -> Result<crossbeam_channel::Receiver<Delivery>> {
+    pub fn subscribe(&self) -> Result<channel::Receiver<Delivery>> {
         subscription::start(&self.inner)
     }
 

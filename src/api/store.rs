@@ -8,7 +8,7 @@ use crate::clock::SystemClock;
 use crate::engine::{Engine, OpenReport, Setup, Stats, Threads};
 use crate::error::{Error, Result};
 use crate::limits;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

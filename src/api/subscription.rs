@@ -4,8 +4,8 @@ use super::delivery::Delivery;
 use super::group::GroupInner;
 use crate::engine::{Wait, spawn_subscription};
 use crate::error::Result;
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::channel::{Receiver, SendTimeoutError, Sender, bounded};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 

@@ -8,9 +8,10 @@ use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId};
 use crate::limits::{FRAME_PARTS_MAX, TOPIC_PARTITIONS_MAX};
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::thread_local;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 thread_local! {
     /// Encoded messages of this thread's publish in progress: reused, so that a publish allocates nothing.
@@ -114,10 +115,11 @@ impl Topic {
         message.check()?;
         let index = self.choose(&message)?;
         let mut offset = Offset(0);
-        let published = OUTGOING.with_borrow_mut(|outgoing| {
+        let published = OUTGOING.with(|outgoing| {
+            let mut outgoing = outgoing.borrow_mut();
             outgoing.clear();
-            self.add(outgoing, index, &message)?;
-            self.append(outgoing, |_, base, _| offset = base)
+            self.add(&mut outgoing, index, &message)?;
+            self.append(&outgoing, |_, base, _| offset = base)
         })?;
         let id = MessageId { topic: self.inner.info.id, partition: index, epoch: published.epoch, offset };
         Ok(Receipt { id, frame: self.frame(published) })
@@ -154,10 +156,10 @@ impl Topic {
         messages: impl IntoIterator<Item = M>,
     ) -> Result<BatchReceipt> {
         // The iterator is the caller's code, and may publish too: it finds another, empty one in this one's place.
-        let mut outgoing = OUTGOING.take();
+        let mut outgoing = OUTGOING.with(RefCell::take);
         outgoing.clear();
         let receipt = self.publish_all(&mut outgoing, messages.into_iter().map(Into::into));
-        OUTGOING.set(outgoing);
+        OUTGOING.with(|kept| kept.replace(outgoing));
         receipt
     }
 

@@ -7,8 +7,8 @@
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
-use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, panicking};
 
 /// Who syncs, and how far syncs have come.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if panicking() {
             self.engine.poison("a panic while syncing");
         }
         *self.engine.commit.leading.lock() = false;

@@ -13,7 +13,7 @@ use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId};
 use crate::log::{Catalog, Parts, Segment};
 use crate::record::{Origin, Record, Token};
 use crate::state::{Command, Decision, Held, Rejection};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -4,9 +4,9 @@
 //! a close. Never here: waking those who wait for it (the engine does that after each change here).
 
 use crate::error::{Error, Result};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 const RUNNING: u8 = 0;
 const CLOSED: u8 = 1;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ids::{MonoMs, WallMs};
 use crate::log::{AppendRefusal, OwnFrame, Parts, Reserve};
 use crate::state::Command;
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 /// A wall clock that moved this much more or less than the monotonic one has jumped.
@@ -93,6 +93,7 @@ impl Engine {
     /// tail. Asks for no sync.
     fn leave_mark(&self) -> Result<()> {
         let mut core = self.lock_core();
+        self.health.check()?;
         let watermark = self.commit.watermark();
         if !core.appender.mark_wanted(watermark) {
             return Ok(());

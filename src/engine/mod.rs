@@ -51,7 +51,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, MessageId, Offset, PartitionId, TopicId};
 use crate::log::{AppendRefusal, BlockCache, Keeper, Parts, Reserve};
 use crate::state::{Command, Rejection, Role};
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, panicking};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ impl DerefMut for CoreGuard<'_> {
 
 impl Drop for CoreGuard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if panicking() {
             self.engine.health.poison("a panic under the store's lock");
             self.guard.waiters.wake_all();
             self.engine.commit.wake_all();
@@ -189,11 +189,29 @@ impl Engine {
         parts: Parts<'_>,
         then: impl FnOnce(&mut Core, &Committed) -> T,
     ) -> Result<T, Refusal> {
+        match self.submit_if(|_| true, command, parts, then)? {
+            Some(done) => Ok(done),
+            None => Err(self.fail("a command that depends on nothing was held back").into()),
+        }
+    }
+
+    /// As [`Engine::submit`], but does nothing, and says `None`, unless `stands` under the same hold of the lock: what was read
+    /// before may not hold any more.
+    fn submit_if<T>(
+        &self,
+        stands: impl Fn(&Core) -> bool,
+        command: &Command<'_>,
+        parts: Parts<'_>,
+        then: impl FnOnce(&mut Core, &Committed) -> T,
+    ) -> Result<Option<T>, Refusal> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
+            if !stands(&core) {
+                return Ok(None);
+            }
             match core.commit(command, parts, self.now()) {
-                Ok(committed) => return Ok(then(&mut core, &committed)),
+                Ok(committed) => return Ok(Some(then(&mut core, &committed))),
                 Err(blocked) => {
                     drop(core);
                     self.unblock(blocked)?;

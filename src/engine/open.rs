@@ -10,7 +10,7 @@ use super::core::{CheckpointNote, Core};
 use super::health::Health;
 use super::jobs::Jobs;
 use super::positions::Positions;
-use super::read::{Failure, damaged, decode_frame};
+use super::read::{Failure, MISPLACED, damaged, decode_frame};
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
 use crate::clock::Clock;
@@ -21,7 +21,7 @@ use crate::limits;
 use crate::log::{self, BlockCache, Catalog, Keeper, OpenError, Recovered, Segment, Settings};
 use crate::record::Record;
 use crate::state::{Command, Inputs, State, Visible};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +111,7 @@ impl Engine {
             unwritten_open: Some(opened),
             last_sync: None,
             checkpoint,
+            retirements: 0,
             records: Vec::new(),
             head: Vec::new(),
         };
@@ -195,33 +196,45 @@ impl Fold {
             // An index file that cannot be read is as good as none: it is derived.
             let index = keeper.open_index(segment).unwrap_or_default();
             let place = index.is_none();
-            match index {
-                Some(index) => self.positions.set_indexed(segment.number(), index),
-                None => self.positions.roll(segment.number()),
+            if place {
+                self.positions.roll(segment.number());
             }
             let from = if place { segment.base() } else { self.from };
             if from < segment.end() {
-                self.replay_segment(segment, from, place)?;
+                self.replay_segment(segment, from, self.from, place)?;
+            }
+            match index {
+                None => {}
+                // Once its segment is folded, the state knows of every partition in it. Memory is by partition.
+                Some(index) if index.keys().last().is_none_or(|key| key.key < self.state.partition_count()) => {
+                    self.positions.set_indexed(segment.number(), index);
+                }
+                Some(_) => {
+                    self.positions.roll(segment.number());
+                    self.replay_segment(segment, segment.base(), Lsn(u64::MAX), true)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, place: bool) -> Result<()> {
+    /// Reads a segment from `from` on: folds the frames from `fold_from` on, and notes where all messages stand if `place`.
+    fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, fold_from: Lsn, place: bool) -> Result<()> {
         let mut records = Vec::new();
         log::for_each_frame::<Failure>(segment, from, &mut |frame| {
             if frame.is_log() {
                 return Ok(());
             }
             decode_frame(segment, frame, &mut records)?;
-            if place {
-                self.positions.push_all(&records, segment.number(), frame.at);
-            }
-            if frame.lsn >= self.from {
+            if frame.lsn >= fold_from {
                 self.records += records.len() as u64;
                 let apply = |record| self.state.apply(record, frame.lsn);
                 let applied = records.iter().try_for_each(apply);
                 applied.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+            }
+            let partitions = self.state.partition_count();
+            if place && !self.positions.try_push_all(&records, segment.number(), frame.at, partitions) {
+                return Err(Failure(damaged(segment, frame, MISPLACED)));
             }
             Ok(())
         })

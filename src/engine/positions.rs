@@ -77,16 +77,25 @@ impl SegmentRuns {
 
     /// Adds the messages that the records of the frame at `at` carry.
     pub(crate) fn push_all(&mut self, records: &[Record], at: u32) {
-        let mut part = 0u32;
-        for record in records {
-            let (partition, first, count) = match record {
-                Record::Published { partition, base, count, .. } => (*partition, *base, *count),
-                Record::Copied { partition, offset, .. } => (*partition, *offset, 1),
-                _ => continue,
-            };
-            self.push(partition, Run { first, count, at, part });
-            part = part.saturating_add(count);
+        for (partition, run) in runs_of(records, at) {
+            self.push(partition, run);
         }
+    }
+
+    /// As [`SegmentRuns::push_all`], for records that nothing has checked but their checksums. `false` where they cannot be: they
+    /// name a partition beyond the `partitions` that there are, or messages that do not come behind the earlier ones.
+    #[must_use]
+    pub(crate) fn try_push_all(&mut self, records: &[Record], at: u32, partitions: u32) -> bool {
+        runs_of(records, at).all(|(partition, run)| {
+            let follows = self
+                .get(partition)
+                .is_none_or(|runs| run.first >= runs.end && run.first.0 - runs.first.0 <= u64::from(u32::MAX));
+            let fits = partition.0 < partitions && follows;
+            if fits {
+                self.push(partition, run);
+            }
+            fits
+        })
     }
 
     /// Adds a run that comes after all of its partition's earlier ones.
@@ -108,12 +117,22 @@ impl SegmentRuns {
     }
 }
 
-impl SegmentRuns {
-    /// The partitions in it, and the end of each there.
-    pub(crate) fn shares(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
-        self.partitions.iter().map(|runs| (runs.partition, runs.end))
-    }
+/// The runs of messages that the records of the frame at `at` carry.
+fn runs_of(records: &[Record], at: u32) -> impl Iterator<Item = (PartitionId, Run)> {
+    let mut part = 0u32;
+    records.iter().filter_map(move |record| {
+        let (partition, first, count) = match record {
+            Record::Published { partition, base, count, .. } => (*partition, *base, *count),
+            Record::Copied { partition, offset, .. } => (*partition, *offset, 1),
+            _ => return None,
+        };
+        let run = Run { first, count, at, part };
+        part = part.saturating_add(count);
+        Some((partition, run))
+    })
+}
 
+impl SegmentRuns {
     /// What the segment's index file is made of.
     pub(crate) fn key_rows(&self) -> Vec<KeyRows> {
         let row = |runs: &Runs, row: &Row| {
@@ -194,6 +213,15 @@ impl Positions {
         }
     }
 
+    /// As [`Positions::push_all`], for records that nothing has checked but their checksums. `false` where they cannot be.
+    #[must_use]
+    pub(crate) fn try_push_all(&mut self, records: &[Record], segment: FileNumber, at: u32, partitions: u32) -> bool {
+        if self.active.as_ref().is_none_or(|active| active.segment != segment) {
+            self.roll(segment);
+        }
+        self.active.as_mut().is_some_and(|active| active.try_push_all(records, at, partitions))
+    }
+
     /// Begins a segment; what came before grows no more.
     pub(crate) fn roll(&mut self, segment: FileNumber) {
         if let Some(done) = self.active.replace(SegmentRuns::new(segment)) {
@@ -211,7 +239,7 @@ impl Positions {
         self.unindexed.iter()
     }
 
-    /// Takes in a segment's index file; forgets its rows.
+    /// Takes in a segment's index file, whose partitions there are; forgets its rows.
     pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index) {
         self.forget(segment);
         for key in index.keys() {
@@ -243,12 +271,16 @@ impl Positions {
         }
     }
 
-    /// The segments that have an index file, each with the partitions in it and the end of each there.
-    pub(crate) fn indexed(&self) -> impl Iterator<Item = (FileNumber, impl Iterator<Item = (PartitionId, Offset)>)> {
-        self.indexes.iter().map(|(segment, index)| {
-            let end = |key: &log::IndexKey| (PartitionId(key.key), Offset(key.first.saturating_add(key.count)));
-            (*segment, index.keys().iter().map(end))
-        })
+    /// Whether `holds` for every partition of a segment that grows no more, and the end of that partition there. `false` where the
+    /// segment is not known.
+    pub(crate) fn are_all(&self, segment: FileNumber, holds: impl Fn(PartitionId, Offset) -> bool) -> bool {
+        if let Some(index) = self.indexes.get(&segment) {
+            let end = |key: &log::IndexKey| Offset(key.first.saturating_add(key.count));
+            return index.keys().iter().all(|key| holds(PartitionId(key.key), end(key)));
+        }
+        // Where there was no room for an index file, the rows are here.
+        let runs = self.unindexed.iter().find(|runs| runs.segment == segment);
+        runs.is_some_and(|runs| runs.partitions.iter().all(|runs| holds(runs.partition, runs.end)))
     }
 
     /// The first offset from which on no message before `end` is missing.
@@ -380,6 +412,26 @@ mod tests {
             (14, 1, None),
         ];
         assert_eq!(told, expected);
+    }
+
+    /// Forged records cost nothing: memory is by partition, and rows are in the order of their offsets.
+    #[test]
+    fn records_that_cannot_be_are_refused() {
+        let published = |partition, base, count| Record::Published {
+            partition: PartitionId(partition),
+            base: Offset(base),
+            count,
+            time: WallMs(0),
+        };
+        let mut positions = Positions::default();
+        let mut add = |record| positions.try_push_all(&[record], FileNumber(1), 128, 5);
+        assert!(add(published(4, 10, 3)));
+        assert!(!add(published(5, 0, 1)) && !add(published(u32::MAX, 0, 1)), "no such partition");
+        assert!(!add(published(4, 12, 1)) && !add(published(4, 0, 1)), "told of already");
+        assert!(!add(published(4, 11 + (1 << 32), 1)), "farther than a row reaches");
+        assert!(add(published(4, 13, 1)));
+        let place = found(&positions, PartitionId(4), 13);
+        assert_eq!(place, Some((1, 128, 0)));
     }
 
     #[test]

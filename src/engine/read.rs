@@ -13,6 +13,9 @@ use crate::record::{Origin, Provenance, Record, codec};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What is wrong with a frame whose messages cannot be where it says.
+pub(super) const MISPLACED: &str = "a message of no partition, or out of order";
+
 /// A message as it was read and proven.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -167,7 +170,8 @@ impl Engine {
             return at_hand.find(index, partition, offset).ok_or_else(|| absent(partition, offset));
         }
         at_hand.rows.clear();
-        let runs = read_runs(segment)?;
+        let partitions = self.lock_core().state.partition_count();
+        let runs = read_runs(segment, partitions)?;
         let mut core = self.lock_core();
         core.positions.set_unindexed(runs);
         match core.locate(partition, offset).map(|located| located.place) {
@@ -200,13 +204,15 @@ impl RowsAtHand {
 }
 
 /// Where all messages of a segment stand, as its frames say.
-fn read_runs(segment: &Segment) -> Result<SegmentRuns> {
+fn read_runs(segment: &Segment, partitions: u32) -> Result<SegmentRuns> {
     let mut runs = SegmentRuns::new(segment.number());
     let mut records = Vec::new();
     log::for_each_frame::<Failure>(segment, segment.base(), &mut |frame| {
         if !frame.is_log() {
             decode_frame(segment, frame, &mut records)?;
-            runs.push_all(&records, frame.at);
+            if !runs.try_push_all(&records, frame.at, partitions) {
+                return Err(Failure(damaged(segment, frame, MISPLACED)));
+            }
         }
         Ok(())
     })

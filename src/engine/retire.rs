@@ -4,9 +4,10 @@
 //! Never here: rewriting segments that are partly alive.
 
 use super::Engine;
+use super::core::Core;
 use crate::error::Result;
-use crate::ids::{FileNumber, Lsn};
-use crate::log::{OwnFrame, Segment};
+use crate::ids::{FileNumber, Lsn, Offset, PartitionId};
+use crate::log::OwnFrame;
 use std::sync::Arc;
 
 impl Engine {
@@ -51,46 +52,42 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(super) fn retire_dead_segments(&self) -> Result<()> {
-        let dead = self.dead_segments();
-        if dead.is_empty() {
-            return Ok(());
-        }
+        let mut retired = Vec::new();
         let mut end = Lsn(0);
-        for segment in &dead {
-            end = self.append_retirement(segment)?;
+        let dead = self.dead_segments();
+        for number in dead {
+            if let Some(retired_at) = self.retire_segment(number)? {
+                retired.push(number);
+                end = retired_at;
+            }
+        }
+        if retired.is_empty() {
+            return Ok(());
         }
         self.wait_durable(end)?;
         let mut keeper = self.keeper.lock();
-        for segment in dead {
-            let number = segment.number();
-            let mut core = self.lock_core();
-            core.catalog.retire(segment.base(), segment.end());
-            core.positions.forget(number);
-            drop(core);
+        for number in retired {
             keeper.remove_segment(number).map_err(|error| self.keeper_error(&keeper, error))?;
         }
         Ok(())
     }
 
-    /// The segments below the older checkpoint and the watermark whose every message is settled.
-    fn dead_segments(&self) -> Vec<Arc<Segment>> {
-        let core = self.lock_core();
-        let below = core.checkpoint.older_covers.min(self.commit.watermark());
-        let old = |number: &FileNumber| core.catalog.segment(*number).filter(|segment| segment.end() <= below);
-        let settled = |(partition, end)| end <= core.state.settled_before(partition);
-        let indexed = core.positions.indexed().filter_map(|(number, mut shares)| shares.all(settled).then_some(number));
-        // Where there was no room for an index file, a segment can be dead without one.
-        let unindexed = core.positions.unindexed().filter(|runs| runs.shares().all(settled)).map(|runs| runs.segment);
-        indexed.chain(unindexed).filter_map(|number| old(&number)).map(Arc::clone).collect()
-    }
-
-    fn append_retirement(&self, segment: &Segment) -> Result<Lsn> {
-        let own = OwnFrame::RangeRetired { from: segment.base(), to: segment.end() };
+    /// Records that a segment is gone, and forgets it, in one hold of the lock: nobody can come to want it in between. `None` where
+    /// somebody wants it by now. Once the log is durable up to what is returned, the file is to be unlinked.
+    fn retire_segment(&self, number: FileNumber) -> Result<Option<Lsn>> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
+            let found = core.catalog.segment(number).filter(|_| core.positions.are_all(number, settled_in(&core)));
+            let Some(segment) = found.map(Arc::clone) else { return Ok(None) };
+            let own = OwnFrame::RangeRetired { from: segment.base(), to: segment.end() };
             match core.append_own(own, self.commit.watermark()) {
-                Ok(end) => return Ok(end),
+                Ok(end) => {
+                    core.catalog.retire(segment.base(), segment.end());
+                    core.positions.forget(segment.number());
+                    core.retirements += 1;
+                    return Ok(Some(end));
+                }
                 Err(refusal) => {
                     drop(core);
                     self.make_way(refusal)?;
@@ -98,4 +95,18 @@ impl Engine {
             }
         }
     }
+
+    /// The segments below the older checkpoint and the watermark whose every message is settled.
+    fn dead_segments(&self) -> Vec<FileNumber> {
+        let core = self.lock_core();
+        let below = core.checkpoint.older_covers.min(self.commit.watermark());
+        let old = core.catalog.segments().iter().filter(|segment| segment.end() <= below);
+        let numbers = old.map(|segment| segment.number());
+        numbers.filter(|number| core.positions.are_all(*number, settled_in(&core))).collect()
+    }
+}
+
+/// Whether a partition is settled up to an offset.
+fn settled_in(core: &Core) -> impl Fn(PartitionId, Offset) -> bool {
+    |partition, end| end <= core.state.settled_before(partition)
 }

@@ -4,8 +4,8 @@
 
 use super::Engine;
 use crate::error::{Error, Result};
+use crate::sync::{Builder, JoinHandle, panicking};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// How often chores look whether there is something to do.
@@ -22,7 +22,7 @@ struct PoisonOnPanic<'a>(&'a Engine);
 
 impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if panicking() {
             self.0.poison("a panic in a background job");
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Never here: names' syntax (the handles check that), messages.
 
+use super::core::Core;
 use super::deliver::end_of;
 use super::read::Reader;
 use super::{Engine, Refusal};
@@ -79,11 +80,13 @@ impl Engine {
             if let Some(info) = self.group(topic.id, name) {
                 return Ok(info);
             }
-            let starts = self.starts(topic, begin)?;
+            let (starts, retirements) = self.starts(topic, begin)?;
             let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
-            match self.submit(&command, Parts::default(), end_of) {
-                Ok(end) => self.wait_durable(end)?,
-                Err(Refusal::Rejected(Rejection::Exists)) => {}
+            // The group must not begin at a message that went while its start was looked for.
+            let stands = |core: &Core| core.retirements == retirements;
+            match self.submit_if(stands, &command, Parts::default(), end_of) {
+                Ok(Some(end)) => self.wait_durable(end)?,
+                Ok(None) | Err(Refusal::Rejected(Rejection::Exists)) => {}
                 Err(refusal) => return Err(self.refused(refusal)),
             }
         }
@@ -96,26 +99,25 @@ impl Engine {
         Some(GroupInfo { id, options: group.options.clone() })
     }
 
-    fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Vec<Offset>> {
+    /// Where the group begins in each partition, as of so many retirements.
+    fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<(Vec<Offset>, u64)> {
         let partitions = (0..topic.partitions).map(|index| topic.first.saturating_add(index));
-        let (ends, kept): (Vec<Offset>, Vec<Offset>) = {
+        let (ends, kept, retirements): (Vec<Offset>, Vec<Offset>, u64) = {
             let core = self.lock_core();
             let end = |partition| core.state.partition_end(partition);
-            partitions
-                .clone()
-                .map(|partition| (end(partition), core.positions.kept_from(partition, end(partition))))
-                .unzip()
+            let kept = |partition| core.positions.kept_from(partition, end(partition));
+            (partitions.clone().map(end).collect(), partitions.clone().map(kept).collect(), core.retirements)
         };
-        match begin {
-            Begin::Earliest => Ok(kept),
-            Begin::Latest => Ok(ends),
-            Begin::Offset(offset) => {
-                Ok(ends.into_iter().zip(kept).map(|(end, kept)| end.min(offset).max(kept)).collect())
-            }
+        let starts = match begin {
+            Begin::Earliest => kept,
+            Begin::Latest => ends,
+            Begin::Offset(offset) => ends.into_iter().zip(kept).map(|(end, kept)| end.min(offset).max(kept)).collect(),
             Begin::Time(time) => {
-                partitions.zip(ends).map(|(partition, end)| self.first_at_or_after(partition, end, time)).collect()
+                let first = |(partition, end)| self.first_at_or_after(partition, end, time);
+                partitions.zip(ends).map(first).collect::<Result<_>>()?
             }
-        }
+        };
+        Ok((starts, retirements))
     }
 
     /// Halves the range of offsets until the first message at or after `time` is left. Where the wall clock jumped back,

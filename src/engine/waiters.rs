@@ -6,7 +6,7 @@
 //! with it, wakes one to look again. Never here: time.
 
 use crate::ids::{GroupId, TopicId};
-use parking_lot::Condvar;
+use crate::sync::Condvar;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]

@@ -148,7 +148,7 @@ impl Appender {
         self.active.is_some()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     /// All below is durable.
     pub(crate) const fn durable(&self) -> Lsn {
         self.synced

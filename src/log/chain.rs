@@ -102,15 +102,42 @@ pub(super) struct Walk {
     pub(super) end: Lsn,
     /// The end of the last frame that says something.
     pub(super) facts_end: Lsn,
+    /// The ends of the frames behind that one.
+    idle_ends: Vec<Lsn>,
     /// The highest watermark in a valid frame.
     pub(super) watermark: Lsn,
     /// The log's own frames that change which files belong to it, with their LSNs.
     pub(super) changes: Vec<(Lsn, OwnFrame)>,
 }
 
+impl Walk {
+    /// Goes on to `end`. Whether what ends there `says` something decides what may be dropped.
+    fn reach(&mut self, end: Lsn, says: bool) {
+        self.end = end;
+        if says {
+            self.facts_end = end;
+            self.idle_ends.clear();
+        } else {
+            self.idle_ends.push(end);
+        }
+    }
+
+    /// Whether a log that is valid up to `watermark` can end at it or behind it: no frame is cut then.
+    pub(super) fn can_end_from(&self, watermark: Lsn) -> bool {
+        watermark <= self.facts_end || watermark > self.end || self.idle_ends.contains(&watermark)
+    }
+}
+
 /// Walks the log from `from` on.
 pub(super) fn walk(candidates: &[Candidate], handles: &Handles, from: Lsn) -> Result<Walk, OpenError> {
-    let mut walk = Walk { pieces: Vec::new(), end: from, facts_end: from, watermark: Lsn(0), changes: Vec::new() };
+    let mut walk = Walk {
+        pieces: Vec::new(),
+        end: from,
+        facts_end: from,
+        idle_ends: Vec::new(),
+        watermark: Lsn(0),
+        changes: Vec::new(),
+    };
     while let Some((candidate, stop)) = choose(candidates, &walk) {
         let start = walk.end;
         read_piece(candidate, handles, stop, &mut walk)?;
@@ -166,13 +193,13 @@ fn read_piece(candidate: &Candidate, handles: &Handles, stop: Lsn, walk: &mut Wa
             // A built file proves its own end.
             Next::End => {
                 if built && limit >= (HEADER_LEN as u64).saturating_add(info.body_len) {
-                    walk.end = stop;
+                    walk.reach(stop, false);
                 }
                 return Ok(());
             }
             Next::Invalid => return Ok(()),
             Next::Frame(frame) if frame.lsn >= stop => {
-                walk.end = walk.end.max(stop);
+                walk.reach(walk.end.max(stop), false);
                 return Ok(());
             }
             Next::Frame(frame) if frame.lsn < start => {}
@@ -184,10 +211,7 @@ fn read_piece(candidate: &Candidate, handles: &Handles, stop: Lsn, walk: &mut Wa
                 }
                 walk.watermark = walk.watermark.max(frame.watermark.unwrap_or(Lsn(0)));
                 let idle = frame.is_log() && note_own(frame.lsn, frame.head(), &candidate.name(), frame.at, walk)?;
-                walk.end = end;
-                if built || !idle {
-                    walk.facts_end = end;
-                }
+                walk.reach(end, built || !idle);
             }
         }
     }

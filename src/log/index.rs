@@ -104,7 +104,7 @@ fn encode(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> Option
 }
 
 /// What makes a row prove itself: it is this row, of this key, of this file.
-fn row_check(salt: u64, key: u32, number: u64, delta: u32, at: u32, part: u32) -> u32 {
+pub(super) fn row_check(salt: u64, key: u32, number: u64, delta: u32, at: u32, part: u32) -> u32 {
     let place = mix::place(salt, number);
     let fields = mix::step(place ^ u64::from(key) ^ u64::from(delta) << 32);
     mix::low(mix::step(fields ^ u64::from(at) ^ u64::from(part) << 32))

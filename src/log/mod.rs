@@ -18,6 +18,8 @@ mod evidence;
 mod execute;
 mod frame;
 mod frames;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod fuzzing;
 mod handles;
 mod header;
 mod index;

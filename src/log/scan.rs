@@ -4,10 +4,11 @@
 
 use super::chain::{self, Candidate, Walk};
 use super::checkpoint::Section;
-use super::error::OpenError;
+use super::error::{Corruption, OpenError};
 use super::evidence::{self, Evidence};
 use super::handles::Handles;
 use super::listing::continue_with;
+use super::name::FileName;
 use super::recovery::{Conditions, Facts};
 use super::segment::SegmentInfo;
 use super::store_file::Slot;
@@ -104,6 +105,9 @@ impl Scanned {
     fn conclude(&mut self, watermark: Lsn, covers: Lsn, listing: Section, candidates: &[Candidate], walk: &Walk) {
         let facts = &mut self.facts;
         facts.list_fault = listing.check(&self.survey, covers).err();
+        if !walk.can_end_from(watermark) {
+            facts.list_fault = Some(Corruption::of(FileName::Store, None, "the watermark lies within a frame"));
+        }
         facts.conditions.listed = facts.list_fault.is_none();
         facts.conditions.intact = walk.end >= watermark;
         facts.conditions.unproven = facts.conditions.intact && walk.facts_end > watermark;

@@ -4,7 +4,7 @@
 
 use super::group::{Cursor, Group};
 use super::{Inputs, Role, State, Topic};
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 use crate::ids::Epoch;
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 
@@ -39,7 +39,7 @@ pub(crate) struct GroupCounts {
 }
 
 impl State {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }

@@ -134,7 +134,9 @@ fn reserved_calls_are_found() {
     );
     assert_complains("log/mod.rs", "use std::thread;", "`std::thread` here");
     assert_complains("disk/real.rs", "use memmap2::MmapRaw;", "`memmap2` here");
-    assert_fine("engine/mod.rs", "use std::thread;");
+    assert_complains("engine/mod.rs", "use std::thread;", "`std::thread` here");
+    assert_fine("sync.rs", "pub(crate) use std::thread::Builder;");
+    assert_complains("api/mod.rs", "use crate::sync::Builder;", "threads belong to the engine");
     assert_fine("disk/mod.rs", "use std::fs;");
     assert_fine("clock.rs", "use std::time::Instant;");
     assert_fine("api/mod.rs", "use std::time::SystemTime; use std::fmt; use std::fs_like;");

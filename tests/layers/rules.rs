@@ -16,12 +16,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &["ids", "error"]),
     ("error", &["ids", "limits"]),
     ("clock", &["ids", "limits", "error"]),
+    ("sync", &[]),
     ("disk", &["ids", "limits", "error"]),
     ("log", &["ids", "limits", "error", "disk"]),
     ("record", &["ids", "limits"]),
     ("state", &["ids", "limits", "record"]),
-    ("engine", &["ids", "limits", "error", "clock", "disk", "log", "record", "state"]),
-    ("api", &["ids", "limits", "error", "clock", "engine"]),
+    ("engine", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state"]),
+    ("api", &["ids", "limits", "error", "clock", "sync", "engine"]),
+    // There with the simulation only: what is put on top of every layer to try it.
+    ("fuzzing", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "engine", "api"]),
 ];
 
 /// Uses that only some files may make: the path, where it may stand, and what to do instead.
@@ -34,8 +37,15 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("rustix::time", &["clock.rs"], "time is read through the Clock trait"),
     ("SystemTime::now", &["clock.rs"], "time is read through the Clock trait"),
     ("std::time::SystemTime::now", &["clock.rs"], "time is read through the Clock trait"),
-    ("std::thread", &["engine/"], "threads belong to the engine"),
-    ("crossbeam_channel", &["engine/", "api/"], "the layers below the engine talk to no other thread"),
+    ("std::thread", &["sync.rs", "sync/"], "threads are reached through `crate::sync`, and belong to the engine"),
+    ("crate::sync::Builder", &["engine/"], "threads belong to the engine"),
+    ("crossbeam_channel", &["sync.rs", "sync/"], "channels are reached through `crate::sync`"),
+    ("parking_lot", &["sync.rs", "log/", "disk/"], "locks are reached through `crate::sync`"),
+    (
+        "std::sync::atomic",
+        &["sync.rs", "sync/", "log/", "disk/", "clock.rs"],
+        "atomics are reached through `crate::sync`",
+    ),
 ];
 
 /// Macros that have no place in a library.

@@ -95,8 +95,8 @@ pub const BUGS: &[Bug] = &[
         name: "replay from before the checkpoint",
         plants: "what the checkpoint holds is applied again",
         file: "engine/open.rs",
-        find: "if frame.lsn >= self.from {",
-        instead: "if frame.lsn >= self.from || planted!() {",
+        find: "if frame.lsn >= fold_from {",
+        instead: "if frame.lsn >= fold_from || planted!() {",
         level: Level::Simulation,
     },
     Bug {
@@ -119,8 +119,8 @@ pub const BUGS: &[Bug] = &[
         name: "a group begins at the end",
         plants: "a start at the earliest message reads the latest",
         file: "engine/topics.rs",
-        find: "Begin::Earliest => Ok(kept),",
-        instead: "Begin::Earliest => Ok(if planted!() { ends } else { kept }),",
+        find: "Begin::Earliest => kept,",
+        instead: "Begin::Earliest => if planted!() { ends } else { kept },",
         level: Level::Model,
     },
     Bug {

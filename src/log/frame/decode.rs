@@ -227,7 +227,7 @@ impl<'a> Frame<'a> {
         self.covered.claim.epoch
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     /// Whether the frame carries its LSN.
     pub(crate) const fn carries_lsn(&self) -> bool {
         self.covered.claim.lsn.is_some()

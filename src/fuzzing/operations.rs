@@ -1,0 +1,372 @@
+//! Calls of the API in any order, with faults of the disk and power cuts at any request, against a naive model.
+//!
+//! The model notes each call that returned with the end of the log at that time; what survives is a prefix of the log, so
+//! the end that recovery reports decides which calls there were. Never here: several topics and groups, and threads;
+//! the simulation of the tests has those.
+
+use super::rich;
+use crate::api::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
+use crate::clock::SimClock;
+use crate::disk::sim::{Fault, PowerOutcome, SimDisk};
+use crate::error::{Error, Result};
+use crate::ids::{MessageId, WallMs};
+use crate::log::fuzzing::seeds::Seeds;
+use crate::log::fuzzing::{Take, bounded};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+const OPERATIONS_MAX: usize = 200;
+const ATTEMPTS: u32 = 2;
+
+/// What was promised.
+#[derive(Default)]
+struct Promised {
+    /// Number and end of each published message.
+    sent: BTreeMap<MessageId, (u32, u64)>,
+    /// The end at which a message was acked or its letter discarded.
+    settled: BTreeMap<MessageId, u64>,
+    /// Settled by a call that did not return `Ok`, or at an end that is not known.
+    maybe_settled: BTreeSet<MessageId>,
+    /// Which number an id stood for when it was first seen: for ever.
+    names: BTreeMap<MessageId, u32>,
+    next: u32,
+    end: u64,
+    durable: u64,
+}
+
+struct Life {
+    store: Store,
+    topic: Topic,
+    group: Group,
+    held: Vec<Delivery>,
+}
+
+struct World {
+    disk: SimDisk,
+    clock: Arc<SimClock>,
+    level: Durability,
+    life: Option<Life>,
+    promised: Promised,
+    /// Requests that met a fault before this life.
+    faults: u64,
+    crashes: u32,
+}
+
+/// The bytes are calls, faults and crashes; nothing that was promised may be lost, and nothing come that was not published.
+pub fn operations(data: &[u8]) -> bool {
+    let mut take = Take::new(data);
+    let flags = take.byte();
+    let level = if flags & 1 == 0 { Durability::Disk } else { Durability::Os };
+    let mut world = World {
+        disk: SimDisk::new(u64::from(flags)),
+        clock: Arc::new(SimClock::new(WallMs(1_800_000_000_000))),
+        level,
+        life: None,
+        promised: Promised::default(),
+        faults: 0,
+        crashes: 0,
+    };
+    let mut done = 0;
+    while !take.is_empty() && done < OPERATIONS_MAX {
+        world.step(&mut take);
+        done += 1;
+    }
+    world.disk.clear_faults();
+    world.fall(None);
+    world.drain();
+    bounded(&world.disk, 0, data.len());
+    !world.promised.sent.is_empty() && world.crashes > 1
+}
+
+fn payload(number: u32) -> Vec<u8> {
+    let len = [4, 30, 600, 4, 2_000, 100][number as usize % 6];
+    let mut bytes = number.to_le_bytes().to_vec();
+    bytes.resize(len, (number % 3) as u8);
+    bytes
+}
+
+impl Promised {
+    /// An id was seen with these bytes: they were published, and it always was that message.
+    fn name(&mut self, id: MessageId, bytes: &[u8]) {
+        let number = bytes.first_chunk().copied().map(u32::from_le_bytes).unwrap();
+        assert!(number < self.next && payload(number) == bytes, "{id} has bytes that nobody published (G4)");
+        let known = *self.names.entry(id).or_insert(number);
+        assert_eq!(known, number, "{id} names another message (G11)");
+    }
+
+    fn settle(&mut self, id: MessageId, end: Option<u64>, result: &Result<()>) {
+        match (result, end) {
+            (Ok(()), Some(end)) => drop(self.settled.insert(id, end)),
+            (Err(Error::LeaseLost { .. } | Error::NoSuchLetter { .. } | Error::DiskFull), _) => {}
+            _ => drop(self.maybe_settled.insert(id)),
+        }
+    }
+
+    /// The log ends at `end` now: forgets what is not there any more, which must not have been promised.
+    fn recovered(&mut self, end: u64, lost: bool) {
+        let bound = if lost { self.durable } else { u64::MAX };
+        let ends = self.sent.values().map(|(_, at)| *at).chain(self.settled.values().copied());
+        let last = ends.filter(|at| *at <= bound).max().unwrap_or(0);
+        assert!(end >= last, "the log ends at {end}, and {last} was promised (G1, G2)");
+        self.sent.retain(|_, (_, at)| *at <= end);
+        self.settled.retain(|_, at| *at <= end);
+        self.end = end;
+        self.durable = self.durable.min(end);
+    }
+}
+
+impl World {
+    fn step(&mut self, take: &mut Take<'_>) {
+        let (op, value) = (take.byte(), take.byte());
+        match op % 20 {
+            0 => self.fault(value, take.byte()),
+            1 => return self.fall(None),
+            2 => return self.fall(Some(value)),
+            3 => return self.close(),
+            _ => {}
+        }
+        if self.life.is_none() {
+            self.begin();
+        }
+        if let Some(mut life) = self.life.take() {
+            self.call(&mut life, op % 20, value);
+            self.life = Some(life);
+        }
+        self.look();
+    }
+
+    fn fault(&mut self, kind: u8, countdown: u8) {
+        let faults =
+            [Fault::Io, Fault::NoSpace, Fault::TooManyFiles, Fault::CrashBefore, Fault::CrashMiddle, Fault::CrashAfter];
+        self.disk.fail_at(self.disk.requests() + u64::from(countdown), faults[usize::from(kind) % faults.len()]);
+    }
+
+    fn open(&self) -> Result<Life> {
+        let store = rich::open(&self.disk, &self.clock, self.level)?;
+        let topic = store.topic("t").partitions(2).open()?;
+        let backoff = Backoff::fixed(Duration::from_millis(50));
+        let group = topic.group("g").max_attempts(ATTEMPTS).visibility_timeout(Duration::from_secs(2));
+        let group = group.backoff(backoff).open()?;
+        Ok(Life { store, topic, group, held: Vec::new() })
+    }
+
+    /// Opens, with faults still to come.
+    fn begin(&mut self) {
+        match self.open() {
+            Ok(life) => {
+                let failed = self.disk.faults() > self.faults;
+                self.promised.recovered(life.store.report().end.0, failed);
+                self.life = Some(life);
+            }
+            Err(error) => {
+                assert!(!matches!(error, Error::Corrupt(_)), "{error}");
+                self.fall(None);
+            }
+        }
+    }
+
+    /// Tells the model where the log stands; a store that cannot say is dead.
+    fn look(&mut self) {
+        let Some(life) = &self.life else { return };
+        let violations = life.store.violations();
+        assert!(violations.is_empty(), "{violations:?}");
+        let Ok(stats) = life.store.stats() else { return self.fall(None) };
+        let (end, durable) = (stats.log.end.0, stats.log.durable.0);
+        assert!(end >= self.promised.end && durable >= self.promised.durable, "the log went back");
+        (self.promised.end, self.promised.durable) = (end, durable);
+    }
+
+    fn call(&mut self, life: &mut Life, op: u8, value: u8) {
+        match op {
+            4..=6 => self.publish(life, value),
+            7..=9 => self.receive(life, value),
+            10 | 11 if !life.held.is_empty() => {
+                let delivery = life.held.remove(usize::from(value >> 1) % life.held.len());
+                let origin = delivery.origin();
+                let result = if value & 1 == 0 { delivery.ack() } else { delivery.ack_durable() };
+                self.promised.settle(origin, end_of(life), &result);
+            }
+            12 if !life.held.is_empty() => {
+                let delivery = life.held.remove(0);
+                drop(match value % 3 {
+                    0 => delivery.nack("it failed"),
+                    1 => delivery.nack_after(Duration::from_millis(u64::from(value)), "later"),
+                    _ => delivery.extend(Duration::from_millis(u64::from(value) * 50)),
+                });
+            }
+            13 if !life.held.is_empty() => drop(life.held.remove(0).reject("no good")),
+            14 => self.letters(life, value),
+            15 => self.clock.advance(u64::from(value) * 20),
+            16 => drop(life.store.tick()),
+            17 => drop(life.store.sync()),
+            18 => self.clock.set_wall(WallMs(1_700_000_000_000 + (u64::from(value) << 33))),
+            19 => life.held.clear(),
+            _ => {}
+        }
+    }
+
+    fn publish(&mut self, life: &Life, value: u8) {
+        let level = if value & 1 == 0 { Durability::Disk } else { Durability::Os };
+        let topic = life.topic.with_durability(level);
+        let numbers: Vec<u32> = (self.promised.next..).take(1 + usize::from(value >> 5)).collect();
+        self.promised.next += numbers.len() as u32;
+        let messages = numbers.iter().map(|number| match value & 2 {
+            0 => Message::new(payload(*number)),
+            _ => Message::new(payload(*number)).key(format!("key {}", number % 3)).header("n", vec![value]),
+        });
+        let Ok(receipt) = topic.publish_batch(messages) else { return };
+        // It returned; the store may have died before it could say where it stands: then nothing is known of the end.
+        let Ok(stats) = life.store.stats() else { return };
+        assert!(
+            level == Durability::Os || stats.log.durable == stats.log.end,
+            "not durable after a publish at Disk (G1)"
+        );
+        for (id, number) in receipt.ids().iter().zip(numbers) {
+            self.promised.name(*id, &payload(number));
+            self.promised.sent.insert(*id, (number, stats.log.end.0));
+        }
+    }
+
+    fn receive(&mut self, life: &mut Life, value: u8) {
+        let batch = match life.group.receive_batch(1 + usize::from(value % 5), Duration::ZERO) {
+            Ok(batch) => batch,
+            Err(error) => return assert!(!matches!(error, Error::Corrupt(_)), "{error}"),
+        };
+        // A read that met a fault: the message is put back.
+        assert!(batch.unreadable().iter().all(|error| !matches!(error, Error::Corrupt(_))), "{:?}", batch.unreadable());
+        for delivery in batch {
+            self.promised.name(delivery.origin(), delivery.payload());
+            self.promised.name(delivery.id(), delivery.payload());
+            assert!((1..=ATTEMPTS + 1).contains(&delivery.attempt()), "attempt {} (G9)", delivery.attempt());
+            assert!(
+                !self.promised.settled.contains_key(&delivery.origin()),
+                "{} came after its ack (G6)",
+                delivery.origin()
+            );
+            life.held.push(delivery);
+        }
+    }
+
+    fn letters(&mut self, life: &Life, value: u8) {
+        let Ok(mut letters) = life.group.dead_letters() else { return };
+        let Some(Ok(letter)) = letters.next() else { return };
+        self.promised.name(letter.origin(), letter.payload());
+        match value % 3 {
+            0 => {
+                let origin = letter.origin();
+                let result = letter.discard();
+                self.promised.settle(origin, end_of(life), &result);
+            }
+            1 => drop(letter.redrive()),
+            _ => drop(life.group.redrive_all()),
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(life) = self.life.take() else { return };
+        let failed = life.store.close().is_err();
+        drop(life);
+        if failed {
+            self.fall(None);
+        }
+    }
+
+    /// The process dies, with the machine where there is an outcome; and another one begins without faults.
+    fn fall(&mut self, outcome: Option<u8>) {
+        self.crashes += 1;
+        self.disk.clear_faults();
+        // A sync that failed may have taken unsynced bytes out of the page cache.
+        let failed = self.disk.faults() > self.faults;
+        self.faults = self.disk.faults();
+        match outcome {
+            Some(outcome) => self.disk.crash_power(PowerOutcome::EACH[usize::from(outcome) % 10]),
+            None => self.disk.crash_process(),
+        }
+        drop(self.life.take());
+        let life = self.open().unwrap_or_else(|error| panic!("after a crash: {error}"));
+        self.promised.recovered(life.store.report().end.0, failed || outcome.is_some());
+        self.life = Some(life);
+        self.look();
+    }
+
+    /// Takes everything that there still is: each message is settled, or here, or a letter, and in one place.
+    fn drain(&mut self) {
+        let Some(mut life) = self.life.take() else { return };
+        let mut seen = BTreeSet::new();
+        let mut quiet = 0;
+        while quiet < 4 {
+            self.receive(&mut life, 4);
+            quiet = if life.held.is_empty() { quiet + 1 } else { 0 };
+            for delivery in life.held.drain(..) {
+                assert!(seen.insert(delivery.origin()), "{} came twice (G6)", delivery.origin());
+                delivery.ack().unwrap();
+            }
+            self.clock.advance(3_000);
+            life.store.tick().unwrap();
+        }
+        for letter in life.group.dead_letters().unwrap() {
+            let letter = letter.unwrap();
+            self.promised.name(letter.origin(), letter.payload());
+            assert!(seen.insert(letter.origin()), "{} is in two places (G10)", letter.origin());
+            assert!(!self.promised.settled.contains_key(&letter.origin()), "{} is dead after its ack", letter.origin());
+        }
+        for id in self.promised.sent.keys() {
+            let settled = self.promised.settled.contains_key(id) || self.promised.maybe_settled.contains(id);
+            assert!(settled || seen.contains(id), "{id} is lost (G1, G5)");
+        }
+        life.store.close().unwrap();
+    }
+}
+
+fn end_of(life: &Life) -> Option<u64> {
+    life.store.stats().ok().map(|stats| stats.log.end.0)
+}
+
+pub(super) fn seeds() -> Seeds {
+    let script = |name: &str, flags: u8, ops: &[[u8; 2]]| {
+        ("operations", name.to_owned(), std::iter::once(flags).chain(ops.iter().flatten().copied()).collect())
+    };
+    vec![
+        script("publish", 0, &[[4, 0], [4, 0xe3], [7, 4], [10, 0], [10, 1], [2, 0], [7, 4], [10, 0]]),
+        script(
+            "settle",
+            1,
+            &[
+                [4, 0xe1],
+                [7, 4],
+                [12, 0],
+                [13, 0],
+                [12, 1],
+                [12, 2],
+                [15, 200],
+                [7, 4],
+                [19, 0],
+                [3, 0],
+                [7, 2],
+                [14, 1],
+                [7, 1],
+            ],
+        ),
+        script(
+            "letters",
+            0,
+            &[[4, 0xe0], [7, 4], [13, 0], [13, 0], [13, 0], [17, 0], [14, 0], [14, 1], [14, 2], [1, 0], [7, 4]],
+        ),
+        script("killed", 1, &[[4, 0xe1], [7, 3], [1, 0], [7, 4], [10, 0], [2, 7], [4, 1], [16, 0], [2, 3], [7, 4]]),
+        script(
+            "clocks",
+            0,
+            &[[4, 0xe0], [7, 4], [12, 1], [18, 9], [16, 0], [18, 1], [16, 0], [7, 4], [15, 255], [7, 4]],
+        ),
+        // A fault takes three bytes: the kind, and after how many requests.
+        ("operations", "fault-io".to_owned(), vec![0, 0, 0, 9, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),
+        ("operations", "fault-space".to_owned(), vec![0, 0, 1, 3, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),
+        ("operations", "fault-files".to_owned(), vec![1, 0, 2, 2, 4, 0xe1, 7, 4, 3, 0, 4, 1, 17, 0, 4, 0]),
+        (
+            "operations",
+            "fault-crash".to_owned(),
+            vec![1, 0, 4, 7, 4, 0xe1, 7, 4, 10, 0, 4, 1, 0, 5, 4, 17, 0, 4, 0, 2, 8],
+        ),
+    ]
+}

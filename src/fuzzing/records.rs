@@ -1,0 +1,231 @@
+//! Records and messages: what is decoded has one form, and what is encoded comes back.
+
+use crate::disk::Disk;
+use crate::disk::sim::SimDisk;
+use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::limits::HISTORY_LEN;
+use crate::log::fuzzing::Take;
+use crate::log::fuzzing::seeds::Seeds;
+use crate::log::{OwnFrame, ReadError, Settings};
+use crate::record::codec;
+use crate::record::message::{self, MessageView};
+use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance, Record};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The first byte says what the rest is: a head, a message, or the fields of records that are encoded and must come back.
+pub fn record(data: &[u8]) -> bool {
+    let Some((flags, bytes)) = data.split_first() else { return false };
+    match flags % 3 {
+        0 => head(bytes),
+        1 => message(bytes),
+        _ => comes_back(bytes),
+    }
+}
+
+fn head(bytes: &[u8]) -> bool {
+    let Ok(records) = codec::decode(bytes).collect::<Result<Vec<_>, _>>() else { return false };
+    let mut again = Vec::new();
+    codec::encode(&records, &mut again);
+    assert_eq!(again, bytes);
+    !records.is_empty()
+}
+
+fn message(bytes: &[u8]) -> bool {
+    let Ok(view) = MessageView::parse(bytes) else { return false };
+    let headers: Vec<_> = view.headers().collect();
+    let mut again = Vec::new();
+    message::encode(view.key(), headers.iter().copied(), view.payload(), &mut again);
+    assert_eq!(again, bytes);
+    view.key().is_some() || !headers.is_empty()
+}
+
+fn comes_back(bytes: &[u8]) -> bool {
+    let mut take = Take::new(bytes);
+    let mut records = Vec::new();
+    while !take.is_empty() && records.len() < 64 {
+        records.push(any_record(&mut take));
+    }
+    let mut head = Vec::new();
+    codec::encode(&records, &mut head);
+    let read = codec::decode(&head).collect::<Result<Vec<_>, _>>();
+    assert_eq!(read.as_ref(), Ok(&records));
+    true
+}
+
+/// A number of one to nine bytes: the first tells how many follow.
+fn number(take: &mut Take<'_>) -> u64 {
+    let first = take.byte();
+    if first < 0xf0 {
+        return u64::from(first);
+    }
+    (0..=first & 7).fold(0, |value, _| value << 8 | u64::from(take.byte()))
+}
+
+fn small(take: &mut Take<'_>) -> u32 {
+    number(take) as u32
+}
+
+fn text(take: &mut Take<'_>, len_max: usize) -> String {
+    let len = usize::from(take.byte()) % (len_max + 1);
+    let mut text = String::from_utf8_lossy(take.bytes(len)).into_owned();
+    while text.len() > len_max {
+        text.pop();
+    }
+    text
+}
+
+fn failure(take: &mut Take<'_>) -> Failure {
+    let causes = [Cause::Nacked, Cause::Expired, Cause::Crashed, Cause::Closed, Cause::Rejected];
+    let cause = causes[usize::from(take.byte()) % causes.len()];
+    Failure { cause, time: WallMs(number(take)), text: text(take, 120).into() }
+}
+
+/// Any record that there may be, from the next bytes.
+pub(super) fn any_record(take: &mut Take<'_>) -> Record {
+    let kind = take.byte() % 17;
+    let (group, partition, offset) = (GroupId(small(take)), PartitionId(small(take)), Offset(number(take)));
+    match kind {
+        0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
+        1 => {
+            let (count, attempt, until) = (small(take), small(take), MonoMs(number(take)));
+            // A first attempt ends no lease, so it has no time.
+            let time = WallMs(if attempt == 1 { 0 } else { number(take) });
+            Record::Leased { group, partition, first: offset, count, attempt, until, time, lone: take.byte() & 1 == 1 }
+        }
+        2 => Record::Acked { group, partition, first: offset, count: small(take) },
+        3 => {
+            let (due, delay_ms) = (WallMs(number(take)), number(take));
+            Record::Nacked { group, partition, offset, due, delay_ms, failure: failure(take) }
+        }
+        4 => Record::Extended { group, partition, offset, until: MonoMs(number(take)) },
+        5 => Record::Released { group, partition, offset },
+        6 => Record::Unreadable { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
+        7 => {
+            let (until, passed_over_until) = (MonoMs(number(take)), MonoMs(number(take)));
+            Record::LoneAwaited { group, partition, offset, until, passed_over_until }
+        }
+        8 => {
+            let time = WallMs(number(take));
+            let origin = Origin {
+                partition: PartitionId(small(take)),
+                offset: Offset(number(take)),
+                epoch: Epoch(number(take)),
+                time: WallMs(number(take)),
+            };
+            let attempts = small(take);
+            let history = (0..usize::from(take.byte()) % (HISTORY_LEN + 1)).map(|_| failure(take)).collect();
+            Record::Copied { partition, offset, time, provenance: Box::new(Provenance { origin, attempts, history }) }
+        }
+        9 => Record::DeadLettered { group, partition, offset },
+        10 => Record::PutOff { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
+        11 => Record::Redriven { group, letter: offset },
+        12 => Record::Discarded { group, letter: offset },
+        13 => Record::Opened { epoch: Epoch(offset.0), clean: take.byte() & 1 == 1, wall: WallMs(number(take)) },
+        14 => Record::ClockJumped { wall: WallMs(offset.0) },
+        15 => {
+            let name = name(take);
+            Record::TopicCreated { topic: TopicId(group.0), name, first: partition, count: small(take) }
+        }
+        _ => group_created(take, group, partition),
+    }
+}
+
+fn name(take: &mut Take<'_>) -> String {
+    let mut name = text(take, 200);
+    if name.is_empty() {
+        name.push('n');
+    }
+    name
+}
+
+fn group_created(take: &mut Take<'_>, group: GroupId, retry: PartitionId) -> Record {
+    let name = name(take);
+    let backoff = BackoffOptions { first_ms: number(take), max_ms: number(take), jitter: take.byte() & 1 == 1 };
+    let options = GroupOptions {
+        visibility_timeout_ms: number(take),
+        max_attempts: small(take),
+        backoff,
+        max_outstanding: small(take),
+    };
+    let topic = TopicId(small(take));
+    let starts = (0..take.byte() % 8).map(|_| Offset(number(take))).collect();
+    Record::GroupCreated { group, topic, name, options, retry, starts }
+}
+
+/// The name of a record's kind.
+fn kind(record: &Record) -> &'static str {
+    match record {
+        Record::Opened { .. } => "opened",
+        Record::ClockJumped { .. } => "clock jumped",
+        Record::TopicCreated { .. } => "topic created",
+        Record::GroupCreated { .. } => "group created",
+        Record::Published { .. } => "published",
+        Record::Copied { .. } => "copied",
+        Record::Leased { .. } => "leased",
+        Record::LoneAwaited { .. } => "lone awaited",
+        Record::Extended { .. } => "extended",
+        Record::Acked { .. } => "acked",
+        Record::Nacked { .. } => "nacked",
+        Record::Released { .. } => "released",
+        Record::Unreadable { .. } => "unreadable",
+        Record::PutOff { .. } => "put off",
+        Record::DeadLettered { .. } => "dead-lettered",
+        Record::Redriven { .. } => "redriven",
+        Record::Discarded { .. } => "discarded",
+    }
+}
+
+/// How many records of each kind the log of a store holds, the log's own frames among them: for tests that must have seen
+/// all.
+///
+/// # Errors
+/// What is wrong with the log.
+pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
+    let access = crate::disk::Access::SyncSeldom;
+    let settings = Settings { segment_len_first: 65_536, segment_len_max: 65_536, access };
+    let handle: Arc<dyn Disk> = Arc::new(disk.snapshot().attach().map_err(|error| error.to_string())?);
+    let log = crate::log::open(handle, settings).map_err(|error| error.to_string())?;
+    let mut counts = BTreeMap::new();
+    for segment in log.catalog.segments() {
+        let walked = crate::log::for_each_frame::<ReadError>(segment, segment.base(), &mut |frame| {
+            let own = match OwnFrame::decode(frame.head()).filter(|_| frame.is_log()) {
+                Some(OwnFrame::SegmentStart) => Some("segment start"),
+                Some(OwnFrame::Mark) => Some("mark"),
+                Some(OwnFrame::RangeRetired { .. }) => Some("range retired"),
+                Some(OwnFrame::FileAdded { .. }) => Some("file added"),
+                None => None,
+            };
+            own.into_iter().for_each(|own| *counts.entry(own).or_default() += 1);
+            if !frame.is_log() {
+                codec::decode(frame.head()).flatten().for_each(|record| *counts.entry(kind(&record)).or_default() += 1);
+            }
+            Ok(())
+        });
+        walked.map_err(|error| error.to_string())?;
+    }
+    Ok(counts)
+}
+
+/// A few inputs for each kind.
+pub(super) fn seeds() -> Seeds {
+    let mut seeds = Vec::new();
+    let mut all = Vec::new();
+    for kind in 0..17u8 {
+        let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
+        let record = any_record(&mut Take::new(&fields));
+        let name = self::kind(&record).replace(' ', "-");
+        codec::encode(std::slice::from_ref(&record), &mut all);
+        let mut head = vec![0];
+        codec::encode(&[record], &mut head);
+        seeds.push(("record", format!("head-{name}"), head));
+        seeds.push(("record", format!("fields-{name}"), [vec![2], fields].concat()));
+    }
+    seeds.push(("record", "head-all".to_owned(), [vec![0], all].concat()));
+    for (name, part) in
+        [("plain", &b"\x00hi"[..]), ("key", b"\x01\x01k"), ("both", b"\x03\x01k\x02\x04type\x01A\x00\x00hi")]
+    {
+        seeds.push(("record", format!("message-{name}"), [&[1], part].concat()));
+    }
+    seeds
+}

@@ -1,0 +1,210 @@
+//! States: those that a checkpoint holds, and those that any records lead to. Refused, or sound whatever is done next.
+
+use super::records::any_record;
+use crate::ids::{Epoch, GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
+use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
+use crate::record::codec;
+use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance, Record};
+use crate::state::{Command, Inputs, State, Visible};
+
+/// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
+pub fn checkpoint(data: &[u8]) -> bool {
+    let Some((flags, bytes)) = data.split_first() else { return false };
+    let state = if flags & 2 == 0 {
+        let mut bytes = bytes.to_vec();
+        if flags & UNSEALED == 0 {
+            seal::checkpoint(&mut bytes, &seal::UUID);
+        }
+        checkpoint_state(&bytes)
+    } else {
+        Some(bytes.to_vec())
+    };
+    let Some(bytes) = state else { return false };
+    let Ok(mut state) = State::decode(&bytes) else { return false };
+    let mut again = Vec::new();
+    state.encode(&mut again);
+    assert_eq!(again, bytes, "two forms of one state");
+    sound(&state);
+    // A copy without its move, which no checkpoint holds: the state takes no other record.
+    if state.apply(&Record::ClockJumped { wall: WallMs(0) }, Lsn(0)).is_ok() {
+        go_on(&mut state);
+    }
+    true
+}
+
+fn sound(state: &State) {
+    let violations = state.check();
+    assert!(violations.is_empty(), "{violations:?}");
+}
+
+const fn inputs() -> Inputs<'static> {
+    Inputs { mono: MonoMs(1_000), wall: WallMs(1_800_000_000_000), visible: Visible::All }
+}
+
+/// A process opens the store and takes what there is.
+fn go_on(state: &mut State) {
+    let mut inputs = inputs();
+    let epoch = Epoch(state.epoch().0.saturating_add(1));
+    let mut lsn = Lsn(1 << 40);
+    let mut carry_out = |state: &mut State, command: &Command<'_>, inputs: &Inputs<'_>| {
+        let mut records = Vec::new();
+        if state.decide(command, inputs, &mut records).is_ok() {
+            for record in &records {
+                state.apply(record, lsn).unwrap_or_else(|what| panic!("it contradicts its decision: {what}"));
+            }
+            lsn = lsn.saturating_add(64);
+        }
+        sound(state);
+    };
+    carry_out(state, &Command::Open { epoch, clean: false }, &inputs);
+    let groups: Vec<GroupId> = state.groups().map(|(id, _)| id).take(4).collect();
+    for round in 0..3 {
+        for group in &groups {
+            carry_out(state, &Command::Lease { group: *group, max: 1 + 3 * round }, &inputs);
+        }
+        inputs.mono = inputs.mono.saturating_add(40_000);
+        inputs.wall = inputs.wall.saturating_add(3_600_000);
+    }
+    carry_out(state, &Command::NoteClockJump, &inputs);
+}
+
+/// Records one after another, each in a frame of its own or not, as heads or as fields: each is refused or leaves a sound
+/// state, and that state's bytes are those of an equal one.
+pub fn fold(data: &[u8]) -> bool {
+    let mut take = Take::new(data);
+    let mut state = State::new();
+    let mut lsn = Lsn(0);
+    let (mut applied, mut moving) = (0, false);
+    if take.byte() & 1 == 0 {
+        opening().iter().for_each(|record| state.apply(record, lsn).unwrap());
+    }
+    for _ in 0..256 {
+        if take.is_empty() {
+            break;
+        }
+        let record = match take.byte() % 4 {
+            0 => {
+                let len = usize::from(take.byte());
+                match codec::decode(take.bytes(len)).next() {
+                    Some(Ok(record)) => record,
+                    _ => continue,
+                }
+            }
+            _ => any_record(&mut take),
+        };
+        // What costs as much memory as it says is right to do so; a fuzzer need not.
+        if matches!(record, Record::TopicCreated { count: 4096.., .. }) {
+            continue;
+        }
+        lsn = lsn.saturating_add(8);
+        if state.apply(&record, lsn).is_ok() {
+            applied += 1;
+            moving = matches!(record, Record::Copied { .. });
+        }
+    }
+    sound(&state);
+    let mut bytes = Vec::new();
+    state.encode(&mut bytes);
+    match State::decode(&bytes) {
+        Ok(again) => {
+            let mut other = Vec::new();
+            again.encode(&mut other);
+            assert_eq!(other, bytes);
+        }
+        Err(error) => panic!("a state's bytes are refused: {error}"),
+    }
+    // Between a copy and the move that it belongs to nothing else may happen.
+    if !moving {
+        go_on(&mut state);
+    }
+    applied > 0
+}
+
+const OPTIONS: GroupOptions = GroupOptions {
+    visibility_timeout_ms: 30_000,
+    max_attempts: 2,
+    backoff: BackoffOptions { first_ms: 100, max_ms: 1_000, jitter: false },
+    max_outstanding: 100,
+};
+
+/// A store with a topic, a group and some messages.
+fn opening() -> Vec<Record> {
+    let mut state = State::new();
+    let inputs = inputs();
+    let mut all = Vec::new();
+    let commands = [
+        Command::Open { epoch: Epoch(1), clean: true },
+        Command::CreateTopic { name: "orders", partitions: 2 },
+        Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
+        Command::Publish { runs: &[(PartitionId(0), 9), (PartitionId(1), 3)] },
+        Command::Lease { group: GroupId(0), max: 4 },
+        Command::Open { epoch: Epoch(2), clean: false },
+    ];
+    for command in commands {
+        let mut records = Vec::new();
+        state.decide(&command, &inputs, &mut records).unwrap();
+        records.iter().for_each(|record| state.apply(record, Lsn(8)).unwrap());
+        all.extend(records);
+    }
+    all
+}
+
+pub(super) fn seeds() -> Seeds {
+    let mut seeds: Seeds = Vec::new();
+    let mut state = State::new();
+    let mut whole = vec![1];
+    for (index, record) in opening().iter().enumerate() {
+        state.apply(record, Lsn(8 * index as u64)).unwrap();
+        let (mut bytes, mut head) = (Vec::new(), Vec::new());
+        state.encode(&mut bytes);
+        seeds.push(("checkpoint", format!("state-{index}"), [vec![2], bytes.clone()].concat()));
+        seeds.push(("checkpoint", format!("file-{index}"), [vec![0], checkpoint_file(&bytes)].concat()));
+        codec::encode(std::slice::from_ref(record), &mut head);
+        whole.extend([0, head.len() as u8]);
+        whole.extend(&head);
+    }
+    seeds.push(("fold", "heads".to_owned(), whole));
+    // On the state of `opening`, in which the messages from 4 on were never leased.
+    let (group, partition, offset) = (GroupId(0), PartitionId(0), Offset(4));
+    let failure = Failure { cause: Cause::Nacked, time: inputs().wall, text: "late".into() };
+    let due = inputs().wall.saturating_add(50);
+    let rejected = Failure { cause: Cause::Rejected, ..failure.clone() };
+    let origin = Origin { partition, offset, epoch: Epoch(1), time: inputs().wall };
+    let provenance = Box::new(Provenance { origin, attempts: 1, history: vec![rejected] });
+    let dead = PartitionId(3);
+    let copied = Record::Copied { partition: dead, offset: Offset(0), time: inputs().wall, provenance };
+    let settled: [(&str, Vec<Record>); 7] = [
+        ("ack", vec![Record::Acked { group, partition, first: offset, count: 2 }]),
+        ("extend", vec![Record::Extended { group, partition, offset, until: MonoMs(90_000) }]),
+        ("nack", vec![Record::Nacked { group, partition, offset, due, delay_ms: 50, failure }]),
+        ("release", vec![Record::Released { group, partition, offset }]),
+        ("unreadable", vec![Record::Unreadable { group, partition, offset, due, delay_ms: 50 }]),
+        (
+            "letter",
+            vec![
+                copied,
+                Record::DeadLettered { group, partition, offset },
+                Record::Discarded { group, letter: Offset(0) },
+            ],
+        ),
+        ("publish", vec![Record::Published { partition, base: Offset(9), count: 2, time: due }]),
+    ];
+    for (name, records) in settled {
+        let until = MonoMs(31_000);
+        let time = WallMs(0);
+        let lease = Record::Leased { group, partition, first: offset, count: 2, attempt: 1, until, time, lone: false };
+        let mut bytes = vec![0];
+        for record in std::iter::once(&lease).chain(&records) {
+            let mut head = Vec::new();
+            codec::encode(std::slice::from_ref(record), &mut head);
+            bytes.extend([0, head.len() as u8]);
+            bytes.extend(head);
+        }
+        seeds.push(("fold", name.to_owned(), bytes));
+    }
+    // Kind, group, partition, offset, and what a kind has.
+    let fields = [1, 1, 0, 0, 4, 2, 1, 200, 0, 1, 2, 0, 0, 4, 2, 1, 0, 0, 0, 9, 1, 100, 1, 14, 0, 0, 77];
+    seeds.push(("fold", "fields".to_owned(), [&[0], &fields[..]].concat()));
+    seeds
+}

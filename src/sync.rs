@@ -1,0 +1,26 @@
+//! Locks, threads and channels, by one name each: those of the machine, or those of a scheduler that a test controls.
+//!
+//! Built with `--cfg millpond_shuttle` the layers that share state between threads run under shuttle, which decides at each
+//! operation here who goes on (see `tests/shuttle`). Every other build re-exports the real things and adds nothing. Never
+//! here: anything that behaves differently in the two, but for the time that a wait takes.
+
+#[cfg(millpond_shuttle)]
+mod controlled;
+
+#[cfg(millpond_shuttle)]
+pub(crate) use controlled::{
+    Builder, Condvar, JoinHandle, Mutex, MutexGuard, atomic, channel, panicking, thread_local,
+};
+#[cfg(millpond_shuttle)]
+pub use controlled::{caught, elapse, panic_quietly};
+
+#[cfg(not(millpond_shuttle))]
+pub(crate) use crossbeam_channel as channel;
+#[cfg(not(millpond_shuttle))]
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+#[cfg(not(millpond_shuttle))]
+pub(crate) use std::sync::atomic;
+#[cfg(not(millpond_shuttle))]
+pub(crate) use std::thread::{Builder, JoinHandle, panicking};
+#[cfg(not(millpond_shuttle))]
+pub(crate) use std::thread_local;

@@ -1,0 +1,332 @@
+//! Damage at rest through the public API (G12): the same content, or a typed error that names what is lost; never less with
+//! `Ok`.
+//!
+//! A store with something of everything is damaged in one place, opened, and read to its last message. Which damage there
+//! is says `mutations`, what a store holds `content`. Sampled by a fixed order: equal settings try equal damage.
+//!
+//! `MILLPOND_CORRUPTIONS` sets how many are tried on the closed store (3,000), `all` of them if it says so; on the one that
+//! was not closed a quarter as many.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
+
+mod content;
+#[path = "../common/counts.rs"]
+mod counts;
+#[path = "../fuzz/memory.rs"]
+mod memory;
+mod mutations;
+
+use content::{Content, named, read};
+use millpond::ids::{Lsn, WallMs};
+use millpond::simulation::SimDisk;
+use millpond::simulation::fuzzing::{Rich, kinds, rich};
+use millpond::{Durability, Error};
+use mutations::{Kind, Mutation, Sources};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const HELD_MAX: usize = 64 << 20;
+const REQUESTS_MAX: u64 = 20_000;
+
+/// What became of a damaged store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Identical,
+    ToldAtOpen,
+    ToldAtRead,
+    /// Of a store that was not closed: what nothing proved to have been durable is gone, and the report tells.
+    Dropped,
+}
+
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Identical => "identical content",
+            Self::ToldAtOpen => "typed errors at open",
+            Self::ToldAtRead => "typed errors at a read",
+            Self::Dropped => "unproven ends dropped",
+        }
+    }
+}
+
+/// A store to damage, what it holds, and what may be dropped of it.
+struct Sweep {
+    sources: Sources,
+    wall: WallMs,
+    whole: Content,
+    /// Below here nothing may be dropped: of a closed store everything. For one changed byte, and for more damage.
+    proven: [Lsn; 2],
+}
+
+impl Sweep {
+    fn closed(rich: &Rich, other: &Rich) -> Self {
+        let sources = Sources::new(&rich.closed, rich, &other.closed);
+        let (_, whole) = read(&sources.whole(), rich.wall).unwrap();
+        assert!(whole.report.was_clean);
+        let proven = [whole.report.end; 2];
+        Self { sources, wall: rich.wall, whole, proven }
+    }
+
+    fn unclosed(rich: &Rich, other: &Rich) -> Self {
+        let sources = Sources::new(&rich.unclosed, rich, &other.unclosed);
+        let (_, whole) = read(&sources.whole(), rich.wall).unwrap();
+        let report = &whole.report;
+        assert!(!report.was_clean && report.copied_bytes > 0 && report.watermark < report.end);
+        // The slot tells of all that the process before had closed; several frames tell of the rest, and damage of a whole
+        // block may take them all.
+        let before = rich.older.last().unwrap().snapshot();
+        let (_, before) = read(&before, rich.wall).unwrap();
+        let proven = [report.watermark, before.report.end];
+        Self { sources, wall: rich.wall, whole, proven }
+    }
+
+    /// Opens and reads a damaged store.
+    fn judge(&self, mutation: Mutation, disk: &SimDisk, go_on: bool) -> Result<Outcome, String> {
+        let (store, found) = match read(disk, self.wall) {
+            Ok(read) => read,
+            Err(Error::Corrupt(corruption)) => {
+                named(&corruption);
+                return Ok(Outcome::ToldAtOpen);
+            }
+            Err(Error::ForeignFile { .. } | Error::NewerFormat { .. }) => return Ok(Outcome::ToldAtOpen),
+            Err(error) => return Err(format!("{error:?}")),
+        };
+        let least = self.proven[usize::from(mutation.kind() != Kind::Byte)];
+        let outcome = if found.report.end < self.whole.report.end && found.report.end >= least {
+            found.is_prefix_of(&self.whole)?;
+            if mutation.kind() == Kind::Byte && found.report.dropped_bytes == 0 {
+                return Err("the end was dropped without a word".to_owned());
+            }
+            Outcome::Dropped
+        } else if found.compare(&self.whole)? > 0 {
+            Outcome::ToldAtRead
+        } else {
+            Outcome::Identical
+        };
+        if go_on {
+            use_further(store, disk, self.wall)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Tries one damage, within bounds.
+    fn try_one(&self, mutation: Mutation, number: u64, go_on: bool) -> Result<Outcome, String> {
+        let (disk, name) = self.sources.damaged(mutation);
+        let what = |what: String| format!("{mutation:?} of {name}: {what}");
+        let before = disk.requests();
+        let judge = || catch_unwind(AssertUnwindSafe(|| self.judge(mutation, &disk, go_on)));
+        let (judged, held) = memory::peak("corruption", number, judge);
+        let outcome = judged.map_err(|_| what("it panicked".to_owned()))?.map_err(what)?;
+        if held > HELD_MAX {
+            return Err(what(format!("{held} bytes held")));
+        }
+        if disk.requests() - before > REQUESTS_MAX {
+            return Err(what(format!("{} requests to the disk", disk.requests() - before)));
+        }
+        // Nothing but derived files was touched: an exchange touches two.
+        let derived = name.ends_with(".idx") && !self.sources.touches_others(mutation);
+        if derived && outcome != Outcome::Identical {
+            return Err(what(format!("{outcome:?}, and an index file is derived (G17)")));
+        }
+        Ok(outcome)
+    }
+
+    /// Tries these on two threads, and counts what became of them.
+    fn run(&self, tried: &[Mutation]) -> BTreeMap<(Kind, Outcome), u64> {
+        let next = AtomicUsize::new(0);
+        let counts = Mutex::new(BTreeMap::new());
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut own = BTreeMap::new();
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(mutation) = tried.get(index) else { break };
+                        match self.try_one(*mutation, index as u64, index.is_multiple_of(16)) {
+                            Ok(outcome) => *own.entry((mutation.kind(), outcome)).or_insert(0) += 1,
+                            Err(what) => {
+                                *failure.lock().unwrap() = Some(what);
+                                next.store(tried.len(), Ordering::Relaxed);
+                            }
+                        }
+                    }
+                    let mut counts = counts.lock().unwrap();
+                    own.into_iter().for_each(|(key, count)| *counts.entry(key).or_insert(0) += count);
+                });
+            }
+        });
+        if let Some(what) = failure.into_inner().unwrap() {
+            panic!("{what}");
+        }
+        counts.into_inner().unwrap()
+    }
+}
+
+/// A store that opened is a store: it takes messages, closes, and opens again as it was.
+fn use_further(store: millpond::Store, disk: &SimDisk, wall: WallMs) -> Result<(), String> {
+    let topic = store.topic("afterwards").open().map_err(|error| error.to_string())?;
+    topic.publish("one more").map_err(|error| error.to_string())?;
+    drop(topic);
+    let closed = store.close();
+    drop(store);
+    closed.map_err(|error| format!("closing: {error}"))?;
+    let clock = std::sync::Arc::new(millpond::simulation::SimClock::new(wall));
+    let again = millpond::simulation::fuzzing::open(disk, &clock, Durability::Os);
+    let again = again.map_err(|error| format!("opening again: {error}"))?;
+    let published = again.stats().map_err(|error| error.to_string())?.topics.last().map(|topic| topic.published);
+    if published == Some(1) && again.report().was_clean {
+        Ok(())
+    } else {
+        Err("another store after a close".to_owned())
+    }
+}
+
+/// How many; `None`: all.
+fn wanted(default: usize) -> Option<usize> {
+    match std::env::var("MILLPOND_CORRUPTIONS") {
+        Ok(all) if all == "all" => None,
+        Ok(number) => Some(number.parse().expect("MILLPOND_CORRUPTIONS is a number, or all")),
+        Err(_) => Some(default),
+    }
+}
+
+/// A sample of each kind: all damage of whole files, of the rest as much as there is room for, bytes most.
+fn sample(mut kinds: Vec<Vec<Mutation>>, wanted: Option<usize>) -> Vec<Mutation> {
+    let Some(wanted) = wanted else { return kinds.concat() };
+    let mut tried = Vec::new();
+    for (kind, share) in [(3, 6), (2, 5), (1, 3), (0, 1)] {
+        let room = (wanted - tried.len()).div_ceil(share);
+        let all = std::mem::take(&mut kinds[kind]);
+        let step = coprime(all.len());
+        tried.extend((0..all.len().min(room)).map(|number| all[number * step % all.len()]));
+    }
+    tried
+}
+
+/// A step that visits all of `len` places before it comes to one again, and goes far.
+fn coprime(len: usize) -> usize {
+    let divides = |mut a: usize, mut b: usize| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    (len * 5 / 13 + 1..).find(|step| divides(*step, len) == 1).unwrap_or(1)
+}
+
+fn note(level: &str, took: Duration, counts: &BTreeMap<(Kind, Outcome), u64>) {
+    let mut rows: BTreeMap<String, u64> = BTreeMap::new();
+    for ((kind, outcome), count) in counts {
+        println!("{level}: {kind}, {}: {count}", outcome.name());
+        *rows.entry(kind.to_string()).or_default() += count;
+        *rows.entry(outcome.name().to_owned()).or_default() += count;
+    }
+    let rows: Vec<(&str, u64)> = rows.iter().map(|(what, count)| (what.as_str(), *count)).collect();
+    println!("{level}: {} in {took:?}", counts.values().sum::<u64>());
+    counts::note(level, took, &rows);
+}
+
+fn had(counts: &BTreeMap<(Kind, Outcome), u64>, outcome: Outcome) -> u64 {
+    counts.iter().filter(|((_, other), _)| *other == outcome).map(|(_, count)| count).sum()
+}
+
+#[allow(clippy::disallowed_methods, reason = "for the page of counts alone")]
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let started = std::time::SystemTime::now();
+    let result = work();
+    (result, started.elapsed().unwrap_or_default())
+}
+
+/// What the sweeps damage holds everything that a log can hold but what nothing writes yet.
+#[test]
+fn the_damaged_store_holds_every_kind_of_record() {
+    let rich = rich(1);
+    for (disk, closed) in [(&rich.closed, true), (&rich.unclosed, false)] {
+        let found = kinds(disk).unwrap();
+        let records = [
+            "acked",
+            "clock jumped",
+            "copied",
+            "dead-lettered",
+            "discarded",
+            "extended",
+            "group created",
+            "leased",
+            "lone awaited",
+            "nacked",
+            "opened",
+            "published",
+            "put off",
+            "redriven",
+            "released",
+            "topic created",
+            "unreadable",
+        ];
+        let own = ["mark", "range retired", "segment start"];
+        assert!(records.iter().chain(&own).all(|kind| found.contains_key(kind)), "{found:?}");
+        assert_eq!(found.len(), records.len() + own.len(), "{found:?}");
+        let names: Vec<String> = disk.files().into_iter().map(|file| file.name).collect();
+        let count = |suffix: &str| names.iter().filter(|name| name.ends_with(suffix)).count();
+        assert!(count(".seg") >= 5 && count(".ckp") == 2 && count(".idx") >= 4, "{names:?}");
+        let (_, content) = read(&disk.snapshot(), rich.wall).unwrap();
+        assert!(content.topics.values().all(|share| share.items.len() >= 2 && share.errors == 0), "{content:?}");
+        assert!(content.topics["orders"].items.len() >= 30, "{content:?}");
+        assert!(content.groups.values().filter(|share| !share.items.is_empty()).count() >= 4, "{content:?}");
+        assert_eq!(content.report.was_clean, closed);
+    }
+}
+
+#[test]
+fn any_damage_of_a_closed_store_is_told_or_changes_nothing() {
+    let wanted = wanted(3_000);
+    let (rich, other) = (rich(1), rich(2));
+    let sweep = Sweep::closed(&rich, &other);
+    let idle = if wanted.is_none() { 1 } else { 61 };
+    let tried = sample(sweep.sources.all(idle), wanted);
+    let (counts, took) = timed(|| sweep.run(&tried));
+    note("corruption", took, &counts);
+    let least = tried.len() as u64 / 100;
+    for outcome in [Outcome::Identical, Outcome::ToldAtOpen, Outcome::ToldAtRead] {
+        assert!(had(&counts, outcome) >= least, "{}: {} of {}", outcome.name(), had(&counts, outcome), tried.len());
+    }
+    assert_eq!(had(&counts, Outcome::Dropped), 0, "a store that was closed has nothing to drop");
+}
+
+/// The one exemption of G12: what lies above the last watermark that is left may be dropped, and the report tells.
+#[test]
+fn damage_of_a_store_that_was_not_closed_takes_its_unproven_end_at_most() {
+    let wanted = wanted(3_000).map(|wanted| wanted / 4);
+    let (rich, other) = (rich(1), rich(2));
+    let sweep = Sweep::unclosed(&rich, &other);
+    let idle = if wanted.is_none() { 1 } else { 61 };
+    let tried = sample(sweep.sources.all(idle), wanted);
+    let (counts, took) = timed(|| sweep.run(&tried));
+    note("corruption-unclosed", took, &counts);
+    for outcome in [Outcome::Identical, Outcome::ToldAtOpen, Outcome::ToldAtRead, Outcome::Dropped] {
+        assert!(had(&counts, outcome) > 0, "{}", outcome.name());
+    }
+}
+
+/// The sweep would see a message that is missing, another one, and another state.
+#[test]
+fn the_sweep_complains() {
+    let (rich, _) = (rich(1), ());
+    let (_, whole) = read(&rich.closed.snapshot(), rich.wall).unwrap();
+    assert_eq!(whole.compare(&whole), Ok(0));
+    let mut less = whole.clone();
+    let topic = less.topics.values_mut().next().unwrap();
+    let (id, print) = topic.items.pop_first().unwrap();
+    assert!(less.compare(&whole).is_err() && less.is_prefix_of(&whole).is_err());
+    assert!(whole.compare(&less).is_err(), "more than there was");
+    less.topics.values_mut().next().unwrap().errors = 1;
+    assert_eq!(less.compare(&whole), Ok(1));
+    less.topics.values_mut().next().unwrap().items.insert(id, print ^ 1);
+    assert!(less.compare(&whole).is_err());
+    let mut other = whole.clone();
+    other.report.state_hash ^= 1;
+    assert!(other.compare(&whole).is_err());
+}
