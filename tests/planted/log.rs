@@ -257,6 +257,6 @@ pub const BUGS: &[Bug] = &[
         file: "log/survey.rs",
         find: "self.checkpoints.retain(|seen| seen.header.number <= newest);",
         instead: "if !planted!() {\n            self.checkpoints.retain(|seen| seen.header.number <= newest);\n        }",
-        level: Level::Simulation,
+        level: Level::Library("a_checkpoint_that_failed_to_sync_is_none"),
     },
 ];
