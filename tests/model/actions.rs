@@ -63,6 +63,7 @@ impl Runner {
             }
             Op::JumpWall { by, tick } => self.jump_wall(*by, *tick),
             Op::Tick {} => self.tick(),
+            Op::Checkpoint {} => self.checkpoint(),
             Op::Sync {} => self.sync(),
             Op::Close { then } => self.restart(End::Close, *then),
             Op::Abandon { then } => self.restart(End::Abandon, *then),
@@ -183,6 +184,11 @@ impl Runner {
     fn jump_wall(&mut self, by: i64, tick: bool) -> Outcome {
         self.clock.set_wall(WallMs(self.clock.wall().0.saturating_add_signed(by)));
         if tick { self.tick() } else { Ok(()) }
+    }
+
+    /// A checkpoint changes nothing but how much the next open reads.
+    pub(crate) fn checkpoint(&mut self) -> Outcome {
+        said("checkpoint", self.process()?.store.checkpoint())
     }
 
     pub(crate) fn tick(&mut self) -> Outcome {

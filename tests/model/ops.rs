@@ -152,6 +152,7 @@ operations! {
     /// Sets the wall clock.
     JumpWall { by: i64 = jump(), tick: bool = any::<bool>() } * 2 calls [];
     Tick { } * 6 calls ["Store::tick"];
+    Checkpoint { } * 1 calls ["Store::checkpoint"];
     Sync { } * 2 calls ["Store::sync"];
     Close { then: Opening = opening() } * 2 calls [
         "Store::close", "Store::options", "StoreOptions::open_on", "StoreOptions::durability",
