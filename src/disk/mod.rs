@@ -34,6 +34,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 #[cfg(test)]
@@ -119,6 +120,13 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// As [`Disk::create`].
     fn create_tail(&self, name: &str, len: u64, access: Access) -> io::Result<Box<dyn Tail>>;
+
+    /// Gets memory ready for the bytes of a file that a [`Tail`] will append to soon, where appending goes through a map: whoever
+    /// stores there first would wait for that, up to tens of milliseconds. Changes no byte and makes none dirty.
+    ///
+    /// # Errors
+    /// Whatever the kernel says; nothing depends on it.
+    fn prepare(&self, name: &str, range: Range<u64>) -> io::Result<()>;
 
     /// Removes a name. Files already open stay readable.
     ///

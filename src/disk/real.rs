@@ -21,8 +21,12 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Weak};
+
+/// How much is read at a time where memory is got ready.
+const PREPARE_LEN: usize = 256 << 10;
 
 /// A locked directory of a real file system.
 #[derive(Debug)]
@@ -160,6 +164,25 @@ impl Disk for RealDisk {
             WrittenTail::new(file, len).map(|tail| Box::new(tail) as _)
         };
         tail.map_err(|error| self.give_up(name, error))
+    }
+
+    fn prepare(&self, name: &str, range: Range<u64>) -> io::Result<()> {
+        if !self.maps {
+            return Ok(());
+        }
+        // Reading does it: blocks that were never written are zeroed in the page cache, as many at a time as the device's
+        // read-ahead says, which may be megabytes. The advice to do so would leave small folios, and cost a fault for each.
+        let file = self.open(name)?;
+        let mut buf = vec![0; PREPARE_LEN];
+        let mut at = range.start;
+        while at < range.end {
+            let len = (range.end - at).min(PREPARE_LEN as u64) as usize;
+            match file.read_at(at, &mut buf[..len])? {
+                0 => break,
+                read => at += read as u64,
+            }
+        }
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -6,28 +6,42 @@
 use super::Engine;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::ids::{MonoMs, WallMs};
-use crate::log::{AppendRefusal, OwnFrame, Parts, Reserve};
+use crate::ids::{Lsn, MonoMs, WallMs};
+use crate::log::{AppendRefusal, FileName, OwnFrame, Parts, Reserve};
 use crate::state::Command;
 use crate::sync::{Condvar, Mutex};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A wall clock that moved this much more or less than the monotonic one has jumped.
 const JUMP_MS: u64 = 1_000;
 
-/// When the threads run, and what pulse saw of the clocks.
+/// How much of the log's way memory is got ready for: twice what the last beat appended, within these bounds.
+const AHEAD_LEN: RangeInclusive<u64> = 1 << 20..=32 << 20;
+
+/// When the threads run, and what pulse saw of the clocks and did ahead.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     stop: Mutex<bool>,
     woken: Condvar,
     clocks: Mutex<(MonoMs, WallMs)>,
+    ahead: Mutex<Ahead>,
+}
+
+/// For which bytes memory was got ready.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// The end of the log at the last beat.
+    end: Lsn,
+    /// Up to which place of the growing segment, and of the spare.
+    upto: [Option<(FileName, u64)>; 2],
 }
 
 impl Jobs {
     /// What the clocks say when the store opens is what the first jump is measured against.
     pub(super) fn new(clock: &dyn Clock) -> Self {
         let clocks = Mutex::new((clock.monotonic(), clock.wall()));
-        Self { stop: Mutex::new(false), woken: Condvar::new(), clocks }
+        Self { stop: Mutex::new(false), woken: Condvar::new(), clocks, ahead: Mutex::default() }
     }
 
     /// Ends the current wait of every job.
@@ -72,7 +86,39 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        self.prepare_ahead();
         if idle { self.leave_mark() } else { self.wait_durable(due) }
+    }
+
+    /// Gets memory ready for what will be appended until the next beat, so that no append waits for that. Not where syncs are
+    /// frequent: there the pages are to stay small.
+    fn prepare_ahead(&self) {
+        if self.setup.durable_only {
+            return;
+        }
+        let (end, places) = {
+            let core = self.lock_core();
+            (core.appender.end(), core.appender.ahead())
+        };
+        let mut ahead = self.jobs.ahead.lock();
+        let grown = end.0.saturating_sub(ahead.end.0);
+        if grown == 0 {
+            return;
+        }
+        ahead.end = end;
+        let mut left = grown.saturating_mul(2).clamp(*AHEAD_LEN.start(), *AHEAD_LEN.end());
+        let before = std::mem::take(&mut ahead.upto);
+        for (upto, place) in ahead.upto.iter_mut().zip(places) {
+            let Some((name, range)) = place else { continue };
+            let known =
+                before.iter().flatten().find(|(known, _)| *known == name).map_or(range.start, |(_, upto)| *upto);
+            let target = range.end.min(range.start.saturating_add(left));
+            left -= target.saturating_sub(range.start);
+            let from = known.max(range.start);
+            *upto = Some((name, target.max(from)));
+            // Nothing depends on it: where it fails, appending waits.
+            let _ = self.disk.prepare(&name.to_string(), from..target);
+        }
     }
 
     /// The slow work: finishes full segments, writes a checkpoint when due, unlinks what is dead.

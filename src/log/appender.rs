@@ -6,6 +6,7 @@
 use super::bytes::padded;
 use super::frame::{Outline, Parts, Spot, encode_prefix, frame_len};
 use super::header::{FileKind, HEADER_LEN};
+use super::name::FileName;
 use super::own::OwnFrame;
 use super::segment::{Segment, SegmentInfo};
 use super::sync::SyncJob;
@@ -13,6 +14,7 @@ use crate::disk::Tail;
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::limits::{FRAME_LEN_MAX, FRAME_PARTS_MAX, HEAD_LEN_MAX, SEGMENT_LEN_MAX};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How much of the room that is kept back on the disk an append may use, if it needs a new segment.
@@ -157,6 +159,13 @@ impl Appender {
     /// The segment that is appended to.
     pub(crate) fn active(&self) -> Option<&Arc<Segment>> {
         self.active.as_ref().map(|active| &active.segment)
+    }
+
+    /// Where bytes will be appended soon: the rest of the segment that grows, and then the spare, by name and range.
+    pub(crate) fn ahead(&self) -> [Option<(FileName, Range<u64>)>; 2] {
+        let active = self.active.as_ref().map(|active| (active.segment.name(), active.at..active.len));
+        let spare = self.spare.as_ref().map(|spare| (FileName::Segment(spare.number), HEADER_LEN as u64..spare.len));
+        [active, spare]
     }
 
     /// The length of the segment to create ahead, once this process appends and where there is none.

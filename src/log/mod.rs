@@ -48,6 +48,7 @@ pub(crate) use frame::{Frame, Parts};
 pub(crate) use frames::for_each as for_each_frame;
 pub(crate) use index::{Index, IndexKey, KeyRows, Row};
 pub(crate) use keeper::Keeper;
+pub(crate) use name::FileName;
 pub(crate) use own::OwnFrame;
 pub(crate) use part::{Part, PartReader};
 pub(crate) use segment::Segment;

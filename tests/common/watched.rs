@@ -92,6 +92,10 @@ impl<W: Watch> Disk for WatchedDisk<W> {
         Ok(Box::new(WatchedTail { inner, file, name: name.to_owned(), watch: Arc::clone(&self.watch) }))
     }
 
+    fn prepare(&self, name: &str, range: std::ops::Range<u64>) -> io::Result<()> {
+        self.inner.prepare(name, range)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.watched(Op::Remove, name, || self.inner.remove(name))
     }

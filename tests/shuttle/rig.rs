@@ -296,6 +296,10 @@ impl Disk for Switching {
         Ok(Box::new(SwitchingTail { tail, file, around: Arc::clone(&self.around) }))
     }
 
+    fn prepare(&self, name: &str, range: std::ops::Range<u64>) -> io::Result<()> {
+        self.disk.prepare(name, range)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         switch();
         self.around.assert_attached();

@@ -84,6 +84,10 @@ impl Disk for SimHandle {
         Ok(Box::new(SimTail { session: handle, inode, len, end, file: Arc::new(file) }))
     }
 
+    fn prepare(&self, _name: &str, _range: std::ops::Range<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         if checked_name(name)? == LOCK_NAME {
             return Err(io::ErrorKind::InvalidInput.into());
