@@ -59,9 +59,10 @@ pub(super) fn execute(
             slot.watermark = end;
             slot.clean = false;
         });
-        write.map_err(io("write", FileName::Store))?;
+        // Both do: until this process appends, nothing else proves the copies, and one slot may be damaged at rest.
+        write.and_then(|()| slots.write(|_| {})).map_err(io("write", FileName::Store))?;
     } else if rests_on_slot(&scanned, &segments) {
-        slots.confirm().map_err(io("write", FileName::Store))?;
+        slots.write(|_| {}).map_err(io("write", FileName::Store))?;
     }
     let leftovers = leftovers(&scanned, &segments);
     let report = report(&scanned, end, copied, leftovers.len());

@@ -63,7 +63,7 @@ impl Slots {
 
     /// Makes durable what was read from the file: it may be in the page cache alone, even clean there after a sync that failed.
     /// Equal bytes over equal bytes endanger nothing.
-    pub(crate) fn confirm(&mut self) -> io::Result<()> {
+    fn confirm(&mut self) -> io::Result<()> {
         if !self.certain {
             self.file.write_at(0, &Identity::encode(&self.uuid))?;
             self.file.write_at(Slot::position(self.newest.sequence), &self.newest.encode(&self.uuid))?;
