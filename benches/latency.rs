@@ -1,7 +1,7 @@
 //! Latency under a steady load: from publish to receive, and of the publish call itself while segments roll and checkpoints are written.
 //!
 //! `cargo bench --bench latency`; words after `--` choose parts. Each latency counts from the moment the message was due, so a stall
-//! counts for every message that it held up.
+//! counts for every message that it held up. `MILLPOND_WRITE_DOCS=1` writes `docs/latency.md`.
 
 mod common;
 
@@ -11,12 +11,12 @@ use common::table::{self, Table, quantiles};
 use common::{Arena, call, machine, pick, say};
 use hdrhistogram::Histogram;
 use millpond::{Durability, Group, Message};
+use std::cell::RefCell;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const QUANTILES: [f64; 4] = [0.5, 0.99, 0.999, 0.9999];
-const COLUMNS: [&str; 6] = ["what", "p50", "p99", "p99.9", "p99.99", "max"];
 
 fn rates() -> Vec<u64> {
     pick(vec![10_000, 50_000, 200_000], vec![5_000])
@@ -26,37 +26,43 @@ fn seconds() -> u64 {
     5
 }
 
+fn table(what: &str) -> Table {
+    Table::new(&[what, "p50", "p99", "p99.9", "p99.99", "max"])
+}
+
 fn row(table: &mut Table, what: String, latencies: &Histogram<u64>) {
     let cells = [what].into_iter().chain(quantiles(latencies, &QUANTILES)).collect();
     table.row(cells);
 }
 
-fn bare() {
-    let mut table = Table::new(&COLUMNS);
+fn bare(text: &RefCell<String>) {
+    let mut table = table("messages a second");
     for rate in rates() {
         let latencies = bare_hand_over(rate, pick(rate * seconds(), 500));
-        row(&mut table, format!("bare channel, {rate}/s"), &latencies);
+        row(&mut table, rate.to_string(), &latencies);
     }
-    say(&table.markdown());
+    let what = "Numbers handed from thread to thread through a bounded channel: the floor of the two tables below.";
+    section(text, "A bare channel", what, &table);
 }
 
-fn os() {
-    let mut table = Table::new(&COLUMNS);
+fn os(text: &RefCell<String>) {
+    let mut table = table("messages a second");
     for rate in rates() {
         let arena = Arena::new();
         let pond = Pond::new(&arena, Durability::Os);
         let group = pond.group();
         pond.ripen();
         let latencies = publish_to_receive(&pond, &group, rate);
-        row(&mut table, format!("publish to receive, `Os`, {rate}/s"), &latencies);
+        row(&mut table, rate.to_string(), &latencies);
     }
-    say(&table.markdown());
+    let what = "One thread publishes, another waits for each message, receives it and acks it.";
+    section(text, "From publish to receive, at `Os`", what, &table);
 }
 
 /// One thread publishes without waiting, another waits for all that was published, over and over: a message is delivered once it
 /// is durable.
-fn disk() {
-    let mut table = Table::new(&COLUMNS);
+fn disk(text: &RefCell<String>) {
+    let mut table = table("messages a second");
     for rate in rates() {
         let arena = Arena::new();
         let pond = Pond::new(&arena, Durability::Disk);
@@ -75,9 +81,11 @@ fn disk() {
             done.store(true, Ordering::Relaxed);
             latencies
         });
-        row(&mut table, format!("publish to receive, `Disk`, {rate}/s"), &latencies);
+        row(&mut table, rate.to_string(), &latencies);
     }
-    say(&table.markdown());
+    let what = "The same in a store at `Disk`, where a message is delivered once it is durable. A third thread waits for all that was published, \
+                over and over.";
+    section(text, "From publish to receive, at `Disk`", what, &table);
 }
 
 fn publish_to_receive(pond: &Pond, group: &Group, rate: u64) -> Histogram<u64> {
@@ -94,8 +102,8 @@ fn publish_to_receive(pond: &Pond, group: &Group, rate: u64) -> Histogram<u64> {
 }
 
 /// A publish at `Os` while segments roll seldom and often, and while checkpoints of a large state are written.
-fn publish() {
-    let mut table = Table::new(&COLUMNS);
+fn publish(text: &RefCell<String>) {
+    let mut table = table("store");
     let rate = pick(200_000, 5_000);
     let many = pick(65_536, 100);
     let cases = [
@@ -118,19 +126,39 @@ fn publish() {
         });
         assert_eq!(pond.published() - before, count, "every message is there");
         let rolls = pond.segments() - segments;
-        row(&mut table, format!("publish `Os`, {rate}/s, {what} ({rolls} rolls)"), &latencies);
+        row(&mut table, format!("{what} ({rolls} rolls)"), &latencies);
         assert!(held.ack().expect("ack").is_empty(), "no lease was lost");
     }
-    say(&table.markdown());
+    let what =
+        format!("At {rate} messages a second at `Os`, from one thread: how long after it was due each call returned.");
+    section(text, "The call of publish, while segments roll and checkpoints are written", &what, &table);
 }
 
+fn section(text: &RefCell<String>, title: &str, what: &str, table: &Table) {
+    let section = format!("\n## {title}\n\n{what}\n\n{}", table.markdown());
+    say(&section);
+    text.borrow_mut().push_str(&section);
+}
+
+const PREFACE: &str = "# Latency
+
+How long a message takes at a steady rate, and how long the call of publish does. Printed by `cargo bench --bench latency`, and written here with
+`MILLPOND_WRITE_DOCS=1`; never edited by hand. Messages of 100 B are sent on a fixed schedule for five seconds, and each latency counts from the moment
+at which the message was due, so a stall counts for every message that it held up. One run: what a table says of its rarest events is one
+sample of them.
+";
+
 fn main() -> ExitCode {
-    let facts = || {
-        say(&format!(
-            "{}; reading the clock takes {}.\n",
-            machine::facts(Arena::new().path()),
-            table::duration(machine::clock_ns())
-        ));
-    };
-    call::run(&[("facts", &facts), ("bare", &bare), ("os", &os), ("disk", &disk), ("publish", &publish)], || ())
+    let text = RefCell::new(String::new());
+    let parts: [(&str, &dyn Fn()); 4] =
+        [("bare", &|| bare(&text)), ("os", &|| os(&text)), ("disk", &|| disk(&text)), ("publish", &|| publish(&text))];
+    call::run(&parts, || {
+        let (facts, clock) = (machine::facts(Arena::new().path()), table::duration(machine::clock_ns()));
+        let facts = format!("{facts}; reading the clock takes {clock}.");
+        say(&format!("\n{facts}"));
+        let titles = text.borrow().matches("\n## ").count();
+        if titles == parts.len() {
+            table::write("latency.md", &format!("{PREFACE}\n{facts}\n{}", text.borrow()));
+        }
+    })
 }
