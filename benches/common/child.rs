@@ -1,4 +1,4 @@
-//! Work in another process: filling a store and being killed with SIGKILL, and opening one with fresh memory.
+//! Work in another process: filling a store and being killed with SIGKILL, and opening or holding one with fresh memory.
 //!
 //! A benchmark starts itself again; [`serve`] is what the child runs. Never here: what is concluded.
 
@@ -44,6 +44,7 @@ pub(crate) fn serve() -> bool {
     let count = std::env::var(COUNT).expect("a count").parse().expect("a number");
     match role.as_str() {
         "open" => open_and_tell(Path::new(&path)),
+        "hold" => hold_and_tell(Path::new(&path), count),
         "Clean" => fill_and_end(Path::new(&path), count, End::Clean),
         "KilledInQuiet" => fill_and_end(Path::new(&path), count, End::KilledInQuiet),
         "KilledAtFullRate" => fill_and_end(Path::new(&path), count, End::KilledAtFullRate),
@@ -98,16 +99,56 @@ fn fill_and_end(path: &Path, count: u64, end: End) {
 
 /// Has another process open the store at `path`, take one message, settle it and close.
 pub(crate) fn open_in_child(path: &Path) -> Opened {
-    let output = command("open", path, 0).output().expect("run a child");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "the child failed: {text}{}", String::from_utf8_lossy(&output.stderr));
-    let numbers = text.lines().find_map(|line| line.strip_prefix("opened ")).expect("the child's answer");
-    let numbers: Vec<u64> = numbers.split(' ').map(|number| number.parse().expect("a number")).collect();
-    let &[open, first_delivery, private_bytes, segments, waiting] = numbers.as_slice() else {
-        panic!("not the child's answer: {text}")
-    };
+    let [open, first_delivery, private_bytes, segments, waiting] = ask(command("open", path, 0), "opened ");
     let (open, first_delivery) = (Duration::from_nanos(open), Duration::from_nanos(first_delivery));
     Opened { open, first_delivery, private_bytes, segments, waiting }
+}
+
+/// The numbers that a child prints behind `mark`.
+fn ask<const N: usize>(mut child: Command, mark: &str) -> [u64; N] {
+    let output = child.output().expect("run a child");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "the child failed: {text}{}", String::from_utf8_lossy(&output.stderr));
+    let numbers = text.lines().find_map(|line| line.strip_prefix(mark)).expect("the child's answer");
+    let numbers: Vec<u64> = numbers.split(' ').map(|number| number.parse().expect("a number")).collect();
+    numbers.try_into().expect("as many numbers as were asked for")
+}
+
+/// Private memory that a store added to a fresh process.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    /// With messages that wait.
+    pub(crate) waiting: u64,
+    /// With as many of them handed out as may be, and their deliveries in the caller's hands.
+    pub(crate) outstanding: u64,
+    /// How many were handed out.
+    pub(crate) deliveries: u64,
+}
+
+/// Has another process fill a new store at `path` with `count` messages and take as many of them as a group may have out.
+pub(crate) fn hold_in_child(path: &Path, count: u64) -> Held {
+    let [waiting, outstanding, deliveries] = ask(command("hold", path, count), "held ");
+    Held { waiting, outstanding, deliveries }
+}
+
+fn hold_and_tell(path: &Path, count: u64) {
+    let before = machine::private_bytes();
+    let added = || machine::private_bytes().saturating_sub(before);
+    let pond = Pond::open(path, Durability::Os, 64 << 20);
+    let group = pond.group();
+    pond.fill(0..count);
+    pond.store.sync().expect("sync");
+    let waiting = added();
+    let mut held = Vec::new();
+    while let Some(delivery) = group.receive(Duration::ZERO).expect("receive") {
+        held.push(delivery);
+    }
+    let outstanding = added();
+    assert_eq!(pond.lag(), count, "none is settled");
+    say(&format!("held {waiting} {outstanding} {}", held.len()));
+    pond.store.close().expect("close");
+    // Given back too late: the store is closed.
+    drop(held);
 }
 
 fn open_and_tell(path: &Path) {
