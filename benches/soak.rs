@@ -42,7 +42,8 @@ fn disk_at_rest(pond: &Pond) -> u64 {
 /// Publishes, receives and acks by batches; as many wait after each round as before.
 fn soak(text: &RefCell<String>) {
     let messages = pick(50_000_000, 20_000);
-    let waiting = pick(10_000, BATCH);
+    // More than a segment: what is received is read from sealed segments, through the block cache, which is full soon.
+    let waiting = pick(100_000, BATCH);
     let arena = Arena::new();
     let pond = Pond::with_segments(&arena, Durability::Os, 4 << 20);
     let group = pond.group();
@@ -71,7 +72,7 @@ fn soak(text: &RefCell<String>) {
     let closed = occupied_bytes(&pond.path);
     let what = format!(
         "{} messages of {LEN} B at `Os`, published, received and acked by {BATCH} through a store with segments of 4 MiB; {waiting} wait all the time. \
-         Private memory is that of the whole process. Disk is what the store's files occupy.",
+         Private memory is that of the whole process, with a block cache of at most 16 MiB. Disk is what the store's files occupy.",
         count(messages as f64),
     );
     let end = format!(

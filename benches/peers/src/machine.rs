@@ -2,7 +2,8 @@
 
 use crate::queue::Result;
 use rustix::fs::statfs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The machine on which something was measured.
@@ -45,6 +46,36 @@ impl Machine {
             "{date}; {cores} cores, {cpu}; {memory_gib:.0} GiB; Linux {kernel}; {file_system}; load before the first run {load:.2}"
         )
     }
+}
+
+/// Flushes of the device that holds a directory, by everybody, since some moment.
+pub(crate) struct Flushes {
+    stat: Option<PathBuf>,
+    before: Option<u64>,
+}
+
+impl Flushes {
+    /// Begins to count, where the kernel tells.
+    pub(crate) fn begin(dir: &Path) -> Self {
+        let device = std::fs::metadata(dir).map(|metadata| metadata.dev()).ok();
+        let number =
+            |device| format!("/sys/dev/block/{}:{}/stat", rustix::fs::major(device), rustix::fs::minor(device));
+        let stat = device.map(number).map(PathBuf::from);
+        let before = stat.as_deref().and_then(flushes);
+        Self { stat, before }
+    }
+
+    /// How many there were for each of `count` messages or batches.
+    pub(crate) fn note(&self, count: u64, what: &str) -> Option<String> {
+        let flushed = flushes(self.stat.as_deref()?)?.checked_sub(self.before?)?;
+        let each = flushed as f64 / count.max(1) as f64;
+        Some(if each < 0.1 { format!("{each:.3} flushes a {what}") } else { format!("{each:.1} flushes a {what}") })
+    }
+}
+
+/// The sixteenth figure of a device's statistics.
+fn flushes(stat: &Path) -> Option<u64> {
+    std::fs::read_to_string(stat).ok()?.split_whitespace().nth(15)?.parse().ok()
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

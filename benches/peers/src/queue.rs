@@ -35,6 +35,11 @@ pub(crate) trait Queue: Send + Sync {
     /// Publishes one message so that it survives power loss. Called from many threads at once.
     fn publish_durable(&self, payload: &[u8]) -> Result<()>;
 
+    /// As [`Queue::publish_batch`], surviving power loss. A queue opened in [`Mode::Power`] does that anyway, unless it says otherwise.
+    fn publish_batch_durable(&self, payloads: &[&[u8]]) -> Result<()> {
+        self.publish_batch(payloads)
+    }
+
     /// Receives and acknowledges one message; false where none waits.
     fn receive_ack(&self, sink: &mut dyn FnMut(&[u8])) -> Result<bool>;
 
@@ -85,24 +90,37 @@ pub(crate) struct Facts {
     /// Whether a publish that returned in mode [`Mode::Process`] survives kill -9.
     pub(crate) survives_kill9: Survives,
     /// Whether it survives power loss in that mode.
-    pub(crate) survives_power_loss_by_default: Survives,
+    pub(crate) survives_power_loss: Survives,
     /// Whether a publish that returned in mode [`Mode::Power`] survives power loss.
     pub(crate) survives_power_loss_when_asked: Survives,
     /// What a consumer can acknowledge.
     pub(crate) acknowledgement: Acknowledgement,
     /// Whether an acknowledgement that returned survives kill -9.
     pub(crate) acknowledgement_survives_kill9: Survives,
+    /// Whether it survives power loss.
+    pub(crate) acknowledgement_survives_power_loss: Survives,
     /// How it is used here, and what a reader should know.
     pub(crate) note: &'static str,
     /// The workloads that it cannot run, each with the reason.
     pub(crate) cannot: &'static [(Workload, &'static str)],
+    /// Why it is the better one where it is.
+    pub(crate) advantages: &'static [(Workload, &'static str)],
 }
 
 impl Facts {
     /// Why this workload is left out, if it is.
     pub(crate) fn reason_against(&self, workload: Workload) -> Option<&'static str> {
-        self.cannot.iter().find(|(left_out, _)| *left_out == workload).map(|(_, reason)| *reason)
+        reason(self.cannot, workload)
     }
+
+    /// Why it is better than millpond at this workload, if that is known.
+    pub(crate) fn advantage(&self, workload: Workload) -> Option<&'static str> {
+        reason(self.advantages, workload)
+    }
+}
+
+fn reason(reasons: &[(Workload, &'static str)], workload: Workload) -> Option<&'static str> {
+    reasons.iter().find(|(found, _)| *found == workload).map(|(_, reason)| *reason)
 }
 
 /// Whether something survives.

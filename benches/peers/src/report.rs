@@ -183,7 +183,7 @@ fn table(page: &mut String, workload: Workload, verdicts: &Verdicts, facts: &[(&
 fn promises(workload: Workload, facts: &Facts) -> String {
     let power = match workload {
         Workload::Durable | Workload::DurableMany => facts.survives_power_loss_when_asked,
-        _ => facts.survives_power_loss_by_default,
+        _ => facts.survives_power_loss,
     };
     let acknowledgement = match (workload, facts.acknowledgement_survives_kill9) {
         (Workload::ReceiveOne | Workload::ReceiveBatch | Workload::Live, Survives::Partly(how)) => {
@@ -238,7 +238,7 @@ fn facts_table(page: &mut String, facts: &[(&str, Facts)]) -> Result<()> {
     writeln!(page, "| --- | --- | --- | --- | --- | --- |")?;
     for (name, facts) in facts {
         let Facts { version, survives_kill9, acknowledgement, note, .. } = facts;
-        let (default, asked) = (facts.survives_power_loss_by_default, facts.survives_power_loss_when_asked);
+        let (default, asked) = (facts.survives_power_loss, facts.survives_power_loss_when_asked);
         writeln!(page, "| {name} | {version} | {survives_kill9} | {default} / {asked} | {acknowledgement} | {note} |")?;
     }
     Ok(())

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-const WORKLOADS: [&str; 10] = [
+const WORKLOADS: [&str; 11] = [
     "publish-one",
     "publish-by-100",
-    "durable-1-thread",
+    "durable-one",
+    "durable-by-100",
     "durable-64-threads",
     "receive-one",
     "receive-by-100",
@@ -15,8 +16,9 @@ const WORKLOADS: [&str; 10] = [
     "open-killed",
     "disk-bytes",
 ];
-const DURABLE: [&str; 2] = ["durable-1-thread", "durable-64-threads"];
-const PUBLISHING: [&str; 4] = ["publish-one", "publish-by-100", "durable-1-thread", "durable-64-threads"];
+const DURABLE: [&str; 3] = ["durable-one", "durable-by-100", "durable-64-threads"];
+const PUBLISHING: [&str; 5] = ["publish-one", "publish-by-100", "durable-one", "durable-by-100", "durable-64-threads"];
+const RECEIVING: [&str; 3] = ["receive-one", "receive-by-100", "live"];
 
 fn all_workloads(queue: &str, cannot: &[&str]) {
     // Not the temporary directory of the system, which may be in memory.
@@ -90,6 +92,12 @@ fn walrus_fd() {
 }
 
 #[test]
+fn walrus_relaxed() {
+    let cannot: Vec<&str> = WORKLOADS.into_iter().filter(|workload| !RECEIVING.contains(workload)).collect();
+    all_workloads("walrus-relaxed", &cannot);
+}
+
+#[test]
 fn queue_file() {
     all_workloads("queue-file", &[]);
 }
@@ -128,6 +136,11 @@ fn sqlite() {
 #[test]
 fn redis() {
     all_workloads("redis", &[]);
+}
+
+#[test]
+fn nats() {
+    all_workloads("nats", &DURABLE);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Payloads written to an allocated file and synced: alone, and by many threads of which one syncs for all.
 
+use crate::machine::Flushes;
 use crate::payload::{PAYLOAD_LEN, Payload, Tally};
 use crate::queue::Result;
 use crate::workloads::{Outcome, Scale, from_threads, repeat};
@@ -14,14 +15,14 @@ const FILE_LEN: u64 = 64 << 20;
 
 pub(super) fn alone(dir: &Path, scale: Scale) -> Result<Outcome> {
     let file = allocated(dir)?;
+    let flushes = Flushes::begin(dir);
     let (count, elapsed) = repeat(scale.messages, 1, scale, |number| {
         file.write_all_at(Payload::new(number).bytes(), number * PAYLOAD_LEN as u64)?;
         Ok(file.sync_data()?)
     })?;
-    Ok(Outcome {
-        fault: read_back(&file, count)?.fault_against(Tally::of_first(count)),
-        ..Outcome::rate(count, elapsed)
-    })
+    let note = flushes.note(count, "message");
+    let fault = read_back(&file, count)?.fault_against(Tally::of_first(count));
+    Ok(Outcome { fault, note, ..Outcome::rate(count, elapsed) })
 }
 
 /// What was not written yet, and where the file ends with it.
@@ -49,9 +50,11 @@ pub(super) fn led(dir: &Path, scale: Scale) -> Result<Outcome> {
         is_led: Mutex::new(false),
         moved: Condvar::new(),
     };
+    let flushes = Flushes::begin(dir);
     let (expected, elapsed) = from_threads(scale, |payload| led.append(payload))?;
+    let note = flushes.note(expected.count, "message");
     let fault = read_back(&led.file, expected.count)?.fault_against(expected);
-    Ok(Outcome { fault, ..Outcome::rate(expected.count, elapsed) })
+    Ok(Outcome { fault, note, ..Outcome::rate(expected.count, elapsed) })
 }
 
 impl Led {

@@ -20,13 +20,15 @@ fn facts() -> Facts {
     Facts {
         version: version.trim().strip_prefix("beanstalkd ").unwrap_or("not installed").to_owned(),
         survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::Partly("up to 50 ms lost"),
+        survives_power_loss: Survives::Partly("up to 50 ms lost"),
         survives_power_loss_when_asked: Survives::Yes,
         acknowledgement: Acknowledgement::PerMessage,
         acknowledgement_survives_kill9: Survives::Yes,
+        acknowledgement_survives_power_loss: Survives::Partly("up to 50 ms lost"),
         note: "A server, over loopback, with a binlog: put, reserve, delete; batches are pipelined. -f 50 (its default), for the durable rows -f 0. \
                All messages are in memory.",
         cannot: &[],
+        advantages: &[],
     }
 }
 

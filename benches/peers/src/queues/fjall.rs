@@ -2,6 +2,7 @@
 
 use super::numbers::Numbers;
 use crate::queue::{Acknowledgement, Facts, Mode, Peer, Queue, Result, Survives, locked_version};
+use crate::workload::Workload;
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
 
@@ -17,12 +18,22 @@ fn facts() -> Facts {
     Facts {
         version: locked_version("fjall"),
         survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::No,
+        survives_power_loss: Survives::No,
         survives_power_loss_when_asked: Survives::Yes,
         acknowledgement: Acknowledgement::PerMessage,
         acknowledgement_survives_kill9: Survives::Yes,
+        acknowledgement_survives_power_loss: Survives::No,
         note: "Durable: persist(SyncData) after the insert; each waiting thread does a sync of its own.",
         cannot: &[],
+        advantages: &[
+            (Workload::PublishBatch, "a batch is one write to its journal"),
+            (Workload::Durable, "one write to its journal and one sync, as in millpond"),
+            (Workload::DurableBatch, "a batch is one write to its journal and one sync"),
+            (
+                Workload::Live,
+                "its consumer spins on a counter in memory and never sleeps; messages are found in the table in memory",
+            ),
+        ],
     }
 }
 
@@ -55,6 +66,11 @@ impl Queue for Fjall {
 
     fn publish_durable(&self, payload: &[u8]) -> Result<()> {
         self.publish(payload)?;
+        Ok(self.db.persist(PersistMode::SyncData)?)
+    }
+
+    fn publish_batch_durable(&self, payloads: &[&[u8]]) -> Result<()> {
+        self.publish_batch(payloads)?;
         Ok(self.db.persist(PersistMode::SyncData)?)
     }
 

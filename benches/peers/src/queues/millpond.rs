@@ -17,12 +17,14 @@ fn facts() -> Facts {
     Facts {
         version: locked_version("millpond"),
         survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::Partly("up to 50 ms lost"),
+        survives_power_loss: Survives::Partly("up to 50 ms lost"),
         survives_power_loss_when_asked: Survives::Yes,
         acknowledgement: Acknowledgement::PerMessage,
         acknowledgement_survives_kill9: Survives::Yes,
+        acknowledgement_survives_power_loss: Survives::Partly("up to 50 ms lost"),
         note: "A store at level Os, for the durable rows at level Disk. Every receive takes a lease that survives as well. Group commit.",
         cannot: &[],
+        advantages: &[],
     }
 }
 

@@ -3,6 +3,7 @@
 mod beanstalkd;
 mod fjall;
 mod millpond;
+mod nats;
 mod numbers;
 mod okaywal;
 mod queue_file;
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<Peer> {
         yaque::PEER,
         walrus::PEER_MAPPED,
         walrus::PEER_FD,
+        walrus::PEER_RELAXED,
         queue_file::PEER,
         okaywal::PEER,
         raft_engine::PEER,
@@ -37,6 +39,7 @@ pub(crate) fn all() -> Vec<Peer> {
         fjall::PEER,
         sqlite::PEER,
         redis::PEER,
+        nats::PEER,
         beanstalkd::PEER,
     ]
 }

@@ -30,10 +30,11 @@ fn facts() -> Facts {
     Facts {
         version: locked_version("okaywal"),
         survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::Yes,
+        survives_power_loss: Survives::Yes,
         survives_power_loss_when_asked: Survives::Yes,
         acknowledgement: Acknowledgement::None,
         acknowledgement_survives_kill9: Survives::No,
+        acknowledgement_survives_power_loss: Survives::No,
         note: "A write-ahead log, not a queue. Every commit syncs, grouped over threads. Default configuration: checkpoints after 768 KiB.",
         cannot: &[
             (Workload::ReceiveOne, NOT_A_QUEUE),
@@ -42,6 +43,14 @@ fn facts() -> Facts {
             (Workload::OpenClean, NOT_A_QUEUE),
             (Workload::OpenKilled, NOT_A_QUEUE),
             (Workload::DiskBytes, NOT_A_QUEUE),
+        ],
+        advantages: &[
+            (Workload::Durable, "one write and one sync into a preallocated file, of bare bytes, as millpond does"),
+            (
+                Workload::DurableBatch,
+                "one write and one sync a batch; it keeps no ids, no times and nothing for a consumer",
+            ),
+            (Workload::DurableMany, "group commit as in millpond; it keeps nothing for a consumer"),
         ],
     }
 }

@@ -1,6 +1,7 @@
 //! queue-file: one ring in one file.
 
 use crate::queue::{Acknowledgement, Facts, Mode, Peer, Queue, Result, Survives, locked_version};
+use crate::workload::Workload;
 use parking_lot::Mutex;
 use queue_file::QueueFile;
 use std::path::Path;
@@ -21,13 +22,23 @@ fn facts() -> Facts {
     Facts {
         version: locked_version("queue-file"),
         survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::No,
+        survives_power_loss: Survives::No,
         survives_power_loss_when_asked: Survives::Yes,
         acknowledgement: Acknowledgement::CursorOnly,
         acknowledgement_survives_kill9: Survives::Yes,
+        acknowledgement_survives_power_loss: Survives::No,
         note: "sync_writes only for the durable rows (its default is always); overwrite_on_remove off, which its default has on and \
                which costs a write; 16 MiB from the start. Removal from the head only. A mutex around it: it is not made for several threads.",
         cannot: &[],
+        advantages: &[
+            (Workload::PublishBatch, "a batch is one write and one of the header"),
+            (Workload::ReceiveOne, "no lease: the head of the ring moves in one small write"),
+            (Workload::ReceiveBatch, "no lease: the head of the ring moves in one small write a batch"),
+            (Workload::Live, "its consumer spins on a counter in memory and never sleeps"),
+            (Workload::OpenClean, "it reads the header and the two ends of the ring"),
+            (Workload::OpenKilled, "it reads the header and the two ends of the ring"),
+            (Workload::DiskBytes, "44 bytes a message; the file doubles, so how full it is depends on the count"),
+        ],
     }
 }
 

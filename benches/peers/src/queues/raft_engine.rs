@@ -2,6 +2,7 @@
 
 use super::numbers::Numbers;
 use crate::queue::{Acknowledgement, Facts, Mode, Peer, Queue, Result, Survives, locked_version};
+use crate::workload::Workload;
 use protobuf::well_known_types::BytesValue;
 use raft_engine::{Command, Config, Engine, LogBatch, MessageExt};
 use std::cell::Cell;
@@ -48,13 +49,32 @@ fn facts() -> Facts {
     Facts {
         version: locked_version("raft-engine"),
         survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::No,
+        survives_power_loss: Survives::No,
         survives_power_loss_when_asked: Survives::Yes,
         acknowledgement: Acknowledgement::CursorOnly,
         acknowledgement_survives_kill9: Survives::Yes,
+        acknowledgement_survives_power_loss: Survives::No,
         note: "A region for each publishing thread, so there is no order between threads; an acknowledgement puts the position under a \
                key, every 10,000 compact the log. Group commit. The index of all entries is in memory. Entries carry eight bytes of index more.",
         cannot: &[],
+        advantages: &[
+            (Workload::PublishBatch, "a batch is one write of one block with one checksum"),
+            (Workload::Durable, "one write and one sync into space allocated ahead, as in millpond"),
+            (Workload::DurableBatch, "one write and one sync a batch with one checksum"),
+            (Workload::DurableMany, "group commit over 64 regions; no order between threads"),
+            (Workload::ReceiveOne, "no lease: the position moves by one small write"),
+            (
+                Workload::ReceiveBatch,
+                "no lease and no acknowledgement of single messages: a batch is decoded as one block, and one small write moves the position",
+            ),
+            (Workload::Live, "its consumer asks the index in memory again and again and never sleeps"),
+            (Workload::OpenClean, "its log is recovered by several threads"),
+            (
+                Workload::OpenKilled,
+                "its log is recovered by several threads, and checksums are one a write, not one a message",
+            ),
+            (Workload::DiskBytes, "one header and one checksum a write, which fills of a thousand messages share"),
+        ],
     }
 }
 
@@ -103,6 +123,10 @@ impl Queue for Regions {
 
     fn publish_durable(&self, payload: &[u8]) -> Result<()> {
         self.write(&[payload], true)
+    }
+
+    fn publish_batch_durable(&self, payloads: &[&[u8]]) -> Result<()> {
+        self.write(payloads, true)
     }
 
     fn receive_ack(&self, sink: &mut dyn FnMut(&[u8])) -> Result<bool> {

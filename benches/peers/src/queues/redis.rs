@@ -2,6 +2,7 @@
 
 use super::server::{Connection, Server, ask};
 use crate::queue::{Acknowledgement, Facts, Mode, Peer, Queue, Result, Survives};
+use crate::workload::Workload;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -26,14 +27,17 @@ fn facts() -> Facts {
     let version = version.split_whitespace().find_map(|word| word.strip_prefix("v="));
     Facts {
         version: version.unwrap_or("not installed").to_owned(),
-        survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::Partly("about 1 s lost"),
+        survives_kill9: Survives::Partly("yes, but for what waits while a sync runs"),
+        survives_power_loss: Survives::Partly("about 1 s lost"),
         survives_power_loss_when_asked: Survives::Yes,
         acknowledgement: Acknowledgement::PerMessage,
-        acknowledgement_survives_kill9: Survives::Yes,
-        note: "A server, over loopback: XADD, XREADGROUP, XACK; batches are pipelined. appendfsync everysec, for the durable rows always. All \
+        acknowledgement_survives_kill9: Survives::Partly("yes, but for what waits while a sync runs"),
+        acknowledgement_survives_power_loss: Survives::Partly("about 1 s lost"),
+        note: "A server, over loopback: XADD, XREADGROUP, XACK; batches are pipelined. appendfsync everysec (its default), for the durable rows always. While a sync runs, everysec holds writes back in the \
+               server's memory, for up to two seconds. All \
                messages are in memory, and stay in the stream after XACK.",
         cannot: &[],
+        advantages: &[(Workload::DurableMany, "one sync for all clients of one turn of its loop")],
     }
 }
 

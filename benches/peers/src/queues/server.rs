@@ -30,6 +30,10 @@ pub(super) struct Connection {
     reader: BufReader<TcpStream>,
     /// What goes out with the next [`Connection::flush`].
     pub(super) out: Vec<u8>,
+    /// Whether the protocol's opening, where it has one, is done.
+    pub(super) is_greeted: bool,
+    /// Where answers go, in a protocol that has addresses for that.
+    pub(super) inbox: String,
 }
 
 impl Server {
@@ -98,7 +102,12 @@ impl Connection {
     fn open(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
-        Ok(Self { reader: BufReader::with_capacity(1 << 16, stream), out: Vec::new() })
+        Ok(Self {
+            reader: BufReader::with_capacity(1 << 16, stream),
+            out: Vec::new(),
+            is_greeted: false,
+            inbox: String::new(),
+        })
     }
 
     /// Sends what was put into `out`.

@@ -19,13 +19,19 @@ fn facts() -> Facts {
     Facts {
         version: locked_version("sled"),
         survives_kill9: Survives::Partly("after flush"),
-        survives_power_loss_by_default: Survives::No,
+        survives_power_loss: Survives::No,
         survives_power_loss_when_asked: Survives::No,
         acknowledgement: Acknowledgement::PerMessage,
         acknowledgement_survives_kill9: Survives::Yes,
+        acknowledgement_survives_power_loss: Survives::No,
         note: "An insert that returned may be lost to kill -9, so each call here ends with flush. Flush does not reach through a \
                volatile cache of the device (spacejam/sled#1452).",
-        cannot: &[(Workload::Durable, NO_DEVICE_FLUSH), (Workload::DurableMany, NO_DEVICE_FLUSH)],
+        cannot: &[
+            (Workload::Durable, NO_DEVICE_FLUSH),
+            (Workload::DurableBatch, NO_DEVICE_FLUSH),
+            (Workload::DurableMany, NO_DEVICE_FLUSH),
+        ],
+        advantages: &[],
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::numbers::Numbers;
 use crate::queue::{Acknowledgement, Facts, Mode, Peer, Queue, Result, Survives};
+use crate::workload::Workload;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::ops::Range;
@@ -21,12 +22,20 @@ fn facts() -> Facts {
     Facts {
         version: rusqlite::version().to_owned(),
         survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::No,
+        survives_power_loss: Survives::No,
         survives_power_loss_when_asked: Survives::Yes,
         acknowledgement: Acknowledgement::PerMessage,
         acknowledgement_survives_kill9: Survives::Yes,
+        acknowledgement_survives_power_loss: Survives::No,
         note: "rusqlite, bundled; WAL; synchronous=NORMAL, for the durable rows FULL. One transaction a call. No group commit.",
         cannot: &[],
+        advantages: &[
+            (Workload::OpenClean, "it reads the root of a tree"),
+            (Workload::OpenKilled, "a checkpoint keeps its log short: few pages are recovered"),
+            (Workload::Live, "its consumer spins on a counter in memory and never sleeps"),
+            (Workload::DurableBatch, "a batch is one transaction with one sync"),
+            (Workload::DiskBytes, "pages of a tree that is filled in order, no preallocation, no checksums, no times"),
+        ],
     }
 }
 

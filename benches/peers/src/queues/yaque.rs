@@ -21,13 +21,24 @@ fn facts() -> Facts {
     Facts {
         version: locked_version("yaque"),
         survives_kill9: Survives::Yes,
-        survives_power_loss_by_default: Survives::No,
+        survives_power_loss: Survives::No,
         survives_power_loss_when_asked: Survives::No,
         acknowledgement: Acknowledgement::CursorOnly,
         acknowledgement_survives_kill9: Survives::Partly("every 250th"),
+        acknowledgement_survives_power_loss: Survives::No,
         note: "The receiver saves its position at every 250th message (its default; saving at each costs milliseconds on ext4): after a crash \
                the ones since are delivered again. One sender, one receiver. Nothing tells a torn message from a whole one.",
-        cannot: &[(Workload::Durable, NO_SYNC), (Workload::DurableMany, NO_SYNC)],
+        cannot: &[(Workload::Durable, NO_SYNC), (Workload::DurableBatch, NO_SYNC), (Workload::DurableMany, NO_SYNC)],
+        advantages: &[
+            (
+                Workload::PublishBatch,
+                "a batch is one write of bare bytes: no checksum, no ids, no times, nothing that tells a torn message from a whole one",
+            ),
+            (Workload::PublishOne, "a message is one write of its bytes behind a length: no checksum, no id, no time"),
+            (Workload::OpenClean, "it opens the two ends and reads nothing of what waits"),
+            (Workload::OpenKilled, "it reads nothing of what waits, and would not know a torn message"),
+            (Workload::DiskBytes, "four bytes of length a message: no checksum, no id, no time"),
+        ],
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use live::{histogram, judged, pace, record};
 pub(crate) use open::{fill, measure_open};
-pub(crate) use publish::from_threads;
+pub(crate) use publish::{BATCH, from_threads, with_range};
 
 /// How long and how much.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,6 +55,7 @@ pub(crate) fn run(workload: Workload, peer: &Peer, dir: &Path, scale: Scale) -> 
         Workload::PublishOne => publish::one_at_a_time(peer, dir, scale),
         Workload::PublishBatch => publish::in_batches(peer, dir, scale),
         Workload::Durable => publish::durable(peer, dir, scale),
+        Workload::DurableBatch => publish::durable_in_batches(peer, dir, scale),
         Workload::DurableMany => publish::durable_from_many(peer, dir, scale),
         Workload::ReceiveOne => receive::one_at_a_time(peer, dir, scale),
         Workload::ReceiveBatch => receive::in_batches(peer, dir, scale),

@@ -1,6 +1,7 @@
 //! Publishing: one at a time, in batches, durably, and durably from many threads.
 
 use super::{Outcome, Scale, drained_fault, repeat};
+use crate::machine::Flushes;
 use crate::payload::{PAYLOAD_LEN, Payload, Tally};
 use crate::queue::{Mode, Peer, Queue, Result};
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 /// Messages of a batch.
-pub(super) const BATCH: u64 = 100;
+pub(crate) const BATCH: u64 = 100;
 /// Messages of a batch that fills a queue before the measured part.
 const FILLING: u64 = 1000;
 
@@ -24,23 +25,38 @@ pub(super) fn one_at_a_time(peer: &Peer, dir: &Path, scale: Scale) -> Result<Out
 
 pub(super) fn in_batches(peer: &Peer, dir: &Path, scale: Scale) -> Result<Outcome> {
     let queue = (peer.open)(dir, Mode::Process)?;
-    let (batches, elapsed) =
-        repeat(scale.messages / BATCH, 4, scale, |batch| publish_range(queue.as_ref(), batch * BATCH, BATCH))?;
+    let (batches, elapsed) = repeat(scale.messages / BATCH, 4, scale, |batch| {
+        with_range(batch * BATCH, BATCH, |payloads| queue.publish_batch(payloads))
+    })?;
     let count = batches * BATCH;
     Ok(Outcome { fault: drained_fault(queue, Tally::of_first(count))?, ..Outcome::rate(count, elapsed) })
 }
 
 pub(super) fn durable(peer: &Peer, dir: &Path, scale: Scale) -> Result<Outcome> {
     let queue = (peer.open)(dir, Mode::Power)?;
+    let flushes = Flushes::begin(dir);
     let (count, elapsed) =
         repeat(scale.messages, 1, scale, |number| queue.publish_durable(Payload::new(number).bytes()))?;
-    Ok(Outcome { fault: drained_fault(queue, Tally::of_first(count))?, ..Outcome::rate(count, elapsed) })
+    let note = flushes.note(count, "message");
+    Ok(Outcome { fault: drained_fault(queue, Tally::of_first(count))?, note, ..Outcome::rate(count, elapsed) })
+}
+
+pub(super) fn durable_in_batches(peer: &Peer, dir: &Path, scale: Scale) -> Result<Outcome> {
+    let queue = (peer.open)(dir, Mode::Power)?;
+    let flushes = Flushes::begin(dir);
+    let (batches, elapsed) = repeat(scale.messages / BATCH, 1, scale, |batch| {
+        with_range(batch * BATCH, BATCH, |payloads| queue.publish_batch_durable(payloads))
+    })?;
+    let (count, note) = (batches * BATCH, flushes.note(batches, "batch"));
+    Ok(Outcome { fault: drained_fault(queue, Tally::of_first(count))?, note, ..Outcome::rate(count, elapsed) })
 }
 
 pub(super) fn durable_from_many(peer: &Peer, dir: &Path, scale: Scale) -> Result<Outcome> {
     let queue = (peer.open)(dir, Mode::Power)?;
+    let flushes = Flushes::begin(dir);
     let (expected, elapsed) = from_threads(scale, |payload| queue.publish_durable(payload))?;
-    Ok(Outcome { fault: drained_fault(queue, expected)?, ..Outcome::rate(expected.count, elapsed) })
+    let note = flushes.note(expected.count, "message");
+    Ok(Outcome { fault: drained_fault(queue, expected)?, note, ..Outcome::rate(expected.count, elapsed) })
 }
 
 /// Has each thread call `publish` again and again, and says what they published and how long it took.
@@ -71,13 +87,13 @@ pub(crate) fn from_threads(scale: Scale, publish: impl Fn(&[u8]) -> Result<()> +
     })
 }
 
-/// Publishes the payloads `first..first + count` as one batch.
-pub(super) fn publish_range(queue: &dyn Queue, first: u64, count: u64) -> Result<()> {
+/// Makes the payloads `first..first + count` and has `publish` take them as one batch.
+pub(crate) fn with_range(first: u64, count: u64, publish: impl FnOnce(&[&[u8]]) -> Result<()>) -> Result<()> {
     let payloads: Vec<Payload> = (first..first + count).map(Payload::new).collect();
     let mut bytes: Vec<&[u8]> = Vec::with_capacity(payloads.len());
     bytes.extend(payloads.iter().map(Payload::bytes));
     debug_assert!(bytes.iter().all(|bytes| bytes.len() == PAYLOAD_LEN));
-    queue.publish_batch(&bytes)
+    publish(&bytes)
 }
 
 /// Publishes the payloads `first..end` fast.
@@ -85,7 +101,7 @@ pub(super) fn fill_range(queue: &dyn Queue, first: u64, end: u64) -> Result<()> 
     let mut next = first;
     while next < end {
         let count = FILLING.min(end - next);
-        publish_range(queue, next, count)?;
+        with_range(next, count, |payloads| queue.publish_batch(payloads))?;
         next += count;
     }
     Ok(())

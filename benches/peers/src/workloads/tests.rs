@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
-const WORKLOADS: [Workload; 7] = [
+const WORKLOADS: [Workload; 8] = [
     Workload::PublishOne,
     Workload::PublishBatch,
     Workload::Durable,
+    Workload::DurableBatch,
     Workload::DurableMany,
     Workload::ReceiveOne,
     Workload::ReceiveBatch,
@@ -85,12 +86,14 @@ fn facts() -> Facts {
     Facts {
         version: String::new(),
         survives_kill9: Survives::No,
-        survives_power_loss_by_default: Survives::No,
+        survives_power_loss: Survives::No,
         survives_power_loss_when_asked: Survives::No,
         acknowledgement: Acknowledgement::PerMessage,
         acknowledgement_survives_kill9: Survives::No,
+        acknowledgement_survives_power_loss: Survives::No,
         note: "",
         cannot: &[],
+        advantages: &[],
     }
 }
 
