@@ -83,6 +83,7 @@ impl Order {
 
     /// Does it, and answers on the standard output.
     pub(crate) fn obey(&self) -> Result<()> {
+        std::thread::spawn(die_with_parent);
         if self.queue == FLOOR {
             return answer(&floors::run(self.workload, &self.dir, self.scale)?);
         }
@@ -102,10 +103,17 @@ impl Order {
 fn fill_and_wait(peer: &Peer, dir: &Path, scale: Scale) -> Result<()> {
     let queue = workloads::fill(peer, dir, scale)?;
     answer(&Outcome::default())?;
-    // The parent kills this process while it waits here; where the parent died instead, the input ends.
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    // The parent kills this process while it waits here.
+    die_with_parent();
     drop(queue);
     Err("nobody killed this process".into())
+}
+
+/// Waits until the parent is gone, which ends the input; then kills this process and the servers that it started: they are one group.
+fn die_with_parent() {
+    // Whatever ends it.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let _ = rustix::process::kill_process_group(rustix::process::getpid(), rustix::process::Signal::KILL);
 }
 
 fn answer(outcome: &Outcome) -> Result<()> {

@@ -17,8 +17,11 @@ mod workloads;
 
 use options::Options;
 use queue::{Peer, Result};
+use report::Session;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Instant;
 use workload::Workload;
 
 fn main() -> ExitCode {
@@ -45,19 +48,30 @@ fn run(arguments: &[OsString]) -> Result<()> {
     };
     let peers: Vec<Peer> = queues::all().into_iter().filter(|peer| options.wants(peer.name)).collect();
     let (present, absent): (Vec<Peer>, Vec<Peer>) = peers.into_iter().partition(|peer| (peer.is_present)());
-    for peer in absent {
-        println!("{} is not installed here and is left out", peer.name);
+    for peer in &absent {
+        println!("SKIPPED: {} is not installed here and is left out", peer.name);
     }
     std::fs::create_dir_all(&options.plan.dir)?;
     let machine = machine::Machine::look(&options.plan.dir)?;
     if machine.is_busy() {
         println!("warning: the machine is busy (load {:.2}): these figures say little", machine.load);
     }
-    let workloads = Workload::ALL.into_iter().filter(|workload| options.wants_workload(*workload));
-    let results: Vec<_> = workloads.map(|workload| (workload, options.plan.measure(workload, &present))).collect();
+    let session =
+        Session { machine: &machine, plan: &options.plan, arguments: &options.shown, peers: &present, absent: &absent };
+    let mut missing: VecDeque<Workload> =
+        Workload::ALL.into_iter().filter(|workload| options.wants_workload(*workload)).collect();
+    let mut results = Vec::new();
+    while let Some(workload) = missing.pop_front() {
+        let start = Instant::now();
+        results.push((workload, options.plan.measure(workload, &present)));
+        println!("{}: {:.0} s", workload.name(), start.elapsed().as_secs_f64());
+        // After each, so that a run that dies leaves what it has.
+        if let Some(out) = &options.out {
+            report::write(out, &session, &results, missing.make_contiguous())?;
+        }
+    }
     println!("\n{}", report::summary(&results));
     if let Some(out) = &options.out {
-        report::write(out, &machine, &options.plan, &present, &results)?;
         println!("written: {}", out.display());
     }
     Ok(())

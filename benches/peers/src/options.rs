@@ -17,9 +17,11 @@ usage: millpond-peers [--quick] [--only NAME[,NAME...]] [--dir PATH] [--out FILE
   --only NAMES   only these queues and workloads; nothing is written unless --out says where
   --dir PATH     where the queues put their files (default: target/peers-data beside this crate's build)
   --out FILE     the page (default: docs/benchmarks.md); its plots go to a directory plots beside it
-  --waiting N    messages waiting where an opening is measured (default 1000000, up to 5000000)
+  --waiting N    messages waiting where an opening is measured (default 500000, up to 5000000)
   --repeat N     runs of each, of which the median counts (default 3)";
 
+/// Where the page belongs.
+const PAGE: &str = "docs/benchmarks.md";
 /// The most messages waiting.
 const WAITING_MAX: u64 = 5_000_000;
 
@@ -29,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) plan: Plan,
     /// The page to write.
     pub(crate) out: Option<PathBuf>,
+    /// What asked for this, as it stands behind the command, but for paths.
+    pub(crate) shown: String,
     only: Vec<String>,
 }
 
@@ -45,7 +49,7 @@ impl Size {
         let (repeats, waiting, messages, limit_ms, threads, cap_s) = match self {
             Self::Tiny => (1, 1_500, 500, 200, 4, 60),
             Self::Quick => (1, 200_000, 400_000, 1_000, 64, 60),
-            Self::Full => (3, 1_000_000, 4_000_000, 4_000, 64, 300),
+            Self::Full => (3, 500_000, 4_000_000, 2_000, 64, 120),
         };
         let scale = Scale { messages, limit: Duration::from_millis(limit_ms), threads };
         Plan { dir, repeats, waiting, scale, cap: Duration::from_secs(cap_s) }
@@ -76,11 +80,11 @@ impl Options {
         if waiting.is_some_and(|waiting| !(1..=WAITING_MAX).contains(&waiting)) || repeats == Some(0) {
             return Err(format!("--waiting takes 1 to {WAITING_MAX}, --repeat at least 1").into());
         }
-        let out = out.or_else(|| only.is_empty().then(|| PathBuf::from("docs/benchmarks.md")));
+        let out = out.or_else(|| only.is_empty().then(|| PathBuf::from(PAGE)));
         let dir = dir.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/peers-data"));
         let plan = size.plan(std::path::absolute(dir)?);
         let plan = Plan { repeats: repeats.unwrap_or(plan.repeats), waiting: waiting.unwrap_or(plan.waiting), ..plan };
-        Ok(Some(Self { plan, out, only }))
+        Ok(Some(Self { plan, out, shown: shown(arguments), only }))
     }
 
     /// Whether this queue is to be measured.
@@ -94,6 +98,24 @@ impl Options {
         let mut workloads = self.only.iter().filter_map(|name| Workload::of_name(name)).peekable();
         workloads.peek().is_none() || workloads.any(|wanted| wanted == workload)
     }
+}
+
+/// Paths are those of one machine, and the page's own is the usual one.
+fn shown(arguments: &[OsString]) -> String {
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let mut shown = String::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        match word {
+            "--dir" => drop(words.next()),
+            "--out" => match words.next() {
+                Some(PAGE) => shown.extend([" --out ", PAGE]),
+                _ => {}
+            },
+            _ => shown.extend([" ", word]),
+        }
+    }
+    if shown.is_empty() { shown } else { format!(" --{shown}") }
 }
 
 fn text(argument: &OsString) -> Result<&str> {
@@ -133,6 +155,14 @@ mod tests {
         assert!(options.wants_workload(Workload::Live) && !options.wants_workload(Workload::Durable));
         let options = parse(&["--only", "live"]).unwrap().unwrap();
         assert!(options.wants("fjall"));
+    }
+
+    #[test]
+    fn the_page_shows_the_command_without_paths() {
+        let shown = |words: &[&str]| parse(words).unwrap().unwrap().shown;
+        assert_eq!(shown(&[]), "");
+        assert_eq!(shown(&["--out", "docs/benchmarks.md"]), " -- --out docs/benchmarks.md");
+        assert_eq!(shown(&["--quick", "--dir", "/secret", "--out", "/tmp/x.md"]), " -- --quick");
     }
 
     #[test]

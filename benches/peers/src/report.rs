@@ -3,10 +3,10 @@
 use crate::child::FLOOR;
 use crate::machine::Machine;
 use crate::plot;
-use crate::queue::{Facts, Peer, Result, Survives};
+use crate::queue::{Facts, Peer, Result};
 use crate::queues::SUBJECT;
 use crate::runner::{Plan, Verdict};
-use crate::workload::Workload;
+use crate::workload::{Unit, Workload};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -87,18 +87,35 @@ pub(crate) fn summary(results: &[(Workload, Verdicts)]) -> String {
     text
 }
 
-/// Writes the page and its plots.
+/// What the page says about the whole session.
+pub(crate) struct Session<'a> {
+    /// Where it ran.
+    pub(crate) machine: &'a Machine,
+    /// How.
+    pub(crate) plan: &'a Plan,
+    /// The arguments that asked for it.
+    pub(crate) arguments: &'a str,
+    /// What was measured.
+    pub(crate) peers: &'a [Peer],
+    /// What could not be.
+    pub(crate) absent: &'a [Peer],
+}
+
+/// Writes the page and its plots, with the workloads that were asked for and did not come to their turn yet.
 pub(crate) fn write(
     out: &Path,
-    machine: &Machine,
-    plan: &Plan,
-    peers: &[Peer],
+    session: &Session<'_>,
     results: &[(Workload, Verdicts)],
+    missing: &[Workload],
 ) -> Result<()> {
-    let facts: Vec<(&str, Facts)> = peers.iter().map(|peer| (peer.name, (peer.facts)())).collect();
+    let facts: Vec<(&str, Facts)> = session.peers.iter().map(|peer| (peer.name, (peer.facts)())).collect();
     let plots = out.with_file_name("plots");
     std::fs::create_dir_all(&plots)?;
-    let mut page = head(machine, plan)?;
+    let mut page = head(session)?;
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().map(|workload| workload.name()).collect();
+        writeln!(page, "**This run did not come to its end.** Missing: {}.\n", names.join(", "))?;
+    }
     matrix(&mut page, results)?;
     for (workload, verdicts) in results {
         table(&mut page, *workload, verdicts, &facts)?;
@@ -108,72 +125,94 @@ pub(crate) fn write(
     Ok(std::fs::write(out, page)?)
 }
 
-fn head(machine: &Machine, plan: &Plan) -> Result<String> {
+fn head(session: &Session<'_>) -> Result<String> {
+    let Session { machine, plan, arguments, absent, .. } = session;
     let mut page = String::from("# Benchmarks against other queues\n\n");
+    writeln!(
+        page,
+        "The same work for millpond, for its peers and for the bare machine. Written by `cargo run --release --manifest-path \
+         benches/peers/Cargo.toml{arguments}`; never edited by hand.\n"
+    )?;
     writeln!(page, "{}.\n", machine.line())?;
+    if machine.is_busy() {
+        writeln!(page, "**The machine was busy with other work: these figures say little.**\n")?;
+    }
     writeln!(
         page,
-        "Written by `cargo run --release --manifest-path benches/peers/Cargo.toml`: median of {} run(s), each in a process and a \
-         directory of its own; {} messages waiting where that matters; payloads of 100 bytes that do not compress. Every run counts \
-         and checksums what came out: «(!)» marks a queue that lost, doubled or changed something. «-» means that a queue cannot do \
-         it. The floor is what the bare machine does for the same task in the same session, without a queue. «against millpond» is \
-         the row's figure divided by millpond's; **bold** where the row is the better one.\n",
-        plan.repeats, plan.waiting
+        "Figures are medians of {} run(s), each in a process and a directory of its own; the queues take turns, so that a disturbance hits them \
+         alike. Payloads are 100 bytes that do not compress; a run ends after {:.1} s or {} messages; {} messages wait where openings and bytes are \
+         measured. Every run counts and checksums what came out: (!) marks a queue that lost, doubled or changed something. A dash means \
+         that a queue cannot do it, or not fast enough. The floor is what the bare machine does for the same task in the same session, \
+         without a queue. \"Against millpond\" is the row's figure divided by millpond's, in **bold** where the row is the better one; below \
+         each table stands why.\n",
+        plan.repeats,
+        plan.scale.limit.as_secs_f64(),
+        plan.scale.messages,
+        plan.waiting
     )?;
     writeln!(
         page,
-        "Figures of one small machine: the ratios travel better than the figures. The durability of each row stands beside it: rows \
-         that promise less are not comparable with rows that promise more.\n"
+        "Figures of one small machine: the ratios travel better than the figures. What a row promises stands beside it: rows that promise \
+         less are not comparable with rows that promise more.\n"
     )?;
+    if !absent.is_empty() {
+        let names: Vec<&str> = absent.iter().map(|peer| peer.name).collect();
+        writeln!(page, "**Not installed here, and so not measured: {}.**\n", names.join(", "))?;
+    }
     Ok(page)
 }
 
 fn matrix(page: &mut String, results: &[(Workload, Verdicts)]) -> Result<()> {
     let Some((_, first)) = results.first() else { return Ok(()) };
-    writeln!(page, "## All in one table\n")?;
-    let names: Vec<&str> =
-        first.iter().map(|(name, _)| name.as_str()).filter(|name| *name != FLOOR).chain([FLOOR]).collect();
-    writeln!(page, "| workload | {} |", names.join(" | "))?;
-    writeln!(page, "| --- |{}", " ---: |".repeat(names.len()))?;
-    for (workload, verdicts) in results {
-        let cell = |name: &&str| {
+    writeln!(
+        page,
+        "## All in one table\n\nHow well each is kept by whom stands in the tables below and in [the last one](#uses).\n"
+    )?;
+    let links: Vec<String> = results.iter().map(|(workload, _)| format!("[{0}](#{0})", workload.name())).collect();
+    writeln!(page, "| queue | {} |", links.join(" | "))?;
+    writeln!(page, "| --- |{}", " ---: |".repeat(links.len()))?;
+    let names = first.iter().map(|(name, _)| name.as_str()).filter(|name| *name != FLOOR).chain([FLOOR]);
+    for name in names {
+        let cell = |(workload, verdicts): &(Workload, Verdicts)| {
             let found = verdicts.iter().find(|(row, _)| row == name);
-            found.map_or_else(String::new, |(_, verdict)| figure_text(*workload, verdict))
+            found.map_or_else(|| "-".to_owned(), |(_, verdict)| figure_text(*workload, verdict))
         };
-        writeln!(
-            page,
-            "| [{0}](#{0}) | {1} |",
-            workload.name(),
-            names.iter().map(cell).collect::<Vec<_>>().join(" | ")
-        )?;
+        writeln!(page, "| {name} | {} |", results.iter().map(cell).collect::<Vec<_>>().join(" | "))?;
     }
     writeln!(page)?;
     Ok(())
 }
 
 fn table(page: &mut String, workload: Workload, verdicts: &Verdicts, facts: &[(&str, Facts)]) -> Result<()> {
-    let subject =
-        verdicts.iter().find(|(name, _)| name == SUBJECT).and_then(|(name, verdict)| Row { name, verdict }.figure());
+    let subject = verdicts.iter().find(|(name, _)| name == SUBJECT).map(|(_, verdict)| verdict);
     writeln!(page, "<a id=\"{}\"></a>\n\n## {}\n\n{}\n", workload.name(), workload.title(), workload.explanation())?;
     writeln!(page, "![{}](plots/{}.svg)\n", workload.title(), workload.name())?;
-    let figure = if workload.unit() == crate::workload::Unit::Latency { "p50, p99" } else { "figure" };
+    let figure = if workload.unit() == Unit::Latency { "p50, p99" } else { "figure" };
+    let what = if workload.acknowledges() { "its acknowledgement" } else { "a publish" };
     writeln!(
         page,
-        "| queue | {figure} | against millpond | survives kill -9 | survives power loss | acknowledges | remark |"
+        "| queue | {figure} | against millpond | {what} survives kill -9 | {what} survives power loss | acknowledges | remark |"
     )?;
     writeln!(page, "| --- | ---: | ---: | --- | --- | --- | --- |")?;
+    let mut better = Vec::new();
     for row in sorted(workload, verdicts) {
         let facts = facts.iter().find(|(name, _)| *name == row.name).map(|(_, facts)| facts);
-        let promises = facts.map_or_else(String::new, |facts| promises(workload, facts));
-        let promises = if promises.is_empty() { " |  | ".to_owned() } else { promises };
+        let (ratio, is_better) = subject.map_or_else(Default::default, |subject| against(workload, &row, subject));
+        if let (true, Some(facts)) = (is_better, facts) {
+            let why = facts.advantage(workload).unwrap_or("why was not looked into");
+            better.push(format!("- {}: {why}.", row.name));
+        }
         writeln!(
             page,
-            "| {} | {} | {} | {promises} | {} |",
+            "| {} | {} | {ratio} | {} | {} |",
             shown_name(workload, row.name),
             figure_text(workload, row.verdict),
-            ratio(workload, &row, subject),
+            facts.map_or_else(|| "| | ".to_owned(), |facts| promises(workload, facts)),
             remark(workload, row.verdict),
         )?;
+    }
+    if !better.is_empty() {
+        writeln!(page, "\nBetter than millpond here, and why:\n\n{}", better.join("\n"))?;
     }
     writeln!(page)?;
     Ok(())
@@ -181,34 +220,42 @@ fn table(page: &mut String, workload: Workload, verdicts: &Verdicts, facts: &[(&
 
 /// The cells that say what a row's figure is worth.
 fn promises(workload: Workload, facts: &Facts) -> String {
-    let power = match workload {
-        Workload::Durable | Workload::DurableMany => facts.survives_power_loss_when_asked,
-        _ => facts.survives_power_loss,
+    let (kill9, power) = if workload.acknowledges() {
+        (facts.acknowledgement_survives_kill9, facts.acknowledgement_survives_power_loss)
+    } else if workload.is_durable() {
+        (facts.survives_kill9, facts.survives_power_loss_when_asked)
+    } else {
+        (facts.survives_kill9, facts.survives_power_loss)
     };
-    let acknowledgement = match (workload, facts.acknowledgement_survives_kill9) {
-        (Workload::ReceiveOne | Workload::ReceiveBatch | Workload::Live, Survives::Partly(how)) => {
-            format!("{}, {how} survives kill -9", facts.acknowledgement)
-        }
-        (Workload::ReceiveOne | Workload::ReceiveBatch | Workload::Live, survives) => {
-            format!("{}, survives kill -9: {survives}", facts.acknowledgement)
-        }
-        _ => facts.acknowledgement.to_string(),
-    };
-    format!("{} | {power} | {acknowledgement}", facts.survives_kill9)
+    format!("{kill9} | {power} | {}", facts.acknowledgement)
 }
 
-/// How a row stands to millpond.
-fn ratio(workload: Workload, row: &Row<'_>, subject: Option<f64>) -> String {
-    let (Some(figure), Some(subject)) = (row.figure(), subject) else { return String::new() };
-    let ratio = figure / subject;
+/// How a row stands to millpond, and whether it is the better one by its first figure.
+fn against(workload: Workload, row: &Row<'_>, subject: &Verdict) -> (String, bool) {
+    let (Verdict::Measured { median: row_run, .. }, Verdict::Measured { median: subject, .. }) = (row.verdict, subject)
+    else {
+        return Default::default();
+    };
+    let ratio = |ours: Option<f64>, theirs: Option<f64>| Some(ours? / theirs?);
+    let Some(first) = ratio(row_run.figure, subject.figure) else { return Default::default() };
+    // That the bare machine is better is no news.
+    let is_better =
+        |ratio: f64| row.name != FLOOR && if workload.unit().more_is_better() { ratio > 1.0 } else { ratio < 1.0 };
+    let text = [Some(first), ratio(row_run.p99, subject.p99)].into_iter().flatten().map(|ratio| {
+        let text = ratio_text(ratio);
+        if is_better(ratio) { format!("**{text}**") } else { text }
+    });
+    (text.collect::<Vec<_>>().join(", "), is_better(first))
+}
+
+fn ratio_text(ratio: f64) -> String {
     let digits = match ratio {
         _ if ratio < 0.01 => 5,
         _ if ratio < 0.1 => 3,
-        _ => 2,
+        _ if ratio < 10.0 => 2,
+        _ => 0,
     };
-    let is_better = if workload.unit().more_is_better() { ratio > 1.0 } else { ratio < 1.0 };
-    // That the bare machine is better is no news.
-    if is_better && row.name != FLOOR { format!("**{ratio:.digits$} x**") } else { format!("{ratio:.digits$} x") }
+    format!("{ratio:.digits$} x")
 }
 
 fn svg(workload: Workload, verdicts: &Verdicts) -> String {
@@ -229,17 +276,25 @@ fn svg(workload: Workload, verdicts: &Verdicts) -> String {
 }
 
 fn facts_table(page: &mut String, facts: &[(&str, Facts)]) -> Result<()> {
-    writeln!(page, "## How each queue is used\n")?;
-    writeln!(page, "«By default» is how it runs in all rows but the durable ones.\n")?;
+    writeln!(page, "<a id=\"uses\"></a>\n\n## How each queue is used\n")?;
     writeln!(
         page,
-        "| queue | version | survives kill -9 | survives power loss: by default / durable rows | acknowledges | use and limits |"
+        "Durable rows are those of the three workloads whose publishes are to survive power loss. What is said of acknowledgements holds in all rows.\n"
     )?;
-    writeln!(page, "| --- | --- | --- | --- | --- | --- |")?;
+    writeln!(
+        page,
+        "| queue | version | a publish survives kill -9 | a publish survives power loss: durable rows; other rows | acknowledges | an acknowledgement \
+         survives kill -9; power loss | use and limits |"
+    )?;
+    writeln!(page, "| --- | --- | --- | --- | --- | --- | --- |")?;
     for (name, facts) in facts {
         let Facts { version, survives_kill9, acknowledgement, note, .. } = facts;
-        let (default, asked) = (facts.survives_power_loss, facts.survives_power_loss_when_asked);
-        writeln!(page, "| {name} | {version} | {survives_kill9} | {default} / {asked} | {acknowledgement} | {note} |")?;
+        let (other, durable) = (facts.survives_power_loss, facts.survives_power_loss_when_asked);
+        let (kill9, power) = (facts.acknowledgement_survives_kill9, facts.acknowledgement_survives_power_loss);
+        writeln!(
+            page,
+            "| {name} | {version} | {survives_kill9} | {durable}; {other} | {acknowledgement} | {kill9}; {power} | {note} |"
+        )?;
     }
     Ok(())
 }
@@ -269,13 +324,28 @@ mod tests {
 
     #[test]
     fn a_peer_that_wins_is_bold() {
-        let text = |workload, name, figure| ratio(workload, &Row { name, verdict: &measured(figure) }, Some(1.0));
-        assert_eq!(text(Workload::PublishOne, "q", 2.0), "**2.00 x**");
-        assert_eq!(text(Workload::PublishOne, FLOOR, 2.0), "2.00 x");
-        assert_eq!(text(Workload::OpenClean, "q", 2.0), "2.00 x");
-        assert_eq!(text(Workload::OpenClean, "q", 0.05), "**0.050 x**");
-        assert_eq!(text(Workload::PublishOne, "q", 0.0004), "0.00040 x");
+        let text =
+            |workload, name, figure| against(workload, &Row { name, verdict: &measured(figure) }, &measured(1.0));
+        assert_eq!(text(Workload::PublishOne, "q", 2.0), ("**2.00 x**".to_owned(), true));
+        assert_eq!(text(Workload::PublishOne, FLOOR, 2.0), ("2.00 x".to_owned(), false));
+        assert_eq!(text(Workload::OpenClean, "q", 20.4), ("20 x".to_owned(), false));
+        assert_eq!(text(Workload::OpenClean, "q", 0.05), ("**0.050 x**".to_owned(), true));
+        assert_eq!(text(Workload::PublishOne, "q", 0.0004), ("0.00040 x".to_owned(), false));
         let left = Verdict::Left(String::new());
-        assert_eq!(ratio(Workload::PublishOne, &Row { name: "q", verdict: &left }, Some(1.0)), "");
+        assert_eq!(
+            against(Workload::PublishOne, &Row { name: "q", verdict: &left }, &measured(1.0)),
+            Default::default()
+        );
+    }
+
+    #[test]
+    fn both_latencies_are_compared() {
+        let latency = |p50, p99| {
+            let median = Outcome { figure: Some(p50), p99: Some(p99), ..Outcome::default() };
+            Verdict::Measured { median, low: p50, high: p50, fault: None }
+        };
+        let (text, is_better) =
+            against(Workload::Live, &Row { name: "q", verdict: &latency(2.0, 5.0) }, &latency(1.0, 10.0));
+        assert_eq!((text.as_str(), is_better), ("2.00 x, **0.50 x**", false));
     }
 }

@@ -128,7 +128,7 @@ impl Workload {
             }
             Self::DiskBytes => {
                 "Blocks in use in the directory after a clean close, divided by the messages of 100 bytes waiting there. They are published one at a time as \
-                 far as the time allows, the rest by 100."
+                 far as the time allows, the rest by 1000. One run."
             }
         }
     }

@@ -15,10 +15,9 @@ pub(super) const PEER: Peer =
 const NO_SYNC: &str =
     "it answers before it syncs (every two minutes; sync_interval: always, of 2.10 and later, is not tried here)";
 const STREAM: &str = r#"{"name":"q","subjects":["m"],"retention":"workqueue","storage":"file","num_replicas":1}"#;
-const CONSUMER: &str =
-    r#"{"stream_name":"q","config":{"durable_name":"c","deliver_policy":"all","ack_policy":"explicit","max_ack_pending":10000}}"#;
-/// How long the server looks for more where fewer messages wait than were asked for.
-const SHORT: Duration = Duration::from_millis(10);
+const CONSUMER: &str = r#"{"stream_name":"q","config":{"durable_name":"c","deliver_policy":"all","ack_policy":"explicit","max_ack_pending":10000}}"#;
+/// How long after the end of a request its answer may come.
+const FORGOTTEN: Duration = Duration::from_millis(50);
 
 struct Nats {
     server: Server,
@@ -31,6 +30,8 @@ enum Incoming {
     Message { reply: String, payload: Vec<u8> },
     /// The end of a request for messages, or that nobody answers: the status and what it means.
     Status(String),
+    /// The answer to a ping: all that was sent before it has come.
+    Pong,
 }
 
 fn facts() -> Facts {
@@ -76,18 +77,23 @@ fn greet(connection: &mut Connection, inboxes: &AtomicU64) -> Result<()> {
     if connection.is_greeted {
         return Ok(());
     }
-    let inbox = inboxes.fetch_add(1, Ordering::Relaxed);
     let info = connection.line()?;
     if !info.starts_with("INFO ") {
         return Err(info.into());
     }
     connection.out.extend_from_slice(b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n");
-    connection.inbox = format!("_INBOX.{inbox}");
-    write!(connection.out, "SUB {} 1\r\nPING\r\n", connection.inbox)?;
+    subscribe(connection, inboxes)?;
+    connection.is_greeted = true;
+    Ok(())
+}
+
+/// Takes a fresh inbox. What was still on its way to the one before comes to nothing.
+fn subscribe(connection: &mut Connection, inboxes: &AtomicU64) -> Result<()> {
+    connection.inbox = format!("_INBOX.{}", inboxes.fetch_add(1, Ordering::Relaxed));
+    write!(connection.out, "UNSUB 1\r\nSUB {} 1\r\nPING\r\n", connection.inbox)?;
     connection.flush()?;
-    let pong = connection.line()?;
-    connection.is_greeted = pong == "PONG";
-    if connection.is_greeted { Ok(()) } else { Err(pong.into()) }
+    while !matches!(incoming(connection)?, Incoming::Pong) {}
+    Ok(())
 }
 
 /// Puts a message into what goes out, with the connection's inbox for the answer.
@@ -113,6 +119,7 @@ fn incoming(connection: &mut Connection) -> Result<Incoming> {
                 connection.flush()?;
             }
             ["INFO", ..] => {}
+            ["PONG"] => return Ok(Incoming::Pong),
             ["MSG", _, _, between @ .., len] => {
                 let payload = connection.body(len.parse()?)?;
                 let reply = between.first().copied().unwrap_or_default().to_owned();
@@ -131,10 +138,19 @@ fn incoming(connection: &mut Connection) -> Result<Incoming> {
 
 /// The answer to a request, which must come from somebody.
 fn answer(connection: &mut Connection) -> Result<Vec<u8>> {
-    match incoming(connection)? {
-        Incoming::Message { payload, .. } => Ok(payload),
-        Incoming::Status(status) => Err(status.into()),
+    loop {
+        match incoming(connection)? {
+            Incoming::Message { payload, .. } => return Ok(payload),
+            Incoming::Status(status) if is_end(&status) => {}
+            Incoming::Status(status) => return Err(status.into()),
+            Incoming::Pong => return Err("an answer that nobody asked for".into()),
+        }
     }
+}
+
+/// Whether a request for messages ended with that: there are none, or the time is up. It may come after the last of them.
+fn is_end(status: &str) -> bool {
+    status.starts_with("404") || status.starts_with("408")
 }
 
 impl Nats {
@@ -155,22 +171,27 @@ impl Nats {
         if answer.contains(r#""error""#) { Err(answer.into()) } else { Ok(()) }
     }
 
-    /// Asks for up to `max` messages; with no time to wait, for one that is there.
+    /// Asks for up to `max` messages, waiting for them or taking what is there, and acknowledges them.
     fn receive(&self, max: usize, wait: Option<Duration>, sink: &mut dyn FnMut(&[u8])) -> Result<usize> {
         let until = wait.map_or(r#""no_wait":true"#.to_owned(), |wait| format!(r#""expires":{}"#, wait.as_nanos()));
         let ask = format!(r#"{{"batch":{max},{until}}}"#);
         self.with(|connection| {
             request(connection, "$JS.API.CONSUMER.MSG.NEXT.q.c", ask.as_bytes())?;
-            let mut replies = Vec::new();
+            let mut replies: Vec<String> = Vec::new();
             while replies.len() < max {
+                // A request that came to its end while it was served is now and then forgotten by the server.
+                if !connection.has_more(wait.unwrap_or_default() + FORGOTTEN)? {
+                    subscribe(connection, &self.inboxes)?;
+                    break;
+                }
                 match incoming(connection)? {
                     Incoming::Message { reply, payload } => {
                         sink(&payload);
                         replies.push(reply);
                     }
-                    // No messages, or the time is up.
-                    Incoming::Status(status) if status.starts_with("404") || status.starts_with("408") => break,
+                    Incoming::Status(status) if is_end(&status) => break,
                     Incoming::Status(status) => return Err(status.into()),
+                    Incoming::Pong => {}
                 }
             }
             replies.iter().try_for_each(|reply| put(connection, reply, b"+ACK"))?;
@@ -209,7 +230,7 @@ impl Queue for Nats {
     }
 
     fn receive_ack_batch(&self, max: usize, sink: &mut dyn FnMut(&[u8])) -> Result<usize> {
-        self.receive(max, Some(SHORT), sink)
+        self.receive(max, None, sink)
     }
 
     fn receive_ack_wait(&self, max: usize, wait: Duration, sink: &mut dyn FnMut(&[u8])) -> Result<usize> {

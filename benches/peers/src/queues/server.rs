@@ -117,6 +117,21 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether more comes within `wait`.
+    pub(super) fn has_more(&mut self, wait: Duration) -> Result<bool> {
+        if !self.reader.buffer().is_empty() {
+            return Ok(true);
+        }
+        self.reader.get_ref().set_read_timeout(Some(wait))?;
+        let come = match self.reader.fill_buf() {
+            Ok(bytes) => Ok(!bytes.is_empty()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        };
+        self.reader.get_ref().set_read_timeout(None)?;
+        come
+    }
+
     /// Reads a line, without its end.
     pub(super) fn line(&mut self) -> Result<String> {
         let mut line = String::new();

@@ -36,7 +36,11 @@ enum Backend {
     Fd,
 }
 
-struct Wal(Walrus);
+struct Wal {
+    wal: Walrus,
+    /// Whether each read saves the cursor.
+    is_strict: bool,
+}
 
 fn facts() -> Facts {
     Facts {
@@ -87,16 +91,17 @@ fn open(dir: &Path, mode: Mode, backend: Backend, consistency: ReadConsistency) 
         Backend::Fd => walrus_rust::enable_fd_backend(),
     }
     let schedule = if mode == Mode::Power { FsyncSchedule::SyncEach } else { FsyncSchedule::Milliseconds(200) };
-    Ok(Box::new(Wal(Walrus::with_consistency_and_schedule(consistency, schedule)?)))
+    let is_strict = matches!(consistency, ReadConsistency::StrictlyAtOnce);
+    Ok(Box::new(Wal { wal: Walrus::with_consistency_and_schedule(consistency, schedule)?, is_strict }))
 }
 
 impl Queue for Wal {
     fn publish(&self, payload: &[u8]) -> Result<()> {
-        Ok(self.0.append_for_topic(TOPIC, payload)?)
+        Ok(self.wal.append_for_topic(TOPIC, payload)?)
     }
 
     fn publish_batch(&self, payloads: &[&[u8]]) -> Result<()> {
-        Ok(self.0.batch_append_for_topic(TOPIC, payloads)?)
+        Ok(self.wal.batch_append_for_topic(TOPIC, payloads)?)
     }
 
     fn publish_durable(&self, payload: &[u8]) -> Result<()> {
@@ -104,12 +109,12 @@ impl Queue for Wal {
     }
 
     fn receive_ack(&self, sink: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        let entry = self.0.read_next(TOPIC, true)?;
+        let entry = self.wal.read_next(TOPIC, true)?;
         Ok(entry.map(|entry| sink(&entry.data)).is_some())
     }
 
     fn receive_ack_batch(&self, max: usize, sink: &mut dyn FnMut(&[u8])) -> Result<usize> {
-        let entries = self.0.batch_read_for_topic(TOPIC, max * PAYLOAD_LEN, true)?;
+        let entries = self.wal.batch_read_for_topic(TOPIC, max * PAYLOAD_LEN, true)?;
         entries.iter().for_each(|entry| sink(&entry.data));
         Ok(entries.len())
     }
@@ -118,11 +123,16 @@ impl Queue for Wal {
         Ok(())
     }
 
-    /// Reads one by one without saving the cursor each time, because its batched reads skip messages.
+    /// Reads one by one, because its batched reads skip messages, and without saving the cursor each time. Where it is not saved each time
+    /// anyway, opening again would deliver again.
     fn drain(self: Box<Self>) -> Result<Tally> {
-        drop(self);
-        let consistency = ReadConsistency::AtLeastOnce { persist_every: u32::MAX };
-        let wal = Walrus::with_consistency_and_schedule(consistency, FsyncSchedule::Milliseconds(200))?;
+        let wal = if self.is_strict {
+            drop(self);
+            let consistency = ReadConsistency::AtLeastOnce { persist_every: u32::MAX };
+            Walrus::with_consistency_and_schedule(consistency, FsyncSchedule::Milliseconds(200))?
+        } else {
+            self.wal
+        };
         let mut tally = Tally::default();
         while let Some(entry) = wal.read_next(TOPIC, true)? {
             tally.add(&entry.data);
