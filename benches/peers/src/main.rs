@@ -70,7 +70,7 @@ fn run(arguments: &[OsString]) -> Result<()> {
             report::write(out, &session, &results, missing.make_contiguous())?;
         }
     }
-    println!("\n{}", report::summary(&results));
+    println!("\n=== summary\n{}", report::summary(&results));
     if let Some(out) = &options.out {
         println!("written: {}", out.display());
     }

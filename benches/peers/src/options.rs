@@ -108,10 +108,11 @@ fn shown(arguments: &[OsString]) -> String {
     while let Some(word) = words.next() {
         match word {
             "--dir" => drop(words.next()),
-            "--out" => match words.next() {
-                Some(PAGE) => shown.extend([" --out ", PAGE]),
-                _ => {}
-            },
+            "--out" => {
+                if words.next() == Some(PAGE) {
+                    shown.extend([" --out ", PAGE]);
+                }
+            }
             _ => shown.extend([" ", word]),
         }
     }
