@@ -28,7 +28,7 @@ pub(crate) struct Bar {
 const ROW: usize = 22;
 const NAMES_WIDTH: f64 = 190.0;
 const BARS_WIDTH: f64 = 400.0;
-const WIDTH: usize = 740;
+const WIDTH: usize = 800;
 
 /// A plot with these bars, in their order.
 pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {

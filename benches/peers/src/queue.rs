@@ -147,7 +147,9 @@ impl fmt::Display for Survives {
 /// What a consumer can acknowledge.
 #[derive(Clone, Copy)]
 pub(crate) enum Acknowledgement {
-    /// Each message by itself, in any order.
+    /// Each message by itself, in any order; until then it is lent to one consumer.
+    Leased,
+    /// Each message by itself, in any order; nothing but the caller's care keeps it from a second consumer until then.
     PerMessage,
     /// A position: everything before it.
     CursorOnly,
@@ -158,7 +160,8 @@ pub(crate) enum Acknowledgement {
 impl fmt::Display for Acknowledgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::PerMessage => "per message",
+            Self::Leased => "per message, leased",
+            Self::PerMessage => "per message, no lease",
             Self::CursorOnly => "cursor only",
             Self::None => "none",
         })

@@ -3,7 +3,7 @@
 use crate::child::FLOOR;
 use crate::machine::Machine;
 use crate::plot;
-use crate::queue::{Facts, Peer, Result};
+use crate::queue::{Facts, Peer, Result, Survives};
 use crate::queues::SUBJECT;
 use crate::runner::{Plan, Verdict};
 use crate::workload::{Unit, Workload};
@@ -166,7 +166,7 @@ fn matrix(page: &mut String, results: &[(Workload, Verdicts)]) -> Result<()> {
     let Some((_, first)) = results.first() else { return Ok(()) };
     writeln!(
         page,
-        "## All in one table\n\nHow well each is kept by whom stands in the tables below and in [the last one](#uses).\n"
+        "## All in one table\n\nWhat each figure promises stands in the tables below and in [the last one](#uses).\n"
     )?;
     let links: Vec<String> = results.iter().map(|(workload, _)| format!("[{0}](#{0})", workload.name())).collect();
     writeln!(page, "| queue | {} |", links.join(" | "))?;
@@ -199,7 +199,7 @@ fn table(page: &mut String, workload: Workload, verdicts: &Verdicts, facts: &[(&
         let facts = facts.iter().find(|(name, _)| *name == row.name).map(|(_, facts)| facts);
         let (ratio, is_better) = subject.map_or_else(Default::default, |subject| against(workload, &row, subject));
         if let (true, Some(facts)) = (is_better, facts) {
-            let why = facts.advantage(workload).unwrap_or("why was not looked into");
+            let why = facts.advantage(workload).or(workload.usual_reason()).unwrap_or("why was not looked into");
             better.push(format!("- {}: {why}.", row.name));
         }
         writeln!(
@@ -223,14 +223,16 @@ fn promises(workload: Workload, facts: &Facts) -> String {
     let (kill9, power) = if workload.acknowledges() {
         (facts.acknowledgement_survives_kill9, facts.acknowledgement_survives_power_loss)
     } else if workload.is_durable() {
-        (facts.survives_kill9, facts.survives_power_loss_when_asked)
+        // What survives power loss survives the end of a process.
+        let power = facts.survives_power_loss_when_asked;
+        (if matches!(power, Survives::Yes) { power } else { facts.survives_kill9 }, power)
     } else {
         (facts.survives_kill9, facts.survives_power_loss)
     };
     format!("{kill9} | {power} | {}", facts.acknowledgement)
 }
 
-/// How a row stands to millpond, and whether it is the better one by its first figure.
+/// How a row stands to millpond, and whether it is the better one by any figure.
 fn against(workload: Workload, row: &Row<'_>, subject: &Verdict) -> (String, bool) {
     let (Verdict::Measured { median: row_run, .. }, Verdict::Measured { median: subject, .. }) = (row.verdict, subject)
     else {
@@ -241,11 +243,12 @@ fn against(workload: Workload, row: &Row<'_>, subject: &Verdict) -> (String, boo
     // That the bare machine is better is no news.
     let is_better =
         |ratio: f64| row.name != FLOOR && if workload.unit().more_is_better() { ratio > 1.0 } else { ratio < 1.0 };
-    let text = [Some(first), ratio(row_run.p99, subject.p99)].into_iter().flatten().map(|ratio| {
-        let text = ratio_text(ratio);
-        if is_better(ratio) { format!("**{text}**") } else { text }
+    let ratios: Vec<f64> = [Some(first), ratio(row_run.p99, subject.p99)].into_iter().flatten().collect();
+    let text = ratios.iter().map(|ratio| {
+        let text = ratio_text(*ratio);
+        if is_better(*ratio) { format!("**{text}**") } else { text }
     });
-    (text.collect::<Vec<_>>().join(", "), is_better(first))
+    (text.collect::<Vec<_>>().join(", "), ratios.iter().any(|ratio| is_better(*ratio)))
 }
 
 fn ratio_text(ratio: f64) -> String {
@@ -272,7 +275,8 @@ fn svg(workload: Workload, verdicts: &Verdicts) -> String {
         })
         .collect();
     let better = if workload.unit().more_is_better() { "more is better" } else { "less is better" };
-    plot::bars(&format!("{} ({better}, logarithmic)", workload.title()), &bars)
+    let what = if workload.unit() == Unit::Latency { "p50, p99; " } else { "" };
+    plot::bars(&format!("{} ({what}{better}, logarithmic)", workload.title()), &bars)
 }
 
 fn facts_table(page: &mut String, facts: &[(&str, Facts)]) -> Result<()> {
@@ -346,6 +350,6 @@ mod tests {
         };
         let (text, is_better) =
             against(Workload::Live, &Row { name: "q", verdict: &latency(2.0, 5.0) }, &latency(1.0, 10.0));
-        assert_eq!((text.as_str(), is_better), ("2.00 x, **0.50 x**", false));
+        assert_eq!((text.as_str(), is_better), ("2.00 x, **0.50 x**", true));
     }
 }

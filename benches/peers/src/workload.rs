@@ -133,6 +133,16 @@ impl Workload {
         }
     }
 
+    /// Why another queue may be the better one here without any reason of its own.
+    pub(crate) fn usual_reason(self) -> Option<&'static str> {
+        match self {
+            Self::Durable | Self::DurableBatch => {
+                Some("a call is one sync, there as here; what is left is mostly the device's")
+            }
+            _ => None,
+        }
+    }
+
     /// Whether its publishes must survive power loss.
     pub(crate) fn is_durable(self) -> bool {
         matches!(self, Self::Durable | Self::DurableBatch | Self::DurableMany)
@@ -179,10 +189,12 @@ impl Unit {
             Self::Rate if value >= 1e6 => format!("{:.2} M/s", value / 1e6),
             Self::Rate if value >= 1e3 => format!("{:.1} k/s", value / 1e3),
             Self::Rate => format!("{value:.0} /s"),
+            Self::Latency if value >= 1e6 => format!("{:.1} s", value / 1e6),
             Self::Latency if value >= 1e3 => format!("{:.1} ms", value / 1e3),
             Self::Latency => format!("{value:.1} us"),
             Self::Time if value >= 1e4 => format!("{:.1} s", value / 1e3),
-            Self::Time => format!("{value:.1} ms"),
+            Self::Time if value >= 10.0 => format!("{value:.1} ms"),
+            Self::Time => format!("{value:.2} ms"),
             Self::Bytes => format!("{value:.0} B"),
         }
     }
@@ -203,6 +215,6 @@ mod tests {
         assert_eq!(Unit::Rate.show(1_234_567.0), "1.23 M/s");
         assert_eq!(Unit::Rate.show(1_234.0), "1.2 k/s");
         assert_eq!(Unit::Latency.show(36_000.0), "36.0 ms");
-        assert_eq!(Unit::Time.show(0.12), "0.1 ms");
+        assert_eq!(Unit::Time.show(0.12), "0.12 ms");
     }
 }

@@ -22,7 +22,7 @@ fn facts() -> Facts {
         survives_kill9: Survives::Yes,
         survives_power_loss: Survives::Partly("up to 50 ms lost"),
         survives_power_loss_when_asked: Survives::Yes,
-        acknowledgement: Acknowledgement::PerMessage,
+        acknowledgement: Acknowledgement::Leased,
         acknowledgement_survives_kill9: Survives::Yes,
         acknowledgement_survives_power_loss: Survives::Partly("up to 50 ms lost"),
         note: "A server, over loopback, with a binlog: put, reserve, delete; batches are pipelined. -f 50 (its default), for the durable rows -f 0. \

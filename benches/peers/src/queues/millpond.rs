@@ -19,7 +19,7 @@ fn facts() -> Facts {
         survives_kill9: Survives::Yes,
         survives_power_loss: Survives::Partly("up to 50 ms lost"),
         survives_power_loss_when_asked: Survives::Yes,
-        acknowledgement: Acknowledgement::PerMessage,
+        acknowledgement: Acknowledgement::Leased,
         acknowledgement_survives_kill9: Survives::Yes,
         acknowledgement_survives_power_loss: Survives::Partly("up to 50 ms lost"),
         note: "A store at level Os, for the durable rows at level Disk. Every receive takes a lease that survives as well. Group commit.",

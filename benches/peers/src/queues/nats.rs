@@ -41,13 +41,13 @@ fn facts() -> Facts {
         survives_kill9: Survives::Yes,
         survives_power_loss: Survives::Partly("up to 2 min lost"),
         survives_power_loss_when_asked: Survives::No,
-        acknowledgement: Acknowledgement::PerMessage,
+        acknowledgement: Acknowledgement::Leased,
         acknowledgement_survives_kill9: Survives::Partly("about 100 ms lost"),
         acknowledgement_survives_power_loss: Survives::Partly("up to 2 min lost"),
         note: "A server, over loopback: a work-queue stream with file storage, each publish confirmed; a durable pull consumer, each \
                acknowledgement confirmed; batches are pipelined. The state of the consumer reaches its file some ten times a second (killed after 3 s of acknowledgements, it delivered the last 0.1 s of them again).",
         cannot: &[(Workload::Durable, NO_SYNC), (Workload::DurableBatch, NO_SYNC), (Workload::DurableMany, NO_SYNC)],
-        advantages: &[],
+        advantages: &[(Workload::DiskBytes, "some thirty bytes a message, and no preallocation")],
     }
 }
 

@@ -30,7 +30,7 @@ fn facts() -> Facts {
         survives_kill9: Survives::Partly("yes, but for what waits while a sync runs"),
         survives_power_loss: Survives::Partly("about 1 s lost"),
         survives_power_loss_when_asked: Survives::Yes,
-        acknowledgement: Acknowledgement::PerMessage,
+        acknowledgement: Acknowledgement::Leased,
         acknowledgement_survives_kill9: Survives::Partly("yes, but for what waits while a sync runs"),
         acknowledgement_survives_power_loss: Survives::Partly("about 1 s lost"),
         note: "A server, over loopback: XADD, XREADGROUP, XACK; batches are pipelined. appendfsync everysec (its default), for the durable rows always. While a sync runs, everysec holds writes back in the \
