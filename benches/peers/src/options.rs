@@ -49,7 +49,7 @@ impl Size {
         let (repeats, waiting, messages, limit_ms, threads, cap_s) = match self {
             Self::Tiny => (1, 1_500, 500, 200, 4, 60),
             Self::Quick => (1, 200_000, 400_000, 1_000, 64, 60),
-            Self::Full => (3, 500_000, 4_000_000, 2_000, 64, 120),
+            Self::Full => (3, 500_000, 2_000_000, 2_000, 64, 120),
         };
         let scale = Scale { messages, limit: Duration::from_millis(limit_ms), threads };
         Plan { dir, repeats, waiting, scale, cap: Duration::from_secs(cap_s) }
