@@ -198,11 +198,13 @@ pub trait File: Debug + Send + Sync {
 pub trait Tail: Debug + Send {
     /// Writes `pieces` one after another at position `at`, which must not lie before the end of the last successful append
     /// (a gap holds zeros, or what a failed append left there). Makes no system call where the file is mapped, otherwise
-    /// one, and more only after a short write.
+    /// two, and more only after a short write.
     ///
     /// # Errors
     /// `InvalidInput` where `at` lies before that end or the pieces reach past the file's length; otherwise whatever the
-    /// kernel says. After an error nothing new is visible to readers and the same place may be written again.
+    /// kernel says. After an error nothing new is visible to readers and the same place may be written again. `StorageFull`
+    /// has changed no byte up to the next multiple of 8 above `at`, also for whoever opens the file later: a frame whose
+    /// first word is not there is none.
     fn append(&mut self, at: u64, pieces: &[&[u8]]) -> io::Result<()>;
 
     /// The file, for reading and syncing from any thread.

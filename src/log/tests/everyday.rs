@@ -350,6 +350,29 @@ fn a_full_disk_is_a_refusal() {
     Rig::open(&disk, &written, written.len());
 }
 
+/// A frame that would begin a segment meets a full disk where appending is a call: the log goes on in the segment before, and
+/// what the failed append left counts for nothing, also after a crash.
+#[test]
+fn a_segment_that_could_not_begin_is_none() {
+    for seed in 0..200 {
+        let disk = SimDisk::new(seed);
+        let mut rig = Rig::open(&disk, &[], 0);
+        let (small, large) = ([7; 40], [8; 3000]);
+        rig.append(b"large", &[&large]).unwrap();
+        let rolls = rig.log.appender.active().map(|segment| segment.number());
+        disk.fail_op_at(Op::Append, disk.requests_of(Op::Append) + 1, Fault::NoSpace);
+        assert_eq!(rig.append(b"begins", &[&large]).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        rig.attempt = None;
+        rig.append(b"goes on", &[&small]).unwrap();
+        assert_eq!(rig.log.appender.active().map(|segment| segment.number()), rolls, "in the segment before");
+        let mut history = rig.history();
+        history.durable = history.written.len();
+        drop(rig);
+        disk.crash_process();
+        Rig::recover(&disk, &history);
+    }
+}
+
 /// G13: after a failed sync the keeper does nothing more.
 #[test]
 fn a_failed_sync_ends_the_keeper() {
