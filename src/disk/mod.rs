@@ -23,9 +23,11 @@
 //!
 //! # The lock
 //!
-//! Attaching takes an exclusive lock on the file [`LOCK_NAME`], which it creates empty where there is none. So that name
-//! is always in the list of an attached disk, its content is the caller's, and it cannot be removed. The lock is
-//! released when the disk and every file and tail opened through it are dropped, or when the process ends.
+//! Attaching takes an exclusive lock on the file [`LOCK_NAME`], which it creates empty where there is none, and anew where it is
+//! empty: so a caller that syncs the directory before it writes to that file has a durable name whenever there are bytes in
+//! it, whatever became of earlier syncs. The name is always in the list of an attached disk, its content is the caller's, and it
+//! cannot be removed. The lock is released when the disk and every file and tail opened through it are dropped, or when the
+//! process ends.
 
 #![cfg_attr(
     not(any(test, feature = "simulation")),

@@ -387,6 +387,25 @@ fn a_failed_sync_ends_the_keeper() {
     assert_eq!(writes(&disk), before);
 }
 
+/// G13: the sync of the directory that makes `STORE` certain failed, and later ones have nothing to do: the next process makes
+/// another `STORE`.
+#[test]
+fn a_store_whose_name_could_not_be_made_certain_gets_a_new_one() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        disk.fail_op_at(Op::SyncDir, 0, Fault::Io);
+        assert!(matches!(attach(&disk), Err(OpenError::Io { .. })));
+        disk.crash_process();
+        let mut rig = Rig::open(&disk, &[], 0);
+        append_numbered(&mut rig, 1).unwrap();
+        rig.sync().unwrap();
+        let written = rig.written.clone();
+        drop(rig);
+        disk.crash_power(PowerOutcome::LoseAll);
+        Rig::open(&disk, &written, 1);
+    }
+}
+
 /// What a dead process left behind goes only once this one's first frame is durable, and never what a slot names.
 #[test]
 fn leftovers_go_when_their_end_is_durable() {
