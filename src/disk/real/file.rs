@@ -259,7 +259,8 @@ mod tests {
             file.set_len(4096).unwrap();
             rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
             let bytes = vec![0xAA; len];
-            for pieces in [vec![&bytes[..]], vec![&bytes[..3], &bytes[3..3], &bytes[3..11.min(len)], &bytes[11.min(len)..]]]
+            for pieces in
+                [vec![&bytes[..]], vec![&bytes[..3], &bytes[3..3], &bytes[3..11.min(len)], &bytes[11.min(len)..]]]
             {
                 write_first_word_last(&file, at, &pieces).unwrap_err();
             }

@@ -303,7 +303,9 @@ fn a_lost_header_is_missed() {
         damaged[byte] ^= 1 << (byte % 8);
         disk.write_file(&name, &damaged);
         match attach(&disk) {
-            Err(OpenError::Corrupt(corruption)) => assert_eq!((corruption.file, corruption.offset), (name.clone(), Some(0))),
+            Err(OpenError::Corrupt(corruption)) => {
+                assert_eq!((corruption.file, corruption.offset), (name.clone(), Some(0)))
+            }
             other => panic!("byte {byte}: {:?}", other.map(|log| log.report)),
         }
     }

@@ -247,7 +247,8 @@ fn a_power_cut_while_the_next_process_begins() {
     let sound = SimDisk::new(0);
     work(&sound);
     let deaths = [Op::Sync, Op::SyncDir].map(|op| [Fault::Io, Fault::CrashBefore].map(|fault| (op, fault)));
-    let deaths = deaths.concat().into_iter().map(|(op, fault)| (0..sound.requests_of(op)).map(move |at| (op, at, fault)));
+    let deaths =
+        deaths.concat().into_iter().map(|(op, fault)| (0..sound.requests_of(op)).map(move |at| (op, at, fault)));
     for (op, at, fault) in deaths.flatten() {
         for seed in 0..4 {
             let disk = SimDisk::new(at << 8 | seed);
