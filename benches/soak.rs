@@ -55,14 +55,14 @@ fn soak(text: &RefCell<String>) {
         pond.fill(first + waiting..first + waiting + BATCH);
         drain_in_batches(&group, first..first + BATCH, BATCH);
         let done = first + BATCH;
-        if done % (messages / SAMPLES / 20) == 0 {
+        if done.is_multiple_of(messages / SAMPLES / 20) {
             most = most.max(occupied_bytes(&pond.path));
         }
-        if done % (messages / SAMPLES) == 0 {
+        if done.is_multiple_of(messages / SAMPLES) {
             assert_eq!(pond.lag(), waiting, "as many came out as went in");
             let (memory, disk) = (machine::private_bytes(), occupied_bytes(&pond.path));
             let cells = [mebibytes(memory), mebibytes(disk), pond.segments().to_string(), mebibytes(most)];
-            table.row([format!("{}", count(done as f64))].into_iter().chain(cells).collect());
+            table.row([count(done as f64)].into_iter().chain(cells).collect());
         }
     }
     drain_in_batches(&group, messages..messages + waiting, BATCH);
