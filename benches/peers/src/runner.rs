@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most messages that the receiving workloads find waiting.
 const RECEIVED_MAX: u64 = 1_000_000;
@@ -66,8 +66,11 @@ impl Plan {
                     .and_then(|peer| (peer.facts)().reason_against(workload));
                 let is_hopeless = runs.iter().any(Result::is_err);
                 if reason.is_none() && !is_hopeless {
+                    let start = Instant::now();
                     let run = self.run_once(workload, name);
-                    println!("{:<20} {:<16} {}", workload.name(), name, brief(workload, &run));
+                    // Filling and checking included.
+                    let took = start.elapsed().as_secs_f64();
+                    println!("{:<20} {:<16} {} ({took:.1} s)", workload.name(), name, brief(workload, &run));
                     runs.push(run);
                 } else if let Some(reason) = reason {
                     runs.push(Ok(Outcome { note: Some(reason.to_owned()), ..Outcome::default() }));

@@ -18,7 +18,6 @@ const WORKLOADS: [&str; 11] = [
 ];
 const DURABLE: [&str; 3] = ["durable-one", "durable-by-100", "durable-64-threads"];
 const PUBLISHING: [&str; 5] = ["publish-one", "publish-by-100", "durable-one", "durable-by-100", "durable-64-threads"];
-const RECEIVING: [&str; 3] = ["receive-one", "receive-by-100", "live"];
 
 fn all_workloads(queue: &str, cannot: &[&str]) {
     // Not the temporary directory of the system, which may be in memory.
@@ -89,12 +88,6 @@ fn walrus_mapped() {
 #[test]
 fn walrus_fd() {
     all_workloads("walrus-fd", &[]);
-}
-
-#[test]
-fn walrus_relaxed() {
-    let cannot: Vec<&str> = WORKLOADS.into_iter().filter(|workload| !RECEIVING.contains(workload)).collect();
-    all_workloads("walrus-relaxed", &cannot);
 }
 
 #[test]

@@ -30,7 +30,6 @@ pub(crate) fn all() -> Vec<Peer> {
         yaque::PEER,
         walrus::PEER_MAPPED,
         walrus::PEER_FD,
-        walrus::PEER_RELAXED,
         queue_file::PEER,
         okaywal::PEER,
         raft_engine::PEER,
