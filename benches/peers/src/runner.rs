@@ -139,6 +139,11 @@ fn end(mut child: Child) -> Result<()> {
     // The group is gone where all of it ended by itself.
     let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     child.wait()?;
+    // A server that is still dying holds its lock on the directory. Its remains may never be collected, so not for ever.
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while rustix::process::test_kill_process_group(group).is_ok() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     Ok(())
 }
 
