@@ -4,7 +4,7 @@
 //! has changed nothing. Never here: syncs (a [`SyncJob`] is run outside the lock), and the creation of files.
 
 use super::bytes::padded;
-use super::frame::{Outline, Parts, Spot, encode_prefix, frame_len};
+use super::frame::{Outline, Parts, Spot, encode_front, frame_len};
 use super::header::{FileKind, HEADER_LEN};
 use super::name::FileName;
 use super::own::OwnFrame;
@@ -285,8 +285,7 @@ impl Appender {
         };
         let at = active.at as u32;
         self.scratch.clear();
-        encode_prefix(&mut self.scratch, Spot { salt: active.salt, at }, &outline, len.plain, head, &parts);
-        self.scratch.extend_from_slice(head);
+        encode_front(&mut self.scratch, Spot { salt: active.salt, at }, &outline, len.plain, head, &parts);
         // One copy more costs less than one piece more where there is little to copy.
         let appended = if parts.bytes.len() <= GATHER_LEN_MAX {
             self.scratch.extend_from_slice(parts.bytes);
@@ -336,12 +335,11 @@ impl Appender {
         let at = start_at + start_len.padded;
         self.scratch.clear();
         let spot = Spot { salt: spare.salt, at: start_at };
-        encode_prefix(&mut self.scratch, spot, &start, start_len.plain, &start_head, &Parts::default());
-        self.scratch.extend_from_slice(&start_head);
+        encode_front(&mut self.scratch, spot, &start, start_len.plain, &start_head, &Parts::default());
         self.scratch.extend_from_slice(padding(&start_len));
         let spot = Spot { salt: spare.salt, at };
-        encode_prefix(&mut self.scratch, spot, &outline, len.plain, head, &parts);
-        if let Err(error) = spare.tail.append(u64::from(start_at), &[&self.scratch, head, parts.bytes, padding(&len)]) {
+        encode_front(&mut self.scratch, spot, &outline, len.plain, head, &parts);
+        if let Err(error) = spare.tail.append(u64::from(start_at), &[&self.scratch, parts.bytes, padding(&len)]) {
             self.spare = Some(spare);
             return Err(AppendRefusal::Io(error));
         }

@@ -1,7 +1,6 @@
 //! Writing frames. Nothing here can fail: the caller has checked the limits.
 
 use super::super::bytes::{put_varint, varint_len};
-use super::super::mix::crc;
 use super::{
     ALIGN, ENTRY_LEN, FIXED_LEN, HAS_EPOCH, HAS_LSN, HAS_WATERMARK, IS_LOG, LEN_MASK, PARTS_MANY, PARTS_NONE,
     PARTS_ONE, PARTS_SHIFT, Spot,
@@ -62,9 +61,9 @@ pub(crate) fn frame_len(outline: &Outline, head_len: usize, parts: &Parts<'_>) -
     FIXED_LEN + fields + table + head_len + parts.bytes.len()
 }
 
-/// Appends to `out` what stands before the head of a frame that is `len` bytes long, which [`frame_len`] said.
+/// Appends to `out` what stands before the parts of a frame that is `len` bytes long, which [`frame_len`] said.
 #[inline]
-pub(crate) fn encode_prefix(
+pub(crate) fn encode_front(
     out: &mut Vec<u8>,
     spot: Spot,
     outline: &Outline,
@@ -75,15 +74,15 @@ pub(crate) fn encode_prefix(
     debug_assert!((len & LEN_MASK) == len && parts.ends.len() == parts.crcs.len());
     debug_assert_eq!(parts.ends.last().copied().unwrap_or(0) as usize, parts.bytes.len());
     let start = out.len();
-    let head_crc = crc(0, &[head]);
-    let mask = spot.mask(outline.lsn, head_crc);
+    let mask = spot.mask(outline.lsn);
     let shape = match parts.ends.len() {
         0 => PARTS_NONE,
         1 => PARTS_ONE,
         _ => PARTS_MANY,
     };
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&(len | outline.flags() | (shape << PARTS_SHIFT)).to_le_bytes());
+    // The checksum's place, and the word.
+    let word = len | outline.flags() | (shape << PARTS_SHIFT);
+    out.extend_from_slice(&(u64::from(word) << 32).to_le_bytes());
     if outline.carries_lsn {
         out.extend_from_slice(&outline.lsn.0.to_le_bytes());
     }
@@ -103,7 +102,8 @@ pub(crate) fn encode_prefix(
             out.extend_from_slice(&mask.apply(index, *sum).to_le_bytes());
         }
     }
-    if let Some((sum, covered)) = out.get_mut(start..).and_then(|prefix| prefix.split_at_mut_checked(4)) {
-        sum.copy_from_slice(&spot.checksum(covered, head_crc).to_le_bytes());
+    out.extend_from_slice(head);
+    if let Some((sum, covered)) = out.get_mut(start..).and_then(|front| front.split_first_chunk_mut()) {
+        *sum = spot.checksum(covered).to_le_bytes();
     }
 }
