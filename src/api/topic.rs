@@ -202,6 +202,7 @@ impl Topic {
     }
 
     /// The partition, by index, for a message.
+    #[inline]
     pub(super) fn choose(&self, message: &Message<'_>) -> Result<u32> {
         let count = self.inner.info.partitions;
         match (message.partition, &message.key) {
@@ -217,6 +218,7 @@ impl Topic {
         }
     }
 
+    #[inline]
     fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message<'_>) -> Result<()> {
         let partition = self.inner.info.first.saturating_add(index);
         let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_slice()));

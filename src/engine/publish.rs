@@ -33,6 +33,7 @@ pub(crate) struct Published {
 
 impl Outgoing {
     /// Makes it empty. A batch of unusual size does not keep its memory.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         if self.bytes.capacity() > KEPT_BYTES {
             *self = Self::default();
@@ -48,6 +49,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// `TooLarge` where the message or the batch exceeds its limit; the batch is then of no use.
+    #[inline]
     pub(crate) fn add<'a>(
         &mut self,
         partition: PartitionId,
@@ -89,6 +91,7 @@ impl Outgoing {
     }
 
     /// Notes the message that was just put at the end of the bytes.
+    #[inline(always)]
     fn note(&mut self, partition: PartitionId, crc: u32) {
         self.crcs.push(crc);
         self.ends.push(self.bytes.len() as u32);
@@ -103,6 +106,7 @@ impl Outgoing {
     }
 }
 
+#[inline]
 fn check_len(what: &'static str, len: usize, max: usize) -> Result<()> {
     if len <= max { Ok(()) } else { Err(Error::TooLarge { what, len: len as u64, max: max as u64 }) }
 }

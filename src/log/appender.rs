@@ -201,6 +201,7 @@ impl Appender {
     ///
     /// # Errors
     /// See [`AppendRefusal`].
+    #[inline(always)]
     pub(crate) fn append(
         &mut self,
         head: &[u8],
@@ -247,6 +248,7 @@ impl Appender {
         }
     }
 
+    #[inline]
     fn appended(&self, placed: (Lsn, u32, bool)) -> Result<Appended<'_>, AppendRefusal> {
         let (lsn, at, rolled) = placed;
         let Some(active) = &self.active else { return Err(AppendRefusal::Io(io::Error::other("no segment"))) };
@@ -289,7 +291,8 @@ impl Appender {
         // One copy more costs less than one piece more where there is little to copy.
         let appended = if parts.bytes.len() <= GATHER_LEN_MAX {
             self.scratch.extend_from_slice(parts.bytes);
-            self.scratch.extend_from_slice(padding(&len));
+            self.scratch.extend_from_slice(&ZEROS);
+            self.scratch.truncate(len.padded as usize);
             active.tail.append(active.at, &[&self.scratch])
         } else {
             active.tail.append(active.at, &[&self.scratch, parts.bytes, padding(&len)])
@@ -309,6 +312,7 @@ impl Appender {
     }
 
     /// Begins the next segment with its start frame and this frame, in one append.
+    #[cold]
     fn roll(
         &mut self,
         outline: Outline,
@@ -376,6 +380,7 @@ struct FrameLen {
     padded: u32,
 }
 
+#[inline]
 fn checked_len(len: usize) -> Result<FrameLen, AppendRefusal> {
     if len > FRAME_LEN_MAX {
         return Err(AppendRefusal::TooLarge);

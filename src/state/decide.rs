@@ -25,6 +25,7 @@ impl State {
         decision
     }
 
+    #[inline]
     fn dispatch(
         &self,
         command: &Command<'_>,
@@ -148,6 +149,7 @@ impl State {
         if self.catalog.has_room(2) { Ok(()) } else { Err(Rejection::LimitReached("partitions")) }
     }
 
+    #[inline]
     fn decide_publish(
         &self,
         runs: &[(PartitionId, u32)],

@@ -32,6 +32,7 @@ pub(crate) struct Outline {
 }
 
 impl Outline {
+    #[inline]
     const fn distance(&self) -> Option<u64> {
         match self.watermark {
             Some(watermark) => Some(self.lsn.0.saturating_sub(watermark.0) / ALIGN),
@@ -39,6 +40,7 @@ impl Outline {
         }
     }
 
+    #[inline]
     const fn flags(&self) -> u32 {
         (if self.carries_lsn { HAS_LSN } else { 0 })
             | (if self.epoch.is_some() { HAS_EPOCH } else { 0 })
@@ -48,7 +50,7 @@ impl Outline {
 }
 
 /// The length of the frame before padding.
-#[inline]
+#[inline(always)]
 pub(crate) fn frame_len(outline: &Outline, head_len: usize, parts: &Parts<'_>) -> usize {
     let fields = if outline.carries_lsn { 8 } else { 0 }
         + if outline.epoch.is_some() { 8 } else { 0 }
@@ -62,15 +64,8 @@ pub(crate) fn frame_len(outline: &Outline, head_len: usize, parts: &Parts<'_>) -
 }
 
 /// Appends to `out` what stands before the parts of a frame that is `len` bytes long, which [`frame_len`] said.
-#[inline]
-pub(crate) fn encode_front(
-    out: &mut Vec<u8>,
-    spot: Spot,
-    outline: &Outline,
-    len: u32,
-    head: &[u8],
-    parts: &Parts<'_>,
-) {
+#[inline(always)]
+pub(crate) fn encode_front(out: &mut Vec<u8>, spot: Spot, outline: &Outline, len: u32, head: &[u8], parts: &Parts<'_>) {
     debug_assert!((len & LEN_MASK) == len && parts.ends.len() == parts.crcs.len());
     debug_assert_eq!(parts.ends.last().copied().unwrap_or(0) as usize, parts.bytes.len());
     let start = out.len();
