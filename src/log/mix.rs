@@ -17,10 +17,10 @@ pub(crate) const fn step(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// What identifies byte `at` of the file with this salt.
+/// What identifies byte `at` of the file with this salt: the generator's number `at` from there.
 #[inline]
 pub(crate) const fn place(salt: u64, at: u64) -> u64 {
-    step(salt ^ step(at))
+    step(salt.wrapping_add(at.wrapping_mul(GAMMA)))
 }
 
 /// The low half, for a 32-bit check.

@@ -5,7 +5,7 @@
 
 use super::cache::BlockCache;
 use super::error::ReadError;
-use super::frame::{ALIGN, Claim, PartMask, Spot, front_proves_itself};
+use super::frame::{ALIGN, Claim, Spot, front_proves_itself};
 use super::header::HEADER_LEN;
 use super::mix;
 use super::segment::Segment;
@@ -42,7 +42,7 @@ struct Front {
     parts_at: u32,
     lsn: Lsn,
     epoch: Epoch,
-    mask: PartMask,
+    mask: u32,
 }
 
 /// The least that is asked for at a frame's place: it suffices for what stands before any table.
@@ -73,7 +73,7 @@ impl PartReader {
         let bytes = self.window.bytes(cache, segment, at, len);
         let bytes = bytes.map_err(|source| ReadError::Io { file: segment.name(), source })?;
         let bytes = bytes.get(..len).ok_or_else(|| wrong("the segment ends within the message"))?;
-        if front.mask.apply(index, mix::crc(0, bytes)) != check {
+        if mix::crc(0, bytes) ^ front.mask != check {
             // What was read of this frame may be what is wrong, and is read again the next time.
             self.frame = None;
             return Err(wrong("the message's checksum does not match"));

@@ -231,8 +231,8 @@ pub const BUGS: &[Bug] = &[
         name: "a message is delivered unchecked",
         plants: "bytes that changed at rest are delivered",
         file: "log/part.rs",
-        find: "crc(0, bytes)) != check {",
-        instead: "crc(0, bytes)) != check && !planted!() {",
+        find: "^ front.mask != check {",
+        instead: "^ front.mask != check && !planted!() {",
         level: Level::Simulation,
     },
     Bug {

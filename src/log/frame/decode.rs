@@ -7,7 +7,7 @@ use super::super::bytes::{Cursor, padded, u32_at};
 use super::super::mix::crc;
 use super::{
     ALIGN, ENTRY_LEN, FIXED_LEN, HAS_EPOCH, HAS_LSN, HAS_WATERMARK, IS_LOG, LEN_MASK, PARTS_MANY, PARTS_NONE,
-    PARTS_ONE, PARTS_SHIFT, PREFIX_LEN_MAX, PartMask, Spot,
+    PARTS_ONE, PARTS_SHIFT, PREFIX_LEN_MAX, Spot,
 };
 use crate::ids::{Epoch, Lsn};
 use crate::limits::{FRAME_PARTS_MAX, HEAD_LEN_MAX};
@@ -213,7 +213,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) at: u32,
     pub(crate) watermark: Option<Lsn>,
     covered: Covered,
-    mask: PartMask,
+    mask: u32,
     bytes: &'a [u8],
 }
 
@@ -266,7 +266,7 @@ impl<'a> Frame<'a> {
     /// The plain CRC-32 of part `index`.
     pub(crate) fn part_crc(&self, index: u32) -> Option<u32> {
         let check = u32_at(self.bytes, self.covered.claim.check_at(index))?;
-        Some(self.mask.apply(index, check))
+        Some(check ^ self.mask)
     }
 
     /// Whether part `index` proves itself.

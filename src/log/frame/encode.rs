@@ -89,12 +89,12 @@ pub(crate) fn encode_front(out: &mut Vec<u8>, spot: Spot, outline: &Outline, len
     }
     if let ([len], [sum]) = (parts.ends, parts.crcs) {
         put_varint(out, u64::from(*len));
-        out.extend_from_slice(&mask.apply(0, *sum).to_le_bytes());
+        out.extend_from_slice(&(sum ^ mask).to_le_bytes());
     } else if shape == PARTS_MANY {
         put_varint(out, parts.ends.len() as u64);
-        for (index, (end, sum)) in (0u32..).zip(parts.ends.iter().zip(parts.crcs)) {
+        for (end, sum) in parts.ends.iter().zip(parts.crcs) {
             out.extend_from_slice(&end.to_le_bytes());
-            out.extend_from_slice(&mask.apply(index, *sum).to_le_bytes());
+            out.extend_from_slice(&(sum ^ mask).to_le_bytes());
         }
     }
     out.extend_from_slice(head);

@@ -61,20 +61,9 @@ impl Spot {
         mix::crc(mix::low(place), covered)
     }
 
-    /// What masks the checks of the frame's parts.
+    /// What turns the CRCs of the frame's parts into their checks, and back: one is the other with this added by bits.
     #[inline]
-    pub(crate) const fn mask(self, lsn: Lsn) -> PartMask {
-        PartMask(mix::step(mix::place(self.salt, self.at as u64) ^ lsn.0))
-    }
-}
-
-/// Turns the CRCs of a frame's parts into their checks, and back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PartMask(u64);
-
-impl PartMask {
-    #[inline]
-    pub(crate) const fn apply(self, index: u32, crc_or_check: u32) -> u32 {
-        crc_or_check ^ mix::low(mix::step(self.0.wrapping_add(index as u64)))
+    pub(crate) const fn mask(self, lsn: Lsn) -> u32 {
+        mix::low(mix::step(mix::place(self.salt, self.at as u64) ^ lsn.0))
     }
 }

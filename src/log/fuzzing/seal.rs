@@ -111,7 +111,7 @@ pub(crate) fn frame(bytes: &mut [u8], spot: Spot, told: Option<Lsn>) -> Option<(
     for index in 0..claim.parts {
         let range = claim.part_range(index, |at| u32_at(bytes, at))?;
         let part = bytes.get(parts_at.checked_add(range.start as usize)?..parts_at.checked_add(range.end as usize)?)?;
-        let check = mask.apply(index, crc(0, part));
+        let check = crc(0, part) ^ mask;
         put(bytes, claim.check_at(index), &check.to_le_bytes());
     }
     let sum = spot.checksum(bytes.get(4..parts_at)?);
