@@ -143,6 +143,13 @@ impl Store {
         self.shared.engine.chores()
     }
 
+    /// Whether the background threads rest until something is appended.
+    #[cfg(any(test, feature = "simulation"))]
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.shared.engine.rests()
+    }
+
     /// Writes a checkpoint now, if anything was appended since the last.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub(crate) struct Core {
     /// This process's `opened` record: applied already, and to be appended before any other.
     pub(crate) unwritten_open: Option<Record>,
     pub(crate) last_sync: Option<MonoMs>,
+    /// The end of the log at which the background threads came to rest, until somebody appends.
+    pub(crate) rests_at: Option<Lsn>,
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
     /// How many segments this process has retired.

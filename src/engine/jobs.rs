@@ -4,6 +4,7 @@
 //! these functions), waiting.
 
 use super::Engine;
+use super::core::Core;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MonoMs, WallMs};
@@ -19,13 +20,29 @@ const JUMP_MS: u64 = 1_000;
 /// How much of the log's way memory is got ready for: twice what the last beat appended, within these bounds.
 const AHEAD_LEN: RangeInclusive<u64> = 1 << 20..=32 << 20;
 
+/// How long nothing was appended when the threads come to rest.
+const REST_AFTER_MS: u64 = 1_000;
+
+/// How often a thread at rest looks whether there is something to do after all: what a full disk kept from being done.
+const REST_INTERVAL: Duration = Duration::from_secs(1);
+
 /// When the threads run, and what pulse saw of the clocks and did ahead.
 #[derive(Debug)]
 pub(crate) struct Jobs {
-    stop: Mutex<bool>,
+    signal: Mutex<Signal>,
     woken: Condvar,
     clocks: Mutex<(MonoMs, WallMs)>,
     ahead: Mutex<Ahead>,
+}
+
+/// What the threads are told.
+#[derive(Debug, Default)]
+struct Signal {
+    stop: bool,
+    /// Nothing is to be done until something is appended.
+    rests: bool,
+    /// How often they were woken.
+    wakes: u64,
 }
 
 /// For which bytes memory was got ready.
@@ -41,28 +58,45 @@ impl Jobs {
     /// What the clocks say when the store opens is what the first jump is measured against.
     pub(super) fn new(clock: &dyn Clock) -> Self {
         let clocks = Mutex::new((clock.monotonic(), clock.wall()));
-        Self { stop: Mutex::new(false), woken: Condvar::new(), clocks, ahead: Mutex::default() }
+        Self { signal: Mutex::default(), woken: Condvar::new(), clocks, ahead: Mutex::default() }
     }
 
-    /// Ends the current wait of every job.
+    /// Ends the rest, and the wait of every thread: the next one of those that do not wait now.
     pub(super) fn wake(&self) {
-        drop(self.stop.lock());
+        let mut signal = self.signal.lock();
+        signal.rests = false;
+        signal.wakes = signal.wakes.wrapping_add(1);
+        drop(signal);
         self.woken.notify_all();
     }
 
     /// Asks the threads to end.
     pub(super) fn stop(&self) {
-        *self.stop.lock() = true;
+        self.signal.lock().stop = true;
         self.woken.notify_all();
     }
 
-    /// Waits for `interval` or a wake-up. `false` when it is time to end.
-    pub(super) fn wait(&self, interval: Duration) -> bool {
-        let mut stop = self.stop.lock();
-        if !*stop {
-            self.woken.wait_for(&mut stop, interval);
+    /// Lets the next waits be long, until somebody wakes the jobs.
+    fn rest(&self) {
+        self.signal.lock().rests = true;
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    /// Whether the threads rest.
+    pub(crate) fn rests(&self) -> bool {
+        self.signal.lock().rests
+    }
+
+    /// Waits for `interval`, longer at rest, or for a wake-up; not at all after one since the thread's last wait, whose count of
+    /// them is `seen`. `false` when it is time to end.
+    pub(super) fn wait(&self, interval: Duration, seen: &mut u64) -> bool {
+        let mut signal = self.signal.lock();
+        if !signal.stop && signal.wakes == *seen {
+            let interval = if signal.rests { interval.max(REST_INTERVAL) } else { interval };
+            self.woken.wait_for(&mut signal, interval);
         }
-        !*stop
+        *seen = signal.wakes;
+        !signal.stop
     }
 }
 
@@ -87,7 +121,30 @@ impl Engine {
             }
         }
         self.prepare_ahead();
-        if idle { self.leave_mark() } else { self.wait_durable(due) }
+        if idle {
+            self.leave_mark()?
+        } else {
+            self.wait_durable(due)?
+        }
+        self.rest_when_idle();
+        Ok(())
+    }
+
+    /// Lets the threads rest where nothing was appended for a while, all is done, and nothing depends on the wall clock. Whoever
+    /// appends then wakes them.
+    fn rest_when_idle(&self) {
+        let mono = self.clock.monotonic();
+        let mut core = self.lock_core();
+        let Core { appender, checkpoint, state, .. } = &*core;
+        let (end, watermark) = (appender.end(), self.commit.watermark());
+        let quiet = checkpoint.end_seen == appender.wanted()
+            && mono.0.saturating_sub(checkpoint.end_seen_at.0) >= REST_AFTER_MS;
+        let done =
+            appender.wanted() <= watermark && !appender.mark_wanted(watermark) && appender.spare_wanted().is_none();
+        if quiet && done && !state.has_due_times() {
+            core.rests_at = Some(end);
+            self.jobs.rest();
+        }
     }
 
     /// Gets memory ready for what will be appended until the next beat, so that no append waits for that. Not where syncs are

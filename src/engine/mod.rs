@@ -96,6 +96,10 @@ impl Drop for CoreGuard<'_> {
             self.guard.waiters.wake_all();
             self.engine.commit.wake_all();
         }
+        if self.guard.rests_at.is_some_and(|end| end < self.guard.appender.end()) {
+            self.guard.rests_at = None;
+            self.engine.jobs.wake();
+        }
     }
 }
 
@@ -171,6 +175,12 @@ impl Engine {
             None => (TopicId(u32::MAX), partition.0),
         };
         MessageId { topic, partition: index, epoch, offset }
+    }
+
+    /// Whether the background threads rest until something is appended.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn rests(&self) -> bool {
+        self.jobs.rests()
     }
 
     fn lock_core(&self) -> CoreGuard<'_> {

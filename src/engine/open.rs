@@ -122,6 +122,7 @@ impl Engine {
             waiters: Waiters::default(),
             unwritten_open: Some(opened),
             last_sync: None,
+            rests_at: None,
             checkpoint,
             retirements: 0,
             records: Vec::new(),

@@ -51,7 +51,8 @@ impl Threads {
         let engine = Arc::clone(engine);
         let run = move || {
             let guard = PoisonOnPanic(&engine);
-            while engine.jobs.wait(interval) {
+            let mut wakes_seen = 0;
+            while engine.jobs.wait(interval, &mut wakes_seen) {
                 if let Err(error) = job(&engine) {
                     // Whatever stops a job has stopped the store; this makes sure of it.
                     engine.poison(&format!("a background job failed: {error}"));

@@ -200,6 +200,9 @@ impl Runner {
             self.between = self.worlds.clone();
         }
         said("tick", self.process()?.store.tick())?;
+        let rests = self.process()?.store.rests();
+        let waits = self.worlds.iter().all(World::has_waits);
+        ensure!(!(rests && waits), "the jobs rest, where a jump of the clock would matter");
         let durable = self.look()?.log.durable.0;
         ensure!(durable >= self.sync_due, "a tick left {durable} of {} durable", self.sync_due);
         Ok(())

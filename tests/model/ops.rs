@@ -151,7 +151,7 @@ operations! {
     Advance { by: u64 = millis() } * 10 calls [];
     /// Sets the wall clock.
     JumpWall { by: i64 = jump(), tick: bool = any::<bool>() } * 2 calls [];
-    Tick { } * 6 calls ["Store::tick"];
+    Tick { } * 6 calls ["Store::tick", "Store::rests"];
     Checkpoint { } * 1 calls ["Store::checkpoint"];
     Sync { } * 2 calls ["Store::sync"];
     Close { then: Opening = opening() } * 2 calls [

@@ -142,6 +142,30 @@ fn some_sleeper_always_knows_the_next_deadline() {
     });
 }
 
+/// The background threads of a store at rest are woken by what is appended: it becomes durable, and is delivered where only that
+/// is, though no time passes.
+#[test]
+fn a_store_at_rest_wakes_up() {
+    explore("a_store_at_rest_wakes_up", ["by a message", "by the second"], |seen| {
+        let machine = Machine::new();
+        let store = machine.open_with_threads(Durability::Disk);
+        let topic = topic(&store);
+        let group = group(&topic, "g");
+        let second = thread_rng().gen_bool(0.5);
+        seen.note(usize::from(second));
+        for _ in 0..=usize::from(second) {
+            while !store.rests() {
+                machine.pass(100);
+                thread::yield_now();
+            }
+            topic.with_durability(Durability::Os).publish("m").unwrap();
+            group.receive(LONG).unwrap().expect("nobody lets time pass").ack().unwrap();
+        }
+        drop((topic, group));
+        store.close().unwrap();
+    });
+}
+
 /// Segments roll, checkpoints are written, dead segments go and index files come while messages flow: each arrives once, in
 /// order, and the state on the disk is the one in memory.
 #[test]
