@@ -29,6 +29,7 @@ impl Clock for SystemClock {
 }
 
 /// A time before 1970 counts as 1970.
+#[inline]
 fn millis(time: rustix::time::Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);

@@ -44,6 +44,7 @@ impl<'a> Message<'a> {
         self
     }
 
+    #[inline]
     pub(super) fn check(&self) -> Result<()> {
         let key_len = self.key.as_ref().map_or(0, |key| key.as_slice().len());
         if key_len > KEY_LEN_MAX {

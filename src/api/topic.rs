@@ -110,15 +110,19 @@ impl Topic {
     /// # Errors
     /// `TooLarge`, `InvalidName`, `InvalidOption`, `DiskFull`, `TooManyOpenFiles`: nothing was published. `OutcomeUnknown`: it is
     /// there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`: nothing was published.
+    #[inline]
     pub fn publish<'a>(&self, message: impl Into<Message<'a>>) -> Result<Receipt> {
-        let message = message.into();
+        self.publish_one(&message.into())
+    }
+
+    fn publish_one(&self, message: &Message<'_>) -> Result<Receipt> {
         message.check()?;
-        let index = self.choose(&message)?;
+        let index = self.choose(message)?;
         let mut offset = Offset(0);
         let published = OUTGOING.with(|outgoing| {
             let mut outgoing = outgoing.borrow_mut();
             outgoing.clear();
-            self.add(&mut outgoing, index, &message)?;
+            self.add(&mut outgoing, index, message)?;
             self.append(&outgoing, |_, base, _| offset = base)
         })?;
         let id = MessageId { topic: self.inner.info.id, partition: index, epoch: published.epoch, offset };
@@ -202,6 +206,7 @@ impl Topic {
     }
 
     /// The partition, by index, for a message.
+    #[inline]
     pub(super) fn choose(&self, message: &Message<'_>) -> Result<u32> {
         let count = self.inner.info.partitions;
         match (message.partition, &message.key) {
@@ -217,6 +222,7 @@ impl Topic {
         }
     }
 
+    #[inline]
     fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message<'_>) -> Result<()> {
         let partition = self.inner.info.first.saturating_add(index);
         let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_slice()));

@@ -76,6 +76,7 @@ impl SegmentRuns {
     }
 
     /// Adds the messages that the records of the frame at `at` carry.
+    #[inline]
     pub(crate) fn push_all(&mut self, records: &[Record], at: u32) {
         for (partition, run) in runs_of(records, at) {
             self.push(partition, run);
@@ -99,6 +100,7 @@ impl SegmentRuns {
     }
 
     /// Adds a run that comes after all of its partition's earlier ones.
+    #[inline]
     fn push(&mut self, partition: PartitionId, run: Run) {
         let index = partition.0 as usize;
         if index >= self.slots.len() {
@@ -204,6 +206,7 @@ pub(crate) struct Positions {
 impl Positions {
     /// Notes where the messages stand that the records of the frame at `at` carry. Runs of a partition come in offset order,
     /// segments in the order of the log.
+    #[inline]
     pub(crate) fn push_all(&mut self, records: &[Record], segment: FileNumber, at: u32) {
         if self.active.as_ref().is_none_or(|active| active.segment != segment) {
             self.roll(segment);

@@ -33,6 +33,7 @@ pub(crate) struct Published {
 
 impl Outgoing {
     /// Makes it empty. A batch of unusual size does not keep its memory.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         if self.bytes.capacity() > KEPT_BYTES {
             *self = Self::default();
@@ -48,6 +49,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// `TooLarge` where the message or the batch exceeds its limit; the batch is then of no use.
+    #[inline]
     pub(crate) fn add<'a>(
         &mut self,
         partition: PartitionId,
@@ -60,7 +62,11 @@ impl Outgoing {
         message::encode(key, headers, payload, &mut self.bytes);
         let part = &self.bytes[start..];
         check_len("message", part.len(), message_len_max)?;
-        let crc = crc32fast::hash(part);
+        // What was just written is best not read back: loads wait for stores of other widths.
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&part[..part.len() - payload.len()]);
+        hasher.update(payload);
+        let crc = hasher.finalize();
         check_len("batch", self.bytes.len(), crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX)?;
         self.note(partition, crc);
         check_len("batch (in messages)", self.ends.len(), crate::limits::FRAME_PARTS_MAX)
@@ -89,6 +95,7 @@ impl Outgoing {
     }
 
     /// Notes the message that was just put at the end of the bytes.
+    #[inline(always)]
     fn note(&mut self, partition: PartitionId, crc: u32) {
         self.crcs.push(crc);
         self.ends.push(self.bytes.len() as u32);
@@ -103,6 +110,7 @@ impl Outgoing {
     }
 }
 
+#[inline]
 fn check_len(what: &'static str, len: usize, max: usize) -> Result<()> {
     if len <= max { Ok(()) } else { Err(Error::TooLarge { what, len: len as u64, max: max as u64 }) }
 }

@@ -4,7 +4,7 @@
 //! has changed nothing. Never here: syncs (a [`SyncJob`] is run outside the lock), and the creation of files.
 
 use super::bytes::padded;
-use super::frame::{Outline, Parts, Spot, encode_prefix, frame_len};
+use super::frame::{Outline, Parts, Spot, encode_front, frame_len};
 use super::header::{FileKind, HEADER_LEN};
 use super::name::FileName;
 use super::own::OwnFrame;
@@ -95,6 +95,8 @@ pub(crate) struct Appender {
     epoch: Epoch,
     /// The end of the log.
     end: Lsn,
+    /// Where the last frame begins.
+    newest: Lsn,
     active: Option<Active>,
     /// The segment before the active one, until it is synced.
     before: Option<Arc<Segment>>,
@@ -122,6 +124,7 @@ impl Appender {
         Self {
             epoch,
             end,
+            newest: end,
             active: None,
             before: None,
             spare: None,
@@ -201,6 +204,7 @@ impl Appender {
     ///
     /// # Errors
     /// See [`AppendRefusal`].
+    #[inline(always)]
     pub(crate) fn append(
         &mut self,
         head: &[u8],
@@ -208,8 +212,8 @@ impl Appender {
         watermark: Lsn,
         reserve: Reserve,
     ) -> Result<Appended<'_>, AppendRefusal> {
-        let placed = self.place(FrameKind::Records, head, parts, watermark, reserve)?;
-        self.appended(placed)
+        let rolled = self.place(FrameKind::Records, head, parts, watermark, reserve)?;
+        self.appended(rolled)
     }
 
     /// Appends a frame of the log's own, which may use all of the reserve.
@@ -220,9 +224,9 @@ impl Appender {
         let mut head = std::mem::take(&mut self.own_head);
         own.encode(&mut head);
         let mark = own == OwnFrame::Mark;
-        let placed = self.place(FrameKind::Own { mark }, &head, Parts::default(), watermark, Reserve::Use);
+        let rolled = self.place(FrameKind::Own { mark }, &head, Parts::default(), watermark, Reserve::Use);
         self.own_head = head;
-        self.appended(placed?)
+        self.appended(rolled?)
     }
 
     /// Ends appending, once all is durable: the last segment may be cut then. Gives up the spare, if there is one.
@@ -247,13 +251,16 @@ impl Appender {
         }
     }
 
-    fn appended(&self, placed: (Lsn, u32, bool)) -> Result<Appended<'_>, AppendRefusal> {
-        let (lsn, at, rolled) = placed;
+    #[inline]
+    fn appended(&self, rolled: bool) -> Result<Appended<'_>, AppendRefusal> {
         let Some(active) = &self.active else { return Err(AppendRefusal::Io(io::Error::other("no segment"))) };
-        Ok(Appended { lsn, end: self.end, segment: &active.segment, at, rolled })
+        // A place in a segment has 32 bits.
+        let at = (active.at - (self.end.0 - self.newest.0)) as u32;
+        Ok(Appended { lsn: self.newest, end: self.end, segment: &active.segment, at, rolled })
     }
 
-    /// The frame's LSN, its place, and whether it began a segment.
+    /// Appends a frame, and says whether it began a segment. What else is to be said of it is said by [`Self::appended`]: more in
+    /// this result would be stored, and waited for when it is loaded again.
     fn place(
         &mut self,
         kind: FrameKind,
@@ -261,7 +268,7 @@ impl Appender {
         parts: Parts<'_>,
         watermark: Lsn,
         reserve: Reserve,
-    ) -> Result<(Lsn, u32, bool), AppendRefusal> {
+    ) -> Result<bool, AppendRefusal> {
         let ends_agree = parts.ends.last().map_or(0, |end| *end as usize) == parts.bytes.len();
         if head.len() > HEAD_LEN_MAX || parts.ends.len() > FRAME_PARTS_MAX || parts.bytes.len() > FRAME_LEN_MAX {
             return Err(AppendRefusal::TooLarge);
@@ -285,12 +292,12 @@ impl Appender {
         };
         let at = active.at as u32;
         self.scratch.clear();
-        encode_prefix(&mut self.scratch, Spot { salt: active.salt, at }, &outline, len.plain, head, &parts);
-        self.scratch.extend_from_slice(head);
+        encode_front(&mut self.scratch, Spot { salt: active.salt, at }, &outline, len.plain, head, &parts);
         // One copy more costs less than one piece more where there is little to copy.
         let appended = if parts.bytes.len() <= GATHER_LEN_MAX {
             self.scratch.extend_from_slice(parts.bytes);
-            self.scratch.extend_from_slice(padding(&len));
+            self.scratch.extend_from_slice(&ZEROS);
+            self.scratch.truncate(len.padded as usize);
             active.tail.append(active.at, &[&self.scratch])
         } else {
             active.tail.append(active.at, &[&self.scratch, parts.bytes, padding(&len)])
@@ -299,17 +306,18 @@ impl Appender {
         active.at += u64::from(len.padded);
         let end = self.end.saturating_add(u64::from(len.padded));
         active.segment.publish(end);
-        self.end = end;
+        (self.newest, self.end) = (outline.lsn, end);
         if moved {
             self.carried = Some(watermark);
         }
         if kind != (FrameKind::Own { mark: true }) {
             self.wanted = end;
         }
-        Ok((outline.lsn, at, false))
+        Ok(false)
     }
 
     /// Begins the next segment with its start frame and this frame, in one append.
+    #[cold]
     fn roll(
         &mut self,
         outline: Outline,
@@ -317,7 +325,7 @@ impl Appender {
         head: &[u8],
         parts: Parts<'_>,
         reserve: Reserve,
-    ) -> Result<(Lsn, u32, bool), AppendRefusal> {
+    ) -> Result<bool, AppendRefusal> {
         let (base, start_at) = (self.end, HEADER_LEN as u32);
         let start =
             Outline { lsn: base, carries_lsn: true, epoch: Some(self.epoch), watermark: Some(watermark), log: true };
@@ -336,18 +344,18 @@ impl Appender {
         let at = start_at + start_len.padded;
         self.scratch.clear();
         let spot = Spot { salt: spare.salt, at: start_at };
-        encode_prefix(&mut self.scratch, spot, &start, start_len.plain, &start_head, &Parts::default());
-        self.scratch.extend_from_slice(&start_head);
+        encode_front(&mut self.scratch, spot, &start, start_len.plain, &start_head, &Parts::default());
         self.scratch.extend_from_slice(padding(&start_len));
         let spot = Spot { salt: spare.salt, at };
-        encode_prefix(&mut self.scratch, spot, &outline, len.plain, head, &parts);
-        if let Err(error) = spare.tail.append(u64::from(start_at), &[&self.scratch, head, parts.bytes, padding(&len)]) {
+        encode_front(&mut self.scratch, spot, &outline, len.plain, head, &parts);
+        if let Err(error) = spare.tail.append(u64::from(start_at), &[&self.scratch, parts.bytes, padding(&len)]) {
             self.spare = Some(spare);
             return Err(AppendRefusal::Io(error));
         }
         self.begin(spare, base, outline.lsn.saturating_add(u64::from(len.padded)), needed);
+        self.newest = outline.lsn;
         self.carried = Some(watermark);
-        Ok((outline.lsn, at, true))
+        Ok(true)
     }
 
     fn begin(&mut self, spare: Spare, base: Lsn, end: Lsn, at: u64) {
@@ -378,6 +386,7 @@ struct FrameLen {
     padded: u32,
 }
 
+#[inline]
 fn checked_len(len: usize) -> Result<FrameLen, AppendRefusal> {
     if len > FRAME_LEN_MAX {
         return Err(AppendRefusal::TooLarge);

@@ -99,7 +99,9 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 
 #[inline]
 pub(crate) const fn varint_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+    // A seventh of the bits, rounded up: exact for as many bits as there can be.
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    (bits * 9 + 64) / 64
 }
 
 /// `value` rounded up to a multiple of 8, or `None` where that would wrap.

@@ -123,9 +123,9 @@ pub(crate) fn header(
         kind: FileKind::Checkpoint,
         to: covers,
         body_len: state.len() as u64,
-        body_crc: crc(0, &[state]),
+        body_crc: crc(0, state),
         table_len: section.len() as u64,
-        table_crc: crc(0, &[section]),
+        table_crc: crc(0, section),
         ..FileHeader::appended(uuid, number, salt)
     }
 }
@@ -133,7 +133,7 @@ pub(crate) fn header(
 /// The section of a checkpoint, if state and section are what the header says.
 pub(crate) fn verify(header: &FileHeader, state: &[u8], section: &[u8]) -> Option<Section> {
     let whole = state.len() as u64 == header.body_len && section.len() as u64 == header.table_len;
-    let proven = crc(0, &[state]) == header.body_crc && crc(0, &[section]) == header.table_crc;
+    let proven = crc(0, state) == header.body_crc && crc(0, section) == header.table_crc;
     if whole && proven { Section::decode(section) } else { None }
 }
 

@@ -7,7 +7,7 @@ use super::appender::Appender;
 use super::catalog::Catalog;
 use super::checkpoint::encode_epochs;
 use super::error::{Corruption, OpenError};
-use super::frame::{Frame, Outline, Parts, Spot, encode_prefix, frame_len};
+use super::frame::{Frame, Outline, Parts, Spot, encode_front, frame_len};
 use super::frames::{Frames, Lsns, Next};
 use super::handles::Handles;
 use super::header::{FileHeader, FileKind, HEADER_LEN, Uuid};
@@ -202,7 +202,7 @@ fn copy(
         generation: stretch.generation,
         body_len,
         table_len: table.len() as u64,
-        table_crc: crc(0, &[&table]),
+        table_crc: crc(0, &table),
         ..FileHeader::appended(*uuid, number, copy.salt)
     };
     file.sync().map_err(OpenError::io("sync", name))?;
@@ -276,8 +276,7 @@ impl Copy<'_> {
         let (Ok(at), Ok(len)) = (place, len) else {
             return Err(Corruption::of(self.name, None, "the unproven part of a segment is too long").into());
         };
-        encode_prefix(&mut self.buf, Spot { salt: self.salt, at }, &outline, len, frame.head(), &parts);
-        self.buf.extend_from_slice(frame.head());
+        encode_front(&mut self.buf, Spot { salt: self.salt, at }, &outline, len, frame.head(), &parts);
         self.buf.extend_from_slice(parts.bytes);
         self.buf.resize(self.buf.len().next_multiple_of(8), 0);
         if self.buf.len() >= CHUNK_LEN { self.flush() } else { Ok(()) }

@@ -114,7 +114,7 @@ impl FileHeader {
         let mut page = [0; HEADER_LEN];
         let (fields, _) = page.split_at_mut(out.len());
         fields.copy_from_slice(&out);
-        let sum = crc(0, &[&page[..CRC_AT]]);
+        let sum = crc(0, &page[..CRC_AT]);
         page[CRC_AT..].copy_from_slice(&sum.to_le_bytes());
         page
     }
@@ -126,7 +126,7 @@ impl FileHeader {
     fn try_decode(bytes: &[u8]) -> Option<HeaderRead> {
         let page = bytes.get(..HEADER_LEN)?;
         let (covered, sum) = page.split_at(CRC_AT);
-        if !covered.starts_with(&MAGIC) || sum != crc(0, &[covered]).to_le_bytes() {
+        if !covered.starts_with(&MAGIC) || sum != crc(0, covered).to_le_bytes() {
             return None;
         }
         let mut cursor = Cursor::new(covered);
@@ -216,7 +216,7 @@ mod tests {
     fn a_newer_format_is_told_apart_from_damage() {
         let mut page = sample().encode();
         page[8] = 2;
-        let sum = crc(0, &[&page[..CRC_AT]]);
+        let sum = crc(0, &page[..CRC_AT]);
         page[CRC_AT..].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(FileHeader::decode(&page), HeaderRead::Newer { format: 2 });
     }

@@ -95,8 +95,8 @@ fn encode(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> Option
     for field in [segment.number().0, segment.salt(), salt, segment.base().0, segment.end().0] {
         out.extend_from_slice(&field.to_le_bytes());
     }
-    out.extend_from_slice(&mix::crc(0, &[&directory]).to_le_bytes());
-    let sum = mix::crc(0, &[&out]);
+    out.extend_from_slice(&mix::crc(0, &directory).to_le_bytes());
+    let sum = mix::crc(0, &out);
     out.extend_from_slice(&sum.to_le_bytes());
     out.extend_from_slice(&directory);
     out.extend_from_slice(&rows);
@@ -160,7 +160,7 @@ impl Index {
             return Ok(None);
         }
         let directory = read_up_to(&*file, HEADER_LEN as u64, directory_len as usize)?;
-        if directory.len() as u64 != directory_len || mix::crc(0, &[&directory]) != directory_crc {
+        if directory.len() as u64 != directory_len || mix::crc(0, &directory) != directory_crc {
             return Ok(None);
         }
         let keys = decode_directory(&directory);
@@ -276,7 +276,7 @@ impl Index {
 /// Own salt, count of keys and CRC of the directory, if this is an index of all that `segment` holds.
 fn decode_header(header: &[u8], uuid: &Uuid, segment: &Segment) -> Option<(u64, u32, u32)> {
     let covered = header.get(..HEADER_LEN - 4)?;
-    if !covered.starts_with(&MAGIC) || u32_at(header, HEADER_LEN - 4)? != mix::crc(0, &[covered]) {
+    if !covered.starts_with(&MAGIC) || u32_at(header, HEADER_LEN - 4)? != mix::crc(0, covered) {
         return None;
     }
     let mut cursor = Cursor::new(covered);

@@ -17,10 +17,10 @@ pub(crate) const fn step(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// What identifies byte `at` of the file with this salt.
+/// What identifies byte `at` of the file with this salt: the generator's number `at` from there.
 #[inline]
 pub(crate) const fn place(salt: u64, at: u64) -> u64 {
-    step(salt ^ step(at))
+    step(salt.wrapping_add(at.wrapping_mul(GAMMA)))
 }
 
 /// The low half, for a 32-bit check.
@@ -29,13 +29,11 @@ pub(crate) const fn low(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32
 }
 
-/// CRC-32 of `pieces` one after another, started from `seed` instead of zero.
+/// CRC-32 of `bytes`, started from `seed` instead of zero: so that `crc(crc(0, a), b)` is that of a and b together.
 #[inline]
-pub(crate) fn crc(seed: u32, pieces: &[&[u8]]) -> u32 {
+pub(crate) fn crc(seed: u32, bytes: &[u8]) -> u32 {
     let mut hasher = Hasher::new_with_initial(seed);
-    for piece in pieces {
-        hasher.update(piece);
-    }
+    hasher.update(bytes);
     hasher.finalize()
 }
 
@@ -46,8 +44,8 @@ mod tests {
     #[test]
     fn format_constants_stay() {
         assert_eq!(step(0), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(crc(0, &[b"1234", b"56789"]), 0xcbf4_3926);
-        assert_ne!(crc(1, &[b"123456789"]), 0xcbf4_3926);
+        assert_eq!(crc(crc(0, b"1234"), b"56789"), 0xcbf4_3926);
+        assert_ne!(crc(1, b"123456789"), 0xcbf4_3926);
         assert_ne!(place(7, 128), place(7, 136));
         assert_ne!(place(7, 128), place(128, 7));
     }

@@ -5,7 +5,7 @@
 
 use super::cache::BlockCache;
 use super::error::ReadError;
-use super::frame::{ALIGN, Claim, PartMask, Spot};
+use super::frame::{ALIGN, Claim, Spot, front_proves_itself};
 use super::header::HEADER_LEN;
 use super::mix;
 use super::segment::Segment;
@@ -28,11 +28,11 @@ pub(crate) struct Part<'a> {
 pub(crate) struct PartReader {
     window: Window,
     frame: Option<Front>,
-    /// What stands before the parts of that frame: prefix, table and head.
+    /// What stands before the parts of that frame: prefix, table and head. It has proven itself.
     front: Vec<u8>,
 }
 
-/// A frame, as far as it has been looked at. Its parts prove it.
+/// A frame, as far as it has been looked at: all but its parts.
 #[derive(Clone, Copy, Debug)]
 struct Front {
     salt: u64,
@@ -42,7 +42,7 @@ struct Front {
     parts_at: u32,
     lsn: Lsn,
     epoch: Epoch,
-    mask: PartMask,
+    mask: u32,
 }
 
 /// The least that is asked for at a frame's place: it suffices for what stands before any table.
@@ -73,7 +73,7 @@ impl PartReader {
         let bytes = self.window.bytes(cache, segment, at, len);
         let bytes = bytes.map_err(|source| ReadError::Io { file: segment.name(), source })?;
         let bytes = bytes.get(..len).ok_or_else(|| wrong("the segment ends within the message"))?;
-        if front.mask.apply(index, mix::crc(0, &[bytes])) != check {
+        if mix::crc(0, bytes) ^ front.mask != check {
             // What was read of this frame may be what is wrong, and is read again the next time.
             self.frame = None;
             return Err(wrong("the message's checksum does not match"));
@@ -112,10 +112,13 @@ impl PartReader {
         let parts_at = claim.parts_at(last_end).ok_or_else(|| wrong("the frame's table is wrong"))?;
         let bytes = self.window.bytes(cache, segment, at, parts_at as usize).map_err(io)?;
         let front = bytes.get(..parts_at as usize).ok_or_else(|| wrong("the segment ends within the frame"))?;
+        let spot = Spot { salt: segment.salt(), at: frame_at };
+        if !front_proves_itself(front, spot) {
+            return Err(wrong("the frame's checksum does not match"));
+        }
         self.front.clear();
         self.front.extend_from_slice(front);
-        let head_crc = mix::crc(0, &[front.get(claim.head_at as usize..).unwrap_or(&[])]);
-        let mask = Spot { salt: segment.salt(), at: frame_at }.mask(lsn, head_crc);
+        let mask = spot.mask(lsn);
         let epoch = segment.epoch_at(lsn);
         let found = Front { salt: segment.salt(), at: frame_at, claim, parts_at, lsn, epoch, mask };
         self.frame = Some(found);

@@ -43,7 +43,7 @@ impl Identity {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(uuid);
-        let sum = mix::crc(0, &[&out]);
+        let sum = mix::crc(0, &out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
     }
@@ -54,7 +54,7 @@ impl Identity {
 
     fn try_decode(file: &[u8]) -> Option<Self> {
         let covered = file.get(..IDENTITY_LEN)?;
-        if !covered.starts_with(&MAGIC) || u32_at(file, IDENTITY_LEN)? != mix::crc(0, &[covered]) {
+        if !covered.starts_with(&MAGIC) || u32_at(file, IDENTITY_LEN)? != mix::crc(0, covered) {
             return None;
         }
         let mut cursor = Cursor::new(covered);
@@ -97,7 +97,7 @@ impl Slot {
         for field in [self.sequence, epoch, clean, watermark, self.newest_segment.0, self.newest_checkpoint.0] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        let sum = mix::crc(seed(uuid, Self::position(self.sequence)), &[&out]);
+        let sum = mix::crc(seed(uuid, Self::position(self.sequence)), &out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
     }
@@ -106,7 +106,7 @@ impl Slot {
     pub(crate) fn decode(file: &[u8], uuid: &Uuid, position: u64) -> Option<Self> {
         let page = file.get(usize::try_from(position).ok()?..)?;
         let covered = page.get(..SLOT_LEN)?;
-        if u32_at(page, SLOT_LEN)? != mix::crc(seed(uuid, position), &[covered]) {
+        if u32_at(page, SLOT_LEN)? != mix::crc(seed(uuid, position), covered) {
             return None;
         }
         let mut cursor = Cursor::new(covered);
@@ -130,7 +130,7 @@ impl Slot {
 
 /// A slot of another store, or at the other position, is no slot.
 fn seed(uuid: &Uuid, position: u64) -> u32 {
-    mix::crc(mix::low(mix::step(position)), &[uuid])
+    mix::crc(mix::low(mix::step(position)), uuid)
 }
 
 #[cfg(test)]
@@ -217,7 +217,7 @@ mod tests {
         for (at, features) in [(8, 0), (16, 1), (20, 1)] {
             let mut whole = file(&[]);
             whole[at] ^= if at == 8 { 3 } else { 1 };
-            let sum = mix::crc(0, &[&whole[..IDENTITY_LEN]]);
+            let sum = mix::crc(0, &whole[..IDENTITY_LEN]);
             whole[IDENTITY_LEN..IDENTITY_LEN + 4].copy_from_slice(&sum.to_le_bytes());
             let format = if at == 8 { 2 } else { 1 };
             assert_eq!(Identity::decode(&whole), Identity::Newer { format, features });

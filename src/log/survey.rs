@@ -259,7 +259,7 @@ fn built_epochs(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Op
         return Ok(None);
     }
     let table = read_up_to(file, table_at, header.table_len as usize)?;
-    if table.len() as u64 != header.table_len || crc(0, &[&table]) != header.table_crc {
+    if table.len() as u64 != header.table_len || crc(0, &table) != header.table_crc {
         return Ok(None);
     }
     let start = |epochs| Start { base: header.from, epochs, watermark: Lsn(0) };

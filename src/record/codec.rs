@@ -51,6 +51,7 @@ const CLEAN: u8 = 0x20;
 const JITTER: u8 = 0x20;
 
 /// Appends the bytes of `records`.
+#[inline]
 pub(crate) fn encode(records: &[Record], out: &mut Vec<u8>) {
     for record in records {
         encode::record(record, out);

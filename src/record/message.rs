@@ -18,6 +18,7 @@ const HEADERS: u8 = 0x02;
 const HEADER_LEN_MIN: usize = 2;
 
 /// Appends the bytes of a message.
+#[inline]
 pub(crate) fn encode<'a>(
     key: Option<&[u8]>,
     headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,

@@ -31,9 +31,6 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// The longest varint, in bytes.
-const VARINT_LEN_MAX: usize = 10;
-
 /// Appends `value` in groups of seven bits, the lowest first.
 #[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
@@ -45,18 +42,26 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
 }
 
 fn put_long_varint(out: &mut Vec<u8>, mut value: u64) {
-    let mut bytes = [0; VARINT_LEN_MAX];
-    let mut len = 0;
-    for byte in &mut bytes {
-        len += 1;
-        *byte = value as u8 | 0x80;
-        value >>= 7;
-        if value == 0 {
-            *byte &= 0x7f;
-            break;
-        }
+    if value < 1 << 56 {
+        return put_eight_groups(out, value);
     }
-    out.extend_from_slice(bytes.get(..len).unwrap_or(&[]));
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// What has at most eight groups, all at once: each group moves to a byte of its own.
+#[inline]
+fn put_eight_groups(out: &mut Vec<u8>, value: u64) {
+    let bytes = (value & 0x0fff_ffff) | ((value & 0x00ff_ffff_f000_0000) << 4);
+    let bytes = (bytes & 0x0000_3fff_0000_3fff) | ((bytes & 0x0fff_c000_0fff_c000) << 2);
+    let bytes = (bytes & 0x007f_007f_007f_007f) | ((bytes & 0x3f80_3f80_3f80_3f80) << 1);
+    let unused = bytes.leading_zeros() / 8;
+    let all_but_the_last = 0x0080_8080_8080_8080_u64.unbounded_shr(8 * unused);
+    out.extend_from_slice(&(bytes | all_but_the_last).to_le_bytes());
+    out.truncate(out.len() - unused as usize);
 }
 
 /// Appends a length and the bytes.

@@ -11,6 +11,7 @@ use crate::record::{GroupOptions, Record};
 
 impl State {
     /// Appends the records that `command` leads to. On `Err`, `records` is as it was.
+    #[inline(always)]
     pub(crate) fn decide(
         &self,
         command: &Command<'_>,
@@ -25,6 +26,7 @@ impl State {
         decision
     }
 
+    #[inline(never)]
     fn dispatch(
         &self,
         command: &Command<'_>,
@@ -156,10 +158,8 @@ impl State {
     ) -> Result<Decision, Rejection> {
         let mut total = 0;
         for &(partition, count) in runs {
-            let base = self.catalog.end(partition);
-            self.check_published(partition, base, count)?;
+            self.check_published(partition, self.catalog.end(partition), count)?;
             total += u64::from(count);
-            records.push(Record::Published { partition, base, count, time: inputs.wall });
         }
         if total > FRAME_PARTS_MAX as u64 {
             return Err(Rejection::LimitReached("messages in a batch"));
@@ -168,6 +168,10 @@ impl State {
         if !ascending && has_duplicates(runs.iter().map(|run| run.0).collect()) {
             return Err(Rejection::Invalid("a partition is named twice"));
         }
+        let base = |partition| self.catalog.end(partition);
+        let published =
+            |&(partition, count)| Record::Published { partition, base: base(partition), count, time: inputs.wall };
+        records.extend(runs.iter().map(published));
         Ok(Decision::Done)
     }
 

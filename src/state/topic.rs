@@ -59,6 +59,7 @@ impl Catalog {
         &self.names
     }
 
+    #[inline]
     pub(super) fn role(&self, partition: PartitionId) -> Option<Role> {
         self.roles.get(partition.0 as usize).copied()
     }
@@ -69,6 +70,7 @@ impl Catalog {
     }
 
     /// Zero for a partition that does not exist.
+    #[inline]
     pub(super) fn end(&self, partition: PartitionId) -> Offset {
         self.ends.get(partition.0 as usize).copied().unwrap_or_default()
     }
@@ -119,6 +121,7 @@ impl Catalog {
     }
 
     /// Moves a partition's end. The caller has checked that the partition exists and that `end` is not before its end.
+    #[inline]
     pub(super) fn extend(&mut self, partition: PartitionId, end: Offset) {
         let Some(old) = self.ends.get_mut(partition.0 as usize) else { return };
         let count = end.0.saturating_sub(old.0);

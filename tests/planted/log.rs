@@ -231,9 +231,17 @@ pub const BUGS: &[Bug] = &[
         name: "a message is delivered unchecked",
         plants: "bytes that changed at rest are delivered",
         file: "log/part.rs",
-        find: "crc(0, &[bytes])) != check {",
-        instead: "crc(0, &[bytes])) != check && !planted!() {",
+        find: "^ front.mask != check {",
+        instead: "^ front.mask != check && !planted!() {",
         level: Level::Simulation,
+    },
+    Bug {
+        name: "a message is delivered with an unchecked head",
+        plants: "a record that changed at rest says where a delivered message comes from",
+        file: "log/part.rs",
+        find: "if !front_proves_itself(front, spot) {",
+        instead: "if !front_proves_itself(front, spot) && !planted!() {",
+        level: Level::Library("a_part_is_not_read_beside_a_changed_head"),
     },
     Bug {
         name: "no seed in the checksum",
@@ -247,16 +255,23 @@ pub const BUGS: &[Bug] = &[
         name: "the checksum does not cover the length",
         plants: "a changed length is believed",
         file: "log/frame/mod.rs",
-        find: "&[prefix, &seal.to_le_bytes()]",
-        instead: "&[if planted!() { prefix.get(4..).unwrap_or(&[]) } else { prefix }, &seal.to_le_bytes()]",
+        find: "pub(crate) fn checksum(self, covered: &[u8]) -> u32 {",
+        instead: "pub(crate) fn checksum(self, covered: &[u8]) -> u32 {
+        let covered = if planted!() { covered.get(4..).unwrap_or(&[]) } else { covered };",
         level: Level::Library("any_changed_bit_and_any_cut_is_found"),
     },
     Bug {
         name: "checksums that cancel",
-        plants: "the CRC of the head is covered as it is, and equal changes of prefix and head cancel",
+        plants: "the CRCs of prefix and head are added up, and equal changes of the two cancel",
         file: "log/frame/mod.rs",
-        find: "mix::low(mix::step(place ^ head_crc as u64))",
-        instead: "if planted!() { head_crc } else { mix::low(mix::step(place ^ head_crc as u64)) }",
+        find: "mix::crc(mix::low(place), covered)",
+        instead: "if planted!() {
+            let claim = Claim::parse(&[&[0; 4], covered].concat());
+            let (prefix, head) = covered.split_at(claim.map_or(0, |claim| claim.head_at as usize - 4));
+            mix::crc(mix::low(place), prefix) ^ mix::crc(0, head)
+        } else {
+            mix::crc(mix::low(place), covered)
+        }",
         level: Level::Library("equal_changes_of_prefix_and_head_do_not_cancel"),
     },
     Bug {

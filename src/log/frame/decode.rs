@@ -7,7 +7,7 @@ use super::super::bytes::{Cursor, padded, u32_at};
 use super::super::mix::crc;
 use super::{
     ALIGN, ENTRY_LEN, FIXED_LEN, HAS_EPOCH, HAS_LSN, HAS_WATERMARK, IS_LOG, LEN_MASK, PARTS_MANY, PARTS_NONE,
-    PARTS_ONE, PARTS_SHIFT, PREFIX_LEN_MAX, PartMask, Spot,
+    PARTS_ONE, PARTS_SHIFT, PREFIX_LEN_MAX, Spot,
 };
 use crate::ids::{Epoch, Lsn};
 use crate::limits::{FRAME_PARTS_MAX, HEAD_LEN_MAX};
@@ -121,6 +121,11 @@ impl Claim {
     }
 }
 
+/// Whether the checksum agrees of a frame of which `front` is all before the parts.
+pub(crate) fn front_proves_itself(front: &[u8], spot: Spot) -> bool {
+    front.split_first_chunk().is_some_and(|(sum, covered)| u32::from_le_bytes(*sum) == spot.checksum(covered))
+}
+
 /// What [`Covered::probe`] makes of some bytes.
 #[derive(Debug)]
 pub(crate) enum Probe {
@@ -137,7 +142,6 @@ pub(crate) enum Probe {
 pub(crate) struct Covered {
     pub(crate) claim: Claim,
     parts_at: u32,
-    head_crc: u32,
 }
 
 impl Covered {
@@ -162,15 +166,11 @@ impl Covered {
             parts => u32_at(bytes, claim.entry_at(parts - 1)).unwrap_or(u32::MAX),
         };
         let Some(parts_at) = claim.parts_at(last_end) else { return Probe::Nothing };
-        let Some(head) = bytes.get(claim.head_at as usize..parts_at as usize) else {
-            return more(parts_at as usize);
-        };
-        let head_crc = crc(0, &[head]);
-        let covered = bytes.get(4..claim.head_at as usize).unwrap_or(&[]);
-        if u32_at(bytes, 0) != Some(spot.checksum(covered, head_crc)) {
-            return Probe::Nothing;
+        let Some(front) = bytes.get(..parts_at as usize) else { return more(parts_at as usize) };
+        match front_proves_itself(front, spot) {
+            true => Probe::Covered(Self { claim, parts_at }),
+            false => Probe::Nothing,
         }
-        Probe::Covered(Self { claim, parts_at, head_crc })
     }
 
     /// The head, from the frame's bytes.
@@ -200,7 +200,7 @@ impl Covered {
             return None;
         }
         let watermark = self.claim.watermark(lsn)?;
-        let mask = spot.mask(lsn, self.head_crc);
+        let mask = spot.mask(lsn);
         Some(Frame { lsn, at: spot.at, watermark, covered: self, mask, bytes })
     }
 }
@@ -213,7 +213,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) at: u32,
     pub(crate) watermark: Option<Lsn>,
     covered: Covered,
-    mask: PartMask,
+    mask: u32,
     bytes: &'a [u8],
 }
 
@@ -266,11 +266,11 @@ impl<'a> Frame<'a> {
     /// The plain CRC-32 of part `index`.
     pub(crate) fn part_crc(&self, index: u32) -> Option<u32> {
         let check = u32_at(self.bytes, self.covered.claim.check_at(index))?;
-        Some(self.mask.apply(index, check))
+        Some(check ^ self.mask)
     }
 
     /// Whether part `index` proves itself.
     pub(crate) fn proves(&self, index: u32) -> bool {
-        self.part(index).is_some_and(|part| self.part_crc(index) == Some(crc(0, &[part])))
+        self.part(index).is_some_and(|part| self.part_crc(index) == Some(crc(0, part)))
     }
 }

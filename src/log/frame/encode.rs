@@ -1,7 +1,6 @@
 //! Writing frames. Nothing here can fail: the caller has checked the limits.
 
 use super::super::bytes::{put_varint, varint_len};
-use super::super::mix::crc;
 use super::{
     ALIGN, ENTRY_LEN, FIXED_LEN, HAS_EPOCH, HAS_LSN, HAS_WATERMARK, IS_LOG, LEN_MASK, PARTS_MANY, PARTS_NONE,
     PARTS_ONE, PARTS_SHIFT, Spot,
@@ -33,6 +32,7 @@ pub(crate) struct Outline {
 }
 
 impl Outline {
+    #[inline]
     const fn distance(&self) -> Option<u64> {
         match self.watermark {
             Some(watermark) => Some(self.lsn.0.saturating_sub(watermark.0) / ALIGN),
@@ -40,6 +40,7 @@ impl Outline {
         }
     }
 
+    #[inline]
     const fn flags(&self) -> u32 {
         (if self.carries_lsn { HAS_LSN } else { 0 })
             | (if self.epoch.is_some() { HAS_EPOCH } else { 0 })
@@ -49,7 +50,7 @@ impl Outline {
 }
 
 /// The length of the frame before padding.
-#[inline]
+#[inline(always)]
 pub(crate) fn frame_len(outline: &Outline, head_len: usize, parts: &Parts<'_>) -> usize {
     let fields = if outline.carries_lsn { 8 } else { 0 }
         + if outline.epoch.is_some() { 8 } else { 0 }
@@ -62,28 +63,21 @@ pub(crate) fn frame_len(outline: &Outline, head_len: usize, parts: &Parts<'_>) -
     FIXED_LEN + fields + table + head_len + parts.bytes.len()
 }
 
-/// Appends to `out` what stands before the head of a frame that is `len` bytes long, which [`frame_len`] said.
-#[inline]
-pub(crate) fn encode_prefix(
-    out: &mut Vec<u8>,
-    spot: Spot,
-    outline: &Outline,
-    len: u32,
-    head: &[u8],
-    parts: &Parts<'_>,
-) {
+/// Appends to `out` what stands before the parts of a frame that is `len` bytes long, which [`frame_len`] said.
+#[inline(always)]
+pub(crate) fn encode_front(out: &mut Vec<u8>, spot: Spot, outline: &Outline, len: u32, head: &[u8], parts: &Parts<'_>) {
     debug_assert!((len & LEN_MASK) == len && parts.ends.len() == parts.crcs.len());
     debug_assert_eq!(parts.ends.last().copied().unwrap_or(0) as usize, parts.bytes.len());
     let start = out.len();
-    let head_crc = crc(0, &[head]);
-    let mask = spot.mask(outline.lsn, head_crc);
+    let mask = spot.mask(outline.lsn);
     let shape = match parts.ends.len() {
         0 => PARTS_NONE,
         1 => PARTS_ONE,
         _ => PARTS_MANY,
     };
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&(len | outline.flags() | (shape << PARTS_SHIFT)).to_le_bytes());
+    // The checksum's place, and the word.
+    let word = len | outline.flags() | (shape << PARTS_SHIFT);
+    out.extend_from_slice(&(u64::from(word) << 32).to_le_bytes());
     if outline.carries_lsn {
         out.extend_from_slice(&outline.lsn.0.to_le_bytes());
     }
@@ -95,15 +89,16 @@ pub(crate) fn encode_prefix(
     }
     if let ([len], [sum]) = (parts.ends, parts.crcs) {
         put_varint(out, u64::from(*len));
-        out.extend_from_slice(&mask.apply(0, *sum).to_le_bytes());
+        out.extend_from_slice(&(sum ^ mask).to_le_bytes());
     } else if shape == PARTS_MANY {
         put_varint(out, parts.ends.len() as u64);
-        for (index, (end, sum)) in (0u32..).zip(parts.ends.iter().zip(parts.crcs)) {
+        for (end, sum) in parts.ends.iter().zip(parts.crcs) {
             out.extend_from_slice(&end.to_le_bytes());
-            out.extend_from_slice(&mask.apply(index, *sum).to_le_bytes());
+            out.extend_from_slice(&(sum ^ mask).to_le_bytes());
         }
     }
-    if let Some((sum, covered)) = out.get_mut(start..).and_then(|prefix| prefix.split_at_mut_checked(4)) {
-        sum.copy_from_slice(&spot.checksum(covered, head_crc).to_le_bytes());
+    out.extend_from_slice(head);
+    if let Some((sum, covered)) = out.get_mut(start..).and_then(|front| front.split_first_chunk_mut()) {
+        *sum = spot.checksum(covered).to_le_bytes();
     }
 }

@@ -4,19 +4,19 @@
 //! u32 checksum | u32 length and flags | [u64 LSN] | [u64 epoch] | [varint distance to the watermark]
 //! | table of parts | head | parts | zeros up to a multiple of 8
 //! ```
-//! The *prefix* is all before the head. The checksum covers the prefix without itself and, mixed, the CRC of the head, from
+//! The *prefix* is all before the head, and the *front* all before the parts. The checksum covers the front without itself, from
 //! a seed made of the file's salt and the frame's place in the file. Each part has a check of its own in the table: its CRC masked
-//! with the frame's place, LSN and head, so that one part proves itself without the bytes of the others. A frame is valid
-//! when its checksum and the checks of all parts agree. The length counts everything but the padding; bytes of padding
-//! mean nothing. Never here: I/O, and what heads and parts mean.
+//! with the frame's place and LSN. So the front proves what the parts must be, and with it one part proves itself without the
+//! bytes of the others. A frame is valid when its checksum and the checks of all parts agree. The length counts everything
+//! but the padding; bytes of padding mean nothing. Never here: I/O, and what heads and parts mean.
 
 mod decode;
 mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{Claim, Covered, Frame, Probe};
-pub(crate) use encode::{Outline, Parts, encode_prefix, frame_len};
+pub(crate) use decode::{Claim, Covered, Frame, Probe, front_proves_itself};
+pub(crate) use encode::{Outline, Parts, encode_front, frame_len};
 
 use super::mix;
 use crate::ids::Lsn;
@@ -51,31 +51,19 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    /// The checksum of a frame: of its `prefix` without the checksum itself, and of its head, by the head's CRC.
+    /// The checksum of a frame: of all before its parts but the checksum itself.
     ///
-    /// That CRC is mixed before it is covered. CRCs are linear: covered as it is, it would let equal changes at the ends of
-    /// prefix and head cancel each other, and a torn write that zeroes both ends is just that.
+    /// One CRC over bytes that stand together. A CRC of CRCs would not do: they are linear, so that equal changes in two places,
+    /// as a torn write makes that zeroes both, can cancel each other.
     #[inline]
-    pub(crate) fn checksum(self, prefix: &[u8], head_crc: u32) -> u32 {
+    pub(crate) fn checksum(self, covered: &[u8]) -> u32 {
         let place = mix::place(self.salt, self.at as u64);
-        let seal = mix::low(mix::step(place ^ head_crc as u64));
-        mix::crc(mix::low(place), &[prefix, &seal.to_le_bytes()])
+        mix::crc(mix::low(place), covered)
     }
 
-    /// What masks the checks of the frame's parts.
+    /// What turns the CRCs of the frame's parts into their checks, and back: one is the other with this added by bits.
     #[inline]
-    pub(crate) const fn mask(self, lsn: Lsn, head_crc: u32) -> PartMask {
-        PartMask(mix::step(mix::place(self.salt, self.at as u64) ^ lsn.0 ^ ((head_crc as u64) << 32)))
-    }
-}
-
-/// Turns the CRCs of a frame's parts into their checks, and back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PartMask(u64);
-
-impl PartMask {
-    #[inline]
-    pub(crate) const fn apply(self, index: u32, crc_or_check: u32) -> u32 {
-        crc_or_check ^ mix::low(mix::step(self.0.wrapping_add(index as u64)))
+    pub(crate) const fn mask(self, lsn: Lsn) -> u32 {
+        mix::low(mix::step(mix::place(self.salt, self.at as u64) ^ lsn.0))
     }
 }

@@ -9,7 +9,7 @@ const SPOT: Spot = Spot { salt: 0x0123_4567_89ab_cdef, at: 128 };
 /// A frame of these parts, padded, and the outline it was made from.
 pub(crate) fn build(spot: Spot, outline: &Outline, head: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let bytes = parts.concat();
-    let crcs: Vec<u32> = parts.iter().map(|part| crc(0, &[part])).collect();
+    let crcs: Vec<u32> = parts.iter().map(|part| crc(0, part)).collect();
     let ends: Vec<u32> = parts
         .iter()
         .scan(0, |end, part| {
@@ -20,8 +20,7 @@ pub(crate) fn build(spot: Spot, outline: &Outline, head: &[u8], parts: &[&[u8]])
     let parts = Parts { bytes: &bytes, ends: &ends, crcs: &crcs };
     let len = frame_len(outline, head.len(), &parts);
     let mut out = Vec::new();
-    encode_prefix(&mut out, spot, outline, len as u32, head, &parts);
-    out.extend_from_slice(head);
+    encode_front(&mut out, spot, outline, len as u32, head, &parts);
     out.extend_from_slice(&bytes);
     assert_eq!(out.len(), len);
     out.resize(len.next_multiple_of(8), 0);
@@ -61,11 +60,11 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn golden() {
     let golden = [
-        "5486be8f1b00003c002000000000000003000000000000008004010000000000",
-        "02d338630c0000006865616400000000",
-        "56ffd28c18000040077c218df8686561647061796c6f6164",
-        "3cfa2d3d0d00004000f3c79db2000000",
-        "42a861d92f000090ff07030300000098cdcdc003000000af408dba080000008a0b7bda686561646f6e65746872656500",
+        "6546f39d1b00003c002000000000000003000000000000008004010000000000",
+        "2c26a68b0c0000006865616400000000",
+        "a0f2da3918000040074cd965ef686561647061796c6f6164",
+        "16248ded0d0000400059b349ad000000",
+        "0d572f092f000090ff070303000000a83525d70300000059b349ad08000000ac6b8ceb686561646f6e65746872656500",
     ];
     for ((outline, head, parts), golden) in shapes().into_iter().zip(golden) {
         assert_eq!(hex(&build(SPOT, &outline, head, &parts)), golden);
@@ -82,7 +81,7 @@ fn every_shape_comes_back() {
         assert_eq!((frame.head(), frame.parts() as usize, frame.padded() as usize), (head, parts.len(), bytes.len()));
         for (index, part) in (0..).zip(&parts) {
             assert_eq!(frame.part(index), Some(*part));
-            assert_eq!(frame.part_crc(index), Some(crc(0, &[part])));
+            assert_eq!(frame.part_crc(index), Some(crc(0, part)));
         }
         assert_eq!(frame.part(parts.len() as u32), None);
     }
@@ -113,7 +112,7 @@ fn any_changed_bit_and_any_cut_is_found() {
     }
 }
 
-/// A write torn within a sector zeroes the end of the prefix and the head behind it: with a plain CRC of CRCs the two changes
+/// A write torn within a sector zeroes the end of the prefix and the head behind it: with a CRC of CRCs the two changes
 /// would cancel where the bytes are equal.
 #[test]
 fn equal_changes_of_prefix_and_head_do_not_cancel() {
@@ -147,21 +146,38 @@ fn stale_moved_and_foreign_frames_are_nothing() {
     }
 }
 
-/// A part proves its index, its head and its LSN, not only its own bytes.
+/// A part proves its place and its LSN, not only its own bytes; and what stands before the parts proves its check, and with that
+/// the head that it belongs to and which of the parts it is.
 #[test]
 fn a_part_proves_its_surroundings() {
-    let proof = |spot: Spot, lsn, head: &[u8], index, part: &[u8]| {
-        spot.mask(Lsn(lsn), crc(0, &[head])).apply(index, crc(0, &[part]))
-    };
-    let base = proof(SPOT, 8, b"head", 0, b"part");
-    assert_ne!(base, proof(SPOT, 16, b"head", 0, b"part"));
-    assert_ne!(base, proof(SPOT, 8, b"heap", 0, b"part"));
-    assert_ne!(base, proof(SPOT, 8, b"head", 1, b"part"));
-    assert_ne!(base, proof(Spot { at: 136, ..SPOT }, 8, b"head", 0, b"part"));
+    let proof = |spot: Spot, lsn, part: &[u8]| spot.mask(Lsn(lsn)) ^ crc(0, part);
+    let base = proof(SPOT, 8, b"part");
+    assert_ne!(base, proof(SPOT, 16, b"part"));
+    assert_ne!(base, proof(Spot { at: 136, ..SPOT }, 8, b"part"));
+    assert_ne!(base, proof(Spot { salt: 7, ..SPOT }, 8, b"part"));
     let bytes = build(SPOT, &plain(8), b"head", &[b"part"]);
     let claim = Claim::parse(&bytes).unwrap();
     let at = claim.check_at(0);
     assert_eq!(bytes[at..at + 4], base.to_le_bytes());
+    let front = &bytes[..claim.parts_at(0).unwrap() as usize];
+    assert!(front.ends_with(b"head") && front_proves_itself(front, SPOT));
+    for bit in 0..front.len() * 8 {
+        let mut other = front.to_vec();
+        other[bit / 8] ^= 1 << (bit % 8);
+        assert!(!front_proves_itself(&other, SPOT), "bit {bit}");
+    }
+    let heap = build(SPOT, &plain(8), b"heap", &[b"part"]);
+    assert_eq!(heap[at..at + 4], base.to_le_bytes());
+    assert!(!front_proves_itself(&[&bytes[..front.len() - 4], b"heap"].concat(), SPOT));
+    let mut exchanged = build(SPOT, &plain(8), b"head", &[b"part", b"trap"]);
+    let parts_at = exchanged.len() - 8;
+    exchanged[parts_at..].rotate_left(4);
+    assert!(read(&exchanged, SPOT, Some(Lsn(8))).is_none());
+    let table_at = Claim::parse(&exchanged).unwrap().check_at(0);
+    for at in 0..4 {
+        exchanged.swap(table_at + at, table_at + ENTRY_LEN + at);
+    }
+    assert!(read(&exchanged, SPOT, Some(Lsn(8))).is_none());
 }
 
 /// F14, F22: no zeros are a frame, whatever the seed; and no CRC has a special meaning.
@@ -172,7 +188,7 @@ fn zeros_are_nothing() {
         assert!(matches!(Covered::probe(&zeros, zeros.len() as u64, Spot { salt: at.into(), at }), Probe::Nothing));
     }
     for part in [&[0x9d, 0x0a, 0xd9, 0x6d][..], &[0xff, 0xff, 0xff, 0xff]] {
-        let sum = crc(0, &[part]);
+        let sum = crc(0, part);
         assert!(sum == 0 || sum == u32::MAX, "{sum:08x}");
         let bytes = build(SPOT, &plain(0), part, &[part]);
         assert_eq!(read(&bytes, SPOT, Some(Lsn(0))).unwrap().part(0), Some(part));

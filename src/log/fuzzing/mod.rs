@@ -14,7 +14,7 @@ pub use stream::stream;
 use super::bytes::Cursor;
 use super::cache::BlockCache;
 use super::checkpoint::{self, Section};
-use super::frame::{Covered, Frame, Outline, Parts, Probe, Spot, encode_prefix, frame_len};
+use super::frame::{Covered, Frame, Outline, Parts, Probe, Spot, encode_front, frame_len};
 use super::header::{FileHeader, HeaderRead};
 use super::name::FileName;
 use super::own::OwnFrame;
@@ -107,8 +107,7 @@ fn write_anew(frame: &Frame<'_>, spot: Spot) -> Vec<u8> {
     let parts = parts_of(frame, &mut ends, &mut crcs);
     let len = frame_len(&outline(frame), frame.head().len(), &parts);
     let mut out = Vec::new();
-    encode_prefix(&mut out, spot, &outline(frame), len as u32, frame.head(), &parts);
-    out.extend_from_slice(frame.head());
+    encode_front(&mut out, spot, &outline(frame), len as u32, frame.head(), &parts);
     out.extend_from_slice(parts.bytes);
     assert_eq!(out.len(), len);
     out.resize(len.next_multiple_of(8), 0);

@@ -35,7 +35,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 /// Puts the CRC of the first `covered` bytes behind them.
 fn put_crc(bytes: &mut [u8], covered: usize) {
     if let Some(covered_bytes) = bytes.get(..covered) {
-        let sum = crc(0, &[covered_bytes]);
+        let sum = crc(0, covered_bytes);
         put(bytes, covered, &sum.to_le_bytes());
     }
 }
@@ -50,8 +50,8 @@ pub(crate) fn store(bytes: &mut [u8], uuid: &Uuid) {
     put_crc(bytes, 40);
     for position in [4096, 8192] {
         let Some(slot) = bytes.get(position..position + 48) else { continue };
-        let seed = crc(mix::low(mix::step(position as u64)), &[uuid]);
-        let sum = crc(seed, &[slot]);
+        let seed = crc(mix::low(mix::step(position as u64)), uuid);
+        let sum = crc(seed, slot);
         put(bytes, position + 48, &sum.to_le_bytes());
     }
 }
@@ -78,7 +78,7 @@ fn table(bytes: &mut [u8]) {
     let end = at.saturating_add(len);
     let range = usize::try_from(at).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
     if let Some(table) = bytes.get(range) {
-        let sum = crc(0, &[table]);
+        let sum = crc(0, table);
         put(bytes, 88, &sum.to_le_bytes());
     }
 }
@@ -107,15 +107,14 @@ pub(crate) fn frame(bytes: &mut [u8], spot: Spot, told: Option<Lsn>) -> Option<(
     let lsn = claim.lsn.or(told)?;
     let last_end = if claim.parts > 1 { u32_at(bytes, claim.entry_at(claim.parts - 1))? } else { 0 };
     let parts_at = claim.parts_at(last_end)? as usize;
-    let head_crc = crc(0, &[bytes.get(claim.head_at as usize..parts_at)?]);
-    let mask = spot.mask(lsn, head_crc);
+    let mask = spot.mask(lsn);
     for index in 0..claim.parts {
         let range = claim.part_range(index, |at| u32_at(bytes, at))?;
         let part = bytes.get(parts_at.checked_add(range.start as usize)?..parts_at.checked_add(range.end as usize)?)?;
-        let check = mask.apply(index, crc(0, &[part]));
+        let check = crc(0, part) ^ mask;
         put(bytes, claim.check_at(index), &check.to_le_bytes());
     }
-    let sum = spot.checksum(bytes.get(4..claim.head_at as usize)?, head_crc);
+    let sum = spot.checksum(bytes.get(4..parts_at)?);
     put(bytes, 0, &sum.to_le_bytes());
     Some((claim.padded() as usize, lsn))
 }
@@ -131,7 +130,7 @@ pub(crate) fn checkpoint(bytes: &mut [u8], uuid: &Uuid) {
         put(bytes, 72, &(room as u64 - rest).to_le_bytes());
     }
     if let Some(state) = u64_at(bytes, 64).and_then(|len| bytes.get(HEADER_LEN..HEADER_LEN + len as usize)) {
-        let sum = crc(0, &[state]);
+        let sum = crc(0, state);
         put(bytes, 84, &sum.to_le_bytes());
     }
     table(bytes);
@@ -143,7 +142,7 @@ pub(crate) fn index(bytes: &mut [u8]) {
     let (Some(count), Some(salt)) = (u32_at(bytes, 12), u64_at(bytes, 48)) else { return };
     let Some(rows_at) = (count as usize).checked_mul(32).and_then(|len| len.checked_add(80)) else { return };
     if let Some(directory) = bytes.get(80..rows_at) {
-        let sum = crc(0, &[directory]);
+        let sum = crc(0, directory);
         let entries: Vec<(u32, u32, u64)> = directory
             .chunks_exact(32)
             .filter_map(|entry| Some((u32_at(entry, 0)?, u32_at(entry, 4)?, u64_at(entry, 24)?)))

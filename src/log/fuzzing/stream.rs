@@ -5,7 +5,7 @@ use super::{SETTINGS, Take, UNSEALED, bounded, content, seal};
 use crate::disk::sim::SimDisk;
 use crate::disk::{Disk, LOCK_NAME};
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::frame::{Outline, Parts, Spot, encode_prefix, frame_len};
+use crate::log::frame::{Outline, Parts, Spot, encode_front, frame_len};
 use crate::log::frames::{self, Frames, Lsns, Next};
 use crate::log::header::{FileHeader, HEADER_LEN};
 use crate::log::mix::crc;
@@ -104,7 +104,7 @@ pub(super) fn store_file(slots: &[Slot]) -> Vec<u8> {
 /// Appends a frame to the bytes of a segment's file.
 pub(super) fn write_frame(file: &mut Vec<u8>, salt: u64, outline: &Outline, head: &[u8], parts: &[&[u8]]) {
     let bytes = parts.concat();
-    let crcs: Vec<u32> = parts.iter().map(|part| crc(0, &[part])).collect();
+    let crcs: Vec<u32> = parts.iter().map(|part| crc(0, part)).collect();
     let mut end = 0;
     let ends: Vec<u32> = parts
         .iter()
@@ -116,8 +116,7 @@ pub(super) fn write_frame(file: &mut Vec<u8>, salt: u64, outline: &Outline, head
     let parts = Parts { bytes: &bytes, ends: &ends, crcs: &crcs };
     let len = frame_len(outline, head.len(), &parts);
     let at = u32::try_from(file.len()).unwrap();
-    encode_prefix(file, Spot { salt, at }, outline, len as u32, head, &parts);
-    file.extend_from_slice(head);
+    encode_front(file, Spot { salt, at }, outline, len as u32, head, &parts);
     file.extend_from_slice(&bytes);
     file.resize(file.len().next_multiple_of(8), 0);
 }
@@ -161,7 +160,7 @@ fn contents(log: &Recovered) -> Vec<Seen> {
 /// Appends, with all that a refusal asks for.
 pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
     let bytes = parts.concat();
-    let crcs: Vec<u32> = parts.iter().map(|part| crc(0, &[part])).collect();
+    let crcs: Vec<u32> = parts.iter().map(|part| crc(0, part)).collect();
     let mut end = 0;
     let ends: Vec<u32> = parts
         .iter()

@@ -5,7 +5,7 @@ use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Lsn;
 use crate::log::header::HEADER_LEN;
 use crate::log::name::FileName;
-use crate::log::{Dropped, OpenError, OwnFrame, Reserve};
+use crate::log::{BlockCache, Dropped, OpenError, OwnFrame, PartReader, Reserve};
 
 /// A small store, closed cleanly: cut segments, a full one, an empty spare of a dead process, two checkpoints, marks.
 fn store(checkpointed: bool) -> (SimDisk, Vec<Written>) {
@@ -79,6 +79,35 @@ fn any_changed_bit() {
         }
         assert!(same > 1000 && told > 1000, "{same} the same, {told} told");
         assert!(same_or_told(&disk, &written, &|| "restored".to_owned()));
+    }
+}
+
+/// Whoever reads one part takes the head with it: a bit that changed in either, or anywhere before them, is told.
+#[test]
+fn a_part_is_not_read_beside_a_changed_head() {
+    let disk = SimDisk::new(2);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 3).unwrap();
+    rig.sync().unwrap();
+    let (number, at) = rig.places[0];
+    let segment = rig.catalog.segment(number).unwrap();
+    let expected = &rig.written[0];
+    let read = || {
+        let (cache, mut reader) = (BlockCache::new(1 << 20), PartReader::default());
+        let read = reader.read(&cache, segment, at, 0).ok()?;
+        Some((read.head.to_vec(), read.bytes.to_vec()))
+    };
+    assert_eq!(read(), Some((expected.head.clone(), expected.parts[0].clone())));
+    let name = segment.name().to_string();
+    let whole = disk.read_file(&name).unwrap();
+    let part = whole.windows(expected.parts[0].len()).position(|bytes| bytes == expected.parts[0]).unwrap();
+    for byte in at as usize..part + expected.parts[0].len() {
+        for bit in 0..8 {
+            let mut damaged = whole.clone();
+            damaged[byte] ^= 1 << bit;
+            disk.write_file(&name, &damaged);
+            assert_eq!(read(), None, "byte {byte}, bit {bit}");
+        }
     }
 }
 

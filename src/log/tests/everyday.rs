@@ -130,7 +130,7 @@ fn at_most_two_segments_are_unsynced() {
     let mut syncs = 0;
     let filler = vec![1; 3000];
     for _ in 0..12 {
-        let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::mix::crc(0, &[&filler])] };
+        let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::mix::crc(0, &filler)] };
         match rig.log.appender.append(b"h", parts, Lsn(0), Reserve::Keep) {
             Ok(_) => {}
             Err(AppendRefusal::NeedSync) => {

@@ -125,7 +125,7 @@ impl Rig {
     /// Appends, with all that a refusal asks for.
     pub(super) fn append(&mut self, head: &[u8], parts: &[&[u8]]) -> io::Result<()> {
         let bytes = parts.concat();
-        let crcs: Vec<u32> = parts.iter().map(|part| crc(0, &[part])).collect();
+        let crcs: Vec<u32> = parts.iter().map(|part| crc(0, part)).collect();
         let mut end = 0;
         let mut ends = Vec::new();
         for part in parts {

@@ -7,6 +7,7 @@ use super::super::{Cause, Failure, GroupOptions, Origin, Provenance, Record};
 use super::{AGAIN, CLEAN, JITTER, LONE, MANY, kind};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
+#[inline]
 pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
     match record {
         Record::Published { partition, base, count, time } => {
