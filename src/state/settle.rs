@@ -33,8 +33,8 @@ impl Slot {
 }
 
 impl State {
-    fn holding(&self, id: GroupId, held: Held) -> Result<Holding<'_>, Rejection> {
-        let group = self.group_named(id)?;
+    #[inline]
+    fn holding<'a>(&self, group: &'a Group, held: Held) -> Result<Holding<'a>, Rejection> {
         let cursor = group.cursor_of(held.partition).ok_or(Rejection::UnknownPartition)?;
         let slot = group.slot(cursor, held.offset).ok_or(Rejection::LeaseLost)?;
         match slot.lease() {
@@ -51,7 +51,7 @@ impl State {
         held: &[Held],
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        self.group_named(id)?;
+        let group = self.group_named(id)?;
         if held.len() > FRAME_PARTS_MAX {
             return Err(Rejection::LimitReached("messages in a batch"));
         }
@@ -59,29 +59,30 @@ impl State {
         let mut lost = Vec::new();
         if held.is_sorted_by(|one, other| (one.partition, one.offset) < (other.partition, other.offset)) {
             for (index, &held) in held.iter().enumerate() {
-                self.ack_one(id, (index, held), start, &mut lost, records);
+                self.ack_one((id, group), (index, held), start, &mut lost, records);
             }
         } else {
             // In another order a message may come twice; sorted, its second ack meets the first as the last run's end.
             let mut sorted: Vec<_> = held.iter().copied().enumerate().collect();
             sorted.sort_by_key(|(_, held)| (held.partition, held.offset));
             for held in sorted {
-                self.ack_one(id, held, start, &mut lost, records);
+                self.ack_one((id, group), held, start, &mut lost, records);
             }
             lost.sort_unstable();
         }
         Ok(Decision::Settled { lost })
     }
 
+    #[inline]
     fn ack_one(
         &self,
-        id: GroupId,
+        (id, group): (GroupId, &Group),
         (index, held): (usize, Held),
         start: usize,
         lost: &mut Vec<u32>,
         records: &mut Vec<Record>,
     ) {
-        if self.holding(id, held).is_err() {
+        if self.holding(group, held).is_err() {
             lost.push(index as u32);
             return;
         }
@@ -110,7 +111,7 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        let Holding { group, slot, .. } = self.holding(id, held)?;
+        let Holding { group, slot, .. } = self.holding(self.group_named(id)?, held)?;
         let failure = Failure { cause: Cause::Nacked, time: inputs.wall, text: capped(text).into() };
         if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
             return Err(Rejection::Invalid("a delay is at most ten years"));
@@ -135,7 +136,7 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        self.holding(id, held)?;
+        self.holding(self.group_named(id)?, held)?;
         let failure = Failure { cause: Cause::Rejected, time: inputs.wall, text: capped(text).into() };
         self.move_to_letters((id, held.partition, held.offset), Some(failure), origin, inputs, records)
     }
@@ -146,7 +147,7 @@ impl State {
         for_ms: u64,
         inputs: &Inputs<'_>,
     ) -> Result<Option<Record>, Rejection> {
-        let Holding { lease, .. } = self.holding(id, held)?;
+        let Holding { lease, .. } = self.holding(self.group_named(id)?, held)?;
         if for_ms > DURATION_MS_MAX {
             return Err(Rejection::Invalid("a lease is extended by at most ten years"));
         }
@@ -167,7 +168,7 @@ impl State {
     }
 
     pub(super) fn decide_release(&self, (id, held): (GroupId, Held)) -> Result<Record, Rejection> {
-        self.holding(id, held)?;
+        self.holding(self.group_named(id)?, held)?;
         Ok(Record::Released { group: id, partition: held.partition, offset: held.offset })
     }
 
@@ -176,7 +177,7 @@ impl State {
         (id, held): (GroupId, Held),
         inputs: &Inputs<'_>,
     ) -> Result<Record, Rejection> {
-        let Holding { group, .. } = self.holding(id, held)?;
+        let Holding { group, .. } = self.holding(self.group_named(id)?, held)?;
         let delay_ms = backoff::deferral_ms(group.options.backoff);
         let due = inputs.wall.saturating_add(delay_ms);
         Ok(Record::Unreadable { group: id, partition: held.partition, offset: held.offset, due, delay_ms })

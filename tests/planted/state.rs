@@ -47,8 +47,8 @@ pub const BUGS: &[Bug] = &[
         name: "a dead letter stays in its partition",
         plants: "it is copied to the letters and not settled: two places",
         file: "state/apply.rs",
-        find: "group.settle(cursor, place.offset);",
-        instead: "if !planted!() {\n            group.settle(cursor, place.offset);\n        }",
+        find: "group.settle(cursor, place.offset, 1);",
+        instead: "if !planted!() {\n            group.settle(cursor, place.offset, 1);\n        }",
         level: Level::Simulation,
     },
     Bug {
