@@ -63,7 +63,7 @@ impl Engine {
         let stored = self.fetch(dead, offset)?;
         let provenance = match &stored.provenance {
             Some(provenance) => provenance.as_ref().clone(),
-            None => Provenance { origin: stored.origin(), attempts: 0, history: Vec::new() },
+            None => Provenance { origin: stored.origin(0), attempts: 0, history: Vec::new() },
         };
         Ok(Some(Letter { offset, stored, provenance }))
     }
@@ -81,7 +81,7 @@ impl Engine {
     ) -> Result<crate::ids::Lsn> {
         self.enter()?;
         let command = Command::Redrive { group, letter: letter.offset, to, provenance: &letter.provenance };
-        self.submit_copy(&command, letter.stored.part()).map_err(|refusal| self.letter_error(id, refusal))
+        self.submit_copy(&command, letter.stored.part(0)).map_err(|refusal| self.letter_error(id, refusal))
     }
 
     /// Throws a letter away.

@@ -1,4 +1,4 @@
-//! Reading one stored message: place, bytes, proof, and what its record says of it. Outside the lock.
+//! Reading stored messages: place, bytes, proof, and what their record says of them. Outside the lock.
 //!
 //! Every byte that leaves here was checked against its checksum, and its record names the partition and offset asked
 //! for. Never here: leases.
@@ -7,7 +7,7 @@ use super::Engine;
 use super::positions::{Place, SegmentRuns};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, WallMs};
-use crate::log::{self, Index, PartReader, ReadError, Segment};
+use crate::log::{self, Cuts, Index, PartReader, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::{Origin, Provenance, Record, codec};
 use std::ops::Range;
@@ -16,34 +16,53 @@ use std::sync::Arc;
 /// What is wrong with a frame whose messages cannot be where it says.
 pub(super) const MISPLACED: &str = "a message of no partition, or out of order";
 
-/// A message as it was read and proven.
+/// Messages as they were read and proven: one of any size, or consecutive ones that are small together, so that whoever keeps
+/// one of them keeps little more.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    part: Box<[u8]>,
-    pub(crate) partition: PartitionId,
-    pub(crate) offset: Offset,
-    pub(crate) epoch: Epoch,
-    pub(crate) time: WallMs,
-    /// Of a copy: where it comes from.
+    bytes: Box<[u8]>,
+    cuts: Cuts,
+    pub(crate) about: About,
+    /// Of a copy, which stands alone: where it comes from.
     pub(crate) provenance: Option<Box<Provenance>>,
 }
 
+/// What is known of messages beside their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) partition: PartitionId,
+    /// The offset of the first.
+    pub(crate) first: Offset,
+    pub(crate) epoch: Epoch,
+    pub(crate) time: WallMs,
+}
+
 impl Stored {
-    /// The encoded message, to be copied elsewhere.
-    pub(crate) fn part(&self) -> &[u8] {
-        &self.part
+    /// How many messages.
+    pub(crate) fn count(&self) -> u32 {
+        self.cuts.parts()
     }
 
-    /// The message in the part, which was found valid when it was read.
-    pub(crate) fn view(&self) -> MessageView<'_> {
-        MessageView::parse(self.part()).unwrap_or(MessageView::EMPTY)
+    pub(crate) fn offset(&self, nth: u32) -> Offset {
+        self.about.first.saturating_add(u64::from(nth))
     }
 
-    /// The first publish of this message.
-    pub(crate) fn origin(&self) -> Origin {
+    /// An encoded message, to be copied elsewhere.
+    pub(crate) fn part(&self, nth: u32) -> &[u8] {
+        self.bytes.get(self.cuts.range(nth, self.bytes.len())).unwrap_or(&[])
+    }
+
+    /// A message, which was found valid when it was read.
+    pub(crate) fn view(&self, nth: u32) -> MessageView<'_> {
+        MessageView::parse(self.part(nth)).unwrap_or(MessageView::EMPTY)
+    }
+
+    /// The first publish of a message.
+    pub(crate) fn origin(&self, nth: u32) -> Origin {
+        let About { partition, epoch, time, .. } = self.about;
         match &self.provenance {
             Some(provenance) => provenance.origin,
-            None => Origin { partition: self.partition, offset: self.offset, epoch: self.epoch, time: self.time },
+            None => Origin { partition, offset: self.offset(nth), epoch, time },
         }
     }
 }
@@ -109,43 +128,53 @@ impl Engine {
     pub(crate) fn fetch(&self, partition: PartitionId, offset: Offset) -> Result<Stored> {
         let located = self.lock_core().locate(partition, offset);
         match located {
-            Some(at) => self.read(&mut Reader::default(), &at.segment, &at.place, 0, (partition, offset)),
+            Some(at) => self.read(&mut Reader::default(), &at.segment, &at.place, (0, 1), (partition, offset)),
             None => Err(absent(partition, offset)),
         }
     }
 
-    /// Reads a message of a stretch whose place is known: the one `skip` after the first.
+    /// Reads a message of a stretch whose place is known, the one `skip` after the first, and of those behind it, up to `max` in
+    /// all, as many as share its frame and are small.
     ///
     /// # Errors
-    /// As [`Engine::fetch`].
+    /// As [`Engine::fetch`]; where `max` is more than one, of any of them.
     pub(crate) fn read(
         &self,
         reader: &mut Reader,
         segment: &Segment,
         place: &Place,
-        skip: u32,
+        (skip, max): (u32, u32),
         (partition, offset): (PartitionId, Offset),
     ) -> Result<Stored> {
         let (at, part) = match place {
             Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
             Place::Indexed { index, .. } => self.look_up(&mut reader.rows, segment, index, partition, offset)?,
         };
-        let read = reader.parts.read(&self.cache, segment, at, part).map_err(read_error)?;
+        let mut read = reader.parts.read(&self.cache, segment, at, part, max).map_err(read_error)?;
+        let lsn = read.lsn;
         let damaged = |reason| {
             Error::Corrupt(Corruption {
                 file: segment.name().to_string(),
                 offset: Some(u64::from(at)),
-                lsns: Some((read.lsn, read.lsn)),
+                lsns: Some((lsn, lsn)),
                 reason,
             })
         };
-        let Some((time, provenance)) = claim(&mut reader.owner, &read, part, partition, offset) else {
+        let Some((count, time, provenance)) = claim(&mut reader.owner, &read, part, partition, offset) else {
             return Err(damaged("a frame that does not hold the message looked for"));
         };
-        if MessageView::parse(read.bytes).is_err() {
+        read.keep(count);
+        let is_message = |nth: &u32| {
+            let part = read.bytes.get(read.cuts.range(*nth, read.bytes.len()));
+            part.is_some_and(|part| MessageView::parse(part).is_ok())
+        };
+        let count = (0..read.cuts.parts()).take_while(is_message).count() as u32;
+        if count == 0 {
             return Err(damaged("a message that cannot be decoded"));
         }
-        Ok(Stored { part: read.bytes.into(), partition, offset, epoch: read.epoch, time, provenance })
+        read.keep(count);
+        let about = About { partition, first: offset, epoch: read.epoch, time };
+        Ok(Stored { bytes: read.bytes.into(), cuts: read.cuts, about, provenance })
     }
 
     /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
@@ -252,23 +281,23 @@ pub(super) fn damaged(segment: &Segment, frame: &log::Frame<'_>, reason: &'stati
     })
 }
 
-/// What the frame's record says of the message in `part`, if it is the one asked for.
+/// What the frame's record says of the message in `part`, if it is the one asked for, and of how many from there on.
 fn claim(
     known: &mut Option<Owner>,
-    read: &log::Part<'_>,
+    read: &log::Run<'_>,
     part: u32,
     partition: PartitionId,
     offset: Offset,
-) -> Option<(WallMs, Option<Box<Provenance>>)> {
+) -> Option<(u32, WallMs, Option<Box<Provenance>>)> {
     let here = |owner: &Owner| {
         let at = owner.first.checked_add(u64::from(part - owner.parts.start));
-        (owner.partition == partition && at == Some(offset)).then_some(owner.time)
+        (owner.partition == partition && at == Some(offset)).then_some((owner.parts.end - part, owner.time))
     };
     if let Some(owner) = known
         && (owner.lsn, owner.epoch) == (read.lsn, read.epoch)
         && owner.parts.contains(&part)
     {
-        return here(owner).map(|time| (time, None));
+        return here(owner).map(|(count, time)| (count, time, None));
     }
     let mut next = 0u32;
     for record in codec::decode(read.head) {
@@ -280,9 +309,9 @@ fn claim(
         let end = next.checked_add(count)?;
         let owner = Owner { lsn: read.lsn, epoch: read.epoch, parts: next..end, partition, first, time };
         if owner.parts.contains(&part) {
-            let time = here(&owner)?;
+            let (count, time) = here(&owner)?;
             *known = provenance.is_none().then_some(owner);
-            return Some((time, provenance));
+            return Some((count, time, provenance));
         }
         next = end;
     }
