@@ -2,7 +2,7 @@
 
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Engine, Held, Received, Stored};
+use crate::engine::{Engine, HeldRun, Received, Stored};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
 use std::fmt::Display;
@@ -144,7 +144,7 @@ impl Delivery {
     fn acknowledge(mut self, durable: bool) -> Result<()> {
         self.settled = true;
         let engine = self.engine();
-        let (end, lost) = engine.ack(self.group_id(), &[self.parcel.received.held(self.nth)])?;
+        let (end, lost) = engine.ack(self.group_id(), &[self.parcel.received.held(self.nth).into()])?;
         if !lost.is_empty() {
             return Err(Error::LeaseLost { id: self.id() });
         }
@@ -286,7 +286,10 @@ impl Batch {
         if self.is_empty() {
             return Ok(Vec::new());
         }
-        let held: Vec<Held> = self.deliveries.iter().map(|delivery| delivery.parcel.received.held(delivery.nth)).collect();
+        // All deliveries of a parcel are here, one after another.
+        let first_of_parcel = |delivery: &&Delivery| delivery.nth == 0;
+        let parcels = self.deliveries.iter().filter(first_of_parcel).map(|delivery| &delivery.parcel);
+        let held: Vec<HeldRun> = parcels.map(|parcel| parcel.received.held_run()).collect();
         let engine = &self.group.topic.shared.engine;
         let (end, lost) = engine.ack(self.group.info.id, &held)?;
         let lost = lost.into_iter().filter_map(|index| self.deliveries.get(index as usize)).map(Delivery::id).collect();

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId};
 use crate::log::{Catalog, Parts, Segment};
 use crate::record::{Record, Token};
-use crate::state::{Command, Decision, Held, Rejection};
+use crate::state::{Command, Decision, Held, HeldRun, Rejection};
 use crate::sync::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,11 @@ pub(crate) struct Received {
 }
 
 impl Received {
+    /// The leases on all of them.
+    pub(crate) fn held_run(&self) -> HeldRun {
+        HeldRun { first: self.held(0), count: self.stored.count() }
+    }
+
     /// The lease on one of them.
     pub(crate) fn held(&self, nth: u32) -> Held {
         Held { partition: self.stored.about.partition, offset: self.stored.offset(nth), token: self.token }
@@ -167,10 +172,10 @@ impl Engine {
             {
                 segment = catalog.segment(*number);
             }
-            let (mut skip, mut alone) = (0, false);
+            let mut skip = 0;
             while skip < count {
                 let offset = first.saturating_add(u64::from(skip));
-                let max = if alone { 1 } else { count - skip };
+                let max = count - skip;
                 let stored = match (place, segment) {
                     (Some(place), Some(segment)) => self.read(reader, segment, place, (skip, max), (partition, offset)),
                     _ => self.fetch(partition, offset),
@@ -180,8 +185,6 @@ impl Engine {
                         skip += stored.count();
                         each(Received { token, attempt, stored });
                     }
-                    // It may be one of the others that cannot be read.
-                    Err(_) if max > 1 => alone = true,
                     Err(error) => {
                         let held = Held { partition, offset, token };
                         self.settle(&Command::Unreadable { group, held }, Parts::default())?;
@@ -229,11 +232,11 @@ impl Engine {
         }
     }
 
-    /// Acknowledges leases in one frame. Returns its end, and the indices of those whose lease was lost.
+    /// Acknowledges leases in one frame. Returns its end, and the numbers of those whose lease was lost.
     ///
     /// # Errors
     /// The store's; nothing was acknowledged then.
-    pub(crate) fn ack(&self, group: GroupId, held: &[Held]) -> Result<(Lsn, Vec<u32>)> {
+    pub(crate) fn ack(&self, group: GroupId, held: &[HeldRun]) -> Result<(Lsn, Vec<u32>)> {
         self.enter()?;
         let submitted = self.submit(&Command::Ack { group, held }, Parts::default(), |core, committed| {
             let lost = match &committed.decision {

@@ -31,7 +31,7 @@ mod waiters;
 pub(crate) use crate::disk::Disk as AnyDisk;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
-pub(crate) use crate::state::Held;
+pub(crate) use crate::state::HeldRun;
 pub(crate) use deliver::{Received, Wait};
 pub(crate) use letters::Letter;
 pub use open::OpenReport;

@@ -137,7 +137,7 @@ impl Engine {
     /// all, as many as share its frame and are small.
     ///
     /// # Errors
-    /// As [`Engine::fetch`]; where `max` is more than one, of any of them.
+    /// As [`Engine::fetch`], of the first.
     pub(crate) fn read(
         &self,
         reader: &mut Reader,

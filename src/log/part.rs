@@ -104,10 +104,10 @@ const FIRST_LEN: usize = 64;
 
 impl PartReader {
     /// Reads part `first` of the frame at place `frame_at`, with its head, and verifies both; and of the parts behind it, up to
-    /// `max` in all, those that are small and prove themselves.
+    /// `max` in all, those that are small, at hand, and prove themselves.
     ///
     /// # Errors
-    /// Bytes that cannot be read (not only those of the first part), or of the first part do not prove themselves.
+    /// Bytes of the first part that cannot be read, or do not prove themselves.
     pub(crate) fn read(
         &mut self,
         cache: &BlockCache,
@@ -121,36 +121,33 @@ impl PartReader {
             Some(front) => front,
             None => self.begin(cache, segment, frame_at)?,
         };
-        let Some((range, cuts)) = front.stretch(first, max, &self.front) else {
+        let Some((one, check)) = front.entry(first, &self.front) else {
             self.frame = None;
             return Err(wrong("this frame cannot hold the message"));
         };
-        let (at, len) = (u64::from(frame_at) + u64::from(range.start), (range.end - range.start) as usize);
+        let (at, len) = (u64::from(frame_at) + u64::from(one.start), (one.end - one.start) as usize);
         let bytes = self.window.bytes(cache, segment, at, len);
         let bytes = bytes.map_err(|source| ReadError::Io { file: segment.name(), source })?;
-        let bytes = bytes.get(..len).unwrap_or(bytes);
-        let head = self.front.get(front.claim.head_at as usize..front.parts_at as usize).unwrap_or(&[]);
-        let mut run = Run { lsn: front.lsn, epoch: front.epoch, head, bytes, cuts };
-        for nth in 0..cuts.parts() {
-            let index = first.saturating_add(nth);
-            let part = bytes.get(cuts.range(nth, len));
-            let check = super::bytes::u32_at(&self.front, front.claim.check_at(index));
-            if part.is_some_and(|part| Some(front.mask.apply(index, mix::crc(0, &[part]))) == check) {
-                continue;
-            }
-            if nth == 0 {
-                // What was read of this frame may be what is wrong, and is read again the next time.
-                self.frame = None;
-                let reason = match part {
-                    Some(_) => "the message's checksum does not match",
-                    None => "the segment ends within the message",
-                };
-                return Err(wrong(reason));
-            }
-            run.keep(nth);
-            break;
+        let part = bytes.get(..len).ok_or_else(|| wrong("the segment ends within the message"))?;
+        if !front.proves(first, part, check) {
+            // What was read of this frame may be what is wrong, and is read again the next time.
+            self.frame = None;
+            return Err(wrong("the message's checksum does not match"));
         }
-        Ok(run)
+        // Of the others only what is at hand: their bytes can be read when somebody wants them first.
+        let (mut len, mut cuts) = (len, Cuts::default());
+        let upto = first.saturating_add(max).min(front.claim.parts);
+        for index in first.saturating_add(1)..upto {
+            let Some((next, check)) = front.entry(index, &self.front) else { break };
+            let end = (next.end - one.start) as usize;
+            let part = bytes.get(len..end).filter(|_| end <= RUN_LEN_MAX);
+            if !part.is_some_and(|part| front.proves(index, part, check)) || !cuts.push(len) {
+                break;
+            }
+            len = end;
+        }
+        let head = self.front.get(front.claim.head_at as usize..front.parts_at as usize).unwrap_or(&[]);
+        Ok(Run { lsn: front.lsn, epoch: front.epoch, head, bytes: bytes.get(..len).unwrap_or(part), cuts })
     }
 
     /// Looks at another frame.
@@ -195,22 +192,21 @@ impl PartReader {
 }
 
 impl Front {
-    /// Where part `first` lies in the frame, or it and the small ones behind it, and where they are cut.
-    fn stretch(&self, first: u32, max: u32, front: &[u8]) -> Option<(Range<u32>, Cuts)> {
+    /// Where part `index` lies in the frame, and what it must prove.
+    #[inline]
+    fn entry(&self, index: u32, front: &[u8]) -> Option<(Range<u32>, u32)> {
         let table = |at| super::bytes::u32_at(front, at);
-        let one = self.claim.part_range(first, table)?;
-        let (mut end, mut cuts) = (one.end, Cuts::default());
-        let upto = first.saturating_add(max).min(self.claim.parts);
-        let room = self.claim.len.saturating_sub(self.parts_at);
-        for index in first.saturating_add(1)..upto {
-            let Some(next) = table(self.claim.entry_at(index)) else { break };
-            let is_small = end <= next && next <= room && next.saturating_sub(one.start) as usize <= RUN_LEN_MAX;
-            if !is_small || !cuts.push(end.saturating_sub(one.start) as usize) {
-                break;
-            }
-            end = next;
+        if index >= self.claim.parts {
+            return None;
         }
-        let stretch = self.parts_at.checked_add(one.start)?..self.parts_at.checked_add(end)?;
-        (stretch.end <= self.claim.len).then_some((stretch, cuts))
+        let part = self.claim.part_range(index, table)?;
+        let part = self.parts_at.checked_add(part.start)?..self.parts_at.checked_add(part.end)?;
+        (part.end <= self.claim.len).then_some((part, table(self.claim.check_at(index))?))
+    }
+
+    /// Whether part `index` proves itself.
+    #[inline]
+    fn proves(&self, index: u32, part: &[u8], check: u32) -> bool {
+        self.mask.apply(index, mix::crc(0, &[part])) == check
     }
 }

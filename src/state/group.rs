@@ -230,8 +230,10 @@ impl Group {
         let (queues, texts, max_attempts) = (&mut self.queues, &mut self.texts, self.options.max_attempts);
         let outstanding = &mut self.outstanding;
         window.remove(first, count, |offset, slot| {
-            queues.remove(cursor, offset, &slot, max_attempts);
-            texts.forget(slot.history.as_deref());
+            queues.remove(cursor, offset, slot, max_attempts);
+            if let Some(history) = &slot.history {
+                texts.forget(history);
+            }
             *outstanding -= 1;
         });
         if window.is_empty()

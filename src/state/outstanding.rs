@@ -143,24 +143,25 @@ impl Window {
         }
     }
 
-    /// Takes out those of `count` messages from `first` on that there are, and hands each to `taken`.
+    /// Takes out those of `count` messages from `first` on that there are, and shows each to `taken`.
     #[inline]
-    pub(super) fn remove(&mut self, first: Offset, count: u32, mut taken: impl FnMut(Offset, Slot)) {
+    pub(super) fn remove(&mut self, first: Offset, count: u32, mut taken: impl FnMut(Offset, &Slot)) {
         let end = first.0.saturating_add(u64::from(count));
         if !self.strays.is_empty() {
             for offset in first.0..end.min(self.base) {
                 if let Some(slot) = self.strays.remove(&offset) {
-                    taken(Offset(offset), slot);
+                    taken(Offset(offset), &slot);
                 }
             }
         }
         let len = self.ring.len();
         let place = |offset: u64| usize::try_from(offset.saturating_sub(self.base)).unwrap_or(len).min(len);
         let (from, to) = (place(first.0), place(end));
-        for (slot, offset) in self.ring.range_mut(from..to).zip(self.base + from as u64..) {
-            if let Some(slot) = slot.take() {
+        for (place, offset) in self.ring.range_mut(from..to).zip(self.base + from as u64..) {
+            if let Some(slot) = place {
                 self.live -= 1;
                 taken(Offset(offset), slot);
+                *place = None;
             }
         }
         self.drop_settled_front();
@@ -237,7 +238,7 @@ mod tests {
 
     fn take(window: &mut Window, offset: u64) -> Option<Slot> {
         let mut taken = None;
-        window.remove(Offset(offset), 1, |_, slot| taken = Some(slot));
+        window.remove(Offset(offset), 1, |_, slot| taken = Some(slot.clone()));
         taken
     }
 

@@ -207,8 +207,8 @@ pub const BUGS: &[Bug] = &[
         name: "a message is delivered unchecked",
         plants: "bytes that changed at rest are delivered",
         file: "log/part.rs",
-        find: "Some(front.mask.apply(index, mix::crc(0, &[part]))) == check)",
-        instead: "planted!() || Some(front.mask.apply(index, mix::crc(0, &[part]))) == check)",
+        find: "self.mask.apply(index, mix::crc(0, &[part])) == check",
+        instead: "planted!() || self.mask.apply(index, mix::crc(0, &[part])) == check",
         level: Level::Simulation,
     },
     Bug {

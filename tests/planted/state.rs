@@ -7,8 +7,8 @@ pub const BUGS: &[Bug] = &[
         name: "a stale token is accepted",
         plants: "a holder that lost its lease settles the message of the next",
         file: "state/settle.rs",
-        find: "if held.token.epoch == self.epoch && held.token.lsn == lease.lsn",
-        instead: "if planted!() || (held.token.epoch == self.epoch && held.token.lsn == lease.lsn)",
+        find: "token.epoch == epoch && token.lsn == self.lsn",
+        instead: "planted!() || (token.epoch == epoch && token.lsn == self.lsn)",
         level: Level::Simulation,
     },
     Bug {
@@ -39,8 +39,8 @@ pub const BUGS: &[Bug] = &[
         name: "an ack of a run is lost",
         plants: "of a batch of acks only the first counts",
         file: "state/settle.rs",
-        find: "*count += 1;\n                return;",
-        instead: "*count += u32::from(!planted!());\n                return;",
+        find: "*known += count;",
+        instead: "*known += if planted!() { 0 } else { count };",
         level: Level::Simulation,
     },
     Bug {
