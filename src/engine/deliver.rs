@@ -6,7 +6,8 @@
 
 use super::core::{Committed, Core, Now};
 use super::positions::Place;
-use super::read::{Reader, Stored};
+use super::read::Reader;
+use super::stored::Stored;
 use super::{CoreGuard, Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId};
@@ -165,8 +166,12 @@ impl Engine {
     ) -> Result<Vec<Error>> {
         let mut unreadable = Vec::new();
         let mut segment: Option<&Arc<Segment>> = None;
-        for lease in leases {
+        // What an error left there is of no use.
+        reader.take();
+        let mut leases = leases.iter().peekable();
+        while let Some(lease) = leases.next() {
             let &Lease { partition, first, count, attempt, ref place } = lease;
+            let mut each = |stored| each(Received { token, attempt, stored });
             if let Some(Place::Known { segment: number, .. } | Place::Indexed { segment: number, .. }) = place
                 && segment.is_none_or(|known| known.number() != *number)
             {
@@ -174,24 +179,27 @@ impl Engine {
             }
             let mut skip = 0;
             while skip < count {
-                let offset = first.saturating_add(u64::from(skip));
-                let max = count - skip;
-                let stored = match (place, segment) {
-                    (Some(place), Some(segment)) => self.read(reader, segment, place, (skip, max), (partition, offset)),
-                    _ => self.fetch(partition, offset),
+                let (max, of) = (count - skip, (partition, first.saturating_add(u64::from(skip))));
+                let read = match (place, segment) {
+                    (Some(place), Some(segment)) => self.gather(reader, segment, place, (skip, max), of, &mut each),
+                    _ => self.fetch(partition, of.1).map(|stored| {
+                        reader.take().into_iter().chain([stored]).for_each(&mut each);
+                        1
+                    }),
                 };
-                match stored {
-                    Ok(stored) => {
-                        skip += stored.count();
-                        each(Received { token, attempt, stored });
-                    }
+                skip += match read {
+                    Ok(count) => count,
                     Err(error) => {
-                        let held = Held { partition, offset, token };
+                        let held = Held { partition, offset: of.1, token };
                         self.settle(&Command::Unreadable { group, held }, Parts::default())?;
                         unreadable.push(error);
-                        skip += 1;
+                        1
                     }
-                }
+                };
+            }
+            // Messages share a block only if they share this.
+            if leases.peek().is_none_or(|next| next.attempt != attempt) {
+                reader.take().into_iter().for_each(&mut each);
             }
         }
         Ok(unreadable)

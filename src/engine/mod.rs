@@ -21,6 +21,7 @@ mod publish;
 mod read;
 mod retire;
 mod stats;
+mod stored;
 mod threads;
 mod topics;
 mod visible;
@@ -37,8 +38,9 @@ pub(crate) use letters::Letter;
 pub use open::OpenReport;
 pub(crate) use open::Setup;
 pub(crate) use publish::{Outgoing, Published};
-pub(crate) use read::{Reader, Stored};
+pub(crate) use read::Reader;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub(crate) use stored::Stored;
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 

@@ -5,67 +5,17 @@
 
 use super::Engine;
 use super::positions::{Place, SegmentRuns};
+use super::stored::{About, Gathered, Read, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, WallMs};
-use crate::log::{self, Cuts, Index, PartReader, ReadError, Segment};
+use crate::log::{self, Index, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
-use crate::record::{Origin, Provenance, Record, codec};
+use crate::record::{Provenance, Record, codec};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// What is wrong with a frame whose messages cannot be where it says.
 pub(super) const MISPLACED: &str = "a message of no partition, or out of order";
-
-/// Messages as they were read and proven: one of any size, or consecutive ones that are small together, so that whoever keeps
-/// one of them keeps little more.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    bytes: Box<[u8]>,
-    cuts: Cuts,
-    pub(crate) about: About,
-    /// Of a copy, which stands alone: where it comes from.
-    pub(crate) provenance: Option<Box<Provenance>>,
-}
-
-/// What is known of messages beside their bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct About {
-    pub(crate) partition: PartitionId,
-    /// The offset of the first.
-    pub(crate) first: Offset,
-    pub(crate) epoch: Epoch,
-    pub(crate) time: WallMs,
-}
-
-impl Stored {
-    /// How many messages.
-    pub(crate) fn count(&self) -> u32 {
-        self.cuts.parts()
-    }
-
-    pub(crate) fn offset(&self, nth: u32) -> Offset {
-        self.about.first.saturating_add(u64::from(nth))
-    }
-
-    /// An encoded message, to be copied elsewhere.
-    pub(crate) fn part(&self, nth: u32) -> &[u8] {
-        self.bytes.get(self.cuts.range(nth, self.bytes.len())).unwrap_or(&[])
-    }
-
-    /// A message, which was found valid when it was read.
-    pub(crate) fn view(&self, nth: u32) -> MessageView<'_> {
-        MessageView::parse(self.part(nth)).unwrap_or(MessageView::EMPTY)
-    }
-
-    /// The first publish of a message.
-    pub(crate) fn origin(&self, nth: u32) -> Origin {
-        let About { partition, epoch, time, .. } = self.about;
-        match &self.provenance {
-            Some(provenance) => provenance.origin,
-            None => Origin { partition, offset: self.offset(nth), epoch, time },
-        }
-    }
-}
 
 /// Where to read: a place, and the segment that it lies in.
 #[derive(Debug)]
@@ -77,9 +27,22 @@ pub(crate) struct Located {
 /// What a consumer has at hand from its last reads: whoever reads on in order finds the next message there.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
+    at_hand: AtHand,
+    gathered: Gathered,
+}
+
+#[derive(Debug, Default)]
+struct AtHand {
     parts: PartReader,
     rows: RowsAtHand,
     owner: Option<Owner>,
+}
+
+impl Reader {
+    /// What was gathered last, if anything.
+    pub(super) fn take(&mut self) -> Option<Stored> {
+        self.gathered.take()
+    }
 }
 
 /// The rows of an index that were read last.
@@ -128,24 +91,65 @@ impl Engine {
     pub(crate) fn fetch(&self, partition: PartitionId, offset: Offset) -> Result<Stored> {
         let located = self.lock_core().locate(partition, offset);
         match located {
-            Some(at) => self.read(&mut Reader::default(), &at.segment, &at.place, (0, 1), (partition, offset)),
+            Some(at) => self.read(&mut Reader::default(), &at.segment, &at.place, 0, (partition, offset)),
             None => Err(absent(partition, offset)),
         }
     }
 
-    /// Reads a message of a stretch whose place is known, the one `skip` after the first, and of those behind it, up to `max` in
-    /// all, as many as share its frame and are small.
+    /// Reads a message of a stretch whose place is known.
     ///
     /// # Errors
-    /// As [`Engine::fetch`], of the first.
+    /// As [`Engine::fetch`].
     pub(crate) fn read(
         &self,
         reader: &mut Reader,
         segment: &Segment,
         place: &Place,
+        skip: u32,
+        of: (PartitionId, Offset),
+    ) -> Result<Stored> {
+        self.read_some(&mut reader.at_hand, segment, place, (skip, 1), of).map(Stored::from)
+    }
+
+    /// Reads a message as [`Engine::read`] does, and of those behind it, up to `max` in all, as many as share its frame and are
+    /// small. `each` gets them in order, but for the last ones: more may join these, and in the end [`Reader::take`] gives them.
+    /// Returns how many were read.
+    ///
+    /// # Errors
+    /// As [`Engine::fetch`], of the first.
+    pub(super) fn gather(
+        &self,
+        reader: &mut Reader,
+        segment: &Segment,
+        place: &Place,
+        (skip, max): (u32, u32),
+        of: (PartitionId, Offset),
+        mut each: impl FnMut(Stored),
+    ) -> Result<u32> {
+        let Reader { at_hand, gathered } = reader;
+        let read = self.read_some(at_hand, segment, place, (skip, max), of)?;
+        let count = read.cuts.parts();
+        let may_join = read.bytes.len() <= RUN_LEN_MAX / 2 && read.provenance.is_none();
+        if may_join && gathered.take_in(&read) {
+            return Ok(count);
+        }
+        gathered.take().into_iter().for_each(&mut each);
+        if !may_join {
+            each(read.into());
+        } else {
+            gathered.take_in(&read);
+        }
+        Ok(count)
+    }
+
+    fn read_some<'a>(
+        &self,
+        reader: &'a mut AtHand,
+        segment: &Segment,
+        place: &Place,
         (skip, max): (u32, u32),
         (partition, offset): (PartitionId, Offset),
-    ) -> Result<Stored> {
+    ) -> Result<Read<'a>> {
         let (at, part) = match place {
             Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
             Place::Indexed { index, .. } => self.look_up(&mut reader.rows, segment, index, partition, offset)?,
@@ -174,7 +178,7 @@ impl Engine {
         }
         read.keep(count);
         let about = About { partition, first: offset, epoch: read.epoch, time };
-        Ok(Stored { bytes: read.bytes.into(), cuts: read.cuts, about, provenance })
+        Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
     }
 
     /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no

@@ -131,7 +131,7 @@ impl Engine {
             let located = self.lock_core().locate(partition, Offset(middle));
             let earlier = match located {
                 Some(at) => {
-                    let read = self.read(&mut reader, &at.segment, &at.place, (0, 1), (partition, Offset(middle)))?;
+                    let read = self.read(&mut reader, &at.segment, &at.place, 0, (partition, Offset(middle)))?;
                     read.about.time < time
                 }
                 None => true,

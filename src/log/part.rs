@@ -15,7 +15,7 @@ use crate::limits::FRAME_LEN_MAX;
 use std::ops::Range;
 
 /// Several parts are read at once only if they take no more than this together.
-const RUN_LEN_MAX: usize = 1 << 10;
+pub(crate) const RUN_LEN_MAX: usize = 1 << 10;
 /// How many parts are read at once.
 const RUN_PARTS_MAX: usize = 16;
 
@@ -52,9 +52,20 @@ impl Cuts {
         start..cut(nth).unwrap_or(len)
     }
 
+    /// Adds a cut at the end of `len` bytes, and those of the parts that come behind. `false` where there is no room for all.
+    pub(crate) fn append(&mut self, len: usize, more: &Self) -> bool {
+        let before = self.count;
+        let more = more.at.get(..usize::from(more.count)).unwrap_or(&[]);
+        let fits = self.push(len) && more.iter().all(|&cut| self.push(len + usize::from(cut)));
+        if !fits {
+            self.count = before;
+        }
+        fits
+    }
+
     /// Adds a cut behind the others. `false` where there is no room for it.
     #[inline]
-    pub(crate) fn push(&mut self, at: usize) -> bool {
+    fn push(&mut self, at: usize) -> bool {
         match (self.at.get_mut(usize::from(self.count)), u16::try_from(at)) {
             (Some(place), Ok(at)) => {
                 *place = at;

@@ -128,7 +128,10 @@ impl Window {
             self.bridge(gap);
             self.base = first.0 - self.ring.len() as u64;
         }
-        self.ring.extend(std::iter::repeat_n(Some(slot), count as usize));
+        for _ in 1..count {
+            self.ring.push_back(Some(slot.clone()));
+        }
+        self.ring.push_back(Some(slot));
         self.live += count as usize;
         self.thin();
     }
