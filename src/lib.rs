@@ -20,7 +20,9 @@ pub use api::{
     Backoff, Batch, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group,
     GroupBuilder, Message, Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
 };
-pub use engine::{GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats};
+pub use engine::{
+    DroppedTail, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats,
+};
 pub use error::{Corruption, Error, ErrorKind, Result};
 pub use ids::MessageId;
 

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Barrier};
@@ -212,6 +212,28 @@ fn what_systems_leave_in_empty_directories_does_no_harm() {
     let mut names: Vec<_> = disk.list().unwrap().into_iter().map(|entry| entry.name).collect();
     names.sort();
     assert_eq!(names, [".DS_Store", LOCK_NAME]);
+}
+
+/// Whoever left it empty may not have come to sync the directory, or a sync may have failed for good: only a new name can be
+/// made durable then.
+#[test]
+fn an_empty_lock_file_is_replaced_by_a_new_one() {
+    let number = |home: &Path| fs::metadata(home.join(LOCK_NAME)).unwrap().ino();
+    let home = directory();
+    fs::write(home.path().join(".STORE"), b"left by one that died here").unwrap();
+    fs::write(home.path().join(LOCK_NAME), b"").unwrap();
+    let before = number(home.path());
+    let old = fs::File::open(home.path().join(LOCK_NAME)).unwrap();
+    let disk = attach(home.path()).unwrap();
+    assert_ne!(number(home.path()), before);
+    assert_eq!(old.metadata().unwrap().nlink(), 0);
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    assert!(matches!(attach(home.path()), Err(AttachError::Locked { .. })), "the new one is locked");
+    disk.open(LOCK_NAME).unwrap().write_at(0, b"x").unwrap();
+    drop(disk);
+    let kept = number(home.path());
+    drop(attach(home.path()).unwrap());
+    assert_eq!(number(home.path()), kept, "one with bytes in it stays");
 }
 
 #[test]

@@ -23,9 +23,11 @@
 //!
 //! # The lock
 //!
-//! Attaching takes an exclusive lock on the file [`LOCK_NAME`], which it creates empty where there is none. So that name
-//! is always in the list of an attached disk, its content is the caller's, and it cannot be removed. The lock is
-//! released when the disk and every file and tail opened through it are dropped, or when the process ends.
+//! Attaching takes an exclusive lock on the file [`LOCK_NAME`], which it creates empty where there is none, and anew where it is
+//! empty: so a caller that syncs the directory before it writes to that file has a durable name whenever there are bytes in
+//! it, whatever became of earlier syncs. The name is always in the list of an attached disk, its content is the caller's, and it
+//! cannot be removed. The lock is released when the disk and every file and tail opened through it are dropped, or when the
+//! process ends.
 
 #![cfg_attr(
     not(any(test, feature = "simulation")),
@@ -198,11 +200,13 @@ pub trait File: Debug + Send + Sync {
 pub trait Tail: Debug + Send {
     /// Writes `pieces` one after another at position `at`, which must not lie before the end of the last successful append
     /// (a gap holds zeros, or what a failed append left there). Makes no system call where the file is mapped, otherwise
-    /// one, and more only after a short write.
+    /// two, and more only after a short write.
     ///
     /// # Errors
     /// `InvalidInput` where `at` lies before that end or the pieces reach past the file's length; otherwise whatever the
-    /// kernel says. After an error nothing new is visible to readers and the same place may be written again.
+    /// kernel says. After an error nothing new is visible to readers and the same place may be written again. `StorageFull`
+    /// has changed no byte up to the next multiple of 8 above `at`, also for whoever opens the file later: a frame whose
+    /// first word is not there is none.
     fn append(&mut self, at: u64, pieces: &[&[u8]]) -> io::Result<()>;
 
     /// The file, for reading and syncing from any thread.

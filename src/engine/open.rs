@@ -18,7 +18,7 @@ use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::limits;
-use crate::log::{self, BlockCache, Catalog, Keeper, OpenError, Recovered, Segment, Settings};
+use crate::log::{self, BlockCache, Catalog, Dropped, FileName, Keeper, OpenError, Recovered, Segment, Settings};
 use crate::record::Record;
 use crate::state::{Command, Inputs, State, Visible};
 use crate::sync::Mutex;
@@ -40,6 +40,19 @@ pub(crate) struct Setup {
     pub(crate) allow_network_fs: bool,
 }
 
+/// Bytes behind the end of the log that nothing proves to have been durable. Damage in exactly this range cannot be told from a
+/// torn write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DroppedTail {
+    /// The file in which the log ended.
+    pub file: String,
+    /// The first byte there that is no part of the log.
+    pub offset: u64,
+    /// How many bytes, from the first to the last that was written, over this file and all that were begun later.
+    pub bytes: u64,
+}
+
 /// What opening a store found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,9 +71,8 @@ pub struct OpenReport {
     pub replayed_records: u64,
     /// Bytes of valid log above the watermark that were copied to fresh blocks.
     pub copied_bytes: u64,
-    /// Bytes of a torn tail that were dropped, from `end` on: nothing that had been promised to survive. Damage in exactly this
-    /// range cannot be told from a torn write.
-    pub dropped_bytes: u64,
+    /// The torn tail that was dropped, if there was one: nothing that had been promised to survive.
+    pub dropped: Option<DroppedTail>,
     /// A fingerprint of the state that the log told: the same log gives the same one.
     pub state_hash: u64,
     /// Files in the directory that are not the store's, by their names. They are left alone.
@@ -266,7 +278,10 @@ fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
         checkpoint: fold.from,
         replayed_records: fold.records,
         copied_bytes: found.copied_bytes,
-        dropped_bytes: found.dropped.map_or(0, |dropped| dropped.bytes),
+        dropped: found.dropped.map(|Dropped { segment, offset, bytes }| {
+            let file = FileName::Segment(segment).to_string();
+            DroppedTail { file, offset, bytes }
+        }),
         state_hash: fold.state.hash(),
         files_ignored: found.files_ignored,
     }

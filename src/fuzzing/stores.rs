@@ -187,7 +187,7 @@ fn exercise(disk: &SimDisk) -> Result<Found> {
     if let (Ok(()), Ok(())) = (used, closed) {
         let again = rich::open(disk, &clock, Durability::Disk);
         let again = again.unwrap_or_else(|error| panic!("a store that was closed does not open: {error}"));
-        let clean = again.report().was_clean && again.report().dropped_bytes == 0;
+        let clean = again.report().was_clean && again.report().dropped.is_none();
         assert!((clean || !appended) && again.report().end >= report.end, "{:?}", again.report());
     }
     Ok(found)

@@ -66,12 +66,16 @@ pub(super) fn execute(
     }
     let leftovers = leftovers(&scanned, &segments);
     let report = report(&scanned, end, copied, leftovers.len());
+    let newest = scanned.slot.newest_segment;
+    let never_told_of = |name: &FileName| matches!(name, FileName::Segment(number) if *number > newest);
+    let (unfinished, leftovers) = leftovers.into_iter().partition(never_told_of);
     let found = Found {
         slots,
         handles: Arc::clone(&handles),
         last_number,
         checkpoints: checkpoints(&scanned),
         leftovers,
+        unfinished,
         end,
         epoch,
     };
@@ -100,6 +104,7 @@ fn lay_out(
         last_number: FileNumber(0),
         checkpoints: Vec::new(),
         leftovers: Vec::new(),
+        unfinished: Vec::new(),
         end,
         epoch,
     };

@@ -38,7 +38,10 @@ pub(super) struct Found {
     pub(super) last_number: FileNumber,
     /// From oldest to newest.
     pub(super) checkpoints: Vec<CheckpointInfo>,
+    /// Files that are no part of the log, but for those in `unfinished`.
     pub(super) leftovers: Vec<FileName>,
+    /// Segments that no slot ever told of, so that header or name may not be durable.
+    pub(super) unfinished: Vec<FileName>,
     /// The end of the log.
     pub(super) end: Lsn,
     /// The epoch of this process.
@@ -81,9 +84,11 @@ impl Keeper {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.begin()?;
+        self.remove_unfinished()?;
         let number = self.next_number();
-        let name = FileName::Segment(number).to_string();
-        let mut tail = self.disk.create_tail(&name, len, self.access)?;
+        let name = FileName::Segment(number);
+        self.found.unfinished.push(name);
+        let mut tail = self.disk.create_tail(&name.to_string(), len, self.access)?;
         let salt = self.disk.random();
         let header = FileHeader::appended(*self.found.slots.uuid(), number, salt).encode();
         let written = tail.append(0, &[&header]).and_then(|()| tail.file().sync()).and_then(|()| self.disk.sync_dir());
@@ -93,6 +98,7 @@ impl Keeper {
             slot.newest_segment = number;
         });
         self.note(slot)?;
+        self.found.unfinished.pop();
         Ok(Spare { number, salt, len, reserve, tail })
     }
 
@@ -177,7 +183,8 @@ impl Keeper {
     }
 
     /// Removes what earlier processes left behind, once the log below `durable` is: this process's first frame ends all
-    /// files of earlier epochs, and before it is durable a power cut could bring them back. Returns how many remain.
+    /// files of earlier epochs, and before it is durable a power cut could bring them back. Returns how many remain. (What
+    /// never became a segment goes before the next one is created.)
     ///
     /// # Errors
     /// Whatever removing says.
@@ -245,6 +252,16 @@ impl Keeper {
         let written = slot.and_then(|()| self.disk.sync_dir());
         self.note(written)?;
         self.begun = true;
+        Ok(())
+    }
+
+    /// Removes what may lack a header. Up to the segment that a slot names no file may, now or after a power cut: the caller
+    /// syncs the directory before it writes the slot.
+    fn remove_unfinished(&mut self) -> io::Result<()> {
+        while let Some(name) = self.found.unfinished.last().copied() {
+            self.remove(name)?;
+            self.found.unfinished.pop();
+        }
         Ok(())
     }
 

@@ -16,8 +16,8 @@ pub(super) struct Conditions {
     pub(super) others: bool,
     /// A slot of `STORE` is valid.
     pub(super) slotted: bool,
-    /// The newest segment that the slot names is there, with its header.
-    pub(super) newest: bool,
+    /// The newest segment that the slot names is there, and no file of a segment up to it is without its header.
+    pub(super) headed: bool,
     /// No slot names a checkpoint, or there is one that is whole.
     pub(super) checkpointed: bool,
     /// The files that the checkpoint lists, as frames behind it have changed the list, are there and tile the log.
@@ -37,8 +37,8 @@ pub(super) enum Case {
     StoreLost,
     /// Both slots are damaged; a crash can tear only one.
     SlotsLost,
-    /// The newest segment was durable before the slot named it.
-    NewestLost,
+    /// The newest segment was durable before the slot named it, and whatever may lack a header was removed before.
+    HeaderLost,
     /// A checkpoint was durable before the slot named one, and without it the log's beginning is not known.
     CheckpointLost,
     /// A file that is needed below the checkpoint is absent or too short.
@@ -60,7 +60,7 @@ const TABLE: [([Option<bool>; 8], Case); 9] = [
     ([NO, NO, ANY, ANY, ANY, ANY, ANY, ANY], Case::Create),
     ([NO, YES, ANY, ANY, ANY, ANY, ANY, ANY], Case::StoreLost),
     ([YES, ANY, NO, ANY, ANY, ANY, ANY, ANY], Case::SlotsLost),
-    ([YES, ANY, YES, NO, ANY, ANY, ANY, ANY], Case::NewestLost),
+    ([YES, ANY, YES, NO, ANY, ANY, ANY, ANY], Case::HeaderLost),
     ([YES, ANY, YES, YES, NO, ANY, ANY, ANY], Case::CheckpointLost),
     ([YES, ANY, YES, YES, YES, ANY, NO, ANY], Case::Damaged),
     ([YES, ANY, YES, YES, YES, NO, YES, ANY], Case::ListedLost),
@@ -74,7 +74,7 @@ impl Conditions {
             self.identified,
             self.others,
             self.slotted,
-            self.newest,
+            self.headed,
             self.checkpointed,
             self.listed,
             self.intact,
@@ -96,6 +96,8 @@ impl Conditions {
 pub(super) struct Facts {
     pub(super) conditions: Conditions,
     pub(super) newest_segment: FileNumber,
+    /// The first file of a segment without a valid header, up to the newest.
+    pub(super) headless: Option<FileNumber>,
     pub(super) newest_checkpoint: FileNumber,
     pub(super) list_fault: Option<Corruption>,
     /// X: the first LSN that does not validate.
@@ -140,9 +142,9 @@ pub(super) fn plan(facts: &Facts) -> Result<Plan, Corruption> {
         Case::Proven | Case::Unproven => return Ok(go_on(facts)),
         Case::StoreLost => store("it does not say whose the other files are"),
         Case::SlotsLost => store("both slots are damaged"),
-        Case::NewestLost => {
-            let name = FileName::Segment(facts.newest_segment);
-            Corruption::of(name, Some(0), "the newest segment is absent or has no valid header")
+        Case::HeaderLost => {
+            let name = FileName::Segment(facts.headless.unwrap_or(facts.newest_segment));
+            Corruption::of(name, Some(0), "a segment is absent or has no valid header")
         }
         Case::CheckpointLost => {
             let name = FileName::Checkpoint(facts.newest_checkpoint);
@@ -180,7 +182,7 @@ mod tests {
             identified: bit(0),
             others: bit(1),
             slotted: bit(2),
-            newest: bit(3),
+            headed: bit(3),
             checkpointed: bit(4),
             listed: bit(5),
             intact: bit(6),

@@ -34,8 +34,8 @@ pub(super) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenEr
     let slot = survey.slot().unwrap_or_default();
     let facts = first_facts(&survey, slot, checkpoint.is_some());
     let mut scanned = Scanned { survey, slot, checkpoint, facts, evidence: Evidence::default(), clean: false };
-    let Conditions { identified, slotted, newest, checkpointed, .. } = scanned.facts.conditions;
-    if identified && slotted && newest && checkpointed {
+    let Conditions { identified, slotted, headed, checkpointed, .. } = scanned.facts.conditions;
+    if identified && slotted && headed && checkpointed {
         scanned.read_log(handles)?;
     }
     Ok(scanned)
@@ -43,11 +43,13 @@ pub(super) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenEr
 
 /// What is known before any frame is read; the rest as if there were no frame.
 fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
+    let headless = survey.headless().filter(|number| *number <= slot.newest_segment);
+    let newest = slot.newest_segment == FileNumber(0) || survey.segment(slot.newest_segment).is_some();
     let conditions = Conditions {
         identified: survey.uuid.is_some(),
         others: !survey.names.is_empty(),
         slotted: survey.slot().is_some(),
-        newest: slot.newest_segment == FileNumber(0) || survey.segment(slot.newest_segment).is_some(),
+        headed: newest && headless.is_none(),
         checkpointed: slot.newest_checkpoint == FileNumber(0) || checkpoint_whole,
         listed: false,
         intact: false,
@@ -56,6 +58,7 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
     Facts {
         conditions,
         newest_segment: slot.newest_segment,
+        headless,
         newest_checkpoint: slot.newest_checkpoint,
         list_fault: None,
         valid_end: Lsn(0),

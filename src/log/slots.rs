@@ -26,13 +26,11 @@ impl Slots {
         Self { file, uuid, newest, certain: false }
     }
 
-    /// Lays the file out: slots first, and the identity only once they are durable.
+    /// Lays the file out once its name is durable: slots first, and the identity only once they are durable.
     pub(crate) fn lay_out(disk: &dyn Disk) -> io::Result<Self> {
-        let name = FileName::Store.to_string();
-        let file = match disk.open(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(&name, STORE_LEN)?,
-            other => other?,
-        };
+        // While the file is empty, whoever attaches next gives its name to another one: a sync that failed may be final.
+        disk.sync_dir()?;
+        let file = disk.open(&FileName::Store.to_string())?;
         let mut uuid = [0; 16];
         let (low, high) = uuid.split_at_mut(8);
         low.copy_from_slice(&disk.random().to_le_bytes());
@@ -48,7 +46,6 @@ impl Slots {
         file.sync()?;
         file.write_at(0, &Identity::encode(&uuid))?;
         file.sync()?;
-        disk.sync_dir()?;
         let [_, newest] = slots;
         Ok(Self { file, uuid, newest, certain: true })
     }

@@ -106,6 +106,14 @@ impl Survey {
         self.segments.get(found)
     }
 
+    /// The first file that has a segment's name and not its header.
+    pub(super) fn headless(&self) -> Option<FileNumber> {
+        self.names.iter().find_map(|name| match name {
+            FileName::Segment(number) if self.segment(*number).is_none() => Some(*number),
+            _ => None,
+        })
+    }
+
     pub(super) fn read(disk: &dyn Disk, handles: &Handles) -> Result<Self, OpenError> {
         let entries = disk.list().map_err(OpenError::io("list", FileName::Store))?;
         let mut survey = Self {

@@ -97,8 +97,12 @@ impl Sweep {
         let least = self.proven[usize::from(mutation.kind() != Kind::Byte)];
         let outcome = if found.report.end < self.whole.report.end && found.report.end >= least {
             found.is_prefix_of(&self.whole)?;
-            if mutation.kind() == Kind::Byte && found.report.dropped_bytes == 0 {
-                return Err("the end was dropped without a word".to_owned());
+            let place = found.report.dropped.as_ref().and_then(|tail| {
+                let len = disk.read_file(&tail.file)?.len() as u64;
+                (tail.offset < len && tail.bytes > 0).then_some(())
+            });
+            if mutation.kind() == Kind::Byte && place.is_none() {
+                return Err("the end was dropped without a word, or it does not say where".to_owned());
             }
             Outcome::Dropped
         } else if found.compare(&self.whole)? > 0 {

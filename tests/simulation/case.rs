@@ -254,21 +254,7 @@ impl World {
             self.say(&format!("process crash {why}"));
             self.disk.crash_process();
         }
-        self.forget_uncertain_name();
         power || failed > 0
-    }
-
-    /// Where every sync of the directory failed so far, no later one makes the name `STORE` certain, and nothing was promised
-    /// yet: people would begin with a new directory.
-    fn forget_uncertain_name(&mut self) {
-        let met = self.disk.faults_met();
-        let failed = met.iter().filter(|(op, ..)| *op == Op::SyncDir);
-        let io = failed.clone().any(|(.., fault)| *fault == Fault::Io);
-        if io && failed.count() as u64 == self.disk.requests_of(Op::SyncDir) {
-            for file in self.disk.files() {
-                self.disk.remove_file(&file.name);
-            }
-        }
     }
 
     fn count_faults(&mut self) {

@@ -10,7 +10,7 @@ impl World {
         self.disk.clear_faults();
         let store = self.open(true).map_err(|error| format!("after a clean close: {error}"))?;
         let report = store.report().clone();
-        if appended && (!report.was_clean || report.dropped_bytes > 0) {
+        if appended && (!report.was_clean || report.dropped.is_some()) {
             return Err(format!("a clean close was not seen as one: {report:?}"));
         }
         drop(store);
@@ -63,7 +63,7 @@ impl World {
         let store = self.open(true).map_err(|error| format!("after a crash: {error}"))?;
         let report = store.report().clone();
         drop(store);
-        let (torn, copied) = (report.dropped_bytes > 0, report.copied_bytes > 0);
+        let (torn, copied) = (report.dropped.is_some(), report.copied_bytes > 0);
         self.tally.count_if(torn, "recovery: torn tail dropped");
         self.tally.count(match copied {
             true => "recovery: unproven and copied",

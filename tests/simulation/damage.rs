@@ -4,8 +4,6 @@ use crate::case::World;
 use millpond::{Error, OpenReport};
 use std::time::Duration;
 
-const SEGMENT_HEADER_LEN: usize = 128;
-
 impl World {
     /// Changes one byte of a file of a copy of the machine, just after a recovery: all below its end is proven durable now, by
     /// more than one frame or slot, so that nothing of it may be missing without a word.
@@ -14,9 +12,7 @@ impl World {
         let name = &files[self.rng.index(files.len())];
         let mut bytes = self.disk.read_file(name).unwrap_or_default();
         let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return Ok(()) };
-        // Without its header a segment is as good as absent, and what told of the watermark may have been in it alone.
-        let first = if name.ends_with(".seg") { SEGMENT_HEADER_LEN.min(last) } else { 0 };
-        let (at, bit) = (first + self.rng.index(last + 1 - first), self.rng.below(8));
+        let (at, bit) = (self.rng.index(last + 1), self.rng.below(8));
         bytes[at] ^= 1 << bit;
         let mut copy = self.copy();
         copy.disk.write_file(name, &bytes);

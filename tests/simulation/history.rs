@@ -5,7 +5,7 @@ use crate::oracle::{Key, Oracle, Sent, payload};
 use crate::tally::Tally;
 use millpond::ids::{MonoMs, WallMs};
 use millpond::simulation::{Clock as _, Rng, SimClock, SimDisk};
-use millpond::{Backoff, Delivery, Durability, Error, Group, Message, MessageId, Start, Store, Topic};
+use millpond::{Backoff, Delivery, Durability, Error, ErrorKind, Group, Message, MessageId, Start, Store, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -271,7 +271,10 @@ impl<'a> Life<'a> {
         let ids = match published {
             Ok(ids) => ids,
             Err(error) => {
-                oracle.unsure.extend(numbers.into_iter().map(|number| (number, topic)));
+                // What is to be tried again has changed nothing, and never comes to light.
+                if error.kind() != ErrorKind::Retry {
+                    oracle.unsure.extend(numbers.into_iter().map(|number| (number, topic)));
+                }
                 return self.excuse("a publish", &error);
             }
         };

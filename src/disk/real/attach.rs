@@ -114,6 +114,8 @@ const OWNER_PAGE_LEN: u64 = 4096;
 const OWNER_LEN: usize = 32;
 /// How often the lock file may be replaced under us before that counts as an error.
 const LOCK_TRIES: usize = 16;
+/// Where a new lock file waits for its name. A directory that holds nothing else counts as empty.
+const RENEWED_NAME: &str = ".STORE";
 
 /// Opens an existing file without following a link, waiting for a peer, or taking a terminal.
 pub(super) fn open_file(dir: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
@@ -258,7 +260,7 @@ fn sync_ancestors(path: &Path) -> Result<(), AttachError> {
 
 fn take_lock(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<OwnedFd, AttachError> {
     for _ in 0..LOCK_TRIES {
-        let Some(lock) = open_lock_file(dir, path, options)? else { continue };
+        let Some((lock, is_new)) = open_lock_file(dir, path, options)? else { continue };
         let locking = || rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
         match rustix::io::retry_on_intr(locking) {
             Ok(()) => {}
@@ -272,21 +274,39 @@ fn take_lock(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<OwnedF
             Ok(_) | Err(Errno::NOENT) => continue,
             Err(error) => return Err(at("look at the lock file")(error)),
         }
-        return if is_plain(&held) { Ok(lock) } else { Err(strange_lock_file()) };
+        if !is_plain(&held) {
+            return Err(strange_lock_file());
+        }
+        let uncertain = held.st_size == 0 && !is_new && options.create;
+        return if uncertain { renew_lock_file(dir).map_err(at("replace the empty lock file")) } else { Ok(lock) };
     }
     Err(at("keep hold of the lock file")(io::Error::from(io::ErrorKind::ResourceBusy)))
 }
 
-/// Opens the lock file, or creates it in a directory that holds nothing else. `None`: look again.
-fn open_lock_file(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<Option<OwnedFd>, AttachError> {
+/// Gives the lock's name to a new file, locked from the first. An empty one is of a process that did not come to sync the
+/// directory, or could not: then no later sync would make its name durable, but it makes a new one. The caller holds the
+/// old file's lock until this returns; whoever locks that afterwards finds that it has no name.
+fn renew_lock_file(dir: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    match rustix::fs::unlinkat(dir, RENEWED_NAME, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error),
+    }
+    let lock = create_file(dir, RENEWED_NAME)?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive))?;
+    rustix::fs::renameat(dir, RENEWED_NAME, dir, LOCK_NAME)?;
+    Ok(lock)
+}
+
+/// Opens the lock file, or creates it in a directory that holds nothing else, and says which. `None`: look again.
+fn open_lock_file(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<Option<(OwnedFd, bool)>, AttachError> {
     let look = || match open_file(dir, LOCK_NAME) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => Ok(Some((file, false))),
         Err(Errno::NOENT) => Ok(None),
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(strange_lock_file()),
         Err(error) => Err(at("open the lock file")(error)),
     };
-    if let Some(file) = look()? {
-        return Ok(Some(file));
+    if let Some(found) = look()? {
+        return Ok(Some(found));
     }
     if let Some(found) = foreign_entry(dir).map_err(at("list the directory"))? {
         // A store may have been laid out since the first look, and then that is what was found.
@@ -297,7 +317,7 @@ fn open_lock_file(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<O
     }
     sync_ancestors(path)?;
     match create_file(dir, LOCK_NAME) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => Ok(Some((file, true))),
         Err(Errno::EXIST) => Ok(None),
         Err(error) => Err(at("create the lock file")(error)),
     }

@@ -144,6 +144,26 @@ fn write_all(file: &std::fs::File, mut at: u64, mut slices: &mut [IoSlice<'_>]) 
     Ok(())
 }
 
+/// What the kernel never tears where it begins at a multiple of it.
+const WORD: u64 = 8;
+
+/// Writes `pieces` one after another at `at`, the rest of the first word in a call of its own when all else is there: a disk
+/// that turns out to be full in the middle leaves that word as it was.
+fn write_first_word_last(file: &std::fs::File, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
+    let mut left = (WORD - at % WORD) as usize;
+    let mut after = at;
+    let (mut first, mut rest) = (Vec::with_capacity(pieces.len()), Vec::with_capacity(pieces.len()));
+    for piece in pieces {
+        let (head, tail) = piece.split_at(left.min(piece.len()));
+        left -= head.len();
+        after += head.len() as u64;
+        first.push(IoSlice::new(head));
+        rest.push(IoSlice::new(tail));
+    }
+    write_all(file, after, &mut rest)?;
+    write_all(file, at, &mut first)
+}
+
 /// Says that the tail is gone, when it is dropped.
 #[derive(Debug)]
 struct Alive(Arc<Inode>);
@@ -191,7 +211,7 @@ impl Tail for MappedTail {
     }
 }
 
-/// A tail that appends by a system call.
+/// A tail that appends by system calls.
 #[derive(Debug)]
 pub(super) struct WrittenTail {
     descriptor: std::fs::File,
@@ -214,13 +234,44 @@ impl WrittenTail {
 impl Tail for WrittenTail {
     fn append(&mut self, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
         let end = tail_range(self.end.load(Ordering::Relaxed), at, pieces, self.len)?;
-        let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        write_all(&self.descriptor, at, &mut slices)?;
+        write_first_word_last(&self.descriptor, at, pieces)?;
         self.end.store(end, Ordering::Release);
         Ok(())
     }
 
     fn file(&self) -> &Arc<dyn File> {
         &self.file
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use rustix::fs::{MemfdFlags, SealFlags};
+
+    /// A file that must not grow takes what fits and refuses the rest, as a full disk does.
+    #[test]
+    fn an_append_that_fails_in_the_middle_leaves_its_first_word_alone() {
+        for (at, len) in [(0, 9000), (8, 4089), (4080, 17), (4000, 5000), (13, 6000), (4088, 9)] {
+            let descriptor = rustix::fs::memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap();
+            let file = std::fs::File::from(descriptor);
+            file.set_len(4096).unwrap();
+            rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+            let bytes = vec![0xAA; len];
+            for pieces in
+                [vec![&bytes[..]], vec![&bytes[..3], &bytes[3..3], &bytes[3..11.min(len)], &bytes[11.min(len)..]]]
+            {
+                write_first_word_last(&file, at, &pieces).unwrap_err();
+            }
+            let mut left = vec![0; 4096];
+            assert_eq!(rustix::io::pread(&file, &mut left[..], 0).unwrap(), 4096);
+            let word = (at / WORD + 1) * WORD;
+            assert!(left[..word as usize].iter().all(|byte| *byte == 0), "{len} bytes at {at}");
+            let end = at + len as u64;
+            if end > 4096 && word < 4096 {
+                assert!(left[word as usize..].iter().all(|byte| *byte == 0xAA), "the disk was full in the middle");
+            }
+        }
     }
 }

@@ -63,7 +63,10 @@ impl World {
     pub(super) fn append(&mut self, session: u64, number: u64, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
         let bytes = pieces.concat();
         let fault = self.begin_file(session, Op::Append, number, at, bytes.len() as u64)?;
-        self.store(fault, number, at, &bytes, WORD)
+        // A full disk leaves the first word as it was.
+        let full = fault == Some(Fault::NoSpace);
+        let kept = if full { u64::min(WORD - at % WORD, bytes.len() as u64) } else { 0 };
+        self.store(fault, number, at + kept, &bytes[kept as usize..], WORD)
     }
 
     /// Stores all of `bytes`, or what a fault in the middle leaves of them, never tearing a `grain`.

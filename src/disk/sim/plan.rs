@@ -52,8 +52,8 @@ pub enum Fault {
     /// EIO. A write or append leaves a part of its bytes, where readers of the tail do not look; a creation, a removal or
     /// a change of length may have happened or not; a failed sync is described at [`SimDisk`](super::SimDisk).
     Io,
-    /// ENOSPC from a creation (which leaves nothing), an extension, a write or append (which leaves a part), or a sync
-    /// (which fails as with `Io`).
+    /// ENOSPC from a creation (which leaves nothing), an extension, a write (which leaves a part), an append (which leaves a
+    /// part of what follows its first word), or a sync (which fails as with `Io`).
     NoSpace,
     /// EMFILE from opening, creating or listing.
     TooManyFiles,

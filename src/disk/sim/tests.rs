@@ -551,6 +551,22 @@ fn an_append_in_flight_leaves_some_of_its_words() {
     assert_eq!(seen.len(), 16, "every subset");
 }
 
+#[test]
+fn an_append_to_a_full_disk_leaves_its_first_word_alone() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..300 {
+        let disk = SimDisk::new(seed);
+        let process = disk.attach().unwrap();
+        let mut tail = process.create_tail("a", 64, Access::SyncOften).unwrap();
+        disk.fail_op_at(Op::Append, 0, Fault::NoSpace);
+        assert_eq!(tail.append(4, &[&[1; 10], &[1; 14]]).unwrap_err().kind(), ErrorKind::StorageFull);
+        let left = disk.read_file("a").unwrap();
+        assert!(left[..8].iter().chain(&left[28..]).all(|byte| *byte == 0), "nothing outside, no first word");
+        seen.insert([8, 16, 24].map(|word| left[word] == 1));
+    }
+    assert_eq!(seen.len(), 8, "every subset of the rest");
+}
+
 /// The answer of one kind of request on a fresh disk that meets `fault`, the disk after it, and whether it had effect.
 fn hit(seed: u64, op: Op, fault: Fault) -> (std::io::Result<()>, SimDisk, bool) {
     let (disk, process, file) = with_file(seed, b"0123456789");

@@ -68,7 +68,8 @@ impl World {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.end_process();
-        if !self.names.contains_key(LOCK_NAME) {
+        let found = self.names.get(LOCK_NAME).and_then(|number| self.inodes.get(number));
+        if found.is_none_or(|inode| inode.cache.len() == 0) {
             self.add_file(LOCK_NAME);
         }
         let session = self.next_session;

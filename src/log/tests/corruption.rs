@@ -5,7 +5,7 @@ use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Lsn;
 use crate::log::header::HEADER_LEN;
 use crate::log::name::FileName;
-use crate::log::{Dropped, OpenError, OwnFrame};
+use crate::log::{Dropped, OpenError, OwnFrame, Reserve};
 
 /// A small store, closed cleanly: cut segments, a full one, an empty spare of a dead process, two checkpoints, marks.
 fn store(checkpointed: bool) -> (SimDisk, Vec<Written>) {
@@ -284,6 +284,33 @@ fn a_lost_first_frame_is_missed() {
     disk.write_file(&name, &whole);
     let log = attach(&disk).unwrap();
     Rig::resume(log, &written, written.len());
+}
+
+/// The header of the segment that was appended to last is gone, and all that proves anything with it, while the slot tells of the
+/// spare behind it.
+#[test]
+fn a_lost_header_is_missed() {
+    let (disk, mut rig) = unclean(false);
+    let active = rig.log.appender.active().unwrap().name();
+    let spare = rig.log.keeper.create_spare(4096, Lsn(0), Reserve::Keep, 0).unwrap();
+    assert!(spare.number > active.number().unwrap());
+    drop((rig, spare));
+    disk.crash_process();
+    let name = active.to_string();
+    let whole = disk.read_file(&name).unwrap();
+    for byte in 0..HEADER_LEN {
+        let mut damaged = whole.clone();
+        damaged[byte] ^= 1 << (byte % 8);
+        disk.write_file(&name, &damaged);
+        match attach(&disk) {
+            Err(OpenError::Corrupt(corruption)) => {
+                assert_eq!((corruption.file, corruption.offset), (name.clone(), Some(0)))
+            }
+            other => panic!("byte {byte}: {:?}", other.map(|log| log.report)),
+        }
+    }
+    disk.write_file(&name, &whole[..HEADER_LEN - 1]);
+    assert!(matches!(attach(&disk), Err(OpenError::Corrupt(_))));
 }
 
 /// A store opened after a power cut that left only later sectors of the unsynced tail: none of them is believed.

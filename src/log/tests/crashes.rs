@@ -246,9 +246,10 @@ fn crash_after_crash() {
 fn a_power_cut_while_the_next_process_begins() {
     let sound = SimDisk::new(0);
     work(&sound);
-    let deaths = [(Op::Sync, Fault::Io), (Op::Sync, Fault::CrashBefore), (Op::SyncDir, Fault::CrashBefore)];
-    let deaths = deaths.map(|(op, fault)| (0..sound.requests_of(op)).map(move |at| (op, at, fault)));
-    for (op, at, fault) in deaths.into_iter().flatten() {
+    let deaths = [Op::Sync, Op::SyncDir].map(|op| [Fault::Io, Fault::CrashBefore].map(|fault| (op, fault)));
+    let deaths =
+        deaths.concat().into_iter().map(|(op, fault)| (0..sound.requests_of(op)).map(move |at| (op, at, fault)));
+    for (op, at, fault) in deaths.flatten() {
         for seed in 0..4 {
             let disk = SimDisk::new(at << 8 | seed);
             disk.fail_op_at(op, at, fault);

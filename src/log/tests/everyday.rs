@@ -350,6 +350,29 @@ fn a_full_disk_is_a_refusal() {
     Rig::open(&disk, &written, written.len());
 }
 
+/// A frame that would begin a segment meets a full disk where appending is a call: the log goes on in the segment before, and
+/// what the failed append left counts for nothing, also after a crash.
+#[test]
+fn a_segment_that_could_not_begin_is_none() {
+    for seed in 0..200 {
+        let disk = SimDisk::new(seed);
+        let mut rig = Rig::open(&disk, &[], 0);
+        let (small, large) = ([7; 40], [8; 3000]);
+        rig.append(b"large", &[&large]).unwrap();
+        let rolls = rig.log.appender.active().map(|segment| segment.number());
+        disk.fail_op_at(Op::Append, disk.requests_of(Op::Append) + 1, Fault::NoSpace);
+        assert_eq!(rig.append(b"begins", &[&large]).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        rig.attempt = None;
+        rig.append(b"goes on", &[&small]).unwrap();
+        assert_eq!(rig.log.appender.active().map(|segment| segment.number()), rolls, "in the segment before");
+        let mut history = rig.history();
+        history.durable = history.written.len();
+        drop(rig);
+        disk.crash_process();
+        Rig::recover(&disk, &history);
+    }
+}
+
 /// G13: after a failed sync the keeper does nothing more.
 #[test]
 fn a_failed_sync_ends_the_keeper() {
@@ -362,6 +385,25 @@ fn a_failed_sync_ends_the_keeper() {
     assert!(append_numbered(&mut rig, 1).is_err());
     assert!(rig.log.keeper.close(None, Lsn(0)).is_err());
     assert_eq!(writes(&disk), before);
+}
+
+/// G13: the sync of the directory that makes `STORE` certain failed, and later ones have nothing to do: the next process makes
+/// another `STORE`.
+#[test]
+fn a_store_whose_name_could_not_be_made_certain_gets_a_new_one() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        disk.fail_op_at(Op::SyncDir, 0, Fault::Io);
+        assert!(matches!(attach(&disk), Err(OpenError::Io { .. })));
+        disk.crash_process();
+        let mut rig = Rig::open(&disk, &[], 0);
+        append_numbered(&mut rig, 1).unwrap();
+        rig.sync().unwrap();
+        let written = rig.written.clone();
+        drop(rig);
+        disk.crash_power(PowerOutcome::LoseAll);
+        Rig::open(&disk, &written, 1);
+    }
 }
 
 /// What a dead process left behind goes only once this one's first frame is durable, and never what a slot names.

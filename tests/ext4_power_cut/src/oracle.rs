@@ -47,7 +47,7 @@ pub fn check(dir: &Path, history: &History, cut: Position) -> Result<Checked, St
     let store = open_store(dir).map_err(|error| format!("open: {error}"))?;
     let (topic, archive, workers) = open_topic(&store).map_err(|error| format!("open the topic: {error}"))?;
     let mut checked = Checked::default();
-    checked.recovered = store.report().copied_bytes > 0 || store.report().dropped_bytes > 0;
+    checked.recovered = store.report().copied_bytes > 0 || store.report().dropped.is_some();
     let there = drain(&archive)?;
     let left = drain(&workers)?;
     if opened > cut {
