@@ -12,7 +12,6 @@ mod sync;
 pub(crate) use attach::{AttachError, OpenOptions};
 
 use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name};
-use crate::sync::yield_now;
 use attach::Attachment;
 use file::{Inode, MappedTail, RealFile, WrittenTail};
 use fs_kind::FsKind;
@@ -183,7 +182,7 @@ impl Disk for RealDisk {
                 read => at += read as u64,
             }
             // Whoever was woken meanwhile and waits for this processor goes first.
-            yield_now();
+            rustix::thread::sched_yield();
         }
         Ok(())
     }
