@@ -70,6 +70,9 @@ enum Look {
 
 impl Wait {
     pub(crate) fn new(engine: &Engine, wait: Duration) -> Self {
+        if wait.is_zero() {
+            return Self { until: MonoMs(0) };
+        }
         let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         Self { until: engine.clock.monotonic().saturating_add(ms) }
     }
