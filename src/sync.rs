@@ -9,7 +9,7 @@ mod controlled;
 
 #[cfg(millpond_shuttle)]
 pub(crate) use controlled::{
-    Builder, Condvar, JoinHandle, Mutex, MutexGuard, atomic, channel, panicking, thread_local,
+    Builder, Condvar, JoinHandle, Mutex, MutexGuard, atomic, channel, panicking, thread_local, yield_now,
 };
 #[cfg(millpond_shuttle)]
 pub use controlled::{caught, elapse, panic_quietly};
@@ -21,6 +21,6 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(millpond_shuttle))]
 pub(crate) use std::sync::atomic;
 #[cfg(not(millpond_shuttle))]
-pub(crate) use std::thread::{Builder, JoinHandle, panicking};
+pub(crate) use std::thread::{Builder, JoinHandle, panicking, yield_now};
 #[cfg(not(millpond_shuttle))]
 pub(crate) use std::thread_local;

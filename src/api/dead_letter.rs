@@ -81,8 +81,8 @@ impl DeadLetter {
     /// The letter's own id.
     #[must_use]
     pub fn id(&self) -> MessageId {
-        let stored = &self.letter.stored;
-        self.group.message_id(stored.partition, stored.epoch, stored.offset)
+        let about = &self.letter.stored.about;
+        self.group.message_id(about.partition, about.epoch, about.first)
     }
 
     /// The id that the message was first published under.
@@ -95,18 +95,18 @@ impl DeadLetter {
     /// The message's bytes.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.letter.stored.view().payload()
+        self.letter.stored.view(0).payload()
     }
 
     /// The message's key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        self.letter.stored.view().key()
+        self.letter.stored.view(0).key()
     }
 
     /// The message's headers, in the order given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.letter.stored.view().headers()
+        self.letter.stored.view(0).headers()
     }
 
     /// When the message was first published, by the wall clock, to the millisecond.

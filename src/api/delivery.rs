@@ -2,9 +2,9 @@
 
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Harvest, Held, Received};
+use crate::engine::{Engine, HeldRun, Received, Stored};
 use crate::error::{Error, Result};
-use crate::ids::MessageId;
+use crate::ids::{GroupId, MessageId};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -44,45 +44,66 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// ```
 #[derive(Debug)]
 pub struct Delivery {
-    group: Arc<GroupInner>,
-    received: Received,
+    parcel: Arc<Parcel>,
+    /// Which message of the parcel.
+    nth: u32,
     settled: bool,
 }
 
+/// Messages of one receive that share what is known of them: one of any size, or a few small ones.
+#[derive(Debug)]
+struct Parcel {
+    group: Arc<GroupInner>,
+    received: Received,
+}
+
 impl Delivery {
-    pub(super) fn new(group: Arc<GroupInner>, received: Received) -> Self {
-        Self { group, received, settled: false }
+    /// The only message of what was received.
+    pub(super) fn alone(group: Arc<GroupInner>, received: Received) -> Self {
+        Self { parcel: Arc::new(Parcel { group, received }), nth: 0, settled: false }
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.parcel.group.topic.shared.engine
+    }
+
+    fn group_id(&self) -> GroupId {
+        self.parcel.group.info.id
+    }
+
+    fn stored(&self) -> &Stored {
+        &self.parcel.received.stored
     }
 
     /// The message's id. That of a redriven message is its new one; see [`Delivery::origin`].
     #[must_use]
     pub fn id(&self) -> MessageId {
-        let stored = &self.received.stored;
-        self.group.message_id(stored.partition, stored.epoch, stored.offset)
+        let stored = self.stored();
+        self.parcel.group.message_id(stored.about.partition, stored.about.epoch, stored.offset(self.nth))
     }
 
     /// The id that the message was first published under.
     #[must_use]
     pub fn origin(&self) -> MessageId {
-        let origin = self.received.stored.origin();
-        self.group.message_id(origin.partition, origin.epoch, origin.offset)
+        let origin = self.stored().origin(self.nth);
+        self.parcel.group.message_id(origin.partition, origin.epoch, origin.offset)
     }
 
     /// The message's bytes.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.received.stored.view().payload()
+        self.stored().view(self.nth).payload()
     }
 
     /// The message's key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        self.received.stored.view().key()
+        self.stored().view(self.nth).key()
     }
 
     /// The message's headers, in the order given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.received.stored.view().headers()
+        self.stored().view(self.nth).headers()
     }
 
     /// The value of the first header of this name.
@@ -94,13 +115,13 @@ impl Delivery {
     /// Which attempt this is, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.received.attempt
+        self.parcel.received.attempt
     }
 
     /// When the message was first published, by the wall clock, to the millisecond.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.received.stored.origin().time.0)
+        UNIX_EPOCH + Duration::from_millis(self.stored().origin(self.nth).time.0)
     }
 
     /// The work is done. On return that survives the death of the process; a power cut within the sync interval may bring
@@ -122,8 +143,8 @@ impl Delivery {
 
     fn acknowledge(mut self, durable: bool) -> Result<()> {
         self.settled = true;
-        let engine = &self.group.topic.shared.engine;
-        let (end, lost) = engine.ack(self.group.info.id, &[self.received.held])?;
+        let engine = self.engine();
+        let (end, lost) = engine.ack(self.group_id(), &[self.parcel.received.held(self.nth).into()])?;
         if !lost.is_empty() {
             return Err(Error::LeaseLost { id: self.id() });
         }
@@ -152,8 +173,7 @@ impl Delivery {
     }
 
     fn give_back(&self, delay_ms: Option<u64>, text: &str) -> Result<()> {
-        let engine = &self.group.topic.shared.engine;
-        let held = engine.nack(self.group.info.id, &self.received, delay_ms, text)?;
+        let held = self.engine().nack(self.group_id(), (&self.parcel.received, self.nth), delay_ms, text)?;
         self.lost_unless(held)
     }
 
@@ -164,8 +184,8 @@ impl Delivery {
     /// As [`Delivery::ack`].
     pub fn reject(mut self, reason: impl Display) -> Result<()> {
         self.settled = true;
-        let engine = &self.group.topic.shared.engine;
-        let held = engine.reject(self.group.info.id, &self.received, &reason.to_string())?;
+        let text = reason.to_string();
+        let held = self.engine().reject(self.group_id(), (&self.parcel.received, self.nth), &text)?;
         self.lost_unless(held)
     }
 
@@ -178,8 +198,7 @@ impl Delivery {
     /// settled. `InvalidOption`: more than ten years. The store's.
     pub fn extend(&self, duration: Duration) -> Result<()> {
         let for_ms = millis("duration", duration)?;
-        let engine = &self.group.topic.shared.engine;
-        self.lost_unless(engine.extend(self.group.info.id, self.received.held, for_ms)?)
+        self.lost_unless(self.engine().extend(self.group_id(), self.parcel.received.held(self.nth), for_ms)?)
     }
 
     fn lost_unless(&self, held: bool) -> Result<()> {
@@ -189,7 +208,7 @@ impl Delivery {
     /// Gives the message back as if it had never been handed out.
     pub(super) fn release(mut self) -> Result<()> {
         self.settled = true;
-        self.group.topic.shared.engine.release(self.group.info.id, self.received.held).map(drop)
+        self.engine().release(self.group_id(), self.parcel.received.held(self.nth)).map(drop)
     }
 }
 
@@ -211,10 +230,16 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(group: Arc<GroupInner>, harvest: Harvest) -> Self {
-        let delivery = |received| Delivery::new(Arc::clone(&group), received);
-        let deliveries = harvest.messages.into_iter().map(delivery).collect();
-        Self { group, deliveries, unreadable: harvest.unreadable }
+    pub(super) fn new(group: &Arc<GroupInner>, received: Vec<Received>, unreadable: Vec<Error>) -> Self {
+        let count = received.iter().map(|received| received.stored.count() as usize).sum();
+        let mut deliveries = Vec::with_capacity(count);
+        for received in received {
+            let last = received.stored.count() - 1;
+            let parcel = Arc::new(Parcel { group: Arc::clone(group), received });
+            deliveries.extend((0..last).map(|nth| Delivery { parcel: Arc::clone(&parcel), nth, settled: false }));
+            deliveries.push(Delivery { parcel, nth: last, settled: false });
+        }
+        Self { group: Arc::clone(group), deliveries, unreadable }
     }
 
     /// Why further messages could not be read: they were put back uncharged, with the group's longest backoff, and are
@@ -261,7 +286,10 @@ impl Batch {
         if self.is_empty() {
             return Ok(Vec::new());
         }
-        let held: Vec<Held> = self.deliveries.iter().map(|delivery| delivery.received.held).collect();
+        // All deliveries of a parcel are here, one after another.
+        let first_of_parcel = |delivery: &&Delivery| delivery.nth == 0;
+        let parcels = self.deliveries.iter().filter(first_of_parcel).map(|delivery| &delivery.parcel);
+        let held: Vec<HeldRun> = parcels.map(|parcel| parcel.received.held_run()).collect();
         let engine = &self.group.topic.shared.engine;
         let (end, lost) = engine.ack(self.group.info.id, &held)?;
         let lost = lost.into_iter().filter_map(|index| self.deliveries.get(index as usize)).map(Delivery::id).collect();

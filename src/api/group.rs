@@ -4,7 +4,7 @@ use super::dead_letter::{DeadLetter, DeadLetters};
 use super::delivery::{Batch, Delivery};
 use super::topic::TopicInner;
 use super::{Backoff, Start, check_name, millis, subscription};
-use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Harvest, Reader, Wait};
+use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Reader, Received, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
 use crate::limits;
@@ -181,9 +181,10 @@ impl Group {
     /// `Corrupt`, `Io` where the next message cannot be read: it was put back with the longest backoff, and others can be
     /// received. `DiskFull` where the lease cannot be recorded. `Closed`, `Poisoned`, `Forked`.
     pub fn receive(&self, wait: Duration) -> Result<Option<Delivery>> {
-        let mut harvest = self.harvest(1, wait)?;
-        match (harvest.messages.pop(), harvest.unreadable.pop()) {
-            (Some(received), _) => Ok(Some(Delivery::new(Arc::clone(&self.inner), received))),
+        let mut received = None;
+        let mut unreadable = self.take(1, wait, &mut |one| received = Some(one))?;
+        match (received, unreadable.pop()) {
+            (Some(received), _) => Ok(Some(Delivery::alone(Arc::clone(&self.inner), received))),
             (None, Some(error)) => Err(error),
             (None, None) => Ok(None),
         }
@@ -214,23 +215,24 @@ impl Group {
     /// # Errors
     /// As [`Group::receive`]; where only some messages cannot be read, [`Batch::unreadable`] says so.
     pub fn receive_batch(&self, max: usize, wait: Duration) -> Result<Batch> {
-        if max == 0 {
-            return Ok(Batch::new(Arc::clone(&self.inner), Harvest::default()));
-        }
-        let mut harvest = self.harvest(max.min(limits::RECEIVE_BATCH_MAX), wait)?;
-        match harvest.unreadable.pop() {
-            Some(error) if harvest.messages.is_empty() => Err(error),
+        let mut received = Vec::new();
+        let mut unreadable = match max {
+            0 => Vec::new(),
+            _ => self.take(max.min(limits::RECEIVE_BATCH_MAX), wait, &mut |some| received.push(some))?,
+        };
+        match unreadable.pop() {
+            Some(error) if received.is_empty() => Err(error),
             error => {
-                harvest.unreadable.extend(error);
-                Ok(Batch::new(Arc::clone(&self.inner), harvest))
+                unreadable.extend(error);
+                Ok(Batch::new(&self.inner, received, unreadable))
             }
         }
     }
 
-    fn harvest(&self, max: usize, wait: Duration) -> Result<Harvest> {
-        let engine = &self.inner.topic.shared.engine;
+    fn take(&self, max: usize, wait: Duration, each: &mut impl FnMut(Received)) -> Result<Vec<Error>> {
         let inner = &self.inner;
-        engine.receive(inner.info.id, inner.topic.info.id, max, Wait::new(engine, wait), &inner.reader)
+        let engine = &inner.topic.shared.engine;
+        engine.receive(inner.info.id, inner.topic.info.id, max, Wait::new(engine, wait), &inner.reader, each)
     }
 
     /// A channel of deliveries, for `select!`. A thread of the engine's receives for it; the channel holds nothing, and a

@@ -32,9 +32,13 @@ fn deliver(group: &Weak<GroupInner>, sender: &Sender<Delivery>) {
         let weak = Arc::downgrade(&group);
         // No handle is held while waiting: the last one a user drops ends the store, and this wait with it.
         drop(group);
-        let Ok(mut harvest) = engine.receive(id, topic, 1, Wait::new(&engine, LOOK_INTERVAL), &reader) else { return };
-        let (Some(received), Some(group)) = (harvest.messages.pop(), weak.upgrade()) else { continue };
-        match sender.send_timeout(Delivery::new(group, received), half) {
+        let (mut received, wait) = (None, Wait::new(&engine, LOOK_INTERVAL));
+        let looked = engine.receive(id, topic, 1, wait, &reader, &mut |one| received = Some(one));
+        if looked.is_err() {
+            return;
+        }
+        let (Some(received), Some(group)) = (received, weak.upgrade()) else { continue };
+        match sender.send_timeout(Delivery::alone(group, received), half) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(delivery)) => {
                 if delivery.release().is_err() {

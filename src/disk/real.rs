@@ -181,6 +181,8 @@ impl Disk for RealDisk {
                 0 => break,
                 read => at += read as u64,
             }
+            // Whoever was woken meanwhile and waits for this processor goes first.
+            rustix::thread::sched_yield();
         }
         Ok(())
     }

@@ -6,31 +6,36 @@
 
 use super::core::{Committed, Core, Now};
 use super::positions::Place;
-use super::read::{Reader, Stored};
+use super::read::Reader;
+use super::stored::Stored;
 use super::{CoreGuard, Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId};
 use crate::log::{Catalog, Parts, Segment};
-use crate::record::{Origin, Record, Token};
-use crate::state::{Command, Decision, Held, Rejection};
+use crate::record::{Record, Token};
+use crate::state::{Command, Decision, Held, HeldRun, Rejection};
 use crate::sync::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A leased message with its bytes.
+/// Leased messages with their bytes.
 #[derive(Debug)]
 pub(crate) struct Received {
-    pub(crate) held: Held,
+    pub(crate) token: Token,
     pub(crate) attempt: u32,
     pub(crate) stored: Stored,
 }
 
-/// What one receive gives.
-#[derive(Debug, Default)]
-pub(crate) struct Harvest {
-    pub(crate) messages: Vec<Received>,
-    /// Why other messages could not be read, which were put back uncharged.
-    pub(crate) unreadable: Vec<Error>,
+impl Received {
+    /// The leases on all of them.
+    pub(crate) fn held_run(&self) -> HeldRun {
+        HeldRun { first: self.held(0), count: self.stored.count() }
+    }
+
+    /// The lease on one of them.
+    pub(crate) fn held(&self, nth: u32) -> Held {
+        Held { partition: self.stored.about.partition, offset: self.stored.offset(nth), token: self.token }
+    }
 }
 
 /// How long a receive may wait for a message.
@@ -65,17 +70,21 @@ enum Look {
 
 impl Wait {
     pub(crate) fn new(engine: &Engine, wait: Duration) -> Self {
+        if wait.is_zero() {
+            return Self { until: MonoMs(0) };
+        }
         let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         Self { until: engine.clock.monotonic().saturating_add(ms) }
     }
 }
 
 impl Engine {
-    /// Leases up to `max` messages for the group and reads them, waiting for the first as long as `wait` allows. `reader` is what
-    /// the consumer has at hand; who finds it in use does without.
+    /// Leases up to `max` messages for the group and reads them, waiting for the first as long as `wait` allows; `each` gets them in
+    /// order. `reader` is what the consumer has at hand; who finds it in use does without. Returns why other messages could not be
+    /// read, which were put back uncharged.
     ///
     /// # Errors
-    /// The store's. A message that cannot be read is no error here: it is put back, and the harvest says why.
+    /// The store's. A message that cannot be read is none.
     pub(crate) fn receive(
         &self,
         group: GroupId,
@@ -83,17 +92,18 @@ impl Engine {
         max: usize,
         wait: Wait,
         reader: &Mutex<Reader>,
-    ) -> Result<Harvest> {
+        each: &mut impl FnMut(Received),
+    ) -> Result<Vec<Error>> {
         self.enter()?;
         let mut leases = Vec::new();
         loop {
             match self.look(group, topic, max, wait, &mut leases)? {
-                Look::Nothing => return Ok(Harvest::default()),
+                Look::Nothing => return Ok(Vec::new()),
                 Look::Exhausted { partition, offset } => self.give_up(group, partition, offset)?,
                 Look::Leased { token, catalog } => {
                     return match reader.try_lock() {
-                        Some(mut reader) => self.read_leases(group, &leases, token, &catalog, &mut reader),
-                        None => self.read_leases(group, &leases, token, &catalog, &mut Reader::default()),
+                        Some(mut reader) => self.read_leases(group, &leases, token, &catalog, &mut reader, each),
+                        None => self.read_leases(group, &leases, token, &catalog, &mut Reader::default(), each),
                     };
                 }
             }
@@ -147,7 +157,7 @@ impl Engine {
         core.waiters.leave(topic, group);
     }
 
-    /// Reads what was leased; puts back what cannot be read, and notes why.
+    /// Reads what was leased; puts back what cannot be read, and says why.
     fn read_leases(
         &self,
         group: GroupId,
@@ -155,34 +165,47 @@ impl Engine {
         token: Token,
         catalog: &Catalog,
         reader: &mut Reader,
-    ) -> Result<Harvest> {
-        let count = leases.iter().map(|lease| lease.count as usize).sum();
-        let mut harvest = Harvest { messages: Vec::with_capacity(count), unreadable: Vec::new() };
+        each: &mut impl FnMut(Received),
+    ) -> Result<Vec<Error>> {
+        let mut unreadable = Vec::new();
         let mut segment: Option<&Arc<Segment>> = None;
-        for lease in leases {
+        // What an error left there is of no use.
+        reader.take();
+        let mut leases = leases.iter().peekable();
+        while let Some(lease) = leases.next() {
             let &Lease { partition, first, count, attempt, ref place } = lease;
+            let mut each = |stored| each(Received { token, attempt, stored });
             if let Some(Place::Known { segment: number, .. } | Place::Indexed { segment: number, .. }) = place
                 && segment.is_none_or(|known| known.number() != *number)
             {
                 segment = catalog.segment(*number);
             }
-            for skip in 0..count {
-                let offset = first.saturating_add(u64::from(skip));
-                let held = Held { partition, offset, token };
-                let stored = match (place, segment) {
-                    (Some(place), Some(segment)) => self.read(reader, segment, place, skip, (partition, offset)),
-                    _ => self.fetch(partition, offset),
+            let mut skip = 0;
+            while skip < count {
+                let (max, of) = (count - skip, (partition, first.saturating_add(u64::from(skip))));
+                let read = match (place, segment) {
+                    (Some(place), Some(segment)) => self.gather(reader, segment, place, (skip, max), of, &mut each),
+                    _ => self.fetch(partition, of.1).map(|stored| {
+                        reader.take().into_iter().chain([stored]).for_each(&mut each);
+                        1
+                    }),
                 };
-                match stored {
-                    Ok(stored) => harvest.messages.push(Received { held, attempt, stored }),
+                skip += match read {
+                    Ok(count) => count,
                     Err(error) => {
+                        let held = Held { partition, offset: of.1, token };
                         self.settle(&Command::Unreadable { group, held }, Parts::default())?;
-                        harvest.unreadable.push(error);
+                        unreadable.push(error);
+                        1
                     }
-                }
+                };
+            }
+            // Messages share a block only if they share this.
+            if leases.peek().is_none_or(|next| next.attempt != attempt) {
+                reader.take().into_iter().for_each(&mut each);
             }
         }
-        Ok(harvest)
+        Ok(unreadable)
     }
 
     /// Moves a message that used up its attempts to the dead letters, if it still has to be moved.
@@ -191,8 +214,8 @@ impl Engine {
             Ok(stored) => stored,
             Err(error) => return self.put_off(group, partition, offset).and(Err(error)),
         };
-        let command = Command::GiveUp { group, partition, offset, origin: stored.origin() };
-        match self.submit_copy(&command, stored.part()) {
+        let command = Command::GiveUp { group, partition, offset, origin: stored.origin(0) };
+        match self.submit_copy(&command, stored.part(0)) {
             Ok(_) | Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
             // Its copy does not fit: it stays where it is until there is room.
             Err(Refusal::Failed(Error::DiskFull)) => self.put_off(group, partition, offset),
@@ -220,11 +243,11 @@ impl Engine {
         }
     }
 
-    /// Acknowledges leases in one frame. Returns its end, and the indices of those whose lease was lost.
+    /// Acknowledges leases in one frame. Returns its end, and the numbers of those whose lease was lost.
     ///
     /// # Errors
     /// The store's; nothing was acknowledged then.
-    pub(crate) fn ack(&self, group: GroupId, held: &[Held]) -> Result<(Lsn, Vec<u32>)> {
+    pub(crate) fn ack(&self, group: GroupId, held: &[HeldRun]) -> Result<(Lsn, Vec<u32>)> {
         self.enter()?;
         let submitted = self.submit(&Command::Ack { group, held }, Parts::default(), |core, committed| {
             let lost = match &committed.decision {
@@ -244,22 +267,27 @@ impl Engine {
     }
 
     /// Gives a leased message back for a retry, or to the dead letters at its last attempt. `false` where the lease was lost.
-    pub(crate) fn nack(&self, group: GroupId, received: &Received, delay_ms: Option<u64>, text: &str) -> Result<bool> {
+    pub(crate) fn nack(
+        &self,
+        group: GroupId,
+        (received, nth): (&Received, u32),
+        delay_ms: Option<u64>,
+        text: &str,
+    ) -> Result<bool> {
         self.enter()?;
-        let origin = received.stored.origin();
-        let command = Command::Nack { group, held: received.held, delay_ms, text, origin };
-        self.settle_with_copy(&command, received)
+        let (held, origin) = (received.held(nth), received.stored.origin(nth));
+        self.settle_with_copy(&Command::Nack { group, held, delay_ms, text, origin }, received.stored.part(nth))
     }
 
     /// Moves a leased message to the dead letters. `false` where the lease was lost.
-    pub(crate) fn reject(&self, group: GroupId, received: &Received, text: &str) -> Result<bool> {
+    pub(crate) fn reject(&self, group: GroupId, (received, nth): (&Received, u32), text: &str) -> Result<bool> {
         self.enter()?;
-        let origin: Origin = received.stored.origin();
-        self.settle_with_copy(&Command::Reject { group, held: received.held, text, origin }, received)
+        let (held, origin) = (received.held(nth), received.stored.origin(nth));
+        self.settle_with_copy(&Command::Reject { group, held, text, origin }, received.stored.part(nth))
     }
 
-    fn settle_with_copy(&self, command: &Command<'_>, received: &Received) -> Result<bool> {
-        match self.submit_copy(command, received.stored.part()) {
+    fn settle_with_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<bool> {
+        match self.submit_copy(command, part) {
             Ok(_) => Ok(true),
             Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(false),
             Err(refusal) => Err(self.refused(refusal)),

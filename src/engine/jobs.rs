@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Lsn, MonoMs, WallMs};
 use crate::log::{AppendRefusal, FileName, OwnFrame, Parts, Reserve};
 use crate::state::Command;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, yield_now};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -121,6 +121,8 @@ impl Engine {
             }
         }
         self.prepare_ahead();
+        // A consumer that was woken meanwhile does not wait until the sync has begun as well.
+        yield_now();
         if idle {
             self.leave_mark()?
         } else {

@@ -3,7 +3,7 @@
 //! A dead letter is a message of its group's hidden partition. Redriving moves it, in one frame, to the group's retry
 //! partition or to a topic's; discarding settles it. Never here: deciding what becomes a letter.
 
-use super::read::Stored;
+use super::stored::Stored;
 use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId};
@@ -63,7 +63,7 @@ impl Engine {
         let stored = self.fetch(dead, offset)?;
         let provenance = match &stored.provenance {
             Some(provenance) => provenance.as_ref().clone(),
-            None => Provenance { origin: stored.origin(), attempts: 0, history: Vec::new() },
+            None => Provenance { origin: stored.origin(0), attempts: 0, history: Vec::new() },
         };
         Ok(Some(Letter { offset, stored, provenance }))
     }
@@ -81,7 +81,7 @@ impl Engine {
     ) -> Result<crate::ids::Lsn> {
         self.enter()?;
         let command = Command::Redrive { group, letter: letter.offset, to, provenance: &letter.provenance };
-        self.submit_copy(&command, letter.stored.part()).map_err(|refusal| self.letter_error(id, refusal))
+        self.submit_copy(&command, letter.stored.part(0)).map_err(|refusal| self.letter_error(id, refusal))
     }
 
     /// Throws a letter away.

@@ -1,52 +1,21 @@
-//! Reading one stored message: place, bytes, proof, and what its record says of it. Outside the lock.
+//! Reading stored messages: place, bytes, proof, and what their record says of them. Outside the lock.
 //!
 //! Every byte that leaves here was checked against its checksum, and its record names the partition and offset asked
 //! for. Never here: leases.
 
 use super::Engine;
 use super::positions::{Place, SegmentRuns};
+use super::stored::{About, Gathered, Read, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, WallMs};
-use crate::log::{self, Index, PartReader, ReadError, Segment};
+use crate::log::{self, Index, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
-use crate::record::{Origin, Provenance, Record, codec};
+use crate::record::{Provenance, Record, codec};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// What is wrong with a frame whose messages cannot be where it says.
 pub(super) const MISPLACED: &str = "a message of no partition, or out of order";
-
-/// A message as it was read and proven.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    part: Box<[u8]>,
-    pub(crate) partition: PartitionId,
-    pub(crate) offset: Offset,
-    pub(crate) epoch: Epoch,
-    pub(crate) time: WallMs,
-    /// Of a copy: where it comes from.
-    pub(crate) provenance: Option<Box<Provenance>>,
-}
-
-impl Stored {
-    /// The encoded message, to be copied elsewhere.
-    pub(crate) fn part(&self) -> &[u8] {
-        &self.part
-    }
-
-    /// The message in the part, which was found valid when it was read.
-    pub(crate) fn view(&self) -> MessageView<'_> {
-        MessageView::parse(self.part()).unwrap_or(MessageView::EMPTY)
-    }
-
-    /// The first publish of this message.
-    pub(crate) fn origin(&self) -> Origin {
-        match &self.provenance {
-            Some(provenance) => provenance.origin,
-            None => Origin { partition: self.partition, offset: self.offset, epoch: self.epoch, time: self.time },
-        }
-    }
-}
 
 /// Where to read: a place, and the segment that it lies in.
 #[derive(Debug)]
@@ -58,9 +27,22 @@ pub(crate) struct Located {
 /// What a consumer has at hand from its last reads: whoever reads on in order finds the next message there.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
+    at_hand: AtHand,
+    gathered: Gathered,
+}
+
+#[derive(Debug, Default)]
+struct AtHand {
     parts: PartReader,
     rows: RowsAtHand,
     owner: Option<Owner>,
+}
+
+impl Reader {
+    /// What was gathered last, if anything.
+    pub(super) fn take(&mut self) -> Option<Stored> {
+        self.gathered.take()
+    }
 }
 
 /// The rows of an index that were read last.
@@ -114,7 +96,7 @@ impl Engine {
         }
     }
 
-    /// Reads a message of a stretch whose place is known: the one `skip` after the first.
+    /// Reads a message of a stretch whose place is known.
     ///
     /// # Errors
     /// As [`Engine::fetch`].
@@ -124,28 +106,79 @@ impl Engine {
         segment: &Segment,
         place: &Place,
         skip: u32,
-        (partition, offset): (PartitionId, Offset),
+        of: (PartitionId, Offset),
     ) -> Result<Stored> {
+        self.read_some(&mut reader.at_hand, segment, place, (skip, 1), of).map(Stored::from)
+    }
+
+    /// Reads a message as [`Engine::read`] does, and of those behind it, up to `max` in all, as many as share its frame and are
+    /// small. `each` gets them in order, but for the last ones: more may join these, and in the end [`Reader::take`] gives them.
+    /// Returns how many were read.
+    ///
+    /// # Errors
+    /// As [`Engine::fetch`], of the first.
+    pub(super) fn gather(
+        &self,
+        reader: &mut Reader,
+        segment: &Segment,
+        place: &Place,
+        (skip, max): (u32, u32),
+        of: (PartitionId, Offset),
+        mut each: impl FnMut(Stored),
+    ) -> Result<u32> {
+        let Reader { at_hand, gathered } = reader;
+        let read = self.read_some(at_hand, segment, place, (skip, max), of)?;
+        let count = read.cuts.parts();
+        let may_join = read.bytes.len() <= RUN_LEN_MAX / 2 && read.provenance.is_none();
+        if may_join && gathered.take_in(&read) {
+            return Ok(count);
+        }
+        gathered.take().into_iter().for_each(&mut each);
+        if !may_join {
+            each(read.into());
+        } else {
+            gathered.take_in(&read);
+        }
+        Ok(count)
+    }
+
+    fn read_some<'a>(
+        &self,
+        reader: &'a mut AtHand,
+        segment: &Segment,
+        place: &Place,
+        (skip, max): (u32, u32),
+        (partition, offset): (PartitionId, Offset),
+    ) -> Result<Read<'a>> {
         let (at, part) = match place {
             Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
             Place::Indexed { index, .. } => self.look_up(&mut reader.rows, segment, index, partition, offset)?,
         };
-        let read = reader.parts.read(&self.cache, segment, at, part).map_err(read_error)?;
+        let mut read = reader.parts.read(&self.cache, segment, at, part, max).map_err(read_error)?;
+        let lsn = read.lsn;
         let damaged = |reason| {
             Error::Corrupt(Corruption {
                 file: segment.name().to_string(),
                 offset: Some(u64::from(at)),
-                lsns: Some((read.lsn, read.lsn)),
+                lsns: Some((lsn, lsn)),
                 reason,
             })
         };
-        let Some((time, provenance)) = claim(&mut reader.owner, &read, part, partition, offset) else {
+        let Some((count, time, provenance)) = claim(&mut reader.owner, &read, part, partition, offset) else {
             return Err(damaged("a frame that does not hold the message looked for"));
         };
-        if MessageView::parse(read.bytes).is_err() {
+        read.keep(count);
+        let is_message = |nth: &u32| {
+            let part = read.bytes.get(read.cuts.range(*nth, read.bytes.len()));
+            part.is_some_and(|part| MessageView::parse(part).is_ok())
+        };
+        let count = (0..read.cuts.parts()).take_while(is_message).count() as u32;
+        if count == 0 {
             return Err(damaged("a message that cannot be decoded"));
         }
-        Ok(Stored { part: read.bytes.into(), partition, offset, epoch: read.epoch, time, provenance })
+        read.keep(count);
+        let about = About { partition, first: offset, epoch: read.epoch, time };
+        Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
     }
 
     /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
@@ -252,23 +285,23 @@ pub(super) fn damaged(segment: &Segment, frame: &log::Frame<'_>, reason: &'stati
     })
 }
 
-/// What the frame's record says of the message in `part`, if it is the one asked for.
+/// What the frame's record says of the message in `part`, if it is the one asked for, and of how many from there on.
 fn claim(
     known: &mut Option<Owner>,
-    read: &log::Part<'_>,
+    read: &log::Run<'_>,
     part: u32,
     partition: PartitionId,
     offset: Offset,
-) -> Option<(WallMs, Option<Box<Provenance>>)> {
+) -> Option<(u32, WallMs, Option<Box<Provenance>>)> {
     let here = |owner: &Owner| {
         let at = owner.first.checked_add(u64::from(part - owner.parts.start));
-        (owner.partition == partition && at == Some(offset)).then_some(owner.time)
+        (owner.partition == partition && at == Some(offset)).then_some((owner.parts.end - part, owner.time))
     };
     if let Some(owner) = known
         && (owner.lsn, owner.epoch) == (read.lsn, read.epoch)
         && owner.parts.contains(&part)
     {
-        return here(owner).map(|time| (time, None));
+        return here(owner).map(|(count, time)| (count, time, None));
     }
     let mut next = 0u32;
     for record in codec::decode(read.head) {
@@ -280,9 +313,9 @@ fn claim(
         let end = next.checked_add(count)?;
         let owner = Owner { lsn: read.lsn, epoch: read.epoch, parts: next..end, partition, first, time };
         if owner.parts.contains(&part) {
-            let time = here(&owner)?;
+            let (count, time) = here(&owner)?;
             *known = provenance.is_none().then_some(owner);
-            return Some((time, provenance));
+            return Some((count, time, provenance));
         }
         next = end;
     }

@@ -110,7 +110,7 @@ impl Engine {
         for Oldest { topic, group, partition, offset } in oldest {
             // The message may have been settled and unlinked meanwhile; then its age is of no interest.
             let Ok(stored) = self.fetch(partition, offset) else { continue };
-            let age = Duration::from_millis(wall.0.saturating_sub(stored.time.0));
+            let age = Duration::from_millis(wall.0.saturating_sub(stored.about.time.0));
             let known = &mut stats.topics[topic].groups[group].oldest_ready_age;
             *known = Some(known.map_or(age, |other| other.max(age)));
         }

@@ -130,7 +130,10 @@ impl Engine {
             let middle = low + (high - low) / 2;
             let located = self.lock_core().locate(partition, Offset(middle));
             let earlier = match located {
-                Some(at) => self.read(&mut reader, &at.segment, &at.place, 0, (partition, Offset(middle)))?.time < time,
+                Some(at) => {
+                    let read = self.read(&mut reader, &at.segment, &at.place, 0, (partition, Offset(middle)))?;
+                    read.about.time < time
+                }
                 None => true,
             };
             if earlier {

@@ -16,7 +16,7 @@ pub(crate) const BLOCK_LEN: usize = 64 << 10;
 
 /// The salt of a file and the number of a block in it.
 type Key = (u64, u64);
-pub(super) type Block = Arc<[u8]>;
+pub(super) type Block = Arc<Vec<u8>>;
 
 /// Salts are random already: a round of mixing suffices.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +51,8 @@ struct Blocks {
     by_key: HashMap<Key, usize, BuildHasherDefault<Mixer>>,
     places: Vec<Place>,
     hand: usize,
+    /// The memory of a block that gave way, for the next one.
+    free: Option<Vec<u8>>,
 }
 
 impl Blocks {
@@ -80,7 +82,8 @@ impl Blocks {
             }
             self.by_key.remove(&place.key);
             self.by_key.insert(key, index);
-            *place = new;
+            let old = std::mem::replace(place, new);
+            self.free = Arc::try_unwrap(old.block).ok().or(self.free.take());
             return;
         }
     }
@@ -127,12 +130,16 @@ impl BlockCache {
     /// # Errors
     /// Whatever opening and reading say.
     pub(super) fn block(&self, key: Key, open: &dyn Fn() -> io::Result<Arc<dyn File>>) -> io::Result<Block> {
-        if let Some(block) = self.blocks.lock().get(key) {
-            return Ok(block);
-        }
+        let mut block = {
+            let mut blocks = self.blocks.lock();
+            if let Some(block) = blocks.get(key) {
+                return Ok(block);
+            }
+            blocks.free.take().unwrap_or_default()
+        };
         let (_, number) = key;
-        let block: Block =
-            super::survey::read_up_to(&*open()?, number.saturating_mul(BLOCK_LEN as u64), BLOCK_LEN)?.into();
+        super::survey::read_into(&*open()?, number.saturating_mul(BLOCK_LEN as u64), BLOCK_LEN, &mut block)?;
+        let block = Arc::new(block);
         self.blocks.lock().put(key, Arc::clone(&block), self.places_max);
         Ok(block)
     }

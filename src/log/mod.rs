@@ -50,7 +50,7 @@ pub(crate) use index::{Index, IndexKey, KeyRows, Row};
 pub(crate) use keeper::Keeper;
 pub(crate) use name::FileName;
 pub(crate) use own::OwnFrame;
-pub(crate) use part::{Part, PartReader};
+pub(crate) use part::{Cuts, PartReader, RUN_LEN_MAX, Run};
 pub(crate) use segment::Segment;
 
 use crate::disk::{Access, Disk};

@@ -1,4 +1,4 @@
-//! One part of one frame, by its place, verified on the bytes that are handed out.
+//! Parts of a frame, by their place, verified on the bytes that are handed out.
 //!
 //! This is the path of every delivery. A [`PartReader`] has at hand what it read last: the parts of one frame share the work on
 //! their head, and frames in order share their blocks. Never here: whole frames.
@@ -14,13 +14,78 @@ use crate::ids::{Epoch, Lsn};
 use crate::limits::FRAME_LEN_MAX;
 use std::ops::Range;
 
-/// A part and what stands with it. It has proven itself, its head, and its place.
+/// Several parts are read at once only if they take no more than this together.
+pub(crate) const RUN_LEN_MAX: usize = 1 << 10;
+/// How many parts are read at once.
+const RUN_PARTS_MAX: usize = 16;
+
+/// Parts that stand next to each other, and what stands with them. They have proven themselves, their head, and their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part<'a> {
+pub(crate) struct Run<'a> {
     pub(crate) lsn: Lsn,
     pub(crate) epoch: Epoch,
     pub(crate) head: &'a [u8],
     pub(crate) bytes: &'a [u8],
+    pub(crate) cuts: Cuts,
+}
+
+/// Where bytes are cut into parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cuts {
+    count: u8,
+    at: [u16; RUN_PARTS_MAX - 1],
+}
+
+impl Cuts {
+    /// How many parts there are: one more than cuts.
+    #[inline]
+    pub(crate) const fn parts(&self) -> u32 {
+        self.count as u32 + 1
+    }
+
+    /// Where part `nth` of `len` bytes lies.
+    #[inline]
+    pub(crate) fn range(&self, nth: u32, len: usize) -> Range<usize> {
+        let cuts = self.at.get(..usize::from(self.count)).unwrap_or(&[]);
+        let cut = |nth: u32| cuts.get(nth as usize).map(|&cut| usize::from(cut));
+        let start = nth.checked_sub(1).map_or(0, |before| cut(before).unwrap_or(len));
+        start..cut(nth).unwrap_or(len)
+    }
+
+    /// Adds a cut at the end of `len` bytes, and those of the parts that come behind. `false` where there is no room for all.
+    pub(crate) fn append(&mut self, len: usize, more: &Self) -> bool {
+        let before = self.count;
+        let more = more.at.get(..usize::from(more.count)).unwrap_or(&[]);
+        let fits = self.push(len) && more.iter().all(|&cut| self.push(len + usize::from(cut)));
+        if !fits {
+            self.count = before;
+        }
+        fits
+    }
+
+    /// Adds a cut behind the others. `false` where there is no room for it.
+    #[inline]
+    fn push(&mut self, at: usize) -> bool {
+        match (self.at.get_mut(usize::from(self.count)), u16::try_from(at)) {
+            (Some(place), Ok(at)) => {
+                *place = at;
+                self.count += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Leaves the first `parts`, at least one.
+    pub(crate) fn keep(&mut self, parts: u32) {
+        if parts < self.cuts.parts() {
+            let end = self.cuts.range(parts.saturating_sub(1), self.bytes.len()).end;
+            self.bytes = self.bytes.get(..end).unwrap_or(&[]);
+            self.cuts.count = parts.saturating_sub(1) as u8;
+        }
+    }
 }
 
 /// Reads parts, and remembers where it was.
@@ -49,37 +114,51 @@ struct Front {
 const FIRST_LEN: usize = 64;
 
 impl PartReader {
-    /// Reads part `index` of the frame at place `frame_at`, with its head, and verifies both.
+    /// Reads part `first` of the frame at place `frame_at`, with its head, and verifies both; and of the parts behind it, up to
+    /// `max` in all, those that are small, at hand, and prove themselves.
     ///
     /// # Errors
-    /// Bytes that cannot be read, or do not prove themselves.
+    /// Bytes of the first part that cannot be read, or do not prove themselves.
     pub(crate) fn read(
         &mut self,
         cache: &BlockCache,
         segment: &Segment,
         frame_at: u32,
-        index: u32,
-    ) -> Result<Part<'_>, ReadError> {
+        first: u32,
+        max: u32,
+    ) -> Result<Run<'_>, ReadError> {
         let wrong = |reason| ReadError::Damaged { file: segment.name(), at: u64::from(frame_at), reason };
         let front = match self.frame.filter(|front| front.salt == segment.salt() && front.at == frame_at) {
             Some(front) => front,
             None => self.begin(cache, segment, frame_at)?,
         };
-        let Some((range, check)) = front.entry(index, &self.front) else {
+        let Some((one, check)) = front.entry(first, &self.front) else {
             self.frame = None;
             return Err(wrong("this frame cannot hold the message"));
         };
-        let (at, len) = (u64::from(frame_at) + u64::from(range.start), (range.end - range.start) as usize);
+        let (at, len) = (u64::from(frame_at) + u64::from(one.start), (one.end - one.start) as usize);
         let bytes = self.window.bytes(cache, segment, at, len);
         let bytes = bytes.map_err(|source| ReadError::Io { file: segment.name(), source })?;
-        let bytes = bytes.get(..len).ok_or_else(|| wrong("the segment ends within the message"))?;
-        if mix::crc(0, bytes) ^ front.mask != check {
+        let part = bytes.get(..len).ok_or_else(|| wrong("the segment ends within the message"))?;
+        if !front.proves(part, check) {
             // What was read of this frame may be what is wrong, and is read again the next time.
             self.frame = None;
             return Err(wrong("the message's checksum does not match"));
         }
+        // Of the others only what is at hand: their bytes can be read when somebody wants them first.
+        let (mut len, mut cuts) = (len, Cuts::default());
+        let upto = first.saturating_add(max).min(front.claim.parts);
+        for index in first.saturating_add(1)..upto {
+            let Some((next, check)) = front.entry(index, &self.front) else { break };
+            let end = (next.end - one.start) as usize;
+            let part = bytes.get(len..end).filter(|_| end <= RUN_LEN_MAX);
+            if !part.is_some_and(|part| front.proves(part, check)) || !cuts.push(len) {
+                break;
+            }
+            len = end;
+        }
         let head = self.front.get(front.claim.head_at as usize..front.parts_at as usize).unwrap_or(&[]);
-        Ok(Part { lsn: front.lsn, epoch: front.epoch, head, bytes })
+        Ok(Run { lsn: front.lsn, epoch: front.epoch, head, bytes: bytes.get(..len).unwrap_or(part), cuts })
     }
 
     /// Looks at another frame.
@@ -128,6 +207,7 @@ impl PartReader {
 
 impl Front {
     /// Where part `index` lies in the frame, and what it must prove.
+    #[inline]
     fn entry(&self, index: u32, front: &[u8]) -> Option<(Range<u32>, u32)> {
         let table = |at| super::bytes::u32_at(front, at);
         if index >= self.claim.parts {
@@ -136,5 +216,11 @@ impl Front {
         let part = self.claim.part_range(index, table)?;
         let part = self.parts_at.checked_add(part.start)?..self.parts_at.checked_add(part.end)?;
         (part.end <= self.claim.len).then_some((part, table(self.claim.check_at(index))?))
+    }
+
+    /// Whether a part proves itself.
+    #[inline]
+    fn proves(&self, part: &[u8], check: u32) -> bool {
+        mix::crc(0, part) ^ self.mask == check
     }
 }

@@ -227,7 +227,13 @@ fn newer(name: FileName, found: u32, features: u32) -> OpenError {
 /// Up to `len` bytes from `at` on: fewer only at the end of the file.
 pub(super) fn read_up_to(file: &dyn File, at: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(io::Error::other)?;
+    read_into(file, at, len, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// As [`read_up_to`], in place of what `bytes` held.
+pub(super) fn read_into(file: &dyn File, at: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.try_reserve_exact(len.saturating_sub(bytes.len())).map_err(io::Error::other)?;
     bytes.resize(len, 0);
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -238,7 +244,7 @@ pub(super) fn read_up_to(file: &dyn File, at: u64, len: usize) -> io::Result<Vec
         filled += read;
     }
     bytes.truncate(filled);
-    Ok(bytes)
+    Ok(())
 }
 
 /// What the first frame of an appended segment tells; `None` for one that was never appended to.

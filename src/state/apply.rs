@@ -135,13 +135,10 @@ impl State {
         let group = self.groups.get_mut(id.0 as usize).ok_or(Rejection::UnknownGroup)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         require(count > 0 && first.checked_add(u64::from(count)).is_some(), "an ack of no messages")?;
-        for offset in offsets(first, count) {
-            let leased = group.slot(cursor, offset).is_some_and(|slot| slot.lease().is_some());
-            require(leased, "an ack of a message that is not leased")?;
-        }
-        for offset in offsets(first, count) {
-            group.settle(cursor, offset);
-        }
+        let at = group.cursors.get(cursor as usize);
+        let is_leased = |offset| at.and_then(|at| at.slot(offset)?.lease()).is_some();
+        require(offsets(first, count).all(is_leased), "an ack of a message that is not leased")?;
+        group.settle(cursor, first, count);
         group.tidy();
         self.lone.touched(Place { group: id, partition, offset: first }, count);
         Ok(())
@@ -204,7 +201,7 @@ impl State {
         require(may, "a message is given up that could have another attempt")?;
         self.copied = None;
         let group = &mut self.groups[place.group.0 as usize];
-        group.settle(cursor, place.offset);
+        group.settle(cursor, place.offset, 1);
         group.tidy();
         self.lone.touched(place, 1);
         Ok(())

@@ -34,10 +34,10 @@ impl Run {
         (until, lsn, rank, cursor, offset.saturating_add(u64::from(self.count - 1)))
     }
 
-    /// Whether `key` is the message after the last, under the same lease.
-    fn takes(&self, key: &Key) -> bool {
+    /// Whether `key` and the `count - 1` messages behind it are those after the last, under the same lease.
+    fn takes(&self, key: &Key, count: u32) -> bool {
         let (until, lsn, rank, cursor, offset) = self.last();
-        *key == (until, lsn, rank, cursor, offset.saturating_add(1)) && self.count < u32::MAX
+        *key == (until, lsn, rank, cursor, offset.saturating_add(1)) && self.count.checked_add(count).is_some()
     }
 }
 
@@ -63,19 +63,19 @@ impl Deadlines {
         self.len
     }
 
-    /// Adds a lease.
+    /// Adds the lease `first` and those of the `count - 1` messages behind it.
     #[inline]
-    pub(super) fn push(&mut self, key: Key) {
-        self.len += 1;
+    pub(super) fn push(&mut self, first: Key, count: u32) {
+        self.len += u64::from(count);
         match self.fifo.back_mut() {
-            Some(run) if run.takes(&key) => run.count += 1,
-            Some(run) if run.last() >= key => {
-                self.apart.insert(key);
+            Some(run) if run.takes(&first, count) => run.count += count,
+            Some(run) if run.last() >= first => {
+                self.apart.extend(Run { first, count }.keys());
                 return;
             }
-            _ => self.fifo.push_back(Run { first: key, count: 1 }),
+            _ => self.fifo.push_back(Run { first, count }),
         }
-        self.fifo_len += 1;
+        self.fifo_len += u64::from(count);
     }
 
     /// Adds a lease that is known to end later than those to come.
@@ -133,7 +133,7 @@ impl Deadlines {
         self.fifo_len = 0;
         for key in old.iter().flat_map(|run| run.keys()).filter(|key| holds(key)) {
             match self.fifo.back_mut() {
-                Some(run) if run.takes(&key) => run.count += 1,
+                Some(run) if run.takes(&key, 1) => run.count += 1,
                 _ => self.fifo.push_back(Run { first: key, count: 1 }),
             }
             self.fifo_len += 1;
@@ -217,7 +217,7 @@ mod tests {
         let (mut deadlines, mut held) = (Deadlines::default(), BTreeSet::new());
         for lsn in 0..10_000 {
             let key = |lsn| at(lsn / 10, lsn, lsn * 2);
-            deadlines.push(key(lsn));
+            deadlines.push(key(lsn), 1);
             held.insert(key(lsn));
             // The last one is held, so that what ended before it is at no end of the queue.
             if lsn % 1000 != 1 && lsn > 0 {
@@ -236,9 +236,10 @@ mod tests {
     fn a_batch_is_one_run() {
         let mut deadlines = Deadlines::default();
         for offset in 0..1000 {
-            deadlines.push(at(5, 8, offset));
+            deadlines.push(at(5, 8, offset), 1);
         }
-        assert_eq!(deadlines.fifo.len(), 1);
+        deadlines.push(at(5, 8, 1000), 100);
+        assert_eq!((deadlines.fifo.len(), deadlines.len()), (1, 1100));
         assert_eq!(deadlines.latest(), Some(MonoMs(5)));
     }
 
@@ -255,10 +256,16 @@ mod tests {
                     0 | 1 => {
                         offset += skip / 3;
                         let until = if kind == 0 { clock } else { clock - time.min(clock) };
+                        let first = at(until, lsn as u64, offset + 1);
+                        if time % 2 == 0 {
+                            deadlines.push(first, skip as u32 + 1);
+                        }
                         for _ in 0..=skip {
                             offset += 1;
                             let key = at(until, lsn as u64, offset);
-                            deadlines.push(key);
+                            if time % 2 == 1 {
+                                deadlines.push(key, 1);
+                            }
                             model.insert(key);
                         }
                     }

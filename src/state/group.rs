@@ -169,12 +169,10 @@ impl Group {
         let max_attempts = self.options.max_attempts;
         let Some(at) = self.cursors.get_mut(cursor as usize) else { return };
         let window = at.window.get_or_insert_with(|| self.spare.0.pop().unwrap_or_default());
-        for _ in 0..count {
-            let slot = Slot { phase: Phase::Leased(lease), attempts: 1, crashed: false, grace: false, history: None };
-            self.queues.insert(cursor, at.next, &slot, max_attempts);
-            window.push(at.next, slot);
-            at.next = at.next.saturating_add(1);
-        }
+        let slot = Slot { phase: Phase::Leased(lease), attempts: 1, crashed: false, grace: false, history: None };
+        self.queues.insert_leased(cursor, at.next, count, &slot, max_attempts);
+        window.push(at.next, count, slot);
+        at.next = at.next.saturating_add(u64::from(count));
         self.considered += u128::from(count);
         self.outstanding += count;
         self.position = if cursor == self.retry_cursor() { 0 } else { cursor + 1 };
@@ -224,15 +222,20 @@ impl Group {
         true
     }
 
-    /// Settles an outstanding message. [`Group::tidy`] follows.
+    /// Settles the outstanding ones of `count` messages from `first` on. [`Group::tidy`] follows.
     #[inline]
-    pub(super) fn settle(&mut self, cursor: u32, offset: Offset) {
+    pub(super) fn settle(&mut self, cursor: u32, first: Offset, count: u32) {
         let Some(at) = self.cursors.get_mut(cursor as usize) else { return };
         let Some(window) = at.window.as_mut() else { return };
-        let Some(slot) = window.remove(offset) else { return };
-        self.queues.remove(cursor, offset, &slot, self.options.max_attempts);
-        self.texts.forget(slot.history.as_deref());
-        self.outstanding -= 1;
+        let (queues, texts, max_attempts) = (&mut self.queues, &mut self.texts, self.options.max_attempts);
+        let outstanding = &mut self.outstanding;
+        window.remove(first, count, |offset, slot| {
+            queues.remove(cursor, offset, slot, max_attempts);
+            if let Some(history) = &slot.history {
+                texts.forget(history);
+            }
+            *outstanding -= 1;
+        });
         if window.is_empty()
             && let Some(window) = at.window.take()
             && self.spare.0.len() < SPARE_MAX

@@ -70,8 +70,8 @@ impl Texts {
     }
 
     /// Forgets the texts of a message that is settled.
-    pub(super) fn forget(&mut self, history: Option<&History>) {
-        for past in history.iter().flat_map(|history| &history.past) {
+    pub(super) fn forget(&mut self, history: &History) {
+        for past in &history.past {
             self.forget_one(past);
         }
     }

@@ -81,6 +81,19 @@ pub(crate) struct Held {
     pub(crate) token: Token,
 }
 
+impl From<Held> for HeldRun {
+    fn from(first: Held) -> Self {
+        Self { first, count: 1 }
+    }
+}
+
+/// Messages next to each other that somebody says to hold by one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeldRun {
+    pub(crate) first: Held,
+    pub(crate) count: u32,
+}
+
 /// What somebody wants to happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Command<'a> {
@@ -113,7 +126,7 @@ pub(crate) enum Command<'a> {
     /// Those whose tokens are dead are reported and change nothing; the others are acked.
     Ack {
         group: GroupId,
-        held: &'a [Held],
+        held: &'a [HeldRun],
     },
     /// Gives a message back for another attempt after `delay_ms`, or after the group's backoff; to the dead letters if
     /// this was the last attempt. `origin`: of the message, unchanged through copies.
@@ -184,7 +197,7 @@ pub(crate) enum Decision {
         partition: PartitionId,
         offset: Offset,
     },
-    /// `lost`: the indices of those whose tokens were dead, in order.
+    /// `lost`: the numbers of those whose tokens were dead, counted over all runs, in order.
     Settled {
         lost: Vec<u32>,
     },

@@ -118,18 +118,21 @@ impl Window {
         self.strays.iter().map(|(&offset, slot)| (Offset(offset), slot)).chain(ring)
     }
 
-    /// Adds a message above all others.
+    /// Adds `count` messages from `first` on, above all others, each as `slot`.
     #[inline]
-    pub(super) fn push(&mut self, offset: Offset, slot: Slot) {
-        let gap = offset.0.saturating_sub(self.base.saturating_add(self.ring.len() as u64));
+    pub(super) fn push(&mut self, first: Offset, count: u32, slot: Slot) {
+        let gap = first.0.saturating_sub(self.base.saturating_add(self.ring.len() as u64));
         if self.ring.is_empty() {
-            self.base = offset.0;
+            self.base = first.0;
         } else if gap > 0 {
             self.bridge(gap);
-            self.base = offset.0 - self.ring.len() as u64;
+            self.base = first.0 - self.ring.len() as u64;
+        }
+        for _ in 1..count {
+            self.ring.push_back(Some(slot.clone()));
         }
         self.ring.push_back(Some(slot));
-        self.live += 1;
+        self.live += count as usize;
         self.thin();
     }
 
@@ -143,18 +146,33 @@ impl Window {
         }
     }
 
+    /// Takes out those of `count` messages from `first` on that there are, and shows each to `taken`.
     #[inline]
-    pub(super) fn remove(&mut self, offset: Offset) -> Option<Slot> {
-        let Some(index) = self.index(offset) else { return self.strays.remove(&offset.0) };
-        let slot = self.ring.get_mut(index)?.take()?;
-        self.live -= 1;
+    pub(super) fn remove(&mut self, first: Offset, count: u32, mut taken: impl FnMut(Offset, &Slot)) {
+        let end = first.0.saturating_add(u64::from(count));
+        if !self.strays.is_empty() {
+            for offset in first.0..end.min(self.base) {
+                if let Some(slot) = self.strays.remove(&offset) {
+                    taken(Offset(offset), &slot);
+                }
+            }
+        }
+        let len = self.ring.len();
+        let place = |offset: u64| usize::try_from(offset.saturating_sub(self.base)).unwrap_or(len).min(len);
+        let (from, to) = (place(first.0), place(end));
+        for (place, offset) in self.ring.range_mut(from..to).zip(self.base + from as u64..) {
+            if let Some(slot) = place {
+                self.live -= 1;
+                taken(Offset(offset), slot);
+                *place = None;
+            }
+        }
         self.drop_settled_front();
         self.thin();
         let capacity = self.ring.capacity();
         if capacity > RING_CAPACITY_KEPT && self.ring.len() < capacity / 4 {
             self.ring.shrink_to(capacity / 2);
         }
-        Some(slot)
     }
 
     fn is_thin(&self) -> bool {
@@ -183,6 +201,10 @@ impl Window {
     }
 
     fn drop_settled_front(&mut self) {
+        if self.live == 0 {
+            self.base += self.ring.len() as u64;
+            self.ring.clear();
+        }
         while let Some(None) = self.ring.front() {
             self.ring.pop_front();
             self.base += 1;
@@ -217,6 +239,12 @@ mod tests {
         Slot { phase: Phase::Ready { turn: 0 }, attempts, crashed: false, grace: false, history: None }
     }
 
+    fn take(window: &mut Window, offset: u64) -> Option<Slot> {
+        let mut taken = None;
+        window.remove(Offset(offset), 1, |_, slot| taken = Some(slot.clone()));
+        taken
+    }
+
     fn offsets(window: &Window) -> Vec<u64> {
         window.iter().map(|(offset, _)| offset.0).collect()
     }
@@ -224,27 +252,25 @@ mod tests {
     #[test]
     fn one_stuck_message_does_not_make_the_ring_grow() {
         let mut window = Window::default();
-        window.push(Offset(0), slot(1));
+        window.push(Offset(0), 1, slot(1));
         let mut longest = 0;
         for offset in 1..100_000 {
-            window.push(Offset(offset), slot(1));
-            window.remove(Offset(offset)).unwrap();
+            window.push(Offset(offset), 1, slot(1));
+            take(&mut window, offset).unwrap();
             longest = longest.max(window.ring.len());
             assert_eq!(window.fault(Offset(offset + 1)), None);
         }
         assert!(longest <= RING_LEN_MIN + 4, "{longest}");
         assert_eq!(offsets(&window), [0]);
-        assert!(window.remove(Offset(0)).is_some() && window.is_empty());
+        assert!(take(&mut window, 0).is_some() && window.is_empty());
     }
 
     #[test]
     fn a_burst_gives_its_memory_back() {
         let mut window = Window::default();
-        for offset in 0..50_000 {
-            window.push(Offset(offset), slot(1));
-        }
+        window.push(Offset(0), 50_000, slot(1));
         for offset in (0..50_000).rev() {
-            assert!(window.remove(Offset(offset)).is_some());
+            assert!(take(&mut window, offset).is_some());
         }
         assert!(window.ring.capacity() <= 2 * RING_CAPACITY_KEPT, "{}", window.ring.capacity());
     }
@@ -253,7 +279,7 @@ mod tests {
     fn a_great_gap_is_not_filled() {
         let mut window = Window::default();
         for offset in [5, 6, 1 << 60, (1 << 60) + 2, u64::MAX - 1] {
-            window.push(Offset(offset), slot(1));
+            window.push(Offset(offset), 1, slot(1));
         }
         assert!(window.ring.capacity() < 64);
         assert_eq!(offsets(&window), [5, 6, 1 << 60, (1 << 60) + 2, u64::MAX - 1]);
@@ -270,13 +296,18 @@ mod tests {
             for (kind, gap, pick) in steps {
                 if kind < 5 || model.is_empty() {
                     next += if kind == 0 { gap * 40 } else { 0 };
-                    window.push(Offset(next), slot(kind.into()));
-                    model.insert(next, u32::from(kind));
-                    next += 1;
+                    let count = (pick % 5) as u32 + 1;
+                    window.push(Offset(next), count, slot(kind.into()));
+                    model.extend((next..).take(count as usize).map(|offset| (offset, u32::from(kind))));
+                    next += u64::from(count);
                 } else {
-                    let offset = *model.keys().nth(pick % model.len()).unwrap();
-                    assert_eq!(window.remove(Offset(offset)).map(|slot| slot.attempts), model.remove(&offset));
-                    assert!(window.remove(Offset(offset)).is_none() && window.get_mut(Offset(offset)).is_none());
+                    let first = *model.keys().nth(pick % model.len()).unwrap();
+                    let count = gap as u32 * 3 + 1;
+                    let mut taken = Vec::new();
+                    window.remove(Offset(first), count, |offset, slot| taken.push((offset.0, slot.attempts)));
+                    let expected: Vec<_> = model.extract_if(first..first + u64::from(count), |_, _| true).collect();
+                    assert_eq!(taken, expected);
+                    assert!(take(&mut window, first).is_none() && window.get_mut(Offset(first)).is_none());
                 }
                 assert_eq!(window.fault(Offset(next)), None);
                 assert_eq!(window.len(), model.len());

@@ -112,9 +112,16 @@ impl Queues {
         let queue = self.of_mut(class(slot, max_attempts));
         match &slot.phase {
             Phase::Leased(lease) if lease.extended => queue.leases.push_apart(key(lease, cursor, offset)),
-            Phase::Leased(lease) => queue.leases.push(key(lease, cursor, offset)),
+            Phase::Leased(lease) => queue.leases.push(key(lease, cursor, offset), 1),
             Phase::Waiting { due, .. } => drop(queue.waiting.insert((*due, cursor, offset))),
             Phase::Ready { turn } => drop(queue.ready.insert((*turn, cursor, offset))),
+        }
+    }
+
+    /// Enters `count` messages from `first` on, each of which is as `slot`, under a lease that was never extended.
+    pub(super) fn insert_leased(&mut self, cursor: u32, first: Offset, count: u32, slot: &Slot, max_attempts: u32) {
+        if let Some(lease) = slot.lease() {
+            self.of_mut(class(slot, max_attempts)).leases.push(key(lease, cursor, first), count);
         }
     }
 

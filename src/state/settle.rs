@@ -9,10 +9,10 @@ use super::history::capped;
 use super::lone::Gate;
 use super::outstanding::{Lease, Phase, Slot};
 use super::queue::Class;
-use super::{Decision, Held, Inputs, Rejection, Role, State};
-use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
+use super::{Decision, Held, HeldRun, Inputs, Rejection, Role, State};
+use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, WallMs};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, FRAME_PARTS_MAX, HISTORY_LEN};
-use crate::record::{Cause, Failure, Origin, Provenance, Record};
+use crate::record::{Cause, Failure, Origin, Provenance, Record, Token};
 
 /// A message that really is held.
 struct Holding<'a> {
@@ -32,73 +32,107 @@ impl Slot {
     }
 }
 
+impl Lease {
+    /// Whether a token names this lease, which is one of this epoch.
+    #[inline]
+    fn is_named_by(&self, token: Token, epoch: Epoch) -> bool {
+        token.epoch == epoch && token.lsn == self.lsn
+    }
+}
+
+/// Acks on their way into records.
+struct Ack<'a> {
+    id: GroupId,
+    group: &'a Group,
+    epoch: Epoch,
+    /// The records before are not of these acks.
+    start: usize,
+    records: &'a mut Vec<Record>,
+    /// The numbers of those that are not held.
+    lost: Vec<u32>,
+}
+
+impl Ack<'_> {
+    /// Acks those of a run that are held; the first has this number.
+    fn run(&mut self, number: u32, HeldRun { first, count }: HeldRun) {
+        let Held { partition, offset, token } = first;
+        let cursor = self.group.cursor_of(partition).and_then(|cursor| self.group.cursors.get(cursor as usize));
+        let epoch = self.epoch;
+        let is_held = |nth: &u32| {
+            let slot = cursor.and_then(|cursor| cursor.slot(offset.saturating_add(u64::from(*nth))));
+            slot.and_then(Slot::lease).is_some_and(|lease| lease.is_named_by(token, epoch))
+        };
+        let mut nth = 0;
+        while nth < count {
+            let held = (nth..count).take_while(is_held).count() as u32;
+            let acked = held > 0 && self.push(partition, offset.saturating_add(u64::from(nth)), held);
+            if !acked {
+                self.lost.push(number + nth);
+            }
+            nth += held.max(1);
+        }
+    }
+
+    /// Records acks, which come in order. `false` where it is a single one that was recorded already.
+    fn push(&mut self, partition: PartitionId, first: Offset, count: u32) -> bool {
+        if let Some(Record::Acked { partition: last, first: from, count: known, .. }) =
+            self.records[self.start..].last_mut()
+            && *last == partition
+        {
+            let ahead = first.0.saturating_sub(from.0);
+            if ahead < u64::from(*known) {
+                return false;
+            }
+            if ahead == u64::from(*known) {
+                *known += count;
+                return true;
+            }
+        }
+        self.records.push(Record::Acked { group: self.id, partition, first, count });
+        true
+    }
+}
+
 impl State {
-    fn holding(&self, id: GroupId, held: Held) -> Result<Holding<'_>, Rejection> {
-        let group = self.group_named(id)?;
+    fn holding<'a>(&self, group: &'a Group, held: Held) -> Result<Holding<'a>, Rejection> {
         let cursor = group.cursor_of(held.partition).ok_or(Rejection::UnknownPartition)?;
         let slot = group.slot(cursor, held.offset).ok_or(Rejection::LeaseLost)?;
-        match slot.lease() {
-            Some(lease) if held.token.epoch == self.epoch && held.token.lsn == lease.lsn => {
-                Ok(Holding { group, slot, lease })
-            }
-            _ => Err(Rejection::LeaseLost),
-        }
+        let lease = slot.lease().filter(|lease| lease.is_named_by(held.token, self.epoch));
+        lease.map(|lease| Holding { group, slot, lease }).ok_or(Rejection::LeaseLost)
     }
 
     pub(super) fn decide_ack(
         &self,
         id: GroupId,
-        held: &[Held],
+        held: &[HeldRun],
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        self.group_named(id)?;
-        if held.len() > FRAME_PARTS_MAX {
+        let group = self.group_named(id)?;
+        let total: u64 = held.iter().map(|run| u64::from(run.count)).sum();
+        if total > FRAME_PARTS_MAX as u64 {
             return Err(Rejection::LimitReached("messages in a batch"));
         }
-        let start = records.len();
-        let mut lost = Vec::new();
-        if held.is_sorted_by(|one, other| (one.partition, one.offset) < (other.partition, other.offset)) {
-            for (index, &held) in held.iter().enumerate() {
-                self.ack_one(id, (index, held), start, &mut lost, records);
+        let mut ack = Ack { id, group, epoch: self.epoch, start: records.len(), records, lost: Vec::new() };
+        let mut number = 0;
+        let ends = |run: &HeldRun| (run.first.partition, run.first.offset.saturating_add(u64::from(run.count)));
+        if held.is_sorted_by(|run, next| ends(run) <= (next.first.partition, next.first.offset)) {
+            for &run in held {
+                ack.run(number, run);
+                number += run.count;
             }
         } else {
             // In another order a message may come twice; sorted, its second ack meets the first as the last run's end.
-            let mut sorted: Vec<_> = held.iter().copied().enumerate().collect();
-            sorted.sort_by_key(|(_, held)| (held.partition, held.offset));
-            for held in sorted {
-                self.ack_one(id, held, start, &mut lost, records);
+            let mut single = Vec::with_capacity(total as usize);
+            for &HeldRun { first, count } in held {
+                let offsets = (0..count).map(|nth| first.offset.saturating_add(u64::from(nth)));
+                single.extend((number..).zip(offsets.map(|offset| Held { offset, ..first })));
+                number += count;
             }
-            lost.sort_unstable();
+            single.sort_by_key(|(_, held)| (held.partition, held.offset));
+            single.into_iter().for_each(|(number, held)| ack.run(number, held.into()));
+            ack.lost.sort_unstable();
         }
-        Ok(Decision::Settled { lost })
-    }
-
-    fn ack_one(
-        &self,
-        id: GroupId,
-        (index, held): (usize, Held),
-        start: usize,
-        lost: &mut Vec<u32>,
-        records: &mut Vec<Record>,
-    ) {
-        if self.holding(id, held).is_err() {
-            lost.push(index as u32);
-            return;
-        }
-        if let Some(Record::Acked { partition, first, count, .. }) = records[start..].last_mut()
-            && *partition == held.partition
-        {
-            let ahead = held.offset.0.saturating_sub(first.0);
-            if ahead < u64::from(*count) {
-                lost.push(index as u32);
-                return;
-            }
-            if ahead == u64::from(*count) {
-                *count += 1;
-                return;
-            }
-        }
-        records.push(Record::Acked { group: id, partition: held.partition, first: held.offset, count: 1 });
+        Ok(Decision::Settled { lost: ack.lost })
     }
 
     pub(super) fn decide_nack(
@@ -110,7 +144,7 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        let Holding { group, slot, .. } = self.holding(id, held)?;
+        let Holding { group, slot, .. } = self.holding(self.group_named(id)?, held)?;
         let failure = Failure { cause: Cause::Nacked, time: inputs.wall, text: capped(text).into() };
         if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
             return Err(Rejection::Invalid("a delay is at most ten years"));
@@ -135,7 +169,7 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        self.holding(id, held)?;
+        self.holding(self.group_named(id)?, held)?;
         let failure = Failure { cause: Cause::Rejected, time: inputs.wall, text: capped(text).into() };
         self.move_to_letters((id, held.partition, held.offset), Some(failure), origin, inputs, records)
     }
@@ -146,7 +180,7 @@ impl State {
         for_ms: u64,
         inputs: &Inputs<'_>,
     ) -> Result<Option<Record>, Rejection> {
-        let Holding { lease, .. } = self.holding(id, held)?;
+        let Holding { lease, .. } = self.holding(self.group_named(id)?, held)?;
         if for_ms > DURATION_MS_MAX {
             return Err(Rejection::Invalid("a lease is extended by at most ten years"));
         }
@@ -167,7 +201,7 @@ impl State {
     }
 
     pub(super) fn decide_release(&self, (id, held): (GroupId, Held)) -> Result<Record, Rejection> {
-        self.holding(id, held)?;
+        self.holding(self.group_named(id)?, held)?;
         Ok(Record::Released { group: id, partition: held.partition, offset: held.offset })
     }
 
@@ -176,7 +210,7 @@ impl State {
         (id, held): (GroupId, Held),
         inputs: &Inputs<'_>,
     ) -> Result<Record, Rejection> {
-        let Holding { group, .. } = self.holding(id, held)?;
+        let Holding { group, .. } = self.holding(self.group_named(id)?, held)?;
         let delay_ms = backoff::deferral_ms(group.options.backoff);
         let due = inputs.wall.saturating_add(delay_ms);
         Ok(Record::Unreadable { group: id, partition: held.partition, offset: held.offset, due, delay_ms })

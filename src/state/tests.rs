@@ -89,6 +89,7 @@ impl World {
         let mut again = vec![Record::ClockJumped { wall: WallMs(0) }];
         assert_eq!(restored.decide(&command, &inputs, &mut again), decision);
         assert_eq!(again, records);
+        self.assert_acks_do_not_depend_on_runs(&command, &inputs, &decision, &records[1..]);
 
         let records = records.split_off(1);
         let decision = match decision {
@@ -108,6 +109,23 @@ impl World {
         self.lsn += 8 * records.len() as u64;
         assert_eq!(self.state.check(), []);
         Ok((decision, records))
+    }
+
+    /// An ack of a run is one of each message in it.
+    fn assert_acks_do_not_depend_on_runs(
+        &self,
+        command: &Command<'_>,
+        inputs: &Inputs<'_>,
+        decision: &Result<Decision, Rejection>,
+        records: &[Record],
+    ) {
+        let Command::Ack { group, held } = *command else { return };
+        let nth = |run: &HeldRun, n| Held { offset: run.first.offset.saturating_add(n), ..run.first };
+        let each = |run: &HeldRun| (0..u64::from(run.count)).map(|n| nth(run, n).into()).collect::<Vec<HeldRun>>();
+        let each: Vec<HeldRun> = held.iter().flat_map(each).collect();
+        let mut again = Vec::new();
+        assert_eq!(&self.state.decide(&Command::Ack { group, held: &each }, inputs, &mut again), decision);
+        assert_eq!(again, records);
     }
 
     fn inputs(&self) -> Inputs<'_> {
@@ -158,7 +176,7 @@ impl World {
     }
 
     fn ack(&mut self, group: GroupId, held: &[Held]) -> Vec<u32> {
-        match self.run(Command::Ack { group, held }).unwrap() {
+        match self.run(Command::Ack { group, held: &runs_of(held) }).unwrap() {
             (Decision::Settled { lost }, _) => lost,
             other => panic!("{other:?}"),
         }
@@ -232,3 +250,16 @@ fn provenance(records: &[Record]) -> &Provenance {
 
 /// The group that [`World::with`] makes.
 const KITCHEN: GroupId = GroupId(0);
+
+/// What is next to each other and under one token, as one run.
+fn runs_of(held: &[Held]) -> Vec<HeldRun> {
+    let mut runs: Vec<HeldRun> = Vec::new();
+    for &one in held {
+        let next = |run: &HeldRun| Held { offset: run.first.offset.saturating_add(u64::from(run.count)), ..run.first };
+        match runs.last_mut() {
+            Some(run) if next(run) == one => run.count += 1,
+            _ => runs.push(one.into()),
+        }
+    }
+    runs
+}

@@ -7,7 +7,7 @@
 pub(crate) mod channel;
 
 pub(crate) use shuttle::sync::atomic;
-pub(crate) use shuttle::thread::{Builder, JoinHandle};
+pub(crate) use shuttle::thread::{Builder, JoinHandle, yield_now};
 pub(crate) use shuttle::thread_local;
 
 use shuttle::future::batch_semaphore::{BatchSemaphore, Fairness};

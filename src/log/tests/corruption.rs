@@ -94,7 +94,7 @@ fn a_part_is_not_read_beside_a_changed_head() {
     let expected = &rig.written[0];
     let read = || {
         let (cache, mut reader) = (BlockCache::new(1 << 20), PartReader::default());
-        let read = reader.read(&cache, segment, at, 0).ok()?;
+        let read = reader.read(&cache, segment, at, 0, 1).ok()?;
         Some((read.head.to_vec(), read.bytes.to_vec()))
     };
     assert_eq!(read(), Some((expected.head.clone(), expected.parts[0].clone())));

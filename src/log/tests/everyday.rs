@@ -274,14 +274,14 @@ fn parts_are_read_by_their_places() {
             let written = &rig.written[**frame];
             for reader in [&mut going_on, &mut PartReader::default()] {
                 for (index, expected) in (0..).zip(&written.parts) {
-                    let read = reader.read(&cache, segment, *at, index).unwrap();
+                    let read = reader.read(&cache, segment, *at, index, 1).unwrap();
                     assert_eq!((read.lsn, read.epoch), (written.lsn, Epoch(1)));
                     assert_eq!((read.head, read.bytes), (&written.head[..], &expected[..]), "{round}");
                 }
                 let beyond = written.parts.len() as u32;
-                assert!(reader.read(&cache, segment, *at, beyond).is_err());
-                assert!(reader.read(&cache, segment, *at + 8, 0).is_err());
-                assert!(reader.read(&cache, segment, u32::MAX - 7, 0).is_err());
+                assert!(reader.read(&cache, segment, *at, beyond, 1).is_err());
+                assert!(reader.read(&cache, segment, *at + 8, 0, 1).is_err());
+                assert!(reader.read(&cache, segment, u32::MAX - 7, 0, 1).is_err());
             }
         }
         rig.tidy().unwrap();
@@ -318,7 +318,7 @@ fn parts_of_copied_frames_are_read_by_their_places() {
         for (at, lsn) in places {
             let written = written.iter().find(|written| written.lsn == lsn).unwrap();
             for (index, expected) in (0..).zip(&written.parts) {
-                let read = reader.read(&cache, segment, at, index).unwrap();
+                let read = reader.read(&cache, segment, at, index, 1).unwrap();
                 assert_eq!((read.lsn, read.bytes), (lsn, &expected[..]));
             }
             seen += 1;

@@ -244,7 +244,7 @@ fn decode_window(
         let offset = next.checked_add(reader.varint()?).filter(|&offset| offset < at.next.0);
         let offset = offset.ok_or(DecodeError::Invalid("an outstanding message that was never leased"))?;
         next = offset + 1;
-        window.push(Offset(offset), decode_slot(reader, flags, turns, before)?);
+        window.push(Offset(offset), 1, decode_slot(reader, flags, turns, before)?);
     }
     if count == 0 { Err(DecodeError::Invalid("a window without messages")) } else { Ok(window) }
 }

@@ -249,7 +249,7 @@ fn who_waits_is_freed_by_an_ack_of_a_run_that_the_message_is_within() {
     world.lease_one(other);
     let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 1 }).unwrap();
     assert!(matches!(records[..], [Record::LoneAwaited { offset: Offset(1), .. }]));
-    let (_, records) = world.run(Command::Ack { group: KITCHEN, held: &[first.held, second.held] }).unwrap();
+    let (_, records) = world.run(Command::Ack { group: KITCHEN, held: &runs_of(&[first.held, second.held]) }).unwrap();
     assert!(matches!(records[..], [Record::Acked { first: Offset(0), count: 2, .. }]));
     assert!(!world.state.groups_depend());
     assert_eq!(places(&world.lease(KITCHEN, 1)), [(0, 2)]);

@@ -120,7 +120,7 @@ fn an_ack_merges_neighbours_and_reports_dead_tokens() {
     world.publish(1, 2);
     let lent: Vec<Held> = world.lease(KITCHEN, 8).iter().map(|lent| lent.held).collect();
     world.ack(KITCHEN, &[lent[2]]);
-    let (decision, records) = world.run(Command::Ack { group: KITCHEN, held: &lent }).unwrap();
+    let (decision, records) = world.run(Command::Ack { group: KITCHEN, held: &runs_of(&lent) }).unwrap();
     assert_eq!(decision, Decision::Settled { lost: vec![2] });
     let runs: Vec<_> = records
         .iter()
@@ -140,10 +140,31 @@ fn an_ack_in_any_order_and_of_a_message_twice_counts_once() {
     let lent: Vec<Held> = world.lease(KITCHEN, 4).iter().map(|lent| lent.held).collect();
     let dead = Held { token: Token { epoch: Epoch(9), lsn: Lsn(9) }, ..lent[1] };
     let mixed = [lent[3], lent[3], lent[2], dead, lent[1], lent[1]];
-    let (decision, records) = world.run(Command::Ack { group: KITCHEN, held: &mixed }).unwrap();
+    let (decision, records) = world.run(Command::Ack { group: KITCHEN, held: &runs_of(&mixed) }).unwrap();
     assert_eq!(decision, Decision::Settled { lost: vec![1, 3, 5] });
     assert_eq!(records.len(), 1);
     assert_eq!(world.counts(KITCHEN), GroupCounts { leased: 1, lag: 1, ..GroupCounts::default() });
+}
+
+#[test]
+fn of_a_run_those_are_acked_that_are_held() {
+    let mut world = World::with(1, options());
+    world.publish(0, 10);
+    let lent: Vec<Held> = world.lease(KITCHEN, 10).iter().map(|lent| lent.held).collect();
+    assert_eq!(world.ack(KITCHEN, &[lent[0], lent[3], lent[4], lent[9]]), []);
+    let run = |first: usize, count| HeldRun { first: lent[first], count };
+    let all = [run(0, 10)];
+    let (decision, records) = world.run(Command::Ack { group: KITCHEN, held: &all }).unwrap();
+    assert_eq!(decision, Decision::Settled { lost: vec![0, 3, 4, 9] });
+    assert_eq!(records.len(), 2);
+    assert_eq!(world.counts(KITCHEN), GroupCounts::default());
+
+    world.publish(0, 5);
+    let lent: Vec<Held> = world.lease(KITCHEN, 5).iter().map(|lent| lent.held).collect();
+    let overlapping = [HeldRun { first: lent[2], count: 3 }, HeldRun { first: lent[1], count: 2 }];
+    let (decision, _) = world.run(Command::Ack { group: KITCHEN, held: &overlapping }).unwrap();
+    assert_eq!(decision, Decision::Settled { lost: vec![4] });
+    assert_eq!(world.counts(KITCHEN).leased, 1);
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! Messages in memory: as they were read and proven, a few small ones in one block.
+//!
+//! Never here: reading.
+
+use crate::ids::{Epoch, Offset, PartitionId, WallMs};
+use crate::log::{Cuts, RUN_LEN_MAX};
+use crate::record::message::MessageView;
+use crate::record::{Origin, Provenance};
+
+/// Messages as they were read and proven: one of any size, or consecutive ones that are small together, so that whoever keeps
+/// one of them keeps little more.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    bytes: Box<[u8]>,
+    cuts: Cuts,
+    pub(crate) about: About,
+    /// Of a copy, which stands alone: where it comes from.
+    pub(crate) provenance: Option<Box<Provenance>>,
+}
+
+/// What is known of messages beside their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) partition: PartitionId,
+    /// The offset of the first.
+    pub(crate) first: Offset,
+    pub(crate) epoch: Epoch,
+    pub(crate) time: WallMs,
+}
+
+impl Stored {
+    /// How many messages.
+    pub(crate) fn count(&self) -> u32 {
+        self.cuts.parts()
+    }
+
+    pub(crate) fn offset(&self, nth: u32) -> Offset {
+        self.about.first.saturating_add(u64::from(nth))
+    }
+
+    /// An encoded message, to be copied elsewhere.
+    pub(crate) fn part(&self, nth: u32) -> &[u8] {
+        self.bytes.get(self.cuts.range(nth, self.bytes.len())).unwrap_or(&[])
+    }
+
+    /// A message, which was found valid when it was read.
+    pub(crate) fn view(&self, nth: u32) -> MessageView<'_> {
+        MessageView::parse(self.part(nth)).unwrap_or(MessageView::EMPTY)
+    }
+
+    /// The first publish of a message.
+    pub(crate) fn origin(&self, nth: u32) -> Origin {
+        let About { partition, epoch, time, .. } = self.about;
+        match &self.provenance {
+            Some(provenance) => provenance.origin,
+            None => Origin { partition, offset: self.offset(nth), epoch, time },
+        }
+    }
+}
+
+/// Messages that have proven themselves, where they were read.
+#[derive(Debug)]
+pub(super) struct Read<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) cuts: Cuts,
+    pub(super) about: About,
+    pub(super) provenance: Option<Box<Provenance>>,
+}
+
+impl From<Read<'_>> for Stored {
+    fn from(read: Read<'_>) -> Self {
+        Self { bytes: read.bytes.into(), cuts: read.cuts, about: read.about, provenance: read.provenance }
+    }
+}
+
+/// Small messages of several frames, on their way into one block of memory.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    bytes: Vec<u8>,
+    cuts: Cuts,
+    /// `None` where there are no messages.
+    about: Option<About>,
+}
+
+impl Gathered {
+    /// Takes in messages that go on where those here end, as long as all are small.
+    pub(super) fn take_in(&mut self, read: &Read<'_>) -> bool {
+        match &self.about {
+            Some(about) => {
+                let next = about.first.saturating_add(u64::from(self.cuts.parts()));
+                let fits = read.about == About { first: next, ..*about }
+                    && self.bytes.len() + read.bytes.len() <= RUN_LEN_MAX
+                    && self.cuts.append(self.bytes.len(), &read.cuts);
+                if !fits {
+                    return false;
+                }
+            }
+            None => {
+                self.bytes.clear();
+                (self.cuts, self.about) = (read.cuts, Some(read.about));
+            }
+        }
+        self.bytes.extend_from_slice(read.bytes);
+        true
+    }
+
+    pub(super) fn take(&mut self) -> Option<Stored> {
+        let about = self.about.take()?;
+        Some(Stored { bytes: self.bytes.as_slice().into(), cuts: self.cuts, about, provenance: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(first: u64, time: u64) -> About {
+        About { partition: PartitionId(1), first: Offset(first), epoch: Epoch(1), time: WallMs(time) }
+    }
+
+    fn read(bytes: &[u8], about: About) -> Read<'_> {
+        Read { bytes, cuts: Cuts::default(), about, provenance: None }
+    }
+
+    #[test]
+    fn what_goes_on_shares_a_block() {
+        let mut gathered = Gathered::default();
+        assert!(gathered.take().is_none());
+        assert!(gathered.take_in(&read(b"\0one", about(7, 1))));
+        assert!(gathered.take_in(&read(b"\0", about(8, 1))));
+        assert!(gathered.take_in(&read(b"\0three", about(9, 1))));
+        for other in [about(9, 1), about(11, 1), about(10, 2), About { partition: PartitionId(2), ..about(10, 1) }] {
+            assert!(!gathered.take_in(&read(b"\0other", other)));
+        }
+        let stored = gathered.take().unwrap();
+        assert_eq!((stored.count(), stored.offset(2)), (3, Offset(9)));
+        let parts: Vec<&[u8]> = (0..3).map(|nth| stored.part(nth)).collect();
+        assert_eq!(parts, [&b"\0one"[..], b"\0", b"\0three"]);
+        assert_eq!(stored.view(2).payload(), b"three");
+        assert!(gathered.take().is_none());
+    }
+
+    /// Whoever keeps one message keeps little more than it.
+    #[test]
+    fn a_block_stays_small() {
+        for len in [1, 60, 100, 500, RUN_LEN_MAX / 2] {
+            let (mut gathered, bytes) = (Gathered::default(), vec![0; len]);
+            let count = (0..1000).take_while(|n| gathered.take_in(&read(&bytes, about(*n, 1)))).count();
+            let stored = gathered.take().unwrap();
+            assert!(stored.bytes.len() <= RUN_LEN_MAX && stored.bytes.len() == count * len);
+            assert!((0..stored.count()).all(|nth| stored.part(nth) == bytes) && stored.count() as usize == count);
+        }
+    }
+}
