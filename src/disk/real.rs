@@ -13,7 +13,7 @@ pub(crate) use attach::{AttachError, OpenOptions};
 
 use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name};
 use attach::Attachment;
-use file::{Inode, MappedTail, RealFile, WrittenTail};
+use file::{Inode, MappedTail, RealFile, SLICE_LEN, WrittenTail, give_way};
 use fs_kind::FsKind;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Stat};
@@ -24,9 +24,6 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-
-/// How much is read at a time where memory is got ready.
-const PREPARE_LEN: usize = 256 << 10;
 
 /// A locked directory of a real file system.
 #[derive(Debug)]
@@ -173,16 +170,15 @@ impl Disk for RealDisk {
         // Reading does it: blocks that were never written are zeroed in the page cache, as many at a time as the device's
         // read-ahead says, which may be megabytes. The advice to do so would leave small folios, and cost a fault for each.
         let file = self.open(name)?;
-        let mut buf = vec![0; PREPARE_LEN];
+        let mut buf = vec![0; SLICE_LEN];
         let mut at = range.start;
         while at < range.end {
-            let len = (range.end - at).min(PREPARE_LEN as u64) as usize;
+            let len = (range.end - at).min(SLICE_LEN as u64) as usize;
             match file.read_at(at, &mut buf[..len])? {
                 0 => break,
                 read => at += read as u64,
             }
-            // Whoever was woken meanwhile and waits for this processor goes first.
-            rustix::thread::sched_yield();
+            give_way();
         }
         Ok(())
     }

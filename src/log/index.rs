@@ -14,6 +14,7 @@ use super::mix;
 use super::name::FileName;
 use super::segment::Segment;
 use super::survey::read_up_to;
+use crate::disk::File;
 use crate::ids::{FileNumber, Lsn};
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const MAGIC: [u8; 8] = *b"\x89IDX\r\n\x1a\n";
 const HEADER_LEN: usize = 8 + 4 + 4 + 16 + 8 * 5 + 4 + 4;
 const ENTRY_LEN: usize = 4 + 4 + 8 + 8 + 8;
 const ROW_LEN: usize = 16;
+/// How much is written at a time.
+const SLICE_LEN: usize = 256 << 10;
 /// How many rows are read at a time.
 const ROWS_MAX: usize = 16;
 
@@ -63,30 +66,24 @@ pub(crate) struct Index {
     handles: Arc<Handles>,
 }
 
-/// The bytes of an index of `segment`; `None` where rows or keys are out of order or too far apart.
-fn encode(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> Option<Vec<u8>> {
+/// Header and directory of an index of `segment`; `None` where rows or keys are out of order or too far apart.
+fn encode_front(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> Option<Vec<u8>> {
+    let ordered = keys.is_sorted_by(|a, b| a.key < b.key)
+        && keys.iter().all(|key| key.rows.is_sorted_by(|a, b| a.first < b.first));
     let mut directory = Vec::with_capacity(keys.len() * ENTRY_LEN);
-    let mut rows = Vec::new();
     let mut rows_from = 0u64;
     for key in keys {
-        let first = key.rows.first()?.first;
+        let (first, last) = (key.rows.first()?.first, key.rows.last()?.first);
         let row_count = u32::try_from(key.rows.len()).ok()?;
+        u32::try_from(last.checked_sub(first)?).ok()?;
         for field in [key.key, row_count] {
             directory.extend_from_slice(&field.to_le_bytes());
         }
         for field in [first, key.count, rows_from] {
             directory.extend_from_slice(&field.to_le_bytes());
         }
-        for (number, row) in (rows_from..).zip(&key.rows) {
-            let delta = u32::try_from(row.first.checked_sub(first)?).ok()?;
-            for field in [delta, row.at, row.part, row_check(salt, key.key, number, delta, row.at, row.part)] {
-                rows.extend_from_slice(&field.to_le_bytes());
-            }
-        }
         rows_from = rows_from.checked_add(u64::from(row_count))?;
     }
-    let ordered = keys.is_sorted_by(|a, b| a.key < b.key)
-        && keys.iter().all(|key| key.rows.is_sorted_by(|a, b| a.first < b.first));
     let mut out = MAGIC.to_vec();
     for word in [FORMAT, u32::try_from(keys.len()).ok()?] {
         out.extend_from_slice(&word.to_le_bytes());
@@ -99,8 +96,36 @@ fn encode(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> Option
     let sum = mix::crc(0, &out);
     out.extend_from_slice(&sum.to_le_bytes());
     out.extend_from_slice(&directory);
-    out.extend_from_slice(&rows);
     ordered.then_some(out)
+}
+
+/// The rows of an index, whose front could be encoded, one after another.
+fn encoded_rows(salt: u64, keys: &[KeyRows]) -> impl Iterator<Item = [u8; ROW_LEN]> {
+    let rows = keys.iter().flat_map(|key| key.rows.iter().map(move |row| (key, row)));
+    (0u64..).zip(rows).map(move |(number, (key, row))| {
+        let first = key.rows.first().map_or(0, |row| row.first);
+        let delta = row.first.saturating_sub(first) as u32;
+        let mut bytes = [0; ROW_LEN];
+        let fields = [delta, row.at, row.part, row_check(salt, key.key, number, delta, row.at, row.part)];
+        for (place, field) in bytes.chunks_exact_mut(4).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    })
+}
+
+/// Writes `front` and the rows behind it, a slice at a time: others wait for nothing that is long, and memory stays small.
+fn write_slices(file: &dyn File, front: Vec<u8>, rows: impl Iterator<Item = [u8; ROW_LEN]>) -> io::Result<()> {
+    let (mut at, mut slice) = (0, front);
+    for row in rows {
+        slice.extend_from_slice(&row);
+        if let Some(full) = slice.get(..SLICE_LEN) {
+            file.write_at(at, full)?;
+            at += SLICE_LEN as u64;
+            slice.drain(..SLICE_LEN);
+        }
+    }
+    file.write_at(at, &slice)
 }
 
 /// What makes a row prove itself: it is this row, of this key, of this file.
@@ -118,11 +143,12 @@ impl Keeper {
     /// `InvalidInput` where the rows are not in order; whatever creating and writing says. There is no index then.
     pub(crate) fn write_index(&mut self, segment: &Segment, keys: &[KeyRows]) -> io::Result<()> {
         let salt = self.disk().random();
-        let bytes = encode(self.uuid(), segment, salt, keys).ok_or(io::ErrorKind::InvalidInput)?;
+        let front = encode_front(self.uuid(), segment, salt, keys).ok_or(io::ErrorKind::InvalidInput)?;
         self.remove_index(segment.number())?;
         let name = FileName::Index(segment.number());
-        let file = self.disk().create(&name.to_string(), bytes.len() as u64)?;
-        let written = file.write_at(0, &bytes);
+        let rows: usize = keys.iter().map(|key| key.rows.len()).sum();
+        let file = self.disk().create(&name.to_string(), (front.len() + rows * ROW_LEN) as u64)?;
+        let written = write_slices(&*file, front, encoded_rows(salt, keys));
         if written.is_err() {
             self.remove_index(segment.number())?;
         }

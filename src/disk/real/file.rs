@@ -12,6 +12,14 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+/// How many bytes are read or written at a time by those who can wait.
+pub(super) const SLICE_LEN: usize = 256 << 10;
+
+/// Lets whoever was woken meanwhile, and waits for this processor, go first.
+pub(super) fn give_way() {
+    rustix::thread::sched_yield();
+}
+
 /// What all handles to one file share.
 #[derive(Debug, Default)]
 pub(super) struct Inode {
@@ -102,7 +110,15 @@ impl File for RealFile {
         if !matches!(self.view, View::Whole) || self.inode.has_tail.load(Ordering::Acquire) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        write_all(&self.file, at, &mut [IoSlice::new(bytes)])
+        let mut at = at;
+        for slice in bytes.chunks(SLICE_LEN) {
+            write_all(&self.file, at, &mut [IoSlice::new(slice)])?;
+            at += slice.len() as u64;
+            if slice.len() == SLICE_LEN {
+                give_way();
+            }
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -194,6 +210,11 @@ pub(super) struct MappedTail {
 impl MappedTail {
     /// `file` is the handle to a file of `len` bytes that was just created, with all its blocks.
     pub(super) fn new(mut file: RealFile, len: u64, access: Access) -> io::Result<Self> {
+        if len > 0 {
+            // So that the first store finds its page in memory: a fault there would get ready as many bytes as the device's
+            // read-ahead says, which may be megabytes, before anybody needs them.
+            write_all(&file.file, 0, &mut [IoSlice::new(&[0])])?;
+        }
         let writer = map::map_tail(&file.file, len, access)?;
         let alive = Alive::new(&file.inode, Appended::Mapped(Arc::downgrade(writer.mapped())));
         file.view = View::Mapped(writer.mapped().clone());

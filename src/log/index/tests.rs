@@ -82,8 +82,9 @@ fn golden() {
         count: 3,
         rows: vec![Row { first: 5, at: 128, part: 0 }, Row { first: 7, at: 256, part: 4 }],
     }];
-    let bytes = encode(b"0123456789abcdef", &segment(keeper.handles()), 13, &keys).unwrap();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let front = encode_front(b"0123456789abcdef", &segment(keeper.handles()), 13, &keys).unwrap();
+    let bytes = front.into_iter().chain(encoded_rows(13, &keys).flatten());
+    let hex: String = bytes.map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
         "894944580d0a1a0a01000000010000003031323334353637383961626364656607000000000000000b000000000000000d000000000000004000000000000000001000000000000008ed4fe3812cc45002000000020000000500000000000000030000000000000000000000000000000000000080000000000000009998a6f3020000000001000004000000d4bea392"
