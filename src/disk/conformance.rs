@@ -114,6 +114,39 @@ fn writes_are_read_through_every_handle() {
     });
 }
 
+/// Whatever was just stored, through a map or not, synced or not, is never passed over.
+#[test]
+fn only_zeros_are_passed_over() {
+    on_every_disk(|disk| {
+        let len = 300_000;
+        let file = disk.create("a", len).unwrap();
+        let mut tail = disk.create_tail("b", len, Access::SyncSeldom).unwrap();
+        assert_eq!(file.data_from(len).unwrap(), None);
+        for (round, at) in [70_001, 70_100, 150_000, 299_999].into_iter().enumerate() {
+            file.write_at(at, b"x").unwrap();
+            tail.append(at, &[b"x"]).unwrap();
+            for file in [&file, &disk.open("b").unwrap()] {
+                let bytes = whole(&**file, len as usize);
+                for from in (0..len).step_by(997) {
+                    let data = file.data_from(from).unwrap().unwrap_or(len..len);
+                    assert!(from <= data.start && data.start <= data.end && data.end <= len, "{data:?}");
+                    assert!(bytes[from as usize..data.start as usize].iter().all(|byte| *byte == 0), "{from} {data:?}");
+                    assert!(bytes.get(data.end as usize).is_none_or(|byte| *byte == 0), "{data:?}");
+                }
+                if round % 2 == 1 {
+                    file.sync().unwrap();
+                }
+            }
+        }
+    });
+}
+
+fn whole(file: &dyn File, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0xEE; len];
+    assert_eq!(file.read_at(0, &mut bytes).unwrap(), len);
+    bytes
+}
+
 #[test]
 fn a_cut_file_grows_again_with_zeros() {
     on_every_disk(|disk| {

@@ -175,6 +175,13 @@ pub trait File: Debug + Send + Sync {
     /// Whatever the kernel says; never `Interrupted`.
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize>;
 
+    /// The next range, at or after `at`, of bytes that may be other than zeros: all from `at` up to it are zeros, and where there is
+    /// none all to the end of the file. So is the byte behind it, or it does not exist.
+    ///
+    /// # Errors
+    /// As [`File::read_at`].
+    fn data_from(&self, at: u64) -> io::Result<Option<Range<u64>>>;
+
     /// Writes all of `bytes` at `at`, extending the file where needed.
     ///
     /// # Errors

@@ -12,10 +12,11 @@ use super::handles::Handles;
 use super::header::{FileKind, HEADER_LEN};
 use super::name::FileName;
 use super::own::OwnFrame;
-use super::survey::{Survey, read_up_to};
+use super::survey::{Survey, read_into};
 use crate::disk::File;
 use crate::ids::{FileNumber, Lsn};
 use std::io;
+use std::ops::Range;
 
 const CHUNK_LEN: usize = 1 << 20;
 /// The most bytes that a checksum is tried on.
@@ -94,6 +95,18 @@ fn look(handles: &Handles, name: FileName, search: &mut Search, evidence: &mut E
     Ok(())
 }
 
+/// The next bytes that may be other than zeros, with all that come behind them after no more zeros than a frame may be tried on.
+fn stretch_from(file: &dyn File, at: u64) -> io::Result<Option<Range<u64>>> {
+    let Some(mut data) = file.data_from(at)? else { return Ok(None) };
+    while let Some(next) = file.data_from(data.end)? {
+        if next.start - data.end >= COVERED_LEN_MAX as u64 {
+            break;
+        }
+        data.end = next.end;
+    }
+    Ok(Some(data))
+}
+
 /// A search for frames at every place where one could begin.
 struct Search {
     salt: u64,
@@ -111,14 +124,24 @@ impl Search {
     }
 
     fn run(&mut self, file: &dyn File) -> io::Result<()> {
+        let mut chunk = Vec::new();
         while self.at < self.limit {
-            let len = u64::min((CHUNK_LEN + COVERED_LEN_MAX) as u64, self.limit - self.at) as usize;
-            let chunk = read_up_to(file, self.at, len)?;
+            // What was allocated ahead and never written need not be read to be known for zeros.
+            let Some(data) = stretch_from(file, self.at)? else { break };
+            self.at = self.at.max(data.start - data.start % ALIGN);
+            let left = data.end.min(self.limit).saturating_sub(self.at);
+            let len = left.min((CHUNK_LEN + COVERED_LEN_MAX) as u64) as usize;
+            read_into(file, self.at, len, &mut chunk)?;
             if chunk.is_empty() {
                 break;
             }
-            let whole = chunk.len() < len || self.at + len as u64 >= self.limit;
+            let whole = chunk.len() < len || len as u64 == left;
             let stop = if whole { chunk.len() } else { CHUNK_LEN };
+            if whole {
+                // A frame whose last bytes are zeros may reach into what was never written.
+                let behind = self.limit.saturating_sub(self.at + chunk.len() as u64).min(COVERED_LEN_MAX as u64);
+                chunk.resize(stop + behind as usize, 0);
+            }
             self.at += self.look_at(&chunk, stop) as u64;
         }
         Ok(())

@@ -7,6 +7,7 @@
 use millpond::simulation::{Access, Disk, Entry, File, Op, Tail};
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One request.
@@ -128,6 +129,10 @@ impl<W: Watch> File for WatchedFile<W> {
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         watched(&*self.watch, Op::Read, &self.name, || self.inner.read_at(at, buf))
+    }
+
+    fn data_from(&self, at: u64) -> io::Result<Option<Range<u64>>> {
+        watched(&*self.watch, Op::Read, &self.name, || self.inner.data_from(at))
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -11,6 +11,7 @@ use millpond::{Delivery, Durability, Error, Group, Store, StoreOptions, Topic};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, Runner};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -338,6 +339,10 @@ impl File for SwitchingFile {
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         switch();
         self.file.read_at(at, buf)
+    }
+
+    fn data_from(&self, at: u64) -> io::Result<Option<Range<u64>>> {
+        self.file.data_from(at)
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -4,11 +4,14 @@
 //! (a failed sync, a tail that still writes) binds all. Never here: names.
 
 use super::attach::Attachment;
+use super::fs_kind::FsKind;
 use super::sync::{self, SyncOnce};
 use crate::disk::map::{self, Mapped, Writer};
 use crate::disk::{Access, File, Tail, checked_end, tail_range};
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -63,12 +66,12 @@ pub(super) struct RealFile {
     view: View,
     inode: Arc<Inode>,
     /// Keeps the lock.
-    _attachment: Arc<Attachment>,
+    attachment: Arc<Attachment>,
 }
 
 impl RealFile {
     pub(super) fn new(file: std::fs::File, inode: Arc<Inode>, attachment: Arc<Attachment>) -> Self {
-        Self { file, view: View::Whole, inode, _attachment: attachment }
+        Self { file, view: View::Whole, inode, attachment }
     }
 
     fn pread(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
@@ -103,6 +106,20 @@ impl File for RealFile {
                 self.pread(at, &mut buf[..count])
             }
         }
+    }
+
+    fn data_from(&self, at: u64) -> io::Result<Option<Range<u64>>> {
+        checked_end(at, 0)?;
+        let len = self.len()?;
+        // Elsewhere a file system may be of another opinion than its reads for a moment after a write.
+        if self.attachment.kind != FsKind::Mappable {
+            return Ok((at < len).then_some(at..len));
+        }
+        let start = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => return Ok(None),
+            found => found?,
+        };
+        Ok(Some(start..rustix::fs::seek(&self.file, SeekFrom::Hole(start))?))
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -8,6 +8,7 @@ use super::plan::{Fault, Op, gone};
 use super::world::World;
 use crate::disk::FILE_LEN_MAX;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 impl World {
@@ -43,6 +44,12 @@ impl World {
             count = self.rng.index(count);
         }
         self.finish(fault, count)
+    }
+
+    pub(super) fn data_from(&mut self, session: u64, number: u64, at: u64) -> io::Result<Option<Range<u64>>> {
+        let fault = self.begin_file(session, Op::Read, number, at, 0)?;
+        let found = self.inode(number)?.cache.data_from(at);
+        self.finish(fault, found)
     }
 
     pub(super) fn write(&mut self, session: u64, number: u64, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::world::World;
 use crate::disk::{Access, Disk, Entry, FILE_LEN_MAX, File, LOCK_NAME, Tail, checked_end, checked_name, tail_range};
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -150,6 +151,11 @@ impl File for SimFile {
             }
         };
         self.session.with(|world, session| world.read(session, self.inode, at.min(FILE_LEN_MAX), buf))
+    }
+
+    fn data_from(&self, at: u64) -> io::Result<Option<Range<u64>>> {
+        checked_end(at, 0)?;
+        self.session.with(|world, session| world.data_from(session, self.inode, at))
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {

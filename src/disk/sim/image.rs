@@ -3,6 +3,7 @@
 //! Pages are shared between copies until one of them writes, so a snapshot of a disk costs a count per page. Never here:
 //! what is durable and what is not.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 const PAGE: usize = 4096;
@@ -37,6 +38,15 @@ impl Image {
             }
         }
         count
+    }
+
+    /// The rest of the stored page at `at`, or the first one behind.
+    pub(super) fn data_from(&self, at: u64) -> Option<Range<u64>> {
+        let first = usize::try_from(at / PAGE as u64).ok()?;
+        let stored = |page: &usize| self.pages.get(*page).is_some_and(Option::is_some);
+        let page = (first..self.pages.len()).find(stored)?;
+        let hole = (page..self.pages.len()).find(|page| !stored(page)).unwrap_or(self.pages.len());
+        Some(at.max((page * PAGE) as u64)..self.len.min((hole * PAGE) as u64)).filter(|range| range.start < range.end)
     }
 
     /// The bytes of `len` positions from `at` on, zeros after the end.
