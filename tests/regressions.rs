@@ -157,3 +157,31 @@ fn what_a_dead_recovery_copied_is_durable_once_it_is_served() {
         assert!(group.receive(Duration::ZERO).unwrap().is_some(), "request {request}");
     }
 }
+
+/// The last checkpoint but one kept whatever had come to be dead since it, for as long as nothing more was appended.
+#[test]
+fn at_rest_nothing_dead_is_kept() {
+    let (disk, clock) = (SimDisk::new(9), Arc::new(SimClock::new(WallMs(WALL))));
+    let handle = Arc::new(disk.attach().unwrap());
+    let options = Store::options().durability(Durability::Os).segment_bytes_max(1 << 20);
+    let store = options.open_on(handle, Arc::clone(&clock) as _).unwrap();
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    for _ in 0..40 {
+        topic.publish(vec![7; 200 << 10]).unwrap();
+        store.sync().unwrap();
+    }
+    store.tick().unwrap();
+    assert!(store.stats().unwrap().log.segments > 7);
+    while let Some(delivery) = group.receive(Duration::ZERO).unwrap() {
+        delivery.ack().unwrap();
+    }
+    for _ in 0..8 {
+        clock.advance(600);
+        store.tick().unwrap();
+    }
+    let left = store.stats().unwrap().log.segments;
+    assert!(left <= 2, "{left} segments, with nothing in them");
+    let files: Vec<_> = disk.files().into_iter().filter(|file| file.name.ends_with(".seg")).collect();
+    assert!(files.len() <= 3, "{files:?}");
+}

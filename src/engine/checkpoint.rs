@@ -6,6 +6,7 @@
 use super::Engine;
 use super::core::CheckpointNote;
 use crate::error::Result;
+use crate::ids::Lsn;
 
 /// How long nothing was appended in a store that is at rest.
 const REST_MS: u64 = 500;
@@ -13,8 +14,8 @@ const REST_MS: u64 = 500;
 const REST_GROWN_MIN: u64 = 1 << 20;
 
 impl Engine {
-    /// Writes a checkpoint if the log has grown enough since the last: by a segment, and by four times its size; or by less,
-    /// and the store is at rest, so that a kill then costs the next open little.
+    /// Writes a checkpoint if the log has grown enough since the last: by a segment, and by four times its size. At rest the last two
+    /// cover all but a little: a kill then costs the next open little, and nothing that is dead is kept for the older of them.
     ///
     /// # Errors
     /// The store's; a full disk leaves the store as it is.
@@ -27,11 +28,12 @@ impl Engine {
                 (core.checkpoint.end_seen, core.checkpoint.end_seen_at) = (wanted, mono);
             }
             let rests = mono.0.saturating_sub(core.checkpoint.end_seen_at.0) >= REST_MS;
-            let grown = wanted.0.saturating_sub(core.checkpoint.covers.0);
-            grown > self.setup.segment_bytes_max.max(core.checkpoint.len.saturating_mul(4))
-                || rests && grown > REST_GROWN_MIN.max(core.checkpoint.len)
+            let grown_since = |covered: Lsn| wanted.0.saturating_sub(covered.0);
+            let CheckpointNote { covers, older_covers, len, .. } = core.checkpoint;
+            grown_since(covers) > self.setup.segment_bytes_max.max(len.saturating_mul(4))
+                || rests && grown_since(older_covers) > REST_GROWN_MIN.max(len)
         };
-        if due { self.checkpoint() } else { Ok(()) }
+        if due { self.write_checkpoint() } else { Ok(()) }
     }
 
     /// Writes a checkpoint of what is appended now, unless nothing was since the last.
@@ -39,14 +41,21 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(crate) fn checkpoint(&self) -> Result<()> {
+        let core = self.lock_core();
+        let is_new = core.appender.end() > core.checkpoint.covers;
+        drop(core);
+        if is_new { self.write_checkpoint() } else { Ok(()) }
+    }
+
+    /// Writes a checkpoint, unless this process has appended nothing.
+    fn write_checkpoint(&self) -> Result<()> {
         let mut keeper = self.keeper.lock();
         let (covers, catalog, state) = {
             let core = self.lock_core();
-            let covers = core.appender.end();
-            if covers <= core.checkpoint.covers || core.unwritten_open.is_some() {
+            if core.unwritten_open.is_some() {
                 return Ok(());
             }
-            (covers, core.catalog.clone(), core.state.clone())
+            (core.appender.end(), core.catalog.clone(), core.state.clone())
         };
         let mut encoded = Vec::new();
         state.encode(&mut encoded);

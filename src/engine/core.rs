@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) last_sync: Option<MonoMs>,
     /// The end of the log at which the background threads came to rest, until somebody appends.
     pub(crate) rests_at: Option<Lsn>,
+    /// Whether the background threads know that a segment is to be created ahead.
+    pub(crate) spare_asked: bool,
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
     /// How many segments this process has retired.

@@ -98,8 +98,12 @@ impl Drop for CoreGuard<'_> {
             self.guard.waiters.wake_all();
             self.engine.commit.wake_all();
         }
-        if self.guard.rests_at.is_some_and(|end| end < self.guard.appender.end()) {
-            self.guard.rests_at = None;
+        let core = &mut *self.guard;
+        let moved = core.rests_at.is_some_and(|end| end < core.appender.end());
+        let took_spare = core.appender.spare_wanted().is_some() && !core.spare_asked;
+        if moved || took_spare {
+            core.rests_at = None;
+            core.spare_asked |= took_spare;
             self.engine.jobs.wake();
         }
     }
@@ -296,7 +300,11 @@ impl Engine {
                 Err(error) => return Err(self.keeper_error(&keeper, error)),
             }
         };
-        let superseded = self.lock_core().appender.add_spare(spare);
+        let superseded = {
+            let mut core = self.lock_core();
+            core.spare_asked = false;
+            core.appender.add_spare(spare)
+        };
         if let Some(superseded) = superseded {
             keeper.discard_spare(superseded);
         }

@@ -123,6 +123,7 @@ impl Engine {
             unwritten_open: Some(opened),
             last_sync: None,
             rests_at: None,
+            spare_asked: false,
             checkpoint,
             retirements: 0,
             records: Vec::new(),

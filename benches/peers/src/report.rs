@@ -135,7 +135,7 @@ fn head(session: &Session<'_>) -> Result<String> {
     )?;
     writeln!(page, "{}.\n", machine.line())?;
     if machine.is_busy() {
-        writeln!(page, "**The machine was busy with other work: these figures say little.**\n")?;
+        writeln!(page, "**Unless that load was of benchmarks that ran just before, the machine was busy, and these figures say little.**\n")?;
     }
     writeln!(
         page,
