@@ -35,6 +35,11 @@ fn facts() -> Facts {
                 "a batch is one write of bare bytes: no checksum, no ids, no times, nothing that tells a torn message from a whole one",
             ),
             (Workload::PublishOne, "a message is one write of its bytes behind a length: no checksum, no id, no time"),
+            (
+                Workload::ReceiveOne,
+                "an acknowledgement moves a position in memory, which is saved at every 250th; there is no lease to record",
+            ),
+            (Workload::Live, "its receiver is asked again and again and never sleeps"),
             (Workload::OpenClean, "it opens the two ends and reads nothing of what waits"),
             (Workload::OpenKilled, "it reads nothing of what waits, and would not know a torn message"),
             (Workload::DiskBytes, "four bytes of length a message: no checksum, no id, no time"),
