@@ -190,10 +190,10 @@ fn read_piece(candidate: &Candidate, handles: &Handles, stop: Lsn, walk: &mut Wa
     let mut frames = Frames::new(file, info.salt, lsns, at, limit);
     loop {
         match frames.next().map_err(OpenError::io("read", name))? {
-            // A built file proves its own end.
+            // A built file proves its own end, and whatever it holds was worth a copy.
             Next::End => {
                 if built && limit >= (HEADER_LEN as u64).saturating_add(info.body_len) {
-                    walk.reach(stop, false);
+                    walk.reach(stop, true);
                 }
                 return Ok(());
             }

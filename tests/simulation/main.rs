@@ -120,8 +120,9 @@ fn equal_seeds_give_equal_histories() {
 /// Histories that found a bug once, from seeds that no other test runs.
 #[test]
 fn histories_that_failed_once() {
-    // A changed bit in the one slot that proved what recovery had copied, once the source was cut.
-    for (seed, steps) in [(1_071_106_200, 54)] {
+    // A changed bit in the one slot that proved what recovery had copied, once the source was cut; and one in the first frame behind
+    // such a copy.
+    for (seed, steps) in [(1_071_106_200, 54), (551_230_000_391, 68)] {
         if let Err(what) = Case::with_steps(seed, steps).run() {
             panic!("seed {seed} with {steps} steps: {what}");
         }

@@ -315,6 +315,32 @@ fn a_lost_first_frame_is_missed() {
     Rig::resume(log, &written, written.len());
 }
 
+/// The same where a copy of one frame ends at that base: all of it counts, so that what stands behind is not taken to begin earlier.
+#[test]
+fn a_lost_first_frame_behind_a_copy_is_missed() {
+    let disk = SimDisk::new(8);
+    let mut rig = Rig::open(&disk, &[], 0);
+    append_numbered(&mut rig, 1).unwrap();
+    rig.sync().unwrap();
+    rig.own(OwnFrame::Mark).unwrap();
+    rig.append(b"long", &[&[7; 1500]]).unwrap();
+    let history = rig.history();
+    drop(rig);
+    disk.crash_process();
+    let mut rig = Rig::recover(&disk, &history);
+    assert!(rig.log.report.copied_bytes > 1500, "the long frame was not proven");
+    rig.append(b"short", &[]).unwrap();
+    rig.sync().unwrap();
+    rig.own(OwnFrame::Mark).unwrap();
+    let name = rig.log.appender.active().unwrap().name().to_string();
+    drop(rig);
+    disk.crash_process();
+    let mut damaged = disk.read_file(&name).unwrap();
+    damaged[HEADER_LEN + 25] ^= 4;
+    disk.write_file(&name, &damaged);
+    assert!(matches!(attach(&disk), Err(OpenError::Corrupt(_))));
+}
+
 /// The header of the segment that was appended to last is gone, and all that proves anything with it, while the slot tells of the
 /// spare behind it.
 #[test]
