@@ -84,7 +84,7 @@ impl Keeper {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.begin()?;
-        self.remove_unfinished()?;
+        self.finish_unfinished()?;
         let number = self.next_number();
         let name = FileName::Segment(number);
         self.found.unfinished.push(name);
@@ -183,8 +183,7 @@ impl Keeper {
     }
 
     /// Removes what earlier processes left behind, once the log below `durable` is: this process's first frame ends all
-    /// files of earlier epochs, and before it is durable a power cut could bring them back. Returns how many remain. (What
-    /// never became a segment goes before the next one is created.)
+    /// files of earlier epochs, and before it is durable a power cut could bring them back. Returns how many remain.
     ///
     /// # Errors
     /// Whatever removing says.
@@ -255,11 +254,23 @@ impl Keeper {
         Ok(())
     }
 
-    /// Removes what may lack a header. Up to the segment that a slot names no file may, now or after a power cut: the caller
-    /// syncs the directory before it writes the slot.
-    fn remove_unfinished(&mut self) -> io::Result<()> {
+    /// Gives a header to whatever may lack one, and makes it durable: up to the segment that a slot names no file may be without. Under
+    /// a new salt nothing in the file is a frame. (Its removal would do, were no sync of the directory ever to fail: then the name may
+    /// come back, with whatever the file held.)
+    fn finish_unfinished(&mut self) -> io::Result<()> {
         while let Some(name) = self.found.unfinished.last().copied() {
-            self.remove(name)?;
+            let number = name.number().unwrap_or_default();
+            let header = FileHeader::appended(*self.found.slots.uuid(), number, self.disk.random()).encode();
+            self.found.handles.forget(name);
+            match self.disk.open(&name.to_string()) {
+                Ok(file) => {
+                    let written = file.write_at(0, &header).and_then(|()| file.sync());
+                    self.note_or_remove(name, written)?;
+                    self.found.leftovers.push(name);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
             self.found.unfinished.pop();
         }
         Ok(())

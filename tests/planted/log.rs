@@ -60,11 +60,11 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("log::"),
     },
     Bug {
-        name: "unfinished segments stay",
+        name: "unfinished segments stay unfinished",
         plants: "a file that never got its header is below the one that the slot names",
         file: "log/keeper.rs",
-        find: "        self.remove_unfinished()?;",
-        instead: "        if !planted!() {\n            self.remove_unfinished()?;\n        }",
+        find: "        self.finish_unfinished()?;",
+        instead: "        if !planted!() {\n            self.finish_unfinished()?;\n        }",
         level: Level::Simulation,
     },
     Bug {
