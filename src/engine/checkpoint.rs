@@ -49,7 +49,6 @@ impl Engine {
 
     /// Writes a checkpoint, unless this process has appended nothing.
     fn write_checkpoint(&self) -> Result<()> {
-        let mut keeper = self.keeper.lock();
         let (covers, catalog, state) = {
             let core = self.lock_core();
             if core.unwritten_open.is_some() {
@@ -59,7 +58,12 @@ impl Engine {
         };
         let mut encoded = Vec::new();
         state.encode(&mut encoded);
+        // Nobody who needs a segment waits for this sync.
         self.wait_durable(covers)?;
+        let mut keeper = self.keeper.lock();
+        if keeper.checkpoints().last().is_some_and(|last| last.covers >= covers) {
+            return Ok(());
+        }
         let info = keeper
             .write_checkpoint(covers, &catalog, &encoded, self.commit.watermark())
             .map_err(|error| self.keeper_error(&keeper, error))?;

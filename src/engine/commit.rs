@@ -86,7 +86,8 @@ impl Engine {
         Some(Turn { engine: self })
     }
 
-    /// Syncs what is appended now and raises the watermark, or poisons the store. Only in a turn.
+    /// Syncs the oldest segment that needs it, as far as it is appended now, and raises the watermark, or poisons the store. Only in
+    /// a turn.
     fn sync_appended(&self) {
         let job = {
             let core = self.lock_core();

@@ -24,8 +24,8 @@ pub(crate) struct Core {
     /// This process's `opened` record: applied already, and to be appended before any other.
     pub(crate) unwritten_open: Option<Record>,
     pub(crate) last_sync: Option<MonoMs>,
-    /// The end of the log at which the background threads came to rest, until somebody appends.
-    pub(crate) rests_at: Option<Lsn>,
+    /// The background threads are woken when the log ends beyond this: because they rest, or because much waits for a sync.
+    pub(crate) wake_beyond: Lsn,
     /// Whether the background threads know that a segment is to be created ahead.
     pub(crate) spare_asked: bool,
     /// What the newest checkpoint covers, and its size.

@@ -20,6 +20,9 @@ const JUMP_MS: u64 = 1_000;
 /// How much of the log's way memory is got ready for: twice what the last beat appended, within these bounds.
 const AHEAD_LEN: RangeInclusive<u64> = 1 << 20..=32 << 20;
 
+/// After this much log a beat begins early: a segment is to be durable before the one after it is full, else a publisher waits.
+const BEAT_LEN_MAX: u64 = 16 << 20;
+
 /// How long nothing was appended when the threads come to rest.
 const REST_AFTER_MS: u64 = 1_000;
 
@@ -109,9 +112,13 @@ impl Engine {
         self.health.check()?;
         self.note_clock_jump()?;
         let (due, idle, wanted) = {
-            let core = self.lock_core();
+            let mut core = self.lock_core();
             let watermark = self.commit.watermark();
-            let due = core.appender.wanted();
+            let (due, end) = (core.appender.wanted(), core.appender.end());
+            // At rest the next append is to wake the threads, also during this beat.
+            if core.wake_beyond != end {
+                core.wake_beyond = end.saturating_add(BEAT_LEN_MAX);
+            }
             (due, due <= watermark, core.appender.spare_wanted())
         };
         if let Some(len) = wanted {
@@ -144,7 +151,7 @@ impl Engine {
         let done =
             appender.wanted() <= watermark && !appender.mark_wanted(watermark) && appender.spare_wanted().is_none();
         if quiet && done && !state.has_due_times() {
-            core.rests_at = Some(end);
+            core.wake_beyond = end;
             self.jobs.rest();
         }
     }
@@ -205,7 +212,7 @@ impl Engine {
         }
         match core.append_own(OwnFrame::Mark, watermark) {
             // A mark is worth no new segment and no sync.
-            Ok(_) | Err(AppendRefusal::NeedSpare { .. } | AppendRefusal::NeedSync) => Ok(()),
+            Ok(_) | Err(AppendRefusal::NeedSpare { .. } | AppendRefusal::NeedSync { .. }) => Ok(()),
             Err(refusal) => {
                 drop(core);
                 self.make_way(refusal)

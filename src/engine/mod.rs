@@ -50,7 +50,7 @@ use self::health::Health;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, GroupId, MessageId, Offset, PartitionId, TopicId};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, Offset, PartitionId, TopicId};
 use crate::log::{AppendRefusal, BlockCache, Keeper, Parts, Reserve};
 use crate::state::{Command, Rejection, Role};
 use crate::sync::{Mutex, MutexGuard, panicking};
@@ -99,10 +99,10 @@ impl Drop for CoreGuard<'_> {
             self.engine.commit.wake_all();
         }
         let core = &mut *self.guard;
-        let moved = core.rests_at.is_some_and(|end| end < core.appender.end());
+        let moved = core.appender.end() > core.wake_beyond;
         let took_spare = core.appender.spare_wanted().is_some() && !core.spare_asked;
         if moved || took_spare {
-            core.rests_at = None;
+            core.wake_beyond = Lsn(u64::MAX);
             core.spare_asked |= took_spare;
             self.engine.jobs.wake();
         }
@@ -262,9 +262,8 @@ impl Engine {
     fn make_way(&self, refusal: AppendRefusal) -> Result<()> {
         match refusal {
             AppendRefusal::NeedSpare { len, len_min, reserve } => self.make_spare(len, len_min, reserve),
-            AppendRefusal::NeedSync => {
-                let end = self.lock_core().appender.end();
-                self.wait_durable(end).map_err(|_| Error::Poisoned { cause: self.health.cause() })
+            AppendRefusal::NeedSync { upto } => {
+                self.wait_durable(upto).map_err(|_| Error::Poisoned { cause: self.health.cause() })
             }
             AppendRefusal::TooLarge => Err(Error::TooLarge {
                 what: "batch",

@@ -122,7 +122,7 @@ impl Engine {
             waiters: Waiters::default(),
             unwritten_open: Some(opened),
             last_sync: None,
-            rests_at: None,
+            wake_beyond: Lsn(u64::MAX),
             spare_asked: false,
             checkpoint,
             retirements: 0,

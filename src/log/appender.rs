@@ -71,8 +71,10 @@ pub(crate) enum AppendRefusal {
         len_min: u64,
         reserve: Reserve,
     },
-    /// A third unsynced segment would begin.
-    NeedSync,
+    /// A third unsynced segment would begin: first all below this LSN must be durable.
+    NeedSync {
+        upto: Lsn,
+    },
     /// The frame is longer than any may be.
     TooLarge,
     Io(io::Error),
@@ -235,12 +237,13 @@ impl Appender {
         self.spare.take()
     }
 
-    /// What to sync so that everything appended is durable; `None` where it is.
+    /// What to sync next so that more is durable; `None` where all is that was appended. The watermark enters a segment only when
+    /// the one before is durable, so each has a job of its own.
     pub(crate) fn sync_job(&self) -> Option<SyncJob> {
         if self.synced >= self.end {
             return None;
         }
-        Some(SyncJob::new([self.before.as_ref(), self.active()]))
+        SyncJob::new(self.before.as_ref().or(self.active())?)
     }
 
     /// Takes note that all below `upto` is durable.
@@ -334,8 +337,8 @@ impl Appender {
         let outline = Outline { lsn: base.saturating_add(u64::from(start_len.padded)), ..outline };
         let len = checked_len(frame_len(&outline, head.len(), &parts))?;
         let needed = u64::from(start_at) + u64::from(start_len.padded) + u64::from(len.padded);
-        if self.before.is_some() {
-            return Err(AppendRefusal::NeedSync);
+        if let Some(before) = &self.before {
+            return Err(AppendRefusal::NeedSync { upto: before.end() });
         }
         let Some(mut spare) = self.spare.take_if(|spare| spare.len >= needed && spare.reserve <= reserve) else {
             let len_min = needed.next_multiple_of(4096);

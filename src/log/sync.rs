@@ -8,33 +8,27 @@ use crate::ids::Lsn;
 use std::io;
 use std::sync::Arc;
 
-/// The files to sync, in the order of their LSNs, and what each makes durable.
+/// A segment's file to sync, and what is durable then.
 #[derive(Debug)]
 pub(crate) struct SyncJob {
-    targets: [Option<(Arc<dyn File>, Lsn)>; 2],
+    file: Arc<dyn File>,
+    /// Everything below this is durable once the job has run.
+    pub(crate) upto: Lsn,
 }
 
 impl SyncJob {
-    /// All frames that `segments` hold now.
-    pub(super) fn new(segments: [Option<&Arc<Segment>>; 2]) -> Self {
+    /// All frames that `segment` holds now, if it is one that was appended to.
+    pub(super) fn new(segment: &Segment) -> Option<Self> {
         // The end is read before the sync begins, so that the sync covers it.
-        let target = |segment: &Arc<Segment>| Some((Arc::clone(segment.open_file()?), segment.end()));
-        Self { targets: segments.map(|segment| segment.and_then(target)) }
+        Some(Self { file: Arc::clone(segment.open_file()?), upto: segment.end() })
     }
 
-    /// The LSN below which everything is durable once the job has run.
-    pub(crate) fn reaches(&self) -> Lsn {
-        self.targets.iter().flatten().map(|(_, end)| *end).max().unwrap_or(Lsn(0))
-    }
-
-    /// Syncs one file after the other: the watermark enters a segment only when the one before is durable.
+    /// Syncs the file.
     ///
     /// # Errors
-    /// The first sync that fails; nothing may be appended after that.
+    /// The sync's; nothing may be appended after that.
     pub(crate) fn run(&self) -> io::Result<Lsn> {
-        for (file, _) in self.targets.iter().flatten() {
-            file.sync()?;
-        }
-        Ok(self.reaches())
+        self.file.sync()?;
+        Ok(self.upto)
     }
 }

@@ -8,7 +8,7 @@ pub const BUGS: &[Bug] = &[
         plants: "a promise is made before the sync that it needs",
         file: "engine/commit.rs",
         find: "match job.run() {",
-        instead: "match if planted!() { Ok(job.reaches()) } else { job.run() } {",
+        instead: "match if planted!() { Ok(job.upto) } else { job.run() } {",
         level: Level::Simulation,
     },
     Bug {
@@ -16,7 +16,7 @@ pub const BUGS: &[Bug] = &[
         plants: "waiters of a sync that failed get Ok",
         file: "engine/commit.rs",
         find: r#"Err(error) => self.poison(&format!("a sync failed: {error}")),"#,
-        instead: "Err(_) if planted!() => {\n                self.lock_core().appender.synced(job.reaches());\n                self.commit.watermark.store(job.reaches().0, Ordering::Release);\n            }\n            Err(error) => self.poison(&format!(\"a sync failed: {error}\")),",
+        instead: "Err(_) if planted!() => {\n                self.lock_core().appender.synced(job.upto);\n                self.commit.watermark.store(job.upto.0, Ordering::Release);\n            }\n            Err(error) => self.poison(&format!(\"a sync failed: {error}\")),",
         level: Level::Simulation,
     },
     Bug {

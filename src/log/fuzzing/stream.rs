@@ -177,14 +177,14 @@ pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
                 let spare = log.keeper.create_spare(len, durable, Reserve::Keep, 0).unwrap();
                 assert!(log.appender.add_spare(spare).is_none());
             }
-            Err(AppendRefusal::NeedSync) => sync(log),
+            Err(AppendRefusal::NeedSync { .. }) => sync(log),
             Err(other) => panic!("an append was refused: {other:?}"),
         }
     }
 }
 
 pub(super) fn sync(log: &mut Recovered) {
-    if let Some(job) = log.appender.sync_job() {
+    while let Some(job) = log.appender.sync_job() {
         let upto = job.run().unwrap();
         log.appender.synced(upto);
     }

@@ -175,7 +175,7 @@ impl Rig {
                 assert!(self.log.appender.add_spare(spare).is_none());
                 Ok(())
             }
-            AppendRefusal::NeedSync => self.sync(),
+            AppendRefusal::NeedSync { .. } => self.sync(),
             AppendRefusal::TooLarge => Err(io::ErrorKind::InvalidInput.into()),
             AppendRefusal::Io(error) => Err(error),
         }
@@ -183,7 +183,7 @@ impl Rig {
 
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let frames = self.written.len();
-        if let Some(job) = self.log.appender.sync_job() {
+        while let Some(job) = self.log.appender.sync_job() {
             let upto = job.run()?;
             self.log.appender.synced(upto);
         }
