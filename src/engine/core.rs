@@ -53,8 +53,9 @@ pub(crate) struct CheckpointNote {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) mono: MonoMs,
-    pub(crate) wall: WallMs,
+    // Between the two, which are then not copied in one go: a load of what two stores have just written waits for both.
     pub(crate) watermark: Lsn,
+    pub(crate) wall: WallMs,
 }
 
 /// What a commit did.

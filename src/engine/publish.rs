@@ -10,6 +10,9 @@ use crate::log::Parts;
 use crate::record::{Record, message};
 use crate::state::Command;
 
+/// The CRC-32 of a byte of zero, with which every message begins that has neither key nor headers.
+const CRC_OF_ZERO: u32 = 0xd202_ef8d;
+
 /// How much memory an emptied [`Outgoing`] keeps.
 const KEPT_BYTES: usize = 4 << 20;
 
@@ -58,17 +61,14 @@ impl Outgoing {
         payload: &[u8],
         message_len_max: usize,
     ) -> Result<()> {
+        self.count_in(partition);
         let start = self.bytes.len();
-        message::encode(key, headers, payload, &mut self.bytes);
-        let part = &self.bytes[start..];
-        check_len("message", part.len(), message_len_max)?;
-        // What was just written is best not read back: loads wait for stores of other widths.
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&part[..part.len() - payload.len()]);
-        hasher.update(payload);
-        let crc = hasher.finalize();
+        message::encode_front(key, headers, &mut self.bytes);
+        let crc = checksum(&self.bytes[start..], payload);
+        self.bytes.extend_from_slice(payload);
+        check_len("message", self.bytes.len() - start, message_len_max)?;
         check_len("batch", self.bytes.len(), crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX)?;
-        self.note(partition, crc);
+        self.end_message(crc);
         check_len("batch (in messages)", self.ends.len(), crate::limits::FRAME_PARTS_MAX)
     }
 
@@ -88,17 +88,23 @@ impl Outgoing {
             let nth = *nth as usize;
             let start = nth.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
             grouped.bytes.extend_from_slice(&self.bytes[start..self.ends[nth] as usize]);
-            grouped.note(*partition, self.crcs[nth]);
+            grouped.count_in(*partition);
+            grouped.end_message(self.crcs[nth]);
         }
         *self = grouped;
         Some(order.into_iter().map(|(_, nth)| nth).collect())
     }
 
-    /// Notes the message that was just put at the end of the bytes.
+    /// Notes the end of the message that was just put at the end of the bytes.
     #[inline(always)]
-    fn note(&mut self, partition: PartitionId, crc: u32) {
+    fn end_message(&mut self, crc: u32) {
         self.crcs.push(crc);
         self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Counts one message more for a partition.
+    #[inline(always)]
+    fn count_in(&mut self, partition: PartitionId) {
         match self.runs.last_mut() {
             Some((last, count)) if *last == partition => *count += 1,
             _ => self.runs.push((partition, 1)),
@@ -108,6 +114,15 @@ impl Outgoing {
     pub(crate) fn parts(&self) -> Parts<'_> {
         Parts { bytes: &self.bytes, ends: &self.ends, crcs: &self.crcs }
     }
+}
+
+/// The CRC-32 of a message that consists of these two.
+#[inline]
+fn checksum(front: &[u8], payload: &[u8]) -> u32 {
+    let of_front = if front == [0] { CRC_OF_ZERO } else { crc32fast::hash(front) };
+    let mut hasher = crc32fast::Hasher::new_with_initial(of_front);
+    hasher.update(payload);
+    hasher.finalize()
 }
 
 #[inline]
@@ -137,5 +152,17 @@ impl Engine {
             Published { epoch: core.appender.epoch(), lsn, end }
         });
         published.map_err(|refusal| self.refused(refusal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_that_of_the_whole_message() {
+        for front in [&[0][..], &[1, 2, b'k', b'y'], &[0, 0], &[]] {
+            assert_eq!(checksum(front, b"payload"), crc32fast::hash(&[front, b"payload"].concat()), "{front:?}");
+        }
     }
 }

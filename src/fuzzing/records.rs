@@ -35,7 +35,8 @@ fn message(bytes: &[u8]) -> bool {
     let Ok(view) = MessageView::parse(bytes) else { return false };
     let headers: Vec<_> = view.headers().collect();
     let mut again = Vec::new();
-    message::encode(view.key(), headers.iter().copied(), view.payload(), &mut again);
+    message::encode_front(view.key(), headers.iter().copied(), &mut again);
+    again.extend_from_slice(view.payload());
     assert_eq!(again, bytes);
     view.key().is_some() || !headers.is_empty()
 }

@@ -17,12 +17,11 @@ const HEADERS: u8 = 0x02;
 /// A header is at least the two lengths of an empty name and an empty value.
 const HEADER_LEN_MIN: usize = 2;
 
-/// Appends the bytes of a message.
+/// Appends the bytes of a message but for its payload, which follows them as it is.
 #[inline]
-pub(crate) fn encode<'a>(
+pub(crate) fn encode_front<'a>(
     key: Option<&[u8]>,
     headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
-    payload: &[u8],
     out: &mut Vec<u8>,
 ) {
     let key_flag = if key.is_some() { KEY } else { 0 };
@@ -38,7 +37,6 @@ pub(crate) fn encode<'a>(
         put_bytes(out, name.as_bytes());
         put_bytes(out, value);
     }
-    out.extend_from_slice(payload);
 }
 
 /// A message within its part, all of it checked.
@@ -120,7 +118,8 @@ mod tests {
 
     fn bytes_of(key: Option<&[u8]>, headers: &[(String, Vec<u8>)], payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(key, headers.iter().map(|(name, value)| (&name[..], &value[..])), payload, &mut out);
+        encode_front(key, headers.iter().map(|(name, value)| (&name[..], &value[..])), &mut out);
+        out.extend_from_slice(payload);
         out
     }
 
