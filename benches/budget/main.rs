@@ -93,7 +93,8 @@ ratios less.
   records.
 - Many topics: the floor is one topic, by the same code.
 - Paced: the latency of a message counts from the moment it was due. The floor hands a number through a channel.
-- Opening: in a process of its own, with the page cache warm. Memory is what the open store adds to the process.
+- Opening: in a process of its own, with the page cache warm. What a segment adds is told by a second store, with the same messages in
+  segments of 4 MiB. Memory is what the open store adds to the process.
 - Bytes of log: by the log's own axis, so without the unused end of the last segment.
 ";
 

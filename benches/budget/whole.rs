@@ -1,6 +1,6 @@
 //! Budgets that look at more than one call: latency from end to end, opening, bytes on disk.
 
-use super::common::child::{End, Opened, fill_in_child, open_in_child};
+use super::common::child::{End, Opened, fill_segments_in_child, open_in_child};
 use super::common::pace::{bare_hand_over, end_to_end};
 use super::common::pond::{LEN, Pond, number, payload, take};
 use super::common::{Arena, pick};
@@ -25,7 +25,7 @@ pub(crate) const OPENING: Section = Section {
     name: "open",
     lines: &[
         Line { what: "open with 5 M x 100 B waiting, closed", unit: Unit::Nanoseconds, bound: Bound::Most(10e6) },
-        Line { what: "the same, a segment", unit: Unit::Nanoseconds, bound: Bound::Most(20e3) },
+        Line { what: "the same, each segment more", unit: Unit::Nanoseconds, bound: Bound::Most(20e3) },
         Line { what: "the same, killed in quiet", unit: Unit::Nanoseconds, bound: Bound::Most(120e6) },
         Line { what: "the same, killed at full rate", unit: Unit::Nanoseconds, bound: Bound::Most(250e6) },
         Line {
@@ -36,6 +36,9 @@ pub(crate) const OPENING: Section = Section {
     ],
     measure: opening,
 };
+
+/// Makes many segments of the messages that open with few.
+const SMALL_SEGMENT_BYTES: u64 = 4 << 20;
 
 pub(crate) const DISK: Section = Section {
     name: "disk",
@@ -70,21 +73,24 @@ fn paced(arena: &Arena) -> Vec<Sample> {
 }
 
 fn opening(arena: &Arena) -> Vec<Sample> {
-    let waiting = pick(5_000_000, 500);
-    let open = |end| -> Opened {
+    let waiting = pick(5_000_000, 2_000);
+    let open = |end, segment_bytes| -> Opened {
         let path = arena.fresh();
-        fill_in_child(&path, waiting, end);
+        fill_segments_in_child(&path, waiting, end, segment_bytes);
         let opened = open_in_child(&path);
         assert!(opened.waiting >= waiting, "what had returned is there");
         std::fs::remove_dir_all(path).expect("remove the store");
         opened
     };
-    let [clean, quiet, busy] = [End::Clean, End::KilledInQuiet, End::KilledAtFullRate].map(open);
+    let [clean, quiet, busy] =
+        [End::Clean, End::KilledInQuiet, End::KilledAtFullRate].map(|end| open(end, pick(64 << 20, 1 << 20)));
+    let many = open(End::Clean, pick(SMALL_SEGMENT_BYTES, 64 << 10));
+    assert!(many.segments > clean.segments, "{} segments", many.segments);
     let ns = |opened: &Opened| opened.open.as_nanos() as f64;
     let private = [&clean, &quiet, &busy].map(|opened| opened.private_bytes as f64);
     vec![
         Sample::of(ns(&clean)),
-        Sample::of(ns(&clean) / clean.segments.max(1) as f64),
+        Sample::of((ns(&many) - ns(&clean)) / (many.segments - clean.segments) as f64),
         Sample::of(ns(&quiet)),
         Sample::of(ns(&busy)),
         Sample::of(private.into_iter().fold(0.0, f64::max)),

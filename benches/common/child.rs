@@ -13,6 +13,7 @@ use std::time::Duration;
 const ROLE: &str = "MILLPOND_BENCH_CHILD";
 const STORE: &str = "MILLPOND_BENCH_CHILD_STORE";
 const COUNT: &str = "MILLPOND_BENCH_CHILD_COUNT";
+const SEGMENT_BYTES: &str = "MILLPOND_BENCH_CHILD_SEGMENT_BYTES";
 
 /// How a store comes to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +63,13 @@ fn command(role: &str, path: &Path, count: u64) -> Command {
 
 /// Has another process fill a new store at `path` with `count` waiting messages and end as `end` says.
 pub(crate) fn fill_in_child(path: &Path, count: u64, end: End) {
-    let mut child = command(&format!("{end:?}"), path, count).spawn().expect("start a child");
+    fill_segments_in_child(path, count, end, 64 << 20);
+}
+
+/// As [`fill_in_child`], in segments of at most so many bytes.
+pub(crate) fn fill_segments_in_child(path: &Path, count: u64, end: End, segment_bytes: u64) {
+    let mut command = command(&format!("{end:?}"), path, count);
+    let mut child = command.env(SEGMENT_BYTES, segment_bytes.to_string()).spawn().expect("start a child");
     let output = child.stdout.take().expect("its output");
     let told = BufReader::new(output).lines().map_while(Result::ok).any(|line| line == "ready");
     if end != End::Clean {
@@ -73,7 +80,8 @@ pub(crate) fn fill_in_child(path: &Path, count: u64, end: End) {
 }
 
 fn fill_and_end(path: &Path, count: u64, end: End) {
-    let pond = Pond::open(path, Durability::Os, 64 << 20);
+    let segment_bytes = std::env::var(SEGMENT_BYTES).ok().and_then(|bytes| bytes.parse().ok());
+    let pond = Pond::open(path, Durability::Os, segment_bytes.expect("the length of a segment"));
     let group = pond.group();
     fill(&pond.topic, 0..count, LEN);
     match end {

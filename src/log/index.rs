@@ -24,6 +24,8 @@ const MAGIC: [u8; 8] = *b"\x89IDX\r\n\x1a\n";
 const HEADER_LEN: usize = 8 + 4 + 4 + 16 + 8 * 5 + 4 + 4;
 const ENTRY_LEN: usize = 4 + 4 + 8 + 8 + 8;
 const ROW_LEN: usize = 16;
+/// Header and directory of an index of few keys.
+const FIRST_READ_LEN: usize = 1024;
 /// How much is written at a time.
 const SLICE_LEN: usize = 256 << 10;
 /// How many rows are read at a time.
@@ -179,17 +181,20 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let header = read_up_to(&*file, 0, HEADER_LEN)?;
-        let Some((salt, count, directory_crc)) = decode_header(&header, uuid, segment) else { return Ok(None) };
-        let directory_len = count as u64 * ENTRY_LEN as u64;
-        if directory_len > file.len()? {
+        let mut front = read_up_to(&*file, 0, FIRST_READ_LEN)?;
+        let Some((salt, count, directory_crc)) = decode_header(&front, uuid, segment) else { return Ok(None) };
+        let front_len = HEADER_LEN as u64 + u64::from(count) * ENTRY_LEN as u64;
+        if front_len > FIRST_READ_LEN as u64 {
+            if front_len > file.len()? {
+                return Ok(None);
+            }
+            front = read_up_to(&*file, 0, front_len as usize)?;
+        }
+        let Some(directory) = front.get(HEADER_LEN..front_len as usize) else { return Ok(None) };
+        if mix::crc(0, directory) != directory_crc {
             return Ok(None);
         }
-        let directory = read_up_to(&*file, HEADER_LEN as u64, directory_len as usize)?;
-        if directory.len() as u64 != directory_len || mix::crc(0, &directory) != directory_crc {
-            return Ok(None);
-        }
-        let keys = decode_directory(&directory);
+        let keys = decode_directory(directory);
         Ok(keys.map(|keys| Self { name, salt, keys, handles: Arc::clone(handles) }))
     }
 
