@@ -1,7 +1,7 @@
 //! Budgets of receiving and acking, and of many topics.
 
 use super::common::pond::{LEN, Pond, drain_in_batches, drain_one_by_one, group_of, number, payload, take};
-use super::common::{Arena, floor, now, ns_each, pace, per_second, pick, time};
+use super::common::{Arena, floor, machine, now, ns_each, pace, per_second, pick, time};
 use super::row::{Bound, Line, Sample, Section, Unit};
 use hdrhistogram::Histogram;
 use millpond::{Durability, Group, Message, Topic};
@@ -57,6 +57,7 @@ pub(crate) const TOPICS: Section = Section {
 fn receive(arena: &Arena, batch: u64, drain: impl Fn(&Group, Range<u64>)) -> Vec<Sample> {
     let count = pick(COUNT, 2_000);
     let floor = floor_ns(arena, count, batch);
+    machine::warm_memory();
     let pond = Pond::new(arena, Durability::Os);
     let group = pond.group();
     pond.ripen();
@@ -85,6 +86,7 @@ fn each_call(group: &Group, mut numbers: Range<u64>, batch: u64, drain: impl Fn(
 }
 
 fn floor_ns(arena: &Arena, count: u64, batch: u64) -> f64 {
+    machine::warm_memory();
     let directory = arena.fresh();
     std::fs::create_dir(&directory).expect("create a directory");
     floor::settle_ns(&directory, count, batch, &payload(0, LEN))
@@ -93,6 +95,7 @@ fn floor_ns(arena: &Arena, count: u64, batch: u64) -> f64 {
 /// Messages a second over `topics` topics in turn: published, and then received and acked.
 fn over_topics(arena: &Arena, topics: u64) -> [f64; 2] {
     let count = pick(COUNT, 2_000);
+    machine::warm_memory();
     let pond = Pond::new(arena, Durability::Os);
     let open = |n| {
         let topic = pond.store.topic(format!("topic-{n}")).open().expect("open a topic");

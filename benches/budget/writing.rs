@@ -1,7 +1,7 @@
 //! Budgets of publishing at `Os`.
 
 use super::common::pond::{LEN, Pond, payload};
-use super::common::{Arena, floor, now, ns_each, pace, pick, time};
+use super::common::{Arena, floor, machine, now, ns_each, pace, pick, time};
 use super::row::{Bound, Line, Sample, Section, Unit};
 use millpond::{Durability, Message};
 use std::hint::black_box;
@@ -43,6 +43,7 @@ pub(crate) const IN_BATCHES: Section = Section {
 fn publish(arena: &Arena, batch: u64, call: impl Fn(&Pond)) -> Vec<Sample> {
     let calls = pick(COUNT, 2_000) / batch;
     let floor = floor_ns(arena, batch as usize);
+    machine::warm_memory();
     let pond = Pond::new(arena, Durability::Os);
     pond.ripen();
     let segments = pond.segments();
@@ -61,6 +62,7 @@ fn publish(arena: &Arena, batch: u64, call: impl Fn(&Pond)) -> Vec<Sample> {
 }
 
 fn floor_ns(arena: &Arena, batch: usize) -> f64 {
+    machine::warm_memory();
     let directory = arena.fresh();
     std::fs::create_dir(&directory).expect("create a directory");
     floor::append_ns(&directory, LEN, batch, pick(4, 1), pick(64 << 20, 64 << 10))

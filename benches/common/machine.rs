@@ -65,7 +65,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 /// Touches free memory, more of it than a run takes, since the kernel may give other pages first. A guest whose host takes back what is
 /// free gets it again at some 12 us a page, many times what the page costs otherwise: whether a run met such pages would decide its
-/// figures.
+/// figures. Not before latencies are measured: giving the memory back disturbs them for a while.
 pub(crate) fn warm_memory() {
     let available = kib("MemAvailable").map_or(0, |kib| kib << 10) / 4;
     drop(std::hint::black_box(vec![1_u8; pick(available.min(WARM_LEN), 0) as usize]));

@@ -76,9 +76,8 @@ impl Arena {
         Self { directory: directory.expect("a directory for the data"), given: Cell::new(0) }
     }
 
-    /// A path that nothing has used yet, on a machine whose free memory is at hand.
+    /// A path that nothing has used yet.
     pub(crate) fn fresh(&self) -> PathBuf {
-        machine::warm_memory();
         self.given.set(self.given.get() + 1);
         self.directory.path().join(self.given.get().to_string())
     }

@@ -3,7 +3,7 @@
 //! Never here: what is timed.
 
 use super::pond::Pond;
-use super::{Arena, pick, time};
+use super::{Arena, machine, pick, time};
 use millpond::Durability;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ impl Yard {
             old.remove();
         }
         self.pond.get_or_insert_with(|| {
+            machine::warm_memory();
             let pond = Pond::new(&self.arena, self.level);
             pond.ripen();
             pond

@@ -46,6 +46,10 @@ pub(super) fn map_tail(file: &File, len: u64, access: Access) -> io::Result<Writ
         // Without it the page cache grows its folios under sequential stores, and a sync writes whole folios.
         map.advise(Advice::Random)?;
     }
+    // Whole folios of megabytes would be mapped writable at the first store into them, and a sync would then write-protect each page
+    // of the last one, appended to or not, with an interrupt for each. A kernel that has no such pages refuses the advice.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(Advice::NoHugePage);
     let mapped = Mapped { map, published: AtomicU64::new(0), dropped: AtomicU64::new(0) };
     Ok(Writer { mapped: Arc::new(mapped), end: 0 })
 }

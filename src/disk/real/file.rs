@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// How many bytes are read or written at a time by those who can wait.
-pub(super) const SLICE_LEN: usize = 256 << 10;
+pub(super) const SLICE_LEN: usize = 32 << 10;
 
 /// Lets whoever was woken meanwhile, and waits for this processor, go first.
 pub(super) fn give_way() {
