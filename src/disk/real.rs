@@ -16,7 +16,7 @@ use attach::Attachment;
 use file::{Inode, MappedTail, RealFile, SLICE_LEN, WrittenTail, give_way};
 use fs_kind::FsKind;
 use parking_lot::Mutex;
-use rustix::fs::{Advice, AtFlags, Dir, FallocateFlags, FileType, Stat};
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Stat};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -25,8 +25,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-/// From this length on, getting memory ready is left to read-ahead.
-const LONG_WAY_LEN: u64 = 2 << 20;
+/// How far one open file reads when memory is got ready.
+const STRIDE_LEN: u64 = 2 << 20;
 
 /// A locked directory of a real file system.
 #[derive(Debug)]
@@ -170,22 +170,22 @@ impl Disk for RealDisk {
         if !self.maps {
             return Ok(());
         }
-        // Reading does it: blocks that were never written are zeroed in the page cache. Read-ahead does that in as long strides as
-        // the device says, megabytes perhaps: milliseconds in which nobody else gets this processor. Where little is wanted, it
-        // is kept from that; where much is, its large folios are worth it, for stores into small ones cost more.
-        let file = std::fs::File::from(attach::open_file(&self.attachment.dir, checked_name(name)?)?);
-        if range.end.saturating_sub(range.start) < LONG_WAY_LEN {
-            rustix::fs::fadvise(&file, 0, None, Advice::Random)?;
-        }
+        // Reading does it: blocks that were never written are zeroed in the page cache. Read-ahead makes the folios larger with each
+        // step, up to megabytes: a sync would then write such a folio whole for a few bytes, and a step take milliseconds. Without
+        // it they are single pages, and each store into a new one costs more. It begins anew with each open file.
         let mut buf = vec![0; SLICE_LEN];
         let mut at = range.start;
         while at < range.end {
-            let len = (range.end - at).min(SLICE_LEN as u64) as usize;
-            match rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut buf[..len], at))? {
-                0 => break,
-                read => at += read as u64,
+            let file = attach::open_file(&self.attachment.dir, checked_name(name)?)?;
+            let stride_end = range.end.min(at.saturating_add(STRIDE_LEN));
+            while at < stride_end {
+                let len = (stride_end - at).min(SLICE_LEN as u64) as usize;
+                match rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut buf[..len], at))? {
+                    0 => return Ok(()),
+                    read => at += read as u64,
+                }
+                give_way();
             }
-            give_way();
         }
         Ok(())
     }
