@@ -10,19 +10,26 @@ use crate::log::Parts;
 use crate::record::{Record, message};
 use crate::state::Command;
 
-/// The CRC-32 of a byte of zero, with which every message begins that has neither key nor headers.
-const CRC_OF_ZERO: u32 = 0xd202_ef8d;
-
 /// How much memory an emptied [`Outgoing`] keeps.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// Encoded messages on their way into one frame.
-#[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     bytes: Vec<u8>,
     ends: Vec<u32>,
     crcs: Vec<u32>,
     runs: Vec<(PartitionId, u32)>,
+    /// Has seen a byte of zero, with which every message begins that has neither key nor headers. Making one looks at the processor's
+    /// features, which costs as much as some messages.
+    after_zero: crc32fast::Hasher,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        let mut after_zero = crc32fast::Hasher::new();
+        after_zero.update(&[0]);
+        Self { bytes: Vec::new(), ends: Vec::new(), crcs: Vec::new(), runs: Vec::new(), after_zero }
+    }
 }
 
 /// Where one frame's messages were put.
@@ -64,7 +71,7 @@ impl Outgoing {
         self.count_in(partition);
         let start = self.bytes.len();
         message::encode_front(key, headers, &mut self.bytes);
-        let crc = checksum(&self.bytes[start..], payload);
+        let crc = self.checksum(&self.bytes[start..], payload);
         self.bytes.extend_from_slice(payload);
         check_len("message", self.bytes.len() - start, message_len_max)?;
         check_len("batch", self.bytes.len(), crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX)?;
@@ -111,18 +118,23 @@ impl Outgoing {
         }
     }
 
+    /// The CRC-32 of a message that consists of these two.
+    #[inline]
+    fn checksum(&self, front: &[u8], payload: &[u8]) -> u32 {
+        let mut hasher = if front == [0] {
+            self.after_zero.clone()
+        } else {
+            let mut hasher = crc32fast::Hasher::new();
+            hasher.update(front);
+            hasher
+        };
+        hasher.update(payload);
+        hasher.finalize()
+    }
+
     pub(crate) fn parts(&self) -> Parts<'_> {
         Parts { bytes: &self.bytes, ends: &self.ends, crcs: &self.crcs }
     }
-}
-
-/// The CRC-32 of a message that consists of these two.
-#[inline]
-fn checksum(front: &[u8], payload: &[u8]) -> u32 {
-    let of_front = if front == [0] { CRC_OF_ZERO } else { crc32fast::hash(front) };
-    let mut hasher = crc32fast::Hasher::new_with_initial(of_front);
-    hasher.update(payload);
-    hasher.finalize()
 }
 
 #[inline]
@@ -162,7 +174,11 @@ mod tests {
     #[test]
     fn a_checksum_is_that_of_the_whole_message() {
         for front in [&[0][..], &[1, 2, b'k', b'y'], &[0, 0], &[]] {
-            assert_eq!(checksum(front, b"payload"), crc32fast::hash(&[front, b"payload"].concat()), "{front:?}");
+            assert_eq!(
+                Outgoing::default().checksum(front, b"payload"),
+                crc32fast::hash(&[front, b"payload"].concat()),
+                "{front:?}"
+            );
         }
     }
 }

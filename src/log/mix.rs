@@ -4,9 +4,13 @@
 //! this life of the file. Never here: layouts.
 
 use crc32fast::Hasher;
+use std::sync::LazyLock;
 
 /// The odd constant of the splitmix64 generator.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Making one looks at the processor's features, which costs as much as hashing a short message.
+static FRESH: LazyLock<Hasher> = LazyLock::new(Hasher::new);
 
 /// One round of splitmix64: every bit of `value` changes about half of the result's.
 #[inline]
@@ -32,7 +36,7 @@ pub(crate) const fn low(value: u64) -> u32 {
 /// CRC-32 of `bytes`, started from `seed` instead of zero: so that `crc(crc(0, a), b)` is that of a and b together.
 #[inline]
 pub(crate) fn crc(seed: u32, bytes: &[u8]) -> u32 {
-    let mut hasher = Hasher::new_with_initial(seed);
+    let mut hasher = if seed == 0 { FRESH.clone() } else { Hasher::new_with_initial(seed) };
     hasher.update(bytes);
     hasher.finalize()
 }
