@@ -92,6 +92,7 @@ ratios less.
 - Pipelined: segments of 16 MiB. The floor syncs once for every thousand stores.
 - Receiving: messages that wait, taken in order. The floor reads them by 64 KiB, checks and copies out each, and appends two small
   records.
+- Before publishing and receiving 4 GiB of memory are touched and freed: docs/performance.md says why. What is paced is measured first.
 - Many topics: the floor is one topic, by the same code.
 - Paced: the latency of a message counts from the moment it was due. The floor hands a number through a channel.
 - Opening: in a process of its own, with the page cache warm. What a segment adds is told by a second store, with the same messages in

@@ -191,7 +191,8 @@ impl StoreOptions {
         self
     }
 
-    /// How long after it was appended something may stay unsynced. 1 ms to one hour; default 50 ms.
+    /// How long after it was appended something may stay unsynced; a sync begins earlier after 16 MiB of log. 1 ms to one hour; default
+    /// 50 ms.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
         self.sync_interval = interval;
