@@ -233,3 +233,52 @@ impl Engine {
         noted.map_err(|refusal| self.refused(refusal))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Outgoing, Setup};
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::ids::PartitionId;
+    use std::sync::Arc;
+
+    /// The threads do not sleep out their interval while much waits for a sync, and every beat sees to that anew.
+    #[test]
+    fn a_beat_begins_early_where_much_waits() {
+        let setup = Setup {
+            durable_only: false,
+            sync_interval: Duration::from_secs(3600),
+            segment_bytes_max: 64 << 20,
+            message_bytes_max: 1 << 20,
+            allow_network_fs: false,
+        };
+        let disk = Arc::new(SimDisk::new(1).attach().unwrap());
+        let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();
+        engine.open_topic("t", 1).unwrap();
+        let publish = || {
+            let mut outgoing = Outgoing::default();
+            outgoing.add(PartitionId(0), None, std::iter::empty(), &[7; 1000], 1 << 20).unwrap();
+            engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        };
+        let wakes = || engine.jobs.signal.lock().wakes;
+        for _ in 0..3 {
+            engine.pulse().unwrap();
+            let before = wakes();
+            let room = {
+                let core = engine.lock_core();
+                core.wake_beyond.0 - core.appender.end().0
+            };
+            // But for the mark that the beat may have left.
+            assert!((BEAT_LEN_MAX - 100..=BEAT_LEN_MAX).contains(&room), "{room}");
+            publish();
+            assert_eq!(wakes(), before, "little waits");
+            // As if only half a message had been missing.
+            engine.lock_core().wake_beyond.0 -= BEAT_LEN_MAX - 1500;
+            publish();
+            assert_eq!(wakes(), before + 1);
+            publish();
+            assert_eq!(wakes(), before + 1, "they know");
+        }
+    }
+}
