@@ -73,6 +73,27 @@ fn every_ordinal_is_found() {
     assert!(out.is_empty());
 }
 
+/// A directory ends within the first read, with it, or behind it; where the file is shorter than it says, there is no index.
+#[test]
+fn many_keys_are_found() {
+    let disk = SimDisk::new(2);
+    let mut keeper = keeper(&disk);
+    let segment = segment(keeper.handles());
+    let name = FileName::Index(segment.number());
+    let fitting = (FIRST_READ_LEN - HEADER_LEN) / ENTRY_LEN;
+    for count in [fitting - 1, fitting, fitting + 1, 1000] {
+        let row = |key: usize| Row { first: key as u64, at: 128, part: 0 };
+        let keys: Vec<_> = (0..count).map(|key| KeyRows { key: key as u32, count: 1, rows: vec![row(key)] }).collect();
+        keeper.write_index(&segment, &keys).unwrap();
+        let index = keeper.open_index(&segment).unwrap().unwrap();
+        let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first)).collect();
+        assert_eq!(found, (0..count).map(|key| (key as u32, key as u64)).collect::<Vec<_>>());
+        let front_len = (HEADER_LEN + count * ENTRY_LEN) as u64;
+        keeper.disk().open(&name.to_string()).unwrap().set_len(front_len - 1).unwrap();
+        assert!(keeper.open_index(&segment).unwrap().is_none(), "{count} keys");
+    }
+}
+
 #[test]
 fn golden() {
     let disk = SimDisk::new(1);
