@@ -1,7 +1,7 @@
 //! Group commit: one sync for all who wait.
 //!
-//! The first who waits for durability leads: it syncs what is appended by then, outside the store's lock, and the others
-//! wait for the watermark. The watermark is the LSN below which a sync has completed. A sync that fails, or a leader that
+//! The first who waits for durability leads: it takes the turn, and syncs what is appended by then, outside the store's lock. The
+//! others wait for the end of that turn, or of the next one where they appended too late for it. The watermark is the LSN below which a sync has completed. A sync that fails, or a leader that
 //! panics, poisons the store, and every waiter resolves. Never here: what is appended.
 
 use super::Engine;
@@ -14,14 +14,35 @@ use crate::sync::{Condvar, Mutex, panicking};
 #[derive(Debug)]
 pub(crate) struct Commit {
     watermark: AtomicU64,
-    /// Whether somebody is syncing. Held for moments only, and never while taking another lock.
-    leading: Mutex<bool>,
-    moved: Condvar,
+    /// Held for moments only, and never while taking another lock.
+    turns: Mutex<Turns>,
+    /// Tell of the ends of turns, each of every other one: who waits for the next turn is not woken by the end of this one, but for
+    /// the one who is to lead then.
+    ended: [Condvar; 2],
+}
+
+/// The turns to sync, one after another.
+#[derive(Debug)]
+struct Turns {
+    /// Whether somebody is syncing.
+    taken: bool,
+    /// How many have ended.
+    ended: usize,
+    /// All below is durable when the turn that is taken ends. Before its leader has said so, everybody waits for this turn.
+    covers: Lsn,
+}
+
+impl Turns {
+    /// Which of the two ends tells of the turn that is taken, or comes next where none is.
+    const fn parity(&self) -> usize {
+        self.ended % 2
+    }
 }
 
 impl Commit {
     pub(crate) fn new(watermark: Lsn) -> Self {
-        Self { watermark: AtomicU64::new(watermark.0), leading: Mutex::new(false), moved: Condvar::new() }
+        let turns = Turns { taken: false, ended: 0, covers: Lsn(u64::MAX) };
+        Self { watermark: AtomicU64::new(watermark.0), turns: Mutex::new(turns), ended: Default::default() }
     }
 
     #[inline]
@@ -32,8 +53,25 @@ impl Commit {
     /// Wakes all who wait, to look again at watermark and health.
     pub(crate) fn wake_all(&self) {
         // Taking the lock orders this after the check of anyone about to wait.
-        drop(self.leading.lock());
-        self.moved.notify_all();
+        drop(self.turns.lock());
+        for end in &self.ended {
+            end.notify_all();
+        }
+    }
+
+    /// Ends the turn that is taken: all who wait for it look again, and one of those who wait for the next, to lead it.
+    fn end_turn(&self) {
+        let (this, next) = {
+            let mut turns = self.turns.lock();
+            let this = turns.parity();
+            turns.taken = false;
+            turns.ended = turns.ended.wrapping_add(1);
+            turns.covers = Lsn(u64::MAX);
+            (this, turns.parity())
+        };
+        // The leader first: the others are many, and the device waits for him.
+        self.ended[next].notify_one();
+        self.ended[this].notify_all();
     }
 }
 
@@ -47,8 +85,7 @@ impl Drop for Turn<'_> {
         if panicking() {
             self.engine.poison("a panic while syncing");
         }
-        *self.engine.commit.leading.lock() = false;
-        self.engine.commit.moved.notify_all();
+        self.engine.commit.end_turn();
     }
 }
 
@@ -72,17 +109,18 @@ impl Engine {
 
     /// The turn to sync. `None` where `lsn` is durable by now, or after waiting for whoever has the turn.
     fn lead_or_wait(&self, lsn: Lsn) -> Option<Turn<'_>> {
-        let mut leading = self.commit.leading.lock();
+        let mut turns = self.commit.turns.lock();
         // A leader stores the watermark and the health before it takes this lock to end its turn: what is seen here under the
         // lock is what the last turn left. Seen before it, it may be old, and there would be nothing to sync.
         if self.commit.watermark() >= lsn || self.health.is_poisoned() {
             return None;
         }
-        if *leading {
-            self.commit.moved.wait(&mut leading);
+        if turns.taken {
+            let skip = usize::from(lsn > turns.covers);
+            self.commit.ended[(turns.parity() + skip) % 2].wait(&mut turns);
             return None;
         }
-        *leading = true;
+        turns.taken = true;
         Some(Turn { engine: self })
     }
 
@@ -97,6 +135,7 @@ impl Engine {
             // Whoever waits, waits for something that was appended.
             return self.poison("nothing to sync below an LSN that is not durable");
         };
+        self.commit.turns.lock().covers = job.upto;
         match job.run() {
             Ok(upto) => {
                 let mut core = self.lock_core();
