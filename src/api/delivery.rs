@@ -6,6 +6,7 @@ use crate::engine::{Engine, HeldRun, Received, Stored};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
 use std::fmt::Display;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,10 +45,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// ```
 #[derive(Debug)]
 pub struct Delivery {
-    parcel: Arc<Parcel>,
+    parcel: Holding,
     /// Which message of the parcel.
     nth: u32,
     settled: bool,
+}
+
+/// A parcel of one's own, or one that others hold as well. Most are alone, and then nobody need count.
+#[derive(Debug)]
+enum Holding {
+    Alone(Box<Parcel>),
+    Shared(Arc<Parcel>),
+}
+
+impl Deref for Holding {
+    type Target = Parcel;
+    fn deref(&self) -> &Parcel {
+        match self {
+            Self::Alone(parcel) => parcel,
+            Self::Shared(parcel) => parcel,
+        }
+    }
 }
 
 /// Messages of one receive that share what is known of them: one of any size, or a few small ones.
@@ -60,7 +78,7 @@ struct Parcel {
 impl Delivery {
     /// The only message of what was received.
     pub(super) fn alone(group: Arc<GroupInner>, received: Received) -> Self {
-        Self { parcel: Arc::new(Parcel { group, received }), nth: 0, settled: false }
+        Self { parcel: Holding::Alone(Box::new(Parcel { group, received })), nth: 0, settled: false }
     }
 
     fn engine(&self) -> &Engine {
@@ -236,8 +254,9 @@ impl Batch {
         for received in received {
             let last = received.stored.count() - 1;
             let parcel = Arc::new(Parcel { group: Arc::clone(group), received });
-            deliveries.extend((0..last).map(|nth| Delivery { parcel: Arc::clone(&parcel), nth, settled: false }));
-            deliveries.push(Delivery { parcel, nth: last, settled: false });
+            let shared = |nth, parcel| Delivery { parcel: Holding::Shared(parcel), nth, settled: false };
+            deliveries.extend((0..last).map(|nth| shared(nth, Arc::clone(&parcel))));
+            deliveries.push(shared(last, parcel));
         }
         Self { group: Arc::clone(group), deliveries, unreadable }
     }

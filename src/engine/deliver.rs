@@ -15,6 +15,7 @@ use crate::log::{Catalog, Parts, Segment};
 use crate::record::{Record, Token};
 use crate::state::{Command, Decision, Held, HeldRun, Rejection};
 use crate::sync::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,9 @@ struct Lease {
     attempt: u32,
     place: Option<Place>,
 }
+
+/// Those of one receive. Most receives of one message need no memory for them.
+type Leases = SmallVec<[Lease; 1]>;
 
 /// What one look for messages gave.
 enum Look {
@@ -95,7 +99,7 @@ impl Engine {
         each: &mut impl FnMut(Received),
     ) -> Result<Vec<Error>> {
         self.enter()?;
-        let mut leases = Vec::new();
+        let mut leases = Leases::new();
         loop {
             match self.look(group, topic, max, wait, &mut leases)? {
                 Look::Nothing => return Ok(Vec::new()),
@@ -111,7 +115,7 @@ impl Engine {
     }
 
     /// Leases, waiting for something to lease.
-    fn look(&self, group: GroupId, topic: TopicId, max: usize, wait: Wait, leases: &mut Vec<Lease>) -> Result<Look> {
+    fn look(&self, group: GroupId, topic: TopicId, max: usize, wait: Wait, leases: &mut Leases) -> Result<Look> {
         let command = Command::Lease { group, max: u32::try_from(max).unwrap_or(u32::MAX) };
         let mut core = self.lock_core();
         loop {
@@ -313,7 +317,7 @@ pub(super) fn end_of(core: &mut Core, committed: &Committed) -> Lsn {
 }
 
 /// Lists the leases that the last commit granted. Returns whether there were any.
-fn collect(core: &Core, leases: &mut Vec<Lease>) -> bool {
+fn collect(core: &Core, leases: &mut Leases) -> bool {
     for record in &core.records {
         let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
         core.positions.find(partition, first, count, |first, count, place| {

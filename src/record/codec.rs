@@ -60,28 +60,28 @@ pub(crate) fn encode(records: &[Record], out: &mut Vec<u8>) {
 
 /// The records of a head, in order.
 pub(crate) fn decode(head: &[u8]) -> Decoder<'_> {
-    Decoder { reader: Reader::new(head), failed: None }
+    Decoder { reader: Reader::new(head) }
 }
 
-/// Yields each record of a head. After an error it yields that error for ever: the rest is never taken for the end.
+/// Yields each record of a head. What cannot be decoded it never gets past: the rest is never taken for the end.
 #[derive(Debug)]
 pub(crate) struct Decoder<'a> {
     reader: Reader<'a>,
-    failed: Option<DecodeError>,
 }
 
 impl Iterator for Decoder<'_> {
     type Item = Result<Record, DecodeError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(error) = self.failed {
-            return Some(Err(error));
-        }
         if self.reader.is_empty() {
             return None;
         }
+        let before = self.reader.clone();
         let record = decode::record(&mut self.reader);
-        self.failed = record.as_ref().err().copied();
+        if record.is_err() {
+            self.reader = before;
+        }
         Some(record)
     }
 }

@@ -96,6 +96,9 @@ impl Deadlines {
     /// Restores what is promised of `fifo`. `holds` says whether a lease is still there; each message is asked about a
     /// constant number of times on average.
     pub(super) fn tidy(&mut self, holds: impl Fn(&Key) -> bool) {
+        if self.fifo.is_empty() {
+            return;
+        }
         let len = self.len - self.apart.len() as u64;
         if len == 0 {
             self.fifo.clear();
