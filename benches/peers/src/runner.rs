@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) scale: Scale,
     /// The longest that one process may take.
     pub(crate) cap: Duration,
+    /// How much memory is touched before a run that wants it warm.
+    pub(crate) warm_bytes: usize,
 }
 
 /// All that was found about one queue and one workload.
@@ -84,6 +86,9 @@ impl Plan {
         let dir = self.dir.join(format!("{name}-{}", workload.name()));
         remove(&dir)?;
         std::fs::create_dir_all(&dir)?;
+        if workload.wants_warm_memory() {
+            warm_memory(self.warm_bytes);
+        }
         let outcome = self.run_in(workload, name, &dir);
         remove(&dir)?;
         outcome
@@ -130,6 +135,12 @@ impl Plan {
             Err(mpsc::RecvTimeoutError::Disconnected) => Err("ended without an answer".into()),
         }
     }
+}
+
+/// Touches free memory. A guest whose host takes back what is free gets it again at many times what a page costs otherwise: whether a run
+/// met such pages would decide its figure. Giving the memory back disturbs latencies for a while.
+fn warm_memory(bytes: usize) {
+    drop(std::hint::black_box(vec![1_u8; bytes]));
 }
 
 /// Kills the child's process group, which servers that it started belong to. A child answers when its queue is closed already, or is to be

@@ -41,8 +41,9 @@ pub(crate) enum Unit {
 }
 
 impl Workload {
-    /// All, in the order of the tables.
+    /// All, in the order of the tables. What is paced comes first, before memory is warmed for the others.
     pub(crate) const ALL: [Self; 11] = [
+        Self::Live,
         Self::PublishOne,
         Self::PublishBatch,
         Self::Durable,
@@ -50,7 +51,6 @@ impl Workload {
         Self::DurableMany,
         Self::ReceiveOne,
         Self::ReceiveBatch,
-        Self::Live,
         Self::OpenClean,
         Self::OpenKilled,
         Self::DiskBytes,
@@ -141,6 +141,11 @@ impl Workload {
             }
             _ => None,
         }
+    }
+
+    /// Whether its figure is about the speed of processor and memory, and not of the device.
+    pub(crate) fn wants_warm_memory(self) -> bool {
+        matches!(self, Self::PublishOne | Self::PublishBatch | Self::ReceiveOne | Self::ReceiveBatch)
     }
 
     /// Whether its publishes must survive power loss.

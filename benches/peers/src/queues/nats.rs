@@ -47,7 +47,14 @@ fn facts() -> Facts {
         note: "A server, over loopback: a work-queue stream with file storage, each publish confirmed; a durable pull consumer, each \
                acknowledgement confirmed; batches are pipelined. The state of the consumer reaches its file some ten times a second (killed after 3 s of acknowledgements, it delivered the last 0.1 s of them again).",
         cannot: &[(Workload::Durable, NO_SYNC), (Workload::DurableBatch, NO_SYNC), (Workload::DurableMany, NO_SYNC)],
-        advantages: &[(Workload::DiskBytes, "some thirty bytes a message, and no preallocation")],
+        advantages: &[
+            (Workload::DiskBytes, "some thirty bytes a message, and no preallocation"),
+            (
+                Workload::OpenKilled,
+                "each block of 4 MiB has a small index file, so that only blocks whose index is old are read again; nothing is synced \
+                 (no fsync under strace), so what was not durable before the kill is not after it",
+            ),
+        ],
     }
 }
 
