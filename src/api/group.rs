@@ -181,12 +181,12 @@ impl Group {
     /// `Corrupt`, `Io` where the next message cannot be read: it was put back with the longest backoff, and others can be
     /// received. `DiskFull` where the lease cannot be recorded. `Closed`, `Poisoned`, `Forked`.
     pub fn receive(&self, wait: Duration) -> Result<Option<Delivery>> {
-        let mut received = None;
-        let mut unreadable = self.take(1, wait, &mut |one| received = Some(one))?;
-        match (received, unreadable.pop()) {
-            (Some(received), _) => Ok(Some(Delivery::alone(Arc::clone(&self.inner), received))),
+        let mut delivery = None;
+        let mut unreadable =
+            self.take(1, wait, &mut |one| delivery = Some(Delivery::alone(Arc::clone(&self.inner), one)))?;
+        match (delivery, unreadable.pop()) {
             (None, Some(error)) => Err(error),
-            (None, None) => Ok(None),
+            (delivery, _) => Ok(delivery),
         }
     }
 

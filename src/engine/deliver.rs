@@ -179,10 +179,10 @@ impl Engine {
         while let Some(lease) = leases.next() {
             let &Lease { partition, first, count, attempt, ref place } = lease;
             let mut each = |stored| each(Received { token, attempt, stored });
-            if let Some(Place::Known { segment: number, .. } | Place::Indexed { segment: number, .. }) = place
-                && segment.is_none_or(|known| known.number() != *number)
+            if let Some(number) = place.map(|place| place.segment())
+                && segment.is_none_or(|known| known.number() != number)
             {
-                segment = catalog.segment(*number);
+                segment = catalog.segment(number);
             }
             let mut skip = 0;
             while skip < count {

@@ -21,12 +21,20 @@ pub(crate) struct Run {
 }
 
 /// Where a message stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     /// At this frame and part.
     Known { segment: FileNumber, at: u32, part: u32 },
     /// In this segment, whose index file says where.
-    Indexed { segment: FileNumber, index: Arc<Index> },
+    Indexed { segment: FileNumber },
+}
+
+impl Place {
+    pub(crate) const fn segment(&self) -> FileNumber {
+        match self {
+            Self::Known { segment, .. } | Self::Indexed { segment } => *segment,
+        }
+    }
 }
 
 /// A partition's share of an indexed segment. Messages in between may be missing where a cleaner took them.
@@ -343,8 +351,12 @@ impl Positions {
         if offset >= span.end {
             return None;
         }
-        let index = Arc::clone(self.indexes.get(&span.segment)?);
-        Some((span.end, Place::Indexed { segment: span.segment, index }))
+        Some((span.end, Place::Indexed { segment: span.segment }))
+    }
+
+    /// The index of an indexed segment.
+    pub(crate) fn index(&self, segment: FileNumber) -> Option<Arc<Index>> {
+        self.indexes.get(&segment).map(Arc::clone)
     }
 }
 

@@ -8,7 +8,7 @@ use super::positions::{Place, SegmentRuns};
 use super::stored::{About, Gathered, Read, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, WallMs};
-use crate::log::{self, Index, PartReader, RUN_LEN_MAX, ReadError, Segment};
+use crate::log::{self, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::{Provenance, Record, codec};
 use std::ops::Range;
@@ -45,10 +45,10 @@ impl Reader {
     }
 }
 
-/// The rows of an index that were read last.
+/// The rows that were read last of the index of a segment.
 #[derive(Debug, Default)]
 struct RowsAtHand {
-    /// Of the index file: no other has it.
+    /// Of the segment's file: no other has it.
     salt: u64,
     key: u32,
     rows: Vec<log::Row>,
@@ -78,8 +78,7 @@ impl super::core::Core {
         let mut found = None;
         self.positions.find(partition, offset, 1, |_, _, place| found = place);
         let place = found?;
-        let (Place::Known { segment, .. } | Place::Indexed { segment, .. }) = &place;
-        Some(Located { segment: Arc::clone(self.catalog.segment(*segment)?), place })
+        Some(Located { segment: Arc::clone(self.catalog.segment(place.segment())?), place })
     }
 }
 
@@ -152,7 +151,7 @@ impl Engine {
     ) -> Result<Read<'a>> {
         let (at, part) = match place {
             Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
-            Place::Indexed { index, .. } => self.look_up(&mut reader.rows, segment, index, partition, offset)?,
+            Place::Indexed { .. } => self.look_up(&mut reader.rows, segment, partition, offset)?,
         };
         let mut read = reader.parts.read(&self.cache, segment, at, part, max).map_err(read_error)?;
         let lsn = read.lsn;
@@ -187,27 +186,30 @@ impl Engine {
         &self,
         at_hand: &mut RowsAtHand,
         segment: &Segment,
-        index: &Index,
         partition: PartitionId,
         offset: Offset,
     ) -> Result<(u32, u32)> {
-        if let Some(place) = at_hand.find(index, partition, offset) {
+        let salt = segment.salt();
+        if let Some(place) = at_hand.find(salt, partition, offset) {
             return Ok(place);
         }
-        // Whoever comes from the last row reads on; anybody else may want this row alone.
-        let reads_on = at_hand.salt == index.salt() && at_hand.key == partition.0 && at_hand.end == offset.0;
-        let max = if reads_on { ROWS_AHEAD } else { 1 };
-        let found = index.look_up(&self.cache, partition.0, offset.0, max, &mut at_hand.rows);
-        if let Ok(Some(end)) = found {
-            (at_hand.salt, at_hand.key, at_hand.last, at_hand.end) = (index.salt(), partition.0, 0, end);
-            return at_hand.find(index, partition, offset).ok_or_else(|| absent(partition, offset));
+        let index = self.lock_core().positions.index(segment.number());
+        if let Some(index) = index {
+            // Whoever comes from the last row reads on; anybody else may want this row alone.
+            let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && at_hand.end == offset.0;
+            let max = if reads_on { ROWS_AHEAD } else { 1 };
+            let found = index.look_up(&self.cache, partition.0, offset.0, max, &mut at_hand.rows);
+            if let Ok(Some(end)) = found {
+                (at_hand.salt, at_hand.key, at_hand.last, at_hand.end) = (salt, partition.0, 0, end);
+                return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
+            }
+            at_hand.rows.clear();
+            let partitions = self.lock_core().state.partition_count();
+            let runs = read_runs(segment, partitions)?;
+            self.lock_core().positions.set_unindexed(runs);
         }
-        at_hand.rows.clear();
-        let partitions = self.lock_core().state.partition_count();
-        let runs = read_runs(segment, partitions)?;
-        let mut core = self.lock_core();
-        core.positions.set_unindexed(runs);
-        match core.locate(partition, offset).map(|located| located.place) {
+        let located = self.lock_core().locate(partition, offset);
+        match located.map(|located| located.place) {
             Some(Place::Known { at, part, .. }) => Ok((at, part)),
             _ => Err(absent(partition, offset)),
         }
@@ -216,8 +218,8 @@ impl Engine {
 
 impl RowsAtHand {
     /// Frame and part of a message, if its row is at hand.
-    fn find(&mut self, index: &Index, partition: PartitionId, offset: Offset) -> Option<(u32, u32)> {
-        if self.salt != index.salt() || self.key != partition.0 || offset.0 >= self.end {
+    fn find(&mut self, salt: u64, partition: PartitionId, offset: Offset) -> Option<(u32, u32)> {
+        if self.salt != salt || self.key != partition.0 || offset.0 >= self.end {
             return None;
         }
         let holds = |rows: &[log::Row], at: usize| {

@@ -198,11 +198,6 @@ impl Index {
         Ok(keys.map(|keys| Self { name, salt, keys, handles: Arc::clone(handles) }))
     }
 
-    /// What tells this file from every other.
-    pub(crate) const fn salt(&self) -> u64 {
-        self.salt
-    }
-
     /// The keys, sorted.
     pub(crate) fn keys(&self) -> &[IndexKey] {
         &self.keys
