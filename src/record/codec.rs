@@ -72,7 +72,7 @@ pub(crate) struct Decoder<'a> {
 impl Iterator for Decoder<'_> {
     type Item = Result<Record, DecodeError>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.reader.is_empty() {
             return None;

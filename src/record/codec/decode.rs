@@ -9,6 +9,7 @@ use super::{AGAIN, CLEAN, JITTER, LONE, MANY, kind};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
+#[inline(always)]
 pub(super) fn record(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
     let tag = reader.byte()?;
     let kind = tag & kind::MASK;
