@@ -96,7 +96,7 @@ impl Catalog {
     /// The first frame that cannot be read or is not valid, or what `visit` says.
     pub(crate) fn replay<E: From<ReadError>>(&self, from: Lsn, visit: Visit<'_, E>) -> Result<(), E> {
         for segment in self.inner.segments.iter().filter(|segment| segment.end() > from) {
-            frames::for_each(segment, from, &mut |frame| visit(frame, segment))?;
+            frames::for_each_whole(segment, from, &mut |frame| visit(frame, segment))?;
         }
         Ok(())
     }

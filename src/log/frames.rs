@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// How much is read at a time.
 const CHUNK_LEN: usize = 256 << 10;
+/// How much where parts are passed over: most of what is read ahead of a head is then read for nothing.
+const HEADS_CHUNK_LEN: usize = 32 << 10;
 
 /// How the LSNs of frames are known.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +31,8 @@ pub(crate) enum Lsns {
 enum Parts {
     /// They must prove themselves, or the frame is not valid.
     Verified,
-    /// They are somebody else's: whoever reads one verifies it then.
-    Unread,
+    /// They are passed over unread: whoever reads one verifies it then. The file has this length.
+    Unread { file_len: u64 },
 }
 
 /// What comes next in a file.
@@ -63,8 +65,8 @@ impl Frames {
         Self { file, salt, lsns, at, limit, parts: Parts::Verified, chunk: Vec::new(), chunk_at: at }
     }
 
-    /// The heads of all frames of `segment` as it is now; those of an appended one from the frame at `from` on.
-    fn heads_of(segment: &Segment, from: Lsn) -> io::Result<Self> {
+    /// All frames of `segment` as it is now; those of an appended one from the frame at `from` on.
+    fn of(segment: &Segment, from: Lsn) -> io::Result<Self> {
         let (first, limit) = (HEADER_LEN as u64, segment.limit());
         let (lsns, at) = match segment.kind() {
             FileKind::Appended => {
@@ -73,7 +75,11 @@ impl Frames {
             }
             _ => (Lsns::Carried { next: segment.base(), to: segment.end() }, first),
         };
-        Ok(Self { parts: Parts::Unread, ..Self::new(segment.file()?, segment.salt(), lsns, at, limit) })
+        Ok(Self::new(segment.file()?, segment.salt(), lsns, at, limit))
+    }
+
+    fn without_parts(self) -> io::Result<Self> {
+        Ok(Self { parts: Parts::Unread { file_len: self.file.len()? }, ..self })
     }
 
     /// The place of the frame that is next.
@@ -101,7 +107,12 @@ impl Frames {
                 }
             }
         };
-        if !self.fill(covered.claim.len as usize)? {
+        let len = covered.claim.len;
+        let is_there = match self.parts {
+            Parts::Verified => self.fill(len as usize)?,
+            Parts::Unread { file_len } => self.at + u64::from(len) <= file_len,
+        };
+        if !is_there {
             return Ok(Next::Invalid);
         }
         let start = (self.at - self.chunk_at) as usize;
@@ -113,7 +124,7 @@ impl Frames {
         let Some(told) = told else { return Ok(Next::Invalid) };
         let frame = match self.parts {
             Parts::Verified => covered.verify(window, spot, Some(told)),
-            Parts::Unread => covered.frame(window, spot, Some(told)),
+            Parts::Unread { .. } => covered.without_parts(window, spot, Some(told)),
         };
         let Some(frame) = frame else { return Ok(Next::Invalid) };
         if let Lsns::Carried { next, to } = &mut self.lsns {
@@ -140,7 +151,8 @@ impl Frames {
         self.chunk.drain(..start);
         self.chunk_at = self.at;
         let room = usize::try_from(self.limit - self.at).unwrap_or(usize::MAX);
-        self.chunk.resize(wanted.max(CHUNK_LEN).min(room).max(have), 0);
+        let chunk_len = if self.parts == Parts::Verified { CHUNK_LEN } else { HEADS_CHUNK_LEN };
+        self.chunk.resize(wanted.max(chunk_len).min(room).max(have), 0);
         let mut filled = have;
         while filled < wanted {
             let fresh = self.chunk.get_mut(filled..).unwrap_or(&mut []);
@@ -158,7 +170,7 @@ impl Frames {
     }
 }
 
-/// Shows `visit` every frame of `segment` from `from` on, to be read for its head: the parts have not been verified.
+/// Shows `visit` every frame of `segment` from `from` on, without its parts.
 ///
 /// # Errors
 /// The first frame that cannot be read or is not valid, or what `visit` says.
@@ -167,8 +179,28 @@ pub(crate) fn for_each<E: From<ReadError>>(
     from: Lsn,
     visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
+    let frames = Frames::of(segment, from).and_then(Frames::without_parts);
+    walk(segment, frames, from, visit)
+}
+
+#[cfg(test)]
+/// As [`for_each`], with the parts.
+pub(super) fn for_each_whole<E: From<ReadError>>(
+    segment: &Segment,
+    from: Lsn,
+    visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    walk(segment, Frames::of(segment, from), from, visit)
+}
+
+fn walk<E: From<ReadError>>(
+    segment: &Segment,
+    frames: io::Result<Frames>,
+    from: Lsn,
+    visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     let io = |source| ReadError::Io { file: segment.name(), source };
-    let mut frames = Frames::heads_of(segment, from).map_err(io)?;
+    let mut frames = frames.map_err(io)?;
     let end = segment.end();
     loop {
         let at = frames.at();

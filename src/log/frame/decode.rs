@@ -185,13 +185,17 @@ impl Covered {
 
     /// The frame, if its parts agree too. `bytes` are all of it, and `lsn` is what its place says, where that says one.
     pub(crate) fn verify(self, bytes: &[u8], spot: Spot, lsn: Option<Lsn>) -> Option<Frame<'_>> {
-        let frame = self.frame(bytes, spot, lsn)?;
+        let frame = self.placed(bytes.get(..self.claim.len as usize)?, spot, lsn)?;
         (0..self.claim.parts).all(|index| frame.proves(index)).then_some(frame)
     }
 
-    /// The frame, whatever its parts are: its prefix, head and place have proven themselves. As [`Covered::verify`] but for that.
-    pub(crate) fn frame(self, bytes: &[u8], spot: Spot, lsn: Option<Lsn>) -> Option<Frame<'_>> {
-        let bytes = bytes.get(..self.claim.len as usize)?;
+    /// The frame without its parts, whatever they are: `bytes` need not reach them. As [`Covered::verify`] but for that.
+    pub(crate) fn without_parts(self, bytes: &[u8], spot: Spot, lsn: Option<Lsn>) -> Option<Frame<'_>> {
+        self.placed(bytes.get(..self.parts_at as usize)?, spot, lsn)
+    }
+
+    /// The frame of which `bytes` are here, if its place is the one that it tells.
+    fn placed(self, bytes: &[u8], spot: Spot, lsn: Option<Lsn>) -> Option<Frame<'_>> {
         let lsn = match (lsn, self.claim.lsn) {
             (Some(told), Some(carried)) if told != carried => return None,
             (told, carried) => carried.or(told)?,

@@ -5,7 +5,7 @@ use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
 use crate::log::name::FileName;
 use crate::log::own::OwnFrame;
-use crate::log::{AppendRefusal, BlockCache, OpenError, PartReader, Parts, Reserve};
+use crate::log::{AppendRefusal, BlockCache, OpenError, PartReader, Parts, ReadError, Reserve, for_each_frame};
 
 fn writes(disk: &SimDisk) -> u64 {
     [Op::Write, Op::Append, Op::Create, Op::Remove, Op::SetLen, Op::Sync, Op::SyncDir]
@@ -120,6 +120,31 @@ fn long_frames_get_long_segments_and_too_long_ones_are_refused() {
     assert_eq!(rig.log.appender.end(), end);
     let written = rig.close().unwrap();
     Rig::open(&disk, &written, written.len());
+}
+
+/// Parts that are passed over must be there all the same.
+#[test]
+fn a_file_that_ends_within_the_last_parts_is_damaged() {
+    let disk = SimDisk::new(25);
+    let mut rig = Rig::open(&disk, &[], 0);
+    rig.append(b"long", &[&[b'x'; 50_000]]).unwrap();
+    rig.close().unwrap();
+    let log = attach(&disk).unwrap();
+    let segment = log.catalog.segments().last().unwrap();
+    let name = segment.name().to_string();
+    let whole = disk.read_file(&name).unwrap();
+    let walk = || {
+        let mut seen = false;
+        let walked = for_each_frame::<ReadError>(segment, segment.base(), &mut |frame| {
+            seen |= frame.head() == b"long";
+            Ok(())
+        });
+        (seen, walked.is_ok())
+    };
+    assert_eq!(walk(), (true, true));
+    let last = whole.iter().rposition(|byte| *byte == b'x').unwrap();
+    disk.write_file(&name, &whole[..last]);
+    assert_eq!(walk(), (false, false));
 }
 
 /// W enters a segment only when the one before is durable, and no third unsynced one begins.

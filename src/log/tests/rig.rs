@@ -4,7 +4,10 @@ use crate::disk::sim::SimDisk;
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::log::mix::crc;
-use crate::log::{AppendRefusal, Catalog, OpenError, OwnFrame, Parts, ReadError, Recovered, Reserve, Settings, open};
+use crate::log::{
+    AppendRefusal, Catalog, Frame, OpenError, OwnFrame, Parts, ReadError, Recovered, Reserve, Settings, for_each_frame,
+    open,
+};
 use std::io;
 use std::sync::Arc;
 
@@ -55,6 +58,7 @@ pub(super) fn contents(log: &Recovered) -> Result<Vec<Written>, ReadError> {
 
 pub(super) fn contents_from(catalog: &Catalog, from: Lsn) -> Result<Vec<Written>, ReadError> {
     let mut found = Vec::new();
+    let mut fronts = Vec::new();
     let mut next = None;
     catalog.replay(from, &mut |frame, segment| -> Result<(), ReadError> {
         assert!(next.is_none_or(|next| frame.lsn >= next), "LSNs rise");
@@ -62,6 +66,7 @@ pub(super) fn contents_from(catalog: &Catalog, from: Lsn) -> Result<Vec<Written>
         if (0..frame.parts()).any(|index| !frame.proves(index)) {
             return Err(ReadError::Damaged { file: segment.name(), at: frame.at.into(), reason: "a part" });
         }
+        fronts.push(front(frame));
         if !frame.is_log() {
             let parts = (0..frame.parts()).map(|index| frame.part(index).unwrap().to_vec()).collect();
             let epoch = segment.epoch_at(frame.lsn);
@@ -69,7 +74,22 @@ pub(super) fn contents_from(catalog: &Catalog, from: Lsn) -> Result<Vec<Written>
         }
         Ok(())
     })?;
+    let mut passed_over = Vec::new();
+    for segment in catalog.segments().iter().filter(|segment| segment.end() > from) {
+        for_each_frame::<ReadError>(segment, from, &mut |frame| {
+            assert!(frame.part(0).is_none_or(<[u8]>::is_empty), "passed over");
+            passed_over.push(front(frame));
+            Ok(())
+        })?;
+    }
+    assert_eq!(passed_over, fronts, "frames without their parts");
     Ok(found)
+}
+
+/// What a frame says but for its parts.
+fn front(frame: &Frame<'_>) -> String {
+    let crcs: Vec<_> = (0..frame.parts()).map(|index| frame.part_crc(index)).collect();
+    format!("{:?}", (frame.lsn, frame.at, frame.is_log(), frame.watermark, frame.head(), crcs))
 }
 
 impl Rig {
