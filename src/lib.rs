@@ -17,8 +17,8 @@ mod state;
 mod sync;
 
 pub use api::{
-    Backoff, Batch, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery, Durability, Failure, Group,
-    GroupBuilder, Message, Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
+    Backoff, Batch, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability,
+    Failure, Group, GroupBuilder, Message, Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
 };
 pub use engine::{
     DroppedTail, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats,

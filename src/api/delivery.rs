@@ -1,14 +1,15 @@
 //! Deliveries: leased messages, and what becomes of them.
 
+use super::batch::DeliveryRef;
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Engine, HeldRun, Received, Stored};
+use crate::engine::{Engine, Received};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
 use std::fmt::Display;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// A message under a lease. Settle it with [`ack`](Self::ack), [`nack`](Self::nack), [`nack_after`](Self::nack_after) or
 /// [`reject`](Self::reject); dropping it is a nack.
@@ -81,6 +82,24 @@ impl Delivery {
         Self { parcel: Holding::Alone(Box::new(Parcel { group, received })), nth: 0, settled: false }
     }
 
+    /// Each message of what was received.
+    pub(super) fn each(group: Arc<GroupInner>, received: Received, mut each: impl FnMut(Self)) {
+        let last = received.stored.count() - 1;
+        if last == 0 {
+            return each(Self::alone(group, received));
+        }
+        let parcel = Arc::new(Parcel { group, received });
+        (0..=last).for_each(|nth| each(Self { parcel: Holding::Shared(Arc::clone(&parcel)), nth, settled: false }));
+    }
+
+    fn view(&self) -> DeliveryRef<'_> {
+        self.into()
+    }
+
+    pub(super) fn parts(&self) -> (&GroupInner, &Received, u32) {
+        (&self.parcel.group, &self.parcel.received, self.nth)
+    }
+
     fn engine(&self) -> &Engine {
         &self.parcel.group.topic.shared.engine
     }
@@ -89,57 +108,51 @@ impl Delivery {
         self.parcel.group.info.id
     }
 
-    fn stored(&self) -> &Stored {
-        &self.parcel.received.stored
-    }
-
     /// The message's id. That of a redriven message is its new one; see [`Delivery::origin`].
     #[must_use]
     pub fn id(&self) -> MessageId {
-        let stored = self.stored();
-        self.parcel.group.message_id(stored.about.partition, stored.about.epoch, stored.offset(self.nth))
+        self.view().id()
     }
 
     /// The id that the message was first published under.
     #[must_use]
     pub fn origin(&self) -> MessageId {
-        let origin = self.stored().origin(self.nth);
-        self.parcel.group.message_id(origin.partition, origin.epoch, origin.offset)
+        self.view().origin()
     }
 
     /// The message's bytes.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.stored().view(self.nth).payload()
+        self.view().payload()
     }
 
     /// The message's key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        self.stored().view(self.nth).key()
+        self.view().key()
     }
 
     /// The message's headers, in the order given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.stored().view(self.nth).headers()
+        self.view().headers()
     }
 
     /// The value of the first header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers().find(|(other, _)| *other == name).map(|(_, value)| value)
+        self.view().header(name)
     }
 
     /// Which attempt this is, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.parcel.received.attempt
+        self.view().attempt()
     }
 
     /// When the message was first published, by the wall clock, to the millisecond.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.stored().origin(self.nth).time.0)
+        self.view().timestamp()
     }
 
     /// The work is done. On return that survives the death of the process; a power cut within the sync interval may bring
@@ -236,104 +249,5 @@ impl Drop for Delivery {
             // Nothing depends on it: a message that cannot be given back now comes back when its lease expires.
             let _ = self.give_back(None, "dropped");
         }
-    }
-}
-
-/// Several deliveries of one receive. Iterate over it to settle each in its own way, or settle all in one frame.
-#[derive(Debug)]
-pub struct Batch {
-    group: Arc<GroupInner>,
-    deliveries: Vec<Delivery>,
-    unreadable: Vec<Error>,
-}
-
-impl Batch {
-    pub(super) fn new(group: &Arc<GroupInner>, received: Vec<Received>, unreadable: Vec<Error>) -> Self {
-        let count = received.iter().map(|received| received.stored.count() as usize).sum();
-        let mut deliveries = Vec::with_capacity(count);
-        for received in received {
-            let last = received.stored.count() - 1;
-            let parcel = Arc::new(Parcel { group: Arc::clone(group), received });
-            let shared = |nth, parcel| Delivery { parcel: Holding::Shared(parcel), nth, settled: false };
-            deliveries.extend((0..last).map(|nth| shared(nth, Arc::clone(&parcel))));
-            deliveries.push(shared(last, parcel));
-        }
-        Self { group: Arc::clone(group), deliveries, unreadable }
-    }
-
-    /// Why further messages could not be read: they were put back uncharged, with the group's longest backoff, and are
-    /// not in the batch.
-    #[must_use]
-    pub fn unreadable(&self) -> &[Error] {
-        &self.unreadable
-    }
-
-    /// How many deliveries it holds.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.deliveries.len()
-    }
-
-    /// Whether it holds none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.deliveries.is_empty()
-    }
-
-    /// Looks at the deliveries.
-    pub fn iter(&self) -> std::slice::Iter<'_, Delivery> {
-        self.deliveries.iter()
-    }
-
-    /// Acknowledges all, in one frame. Returns the ids of those whose lease was lost; the others are done.
-    ///
-    /// # Errors
-    /// The store's: nothing was acknowledged, and the messages come back.
-    pub fn ack(self) -> Result<Vec<MessageId>> {
-        self.acknowledge(false)
-    }
-
-    /// As [`Batch::ack`], and on return it survives power loss.
-    ///
-    /// # Errors
-    /// As [`Batch::ack`], and `OutcomeUnknown` where the sync failed.
-    pub fn ack_durable(self) -> Result<Vec<MessageId>> {
-        self.acknowledge(true)
-    }
-
-    fn acknowledge(mut self, durable: bool) -> Result<Vec<MessageId>> {
-        if self.is_empty() {
-            return Ok(Vec::new());
-        }
-        // All deliveries of a parcel are here, one after another.
-        let first_of_parcel = |delivery: &&Delivery| delivery.nth == 0;
-        let parcels = self.deliveries.iter().filter(first_of_parcel).map(|delivery| &delivery.parcel);
-        let held: Vec<HeldRun> = parcels.map(|parcel| parcel.received.held_run()).collect();
-        let engine = &self.group.topic.shared.engine;
-        let (end, lost) = engine.ack(self.group.info.id, &held)?;
-        let lost = lost.into_iter().filter_map(|index| self.deliveries.get(index as usize)).map(Delivery::id).collect();
-        self.deliveries.iter_mut().for_each(|delivery| delivery.settled = true);
-        if durable {
-            engine.wait_durable(end)?;
-        }
-        Ok(lost)
-    }
-}
-
-impl IntoIterator for Batch {
-    type Item = Delivery;
-    type IntoIter = std::vec::IntoIter<Delivery>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.deliveries.into_iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a Batch {
-    type Item = &'a Delivery;
-    type IntoIter = std::slice::Iter<'a, Delivery>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
     }
 }

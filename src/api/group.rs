@@ -1,7 +1,8 @@
 //! Groups: durable subscriptions, and receiving from them.
 
+use super::batch::Batch;
 use super::dead_letter::{DeadLetter, DeadLetters};
-use super::delivery::{Batch, Delivery};
+use super::delivery::Delivery;
 use super::topic::TopicInner;
 use super::{Backoff, Start, check_name, millis, subscription};
 use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Reader, Received, Wait};

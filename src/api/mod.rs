@@ -3,6 +3,7 @@
 //! Handles check names, sizes and options, and translate between the caller's words and the engine's. Never here: disk,
 //! log, records, decisions about messages.
 
+mod batch;
 mod dead_letter;
 mod delivery;
 mod group;
@@ -12,8 +13,9 @@ mod store;
 mod subscription;
 mod topic;
 
+pub use batch::{Batch, BatchIter, DeliveryRef};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
-pub use delivery::{Batch, Delivery};
+pub use delivery::Delivery;
 pub use group::{Group, GroupBuilder};
 pub use message::{Bytes, Message};
 pub use options::{Backoff, Durability, Start};

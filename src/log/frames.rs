@@ -183,7 +183,7 @@ pub(crate) fn for_each<E: From<ReadError>>(
     walk(segment, frames, from, visit)
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 /// As [`for_each`], with the parts.
 pub(super) fn for_each_whole<E: From<ReadError>>(
     segment: &Segment,

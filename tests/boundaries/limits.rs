@@ -1,7 +1,7 @@
 //! Names, numbers of partitions, durations, counts.
 
 use super::{Fixture, LONG, assert_error, contents, ends, group, receive};
-use millpond::{Backoff, Delivery, Durability, Error, Message, Store, limits};
+use millpond::{Backoff, Durability, Error, Message, Store, limits};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -150,7 +150,11 @@ fn a_batch_of_none_is_empty_and_a_huge_one_takes_what_there_is() {
     assert!(none.is_empty());
     assert_eq!(none.ack().unwrap(), []);
     let all = group.receive_batch(usize::MAX, LONG).unwrap();
-    assert_eq!(all.iter().map(Delivery::attempt).collect::<Vec<_>>(), [1, 1, 1], "the empty batch took none of them");
+    assert_eq!(
+        all.iter().map(|delivery| delivery.attempt()).collect::<Vec<_>>(),
+        [1, 1, 1],
+        "the empty batch took none of them"
+    );
     assert_eq!(all.ack().unwrap(), []);
 }
 

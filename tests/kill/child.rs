@@ -11,7 +11,7 @@
 //! ```
 
 use crate::payload::{Number, Random, number_of, payload};
-use millpond::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
+use millpond::{Backoff, DeliveryRef, Durability, Group, Message, Store, Topic};
 use std::fmt::Display;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -85,7 +85,7 @@ fn consume_one_by_one(workers: &Group) {
     loop {
         let Some(delivery) = must(workers.receive(Duration::from_millis(100))) else { continue };
         let id = delivery.id();
-        say_got(&delivery);
+        say_got((&delivery).into());
         must(if id.offset.get() % 16 == 0 { delivery.ack_durable() } else { delivery.ack() });
         say(format_args!("ack {id}"));
     }
@@ -101,7 +101,7 @@ fn consume_in_batches(workers: &Group) {
 pub(crate) fn receive_and_ack(workers: &Group, max: usize, wait: Duration) {
     let batch = must(workers.receive_batch(max, wait));
     batch.iter().for_each(say_got);
-    let ids: Vec<_> = batch.iter().map(Delivery::id).collect();
+    let ids: Vec<_> = batch.iter().map(|delivery| delivery.id()).collect();
     let lost = must(batch.ack());
     if !lost.is_empty() {
         die(format_args!("lost the leases {lost:?} long before they end"));
@@ -111,7 +111,7 @@ pub(crate) fn receive_and_ack(workers: &Group, max: usize, wait: Duration) {
     }
 }
 
-fn say_got(delivery: &Delivery) {
+fn say_got(delivery: DeliveryRef<'_>) {
     match number_of(delivery.payload()) {
         Some(number) => say(format_args!("got {} {}", delivery.id(), number.to_word())),
         None => die(format_args!("{} was delivered with other bytes", delivery.id())),

@@ -6,7 +6,7 @@ use crate::actions::{millis, owned, pick, said};
 use crate::facts::{Body, Seen};
 use crate::ops::Op;
 use crate::runner::{Held, HeldBatch, Outcome, Runner, ensure, group_name, push_new};
-use millpond::{Delivery, Error, GroupStats, MessageId};
+use millpond::{DeliveryRef, Error, GroupStats, MessageId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Runner {
         } else {
             one = said("receive", handle.receive(Duration::ZERO))?;
         }
-        let deliveries = one.iter().chain(many.iter().flatten());
+        let deliveries = one.iter().map(DeliveryRef::from).chain(many.iter().flatten());
         let seen: Vec<Seen> =
             deliveries.zip(self.tickets..).map(|(delivery, ticket)| see(delivery, ticket)).collect::<Outcome<_>>()?;
         self.tickets += seen.len() as u64;
@@ -267,7 +267,7 @@ fn subsets(ids: &[MessageId], is_wanted: impl Fn(usize) -> bool) -> Vec<Vec<Mess
     chosen.map(|bits| ids.iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1).map(|(_, id)| *id).collect()).collect()
 }
 
-fn see(delivery: &Delivery, ticket: u64) -> Outcome<Seen> {
+fn see(delivery: DeliveryRef<'_>, ticket: u64) -> Outcome<Seen> {
     let headers = owned(delivery.headers());
     let first = headers.iter().find(|(name, _)| name == "type").map(|(_, value)| value.as_slice());
     ensure!(delivery.header("type") == first && delivery.header("none").is_none(), "header of {delivery:?}");

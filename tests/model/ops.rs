@@ -186,6 +186,19 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "looked at by way of every delivery and batch",
+        &[
+            "DeliveryRef::id",
+            "DeliveryRef::origin",
+            "DeliveryRef::payload",
+            "DeliveryRef::key",
+            "DeliveryRef::headers",
+            "DeliveryRef::header",
+            "DeliveryRef::attempt",
+            "DeliveryRef::timestamp",
+        ],
+    ),
+    (
         "looked at in every letter",
         &[
             "DeadLetter::id",

@@ -5,7 +5,7 @@ use crate::oracle::{Key, Oracle, Sent, payload};
 use crate::tally::Tally;
 use millpond::ids::{MonoMs, WallMs};
 use millpond::simulation::{Clock as _, Rng, SimClock, SimDisk};
-use millpond::{Backoff, Delivery, Durability, Error, ErrorKind, Group, Message, MessageId, Start, Store, Topic};
+use millpond::{Backoff, DeliveryRef, Durability, Error, ErrorKind, Group, Message, MessageId, Start, Store, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,7 @@ pub struct Life<'a> {
 }
 
 /// A delivery's key for the oracle.
-pub fn key(group: usize, delivery: &Delivery) -> Key {
+pub fn key(group: usize, delivery: DeliveryRef<'_>) -> Key {
     (group, delivery.origin())
 }
 

@@ -4,7 +4,7 @@ use crate::history::{Life, key};
 use crate::oracle::Oracle;
 use millpond::ids::MonoMs;
 use millpond::simulation::Rng;
-use millpond::{Delivery, Error, MessageId};
+use millpond::{Delivery, DeliveryRef, Error, MessageId};
 use std::time::Duration;
 
 /// How long a lease lasts in every group of the simulation.
@@ -34,14 +34,14 @@ impl Life<'_> {
             self.excuse("reading a message", error)?;
         }
         for delivery in batch {
-            let ticket = self.take(oracle, group, &delivery)?;
+            let ticket = self.take(oracle, group, (&delivery).into())?;
             self.held.push(Holding { group, delivery, ticket });
         }
         Ok(())
     }
 
     /// Checks a delivery that was just handed out, and notes whose it is.
-    fn take(&mut self, oracle: &mut Oracle, group: usize, delivery: &Delivery) -> Result<u64, String> {
+    fn take(&mut self, oracle: &mut Oracle, group: usize, delivery: DeliveryRef<'_>) -> Result<u64, String> {
         let (id, origin, now) = (delivery.id(), delivery.origin(), self.now());
         oracle.name(origin, delivery.payload())?;
         oracle.name(id, delivery.payload())?;
@@ -91,7 +91,7 @@ impl Life<'_> {
 
     pub fn settle(&mut self, oracle: &mut Oracle, rng: &mut Rng, of: Holding, how: u64) -> Result<(), String> {
         let Holding { group, delivery, ticket } = of;
-        let (place, key, id) = ((group, delivery.id()), key(group, &delivery), delivery.id());
+        let (place, key, id) = ((group, delivery.id()), key(group, (&delivery).into()), delivery.id());
         let hold = self.holds.get(&place).copied().filter(|hold| hold.ticket == ticket);
         let late = hold.is_some_and(|hold| hold.until <= self.now());
         if how == 6 {

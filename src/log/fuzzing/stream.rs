@@ -144,16 +144,21 @@ pub(super) fn attach(disk: &SimDisk) -> Result<Recovered, OpenError> {
 }
 
 fn contents(log: &Recovered) -> Vec<Seen> {
-    let mut found = Vec::new();
+    let (mut found, mut heads) = (Vec::new(), Vec::new());
     for segment in log.catalog.segments() {
-        frames::for_each::<ReadError>(segment, segment.base(), &mut |frame| {
+        let whole = frames::for_each_whole::<ReadError>(segment, segment.base(), &mut |frame| {
             if !frame.is_log() {
                 found.push(content(frame));
             }
             Ok(())
-        })
-        .unwrap_or_else(|error| panic!("what recovery served cannot be read: {error}"));
+        });
+        let without_parts = frames::for_each::<ReadError>(segment, segment.base(), &mut |frame| {
+            heads.extend((!frame.is_log()).then(|| (frame.lsn, frame.head().to_vec())));
+            Ok(())
+        });
+        whole.and(without_parts).unwrap_or_else(|error| panic!("what recovery served cannot be read: {error}"));
     }
+    assert!(found.iter().map(|(lsn, _, head, _)| (*lsn, head.clone())).eq(heads));
     found
 }
 
