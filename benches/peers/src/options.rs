@@ -49,7 +49,7 @@ impl Size {
         let (repeats, waiting, messages, limit_ms, threads, cap_s, warm_gib) = match self {
             Self::Tiny => (1, 1_500, 500, 200, 4, 60, 0),
             Self::Quick => (1, 200_000, 400_000, 1_000, 64, 60, 2),
-            Self::Full => (3, 500_000, 2_000_000, 2_000, 64, 120, 2),
+            Self::Full => (3, 500_000, 2_000_000, 1_500, 64, 120, 2),
         };
         let scale = Scale { messages, limit: Duration::from_millis(limit_ms), threads };
         Plan { dir, repeats, waiting, scale, cap: Duration::from_secs(cap_s), warm_bytes: warm_gib << 30 }

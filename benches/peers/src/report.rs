@@ -146,7 +146,7 @@ fn head(session: &Session<'_>) -> Result<String> {
          alike. Payloads are 100 bytes that do not compress; a run ends after {:.1} s or {} messages; {} messages wait where openings and bytes are \
          measured. Every run counts and checksums what came out: (!) marks a queue that lost, doubled or changed something. A dash means \
          that a queue cannot do it, or not fast enough. The floor is what the bare machine does for the same task in the same session, \
-         without a queue. Before publishing and receiving that need survive no power loss, {} GiB of memory are touched and freed: \
+         without a queue. Before publishing and receiving that need survive no power loss, and before openings, {} GiB of memory are touched and freed: \
          docs/performance.md says why. \"Against millpond\" is the row's figure divided by millpond's, in **bold** where the row is the better one; below \
          each table stands why.\n",
         plan.repeats,

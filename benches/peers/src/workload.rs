@@ -139,13 +139,17 @@ impl Workload {
             Self::Durable | Self::DurableBatch => {
                 Some("a call is one sync, there as here; what is left is mostly the device's")
             }
+            Self::OpenKilled => Some(
+                "millpond copies what nothing proves to be durable to fresh blocks and syncs it, before it hands out a message",
+            ),
             _ => None,
         }
     }
 
-    /// Whether its figure is about the speed of processor and memory, and not of the device.
+    /// Whether its figure depends on what a page of memory costs, more than on the device.
     pub(crate) fn wants_warm_memory(self) -> bool {
-        matches!(self, Self::PublishOne | Self::PublishBatch | Self::ReceiveOne | Self::ReceiveBatch)
+        let is_rate = matches!(self, Self::PublishOne | Self::PublishBatch | Self::ReceiveOne | Self::ReceiveBatch);
+        is_rate || matches!(self, Self::OpenClean | Self::OpenKilled)
     }
 
     /// Whether its publishes must survive power loss.
