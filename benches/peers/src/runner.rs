@@ -79,7 +79,7 @@ impl Plan {
                 }
             }
         }
-        names.into_iter().zip(runs.into_iter().map(judge)).collect()
+        names.into_iter().zip(runs.into_iter().map(|runs| judge(workload, runs))).collect()
     }
 
     fn run_once(&self, workload: Workload, name: &str) -> Result<Outcome> {
@@ -165,7 +165,7 @@ fn remove(dir: &Path) -> Result<()> {
     }
 }
 
-fn judge(runs: Vec<Result<Outcome>>) -> Verdict {
+fn judge(workload: Workload, runs: Vec<Result<Outcome>>) -> Verdict {
     let mut outcomes = Vec::new();
     for run in runs {
         match run {
@@ -184,7 +184,9 @@ fn judge(runs: Vec<Result<Outcome>>) -> Verdict {
         let reason = left.unwrap_or_else(|| "not measured".to_owned());
         return Verdict::Left([Some(reason), fault].into_iter().flatten().collect::<Vec<_>>().join("; "));
     };
-    let median = outcomes.swap_remove(outcomes.len() / 2);
+    // Of an even number the worse of the middle two.
+    let middle = if workload.unit().more_is_better() { (outcomes.len() - 1) / 2 } else { outcomes.len() / 2 };
+    let median = outcomes.swap_remove(middle);
     Verdict::Measured { median, low, high, fault }
 }
 
@@ -212,14 +214,25 @@ mod tests {
 
     #[test]
     fn the_median_is_taken_and_no_fault_is_hidden() {
-        let verdict = judge(vec![run(3.0, None), run(1.0, Some("lost 1 of 9")), run(2.0, None)]);
+        let verdict = judge(Workload::PublishOne, vec![run(3.0, None), run(1.0, Some("lost 1 of 9")), run(2.0, None)]);
         let Verdict::Measured { median, low, high, fault } = verdict else { panic!("{verdict:?}") };
         assert_eq!((median.figure, low, high), (Some(2.0), 1.0, 3.0));
         assert_eq!(fault.as_deref(), Some("lost 1 of 9"));
     }
 
     #[test]
+    fn of_two_runs_the_worse_counts() {
+        for (workload, worse) in [(Workload::PublishOne, 1.0), (Workload::Live, 2.0), (Workload::OpenClean, 2.0)] {
+            let verdict = judge(workload, vec![run(2.0, None), run(1.0, None)]);
+            let Verdict::Measured { median, .. } = verdict else { panic!("{verdict:?}") };
+            assert_eq!(median.figure, Some(worse), "{}", workload.name());
+        }
+    }
+
+    #[test]
     fn one_failure_is_a_failure() {
-        assert!(matches!(judge(vec![run(3.0, None), Err("disk".into())]), Verdict::Failed(error) if error == "disk"));
+        assert!(
+            matches!(judge(Workload::PublishOne, vec![run(3.0, None), Err("disk".into())]), Verdict::Failed(error) if error == "disk")
+        );
     }
 }
