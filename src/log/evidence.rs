@@ -95,13 +95,14 @@ fn look(handles: &Handles, name: FileName, search: &mut Search, evidence: &mut E
     Ok(())
 }
 
-/// The next bytes that may be other than zeros, with all that come behind them after no more zeros than a frame may be tried on.
+/// The next bytes that may be other than zeros, with all that come behind them after no more zeros than a frame may be tried on, or
+/// at least more of them than are looked at together.
 fn stretch_from(file: &dyn File, at: u64) -> io::Result<Option<Range<u64>>> {
     let Some(mut data) = file.data_from(at)? else { return Ok(None) };
-    while let Some(next) = file.data_from(data.end)? {
-        if next.start - data.end >= COVERED_LEN_MAX as u64 {
-            break;
-        }
+    while data.end - data.start <= (CHUNK_LEN + COVERED_LEN_MAX) as u64
+        && let Some(next) = file.data_from(data.end)?
+        && next.start - data.end < COVERED_LEN_MAX as u64
+    {
         data.end = next.end;
     }
     Ok(Some(data))
@@ -194,5 +195,89 @@ impl Search {
         self.watermark = self.watermark.max(covered.watermark(lsn).unwrap_or(Lsn(0)));
         let idle = covered.claim.log && OwnFrame::decode(covered.head(bytes)).is_some_and(OwnFrame::is_idle);
         Some((covered.claim.padded() as usize, idle))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{Outline, Parts, encode_front, frame_len};
+    use super::*;
+    use crate::disk::Disk;
+    use crate::disk::sim::SimDisk;
+
+    const SALT: u64 = 0x5A17;
+    const LIMIT: u64 = 3 << 20;
+
+    /// A frame at `at` that carries the watermark 8.
+    fn frame(at: u64, head: &[u8]) -> Vec<u8> {
+        let lsn = Lsn(at - HEADER_LEN as u64);
+        let outline = Outline { lsn, carries_lsn: false, epoch: None, watermark: Some(Lsn(8)), log: false };
+        let (spot, parts) = (Spot { salt: SALT, at: at as u32 }, Parts::default());
+        let mut bytes = Vec::new();
+        let len = frame_len(&outline, head.len(), &parts) as u32;
+        encode_front(&mut bytes, spot, &outline, len, head, &parts);
+        bytes
+    }
+
+    /// The watermark and the foreign bytes that a search finds in a file which holds these pieces, and zeros elsewhere.
+    fn search(pieces: &[(u64, &[u8])]) -> (Lsn, Option<(u64, u64)>) {
+        let file = SimDisk::new(1).attach().unwrap().create("f", LIMIT).unwrap();
+        pieces.iter().for_each(|(at, bytes)| file.write_at(*at, bytes).unwrap());
+        let mut search = Search::new(SALT, Lsn(0), HEADER_LEN as u64, LIMIT);
+        search.run(&*file).unwrap();
+        (search.watermark, search.foreign)
+    }
+
+    /// Zeros within a frame may be a hole of the file, and the frame may stand in two of the pieces that are read.
+    #[test]
+    fn a_frame_is_found_wherever_it_stands_and_whatever_of_it_is_zeros() {
+        let start = HEADER_LEN as u64;
+        let boundary = start + CHUNK_LEN as u64;
+        for zeros in [0, 40, 1000, 4000] {
+            for head in [[vec![1], vec![0; zeros], vec![1]].concat(), [vec![1], vec![0; zeros]].concat()] {
+                for at in [
+                    start + 64,
+                    boundary - 4096,
+                    boundary - 2048,
+                    boundary - 8,
+                    boundary,
+                    boundary + 4088,
+                    LIMIT - 4096,
+                ] {
+                    let frame = frame(at, &head);
+                    let end = at + frame.len().next_multiple_of(ALIGN as usize) as u64;
+                    assert_eq!(search(&[(at, &frame)]), (Lsn(8), Some((at, end))), "{zeros} zeros at {at}");
+                    let before = vec![0x11; (at - start) as usize];
+                    let found = search(&[(start, &before), (at, &frame)]);
+                    assert_eq!(found, (Lsn(8), Some((start, end))), "{zeros} zeros at {at}, behind others");
+                }
+            }
+        }
+    }
+
+    /// Where the file system has small blocks, and there is a hole before each that is written.
+    #[test]
+    fn many_holes_are_walked_over_once() {
+        let disk = SimDisk::new(1);
+        let file = disk.attach().unwrap().create("f", LIMIT).unwrap();
+        let step = 64;
+        let bytes = [vec![1], vec![0; step - 1]].concat().repeat(LIMIT as usize / step);
+        file.write_at(0, &bytes).unwrap();
+        let before = disk.requests();
+        Search::new(SALT, Lsn(0), 0, LIMIT).run(&*file).unwrap();
+        let holes = LIMIT / step as u64;
+        assert!(disk.requests() - before < holes + holes / 20, "{} requests for {holes}", disk.requests() - before);
+    }
+
+    /// What says that it is longer than what checksums are tried on proves nothing, nor does half a frame.
+    #[test]
+    fn no_frame_is_found_where_none_is() {
+        let (at, head) = (HEADER_LEN as u64 + 64, vec![1; 5000]);
+        let long = frame(at, &head);
+        assert_eq!(search(&[(at, &long)]).0, Lsn(0));
+        let short = frame(at, &head[..100]);
+        assert_eq!(search(&[(at, &short[..80])]).0, Lsn(0));
+        assert_eq!(search(&[(at + 8, &short)]).0, Lsn(0), "not at its place");
+        assert_eq!(search(&[]), (Lsn(0), None));
     }
 }

@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 const PAGE: usize = 4096;
+/// What counts as data or as a hole: smaller than any file system's, so that frames have holes in them.
+const BLOCK: usize = 16;
 /// The longest file: what the table of pages may cost, as a file system has its own limit.
 pub(super) const IMAGE_LEN_MAX: u64 = 1 << 36;
 
@@ -40,13 +42,24 @@ impl Image {
         count
     }
 
-    /// The rest of the stored page at `at`, or the first one behind.
+    /// The rest of the block at `at` that is not all zeros, or the first such one behind, with those that follow it.
     pub(super) fn data_from(&self, at: u64) -> Option<Range<u64>> {
-        let first = usize::try_from(at / PAGE as u64).ok()?;
-        let stored = |page: &usize| self.pages.get(*page).is_some_and(Option::is_some);
-        let page = (first..self.pages.len()).find(stored)?;
-        let hole = (page..self.pages.len()).find(|page| !stored(page)).unwrap_or(self.pages.len());
-        Some(at.max((page * PAGE) as u64)..self.len.min((hole * PAGE) as u64)).filter(|range| range.start < range.end)
+        let data = self.blocks_from(at).find(|block| block.1)?.0;
+        let hole = self.blocks_from(data).find(|block| !block.1).map_or(self.len, |block| block.0);
+        Some(at.max(data)..self.len.min(hole)).filter(|range| range.start < range.end)
+    }
+
+    /// Where the blocks from the one at `at` on begin, as far as pages are stored, and whether they hold anything but zeros. Pages
+    /// that are not stored are passed over as one block.
+    fn blocks_from(&self, at: u64) -> impl Iterator<Item = (u64, bool)> + '_ {
+        let mut at = at - at % BLOCK as u64;
+        std::iter::from_fn(move || {
+            let start = at;
+            let (page, inside) = ((at / PAGE as u64) as usize, (at % PAGE as u64) as usize);
+            let stored = self.pages.get(page)?.as_ref();
+            at += stored.map_or(PAGE - inside, |_| BLOCK) as u64;
+            Some((start, stored.is_some_and(|bytes| bytes[inside..inside + BLOCK] != [0; BLOCK])))
+        })
     }
 
     /// The bytes of `len` positions from `at` on, zeros after the end.
