@@ -37,7 +37,13 @@ fn facts() -> Facts {
                server's memory, for up to two seconds. All \
                messages are in memory, and stay in the stream after XACK.",
         cannot: &[],
-        advantages: &[(Workload::DurableMany, "one sync for all clients of one turn of its loop")],
+        advantages: &[
+            (Workload::DurableMany, "one sync for all clients of one turn of its loop"),
+            (
+                Workload::DiskBytes,
+                "its log is rewritten from 64 MiB on, without the commands, many messages to a node; and no preallocation",
+            ),
+        ],
     }
 }
 
