@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// What every sync has to pass.
+/// What every sync has to pass, or every sync of one file.
 #[derive(Debug, Default)]
 struct Gate {
     inner: Mutex<Inner>,
@@ -20,6 +20,7 @@ struct Gate {
 #[derive(Debug, Default)]
 struct Inner {
     is_shut: bool,
+    only: Option<String>,
     waiting: u32,
 }
 
@@ -30,6 +31,11 @@ impl Gate {
 
     fn shut(&self) {
         self.lock().is_shut = true;
+    }
+
+    fn shut_for(&self, file: String) {
+        let mut inner = self.lock();
+        (inner.is_shut, inner.only) = (true, Some(file));
     }
 
     /// Waits until a sync stands at the gate.
@@ -53,6 +59,9 @@ impl Watch for Gate {
     fn before(&self, request: Request<'_>) {
         if matches!(request.op, Op::Sync | Op::SyncDir) {
             let mut inner = self.lock();
+            if inner.only.as_ref().is_some_and(|only| only != request.file) {
+                return;
+            }
             inner.waiting += 1;
             self.moved.notify_all();
             drop(self.moved.wait_while(inner, |inner| inner.is_shut));
@@ -108,6 +117,48 @@ fn while_a_sync_stalls_only_what_needs_one_waits() {
     let left = group.receive_batch(1_000, Duration::ZERO).expect("it receives");
     let acked = ROUNDS * 10 + 1;
     assert_eq!(left.len(), ROUNDS * 12 + 4 - acked, "what was published and not acked");
+}
+
+/// A checkpoint waits until all that it covers is durable, and a segment can be made meanwhile: nobody who publishes waits for that
+/// sync before the two segments that may be unsynced are full.
+#[test]
+fn while_a_checkpoint_waits_for_a_sync_a_segment_can_be_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let gate = Arc::new(Gate::default());
+    let disk = real_disk(&dir.path().join("store")).expect("it attaches");
+    let disk = Arc::new(WatchedDisk::new(disk, Arc::clone(&gate)));
+    let segments = || {
+        let entries = std::fs::read_dir(dir.path().join("store")).expect("it lists");
+        let names = entries.map(|entry| entry.expect("it lists").file_name().into_string().expect("plain names"));
+        names.filter(|name| name.ends_with(".seg")).collect::<Vec<_>>()
+    };
+    let options = Store::options().durability(Durability::Os);
+    let store = options.open_on(disk, Arc::new(SystemClock)).expect("it opens");
+    let topic = store.topic("numbers").open().expect("it opens");
+    topic.publish("not synced").expect("it publishes");
+    let [first] = segments().try_into().expect("nothing makes another one ahead");
+
+    gate.shut_for(first);
+    let made = thread::scope(|scope| {
+        let checkpoint = scope.spawn(|| store.checkpoint());
+        gate.wait_for_a_sync();
+        let (done, is_done) = channel();
+        let (topic, segments) = (&topic, &segments);
+        scope.spawn(move || {
+            while segments().len() < 2 {
+                topic.publish(vec![7; 64 << 10]).expect("a segment is made where none is left");
+            }
+            done.send(()).expect("the test listens");
+        });
+        let made = is_done.recv_timeout(Duration::from_secs(30));
+        let waits = !checkpoint.is_finished();
+        gate.release();
+        checkpoint.join().expect("no panic").expect("it is written");
+        assert!(waits, "what it covers had not been synced");
+        made
+    });
+    made.expect("a segment is made while the checkpoint waits");
+    store.close().expect("it closes");
 }
 
 const ROUNDS: usize = 20;
