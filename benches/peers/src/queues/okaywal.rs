@@ -48,7 +48,7 @@ fn facts() -> Facts {
             (Workload::Durable, "one write and one sync into a preallocated file, of bare bytes, as millpond does"),
             (
                 Workload::DurableBatch,
-                "one write and one sync a batch; it keeps no ids, no times and nothing for a consumer",
+                "it begins its files anew when they are read out: what is written over blocks that were written before is synced without the file system's journal",
             ),
             (Workload::DurableMany, "group commit as in millpond; it keeps nothing for a consumer"),
         ],
