@@ -1,7 +1,6 @@
 //! What publishing, receiving, acking and opening cost as the store grows: with messages that wait, with groups, with topics.
 //!
-//! `cargo bench --bench curves`; words after `--` choose parts. `MILLPOND_BENCH_HUGE=1` adds the row of ten million messages.
-//! `MILLPOND_WRITE_DOCS=1` writes `docs/curves.md`.
+//! `cargo bench --bench curves`; words after `--` choose parts. `MILLPOND_WRITE_DOCS=1` writes `docs/curves.md`.
 
 mod common;
 
@@ -39,11 +38,7 @@ fn runs() -> usize {
 
 /// How many messages wait, from few to many.
 fn backlogs() -> Vec<u64> {
-    let mut backlogs = pick(vec![10, 1_000, 100_000, 1_000_000], vec![10, 200]);
-    if std::env::var_os("MILLPOND_BENCH_HUGE").is_some_and(|value| value == "1") {
-        backlogs.push(pick(10_000_000, 400));
-    }
-    backlogs
+    pick(vec![10, 1_000, 100_000, 1_000_000, 10_000_000], vec![10, 200])
 }
 
 /// Rounds of publishing, receiving and acking as many messages from each topic in turn, so that what waits stays the same.

@@ -1,4 +1,5 @@
-//! Latency under a steady load: from publish to receive, and of the publish call itself while segments roll and checkpoints are written.
+//! Latency under a steady load: from publish to receive, and of the publish call itself while segments roll, checkpoints are written
+//! and dead segments are unlinked.
 //!
 //! `cargo bench --bench latency`; words after `--` choose parts. Each latency counts from the moment the message was due, so a stall
 //! counts for every message that it held up. `MILLPOND_WRITE_DOCS=1` writes `docs/latency.md`.
@@ -101,17 +102,19 @@ fn publish_to_receive(pond: &Pond, group: &Group, rate: u64) -> Histogram<u64> {
     latencies
 }
 
-/// A publish at `Os` while segments roll seldom and often, and while checkpoints of a large state are written.
+/// A publish at `Os` while segments roll seldom and often, while checkpoints of a large state are written, and while segments are
+/// unlinked whose messages were acked just before.
 fn publish(text: &RefCell<String>) {
     let mut table = table("store");
     let rate = pick(200_000, 5_000);
     let many = pick(65_536, 100);
     let cases = [
-        ("segments of 64 MiB", 64 << 20, 0),
-        ("segments of 1 MiB", 1 << 20, 0),
-        ("segments of 1 MiB, checkpoints of many outstanding", 1 << 20, many),
+        ("segments of 64 MiB", 64 << 20, 0, 0),
+        ("segments of 1 MiB", 1 << 20, 0, 0),
+        ("segments of 1 MiB, checkpoints of many outstanding", 1 << 20, many, 0),
+        ("segments of 1 MiB, dead ones unlinked", 1 << 20, 0, 10 * many),
     ];
-    for (what, segment_bytes, outstanding) in cases {
+    for (what, segment_bytes, outstanding, dead) in cases {
         let arena = Arena::new();
         let pond = Pond::with_segments(&arena, Durability::Os, segment_bytes);
         let group = pond.group();
@@ -119,19 +122,30 @@ fn publish(text: &RefCell<String>) {
         let held = group.receive_batch(outstanding as usize, Duration::ZERO).expect("receive");
         assert_eq!(held.len() as u64, outstanding, "all are out");
         pond.ripen();
-        let (segments, before) = (pond.segments(), pond.published());
+        pond.fill(0..dead);
+        for _ in 0..dead / many {
+            let batch = group.receive_batch(many as usize, Duration::ZERO).expect("receive");
+            assert!(batch.ack().expect("ack").is_empty(), "no lease was lost");
+        }
+        let (segments, end, before) = (pond.segments(), pond.log_end(), pond.published());
         let count = pick(rate * seconds(), 500);
         let latencies = call_latency(rate, count, |n| {
             drop(pond.topic.publish(Message::new(payload(n, LEN))).expect("publish"));
         });
         assert_eq!(pond.published() - before, count, "every message is there");
-        let rolls = pond.segments() - segments;
-        row(&mut table, format!("{what} ({rolls} rolls)"), &latencies);
+        let rolls = (pond.log_end() - end) / segment_bytes;
+        let unlinked = (segments + rolls).saturating_sub(pond.segments());
+        row(&mut table, format!("{what} ({rolls} rolls, {unlinked} unlinked)"), &latencies);
         assert!(held.ack().expect("ack").is_empty(), "no lease was lost");
     }
     let what =
         format!("At {rate} messages a second at `Os`, from one thread: how long after it was due each call returned.");
-    section(text, "The call of publish, while segments roll and checkpoints are written", &what, &table);
+    section(
+        text,
+        "The call of publish, while segments roll, checkpoints are written and dead segments unlinked",
+        &what,
+        &table,
+    );
 }
 
 fn section(text: &RefCell<String>, title: &str, what: &str, table: &Table) {
