@@ -2,8 +2,8 @@
 //!
 //! The first who waits for durability leads: it takes the turn, and syncs what is appended by then, outside the store's lock. The
 //! others wait for the end of that turn, or of the next one where they appended too late for it. The watermark is the LSN
-//! below which a sync has completed. A sync that fails, or a leader that
-//! panics, poisons the store, and every waiter resolves. Never here: what is appended.
+//! below which a sync has completed. A sync that fails, or a leader that panics, poisons the store, and every waiter
+//! resolves. Never here: what is appended.
 
 use super::Engine;
 use crate::error::{Error, Result};
