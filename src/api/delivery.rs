@@ -179,6 +179,7 @@ impl Delivery {
         if !lost.is_empty() {
             return Err(Error::LeaseLost { id: self.id() });
         }
+        // seam: durable ack does not wait
         if durable { engine.wait_durable(end) } else { Ok(()) }
     }
 

@@ -191,6 +191,7 @@ impl Topic {
             bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
         for (nth, offset) in offsets.enumerate() {
             let place = order.as_ref().map_or(nth, |order| order[nth] as usize);
+            // seam: a receipt names another message
             (ids[place].epoch, ids[place].offset) = (published.epoch, offset);
         }
         Ok(BatchReceipt { ids, frame: self.frame(published) })
@@ -234,6 +235,7 @@ impl Topic {
     fn append(&self, outgoing: &Outgoing, each: impl FnMut(PartitionId, Offset, u32)) -> Result<Published> {
         let engine = &self.inner.shared.engine;
         let published = engine.publish(outgoing, each)?;
+        // seam: publish does not wait
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;
         }

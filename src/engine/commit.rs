@@ -137,6 +137,7 @@ impl Engine {
             return self.poison("nothing to sync below an LSN that is not durable");
         };
         self.commit.turns.lock().covers = job.upto;
+        // seam: ack before the sync
         match job.run() {
             Ok(upto) => {
                 let mut core = self.lock_core();
@@ -145,6 +146,7 @@ impl Engine {
                 self.commit.watermark.store(upto.0, Ordering::Release);
                 core.make_visible(upto);
             }
+            // seam: a failed sync counts as done
             Err(error) => self.poison(&format!("a sync failed: {error}")),
         }
     }

@@ -92,6 +92,7 @@ impl Core {
         let reserve = reserve_for(command);
         self.append_opened(now, reserve)?;
         self.head.clear();
+        // seam: leases are not recorded
         codec::encode(&self.records, &mut self.head);
         // The messages are there for the records that claim them; a decision that claims none writes none.
         let claimed = self.records.iter().any(|r| matches!(r, Record::Published { .. } | Record::Copied { .. }));
@@ -112,6 +113,7 @@ impl Core {
 
     /// Appends this process's `opened` record unless that has been done.
     fn append_opened(&mut self, now: Now, reserve: Reserve) -> Result<(), Blocked> {
+        // seam: the opening is not recorded
         let Some(opened) = &self.unwritten_open else { return Ok(()) };
         self.head.clear();
         codec::encode(std::slice::from_ref(opened), &mut self.head);

@@ -26,6 +26,7 @@ impl Health {
         match self.condition.load(Ordering::Acquire) {
             RUNNING => Ok(()),
             CLOSED => Err(Error::Closed),
+            // seam: a stopped store goes on
             _ => Err(Error::Poisoned { cause: self.cause() }),
         }
     }

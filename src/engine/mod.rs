@@ -193,7 +193,9 @@ impl Engine {
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.clock.monotonic(), wall: self.clock.wall(), watermark: self.commit.watermark() }
+        // seam: leases by the wall clock
+        let mono = self.clock.monotonic();
+        Now { mono, wall: self.clock.wall(), watermark: self.commit.watermark() }
     }
 
     /// Carries out `command`, doing outside the lock what the log asks for first. `then` sees the outcome, still under the

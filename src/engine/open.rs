@@ -206,6 +206,7 @@ impl Fold {
 
     /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
     fn replay(&mut self, keeper: &Keeper, catalog: &Catalog) -> Result<()> {
+        // seam: only the newest segment is replayed
         for segment in catalog.segments() {
             // An index file that cannot be read is as good as none: it is derived.
             let index = keeper.open_index(segment).unwrap_or_default();
@@ -240,6 +241,7 @@ impl Fold {
                 return Ok(());
             }
             decode_frame(segment, frame, &mut records)?;
+            // seam: replay from before the checkpoint
             if frame.lsn >= fold_from {
                 self.records += records.len() as u64;
                 let apply = |record| self.state.apply(record, frame.lsn);

@@ -64,6 +64,7 @@ impl Engine {
         if retired.is_empty() {
             return Ok(());
         }
+        // seam: unlinked before recorded
         self.wait_durable(end)?;
         let mut keeper = self.keeper.lock();
         for number in retired {

@@ -109,6 +109,7 @@ impl Engine {
             (partitions.clone().map(end).collect(), partitions.clone().map(kept).collect(), core.retirements)
         };
         let starts = match begin {
+            // seam: a group begins at the end
             Begin::Earliest => kept,
             Begin::Latest => ends,
             Begin::Offset(offset) => ends.into_iter().zip(kept).map(|(end, kept)| end.min(offset).max(kept)).collect(),

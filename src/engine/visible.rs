@@ -27,6 +27,7 @@ impl VisibleEnds {
     }
 
     pub(crate) fn as_input(&self) -> Visible<'_> {
+        // seam: shown before durable
         if self.durable_only { Visible::Ends(&self.ends) } else { Visible::All }
     }
 
@@ -49,6 +50,7 @@ impl VisibleEnds {
                 Record::Published { partition, base, count, .. } => {
                     (*partition, base.saturating_add(u64::from(*count)))
                 }
+                // seam: the last copy stays hidden
                 Record::Copied { partition, offset, .. } => (*partition, offset.saturating_add(1)),
                 _ => continue,
             };

@@ -243,6 +243,7 @@ impl Appender {
         if self.synced >= self.end {
             return None;
         }
+        // seam: the segment before is not synced
         SyncJob::new(self.before.as_ref().or(self.active())?)
     }
 
@@ -279,6 +280,7 @@ impl Appender {
         if !ends_agree || parts.ends.len() != parts.crcs.len() || !parts.ends.is_sorted() {
             return Err(AppendRefusal::Io(io::ErrorKind::InvalidInput.into()));
         }
+        // seam: frames claim too high a watermark
         let watermark = watermark.min(self.end);
         let moved = self.carried.is_none_or(|carried| watermark > carried);
         let outline = Outline {
@@ -337,6 +339,7 @@ impl Appender {
         let outline = Outline { lsn: base.saturating_add(u64::from(start_len.padded)), ..outline };
         let len = checked_len(frame_len(&outline, head.len(), &parts))?;
         let needed = u64::from(start_at) + u64::from(start_len.padded) + u64::from(len.padded);
+        // seam: a third unsynced segment
         if let Some(before) = &self.before {
             return Err(AppendRefusal::NeedSync { upto: before.end() });
         }

@@ -56,6 +56,7 @@ pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn, pro
                 SegmentInfo { end: Lsn(u64::MAX), ..listing.clone() }
             }
             (FileKind::Appended, Some(listing), _) => listing.clone(),
+            // seam: an unproven copy counts
             (FileKind::Built, None, Some(info)) if info.base < from || info.end > proven => continue,
             (_, _, Some(info)) => info,
             (_, _, None) => continue,
@@ -82,6 +83,7 @@ fn cut_at_epochs(candidates: &mut [Candidate], listed: &[SegmentInfo]) {
         let last = candidate.info.last_epoch();
         let later = starts.partition_point(|(epoch, _)| *epoch <= last);
         let cut = starts.get(later).map_or(Lsn(u64::MAX), |(_, lsn)| *lsn);
+        // seam: a stale segment is valid
         candidate.info.end = candidate.info.end.min(cut);
     }
 }

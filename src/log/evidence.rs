@@ -88,6 +88,7 @@ fn last_begun(candidates: &[Candidate], end: Lsn) -> Option<&Candidate> {
 fn look(handles: &Handles, name: FileName, search: &mut Search, evidence: &mut Evidence) -> Result<(), OpenError> {
     let file = handles.get(name).map_err(OpenError::io("open", name))?;
     search.run(&*file).map_err(OpenError::io("read", name))?;
+    // seam: no look behind the end
     evidence.watermark = evidence.watermark.max(search.watermark);
     if let Some((first, last)) = search.foreign {
         evidence.dropped = evidence.dropped.saturating_add(last - first);

@@ -53,6 +53,7 @@ pub(super) fn execute(
         segments.push(info);
     }
     if !copies.is_empty() {
+        // seam: a copy's name is not synced
         disk.sync_dir().map_err(io("sync the directory of", FileName::Store))?;
         // From here on the copies count: the slot tells of them.
         let write = slots.write(|slot| {
@@ -61,7 +62,9 @@ pub(super) fn execute(
         });
         // Both do: until this process appends, nothing else proves the copies, and one slot may be damaged at rest.
         write.and_then(|()| slots.write(|_| {})).map_err(io("write", FileName::Store))?;
-    } else if rests_on_slot(&scanned, &segments) {
+    }
+    // seam: a dead recovery's copy is believed
+    if copies.is_empty() && rests_on_slot(&scanned, &segments) {
         slots.write(|_| {}).map_err(io("write", FileName::Store))?;
     }
     let leftovers = leftovers(&scanned, &segments);
@@ -207,6 +210,7 @@ fn copy(
     };
     file.sync().map_err(OpenError::io("sync", name))?;
     file.write_at(0, &header.encode()).map_err(OpenError::io("write", name))?;
+    // seam: a copy's header is not synced
     file.sync().map_err(OpenError::io("sync", name))?;
     let info = SegmentInfo {
         number,

@@ -99,6 +99,7 @@ impl Frames {
         let covered = loop {
             match Covered::probe(self.window(), room, spot) {
                 Probe::Covered(covered) => break covered,
+                // seam: a bad frame is skipped
                 Probe::Nothing => return Ok(Next::Invalid),
                 Probe::More(wanted) => {
                     if !self.fill(wanted)? {

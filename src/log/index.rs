@@ -309,10 +309,12 @@ fn decode_header(header: &[u8], uuid: &Uuid, segment: &Segment) -> Option<(u64, 
     cursor.take(MAGIC.len())?;
     let (format, count) = (cursor.u32()?, cursor.u32()?);
     let same_store = cursor.array()? == *uuid;
-    let same_segment = FileNumber(cursor.u64()?) == segment.number() && cursor.u64()? == segment.salt();
+    let same_number = FileNumber(cursor.u64()?) == segment.number();
+    // seam: an index of another life counts
+    let same_salt = cursor.u64()? == segment.salt();
     let salt = cursor.u64()?;
     let same_range = Lsn(cursor.u64()?) == segment.base() && Lsn(cursor.u64()?) == segment.end();
-    (format == FORMAT && same_store && same_segment && same_range).then_some((salt, count, cursor.u32()?))
+    (format == FORMAT && same_store && same_number && same_salt && same_range).then_some((salt, count, cursor.u32()?))
 }
 
 fn decode_directory(directory: &[u8]) -> Option<Vec<IndexKey>> {

@@ -84,6 +84,7 @@ impl Keeper {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.begin()?;
+        // seam: unfinished segments stay unfinished
         self.finish_unfinished()?;
         let number = self.next_number();
         let name = FileName::Segment(number);
@@ -91,7 +92,12 @@ impl Keeper {
         let mut tail = self.disk.create_tail(&name.to_string(), len, self.access)?;
         let salt = self.disk.random();
         let header = FileHeader::appended(*self.found.slots.uuid(), number, salt).encode();
-        let written = tail.append(0, &[&header]).and_then(|()| tail.file().sync()).and_then(|()| self.disk.sync_dir());
+        let written = tail
+            .append(0, &[&header])
+            // seam: no sync of a new segment's header
+            .and_then(|()| tail.file().sync())
+            // seam: no directory sync after a creation
+            .and_then(|()| self.disk.sync_dir());
         self.note(written)?;
         let slot = self.found.slots.write(|slot| {
             slot.watermark = watermark;
@@ -167,6 +173,7 @@ impl Keeper {
         self.check()?;
         let file = self.disk.open(&segment.name().to_string())?;
         if segment.kind() == FileKind::Appended && file.len()? > segment.limit() {
+            // seam: a segment is cut too short
             file.set_len(segment.limit())?;
         }
         Ok(Arc::new(Segment::closed(segment.info(), Arc::clone(&self.found.handles))))
@@ -244,6 +251,7 @@ impl Keeper {
         }
         let (epoch, end) = (self.found.epoch, self.found.end);
         let slot = self.found.slots.write(|slot| {
+            // seam: the epoch is not written
             slot.epoch = epoch;
             slot.clean = false;
             slot.watermark = end;
@@ -322,5 +330,6 @@ pub(super) fn write_built(file: &dyn File, header: &FileHeader, pieces: &[&[u8]]
     }
     file.sync()?;
     file.write_at(0, &header.encode())?;
+    // seam: a checkpoint is not synced
     file.sync()
 }

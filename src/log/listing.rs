@@ -81,6 +81,7 @@ pub(super) fn continue_with(
     watermark: Lsn,
     end: Lsn,
 ) -> Vec<Stretch> {
+    // seam: served and not durable
     let mut suffix = Vec::new();
     for piece in pieces {
         let Some(candidate) = candidates.iter().find(|candidate| candidate.info.number == piece.number) else {

@@ -168,6 +168,7 @@ fn go_on(facts: &Facts) -> Plan {
         segments: facts.proven.clone(),
         retired: facts.retired.clone(),
         end: facts.end,
+        // seam: the epoch is not raised
         epoch: facts.epoch.saturating_add(1),
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenEr
 
 /// What is known before any frame is read; the rest as if there were no frame.
 fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
+    // seam: a lost header goes unnoticed
     let headless = survey.headless().filter(|number| *number <= slot.newest_segment);
     let newest = slot.newest_segment == FileNumber(0) || survey.segment(slot.newest_segment).is_some();
     let conditions = Conditions {
@@ -79,6 +80,7 @@ impl Scanned {
             None => (Lsn(0), Section::default()),
         };
         let in_starts = self.survey.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
+        // seam: the slot's watermark is not read
         let proven = in_starts.max().unwrap_or(Lsn(0)).max(self.slot.watermark).max(covers);
         let candidates = chain::candidates(&self.survey, &section.files, covers, proven);
         let walk = chain::walk(&candidates, handles, covers)?;
@@ -94,6 +96,7 @@ impl Scanned {
         } else {
             self.evidence = evidence::gather(&self.survey, &candidates, handles, &walk)?;
         }
+        // seam: cut at the first bad frame
         let watermark = watermark.max(self.evidence.watermark);
         let mut listing = section;
         for (lsn, own) in &walk.changes {

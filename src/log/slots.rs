@@ -29,6 +29,7 @@ impl Slots {
     /// Lays the file out once its name is durable: slots first, and the identity only once they are durable.
     pub(crate) fn lay_out(disk: &dyn Disk) -> io::Result<Self> {
         // While the file is empty, whoever attaches next gives its name to another one: a sync that failed may be final.
+        // seam: bytes in STORE before its name is durable
         disk.sync_dir()?;
         let file = disk.open(&FileName::Store.to_string())?;
         let mut uuid = [0; 16];
@@ -43,6 +44,7 @@ impl Slots {
         if file.len()? < STORE_LEN {
             file.set_len(STORE_LEN)?;
         }
+        // seam: identity before the slots
         file.sync()?;
         file.write_at(0, &Identity::encode(&uuid))?;
         file.sync()?;
@@ -77,8 +79,10 @@ impl Slots {
         change(&mut slot);
         slot.watermark = slot.watermark.max(self.newest.watermark);
         slot.epoch = slot.epoch.max(self.newest.epoch);
+        // seam: a slot over itself
         slot.sequence = self.newest.sequence.saturating_add(1);
         self.file.write_at(Slot::position(slot.sequence), &slot.encode(&self.uuid))?;
+        // seam: a slot without its sync
         self.file.sync()?;
         self.newest = slot;
         Ok(())

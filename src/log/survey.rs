@@ -97,6 +97,7 @@ pub(super) struct Survey {
 impl Survey {
     /// The slot that counts.
     pub(super) fn slot(&self) -> Option<Slot> {
+        // seam: the older slot counts
         self.slots.iter().flatten().max_by_key(|slot| slot.sequence).copied()
     }
 
@@ -183,6 +184,7 @@ impl Survey {
             // Renamed, or a file that was never synced and holds what its blocks held before: not this file's header.
             return Ok(());
         }
+        // seam: a file of another store is taken in
         if header.uuid != *uuid {
             return Err(OpenError::ForeignFile { file: name.to_string() });
         }
@@ -202,6 +204,7 @@ impl Survey {
     /// that are not whole are taken off the list.
     pub(super) fn load_checkpoint(&mut self, handles: &Handles) -> Result<Option<CheckpointLoaded>, OpenError> {
         let newest = self.slot().unwrap_or_default().newest_checkpoint;
+        // seam: a checkpoint before its slot counts
         self.checkpoints.retain(|seen| seen.header.number <= newest);
         let named = self.checkpoints.len();
         self.checkpoints.retain(|seen| seen.header.extent().is_some_and(|(_, end)| end <= seen.len));

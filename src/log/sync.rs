@@ -28,6 +28,7 @@ impl SyncJob {
     /// # Errors
     /// The sync's; nothing may be appended after that.
     pub(crate) fn run(&self) -> io::Result<Lsn> {
+        // seam: a sync that failed is tried again
         self.file.sync()?;
         Ok(self.upto)
     }

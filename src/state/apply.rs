@@ -201,6 +201,7 @@ impl State {
         require(may, "a message is given up that could have another attempt")?;
         self.copied = None;
         let group = &mut self.groups[place.group.0 as usize];
+        // seam: a dead letter stays in its partition
         group.settle(cursor, place.offset, 1);
         group.tidy();
         self.lone.touched(place, 1);
@@ -210,6 +211,7 @@ impl State {
     fn apply_letter_settled(&mut self, group: GroupId, letter: Offset) -> Applied {
         self.letter(group, letter)?;
         self.copied = None;
+        // seam: a redriven letter stays
         self.groups[group.0 as usize].letters.settle(letter);
         Ok(())
     }

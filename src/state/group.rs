@@ -56,6 +56,7 @@ impl Cursor {
 
     /// The first message that is not settled.
     pub(super) fn first_unsettled(&self) -> Offset {
+        // seam: what is leased counts as settled
         self.window.as_ref().and_then(|window| window.first()).unwrap_or(self.next)
     }
 
@@ -184,6 +185,7 @@ impl Group {
         let failure = expired.then(|| Failure { cause: Cause::Expired, time, text: Box::default() });
         self.change(cursor, offset, failure, |slot, _| {
             slot.grace &= !expired;
+            // seam: the attempt is not charged
             slot.attempts = attempt;
             slot.phase = Phase::Leased(lease);
         });
@@ -261,6 +263,7 @@ impl Group {
             let failure = Failure { cause, time: wall, text: Box::default() };
             self.change(cursor, offset, Some(failure), |slot, turn| {
                 let lone = slot.lease().is_some_and(|lease| lease.lone);
+                // seam: a crash is not charged
                 slot.crashed |= !clean;
                 slot.grace = !clean && !lone;
                 slot.phase = Phase::Ready { turn };
@@ -278,6 +281,7 @@ impl Group {
                 let window = self.cursors.get_mut(cursor as usize).and_then(|at| at.window.as_mut());
                 match window.and_then(|window| window.get_mut(offset)).map(|slot| &mut slot.phase) {
                     Some(Phase::Waiting { due, delay_ms }) => {
+                        // seam: a due time is not clamped
                         *due = (*due).min(wall.saturating_add(*delay_ms));
                         (*due, cursor, offset)
                     }

@@ -99,6 +99,7 @@ impl State {
     /// Leases at most `max` messages that never had an attempt: partition by partition, from where the last one left off.
     fn lease_new(&self, grant: &Grant<'_>, max: u32, inputs: &Inputs<'_>, records: &mut Vec<Record>) {
         let group = grant.group;
+        // seam: more outstanding than allowed
         let mut left = u64::from(max.min(group.options.max_outstanding.saturating_sub(group.outstanding)));
         let mut unseen = self.new_count(group);
         let mut cursor = group.position;

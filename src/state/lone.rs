@@ -51,6 +51,7 @@ pub(super) enum Gate {
 impl Lone {
     #[inline]
     pub(super) fn gate(&self, mono: MonoMs) -> Gate {
+        // seam: leases beside a lone one
         if self.out.is_some_and(|out| mono < out.until) {
             return Gate::Closed;
         }

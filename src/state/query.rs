@@ -101,6 +101,7 @@ impl State {
         match self.catalog.role(partition) {
             Some(Role::Topic { topic, index }) => {
                 let of = |(_, group): (_, &Group)| group.cursors.get(index as usize).map(Cursor::first_unsettled);
+                // seam: retirement ignores a group
                 self.groups_of(topic).filter_map(of).min().unwrap_or_default()
             }
             Some(Role::Retry { group }) => {

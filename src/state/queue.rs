@@ -29,6 +29,7 @@ pub(super) fn class(slot: &Slot, max_attempts: u32) -> Class {
     match max_attempts {
         0 => Class::Plain,
         max if slot.attempts >= max && grace => Class::Lone,
+        // seam: the attempts have no cap
         max if slot.attempts >= max => Class::Exhausted,
         max if slot.attempts + 1 == max && slot.crashed => Class::Lone,
         _ => Class::Plain,

@@ -36,6 +36,7 @@ impl Lease {
     /// Whether a token names this lease, which is one of this epoch.
     #[inline]
     fn is_named_by(&self, token: Token, epoch: Epoch) -> bool {
+        // seam: a stale token is accepted
         token.epoch == epoch && token.lsn == self.lsn
     }
 }
@@ -84,6 +85,7 @@ impl Ack<'_> {
                 return false;
             }
             if ahead == u64::from(*known) {
+                // seam: an ack of a run is lost
                 *known += count;
                 return true;
             }

@@ -1,7 +1,6 @@
 //! The copy of the source with all bugs in it, asleep.
 
-use crate::{Bug, root, target};
-use std::collections::BTreeMap;
+use crate::{Bug, root, seam, target};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +11,7 @@ pub struct Built {
     pub simulation: PathBuf,
     pub model: PathBuf,
     pub library: PathBuf,
+    pub kinds: PathBuf,
 }
 
 /// Goes before the first module of the copy. The variable is read once: a process has one bug or none.
@@ -28,14 +28,14 @@ const UNUSED: &[&str] = &["criterion", "hdrhistogram", "serde", "serde_json"];
 pub fn build(bugs: &[Bug]) -> Built {
     let to = target().join("source");
     let _ = fs::remove_dir_all(&to);
-    for tree in ["src", "tests/simulation", "tests/model", "tests/common"] {
+    for tree in ["src", "tests/simulation", "tests/model", "tests/kinds", "tests/common"] {
         copy_tree(&root().join(tree), &to.join(tree));
     }
     for file in ["Cargo.lock", "README.md"] {
         fs::copy(root().join(file), to.join(file)).unwrap();
     }
     fs::write(to.join("Cargo.toml"), manifest()).unwrap();
-    plant(bugs, &to.join("src"));
+    plant(bugs, &to);
     let path = to.join("src/lib.rs");
     let library = fs::read_to_string(&path).unwrap();
     let (before, after) = library.split_once("\nmod ").unwrap();
@@ -74,30 +74,46 @@ fn manifest() -> String {
     kept + "\n[workspace]\n"
 }
 
-/// Puts every bug in its place: all at once, so that none stands in the text of another.
-fn plant(bugs: &[Bug], src: &Path) {
-    let mut by_file: BTreeMap<&str, Vec<&Bug>> = BTreeMap::new();
-    for bug in bugs {
-        by_file.entry(bug.file).or_default().push(bug);
-    }
-    for (file, bugs) in by_file {
-        let path = src.join(file);
-        let mut text = fs::read_to_string(&path).unwrap();
-        let mut places: Vec<(usize, &Bug)> = bugs.iter().map(|bug| (text.find(bug.find).unwrap(), *bug)).collect();
-        places.sort_by_key(|(at, _)| *at);
-        let apart = places.windows(2).all(|pair| pair[0].0 + pair[0].1.find.len() <= pair[1].0);
-        assert!(apart, "two bugs share a text in {file}");
-        for (at, bug) in places.into_iter().rev() {
-            let instead = bug.instead.replace("planted!()", &format!("crate::planted({:?})", bug.name));
-            text.replace_range(at..at + bug.find.len(), &instead);
+/// The files under `src` and their texts.
+pub fn sources() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path, text));
+            }
         }
-        fs::write(path, text).unwrap();
+    }
+    files.sort();
+    files
+}
+
+/// The file, from `src` on, in which the seam of this name is.
+pub fn file_of(name: &str) -> String {
+    let (path, _) = sources().into_iter().find(|(_, text)| seam::names(text).any(|seam| seam == name)).unwrap();
+    path.strip_prefix(root()).unwrap().display().to_string()
+}
+
+/// Puts every bug in its place, all at once.
+fn plant(bugs: &[Bug], to: &Path) {
+    for (path, text) in sources() {
+        let mut planted = text.clone();
+        for name in seam::names(&text) {
+            let bug = bugs.iter().find(|bug| bug.name == name).unwrap();
+            planted = seam::plant(&planted, name, bug.mistake).unwrap();
+        }
+        fs::write(to.join(path.strip_prefix(root()).unwrap()), planted).unwrap();
     }
 }
 
 fn compile(source: &Path) -> Built {
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--release", "--no-run", "--lib", "--test", "simulation", "--test", "model"])
+        .args(["test", "--release", "--no-run", "--lib", "--test", "simulation", "--test", "model", "--test", "kinds"])
         .args(["--offline", "--message-format", "json-render-diagnostics"])
         .current_dir(source)
         .env("CARGO_TARGET_DIR", target().join("target"))
@@ -115,5 +131,10 @@ fn compile(source: &Path) -> Built {
         };
         messages.lines().find_map(of).unwrap_or_else(|| panic!("no test binary {name}"))
     };
-    Built { simulation: executable("simulation"), model: executable("model"), library: executable("millpond") }
+    Built {
+        simulation: executable("simulation"),
+        model: executable("model"),
+        library: executable("millpond"),
+        kinds: executable("kinds"),
+    }
 }

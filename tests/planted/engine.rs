@@ -1,134 +1,115 @@
 //! Mistakes in what handles do, in group commit, in opening and in the jobs.
 
+use crate::seam::Mistake;
 use crate::{Bug, Level};
 
 pub const BUGS: &[Bug] = &[
     Bug {
         name: "ack before the sync",
         plants: "a promise is made before the sync that it needs",
-        file: "engine/commit.rs",
-        find: "match job.run() {",
-        instead: "match if planted!() { Ok(job.upto) } else { job.run() } {",
+        mistake: Mistake::Asks("if planted!() { Ok(job.upto) } else { $it }"),
         level: Level::Simulation,
     },
     Bug {
         name: "a failed sync counts as done",
         plants: "waiters of a sync that failed get Ok",
-        file: "engine/commit.rs",
-        find: r#"Err(error) => self.poison(&format!("a sync failed: {error}")),"#,
-        instead: "Err(_) if planted!() => {\n                self.lock_core().appender.synced(job.upto);\n                self.commit.watermark.store(job.upto.0, Ordering::Release);\n            }\n            Err(error) => self.poison(&format!(\"a sync failed: {error}\")),",
+        mistake: Mistake::Before(
+            "Err(_) if planted!() => {
+                self.lock_core().appender.synced(job.upto);
+                self.commit.watermark.store(job.upto.0, Ordering::Release);
+            }",
+        ),
         level: Level::Simulation,
     },
     Bug {
         name: "a stopped store goes on",
         plants: "after a failed sync the next one is believed",
-        file: "engine/health.rs",
-        find: "_ => Err(Error::Poisoned { cause: self.cause() }),",
-        instead: "_ if planted!() => Ok(()),\n            _ => Err(Error::Poisoned { cause: self.cause() }),",
+        mistake: Mistake::Before("_ if planted!() => Ok(()),"),
         level: Level::Simulation,
     },
     Bug {
         name: "publish does not wait",
         plants: "a publish at Disk returns before its sync",
-        file: "api/topic.rs",
-        find: "if self.level == Durability::Disk {",
-        instead: "if self.level == Durability::Disk && !planted!() {",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
         level: Level::Simulation,
     },
     Bug {
         name: "durable ack does not wait",
         plants: "a durable ack returns before its sync",
-        file: "api/delivery.rs",
-        find: "if durable { engine.wait_durable(end) } else { Ok(()) }",
-        instead: "if durable && !planted!() { engine.wait_durable(end) } else { Ok(()) }",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
         level: Level::Simulation,
     },
     Bug {
         name: "shown before durable",
         plants: "messages above the watermark are delivered by a store opened at Disk: phantoms",
-        file: "engine/visible.rs",
-        find: "if self.durable_only { Visible::Ends(&self.ends) } else { Visible::All }",
-        instead: "if self.durable_only && !planted!() { Visible::Ends(&self.ends) } else { Visible::All }",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
         level: Level::Simulation,
     },
     Bug {
         name: "the last copy stays hidden",
         plants: "a dead letter that was moved is not shown",
-        file: "engine/visible.rs",
-        find: "(*partition, offset.saturating_add(1))",
-        instead: "(*partition, if planted!() { *offset } else { offset.saturating_add(1) })",
+        mistake: Mistake::Value("if planted!() { (*partition, *offset) } else { $it }"),
         level: Level::Simulation,
     },
     Bug {
         name: "leases are not recorded",
         plants: "the lease record comes after the delivery, or not at all; the attempt is not persisted",
-        file: "engine/core.rs",
-        find: "codec::encode(&self.records, &mut self.head);",
-        instead: "if planted!() {\n            let kept: Vec<_> = self.records.iter().filter(|r| !matches!(r, Record::Leased { .. })).cloned().collect();\n            codec::encode(&kept, &mut self.head);\n        } else {\n            codec::encode(&self.records, &mut self.head);\n        }",
+        mistake: Mistake::Instead(
+            "if planted!() {
+            let kept: Vec<_> = self.records.iter().filter(|r| !matches!(r, Record::Leased { .. })).cloned().collect();
+            codec::encode(&kept, &mut self.head);
+        } else { $it }",
+        ),
         level: Level::Simulation,
     },
     Bug {
         name: "the opening is not recorded",
         plants: "a process appends without saying that it began: leases of the dead one live on",
-        file: "engine/core.rs",
-        find: "let Some(opened) = &self.unwritten_open else {",
-        instead: "let Some(opened) = self.unwritten_open.as_ref().filter(|_| !planted!()) else {",
+        mistake: Mistake::Asks("($it).as_ref().filter(|_| !planted!())"),
         level: Level::Simulation,
     },
     Bug {
         name: "leases by the wall clock",
         plants: "a jump of the wall clock ends leases",
-        file: "engine/mod.rs",
-        find: "mono: self.clock.monotonic()",
-        instead: "mono: if planted!() { crate::ids::MonoMs(self.clock.wall().0) } else { self.clock.monotonic() }",
+        mistake: Mistake::Value("if planted!() { crate::ids::MonoMs(self.clock.wall().0) } else { $it }"),
         level: Level::Simulation,
     },
     Bug {
         name: "unlinked before recorded",
         plants: "a segment goes before the record of its retirement is durable",
-        file: "engine/retire.rs",
-        find: "self.wait_durable(end)?;",
-        instead: "if !planted!() {\n            self.wait_durable(end)?;\n        }",
+        mistake: Mistake::Skip,
         level: Level::Simulation,
     },
     Bug {
         name: "replay from before the checkpoint",
         plants: "what the checkpoint holds is applied again",
-        file: "engine/open.rs",
-        find: "if frame.lsn >= fold_from {",
-        instead: "if frame.lsn >= fold_from || planted!() {",
+        mistake: Mistake::Asks("planted!() || ($it)"),
         level: Level::Simulation,
     },
     Bug {
         name: "only the newest segment is replayed",
         plants: "replay starts too late",
-        file: "engine/open.rs",
-        find: "for segment in catalog.segments() {",
-        instead: "let skipped = if planted!() { catalog.segments().len().saturating_sub(1) } else { 0 };\n        for segment in catalog.segments().iter().skip(skipped) {",
+        mistake: Mistake::Asks("$it.iter().skip(if planted!() { $it.len().saturating_sub(1) } else { 0 })"),
         level: Level::Simulation,
     },
     Bug {
         name: "a receipt names another message",
         plants: "the sixth message of a batch gets the id of the seventh",
-        file: "api/topic.rs",
-        find: "(published.epoch, offset);",
-        instead: "(published.epoch, if planted!() { offset.saturating_add(u64::from(nth == 5)) } else { offset });",
+        mistake: Mistake::Before(
+            "let offset = if planted!() { offset.saturating_add(u64::from(nth == 5)) } else { offset };",
+        ),
         level: Level::Simulation,
     },
     Bug {
         name: "a group begins at the end",
         plants: "a start at the earliest message reads the latest",
-        file: "engine/topics.rs",
-        find: "Begin::Earliest => kept,",
-        instead: "Begin::Earliest => if planted!() { ends } else { kept },",
+        mistake: Mistake::Value("if planted!() { ends } else { $it }"),
         level: Level::Model,
     },
     Bug {
         name: "a clock jump is not noticed",
         plants: "a retry waits for as long as the wall clock went back",
-        file: "engine/jobs.rs",
-        find: "if expected.abs_diff(wall.0) < JUMP_MS ||",
-        instead: "if planted!() || expected.abs_diff(wall.0) < JUMP_MS ||",
+        mistake: Mistake::Asks("planted!() || $it"),
         level: Level::Model,
     },
 ];

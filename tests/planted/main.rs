@@ -2,7 +2,7 @@
 //!
 //! A copy of the source gets all of them at once, each asleep until an environment variable names it, so that one build serves
 //! all. The source that is shipped holds nothing of this. `MILLPOND_PLANTED=1` builds the copy and runs it; without that the
-//! list is only held against the source, so that it cannot rot. `MILLPOND_PLANTED_ONLY` names some, by parts of their names,
+//! list is only held against the seams in the source, so that it cannot rot. `MILLPOND_PLANTED_ONLY` names some, by parts of their names,
 //! separated by commas. `MILLPOND_WRITE_DOCS=1` writes docs/planted.md.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
@@ -14,8 +14,10 @@ mod engine;
 mod log;
 mod page;
 mod run;
+mod seam;
 mod state;
 
+use seam::Mistake;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,8 @@ pub enum Level {
     Model,
     /// The tests of the library whose names contain this.
     Library(&'static str),
+    /// The tests of `tests/kinds` whose names contain this.
+    Kinds(&'static str),
 }
 
 /// One mistake.
@@ -37,12 +41,8 @@ pub struct Bug {
     pub name: &'static str,
     /// The accident of real software that it stands for.
     pub plants: &'static str,
-    /// Under `src`.
-    pub file: &'static str,
-    /// Stands in the file exactly once.
-    pub find: &'static str,
-    /// Takes its place; `planted!()` is whether the bug is awake.
-    pub instead: &'static str,
+    /// What it does at the seam of its name, which stands in `src` exactly once.
+    pub mistake: Mistake,
     /// Who must find it.
     pub level: Level,
 }
@@ -63,15 +63,20 @@ fn the_list_fits_the_source() {
     assert!(bugs.len() >= 40, "only {} bugs", bugs.len());
     let names: BTreeSet<_> = bugs.iter().map(|bug| bug.name).collect();
     assert_eq!(names.len(), bugs.len(), "two bugs have one name");
-    let mut misfits = Vec::new();
+    let files = copy::sources();
+    let seams: Vec<&str> = files.iter().flat_map(|(_, text)| seam::names(text)).collect();
+    assert_eq!(seams.iter().collect::<BTreeSet<_>>().len(), seams.len(), "two seams have one name");
+    let mut misfits: Vec<String> =
+        seams.iter().filter(|seam| !names.contains(**seam)).map(|seam| format!("{seam}: no bug is planted")).collect();
     for bug in &bugs {
-        let source = std::fs::read_to_string(root().join("src").join(bug.file)).unwrap();
-        let count = source.matches(bug.find).count();
-        if count != 1 {
-            misfits.push(format!("{}: {:?} stands {count} times in src/{}", bug.name, bug.find, bug.file));
-        }
-        if bug.instead.matches("planted!()").count() != 1 {
-            misfits.push(format!("{}: the mistake must sleep until it is named", bug.name));
+        let Some((_, text)) = files.iter().find(|(_, text)| seam::names(text).any(|name| name == bug.name)) else {
+            misfits.push(format!("{}: there is no such seam", bug.name));
+            continue;
+        };
+        match seam::plant(text, bug.name, bug.mistake) {
+            Ok(planted) if planted.contains(&format!("crate::planted({:?})", bug.name)) => {}
+            Ok(_) => misfits.push(format!("{}: the mistake must sleep until it is named", bug.name)),
+            Err(misfit) => misfits.push(misfit),
         }
     }
     assert!(misfits.is_empty(), "{}", misfits.join("\n"));

@@ -1,5 +1,6 @@
 //! The table of planted bugs, and the page that holds it.
 
+use crate::copy;
 use crate::run::{CASES, Finding};
 use crate::{Bug, Level};
 use std::process::Command;
@@ -13,6 +14,7 @@ pub fn table(found: &[(Bug, Finding)]) -> String {
             Level::Simulation => "simulation".to_owned(),
             Level::Model => "model".to_owned(),
             Level::Library(filter) => format!("`{filter}`"),
+            Level::Kinds(filter) => format!("`tests/kinds`, `{filter}`"),
         };
         let after = match finding {
             Finding::Case(1) => "1 case".to_owned(),
@@ -22,7 +24,7 @@ pub fn table(found: &[(Bug, Finding)]) -> String {
             Finding::Missed => "**not found**".to_owned(),
             Finding::TooLong => "**not found in time**".to_owned(),
         };
-        out += &format!("| {} | {} | `src/{}` | {level} | {after} |\n", bug.name, bug.plants, bug.file);
+        out += &format!("| {} | {} | `{}` | {level} | {after} |\n", bug.name, bug.plants, copy::file_of(bug.name));
     }
     out
 }

@@ -1,6 +1,7 @@
 //! Running the copy's tests with one bug awake, or none.
 
 use crate::copy::Built;
+use crate::seam::Mistake;
 use crate::{Bug, Level};
 use std::io::Read;
 use std::path::Path;
@@ -42,14 +43,15 @@ pub fn now() -> Instant {
 
 /// With no bug awake the copy must be as good as the original.
 pub fn nothing_planted(built: &Built) {
-    let levels = [Level::Simulation, Level::Model, Level::Library("log::"), Level::Library("state::")];
+    let levels =
+        [Level::Simulation, Level::Model, Level::Library("log::"), Level::Library("state::"), Level::Kinds("")];
     let sound: Vec<Bug> = levels.into_iter().map(|level| Bug { level, ..NONE }).collect();
     for (bug, finding) in all(built, &sound) {
         assert_eq!(finding, Finding::Missed, "the copy without a bug fails {:?}", bug.level);
     }
 }
 
-const NONE: Bug = Bug { name: "", plants: "", file: "", find: "", instead: "", level: Level::Simulation };
+const NONE: Bug = Bug { name: "", plants: "", mistake: Mistake::Skip, level: Level::Simulation };
 
 /// Runs each bug at its level, two at a time.
 pub fn all(built: &Built, bugs: &[Bug]) -> Vec<(Bug, Finding)> {
@@ -62,7 +64,7 @@ pub fn all(built: &Built, bugs: &[Bug]) -> Vec<(Bug, Finding)> {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(bug) = bugs.get(index) else { return };
                     let finding = one(built, bug);
-                    println!("{finding:?}: {} ({})", bug.name, bug.file);
+                    println!("{finding:?}: {}", bug.name);
                     found.lock().unwrap().push((index, *bug, finding));
                 }
             });
@@ -78,6 +80,7 @@ fn one(built: &Built, bug: &Bug) -> Finding {
         Level::Simulation => (&built.simulation, "nothing_promised_is_lost_in_random_histories"),
         Level::Model => (&built.model, "go_as_the_reference_says"),
         Level::Library(filter) => (&built.library, filter),
+        Level::Kinds(filter) => (&built.kinds, filter),
     };
     let mut command = Command::new(binary);
     // The default seeds, in order, so that every run finds the same case.

@@ -186,6 +186,7 @@ impl Covered {
     /// The frame, if its parts agree too. `bytes` are all of it, and `lsn` is what its place says, where that says one.
     pub(crate) fn verify(self, bytes: &[u8], spot: Spot, lsn: Option<Lsn>) -> Option<Frame<'_>> {
         let frame = self.placed(bytes.get(..self.claim.len as usize)?, spot, lsn)?;
+        // seam: parts are not checked
         (0..self.claim.parts).all(|index| frame.proves(index)).then_some(frame)
     }
 

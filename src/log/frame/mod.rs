@@ -57,7 +57,10 @@ impl Spot {
     /// as a torn write makes that zeroes both, can cancel each other.
     #[inline]
     pub(crate) fn checksum(self, covered: &[u8]) -> u32 {
+        // seam: the checksum does not cover the length
+        // seam: no seed in the checksum
         let place = mix::place(self.salt, self.at as u64);
+        // seam: checksums that cancel
         mix::crc(mix::low(place), covered)
     }
 

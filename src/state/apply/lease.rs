@@ -91,6 +91,7 @@ impl State {
         require(until > lease.until, "a lease that is extended to an earlier end")?;
         require(!(lease.lone && lease.extended), "a lone lease that is extended again")?;
         let lone = self.lone;
+        // seam: an extension is forgotten
         self.change(place, None, |slot, _| slot.phase = Phase::Leased(Lease { until, extended: true, ..lease }))?;
         // A longer lease is no other phase: who waits goes on waiting, and a lone lease stays out.
         self.lone = lone;

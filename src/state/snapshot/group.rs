@@ -76,6 +76,7 @@ pub(super) fn encode(group: &Group, catalog: &Catalog, out: &mut Vec<u8>) {
     put_varint(out, group.rank.0.0);
     put_varint(out, u64::from(group.rank.1));
     put_varint(out, group.texts.dropped);
+    // seam: a checkpoint forgets the letters
     encode_letters(&group.letters, out);
     let ids = 0..group.cursors.len() as u32;
     for (cursor, at) in ids.clone().zip(&group.cursors) {
