@@ -5,6 +5,7 @@
 
 use crate::ids::{MonoMs, WallMs};
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
 /// Both clocks of a store. Implementations are cheap to call: the engine reads them at every operation.
 pub trait Clock: Debug + Send + Sync {
@@ -12,6 +13,8 @@ pub trait Clock: Debug + Send + Sync {
     fn monotonic(&self) -> MonoMs;
     /// Time of day, which may jump in either direction.
     fn wall(&self) -> WallMs;
+    /// By how many milliseconds both may be behind at most.
+    fn slack_ms(&self) -> u64;
 }
 
 /// The machine's clocks, in their coarse forms: a few milliseconds of resolution for a few nanoseconds of cost.
@@ -25,6 +28,16 @@ impl Clock for SystemClock {
 
     fn wall(&self) -> WallMs {
         WallMs(millis(rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse)))
+    }
+
+    #[inline]
+    fn slack_ms(&self) -> u64 {
+        // A tick of the kernel is at most 10 ms, and a millisecond is lost to rounding down.
+        static SLACK_MS: OnceLock<u64> = OnceLock::new();
+        *SLACK_MS.get_or_init(|| {
+            let tick = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
+            millis(tick).saturating_add(2)
+        })
     }
 }
 
@@ -71,6 +84,10 @@ mod sim {
     impl Clock for SimClock {
         fn monotonic(&self) -> MonoMs {
             MonoMs(self.monotonic.load(SeqCst))
+        }
+
+        fn slack_ms(&self) -> u64 {
+            0
         }
 
         fn wall(&self) -> WallMs {

@@ -17,8 +17,9 @@ mod state;
 mod sync;
 
 pub use api::{
-    Backoff, Batch, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability,
-    Failure, Group, GroupBuilder, Message, Receipt, Start, Store, StoreOptions, Topic, TopicBuilder,
+    Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery,
+    DeliveryRef, Durability, Failure, Group, GroupBuilder, LostLeases, Message, Receipt, Start, Store, StoreOptions,
+    Topic, TopicBuilder,
 };
 pub use engine::{
     DroppedTail, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats,
@@ -30,6 +31,7 @@ pub use ids::MessageId;
 /// what the engine asks of them. No part of the stable API.
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation {
+    pub use crate::api::Sleeper;
     pub use crate::clock::{Clock, SimClock, SystemClock};
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
     pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};

@@ -40,6 +40,8 @@ pub const OUTSTANDING_DEFAULT: u32 = 65_536;
 pub const OUTSTANDING_MAX: u32 = 1 << 20;
 /// The most messages that one `receive_batch` hands out.
 pub const RECEIVE_BATCH_MAX: usize = 65_536;
+/// Messages of one receive, encoded, in bytes, but for the last of them.
+pub const BATCH_BYTES_MAX: usize = 64 << 20;
 /// How many attempts a message's history keeps: the last ones.
 pub const HISTORY_LEN: usize = 8;
 /// How much of an error's text a history keeps, in bytes.

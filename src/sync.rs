@@ -14,6 +14,27 @@ pub(crate) use controlled::{
 #[cfg(millpond_shuttle)]
 pub use controlled::{caught, elapse, panic_quietly};
 
+/// Tells a panic that began after it was made from one that was under way: who calls the engine from a destructor while a thread
+/// unwinds has not broken anything.
+#[derive(Debug)]
+pub(crate) struct UnwindWatch {
+    unwinding: bool,
+}
+
+impl UnwindWatch {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { unwinding: panicking() }
+    }
+
+    /// Whether a panic began since, and goes on.
+    #[inline]
+    pub(crate) fn has_panicked(&self) -> bool {
+        // seam: any unwinding stops the store
+        !self.unwinding && panicking()
+    }
+}
+
 #[cfg(not(millpond_shuttle))]
 pub(crate) use crossbeam_channel as channel;
 #[cfg(not(millpond_shuttle))]

@@ -204,6 +204,6 @@ fn read_on<T: DeserializeOwned>(reader: &Group, all: &mut Vec<T>) -> Result<()> 
         for delivery in batch.iter() {
             all.push(serde_json::from_slice(delivery.payload())?);
         }
-        batch.ack()?;
+        let _lost = batch.ack()?;
     }
 }

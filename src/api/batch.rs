@@ -8,19 +8,67 @@ use super::group::GroupInner;
 use crate::engine::{HeldRun, Received};
 use crate::error::{Error, Result};
 use crate::ids::MessageId;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Several deliveries of one receive. Look at each by [`Batch::iter`]; then settle all in one frame with [`Batch::ack`], or iterate over
-/// the batch itself to settle each in its own way. Dropping it is a nack of each.
-#[derive(Debug)]
+/// Several deliveries of one receive. Read them with [`Batch::iter`]. Ack them all in one write with [`Batch::ack`], or iterate by
+/// value to settle each.
+///
+/// Dropping it nacks the deliveries that were read and gives back the others as if they had never been handed out: so a handler that
+/// panics is charged for what it has seen, and for nothing else.
 pub struct Batch {
     group: Arc<GroupInner>,
     /// What is not settled yet: all, and nothing afterwards.
     received: Vec<Received>,
     len: usize,
+    /// How many of the first deliveries somebody has looked at.
+    looked_at: AtomicUsize,
     unreadable: Vec<Error>,
+}
+
+/// Which deliveries of a batch were not acknowledged, since another consumer has their messages or has settled them. Empty if all were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "these messages were not acknowledged: another consumer works on them, or did"]
+pub struct LostLeases {
+    /// The ids of their messages, in the order of the batch.
+    pub ids: Vec<MessageId>,
+}
+
+impl LostLeases {
+    /// Whether all deliveries were acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// How many were not.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+/// The deliveries of a [`Batch`], one after another. Those that are left when it is dropped are given back as if they had never been
+/// handed out, but for those that were read before.
+#[derive(Debug)]
+pub struct BatchIntoIter {
+    batch: Batch,
+    deliveries: std::vec::IntoIter<Delivery>,
+    /// How many of the first deliveries were taken.
+    taken: usize,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("topic", &self.group.topic.name)
+            .field("group", &self.group.name)
+            .field("len", &self.len)
+            .field("first", &self.iter_unseen().next().map(|delivery| delivery.id()))
+            .field("unreadable", &self.unreadable.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A look at a [`Delivery`], or at one of a [`Batch`].
@@ -35,6 +83,10 @@ pub struct DeliveryRef<'a> {
 #[derive(Clone, Debug)]
 pub struct BatchIter<'a> {
     group: &'a GroupInner,
+    /// Where it is noted how many were looked at, unless nobody shall know.
+    looked_at: Option<&'a AtomicUsize>,
+    /// The number of the next one.
+    number: usize,
     rest: std::slice::Iter<'a, Received>,
     /// What is looked at, and its next message.
     at: Option<(&'a Received, u32)>,
@@ -44,11 +96,12 @@ pub struct BatchIter<'a> {
 impl Batch {
     pub(super) fn new(group: &Arc<GroupInner>, received: Vec<Received>, unreadable: Vec<Error>) -> Self {
         let len = received.iter().map(|received| received.stored.count() as usize).sum();
-        Self { group: Arc::clone(group), received, len, unreadable }
+        Self { group: Arc::clone(group), received, len, looked_at: AtomicUsize::new(0), unreadable }
     }
 
-    /// Why further messages could not be read: they were put back uncharged, with the group's longest backoff, and are
-    /// not in the batch.
+    /// Why further messages could not be read; they are not in the batch. Those whose bytes are wrong were put back uncharged, with
+    /// the group's longest backoff; where the trouble is passing ([`ErrorKind::Retry`](crate::ErrorKind::Retry)) all that was not read
+    /// is ready again at once.
     #[must_use]
     pub fn unreadable(&self) -> &[Error] {
         &self.unreadable
@@ -68,14 +121,26 @@ impl Batch {
 
     /// Looks at the deliveries.
     pub fn iter(&self) -> BatchIter<'_> {
-        BatchIter { group: &self.group, rest: self.received.iter(), at: None, len: self.len }
+        BatchIter { looked_at: Some(&self.looked_at), ..self.iter_unseen() }
     }
 
-    /// Acknowledges all, in one frame. Returns the ids of those whose lease was lost; the others are done.
+    /// The same, but what it passes does not count as looked at.
+    fn iter_unseen(&self) -> BatchIter<'_> {
+        BatchIter {
+            group: &self.group,
+            looked_at: None,
+            number: 0,
+            rest: self.received.iter(),
+            at: None,
+            len: self.len,
+        }
+    }
+
+    /// Acknowledges all, in one frame. Returns those whose lease was lost; the others are done.
     ///
     /// # Errors
     /// The store's: nothing was acknowledged, and the messages come back.
-    pub fn ack(self) -> Result<Vec<MessageId>> {
+    pub fn ack(self) -> Result<LostLeases> {
         self.acknowledge(false)
     }
 
@@ -83,13 +148,13 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Batch::ack`], and `OutcomeUnknown` where the sync failed.
-    pub fn ack_durable(self) -> Result<Vec<MessageId>> {
+    pub fn ack_durable(self) -> Result<LostLeases> {
         self.acknowledge(true)
     }
 
-    fn acknowledge(mut self, durable: bool) -> Result<Vec<MessageId>> {
+    fn acknowledge(mut self, durable: bool) -> Result<LostLeases> {
         if self.is_empty() {
-            return Ok(Vec::new());
+            return Ok(LostLeases::default());
         }
         let held: Vec<HeldRun> = self.received.iter().map(Received::held_run).collect();
         let engine = &self.group.topic.shared.engine;
@@ -98,14 +163,14 @@ impl Batch {
         let mut lost = lost.into_iter().peekable();
         let mut ids = Vec::new();
         if lost.peek().is_some() {
-            let all = self.iter().zip(0u32..);
+            let all = self.iter_unseen().zip(0u32..);
             ids.extend(all.filter(|(_, number)| lost.next_if_eq(number).is_some()).map(|(delivery, _)| delivery.id()));
         }
         self.received.clear();
         if durable {
             self.group.topic.shared.engine.wait_durable(end)?;
         }
-        Ok(ids)
+        Ok(LostLeases { ids })
     }
 
     /// The deliveries, each for itself. The batch holds none afterwards.
@@ -117,21 +182,61 @@ impl Batch {
         self.len = 0;
         deliveries
     }
+
+    /// Ends the leases from the delivery `first` on: of those that were looked at as by a drop of each, of the others unused.
+    fn give_back(&mut self, deliveries: Vec<Delivery>, first: usize) {
+        // seam: a dropped batch charges what nobody saw
+        let seen = self.looked_at.load(Ordering::Relaxed).saturating_sub(first).min(deliveries.len());
+        let mut deliveries = deliveries.into_iter();
+        deliveries.by_ref().take(seen).for_each(drop);
+        let unseen: Vec<HeldRun> = deliveries.map(Delivery::forget).collect();
+        if !unseen.is_empty() {
+            let engine = &self.group.topic.shared.engine;
+            // Nothing depends on it: what cannot be given back now comes back when its lease ends.
+            let _ = engine.release(self.group.info.id, &unseen);
+        }
+    }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        // Each gives itself back.
-        drop(self.separate());
+        let deliveries = self.separate();
+        self.give_back(deliveries, 0);
     }
 }
 
 impl IntoIterator for Batch {
     type Item = Delivery;
-    type IntoIter = std::vec::IntoIter<Delivery>;
+    type IntoIter = BatchIntoIter;
 
     fn into_iter(mut self) -> Self::IntoIter {
-        self.separate().into_iter()
+        let deliveries = self.separate().into_iter();
+        BatchIntoIter { batch: self, deliveries, taken: 0 }
+    }
+}
+
+impl Iterator for BatchIntoIter {
+    type Item = Delivery;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let delivery = self.deliveries.next()?;
+        self.taken += 1;
+        Some(delivery)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.deliveries.size_hint()
+    }
+}
+
+impl ExactSizeIterator for BatchIntoIter {}
+
+impl FusedIterator for BatchIntoIter {}
+
+impl Drop for BatchIntoIter {
+    fn drop(&mut self) {
+        let rest: Vec<Delivery> = self.deliveries.by_ref().collect();
+        self.batch.give_back(rest, self.taken);
     }
 }
 
@@ -155,6 +260,11 @@ impl<'a> Iterator for BatchIter<'a> {
         };
         self.at = Some((received, nth + 1));
         self.len -= 1;
+        self.number += 1;
+        // No exchange, for its cost: two threads that iterate at once may note less than they saw, and are then charged for less.
+        if let Some(looked_at) = self.looked_at.filter(|looked_at| looked_at.load(Ordering::Relaxed) < self.number) {
+            looked_at.store(self.number, Ordering::Relaxed);
+        }
         Some(DeliveryRef { group: self.group, received, nth })
     }
 

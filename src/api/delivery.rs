@@ -3,7 +3,7 @@
 use super::batch::DeliveryRef;
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Engine, Received};
+use crate::engine::{Engine, HeldRun, Received};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
 use std::fmt::Display;
@@ -189,8 +189,11 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub fn nack(mut self, error: impl Display) -> Result<()> {
+        // The caller's code: if it panics, the delivery is dropped unsettled, which gives the message back.
+        // seam: settled before the reason is known
+        let text = error.to_string();
         self.settled = true;
-        self.give_back(None, &error.to_string())
+        self.give_back(None, &text)
     }
 
     /// As [`Delivery::nack`], with a delay of the caller's, of at most ten years, rounded up to whole milliseconds. Zero: ready
@@ -199,9 +202,9 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`], and `InvalidOption`, in which case the message is given back as by a drop.
     pub fn nack_after(mut self, delay: Duration, error: impl Display) -> Result<()> {
-        let delay_ms = millis("delay", delay)?;
+        let (delay_ms, text) = (millis("delay", delay)?, error.to_string());
         self.settled = true;
-        self.give_back(Some(delay_ms), &error.to_string())
+        self.give_back(Some(delay_ms), &text)
     }
 
     fn give_back(&self, delay_ms: Option<u64>, text: &str) -> Result<()> {
@@ -215,8 +218,8 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub fn reject(mut self, reason: impl Display) -> Result<()> {
-        self.settled = true;
         let text = reason.to_string();
+        self.settled = true;
         let held = self.engine().reject(self.group_id(), (&self.parcel.received, self.nth), &text)?;
         self.lost_unless(held)
     }
@@ -237,10 +240,17 @@ impl Delivery {
         if held { Ok(()) } else { Err(Error::LeaseLost { id: self.id() }) }
     }
 
+    /// Leaves the lease to the caller.
+    pub(super) fn forget(mut self) -> HeldRun {
+        self.settled = true;
+        self.parcel.received.held(self.nth).into()
+    }
+
     /// Gives the message back as if it had never been handed out.
     pub(super) fn release(mut self) -> Result<()> {
         self.settled = true;
-        self.engine().release(self.group_id(), self.parcel.received.held(self.nth)).map(drop)
+        let lost = self.engine().release(self.group_id(), &[self.parcel.received.held(self.nth).into()])?;
+        self.lost_unless(lost.is_empty())
     }
 }
 

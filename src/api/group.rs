@@ -236,6 +236,19 @@ impl Group {
         engine.receive(inner.info.id, inner.topic.info.id, max, Wait::new(engine, wait), &inner.reader, each)
     }
 
+    /// Begins a wait for a message as [`Group::receive`] does where there is none, without blocking; `None` if there is something to
+    /// do at once. For simulators: once [`Sleeper::is_awake`] says so, it is dropped, and the group received from.
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`, `Forked`.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn fall_asleep(&self, wait: Duration) -> Result<Option<Sleeper>> {
+        let inner = &self.inner;
+        let engine = &inner.topic.shared.engine;
+        let ticket = engine.fall_asleep(inner.info.id, inner.topic.info.id, Wait::new(engine, wait))?;
+        Ok(ticket.map(|ticket| Sleeper { group: Arc::clone(inner), ticket }))
+    }
+
     /// A channel of deliveries, for `select!`. A thread of the engine's receives for it; the channel holds nothing, and a
     /// delivery that nobody takes within half its visibility timeout is given back uncharged.
     ///
@@ -302,6 +315,30 @@ impl Group {
             }
         }
         Ok(redriven)
+    }
+}
+
+/// A consumer that waits, in a simulation.
+#[cfg(any(test, feature = "simulation"))]
+#[derive(Debug)]
+pub struct Sleeper {
+    group: Arc<GroupInner>,
+    ticket: Arc<crate::engine::Ticket>,
+}
+
+#[cfg(any(test, feature = "simulation"))]
+impl Sleeper {
+    /// Whether it was woken, or its time has come.
+    #[must_use]
+    pub fn is_awake(&self) -> bool {
+        self.group.topic.shared.engine.is_awake(&self.ticket)
+    }
+}
+
+#[cfg(any(test, feature = "simulation"))]
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.group.topic.shared.engine.wake_up(&self.ticket);
     }
 }
 

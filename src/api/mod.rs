@@ -13,9 +13,11 @@ mod store;
 mod subscription;
 mod topic;
 
-pub use batch::{Batch, BatchIter, DeliveryRef};
+pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
 pub use delivery::Delivery;
+#[cfg(any(test, feature = "simulation"))]
+pub use group::Sleeper;
 pub use group::{Group, GroupBuilder};
 pub use message::{Bytes, Message};
 pub use options::{Backoff, Durability, Start};

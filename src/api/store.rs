@@ -1,7 +1,7 @@
 //! The store's handle and its options.
 
-use super::Durability;
 use super::topic::TopicBuilder;
+use super::{Durability, millis};
 #[cfg(any(test, feature = "simulation"))]
 use crate::clock::Clock;
 use crate::clock::SystemClock;
@@ -133,6 +133,13 @@ impl Store {
         self.shared.engine.violations()
     }
 
+    /// Which sleepers nobody wakes though there is something for them: none, unless this library is wrong.
+    #[cfg(any(test, feature = "simulation"))]
+    #[must_use]
+    pub fn stuck_sleepers(&self) -> Vec<String> {
+        self.shared.engine.stuck()
+    }
+
     /// Runs every background job once, in this thread.
     ///
     /// # Errors
@@ -168,6 +175,7 @@ pub struct StoreOptions {
     segment_bytes_max: u64,
     message_bytes_max: usize,
     allow_network_fs: bool,
+    isolation_limit: Duration,
 }
 
 impl Default for StoreOptions {
@@ -178,6 +186,7 @@ impl Default for StoreOptions {
             segment_bytes_max: limits::SEGMENT_LEN_DEFAULT,
             message_bytes_max: limits::MESSAGE_LEN_DEFAULT,
             allow_network_fs: false,
+            isolation_limit: Duration::from_secs(5),
         }
     }
 }
@@ -219,6 +228,16 @@ impl StoreOptions {
     #[must_use]
     pub fn allow_network_fs(mut self, allow: bool) -> Self {
         self.allow_network_fs = allow;
+        self
+    }
+
+    /// How long one message may hold up all others of the store. A message in whose hands the process died takes its last attempt
+    /// alone, so that no other message dies for it: until it is settled, or this time has passed with the wait for other leases to end
+    /// included, no other lease is granted. All such times together are at most 30 s after each open; what comes later goes among
+    /// the others. Default: 5 s. Range: zero (nothing is ever held up) to 30 s.
+    #[must_use]
+    pub fn isolation_limit(mut self, limit: Duration) -> Self {
+        self.isolation_limit = limit;
         self
     }
 
@@ -273,12 +292,16 @@ impl StoreOptions {
                 "from 1 to 16777216 bytes (16 MiB)",
             );
         }
+        if self.isolation_limit > Duration::from_secs(30) {
+            return invalid("isolation_limit", format!("{:?}", self.isolation_limit), "at most 30 s");
+        }
         Ok(Setup {
             durable_only: self.level == Durability::Disk,
             sync_interval: self.sync_interval,
             segment_bytes_max: self.segment_bytes_max,
             message_bytes_max: self.message_bytes_max,
             allow_network_fs: self.allow_network_fs,
+            isolation_limit_ms: millis("isolation_limit", self.isolation_limit)?,
         })
     }
 }

@@ -9,7 +9,7 @@ use super::Engine;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, panicking};
+use crate::sync::{Condvar, Mutex, UnwindWatch};
 
 /// Who syncs, and how far syncs have come.
 #[derive(Debug)]
@@ -79,11 +79,12 @@ impl Commit {
 /// The turn to sync. Ends it however the leader leaves; a leader that panics poisons the store.
 struct Turn<'a> {
     engine: &'a Engine,
+    watch: UnwindWatch,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if panicking() {
+        if self.watch.has_panicked() {
             self.engine.poison("a panic while syncing");
         }
         self.engine.commit.end_turn();
@@ -122,7 +123,7 @@ impl Engine {
             return None;
         }
         turns.taken = true;
-        Some(Turn { engine: self })
+        Some(Turn { engine: self, watch: UnwindWatch::new() })
     }
 
     /// Syncs the oldest segment that needs it, as far as it is appended now, and raises the watermark, or poisons the store. Only in
@@ -172,6 +173,7 @@ mod tests {
             segment_bytes_max: 1 << 20,
             message_bytes_max: 1 << 20,
             allow_network_fs: false,
+            isolation_limit_ms: 5_000,
         };
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();

@@ -9,7 +9,7 @@ use super::waiters::Waiters;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId, WallMs};
 use crate::log::{AppendRefusal, Appended, Appender, Catalog, OwnFrame, Parts, Reserve};
 use crate::record::{Record, codec};
-use crate::state::{Command, Decision, Inconsistent, Inputs, Rejection, Role, State};
+use crate::state::{Command, Decision, HoldUp, Inconsistent, Inputs, Rejection, Role, State};
 use std::sync::Arc;
 
 /// The store's changing parts. One lock holds them together.
@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) spare_asked: bool,
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
+    /// What lone leases have cost all others.
+    pub(crate) isolation: Isolation,
     /// How many segments this process has retired.
     pub(crate) retirements: u64,
     /// The records of the last commit.
@@ -49,6 +51,43 @@ pub(crate) struct CheckpointNote {
     pub(crate) end_seen_at: MonoMs,
 }
 
+/// For how long a lone lease, and the wait for it, have held up and may hold up all others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Isolation {
+    /// At a time.
+    limit_ms: u64,
+    /// All times that are over, since the store was opened.
+    spent_ms: u64,
+    /// Since when somebody is held up now.
+    since: Option<MonoMs>,
+}
+
+impl Isolation {
+    /// For all lone leases of a process together.
+    const TOTAL_MS: u64 = 30_000;
+
+    pub(crate) fn new(limit_ms: u64) -> Self {
+        Self { limit_ms, spent_ms: 0, since: None }
+    }
+
+    /// How long the time that runs now, or the next one, may be in all.
+    fn hold_up(&self) -> HoldUp {
+        // seam: lone leases hold up the store without end
+        HoldUp(self.limit_ms.min(Self::TOTAL_MS.saturating_sub(self.spent_ms)))
+    }
+
+    /// Notes since when somebody is held up, as of `mono`.
+    fn note(&mut self, since: Option<MonoMs>, mono: MonoMs) {
+        if since == self.since {
+            return;
+        }
+        if let Some(began) = std::mem::replace(&mut self.since, since) {
+            let HoldUp(most) = self.hold_up();
+            self.spent_ms = self.spent_ms.saturating_add(mono.0.saturating_sub(began.0).min(most));
+        }
+    }
+}
+
 /// The times and the watermark that an operation goes by, read before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
@@ -56,6 +95,8 @@ pub(crate) struct Now {
     // Between the two, which are then not copied in one go: a load of what two stores have just written waits for both.
     pub(crate) watermark: Lsn,
     pub(crate) wall: WallMs,
+    /// By how much the clocks may be behind.
+    pub(crate) slack_ms: u64,
 }
 
 /// What a commit did.
@@ -84,7 +125,8 @@ impl Core {
     /// Whatever blocks it; nothing was changed then, except by `Inconsistent`.
     pub(crate) fn commit(&mut self, command: &Command<'_>, parts: Parts<'_>, now: Now) -> Result<Committed, Blocked> {
         self.records.clear();
-        let inputs = Inputs { mono: now.mono, wall: now.wall, visible: self.visible.as_input() };
+        let hold_up = self.isolation.hold_up();
+        let inputs = inputs(now, hold_up, &self.visible);
         let decision = self.state.decide(command, &inputs, &mut self.records).map_err(Blocked::Rejected)?;
         if self.records.is_empty() {
             return Ok(Committed { decision, frame: None });
@@ -100,13 +142,15 @@ impl Core {
         let frame = self.appender.append(&self.head, parts, now.watermark, reserve).map_err(Blocked::Refused)?;
         let (lsn, end) = (frame.lsn, frame.end);
         let (segment, at) = (entered(&frame, &mut self.catalog, &mut self.positions), frame.at);
+        let was_held_up = self.state.is_held_up(now.mono, hold_up);
         for record in &self.records {
             self.state.apply(record, lsn).map_err(Blocked::Inconsistent)?;
         }
         self.positions.push_all(&self.records, segment, at);
         self.visible.appended(&self.records, end);
+        self.isolation.note(self.state.held_up_since(), now.mono);
         if self.waiters.any() {
-            self.wake_for_records();
+            self.wake_for_records(was_held_up, now);
         }
         Ok(Committed { decision, frame: Some((lsn, end)) })
     }
@@ -140,35 +184,51 @@ impl Core {
         visible.advance(watermark, |partition| wake_partition(waiters, state, partition));
     }
 
-    /// Wakes the consumers to whom the last records may matter.
-    fn wake_for_records(&mut self) {
+    /// Wakes the consumers to whom the last records may matter. `was_held_up`: nobody could have a lease before them.
+    fn wake_for_records(&mut self, was_held_up: bool, now: Now) {
         for record in &self.records {
             match record {
-                Record::Published { partition, .. } | Record::Copied { partition, .. }
-                    if !self.visible.is_durable_only() =>
-                {
-                    wake_partition(&mut self.waiters, &self.state, *partition);
+                Record::Published { partition, .. } | Record::Copied { partition, .. } => {
+                    if !self.visible.is_durable_only() {
+                        wake_partition(&mut self.waiters, &self.state, *partition);
+                    }
                 }
+                // A message that may have another attempt, now or at a time that nobody may know yet.
                 Record::Nacked { group, .. }
                 | Record::Released { group, .. }
                 | Record::Unreadable { group, .. }
-                | Record::DeadLettered { group, .. } => self.waiters.wake_one(*group),
-                // The end of a lease may free a lone one, or a place below the cap.
-                Record::Acked { group, .. } => {
+                | Record::PutOff { group, .. } => self.waiters.wake_one(*group),
+                // A place below the cap.
+                Record::Acked { group, .. } | Record::DeadLettered { group, .. } => {
+                    // seam: a place below the cap wakes nobody
                     self.waiters.wake_one_if_held_back(*group);
                 }
-                Record::ClockJumped { .. } | Record::LoneAwaited { .. } => self.waiters.wake_all(),
-                _ => {}
+                Record::ClockJumped { .. } => self.waiters.wake_each(),
+                // Whoever leases wakes the next, who then knows when that lease ends; what makes a lease longer, or others wait, makes
+                // nothing ready, and what is opened or created has nobody waiting for it. A letter is moved by its copy.
+                Record::Leased { .. }
+                | Record::Extended { .. }
+                | Record::LoneAwaited { .. }
+                | Record::Redriven { .. }
+                | Record::Discarded { .. }
+                | Record::Opened { .. }
+                | Record::TopicCreated { .. }
+                | Record::GroupCreated { .. } => {}
             }
         }
-        if self.state.groups_depend() {
-            self.waiters.wake_all();
+        let hold_up = self.isolation.hold_up();
+        // seam: the end of a lone lease wakes nobody
+        if was_held_up && !self.state.is_held_up(now.mono, hold_up) {
+            self.waiters.wake_each();
+        }
+        if let Some(group) = self.state.may_go_alone(now.mono, hold_up) {
+            self.waiters.wake_one(group);
         }
     }
 
     /// When time alone may make something deliverable to the group.
     pub(crate) fn sleep_until(&self, group: GroupId, now: Now) -> Option<u64> {
-        let inputs = Inputs { mono: now.mono, wall: now.wall, visible: self.visible.as_input() };
+        let inputs = self.inputs(now);
         let deadline = self.state.next_deadline(group, &inputs);
         let mono = deadline.mono.map(|at| at.0.saturating_sub(now.mono.0));
         let wall = deadline.wall.map(|at| at.0.saturating_sub(now.wall.0));
@@ -177,6 +237,16 @@ impl Core {
             (a, b) => a.or(b),
         }
     }
+
+    /// Decisions go by this.
+    pub(crate) fn inputs(&self, now: Now) -> Inputs<'_> {
+        inputs(now, self.isolation.hold_up(), &self.visible)
+    }
+}
+
+/// Of parts of the core, so that others may change meanwhile.
+fn inputs(now: Now, hold_up: HoldUp, visible: &VisibleEnds) -> Inputs<'_> {
+    Inputs { mono: now.mono, wall: now.wall, slack_ms: now.slack_ms, hold_up, visible: visible.as_input() }
 }
 
 /// Takes the frame's segment into the catalog when this frame began it. Returns its number.

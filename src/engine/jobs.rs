@@ -253,6 +253,7 @@ mod tests {
             segment_bytes_max: 64 << 20,
             message_bytes_max: 1 << 20,
             allow_network_fs: false,
+            isolation_limit_ms: 5_000,
         };
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();

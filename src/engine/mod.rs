@@ -42,6 +42,8 @@ pub(crate) use read::Reader;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use waiters::Ticket;
 
 use self::commit::Commit;
 use self::core::{Blocked, Committed, Core, Now};
@@ -52,7 +54,8 @@ use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, Offset, PartitionId, TopicId};
 use crate::log::{AppendRefusal, BlockCache, Keeper, Parts, Reserve};
 use crate::state::{Command, Rejection, Role};
-use crate::sync::{Mutex, MutexGuard, panicking};
+use crate::sync::atomic::AtomicU64;
+use crate::sync::{Mutex, MutexGuard, UnwindWatch};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -69,12 +72,15 @@ pub(crate) struct Engine {
     setup: Setup,
     report: OpenReport,
     jobs: jobs::Jobs,
+    /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
+    moves_rest_until: AtomicU64,
 }
 
 /// The lock on the core. A panic while it is held poisons the store, for log and state may then differ.
 pub(crate) struct CoreGuard<'a> {
     engine: &'a Engine,
     guard: MutexGuard<'a, Core>,
+    watch: UnwindWatch,
 }
 
 impl Deref for CoreGuard<'_> {
@@ -92,7 +98,7 @@ impl DerefMut for CoreGuard<'_> {
 
 impl Drop for CoreGuard<'_> {
     fn drop(&mut self) {
-        if panicking() {
+        if self.watch.has_panicked() {
             self.engine.health.poison("a panic under the store's lock");
             self.guard.waiters.wake_all();
             self.engine.commit.wake_all();
@@ -189,13 +195,13 @@ impl Engine {
     }
 
     fn lock_core(&self) -> CoreGuard<'_> {
-        CoreGuard { engine: self, guard: self.core.lock() }
+        CoreGuard { engine: self, watch: UnwindWatch::new(), guard: self.core.lock() }
     }
 
     fn now(&self) -> Now {
         // seam: leases by the wall clock
         let mono = self.clock.monotonic();
-        Now { mono, wall: self.clock.wall(), watermark: self.commit.watermark() }
+        Now { mono, wall: self.clock.wall(), watermark: self.commit.watermark(), slack_ms: self.clock.slack_ms() }
     }
 
     /// Carries out `command`, doing outside the lock what the log asks for first. `then` sees the outcome, still under the

@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::commit::Commit;
-use super::core::{CheckpointNote, Core};
+use super::core::{CheckpointNote, Core, Isolation};
 use super::health::Health;
 use super::jobs::Jobs;
 use super::positions::Positions;
@@ -20,8 +20,9 @@ use crate::ids::{Epoch, Lsn};
 use crate::limits;
 use crate::log::{self, BlockCache, Catalog, Dropped, FileName, Keeper, OpenError, Recovered, Segment, Settings};
 use crate::record::Record;
-use crate::state::{Command, Inputs, State, Visible};
+use crate::state::{Command, HoldUp, Inputs, State, Visible};
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) segment_bytes_max: u64,
     pub(crate) message_bytes_max: usize,
     pub(crate) allow_network_fs: bool,
+    /// How long a lone lease may hold up all others, the wait for it included.
+    pub(crate) isolation_limit_ms: u64,
 }
 
 /// Bytes behind the end of the log that nothing proves to have been durable. Damage in exactly this range cannot be told from a
@@ -125,6 +128,7 @@ impl Engine {
             wake_beyond: Lsn(u64::MAX),
             spare_asked: false,
             checkpoint,
+            isolation: Isolation::new(setup.isolation_limit_ms),
             retirements: 0,
             records: Vec::new(),
             head: Vec::new(),
@@ -140,6 +144,7 @@ impl Engine {
             clock,
             setup,
             report,
+            moves_rest_until: AtomicU64::new(0),
         })
     }
 
@@ -259,7 +264,13 @@ impl Fold {
 
     /// Begins this process's epoch in memory. The record is appended before any other.
     fn open(&mut self, epoch: Epoch, clean: bool, clock: &dyn Clock) -> Result<Record> {
-        let inputs = Inputs { mono: clock.monotonic(), wall: clock.wall(), visible: Visible::All };
+        let inputs = Inputs {
+            mono: clock.monotonic(),
+            wall: clock.wall(),
+            slack_ms: 0,
+            hold_up: HoldUp(0),
+            visible: Visible::All,
+        };
         let mut records = Vec::new();
         let decided = self.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
         match (decided, records.pop()) {

@@ -29,6 +29,8 @@ pub(crate) struct Located {
 pub(crate) struct Reader {
     at_hand: AtHand,
     gathered: Gathered,
+    /// The size of a message in the last receive of several, in bytes; zero before the first.
+    typical_len: usize,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +41,16 @@ struct AtHand {
 }
 
 impl Reader {
+    /// About how many messages like the last ones come to this many bytes: at least one.
+    pub(super) fn fits(&self, bytes: usize) -> usize {
+        bytes.checked_div(self.typical_len).unwrap_or(usize::MAX).saturating_add(1)
+    }
+
+    /// Notes how large the messages of a receive were.
+    pub(super) fn note_typical(&mut self, count: usize, bytes: usize) {
+        self.typical_len = bytes.checked_div(count).unwrap_or(self.typical_len);
+    }
+
     /// What was gathered last, if anything.
     pub(super) fn take(&mut self) -> Option<Stored> {
         self.gathered.take()
@@ -125,7 +137,7 @@ impl Engine {
         of: (PartitionId, Offset),
         mut each: impl FnMut(Stored),
     ) -> Result<u32> {
-        let Reader { at_hand, gathered } = reader;
+        let Reader { at_hand, gathered, .. } = reader;
         let read = self.read_some(at_hand, segment, place, (skip, max), of)?;
         let count = read.cuts.parts();
         let may_join = read.bytes.len() <= RUN_LEN_MAX / 2 && read.provenance.is_none();

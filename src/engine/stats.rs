@@ -7,7 +7,7 @@ use super::Engine;
 use super::core::{Core, Now};
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn, Offset, PartitionId};
-use crate::state::{Group, GroupCounts, Inputs, Topic};
+use crate::state::{Group, GroupCounts, Topic};
 use std::time::Duration;
 
 /// The store in numbers, as of one moment.
@@ -187,7 +187,7 @@ impl Core {
         now: Now,
         mut oldest: impl FnMut(PartitionId, Offset),
     ) -> GroupStats {
-        let inputs = Inputs { mono: now.mono, wall: now.wall, visible: self.visible.as_input() };
+        let inputs = self.inputs(now);
         let counts = |partition| self.state.partition_counts(id, partition, &inputs).unwrap_or_default();
         let mut partitions = Vec::new();
         for index in 0..topic.count {

@@ -29,6 +29,11 @@ pub(crate) struct About {
 }
 
 impl Stored {
+    /// How many bytes, encoded.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many messages.
     pub(crate) fn count(&self) -> u32 {
         self.cuts.parts()

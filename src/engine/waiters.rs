@@ -1,85 +1,152 @@
 //! Who sleeps until there is a message for a group.
 //!
-//! A consumer that finds nothing waits on its group's condition variable, with the store's lock. Those who add a message
-//! wake one consumer of each waiting group; one who takes a message and leaves more wakes the next. With nobody
-//! waiting that costs a load. At least one sleeper of a group knows the group's next deadline: whoever changes it, or leaves
-//! with it, wakes one to look again. Never here: time.
+//! A consumer that finds nothing leaves a [`Ticket`] and sleeps on it, without the store's lock. Those who add a message wake one
+//! consumer of each group; one who takes a message, or fails to, wakes the next. With nobody asleep that costs a load.
+//!
+//! Two things always hold of a group with sleepers, none of whom is woken and on its way: nothing that they could have is ready; and
+//! one of them wakes by itself when time alone may make something ready. So whoever changes what comes next, or leaves with the
+//! knowledge of it, wakes one to look again. Never here: time.
 
-use crate::ids::{GroupId, TopicId};
-use crate::sync::Condvar;
+use crate::ids::{GroupId, MonoMs, TopicId};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, MutexGuard};
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    total: usize,
+    /// How many are asleep and not woken.
+    asleep: usize,
     /// By group.
-    groups: Vec<Group>,
+    groups: Vec<Sleepers>,
     /// By topic: the groups with consumers asleep.
     topics: Vec<Vec<GroupId>>,
 }
 
+/// The consumers of a group that sleep.
 #[derive(Debug, Default)]
-struct Group {
-    count: usize,
-    condvar: Arc<Condvar>,
-    /// Whether someone waits although there are messages: held back by the cap or by a lone lease.
+struct Sleepers {
+    /// Those that are not woken; the one that has slept longest is woken first.
+    asleep: VecDeque<Arc<Ticket>>,
+    /// How many were woken and have not looked yet.
+    woken: usize,
+    /// Whether someone sleeps although there are messages: held back by the cap.
     held_back: bool,
+}
+
+/// One sleep of one consumer.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    topic: TopicId,
+    group: GroupId,
+    /// When the sleeper wakes by itself.
+    pub(crate) until: MonoMs,
+    woken: AtomicBool,
+    condvar: Condvar,
+}
+
+impl Ticket {
+    /// Sleeps until woken, or for as long as given; or for no reason.
+    pub(crate) fn sleep<T>(&self, guard: &mut MutexGuard<'_, T>, at_most: Duration) {
+        self.condvar.wait_for(guard, at_most);
+    }
+
+    /// Whether somebody woke this sleeper. Changes only under the store's lock.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed)
+    }
 }
 
 impl Waiters {
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.total > 0
+        self.asleep > 0
     }
 
-    /// Counts a consumer in and returns what to wait on.
-    pub(crate) fn enter(&mut self, topic: TopicId, group: GroupId, held_back: bool) -> Arc<Condvar> {
+    /// Takes in a consumer that goes to sleep. [`Waiters::leave`] follows.
+    pub(crate) fn enter(&mut self, topic: TopicId, group: GroupId, held_back: bool, until: MonoMs) -> Arc<Ticket> {
+        let (woken, condvar) = (AtomicBool::new(false), Condvar::new());
+        let ticket = Arc::new(Ticket { topic, group, until, woken, condvar });
         grow(&mut self.groups, group.0);
         grow(&mut self.topics, topic.0);
-        self.total += 1;
-        let entry = &mut self.groups[group.0 as usize];
-        entry.count += 1;
-        entry.held_back |= held_back;
-        if entry.count == 1 {
+        self.asleep += 1;
+        let sleepers = &mut self.groups[group.0 as usize];
+        sleepers.held_back |= held_back;
+        if sleepers.asleep.is_empty() {
             self.topics[topic.0 as usize].push(group);
         }
-        Arc::clone(&entry.condvar)
+        sleepers.asleep.push_back(Arc::clone(&ticket));
+        ticket
     }
 
-    /// Counts a consumer out.
-    pub(crate) fn leave(&mut self, topic: TopicId, group: GroupId) {
-        self.total -= 1;
-        let entry = &mut self.groups[group.0 as usize];
-        entry.count -= 1;
-        if entry.count == 0 {
-            entry.held_back = false;
+    /// A consumer has looked, or looks now, or goes away.
+    pub(crate) fn leave(&mut self, ticket: &Arc<Ticket>) {
+        let sleepers = &mut self.groups[ticket.group.0 as usize];
+        if ticket.is_woken() {
+            sleepers.woken -= 1;
+            return;
+        }
+        sleepers.asleep.retain(|other| !Arc::ptr_eq(other, ticket));
+        self.gone(ticket.topic, ticket.group);
+    }
+
+    pub(crate) fn wake_one(&mut self, group: GroupId) {
+        let Some(sleepers) = self.groups.get_mut(group.0 as usize) else { return };
+        let Some(ticket) = sleepers.asleep.pop_front() else { return };
+        sleepers.woken += 1;
+        ticket.woken.store(true, Ordering::Relaxed);
+        ticket.condvar.notify_one();
+        self.gone(ticket.topic, group);
+    }
+
+    /// One less is asleep.
+    fn gone(&mut self, topic: TopicId, group: GroupId) {
+        self.asleep -= 1;
+        let sleepers = &mut self.groups[group.0 as usize];
+        if sleepers.asleep.is_empty() {
+            sleepers.held_back = false;
             self.topics[topic.0 as usize].retain(|other| *other != group);
         }
     }
 
-    pub(crate) fn wake_one(&mut self, group: GroupId) {
-        if let Some(entry) = self.groups.get(group.0 as usize).filter(|entry| entry.count > 0) {
-            entry.condvar.notify_one();
-        }
-    }
-
     pub(crate) fn wake_one_if_held_back(&mut self, group: GroupId) {
-        if self.groups.get(group.0 as usize).is_some_and(|entry| entry.held_back) {
+        if self.groups.get(group.0 as usize).is_some_and(|sleepers| sleepers.held_back) {
             self.wake_one(group);
         }
     }
 
     /// Wakes a consumer of each group of the topic.
     pub(crate) fn wake_topic(&mut self, topic: TopicId) {
-        for group in self.topics.get(topic.0 as usize).into_iter().flatten() {
-            self.groups[group.0 as usize].condvar.notify_one();
+        let count = self.topics.get(topic.0 as usize).map_or(0, Vec::len);
+        // From the last on, for a group whose last sleeper is woken leaves the list.
+        for nth in (0..count).rev() {
+            self.wake_one(self.topics[topic.0 as usize][nth]);
         }
     }
 
+    /// Wakes a consumer of each group.
+    pub(crate) fn wake_each(&mut self) {
+        (0..self.groups.len() as u32).for_each(|group| self.wake_one(GroupId(group)));
+    }
+
+    /// Wakes all consumers of a group.
+    pub(crate) fn wake_group(&mut self, group: GroupId) {
+        let count = self.groups.get(group.0 as usize).map_or(0, |sleepers| sleepers.asleep.len());
+        (0..count).for_each(|_| self.wake_one(group));
+    }
+
     pub(crate) fn wake_all(&mut self) {
-        for entry in self.groups.iter().filter(|entry| entry.count > 0) {
-            entry.condvar.notify_all();
-        }
+        (0..self.groups.len() as u32).for_each(|group| self.wake_group(GroupId(group)));
+    }
+
+    /// Each group with sleepers none of whom is on its way, and when the first of them wakes by itself.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn at_rest(&self) -> impl Iterator<Item = (GroupId, MonoMs)> {
+        let groups = (0..).map(GroupId).zip(&self.groups);
+        groups
+            .filter(|(_, sleepers)| sleepers.woken == 0)
+            .filter_map(|(group, sleepers)| Some((group, sleepers.asleep.iter().map(|ticket| ticket.until).min()?)))
     }
 }
 

@@ -102,10 +102,7 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         4 => Record::Extended { group, partition, offset, until: MonoMs(number(take)) },
         5 => Record::Released { group, partition, offset },
         6 => Record::Unreadable { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
-        7 => {
-            let (until, passed_over_until) = (MonoMs(number(take)), MonoMs(number(take)));
-            Record::LoneAwaited { group, partition, offset, until, passed_over_until }
-        }
+        7 => Record::LoneAwaited { group, partition, offset, since: MonoMs(number(take)) },
         8 => {
             let time = WallMs(number(take));
             let origin = Origin {

@@ -6,7 +6,7 @@ use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance, Record};
-use crate::state::{Command, Inputs, State, Visible};
+use crate::state::{Command, HoldUp, Inputs, State, Visible};
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
 pub fn checkpoint(data: &[u8]) -> bool {
@@ -39,7 +39,13 @@ fn sound(state: &State) {
 }
 
 const fn inputs() -> Inputs<'static> {
-    Inputs { mono: MonoMs(1_000), wall: WallMs(1_800_000_000_000), visible: Visible::All }
+    Inputs {
+        mono: MonoMs(1_000),
+        wall: WallMs(1_800_000_000_000),
+        slack_ms: 0,
+        hold_up: HoldUp(5_000),
+        visible: Visible::All,
+    }
 }
 
 /// A process opens the store and takes what there is.
@@ -61,7 +67,7 @@ fn go_on(state: &mut State) {
     let groups: Vec<GroupId> = state.groups().map(|(id, _)| id).take(4).collect();
     for round in 0..3 {
         for group in &groups {
-            carry_out(state, &Command::Lease { group: *group, max: 1 + 3 * round }, &inputs);
+            carry_out(state, &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false }, &inputs);
         }
         inputs.mono = inputs.mono.saturating_add(40_000);
         inputs.wall = inputs.wall.saturating_add(3_600_000);
@@ -138,7 +144,7 @@ fn opening() -> Vec<Record> {
         Command::CreateTopic { name: "orders", partitions: 2 },
         Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
         Command::Publish { runs: &[(PartitionId(0), 9), (PartitionId(1), 3)] },
-        Command::Lease { group: GroupId(0), max: 4 },
+        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false },
         Command::Open { epoch: Epoch(2), clean: false },
     ];
     for command in commands {

@@ -217,7 +217,7 @@ fn read(store: &Store, found: &mut Found) -> Result<()> {
                     batch.iter().for_each(|delivery| {
                         found.messages.push(shown(delivery.id(), delivery.key(), delivery.payload()));
                     });
-                    batch.ack()?;
+                    let _lost = batch.ack()?;
                 }
                 Err(Error::Corrupt(_)) => found.unreadable += 1,
                 Err(error) => return Err(error),

@@ -45,9 +45,9 @@ pub(crate) enum Record {
         time: WallMs,
         lone: bool,
     },
-    /// No lease but that of this message is granted until it has one or `until` has passed; then it is passed over for as
-    /// long as the wait was.
-    LoneAwaited { group: GroupId, partition: PartitionId, offset: Offset, until: MonoMs, passed_over_until: MonoMs },
+    /// Since this time a message waits until no other lease is live, so that it can have one alone. How long others are held up for
+    /// it is decided anew each time, and in no record.
+    LoneAwaited { group: GroupId, partition: PartitionId, offset: Offset, since: MonoMs },
     /// The lease of one message now lasts until `until`.
     Extended { group: GroupId, partition: PartitionId, offset: Offset, until: MonoMs },
     /// `count` leased messages from `first` are done.

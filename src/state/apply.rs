@@ -25,7 +25,7 @@ impl From<Rejection> for Inconsistent {
             Rejection::UnknownTopic => "there is no such topic",
             Rejection::UnknownGroup => "there is no such group",
             Rejection::UnknownPartition => "there is no such partition",
-            Rejection::LeaseLost | Rejection::ExtendedBefore => "there is no such lease",
+            Rejection::LeaseLost => "there is no such lease",
             Rejection::NoSuchLetter => "there is no such dead letter",
             Rejection::Stale => "the message is not exhausted",
             Rejection::Exists => "the name is taken",
@@ -73,8 +73,8 @@ impl State {
             Record::PutOff { group, partition, offset, due, delay_ms } => {
                 self.apply_put_off((*group, *partition, *offset), (*due, *delay_ms))
             }
-            Record::LoneAwaited { group, partition, offset, until, passed_over_until } => {
-                self.apply_lone_awaited((*group, *partition, *offset), *until, *passed_over_until)
+            Record::LoneAwaited { group, partition, offset, since } => {
+                self.apply_lone_awaited((*group, *partition, *offset), *since)
             }
             Record::Copied { partition, offset, provenance, .. } => self.apply_copied(*partition, *offset, provenance),
             Record::DeadLettered { group, partition, offset } => {
@@ -155,7 +155,7 @@ impl State {
         let fits = failure.cause == Cause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
         require(fits && due == failure.time.saturating_add(delay_ms), "a nack whose parts contradict each other")?;
         self.change(place, Some(failure.clone()), |slot, turn| {
-            slot.grace = false;
+            slot.ended_otherwise(true);
             slot.phase = if delay_ms == 0 { Phase::Ready { turn } } else { Phase::Waiting { due, delay_ms } };
         })
     }
@@ -179,7 +179,7 @@ impl State {
         let time = due.saturating_sub(delay_ms);
         let expired = slot.lease().map(|_| Failure { cause: Cause::Expired, time, text: Box::default() });
         self.change(place, expired, |slot, _| {
-            slot.grace &= slot.lease().is_none();
+            slot.ended_otherwise(slot.lease().is_some());
             slot.phase = Phase::Waiting { due, delay_ms };
         })
     }

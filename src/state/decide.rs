@@ -37,7 +37,9 @@ impl State {
             return Err(Rejection::Invalid("the store has not been opened"));
         }
         let record = match *command {
-            Command::Lease { group, max } => return self.decide_lease(group, max, inputs, records),
+            Command::Lease { group, max, pass_exhausted } => {
+                return self.decide_lease((group, max), pass_exhausted, inputs, records);
+            }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs } => return self.decide_publish(runs, inputs, records),
             Command::Nack { group, held, delay_ms, text, origin } => {
@@ -56,7 +58,7 @@ impl State {
                 Some(record) => record,
                 None => return Ok(Decision::Done),
             },
-            Command::Release { group, held } => self.decide_release((group, held))?,
+            Command::Release { group, held } => return self.decide_release(group, held, records),
             Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
             Command::PutOff { group, partition, offset } => self.decide_put_off((group, partition, offset), inputs)?,
             Command::Discard { group, letter } => self.decide_discard((group, letter))?,

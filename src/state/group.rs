@@ -34,6 +34,8 @@ pub(crate) struct Group {
     pub(super) turns: u64,
     /// The cursor where the search for new messages begins: after the one that gave the last.
     pub(super) position: u32,
+    /// The last lease was of a message that was leased before: what is new comes first in the next.
+    pub(super) new_first: bool,
     /// The frame that holds this group's last lease record, and which of its lease records in that frame this was.
     pub(super) rank: (Lsn, u32),
     pub(super) letters: Letters,
@@ -101,6 +103,7 @@ impl Group {
             texts: Texts::default(),
             turns: 0,
             position: 0,
+            new_first: false,
             rank: (Lsn(0), 0),
             letters: Letters::default(),
             spare: Spare::default(),
@@ -135,6 +138,11 @@ impl Group {
     #[inline]
     pub(super) fn slot(&self, cursor: u32, offset: Offset) -> Option<&Slot> {
         self.cursors.get(cursor as usize)?.slot(offset)
+    }
+
+    pub(super) fn slot_mut(&mut self, partition: PartitionId, offset: Offset) -> Option<&mut Slot> {
+        let cursor = self.cursor_of(partition)?;
+        self.cursors.get_mut(cursor as usize)?.window.as_mut()?.get_mut(offset)
     }
 
     pub(super) fn class(&self, slot: &Slot) -> Class {
@@ -176,6 +184,7 @@ impl Group {
         at.next = at.next.saturating_add(u64::from(count));
         self.considered += u128::from(count);
         self.outstanding += count;
+        self.new_first = false;
         self.position = if cursor == self.retry_cursor() { 0 } else { cursor + 1 };
     }
 
@@ -184,11 +193,12 @@ impl Group {
         let expired = self.slot(cursor, offset).is_some_and(|slot| slot.lease().is_some());
         let failure = expired.then(|| Failure { cause: Cause::Expired, time, text: Box::default() });
         self.change(cursor, offset, failure, |slot, _| {
-            slot.grace &= !expired;
+            slot.ended_otherwise(expired);
             // seam: the attempt is not charged
             slot.attempts = attempt;
             slot.phase = Phase::Leased(lease);
         });
+        self.new_first = true;
     }
 
     /// Changes an outstanding message: `failure` goes into its history, then `change` gets it and the number of this turn.
@@ -264,7 +274,7 @@ impl Group {
             self.change(cursor, offset, Some(failure), |slot, turn| {
                 let lone = slot.lease().is_some_and(|lease| lease.lone);
                 // seam: a crash is not charged
-                slot.crashed |= !clean;
+                slot.crashed = !clean;
                 slot.grace = !clean && !lone;
                 slot.phase = Phase::Ready { turn };
             });

@@ -1,12 +1,12 @@
 //! Who gets which messages: the decision that `Lease` asks for.
 //!
-//! First what is exhausted (it must be given up), then what needs a lone lease, then what is due again, then what is new.
-//! Never here: a change of the state.
+//! First what is exhausted (it must be given up), then what needs a lone lease. What is due again and what is new take turns, so that
+//! a message that fails at once for ever keeps nobody from the others (G23). Never here: a change of the state.
 
 use super::group::Group;
 use super::lone::{Gate, Place};
 use super::queue::Class;
-use super::{Decision, Inputs, Rejection, State};
+use super::{Decision, HoldUp, Inputs, Rejection, State};
 use crate::ids::{GroupId, MonoMs, Offset, WallMs};
 use crate::limits::RECEIVE_BATCH_MAX;
 use crate::record::Record;
@@ -22,36 +22,48 @@ struct Grant<'a> {
 impl State {
     pub(super) fn decide_lease(
         &self,
-        id: GroupId,
-        max: u32,
+        (id, max): (GroupId, u32),
+        pass_exhausted: bool,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let group = self.group_named(id)?;
-        let until = inputs.mono.checked_add(group.options.visibility_timeout_ms);
-        let until = until.ok_or(Rejection::Invalid("the monotonic clock is out of range"))?;
+        // seam: leases end by a clock that is behind
+        let until = inputs.mono_in(group.options.visibility_timeout_ms)?;
         let grant = Grant { id, group, until, wall: inputs.wall };
         if max == 0 {
             return Ok(Decision::Nothing);
         }
-        match self.lone.gate(inputs.mono) {
+        match self.lone.gate(inputs.mono, inputs.hold_up) {
             Gate::Open => {}
             Gate::Only(place) if place.group == id => return self.lease_awaited(&grant, place, inputs, records),
             Gate::Only(_) | Gate::Closed => return Ok(Decision::Nothing),
         }
-        if let Some((cursor, offset)) = group.queues.of(Class::Exhausted).first_due(inputs.mono, inputs.wall) {
+        let first_due = |class| group.queues.of(class).first_due(inputs.mono, inputs.wall);
+        if let Some((cursor, offset)) = first_due(Class::Exhausted).filter(|_| !pass_exhausted) {
             return Ok(Decision::Exhausted { partition: group.partition_of(cursor), offset });
         }
-        if let Some((cursor, offset)) = group.queues.of(Class::Lone).first_due(inputs.mono, inputs.wall) {
-            let idle = !self.any_live(inputs.mono);
-            if idle || !self.lone.passes_over(inputs.mono) {
-                records.push(if idle { grant.lone(cursor, offset)? } else { grant.await_lone(cursor, offset)? });
-                return Ok(Decision::Done);
-            }
+        if let Some((cursor, offset)) = first_due(Class::Lone) {
+            let place = Place { group: id, partition: group.partition_of(cursor), offset };
+            records.push(if !self.any_live(inputs.mono) {
+                grant.again(cursor, offset, true)?
+            } else if inputs.hold_up == HoldUp(0) || self.lone.waited_in_vain(place, inputs.mono, inputs.hold_up) {
+                // Others have been held up for long enough: it goes among them.
+                grant.again(cursor, offset, false)?
+            } else {
+                grant.await_lone(cursor, offset, inputs.mono)
+            });
+            return Ok(Decision::Done);
         }
-        let max = max.min(RECEIVE_BATCH_MAX as u32);
-        let (before, due) = (records.len(), self.lease_due(&grant, max, inputs, records)?);
-        self.lease_new(&grant, max - due, inputs, records);
+        let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
+        // seam: retries come before what is new for ever
+        if group.new_first {
+            let new = self.lease_new(&grant, max, inputs, records);
+            self.lease_due(&grant, max - new, inputs, records)?;
+        } else {
+            let due = self.lease_due(&grant, max, inputs, records)?;
+            self.lease_new(&grant, max - due, inputs, records);
+        }
         Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
     }
 
@@ -68,7 +80,7 @@ impl State {
         if !due || self.any_live(inputs.mono) {
             return Ok(Decision::Nothing);
         }
-        records.push(grant.lone(cursor, place.offset)?);
+        records.push(grant.again(cursor, place.offset, true)?);
         Ok(Decision::Done)
     }
 
@@ -96,16 +108,18 @@ impl State {
         Ok(leased)
     }
 
-    /// Leases at most `max` messages that never had an attempt: partition by partition, from where the last one left off.
-    fn lease_new(&self, grant: &Grant<'_>, max: u32, inputs: &Inputs<'_>, records: &mut Vec<Record>) {
+    /// Leases at most `max` messages that never had an attempt, and returns how many: partition by partition, from where the last one
+    /// left off.
+    fn lease_new(&self, grant: &Grant<'_>, max: u32, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> u32 {
         let group = grant.group;
         // seam: more outstanding than allowed
-        let mut left = u64::from(max.min(group.options.max_outstanding.saturating_sub(group.outstanding)));
+        let room = max.min(group.options.max_outstanding.saturating_sub(group.outstanding));
+        let mut left = u64::from(room);
         let mut unseen = self.new_count(group);
         let mut cursor = group.position;
         for _ in 0..group.cursors.len() {
             if left == 0 || unseen == 0 {
-                return;
+                break;
             }
             let (partition, next) = (group.partition_of(cursor), group.cursors[cursor as usize].next);
             let end = self.catalog.end(partition);
@@ -118,6 +132,7 @@ impl State {
             unseen -= u128::from(end.0.saturating_sub(next.0));
             cursor = if cursor as usize + 1 == group.cursors.len() { 0 } else { cursor + 1 };
         }
+        room - left as u32
     }
 
     /// How many messages the group has never leased, visible or not.
@@ -153,20 +168,9 @@ impl Grant<'_> {
         Ok(self.record(cursor, offset, 1, attempt, time, lone))
     }
 
-    fn lone(&self, cursor: u32, offset: Offset) -> Result<Record, Rejection> {
-        self.again(cursor, offset, true)
-    }
-
-    /// Shuts the gate for one visibility timeout, and passes the message over for as long after it.
-    fn await_lone(&self, cursor: u32, offset: Offset) -> Result<Record, Rejection> {
-        let passed_over_until = self.until.checked_add(self.group.options.visibility_timeout_ms);
-        Ok(Record::LoneAwaited {
-            group: self.id,
-            partition: self.group.partition_of(cursor),
-            offset,
-            until: self.until,
-            passed_over_until: passed_over_until.ok_or(Rejection::Invalid("the monotonic clock is out of range"))?,
-        })
+    /// Shuts the gate for all others.
+    fn await_lone(&self, cursor: u32, offset: Offset, since: MonoMs) -> Record {
+        Record::LoneAwaited { group: self.id, partition: self.group.partition_of(cursor), offset, since }
     }
 }
 

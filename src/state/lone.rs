@@ -1,8 +1,10 @@
-//! The lone lease of the store: awaited, passed over, or out.
+//! The lone lease of the store: awaited, or out.
 //!
 //! A message that may have killed the process takes its last attempt alone, so that no other message dies for it. That
-//! holds up every group, so both the wait and the lease have an end. Never here: which message needs one.
+//! holds up every group, so it has an end: [`HoldUp`] says how long the wait and the lease together may take. After that others
+//! get leases again, and the first of them makes an ordinary lease of the lone one. Never here: which message needs one.
 
+use super::HoldUp;
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId};
 
 /// A message of a group.
@@ -17,24 +19,24 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Awaited {
     pub(super) place: Place,
-    /// Until then no other lease is granted.
-    pub(super) until: MonoMs,
-    /// From `until` to then no lone lease is waited for.
-    pub(super) passed_over_until: MonoMs,
+    pub(super) since: MonoMs,
 }
 
 /// A lone lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Out {
     pub(super) place: Place,
+    /// Since when others are held up for it, the wait for it included.
+    pub(super) since: MonoMs,
     pub(super) until: MonoMs,
 }
 
 /// At most one of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lone {
+    /// The message that was awaited last, while nobody has it; the wait may be over.
     pub(super) awaited: Option<Awaited>,
-    /// The lone lease granted last, while its message has it; it may have ended.
+    /// The lone lease granted last, while its message has it and nobody else got one; it may have ended.
     pub(super) out: Option<Out>,
 }
 
@@ -50,20 +52,26 @@ pub(super) enum Gate {
 
 impl Lone {
     #[inline]
-    pub(super) fn gate(&self, mono: MonoMs) -> Gate {
+    pub(super) fn gate(&self, mono: MonoMs, hold_up: HoldUp) -> Gate {
         // seam: leases beside a lone one
-        if self.out.is_some_and(|out| mono < out.until) {
+        if self.out.is_some_and(|out| mono < hold_up.end(out.since).min(out.until)) {
             return Gate::Closed;
         }
         match self.awaited {
-            Some(awaited) if mono < awaited.until => Gate::Only(awaited.place),
+            // seam: a wait for a lone lease has no end
+            Some(awaited) if mono < hold_up.end(awaited.since) => Gate::Only(awaited.place),
             _ => Gate::Open,
         }
     }
 
-    /// Whether no wait may begin now, since one was in vain.
-    pub(super) fn passes_over(&self, mono: MonoMs) -> bool {
-        self.awaited.is_some_and(|awaited| awaited.until <= mono && mono < awaited.passed_over_until)
+    /// Whether this message was waited for in vain: it goes among others then.
+    pub(super) fn waited_in_vain(&self, place: Place, mono: MonoMs, hold_up: HoldUp) -> bool {
+        self.awaited.is_some_and(|awaited| awaited.place == place && hold_up.end(awaited.since) <= mono)
+    }
+
+    /// Since when a wait or a lone lease holds others up, unless that is over for another reason than its time.
+    pub(super) fn since(&self) -> Option<MonoMs> {
+        self.out.map(|out| out.since).or(self.awaited.map(|awaited| awaited.since))
     }
 
     /// Whether nothing is awaited and no lone lease is out.
@@ -86,9 +94,10 @@ impl Lone {
         self.out = self.out.filter(|out| !within(out.place));
     }
 
-    /// The times after `mono` at which the gate opens or shuts by itself.
-    pub(super) fn next_after(&self, mono: MonoMs) -> Option<MonoMs> {
-        let awaited = self.awaited.iter().flat_map(|awaited| [awaited.until, awaited.passed_over_until]);
-        awaited.chain(self.out.map(|out| out.until)).filter(|&time| time > mono).min()
+    /// The times after `mono` at which the gate opens by itself.
+    pub(super) fn next_after(&self, mono: MonoMs, hold_up: HoldUp) -> Option<MonoMs> {
+        let awaited = self.awaited.map(|awaited| hold_up.end(awaited.since));
+        let out = self.out.map(|out| hold_up.end(out.since).min(out.until));
+        awaited.into_iter().chain(out).filter(|&time| time > mono).min()
     }
 }

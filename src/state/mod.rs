@@ -48,10 +48,37 @@ pub(crate) struct State {
 /// What the engine has read before it asks for a decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inputs<'a> {
-    /// Never less than at an earlier decision in the same epoch.
+    /// Never less than at an earlier decision in the same epoch, and never more than the time that it is.
     pub(crate) mono: MonoMs,
     pub(crate) wall: WallMs,
+    /// By how much both clocks may be behind: what is to last a while lasts that much longer, so that nothing ends early.
+    pub(crate) slack_ms: u64,
+    pub(crate) hold_up: HoldUp,
     pub(crate) visible: Visible<'a>,
+}
+
+impl Inputs<'_> {
+    /// No earlier than `ms` milliseconds from now.
+    fn mono_in(&self, ms: u64) -> Result<MonoMs, Rejection> {
+        let later = self.mono.checked_add(self.slack_ms).and_then(|mono| mono.checked_add(ms));
+        later.ok_or(Rejection::Invalid("the monotonic clock is out of range"))
+    }
+
+    /// No earlier than now.
+    fn wall_at_most(&self) -> WallMs {
+        // seam: due times by a clock that is behind
+        self.wall.saturating_add(self.slack_ms)
+    }
+}
+
+/// How long all others may be held up for one message that is to be alone: what is left of what a process has for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HoldUp(pub(crate) u64);
+
+impl HoldUp {
+    fn end(self, since: MonoMs) -> MonoMs {
+        since.saturating_add(self.0)
+    }
 }
 
 /// Which messages may be handed out.
@@ -94,6 +121,13 @@ pub(crate) struct HeldRun {
     pub(crate) count: u32,
 }
 
+impl HeldRun {
+    /// One of them.
+    pub(crate) fn nth(&self, nth: u32) -> Held {
+        Held { offset: self.first.offset.saturating_add(u64::from(nth)), ..self.first }
+    }
+}
+
 /// What somebody wants to happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Command<'a> {
@@ -119,9 +153,11 @@ pub(crate) enum Command<'a> {
     Publish {
         runs: &'a [(PartitionId, u32)],
     },
+    /// Exhausted messages are asked for first, unless they are to be passed over: they cannot be moved just now.
     Lease {
         group: GroupId,
         max: u32,
+        pass_exhausted: bool,
     },
     /// Those whose tokens are dead are reported and change nothing; the others are acked.
     Ack {
@@ -150,10 +186,10 @@ pub(crate) enum Command<'a> {
         held: Held,
         for_ms: u64,
     },
-    /// Gives a message back unused.
+    /// Gives messages back unused. Those whose tokens are dead are reported and change nothing.
     Release {
         group: GroupId,
-        held: Held,
+        held: &'a [HeldRun],
     },
     /// Gives back a message that could not be read.
     Unreadable {
@@ -211,8 +247,6 @@ pub(crate) enum Rejection {
     UnknownPartition,
     /// The token is dead: the message was settled, or belongs to another holder, or to none since the store was reopened.
     LeaseLost,
-    /// A lone lease holds up the whole store, so it is extended only once.
-    ExtendedBefore,
     /// No dead letter has this offset, or it was settled.
     NoSuchLetter,
     /// The message is not exhausted (any more).
@@ -232,7 +266,6 @@ impl fmt::Display for Rejection {
             Self::UnknownGroup => "there is no such group",
             Self::UnknownPartition => "there is no such partition",
             Self::LeaseLost => "the lease is lost",
-            Self::ExtendedBefore => "a lone lease is extended only once",
             Self::NoSuchLetter => "there is no such dead letter",
             Self::Stale => "the message is no longer exhausted",
             Self::Exists => "the name is taken",

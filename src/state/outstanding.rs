@@ -14,7 +14,7 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
     /// Attempts charged so far, the one under way included.
     pub(super) attempts: u32,
-    /// A process died while it held this message.
+    /// The last attempt that ended did so by a crash.
     pub(super) crashed: bool,
     /// The last attempt that ended did so by a crash under a lease that was not lone: one more is due, lone. Stays
     /// through a lease that is given back unused.
@@ -52,6 +52,14 @@ impl Slot {
         match &self.phase {
             Phase::Leased(lease) => Some(lease),
             _ => None,
+        }
+    }
+
+    /// An attempt ended by something else than a crash, if it `ended`: then no crash is on the account any more.
+    pub(super) fn ended_otherwise(&mut self, ended: bool) {
+        // seam: a crash stays on the account
+        if ended {
+            (self.crashed, self.grace) = (false, false);
         }
     }
 

@@ -3,7 +3,8 @@
 //! Never here: a change, or anything that is not in the state or the inputs.
 
 use super::group::{Cursor, Group};
-use super::{Inputs, Role, State, Topic};
+use super::lone::Gate;
+use super::{HoldUp, Inputs, Role, State, Topic};
 #[cfg(any(test, feature = "simulation"))]
 use crate::ids::Epoch;
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
@@ -118,12 +119,12 @@ impl State {
         let Some(group) = self.group(group) else { return Deadline::default() };
         let queues = group.queues.all();
         let mut mono: Option<MonoMs> = queues.iter().filter_map(|queue| queue.leases.next_after(inputs.mono)).min();
-        if self.lone.awaited.is_some_and(|awaited| inputs.mono < awaited.passed_over_until) {
+        if matches!(self.lone.gate(inputs.mono, inputs.hold_up), Gate::Only(_)) {
             // The last of the other leases may end before the wait does.
             let idle = self.latest_end().filter(|&until| until > inputs.mono);
             mono = mono.into_iter().chain(idle).min();
         }
-        let mono = mono.into_iter().chain(self.lone.next_after(inputs.mono)).min();
+        let mono = mono.into_iter().chain(self.lone.next_after(inputs.mono, inputs.hold_up)).min();
         Deadline { mono, wall: queues.iter().filter_map(|queue| queue.next_due_after(inputs.wall)).min() }
     }
 
@@ -132,9 +133,22 @@ impl State {
         self.groups.iter().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
     }
 
-    /// Whether a lone lease is awaited or out: then what one group settles may be what another one waits for.
-    pub(crate) fn groups_depend(&self) -> bool {
-        !self.lone.is_idle()
+    /// Whether a lone lease is awaited or out, and so no other lease granted.
+    pub(crate) fn is_held_up(&self, mono: MonoMs, hold_up: HoldUp) -> bool {
+        self.lone.gate(mono, hold_up) != Gate::Open
+    }
+
+    /// Since when a lone lease is awaited or out, whether or not others are still held up.
+    pub(crate) fn held_up_since(&self) -> Option<MonoMs> {
+        self.lone.since()
+    }
+
+    /// The group whose message all others wait for, once it could have its lease.
+    pub(crate) fn may_go_alone(&self, mono: MonoMs, hold_up: HoldUp) -> Option<GroupId> {
+        match self.lone.gate(mono, hold_up) {
+            Gate::Only(place) if !self.any_live(mono) => Some(place.group),
+            _ => None,
+        }
     }
 
     /// How many messages are outstanding, over all groups.

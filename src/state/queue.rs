@@ -22,16 +22,19 @@ pub(super) enum Class {
 /// The class of a message, from its account. A lease counts as ended by its timeout here: while it lasts, this is what the
 /// message would be afterwards.
 pub(super) fn class(slot: &Slot, max_attempts: u32) -> Class {
-    let grace = slot.grace && slot.lease().is_none();
+    let (grace, crashed) = (slot.grace && slot.lease().is_none(), slot.crashed && slot.lease().is_none());
     if slot.attempts == u32::MAX {
         return Class::Exhausted;
     }
     match max_attempts {
         0 => Class::Plain,
+        // Its crashes were never alone, and there were enough of them.
+        // seam: one more attempt for ever
+        max if slot.attempts >= max.saturating_mul(2) => Class::Exhausted,
         max if slot.attempts >= max && grace => Class::Lone,
         // seam: the attempts have no cap
         max if slot.attempts >= max => Class::Exhausted,
-        max if slot.attempts + 1 == max && slot.crashed => Class::Lone,
+        max if slot.attempts + 1 == max && crashed => Class::Lone,
         _ => Class::Plain,
     }
 }

@@ -13,6 +13,7 @@ use super::{Decision, Held, HeldRun, Inputs, Rejection, Role, State};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, WallMs};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, FRAME_PARTS_MAX, HISTORY_LEN};
 use crate::record::{Cause, Failure, Origin, Provenance, Record, Token};
+use std::collections::BTreeSet;
 
 /// A message that really is held.
 struct Holding<'a> {
@@ -147,7 +148,7 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let Holding { group, slot, .. } = self.holding(self.group_named(id)?, held)?;
-        let failure = Failure { cause: Cause::Nacked, time: inputs.wall, text: capped(text).into() };
+        let failure = Failure { cause: Cause::Nacked, time: inputs.wall_at_most(), text: capped(text).into() };
         if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
             return Err(Rejection::Invalid("a delay is at most ten years"));
         }
@@ -157,7 +158,7 @@ impl State {
         let backoff = group.options.backoff;
         let drawn = || backoff::delay_ms(backoff, held.partition, held.offset, slot.attempts);
         let delay_ms = delay_ms.unwrap_or_else(drawn);
-        let due = inputs.wall.saturating_add(delay_ms);
+        let due = inputs.wall_at_most().saturating_add(delay_ms);
         let Held { partition, offset, .. } = held;
         records.push(Record::Nacked { group: id, partition, offset, due, delay_ms, failure });
         Ok(Decision::Done)
@@ -172,7 +173,7 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         self.holding(self.group_named(id)?, held)?;
-        let failure = Failure { cause: Cause::Rejected, time: inputs.wall, text: capped(text).into() };
+        let failure = Failure { cause: Cause::Rejected, time: inputs.wall_at_most(), text: capped(text).into() };
         self.move_to_letters((id, held.partition, held.offset), Some(failure), origin, inputs, records)
     }
 
@@ -186,25 +187,41 @@ impl State {
         if for_ms > DURATION_MS_MAX {
             return Err(Rejection::Invalid("a lease is extended by at most ten years"));
         }
-        let until = inputs.mono.checked_add(for_ms);
-        let until = until.ok_or(Rejection::Invalid("the monotonic clock is out of range"))?;
+        let until = inputs.mono_in(for_ms)?;
         // A lease that has ended may go on if nobody took the message: but not beside a lone lease, or as one.
         let ended = lease.until <= inputs.mono;
-        if ended && (lease.lone || self.lone.gate(inputs.mono) != Gate::Open) {
+        if ended && (lease.lone || self.lone.gate(inputs.mono, inputs.hold_up) != Gate::Open) {
             return Err(Rejection::LeaseLost);
         }
         if until <= lease.until {
             return Ok(None);
         }
-        if lease.lone && lease.extended {
-            return Err(Rejection::ExtendedBefore);
-        }
         Ok(Some(Record::Extended { group: id, partition: held.partition, offset: held.offset, until }))
     }
 
-    pub(super) fn decide_release(&self, (id, held): (GroupId, Held)) -> Result<Record, Rejection> {
-        self.holding(self.group_named(id)?, held)?;
-        Ok(Record::Released { group: id, partition: held.partition, offset: held.offset })
+    pub(super) fn decide_release(
+        &self,
+        id: GroupId,
+        held: &[HeldRun],
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let group = self.group_named(id)?;
+        let (mut released, mut lost) = (BTreeSet::new(), Vec::new());
+        let all = held.iter().flat_map(|run| (0..run.count).map(|nth| run.nth(nth)));
+        for (number, held) in (0..).zip(all) {
+            match self.holding(group, held) {
+                // A message that is named twice is held the first time.
+                Ok(_) if released.insert((held.partition, held.offset)) => {}
+                Ok(_) | Err(Rejection::LeaseLost) => lost.push(number),
+                Err(rejection) => return Err(rejection),
+            }
+        }
+        if released.len() > FRAME_PARTS_MAX {
+            return Err(Rejection::LimitReached("messages in a batch"));
+        }
+        let record = |(partition, offset)| Record::Released { group: id, partition, offset };
+        records.extend(released.into_iter().map(record));
+        Ok(Decision::Settled { lost })
     }
 
     pub(super) fn decide_unreadable(
@@ -214,7 +231,7 @@ impl State {
     ) -> Result<Record, Rejection> {
         let Holding { group, .. } = self.holding(self.group_named(id)?, held)?;
         let delay_ms = backoff::deferral_ms(group.options.backoff);
-        let due = inputs.wall.saturating_add(delay_ms);
+        let due = inputs.wall_at_most().saturating_add(delay_ms);
         Ok(Record::Unreadable { group: id, partition: held.partition, offset: held.offset, due, delay_ms })
     }
 
@@ -239,7 +256,7 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let (_, slot) = self.exhausted(at, inputs)?;
-        let expired = Failure { cause: Cause::Expired, time: inputs.wall, text: Box::default() };
+        let expired = Failure { cause: Cause::Expired, time: inputs.wall_at_most(), text: Box::default() };
         self.move_to_letters(at, slot.lease().map(|_| expired), origin, inputs, records)
     }
 
@@ -250,7 +267,7 @@ impl State {
     ) -> Result<Record, Rejection> {
         let (group, _) = self.exhausted(at, inputs)?;
         let delay_ms = backoff::deferral_ms(group.options.backoff);
-        let due = inputs.wall.saturating_add(delay_ms);
+        let due = inputs.wall_at_most().saturating_add(delay_ms);
         Ok(Record::PutOff { group: at.0, partition: at.1, offset: at.2, due, delay_ms })
     }
 

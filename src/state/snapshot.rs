@@ -122,13 +122,13 @@ fn decode_topic(reader: &mut Reader<'_>, catalog: &mut Restore) -> Result<(), De
 
 fn encode_lone(lone: &Lone, out: &mut Vec<u8>) {
     out.push(if lone.awaited.is_some() { AWAITED } else { 0 } | if lone.out.is_some() { OUT } else { 0 });
-    if let Some(Awaited { place, until, passed_over_until }) = lone.awaited {
+    if let Some(Awaited { place, since }) = lone.awaited {
         put_place(out, place);
-        put_varint(out, until.0);
-        put_varint(out, passed_over_until.0);
+        put_varint(out, since.0);
     }
-    if let Some(Out { place, until }) = lone.out {
+    if let Some(Out { place, since, until }) = lone.out {
         put_place(out, place);
+        put_varint(out, since.0);
         put_varint(out, until.0);
     }
 }
@@ -140,11 +140,11 @@ fn decode_lone(reader: &mut Reader<'_>) -> Result<Lone, DecodeError> {
     }
     let mut lone = Lone::default();
     if flags & AWAITED != 0 {
-        let (place, until) = (place(reader)?, MonoMs(reader.varint()?));
-        lone.awaited = Some(Awaited { place, until, passed_over_until: MonoMs(reader.varint()?) });
+        lone.awaited = Some(Awaited { place: place(reader)?, since: MonoMs(reader.varint()?) });
     }
     if flags & OUT != 0 {
-        lone.out = Some(Out { place: place(reader)?, until: MonoMs(reader.varint()?) });
+        let (place, since) = (place(reader)?, MonoMs(reader.varint()?));
+        lone.out = Some(Out { place, since, until: MonoMs(reader.varint()?) });
     }
     Ok(lone)
 }

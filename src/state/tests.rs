@@ -21,6 +21,7 @@ struct World {
     lsn: u64,
     /// What may be handed out; everything if `None`.
     visible: Option<Vec<Offset>>,
+    hold_up: u64,
 }
 
 /// A delivery.
@@ -39,6 +40,7 @@ impl Lent {
 }
 
 const TIMEOUT_MS: u64 = 1_000;
+const HOLD_UP_MS: u64 = 400;
 /// Due times are far from zero, so that a jump can go back a long way.
 const WALL: u64 = 1_000_000_000;
 
@@ -55,7 +57,8 @@ impl World {
     /// A store that has been opened once.
     fn new() -> Self {
         let state = State::new();
-        let mut world = Self { state, log: Vec::new(), mono: 5_000, wall: WALL, lsn: 0, visible: None };
+        let mut world =
+            Self { state, log: Vec::new(), mono: 5_000, wall: WALL, lsn: 0, visible: None, hold_up: HOLD_UP_MS };
         world.open(true);
         world
     }
@@ -79,7 +82,8 @@ impl World {
     fn run(&mut self, command: Command<'_>) -> Result<(Decision, Vec<Record>), Rejection> {
         let visible = self.visible.clone();
         let visible = visible.as_ref().map_or(Visible::All, |ends| Visible::Ends(ends));
-        let inputs = Inputs { mono: MonoMs(self.mono), wall: WallMs(self.wall), visible };
+        let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
+        let inputs = Inputs { mono, wall, slack_ms: 0, hold_up, visible };
         let mut records = vec![Record::ClockJumped { wall: WallMs(0) }];
         let decision = self.state.decide(&command, &inputs, &mut records);
 
@@ -130,7 +134,19 @@ impl World {
 
     fn inputs(&self) -> Inputs<'_> {
         let visible = self.visible.as_ref().map_or(Visible::All, |ends| Visible::Ends(ends));
-        Inputs { mono: MonoMs(self.mono), wall: WallMs(self.wall), visible }
+        let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
+        Inputs { mono, wall, slack_ms: 0, hold_up, visible }
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.state.is_held_up(MonoMs(self.mono), HoldUp(self.hold_up))
+    }
+
+    fn release(&mut self, group: GroupId, held: Held) -> Result<(), Rejection> {
+        match self.run(Command::Release { group, held: &[held.into()] })?.0 {
+            Decision::Settled { lost } if lost.is_empty() => Ok(()),
+            _ => Err(Rejection::LeaseLost),
+        }
     }
 
     fn open(&mut self, clean: bool) {
@@ -149,7 +165,7 @@ impl World {
 
     fn try_lease(&mut self, group: GroupId, max: u32) -> (Decision, Vec<Lent>) {
         let lsn = Lsn(self.lsn);
-        let (decision, records) = self.run(Command::Lease { group, max }).unwrap();
+        let (decision, records) = self.run(Command::Lease { group, max, pass_exhausted: false }).unwrap();
         let token = Token { epoch: self.state.epoch(), lsn };
         let mut lent = Vec::new();
         for record in records {

@@ -148,14 +148,14 @@ fn a_batch_of_none_is_empty_and_a_huge_one_takes_what_there_is() {
     topic.publish_batch((0..3).map(|_| Message::new("x"))).unwrap();
     let none = group.receive_batch(0, Duration::MAX).unwrap();
     assert!(none.is_empty());
-    assert_eq!(none.ack().unwrap(), []);
+    assert!(none.ack().unwrap().is_empty());
     let all = group.receive_batch(usize::MAX, LONG).unwrap();
     assert_eq!(
         all.iter().map(|delivery| delivery.attempt()).collect::<Vec<_>>(),
         [1, 1, 1],
         "the empty batch took none of them"
     );
-    assert_eq!(all.ack().unwrap(), []);
+    assert!(all.ack().unwrap().is_empty());
 }
 
 #[test]

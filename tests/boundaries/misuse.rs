@@ -223,7 +223,7 @@ fn a_batch_names_the_leases_that_it_lost() {
     let taken = receive(&group);
     assert_eq!(taken.attempt(), 2);
     let lost = late.ack().unwrap();
-    assert_eq!(lost, [taken.id()], "the other two go through");
+    assert_eq!(lost.ids, [taken.id()], "the other two go through");
     taken.ack().unwrap();
     assert!(group.receive(timeout * 2).unwrap().is_none());
 }

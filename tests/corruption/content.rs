@@ -92,7 +92,7 @@ fn drain(group: &Group, share: &mut Share) -> Result<(), Error> {
                     let again = share.items.insert(delivery.origin(), print);
                     assert!(again.is_none(), "{} came twice to {}", delivery.origin(), group.name());
                 }
-                batch.ack()?;
+                let _lost = batch.ack()?;
             }
             Err(Error::Corrupt(corruption)) => {
                 named(&corruption);

@@ -223,8 +223,11 @@ impl Runner {
             let mut world = world.clone();
             let holder = &mut world.groups[group];
             let missing: Vec<_> = leases.iter().filter(|(id, ticket)| !holder.holds(*id, *ticket)).collect();
-            ensure!(missing.iter().map(|(id, _)| *id).eq(lost.iter().copied()), "lost {lost:?}, expected {missing:?}");
-            leases.iter().filter(|(id, _)| !lost.contains(id)).for_each(|(id, _)| holder.ack(*id));
+            ensure!(
+                missing.iter().map(|(id, _)| *id).eq(lost.ids.iter().copied()),
+                "lost {lost:?}, expected {missing:?}"
+            );
+            leases.iter().filter(|(id, _)| !lost.ids.contains(id)).for_each(|(id, _)| holder.ack(*id));
             Ok(vec![world])
         })
     }

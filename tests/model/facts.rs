@@ -55,6 +55,8 @@ pub(crate) struct Options {
 /// The moment of an operation: clocks, epoch, where its frames end, and what is durable if only that is visible.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
+    /// Whether a message may hold up others.
+    pub(crate) isolates: bool,
     pub(crate) mono: u64,
     pub(crate) wall: u64,
     pub(crate) epoch: Epoch,

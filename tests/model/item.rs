@@ -13,7 +13,6 @@ pub(crate) enum State {
         until: u64,
         ticket: u64,
         lone: bool,
-        extended: bool,
     },
     /// Due by the wall clock; a span where jitter is drawn.
     Waiting {
@@ -28,7 +27,7 @@ pub(crate) struct Item {
     pub(crate) state: State,
     pub(crate) attempts: u32,
     pub(crate) failures: Vec<Failure>,
-    /// A process died while it was leased.
+    /// Its last attempt that ended did so by the death of a process.
     pub(crate) crashed: bool,
     /// Its last attempt ended so, under a lease that was not lone: it gets one more.
     pub(crate) once_more: bool,
@@ -52,7 +51,8 @@ impl Item {
 
     /// What it is, and whether that is certain.
     pub(crate) fn standing(&self, max_attempts: u32, now: &Now) -> (Standing, bool) {
-        let exhausted = max_attempts > 0 && self.attempts >= max_attempts && !self.once_more;
+        let spent = self.attempts >= max_attempts && !self.once_more;
+        let exhausted = max_attempts > 0 && (spent || self.attempts >= max_attempts.saturating_mul(2));
         let free = if exhausted { Standing::Exhausted } else { Standing::Due };
         match &self.state {
             State::New => match self.message.is_visible(now) {
@@ -74,6 +74,8 @@ impl Item {
     }
 
     pub(crate) fn fail(&mut self, cause: Cause, time: u64, text: &str) {
+        self.crashed = cause == Cause::Crashed;
+        self.once_more &= self.crashed;
         let end = (0..=text.len().min(120)).rev().find(|end| text.is_char_boundary(*end));
         self.failures.push(Failure { cause, time, text: text[..end.unwrap_or(0)].to_owned() });
         self.failures.drain(..self.failures.len().saturating_sub(8));

@@ -70,6 +70,8 @@ pub(crate) enum Asked {
 pub(crate) struct Opening {
     pub(crate) disk: bool,
     pub(crate) segment_kib: u64,
+    /// Whether a message may hold up others, so as to go alone.
+    pub(crate) isolates: bool,
 }
 
 macro_rules! operations {
@@ -156,7 +158,8 @@ operations! {
     Sync { } * 2 calls ["Store::sync"];
     Close { then: Opening = opening() } * 2 calls [
         "Store::close", "Store::options", "StoreOptions::open_on", "StoreOptions::durability",
-        "StoreOptions::sync_interval", "StoreOptions::segment_bytes_max", "StoreOptions::message_bytes_max"
+        "StoreOptions::sync_interval", "StoreOptions::segment_bytes_max", "StoreOptions::message_bytes_max",
+        "StoreOptions::isolation_limit"
     ];
     /// Drops every handle without closing, deliveries first.
     Abandon { then: Opening = opening() } * 1 calls [];
@@ -168,6 +171,8 @@ operations! {
 /// Public functions without an operation, and why.
 pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     ("looked at after every operation", &["Store::stats", "Store::report", "Store::state_hash", "Store::violations"]),
+    ("the simulation sleeps", &["Group::fall_asleep", "Sleeper::is_awake", "Store::stuck_sleepers"]),
+    ("looked at in every ack of a batch", &["LostLeases::is_empty", "LostLeases::len"]),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
     ("looked at in every handle", &["Topic::name", "Topic::partitions", "Group::name"]),
@@ -285,7 +290,8 @@ fn asked() -> impl Strategy<Value = Asked> + use<> {
 }
 
 pub(crate) fn opening() -> impl Strategy<Value = Opening> + use<> {
-    (any::<bool>(), select(vec![64, 128, 256])).prop_map(|(disk, segment_kib)| Opening { disk, segment_kib })
+    let fields = (any::<bool>(), select(vec![64, 128, 256]), any::<bool>());
+    fields.prop_map(|(disk, segment_kib, isolates)| Opening { disk, segment_kib, isolates })
 }
 
 /// A run: how the store is opened first, one topic and one group, and whatever comes.

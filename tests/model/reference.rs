@@ -185,6 +185,9 @@ impl World {
 
     /// Whether some message may hold all others back because it has to go alone. When, is left open.
     pub(crate) fn may_hold_back(&self, now: &Now) -> bool {
+        if !now.isolates {
+            return false;
+        }
         let alone = |group: &Group| {
             let max = group.options.max_attempts;
             group.items.values().any(|i| i.goes_alone(max) && i.standing(max, now).0 != Standing::Exhausted)
@@ -193,18 +196,18 @@ impl World {
     }
 
     /// A lease is to last longer (never shorter), or was found to be `lost` for that. One that expired is not prolonged beside a lone one,
-    /// nor is a lone one prolonged twice.
+    /// nor is a lone one that expired.
     pub(crate) fn extend(&mut self, group: usize, lease: (MessageId, u64), by: u64, now: &Now, lost: bool) -> Check {
         let held_back = self.may_hold_back(now);
         let item = self.groups[group].items.get_mut(&lease.0).map(|item| &mut item.state);
         match item {
-            Some(State::Leased { until, ticket, lone, extended }) if *ticket == lease.1 => {
+            Some(State::Leased { until, ticket, lone }) if *ticket == lease.1 => {
                 let (is_over, is_longer) = (*until <= now.mono, now.mono + by > *until);
-                let may_be_lost = (is_over && held_back) || (*lone && (is_over || (*extended && is_longer)));
+                let may_be_lost = is_over && (held_back || *lone);
                 match lost {
                     true if may_be_lost => {}
                     true => return Err("the lease was lost, and it was held".to_owned()),
-                    false if is_longer => (*until, *extended) = (now.mono + by, true),
+                    false if is_longer => *until = now.mono + by,
                     false => {}
                 }
                 Ok(())
@@ -214,9 +217,19 @@ impl World {
         }
     }
 
+    /// Somebody gets a lease beside others: none of them is alone from here on.
+    fn end_lone(&mut self, now: &Now) {
+        for item in self.groups.iter_mut().flat_map(|group| group.items.values_mut()) {
+            if let State::Leased { until, lone, .. } = &mut item.state {
+                *lone &= *until <= now.mono;
+            }
+        }
+    }
+
     /// Takes one delivery into account, or says why it should not have been.
     pub(crate) fn deliver(&mut self, group: usize, seen: &Seen, now: &Now) -> Check {
-        let (any_lease, lone_lease) = (self.leases(now).next().is_some(), self.leases(now).any(|lone| lone));
+        let any_lease = self.leases(now).next().is_some();
+        self.end_lone(now);
         let group = &mut self.groups[group];
         let (max, cap, outstanding) = (group.options.max_attempts, group.options.max_outstanding, group.outstanding());
         let until = now.mono + group.options.visibility_timeout;
@@ -234,16 +247,13 @@ impl World {
             Standing::New | Standing::Due => {}
             other => return Err(format!("{id} was delivered and is {other:?}: {item:?}")),
         }
-        let lone = item.goes_alone(max);
-        if lone_lease || (lone && any_lease) {
-            return Err(format!("{id} was delivered beside a lone lease, or as one beside another"));
-        }
+        let lone = item.goes_alone(max) && !any_lease;
         if matches!(item.state, State::Leased { .. }) {
             item.fail(Cause::Expired, now.wall, "");
         }
         item.attempts += 1;
         item.once_more = false;
-        item.state = State::Leased { until, ticket: seen.ticket, lone, extended: false };
+        item.state = State::Leased { until, ticket: seen.ticket, lone };
         let message = &item.message;
         if (seen.attempt, seen.origin, seen.published) != (item.attempts, message.origin, message.published) {
             return Err(format!("{id} has attempt, origin or time wrong: {seen:?}, expected {item:?}"));
@@ -282,7 +292,6 @@ impl World {
             for item in group.items.values_mut() {
                 if let State::Leased { lone, .. } = item.state {
                     item.fail(if clean { Cause::Closed } else { Cause::Crashed }, wall, "");
-                    item.crashed |= !clean;
                     item.once_more = !clean && !lone && max > 0 && item.attempts >= max;
                     item.state = State::Ready;
                 }

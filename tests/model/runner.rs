@@ -199,6 +199,7 @@ impl Runner {
     pub(crate) fn now(&self) -> Outcome<Now> {
         let log = self.look()?.log;
         Ok(Now {
+            isolates: self.opening.isolates,
             mono: self.clock.monotonic().0,
             wall: self.clock.wall().0,
             epoch: self.epoch,

@@ -103,7 +103,8 @@ pub fn file_of(name: &str) -> String {
 fn plant(bugs: &[Bug], to: &Path) {
     for (path, text) in sources() {
         let mut planted = text.clone();
-        for name in seam::names(&text) {
+        // From the last to the first: of two seams at one place the upper one comes first in the copy too.
+        for name in seam::names(&text).collect::<Vec<_>>().into_iter().rev() {
             let bug = bugs.iter().find(|bug| bug.name == name).unwrap();
             planted = seam::plant(&planted, name, bug.mistake).unwrap();
         }

@@ -87,7 +87,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "more outstanding than allowed",
         plants: "the cap on outstanding messages is not asked",
-        mistake: Mistake::Value("if planted!() { u64::from(max) } else { $it }"),
+        mistake: Mistake::Value("if planted!() { max } else { $it }"),
         level: Level::Model,
     },
 ];

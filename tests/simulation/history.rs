@@ -4,7 +4,7 @@ use crate::holding::{Hold, Holding};
 use crate::oracle::{Key, Oracle, Sent, payload};
 use crate::tally::Tally;
 use millpond::ids::{MonoMs, WallMs};
-use millpond::simulation::{Clock as _, Rng, SimClock, SimDisk};
+use millpond::simulation::{Clock as _, Rng, SimClock, SimDisk, Sleeper};
 use millpond::{Backoff, DeliveryRef, Durability, Error, ErrorKind, Group, Message, MessageId, Start, Store, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,6 +80,10 @@ pub struct Life<'a> {
     pub groups: Vec<Group>,
     pub held: Vec<Holding>,
     pub zombies: Vec<Holding>,
+    /// Consumers that wait, and for which group.
+    sleepers: Vec<(usize, Sleeper)>,
+    /// The wall clock was set and no job has seen it: what waits for it may be late.
+    clock_was_set: bool,
     /// Who has which message by the tokens that were handed out, and until when.
     pub holds: BTreeMap<(usize, MessageId), Hold>,
     pub tally: Tally,
@@ -125,6 +129,8 @@ impl<'a> Life<'a> {
             groups,
             held,
             zombies,
+            sleepers: Vec::new(),
+            clock_was_set: false,
             holds,
             tally,
             plan,
@@ -183,11 +189,46 @@ impl<'a> Life<'a> {
             17 => self.store.checkpoint().or_else(|error| self.excuse("a checkpoint", &error))?,
             _ => self.clock.advance(5_000),
         }
+        if rng.chance(1, 8) && self.sleepers.len() < 6 {
+            self.fall_asleep(rng.index(self.groups.len()), rng)?;
+        }
+        self.wake(oracle)?;
         self.note(oracle)
     }
 
+    fn fall_asleep(&mut self, group: usize, rng: &mut Rng) -> Result<(), String> {
+        match self.groups[group].fall_asleep(Duration::from_secs(1 + rng.below(20))) {
+            Ok(sleeper) => {
+                self.tally.count_if(sleeper.is_some(), "sleepers");
+                self.sleepers.extend(sleeper.map(|sleeper| (group, sleeper)));
+                Ok(())
+            }
+            Err(error) => self.excuse("a wait", &error),
+        }
+    }
+
+    /// Whoever was woken looks; then nobody may sleep beside what is ready.
+    fn wake(&mut self, oracle: &mut Oracle) -> Result<(), String> {
+        while let Some(awake) = self.sleepers.iter().position(|(_, sleeper)| sleeper.is_awake()) {
+            let (group, sleeper) = self.sleepers.swap_remove(awake);
+            drop(sleeper);
+            self.tally.count("sleepers woken");
+            self.receive(oracle, group, 1)?;
+            if !self.is_alive() {
+                return Ok(());
+            }
+        }
+        match self.store.stuck_sleepers().first() {
+            Some(stuck) if !self.clock_was_set => Err(format!("{stuck} (G23)")),
+            _ => Ok(()),
+        }
+    }
+
     fn jobs(&mut self) -> Result<(), String> {
-        self.store.tick().or_else(|error| self.excuse("a job", &error))?;
+        match self.store.tick() {
+            Ok(()) => self.clock_was_set = false,
+            Err(error) => self.excuse("a job", &error)?,
+        }
         let segments = self.store.stats().map_or(self.segments, |stats| stats.log.segments);
         self.tally.count_if(segments < self.segments, "segments retired");
         self.segments = segments;
@@ -198,6 +239,7 @@ impl<'a> Life<'a> {
         let wall = WallMs(1_700_000_000_000 + rng.below(1 << 40));
         self.tally.count(if wall > self.clock.wall() { "clock set forward" } else { "clock set back" });
         self.clock.set_wall(wall);
+        self.clock_was_set = true;
     }
 
     /// Several segments' worth, taken and acked by everybody, until chores may unlink some.

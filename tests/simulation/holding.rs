@@ -46,7 +46,7 @@ impl Life<'_> {
         oracle.name(origin, delivery.payload())?;
         oracle.name(id, delivery.payload())?;
         let allowed = self.plan.groups[group].1;
-        if allowed != 0 && delivery.attempt() > allowed + 1 {
+        if allowed != 0 && delivery.attempt() > 2 * allowed {
             return Err(format!("attempt {} of {allowed} (G9)", delivery.attempt()));
         }
         let key = key(group, delivery);

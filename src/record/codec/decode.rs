@@ -80,10 +80,7 @@ fn decode_targeted(reader: &mut Reader<'_>, kind: u8) -> Result<Record, DecodeEr
             Record::Unreadable { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? }
         }
         kind::PUT_OFF => Record::PutOff { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? },
-        kind::LONE_AWAITED => {
-            let (until, passed_over_until) = (mono(reader)?, mono(reader)?);
-            Record::LoneAwaited { group, partition, offset, until, passed_over_until }
-        }
+        kind::LONE_AWAITED => Record::LoneAwaited { group, partition, offset, since: mono(reader)? },
         kind::DEAD_LETTERED => Record::DeadLettered { group, partition, offset },
         _ => return Err(DecodeError::UnknownKind(kind)),
     })

@@ -37,10 +37,9 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_target(out, kind::UNREADABLE, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
         }
-        Record::LoneAwaited { group, partition, offset, until, passed_over_until } => {
+        Record::LoneAwaited { group, partition, offset, since } => {
             put_target(out, kind::LONE_AWAITED, *group, *partition, *offset);
-            put_varint(out, until.0);
-            put_varint(out, passed_over_until.0);
+            put_varint(out, since.0);
         }
         Record::Copied { partition, offset, time, provenance } => {
             out.push(kind::COPIED);

@@ -83,14 +83,8 @@ fn golden_settling() {
     let (due, delay_ms) = (TIME, 1000);
     let unreadable = Record::Unreadable { group: GROUP, partition: PARTITION, offset: OFFSET, due, delay_ms };
     golden(unreadable, &format!("07 03 05 ac 02 {TIME_HEX} e8 07"));
-    let awaited = Record::LoneAwaited {
-        group: GROUP,
-        partition: PARTITION,
-        offset: OFFSET,
-        until: MonoMs(30_000),
-        passed_over_until: until,
-    };
-    golden(awaited, "08 03 05 ac 02 b0 ea 01 e0 d4 03");
+    let awaited = Record::LoneAwaited { group: GROUP, partition: PARTITION, offset: OFFSET, since: MonoMs(30_000) };
+    golden(awaited, "08 03 05 ac 02 b0 ea 01");
 }
 
 #[test]
@@ -298,12 +292,11 @@ fn record() -> impl Strategy<Value = Record> {
             due: WallMs(due),
             delay_ms
         }),
-        (target(), number(), number()).prop_map(|((group, partition, offset), until, passed)| Record::LoneAwaited {
+        (target(), number()).prop_map(|((group, partition, offset), since)| Record::LoneAwaited {
             group,
             partition,
             offset,
-            until: MonoMs(until),
-            passed_over_until: MonoMs(passed)
+            since: MonoMs(since)
         }),
     ];
     let rare = prop_oneof![

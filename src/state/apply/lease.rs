@@ -5,8 +5,8 @@
 use super::{Applied, At, offsets, require};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::record::Record;
-use crate::state::lone::{Awaited, Gate, Out, Place};
-use crate::state::outstanding::{Lease, Phase};
+use crate::state::lone::{Awaited, Out, Place};
+use crate::state::outstanding::{Lease, Phase, Slot};
 use crate::state::queue::Class;
 use crate::state::{Inconsistent, Rejection, State};
 
@@ -24,11 +24,6 @@ impl State {
         let end = first.checked_add(u64::from(count)).ok_or(Inconsistent("a lease beyond the last offset"))?;
         require(count > 0 && (count == 1 || !lone), "a lease is of one message at least, a lone one of one only")?;
         require(attempt > 1 || time == WallMs(0), "a first attempt has no time")?;
-        match self.lone.gate(mono) {
-            Gate::Open => {}
-            Gate::Only(awaited) => require(lone && awaited == place, "a lease while another one is awaited")?,
-            Gate::Closed => return Err(Inconsistent("a lease beside a lone one")),
-        }
         let is_new = first == group.cursors[cursor as usize].next;
         if is_new {
             require(attempt == 1 && !lone, "a first lease is on the first attempt and not lone")?;
@@ -40,6 +35,10 @@ impl State {
             for offset in offsets(first, count) {
                 self.check_leased_again(self.at((id, partition, offset))?, mono, attempt, time, lone)?;
             }
+        }
+        let since = self.lone.awaited.filter(|awaited| awaited.place == place).map_or(mono, |awaited| awaited.since);
+        if !lone {
+            self.end_lone(place, mono);
         }
         let group = &mut self.groups[id.0 as usize];
         let lease = Lease { until, lsn, rank: group.next_rank(lsn), lone, extended: false };
@@ -53,43 +52,48 @@ impl State {
         group.tidy();
         self.lone.touched(place, count);
         if lone {
-            self.lone.out = Some(Out { place, until });
+            self.lone.out = Some(Out { place, since, until });
         }
         Ok(())
     }
 
+    /// Another lease is granted at `mono`: the lone one that is out by then is one among others from here on.
+    fn end_lone(&mut self, by: Place, mono: MonoMs) {
+        let Some(out) = self.lone.out.filter(|out| mono < out.until && out.place != by) else { return };
+        // seam: a lone lease stays lone beside others
+        self.lone.out = None;
+        let group = self.groups.get_mut(out.place.group.0 as usize);
+        let slot = group.and_then(|group| group.slot_mut(out.place.partition, out.place.offset));
+        if let Some(Slot { phase: Phase::Leased(lease), .. }) = slot {
+            lease.lone = false;
+        }
+    }
+
     fn check_leased_again(&self, at: At<'_>, mono: MonoMs, attempt: u32, time: WallMs, lone: bool) -> Applied {
         require(at.slot.attempts.checked_add(1) == Some(attempt), "a lease on another attempt than the next")?;
-        let class = if lone { Class::Lone } else { Class::Plain };
-        require(at.group.class(at.slot) == class, "a lease that is lone and need not be, or the reverse")?;
+        let fits = match at.group.class(at.slot) {
+            Class::Plain => !lone,
+            // One that is to be alone goes among others where it would hold them up for too long.
+            Class::Lone => true,
+            Class::Exhausted => false,
+        };
+        require(fits, "a lease that is lone and need not be, or of an exhausted message")?;
         // A first attempt carries no time, and ends no lease.
         let wall = if attempt == 1 { WallMs(u64::MAX) } else { time };
         require(at.slot.is_due(mono, wall), "a lease of a message that is leased or waits")
     }
 
-    pub(super) fn apply_lone_awaited(
-        &mut self,
-        at: (GroupId, PartitionId, Offset),
-        until: MonoMs,
-        passed_over_until: MonoMs,
-    ) -> Applied {
+    pub(super) fn apply_lone_awaited(&mut self, at: (GroupId, PartitionId, Offset), since: MonoMs) -> Applied {
         let At { place, group, slot, .. } = self.at(at)?;
-        let timeout_ms = group.options.visibility_timeout_ms;
-        let mono = until.0.checked_sub(timeout_ms).map(MonoMs);
-        let mono = mono.ok_or(Inconsistent("a wait ends before it could begin"))?;
-        require(until.checked_add(timeout_ms) == Some(passed_over_until), "a message is passed over for one timeout")?;
-        require(group.class(slot) == Class::Lone && !slot.is_live(mono), "a wait for a lone lease without need")?;
-        let free = self.lone.gate(mono) == Gate::Open && !self.lone.passes_over(mono);
-        require(free, "a wait for a lone lease during or soon after another")?;
-        require(self.any_live(mono), "a wait for a lone lease that could be granted")?;
-        self.lone.awaited = Some(Awaited { place, until, passed_over_until });
+        require(group.class(slot) == Class::Lone, "a wait for a lone lease without need")?;
+        require(self.any_live(since), "a wait for a lone lease that could be granted")?;
+        self.lone.awaited = Some(Awaited { place, since });
         Ok(())
     }
 
     pub(super) fn apply_extended(&mut self, at: (GroupId, PartitionId, Offset), until: MonoMs) -> Applied {
         let (At { place, .. }, lease) = self.leased(at)?;
         require(until > lease.until, "a lease that is extended to an earlier end")?;
-        require(!(lease.lone && lease.extended), "a lone lease that is extended again")?;
         let lone = self.lone;
         // seam: an extension is forgotten
         self.change(place, None, |slot, _| slot.phase = Phase::Leased(Lease { until, extended: true, ..lease }))?;

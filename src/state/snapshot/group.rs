@@ -72,7 +72,7 @@ pub(super) fn encode(group: &Group, catalog: &Catalog, out: &mut Vec<u8>) {
     codec::put_options(out, &group.options);
     put_varint(out, u64::from(group.retry.0));
     put_varint(out, group.turns);
-    put_varint(out, u64::from(group.position));
+    put_varint(out, u64::from(group.position) << 1 | u64::from(group.new_first));
     put_varint(out, group.rank.0.0);
     put_varint(out, u64::from(group.rank.1));
     put_varint(out, group.texts.dropped);
@@ -180,7 +180,10 @@ pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Restore
     let mut group =
         Group::new(name, (topic, of), options, retry, std::iter::repeat_n(Offset(0), of.count as usize + 1));
     group.turns = reader.varint()?;
-    group.position = reader.varint_u32()?;
+    let position = reader.varint()?;
+    group.new_first = position & 1 == 1;
+    group.position =
+        u32::try_from(position >> 1).map_err(|_| DecodeError::Invalid("a position beyond all partitions"))?;
     group.rank = (Lsn(reader.varint()?), reader.varint_u32()?);
     group.texts.dropped = reader.varint()?;
     if group.turns > TURNS_MAX || group.position as usize >= group.cursors.len() {

@@ -61,15 +61,52 @@ fn a_clean_close_is_no_crash() {
 }
 
 #[test]
-fn a_crash_stays_on_the_account() {
-    let mut world = World::with(1, limited(3));
+fn an_attempt_that_ends_otherwise_clears_the_crash() {
+    let ends: [fn(&mut World, Held); 3] = [
+        |world, held| drop(world.nack(KITCHEN, held, Some(0), "").unwrap()),
+        |world, _| world.advance(TIMEOUT_MS),
+        |world, _| world.open(true),
+    ];
+    for end in ends {
+        let mut world = World::with(1, limited(3));
+        world.publish(0, 1);
+        world.lease_one(KITCHEN);
+        crash(&mut world);
+        let lent = world.lease_one(KITCHEN);
+        assert!(!lent.lone);
+        end(&mut world, lent.held);
+        let lent = world.lease_one(KITCHEN);
+        assert_eq!((lent.attempt, lent.lone), (3, false), "the last attempt, with no crash on the account any more");
+    }
+    // What is given back unused was no attempt.
+    let mut world = World::with(1, limited(2));
     world.publish(0, 1);
     world.lease_one(KITCHEN);
     crash(&mut world);
     let lent = world.lease_one(KITCHEN);
-    assert!(!lent.lone);
-    world.nack(KITCHEN, lent.held, Some(0), "").unwrap();
-    assert!(world.lease_one(KITCHEN).lone, "the last attempt, with a crash on the account");
+    assert!(lent.lone);
+    world.release(KITCHEN, lent.held).unwrap();
+    assert!(world.lease_one(KITCHEN).lone);
+}
+
+#[test]
+fn crashes_among_others_end_in_the_letters_too() {
+    let mut world = World::with(1, limited(2));
+    let other = world.group("other", &GroupOptions { visibility_timeout_ms: 1_000_000, ..limited(0) });
+    world.publish(0, 1);
+    for attempt in 1..=4 {
+        // Somebody always has a lease, so the message is never alone.
+        world.lease_one(other);
+        let mut lent = world.try_lease(KITCHEN, 1).1;
+        if lent.is_empty() {
+            world.advance(HOLD_UP_MS);
+            lent = world.try_lease(KITCHEN, 1).1;
+        }
+        assert_eq!((lent[0].attempt, lent[0].lone), (attempt, false));
+        crash(&mut world);
+    }
+    let records = world.give_up(KITCHEN, (0, 0)).unwrap();
+    assert_eq!(causes(&provenance(&records).history), [Cause::Crashed; 4]);
 }
 
 /// A message of the kitchen that needs a lone lease, and another group with a live one.
@@ -87,58 +124,86 @@ fn awaiting() -> (World, GroupId, Lent) {
 fn a_lone_lease_is_awaited_while_others_are_live_and_holds_up_the_store() {
     let (mut world, other, held_up_by) = awaiting();
     world.advance(100);
-    let (decision, records) = world.run(Command::Lease { group: KITCHEN, max: 9 }).unwrap();
-    let (until, passed) = (MonoMs(world.mono + TIMEOUT_MS), MonoMs(world.mono + 2 * TIMEOUT_MS));
+    let (decision, records) = world.run(Command::Lease { group: KITCHEN, max: 9, pass_exhausted: false }).unwrap();
+    let until = MonoMs(world.mono + HOLD_UP_MS);
     assert_eq!(decision, Decision::Done);
-    assert!(
-        matches!(records[..], [Record::LoneAwaited { until: to, passed_over_until, .. }] if (to, passed_over_until) == (until, passed))
-    );
-    assert!(world.state.groups_depend());
+    assert!(matches!(records[..], [Record::LoneAwaited { since, .. }] if since.0 == world.mono));
+    assert!(world.is_held_up());
     assert_eq!(world.lease(KITCHEN, 9), []);
     assert_eq!(world.lease(other, 9), []);
-    let soonest = world.state.next_deadline(KITCHEN, &world.inputs()).mono;
-    assert_eq!(soonest, Some(held_up_by.until), "the other lease ends before the wait does");
-    world.run(Command::Extend { group: other, held: held_up_by.held, for_ms: 5 * TIMEOUT_MS }).unwrap();
     for group in [KITCHEN, other] {
         let soonest = world.state.next_deadline(group, &world.inputs()).mono;
         assert_eq!(soonest, Some(until), "the wait ends before the other lease does");
     }
+    world.hold_up = 2 * TIMEOUT_MS;
+    let soonest = world.state.next_deadline(KITCHEN, &world.inputs()).mono;
+    assert_eq!(soonest, Some(held_up_by.until), "the other lease ends before the wait does");
+    world.hold_up = HOLD_UP_MS;
+    world.run(Command::Extend { group: other, held: held_up_by.held, for_ms: 5 * TIMEOUT_MS }).unwrap();
     world.ack(other, &[held_up_by.held]);
     assert_eq!(world.lease(other, 9), [], "only the one that waits");
     let lent = world.lease(KITCHEN, 9);
     assert!(lent.len() == 1 && lent[0].lone && lent[0].attempt == 2);
-    assert_eq!(world.state.next_deadline(other, &world.inputs()).mono, Some(lent[0].until));
+    assert_eq!(world.state.next_deadline(other, &world.inputs()).mono, Some(until), "the wait counts too");
     assert_eq!((world.lease(KITCHEN, 9), world.lease(other, 9)), (vec![], vec![]));
     world.ack(KITCHEN, &[lent[0].held]);
-    assert!(!world.state.groups_depend());
+    assert!(!world.is_held_up());
     assert_eq!((world.lease(KITCHEN, 9).len(), world.lease(other, 9).len()), (2, 2));
 }
 
 #[test]
-fn a_wait_in_vain_ends_and_the_message_is_passed_over_for_as_long() {
+fn a_wait_in_vain_ends_and_the_message_goes_among_others() {
     let (mut world, other, held_up_by) = awaiting();
     let extend = Command::Extend { group: other, held: held_up_by.held, for_ms: 100 * TIMEOUT_MS };
     world.run(extend).unwrap();
     assert_eq!(world.try_lease(KITCHEN, 9), (Decision::Done, vec![]));
-    world.advance(TIMEOUT_MS - 1);
-    assert_eq!(world.lease(KITCHEN, 1), []);
+    world.advance(HOLD_UP_MS - 1);
+    assert_eq!((world.lease(KITCHEN, 1), world.lease(other, 1)), (vec![], vec![]));
     world.advance(1);
-    assert_eq!(places(&world.lease(KITCHEN, 1)), [(0, 1)]);
-    world.advance(TIMEOUT_MS - 1);
-    assert_eq!(places(&world.lease(KITCHEN, 1)), [(0, 2)]);
-    assert_eq!(world.lease(KITCHEN, 1), []);
-    world.advance(1);
-    assert_eq!(world.try_lease(KITCHEN, 9), (Decision::Done, vec![]), "awaited again");
-    assert_eq!(world.lease(other, 9), []);
+    assert!(!world.is_held_up());
+    assert_eq!(world.lease(other, 1).len(), 1);
+    let lent = world.lease_one(KITCHEN);
+    assert_eq!((lent.at(), lent.attempt, lent.lone), ((0, 0), 2, false));
+    // It was not alone, so a crash is not held against it alone.
+    crash(&mut world);
+    let lent = world.lease_one(KITCHEN);
+    assert_eq!((lent.at(), lent.attempt, lent.lone), ((0, 0), 3, true));
 }
 
 #[test]
-fn while_it_is_passed_over_an_idle_store_still_grants_it() {
+fn a_lone_lease_holds_others_up_for_a_while_only() {
+    let (mut world, other, held_up_by) = awaiting();
+    world.ack(other, &[held_up_by.held]);
+    let lone = world.lease_one(KITCHEN);
+    assert!(lone.lone);
+    world.advance(HOLD_UP_MS - 1);
+    assert_eq!(world.lease(other, 1), []);
+    world.advance(1);
+    assert_eq!(world.lease(other, 1).len(), 1);
+    // Now it is a lease among others: it may be extended after its end, and a crash is not a lone one.
+    world.advance(TIMEOUT_MS);
+    world.run(Command::Extend { group: KITCHEN, held: lone.held, for_ms: TIMEOUT_MS }).unwrap();
+    crash(&mut world);
+    assert!(world.lease_one(KITCHEN).lone, "one more alone");
+}
+
+#[test]
+fn where_nothing_may_be_held_up_any_more_nothing_is() {
+    let (mut world, other, _) = awaiting();
+    world.hold_up = 0;
+    let lent = world.lease_one(KITCHEN);
+    assert_eq!((lent.at(), lent.lone), ((0, 0), false));
+    assert_eq!(world.lease(other, 1).len(), 1);
+}
+
+#[test]
+fn while_it_is_awaited_an_idle_store_grants_it_at_once() {
     let (mut world, other, held_up_by) = awaiting();
     world.run(Command::Extend { group: other, held: held_up_by.held, for_ms: 100 * TIMEOUT_MS }).unwrap();
     world.try_lease(KITCHEN, 9);
-    world.advance(TIMEOUT_MS);
+    assert_eq!(world.state.may_go_alone(MonoMs(world.mono), HoldUp(HOLD_UP_MS)), None);
     world.ack(other, &[held_up_by.held]);
+    assert_eq!(world.state.may_go_alone(MonoMs(world.mono), HoldUp(HOLD_UP_MS)), Some(KITCHEN));
     assert!(world.lease_one(KITCHEN).lone);
 }
 
@@ -163,18 +228,18 @@ fn no_expired_lease_comes_back_beside_a_lone_one() {
 }
 
 #[test]
-fn a_lone_lease_is_extended_once() {
+fn a_lone_lease_is_extended_like_any_other_and_holds_others_up_no_longer() {
     let (mut world, other, _) = awaiting();
     world.advance(TIMEOUT_MS);
     let lone = world.lease_one(KITCHEN);
     let extend = |for_ms| Command::Extend { group: KITCHEN, held: lone.held, for_ms };
-    world.advance(500);
-    world.run(extend(TIMEOUT_MS)).unwrap();
-    assert_eq!(world.run(extend(2 * TIMEOUT_MS)), Err(Rejection::ExtendedBefore));
-    world.advance(TIMEOUT_MS - 1);
-    assert_eq!(world.lease(other, 1), [], "out until the extended end");
+    world.run(extend(2 * TIMEOUT_MS)).unwrap();
+    world.run(extend(3 * TIMEOUT_MS)).unwrap();
+    world.advance(HOLD_UP_MS - 1);
+    assert_eq!(world.lease(other, 1), []);
     world.advance(1);
     assert_eq!(world.lease(other, 1).len(), 1);
+    world.run(extend(4 * TIMEOUT_MS)).unwrap();
 }
 
 #[test]
@@ -186,7 +251,7 @@ fn a_lone_lease_given_back_unused_is_granted_again() {
     for _ in 0..3 {
         let lent = world.lease_one(KITCHEN);
         assert_eq!((lent.attempt, lent.lone), (2, true));
-        world.run(Command::Release { group: KITCHEN, held: lent.held }).unwrap();
+        world.release(KITCHEN, lent.held).unwrap();
     }
     let lent = world.lease_one(KITCHEN);
     world.run(Command::Unreadable { group: KITCHEN, held: lent.held }).unwrap();
@@ -210,51 +275,6 @@ fn a_lone_attempt_that_expires_or_fails_was_the_last() {
     assert_eq!(causes(&provenance(&records).history), [Cause::Crashed, Cause::Nacked]);
 }
 
-#[test]
-fn who_waits_is_freed_when_the_message_is_settled_by_its_old_holder() {
-    let mut world = World::with(1, limited(3));
-    let other = world.group("other", &limited(3));
-    world.publish(0, 4);
-    world.lease(KITCHEN, 2);
-    crash(&mut world);
-    let zombies: Vec<_> = world.lease(KITCHEN, 2).iter().map(|lent| lent.held).collect();
-    world.advance(TIMEOUT_MS);
-    world.lease_one(other);
-    let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 1 }).unwrap();
-    assert!(matches!(records[..], [Record::LoneAwaited { offset: Offset(0), .. }]));
-    assert_eq!(world.lease(other, 1), []);
-    let mut second = world.clone();
-    assert_eq!(world.ack(KITCHEN, &zombies), []);
-    assert_eq!((world.lease(other, 1).len(), world.lease(KITCHEN, 1).len()), (1, 1));
-    // The other one is not the one that is waited for, so that changes nothing.
-    assert_eq!(second.ack(KITCHEN, &zombies[1..]), []);
-    assert_eq!(second.lease(other, 1), []);
-}
-
-#[test]
-fn who_waits_is_freed_by_an_ack_of_a_run_that_the_message_is_within() {
-    let mut world = World::with(1, limited(4));
-    let other = world.group("other", &limited(4));
-    world.publish(0, 3);
-    world.lease(KITCHEN, 2);
-    crash(&mut world);
-    let lent = world.lease(KITCHEN, 2);
-    world.nack(KITCHEN, lent[1].held, Some(0), "").unwrap();
-    world.nack(KITCHEN, lent[0].held, Some(0), "").unwrap();
-    let second = world.lease_one(KITCHEN);
-    world.advance(1);
-    let first = world.lease_one(KITCHEN);
-    assert_eq!(places(&[first, second]), [(0, 0), (0, 1)]);
-    world.advance(TIMEOUT_MS);
-    world.lease_one(other);
-    let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 1 }).unwrap();
-    assert!(matches!(records[..], [Record::LoneAwaited { offset: Offset(1), .. }]));
-    let (_, records) = world.run(Command::Ack { group: KITCHEN, held: &runs_of(&[first.held, second.held]) }).unwrap();
-    assert!(matches!(records[..], [Record::Acked { first: Offset(0), count: 2, .. }]));
-    assert!(!world.state.groups_depend());
-    assert_eq!(places(&world.lease(KITCHEN, 1)), [(0, 2)]);
-}
-
 fn leased(offset: u64, count: u32, attempt: u32, lone: bool, mono: u64, wall: u64) -> Record {
     Record::Leased {
         group: KITCHEN,
@@ -272,33 +292,25 @@ fn leased(offset: u64, count: u32, attempt: u32, lone: bool, mono: u64, wall: u6
 fn a_lone_lease_or_a_wait_that_could_not_be_is_refused() {
     let (mut world, other, held_up_by) = awaiting();
     let lone = |world: &World| leased(0, 1, 2, true, world.mono, world.wall);
-    let awaited = |offset, mono: u64| Record::LoneAwaited {
+    let awaited = |offset, since: u64| Record::LoneAwaited {
         group: KITCHEN,
         partition: PartitionId(0),
         offset: Offset(offset),
-        until: MonoMs(mono + TIMEOUT_MS),
-        passed_over_until: MonoMs(mono + 2 * TIMEOUT_MS),
+        since: MonoMs(since),
     };
     let now = world.mono;
     world.refuses(lone(&world)); // another lease is live
     world.refuses(awaited(1, now)); // never leased
     world.run(Command::Extend { group: other, held: held_up_by.held, for_ms: 9 * TIMEOUT_MS }).unwrap();
     assert_eq!(world.try_lease(KITCHEN, 1), (Decision::Done, vec![]));
-    world.refuses(awaited(0, now)); // awaited already
-    world.refuses(awaited(0, now + TIMEOUT_MS)); // passed over
     world.refuses(lone(&world));
-    world.refuses(leased(1, 1, 1, false, now, 0)); // while one is awaited
-    world.advance(3 * TIMEOUT_MS);
     let now = world.mono;
     world.ack(other, &[held_up_by.held]);
     world.refuses(awaited(0, now)); // could be granted
     let lent = world.lease_one(KITCHEN);
     assert!(lent.lone);
     world.refuses(awaited(0, now)); // leased
-    world.refuses(leased(1, 1, 1, false, now, 0)); // while one is out
-    world.run(Command::Extend { group: KITCHEN, held: lent.held, for_ms: 2 * TIMEOUT_MS }).unwrap();
-    let (group, partition, offset) = (KITCHEN, PartitionId(0), Offset(0));
-    world.refuses(Record::Extended { group, partition, offset, until: MonoMs(now + 3 * TIMEOUT_MS) });
+    world.refuses(leased(1, 2, 2, true, now, world.wall)); // new, and more than one
 }
 
 #[test]
@@ -333,5 +345,5 @@ fn a_wait_survives_a_clock_that_goes_back() {
     // A new process waits for nothing.
     world.try_lease(KITCHEN, 1);
     world.open(true);
-    assert!(!world.state.groups_depend());
+    assert!(!world.is_held_up());
 }

@@ -141,7 +141,7 @@ impl Run {
         self.world.open(clean);
         for open in self.model.open.values_mut() {
             if open.holder.take().is_some() {
-                open.crashed |= !clean;
+                open.crashed = !clean;
                 open.last = match (clean, open.lone) {
                     (true, _) => End::Other,
                     (false, true) => End::LoneCrash,
@@ -159,9 +159,11 @@ impl Run {
     fn lease(&mut self, group: u32, max: u32) {
         let limit = self.world.state.group(GroupId(group)).unwrap().options.max_attempts;
         let live: Vec<_> = self.live().map(|(at, open)| (*at, *open)).collect();
+        let since = self.world.state.held_up_since();
+        let waited = since.is_some_and(|since| since.0 + self.world.hold_up <= self.world.mono);
         let (decision, lent) = self.world.try_lease(GroupId(group), max);
         assert!(lent.len() <= max as usize);
-        assert!(lent.is_empty() || live.iter().all(|(_, open)| !open.lone), "a lease beside a lone one");
+        assert!(lent.is_empty() || waited || live.iter().all(|(_, open)| !open.lone), "a lease beside a lone one");
         for lent in &lent {
             let (partition, offset) = lent.at();
             let at = (group, partition, offset);
@@ -177,16 +179,21 @@ impl Run {
                 Open { attempts: 0, holder: None, lone: false, crashed: false, last: End::Other }
             });
             if open.holder.is_some() {
-                open.last = End::Other;
+                (open.last, open.crashed) = (End::Other, false);
             }
             open.attempts += 1;
             assert_eq!(lent.attempt, open.attempts, "{at:?}");
             let last = limit != 0 && open.attempts >= limit;
-            assert_eq!(lent.lone, last && open.crashed, "the last attempt with a crash on the account is lone");
+            assert!(!lent.lone || last && open.crashed, "only the last attempt after a crash is lone");
+            assert!(lent.lone || !last || !open.crashed || waited, "it was not waited for");
             assert!(limit == 0 || open.attempts <= limit || open.last == End::SharedCrash);
+            assert!(limit == 0 || open.attempts <= 2 * limit);
             open.holder = Some((lent.held.token, lent.until.0));
             open.lone = lent.lone;
             self.model.holders.push((group, lent.held));
+        }
+        if lent.iter().any(|lent| !lent.lone) {
+            live.iter().for_each(|(at, _)| self.model.open.get_mut(at).unwrap().lone = false);
         }
         if let Decision::Exhausted { partition, offset } = decision {
             self.exhausted(group, partition, offset);
@@ -200,10 +207,14 @@ impl Run {
             let put_off = Command::PutOff { group: GroupId(group), partition, offset };
             self.world.run(put_off).unwrap();
             let open = self.model.open.get_mut(&at).unwrap();
-            open.last = if open.holder.take().is_some() { End::Other } else { open.last };
+            if open.holder.take().is_some() {
+                (open.last, open.crashed) = (End::Other, false);
+            }
             return;
         }
-        assert!(open.holder.is_some() || open.last != End::SharedCrash, "only a lone death makes a dead letter");
+        let limit = self.world.state.group(GroupId(group)).unwrap().options.max_attempts;
+        let is_over = open.holder.is_some() || open.last != End::SharedCrash || open.attempts >= 2 * limit;
+        assert!(is_over, "only a lone death makes a dead letter, or as many again as there are attempts");
         let records = self.world.give_up(GroupId(group), (partition.0, offset.0)).unwrap();
         assert_eq!(provenance(&records).attempts, open.attempts);
         self.dead(at);
@@ -265,7 +276,7 @@ impl Run {
             self.dead(at);
         } else {
             let open = self.model.open.get_mut(&at).unwrap();
-            (open.holder, open.last) = (None, End::Other);
+            (open.holder, open.last, open.crashed) = (None, End::Other, false);
         }
     }
 
@@ -279,13 +290,19 @@ impl Run {
         let (group, now) = (GroupId(group), self.world.mono);
         let outcome = match step {
             Step::Extend { for_ms, .. } => self.world.run(Command::Extend { group, held, for_ms: *for_ms }),
-            Step::Release { .. } => self.world.run(Command::Release { group, held }),
+            Step::Release { .. } => {
+                let released = self.world.run(Command::Release { group, held: &[held.into()] });
+                match released {
+                    Ok((Decision::Settled { lost }, _)) if !lost.is_empty() => Err(Rejection::LeaseLost),
+                    released => released,
+                }
+            }
             _ => self.world.run(Command::Unreadable { group, held }),
         };
-        let shut = self.live().any(|(_, open)| open.lone) || self.world.state.groups_depend();
+        let shut = self.world.is_held_up();
         let Ok((_, records)) = outcome else {
             let ended = holds && self.model.open[&at].holder.is_some_and(|(_, until)| until <= now);
-            let expected = !holds || for_ms.is_some() && (ended && shut || self.model.open[&at].lone);
+            let expected = !holds || for_ms.is_some() && ended && (shut || self.model.open[&at].lone);
             assert!(expected, "{step:?} {outcome:?}");
             return;
         };

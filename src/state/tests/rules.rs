@@ -3,6 +3,7 @@
 use super::*;
 use crate::limits::DURATION_MS_MAX;
 use crate::state::query::Deadline;
+use std::collections::BTreeSet;
 
 #[test]
 fn first_deliveries_go_out_in_offset_order() {
@@ -34,10 +35,10 @@ fn partitions_take_turns() {
 fn a_batch_is_one_record_for_each_run() {
     let mut world = World::with(2, options());
     (0..2).for_each(|partition| world.publish(partition, 100));
-    let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 150 }).unwrap();
+    let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 150, pass_exhausted: false }).unwrap();
     assert_eq!(records.len(), 2);
     world.advance(TIMEOUT_MS);
-    let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 160 }).unwrap();
+    let (_, records) = world.run(Command::Lease { group: KITCHEN, max: 160, pass_exhausted: false }).unwrap();
     assert!(matches!(records[0], Record::Leased { count: 100, attempt: 2, time: WallMs(1_000_001_000), .. }));
     assert!(matches!(records[1], Record::Leased { count: 50, attempt: 2, .. }));
     assert!(matches!(records[2], Record::Leased { count: 10, attempt: 1, time: WallMs(0), .. }));
@@ -49,7 +50,10 @@ fn nothing_is_leased_to_nobody_and_nothing_from_nowhere() {
     let mut world = World::with(1, options());
     world.publish(0, 1);
     assert_eq!(world.try_lease(KITCHEN, 0), (Decision::Nothing, vec![]));
-    assert_eq!(world.run(Command::Lease { group: GroupId(1), max: 1 }), Err(Rejection::UnknownGroup));
+    assert_eq!(
+        world.run(Command::Lease { group: GroupId(1), max: 1, pass_exhausted: false }),
+        Err(Rejection::UnknownGroup)
+    );
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn g8_a_message_has_one_holder() {
     assert_eq!(world.run(reject), Err(Rejection::LeaseLost));
     let extend = Command::Extend { group: KITCHEN, held: first.held, for_ms: 9 };
     assert_eq!(world.run(extend), Err(Rejection::LeaseLost));
-    assert_eq!(world.run(Command::Release { group: KITCHEN, held: first.held }), Err(Rejection::LeaseLost));
+    assert_eq!(world.release(KITCHEN, first.held), Err(Rejection::LeaseLost));
     assert_eq!(world.run(Command::Unreadable { group: KITCHEN, held: first.held }), Err(Rejection::LeaseLost));
     assert_eq!(world.ack(KITCHEN, &[second.held]), []);
     assert_eq!(world.ack(KITCHEN, &[second.held]), [0]);
@@ -168,21 +172,54 @@ fn of_a_run_those_are_acked_that_are_held() {
 }
 
 #[test]
-fn a_failed_message_waits_and_goes_before_new_ones() {
+fn a_failed_message_waits_and_takes_turns_with_new_ones() {
     let mut world = World::with(1, options());
-    world.publish(0, 3);
+    world.publish(0, 5);
+    let mut others = Vec::new();
     for (attempt, delay) in [(1, 100), (2, 200), (3, 400)] {
         let lent = world.lease_one(KITCHEN);
         assert_eq!((lent.at(), lent.attempt), ((0, 0), attempt));
         world.nack(KITCHEN, lent.held, None, "no salt").unwrap();
         let due = WallMs(world.wall + delay);
-        assert_eq!(world.state.next_deadline(KITCHEN, &world.inputs()), Deadline { mono: None, wall: Some(due) });
+        assert_eq!(world.state.next_deadline(KITCHEN, &world.inputs()).wall, Some(due));
         world.advance(delay - 1);
         assert_eq!(world.counts(KITCHEN).waiting, 1);
         let other = world.lease_one(KITCHEN);
-        assert_eq!(other.at().1, u64::from(attempt.min(1)), "not yet due, so a new one goes first");
-        world.run(Command::Release { group: KITCHEN, held: other.held }).unwrap();
+        assert_eq!(other.at().1, u64::from(attempt), "not yet due, so a new one goes first");
+        others.push(other.held);
         world.advance(1);
+    }
+    world.ack(KITCHEN, &others);
+}
+
+#[test]
+fn g23_what_fails_at_once_for_ever_keeps_nothing_from_being_delivered() {
+    for max_attempts in [0, 1_000] {
+        let mut world = World::with(2, GroupOptions { max_attempts, ..options() });
+        world.publish(0, 10);
+        world.publish(1, 10);
+        let mut seen = BTreeSet::new();
+        // The bad message comes back at most after each other one.
+        for _ in 0..2 * 20 {
+            let lent = world.lease_one(KITCHEN);
+            if lent.at() == (0, 0) {
+                world.nack(KITCHEN, lent.held, Some(0), "no").unwrap();
+            } else {
+                world.ack(KITCHEN, &[lent.held]);
+            }
+            seen.insert(lent.at());
+        }
+        assert_eq!(seen.len(), 20);
+        // In batches too, where all the room could go to what failed before.
+        world.publish(0, 10);
+        for _ in 0..4 {
+            let lent = world.lease(KITCHEN, 5);
+            for lent in lent {
+                seen.insert(lent.at());
+                world.nack(KITCHEN, lent.held, Some(0), "no").unwrap();
+            }
+        }
+        assert_eq!(seen.len(), 30);
     }
 }
 
@@ -249,13 +286,21 @@ fn a_lease_that_ended_may_go_on_if_nobody_took_the_message() {
 #[test]
 fn a_released_message_gets_its_attempt_back() {
     let mut world = World::with(1, GroupOptions { max_attempts: 1, ..options() });
-    world.publish(0, 2);
+    world.publish(0, 1);
     for _ in 0..3 {
         let lent = world.lease_one(KITCHEN);
         assert_eq!((lent.at(), lent.attempt), ((0, 0), 1));
-        world.run(Command::Release { group: KITCHEN, held: lent.held }).unwrap();
-        assert_eq!(world.counts(KITCHEN).ready, 2);
+        world.release(KITCHEN, lent.held).unwrap();
+        assert_eq!(world.counts(KITCHEN).ready, 1);
     }
+    // Many at once, one of them twice, and one that is lost.
+    world.publish(0, 4);
+    let held: Vec<Held> = world.lease(KITCHEN, 5).iter().map(|lent| lent.held).collect();
+    world.ack(KITCHEN, &held[1..2]);
+    let runs = runs_of(&[held[0], held[1], held[2], held[2], held[4]]);
+    let (decision, records) = world.run(Command::Release { group: KITCHEN, held: &runs }).unwrap();
+    assert_eq!((decision, records.len()), (Decision::Settled { lost: vec![1, 3] }, 3));
+    assert_eq!((world.counts(KITCHEN).ready, world.counts(KITCHEN).leased), (3, 1));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn golden_snapshot() {
         1, 7, b'k', b'i', b't', b'c', b'h', b'e', b'n', // groups: name
         0, 0,                                           // topic, jitter
         0xe8, 0x07, 5, 100, 0x90, 0x4e, 0xe8, 0x07,     // timeout, attempts, first, max, outstanding
-        1, 1, 1, 32, 0, 0,                              // retry, turns, position, rank, texts dropped
+        1, 1, 2, 32, 0, 0,                              // retry, turns, position and whether new ones are next, rank, texts dropped
         0, 0, 0,                                        // letters
         1, 0,                                           // cursors
         1, 0, 2,                                        // windows: one, of the first cursor, two messages
@@ -133,10 +133,10 @@ proptest! {
             prop_assert_eq!(state.check(), []);
             prop_assert_eq!(super::snapshots::bytes(&state), bytes);
             // Whatever it is, it can be worked with.
-            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), visible: Visible::All };
+            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All };
             for group in [KITCHEN, GroupId(1)] {
                 let mut records = Vec::new();
-                let _ = state.decide(&Command::Lease { group, max: 100 }, &inputs, &mut records);
+                let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false }, &inputs, &mut records);
                 for record in &records {
                     prop_assert_eq!(state.apply(record, Lsn(1 << 40)), Ok(()));
                 }
