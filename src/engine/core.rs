@@ -142,7 +142,7 @@ impl Core {
         let frame = self.appender.append(&self.head, parts, now.watermark, reserve).map_err(Blocked::Refused)?;
         let (lsn, end) = (frame.lsn, frame.end);
         let (segment, at) = (entered(&frame, &mut self.catalog, &mut self.positions), frame.at);
-        let was_held_up = self.state.is_held_up(now.mono, hold_up);
+        let held_up_until = self.state.held_up_until(now.mono, hold_up);
         for record in &self.records {
             self.state.apply(record, lsn).map_err(Blocked::Inconsistent)?;
         }
@@ -150,7 +150,7 @@ impl Core {
         self.visible.appended(&self.records, end);
         self.isolation.note(self.state.held_up_since(), now.mono);
         if self.waiters.any() {
-            self.wake_for_records(was_held_up, now);
+            self.wake_for_records(held_up_until, now);
         }
         Ok(Committed { decision, frame: Some((lsn, end)) })
     }
@@ -184,8 +184,8 @@ impl Core {
         visible.advance(watermark, |partition| wake_partition(waiters, state, partition));
     }
 
-    /// Wakes the consumers to whom the last records may matter. `was_held_up`: nobody could have a lease before them.
-    fn wake_for_records(&mut self, was_held_up: bool, now: Now) {
+    /// Wakes the consumers to whom the last records may matter. `held_up_until`: when the hold-up would have ended before them.
+    fn wake_for_records(&mut self, held_up_until: Option<MonoMs>, now: Now) {
         for record in &self.records {
             match record {
                 Record::Published { partition, .. } | Record::Copied { partition, .. } => {
@@ -217,8 +217,9 @@ impl Core {
             }
         }
         let hold_up = self.isolation.hold_up();
+        // All look again when a hold-up ends, and when its end is another than they know.
         // seam: the end of a lone lease wakes nobody
-        if was_held_up && !self.state.is_held_up(now.mono, hold_up) {
+        if held_up_until != self.state.held_up_until(now.mono, hold_up) {
             self.waiters.wake_each();
         }
         if let Some(group) = self.state.may_go_alone(now.mono, hold_up) {

@@ -94,7 +94,7 @@ impl Lone {
         self.out = self.out.filter(|out| !within(out.place));
     }
 
-    /// The times after `mono` at which the gate opens by itself.
+    /// When the gate opens by itself, or opens for fewer; `None` where it is open.
     pub(super) fn next_after(&self, mono: MonoMs, hold_up: HoldUp) -> Option<MonoMs> {
         let awaited = self.awaited.map(|awaited| hold_up.end(awaited.since));
         let out = self.out.map(|out| hold_up.end(out.since).min(out.until));

@@ -133,9 +133,9 @@ impl State {
         self.groups.iter().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
     }
 
-    /// Whether a lone lease is awaited or out, and so no other lease granted.
-    pub(crate) fn is_held_up(&self, mono: MonoMs, hold_up: HoldUp) -> bool {
-        self.lone.gate(mono, hold_up) != Gate::Open
+    /// Until when no lease is granted, since a lone one is awaited or out.
+    pub(crate) fn held_up_until(&self, mono: MonoMs, hold_up: HoldUp) -> Option<MonoMs> {
+        self.lone.next_after(mono, hold_up)
     }
 
     /// Since when a lone lease is awaited or out, whether or not others are still held up.

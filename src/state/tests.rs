@@ -139,7 +139,7 @@ impl World {
     }
 
     fn is_held_up(&self) -> bool {
-        self.state.is_held_up(MonoMs(self.mono), HoldUp(self.hold_up))
+        self.state.held_up_until(MonoMs(self.mono), HoldUp(self.hold_up)).is_some()
     }
 
     fn release(&mut self, group: GroupId, held: Held) -> Result<(), Rejection> {
