@@ -119,12 +119,17 @@ impl Topic {
         message.check()?;
         let index = self.choose(message)?;
         let mut offset = Offset(0);
-        let published = OUTGOING.with(|outgoing| {
-            let mut outgoing = outgoing.borrow_mut();
+        let mut publish = |outgoing: &mut Outgoing| {
             outgoing.clear();
-            self.add(&mut outgoing, index, message)?;
-            self.append(&outgoing, |_, base, _| offset = base)
-        })?;
+            self.add(outgoing, index, message)?;
+            self.append(outgoing, |_, base, _| offset = base)
+        };
+        // A destructor of another thread-local may publish when this one is gone.
+        let published = if OUTGOING.try_with(|_| ()).is_ok() {
+            OUTGOING.with(|outgoing| publish(&mut outgoing.borrow_mut()))?
+        } else {
+            publish(&mut Outgoing::default())?
+        };
         let id = MessageId { topic: self.inner.info.id, partition: index, epoch: published.epoch, offset };
         Ok(Receipt { id, frame: self.frame(published) })
     }
@@ -160,10 +165,11 @@ impl Topic {
         messages: impl IntoIterator<Item = M>,
     ) -> Result<BatchReceipt> {
         // The iterator is the caller's code, and may publish too: it finds another, empty one in this one's place.
-        let mut outgoing = OUTGOING.with(RefCell::take);
+        let mut outgoing = OUTGOING.try_with(RefCell::take).unwrap_or_default();
         outgoing.clear();
         let receipt = self.publish_all(&mut outgoing, messages.into_iter().map(Into::into));
-        OUTGOING.with(|kept| kept.replace(outgoing));
+        // Where the thread ends there is nobody to keep it for.
+        let _ = OUTGOING.try_with(|kept| kept.replace(outgoing));
         receipt
     }
 

@@ -1,0 +1,93 @@
+//! No message keeps others from being delivered for ever (G23).
+
+use crate::Machine;
+use millpond::{Backoff, Store};
+use std::time::Duration;
+
+const NOW: Duration = Duration::ZERO;
+
+#[test]
+fn message_that_fails_at_once_for_ever_lets_the_others_pass() {
+    let machine = Machine::new();
+    let store = machine.open();
+    let topic = store.topic("t").partitions(2).open().unwrap();
+    let group = topic.group("g").max_attempts(0).backoff(Backoff::none()).open().unwrap();
+    topic.publish("bad").unwrap();
+    topic.publish_batch((0..1000).map(|_| "good")).unwrap();
+    let mut good = 0;
+    for _ in 0..2002 {
+        let delivery = group.receive(NOW).unwrap().unwrap();
+        if delivery.payload() == b"bad" {
+            delivery.nack("no").unwrap();
+        } else {
+            good += 1;
+            delivery.ack().unwrap();
+        }
+    }
+    assert_eq!(good, 1000, "each at most after one more attempt of the bad one");
+}
+
+/// One message that is to go alone, and one that somebody keeps: how long others wait, in all, is bounded.
+#[test]
+fn hold_up_by_messages_that_go_alone_is_bounded() {
+    const SUSPECTS: u64 = 100;
+    let machine = Machine::new();
+    {
+        let store = machine.open();
+        let one = store.topic("one").open().unwrap();
+        let timeout = Duration::from_secs(3600 * 12);
+        let a = one.group("a").max_attempts(2).visibility_timeout(timeout).open().unwrap();
+        store.topic("two").open().unwrap().group("b").open().unwrap();
+        one.publish_batch((0..SUSPECTS).map(|_| "was in flight")).unwrap();
+        let held = a.receive_batch(SUSPECTS as usize, NOW).unwrap();
+        assert_eq!(held.len(), SUSPECTS as usize);
+        machine.crash((held, a, one, store));
+    }
+    let store = machine.open();
+    let (one, two) = (store.topic("one").open().unwrap(), store.topic("two").open().unwrap());
+    let (a, b) = (one.group("a").open().unwrap(), two.group("b").open().unwrap());
+    two.publish_batch((0..10_000).map(|_| "innocent")).unwrap();
+    // Somebody keeps a lease of b for ever; a is asked again and again, and what it gets is kept too.
+    let kept = b.receive(NOW).unwrap().unwrap();
+    kept.extend(Duration::from_secs(3600 * 24 * 7)).unwrap();
+    let mut held = Vec::new();
+    let (mut waited_ms, mut longest_ms, mut since_ms) = (0, 0, 0);
+    for _ in 0..2_000 {
+        held.extend(a.receive(NOW).unwrap());
+        match b.receive(NOW).unwrap() {
+            Some(delivery) => {
+                delivery.ack().unwrap();
+                since_ms = 0;
+            }
+            None => {
+                waited_ms += 100;
+                since_ms += 100;
+                longest_ms = longest_ms.max(since_ms);
+            }
+        }
+        machine.clock.advance(100);
+    }
+    assert!(waited_ms <= 31_000, "others waited {waited_ms} ms in all");
+    assert!(longest_ms <= 30_100, "others waited {longest_ms} ms at a time");
+    assert_eq!(held.len(), SUSPECTS as usize, "each had its attempt, alone or not");
+}
+
+#[test]
+fn store_that_isolates_nothing_never_waits() {
+    let machine = Machine::new();
+    let options = || Store::options().isolation_limit(NOW);
+    {
+        let store = machine.open_with(options());
+        let topic = store.topic("t").open().unwrap();
+        let group = topic.group("g").max_attempts(1).open().unwrap();
+        topic.publish_batch(["one", "two"]).unwrap();
+        let held = group.receive_batch(2, NOW).unwrap();
+        machine.crash((held, group, topic, store));
+    }
+    let store = machine.open_with(options());
+    let group = store.topic("t").open().unwrap().group("g").open().unwrap();
+    let first = group.receive(NOW).unwrap().unwrap();
+    let second = group.receive(NOW).unwrap().unwrap();
+    first.ack().unwrap();
+    second.ack().unwrap();
+}

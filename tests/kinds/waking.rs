@@ -1,0 +1,149 @@
+//! While something is ready for a group, none of its consumers sleeps: whatever makes it ready, and whoever fails to take it.
+//! The simulation looks for this after each of its operations, shuttle in every schedule; here each way to become ready stands once.
+
+use crate::Machine;
+use millpond::simulation::{Fault, Op, Sleeper};
+use millpond::{Backoff, Durability, ErrorKind, Group, Store, Topic};
+use std::time::Duration;
+
+const NOW: Duration = Duration::ZERO;
+const LONG: Duration = Duration::from_secs(3600);
+
+struct Pond {
+    machine: Machine,
+    store: Store,
+    topic: Topic,
+    group: Group,
+}
+
+impl Pond {
+    fn new() -> Self {
+        let machine = Machine::new();
+        let store = machine.open();
+        let topic = store.topic("t").open().unwrap();
+        let backoff = Backoff::fixed(Duration::from_secs(1));
+        let timeout = Duration::from_secs(10);
+        let group = topic.group("g").max_outstanding(2).visibility_timeout(timeout).backoff(backoff).open().unwrap();
+        Self { machine, store, topic, group }
+    }
+
+    fn sleep(&self) -> Sleeper {
+        self.group.fall_asleep(LONG).unwrap().expect("nothing is ready")
+    }
+
+    fn is_sound(&self) {
+        assert_eq!(self.store.stuck_sleepers(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn each_way_to_become_ready_wakes_a_sleeper() {
+    let ways: &[(&str, fn(&Pond), u64)] = &[
+        ("a publish", |pond| drop(pond.topic.publish("m").unwrap()), 0),
+        ("a nack without a delay", |pond| pond.group.receive(NOW).unwrap().unwrap().nack_after(NOW, "").unwrap(), 0),
+        ("a nack, when its time has come", |pond| pond.group.receive(NOW).unwrap().unwrap().nack("").unwrap(), 1_000),
+        ("a lease, when it ends", |pond| std::mem::forget(pond.group.receive(NOW).unwrap().unwrap()), 10_000),
+        (
+            "a place below the cap",
+            |pond| pond.group.receive_batch(2, NOW).unwrap().into_iter().for_each(|d| d.ack().unwrap()),
+            0,
+        ),
+        (
+            "a redrive",
+            |pond| {
+                pond.group.receive(NOW).unwrap().unwrap().reject("").unwrap();
+                pond.store.sync().unwrap();
+                assert_eq!(pond.group.redrive_all().unwrap(), 1);
+            },
+            0,
+        ),
+    ];
+    for &(way, becomes_ready, after_ms) in ways {
+        for first in [false, true] {
+            let pond = Pond::new();
+            // The sleepers are there before, or while the message that becomes ready is held.
+            let before = first.then(|| [pond.sleep(), pond.sleep()]);
+            if way != "a publish" {
+                pond.topic.publish_batch(["one", "two", "three"]).unwrap();
+            }
+            drop(before);
+            becomes_ready(&pond);
+            pond.is_sound();
+            let sleepers: Vec<Sleeper> = (0..2).filter_map(|_| pond.group.fall_asleep(LONG).unwrap()).collect();
+            pond.machine.clock.advance(after_ms);
+            pond.is_sound();
+            let ready = pond.store.stats().unwrap().topics[0].groups[0].ready;
+            assert!(ready > 0, "{way}: nothing became ready");
+            assert!(sleepers.is_empty() || sleepers.iter().any(Sleeper::is_awake), "{way}: all sleep");
+        }
+    }
+}
+
+#[test]
+fn consumer_that_fails_passes_the_wake_up_on() {
+    // Each request of a receive fails once, while another consumer sleeps.
+    let mut failed = 0;
+    for nth in 0..12 {
+        for fault in [Fault::NoSpace, Fault::TooManyFiles] {
+            let machine = Machine::new();
+            let store = machine.open_with(Store::options().durability(Durability::Os).segment_bytes_max(64 << 10));
+            let topic = store.topic("t").open().unwrap();
+            let group = topic.group("g").open().unwrap();
+            let sleepers = [group.fall_asleep(LONG).unwrap().unwrap(), group.fall_asleep(LONG).unwrap().unwrap()];
+            // Up to the end of the segment, so that the lease needs another.
+            while machine.disk.requests_of(Op::Create) < 5 + nth / 4 {
+                topic.publish(vec![7; 3000]).unwrap();
+            }
+            let [first, second] = sleepers;
+            assert!(first.is_awake(), "it was published for him");
+            drop(first);
+            machine.disk.fail_at(machine.disk.requests() + nth % 4, fault);
+            match group.receive(NOW) {
+                Ok(delivery) => drop(delivery),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
+                    failed += 1;
+                }
+            }
+            assert_eq!(store.stuck_sleepers(), Vec::<String>::new(), "{fault:?} at {nth}");
+            assert!(second.is_awake());
+        }
+    }
+    assert!(failed > 0, "nothing failed");
+}
+
+#[test]
+fn end_of_a_lone_lease_wakes_the_other_groups() {
+    for settle in [0, 1, 2] {
+        let machine = Machine::new();
+        {
+            let store = machine.open();
+            let one = store.topic("one").open().unwrap();
+            let a = one.group("a").max_attempts(2).visibility_timeout(LONG).open().unwrap();
+            store.topic("two").open().unwrap().group("b").open().unwrap();
+            one.publish("was in flight").unwrap();
+            let held = a.receive(NOW).unwrap().unwrap();
+            machine.crash((held, a, one, store));
+        }
+        let store = machine.open();
+        let (one, two) = (store.topic("one").open().unwrap(), store.topic("two").open().unwrap());
+        let (a, b) = (one.group("a").open().unwrap(), two.group("b").open().unwrap());
+        let lone = a.receive(NOW).unwrap().unwrap();
+        let sleeper = b.fall_asleep(LONG).unwrap().unwrap();
+        two.publish("innocent").unwrap();
+        // Woken by the publish, it looks, finds the store held up, and sleeps on.
+        assert!(sleeper.is_awake());
+        drop(sleeper);
+        assert!(b.receive(NOW).unwrap().is_none());
+        let sleeper = b.fall_asleep(LONG).unwrap().unwrap();
+        match settle {
+            0 => lone.ack().unwrap(),
+            1 => drop(lone),
+            _ => machine.clock.advance(5_000),
+        }
+        assert_eq!(store.stuck_sleepers(), Vec::<String>::new());
+        assert!(sleeper.is_awake());
+        drop(sleeper);
+        assert!(b.receive(NOW).unwrap().is_some());
+    }
+}
