@@ -4,9 +4,8 @@
 #![allow(unsafe_code)] // A counting allocator cannot be written without.
 
 use millpond::ids::WallMs;
-use millpond::simulation::SimClock;
-use millpond::simulation::SimDisk;
-use millpond::{Durability, Group, Message, Store, Topic};
+use millpond::simulation::{Clock, SimClock, SimDisk, lock_holds, records_decoded};
+use millpond::{Durability, Group, Message, Start, Store, Topic};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
@@ -117,4 +116,100 @@ fn a_store_with_ten_messages_takes_a_few_mebibytes() {
     assert!(bytes_on_disk() <= 5 << 20, "{} bytes while open", bytes_on_disk());
     store.close().unwrap();
     assert!(bytes_on_disk() <= 256 << 10, "{} bytes when closed", bytes_on_disk());
+}
+
+fn simulated(segment_bytes_max: u64) -> (Store, SimDisk, Arc<SimClock>) {
+    let disk = SimDisk::new(5);
+    let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
+    let store = Store::options()
+        .durability(Durability::Os)
+        .segment_bytes_max(segment_bytes_max)
+        .open_on(Arc::new(disk.attach().unwrap()), clock.clone())
+        .unwrap();
+    (store, disk, clock)
+}
+
+/// Each record of a batch over many partitions is decoded once for all its messages, whether they are received together, one by
+/// one, or by several consumers, and whatever else is read in between.
+#[test]
+fn records_are_decoded_once_however_many_share_a_frame() {
+    for (partitions, frames) in [(64, 8), (256, 8), (1024, 8), (256, 32), (4096, 2)] {
+        for (max, consumers) in [(1, 1), (7, 2), (1000, 1), (65_536, 3)] {
+            let (store, ..) = simulated(64 << 20);
+            let topic = store.topic("wide").partitions(partitions).open().unwrap();
+            let group = topic.group("reader").open().unwrap();
+            for _ in 0..frames {
+                topic.publish_batch((0..partitions).map(|index| message().partition(index))).unwrap();
+            }
+            let handles: Vec<Group> = (0..consumers).map(|_| topic.group("reader").open().unwrap()).collect();
+            let before = records_decoded();
+            let (mut received, messages) = (0, u64::from(partitions) * frames);
+            for handle in handles.iter().cycle() {
+                let batch = handle.receive_batch(max, Duration::ZERO).unwrap();
+                if batch.is_empty() {
+                    break;
+                }
+                received += batch.len() as u64;
+                batch.ack().unwrap();
+            }
+            drop(group);
+            let decoded = records_decoded() - before;
+            assert_eq!(received, messages);
+            assert!(decoded <= messages, "{decoded} records decoded for {messages} messages, {max} at a time");
+        }
+    }
+}
+
+/// Looking for where a group begins takes as many holds of the lock as there are partitions and their shares of segments, by the
+/// thousand; for the latest message segments do not matter. What a hold looks at is bounded where positions are.
+#[test]
+fn opening_a_group_costs_what_there_is_and_no_product_of_it() {
+    let holds = |partitions: u32, rounds: u32, start: fn() -> Start| {
+        let (store, ..) = simulated(64 << 10);
+        let topic = store.topic("wide").partitions(partitions).open().unwrap();
+        for _ in 0..rounds {
+            topic.publish_batch((0..partitions).map(|index| message().partition(index))).unwrap();
+            store.tick().unwrap();
+        }
+        let segments = store.stats().unwrap().log.segments as u64;
+        let (held, decoded) = (lock_holds(), records_decoded());
+        topic.group("new").start(start()).open().unwrap();
+        (lock_holds() - held, records_decoded() - decoded, segments)
+    };
+    for (partitions, rounds) in [(64, 4), (64, 64), (512, 4), (512, 32), (2048, 16)] {
+        let (latest, decoded, segments) = holds(partitions, rounds, || Start::Latest);
+        assert!(latest <= u64::from(partitions) / 512 + 20 && decoded == 0, "{latest} holds for the latest");
+        for start in [|| Start::Earliest, || Start::Offset(1)] {
+            let (held, decoded, _) = holds(partitions, rounds, start);
+            let looked_at = u64::from(partitions) * segments;
+            assert!(held <= looked_at / 512 + 20, "{held} holds for {partitions} partitions, {segments} segments");
+            assert_eq!(decoded, 0);
+        }
+    }
+}
+
+/// By time each partition is looked at some times, by the logarithm of its messages; the frames that are met are decoded once each.
+#[test]
+fn a_start_by_time_decodes_each_frame_once() {
+    for (partitions, rounds) in [(64u32, 16u32), (256, 16), (1024, 16), (256, 64)] {
+        let (store, _, clock) = simulated(64 << 20);
+        let topic = store.topic("wide").partitions(partitions).open().unwrap();
+        topic.group("keeps").open().unwrap();
+        let mut published = Vec::new();
+        for _ in 0..rounds {
+            published.push(clock.wall());
+            topic.publish_batch((0..partitions).map(|index| message().partition(index))).unwrap();
+            clock.advance(1_000);
+        }
+        let time = published[(rounds / 3) as usize];
+        let time = std::time::UNIX_EPOCH + Duration::from_millis(time.0);
+        let (held, decoded) = (lock_holds(), records_decoded());
+        let group = topic.group("new").start(Start::Time(time)).open().unwrap();
+        let (held, decoded) = (lock_holds() - held, records_decoded() - decoded);
+        let steps = u64::from(rounds.ilog2() + 1);
+        assert!(held <= u64::from(partitions) * (steps + 1) + 20, "{held} holds");
+        assert!(decoded <= u64::from(partitions) * u64::from(rounds), "{decoded} records decoded");
+        let left = u64::from(partitions) * u64::from(rounds - rounds / 3);
+        assert_eq!(group.receive_batch(65_536, Duration::ZERO).unwrap().len() as u64, left);
+    }
 }

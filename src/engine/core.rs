@@ -30,8 +30,6 @@ pub(crate) struct Core {
     pub(crate) spare_asked: bool,
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
-    /// How many segments this process has retired.
-    pub(crate) retirements: u64,
     /// The records of the last commit.
     pub(crate) records: Vec<Record>,
     pub(crate) head: Vec<u8>,

@@ -209,6 +209,7 @@ impl Engine {
                 reader.take().into_iter().for_each(&mut each);
             }
         }
+        reader.rest();
         Ok(unreadable)
     }
 

@@ -16,6 +16,7 @@ mod health;
 mod jobs;
 mod letters;
 mod open;
+mod owners;
 mod positions;
 mod publish;
 mod read;
@@ -50,8 +51,9 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, Offset, PartitionId, TopicId};
-use crate::log::{AppendRefusal, BlockCache, Keeper, Parts, Reserve};
+use crate::log::{AppendRefusal, BlockCache, FrontCache, Keeper, Parts, Reserve};
 use crate::state::{Command, Rejection, Role};
+use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Mutex, MutexGuard, panicking};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -64,11 +66,14 @@ pub(crate) struct Engine {
     commit: Commit,
     health: Health,
     cache: BlockCache,
+    fronts: FrontCache<owners::Owners>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     setup: Setup,
     report: OpenReport,
     jobs: jobs::Jobs,
+    /// How many look for where a group begins: no segment is retired meanwhile.
+    starts_sought: AtomicUsize,
 }
 
 /// The lock on the core. A panic while it is held poisons the store, for log and state may then differ.
@@ -106,6 +111,17 @@ impl Drop for CoreGuard<'_> {
             self.engine.jobs.wake();
         }
     }
+}
+
+#[cfg(any(test, feature = "simulation"))]
+thread_local! {
+    static LOCK_HOLDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has taken the lock of a store.
+#[cfg(any(test, feature = "simulation"))]
+pub fn lock_holds() -> u64 {
+    LOCK_HOLDS.with(std::cell::Cell::get)
 }
 
 /// What is kept back on the disk however little is outstanding, in bytes.
@@ -189,6 +205,8 @@ impl Engine {
     }
 
     fn lock_core(&self) -> CoreGuard<'_> {
+        #[cfg(any(test, feature = "simulation"))]
+        LOCK_HOLDS.with(|count| count.set(count.get() + 1));
         CoreGuard { engine: self, guard: self.core.lock() }
     }
 
@@ -204,29 +222,11 @@ impl Engine {
         parts: Parts<'_>,
         then: impl FnOnce(&mut Core, &Committed) -> T,
     ) -> Result<T, Refusal> {
-        match self.submit_if(|_| true, command, parts, then)? {
-            Some(done) => Ok(done),
-            None => Err(self.fail("a command that depends on nothing was held back").into()),
-        }
-    }
-
-    /// As [`Engine::submit`], but does nothing, and says `None`, unless `stands` under the same hold of the lock: what was read
-    /// before may not hold any more.
-    fn submit_if<T>(
-        &self,
-        stands: impl Fn(&Core) -> bool,
-        command: &Command<'_>,
-        parts: Parts<'_>,
-        then: impl FnOnce(&mut Core, &Committed) -> T,
-    ) -> Result<Option<T>, Refusal> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
-            if !stands(&core) {
-                return Ok(None);
-            }
             match core.commit(command, parts, self.now()) {
-                Ok(committed) => return Ok(Some(then(&mut core, &committed))),
+                Ok(committed) => return Ok(then(&mut core, &committed)),
                 Err(blocked) => {
                     drop(core);
                     self.unblock(blocked)?;

@@ -18,16 +18,22 @@ use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::limits;
-use crate::log::{self, BlockCache, Catalog, Dropped, FileName, Keeper, OpenError, Recovered, Segment, Settings};
+use crate::log::{
+    self, BlockCache, Catalog, Dropped, FileName, FrontCache, Keeper, OpenError, Recovered, Segment, Settings,
+};
 use crate::record::Record;
 use crate::state::{Command, Inputs, State, Visible};
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How much of sealed segments and their indexes is kept in memory.
 const CACHE_BYTES: usize = 16 << 20;
+
+/// How much is kept in memory of what stands before the messages of frames that hold many.
+const FRONTS_BYTES: usize = 16 << 20;
 
 /// How a store is to be opened.
 #[derive(Clone, Debug)]
@@ -125,7 +131,6 @@ impl Engine {
             wake_beyond: Lsn(u64::MAX),
             spare_asked: false,
             checkpoint,
-            retirements: 0,
             records: Vec::new(),
             head: Vec::new(),
         };
@@ -135,8 +140,10 @@ impl Engine {
             commit: Commit::new(end),
             health: Health::default(),
             cache: BlockCache::new(CACHE_BYTES),
+            fronts: FrontCache::new(FRONTS_BYTES),
             disk,
             jobs: Jobs::new(clock.as_ref()),
+            starts_sought: AtomicUsize::new(0),
             clock,
             setup,
             report,
