@@ -12,21 +12,28 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[path = "common/memory.rs"]
+mod memory;
+
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that this thread has allocated, less those that it has freed.
+    static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        HELD.with(|held| held.set(held.get() + layout.size() as i64));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.with(|held| held.set(held.get() - layout.size() as i64));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -39,6 +46,12 @@ fn allocations(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.with(Cell::get);
     work();
     ALLOCATIONS.with(Cell::get) - before
+}
+
+fn held(work: impl FnOnce()) -> i64 {
+    let before = HELD.with(Cell::get);
+    work();
+    HELD.with(Cell::get) - before
 }
 
 fn open_real(path: &std::path::Path) -> (Store, Topic, Group) {
@@ -212,4 +225,56 @@ fn a_start_by_time_decodes_each_frame_once() {
         let left = u64::from(partitions) * u64::from(rounds - rounds / 3);
         assert_eq!(group.receive_batch(65_536, Duration::ZERO).unwrap().len() as u64, left);
     }
+}
+
+/// A handle that read a backlog keeps little of it, however large the messages were and however many shared a frame. All handles
+/// share what else is kept.
+#[test]
+fn handles_that_read_once_keep_little() {
+    // The caches of blocks and of fronts.
+    let shared = 34 << 20;
+    for (messages, len, batches) in [(2_000usize, 100usize, 3), (25, 1 << 19, 4), (10, 1_000_000, 10), (65_536, 1, 1)] {
+        let directory = memory::directory();
+        let (_store, topic, _) = open_real(&directory.path().join("store"));
+        for _ in 0..batches {
+            topic.publish_batch((0..messages).map(|_| vec![7; len])).unwrap();
+        }
+        let handles: Vec<Group> = (0..100).map(|_| topic.group("reader").open().unwrap()).collect();
+        let kept = held(|| {
+            for handle in &handles {
+                let delivery = handle.receive(Duration::ZERO).unwrap().expect("a message");
+                assert_eq!(delivery.payload().len(), len);
+                delivery.ack().unwrap();
+            }
+        });
+        let most = shared + 100 * (96 << 10);
+        assert!(kept < most, "{kept} bytes kept by 100 handles for messages of {len}");
+    }
+}
+
+/// What a group had outstanding takes no memory once it is settled, however it was settled.
+#[test]
+fn groups_keep_nothing_of_what_they_settled() {
+    let directory = memory::directory();
+    let (_store, topic, _) = open_real(&directory.path().join("store"));
+    for _ in 0..20 {
+        topic.publish_batch((0..1_000).map(|_| vec![7; 10])).unwrap();
+    }
+    let groups: Vec<Group> =
+        (0..50).map(|n| topic.group(&format!("g{n}")).start(Start::Earliest).open().unwrap()).collect();
+    let kept = held(|| {
+        for (n, group) in groups.iter().enumerate() {
+            let batch = group.receive_batch(65_536, Duration::ZERO).unwrap();
+            assert_eq!(batch.len(), 20_000);
+            match n % 3 {
+                0 => drop(batch.ack().unwrap()),
+                1 => batch.into_iter().for_each(|delivery| delivery.ack().unwrap()),
+                _ => {
+                    let deliveries: Vec<_> = batch.into_iter().collect();
+                    deliveries.into_iter().rev().for_each(|delivery| delivery.ack().unwrap());
+                }
+            }
+        }
+    });
+    assert!(kept < 50 * (32 << 10), "{kept} bytes kept by 50 groups");
 }
