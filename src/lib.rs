@@ -35,6 +35,8 @@ pub mod simulation {
     pub use crate::clock::{Clock, SimClock, SystemClock};
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
     pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};
+    pub use crate::engine::lock_holds;
+    pub use crate::record::codec::records_decoded;
     /// Functions that take any bytes and panic where a promise is broken.
     pub mod fuzzing {
         pub use crate::fuzzing::*;

@@ -4,30 +4,36 @@
 #![allow(unsafe_code)] // A counting allocator cannot be written without.
 
 use millpond::ids::WallMs;
-use millpond::simulation::SimClock;
-use millpond::simulation::SimDisk;
-use millpond::{Durability, Group, Message, Store, Topic};
+use millpond::simulation::{Clock, SimClock, SimDisk, lock_holds, records_decoded};
+use millpond::{Durability, Group, Message, Start, Store, Topic};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[path = "common/memory.rs"]
+mod memory;
+
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that this thread has allocated, less those that it has freed.
+    static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        HELD.with(|held| held.set(held.get() + layout.size() as i64));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.with(|held| held.set(held.get() - layout.size() as i64));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -40,6 +46,12 @@ fn allocations(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.with(Cell::get);
     work();
     ALLOCATIONS.with(Cell::get) - before
+}
+
+fn held(work: impl FnOnce()) -> i64 {
+    let before = HELD.with(Cell::get);
+    work();
+    HELD.with(Cell::get) - before
 }
 
 fn open_real(path: &std::path::Path) -> (Store, Topic, Group) {
@@ -117,4 +129,152 @@ fn a_store_with_ten_messages_takes_a_few_mebibytes() {
     assert!(bytes_on_disk() <= 5 << 20, "{} bytes while open", bytes_on_disk());
     store.close().unwrap();
     assert!(bytes_on_disk() <= 256 << 10, "{} bytes when closed", bytes_on_disk());
+}
+
+fn simulated(segment_bytes_max: u64) -> (Store, SimDisk, Arc<SimClock>) {
+    let disk = SimDisk::new(5);
+    let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
+    let store = Store::options()
+        .durability(Durability::Os)
+        .segment_bytes_max(segment_bytes_max)
+        .open_on(Arc::new(disk.attach().unwrap()), clock.clone())
+        .unwrap();
+    (store, disk, clock)
+}
+
+/// Each record of a batch over many partitions is decoded once for all its messages, whether they are received together, one by
+/// one, or by several consumers, and whatever else is read in between.
+#[test]
+fn records_are_decoded_once_however_many_share_a_frame() {
+    for (partitions, frames) in [(64, 8), (256, 8), (1024, 8), (256, 32), (4096, 2)] {
+        for (max, consumers) in [(1, 1), (7, 2), (1000, 1), (65_536, 3)] {
+            let (store, ..) = simulated(64 << 20);
+            let topic = store.topic("wide").partitions(partitions).open().unwrap();
+            let group = topic.group("reader").open().unwrap();
+            for _ in 0..frames {
+                topic.publish_batch((0..partitions).map(|index| message().partition(index))).unwrap();
+            }
+            let handles: Vec<Group> = (0..consumers).map(|_| topic.group("reader").open().unwrap()).collect();
+            let before = records_decoded();
+            let (mut received, messages) = (0, u64::from(partitions) * frames);
+            for handle in handles.iter().cycle() {
+                let batch = handle.receive_batch(max, Duration::ZERO).unwrap();
+                if batch.is_empty() {
+                    break;
+                }
+                received += batch.len() as u64;
+                assert!(batch.ack().unwrap().is_empty());
+            }
+            drop(group);
+            let decoded = records_decoded() - before;
+            assert_eq!(received, messages);
+            assert!(decoded <= messages, "{decoded} records decoded for {messages} messages, {max} at a time");
+        }
+    }
+}
+
+/// Looking for where a group begins takes as many holds of the lock as there are partitions and their shares of segments, by the
+/// thousand; for the latest message segments do not matter. What a hold looks at is bounded where positions are.
+#[test]
+fn opening_a_group_costs_what_there_is_and_no_product_of_it() {
+    let holds = |partitions: u32, rounds: u32, start: fn() -> Start| {
+        let (store, ..) = simulated(64 << 10);
+        let topic = store.topic("wide").partitions(partitions).open().unwrap();
+        for _ in 0..rounds {
+            topic.publish_batch((0..partitions).map(|index| message().partition(index))).unwrap();
+            store.tick().unwrap();
+        }
+        let segments = store.stats().unwrap().log.segments as u64;
+        let (held, decoded) = (lock_holds(), records_decoded());
+        topic.group("new").start(start()).open().unwrap();
+        (lock_holds() - held, records_decoded() - decoded, segments)
+    };
+    for (partitions, rounds) in [(64, 4), (64, 64), (512, 4), (512, 32), (2048, 16)] {
+        let (latest, decoded, segments) = holds(partitions, rounds, || Start::Latest);
+        assert!(latest <= u64::from(partitions) / 512 + 20 && decoded == 0, "{latest} holds for the latest");
+        for start in [|| Start::Earliest, || Start::Offset(1)] {
+            let (held, decoded, _) = holds(partitions, rounds, start);
+            let looked_at = u64::from(partitions) * segments;
+            assert!(held <= looked_at / 512 + 20, "{held} holds for {partitions} partitions, {segments} segments");
+            assert_eq!(decoded, 0);
+        }
+    }
+}
+
+/// By time each partition is looked at some times, by the logarithm of its messages; the frames that are met are decoded once each.
+#[test]
+fn a_start_by_time_decodes_each_frame_once() {
+    for (partitions, rounds) in [(64u32, 16u32), (256, 16), (1024, 16), (256, 64)] {
+        let (store, _, clock) = simulated(64 << 20);
+        let topic = store.topic("wide").partitions(partitions).open().unwrap();
+        topic.group("keeps").open().unwrap();
+        let mut published = Vec::new();
+        for _ in 0..rounds {
+            published.push(clock.wall());
+            topic.publish_batch((0..partitions).map(|index| message().partition(index))).unwrap();
+            clock.advance(1_000);
+        }
+        let time = published[(rounds / 3) as usize];
+        let time = std::time::UNIX_EPOCH + Duration::from_millis(time.0);
+        let (held, decoded) = (lock_holds(), records_decoded());
+        let group = topic.group("new").start(Start::Time(time)).open().unwrap();
+        let (held, decoded) = (lock_holds() - held, records_decoded() - decoded);
+        let steps = u64::from(rounds.ilog2() + 1);
+        assert!(held <= u64::from(partitions) * (steps + 1) + 20, "{held} holds");
+        assert!(decoded <= u64::from(partitions) * u64::from(rounds), "{decoded} records decoded");
+        let left = u64::from(partitions) * u64::from(rounds - rounds / 3);
+        assert_eq!(group.receive_batch(65_536, Duration::ZERO).unwrap().len() as u64, left);
+    }
+}
+
+/// A handle that read a backlog keeps little of it, however large the messages were and however many shared a frame. All handles
+/// share what else is kept.
+#[test]
+fn handles_that_read_once_keep_little() {
+    // The caches of blocks and of fronts.
+    let shared = 34 << 20;
+    for (messages, len, batches) in [(2_000usize, 100usize, 3), (25, 1 << 19, 4), (10, 1_000_000, 10), (65_536, 1, 1)] {
+        let directory = memory::directory();
+        let (_store, topic, _) = open_real(&directory.path().join("store"));
+        for _ in 0..batches {
+            topic.publish_batch((0..messages).map(|_| vec![7; len])).unwrap();
+        }
+        let handles: Vec<Group> = (0..100).map(|_| topic.group("reader").open().unwrap()).collect();
+        let kept = held(|| {
+            for handle in &handles {
+                let delivery = handle.receive(Duration::ZERO).unwrap().expect("a message");
+                assert_eq!(delivery.payload().len(), len);
+                delivery.ack().unwrap();
+            }
+        });
+        let most = shared + 100 * (96 << 10);
+        assert!(kept < most, "{kept} bytes kept by 100 handles for messages of {len}");
+    }
+}
+
+/// What a group had outstanding takes no memory once it is settled, however it was settled.
+#[test]
+fn groups_keep_nothing_of_what_they_settled() {
+    let directory = memory::directory();
+    let (_store, topic, _) = open_real(&directory.path().join("store"));
+    for _ in 0..20 {
+        topic.publish_batch((0..1_000).map(|_| vec![7; 10])).unwrap();
+    }
+    let groups: Vec<Group> =
+        (0..50).map(|n| topic.group(&format!("g{n}")).start(Start::Earliest).open().unwrap()).collect();
+    let kept = held(|| {
+        for (n, group) in groups.iter().enumerate() {
+            let batch = group.receive_batch(65_536, Duration::ZERO).unwrap();
+            assert_eq!(batch.len(), 20_000);
+            match n % 3 {
+                0 => drop(batch.ack().unwrap()),
+                1 => batch.into_iter().for_each(|delivery| delivery.ack().unwrap()),
+                _ => {
+                    let deliveries: Vec<_> = batch.into_iter().collect();
+                    deliveries.into_iter().rev().for_each(|delivery| delivery.ack().unwrap());
+                }
+            }
+        }
+    });
+    assert!(kept < 50 * (32 << 10), "{kept} bytes kept by 50 groups");
 }

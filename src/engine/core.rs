@@ -32,8 +32,6 @@ pub(crate) struct Core {
     pub(crate) checkpoint: CheckpointNote,
     /// What lone leases have cost all others.
     pub(crate) isolation: Isolation,
-    /// How many segments this process has retired.
-    pub(crate) retirements: u64,
     /// The records of the last commit.
     pub(crate) records: Vec<Record>,
     pub(crate) head: Vec<u8>,

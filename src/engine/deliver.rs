@@ -385,6 +385,7 @@ impl Engine {
             }
         }
         reader.note_typical(count_read.get(), bytes_read.get());
+        reader.rest();
         unreadable
     }
 

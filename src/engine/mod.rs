@@ -16,6 +16,7 @@ mod health;
 mod jobs;
 mod letters;
 mod open;
+mod owners;
 mod positions;
 mod publish;
 mod read;
@@ -52,9 +53,9 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, Offset, PartitionId, TopicId};
-use crate::log::{AppendRefusal, BlockCache, Keeper, Parts, Reserve};
+use crate::log::{AppendRefusal, BlockCache, FrontCache, Keeper, Parts, Reserve};
 use crate::state::{Command, Rejection, Role};
-use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub(crate) struct Engine {
     commit: Commit,
     health: Health,
     cache: BlockCache,
+    fronts: FrontCache<owners::Owners>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     setup: Setup,
@@ -74,6 +76,8 @@ pub(crate) struct Engine {
     jobs: jobs::Jobs,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
+    /// How many look for where a group begins: no segment is retired meanwhile.
+    starts_sought: AtomicUsize,
 }
 
 /// The lock on the core. A panic while it is held poisons the store, for log and state may then differ.
@@ -112,6 +116,17 @@ impl Drop for CoreGuard<'_> {
             self.engine.jobs.wake();
         }
     }
+}
+
+#[cfg(any(test, feature = "simulation"))]
+thread_local! {
+    static LOCK_HOLDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has taken the lock of a store.
+#[cfg(any(test, feature = "simulation"))]
+pub fn lock_holds() -> u64 {
+    LOCK_HOLDS.with(std::cell::Cell::get)
 }
 
 /// What is kept back on the disk however little is outstanding, in bytes.
@@ -195,6 +210,8 @@ impl Engine {
     }
 
     fn lock_core(&self) -> CoreGuard<'_> {
+        #[cfg(any(test, feature = "simulation"))]
+        LOCK_HOLDS.with(|count| count.set(count.get() + 1));
         CoreGuard { engine: self, watch: UnwindWatch::new(), guard: self.core.lock() }
     }
 
@@ -212,29 +229,11 @@ impl Engine {
         parts: Parts<'_>,
         then: impl FnOnce(&mut Core, &Committed) -> T,
     ) -> Result<T, Refusal> {
-        match self.submit_if(|_| true, command, parts, then)? {
-            Some(done) => Ok(done),
-            None => Err(self.fail("a command that depends on nothing was held back").into()),
-        }
-    }
-
-    /// As [`Engine::submit`], but does nothing, and says `None`, unless `stands` under the same hold of the lock: what was read
-    /// before may not hold any more.
-    fn submit_if<T>(
-        &self,
-        stands: impl Fn(&Core) -> bool,
-        command: &Command<'_>,
-        parts: Parts<'_>,
-        then: impl FnOnce(&mut Core, &Committed) -> T,
-    ) -> Result<Option<T>, Refusal> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
-            if !stands(&core) {
-                return Ok(None);
-            }
             match core.commit(command, parts, self.now()) {
-                Ok(committed) => return Ok(Some(then(&mut core, &committed))),
+                Ok(committed) => return Ok(then(&mut core, &committed)),
                 Err(blocked) => {
                     drop(core);
                     self.unblock(blocked)?;

@@ -18,17 +18,22 @@ use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::limits;
-use crate::log::{self, BlockCache, Catalog, Dropped, FileName, Keeper, OpenError, Recovered, Segment, Settings};
+use crate::log::{
+    self, BlockCache, Catalog, Dropped, FileName, FrontCache, Keeper, OpenError, Recovered, Segment, Settings,
+};
 use crate::record::Record;
 use crate::state::{Command, HoldUp, Inputs, State, Visible};
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How much of sealed segments and their indexes is kept in memory.
 const CACHE_BYTES: usize = 16 << 20;
+
+/// How much is kept in memory of what stands before the messages of frames that hold many.
+const FRONTS_BYTES: usize = 16 << 20;
 
 /// How a store is to be opened.
 #[derive(Clone, Debug)]
@@ -129,7 +134,6 @@ impl Engine {
             spare_asked: false,
             checkpoint,
             isolation: Isolation::new(setup.isolation_limit_ms),
-            retirements: 0,
             records: Vec::new(),
             head: Vec::new(),
         };
@@ -139,8 +143,10 @@ impl Engine {
             commit: Commit::new(end),
             health: Health::default(),
             cache: BlockCache::new(CACHE_BYTES),
+            fronts: FrontCache::new(FRONTS_BYTES),
             disk,
             jobs: Jobs::new(clock.as_ref()),
+            starts_sought: AtomicUsize::new(0),
             clock,
             setup,
             report,

@@ -7,6 +7,7 @@
 use crate::ids::{FileNumber, Offset, PartitionId};
 use crate::log::{self, Index, KeyRows};
 use crate::record::Record;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -294,22 +295,23 @@ impl Positions {
         runs.is_some_and(|runs| runs.partitions.iter().all(|runs| holds(runs.partition, runs.end)))
     }
 
-    /// The first offset from which on no message before `end` is missing.
-    pub(crate) fn kept_from(&self, partition: PartitionId, end: Offset) -> Offset {
+    /// The first offset from which on no message before `end` is missing. `looked_at` grows by the shares of segments that were
+    /// looked at: each of the partition's at most once.
+    pub(crate) fn kept_from(&self, partition: PartitionId, end: Offset, looked_at: &mut usize) -> Offset {
+        let spans = self.spans.get(partition.0 as usize).into_iter().flatten().map(|span| (span.first, span.end));
+        let unindexed = self.unindexed.iter().map(Arc::as_ref).chain(&self.active);
+        let runs = unindexed.filter_map(|segment| segment.get(partition)).map(|runs| (runs.first, runs.end));
+        let mut shares: SmallVec<[(Offset, Offset); 16]> = spans.chain(runs).collect();
+        *looked_at += shares.len();
+        // Segments in the order of the log, but for those whose rows were made anew.
+        shares.sort_unstable();
         let mut from = end;
-        while let Some(first) = self.share_before(partition, from) {
-            from = first;
+        for (first, end) in shares.into_iter().rev() {
+            if end >= from && first < from {
+                from = first;
+            }
         }
         from
-    }
-
-    /// Where the share begins that holds the message before `end`.
-    fn share_before(&self, partition: PartitionId, end: Offset) -> Option<Offset> {
-        let last = Offset(end.0.checked_sub(1)?);
-        let unindexed = self.unindexed.iter().map(Arc::as_ref).chain(&self.active);
-        let shares = unindexed.filter_map(|segment| segment.get(partition)).map(|runs| (runs.first, runs.end));
-        let spans = self.spans.get(partition.0 as usize).into_iter().flatten().map(|span| (span.first, span.end));
-        shares.chain(spans).find(|(first, end)| (*first..*end).contains(&last)).map(|(first, _)| first)
     }
 
     /// Tells `each` where the `count` messages from `first` on stand, in stretches that are next to each other in a frame or in an
@@ -447,6 +449,30 @@ mod tests {
         assert!(add(published(4, 13, 1)));
         let place = found(&positions, PartitionId(4), 13);
         assert_eq!(place, Some((1, 128, 0)));
+    }
+
+    /// Each share of a segment is looked at once, however many there are, and whether they are indexed or not; a gap ends the search.
+    #[test]
+    fn what_is_kept_is_found_in_one_pass() {
+        for segments in [1u64, 10, 100, 1000] {
+            let mut positions = Positions::default();
+            for segment in 1..=segments {
+                for partition in 0..4 {
+                    push(&mut positions, segment, PartitionId(partition), run(segment * 10, 10, 128));
+                }
+            }
+            let end = Offset(segments * 10 + 10);
+            let mut looked_at = 0;
+            for partition in 0..4 {
+                assert_eq!(positions.kept_from(PartitionId(partition), end, &mut looked_at), Offset(10));
+            }
+            assert_eq!(looked_at as u64, segments * 4);
+            assert_eq!(positions.kept_from(PartitionId(9), Offset(7), &mut looked_at), Offset(7), "nothing is there");
+            positions.seal();
+            positions.forget(FileNumber(segments / 2 + 1));
+            let kept = positions.kept_from(PartitionId(0), end, &mut 0);
+            assert_eq!(kept, Offset(segments / 2 * 10 + 20));
+        }
     }
 
     #[test]

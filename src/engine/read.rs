@@ -4,14 +4,14 @@
 //! for. Never here: leases.
 
 use super::Engine;
+use super::owners::Owners;
 use super::positions::{Place, SegmentRuns};
 use super::stored::{About, Gathered, Read, Stored};
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Epoch, Lsn, Offset, PartitionId, WallMs};
+use crate::ids::{Offset, PartitionId};
 use crate::log::{self, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
-use crate::record::{Provenance, Record, codec};
-use std::ops::Range;
+use crate::record::{Record, codec};
 use std::sync::Arc;
 
 /// What is wrong with a frame whose messages cannot be where it says.
@@ -35,9 +35,8 @@ pub(crate) struct Reader {
 
 #[derive(Debug, Default)]
 struct AtHand {
-    parts: PartReader,
+    parts: PartReader<Owners>,
     rows: RowsAtHand,
-    owner: Option<Owner>,
 }
 
 impl Reader {
@@ -55,6 +54,11 @@ impl Reader {
     pub(super) fn take(&mut self) -> Option<Stored> {
         self.gathered.take()
     }
+
+    /// Keeps nothing large: the consumer may come again much later, and there may be many of them.
+    pub(super) fn rest(&mut self) {
+        self.at_hand.parts.rest();
+    }
 }
 
 /// The rows that were read last of the index of a segment.
@@ -68,17 +72,6 @@ struct RowsAtHand {
     last: usize,
     /// The ordinal after the last row's.
     end: u64,
-}
-
-/// Who owns some parts of the frame read last.
-#[derive(Debug)]
-struct Owner {
-    lsn: Lsn,
-    epoch: Epoch,
-    parts: Range<u32>,
-    partition: PartitionId,
-    first: Offset,
-    time: WallMs,
 }
 
 /// How many rows are read at a time by who reads on in order.
@@ -165,7 +158,8 @@ impl Engine {
             Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
             Place::Indexed { .. } => self.look_up(&mut reader.rows, segment, partition, offset)?,
         };
-        let mut read = reader.parts.read(&self.cache, segment, at, part, max).map_err(read_error)?;
+        let caches = (&self.cache, &self.fronts);
+        let mut read = reader.parts.read(caches, segment, at, part, max).map_err(read_error)?;
         let lsn = read.lsn;
         let damaged = |reason| {
             Error::Corrupt(Corruption {
@@ -175,7 +169,8 @@ impl Engine {
                 reason,
             })
         };
-        let Some((count, time, provenance)) = claim(&mut reader.owner, &read, part, partition, offset) else {
+        let owners = read.note.get_or_init(|| Owners::of(read.head));
+        let Some((count, time, provenance)) = owners.claim(part, partition, offset) else {
             return Err(damaged("a frame that does not hold the message looked for"));
         };
         read.keep(count);
@@ -297,43 +292,6 @@ pub(super) fn damaged(segment: &Segment, frame: &log::Frame<'_>, reason: &'stati
         lsns: Some((frame.lsn, end)),
         reason,
     })
-}
-
-/// What the frame's record says of the message in `part`, if it is the one asked for, and of how many from there on.
-fn claim(
-    known: &mut Option<Owner>,
-    read: &log::Run<'_>,
-    part: u32,
-    partition: PartitionId,
-    offset: Offset,
-) -> Option<(u32, WallMs, Option<Box<Provenance>>)> {
-    let here = |owner: &Owner| {
-        let at = owner.first.checked_add(u64::from(part - owner.parts.start));
-        (owner.partition == partition && at == Some(offset)).then_some((owner.parts.end - part, owner.time))
-    };
-    if let Some(owner) = known
-        && (owner.lsn, owner.epoch) == (read.lsn, read.epoch)
-        && owner.parts.contains(&part)
-    {
-        return here(owner).map(|(count, time)| (count, time, None));
-    }
-    let mut next = 0u32;
-    for record in codec::decode(read.head) {
-        let (partition, first, count, time, provenance) = match record.ok()? {
-            Record::Published { partition, base, count, time } => (partition, base, count, time, None),
-            Record::Copied { partition, offset, time, provenance } => (partition, offset, 1, time, Some(provenance)),
-            _ => continue,
-        };
-        let end = next.checked_add(count)?;
-        let owner = Owner { lsn: read.lsn, epoch: read.epoch, parts: next..end, partition, first, time };
-        if owner.parts.contains(&part) {
-            let (count, time) = here(&owner)?;
-            *known = provenance.is_none().then_some(owner);
-            return Some((count, time, provenance));
-        }
-        next = end;
-    }
-    None
 }
 
 fn absent(partition: PartitionId, offset: Offset) -> Error {

@@ -8,9 +8,26 @@ use super::core::Core;
 use crate::error::Result;
 use crate::ids::{FileNumber, Lsn, Offset, PartitionId};
 use crate::log::OwnFrame;
+use crate::sync::atomic::Ordering;
 use std::sync::Arc;
 
+/// While one is there no segment is retired: a start that was found stays one until the group is created there.
+#[derive(Debug)]
+pub(super) struct Pin<'a>(&'a Engine);
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.0.starts_sought.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Engine {
+    /// Keeps every segment. Whoever locks the core afterwards sees all that was retired before.
+    pub(super) fn pin_segments(&self) -> Pin<'_> {
+        self.starts_sought.fetch_add(1, Ordering::AcqRel);
+        Pin(self)
+    }
+
     /// Writes the index of every segment that grows no more and is durable, and cuts its file.
     ///
     /// # Errors
@@ -74,11 +91,15 @@ impl Engine {
     }
 
     /// Records that a segment is gone, and forgets it, in one hold of the lock: nobody can come to want it in between. `None` where
-    /// somebody wants it by now. Once the log is durable up to what is returned, the file is to be unlinked.
+    /// somebody wants it by now, or may come to want it: see [`Pin`]. Once the log is durable up to what is returned, the file is to
+    /// be unlinked.
     fn retire_segment(&self, number: FileNumber) -> Result<Option<Lsn>> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
+            if self.starts_sought.load(Ordering::Acquire) > 0 {
+                return Ok(None);
+            }
             let found = core.catalog.segment(number).filter(|_| core.positions.are_all(number, settled_in(&core)));
             let Some(segment) = found.map(Arc::clone) else { return Ok(None) };
             let own = OwnFrame::RangeRetired { from: segment.base(), to: segment.end() };
@@ -86,7 +107,6 @@ impl Engine {
                 Ok(end) => {
                     core.catalog.retire(segment.base(), segment.end());
                     core.positions.forget(segment.number());
-                    core.retirements += 1;
                     return Ok(Some(end));
                 }
                 Err(refusal) => {
@@ -110,4 +130,107 @@ impl Engine {
 /// Whether a partition is settled up to an offset.
 fn settled_in(core: &Core) -> impl Fn(PartitionId, Offset) -> bool {
     |partition, end| end <= core.state.settled_before(partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::deliver::{Received, Wait};
+    use super::super::topics::Begin;
+    use super::super::{Outgoing, Setup};
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::error::Error;
+    use crate::ids::WallMs;
+    use crate::record::{BackoffOptions, GroupOptions};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    const GROUP: GroupOptions = GroupOptions {
+        visibility_timeout_ms: 1_000,
+        max_attempts: 5,
+        backoff: BackoffOptions { first_ms: 1, max_ms: 1, jitter: false },
+        max_outstanding: 10,
+    };
+
+    fn engine(disk: &SimDisk) -> Engine {
+        let setup = Setup {
+            durable_only: false,
+            sync_interval: Duration::from_secs(3600),
+            segment_bytes_max: 64 << 10,
+            message_bytes_max: 1 << 20,
+            allow_network_fs: false,
+            isolation_limit_ms: 5_000,
+        };
+        Engine::open_on(Arc::new(disk.attach().unwrap()), setup, Arc::new(SimClock::new(WallMs(1)))).unwrap()
+    }
+
+    /// Publishes what takes several segments and settles it, durably below two checkpoints.
+    fn publish(engine: &Engine) {
+        let topic = engine.open_topic("busy", 1).unwrap();
+        let group = engine.open_group(topic, "w", &GROUP, Begin::Earliest).unwrap();
+        let reader = crate::sync::Mutex::default();
+        for _ in 0..2 {
+            for _ in 0..100 {
+                let mut outgoing = Outgoing::default();
+                outgoing.add(topic.first, None, std::iter::empty(), &[7; 2000], 1 << 20).unwrap();
+                engine.publish(&outgoing, |_, _, _| ()).unwrap();
+                let mut held = Vec::new();
+                let wait = Wait::new(engine, Duration::ZERO);
+                let mut each = |received: Received| held.push(received.held_run());
+                engine.receive(group.id, topic.id, 1, wait, &reader, &mut each).unwrap();
+                assert_eq!(held.len(), 1);
+                engine.ack(group.id, &held).unwrap();
+            }
+            engine.sync().unwrap();
+            engine.checkpoint().unwrap();
+        }
+    }
+
+    fn retired(engine: &Engine) -> u64 {
+        engine.chores().unwrap();
+        engine.lock_core().catalog.retired().iter().map(|(from, to)| to.0 - from.0).sum()
+    }
+
+    /// While a start is looked for nothing is retired, so that it is found in one pass; afterwards retirement goes on, however the
+    /// looking ended.
+    #[test]
+    fn segments_stay_while_a_start_is_looked_for_and_go_afterwards() {
+        let disk = SimDisk::new(1);
+        let engine = engine(&disk);
+        let topic = engine.open_topic("t", 1).unwrap();
+        publish(&engine);
+        let before = retired(&engine);
+        assert!(before > 0, "what is settled is dead");
+        let looking = (engine.pin_segments(), engine.pin_segments());
+        publish(&engine);
+        assert_eq!(retired(&engine), before, "two look");
+        drop(looking.0);
+        assert_eq!(retired(&engine), before, "one looks");
+        drop(looking.1);
+        let after = retired(&engine);
+        assert!(after > before);
+        // A look that unwinds, and one that fails.
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _pin = engine.pin_segments();
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        assert!(unwound.is_err());
+        let mut outgoing = Outgoing::default();
+        outgoing.add(topic.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
+        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        publish(&engine);
+        let (again, newest) = (retired(&engine), engine.lock_core().catalog.segments().to_vec());
+        assert!(again > after);
+        for segment in newest {
+            let name = segment.name().to_string();
+            let zeros = vec![0; disk.read_file(&name).unwrap().len()];
+            disk.write_file(&name, &zeros);
+        }
+        let failed = engine.open_group(topic, "g", &GROUP, Begin::Time(WallMs(0)));
+        assert!(matches!(failed, Err(Error::Corrupt(_))), "{failed:?}");
+        assert_eq!(engine.starts_sought.load(Ordering::Acquire), 0);
+        engine.open_group(topic, "g", &GROUP, Begin::Latest).unwrap();
+        assert_eq!(engine.starts_sought.load(Ordering::Acquire), 0);
+    }
 }

@@ -80,13 +80,15 @@ impl Engine {
             if let Some(info) = self.group(topic.id, name) {
                 return Ok(info);
             }
-            let (starts, retirements) = self.starts(topic, begin)?;
-            let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
             // The group must not begin at a message that went while its start was looked for.
-            let stands = |core: &Core| core.retirements == retirements;
-            match self.submit_if(stands, &command, Parts::default(), end_of) {
-                Ok(Some(end)) => self.wait_durable(end)?,
-                Ok(None) | Err(Refusal::Rejected(Rejection::Exists)) => {}
+            let pin = self.pin_segments();
+            let starts = self.starts(topic, begin)?;
+            let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
+            let created = self.submit(&command, Parts::default(), end_of);
+            drop(pin);
+            match created {
+                Ok(end) => self.wait_durable(end)?,
+                Err(Refusal::Rejected(Rejection::Exists)) => {}
                 Err(refusal) => return Err(self.refused(refusal)),
             }
         }
@@ -99,50 +101,81 @@ impl Engine {
         Some(GroupInfo { id, options: group.options.clone() })
     }
 
-    /// Where the group begins in each partition, as of so many retirements.
-    fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<(Vec<Offset>, u64)> {
-        let partitions = (0..topic.partitions).map(|index| topic.first.saturating_add(index));
-        let (ends, kept, retirements): (Vec<Offset>, Vec<Offset>, u64) = {
-            let core = self.lock_core();
-            let end = |partition| core.state.partition_end(partition);
-            let kept = |partition| core.positions.kept_from(partition, end(partition));
-            (partitions.clone().map(end).collect(), partitions.clone().map(kept).collect(), core.retirements)
-        };
-        let starts = match begin {
+    /// Where the group begins in each partition. Segments must be pinned.
+    fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Vec<Offset>> {
+        match begin {
+            Begin::Latest => Ok(self.look_at_each(topic, |core, partition, _| core.state.partition_end(partition))),
             // seam: a group begins at the end
-            Begin::Earliest => kept,
-            Begin::Latest => ends,
-            Begin::Offset(offset) => ends.into_iter().zip(kept).map(|(end, kept)| end.min(offset).max(kept)).collect(),
+            Begin::Earliest => Ok(self.look_at_each(topic, kept_from)),
+            Begin::Offset(offset) => Ok(self.look_at_each(topic, |core, partition, looked_at| {
+                let kept = kept_from(core, partition, looked_at);
+                core.state.partition_end(partition).min(offset).max(kept)
+            })),
             Begin::Time(time) => {
-                let first = |(partition, end)| self.first_at_or_after(partition, end, time);
-                partitions.zip(ends).map(first).collect::<Result<_>>()?
-            }
-        };
-        Ok((starts, retirements))
-    }
-
-    /// Halves the range of offsets until the first message at or after `time` is left. Where the wall clock jumped back,
-    /// times are not in order, and any message with an earlier neighbour may be the answer. Messages that retention took
-    /// count as earlier.
-    fn first_at_or_after(&self, partition: PartitionId, end: Offset, time: WallMs) -> Result<Offset> {
-        let (mut low, mut high) = (0, end.0);
-        let mut reader = Reader::default();
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let located = self.lock_core().locate(partition, Offset(middle));
-            let earlier = match located {
-                Some(at) => {
-                    let read = self.read(&mut reader, &at.segment, &at.place, 0, (partition, Offset(middle)))?;
-                    read.about.time < time
-                }
-                None => true,
-            };
-            if earlier {
-                low = middle + 1;
-            } else {
-                high = middle;
+                let kept = self.look_at_each(topic, |core, partition, looked_at| {
+                    (kept_from(core, partition, looked_at), core.state.partition_end(partition))
+                });
+                self.first_at_or_after(topic, kept, time)
             }
         }
-        Ok(Offset(low))
     }
+
+    /// What `look` says of each partition of the topic, in several holds of the lock: each ends when as much was looked at as
+    /// may be in one.
+    fn look_at_each<T>(&self, topic: TopicInfo, look: impl Fn(&Core, PartitionId, &mut usize) -> T) -> Vec<T> {
+        let mut found = Vec::with_capacity(topic.partitions as usize);
+        let mut left = (0..topic.partitions).map(|index| topic.first.saturating_add(index)).peekable();
+        while left.peek().is_some() {
+            let core = self.lock_core();
+            let mut looked_at = 0;
+            while looked_at < LOOKED_AT_MAX
+                && let Some(partition) = left.next()
+            {
+                looked_at += 1;
+                found.push(look(&core, partition, &mut looked_at));
+            }
+        }
+        found
+    }
+
+    /// Halves the ranges of offsets, each of a partition, until of each the first message at or after `time` is left. Where the
+    /// wall clock jumped back, times are not in order, and any message with an earlier neighbour may be the answer.
+    fn first_at_or_after(
+        &self,
+        topic: TopicInfo,
+        mut ranges: Vec<(Offset, Offset)>,
+        time: WallMs,
+    ) -> Result<Vec<Offset>> {
+        let mut reader = Reader::default();
+        // All ranges are halved before one is again: what was published together stands together.
+        let mut goes_on = true;
+        while std::mem::take(&mut goes_on) {
+            for ((low, high), index) in ranges.iter_mut().zip(0..).filter(|((low, high), _)| low < high) {
+                goes_on = true;
+                let middle = Offset(low.0 + (high.0 - low.0) / 2);
+                let partition = topic.first.saturating_add(index);
+                let located = self.lock_core().locate(partition, middle);
+                let earlier = match located {
+                    Some(at) => {
+                        self.read(&mut reader, &at.segment, &at.place, 0, (partition, middle))?.about.time < time
+                    }
+                    None => true,
+                };
+                if earlier {
+                    *low = middle.saturating_add(1);
+                } else {
+                    *high = middle;
+                }
+            }
+        }
+        Ok(ranges.into_iter().map(|(low, _)| low).collect())
+    }
+}
+
+/// How much is looked at in one hold of the lock: partitions, and their shares of segments.
+const LOOKED_AT_MAX: usize = 1024;
+
+/// The first message of the partition from which on none is missing.
+fn kept_from(core: &Core, partition: PartitionId, looked_at: &mut usize) -> Offset {
+    core.positions.kept_from(partition, core.state.partition_end(partition), looked_at)
 }

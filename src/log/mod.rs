@@ -18,6 +18,7 @@ mod evidence;
 mod execute;
 mod frame;
 mod frames;
+mod fronts;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod fuzzing;
 mod handles;
@@ -46,11 +47,12 @@ pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};
 pub(crate) use frame::{Frame, Parts};
 pub(crate) use frames::for_each as for_each_frame;
+pub(crate) use fronts::FrontCache;
 pub(crate) use index::{Index, IndexKey, KeyRows, Row};
 pub(crate) use keeper::Keeper;
 pub(crate) use name::FileName;
 pub(crate) use own::OwnFrame;
-pub(crate) use part::{Cuts, PartReader, RUN_LEN_MAX, Run};
+pub(crate) use part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use segment::Segment;
 
 use crate::disk::{Access, Disk};

@@ -1,11 +1,13 @@
 //! Parts of a frame, by their place, verified on the bytes that are handed out.
 //!
 //! This is the path of every delivery. A [`PartReader`] has at hand what it read last: the parts of one frame share the work on
-//! their head, and frames in order share their blocks. Never here: whole frames.
+//! their head, and frames in order share their blocks. Fronts of many parts are shared by all readers (see `fronts`). Never
+//! here: whole frames.
 
 use super::cache::BlockCache;
 use super::error::ReadError;
 use super::frame::{ALIGN, Claim, Spot, front_proves_itself};
+use super::fronts::{FrontCache, Seen, WIDE_PARTS};
 use super::header::HEADER_LEN;
 use super::mix;
 use super::segment::Segment;
@@ -13,6 +15,7 @@ use super::window::Window;
 use crate::ids::{Epoch, Lsn};
 use crate::limits::FRAME_LEN_MAX;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// Several parts are read at once only if they take no more than this together.
 pub(crate) const RUN_LEN_MAX: usize = 1 << 10;
@@ -20,11 +23,13 @@ pub(crate) const RUN_LEN_MAX: usize = 1 << 10;
 const RUN_PARTS_MAX: usize = 16;
 
 /// Parts that stand next to each other, and what stands with them. They have proven themselves, their head, and their place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a, T> {
     pub(crate) lsn: Lsn,
     pub(crate) epoch: Epoch,
     pub(crate) head: &'a [u8],
+    /// What the caller makes of the head, kept with it.
+    pub(crate) note: &'a OnceLock<T>,
     pub(crate) bytes: &'a [u8],
     pub(crate) cuts: Cuts,
 }
@@ -77,7 +82,7 @@ impl Cuts {
     }
 }
 
-impl Run<'_> {
+impl<T> Run<'_, T> {
     /// Leaves the first `parts`, at least one.
     pub(crate) fn keep(&mut self, parts: u32) {
         if parts < self.cuts.parts() {
@@ -89,17 +94,16 @@ impl Run<'_> {
 }
 
 /// Reads parts, and remembers where it was.
-#[derive(Debug, Default)]
-pub(crate) struct PartReader {
+#[derive(Debug)]
+pub(crate) struct PartReader<T> {
     window: Window,
-    frame: Option<Front>,
-    /// What stands before the parts of that frame: prefix, table and head. It has proven itself.
-    front: Vec<u8>,
+    /// The frame that was read last.
+    seen: Option<Arc<Seen<T>>>,
 }
 
-/// A frame, as far as it has been looked at: all but its parts.
-#[derive(Clone, Copy, Debug)]
-struct Front {
+/// What stands in a frame before its parts. It has proven itself.
+#[derive(Clone, Debug)]
+pub(super) struct Front {
     salt: u64,
     at: u32,
     claim: Claim,
@@ -108,12 +112,28 @@ struct Front {
     lsn: Lsn,
     epoch: Epoch,
     mask: u32,
+    /// Prefix, table and head.
+    bytes: Vec<u8>,
 }
 
 /// The least that is asked for at a frame's place: it suffices for what stands before any table.
 const FIRST_LEN: usize = 64;
+/// A front that is larger is not kept between reads, but where all readers share it.
+const KEPT_LEN_MAX: usize = 16 << 10;
 
-impl PartReader {
+impl<T> Default for PartReader<T> {
+    fn default() -> Self {
+        Self { window: Window::default(), seen: None }
+    }
+}
+
+impl<T> PartReader<T> {
+    /// Keeps nothing large: whoever reads next may do so much later.
+    pub(crate) fn rest(&mut self) {
+        self.window.rest();
+        self.seen.take_if(|seen| seen.front.is_wide() || seen.front.bytes.capacity() > KEPT_LEN_MAX);
+    }
+
     /// Reads part `first` of the frame at place `frame_at`, with its head, and verifies both; and of the parts behind it, up to
     /// `max` in all, those that are small, at hand, and prove themselves.
     ///
@@ -121,19 +141,22 @@ impl PartReader {
     /// Bytes of the first part that cannot be read, or do not prove themselves.
     pub(crate) fn read(
         &mut self,
-        cache: &BlockCache,
+        (cache, fronts): (&BlockCache, &FrontCache<T>),
         segment: &Segment,
         frame_at: u32,
         first: u32,
         max: u32,
-    ) -> Result<Run<'_>, ReadError> {
+    ) -> Result<Run<'_, T>, ReadError> {
         let wrong = |reason| ReadError::Damaged { file: segment.name(), at: u64::from(frame_at), reason };
-        let front = match self.frame.filter(|front| front.salt == segment.salt() && front.at == frame_at) {
-            Some(front) => front,
-            None => self.begin(cache, segment, frame_at)?,
+        let key = (segment.salt(), frame_at);
+        let known = self.seen.take_if(|seen| seen.front.key() == key);
+        let seen = match known {
+            Some(seen) => seen,
+            None => self.begin((cache, fronts), segment, frame_at)?,
         };
-        let Some((one, check)) = front.entry(first, &self.front) else {
-            self.frame = None;
+        let front = &seen.front;
+        let Some((one, check)) = front.entry(first) else {
+            fronts.forget(key);
             return Err(wrong("this frame cannot hold the message"));
         };
         let (at, len) = (u64::from(frame_at) + u64::from(one.start), (one.end - one.start) as usize);
@@ -142,14 +165,14 @@ impl PartReader {
         let part = bytes.get(..len).ok_or_else(|| wrong("the segment ends within the message"))?;
         if !front.proves(part, check) {
             // What was read of this frame may be what is wrong, and is read again the next time.
-            self.frame = None;
+            fronts.forget(key);
             return Err(wrong("the message's checksum does not match"));
         }
         // Of the others only what is at hand: their bytes can be read when somebody wants them first.
         let (mut len, mut cuts) = (len, Cuts::default());
         let upto = first.saturating_add(max).min(front.claim.parts);
         for index in first.saturating_add(1)..upto {
-            let Some((next, check)) = front.entry(index, &self.front) else { break };
+            let Some((next, check)) = front.entry(index) else { break };
             let end = (next.end - one.start) as usize;
             let part = bytes.get(len..end).filter(|_| end <= RUN_LEN_MAX);
             if !part.is_some_and(|part| front.proves(part, check)) || !cuts.push(len) {
@@ -157,13 +180,19 @@ impl PartReader {
             }
             len = end;
         }
-        let head = self.front.get(front.claim.head_at as usize..front.parts_at as usize).unwrap_or(&[]);
-        Ok(Run { lsn: front.lsn, epoch: front.epoch, head, bytes: bytes.get(..len).unwrap_or(part), cuts })
+        let bytes = bytes.get(..len).unwrap_or(part);
+        let Seen { front, note } = &**self.seen.insert(seen);
+        Ok(Run { lsn: front.lsn, epoch: front.epoch, head: front.head(), note, bytes, cuts })
     }
 
     /// Looks at another frame.
-    fn begin(&mut self, cache: &BlockCache, segment: &Segment, frame_at: u32) -> Result<Front, ReadError> {
-        self.frame = None;
+    fn begin(
+        &mut self,
+        (cache, fronts): (&BlockCache, &FrontCache<T>),
+        segment: &Segment,
+        frame_at: u32,
+    ) -> Result<Arc<Seen<T>>, ReadError> {
+        let before = self.seen.take();
         let wrong = |reason| ReadError::Damaged { file: segment.name(), at: u64::from(frame_at), reason };
         let io = |source| ReadError::Io { file: segment.name(), source };
         let at = u64::from(frame_at);
@@ -176,6 +205,11 @@ impl PartReader {
         let claim = Claim::parse(bytes).ok_or_else(|| wrong("no frame begins here"))?;
         if u64::from(claim.padded()) > room || claim.log || claim.len as usize > FRAME_LEN_MAX {
             return Err(wrong("this frame cannot hold the message"));
+        }
+        if claim.parts >= WIDE_PARTS
+            && let Some(seen) = fronts.get((segment.salt(), frame_at))
+        {
+            return Ok(seen);
         }
         let lsn = match (segment.lsn_at(frame_at), claim.lsn) {
             (Some(told), None) => told,
@@ -196,21 +230,55 @@ impl PartReader {
         if !front_proves_itself(front, spot) {
             return Err(wrong("the frame's checksum does not match"));
         }
-        self.front.clear();
-        self.front.extend_from_slice(front);
-        let mask = spot.mask(lsn);
-        let epoch = segment.epoch_at(lsn);
-        let found = Front { salt: segment.salt(), at: frame_at, claim, parts_at, lsn, epoch, mask };
-        self.frame = Some(found);
-        Ok(found)
+        let (mask, epoch, salt) = (spot.mask(lsn), segment.epoch_at(lsn), segment.salt());
+        // Memory of the frame before is used again, unless others share it.
+        let mut before = before.filter(|seen| !seen.front.is_wide() && claim.parts < WIDE_PARTS);
+        let reused = before.as_mut().and_then(Arc::get_mut);
+        let mut bytes = reused.map_or_else(Vec::new, |seen| std::mem::take(&mut seen.front.bytes));
+        bytes.clear();
+        bytes.extend_from_slice(front);
+        let fresh = Seen {
+            front: Front { salt, at: frame_at, claim, parts_at, lsn, epoch, mask, bytes },
+            note: OnceLock::new(),
+        };
+        let seen = match before {
+            Some(mut seen) => {
+                match Arc::get_mut(&mut seen) {
+                    Some(place) => *place = fresh,
+                    None => seen = Arc::new(fresh),
+                }
+                seen
+            }
+            None => Arc::new(fresh),
+        };
+        if claim.parts >= WIDE_PARTS {
+            fronts.put((salt, frame_at), &seen);
+        }
+        Ok(seen)
     }
 }
 
 impl Front {
+    pub(super) const fn key(&self) -> (u64, u32) {
+        (self.salt, self.at)
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    const fn is_wide(&self) -> bool {
+        self.claim.parts >= WIDE_PARTS
+    }
+
+    fn head(&self) -> &[u8] {
+        self.bytes.get(self.claim.head_at as usize..self.parts_at as usize).unwrap_or(&[])
+    }
+
     /// Where part `index` lies in the frame, and what it must prove.
     #[inline]
-    fn entry(&self, index: u32, front: &[u8]) -> Option<(Range<u32>, u32)> {
-        let table = |at| super::bytes::u32_at(front, at);
+    fn entry(&self, index: u32) -> Option<(Range<u32>, u32)> {
+        let table = |at| super::bytes::u32_at(&self.bytes, at);
         if index >= self.claim.parts {
             return None;
         }

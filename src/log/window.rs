@@ -12,8 +12,8 @@ use std::ops::Range;
 
 /// How much is copied at a time from a segment that grows, where that much is there.
 const COPY_LEN: usize = 4 << 10;
-/// A buffer that a large message made larger than this is not kept.
-const KEPT_LEN_MAX: usize = 1 << 20;
+/// A buffer that a large message made larger than this is not kept while nobody reads.
+const KEPT_LEN_MAX: usize = 16 << 10;
 
 /// A stretch of one segment.
 #[derive(Debug, Default)]
@@ -37,6 +37,16 @@ enum Held {
 }
 
 impl Window {
+    /// Keeps nothing large at hand. A block is shared with the cache, and no larger than a few messages.
+    pub(super) fn rest(&mut self) {
+        if self.copy.capacity() > KEPT_LEN_MAX {
+            self.copy = Vec::new();
+            if matches!(self.held, Held::Copy(_)) {
+                self.held = Held::Nothing;
+            }
+        }
+    }
+
     /// The bytes of the segment from `at` on: at least `len`, unless the segment ends before.
     ///
     /// # Errors
@@ -97,9 +107,6 @@ impl Window {
 
     /// The first `len` bytes of the buffer for copies.
     fn room_for(&mut self, len: usize) -> &mut [u8] {
-        if self.copy.len() > KEPT_LEN_MAX && len <= KEPT_LEN_MAX {
-            self.copy = Vec::new();
-        }
         if self.copy.len() < len {
             self.copy.resize(len, 0);
         }

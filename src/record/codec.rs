@@ -58,6 +58,17 @@ pub(crate) fn encode(records: &[Record], out: &mut Vec<u8>) {
     }
 }
 
+#[cfg(any(test, feature = "simulation"))]
+thread_local! {
+    static DECODED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How many records this thread has decoded.
+#[cfg(any(test, feature = "simulation"))]
+pub fn records_decoded() -> u64 {
+    DECODED.with(std::cell::Cell::get)
+}
+
 /// The records of a head, in order.
 pub(crate) fn decode(head: &[u8]) -> Decoder<'_> {
     Decoder { reader: Reader::new(head) }
@@ -77,6 +88,8 @@ impl Iterator for Decoder<'_> {
         if self.reader.is_empty() {
             return None;
         }
+        #[cfg(any(test, feature = "simulation"))]
+        DECODED.with(|count| count.set(count.get() + 1));
         let before = self.reader.clone();
         let record = decode::record(&mut self.reader);
         if record.is_err() {

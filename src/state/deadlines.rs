@@ -5,7 +5,7 @@
 //! the queue or stale entries are the majority. What is out of order (an extended lease) stands in an ordered set, exactly.
 //! Never here: what follows from an end.
 
-use super::outstanding::Lease;
+use super::outstanding::{Lease, give_back};
 use crate::ids::{Lsn, MonoMs, Offset};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -43,6 +43,9 @@ impl Run {
 
 /// How many stale entries are never worth a compaction.
 const STALE_KEPT: u64 = 64;
+
+/// A queue with room for more runs gives it back when it is mostly unused.
+const RUNS_KEPT: usize = 64;
 
 /// The leases that have not been removed, in order.
 #[derive(Clone, Debug, Default)]
@@ -103,6 +106,7 @@ impl Deadlines {
         if len == 0 {
             self.fifo.clear();
             self.fifo_len = 0;
+            give_back(&mut self.fifo, RUNS_KEPT);
             return;
         }
         while let Some(run) = self.fifo.front_mut() {
@@ -129,6 +133,7 @@ impl Deadlines {
         if self.fifo_len > 2 * len + STALE_KEPT {
             self.compact(holds);
         }
+        give_back(&mut self.fifo, RUNS_KEPT);
     }
 
     fn compact(&mut self, holds: impl Fn(&Key) -> bool) {
@@ -233,6 +238,25 @@ mod tests {
         }
         assert_eq!(deadlines.len(), 11);
         assert_eq!(deadlines.expired(MonoMs(200), |key| held.contains(key)).count(), 3);
+    }
+
+    /// However many ended together, and whether others last.
+    #[test]
+    fn a_burst_gives_its_memory_back() {
+        for left in [0, 1, 10] {
+            let (mut deadlines, mut held) = (Deadlines::default(), BTreeSet::new());
+            for lsn in 0..10_000 {
+                deadlines.push(at(lsn, lsn, lsn * 2), 1);
+                held.insert(at(lsn, lsn, lsn * 2));
+            }
+            while held.len() > left {
+                let key = held.pop_first().unwrap();
+                deadlines.remove(&key);
+            }
+            deadlines.tidy(|key| held.contains(key));
+            assert_eq!(deadlines.fault(|key| held.contains(key)), None);
+            assert!(deadlines.fifo.capacity() <= RUNS_KEPT, "{}", deadlines.fifo.capacity());
+        }
     }
 
     #[test]

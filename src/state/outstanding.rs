@@ -71,8 +71,18 @@ impl Slot {
 
 /// A ring shorter than this is never thinned out.
 const RING_LEN_MIN: usize = 64;
-/// A ring with more capacity than this gives it back when it is mostly unused.
-const RING_CAPACITY_KEPT: usize = 1024;
+/// A ring with more capacity than this gives it back when it is mostly unused: what is kept of an idle group is that of some
+/// hundred messages.
+const RING_CAPACITY_KEPT: usize = 128;
+
+/// Gives back the memory of a queue that has come to be mostly unused, but for `kept` places. At once, however much it is: nothing
+/// may be added or removed for a long time. What was given back is not needed again before as much has changed.
+pub(super) fn give_back<T>(queue: &mut VecDeque<T>, kept: usize) {
+    let capacity = queue.capacity();
+    if capacity > kept && queue.len() < capacity / 4 {
+        queue.shrink_to((2 * queue.len()).max(kept));
+    }
+}
 
 /// The outstanding messages of one partition, by offset.
 #[derive(Clone, Debug, Default)]
@@ -177,10 +187,7 @@ impl Window {
         }
         self.drop_settled_front();
         self.thin();
-        let capacity = self.ring.capacity();
-        if capacity > RING_CAPACITY_KEPT && self.ring.len() < capacity / 4 {
-            self.ring.shrink_to(capacity / 2);
-        }
+        give_back(&mut self.ring, RING_CAPACITY_KEPT);
     }
 
     fn is_thin(&self) -> bool {
@@ -275,12 +282,17 @@ mod tests {
 
     #[test]
     fn a_burst_gives_its_memory_back() {
-        let mut window = Window::default();
-        window.push(Offset(0), 50_000, slot(1));
-        for offset in (0..50_000).rev() {
-            assert!(take(&mut window, offset).is_some());
+        for step in [1u32, 7, 1000, 50_000] {
+            let mut window = Window::default();
+            window.push(Offset(0), 50_000, slot(1));
+            for first in (0..50_000 / step).rev() {
+                let mut taken = 0;
+                window.remove(Offset(u64::from(first * step)), step, |_, _| taken += 1);
+                assert_eq!(taken, step);
+            }
+            window.remove(Offset(0), 50_000, |_, _| ());
+            assert!(window.is_empty() && window.ring.capacity() <= RING_CAPACITY_KEPT, "{}", window.ring.capacity());
         }
-        assert!(window.ring.capacity() <= 2 * RING_CAPACITY_KEPT, "{}", window.ring.capacity());
     }
 
     #[test]

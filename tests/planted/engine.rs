@@ -103,7 +103,9 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a group begins at the end",
         plants: "a start at the earliest message reads the latest",
-        mistake: Mistake::Value("if planted!() { ends } else { $it }"),
+        mistake: Mistake::Value(
+            "if planted!() { Ok(self.look_at_each(topic, |core, partition, _| core.state.partition_end(partition))) } else { $it }",
+        ),
         level: Level::Model,
     },
     Bug {

@@ -5,7 +5,7 @@ use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Lsn;
 use crate::log::header::HEADER_LEN;
 use crate::log::name::FileName;
-use crate::log::{BlockCache, Dropped, OpenError, OwnFrame, PartReader, Reserve};
+use crate::log::{BlockCache, Dropped, FrontCache, OpenError, OwnFrame, PartReader, Reserve};
 
 /// A small store, closed cleanly: cut segments, a full one, an empty spare of a dead process, two checkpoints, marks.
 fn store(checkpointed: bool) -> (SimDisk, Vec<Written>) {
@@ -93,8 +93,9 @@ fn a_part_is_not_read_beside_a_changed_head() {
     let segment = rig.catalog.segment(number).unwrap();
     let expected = &rig.written[0];
     let read = || {
-        let (cache, mut reader) = (BlockCache::new(1 << 20), PartReader::default());
-        let read = reader.read(&cache, segment, at, 0, 1).ok()?;
+        let (cache, fronts) = (BlockCache::new(1 << 20), FrontCache::new(1 << 20));
+        let mut reader = PartReader::<()>::default();
+        let read = reader.read((&cache, &fronts), segment, at, 0, 1).ok()?;
         Some((read.head.to_vec(), read.bytes.to_vec()))
     };
     assert_eq!(read(), Some((expected.head.clone(), expected.parts[0].clone())));

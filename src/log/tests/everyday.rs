@@ -5,7 +5,9 @@ use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
 use crate::log::name::FileName;
 use crate::log::own::OwnFrame;
-use crate::log::{AppendRefusal, BlockCache, OpenError, PartReader, Parts, ReadError, Reserve, for_each_frame};
+use crate::log::{
+    AppendRefusal, BlockCache, FrontCache, OpenError, PartReader, Parts, ReadError, Reserve, for_each_frame,
+};
 
 fn writes(disk: &SimDisk) -> u64 {
     [Op::Write, Op::Append, Op::Create, Op::Remove, Op::SetLen, Op::Sync, Op::SyncDir]
@@ -290,24 +292,24 @@ fn parts_are_read_by_their_places() {
     rig.append(b"large", &large).unwrap();
     frames.push(40);
     rig.sync().unwrap();
-    let cache = BlockCache::new(1 << 20);
+    let (cache, fronts) = (BlockCache::new(1 << 20), FrontCache::new(1 << 20));
     // One that goes on from where it was, in order and backwards, and one that is new for every frame.
-    let mut going_on = PartReader::default();
+    let mut going_on = PartReader::<()>::default();
     for round in 0..2 {
         let places: Vec<_> = frames.iter().zip(&rig.places).collect();
         for (frame, (number, at)) in places.iter().chain(places.iter().rev()) {
             let segment = rig.catalog.segment(*number).unwrap();
             let written = &rig.written[**frame];
-            for reader in [&mut going_on, &mut PartReader::default()] {
+            for reader in [&mut going_on, &mut PartReader::<()>::default()] {
                 for (index, expected) in (0..).zip(&written.parts) {
-                    let read = reader.read(&cache, segment, *at, index, 1).unwrap();
+                    let read = reader.read((&cache, &fronts), segment, *at, index, 1).unwrap();
                     assert_eq!((read.lsn, read.epoch), (written.lsn, Epoch(1)));
                     assert_eq!((read.head, read.bytes), (&written.head[..], &expected[..]), "{round}");
                 }
                 let beyond = written.parts.len() as u32;
-                assert!(reader.read(&cache, segment, *at, beyond, 1).is_err());
-                assert!(reader.read(&cache, segment, *at + 8, 0, 1).is_err());
-                assert!(reader.read(&cache, segment, u32::MAX - 7, 0, 1).is_err());
+                assert!(reader.read((&cache, &fronts), segment, *at, beyond, 1).is_err());
+                assert!(reader.read((&cache, &fronts), segment, *at + 8, 0, 1).is_err());
+                assert!(reader.read((&cache, &fronts), segment, u32::MAX - 7, 0, 1).is_err());
             }
         }
         rig.tidy().unwrap();
@@ -329,7 +331,8 @@ fn parts_of_copied_frames_are_read_by_their_places() {
     let written = rig.written.clone();
     disk.crash_process();
     let rig = Rig::open(&disk, &written, written.len());
-    let (cache, mut reader) = (BlockCache::new(1 << 20), PartReader::default());
+    let (cache, fronts) = (BlockCache::new(1 << 20), FrontCache::new(1 << 20));
+    let mut reader = PartReader::<()>::default();
     let mut seen = 0;
     for segment in rig.catalog.segments() {
         let mut places = Vec::new();
@@ -344,7 +347,7 @@ fn parts_of_copied_frames_are_read_by_their_places() {
         for (at, lsn) in places {
             let written = written.iter().find(|written| written.lsn == lsn).unwrap();
             for (index, expected) in (0..).zip(&written.parts) {
-                let read = reader.read(&cache, segment, at, index, 1).unwrap();
+                let read = reader.read((&cache, &fronts), segment, at, index, 1).unwrap();
                 assert_eq!((read.lsn, read.bytes), (lsn, &expected[..]));
             }
             seen += 1;

@@ -1,0 +1,60 @@
+//! Which record of a frame owns which of its parts: decoded once, then found by a binary search.
+//!
+//! Never here: bytes of messages, disk.
+
+use crate::ids::{Offset, PartitionId, WallMs};
+use crate::record::{Provenance, Record, codec};
+use smallvec::SmallVec;
+
+/// The owners of all parts of a frame, in order. Most frames have one.
+#[derive(Debug, Default)]
+pub(super) struct Owners(SmallVec<[Owner; 1]>);
+
+/// The record that owns the parts from the end of the one before up to `end`: messages of one partition, in order.
+#[derive(Debug)]
+struct Owner {
+    end: u32,
+    partition: PartitionId,
+    first: Offset,
+    time: WallMs,
+    /// Of a copy, which is one message.
+    provenance: Option<Box<Provenance>>,
+}
+
+impl Owners {
+    /// What a head says. Behind a record that cannot be decoded nothing is owned.
+    pub(super) fn of(head: &[u8]) -> Self {
+        let (mut owners, mut next) = (SmallVec::new(), 0u32);
+        for record in codec::decode(head) {
+            let (partition, first, count, time, provenance) = match record {
+                Ok(Record::Published { partition, base, count, time }) => (partition, base, count, time, None),
+                Ok(Record::Copied { partition, offset, time, provenance }) => {
+                    (partition, offset, 1, time, Some(provenance))
+                }
+                Ok(_) => continue,
+                Err(_) => break,
+            };
+            let Some(end) = next.checked_add(count) else { break };
+            owners.push(Owner { end, partition, first, time, provenance });
+            next = end;
+        }
+        owners.shrink_to_fit();
+        Self(owners)
+    }
+
+    /// What is known of the message in `part`, if it is the one asked for: how many of its record's there are from there on, when
+    /// they were published, and where a copy comes from.
+    pub(super) fn claim(
+        &self,
+        part: u32,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Option<(u32, WallMs, Option<Box<Provenance>>)> {
+        let index = self.0.partition_point(|owner| owner.end <= part);
+        let owner = self.0.get(index)?;
+        let start = index.checked_sub(1).and_then(|before| self.0.get(before)).map_or(0, |before| before.end);
+        let at = owner.first.checked_add(u64::from(part - start));
+        let is_asked_for = owner.partition == partition && at == Some(offset);
+        is_asked_for.then(|| (owner.end - part, owner.time, owner.provenance.clone()))
+    }
+}
