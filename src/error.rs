@@ -20,7 +20,7 @@ pub enum ErrorKind {
     FixCall,
     /// The work on this message is not this consumer's any more. Drop it and receive the next.
     LeaseLost,
-    /// Call again later, when there is room again. Nothing was changed.
+    /// Call again later, when there is room, a descriptor or memory again. Nothing was changed.
     Retry,
     /// Drop this store and open the directory again; the log then says what is so.
     Reopen,
@@ -91,6 +91,8 @@ pub enum Error {
     DiskFull,
     /// No more file descriptors. Nothing was changed; call again when there are.
     TooManyOpenFiles,
+    /// The system has no memory to give, as for the map of a new segment. Nothing was changed; call again when there is some.
+    OutOfMemory,
     /// Another process, or another [`Store`](crate::Store) of this one, has the directory open.
     Locked {
         /// The directory.
@@ -183,23 +185,34 @@ impl Error {
             | Self::Closed
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
-            Self::DiskFull | Self::TooManyOpenFiles | Self::Locked { .. } => ErrorKind::Retry,
+            Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory | Self::Locked { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Io { .. } => ErrorKind::Reopen,
             Self::NewerFormat { .. } | Self::ForeignFile { .. } | Self::Corrupt(_) => ErrorKind::Stop,
         }
     }
 
+    /// Whether the system lacks something for a while, and nothing was changed.
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory)
+    }
+
     /// An I/O error by what the caller can do about it.
     pub(crate) fn io(context: &'static str, source: io::Error) -> Self {
+        Self::lack(&source).unwrap_or_else(|| Self::Io { context, source: Arc::new(source) })
+    }
+
+    /// What the system lacks for a while, where that is what an I/O error says.
+    pub(crate) fn lack(source: &io::Error) -> Option<Self> {
         const EMFILE: i32 = 24;
         const ENFILE: i32 = 23;
         match (source.kind(), source.raw_os_error()) {
             // A limit on the sizes of this process's files is a full disk to whoever needs a larger one.
             (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, _) => {
-                Self::DiskFull
+                Some(Self::DiskFull)
             }
-            (_, Some(EMFILE | ENFILE)) => Self::TooManyOpenFiles,
-            _ => Self::Io { context, source: Arc::new(source) },
+            (io::ErrorKind::OutOfMemory, _) => Some(Self::OutOfMemory),
+            (_, Some(EMFILE | ENFILE)) => Some(Self::TooManyOpenFiles),
+            _ => None,
         }
     }
 }
@@ -236,6 +249,7 @@ impl fmt::Display for Error {
             Self::TooManyOpenFiles => {
                 f.write_str("no file descriptor is left; nothing was changed, try again when there is one")
             }
+            Self::OutOfMemory => f.write_str("no memory is left; nothing was changed, try again when there is some"),
             Self::Locked { path, pid: Some(pid) } => {
                 write!(f, "the store {} is open in process {pid}; close it there first", path.display())
             }

@@ -106,11 +106,16 @@ impl Store {
     }
 
     /// Makes everything durable, writes a checkpoint and lets nobody use the store any more: every later call on any of its
-    /// handles fails with `Closed`, and leases that are out end without being charged as crashes. A second close does
-    /// nothing. After a crash inside it the next open recovers as from any other.
+    /// handles fails with `Closed`, and leases that are out end without being charged as crashes. After a crash inside it
+    /// the next open recovers as from any other.
+    ///
+    /// A close that fails for want of room, descriptors or memory can be called again: it then does what was left to be done, and says
+    /// so. Until one has succeeded the directory stays locked, as long as there are handles. After one that succeeded, another does
+    /// nothing.
     ///
     /// # Errors
-    /// `Poisoned`, `DiskFull`, `Io`: the store is closed all the same, and the next open recovers.
+    /// `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`, `Io`: nobody can use the store any more; close it again, or drop all handles,
+    /// and the next open recovers. `Poisoned`: the next open recovers.
     pub fn close(&self) -> Result<()> {
         self.shared.threads.lock().stop(&self.shared.engine);
         self.shared.engine.close()

@@ -238,17 +238,13 @@ fn an_empty_lock_file_is_replaced_by_a_new_one() {
 
 #[test]
 fn a_lock_file_that_is_no_file_of_ours_is_refused() {
-    let traps: [fn(&Path); 5] = [
+    let traps: [fn(&Path); 4] = [
         |path| symlink("elsewhere", path).unwrap(),
         |path| {
             fs::write(path.with_file_name("elsewhere"), b"").unwrap();
             symlink("elsewhere", path).unwrap();
         },
         |path| fs::create_dir(path).unwrap(),
-        |path| {
-            fs::write(path, b"").unwrap();
-            fs::hard_link(path, path.with_file_name("twin")).unwrap();
-        },
         make_fifo,
     ];
     for trap in traps {
@@ -278,7 +274,7 @@ fn traps_are_not_opened() {
     make_fifo(&path("fifo"));
     let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
     fs::write(home.path().join(OsStr::from_bytes(b"not\xFFtext")), b"").unwrap();
-    for name in ["link", "device", "directory", "victim", "twin", "fifo", "socket"] {
+    for name in ["link", "device", "directory", "fifo", "socket"] {
         let error = disk.open(name).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");
     }
@@ -287,8 +283,50 @@ fn traps_are_not_opened() {
     names.sort();
     assert_eq!(names, [LOCK_NAME, "alone", "twin", "victim"]);
     disk.remove("link").unwrap();
-    fs::remove_file(path("twin")).unwrap();
-    disk.open("victim").unwrap();
+}
+
+/// A backup by hard links: its files can be told by their links, and the lock file can be left to it.
+#[test]
+fn files_tell_of_links_and_of_lost_names() {
+    let home = directory();
+    let disk = attach(home.path()).unwrap();
+    let path = |name: &str| home.path().join(name);
+    let (file, tail) = (disk.create("file", 7).unwrap(), disk.create_tail("tail", 4096, Access::SyncOften).unwrap());
+    for (name, file) in [("file", &file), ("tail", tail.file()), (LOCK_NAME, &disk.open(LOCK_NAME).unwrap())] {
+        assert_eq!(file.links().unwrap(), 1, "{name}");
+        fs::hard_link(path(name), path("twin")).unwrap();
+        assert_eq!(file.links().unwrap(), 2, "{name}");
+        assert_eq!(disk.open(name).unwrap().links().unwrap(), 2, "{name}");
+        fs::remove_file(path(name)).unwrap();
+        assert_eq!(file.links().unwrap(), 0, "{name}: another name leads to it, and its own does not");
+        fs::write(path(name), b"another").unwrap();
+        assert_eq!(file.links().unwrap(), 0, "{name}: its name leads to another file");
+        fs::rename(path("twin"), path(name)).unwrap();
+        assert_eq!(file.links().unwrap(), 1, "{name}");
+    }
+}
+
+/// The new lock file is whole and locked when it gets the name; the old one is free, and as it was.
+#[test]
+fn a_lock_file_can_be_left_to_who_has_links_to_it() {
+    let (home, elsewhere) = (directory(), directory());
+    let disk = attach(home.path()).unwrap();
+    let mut bytes = vec![7; OWNER_AT as usize];
+    bytes.resize(OWNER_AT as usize + 4096, 0);
+    let old = disk.open(LOCK_NAME).unwrap();
+    old.write_at(0, &vec![1; 16 << 10]).unwrap();
+    fs::hard_link(home.path().join(LOCK_NAME), elsewhere.path().join(LOCK_NAME)).unwrap();
+    assert_locked(elsewhere.path(), None);
+    let new = disk.replace_lock_file(&bytes).unwrap();
+    assert_eq!((new.links().unwrap(), old.links().unwrap()), (1, 0));
+    assert_locked(home.path(), Some(std::process::id()));
+    drop(attach(elsewhere.path()).unwrap());
+    assert!(fs::read(elsewhere.path().join(LOCK_NAME)).unwrap()[..OWNER_AT as usize].iter().all(|byte| *byte == 1));
+    assert!(fs::read(home.path().join(LOCK_NAME)).unwrap()[..OWNER_AT as usize].iter().all(|byte| *byte == 7));
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "nothing else is left");
+    drop((old, new));
+    drop(disk);
+    attach(home.path()).unwrap();
 }
 
 #[test]

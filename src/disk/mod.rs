@@ -106,7 +106,7 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens a file for positional reads and writes.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` where it is not a regular file with one link.
+    /// `NotFound`; `InvalidInput` where it is not a regular file.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
     /// Creates a file of `len` zero bytes for positional reads and writes, with blocks allocated where the file system
@@ -135,6 +135,14 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// `NotFound`; `InvalidInput` for the lock file; or whatever unlinking says, and then the name may be gone or not.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Gives the lock's name to a new file that holds `bytes`, durably, and is locked like the one before, which stays as it is:
+    /// others may have links to that. The new name is durable after the next [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// `StorageFull` or a lack of descriptors or memory, with nothing changed. After another error the name may lead to
+    /// either file.
+    fn replace_lock_file(&self, bytes: &[u8]) -> io::Result<Arc<dyn File>>;
 
     /// Makes the names in the directory durable as they are now.
     ///
@@ -166,6 +174,12 @@ pub trait File: Debug + Send + Sync {
     /// # Errors
     /// Whatever the kernel says.
     fn len(&self) -> io::Result<u64>;
+
+    /// How many names lead to the file, in any directory; none where the one by which it was opened or created does not any more.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    fn links(&self) -> io::Result<u64>;
 
     /// Fills `buf` from position `at` and returns how many bytes there were: fewer than asked only at the end of the file.
     /// Through [`Tail::file`] reads end where the last append ended. Through another handle, opened by name, bytes at

@@ -1,7 +1,7 @@
 //! The disk of the operating system.
 //!
 //! Everything goes through one directory descriptor; nothing is looked up by path after attaching. Files are private
-//! (mode 0600) and have one link. A process under a limit on file sizes is killed by SIGXFSZ at that limit: a library
+//! (mode 0600); links that others make to them are theirs to keep. A process under a limit on file sizes is killed by SIGXFSZ at that limit: a library
 //! installs no signal handlers. Where the process ignores that signal, the limit is a full disk. Never here: how the directory is found and locked (`attach`), how bytes move (`file`).
 
 mod attach;
@@ -77,7 +77,7 @@ impl RealDisk {
             Ok(done) => done,
             Err(error) => return Err(self.give_up(name, error.into())),
         };
-        Ok((self.handle(file, &stat), allocated))
+        Ok((self.handle(file, name, &stat), allocated))
     }
 
     /// Takes back the creation of a file. An error there hides behind the first one.
@@ -92,7 +92,7 @@ impl RealDisk {
     }
 
     /// A live inode of the same number is the same file: the descriptor behind it keeps the number from being given away.
-    fn handle(&self, file: std::fs::File, stat: &Stat) -> RealFile {
+    fn handle(&self, file: std::fs::File, name: &str, stat: &Stat) -> RealFile {
         let key = (stat.st_dev, stat.st_ino);
         let mut inodes = self.inodes.lock();
         let inode = inodes.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -101,7 +101,7 @@ impl RealDisk {
             inodes.insert(key, Arc::downgrade(&inode));
             inode
         });
-        RealFile::new(file, inode, self.attachment.clone())
+        RealFile::new(file, name, inode, self.attachment.clone())
     }
 }
 
@@ -122,21 +122,24 @@ fn allocate(file: &std::fs::File, len: u64) -> rustix::io::Result<bool> {
 
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in rustix::io::retry_on_intr(|| Dir::read_from(&self.attachment.dir))? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            match rustix::fs::statat(&self.attachment.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                    let len = u64::try_from(stat.st_size).unwrap_or(0);
-                    entries.push(Entry { name: name.to_owned(), len });
+        let list = || {
+            let mut entries = Vec::new();
+            for entry in Dir::read_from(&self.attachment.dir)? {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().to_str() else { continue };
+                match rustix::fs::statat(&self.attachment.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                        let len = u64::try_from(stat.st_size).unwrap_or(0);
+                        entries.push(Entry { name: name.to_owned(), len });
+                    }
+                    // Removed since the directory was read.
+                    Ok(_) | Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error),
                 }
-                // Removed since the directory was read.
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
             }
-        }
-        Ok(entries)
+            Ok(entries)
+        };
+        Ok(rustix::io::retry_on_intr(list)?)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -146,10 +149,10 @@ impl Disk for RealDisk {
             Err(error) => return Err(error.into()),
         };
         let stat = rustix::fs::fstat(&file)?;
-        if !attach::is_plain(&stat) {
+        if !attach::is_regular(&stat) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(Arc::new(self.handle(file, &stat)))
+        Ok(Arc::new(self.handle(file, name, &stat)))
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn File>> {
@@ -195,7 +198,14 @@ impl Disk for RealDisk {
         if checked_name(name)? == LOCK_NAME {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(rustix::fs::unlinkat(&self.attachment.dir, name, AtFlags::empty())?)
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::unlinkat(&self.attachment.dir, name, AtFlags::empty()))?)
+    }
+
+    fn replace_lock_file(&self, bytes: &[u8]) -> io::Result<Arc<dyn File>> {
+        let replaced = self.attachment.replace_lock_file(bytes);
+        let (file, stat) = replaced.map_err(|error| self.give_up(attach::RENEWED_NAME, error))?;
+        self.attachment.note_owner();
+        Ok(Arc::new(self.handle(file, LOCK_NAME, &stat)))
     }
 
     fn sync_dir(&self) -> io::Result<()> {

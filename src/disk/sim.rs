@@ -136,6 +136,17 @@ impl SimDisk {
         self.world.lock().capacity = bytes;
     }
 
+    /// Others link to every file that there is, as `cp -al` does: from then on a process should leave those files as they are.
+    pub fn link_files(&self) {
+        self.world.lock().link_files();
+    }
+
+    /// Each change that a process made to a file which others had links to: the request and the file's name.
+    #[must_use]
+    pub fn linked_changes(&self) -> Vec<(Op, String)> {
+        self.world.lock().linked_changes.clone()
+    }
+
     /// The files as a process would see them, by name.
     #[must_use]
     pub fn files(&self) -> Vec<Entry> {

@@ -5,6 +5,7 @@
 
 use super::Engine;
 use super::core::CheckpointNote;
+use super::retire::dead_within;
 use crate::error::Result;
 use crate::ids::Lsn;
 
@@ -15,7 +16,8 @@ const REST_GROWN_MIN: u64 = 1 << 20;
 
 impl Engine {
     /// Writes a checkpoint if the log has grown enough since the last: by a segment, and by four times its size. At rest the last two
-    /// cover all but a little: a kill then costs the next open little, and nothing that is dead is kept for the older of them.
+    /// cover all but a little: a kill then costs the next open little, and nothing that is dead is kept for the older of them. Where
+    /// room is wanted, also as soon as that lets a segment be unlinked.
     ///
     /// # Errors
     /// The store's; a full disk leaves the store as it is.
@@ -30,8 +32,10 @@ impl Engine {
             let rests = mono.0.saturating_sub(core.checkpoint.end_seen_at.0) >= REST_MS;
             let grown_since = |covered: Lsn| wanted.0.saturating_sub(covered.0);
             let CheckpointNote { covers, older_covers, len, .. } = core.checkpoint;
+            let frees = || dead_within(&core, older_covers, self.commit.watermark()).next().is_some();
             grown_since(covers) > self.setup.segment_bytes_max.max(len.saturating_mul(4))
                 || rests && grown_since(older_covers) > REST_GROWN_MIN.max(len)
+                || self.jobs.wants_room() && frees()
         };
         if due { self.write_checkpoint() } else { Ok(()) }
     }
@@ -61,7 +65,8 @@ impl Engine {
         // Nobody who needs a segment waits for this sync.
         self.wait_durable(covers)?;
         let mut keeper = self.keeper.lock();
-        if keeper.checkpoints().last().is_some_and(|last| last.covers >= covers) {
+        // One that covers no more is a second one for what the first covers: then nothing is kept for the one before.
+        if keeper.checkpoints().iter().filter(|known| known.covers >= covers).count() >= 2 {
             return Ok(());
         }
         let info = keeper

@@ -129,7 +129,7 @@ impl Core {
         if self.records.is_empty() {
             return Ok(Committed { decision, frame: None });
         }
-        let reserve = reserve_for(command);
+        let reserve = reserve_for(command, &self.records);
         self.append_opened(now, reserve)?;
         self.head.clear();
         // seam: leases are not recorded
@@ -258,16 +258,28 @@ fn entered(frame: &Appended<'_>, catalog: &mut Catalog, positions: &mut Position
     number
 }
 
-/// Where room is scarce (G14): what adds to the store is refused first, then leases; what settles never is, for only that gives
-/// room back.
-fn reserve_for(command: &Command<'_>) -> Reserve {
+/// Where room is scarce (G14): what adds to the store is refused first, then copies of messages, then leases; what settles never
+/// is, for only that gives room back.
+fn reserve_for(command: &Command<'_>, records: &[Record]) -> Reserve {
     match command {
         Command::Publish { .. }
         | Command::CreateTopic { .. }
         | Command::CreateGroup { .. }
         | Command::Redrive { .. } => Reserve::Keep,
         Command::Lease { .. } => Reserve::Share,
-        _ => Reserve::Use,
+        // The last attempt ends in a dead letter, which is a copy; any other settles.
+        Command::Nack { .. } | Command::Reject { .. } | Command::GiveUp { .. } => {
+            let copies = records.iter().any(|record| matches!(record, Record::Copied { .. }));
+            if copies { Reserve::Copy } else { Reserve::Use }
+        }
+        Command::Open { .. }
+        | Command::NoteClockJump
+        | Command::Ack { .. }
+        | Command::Extend { .. }
+        | Command::Release { .. }
+        | Command::Unreadable { .. }
+        | Command::PutOff { .. }
+        | Command::Discard { .. } => Reserve::Use,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Lsn, MonoMs, WallMs};
 use crate::log::{AppendRefusal, FileName, OwnFrame, Parts, Reserve};
 use crate::state::Command;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, yield_now};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -29,12 +30,31 @@ const REST_AFTER_MS: u64 = 1_000;
 /// How often a thread at rest looks whether there is something to do after all: what a full disk kept from being done.
 const REST_INTERVAL: Duration = Duration::from_secs(1);
 
+/// After an I/O error a chore is left alone for so long.
+const PAUSE_MS: u64 = 5_000;
+
+/// What needs room does not keep what gives room back from being done.
+const CHORES: [fn(&Engine) -> Result<()>; 4] =
+    [Engine::finish_segments, Engine::checkpoint_if_due, Engine::retire_dead_segments, Engine::remove_leftovers];
+
+/// A lack of room, memory or descriptors is no failure of a job: whoever needs them says so, and the next beat tries again.
+fn passing(done: Result<()>) -> Result<()> {
+    match done {
+        Err(lack) if lack.is_passing() => Ok(()),
+        other => other,
+    }
+}
+
 /// When the threads run, and what pulse saw of the clocks and did ahead.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     signal: Mutex<Signal>,
     woken: Condvar,
     clocks: Mutex<(MonoMs, WallMs)>,
+    /// When each of the chores may run again after an I/O error.
+    paused: Mutex<[MonoMs; CHORES.len()]>,
+    /// Whether somebody was refused for want of room since there was some.
+    wants_room: AtomicBool,
     ahead: Mutex<Ahead>,
 }
 
@@ -61,7 +81,24 @@ impl Jobs {
     /// What the clocks say when the store opens is what the first jump is measured against.
     pub(super) fn new(clock: &dyn Clock) -> Self {
         let clocks = Mutex::new((clock.monotonic(), clock.wall()));
-        Self { signal: Mutex::default(), woken: Condvar::new(), clocks, ahead: Mutex::default() }
+        Self {
+            signal: Mutex::default(),
+            woken: Condvar::new(),
+            clocks,
+            paused: Mutex::new([MonoMs(0); CHORES.len()]),
+            wants_room: AtomicBool::new(false),
+            ahead: Mutex::default(),
+        }
+    }
+
+    /// Lets chores make room, also where that is otherwise not worth it.
+    pub(super) fn want_room(&self) {
+        self.wants_room.store(true, Ordering::Release);
+    }
+
+    /// Whether room is wanted.
+    pub(super) fn wants_room(&self) -> bool {
+        self.wants_room.load(Ordering::Acquire)
     }
 
     /// Ends the rest, and the wait of every thread: the next one of those that do not wait now.
@@ -107,10 +144,11 @@ impl Engine {
     /// One beat: syncs what is due, leaves a mark when idle, prepares the next segment, notices a jump of the clock.
     ///
     /// # Errors
-    /// The store's; a full disk is no error here, for the one who needs the room will say so.
+    /// The store's; a lack of room, memory or descriptors is no error here, for whoever needs them will say so.
     pub(crate) fn pulse(&self) -> Result<()> {
         self.health.check()?;
-        self.note_clock_jump()?;
+        passing(self.look_at_files())?;
+        passing(self.note_clock_jump())?;
         let (due, idle, wanted) = {
             let mut core = self.lock_core();
             let watermark = self.commit.watermark();
@@ -122,16 +160,13 @@ impl Engine {
             (due, due <= watermark, core.appender.spare_wanted())
         };
         if let Some(len) = wanted {
-            match self.make_spare(len, len, Reserve::Keep) {
-                Ok(()) | Err(Error::DiskFull | Error::TooManyOpenFiles) => {}
-                Err(error) => return Err(error),
-            }
+            passing(self.make_spare(len, len.min(super::SMALL_LEN), Reserve::Keep))?;
         }
         self.prepare_ahead();
         // A consumer that was woken meanwhile does not wait until the sync has begun as well.
         yield_now();
         if idle {
-            self.leave_mark()?
+            passing(self.leave_mark())?
         } else {
             self.wait_durable(due)?
         }
@@ -193,12 +228,50 @@ impl Engine {
     /// As [`Engine::pulse`].
     pub(crate) fn chores(&self) -> Result<()> {
         self.health.check()?;
-        // What needs room does not keep what gives room back from being done.
-        let jobs = [Self::finish_segments, Self::checkpoint_if_due, Self::retire_dead_segments, Self::remove_leftovers];
-        jobs.iter().try_for_each(|job| match job(self) {
-            Err(Error::DiskFull | Error::TooManyOpenFiles) => Ok(()),
-            other => other,
-        })
+        let mono = self.clock.monotonic();
+        for (nth, chore) in CHORES.iter().enumerate() {
+            if self.jobs.paused.lock()[nth] > mono {
+                continue;
+            }
+            match passing(chore(self)) {
+                // Whatever the log rests on has stopped the store where it failed: this was a file that can wait.
+                Err(Error::Io { .. }) if self.health.check().is_ok() => {
+                    self.jobs.paused.lock()[nth] = mono.saturating_add(PAUSE_MS);
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the files that are written to are the store's alone. One that others have links to, as a backup makes them, is
+    /// left to them. One that has lost its name is lost with all that is written to it: the store stops.
+    fn look_at_files(&self) -> Result<()> {
+        // Whoever has the keeper works on these files now: the next beat looks.
+        let Some(mut keeper) = self.keeper.try_lock() else { return Ok(()) };
+        if let Ok(available) = keeper.available() {
+            self.note_room(&mut self.lock_core(), available);
+        }
+        if !keeper.leave_links().map_err(|error| self.keeper_error(&keeper, error))? {
+            return Err(self.lost(FileName::Store));
+        }
+        let files: Vec<_> = self.lock_core().appender.files().collect();
+        for (name, file) in files {
+            let links = file.links().map_err(|error| Error::io("look at a segment", error))?;
+            if links == 0 {
+                return Err(self.lost(name));
+            }
+            if links > 1
+                && let Some(spare) = self.lock_core().appender.leave(name)
+            {
+                keeper.discard_spare(spare);
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&self, name: FileName) -> Error {
+        self.fail(&format!("the file {name} was removed or renamed while the store was open"))
     }
 
     /// Writes the watermark into the log if no frame has carried it yet, so that damage below it can be told from a torn
@@ -231,6 +304,10 @@ impl Engine {
             return Ok(());
         }
         let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());
+        if noted.is_err() {
+            // The next beat sees it again.
+            *self.jobs.clocks.lock() = (mono_before, wall_before);
+        }
         noted.map_err(|refusal| self.refused(refusal))
     }
 }

@@ -53,7 +53,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, Offset, PartitionId, TopicId};
-use crate::log::{AppendRefusal, BlockCache, FrontCache, Keeper, Parts, Reserve};
+use crate::log::{AppendRefusal, BlockCache, FrontCache, Keeper, Parts, Reserve, Spare};
 use crate::state::{Command, Rejection, Role};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
@@ -78,6 +78,8 @@ pub(crate) struct Engine {
     moves_rest_until: AtomicU64,
     /// How many look for where a group begins: no segment is retired meanwhile.
     starts_sought: AtomicUsize,
+    /// Whether a close has come to its end, well or not. Taken before any other lock.
+    closed: Mutex<bool>,
 }
 
 /// The lock on the core. A panic while it is held poisons the store, for log and state may then differ.
@@ -131,11 +133,24 @@ pub fn lock_holds() -> u64 {
 
 /// What is kept back on the disk however little is outstanding, in bytes.
 const RESERVED_LEN_MIN: u64 = 128 << 10;
-/// The most that the settling of one message takes in the log, but for a dead letter's copy.
-const SETTLING_LEN: u64 = 64;
+/// The most that the settling of one message takes in the log, but for a dead letter's copy, and as much for its place in two
+/// checkpoints.
+const SETTLING_LEN: u64 = 128;
+/// A segment takes no more than this part of the room that there is for it, so that what is left never is just too little for one more.
+const ROOM_SHARE: u64 = 4;
+/// Smaller segments than this are made only where there is no room for more.
+const SMALL_LEN: u64 = 64 << 10;
 
 fn is_full(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::StorageFull
+}
+
+/// The length of a segment where `len` would be right and there is room for `room` bytes: a share of the room, but no less than
+/// `len_min`. `None` where that does not fit.
+fn segment_share(len: u64, len_min: u64, room: u64) -> Option<u64> {
+    let share = (room / ROOM_SHARE).max(SMALL_LEN).min(room);
+    let len = len.min(share - share % 4096).max(len_min);
+    (len <= room).then_some(len)
 }
 
 /// Why a submitted command was not carried out.
@@ -277,34 +292,57 @@ impl Engine {
                 max: crate::limits::FRAME_LEN_MAX as u64,
             }),
             AppendRefusal::Io(error) => match Error::io("append to the log", error) {
-                Error::DiskFull => Err(Error::DiskFull),
+                lack if lack.is_passing() => Err(lack),
                 other => Err(self.fail(&other.to_string())),
             },
         }
     }
 
-    /// Creates the next segment, unless another thread has meanwhile. Where there is no room for `len` bytes, one of at least
-    /// `len_min` will do for who may use the reserve.
+    /// Creates the next segment, unless another thread has meanwhile: of `len` bytes, or where that is too much for the room that
+    /// there is, a smaller one of at least `len_min`.
+    ///
+    /// # Errors
+    /// `DiskFull` where it would take what is kept back from who may use no more than `reserve`.
     fn make_spare(&self, len: u64, len_min: u64, reserve: Reserve) -> Result<()> {
         let mut keeper = self.keeper.lock();
         self.health.check()?;
-        let leave = {
-            let core = self.lock_core();
-            if core.appender.has_spare(len_min, reserve) {
+        let available = keeper.available().map_err(|error| self.keeper_error(&keeper, error))?;
+        let kept = {
+            let mut core = self.lock_core();
+            let was_scarce = self.note_room(&mut core, available);
+            let is_scarce = core.appender.is_scarce();
+            if was_scarce && !is_scarce || core.appender.has_spare(len_min, reserve) && !is_scarce {
                 return Ok(());
             }
-            self.reserved_bytes(&core, reserve)
+            Reserve::ALL.map(|reserve| (reserve, self.reserved_bytes(&core, reserve)))
         };
         let mut len = len;
-        let spare = loop {
-            match keeper.create_spare(len, self.commit.watermark(), reserve, leave) {
-                Ok(spare) => break spare,
-                Err(error) if is_full(&error) && reserve > Reserve::Keep && len > len_min => {
-                    len = (len / 2).max(len_min).next_multiple_of(4096);
+        // For whoever may use the least of what is kept back, so that all may use it where there is room.
+        for (level, leave) in kept.into_iter().filter(|(level, _)| *level <= reserve) {
+            // What a quota or a limit on file sizes refuses counts as free to the file system, and is what is kept back then.
+            let len_least = if level == Reserve::Keep { leave.max(len_min) } else { len_min };
+            let mut share = segment_share(len, len_min, available.saturating_sub(leave));
+            while let Some(size) = share {
+                match keeper.create_spare(size, self.commit.watermark(), level, leave) {
+                    Ok(spare) => {
+                        self.take_spare(&mut keeper, spare);
+                        return Ok(());
+                    }
+                    Err(error) if is_full(&error) => {
+                        let half = (size / 2).next_multiple_of(4096);
+                        len = half.max(len_min);
+                        share = (half >= len_least && half < size).then_some(half);
+                    }
+                    Err(error) => return Err(self.keeper_error(&keeper, error)),
                 }
-                Err(error) => return Err(self.keeper_error(&keeper, error)),
             }
-        };
+        }
+        self.jobs.want_room();
+        Err(Error::DiskFull)
+    }
+
+    /// Hands a segment that was created to the appender.
+    fn take_spare(&self, keeper: &mut Keeper, spare: Spare) {
         let superseded = {
             let mut core = self.lock_core();
             core.spare_asked = false;
@@ -313,20 +351,28 @@ impl Engine {
         if let Some(superseded) = superseded {
             keeper.discard_spare(superseded);
         }
-        Ok(())
     }
 
-    /// How much room must remain after a segment was created: for the settling of all leases that are out, a dead letter, two
-    /// checkpoints and what the file system itself needs; and as much again before anything is added.
+    /// Takes note of the room on the disk: where what settles may need all of it, nothing else is appended, not even to the segment
+    /// that grows. Returns whether that was so before.
+    fn note_room(&self, core: &mut Core, available: u64) -> bool {
+        let room = available.saturating_add(core.appender.room());
+        let scarce = room < self.reserved_bytes(core, Reserve::Share);
+        core.appender.set_scarce(scarce)
+    }
+
+    /// How much room must remain after a segment was created. One part is for the settling of all that is outstanding, two checkpoints
+    /// and what the file system itself needs; as much again for leases, so that there is something to settle; and one for the copies
+    /// of messages, of which one at least should fit.
     fn reserved_bytes(&self, core: &Core, reserve: Reserve) -> u64 {
         let outstanding = core.state.outstanding_count().saturating_mul(SETTLING_LEN);
-        let once = RESERVED_LEN_MIN
-            .saturating_add(self.setup.message_bytes_max as u64)
-            .saturating_add(outstanding)
-            .saturating_add(core.checkpoint.len.saturating_mul(2));
+        let settling =
+            RESERVED_LEN_MIN.saturating_add(outstanding).saturating_add(core.checkpoint.len.saturating_mul(2));
+        let leasing = settling.saturating_mul(2);
         match reserve {
-            Reserve::Keep => once.saturating_mul(2),
-            Reserve::Share => once,
+            Reserve::Keep => leasing.saturating_add(SMALL_LEN).saturating_add(self.setup.message_bytes_max as u64),
+            Reserve::Copy => leasing,
+            Reserve::Share => settling,
             Reserve::Use => 0,
         }
     }

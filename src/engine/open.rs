@@ -4,7 +4,6 @@
 //! four index files are missing: those are written again. The first append
 //! of the process raises the epoch. Never here: threads.
 
-use super::Engine;
 use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
 use super::health::Health;
@@ -13,6 +12,7 @@ use super::positions::Positions;
 use super::read::{Failure, MISPLACED, damaged, decode_frame};
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
+use super::{Engine, RESERVED_LEN_MIN};
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Corruption, Error, Result};
@@ -116,7 +116,16 @@ impl Engine {
         let mut fold = Fold::start(&recovered)?;
         fold.replay(&recovered.keeper, &recovered.catalog)?;
         fold.positions.seal();
-        index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions);
+        // Nothing of what is kept back, as far as that is known by now.
+        let leave = RESERVED_LEN_MIN.saturating_mul(4).saturating_add(setup.message_bytes_max as u64);
+        index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions, leave);
+        match recovered.keeper.leave_links() {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::io("find STORE", std::io::ErrorKind::NotFound.into())),
+            // Before the first slot is written it is tried again.
+            Err(error) if Error::lack(&error).is_some() => {}
+            Err(error) => return Err(Error::io("take STORE from those who have links to it", error)),
+        }
         let report = report(&recovered, &fold);
         let opened = fold.open(recovered.appender.epoch(), recovered.previous.clean, clock.as_ref())?;
         let end = recovered.appender.end();
@@ -151,6 +160,7 @@ impl Engine {
             setup,
             report,
             moves_rest_until: AtomicU64::new(0),
+            closed: Mutex::new(false),
         })
     }
 
@@ -159,23 +169,28 @@ impl Engine {
     /// fails with `Closed`. A store that appended nothing writes nothing. Threads must have ended.
     ///
     /// # Errors
-    /// The store's; what had been promised still holds, and the next open recovers.
+    /// The store's; what had been promised still holds, and the next open recovers. Where that has not stopped the store, the
+    /// directory is not let go of yet, and a second close tries again.
     pub(crate) fn close(&self) -> Result<()> {
-        let closed = if self.health.close() {
+        if self.health.close() {
             self.lock_core().waiters.wake_all();
-            self.save()
-        } else if self.health.is_poisoned() {
-            self.health.check()
-        } else {
-            return Ok(());
-        };
+        }
+        let mut closed = self.closed.lock();
+        if *closed {
+            return if self.health.is_poisoned() { self.health.check() } else { Ok(()) };
+        }
+        let saved = if self.health.is_poisoned() { self.health.check() } else { self.save() };
+        if saved.is_err() && !self.health.is_poisoned() {
+            return saved;
+        }
         // Whoever was writing has left these locks, and nobody writes any more.
         let _quiet = (self.keeper.lock(), self.core.lock());
         self.disk.detach();
-        closed
+        *closed = true;
+        saved
     }
 
-    /// What a close leaves for the next open, if this process appended anything.
+    /// What a close leaves for the next open, if this process appended anything. May be called again after it failed.
     fn save(&self) -> Result<()> {
         let (begun, end) = {
             let core = self.lock_core();
@@ -190,10 +205,18 @@ impl Engine {
             core.positions.seal();
             core.appender.finish()
         };
-        self.finish_segments()?;
+        if let Some(spare) = spare {
+            let mut keeper = self.keeper.lock();
+            keeper.cut_spare(spare).map_err(|error| self.keeper_error(&keeper, error))?;
+        }
+        match self.finish_segments() {
+            // Files that the next open does without.
+            Err(error) if !self.health.is_poisoned() => drop(error),
+            finished => finished?,
+        }
         self.checkpoint()?;
         let mut keeper = self.keeper.lock();
-        keeper.close(spare, self.commit.watermark()).map_err(|error| self.keeper_error(&keeper, error))
+        keeper.close(self.commit.watermark()).map_err(|error| self.keeper_error(&keeper, error))
     }
 }
 
@@ -309,12 +332,12 @@ fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
 }
 
 /// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
-fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions) {
+fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions, leave: u64) {
     const IN_MEMORY_MAX: usize = 4;
     while positions.unindexed().count() > IN_MEMORY_MAX {
         let Some(runs) = positions.unindexed().next().map(Arc::clone) else { return };
         let Some(segment) = catalog.segment(runs.segment) else { return };
-        let written = keeper.write_index(segment, &runs.key_rows()).and_then(|()| keeper.open_index(segment));
+        let written = keeper.write_index(segment, &runs.key_rows(), leave).and_then(|()| keeper.open_index(segment));
         // Where one cannot be written its rows stay in memory: chores try again, and say what is wrong.
         let Ok(Some(index)) = written else { return };
         positions.set_indexed(runs.segment, index);

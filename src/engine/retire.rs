@@ -5,10 +5,11 @@
 
 use super::Engine;
 use super::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{FileNumber, Lsn, Offset, PartitionId};
-use crate::log::OwnFrame;
+use crate::log::{OwnFrame, Reserve};
 use crate::sync::atomic::Ordering;
+use std::io;
 use std::sync::Arc;
 
 /// While one is there no segment is retired: a start that was found stays one until the group is created there.
@@ -28,30 +29,45 @@ impl Engine {
         Pin(self)
     }
 
-    /// Writes the index of every segment that grows no more and is durable, and cuts its file.
+    /// Cuts the file of every segment that grows no more and is durable, and writes its index. An index file takes nothing of what is
+    /// kept back on the disk: without it the rows stay in memory.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's; where one segment cannot be finished, the others are.
     pub(super) fn finish_segments(&self) -> Result<()> {
-        loop {
-            let mut keeper = self.keeper.lock();
-            let next = {
-                let core = self.lock_core();
-                let watermark = self.commit.watermark();
-                core.positions.unindexed().find_map(|runs| {
-                    let segment = core.catalog.segment(runs.segment)?;
-                    (segment.end() <= watermark).then(|| (Arc::clone(runs), Arc::clone(segment)))
-                })
-            };
-            let Some((runs, segment)) = next else { return Ok(()) };
-            keeper.write_index(&segment, &runs.key_rows()).map_err(|error| self.keeper_error(&keeper, error))?;
+        let unfinished: Vec<FileNumber> = {
+            let core = self.lock_core();
+            core.positions.unindexed().map(|runs| runs.segment).collect()
+        };
+        unfinished.into_iter().map(|number| self.finish_segment(number)).fold(Ok(()), Result::and)
+    }
+
+    fn finish_segment(&self, number: FileNumber) -> Result<()> {
+        let mut keeper = self.keeper.lock();
+        let (runs, segment, kept) = {
+            let core = self.lock_core();
+            let runs = core.positions.unindexed().find(|runs| runs.segment == number).map(Arc::clone);
+            let (Some(runs), Some(segment)) = (runs, core.catalog.segment(number)) else { return Ok(()) };
+            if segment.end() > self.commit.watermark() {
+                return Ok(());
+            }
+            (runs, Arc::clone(segment), self.reserved_bytes(&core, Reserve::Keep))
+        };
+        let finished = if segment.is_closed() {
+            segment
+        } else {
             let finished = keeper.cut(&segment).map_err(|error| self.keeper_error(&keeper, error))?;
-            let index = keeper.open_index(&finished).map_err(|error| self.keeper_error(&keeper, error))?;
-            let Some(index) = index else { return Err(self.fail("an index file is not what was written")) };
-            let mut core = self.lock_core();
-            core.catalog.replace(finished);
-            core.positions.set_indexed(runs.segment, index);
-        }
+            self.lock_core().catalog.replace(Arc::clone(&finished));
+            finished
+        };
+        let rows = runs.key_rows();
+        let written = keeper.write_index(&finished, &rows, kept).and_then(|()| keeper.open_index(&finished));
+        let index = written.map_err(|error| self.keeper_error(&keeper, error))?;
+        let Some(index) = index else {
+            return Err(Error::io("read the index file that was just written", io::ErrorKind::InvalidData.into()));
+        };
+        self.lock_core().positions.set_indexed(number, index);
+        Ok(())
     }
 
     /// Removes what earlier processes and superseded spares left in the directory.
@@ -121,10 +137,15 @@ impl Engine {
     fn dead_segments(&self) -> Vec<FileNumber> {
         let core = self.lock_core();
         let below = core.checkpoint.older_covers.min(self.commit.watermark());
-        let old = core.catalog.segments().iter().filter(|segment| segment.end() <= below);
-        let numbers = old.map(|segment| segment.number());
-        numbers.filter(|number| core.positions.are_all(*number, settled_in(&core))).collect()
+        dead_within(&core, Lsn(0), below).collect()
     }
+}
+
+/// The segments whose every message is settled, and which end above `from` and not above `to`.
+pub(super) fn dead_within(core: &Core, from: Lsn, to: Lsn) -> impl Iterator<Item = FileNumber> {
+    let within = core.catalog.segments().iter().filter(move |segment| segment.end() > from && segment.end() <= to);
+    let numbers = within.map(|segment| segment.number());
+    numbers.filter(|number| core.positions.are_all(*number, settled_in(core)))
 }
 
 /// Whether a partition is settled up to an offset.

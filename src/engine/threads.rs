@@ -32,13 +32,21 @@ impl Threads {
     /// Starts pulse and chores.
     ///
     /// # Errors
-    /// `Io` where the system has no thread to give.
+    /// `Io` or `OutOfMemory` where the system has no thread to give; none runs then.
     pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
         let mut threads = Self::default();
         let interval = engine.setup().sync_interval;
-        threads.spawn(engine, "millpond-pulse", interval, Engine::pulse)?;
-        threads.spawn(engine, "millpond-chores", CHORES_INTERVAL, Engine::chores)?;
-        Ok(threads)
+        let started = threads
+            .spawn(engine, "millpond-pulse", interval, Engine::pulse)
+            .and_then(|()| threads.spawn(engine, "millpond-chores", CHORES_INTERVAL, Engine::chores));
+        match started {
+            Ok(()) => Ok(threads),
+            Err(error) => {
+                // The thread that did start holds the store, and so the directory, until it ends.
+                threads.stop(engine);
+                Err(error)
+            }
+        }
     }
 
     fn spawn(

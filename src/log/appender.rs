@@ -10,7 +10,7 @@ use super::name::FileName;
 use super::own::OwnFrame;
 use super::segment::{Segment, SegmentInfo};
 use super::sync::SyncJob;
-use crate::disk::Tail;
+use crate::disk::{File, Tail};
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::limits::{FRAME_LEN_MAX, FRAME_PARTS_MAX, HEAD_LEN_MAX, SEGMENT_LEN_MAX};
 use std::io;
@@ -22,10 +22,17 @@ use std::sync::Arc;
 pub(crate) enum Reserve {
     /// None: all of it stays.
     Keep,
-    /// Half of it.
+    /// What is kept for the copies of messages.
+    Copy,
+    /// That, and what is kept for leases.
     Share,
     /// All of it.
     Use,
+}
+
+impl Reserve {
+    /// From the least to the most.
+    pub(crate) const ALL: [Self; 4] = [Self::Keep, Self::Copy, Self::Share, Self::Use];
 }
 
 /// A file with a durable header and name, to which nothing has been appended.
@@ -107,6 +114,10 @@ pub(crate) struct Appender {
     synced: Lsn,
     /// The end of the last frame that is worth a sync.
     wanted: Lsn,
+    /// Whether room is so scarce that only appends which may use all of the reserve are taken.
+    scarce: bool,
+    /// Whether appending has ended.
+    finished: bool,
     /// The watermark that the last frame carried which carried one.
     carried: Option<Lsn>,
     next_len: u64,
@@ -132,6 +143,8 @@ impl Appender {
             spare: None,
             synced: end,
             wanted: end,
+            scarce: false,
+            finished: false,
             carried: None,
             next_len: len_first.clamp(4096, len_max),
             len_max,
@@ -152,7 +165,7 @@ impl Appender {
 
     /// Whether this process has appended.
     pub(crate) const fn begun(&self) -> bool {
-        self.active.is_some()
+        self.active.is_some() || self.finished
     }
 
     #[cfg(any(test, feature = "simulation"))]
@@ -181,6 +194,38 @@ impl Appender {
     /// Whether there is a spare of at least this length for who may use that much of the reserve.
     pub(crate) fn has_spare(&self, len_min: u64, reserve: Reserve) -> bool {
         self.spare.as_ref().is_some_and(|spare| spare.len >= len_min && spare.reserve <= reserve)
+    }
+
+    /// How much can be appended to the files that are there.
+    pub(crate) fn room(&self) -> u64 {
+        let active = self.active.as_ref().map_or(0, |active| active.len.saturating_sub(active.at));
+        self.spare.as_ref().map_or(0, |spare| spare.len).saturating_add(active)
+    }
+
+    /// Says whether room is so scarce that only appends which may use all of the reserve are to be taken. Returns whether it was.
+    pub(crate) const fn set_scarce(&mut self, scarce: bool) -> bool {
+        std::mem::replace(&mut self.scarce, scarce)
+    }
+
+    /// Whether only appends that may use all of the reserve are taken.
+    pub(crate) const fn is_scarce(&self) -> bool {
+        self.scarce
+    }
+
+    /// The files that are appended to, will be, or were and are not synced.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (FileName, Arc<dyn File>)> {
+        let segments = self.before.iter().chain(self.active());
+        let written = segments.filter_map(|segment| Some((segment.name(), Arc::clone(segment.open_file()?))));
+        let spare = self.spare.iter().map(|spare| (FileName::Segment(spare.number), Arc::clone(spare.tail.file())));
+        written.chain(spare)
+    }
+
+    /// Appends no more to the file of this name. A spare comes back, for removal.
+    pub(crate) fn leave(&mut self, name: FileName) -> Option<Spare> {
+        if let Some(active) = self.active.as_mut().filter(|active| active.segment.name() == name) {
+            active.len = active.at;
+        }
+        self.spare.take_if(|spare| FileName::Segment(spare.number) == name)
     }
 
     /// The end of the last frame that is worth a sync.
@@ -233,6 +278,7 @@ impl Appender {
 
     /// Ends appending, once all is durable: the last segment may be cut then. Gives up the spare, if there is one.
     pub(crate) fn finish(&mut self) -> Option<Spare> {
+        self.finished = self.begun();
         self.active = None;
         self.spare.take()
     }
@@ -291,7 +337,10 @@ impl Appender {
             log: matches!(kind, FrameKind::Own { .. }),
         };
         let len = checked_len(frame_len(&outline, head.len(), &parts))?;
-        let fits = |active: &&mut Active| active.at + u64::from(len.padded) <= active.len && active.reserve <= reserve;
+        let taken = !self.scarce || reserve == Reserve::Use;
+        let fits = |active: &&mut Active| {
+            active.at + u64::from(len.padded) <= active.len && active.reserve <= reserve && taken
+        };
         let Some(active) = self.active.as_mut().filter(fits) else {
             return self.roll(Outline { watermark: None, ..outline }, watermark, head, parts, reserve);
         };
@@ -343,7 +392,9 @@ impl Appender {
         if let Some(before) = &self.before {
             return Err(AppendRefusal::NeedSync { upto: before.end() });
         }
-        let Some(mut spare) = self.spare.take_if(|spare| spare.len >= needed && spare.reserve <= reserve) else {
+        let taken = !self.scarce || reserve == Reserve::Use;
+        let fits = |spare: &mut Spare| spare.len >= needed && spare.reserve <= reserve && taken;
+        let Some(mut spare) = self.spare.take_if(fits) else {
             let len_min = needed.next_multiple_of(4096);
             return Err(AppendRefusal::NeedSpare { len: self.next_len.max(len_min), len_min, reserve });
         };

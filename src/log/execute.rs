@@ -43,7 +43,7 @@ pub(super) fn execute(
     let Some(uuid) = scanned.survey.uuid else {
         return Err(Corruption::of(FileName::Store, None, "no identity").into());
     };
-    let mut slots = Slots::found(store, uuid, scanned.slot);
+    let mut slots = Slots::found(Arc::clone(&disk), store, uuid, scanned.slot);
     let mut last_number = last_number(&scanned, &segments);
     let mut copied = 0;
     for stretch in &copies {
@@ -99,7 +99,7 @@ fn lay_out(
     settings: &Settings,
     scanned: &Scanned,
 ) -> Result<Recovered, OpenError> {
-    let slots = Slots::lay_out(&*disk).map_err(OpenError::io("create", FileName::Store))?;
+    let slots = Slots::lay_out(Arc::clone(&disk)).map_err(OpenError::io("create", FileName::Store))?;
     let (end, epoch) = (Lsn(0), Epoch(1));
     let found = Found {
         slots,

@@ -142,14 +142,19 @@ impl Keeper {
     /// does not prove itself is one that was never written.
     ///
     /// # Errors
-    /// `InvalidInput` where the rows are not in order; whatever creating and writing says. There is no index then.
-    pub(crate) fn write_index(&mut self, segment: &Segment, keys: &[KeyRows]) -> io::Result<()> {
+    /// `StorageFull` where less than `leave` bytes would remain on the disk; `InvalidInput` where the rows are not in order; whatever
+    /// creating and writing says. There is no index then that is of use.
+    pub(crate) fn write_index(&mut self, segment: &Segment, keys: &[KeyRows], leave: u64) -> io::Result<()> {
         let salt = self.disk().random();
         let front = encode_front(self.uuid(), segment, salt, keys).ok_or(io::ErrorKind::InvalidInput)?;
         self.remove_index(segment.number())?;
         let name = FileName::Index(segment.number());
         let rows: usize = keys.iter().map(|key| key.rows.len()).sum();
-        let file = self.disk().create(&name.to_string(), (front.len() + rows * ROW_LEN) as u64)?;
+        let len = (front.len() + rows * ROW_LEN) as u64;
+        if self.disk().available()? < len.saturating_add(leave) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let file = self.disk().create(&name.to_string(), len)?;
         let written = write_slices(&*file, front, encoded_rows(salt, keys));
         if written.is_err() {
             self.remove_index(segment.number())?;

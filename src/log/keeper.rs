@@ -1,7 +1,9 @@
 //! Keeping the files: creating, cutting and removing them, and noting it in `STORE`.
 //!
-//! Cold paths only, under a mutex of its own. After a failed write or sync the keeper refuses everything: the store is
-//! poisoned. A full disk before a file exists is no such failure. Never here: which file is no longer needed.
+//! Cold paths only, under a mutex of its own. After a failed write or sync of what the log rests on the keeper refuses everything:
+//! the store is poisoned. A lack of room, memory or descriptors that left all as it was is no such failure, nor is a file that
+//! could not be unlinked or cut. A file that others have links to is never written to nor cut. Never here: which file is no longer
+//! needed.
 
 use super::appender::{Reserve, Spare};
 use super::catalog::Catalog;
@@ -11,7 +13,9 @@ use super::header::{FileHeader, FileKind, HEADER_LEN};
 use super::name::FileName;
 use super::segment::Segment;
 use super::slots::Slots;
+use super::store_file::Slot;
 use crate::disk::{Access, Disk, File};
+use crate::error::Error;
 use crate::ids::{Epoch, FileNumber, Lsn};
 use std::io;
 use std::sync::Arc;
@@ -54,13 +58,15 @@ pub(crate) struct Keeper {
     disk: Arc<dyn Disk>,
     access: Access,
     found: Found,
+    /// No part of the log either; but a slot that could not be written may name them, until the next one is.
+    uncertain: Vec<FileName>,
     begun: bool,
     failed: bool,
 }
 
 impl Keeper {
     pub(super) const fn new(disk: Arc<dyn Disk>, access: Access, found: Found) -> Self {
-        Self { disk, access, found, begun: false, failed: false }
+        Self { disk, access, found, uncertain: Vec::new(), begun: false, failed: false }
     }
 
     /// Whether a write or a sync failed, so that the store must be poisoned.
@@ -92,18 +98,20 @@ impl Keeper {
         let mut tail = self.disk.create_tail(&name.to_string(), len, self.access)?;
         let salt = self.disk.random();
         let header = FileHeader::appended(*self.found.slots.uuid(), number, salt).encode();
-        let written = tail
-            .append(0, &[&header])
+        // One that lacks its header is unfinished, and stays among those.
+        let written = tail.append(0, &[&header]);
+        self.note_unless_lacking(written)?;
+        let synced = tail
+            .file()
             // seam: no sync of a new segment's header
-            .and_then(|()| tail.file().sync())
+            .sync()
             // seam: no directory sync after a creation
             .and_then(|()| self.disk.sync_dir());
-        self.note(written)?;
-        let slot = self.found.slots.write(|slot| {
+        self.note(synced)?;
+        self.write_slot(|slot| {
             slot.watermark = watermark;
             slot.newest_segment = number;
-        });
-        self.note(slot)?;
+        })?;
         self.found.unfinished.pop();
         Ok(Spare { number, salt, len, reserve, tail })
     }
@@ -138,14 +146,16 @@ impl Keeper {
         let header = checkpoint::header(*self.found.slots.uuid(), number, self.disk.random(), covers, state, &section);
         let name = FileName::Checkpoint(number);
         let (_, len) = header.extent().ok_or(io::ErrorKind::InvalidInput)?;
-        let file = self.disk.create(&name.to_string(), len)?;
+        let created = self.disk.create(&name.to_string(), len);
+        // What a failed creation may have left is nobody's.
+        let file = created.inspect_err(|_| self.found.leftovers.push(name))?;
         let written = write_built(&*file, &header, &[state, &section]).and_then(|()| self.disk.sync_dir());
         self.note_or_remove(name, written)?;
-        let slot = self.found.slots.write(|slot| {
+        let slot = self.write_slot(|slot| {
             slot.watermark = watermark;
             slot.newest_checkpoint = number;
         });
-        self.note(slot)?;
+        slot.inspect_err(|_| self.uncertain.push(name))?;
         let info = CheckpointInfo { number, covers, len: state.len() as u64 };
         self.found.checkpoints.push(info);
         Ok(info)
@@ -165,7 +175,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Cuts a segment that will not be appended to any more to its end, and gives it back as it will be from now on.
+    /// Cuts a segment that will not be appended to any more to its end, and gives it back as it will be from now on. One that others
+    /// have links to keeps its length.
     ///
     /// # Errors
     /// Whatever opening or cutting says; the segment stays as it was.
@@ -174,19 +185,23 @@ impl Keeper {
         let file = self.disk.open(&segment.name().to_string())?;
         if segment.kind() == FileKind::Appended && file.len()? > segment.limit() {
             // seam: a segment is cut too short
-            file.set_len(segment.limit())?;
+            cut_unless_linked(&*file, segment.limit())?;
         }
         Ok(Arc::new(Segment::closed(segment.info(), Arc::clone(&self.found.handles))))
     }
 
-    /// Removes a segment and its index. The caller guarantees that its retirement is durable.
+    /// Removes a segment and its index. The caller guarantees that its retirement is durable. What cannot be removed now is a leftover.
     ///
     /// # Errors
-    /// Whatever removing says.
+    /// What [`Keeper::is_failed`] tells of.
     pub(crate) fn remove_segment(&mut self, number: FileNumber) -> io::Result<()> {
         self.check()?;
-        self.remove(FileName::Index(number))?;
-        self.remove(FileName::Segment(number))
+        for name in [FileName::Index(number), FileName::Segment(number)] {
+            if self.remove(name).is_err() {
+                self.found.leftovers.push(name);
+            }
+        }
+        Ok(())
     }
 
     /// Removes what earlier processes left behind, once the log below `durable` is: this process's first frame ends all
@@ -199,11 +214,16 @@ impl Keeper {
         if self.begun && durable > self.found.end {
             let newest = self.found.slots.newest();
             let named = [FileName::Segment(newest.newest_segment), FileName::Checkpoint(newest.newest_checkpoint)];
-            while let Some(index) = self.found.leftovers.iter().rposition(|name| !named.contains(name)) {
-                let name = self.found.leftovers.get(index).copied().ok_or(io::ErrorKind::NotFound)?;
-                self.remove(name)?;
-                self.found.leftovers.swap_remove(index);
-            }
+            let mut refused = Ok(());
+            let mut left = std::mem::take(&mut self.found.leftovers);
+            left.retain(|name| {
+                let removed = if named.contains(name) { return true } else { self.remove(*name) };
+                let stays = removed.is_err();
+                refused = std::mem::replace(&mut refused, Ok(())).and(removed);
+                stays
+            });
+            self.found.leftovers = left;
+            refused?;
         }
         Ok(self.found.leftovers.len())
     }
@@ -213,22 +233,44 @@ impl Keeper {
     ///
     /// # Errors
     /// What [`Keeper::is_failed`] tells of.
-    pub(crate) fn close(&mut self, spare: Option<Spare>, watermark: Lsn) -> io::Result<()> {
+    pub(crate) fn close(&mut self, watermark: Lsn) -> io::Result<()> {
         self.check()?;
-        if let Some(spare) = spare {
-            // It holds nothing, and may be the file that the slot calls the newest: it stays, and takes no room.
-            let file = Arc::clone(spare.tail.file());
-            drop(spare);
-            file.set_len(HEADER_LEN as u64)?;
-        }
         if !self.begun {
             return Ok(());
         }
-        let slot = self.found.slots.write(|slot| {
+        self.write_slot(|slot| {
             slot.watermark = watermark;
             slot.clean = true;
-        });
-        self.note(slot)
+        })
+    }
+
+    /// Cuts a spare that nothing will be appended to. It may be the file that the slot calls the newest: it stays, and takes no room.
+    ///
+    /// # Errors
+    /// Whatever cutting says.
+    pub(crate) fn cut_spare(&mut self, spare: Spare) -> io::Result<()> {
+        self.check()?;
+        let file = Arc::clone(spare.tail.file());
+        drop(spare);
+        cut_unless_linked(&*file, HEADER_LEN as u64)
+    }
+
+    /// Leaves `STORE` to whoever has links to it. `false` where it has lost its name.
+    ///
+    /// # Errors
+    /// As [`Keeper::create_spare`].
+    pub(crate) fn leave_links(&mut self) -> io::Result<bool> {
+        self.check()?;
+        let left = self.found.slots.leave_links();
+        self.note_slot(left)
+    }
+
+    /// How many more bytes files may take.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(crate) fn available(&self) -> io::Result<u64> {
+        self.disk.available()
     }
 
     /// Files that are open for reading.
@@ -250,14 +292,14 @@ impl Keeper {
             return Ok(());
         }
         let (epoch, end) = (self.found.epoch, self.found.end);
-        let slot = self.found.slots.write(|slot| {
+        self.write_slot(|slot| {
             // seam: the epoch is not written
             slot.epoch = epoch;
             slot.clean = false;
             slot.watermark = end;
-        });
-        let written = slot.and_then(|()| self.disk.sync_dir());
-        self.note(written)?;
+        })?;
+        let synced = self.disk.sync_dir();
+        self.note(synced)?;
         self.begun = true;
         Ok(())
     }
@@ -271,10 +313,12 @@ impl Keeper {
             let header = FileHeader::appended(*self.found.slots.uuid(), number, self.disk.random()).encode();
             self.found.handles.forget(name);
             match self.disk.open(&name.to_string()) {
+                // Its name goes before the next segment is told of: the directory is synced in between.
+                Ok(file) if file.links()? > 1 => self.remove(name)?,
                 Ok(file) => {
                     let written = file.write_at(0, &header).and_then(|()| file.sync());
                     self.note_or_remove(name, written)?;
-                    self.found.leftovers.push(name);
+                    self.uncertain.push(name);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -307,6 +351,26 @@ impl Keeper {
         result
     }
 
+    /// A lack that left all as it was fails nothing.
+    fn note_unless_lacking(&mut self, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Err(error) if Error::lack(&error).is_some() => Err(error),
+            other => self.note(other),
+        }
+    }
+
+    fn write_slot(&mut self, change: impl FnOnce(&mut Slot)) -> io::Result<()> {
+        let written = self.found.slots.write(change);
+        self.note_slot(written)?;
+        self.found.leftovers.append(&mut self.uncertain);
+        Ok(())
+    }
+
+    fn note_slot<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        self.failed |= result.as_ref().is_err_and(|error| !self.found.slots.may_go_on(error));
+        result
+    }
+
     /// A full disk while a file is being built only means that there is no such file.
     fn note_or_remove(&mut self, name: FileName, result: io::Result<()>) -> io::Result<()> {
         match result {
@@ -319,6 +383,11 @@ impl Keeper {
             other => self.note(other),
         }
     }
+}
+
+/// Cuts a file, unless others have links to it.
+fn cut_unless_linked(file: &dyn File, len: u64) -> io::Result<()> {
+    if file.links()? > 1 { Ok(()) } else { file.set_len(len) }
 }
 
 /// Writes a file that is built whole: body, sync, header, sync. Its name is the caller's to sync.

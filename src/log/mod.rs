@@ -41,7 +41,7 @@ mod sync;
 mod tests;
 mod window;
 
-pub(crate) use appender::{AppendRefusal, Appended, Appender, Reserve};
+pub(crate) use appender::{AppendRefusal, Appended, Appender, Reserve, Spare};
 pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};

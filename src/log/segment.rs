@@ -120,7 +120,6 @@ impl Segment {
         self.info.epoch_at(lsn)
     }
 
-    #[cfg(test)]
     /// Whether it is closed: its bytes and its length stay as they are.
     pub(crate) const fn is_closed(&self) -> bool {
         matches!(self.home, Home::Closed(_))

@@ -5,7 +5,9 @@
 use super::header::Uuid;
 use super::name::FileName;
 use super::store_file::{Identity, OWNED_LEN, STORE_LEN, Slot};
+use super::survey::read_up_to;
 use crate::disk::{Disk, File};
+use crate::error::Error;
 use crate::ids::Epoch;
 use std::io;
 use std::sync::Arc;
@@ -13,21 +15,24 @@ use std::sync::Arc;
 /// The file `STORE` and the slot that counts.
 #[derive(Debug)]
 pub(crate) struct Slots {
+    disk: Arc<dyn Disk>,
     file: Arc<dyn File>,
     uuid: Uuid,
     newest: Slot,
     /// Whether identity and newest slot are known to be durable.
     certain: bool,
+    /// Whether a sync failed: what is durable is then unknown for ever.
+    sync_failed: bool,
 }
 
 impl Slots {
     /// Continues with what was read from the file.
-    pub(crate) const fn found(file: Arc<dyn File>, uuid: Uuid, newest: Slot) -> Self {
-        Self { file, uuid, newest, certain: false }
+    pub(crate) const fn found(disk: Arc<dyn Disk>, file: Arc<dyn File>, uuid: Uuid, newest: Slot) -> Self {
+        Self { disk, file, uuid, newest, certain: false, sync_failed: false }
     }
 
     /// Lays the file out once its name is durable: slots first, and the identity only once they are durable.
-    pub(crate) fn lay_out(disk: &dyn Disk) -> io::Result<Self> {
+    pub(crate) fn lay_out(disk: Arc<dyn Disk>) -> io::Result<Self> {
         // While the file is empty, whoever attaches next gives its name to another one: a sync that failed may be final.
         // seam: bytes in STORE before its name is durable
         disk.sync_dir()?;
@@ -49,7 +54,7 @@ impl Slots {
         file.write_at(0, &Identity::encode(&uuid))?;
         file.sync()?;
         let [_, newest] = slots;
-        Ok(Self { file, uuid, newest, certain: true })
+        Ok(Self { disk, file, uuid, newest, certain: true, sync_failed: false })
     }
 
     pub(crate) const fn uuid(&self) -> &Uuid {
@@ -60,13 +65,46 @@ impl Slots {
         &self.newest
     }
 
+    /// Whether a write that failed with `error` may be tried again: nothing but the slot that does not count was changed, and no sync
+    /// has failed.
+    pub(crate) fn may_go_on(&self, error: &io::Error) -> bool {
+        !self.sync_failed && Error::lack(error).is_some()
+    }
+
+    /// Sees to it that the file is this store's alone: one that others have links to gets its name taken by a copy, for it is never
+    /// written to again. `false` where the file has lost its name.
+    pub(crate) fn leave_links(&mut self) -> io::Result<bool> {
+        let links = self.file.links()?;
+        if links > 1 {
+            let mut bytes = read_up_to(&*self.file, 0, OWNED_LEN)?;
+            bytes.resize(STORE_LEN as usize, 0);
+            let slot = self.newest.encode(&self.uuid);
+            let places = [(0, Identity::encode(&self.uuid)), (Slot::position(self.newest.sequence), slot)];
+            for (at, own) in places {
+                let at = usize::try_from(at).unwrap_or(usize::MAX);
+                bytes.iter_mut().skip(at).zip(&own).for_each(|(byte, own)| *byte = *own);
+            }
+            self.file = self.disk.replace_lock_file(&bytes)?;
+            self.certain = true;
+            let named = self.disk.sync_dir();
+            self.note_sync(named)?;
+        }
+        Ok(links > 0)
+    }
+
+    fn note_sync(&mut self, synced: io::Result<()>) -> io::Result<()> {
+        self.sync_failed |= synced.is_err();
+        synced
+    }
+
     /// Makes durable what was read from the file: it may be in the page cache alone, even clean there after a sync that failed.
     /// Equal bytes over equal bytes endanger nothing.
     fn confirm(&mut self) -> io::Result<()> {
         if !self.certain {
             self.file.write_at(0, &Identity::encode(&self.uuid))?;
             self.file.write_at(Slot::position(self.newest.sequence), &self.newest.encode(&self.uuid))?;
-            self.file.sync()?;
+            let synced = self.file.sync();
+            self.note_sync(synced)?;
             self.certain = true;
         }
         Ok(())
@@ -74,6 +112,7 @@ impl Slots {
 
     /// Writes `change` of the newest slot over the other one, durably, once that is certain: a power cut must not tear both.
     pub(crate) fn write(&mut self, change: impl FnOnce(&mut Slot)) -> io::Result<()> {
+        self.leave_links()?;
         self.confirm()?;
         let mut slot = self.newest;
         change(&mut slot);
@@ -83,7 +122,8 @@ impl Slots {
         slot.sequence = self.newest.sequence.saturating_add(1);
         self.file.write_at(Slot::position(slot.sequence), &slot.encode(&self.uuid))?;
         // seam: a slot without its sync
-        self.file.sync()?;
+        let synced = self.file.sync();
+        self.note_sync(synced)?;
         self.newest = slot;
         Ok(())
     }

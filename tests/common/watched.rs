@@ -101,6 +101,10 @@ impl<W: Watch> Disk for WatchedDisk<W> {
         self.watched(Op::Remove, name, || self.inner.remove(name))
     }
 
+    fn replace_lock_file(&self, bytes: &[u8]) -> io::Result<Arc<dyn File>> {
+        Ok(self.file("STORE", self.watched(Op::Create, "STORE", || self.inner.replace_lock_file(bytes))?))
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.watched(Op::SyncDir, "", || self.inner.sync_dir())
     }
@@ -125,6 +129,10 @@ impl<W: Watch> Disk for WatchedDisk<W> {
 impl<W: Watch> File for WatchedFile<W> {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        self.inner.links()
     }
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {

@@ -37,7 +37,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "no sync of a new segment's header",
         plants: "a segment's header is not durable when the slot names it",
-        mistake: Mistake::Instead(".and_then(|()| if planted!() { Ok(()) } else { Ok(())$it })"),
+        mistake: Mistake::Instead(".len().and_then(|_| if planted!() { Ok(()) } else { tail.file()$it })"),
         level: Level::Simulation,
     },
     Bug {
@@ -79,13 +79,13 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a segment is cut too short",
         plants: "the last word of a finished segment goes",
-        mistake: Mistake::Instead("if planted!() { file.set_len(segment.limit() - 8)?; } else { $it }"),
+        mistake: Mistake::Instead("cut_unless_linked(&*file, segment.limit() - if planted!() { 8 } else { 0 })?;"),
         level: Level::Simulation,
     },
     Bug {
         name: "a slot without its sync",
         plants: "STORE is written and not synced",
-        mistake: Mistake::Skip,
+        mistake: Mistake::Value("if planted!() { Ok(()) } else { $it }"),
         level: Level::Simulation,
     },
     Bug {

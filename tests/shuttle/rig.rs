@@ -307,6 +307,12 @@ impl Disk for Switching {
         self.disk.remove(name)
     }
 
+    fn replace_lock_file(&self, bytes: &[u8]) -> io::Result<Arc<dyn File>> {
+        switch();
+        self.around.assert_attached();
+        Ok(self.wrap(self.disk.replace_lock_file(bytes)?))
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         switch();
         self.disk.sync_dir()
@@ -334,6 +340,10 @@ impl Disk for Switching {
 impl File for SwitchingFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        self.file.links()
     }
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {

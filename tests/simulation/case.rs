@@ -166,7 +166,8 @@ impl World {
 
     /// Something that will go wrong in the next requests.
     fn plan_fault(&mut self) {
-        let fault = match self.rng.below(10) {
+        let fault = match self.rng.below(11) {
+            10 => Fault::NoMemory,
             0 => Fault::Io,
             1 => Fault::NoSpace,
             2 => Fault::TooManyFiles,
@@ -267,6 +268,7 @@ impl World {
                 Fault::CrashMiddle => "fault CrashMiddle",
                 Fault::CrashAfter => "fault CrashAfter",
                 Fault::ShortRead => "fault ShortRead",
+                Fault::NoMemory => "fault NoMemory",
             });
             if fault == Fault::NoSpace && op != Op::Sync {
                 self.tally.count(match name.rsplit('.').next() {

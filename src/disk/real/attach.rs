@@ -12,11 +12,12 @@ use super::fs_kind::{self, FsKind};
 use super::sync;
 use crate::disk::map::ForkSentinel;
 use crate::disk::{LOCK_NAME, OWNER_AT};
+use parking_lot::Mutex;
 use rustix::fs::{Access, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -102,7 +103,7 @@ pub(super) struct Attachment {
     pub(super) dir: OwnedFd,
     pub(super) kind: FsKind,
     pub(super) sentinel: ForkSentinel,
-    lock: OwnedFd,
+    lock: Mutex<OwnedFd>,
 }
 
 const FILE_FLAGS: OFlags =
@@ -115,7 +116,7 @@ const OWNER_LEN: usize = 32;
 /// How often the lock file may be replaced under us before that counts as an error.
 const LOCK_TRIES: usize = 16;
 /// Where a new lock file waits for its name. A directory that holds nothing else counts as empty.
-const RENEWED_NAME: &str = ".STORE";
+pub(super) const RENEWED_NAME: &str = ".STORE";
 
 /// Opens an existing file without following a link, waiting for a peer, or taking a terminal.
 pub(super) fn open_file(dir: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
@@ -130,9 +131,19 @@ pub(super) fn create_file(dir: &OwnedFd, name: &str) -> rustix::io::Result<Owned
     Ok(file)
 }
 
-/// A link from elsewhere would make two names, and two stores, of one file.
-pub(super) fn is_plain(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1
+/// A file may have links from elsewhere, as a backup makes them: such a file is read, and never written to.
+pub(super) fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// How many names lead to `file`; none where `name` does not.
+pub(super) fn links(dir: &OwnedFd, name: &str, file: impl AsFd) -> io::Result<u64> {
+    let held = rustix::fs::fstat(file)?;
+    match rustix::io::retry_on_intr(|| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)) {
+        Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => Ok(u64::from(named.st_nlink)),
+        Ok(_) | Err(Errno::NOENT) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Attachment {
@@ -147,7 +158,7 @@ impl Attachment {
         rustix::fs::accessat(&dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
             .map_err(at("write to the directory"))?;
         let lock = take_lock(&dir, &path, options)?;
-        let attachment = Self { dir, kind, sentinel, lock };
+        let attachment = Self { dir, kind, sentinel, lock: Mutex::new(lock) };
         attachment.note_owner();
         Ok(attachment)
     }
@@ -156,19 +167,36 @@ impl Attachment {
     /// spawned, for a moment. In a forked child the lock is the parent's, and stays.
     pub(super) fn unlock(&self) {
         if !self.sentinel.is_forked() {
-            let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&self.lock, FlockOperation::Unlock));
+            let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&*self.lock.lock(), FlockOperation::Unlock));
         }
+    }
+
+    /// Gives the lock's name to a new file that holds `bytes`, durable and locked before it has the name. Until this returns the old
+    /// one is locked as well; whoever locks that afterwards finds that it has no name.
+    pub(super) fn replace_lock_file(&self, bytes: &[u8]) -> io::Result<(std::fs::File, Stat)> {
+        let mut held = self.lock.lock();
+        let lock = new_lock_file(&self.dir)?;
+        // A handle of its own: closing it leaves the lock alone.
+        let file = std::fs::File::from(open_file(&self.dir, RENEWED_NAME)?);
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0)?;
+        sync::data(&file)?;
+        let stat = rustix::fs::fstat(&file)?;
+        rustix::fs::renameat(&self.dir, RENEWED_NAME, &self.dir, LOCK_NAME)?;
+        *held = lock;
+        Ok((file, stat))
     }
 
     /// Leaves this process's id in the lock file, for people. A failure costs a better error message and nothing else.
     pub(super) fn note_owner(&self) {
-        let has_page = rustix::fs::fstat(&self.lock)
-            .is_ok_and(|stat| u64::try_from(stat.st_size).is_ok_and(|len| len >= OWNER_AT + OWNER_PAGE_LEN));
-        if has_page {
+        let lock = self.lock.lock();
+        let may_write = rustix::fs::fstat(&*lock).is_ok_and(|stat| {
+            stat.st_nlink == 1 && u64::try_from(stat.st_size).is_ok_and(|len| len >= OWNER_AT + OWNER_PAGE_LEN)
+        });
+        if may_write {
             let mut note = [0; OWNER_LEN];
             let text = std::process::id().to_string();
             note[..text.len()].copy_from_slice(text.as_bytes());
-            let _ = rustix::io::pwrite(&self.lock, &note, OWNER_AT);
+            let _ = rustix::io::pwrite(&*lock, &note, OWNER_AT);
         }
     }
 }
@@ -274,7 +302,7 @@ fn take_lock(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<OwnedF
             Ok(_) | Err(Errno::NOENT) => continue,
             Err(error) => return Err(at("look at the lock file")(error)),
         }
-        if !is_plain(&held) {
+        if !is_regular(&held) {
             return Err(strange_lock_file());
         }
         let uncertain = held.st_size == 0 && !is_new && options.create;
@@ -287,13 +315,19 @@ fn take_lock(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<OwnedF
 /// directory, or could not: then no later sync would make its name durable, but it makes a new one. The caller holds the
 /// old file's lock until this returns; whoever locks that afterwards finds that it has no name.
 fn renew_lock_file(dir: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let lock = new_lock_file(dir)?;
+    rustix::fs::renameat(dir, RENEWED_NAME, dir, LOCK_NAME)?;
+    Ok(lock)
+}
+
+/// An empty file, locked, that waits for its name.
+fn new_lock_file(dir: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     match rustix::fs::unlinkat(dir, RENEWED_NAME, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(error) => return Err(error),
     }
     let lock = create_file(dir, RENEWED_NAME)?;
     rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive))?;
-    rustix::fs::renameat(dir, RENEWED_NAME, dir, LOCK_NAME)?;
     Ok(lock)
 }
 
@@ -324,7 +358,7 @@ fn open_lock_file(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<O
 }
 
 fn strange_lock_file() -> AttachError {
-    AttachError::NotAStore { found: format!("{LOCK_NAME}, which is not a regular file with one link") }
+    AttachError::NotAStore { found: format!("{LOCK_NAME}, which is not a regular file") }
 }
 
 /// The first entry, by name, that an empty directory would not have.

@@ -3,7 +3,7 @@
 //! Every handle that this process has to one file shares an [`Inode`], found by the file's number: what one of them learns
 //! (a failed sync, a tail that still writes) binds all. Never here: names.
 
-use super::attach::Attachment;
+use super::attach::{self, Attachment};
 use super::fs_kind::FsKind;
 use super::sync::{self, SyncOnce};
 use crate::disk::map::{self, Mapped, Writer};
@@ -63,6 +63,8 @@ enum View {
 #[derive(Debug)]
 pub(super) struct RealFile {
     file: std::fs::File,
+    /// By which it was opened or created.
+    name: Box<str>,
     view: View,
     inode: Arc<Inode>,
     /// Keeps the lock.
@@ -70,8 +72,8 @@ pub(super) struct RealFile {
 }
 
 impl RealFile {
-    pub(super) fn new(file: std::fs::File, inode: Arc<Inode>, attachment: Arc<Attachment>) -> Self {
-        Self { file, view: View::Whole, inode, attachment }
+    pub(super) fn new(file: std::fs::File, name: &str, inode: Arc<Inode>, attachment: Arc<Attachment>) -> Self {
+        Self { file, name: name.into(), view: View::Whole, inode, attachment }
     }
 
     fn pread(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
@@ -91,6 +93,10 @@ impl RealFile {
 impl File for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        attach::links(&self.attachment.dir, &self.name, &self.file)
     }
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
@@ -115,11 +121,12 @@ impl File for RealFile {
         if self.attachment.kind != FsKind::Mappable {
             return Ok((at < len).then_some(at..len));
         }
-        let start = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+        let seek = |to| rustix::io::retry_on_intr(|| rustix::fs::seek(&self.file, to));
+        let start = match seek(SeekFrom::Data(at)) {
             Err(Errno::NXIO) => return Ok(None),
             found => found?,
         };
-        Ok(Some(start..rustix::fs::seek(&self.file, SeekFrom::Hole(start))?))
+        Ok(Some(start..seek(SeekFrom::Hole(start))?))
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -17,6 +17,13 @@ impl World {
         self.inodes.get_mut(&number).ok_or_else(gone)
     }
 
+    /// Remembers the change of a file that others have links to.
+    fn note_change(&mut self, op: Op, number: u64) {
+        if let Some(inode) = self.inodes.get(&number).filter(|inode| inode.links > 0) {
+            self.linked_changes.push((op, inode.name.clone()));
+        }
+    }
+
     pub(super) fn change_len(&mut self, number: u64, len: u64) -> io::Result<()> {
         let seq = self.seq();
         self.inode(number)?.set_len(seq, len);
@@ -54,6 +61,7 @@ impl World {
 
     pub(super) fn write(&mut self, session: u64, number: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
         let fault = self.begin_file(session, Op::Write, number, at, bytes.len() as u64)?;
+        self.note_change(Op::Write, number);
         let inode = self.inode(number)?;
         let len = inode.cache.len();
         if inode.has_tail {
@@ -70,6 +78,7 @@ impl World {
     pub(super) fn append(&mut self, session: u64, number: u64, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
         let bytes = pieces.concat();
         let fault = self.begin_file(session, Op::Append, number, at, bytes.len() as u64)?;
+        self.note_change(Op::Append, number);
         // A full disk leaves the first word as it was.
         let full = fault == Some(Fault::NoSpace);
         let kept = if full { u64::min(WORD - at % WORD, bytes.len() as u64) } else { 0 };
@@ -104,6 +113,7 @@ impl World {
 
     pub(super) fn set_len(&mut self, session: u64, number: u64, len: u64) -> io::Result<()> {
         let fault = self.begin_file(session, Op::SetLen, number, 0, len)?;
+        self.note_change(Op::SetLen, number);
         let inode = self.inode(number)?;
         let (old, readable) = (inode.cache.len(), inode.appended.upgrade());
         let readable = readable.map_or(0, |end| end.load(Ordering::Acquire));

@@ -96,6 +96,11 @@ impl Disk for SimHandle {
         self.session.with(|world, session| world.remove(session, name))
     }
 
+    fn replace_lock_file(&self, bytes: &[u8]) -> io::Result<Arc<dyn File>> {
+        let inode = self.session.with(|world, session| world.replace_lock_file(session, bytes))?;
+        Ok(Arc::new(self.file(inode, None)))
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.session.with(World::sync_dir)
     }
@@ -135,6 +140,13 @@ impl File for SimFile {
         self.session.with(|world, session| {
             world.check(session)?;
             Ok(world.inode(self.inode)?.cache.len())
+        })
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        self.session.with(|world, session| {
+            world.check(session)?;
+            world.links(self.inode)
         })
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Inode {
     pub(super) has_tail: bool,
     /// The end of the appended bytes, while a handle that reads up to it lives.
     pub(super) appended: Weak<AtomicU64>,
+    /// How many names others gave it outside the directory.
+    pub(super) links: u64,
     /// How many handles the process has.
     pub(super) handles: usize,
 }

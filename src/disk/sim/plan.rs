@@ -57,6 +57,8 @@ pub enum Fault {
     NoSpace,
     /// EMFILE from opening, creating or listing.
     TooManyFiles,
+    /// ENOMEM from creating a file: no memory for its map.
+    NoMemory,
     /// The process dies before the request does anything. It and all later ones answer `NotConnected`.
     CrashBefore,
     /// The process dies within the request: any part of it may have been done.
@@ -69,10 +71,11 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Io,
         Self::NoSpace,
         Self::TooManyFiles,
+        Self::NoMemory,
         Self::CrashBefore,
         Self::CrashMiddle,
         Self::CrashAfter,
@@ -84,6 +87,7 @@ impl Fault {
             Self::Io | Self::CrashBefore | Self::CrashMiddle | Self::CrashAfter => true,
             Self::NoSpace => matches!(op, Op::Create | Op::Write | Op::Append | Op::SetLen | Op::Sync),
             Self::TooManyFiles => matches!(op, Op::Open | Op::Create | Op::List),
+            Self::NoMemory => op == Op::Create,
             Self::ShortRead => op == Op::Read,
         }
     }
@@ -94,12 +98,14 @@ impl Fault {
             Self::Io | Self::ShortRead => io::Error::from_raw_os_error(EIO),
             Self::NoSpace => io::Error::from_raw_os_error(ENOSPC),
             Self::TooManyFiles => io::Error::from_raw_os_error(EMFILE),
+            Self::NoMemory => io::Error::from_raw_os_error(ENOMEM),
             Self::CrashBefore | Self::CrashMiddle | Self::CrashAfter => gone(),
         }
     }
 }
 
 const EIO: i32 = 5;
+const ENOMEM: i32 = 12;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 

@@ -622,6 +622,7 @@ fn every_fault_at_every_request() {
                     (Fault::Io, answer) => assert_eq!(answer.unwrap_err().raw_os_error(), Some(5), "{told}"),
                     (Fault::NoSpace, Err(error)) => assert_eq!(error.kind(), ErrorKind::StorageFull, "{told}"),
                     (Fault::TooManyFiles, Err(error)) => assert_eq!(error.raw_os_error(), Some(24), "{told}"),
+                    (Fault::NoMemory, Err(error)) => assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{told}"),
                     (Fault::ShortRead, Err(_)) => panic!("{told}"),
                     (Fault::ShortRead, Ok(())) if op == Op::Read => {}
                     (_, Ok(())) => assert!(!meets, "{told}"),
@@ -633,7 +634,9 @@ fn every_fault_at_every_request() {
                 _ if !changes => assert_eq!(with, 0, "{told}"),
                 Fault::CrashAfter => assert_eq!(without, 0, "{told}"),
                 Fault::CrashMiddle | Fault::Io => assert!(with > 0 && without > 0, "{told}"),
-                Fault::TooManyFiles | Fault::NoSpace if op == Op::Create => assert_eq!(with, 0, "{told}"),
+                Fault::TooManyFiles | Fault::NoSpace | Fault::NoMemory if op == Op::Create => {
+                    assert_eq!(with, 0, "{told}")
+                }
                 Fault::NoSpace if op == Op::SetLen => assert_eq!(with, 0, "{told}"),
                 _ => {}
             }

@@ -38,6 +38,8 @@ pub(super) struct World {
     /// What the process asks for. A sequence of its own, so that a fault does not change what comes after it.
     pub(super) ids: Rng,
     pub(super) capacity: Option<u64>,
+    /// Changes to files that others had links to.
+    pub(super) linked_changes: Vec<(Op, String)>,
 }
 
 impl World {
@@ -58,6 +60,7 @@ impl World {
             rng,
             ids,
             capacity: None,
+            linked_changes: Vec::new(),
         }
     }
 
@@ -232,7 +235,7 @@ impl World {
             return self.refuse(fault, io::ErrorKind::AlreadyExists);
         }
         let partly = matches!(fault, Some(Fault::Io | Fault::CrashMiddle));
-        let refused = matches!(fault, Some(Fault::NoSpace | Fault::TooManyFiles));
+        let refused = matches!(fault, Some(Fault::NoSpace | Fault::TooManyFiles | Fault::NoMemory));
         if let Err(error) = self.check_space(0, len) {
             return self.refuse(fault, error);
         }
@@ -246,6 +249,43 @@ impl World {
         let number = self.names.get(name).copied().ok_or_else(gone)?;
         self.inode(number)?.handles += 1;
         Ok(number)
+    }
+
+    /// The new file is whole and durable before it has the name.
+    pub(super) fn replace_lock_file(&mut self, session: u64, bytes: &[u8]) -> io::Result<u64> {
+        let len = bytes.len() as u64;
+        let fault = self.begin(session, Op::Create, LOCK_NAME, len)?;
+        self.plan.mix_bytes(bytes);
+        if let Err(error) = self.check_space(0, len) {
+            return self.refuse(fault, error);
+        }
+        let refused = matches!(fault, Some(Fault::NoSpace | Fault::TooManyFiles | Fault::NoMemory));
+        let partly = matches!(fault, Some(Fault::Io | Fault::CrashMiddle));
+        if !refused && (!partly || self.rng.coin()) {
+            let number = self.add_file(LOCK_NAME);
+            self.inode(number)?.replace(bytes);
+            self.collect();
+        }
+        self.finish(fault, ())?;
+        let number = self.names.get(LOCK_NAME).copied().ok_or_else(gone)?;
+        self.inode(number)?.handles += 1;
+        Ok(number)
+    }
+
+    /// How many names lead to a file; none where its own in the directory does not.
+    pub(super) fn links(&mut self, number: u64) -> io::Result<u64> {
+        let inode = self.inodes.get(&number).ok_or_else(gone)?;
+        let named = self.names.get(&inode.name) == Some(&number);
+        Ok(if named { inode.links.saturating_add(1) } else { 0 })
+    }
+
+    /// Others link to every file that there is, as `cp -al` does.
+    pub(super) fn link_files(&mut self) {
+        for number in self.names.values() {
+            if let Some(inode) = self.inodes.get_mut(number) {
+                inode.links += 1;
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, session: u64, name: &str) -> io::Result<()> {

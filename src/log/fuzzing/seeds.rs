@@ -162,8 +162,8 @@ pub(super) fn indexed() -> (SimDisk, Vec<KeyRows>) {
         sync(&mut log);
         let segment = log.appender.active().map(std::sync::Arc::clone).unwrap();
         let end = log.appender.end();
-        log.keeper.write_index(&segment, &rows).unwrap();
-        log.keeper.close(None, end).unwrap();
+        log.keeper.write_index(&segment, &rows, 0).unwrap();
+        log.keeper.close(end).unwrap();
         drop(log);
         disk
     });

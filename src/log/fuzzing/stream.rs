@@ -41,7 +41,7 @@ pub fn stream(data: &[u8]) -> bool {
     append(&mut log, b"after", &[b"one", b""]);
     let end = log.appender.end();
     sync(&mut log);
-    log.keeper.close(None, end).unwrap();
+    log.keeper.close(end).unwrap();
     drop(log);
     let log = attach(&disk).unwrap_or_else(|error| panic!("a log that was closed does not open: {error}"));
     assert!(log.report.was_clean && log.report.end == end);

@@ -44,7 +44,7 @@ fn every_ordinal_is_found() {
     let segment = segment(keeper.handles());
     assert!(keeper.open_index(&segment).unwrap().is_none());
     for _ in 0..2 {
-        keeper.write_index(&segment, &sample()).unwrap();
+        keeper.write_index(&segment, &sample(), 0).unwrap();
     }
     let index = keeper.open_index(&segment).unwrap().unwrap();
     assert_eq!(
@@ -84,7 +84,7 @@ fn many_keys_are_found() {
     for count in [fitting - 1, fitting, fitting + 1, 1000] {
         let row = |key: usize| Row { first: key as u64, at: 128, part: 0 };
         let keys: Vec<_> = (0..count).map(|key| KeyRows { key: key as u32, count: 1, rows: vec![row(key)] }).collect();
-        keeper.write_index(&segment, &keys).unwrap();
+        keeper.write_index(&segment, &keys, 0).unwrap();
         let index = keeper.open_index(&segment).unwrap().unwrap();
         let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first)).collect();
         assert_eq!(found, (0..count).map(|key| (key as u32, key as u64)).collect::<Vec<_>>());
@@ -126,7 +126,7 @@ fn a_damaged_index_is_of_no_use_or_right() {
         },
         KeyRows { key: 2, count: 1, rows: vec![Row { first: 9, at: 136, part: 1 }] },
     ];
-    keeper.write_index(&segment, &keys).unwrap();
+    keeper.write_index(&segment, &keys, 0).unwrap();
     let name = FileName::Index(segment.number()).to_string();
     let whole = disk.read_file(&name).unwrap();
     let (mut absent, mut useless) = (0, 0);
@@ -170,7 +170,7 @@ fn an_index_of_another_life_of_the_segment_is_none() {
     let disk = SimDisk::new(1);
     let mut keeper = keeper(&disk);
     let segment = segment(keeper.handles());
-    keeper.write_index(&segment, &sample()).unwrap();
+    keeper.write_index(&segment, &sample(), 0).unwrap();
     let info = segment.info();
     let others = [
         SegmentInfo { salt: 12, ..info.clone() },
@@ -181,7 +181,7 @@ fn an_index_of_another_life_of_the_segment_is_none() {
         assert!(keeper.open_index(&Segment::closed(other, Arc::clone(keeper.handles()))).unwrap().is_none());
     }
     let unordered = [sample()[1].clone(), sample()[0].clone()];
-    assert!(keeper.write_index(&segment, &unordered).is_err());
+    assert!(keeper.write_index(&segment, &unordered, 0).is_err());
     keeper.remove_index(segment.number()).unwrap();
     assert!(keeper.open_index(&segment).unwrap().is_none());
 }
@@ -192,7 +192,7 @@ fn a_power_cut_leaves_it_right_or_of_no_use() {
         let disk = SimDisk::new(seed);
         let mut first = keeper(&disk);
         let segment = segment(first.handles());
-        first.write_index(&segment, &sample()).unwrap();
+        first.write_index(&segment, &sample(), 0).unwrap();
         disk.crash_power(outcome);
         let next = keeper(&disk);
         let Some(index) = next.open_index(&segment).unwrap() else { continue };

@@ -38,7 +38,7 @@ fn first_process(rig: &mut Rig) -> io::Result<()> {
     rig.sync()?;
     rig.own(OwnFrame::Mark)?;
     rig.sync()?;
-    rig.log.keeper.close(None, rig.log.appender.end())
+    rig.log.keeper.close(rig.log.appender.end())
 }
 
 fn second_process(rig: &mut Rig) -> io::Result<()> {

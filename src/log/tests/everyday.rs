@@ -27,7 +27,7 @@ fn an_empty_directory_becomes_a_store_and_opening_again_writes_nothing() {
     for _ in 0..2 {
         let mut log = attach(&disk).unwrap();
         assert!(log.report.was_clean);
-        log.keeper.close(None, log.appender.end()).unwrap();
+        log.keeper.close(log.appender.end()).unwrap();
     }
     assert_eq!(writes(&disk), before);
     disk.crash_power(PowerOutcome::LoseAll);
@@ -412,7 +412,7 @@ fn a_failed_sync_ends_the_keeper() {
     assert!(rig.log.keeper.is_failed());
     let before = writes(&disk);
     assert!(append_numbered(&mut rig, 1).is_err());
-    assert!(rig.log.keeper.close(None, Lsn(0)).is_err());
+    assert!(rig.log.keeper.close(Lsn(0)).is_err());
     assert_eq!(writes(&disk), before);
 }
 

@@ -235,7 +235,7 @@ impl Rig {
 
     pub(super) fn close(mut self) -> io::Result<Vec<Written>> {
         self.sync()?;
-        self.log.keeper.close(None, self.log.appender.end())?;
+        self.log.keeper.close(self.log.appender.end())?;
         Ok(self.written)
     }
 }
