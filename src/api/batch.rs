@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Several deliveries of one receive. Look at each by [`Batch::iter`]; then settle all in one frame with [`Batch::ack`], or iterate over
 /// the batch itself to settle each in its own way. Dropping it is a nack of each.
-#[derive(Debug)]
 pub struct Batch {
     group: Arc<GroupInner>,
     /// What is not settled yet: all, and nothing afterwards.
@@ -24,7 +23,7 @@ pub struct Batch {
 }
 
 /// A look at a [`Delivery`], or at one of a [`Batch`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct DeliveryRef<'a> {
     group: &'a GroupInner,
     received: &'a Received,
@@ -32,7 +31,7 @@ pub struct DeliveryRef<'a> {
 }
 
 /// Looks at the deliveries of a [`Batch`], in their order.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BatchIter<'a> {
     group: &'a GroupInner,
     rest: std::slice::Iter<'a, Received>,
@@ -175,6 +174,18 @@ impl<'a> From<&'a Delivery> for DeliveryRef<'a> {
 }
 
 impl<'a> DeliveryRef<'a> {
+    /// As [`Delivery::topic`].
+    #[must_use]
+    pub fn topic(&self) -> &'a str {
+        &self.group.topic.name
+    }
+
+    /// As [`Delivery::group`].
+    #[must_use]
+    pub fn group(&self) -> &'a str {
+        &self.group.name
+    }
+
     /// As [`Delivery::id`].
     #[must_use]
     pub fn id(&self) -> MessageId {
@@ -185,8 +196,10 @@ impl<'a> DeliveryRef<'a> {
     /// As [`Delivery::origin`].
     #[must_use]
     pub fn origin(&self) -> MessageId {
-        let origin = self.received.stored.origin(self.nth);
-        self.group.message_id(origin.partition, origin.epoch, origin.offset)
+        match &self.received.stored.provenance {
+            Some(source) => source.origin_id,
+            None => self.id(),
+        }
     }
 
     /// As [`Delivery::payload`].

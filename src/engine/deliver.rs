@@ -15,6 +15,7 @@ use crate::log::{Catalog, Parts, Segment};
 use crate::record::{Record, Token};
 use crate::state::{Command, Decision, Held, HeldRun, Rejection};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +42,10 @@ impl Received {
 
 /// How long a receive may wait for a message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wait {
+pub(crate) struct Wait<'a> {
     until: MonoMs,
+    /// Ends the wait at once when it is set and the group is woken.
+    stop: Option<&'a AtomicBool>,
 }
 
 /// Leases on consecutive messages, which are still to be read.
@@ -72,13 +75,22 @@ enum Look {
     Nothing,
 }
 
-impl Wait {
+impl<'a> Wait<'a> {
     pub(crate) fn new(engine: &Engine, wait: Duration) -> Self {
         if wait.is_zero() {
-            return Self { until: MonoMs(0) };
+            return Self { until: MonoMs(0), stop: None };
         }
         let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        Self { until: engine.clock.monotonic().saturating_add(ms) }
+        Self { until: engine.clock.monotonic().saturating_add(ms), stop: None }
+    }
+
+    /// The same wait, which also ends when `stop` is set and [`Engine::wake_group`] is called after that.
+    pub(crate) fn stopped_by(self, stop: &'a AtomicBool) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Acquire))
     }
 }
 
@@ -94,7 +106,7 @@ impl Engine {
         group: GroupId,
         topic: TopicId,
         max: usize,
-        wait: Wait,
+        wait: Wait<'_>,
         reader: &Mutex<Reader>,
         each: &mut impl FnMut(Received),
     ) -> Result<Vec<Error>> {
@@ -114,12 +126,27 @@ impl Engine {
         }
     }
 
+    /// Wakes all consumers that wait for a message of the group, to look at their [`Wait`]s again.
+    pub(crate) fn wake_group(&self, group: GroupId) {
+        self.lock_core().waiters.wake_group(group);
+    }
+
+    /// Wakes all consumers that wait for a message of any group, as [`Engine::wake_group`] does.
+    pub(crate) fn wake_consumers(&self) {
+        self.lock_core().waiters.wake_all();
+    }
+
     /// Leases, waiting for something to lease.
-    fn look(&self, group: GroupId, topic: TopicId, max: usize, wait: Wait, leases: &mut Leases) -> Result<Look> {
+    fn look(&self, group: GroupId, topic: TopicId, max: usize, wait: Wait<'_>, leases: &mut Leases) -> Result<Look> {
         let command = Command::Lease { group, max: u32::try_from(max).unwrap_or(u32::MAX) };
         let mut core = self.lock_core();
         loop {
             self.health.check()?;
+            if wait.is_stopped() {
+                // The wake-up may have been meant for a message that somebody else wants.
+                core.waiters.wake_one(group);
+                return Ok(Look::Nothing);
+            }
             let now = self.now();
             match core.commit(&command, Parts::default(), now) {
                 Ok(committed) => {
@@ -151,7 +178,7 @@ impl Engine {
     }
 
     /// Sleeps until someone may have added a message, a deadline of the group has come, or the wait is over.
-    fn sleep(&self, core: &mut CoreGuard<'_>, group: GroupId, topic: TopicId, wait: Wait, now: Now) {
+    fn sleep(&self, core: &mut CoreGuard<'_>, group: GroupId, topic: TopicId, wait: Wait<'_>, now: Now) {
         let held_back = core.state.is_at_cap(group);
         let remaining = wait.until.0.saturating_sub(now.mono.0);
         let ms = core.sleep_until(group, now).map_or(remaining, |ms| ms.min(remaining)).max(1);

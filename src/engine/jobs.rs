@@ -109,7 +109,7 @@ impl Engine {
     /// # Errors
     /// The store's; a full disk is no error here, for the one who needs the room will say so.
     pub(crate) fn pulse(&self) -> Result<()> {
-        self.health.check()?;
+        self.enter()?;
         self.note_clock_jump()?;
         let (due, idle, wanted) = {
             let mut core = self.lock_core();
@@ -192,7 +192,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::pulse`].
     pub(crate) fn chores(&self) -> Result<()> {
-        self.health.check()?;
+        self.enter()?;
         // What needs room does not keep what gives room back from being done.
         let jobs = [Self::finish_segments, Self::checkpoint_if_due, Self::retire_dead_segments, Self::remove_leftovers];
         jobs.iter().try_for_each(|job| match job(self) {

@@ -5,13 +5,14 @@
 
 use super::Engine;
 use super::positions::{Place, SegmentRuns};
-use super::stored::{About, Gathered, Read, Stored};
+use super::stored::{About, Gathered, Read, Source, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, WallMs};
 use crate::log::{self, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::{Provenance, Record, codec};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What is wrong with a frame whose messages cannot be where it says.
@@ -153,7 +154,7 @@ impl Engine {
             Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
             Place::Indexed { .. } => self.look_up(&mut reader.rows, segment, partition, offset)?,
         };
-        let mut read = reader.parts.read(&self.cache, segment, at, part, max).map_err(read_error)?;
+        let mut read = reader.parts.read(&self.cache, segment, at, part, max).map_err(|error| read_error(error).at(&self.dir))?;
         let lsn = read.lsn;
         let damaged = |reason| {
             Error::Corrupt(Corruption {
@@ -176,6 +177,11 @@ impl Engine {
             return Err(damaged("a message that cannot be decoded"));
         }
         read.keep(count);
+        let provenance = provenance.map(|provenance| {
+            let origin = provenance.origin;
+            let origin_id = self.message_id(origin.partition, origin.epoch, origin.offset);
+            Box::new(Source { provenance: *provenance, origin_id })
+        });
         let about = About { partition, first: offset, epoch: read.epoch, time };
         Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
     }
@@ -336,7 +342,7 @@ fn absent(partition: PartitionId, offset: Offset) -> Error {
 /// A failure to read, as the caller sees it.
 fn read_error(error: ReadError) -> Error {
     match error {
-        ReadError::Io { source, .. } => Error::io("read a segment", source),
+        ReadError::Io { file, source } => Error::io("read", source).at(Path::new(&file.to_string())),
         ReadError::Damaged { file, at, reason } => Error::Corrupt(Corruption::of(file, Some(at), reason)),
     }
 }

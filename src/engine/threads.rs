@@ -36,9 +36,17 @@ impl Threads {
     pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
         let mut threads = Self::default();
         let interval = engine.setup().sync_interval;
-        threads.spawn(engine, "millpond-pulse", interval, Engine::pulse)?;
-        threads.spawn(engine, "millpond-chores", CHORES_INTERVAL, Engine::chores)?;
-        Ok(threads)
+        let started = threads
+            .spawn(engine, "millpond-pulse", interval, Engine::pulse)
+            .and_then(|()| threads.spawn(engine, "millpond-chores", CHORES_INTERVAL, Engine::chores));
+        match started {
+            Ok(()) => Ok(threads),
+            Err(error) => {
+                // A thread that runs on would keep the engine, and with it the lock on the directory.
+                threads.stop(engine);
+                Err(error)
+            }
+        }
     }
 
     fn spawn(
@@ -81,7 +89,7 @@ impl Threads {
 ///
 /// # Errors
 /// `Io` where the system has no thread to give.
-pub(crate) fn spawn_subscription(deliver: impl FnOnce() + Send + 'static) -> Result<()> {
+pub(crate) fn spawn_subscription(deliver: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let started = Builder::new().name("millpond-subscription".to_owned()).spawn(deliver);
-    started.map(drop).map_err(|error| Error::io("start a thread", error))
+    started.map_err(|error| Error::io("start a thread", error))
 }

@@ -63,6 +63,12 @@ impl Waiters {
         }
     }
 
+    pub(crate) fn wake_group(&mut self, group: GroupId) {
+        if let Some(entry) = self.groups.get(group.0 as usize).filter(|entry| entry.count > 0) {
+            entry.condvar.notify_all();
+        }
+    }
+
     pub(crate) fn wake_one_if_held_back(&mut self, group: GroupId) {
         if self.groups.get(group.0 as usize).is_some_and(|entry| entry.held_back) {
             self.wake_one(group);
