@@ -4,7 +4,7 @@
 //! cargo run --example graceful_shutdown
 //! ```
 //!
-//! A subscription is a channel of deliveries, so a worker can wait for a message and for the word to stop at once. It
+//! A subscription has a channel of deliveries, so a worker can wait for a message and for the word to stop at once. It
 //! finishes what it holds and takes nothing new; what it did not take stays in the queue for the next start.
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
@@ -45,8 +45,8 @@ fn work(group: &Group, stop: &Sender<()>, stopped: &Receiver<()>) -> Result<u32>
         // Biased: where both are ready, stopping wins.
         select_biased! {
             recv(stopped) -> _ => return Ok(done),
-            recv(deliveries) -> delivery => {
-                delivery?.ack()?;
+            recv(deliveries.request()) -> delivery => {
+                delivery??.ack()?;
                 done += 1;
                 if done == 10 {
                     stop.send(())?;

@@ -6,7 +6,7 @@
 use crate::ids::{Lsn, MessageId};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The result of the library's calls.
@@ -20,11 +20,12 @@ pub enum ErrorKind {
     FixCall,
     /// The work on this message is not this consumer's any more. Drop it and receive the next.
     LeaseLost,
-    /// Call again later, when there is room, a descriptor or memory again. Nothing was changed.
+    /// Call again when the shortage that the error names has passed: room on the disk, a descriptor, memory, the lock of another
+    /// process. Nothing was changed.
     Retry,
-    /// Drop this store and open the directory again; the log then says what is so.
+    /// Drop all handles of this store and open the directory again; the log then says what is so.
     Reopen,
-    /// A person has to look at the directory before anything goes on.
+    /// A person has to look at the directory, its permissions or its file system before anything goes on.
     Stop,
 }
 
@@ -54,10 +55,12 @@ pub enum Error {
     TooLarge {
         /// What is too large.
         what: &'static str,
-        /// Its size, in bytes unless `what` says otherwise.
+        /// Its size.
         len: u64,
-        /// The limit in the same unit.
+        /// The limit.
         max: u64,
+        /// The unit of both: `"bytes"`, `"headers"` or `"messages"`.
+        unit: &'static str,
     },
     /// The topic or group exists with another value of this option.
     Contradiction {
@@ -71,6 +74,13 @@ pub enum Error {
         stored: String,
         /// The value that was asked for.
         asked: String,
+    },
+    /// There is no store, topic or group of this name, and it was not to be created. Nothing was changed.
+    NotFound {
+        /// `"store"`, `"topic"` or `"group"`.
+        what: &'static str,
+        /// Its name; of a store, the path.
+        name: String,
     },
     /// The dead letter is no longer there: it was redriven or discarded.
     NoSuchLetter {
@@ -146,11 +156,13 @@ pub enum Error {
     Closed,
     /// This process is a forked child of the one that opened the store. Open another directory, or exec.
     Forked,
-    /// The operating system failed a call in a way that no other variant describes.
+    /// The operating system failed a call in a way that no other variant describes. [`Error::kind`] goes by the system's error.
     Io {
         /// What the engine was doing.
         context: &'static str,
-        /// What the system said.
+        /// The file or directory, as far as it is known.
+        path: Option<PathBuf>,
+        /// What the system said. It is part of the error's text, and therefore not its `source()`.
         source: Arc<io::Error>,
     },
 }
@@ -177,16 +189,22 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::TooLarge { .. }
             | Self::Contradiction { .. }
+            | Self::NotFound { .. }
             | Self::NoSuchLetter { .. }
             | Self::LimitReached { .. }
             | Self::NotADirectory { .. }
             | Self::NotAStore { .. }
             | Self::UnsupportedFileSystem { .. }
-            | Self::Closed
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
             Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory | Self::Locked { .. } => ErrorKind::Retry,
-            Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Io { .. } => ErrorKind::Reopen,
+            Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Closed => ErrorKind::Reopen,
+            Self::Io { source, .. } => match source.kind() {
+                // Missing threads come back. Permissions, and a file system that was made read-only, need a person.
+                io::ErrorKind::WouldBlock => ErrorKind::Retry,
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => ErrorKind::Stop,
+                _ => ErrorKind::Reopen,
+            },
             Self::NewerFormat { .. } | Self::ForeignFile { .. } | Self::Corrupt(_) => ErrorKind::Stop,
         }
     }
@@ -198,7 +216,7 @@ impl Error {
 
     /// An I/O error by what the caller can do about it.
     pub(crate) fn io(context: &'static str, source: io::Error) -> Self {
-        Self::lack(&source).unwrap_or_else(|| Self::Io { context, source: Arc::new(source) })
+        Self::lack(&source).unwrap_or_else(|| Self::Io { context, path: None, source: Arc::new(source) })
     }
 
     /// What the system lacks for a while, where that is what an I/O error says.
@@ -215,86 +233,103 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Names the file of an I/O error, or where it lies if its own name is known.
+    pub(crate) fn at(mut self, place: &Path) -> Self {
+        if let Self::Io { path, .. } = &mut self {
+            let whole = path.as_ref().map_or_else(|| place.to_path_buf(), |file| place.join(file));
+            *path = (!whole.as_os_str().is_empty()).then_some(whole);
+        }
+        self
+    }
 }
 
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", self.reason, self.file)?;
+        f.write_str(&self.file)?;
         if let Some(offset) = self.offset {
             write!(f, " at byte {offset}")?;
         }
         if let Some((from, to)) = self.lsns {
             write!(f, " (LSN {from} to {to})")?;
         }
-        Ok(())
+        write!(f, ": {}", self.reason)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InvalidName { what, name, reason } => write!(f, "the {what} name {name:?} is {reason}"),
+            Self::InvalidName { what, name, reason } => write!(f, "{what} name {name:?} is {reason}"),
             Self::InvalidOption { option, value, expected } => {
-                write!(f, "the option {option} is {value}; it must be {expected}")
+                write!(f, "option {option} is {value}; it must be {expected}")
             }
-            Self::TooLarge { what, len, max } => write!(f, "the {what} is {len} large; the limit is {max}"),
+            Self::TooLarge { what, len, max, unit } => {
+                write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
+            }
             Self::Contradiction { what, name, option, stored, asked } => write!(
                 f,
-                "the {what} {name:?} exists with {option} = {stored}, and {asked} was asked for; leave the option out to take what is stored"
+                "{what} {name:?} has {option} = {stored}, requested {asked}; omit the option to keep the stored value"
             ),
-            Self::NoSuchLetter { id } => write!(f, "the dead letter {id} was redriven or discarded already"),
-            Self::LimitReached { what } => write!(f, "the store cannot hold more {what}"),
-            Self::LeaseLost { id } => write!(f, "the lease of message {id} was lost; receive again"),
-            Self::DiskFull => f.write_str("the disk is full; nothing was changed, try again when there is room"),
+            Self::NotFound { what, name } => {
+                write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
+            }
+            Self::NoSuchLetter { id } => {
+                write!(f, "dead letter {id} was redriven or discarded before; list them again")
+            }
+            Self::LimitReached { what } => write!(f, "the store has its maximum of {what}; reuse existing ones"),
+            Self::LeaseLost { id } => {
+                write!(f, "lease of message {id} was lost, nothing was written; receive the next")
+            }
+            Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),
             Self::TooManyOpenFiles => {
-                f.write_str("no file descriptor is left; nothing was changed, try again when there is one")
+                f.write_str("no file descriptor left, nothing was written; raise the limit or retry later")
             }
             Self::OutOfMemory => f.write_str("no memory is left; nothing was changed, try again when there is some"),
             Self::Locked { path, pid: Some(pid) } => {
-                write!(f, "the store {} is open in process {pid}; close it there first", path.display())
+                write!(f, "store {} is open in process {pid}; close it there first", path.display())
             }
             Self::Locked { path, pid: None } => {
-                write!(f, "the store {} is open in another process; close it there first", path.display())
+                write!(f, "store {} is open in another process; close it there first", path.display())
             }
             Self::NotADirectory { path } => {
-                write!(f, "{} is not a directory; name the store's directory", path.display())
+                write!(f, "{} is not a directory; name the directory of the store", path.display())
             }
             Self::NotAStore { path, found } => write!(
                 f,
-                "{} is not a store and not empty (it holds {found:?}); name an empty or a new directory",
+                "{} is not a store and not empty (it contains {found:?}); name an empty or a new directory",
                 path.display()
             ),
             Self::NewerFormat { found, supported } => {
-                write!(
-                    f,
-                    "the store needs {found}, and this version reads {supported}; use a newer version of millpond"
-                )
+                write!(f, "store has {found}, this version reads {supported}; use a newer version of millpond")
             }
             Self::ForeignFile { file } => {
-                write!(f, "the file {file} belongs to another store; move it away or put back the right one")
+                write!(f, "file {file} belongs to another store; move it away or restore the right one")
             }
             Self::UnsupportedFileSystem { kind } => {
                 write!(
                     f,
-                    "the directory is on {kind}, which cannot promise durability; use a local file system or allow it"
+                    "file system {kind} cannot promise durability; use a local one or allow it with allow_network_fs"
                 )
             }
-            Self::Corrupt(corruption) => write!(f, "corruption: {corruption}"),
-            Self::Poisoned { cause } => write!(f, "the store stopped after a failure ({cause}); open it again"),
+            Self::Corrupt(corruption) => write!(f, "corrupt data in {corruption}"),
+            Self::Poisoned { cause } => write!(f, "store stopped after a failure ({cause}); open it again"),
             Self::OutcomeUnknown { cause } => {
-                write!(f, "it is not known whether this survived ({cause}); open the store again and look")
+                write!(f, "outcome unknown: {cause}; reopen the store and check for the operation")
             }
-            Self::Closed => f.write_str("the store is closed; open it again"),
-            Self::Forked => f.write_str("the store was opened before a fork; a child process cannot use it"),
-            Self::Io { context, source } => write!(f, "{context}: {source}"),
+            Self::Closed => f.write_str("store is closed; open it again"),
+            Self::Forked => f.write_str("store was opened before a fork; open it in the process that uses it"),
+            Self::Io { context, path: Some(path), source } => write!(f, "{context} {}: {source}", path.display()),
+            Self::Io { context, path: None, source } => write!(f, "{context}: {source}"),
         }
     }
 }
 
 impl std::error::Error for Error {
+    /// The cause behind what the text says already: nothing is printed twice along a chain.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } => Some(source.as_ref()),
+            Self::Io { source, .. } => source.source(),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! Never here: I/O, time, encoding.
 
 use std::fmt;
+use std::str::FromStr;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -91,6 +92,19 @@ number! {
 }
 
 /// The identity of a message for ever: it never names other bytes, whatever crashes come between.
+///
+/// As text it is `topic-partition-offset-epoch` in decimal digits, which needs no escaping in a URL or a file name, and which
+/// [`FromStr`] reads back. Ids of one store differ as text.
+///
+/// ```
+/// use millpond::MessageId;
+///
+/// let id: MessageId = "0-3-1041-2".parse()?;
+/// assert_eq!((id.partition, id.offset.get()), (3, 1041));
+/// assert_eq!(id.to_string(), "0-3-1041-2");
+/// assert!("0/3/1041@2".parse::<MessageId>().is_err());
+/// # Ok::<(), millpond::ids::ParseMessageIdError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId {
     /// The topic's number in its store.
@@ -105,6 +119,50 @@ pub struct MessageId {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}@{}", self.topic, self.partition, self.offset, self.epoch)
+        write!(f, "{}-{}-{}-{}", self.topic, self.partition, self.offset, self.epoch)
     }
+}
+
+/// A text that is no [`MessageId`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParseMessageIdError {
+    /// The text, cut to 64 bytes.
+    pub text: String,
+}
+
+impl fmt::Display for ParseMessageIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid message id {:?}; expected topic-partition-offset-epoch, as in 0-3-1041-2", self.text)
+    }
+}
+
+impl std::error::Error for ParseMessageIdError {}
+
+impl FromStr for MessageId {
+    type Err = ParseMessageIdError;
+
+    /// Reads what `Display` writes, and nothing else: one id has one text.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut numbers = text.split('-');
+        let id = (|| {
+            let id = Self {
+                topic: TopicId(number(numbers.next()?)?),
+                partition: number(numbers.next()?)?,
+                offset: Offset(number(numbers.next()?)?),
+                epoch: Epoch(number(numbers.next()?)?),
+            };
+            numbers.next().is_none().then_some(id)
+        })();
+        id.ok_or_else(|| {
+            let cut = (0..=64).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            ParseMessageIdError { text: text.get(..cut).unwrap_or(text).to_owned() }
+        })
+    }
+}
+
+/// A number in the only form that `Display` gives it: no sign, no leading zero.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    is_plain.then(|| text.parse().ok())?
 }

@@ -19,7 +19,7 @@ mod sync;
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery,
     DeliveryRef, Durability, Failure, Group, GroupBuilder, LostLeases, Message, Receipt, Start, Store, StoreOptions,
-    Topic, TopicBuilder,
+    Subscription, Topic, TopicBuilder,
 };
 pub use engine::{
     DroppedTail, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats,

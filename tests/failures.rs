@@ -189,5 +189,5 @@ fn a_subscription_delivers_until_the_store_closes() {
         delivery.ack().unwrap();
     }
     store.close().unwrap();
-    assert!(deliveries.recv().is_err(), "the channel ends");
+    assert!(matches!(deliveries.recv(), Err(Error::Closed)), "the subscription ends");
 }

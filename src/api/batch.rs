@@ -9,7 +9,6 @@ use crate::engine::{HeldRun, Received};
 use crate::error::{Error, Result};
 use crate::ids::MessageId;
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -59,20 +58,8 @@ pub struct BatchIntoIter {
     taken: usize,
 }
 
-impl fmt::Debug for Batch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch")
-            .field("topic", &self.group.topic.name)
-            .field("group", &self.group.name)
-            .field("len", &self.len)
-            .field("first", &self.iter_unseen().next().map(|delivery| delivery.id()))
-            .field("unreadable", &self.unreadable.len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// A look at a [`Delivery`], or at one of a [`Batch`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct DeliveryRef<'a> {
     group: &'a GroupInner,
     received: &'a Received,
@@ -80,7 +67,7 @@ pub struct DeliveryRef<'a> {
 }
 
 /// Looks at the deliveries of a [`Batch`], in their order.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BatchIter<'a> {
     group: &'a GroupInner,
     /// Where it is noted how many were looked at, unless nobody shall know.
@@ -285,6 +272,18 @@ impl<'a> From<&'a Delivery> for DeliveryRef<'a> {
 }
 
 impl<'a> DeliveryRef<'a> {
+    /// As [`Delivery::topic`].
+    #[must_use]
+    pub fn topic(&self) -> &'a str {
+        &self.group.topic.name
+    }
+
+    /// As [`Delivery::group`].
+    #[must_use]
+    pub fn group(&self) -> &'a str {
+        &self.group.name
+    }
+
     /// As [`Delivery::id`].
     #[must_use]
     pub fn id(&self) -> MessageId {
@@ -295,8 +294,10 @@ impl<'a> DeliveryRef<'a> {
     /// As [`Delivery::origin`].
     #[must_use]
     pub fn origin(&self) -> MessageId {
-        let origin = self.received.stored.origin(self.nth);
-        self.group.message_id(origin.partition, origin.epoch, origin.offset)
+        match &self.received.stored.provenance {
+            Some(source) => source.origin_id,
+            None => self.id(),
+        }
     }
 
     /// As [`Delivery::payload`].

@@ -37,7 +37,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct DeadLetter {
     group: Arc<GroupInner>,
     letter: Letter,
@@ -78,7 +77,31 @@ impl DeadLetter {
         Self { group, letter, history }
     }
 
-    /// The letter's own id.
+    /// The group's letter of this id.
+    pub(super) fn find(group: &Arc<GroupInner>, id: MessageId) -> Result<Option<Self>> {
+        let engine = &group.topic.shared.engine;
+        engine.enter()?;
+        if id != group.message_id(group.info.dead, id.epoch, id.offset) {
+            return Ok(None);
+        }
+        let letter = engine.letter(group.info.id, id.offset)?;
+        // Another epoch: a crash dropped the message of this id, and its offset was given again.
+        Ok(letter.map(|letter| Self::new(Arc::clone(group), letter)).filter(|letter| letter.id() == id))
+    }
+
+    /// The name of the topic whose message it is.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.group.topic.name
+    }
+
+    /// The name of the group that gave up on it.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group.name
+    }
+
+    /// The letter's own id, for [`Group::dead_letter`](super::Group::dead_letter).
     #[must_use]
     pub fn id(&self) -> MessageId {
         let about = &self.letter.stored.about;
@@ -88,8 +111,7 @@ impl DeadLetter {
     /// The id that the message was first published under.
     #[must_use]
     pub fn origin(&self) -> MessageId {
-        let origin = self.letter.provenance.origin;
-        self.group.message_id(origin.partition, origin.epoch, origin.offset)
+        self.letter.stored.provenance.as_ref().map_or_else(|| self.id(), |source| source.origin_id)
     }
 
     /// The message's bytes.
@@ -107,6 +129,12 @@ impl DeadLetter {
     /// The message's headers, in the order given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.letter.stored.view(0).headers()
+    }
+
+    /// The value of the first header of this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     /// When the message was first published, by the wall clock, to the millisecond.
@@ -187,9 +215,8 @@ impl From<&engine::Failure> for Failure {
 }
 
 /// A group's dead letters, oldest first. Read one at a time; listing changes nothing.
-#[derive(Debug)]
 pub struct DeadLetters {
-    group: Arc<GroupInner>,
+    pub(super) group: Arc<GroupInner>,
     page: VecDeque<Offset>,
     next: Offset,
     end: Option<Offset>,

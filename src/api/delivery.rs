@@ -44,7 +44,6 @@ use std::time::{Duration, SystemTime};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Delivery {
     parcel: Holding,
     /// Which message of the parcel.
@@ -53,7 +52,6 @@ pub struct Delivery {
 }
 
 /// A parcel of one's own, or one that others hold as well. Most are alone, and then nobody need count.
-#[derive(Debug)]
 enum Holding {
     Alone(Box<Parcel>),
     Shared(Arc<Parcel>),
@@ -70,7 +68,6 @@ impl Deref for Holding {
 }
 
 /// Messages of one receive that share what is known of them: one of any size, or a few small ones.
-#[derive(Debug)]
 struct Parcel {
     group: Arc<GroupInner>,
     received: Received,
@@ -106,6 +103,18 @@ impl Delivery {
 
     fn group_id(&self) -> GroupId {
         self.parcel.group.info.id
+    }
+
+    /// The name of the topic that it was received from.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        self.view().topic()
+    }
+
+    /// The name of the group that it was received for.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.view().group()
     }
 
     /// The message's id. That of a redriven message is its new one; see [`Delivery::origin`].
@@ -246,8 +255,11 @@ impl Delivery {
         self.parcel.received.held(self.nth).into()
     }
 
-    /// Gives the message back as if it had never been handed out.
-    pub(super) fn release(mut self) -> Result<()> {
+    /// Gives the message back as if it had never been delivered: its attempt is not counted, and it is ready at once.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub fn release(mut self) -> Result<()> {
         self.settled = true;
         let lost = self.engine().release(self.group_id(), &[self.parcel.received.held(self.nth).into()])?;
         self.lost_unless(lost.is_empty())

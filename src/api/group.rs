@@ -3,43 +3,44 @@
 use super::batch::Batch;
 use super::dead_letter::{DeadLetter, DeadLetters};
 use super::delivery::Delivery;
+use super::subscription::Subscription;
 use super::topic::TopicInner;
-use super::{Backoff, Start, check_name, millis, subscription};
+use super::{Backoff, Start, check_name, millis};
 use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Reader, Received, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
 use crate::limits;
-use crate::sync::{Mutex, channel};
+use crate::sync::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Opens a group, or creates it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "nothing happens before open"]
 pub struct GroupBuilder {
-    topic: Arc<TopicInner>,
-    name: String,
+    pub(super) topic: Arc<TopicInner>,
+    pub(super) name: String,
     visibility_timeout: Option<Duration>,
     max_attempts: Option<u32>,
     backoff: Option<Backoff>,
     max_outstanding: Option<u32>,
     start: Start,
+    create: bool,
 }
 
 /// A named, durable subscription to a topic. Every group of a topic gets every message; the consumers that receive from
 /// one group (clones of this handle, in any threads) share them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Group {
     pub(super) inner: Arc<GroupInner>,
 }
 
-#[derive(Debug)]
 pub(super) struct GroupInner {
     pub(super) topic: Arc<TopicInner>,
     pub(super) name: String,
     pub(super) info: GroupInfo,
     /// What the consumers of this handle have read last.
-    reader: Mutex<Reader>,
+    pub(super) reader: Mutex<Reader>,
 }
 
 impl GroupBuilder {
@@ -52,6 +53,7 @@ impl GroupBuilder {
             backoff: None,
             max_outstanding: None,
             start: Start::default(),
+            create: true,
         }
     }
 
@@ -86,17 +88,27 @@ impl GroupBuilder {
         self
     }
 
+    /// Whether the group is created where it does not exist. Default: `true`.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Opens the group, creating it where it does not exist. A created group is durable on return, and every message
     /// published after that is for it.
     ///
     /// # Errors
     /// `InvalidName`, `InvalidOption`; `Contradiction` where it exists and an option given here differs from what is stored;
-    /// `LimitReached`; the store's.
+    /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
     pub fn open(self) -> Result<Group> {
         check_name("group", &self.name)?;
         let options = self.options()?;
         let engine = &self.topic.shared.engine;
-        let info = engine.open_group(self.topic.info, &self.name, &options, self.begin())?;
+        let info = if self.create {
+            engine.open_group(self.topic.info, &self.name, &options, self.begin())?
+        } else {
+            engine.find_group(self.topic.info.id, &self.name)?
+        };
         self.check_stored(&options, &info.options)?;
         Ok(Group { inner: Arc::new(GroupInner { topic: self.topic, name: self.name, info, reader: Mutex::default() }) })
     }
@@ -182,13 +194,7 @@ impl Group {
     /// `Corrupt`, `Io` where the next message cannot be read: it was put back with the longest backoff, and others can be
     /// received. `DiskFull` where the lease cannot be recorded. `Closed`, `Poisoned`, `Forked`.
     pub fn receive(&self, wait: Duration) -> Result<Option<Delivery>> {
-        let mut delivery = None;
-        let mut unreadable =
-            self.take(1, wait, &mut |one| delivery = Some(Delivery::alone(Arc::clone(&self.inner), one)))?;
-        match (delivery, unreadable.pop()) {
-            (None, Some(error)) => Err(error),
-            (delivery, _) => Ok(delivery),
-        }
+        self.inner.receive(Wait::new(&self.inner.topic.shared.engine, wait), &self.inner.reader)
     }
 
     /// Takes up to `max` messages, waiting up to `wait` for the first. They are leased in one frame. A `max` of zero gives an
@@ -249,8 +255,7 @@ impl Group {
         Ok(ticket.map(|ticket| Sleeper { group: Arc::clone(inner), ticket }))
     }
 
-    /// A channel of deliveries, for `select!`. A thread of the engine's receives for it; the channel holds nothing, and a
-    /// delivery that nobody takes within half its visibility timeout is given back uncharged.
+    /// Deliveries for a consumer that also waits for other things, as with `select!`. See [`Subscription`].
     ///
     /// ```
     /// # use millpond::Store;
@@ -262,20 +267,17 @@ impl Group {
     /// # let kitchen = orders.group("kitchen").open()?;
     /// let deliveries = kitchen.subscribe()?;
     /// orders.publish("two pizzas")?;
-    /// let delivery = deliveries.recv_timeout(Duration::from_secs(5))?;
+    /// let delivery = deliveries.recv_timeout(Duration::from_secs(5))?.expect("it was just published");
     /// assert_eq!(delivery.payload(), b"two pizzas");
     /// delivery.ack()?;
     /// # Ok(())
     /// # }
     /// ```
     ///
-    /// The channel ends when the store closes, fails, or all its handles are gone. A thread whose receiver was dropped
-    /// ends when the next message comes, which it gives back.
-    ///
     /// # Errors
-    /// `Io` where there is no thread to be had; `Closed`, `Poisoned`, `Forked`.
-    pub fn subscribe(&self) -> Result<channel::Receiver<Delivery>> {
-        subscription::start(&self.inner)
+    /// `Io` if the system has no thread to give; `Closed`, `Poisoned`, `Forked`.
+    pub fn subscribe(&self) -> Result<Subscription> {
+        Subscription::start(&self.inner)
     }
 
     /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear. In a store opened
@@ -285,6 +287,15 @@ impl Group {
     /// `Closed`, `Poisoned`, `Forked`.
     pub fn dead_letters(&self) -> Result<DeadLetters> {
         DeadLetters::new(Arc::clone(&self.inner))
+    }
+
+    /// The dead letter of this id, or `None` if the group has none: it was redriven or discarded, or the id is another message's.
+    /// In a store opened at `Disk` it is found once it is durable, as in [`Group::dead_letters`].
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io` if it cannot be read; `Closed`, `Poisoned`, `Forked`.
+    pub fn dead_letter(&self, id: MessageId) -> Result<Option<DeadLetter>> {
+        DeadLetter::find(&self.inner, id)
     }
 
     /// Sends every dead letter back to this group, and returns how many. Each goes in one step: a crash in the middle leaves the rest
@@ -320,9 +331,8 @@ impl Group {
 
 /// A consumer that waits, in a simulation.
 #[cfg(any(test, feature = "simulation"))]
-#[derive(Debug)]
 pub struct Sleeper {
-    group: Arc<GroupInner>,
+    pub(super) group: Arc<GroupInner>,
     ticket: Arc<crate::engine::Ticket>,
 }
 
@@ -343,13 +353,29 @@ impl Drop for Sleeper {
 }
 
 impl GroupInner {
-    /// The public id of a message: those of hidden partitions count on from their topic's last partition.
+    /// Leases and reads one message.
+    pub(super) fn receive(self: &Arc<Self>, wait: Wait<'_>, reader: &Mutex<Reader>) -> Result<Option<Delivery>> {
+        let (engine, mut delivery) = (&self.topic.shared.engine, None);
+        let mut each = |one| delivery = Some(Delivery::alone(Arc::clone(self), one));
+        let mut unreadable = engine.receive(self.info.id, self.topic.info.id, 1, wait, reader, &mut each)?;
+        match (delivery, unreadable.pop()) {
+            (None, Some(error)) => Err(error),
+            (delivery, _) => Ok(delivery),
+        }
+    }
+
+    /// The public id of a message of this group: of its topic, or of the group's hidden partitions, whose numbers continue after the
+    /// topic's last partition. Takes no lock.
     pub(super) fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
         let topic = self.topic.info;
-        let index = partition.0.wrapping_sub(topic.first.0);
-        if index < topic.partitions {
-            return MessageId { topic: topic.id, partition: index, epoch, offset };
-        }
-        self.topic.shared.engine.message_id(partition, epoch, offset)
+        let first_hidden = topic.partitions.saturating_add(self.info.id.0.saturating_mul(2));
+        let partition = if partition == self.info.retry {
+            first_hidden
+        } else if partition == self.info.dead {
+            first_hidden.saturating_add(1)
+        } else {
+            partition.0.wrapping_sub(topic.first.0)
+        };
+        MessageId { topic: topic.id, partition, epoch, offset }
     }
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 ///
 /// An empty payload and an empty key are allowed; an empty key is a key. Encoded, a message may be as large as the store's
 /// `message_bytes_max`. What it is made of may be borrowed: publishing copies it once, into the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message<'a> {
     pub(super) payload: Bytes<'a>,
     pub(super) key: Option<Bytes<'a>>,
@@ -48,11 +48,16 @@ impl<'a> Message<'a> {
     pub(super) fn check(&self) -> Result<()> {
         let key_len = self.key.as_ref().map_or(0, |key| key.as_slice().len());
         if key_len > KEY_LEN_MAX {
-            return Err(Error::TooLarge { what: "key", len: key_len as u64, max: KEY_LEN_MAX as u64 });
+            return Err(Error::TooLarge { what: "key", len: key_len as u64, max: KEY_LEN_MAX as u64, unit: "bytes" });
         }
         let count = self.headers.len();
         if count > HEADERS_MAX {
-            return Err(Error::TooLarge { what: "count of headers", len: count as u64, max: HEADERS_MAX as u64 });
+            return Err(Error::TooLarge {
+                what: "message",
+                len: count as u64,
+                max: HEADERS_MAX as u64,
+                unit: "headers",
+            });
         }
         self.headers.iter().try_for_each(|(name, _)| check_name("header", name))
     }
@@ -65,7 +70,7 @@ impl<'a, T: Into<Bytes<'a>>> From<T> for Message<'a> {
 }
 
 /// Bytes that are borrowed or owned: whatever can be turned into this can be a payload, a key or a header's value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Bytes<'a>(Cow<'a, [u8]>);
 
 impl Bytes<'_> {

@@ -5,6 +5,7 @@
 
 mod batch;
 mod dead_letter;
+mod debug;
 mod delivery;
 mod group;
 mod message;
@@ -22,6 +23,7 @@ pub use group::{Group, GroupBuilder};
 pub use message::{Bytes, Message};
 pub use options::{Backoff, Durability, Start};
 pub use store::{Store, StoreOptions};
+pub use subscription::Subscription;
 pub use topic::{BatchReceipt, Receipt, Topic, TopicBuilder};
 
 use crate::error::{Error, Result};

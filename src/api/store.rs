@@ -1,5 +1,6 @@
 //! The store's handle and its options.
 
+use super::subscription::Subscriptions;
 use super::topic::TopicBuilder;
 use super::{Durability, millis};
 #[cfg(any(test, feature = "simulation"))]
@@ -7,10 +8,12 @@ use crate::clock::Clock;
 use crate::clock::SystemClock;
 use crate::engine::{Engine, OpenReport, Setup, Stats, Threads};
 use crate::error::{Error, Result};
+use crate::ids::Lsn;
 use crate::limits;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// An open store: one directory, held by one process at a time. Clones are cheap and share it.
@@ -41,23 +44,53 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     pub(super) shared: Arc<Shared>,
 }
 
 /// What all handles of a store share. Its drop ends the threads.
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) engine: Arc<Engine>,
     pub(super) level: Durability,
+    pub(super) outcome: Arc<Outcome>,
+    pub(super) subscriptions: Mutex<Subscriptions>,
     threads: Mutex<Threads>,
+}
+
+/// What receipts keep of a store: nothing that would keep it open.
+pub(super) struct Outcome {
+    engine: Weak<Engine>,
+    /// Up to where the log was known to be durable when the last handle was dropped.
+    durable: AtomicU64,
+}
+
+impl Outcome {
+    /// Returns once everything below `lsn` is durable, which it was on publishing at `level`.
+    pub(super) fn wait_durable(&self, lsn: Lsn, level: Durability) -> Result<()> {
+        if level == Durability::Disk {
+            return Ok(());
+        }
+        match self.engine.upgrade() {
+            Some(engine) => engine.wait_durable(lsn),
+            None if self.durable.load(Ordering::Acquire) >= lsn.0 => Ok(()),
+            None => Err(Error::Closed),
+        }
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.engine.abandon();
+        if self.engine.is_forked() {
+            // All of it is the parent's: locks that its threads may hold, threads that cannot be joined here, files.
+            let subscriptions = std::mem::take(self.subscriptions.get_mut());
+            let threads = std::mem::take(self.threads.get_mut());
+            std::mem::forget((Arc::clone(&self.engine), subscriptions, threads));
+            return;
+        }
         self.threads.get_mut().stop(&self.engine);
+        self.engine.abandon();
+        self.outcome.durable.store(self.engine.watermark().0, Ordering::Release);
     }
 }
 
@@ -117,6 +150,10 @@ impl Store {
     /// `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`, `Io`: nobody can use the store any more; close it again, or drop all handles,
     /// and the next open recovers. `Poisoned`: the next open recovers.
     pub fn close(&self) -> Result<()> {
+        if self.shared.engine.is_forked() {
+            return Err(Error::Forked);
+        }
+        Subscriptions::close(&self.shared.subscriptions, &self.shared.engine);
         self.shared.threads.lock().stop(&self.shared.engine);
         self.shared.engine.close()
     }
@@ -181,6 +218,7 @@ pub struct StoreOptions {
     message_bytes_max: usize,
     allow_network_fs: bool,
     isolation_limit: Duration,
+    create: bool,
 }
 
 impl Default for StoreOptions {
@@ -192,6 +230,7 @@ impl Default for StoreOptions {
             message_bytes_max: limits::MESSAGE_LEN_DEFAULT,
             allow_network_fs: false,
             isolation_limit: Duration::from_secs(5),
+            create: true,
         }
     }
 }
@@ -246,12 +285,20 @@ impl StoreOptions {
         self
     }
 
+    /// Whether a store is created where there is none. Without it a wrong path is `NotFound`, and nothing is created, not even a
+    /// directory. Default: `true`. See also [`OpenReport::created`].
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Opens the store in the directory `path`; see [`Store::open`].
     ///
     /// # Errors
-    /// As [`Store::open`], and `InvalidOption`.
+    /// As [`Store::open`], `InvalidOption`, and `NotFound` where there is no store and none was to be created.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
-        let engine = Engine::open(path.as_ref(), self.setup()?, Arc::new(SystemClock))?;
+        let engine = Engine::open(path.as_ref(), self.setup()?, self.create, Arc::new(SystemClock))?;
         let engine = Arc::new(engine);
         let threads = Threads::start(&engine)?;
         Ok(self.store(engine, threads))
@@ -263,7 +310,7 @@ impl StoreOptions {
     /// As [`Store::open`].
     #[cfg(any(test, feature = "simulation"))]
     pub fn open_on(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
-        let engine = Engine::open_on(disk, self.setup()?, clock)?;
+        let engine = Engine::open_at(disk, Path::new(""), self.setup()?, self.create, clock)?;
         Ok(self.store(Arc::new(engine), Threads::default()))
     }
 
@@ -273,13 +320,21 @@ impl StoreOptions {
     /// As [`Store::open`].
     #[cfg(any(test, feature = "simulation"))]
     pub fn open_with_threads(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
-        let engine = Arc::new(Engine::open_on(disk, self.setup()?, clock)?);
+        let engine = Arc::new(Engine::open_at(disk, Path::new(""), self.setup()?, self.create, clock)?);
         let threads = Threads::start(&engine)?;
         Ok(self.store(engine, threads))
     }
 
     fn store(&self, engine: Arc<Engine>, threads: Threads) -> Store {
-        Store { shared: Arc::new(Shared { engine, level: self.level, threads: Mutex::new(threads) }) }
+        let outcome = Outcome { engine: Arc::downgrade(&engine), durable: AtomicU64::new(0) };
+        let shared = Shared {
+            engine,
+            level: self.level,
+            outcome: Arc::new(outcome),
+            subscriptions: Mutex::default(),
+            threads: Mutex::new(threads),
+        };
+        Store { shared: Arc::new(shared) }
     }
 
     fn setup(&self) -> Result<Setup> {

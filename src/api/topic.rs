@@ -2,7 +2,7 @@
 
 use super::group::GroupBuilder;
 use super::message::Bytes;
-use super::store::Shared;
+use super::store::{Outcome, Shared};
 use super::{Durability, Message, check_name};
 use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
 use crate::error::{Error, Result};
@@ -19,22 +19,22 @@ thread_local! {
 }
 
 /// Opens a topic, or creates it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "nothing happens before open"]
 pub struct TopicBuilder {
     shared: Arc<Shared>,
-    name: String,
+    pub(super) name: String,
     partitions: Option<u32>,
+    create: bool,
 }
 
 /// An ordered, partitioned set of messages. Clones are cheap; all methods may be called from any thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Topic {
     inner: Arc<TopicInner>,
     level: Durability,
 }
 
-#[derive(Debug)]
 pub(super) struct TopicInner {
     pub(super) shared: Arc<Shared>,
     pub(super) name: String,
@@ -45,7 +45,7 @@ pub(super) struct TopicInner {
 
 impl TopicBuilder {
     pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
-        Self { shared, name, partitions: None }
+        Self { shared, name, partitions: None, create: true }
     }
 
     /// The number of partitions: 1 to 65,536, fixed when the topic is created. Default: what is stored, or 1.
@@ -54,11 +54,17 @@ impl TopicBuilder {
         self
     }
 
+    /// Whether the topic is created where it does not exist. Default: `true`.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Opens the topic, creating it where it does not exist. A created topic is durable on return.
     ///
     /// # Errors
     /// `InvalidName`, `InvalidOption`; `Contradiction` where it exists with another number of partitions;
-    /// `LimitReached`; the store's.
+    /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
     pub fn open(self) -> Result<Topic> {
         check_name("topic", &self.name)?;
         let asked = self.partitions;
@@ -69,7 +75,12 @@ impl TopicBuilder {
                 expected: "from 1 to 65,536",
             });
         }
-        let info = self.shared.engine.open_topic(&self.name, asked.unwrap_or(1))?;
+        let engine = &self.shared.engine;
+        let info = if self.create {
+            engine.open_topic(&self.name, asked.unwrap_or(1))?
+        } else {
+            engine.find_topic(&self.name)?
+        };
         if let Some(asked) = asked.filter(|asked| *asked != info.partitions) {
             return Err(Error::Contradiction {
                 what: "topic",
@@ -187,8 +198,8 @@ impl Topic {
             ids.push(MessageId { topic: topic.id, partition, epoch: Epoch(0), offset: Offset(0) });
         }
         if ids.is_empty() {
-            let frame = Frame { shared: Arc::clone(&self.inner.shared), lsn: Lsn(0), end: Lsn(0), level: self.level };
-            return Ok(BatchReceipt { ids, frame });
+            let outcome = Arc::clone(&self.inner.shared.outcome);
+            return Ok(BatchReceipt { ids, frame: Frame { outcome, lsn: Lsn(0), end: Lsn(0), level: self.level } });
         }
         let order = outgoing.group_by_partition();
         let mut bases = Vec::new();
@@ -249,7 +260,8 @@ impl Topic {
     }
 
     fn frame(&self, published: Published) -> Frame {
-        Frame { shared: Arc::clone(&self.inner.shared), lsn: published.lsn, end: published.end, level: self.level }
+        let outcome = Arc::clone(&self.inner.shared.outcome);
+        Frame { outcome, lsn: published.lsn, end: published.end, level: self.level }
     }
 }
 
@@ -264,9 +276,9 @@ impl TopicInner {
 }
 
 /// The frame that a receipt stands for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Frame {
-    shared: Arc<Shared>,
+    outcome: Arc<Outcome>,
     lsn: Lsn,
     end: Lsn,
     level: Durability,
@@ -274,12 +286,12 @@ struct Frame {
 
 impl Frame {
     fn wait_durable(&self) -> Result<()> {
-        self.shared.engine.wait_durable(self.end)
+        self.outcome.wait_durable(self.end, self.level)
     }
 }
 
 /// Says that a message was published, where, and what it survives.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Receipt {
     id: MessageId,
     frame: Frame,
@@ -308,14 +320,15 @@ impl Receipt {
     /// for the last.
     ///
     /// # Errors
-    /// `OutcomeUnknown` where a sync failed before that.
+    /// `OutcomeUnknown` if a sync failed before that. `Closed` if the last handle of the store was dropped before that: a receipt does
+    /// not keep the store open.
     pub fn wait_durable(&self) -> Result<()> {
         self.frame.wait_durable()
     }
 }
 
 /// Says that a batch was published.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BatchReceipt {
     ids: Vec<MessageId>,
     frame: Frame,
@@ -343,7 +356,8 @@ impl BatchReceipt {
     /// As [`Receipt::wait_durable`].
     ///
     /// # Errors
-    /// `OutcomeUnknown` where a sync failed before that.
+    /// `OutcomeUnknown` if a sync failed before that. `Closed` if the last handle of the store was dropped before that: a receipt does
+    /// not keep the store open.
     pub fn wait_durable(&self) -> Result<()> {
         self.frame.wait_durable()
     }

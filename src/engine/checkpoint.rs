@@ -45,6 +45,9 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(crate) fn checkpoint(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(crate::error::Error::Forked);
+        }
         let core = self.lock_core();
         let is_new = core.appender.end() > core.checkpoint.covers;
         drop(core);

@@ -95,9 +95,15 @@ impl Engine {
     /// Returns once everything below `lsn` is durable.
     ///
     /// # Errors
-    /// `OutcomeUnknown` where a sync failed before that.
+    /// `OutcomeUnknown` where a sync failed before that; `Forked`; `Closed` where the last handle was dropped before that.
     pub(crate) fn wait_durable(&self, lsn: Lsn) -> Result<()> {
         while self.commit.watermark() < lsn {
+            if self.is_forked() {
+                return Err(Error::Forked);
+            }
+            if self.health.is_abandoned() {
+                return Err(Error::Closed);
+            }
             if self.health.is_poisoned() {
                 return Err(Error::OutcomeUnknown { cause: self.health.cause() });
             }
@@ -114,7 +120,7 @@ impl Engine {
         let mut turns = self.commit.turns.lock();
         // A leader stores the watermark and the health before it takes this lock to end its turn: what is seen here under the
         // lock is what the last turn left. Seen before it, it may be old, and there would be nothing to sync.
-        if self.commit.watermark() >= lsn || self.health.is_poisoned() {
+        if self.commit.watermark() >= lsn || self.health.is_poisoned() || self.health.is_abandoned() {
             return None;
         }
         if turns.taken {

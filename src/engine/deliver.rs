@@ -115,8 +115,12 @@ impl<'a> Wait<'a> {
         Self { stop: Some(stop), ..self }
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Acquire))
+    }
+
     fn is_over(&self, mono: MonoMs) -> bool {
-        mono >= self.until || self.stop.is_some_and(|stop| stop.load(Ordering::Acquire))
+        mono >= self.until || self.is_stopped()
     }
 }
 
@@ -183,6 +187,11 @@ impl Engine {
         self.lock_core().waiters.wake_group(group);
     }
 
+    /// Lets all sleepers of all groups look.
+    pub(crate) fn wake_consumers(&self) {
+        self.lock_core().waiters.wake_all();
+    }
+
     /// Leases, waiting for something to lease unless enough dead letters have been copied for now.
     fn look(
         &self,
@@ -197,6 +206,11 @@ impl Engine {
         let mut core = self.lock_core();
         loop {
             self.health.check()?;
+            if wait.is_stopped() {
+                // The wake-up may have been meant for a message that somebody else wants.
+                core.waiters.wake_one(group);
+                return Ok(Look::Nothing);
+            }
             let now = self.now();
             let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
             match core.commit(&Command::Lease { group, max, pass_exhausted }, Parts::default(), now) {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 const RUNNING: u8 = 0;
 const CLOSED: u8 = 1;
 const POISONED: u8 = 2;
+/// Closed by the drop of the last handle: nothing was synced for it.
+const ABANDONED: u8 = 3;
 
 /// The store's condition, readable without a lock.
 #[derive(Debug, Default)]
@@ -25,7 +27,7 @@ impl Health {
     pub(crate) fn check(&self) -> Result<()> {
         match self.condition.load(Ordering::Acquire) {
             RUNNING => Ok(()),
-            CLOSED => Err(Error::Closed),
+            CLOSED | ABANDONED => Err(Error::Closed),
             // seam: a stopped store goes on
             _ => Err(Error::Poisoned { cause: self.cause() }),
         }
@@ -45,6 +47,15 @@ impl Health {
     /// Refuses every later call. Returns whether this call was the one that closed it.
     pub(crate) fn close(&self) -> bool {
         self.condition.compare_exchange(RUNNING, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Refuses every later call, as [`Health::close`] does, without the promise that what was appended gets durable.
+    pub(crate) fn abandon(&self) {
+        let _ = self.condition.compare_exchange(RUNNING, ABANDONED, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.condition.load(Ordering::Acquire) == ABANDONED
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {

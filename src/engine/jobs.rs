@@ -146,7 +146,7 @@ impl Engine {
     /// # Errors
     /// The store's; a lack of room, memory or descriptors is no error here, for whoever needs them will say so.
     pub(crate) fn pulse(&self) -> Result<()> {
-        self.health.check()?;
+        self.enter()?;
         passing(self.look_at_files())?;
         passing(self.note_clock_jump())?;
         let (due, idle, wanted) = {
@@ -227,7 +227,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::pulse`].
     pub(crate) fn chores(&self) -> Result<()> {
-        self.health.check()?;
+        self.enter()?;
         let mono = self.clock.monotonic();
         for (nth, chore) in CHORES.iter().enumerate() {
             if self.jobs.paused.lock()[nth] > mono {

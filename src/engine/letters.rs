@@ -48,21 +48,24 @@ impl Engine {
         Ok(dead.map_or(Offset(0), |dead| core.state.partition_end(dead)))
     }
 
-    /// Reads a letter, or `None` where it has left meanwhile.
+    /// Reads a letter, or `None` where it has left meanwhile, or may not be seen yet.
     ///
     /// # Errors
-    /// `Corrupt`, `Io`.
+    /// `Corrupt`, `Io`; the store's.
     pub(crate) fn letter(&self, group: GroupId, offset: Offset) -> Result<Option<Letter>> {
+        self.enter()?;
         let dead = {
             let core = self.lock_core();
-            match core.state.group(group).map(Group::dead) {
-                Some(dead) if core.state.letters(group, offset, 1).first() == Some(&offset) => dead,
-                _ => return Ok(None),
+            let Some(dead) = core.state.group(group).map(Group::dead) else { return Ok(None) };
+            let is_visible = offset < core.visible.end(dead, core.state.partition_end(dead));
+            if !is_visible || core.state.letters(group, offset, 1).first() != Some(&offset) {
+                return Ok(None);
             }
+            dead
         };
         let stored = self.fetch(dead, offset)?;
         let provenance = match &stored.provenance {
-            Some(provenance) => provenance.as_ref().clone(),
+            Some(source) => source.provenance.clone(),
             None => Provenance { origin: stored.origin(0), attempts: 0, history: Vec::new() },
         };
         Ok(Some(Letter { offset, stored, provenance }))

@@ -58,6 +58,7 @@ use crate::state::{Command, Rejection, Role};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
 use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What an open store is.
@@ -70,6 +71,8 @@ pub(crate) struct Engine {
     cache: BlockCache,
     fronts: FrontCache<owners::Owners>,
     disk: Arc<dyn Disk>,
+    /// For errors. Empty where the disk is the caller's.
+    dir: PathBuf,
     clock: Arc<dyn Clock>,
     setup: Setup,
     report: OpenReport,
@@ -169,15 +172,29 @@ impl From<Error> for Refusal {
 }
 
 impl Engine {
-    /// Fails where no operation may begin: closed, poisoned, or in a forked child.
+    /// Fails if no operation may begin: in a forked child, closed, or poisoned. The fork is checked first, because the other answers
+    /// may need a lock, and a thread that does not exist in the child may have held it at the fork.
     #[inline]
     pub(crate) fn enter(&self) -> Result<()> {
-        self.health.check()?;
-        if self.disk.is_forked() { Err(Error::Forked) } else { Ok(()) }
+        if self.is_forked() {
+            return Err(Error::Forked);
+        }
+        self.health.check()
+    }
+
+    /// Whether this process is a forked child of the one that opened the store. Takes no lock.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.disk.is_forked()
     }
 
     pub(crate) fn report(&self) -> &OpenReport {
         &self.report
+    }
+
+    /// The directory, if the store was opened by a path.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(crate) fn setup(&self) -> &Setup {
@@ -194,14 +211,27 @@ impl Engine {
         self.wait_durable(due)
     }
 
-    /// Refuses all further calls and wakes who waits, as when the last handle is gone.
+    /// Refuses all further calls, wakes all waiters and unlocks the directory: the last handle is gone, and the threads have ended.
     pub(crate) fn abandon(&self) {
-        self.health.close();
-        self.lock_core().waiters.wake_all();
+        self.health.abandon();
+        self.commit.wake_all();
+        // A receipt may still wait for a sync, and keeps files open until it returns. The directory does not wait for it.
+        self.detach();
+    }
+
+    /// Unlocks the directory once no call writes to it. No later call may write: the store is closed, poisoned or abandoned.
+    fn detach(&self) {
+        let _quiet = (self.keeper.lock(), self.core.lock());
+        self.disk.detach();
+    }
+
+    /// Up to where the log is known to be durable. Takes no lock.
+    pub(crate) fn watermark(&self) -> Lsn {
+        self.commit.watermark()
     }
 
     /// The public id of any message. The hidden partitions of a topic's groups count on from its last partition.
-    pub(crate) fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
+    fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
         let core = self.lock_core();
         let state = &core.state;
         let hidden = |group: GroupId, nth: u32| {
@@ -221,7 +251,7 @@ impl Engine {
     /// Whether the background threads rest until something is appended.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn rests(&self) -> bool {
-        self.jobs.rests()
+        !self.is_forked() && self.jobs.rests()
     }
 
     fn lock_core(&self) -> CoreGuard<'_> {
@@ -290,8 +320,9 @@ impl Engine {
                 what: "batch",
                 len: crate::limits::FRAME_LEN_MAX as u64 + 1,
                 max: crate::limits::FRAME_LEN_MAX as u64,
+                unit: "bytes",
             }),
-            AppendRefusal::Io(error) => match Error::io("append to the log", error) {
+            AppendRefusal::Io(error) => match Error::io("append to the log in", error).at(&self.dir) {
                 lack if lack.is_passing() => Err(lack),
                 other => Err(self.fail(&other.to_string())),
             },
@@ -379,7 +410,7 @@ impl Engine {
 
     /// A failure of the keeper: where it changed nothing, it is the caller's to mend; else it stops the store.
     fn keeper_error(&self, keeper: &Keeper, error: std::io::Error) -> Error {
-        let error = Error::io("keep the files of the log", error);
+        let error = Error::io("manage the files in", error).at(&self.dir);
         if keeper.is_failed() { self.fail(&error.to_string()) } else { error }
     }
 

@@ -65,7 +65,9 @@ pub struct DroppedTail {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenReport {
-    /// Whether the last process closed the store, so that nothing had to be recovered.
+    /// Whether this open created the store: there was none in the directory.
+    pub created: bool,
+    /// Whether the last process closed the store, so that nothing had to be recovered. A created store is clean.
     pub was_clean: bool,
     /// The epoch under which this process appends.
     pub epoch: Epoch,
@@ -92,27 +94,48 @@ impl Engine {
     ///
     /// # Errors
     /// Every variant that [`Error`] has for opening.
-    pub(crate) fn open(path: &Path, setup: Setup, clock: Arc<dyn Clock>) -> Result<Self> {
-        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create: true };
+    pub(crate) fn open(path: &Path, setup: Setup, create: bool, clock: Arc<dyn Clock>) -> Result<Self> {
+        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create };
         let disk = RealDisk::attach(path, &options).map_err(|error| attach_error(path, error))?;
         let disk = Arc::new(disk);
-        let engine = Self::open_on(Arc::clone(&disk) as Arc<dyn Disk>, setup, clock)?;
+        let opened = Self::open_at(Arc::clone(&disk) as Arc<dyn Disk>, path, setup, create, clock);
+        let engine = opened.map_err(|error| error.at(path))?;
         disk.note_owner();
         Ok(engine)
     }
 
-    /// Opens the store on `disk`.
+    /// Opens the store on `disk`, creating it as needed.
     ///
     /// # Errors
     /// As [`Engine::open`].
+    #[cfg(test)]
     pub(crate) fn open_on(disk: Arc<dyn Disk>, setup: Setup, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_at(disk, Path::new(""), setup, true, clock)
+    }
+
+    /// Opens the store on `disk`, which errors call `dir`.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub(crate) fn open_at(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        setup: Setup,
+        create: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let access = if setup.durable_only { Access::SyncOften } else { Access::SyncSeldom };
         let settings = Settings {
             segment_len_first: limits::SEGMENT_LEN_FIRST.min(setup.segment_bytes_max),
             segment_len_max: setup.segment_bytes_max,
             access,
         };
-        let mut recovered = log::open(Arc::clone(&disk), settings).map_err(open_error)?;
+        let recovered = if create {
+            log::open(Arc::clone(&disk), settings).map(Some)
+        } else {
+            log::open_existing(Arc::clone(&disk), settings)
+        };
+        let Some(mut recovered) = recovered.map_err(open_error)? else { return Err(no_store(dir)) };
         let mut fold = Fold::start(&recovered)?;
         fold.replay(&recovered.keeper, &recovered.catalog)?;
         fold.positions.seal();
@@ -154,6 +177,7 @@ impl Engine {
             cache: BlockCache::new(CACHE_BYTES),
             fronts: FrontCache::new(FRONTS_BYTES),
             disk,
+            dir: dir.to_path_buf(),
             jobs: Jobs::new(clock.as_ref()),
             starts_sought: AtomicUsize::new(0),
             clock,
@@ -172,6 +196,9 @@ impl Engine {
     /// The store's; what had been promised still holds, and the next open recovers. Where that has not stopped the store, the
     /// directory is not let go of yet, and a second close tries again.
     pub(crate) fn close(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::Forked);
+        }
         if self.health.close() {
             self.lock_core().waiters.wake_all();
         }
@@ -183,9 +210,7 @@ impl Engine {
         if saved.is_err() && !self.health.is_poisoned() {
             return saved;
         }
-        // Whoever was writing has left these locks, and nobody writes any more.
-        let _quiet = (self.keeper.lock(), self.core.lock());
-        self.disk.detach();
+        self.detach();
         *closed = true;
         saved
     }
@@ -315,6 +340,7 @@ impl Fold {
 fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
     let found = &recovered.report;
     OpenReport {
+        created: found.created,
         was_clean: found.was_clean,
         epoch: recovered.appender.epoch(),
         end: found.end,
@@ -362,15 +388,19 @@ fn checkpoint_note(keeper: &Keeper) -> CheckpointNote {
     }
 }
 
+fn no_store(dir: &Path) -> Error {
+    Error::NotFound { what: "store", name: dir.display().to_string() }
+}
+
 fn attach_error(path: &Path, error: AttachError) -> Error {
     let path = path.to_path_buf();
     match error {
         AttachError::Locked { pid } => Error::Locked { path, pid },
         AttachError::NotADirectory => Error::NotADirectory { path },
-        AttachError::NotFound => Error::io("open the directory", std::io::ErrorKind::NotFound.into()),
+        AttachError::NotFound => no_store(&path),
         AttachError::NotAStore { found } => Error::NotAStore { path, found },
         AttachError::UnsupportedFileSystem { kind } => Error::UnsupportedFileSystem { kind },
-        AttachError::Io { context, source } => Error::io(context, source),
+        AttachError::Io { context, source } => Error::io(context, source).at(&path),
     }
 }
 
@@ -382,6 +412,6 @@ fn open_error(error: OpenError) -> Error {
             found: format!("format {found} with features {features:#x} in {file}"),
             supported: format!("format {supported}"),
         },
-        OpenError::Io { context, source, .. } => Error::io(context, source),
+        OpenError::Io { context, file, source } => Error::io(context, source).at(Path::new(&file)),
     }
 }

@@ -73,10 +73,10 @@ impl Outgoing {
         message::encode_front(key, headers, &mut self.bytes);
         let crc = self.checksum(&self.bytes[start..], payload);
         self.bytes.extend_from_slice(payload);
-        check_len("message", self.bytes.len() - start, message_len_max)?;
-        check_len("batch", self.bytes.len(), crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX)?;
+        check_len("message", self.bytes.len() - start, message_len_max, "bytes")?;
+        check_len("batch", self.bytes.len(), crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX, "bytes")?;
         self.end_message(crc);
-        check_len("batch (in messages)", self.ends.len(), crate::limits::FRAME_PARTS_MAX)
+        check_len("batch", self.ends.len(), crate::limits::FRAME_PARTS_MAX, "messages")
     }
 
     /// Puts the messages of each partition together, in the order of adding. Where that changes their order, returns for each
@@ -138,8 +138,8 @@ impl Outgoing {
 }
 
 #[inline]
-fn check_len(what: &'static str, len: usize, max: usize) -> Result<()> {
-    if len <= max { Ok(()) } else { Err(Error::TooLarge { what, len: len as u64, max: max as u64 }) }
+fn check_len(what: &'static str, len: usize, max: usize, unit: &'static str) -> Result<()> {
+    if len <= max { Ok(()) } else { Err(Error::TooLarge { what, len: len as u64, max: max as u64, unit }) }
 }
 
 impl Engine {

@@ -6,12 +6,13 @@
 use super::Engine;
 use super::owners::Owners;
 use super::positions::{Place, SegmentRuns};
-use super::stored::{About, Gathered, Read, Stored};
+use super::stored::{About, Gathered, Read, Source, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Offset, PartitionId};
 use crate::log::{self, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::{Record, codec};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What is wrong with a frame whose messages cannot be where it says.
@@ -159,7 +160,8 @@ impl Engine {
             Place::Indexed { .. } => self.look_up(&mut reader.rows, segment, partition, offset)?,
         };
         let caches = (&self.cache, &self.fronts);
-        let mut read = reader.parts.read(caches, segment, at, part, max).map_err(read_error)?;
+        let read = reader.parts.read(caches, segment, at, part, max);
+        let mut read = read.map_err(|error| read_error(error).at(&self.dir))?;
         let lsn = read.lsn;
         let damaged = |reason| {
             Error::Corrupt(Corruption {
@@ -183,6 +185,11 @@ impl Engine {
             return Err(damaged("a message that cannot be decoded"));
         }
         read.keep(count);
+        let provenance = provenance.map(|provenance| {
+            let origin = provenance.origin;
+            let origin_id = self.message_id(origin.partition, origin.epoch, origin.offset);
+            Box::new(Source { provenance: *provenance, origin_id })
+        });
         let about = About { partition, first: offset, epoch: read.epoch, time };
         Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
     }
@@ -306,7 +313,7 @@ fn absent(partition: PartitionId, offset: Offset) -> Error {
 /// A failure to read, as the caller sees it.
 fn read_error(error: ReadError) -> Error {
     match error {
-        ReadError::Io { source, .. } => Error::io("read a segment", source),
+        ReadError::Io { file, source } => Error::io("read", source).at(Path::new(&file.to_string())),
         ReadError::Damaged { file, at, reason } => Error::Corrupt(Corruption::of(file, Some(at), reason)),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Never here: reading.
 
-use crate::ids::{Epoch, Offset, PartitionId, WallMs};
+use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
 use crate::log::{Cuts, RUN_LEN_MAX};
 use crate::record::message::MessageView;
 use crate::record::{Origin, Provenance};
@@ -15,7 +15,16 @@ pub(crate) struct Stored {
     cuts: Cuts,
     pub(crate) about: About,
     /// Of a copy, which stands alone: where it comes from.
-    pub(crate) provenance: Option<Box<Provenance>>,
+    pub(crate) provenance: Option<Box<Source>>,
+}
+
+/// Where a copy comes from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) provenance: Provenance,
+    /// The public id of the first publish, which may be of another topic. Resolved when the copy is read, so that the accessor
+    /// needs no lock.
+    pub(crate) origin_id: MessageId,
 }
 
 /// What is known of messages beside their bytes.
@@ -57,7 +66,7 @@ impl Stored {
     pub(crate) fn origin(&self, nth: u32) -> Origin {
         let About { partition, epoch, time, .. } = self.about;
         match &self.provenance {
-            Some(provenance) => provenance.origin,
+            Some(source) => source.provenance.origin,
             None => Origin { partition, offset: self.offset(nth), epoch, time },
         }
     }
@@ -69,7 +78,7 @@ pub(super) struct Read<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) cuts: Cuts,
     pub(super) about: About,
-    pub(super) provenance: Option<Box<Provenance>>,
+    pub(super) provenance: Option<Box<Source>>,
 }
 
 impl From<Read<'_>> for Stored {

@@ -89,7 +89,7 @@ impl Threads {
 ///
 /// # Errors
 /// `Io` where the system has no thread to give.
-pub(crate) fn spawn_subscription(deliver: impl FnOnce() + Send + 'static) -> Result<()> {
+pub(crate) fn spawn_subscription(deliver: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let started = Builder::new().name("millpond-subscription".to_owned()).spawn(deliver);
-    started.map(drop).map_err(|error| Error::io("start a thread", error))
+    started.map_err(|error| Error::io("start a thread", error))
 }

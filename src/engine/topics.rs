@@ -6,7 +6,7 @@ use super::core::Core;
 use super::deliver::end_of;
 use super::read::Reader;
 use super::{Engine, Refusal};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
 use crate::record::GroupOptions;
@@ -25,6 +25,9 @@ pub(crate) struct TopicInfo {
 pub(crate) struct GroupInfo {
     pub(crate) id: GroupId,
     pub(crate) options: GroupOptions,
+    /// The hidden partitions, of redriven messages and of dead letters.
+    pub(crate) retry: PartitionId,
+    pub(crate) dead: PartitionId,
 }
 
 /// Where a group begins in each partition.
@@ -55,6 +58,24 @@ impl Engine {
                 Err(refusal) => return Err(self.refused(refusal)),
             }
         }
+    }
+
+    /// Finds the topic.
+    ///
+    /// # Errors
+    /// `NotFound`; the store's.
+    pub(crate) fn find_topic(&self, name: &str) -> Result<TopicInfo> {
+        self.enter()?;
+        self.topic(name).ok_or_else(|| Error::NotFound { what: "topic", name: name.to_owned() })
+    }
+
+    /// Finds the group.
+    ///
+    /// # Errors
+    /// `NotFound`; the store's.
+    pub(crate) fn find_group(&self, topic: TopicId, name: &str) -> Result<GroupInfo> {
+        self.enter()?;
+        self.group(topic, name).ok_or_else(|| Error::NotFound { what: "group", name: name.to_owned() })
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<TopicInfo> {
@@ -98,7 +119,7 @@ impl Engine {
         let core = self.lock_core();
         let id = core.state.group_by_name(topic, name)?;
         let group = core.state.group(id)?;
-        Some(GroupInfo { id, options: group.options.clone() })
+        Some(GroupInfo { id, options: group.options.clone(), retry: group.retry, dead: group.dead() })
     }
 
     /// Where the group begins in each partition. Segments must be pinned.

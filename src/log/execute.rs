@@ -116,7 +116,7 @@ fn lay_out(
         catalog: Catalog::default(),
         appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
         keeper: Keeper::new(disk, settings.access, found),
-        report: Report { was_clean: true, files_ignored: scanned.survey.ignored, ..Report::default() },
+        report: Report { created: true, was_clean: true, files_ignored: scanned.survey.ignored, ..Report::default() },
         previous: Previous { epoch: Epoch(0), clean: true },
     })
 }
@@ -158,6 +158,7 @@ fn report(scanned: &Scanned, end: Lsn, copied_bytes: u64, leftovers: usize) -> R
     let evidence = &scanned.evidence;
     let dropped = evidence.stop.filter(|_| evidence.dropped > 0);
     Report {
+        created: false,
         was_clean: scanned.clean,
         watermark: scanned.facts.watermark,
         end,

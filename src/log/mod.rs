@@ -92,6 +92,8 @@ pub(crate) struct Previous {
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
+    /// There was no log, and one was laid out.
+    pub(crate) created: bool,
     pub(crate) was_clean: bool,
     /// The LSN below which durability was proven.
     pub(crate) watermark: Lsn,
@@ -124,8 +126,26 @@ pub(crate) struct Dropped {
 /// # Errors
 /// See [`OpenError`]. Nothing has been changed, but for new files that the next attempt ignores.
 pub(crate) fn open(disk: Arc<dyn Disk>, settings: Settings) -> Result<Recovered, OpenError> {
-    let handles = Arc::new(Handles::new(Arc::clone(&disk)));
-    let scanned = scan::scan(&*disk, &handles)?;
-    let plan = recovery::plan(&scanned.facts)?;
+    let (handles, plan, scanned) = look(&disk)?;
     execute::execute(disk, handles, &settings, plan, scanned)
+}
+
+/// As [`open`], but where there is no log changes nothing and returns `None`.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_existing(disk: Arc<dyn Disk>, settings: Settings) -> Result<Option<Recovered>, OpenError> {
+    let (handles, plan, scanned) = look(&disk)?;
+    match plan {
+        recovery::Plan::LayOut => Ok(None),
+        plan @ recovery::Plan::Continue { .. } => execute::execute(disk, handles, &settings, plan, scanned).map(Some),
+    }
+}
+
+/// What is there, and what is to be done about it.
+fn look(disk: &Arc<dyn Disk>) -> Result<(Arc<Handles>, recovery::Plan, scan::Scanned), OpenError> {
+    let handles = Arc::new(Handles::new(Arc::clone(disk)));
+    let scanned = scan::scan(&**disk, &handles)?;
+    let plan = recovery::plan(&scanned.facts)?;
+    Ok((handles, plan, scanned))
 }

@@ -188,6 +188,8 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "Delivery::header",
             "Delivery::attempt",
             "Delivery::timestamp",
+            "Delivery::topic",
+            "Delivery::group",
         ],
     ),
     (
@@ -201,6 +203,8 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeliveryRef::header",
             "DeliveryRef::attempt",
             "DeliveryRef::timestamp",
+            "DeliveryRef::topic",
+            "DeliveryRef::group",
         ],
     ),
     (
@@ -211,12 +215,31 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeadLetter::payload",
             "DeadLetter::key",
             "DeadLetter::headers",
+            "DeadLetter::header",
+            "DeadLetter::topic",
+            "DeadLetter::group",
             "DeadLetter::timestamp",
             "DeadLetter::attempts",
             "DeadLetter::history",
         ],
     ),
     ("start threads", &["Group::subscribe", "StoreOptions::open_with_threads"]),
+    (
+        "have a thread, and tests of their own",
+        &[
+            "Subscription::request",
+            "Subscription::recv",
+            "Subscription::recv_timeout",
+            "Subscription::try_recv",
+            "Subscription::iter",
+        ],
+    ),
+    (
+        "names what is there, and changes nothing",
+        &["StoreOptions::create", "TopicBuilder::create", "GroupBuilder::create"],
+    ),
+    ("finds what a list of letters has, see tests/boundaries", &["Group::dead_letter"]),
+    ("as if nothing had been delivered, see tests/boundaries", &["Delivery::release"]),
     ("need a real directory", &["Store::open", "StoreOptions::open", "StoreOptions::allow_network_fs"]),
 ];
 

@@ -1,10 +1,12 @@
 //! Closing, and dropping the last handle, while others publish, wait, receive and subscribe.
 
-use crate::rig::{Machine, explore, group, receive_until_refused, topic};
+use crate::rig::{LONG, Machine, explore, group, receive_until_refused, topic};
 use millpond::{Durability, Error};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What `Ok` promised is there after a close, what was refused with `Closed` is not, and nobody who waited is left behind.
 #[test]
@@ -95,7 +97,8 @@ fn nobody_writes_after_a_close() {
     });
 }
 
-/// A subscription ends with a close, and with the last handle, whatever its thread is doing; what it had in hand comes back.
+/// A subscription ends with a close, and when it is dropped, whatever its thread is doing. What was requested and not taken is
+/// released: nobody saw it, so it is not charged.
 #[test]
 fn a_subscription_ends_with_the_store() {
     let cases = ["closed", "dropped", "something was delivered", "nothing was delivered"];
@@ -103,30 +106,76 @@ fn a_subscription_ends_with_the_store() {
         let machine = Machine::new();
         let with_threads = thread_rng().gen_bool(0.5);
         let store = if with_threads { machine.open_with_threads(Durability::Os) } else { machine.open(Durability::Os) };
-        let topic = topic(&store);
-        let group = group(&topic, "g");
-        let deliveries = group.subscribe().unwrap();
+        let (orders, kitchen) = (topic(&store), group(&topic(&store), "g"));
+        let deliveries = kitchen.subscribe().unwrap();
         let publishing = {
-            let topic = topic.clone();
+            let topic = orders.clone();
             thread::spawn(move || drop(topic.publish("m")))
         };
         let closes = thread_rng().gen_bool(0.5);
-        let ending = thread::spawn(move || {
-            if closes {
-                store.close().unwrap();
+        let channel = deliveries.request().clone();
+        let consuming = thread::spawn(move || {
+            let (mut count, mut closed) = (0, 0);
+            while let Ok(item) = channel.recv() {
+                match item {
+                    Ok(delivery) => {
+                        assert_eq!((delivery.payload(), delivery.attempt()), (&b"m"[..], 1));
+                        count += 1;
+                        assert!(matches!(delivery.ack(), Ok(()) | Err(Error::Closed)));
+                    }
+                    Err(Error::Closed) => closed += 1,
+                    Err(other) => panic!("{other}"),
+                }
             }
-            drop((store, topic, group));
+            (count, closed)
         });
-        let mut count = 0;
-        while let Ok(delivery) = deliveries.recv() {
-            assert_eq!(delivery.payload(), b"m");
-            count += 1;
-            assert!(matches!(delivery.ack(), Ok(()) | Err(Error::Closed)));
+        if closes {
+            store.close().unwrap();
         }
+        drop(deliveries);
+        let (count, closed) = consuming.join().unwrap();
         publishing.join().unwrap();
-        ending.join().unwrap();
-        assert!(count <= 1, "it was not given back");
+        drop((store, orders, kitchen));
+        assert!(count <= 1 && closed == u32::from(closes), "{count} deliveries, and {closed} times closed");
         seen.note(usize::from(!closes));
         seen.note(if count == 1 { 2 } else { 3 });
+        if count == 0 {
+            let store = machine.open(Durability::Os);
+            let found = group(&topic(&store), "g").receive(Duration::ZERO).unwrap();
+            assert!(found.is_none_or(|delivery| delivery.attempt() == 1), "nobody saw it, and it was charged");
+        }
+    });
+}
+
+/// An offer that nobody takes is released in time, and wakes a consumer that waits for it.
+#[test]
+fn an_untaken_offer_is_released() {
+    explore("an_untaken_offer_is_released", ["requested again", "received otherwise"], |seen| {
+        let machine = Arc::new(Machine::new());
+        let store = machine.open(Durability::Os);
+        let topic = topic(&store);
+        let group = group(&topic, "g");
+        let deliveries = group.subscribe().unwrap();
+        let channel = deliveries.request().clone();
+        topic.publish("m").unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let passing = {
+            let (machine, done) = (Arc::clone(&machine), Arc::clone(&done));
+            thread::spawn(move || machine.pass_until(|| done.load(Ordering::Relaxed)))
+        };
+        let delivery = if thread_rng().gen_bool(0.5) {
+            seen.note(0);
+            // Right before the request ends, right after it, or in between.
+            deliveries.request();
+            channel.recv().unwrap().unwrap()
+        } else {
+            seen.note(1);
+            // Beside the request, which may have the message now.
+            group.receive(LONG).unwrap().unwrap()
+        };
+        assert_eq!(delivery.payload(), b"m");
+        drop(delivery);
+        done.store(true, Ordering::Relaxed);
+        passing.join().unwrap();
     });
 }

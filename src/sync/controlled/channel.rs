@@ -1,15 +1,15 @@
-//! A channel without room: a send ends when somebody took the value. As much of crossbeam's as the subscriptions use.
+//! A channel with room for one value, as much of crossbeam's as the subscriptions use.
 
 use super::{Condvar, Mutex};
-pub use crossbeam_channel::{RecvError, SendTimeoutError};
+pub use crossbeam_channel::RecvError;
+use crossbeam_channel::{TryRecvError, TrySendError};
 use std::sync::Arc;
-use std::time::Duration;
 
 #[derive(Debug)]
 struct Place<T> {
-    offered: Option<T>,
-    senders_gone: bool,
-    receivers_gone: bool,
+    value: Option<T>,
+    sender_gone: bool,
+    receivers: usize,
 }
 
 #[derive(Debug)]
@@ -22,33 +22,31 @@ struct Channel<T> {
 #[derive(Debug)]
 pub struct Sender<T>(Arc<Channel<T>>);
 
-/// The one receiving end.
+/// A receiving end.
 #[derive(Debug)]
 pub struct Receiver<T>(Arc<Channel<T>>);
 
-/// A channel for no more than the value that is being handed over.
+/// A channel for one value.
 pub(crate) fn bounded<T>(room: usize) -> (Sender<T>, Receiver<T>) {
-    assert_eq!(room, 0, "only a channel without room is modelled");
-    let place = Place { offered: None, senders_gone: false, receivers_gone: false };
+    assert_eq!(room, 1, "only a channel with room for one value is modelled");
+    let place = Place { value: None, sender_gone: false, receivers: 1 };
     let channel = Arc::new(Channel { place: Mutex::new(place), changed: Condvar::new() });
     (Sender(Arc::clone(&channel)), Receiver(channel))
 }
 
 impl<T> Sender<T> {
-    pub(crate) fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+    pub(crate) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         let mut place = self.0.place.lock();
-        if place.receivers_gone {
-            return Err(SendTimeoutError::Disconnected(value));
+        if place.receivers == 0 {
+            return Err(TrySendError::Disconnected(value));
         }
-        place.offered = Some(value);
-        self.0.changed.notify_all();
-        // The wait ends by the time, or when the other end changed something, which it does once for each value.
-        self.0.changed.wait_for(&mut place, timeout);
-        match place.offered.take() {
-            None => Ok(()),
-            Some(value) if place.receivers_gone => Err(SendTimeoutError::Disconnected(value)),
-            Some(value) => Err(SendTimeoutError::Timeout(value)),
+        if place.value.is_some() {
+            return Err(TrySendError::Full(value));
         }
+        place.value = Some(value);
+        drop(place);
+        self.0.changed.notify_one();
+        Ok(())
     }
 }
 
@@ -60,28 +58,42 @@ impl<T> Receiver<T> {
     pub fn recv(&self) -> Result<T, RecvError> {
         let mut place = self.0.place.lock();
         loop {
-            if let Some(value) = place.offered.take() {
-                self.0.changed.notify_all();
+            if let Some(value) = place.value.take() {
                 return Ok(value);
             }
-            if place.senders_gone {
+            if place.sender_gone {
                 return Err(RecvError);
             }
             self.0.changed.wait(&mut place);
         }
     }
+
+    pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
+        let mut place = self.0.place.lock();
+        place.value.take().ok_or(if place.sender_gone { TryRecvError::Disconnected } else { TryRecvError::Empty })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.place.lock().value.is_none()
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        self.0.place.lock().receivers += 1;
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.0.place.lock().senders_gone = true;
+        self.0.place.lock().sender_gone = true;
         self.0.changed.notify_all();
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.0.place.lock().receivers_gone = true;
-        self.0.changed.notify_all();
+        self.0.place.lock().receivers -= 1;
     }
 }

@@ -1,0 +1,171 @@
+//! `{:?}` of the public types: short, and useful in a log line.
+//!
+//! Each shows names, ids and counts. None shows bytes of a message, walks over a state, or takes a lock; so each has a bounded length
+//! and can be called anywhere.
+
+use super::{
+    Batch, BatchIter, BatchReceipt, Bytes, DeadLetter, DeadLetters, Delivery, DeliveryRef, Group, GroupBuilder,
+    Message, Receipt, Store, Subscription, Topic, TopicBuilder,
+};
+use std::fmt::{Debug, Formatter, Result};
+
+/// Names are at most 255 bytes, but those given to a builder are not checked yet.
+fn shown(name: &str) -> &str {
+    let cut = (0..=255).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    name.get(..cut).unwrap_or(name)
+}
+
+impl Debug for Store {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let shared = &self.shared;
+        f.debug_struct("Store").field("path", &shared.engine.dir()).field("durability", &shared.level).finish()
+    }
+}
+
+impl Debug for TopicBuilder {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("TopicBuilder").field("name", &shown(&self.name)).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Topic {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Topic")
+            .field("name", &self.name())
+            .field("partitions", &self.partitions())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for GroupBuilder {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let topic = &self.topic.name;
+        f.debug_struct("GroupBuilder").field("topic", topic).field("name", &shown(&self.name)).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Group {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Group")
+            .field("topic", &self.inner.topic.name)
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(test, feature = "simulation"))]
+impl Debug for super::Sleeper {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Sleeper").field("group", &self.group.name).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Subscription {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let group = &self.group;
+        f.debug_struct("Subscription")
+            .field("topic", &group.topic.name)
+            .field("group", &group.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for Delivery {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        delivery(DeliveryRef::from(self), "Delivery", f)
+    }
+}
+
+impl Debug for DeliveryRef<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        delivery(*self, "DeliveryRef", f)
+    }
+}
+
+fn delivery(delivery: DeliveryRef<'_>, name: &str, f: &mut Formatter<'_>) -> Result {
+    f.debug_struct(name)
+        .field("topic", &delivery.topic())
+        .field("group", &delivery.group())
+        .field("id", &delivery.id().to_string())
+        .field("attempt", &delivery.attempt())
+        .field("payload_len", &delivery.payload().len())
+        .finish_non_exhaustive()
+}
+
+impl Debug for Batch {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let first = self.iter().next();
+        f.debug_struct("Batch")
+            .field("topic", &first.map(|first| first.topic()))
+            .field("group", &first.map(|first| first.group()))
+            .field("len", &self.len())
+            .field("first", &first.map(|first| first.id().to_string()))
+            .field("unreadable", &self.unreadable().len())
+            .finish()
+    }
+}
+
+impl Debug for BatchIter<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("BatchIter").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Receipt {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let id = self.id().to_string();
+        f.debug_struct("Receipt").field("id", &id).field("lsn", &self.lsn()).field("level", &self.level()).finish()
+    }
+}
+
+impl Debug for BatchReceipt {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("BatchReceipt")
+            .field("len", &self.ids().len())
+            .field("first", &self.ids().first().map(ToString::to_string))
+            .field("last", &self.ids().last().map(ToString::to_string))
+            .field("lsn", &self.lsn())
+            .field("level", &self.level())
+            .finish()
+    }
+}
+
+impl Debug for DeadLetter {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("DeadLetter")
+            .field("topic", &self.topic())
+            .field("group", &self.group())
+            .field("id", &self.id().to_string())
+            .field("origin", &self.origin().to_string())
+            .field("attempts", &self.attempts())
+            .field("payload_len", &self.payload().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for DeadLetters {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let group = &self.group;
+        f.debug_struct("DeadLetters")
+            .field("topic", &group.topic.name)
+            .field("group", &group.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for Message<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Message")
+            .field("payload_len", &self.payload.as_slice().len())
+            .field("key_len", &self.key.as_ref().map(|key| key.as_slice().len()))
+            .field("headers", &self.headers.len())
+            .field("partition", &self.partition)
+            .finish()
+    }
+}
+
+impl Debug for Bytes<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Bytes").field("len", &self.as_slice().len()).finish()
+    }
+}
