@@ -22,7 +22,8 @@ pub use api::{
     Subscription, Topic, TopicBuilder,
 };
 pub use engine::{
-    DroppedTail, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats,
+    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats,
+    TopicStats,
 };
 pub use error::{Corruption, Error, ErrorKind, Result};
 pub use ids::MessageId;

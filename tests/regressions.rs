@@ -4,7 +4,7 @@
 
 use millpond::ids::WallMs;
 use millpond::simulation::{Fault, PowerOutcome, SimClock, SimDisk};
-use millpond::{Backoff, Durability, Error, Start, Store};
+use millpond::{Backoff, Durability, Start, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ fn a_second_extension_of_a_lone_lease_does_not_stop_the_store() {
     let topic = store.topic("t").open().unwrap();
     let lone = topic.group("g").open().unwrap().receive(Duration::ZERO).unwrap().unwrap();
     lone.extend(Duration::from_secs(60)).unwrap();
-    assert!(matches!(lone.extend(Duration::from_secs(90)), Err(Error::LeaseLost { .. })));
+    lone.extend(Duration::from_secs(90)).unwrap();
     topic.publish("the store goes on").unwrap();
     lone.ack().unwrap();
 }

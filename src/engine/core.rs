@@ -3,6 +3,7 @@
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
+use super::counters::Counters;
 use super::positions::Positions;
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) spare_asked: bool,
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
+    pub(crate) counters: Counters,
     /// What lone leases have cost all others.
     pub(crate) isolation: Isolation,
     /// The records of the last commit.
@@ -140,6 +142,7 @@ impl Core {
         let frame = self.appender.append(&self.head, parts, now.watermark, reserve).map_err(Blocked::Refused)?;
         let (lsn, end) = (frame.lsn, frame.end);
         let (segment, at) = (entered(&frame, &mut self.catalog, &mut self.positions), frame.at);
+        self.counters.count(&self.records, &self.state);
         let held_up_until = self.state.held_up_until(now.mono, hold_up);
         for record in &self.records {
             self.state.apply(record, lsn).map_err(Blocked::Inconsistent)?;

@@ -6,6 +6,7 @@
 
 use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
+use super::counters::Counters;
 use super::health::Health;
 use super::jobs::Jobs;
 use super::positions::Positions;
@@ -165,6 +166,7 @@ impl Engine {
             wake_beyond: Lsn(u64::MAX),
             spare_asked: false,
             checkpoint,
+            counters: Counters::default(),
             isolation: Isolation::new(setup.isolation_limit_ms),
             records: Vec::new(),
             head: Vec::new(),

@@ -155,9 +155,9 @@ fn settled_in(core: &Core) -> impl Fn(PartitionId, Offset) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::deliver::{Received, Wait};
     use super::super::topics::Begin;
     use super::super::{Outgoing, Setup};
+    use super::super::{Received, Wait};
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;

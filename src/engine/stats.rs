@@ -5,6 +5,7 @@
 
 use super::Engine;
 use super::core::{Core, Now};
+use super::counters::GroupCounters;
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn, Offset, PartitionId};
 use crate::state::{Group, GroupCounts, Topic};
@@ -28,6 +29,8 @@ pub struct TopicStats {
     pub name: String,
     /// Messages ever published to it.
     pub published: u64,
+    /// Those of them that were published since this process opened the store, redriven ones included.
+    pub published_since_open: u64,
     /// Its partitions, by index.
     pub partitions: Vec<PartitionStats>,
     /// Its groups, in order of creation.
@@ -44,24 +47,36 @@ pub struct PartitionStats {
     pub visible_end: u64,
 }
 
-/// A group in numbers. Every message of the group's topic from its start on is settled, ready, leased or waiting.
+/// A group in numbers. Every message of the group's topic from its start on is settled, ready, leased, waiting, exhausted, or waits for
+/// a sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupStats {
     /// Its name.
     pub name: String,
-    /// Messages that a consumer could receive now, or that are to be moved to the dead letters when one asks.
+    /// Messages that a consumer could receive now, but for those above the group's `max_outstanding` (see [`GroupStats::at_cap`]).
     pub ready: u64,
     /// Messages with a consumer, under a lease that has not expired.
     pub leased: u64,
     /// Messages that wait for their retry.
     pub waiting: u64,
+    /// Messages without another attempt, which become dead letters when a consumer asks, as far as there is room.
+    pub exhausted: u64,
     /// Dead letters that were neither redriven nor discarded.
     pub dead: u64,
-    /// Messages that are not settled: ready, leased, waiting, and those that wait for a sync.
+    /// Messages that are not settled: ready, leased, waiting, exhausted, and those that wait for a sync.
     pub lag: u64,
-    /// How long ago the oldest ready message was published, or `None` where none is ready or it could not be read.
+    /// Whether as many messages are outstanding (leased, waiting, or ready for a retry) as the group's `max_outstanding` allows: it gets
+    /// no new ones until one of them is settled.
+    pub at_cap: bool,
+    /// How long the message has been ready that has been so for longest: since it was published, its lease ended or its retry was due.
+    /// `None` where none is ready or it could not be read.
     pub oldest_ready_age: Option<Duration>,
+    /// How long ago the oldest message was published, or redriven, that is not settled; it keeps its segment and later ones on the disk.
+    /// `None` where all are settled or it could not be read.
+    pub oldest_unsettled_age: Option<Duration>,
+    /// What happened since this process opened the store.
+    pub since_open: GroupCounters,
     /// The same by partition of the topic.
     pub partitions: Vec<GroupPartitionStats>,
 }
@@ -76,6 +91,8 @@ pub struct GroupPartitionStats {
     pub leased: u64,
     /// As [`GroupStats::waiting`].
     pub waiting: u64,
+    /// As [`GroupStats::exhausted`].
+    pub exhausted: u64,
     /// As [`GroupStats::lag`].
     pub lag: u64,
 }
@@ -104,15 +121,20 @@ impl Engine {
     /// The store's.
     pub(crate) fn stats(&self) -> Result<Stats> {
         self.enter()?;
-        let mut oldest = Vec::new();
-        let mut stats = self.count(&mut oldest);
+        let mut looks = Vec::new();
+        let mut stats = self.count(&mut looks);
         let wall = self.clock.wall();
-        for Oldest { topic, group, partition, offset } in oldest {
-            // The message may have been settled and unlinked meanwhile; then its age is of no interest.
-            let Ok(stored) = self.fetch(partition, offset) else { continue };
-            let age = Duration::from_millis(wall.0.saturating_sub(stored.about.time.0));
-            let known = &mut stats.topics[topic].groups[group].oldest_ready_age;
-            *known = Some(known.map_or(age, |other| other.max(age)));
+        for Look { topic, group, ready, unsettled } in looks {
+            // A message may have been settled and unlinked meanwhile; then its age is of no interest.
+            let age = |(partition, offset)| {
+                let stored = self.fetch(partition, offset).ok()?;
+                Some(Duration::from_millis(wall.0.saturating_sub(stored.about.time.0)))
+            };
+            let ready_age = ready.and_then(age);
+            let unsettled_age = if unsettled == ready { ready_age } else { unsettled.and_then(age) };
+            let group = &mut stats.topics[topic].groups[group];
+            group.oldest_ready_age = group.oldest_ready_age.max(ready_age);
+            group.oldest_unsettled_age = group.oldest_unsettled_age.max(unsettled_age);
         }
         Ok(stats)
     }
@@ -137,7 +159,7 @@ impl Engine {
         self.lock_core().state.check().iter().map(|violation| format!("{violation:?}")).collect()
     }
 
-    fn count(&self, oldest: &mut Vec<Oldest>) -> Stats {
+    fn count(&self, looks: &mut Vec<Look>) -> Stats {
         let now = self.now();
         let core = self.lock_core();
         let mut topics: Vec<TopicStats> = Vec::new();
@@ -154,11 +176,18 @@ impl Engine {
             in_order.sort_unstable_by_key(|(group_id, _)| *group_id);
             for (group_id, group) in in_order {
                 let place = (topics.len(), groups.len());
-                groups.push(core.count_group(topic, group_id, group, now, |partition, offset| {
-                    oldest.push(Oldest { topic: place.0, group: place.1, partition, offset });
+                groups.push(core.count_group(topic, group_id, group, now, |ready, unsettled| {
+                    looks.push(Look { topic: place.0, group: place.1, ready, unsettled });
                 }));
             }
-            topics.push(TopicStats { name: topic.name.to_string(), published, partitions, groups });
+            let published_since_open = core.counters.published(id);
+            topics.push(TopicStats {
+                name: topic.name.to_string(),
+                published,
+                published_since_open,
+                partitions,
+                groups,
+            });
         }
         let segments = core.catalog.segments();
         let log = LogStats {
@@ -172,48 +201,55 @@ impl Engine {
     }
 }
 
-/// A ready message whose age is to be read.
-struct Oldest {
+/// Messages of a group in one partition whose ages are to be read.
+struct Look {
     topic: usize,
     group: usize,
-    partition: PartitionId,
-    offset: Offset,
+    ready: Option<(PartitionId, Offset)>,
+    unsettled: Option<(PartitionId, Offset)>,
 }
 
 impl Core {
-    /// The group in numbers; tells `oldest` the first ready message of each partition.
+    /// The group in numbers; tells `look` the first messages of each partition that are ready since they were published, and unsettled.
     fn count_group(
         &self,
         topic: &Topic,
         id: GroupId,
         group: &Group,
         now: Now,
-        mut oldest: impl FnMut(PartitionId, Offset),
+        mut look: impl FnMut(Option<(PartitionId, Offset)>, Option<(PartitionId, Offset)>),
     ) -> GroupStats {
         let inputs = self.inputs(now);
-        let counts = |partition| self.state.partition_counts(id, partition, &inputs).unwrap_or_default();
-        let mut partitions = Vec::new();
-        for index in 0..topic.count {
-            let counts = counts(topic.first.saturating_add(index));
-            if let Some((partition, offset)) = counts.oldest_ready {
-                oldest(partition, offset);
+        let mut ready_since = None;
+        let mut counts = |partition| {
+            let counts = self.state.partition_counts(id, partition, &inputs).unwrap_or_default();
+            if counts.first_unsettled.is_some() {
+                look(counts.first_ready, counts.first_unsettled);
             }
-            let GroupCounts { ready, leased, waiting, lag, .. } = counts;
-            partitions.push(GroupPartitionStats { ready, leased, waiting, lag });
-        }
+            ready_since = ready_since.into_iter().chain(counts.ready_since).min();
+            counts
+        };
+        let partitions: Vec<GroupPartitionStats> = (0..topic.count)
+            .map(|index| {
+                let counts = counts(topic.first.saturating_add(index));
+                let GroupCounts { ready, leased, waiting, exhausted, lag, .. } = counts;
+                GroupPartitionStats { ready, leased, waiting, exhausted, lag }
+            })
+            .collect();
         let redriven = counts(group.retry);
-        if let Some((partition, offset)) = redriven.oldest_ready {
-            oldest(partition, offset);
-        }
         let sum = |of: fn(&GroupPartitionStats) -> u64| partitions.iter().map(of).sum::<u64>();
         GroupStats {
             name: group.name.to_string(),
             ready: sum(|p| p.ready) + redriven.ready,
             leased: sum(|p| p.leased) + redriven.leased,
             waiting: sum(|p| p.waiting) + redriven.waiting,
+            exhausted: sum(|p| p.exhausted) + redriven.exhausted,
             dead: self.state.letter_count(id),
             lag: sum(|p| p.lag) + redriven.lag,
-            oldest_ready_age: None,
+            at_cap: self.state.is_at_cap(id),
+            oldest_ready_age: ready_since.map(|since| Duration::from_millis(now.wall.0.saturating_sub(since.0))),
+            oldest_unsettled_age: None,
+            since_open: self.counters.of_group(id),
             partitions,
         }
     }

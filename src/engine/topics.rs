@@ -3,8 +3,8 @@
 //! Never here: names' syntax (the handles check that), messages.
 
 use super::core::Core;
-use super::deliver::end_of;
 use super::read::Reader;
+use super::settling::end_of;
 use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};

@@ -4,6 +4,7 @@
 
 use super::group::{Cursor, Group};
 use super::lone::Gate;
+use super::outstanding::{Phase, Slot};
 use super::{HoldUp, Inputs, Role, State, Topic};
 #[cfg(any(test, feature = "simulation"))]
 use crate::ids::Epoch;
@@ -24,15 +25,21 @@ pub(crate) struct GroupCounts {
     pub(crate) ready: u64,
     /// Held under a live lease.
     pub(crate) leased: u64,
-    /// Waiting for their due time, or exhausted and not yet moved.
+    /// Waiting for their due time.
     pub(crate) waiting: u64,
+    /// Without another attempt, and not yet moved to the dead letters.
+    pub(crate) exhausted: u64,
     /// Dead letters that are not settled. Of the group as a whole: zero for one partition.
     pub(crate) dead: u64,
     /// Messages that are not settled, visible or not; dead letters are.
     pub(crate) lag: u64,
-    /// A ready message before which no other of its partition is ready: in the first partition that has one. Only in one
-    /// partition does offset order mean age; who wants the oldest of all asks each partition.
-    pub(crate) oldest_ready: Option<(PartitionId, Offset)>,
+    /// Since when the outstanding message is ready that has been so for longest, as far as its account says.
+    pub(crate) ready_since: Option<WallMs>,
+    /// The first message that has been ready since it was published: in the first partition that has one. Only in one partition does
+    /// offset order mean age; who wants the oldest of all asks each partition.
+    pub(crate) first_ready: Option<(PartitionId, Offset)>,
+    /// The first message that is not settled, of the same partition.
+    pub(crate) first_unsettled: Option<(PartitionId, Offset)>,
     /// No new message is leased until one of the outstanding ones is settled.
     pub(crate) at_cap: bool,
     /// Error texts that the group dropped for want of room.
@@ -151,6 +158,12 @@ impl State {
         }
     }
 
+    /// Whether a message is leased, though the lease may have ended.
+    pub(crate) fn has_lease(&self, group: GroupId, partition: PartitionId, offset: Offset) -> bool {
+        let slot = self.group(group).and_then(|group| group.slot(group.cursor_of(partition)?, offset));
+        slot.is_some_and(|slot| slot.lease().is_some())
+    }
+
     /// How many messages are outstanding, over all groups.
     pub(crate) fn outstanding_count(&self) -> u64 {
         self.groups.iter().map(|group| u64::from(group.outstanding)).sum()
@@ -193,18 +206,38 @@ impl State {
             counts.lag += 1;
             if slot.is_live(inputs.mono) {
                 counts.leased += 1;
-            } else if group.is_exhausted(slot) || !slot.is_due(inputs.mono, inputs.wall) {
+            } else if group.is_exhausted(slot) {
+                counts.exhausted += 1;
+            } else if !slot.is_due(inputs.mono, inputs.wall) {
                 counts.waiting += 1;
             } else {
                 counts.ready += 1;
-                first = first.or(Some(offset));
+                match slot.ready_since(inputs) {
+                    Some(since) => {
+                        counts.ready_since = Some(counts.ready_since.map_or(since, |other| other.min(since)))
+                    }
+                    None => first = first.or(Some(offset)),
+                }
             }
         }
         let end = self.catalog.end(partition);
         let new = inputs.visible.end(partition, end).0.saturating_sub(at.next.0);
         counts.ready = counts.ready.saturating_add(new);
         counts.lag = counts.lag.saturating_add(end.0.saturating_sub(at.next.0));
-        let oldest = first.or((new > 0).then_some(at.next));
-        counts.oldest_ready = counts.oldest_ready.or(oldest.map(|offset| (partition, offset)));
+        let first = first.or((new > 0).then_some(at.next));
+        counts.first_ready = counts.first_ready.or(first.map(|offset| (partition, offset)));
+        let unsettled = Some(at.first_unsettled()).filter(|first| *first < end);
+        counts.first_unsettled = counts.first_unsettled.or(unsettled.map(|offset| (partition, offset)));
+    }
+}
+
+impl Slot {
+    /// Since when it is ready, which it is; `None` where it is ready as if it had never been leased.
+    fn ready_since(&self, inputs: &Inputs<'_>) -> Option<WallMs> {
+        match self.phase {
+            Phase::Leased(lease) => Some(inputs.wall.saturating_sub(inputs.mono.0.saturating_sub(lease.until.0))),
+            Phase::Waiting { due, .. } => Some(due),
+            Phase::Ready { .. } => self.history.as_ref()?.past.last().map(|past| past.failure.time),
+        }
     }
 }

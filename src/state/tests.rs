@@ -226,8 +226,8 @@ impl World {
             sum.ready += counts.ready;
             sum.leased += counts.leased;
             sum.waiting += counts.waiting;
+            sum.exhausted += counts.exhausted;
             sum.lag += counts.lag;
-            sum.oldest_ready = sum.oldest_ready.or(counts.oldest_ready);
             sum.at_cap = counts.at_cap;
             sum.texts_dropped = counts.texts_dropped;
         }

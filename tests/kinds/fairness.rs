@@ -91,3 +91,37 @@ fn store_that_isolates_nothing_never_waits() {
     first.ack().unwrap();
     second.ack().unwrap();
 }
+
+#[test]
+fn look_at_a_group_copies_a_bounded_number_of_dead_letters_first() {
+    const DEAD: u64 = 200;
+    let machine = Machine::new();
+    let store = machine.open();
+    let topic = store.topic("t").open().unwrap();
+    let timeout = Duration::from_secs(1);
+    let group = topic.group("g").max_attempts(1).visibility_timeout(timeout).open().unwrap();
+    topic.publish_batch((0..DEAD).map(|_| [7; 100])).unwrap();
+    std::mem::forget(group.receive_batch(DEAD as usize, NOW).unwrap());
+    machine.clock.advance(2_000);
+    topic.publish_batch(["sound", "sound"]).unwrap();
+    let letters = |store: &Store| store.stats().unwrap().topics[0].groups[0].dead;
+    // What is sound is delivered, though most of the exhausted are still to be moved.
+    for _ in 0..2 {
+        let before = letters(&store);
+        group.receive(NOW).unwrap().unwrap().ack().unwrap();
+        assert!(letters(&store) - before <= 32, "one look moved {}", letters(&store) - before);
+    }
+    // Each look goes on with them, and one that waits has moved them all before it waits.
+    let mut looks = 0;
+    while letters(&store) < DEAD {
+        assert!(group.receive(NOW).unwrap().is_none());
+        looks += 1;
+    }
+    assert!((5..=20).contains(&looks), "{looks}");
+    // Large ones count by their bytes.
+    topic.publish_batch((0..8).map(|_| vec![7; 1_000_000])).unwrap();
+    std::mem::forget(group.receive_batch(8, NOW).unwrap());
+    machine.clock.advance(2_000);
+    assert!(group.receive(NOW).unwrap().is_none());
+    assert!((1..=3).contains(&(letters(&store) - DEAD)), "{}", letters(&store) - DEAD);
+}

@@ -4,6 +4,7 @@
 
 mod charging;
 mod fairness;
+mod passing;
 mod unwinding;
 mod waking;
 

@@ -3,11 +3,11 @@
 //! Never here: a change.
 
 use crate::facts::{Message, Now};
-use crate::item::Standing;
+use crate::item::{Standing, State};
 use crate::reference::{Group, World};
 use crate::runner::{Outcome, ensure, group_name, topic_name};
 use millpond::{MessageId, Stats};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
@@ -26,18 +26,25 @@ pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
         let groups = world.groups.iter().enumerate().filter(|(_, group)| group.topic == index);
         ensure!(groups.clone().count() == topic.groups.len(), "groups: {topic:?}");
         for ((number, group), found) in groups.zip(&topic.groups) {
-            let (all, numbers) = (group.counts(now, |_| true), (found.ready, found.leased, found.waiting, found.lag));
-            let is_right =
-                found.name == group_name(number) && all.allow(numbers) && found.dead == group.letters.len() as u64;
+            let all = group.counts(now, |_| true);
+            let is_right = found.name == group_name(number)
+                && all.allow((found.ready, found.leased, found.waiting, found.lag))
+                && found.exhausted == all.exhausted
+                && found.at_cap == (group.outstanding() >= group.options.max_outstanding as usize)
+                && found.dead == group.letters.len() as u64;
             ensure!(is_right, "group {number}: found {found:?}, expected {all:?}");
             ensure!(found.partitions.len() == messages.len(), "group {number}: found {found:?}");
             for (partition, found) in found.partitions.iter().enumerate() {
                 let here = group.counts(now, |id| id.partition as usize == partition);
-                let is_right = here.allow((found.ready, found.leased, found.waiting, found.lag));
+                let is_right = here.allow((found.ready, found.leased, found.waiting, found.lag))
+                    && found.exhausted == here.exhausted;
                 ensure!(is_right, "group {number}, partition {partition}: found {found:?}, expected {here:?}");
             }
-            let ages = group.oldest_ready_ages(now);
-            ensure!(ages.contains(&found.oldest_ready_age), "group {number}: found {found:?}, its age one of {ages:?}");
+            let ages = group.oldest_ready_age(now);
+            let is_right = ages.is_none_or(|(least, most)| (least..=most).contains(&found.oldest_ready_age));
+            ensure!(is_right, "group {number}: found {found:?}, its age one of {ages:?}");
+            let age = group.oldest_unsettled_age(now);
+            ensure!(found.oldest_unsettled_age == age, "group {number}: found {found:?}, its age {age:?}");
         }
     }
     Ok(())
@@ -49,6 +56,7 @@ struct Counts {
     ready: (u64, u64),
     leased: u64,
     waiting: (u64, u64),
+    exhausted: u64,
     lag: u64,
 }
 
@@ -60,32 +68,51 @@ impl Counts {
 }
 
 impl Group {
-    /// What may be said of how long the oldest ready message has been there. The engine compares the first ones of each
-    /// partition, which are the oldest unless the clock jumped.
-    fn oldest_ready_ages(&self, now: &Now) -> Vec<Option<Duration>> {
-        let mut firsts = BTreeMap::new();
-        let (mut all, mut is_certain) = (vec![None], true);
+    /// Between what ages that of the message is which has been ready for longest; `None` where it is left open what is ready.
+    fn oldest_ready_age(&self, now: &Now) -> Option<(Option<Duration>, Option<Duration>)> {
+        let age = |since: u64| Some(Duration::from_millis(now.wall.saturating_sub(since)));
+        let (mut least, mut most, mut firsts) = (None, None, BTreeSet::new());
         for (id, item) in &self.items {
             let (standing, is_sure) = item.standing(self.options.max_attempts, now);
-            is_certain &= is_sure;
-            if matches!(standing, Standing::New | Standing::Due) {
-                let age = Duration::from_millis(now.wall.saturating_sub(item.message.stored));
-                firsts.entry(id.partition).or_insert(age);
-                all.push(Some(age));
+            if !is_sure {
+                return None;
             }
+            if !matches!(standing, Standing::New | Standing::Due) {
+                continue;
+            }
+            let since = match (&item.state, item.failures.last()) {
+                (State::Leased { until, .. }, _) => (now.wall.saturating_sub(now.mono - until), 0),
+                (State::Waiting { due, .. }, _) => (due.1, due.1 - due.0),
+                (State::Ready, Some(failure)) => (failure.time, 0),
+                // Of those that were never delivered the first of a partition counts, which is the oldest unless the clock jumped.
+                (State::New, _) | (State::Ready, None) if !firsts.insert(id.partition) => continue,
+                (State::New, _) | (State::Ready, None) => (item.message.stored, 0),
+            };
+            least = least.max(age(since.0));
+            most = most.max(age(since.0 - since.1));
         }
-        if is_certain { vec![firsts.into_values().max()] } else { all }
+        Some((least, most))
+    }
+
+    /// How old the first unsettled message of a partition is, at most.
+    fn oldest_unsettled_age(&self, now: &Now) -> Option<Duration> {
+        let mut firsts = BTreeMap::new();
+        for (id, item) in &self.items {
+            firsts.entry(id.partition).or_insert(Duration::from_millis(now.wall.saturating_sub(item.message.stored)));
+        }
+        firsts.into_values().max()
     }
 
     fn counts(&self, now: &Now, is_counted: impl Fn(&MessageId) -> bool) -> Counts {
         let mut counts = Counts::default();
         for (_, item) in self.items.iter().filter(|(id, _)| is_counted(id)) {
             counts.lag += 1;
-            let Counts { ready, leased, waiting, .. } = &mut counts;
+            let Counts { ready, leased, waiting, exhausted, .. } = &mut counts;
             match item.standing(self.options.max_attempts, now) {
                 (Standing::Hidden, _) => {}
                 (Standing::Leased, _) => *leased += 1,
-                (Standing::Waiting | Standing::Exhausted, _) => *waiting = (waiting.0 + 1, waiting.1 + 1),
+                (Standing::Exhausted, _) => *exhausted += 1,
+                (Standing::Waiting, _) => *waiting = (waiting.0 + 1, waiting.1 + 1),
                 (_, true) => *ready = (ready.0 + 1, ready.1 + 1),
                 (Standing::New, false) => ready.1 += 1,
                 (_, false) => (ready.1, waiting.1) = (ready.1 + 1, waiting.1 + 1),

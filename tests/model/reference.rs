@@ -45,7 +45,7 @@ impl Group {
         (if self.options.jitter { full.div_ceil(2) } else { full }, full)
     }
 
-    fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.items.values().filter(|item| item.state != State::New).count()
     }
 

@@ -90,4 +90,48 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value("if planted!() { max } else { $it }"),
         level: Level::Model,
     },
+    Bug {
+        name: "a wait for a lone lease has no end",
+        plants: "one message that must go alone and one that is kept stop every group",
+        mistake: Mistake::Asks("planted!() || ($it)"),
+        level: Level::Kinds("fairness"),
+    },
+    Bug {
+        name: "retries come before what is new for ever",
+        plants: "a message that fails at once starves all others",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Kinds("fairness"),
+    },
+    Bug {
+        name: "a crash stays on the account",
+        plants: "a message that was nacked since must still go alone",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Library("state::tests::lone"),
+    },
+    Bug {
+        name: "one more attempt for ever",
+        plants: "a message that is never alone when its process dies never ends",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
+        level: Level::Library("state::tests::lone"),
+    },
+    Bug {
+        name: "a lone lease stays lone beside others",
+        plants: "a crash beside others counts as one alone",
+        mistake: Mistake::Instead("if planted!() { return; } else { $it }"),
+        level: Level::Library("state::tests::lone"),
+    },
+    Bug {
+        name: "due times by a clock that is behind",
+        plants: "a retry comes a few milliseconds early",
+        mistake: Mistake::Value("if planted!() { self.wall } else { $it }"),
+        level: Level::Kinds("charging"),
+    },
+    Bug {
+        name: "leases end by a clock that is behind",
+        plants: "a lease ends a few milliseconds early",
+        mistake: Mistake::Value(
+            "if planted!() { inputs.mono.saturating_add(group.options.visibility_timeout_ms) } else { $it }",
+        ),
+        level: Level::Kinds("charging"),
+    },
 ];

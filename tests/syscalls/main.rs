@@ -87,6 +87,7 @@ const OTHERS: &[i64] = &[
     libc::SYS_getegid,
     libc::SYS_getuid,
     libc::SYS_getgid,
+    libc::SYS_clock_getres,
 ];
 
 fn name(call: i64) -> &'static str {

@@ -93,7 +93,7 @@ fn g14_an_exhausted_message_that_cannot_be_moved_stays_and_others_flow_past() {
     let other = world.lease_one(KITCHEN);
     assert_eq!(other.at(), (0, 1));
     world.ack(KITCHEN, &[other.held]);
-    assert_eq!(world.counts(KITCHEN), GroupCounts { waiting: 1, lag: 1, ..GroupCounts::default() });
+    assert_eq!(world.counts(KITCHEN), GroupCounts { exhausted: 1, lag: 1, ..GroupCounts::default() });
     world.advance(options().backoff.max_ms);
     assert!(matches!(world.try_lease(KITCHEN, 1).0, Decision::Exhausted { .. }));
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();

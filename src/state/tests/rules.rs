@@ -311,7 +311,8 @@ fn an_unreadable_message_waits_uncharged_and_others_flow_past() {
     world.run(Command::Unreadable { group: KITCHEN, held: lent.held }).unwrap();
     assert_eq!(world.lease_one(KITCHEN).at(), (0, 1));
     world.advance(options().backoff.max_ms - 1);
-    assert_eq!(world.counts(KITCHEN).waiting, 2, "the other one is exhausted by now");
+    let counts = world.counts(KITCHEN);
+    assert_eq!((counts.waiting, counts.exhausted), (1, 1), "the other one is exhausted by now");
     world.advance(1);
     world.give_up(KITCHEN, (0, 1)).unwrap();
     let again = world.lease_one(KITCHEN);
@@ -376,9 +377,14 @@ fn counts_say_how_a_group_stands() {
     world.nack(KITCHEN, lent[1].held, Some(0), "").unwrap();
     let counts = world.counts(KITCHEN);
     assert_eq!((counts.ready, counts.leased, counts.waiting, counts.lag), (3, 2, 1, 6));
-    assert_eq!(counts.oldest_ready, Some((PartitionId(0), Offset(1))));
     let of = |world: &World, id| world.state.partition_counts(KITCHEN, PartitionId(id), &world.inputs());
-    assert_eq!(of(&world, 1).unwrap().oldest_ready, Some((PartitionId(1), Offset(0))));
+    let (zero, one) = (of(&world, 0).unwrap(), of(&world, 1).unwrap());
+    assert_eq!((zero.ready_since, one.ready_since), (Some(WallMs(world.wall)), None), "since the nack");
+    assert_eq!(
+        (zero.first_ready, one.first_ready),
+        (Some((PartitionId(0), Offset(4))), Some((PartitionId(1), Offset(0))))
+    );
+    assert_eq!(zero.first_unsettled, Some((PartitionId(0), Offset(0))));
     assert_eq!((of(&world, 1).unwrap().lag, of(&world, 0).unwrap().lag), (1, 5));
     assert_eq!(of(&world, 3), None, "the dead letters are no part of the subscription");
     world.advance(TIMEOUT_MS);

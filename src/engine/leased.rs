@@ -1,0 +1,183 @@
+//! Messages that were leased: where they stand, and reading them outside the lock.
+//!
+//! What cannot be read is put back with the longest backoff, uncharged; passing trouble, and a bound in bytes, give back all that is left
+//! as if it had not been leased. Never here: who gets what.
+
+use super::Engine;
+use super::core::Core;
+use super::positions::Place;
+use super::read::Reader;
+use super::stored::Stored;
+use crate::error::{Error, ErrorKind};
+use crate::ids::{GroupId, Offset, PartitionId};
+use crate::limits::BATCH_BYTES_MAX;
+use crate::log::{Catalog, Parts, Segment};
+use crate::record::{Record, Token};
+use crate::state::{Command, Held, HeldRun};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Leased messages with their bytes.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) token: Token,
+    pub(crate) attempt: u32,
+    pub(crate) stored: Stored,
+}
+
+impl Received {
+    /// The leases on all of them.
+    pub(crate) fn held_run(&self) -> HeldRun {
+        HeldRun { first: self.held(0), count: self.stored.count() }
+    }
+
+    /// The lease on one of them.
+    pub(crate) fn held(&self, nth: u32) -> Held {
+        Held { partition: self.stored.about.partition, offset: self.stored.offset(nth), token: self.token }
+    }
+}
+
+/// Leases on consecutive messages, which are still to be read.
+#[derive(Debug)]
+pub(super) struct Lease {
+    partition: PartitionId,
+    first: Offset,
+    count: u32,
+    attempt: u32,
+    place: Option<Place>,
+}
+
+/// Those of one receive. Most receives of one message need no memory for them.
+pub(super) type Leases = SmallVec<[Lease; 1]>;
+
+impl Lease {
+    /// The leases on all of them but the first `skip`.
+    fn held_from(&self, skip: u32, token: Token) -> HeldRun {
+        let offset = self.first.saturating_add(u64::from(skip));
+        HeldRun { first: Held { partition: self.partition, offset, token }, count: self.count.saturating_sub(skip) }
+    }
+}
+
+/// Reads leased messages one lease after another.
+pub(super) struct Reading<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) group: GroupId,
+    pub(super) token: Token,
+    pub(super) catalog: &'a Catalog,
+    pub(super) reader: &'a mut Reader,
+    /// That of the lease read last.
+    segment: Option<&'a Arc<Segment>>,
+    count: usize,
+    bytes: usize,
+    unreadable: Vec<Error>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        group: GroupId,
+        token: Token,
+        catalog: &'a Catalog,
+        reader: &'a mut Reader,
+    ) -> Self {
+        let (segment, count, bytes, unreadable) = (None, 0, 0, Vec::new());
+        Self { engine, group, token, catalog, reader, segment, count, bytes, unreadable }
+    }
+
+    /// Reads the messages of all leases and gives them to `each`, in order. Returns why others could not be read.
+    pub(super) fn read_all(mut self, leases: &[Lease], each: &mut impl FnMut(Received)) -> Vec<Error> {
+        // What an error left there is of no use.
+        self.reader.take();
+        for (number, lease) in leases.iter().enumerate() {
+            let (read, goes_on) = self.read(lease, each);
+            // Messages share a block only if they share this.
+            if !goes_on || leases.get(number + 1).is_none_or(|next| next.attempt != lease.attempt) {
+                let last = self.reader.take();
+                last.into_iter().for_each(|stored| self.give(lease.attempt, stored, each));
+            }
+            if !goes_on {
+                let rest = leases[number + 1..].iter().map(|lease| lease.held_from(0, self.token));
+                let back = [lease.held_from(read, self.token)].into_iter().chain(rest);
+                self.give_back(back.filter(|run| run.count > 0).collect());
+                break;
+            }
+        }
+        self.reader.note_typical(self.count, self.bytes);
+        self.reader.rest();
+        self.unreadable
+    }
+
+    /// Reads the messages of a lease. Returns how many of them are done with, and whether to read on.
+    fn read(&mut self, lease: &Lease, each: &mut impl FnMut(Received)) -> (u32, bool) {
+        let &Lease { partition, first, count, attempt, ref place } = lease;
+        if let Some(number) = place.map(|place| place.segment())
+            && self.segment.is_none_or(|known| known.number() != number)
+        {
+            self.segment = self.catalog.segment(number);
+        }
+        let mut done = 0;
+        while done < count {
+            // seam: a batch has no bound in bytes
+            if self.bytes >= BATCH_BYTES_MAX {
+                return (done, false);
+            }
+            let (max, offset) = (count - done, first.saturating_add(u64::from(done)));
+            let mut read = SmallVec::<[Stored; 1]>::new();
+            let found = match (place, self.segment) {
+                (Some(place), Some(segment)) => {
+                    let of = (partition, offset);
+                    self.engine.gather(self.reader, segment, place, (done, max), of, |stored| read.push(stored))
+                }
+                _ => self.engine.fetch(partition, offset).map(|stored| {
+                    read.extend(self.reader.take().into_iter().chain([stored]));
+                    1
+                }),
+            };
+            read.into_iter().for_each(|stored| self.give(attempt, stored, each));
+            match found {
+                Ok(count) => done += count,
+                // seam: passing trouble is taken for damage
+                Err(error) if error.kind() == ErrorKind::Retry => {
+                    self.unreadable.push(error);
+                    return (done, false);
+                }
+                Err(error) => {
+                    self.unreadable.push(error);
+                    let held = Held { partition, offset, token: self.token };
+                    let unreadable = Command::Unreadable { group: self.group, held };
+                    if let Err(error) = self.engine.settle(&unreadable, Parts::default()) {
+                        self.unreadable.push(error);
+                        return (done, false);
+                    }
+                    done += 1;
+                }
+            }
+        }
+        (done, true)
+    }
+
+    fn give(&mut self, attempt: u32, stored: Stored, each: &mut impl FnMut(Received)) {
+        self.count += stored.count() as usize;
+        self.bytes += stored.len();
+        each(Received { token: self.token, attempt, stored });
+    }
+
+    /// Ends leases unused.
+    fn give_back(&mut self, back: Vec<HeldRun>) {
+        if !back.is_empty() {
+            // What cannot be given back comes back when its lease ends.
+            self.unreadable.extend(self.engine.release(self.group, &back).err());
+        }
+    }
+}
+
+/// Lists the leases that the last commit granted. Returns whether there were any.
+pub(super) fn collect(core: &Core, leases: &mut Leases) -> bool {
+    for record in &core.records {
+        let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
+        core.positions.find(partition, first, count, |first, count, place| {
+            leases.push(Lease { partition, first, count, attempt, place });
+        });
+    }
+    !leases.is_empty()
+}

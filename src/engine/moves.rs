@@ -1,0 +1,86 @@
+//! Moving exhausted messages to the dead letters, when a consumer asks and meets them.
+//!
+//! A few at a time, so that a call that looks for work does not copy all that has died first. Where there is no room for a copy they stay
+//! where they are, and others flow past them. Never here: who gets what.
+
+use super::{Engine, Refusal};
+use crate::error::{ErrorKind, Result};
+use crate::ids::{GroupId, MonoMs, Offset, PartitionId};
+use crate::log::Parts;
+use crate::state::{Command, Rejection};
+use crate::sync::atomic::Ordering::Relaxed;
+
+/// How many dead letters a call that does not wait copies at most before it looks for something to deliver.
+const MOVES_MAX: u32 = 16;
+/// And of how many bytes, but for the last one.
+const MOVED_BYTES_MAX: usize = 1 << 20;
+/// How long exhausted messages are passed over once there was no room for one of them.
+const MOVES_REST_MS: u64 = 1_000;
+
+/// The dead letters that one receive has copied since it looked last for something to deliver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moves {
+    count: u32,
+    bytes: usize,
+}
+
+impl Moves {
+    pub(super) fn are_enough(self) -> bool {
+        // seam: one receive moves all that is exhausted
+        self.count >= MOVES_MAX || self.bytes >= MOVED_BYTES_MAX
+    }
+}
+
+impl Engine {
+    /// Exhausted messages are passed over until then.
+    pub(super) fn moves_rest_until(&self) -> MonoMs {
+        MonoMs(self.moves_rest_until.load(Relaxed))
+    }
+
+    /// There is no room for a dead letter, or no way to read it just now: others flow past what is exhausted, for a while.
+    fn rest_moves(&self) {
+        self.moves_rest_until.store(self.clock.monotonic().0.saturating_add(MOVES_REST_MS), Relaxed);
+    }
+
+    /// Moves a message that used up its attempts to the dead letters, if it still has to be moved.
+    pub(super) fn give_up(
+        &self,
+        (group, partition, offset): (GroupId, PartitionId, Offset),
+        moves: &mut Moves,
+    ) -> Result<()> {
+        let stored = match self.fetch(partition, offset) {
+            Ok(stored) => stored,
+            Err(error) if error.kind() == ErrorKind::Retry => {
+                self.rest_moves();
+                return Ok(());
+            }
+            Err(error) => return self.put_off(group, partition, offset).and(Err(error)),
+        };
+        let command = Command::GiveUp { group, partition, offset, origin: stored.origin(0) };
+        match self.submit_copy(&command, stored.part(0)) {
+            Ok(_) => {
+                *moves = Moves { count: moves.count + 1, bytes: moves.bytes + stored.len() };
+                Ok(())
+            }
+            Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
+            // Its copy does not fit: it stays where it is until there is room.
+            Err(Refusal::Failed(error)) if error.kind() == ErrorKind::Retry => {
+                self.rest_moves();
+                Ok(())
+            }
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// Lets an exhausted message that cannot be read wait, so that others flow past it.
+    fn put_off(&self, group: GroupId, partition: PartitionId, offset: Offset) -> Result<()> {
+        match self.submit(&Command::PutOff { group, partition, offset }, Parts::default(), |_, _| ()) {
+            Ok(()) | Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
+            Err(Refusal::Failed(error)) if error.kind() == ErrorKind::Retry => {
+                self.rest_moves();
+                Ok(())
+            }
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Settling leases: acks, nacks, rejections, extensions, releases.
+//!
+//! Never here: public handles, and what a lease is (the state decides whether one is held).
+
+use super::core::{Committed, Core};
+use super::leased::Received;
+use super::{Engine, Refusal};
+use crate::error::Result;
+use crate::ids::{GroupId, Lsn};
+use crate::log::Parts;
+use crate::state::{Command, Decision, Held, HeldRun, Rejection};
+
+impl Engine {
+    /// Carries out a settling command on one lease. Returns whether the lease was still held.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn settle(&self, command: &Command<'_>, parts: Parts<'_>) -> Result<Option<Lsn>> {
+        match self.submit(command, parts, end_of) {
+            Ok(end) => Ok(Some(end)),
+            Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(None),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// Acknowledges leases in one frame. Returns its end, and the numbers of those whose lease was lost.
+    ///
+    /// # Errors
+    /// The store's; nothing was acknowledged then.
+    pub(crate) fn ack(&self, group: GroupId, held: &[HeldRun]) -> Result<(Lsn, Vec<u32>)> {
+        self.enter()?;
+        let submitted = self.submit(&Command::Ack { group, held }, Parts::default(), |core, committed| {
+            (end_of(core, committed), lost(committed))
+        });
+        submitted.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// Carries out a command that copies one message.
+    pub(crate) fn submit_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<Lsn, Refusal> {
+        let (ends, crcs) = ([part.len() as u32], [crc32fast::hash(part)]);
+        let parts = Parts { bytes: part, ends: &ends, crcs: &crcs };
+        self.submit(command, parts, end_of)
+    }
+
+    /// Gives a leased message back for a retry, or to the dead letters at its last attempt. `false` where the lease was lost.
+    pub(crate) fn nack(
+        &self,
+        group: GroupId,
+        (received, nth): (&Received, u32),
+        delay_ms: Option<u64>,
+        text: &str,
+    ) -> Result<bool> {
+        self.enter()?;
+        let (held, origin) = (received.held(nth), received.stored.origin(nth));
+        self.settle_with_copy(&Command::Nack { group, held, delay_ms, text, origin }, received.stored.part(nth))
+    }
+
+    /// Moves a leased message to the dead letters. `false` where the lease was lost.
+    pub(crate) fn reject(&self, group: GroupId, (received, nth): (&Received, u32), text: &str) -> Result<bool> {
+        self.enter()?;
+        let (held, origin) = (received.held(nth), received.stored.origin(nth));
+        self.settle_with_copy(&Command::Reject { group, held, text, origin }, received.stored.part(nth))
+    }
+
+    fn settle_with_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<bool> {
+        match self.submit_copy(command, part) {
+            Ok(_) => Ok(true),
+            Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(false),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// Lets a lease last `for_ms` from now. `false` where it was lost.
+    pub(crate) fn extend(&self, group: GroupId, held: Held, for_ms: u64) -> Result<bool> {
+        self.enter()?;
+        Ok(self.settle(&Command::Extend { group, held, for_ms }, Parts::default())?.is_some())
+    }
+
+    /// Gives leases back unused: their attempts are taken back. Returns the numbers of those that were lost.
+    ///
+    /// # Errors
+    /// The store's; nothing was given back then.
+    pub(crate) fn release(&self, group: GroupId, held: &[HeldRun]) -> Result<Vec<u32>> {
+        self.enter()?;
+        let released = self.submit(&Command::Release { group, held }, Parts::default(), |_, committed| lost(committed));
+        released.map_err(|refusal| self.refused(refusal))
+    }
+}
+
+/// The numbers of the leases that a command found lost.
+fn lost(committed: &Committed) -> Vec<u32> {
+    match &committed.decision {
+        Decision::Settled { lost } => lost.clone(),
+        Decision::Done | Decision::Nothing | Decision::Exhausted { .. } => Vec::new(),
+    }
+}
+
+/// Where the log must be durable for what was committed to be.
+pub(super) fn end_of(core: &mut Core, committed: &Committed) -> Lsn {
+    committed.frame.map_or(core.appender.end(), |(_, end)| end)
+}

@@ -1,0 +1,65 @@
+//! Consumers that sleep, for a simulator that has one thread for all of them.
+//!
+//! Never here: what a store does for its users.
+
+use super::Engine;
+use super::core::{Core, Now};
+use super::deliver::Wait;
+use super::waiters::Ticket;
+use crate::error::Result;
+use crate::ids::{GroupId, MonoMs, TopicId};
+use crate::state::{Command, Decision};
+use std::sync::Arc;
+
+impl Engine {
+    /// What a receive that waits does in a thread of its own: takes in a sleeper, unless
+    /// there is something to do for the group.
+    pub(crate) fn fall_asleep(&self, group: GroupId, topic: TopicId, wait: Wait<'_>) -> Result<Option<Arc<Ticket>>> {
+        self.enter()?;
+        let now = self.now();
+        let mut core = self.lock_core();
+        let idle = !core.has_work(group, now, self.moves_rest_until());
+        Ok(idle.then(|| self.enter_sleep(&mut core, group, topic, wait.until, now)))
+    }
+
+    /// The end of such a sleep. The sleeper looks now, or passes the wake-up on.
+    pub(crate) fn wake_up(&self, ticket: &Arc<Ticket>) {
+        self.lock_core().waiters.leave(ticket);
+    }
+
+    /// Whether a sleeper has to look.
+    pub(crate) fn is_awake(&self, ticket: &Ticket) -> bool {
+        let _core = self.lock_core();
+        ticket.is_woken() || ticket.until <= self.now().mono
+    }
+
+    /// Sleepers that nobody wakes, though there is something to do for their group, or will be when nobody wakes by himself. Nothing,
+    /// unless this code is wrong.
+    pub(crate) fn stuck(&self) -> Vec<String> {
+        let now = self.now();
+        let core = self.lock_core();
+        if self.health.check().is_err() {
+            return Vec::new();
+        }
+        let mut stuck = Vec::new();
+        for (group, until) in core.waiters.at_rest() {
+            if until > now.mono && core.has_work(group, now, self.moves_rest_until()) {
+                stuck.push(format!("group {group}: something is ready, and all its consumers sleep"));
+            }
+            let next = core.sleep_until(group, now).map(|ms| now.mono.saturating_add(ms.max(1)));
+            if next.is_some_and(|next| next < until && until > now.mono) {
+                stuck.push(format!("group {group}: no sleeper wakes at {next:?}, the first at {until}"));
+            }
+        }
+        stuck
+    }
+}
+
+impl Core {
+    /// Whether a consumer of the group that looks now would change anything.
+    fn has_work(&self, group: GroupId, now: Now, moves_rest_until: MonoMs) -> bool {
+        let command = Command::Lease { group, max: 1, pass_exhausted: now.mono < moves_rest_until };
+        let decided = self.state.decide(&command, &self.inputs(now), &mut Vec::new());
+        decided.is_ok_and(|decision| decision != Decision::Nothing)
+    }
+}
