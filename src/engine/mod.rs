@@ -304,7 +304,8 @@ impl Engine {
             let mut core = self.lock_core();
             let was_scarce = self.note_room(&mut core, available);
             let is_scarce = core.appender.is_scarce();
-            if was_scarce && !is_scarce || core.appender.has_spare(len_min, reserve) && !is_scarce {
+            let is_taken = !is_scarce || reserve == Reserve::Use;
+            if was_scarce && !is_scarce || is_taken && core.appender.has_spare(len_min, reserve) {
                 return Ok(());
             }
             Reserve::ALL.map(|reserve| (reserve, self.reserved_bytes(&core, reserve)))
@@ -318,6 +319,7 @@ impl Engine {
             while let Some(size) = share {
                 match keeper.create_spare(size, self.commit.watermark(), level, leave) {
                     Ok(spare) => {
+                        self.jobs.want_room(level > Reserve::Keep);
                         self.take_spare(&mut keeper, spare);
                         return Ok(());
                     }
@@ -330,7 +332,7 @@ impl Engine {
                 }
             }
         }
-        self.jobs.want_room();
+        self.jobs.want_room(true);
         Err(Error::DiskFull)
     }
 
@@ -359,9 +361,8 @@ impl Engine {
     /// of messages, of which one at least should fit.
     fn reserved_bytes(&self, core: &Core, reserve: Reserve) -> u64 {
         let outstanding = core.state.outstanding_count().saturating_mul(SETTLING_LEN);
-        let settling = RESERVED_LEN_MIN
-            .saturating_add(outstanding)
-            .saturating_add(core.checkpoint.len.saturating_mul(2));
+        let settling =
+            RESERVED_LEN_MIN.saturating_add(outstanding).saturating_add(core.checkpoint.len.saturating_mul(2));
         let leasing = settling.saturating_mul(2);
         match reserve {
             Reserve::Keep => leasing.saturating_add(SMALL_LEN).saturating_add(self.setup.message_bytes_max as u64),

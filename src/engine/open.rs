@@ -4,7 +4,6 @@
 //! four index files are missing: those are written again. The first append
 //! of the process raises the epoch. Never here: threads.
 
-use super::{Engine, RESERVED_LEN_MIN};
 use super::commit::Commit;
 use super::core::{CheckpointNote, Core};
 use super::health::Health;
@@ -13,6 +12,7 @@ use super::positions::Positions;
 use super::read::{Failure, MISPLACED, damaged, decode_frame};
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
+use super::{Engine, RESERVED_LEN_MIN};
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Corruption, Error, Result};

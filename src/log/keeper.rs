@@ -5,12 +5,13 @@
 //! could not be unlinked or cut. A file that others have links to is never written to nor cut. Never here: which file is no longer
 //! needed.
 
-use super::appender::{Reserve, Spare};
+use super::appender::Spare;
 use super::catalog::Catalog;
 use super::checkpoint::{self, Section};
 use super::handles::Handles;
 use super::header::{FileHeader, FileKind, HEADER_LEN};
 use super::name::FileName;
+use super::reserve::Reserve;
 use super::segment::Segment;
 use super::slots::Slots;
 use super::store_file::Slot;
@@ -155,15 +156,15 @@ impl Keeper {
         Ok(info)
     }
 
-    /// Removes all checkpoints but the two newest.
+    /// Removes all checkpoints but the two newest. What cannot be removed now is a leftover.
     ///
     /// # Errors
-    /// Whatever removing says; what is left is tried again next time.
+    /// What [`Keeper::is_failed`] tells of.
     pub(crate) fn prune_checkpoints(&mut self) -> io::Result<()> {
         self.check()?;
         while self.found.checkpoints.len() > CHECKPOINTS_KEPT {
             let Some(oldest) = self.found.checkpoints.first() else { break };
-            self.remove(FileName::Checkpoint(oldest.number))?;
+            self.remove_or_leave(FileName::Checkpoint(oldest.number));
             self.found.checkpoints.remove(0);
         }
         Ok(())
@@ -190,9 +191,7 @@ impl Keeper {
     pub(crate) fn remove_segment(&mut self, number: FileNumber) -> io::Result<()> {
         self.check()?;
         for name in [FileName::Index(number), FileName::Segment(number)] {
-            if self.remove(name).is_err() {
-                self.found.leftovers.push(name);
-            }
+            self.remove_or_leave(name);
         }
         Ok(())
     }
@@ -334,6 +333,13 @@ impl Keeper {
         }
     }
 
+    /// Removes the name, now or later.
+    fn remove_or_leave(&mut self, name: FileName) {
+        if self.remove(name).is_err() {
+            self.found.leftovers.push(name);
+        }
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.failed { Err(io::Error::other("an earlier write or sync failed")) } else { Ok(()) }
     }
@@ -367,9 +373,7 @@ impl Keeper {
     fn note_or_remove(&mut self, name: FileName, result: io::Result<()>) -> io::Result<()> {
         match result {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                if self.remove(name).is_err() {
-                    self.found.leftovers.push(name);
-                }
+                self.remove_or_leave(name);
                 Err(error)
             }
             other => self.note(other),

@@ -30,6 +30,7 @@ mod name;
 mod own;
 mod part;
 mod recovery;
+mod reserve;
 mod scan;
 mod segment;
 mod slots;
@@ -40,7 +41,7 @@ mod sync;
 mod tests;
 mod window;
 
-pub(crate) use appender::{AppendRefusal, Appended, Appender, Reserve, Spare};
+pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
 pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};
@@ -51,6 +52,7 @@ pub(crate) use keeper::Keeper;
 pub(crate) use name::FileName;
 pub(crate) use own::OwnFrame;
 pub(crate) use part::{Cuts, PartReader, RUN_LEN_MAX, Run};
+pub(crate) use reserve::Reserve;
 pub(crate) use segment::Segment;
 
 use crate::disk::{Access, Disk};

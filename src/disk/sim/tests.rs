@@ -634,7 +634,9 @@ fn every_fault_at_every_request() {
                 _ if !changes => assert_eq!(with, 0, "{told}"),
                 Fault::CrashAfter => assert_eq!(without, 0, "{told}"),
                 Fault::CrashMiddle | Fault::Io => assert!(with > 0 && without > 0, "{told}"),
-                Fault::TooManyFiles | Fault::NoSpace | Fault::NoMemory if op == Op::Create => assert_eq!(with, 0, "{told}"),
+                Fault::TooManyFiles | Fault::NoSpace | Fault::NoMemory if op == Op::Create => {
+                    assert_eq!(with, 0, "{told}")
+                }
                 Fault::NoSpace if op == Op::SetLen => assert_eq!(with, 0, "{told}"),
                 _ => {}
             }
