@@ -178,8 +178,8 @@ impl Keeper {
     pub(crate) fn cut(&mut self, segment: &Segment) -> io::Result<Arc<Segment>> {
         self.check()?;
         let file = self.disk.open(&segment.name().to_string())?;
-        if segment.kind() == FileKind::Appended && file.len()? > segment.limit() {
-            cut_unless_linked(&*file, segment.limit())?;
+        if segment.kind() == FileKind::Appended && file.len()? > segment.limit() && file.links()? <= 1 {
+            file.set_len(segment.limit())?;
         }
         Ok(Arc::new(Segment::closed(segment.info(), Arc::clone(&self.found.handles))))
     }
@@ -244,7 +244,7 @@ impl Keeper {
         self.check()?;
         let file = Arc::clone(spare.tail.file());
         drop(spare);
-        cut_unless_linked(&*file, HEADER_LEN as u64)
+        if file.links()? <= 1 { file.set_len(HEADER_LEN as u64) } else { Ok(()) }
     }
 
     /// Leaves `STORE` to whoever has links to it. `false` where it has lost its name.
@@ -379,11 +379,6 @@ impl Keeper {
             other => self.note(other),
         }
     }
-}
-
-/// Cuts a file, unless others have links to it.
-fn cut_unless_linked(file: &dyn File, len: u64) -> io::Result<()> {
-    if file.links()? > 1 { Ok(()) } else { file.set_len(len) }
 }
 
 /// Writes a file that is built whole: body, sync, header, sync. Its name is the caller's to sync.
