@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use millpond::ids::WallMs;
-use millpond::simulation::{Fault, Op, SimClock, SimDisk};
+use millpond::simulation::{Fault, Op, PowerOutcome, SimClock, SimDisk};
 use millpond::{Backoff, Durability, Error, ErrorKind, Message, Store, Topic};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,4 +191,294 @@ fn a_subscription_delivers_until_the_store_closes() {
     }
     store.close().unwrap();
     assert!(matches!(deliveries.recv(), Err(Error::Closed)), "the subscription ends");
+}
+
+/// A store in segments of 64 KiB, and the clock that it goes by.
+fn try_with_clock(disk: &SimDisk) -> Result<(Store, Arc<SimClock>), Error> {
+    let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
+    let options = Store::options().durability(Durability::Os).segment_bytes_max(64 << 10);
+    let store = options.open_on(Arc::new(disk.attach().unwrap()), Arc::clone(&clock) as _)?;
+    Ok((store, clock))
+}
+
+fn open_with_clock(disk: &SimDisk) -> (Store, Arc<SimClock>) {
+    try_with_clock(disk).unwrap()
+}
+
+/// A close that finds no room is told so and leaves the store closed and the directory locked; the next one, with room, saves.
+#[test]
+fn a_close_on_a_full_disk_can_be_called_again() {
+    let disk = SimDisk::new(11);
+    let store = open_at(&disk, Durability::Os).unwrap();
+    let topic = numbers(&store);
+    let group = topic.group("g").backoff(Backoff::none()).open().unwrap();
+    topic.publish_batch(["one", "two"]).unwrap();
+    let held = group.receive_batch(2, Duration::ZERO).unwrap();
+    disk.set_capacity(Some(0));
+    for _ in 0..3 {
+        assert!(matches!(store.close(), Err(Error::DiskFull)));
+        assert!(matches!(topic.publish("three"), Err(Error::Closed)) && matches!(store.stats(), Err(Error::Closed)));
+        assert!(disk.attach().is_err(), "the directory stays locked");
+    }
+    disk.set_capacity(None);
+    store.close().unwrap();
+    store.close().unwrap();
+    drop(disk.attach().unwrap());
+    drop((held, group, topic, store));
+    let store = open_at(&disk, Durability::Os).unwrap();
+    assert!(store.report().was_clean);
+    let again = numbers(&store).group("g").open().unwrap().receive_batch(2, Duration::ZERO).unwrap();
+    assert_eq!(again.len(), 2, "no lease counts as ended by a crash");
+
+    // Whoever does not call it again gives the directory back with the last handle, and the next open recovers.
+    drop(again);
+    disk.set_capacity(Some(0));
+    assert!(matches!(store.close(), Err(Error::DiskFull)));
+    drop(store);
+    disk.set_capacity(None);
+    assert!(!open_at(&disk, Durability::Os).unwrap().report().was_clean);
+}
+
+/// No memory for the map of a segment is told as what it is, to whoever needs the segment; the jobs try again.
+#[test]
+fn no_memory_for_a_segment_is_told_and_passes() {
+    let disk = SimDisk::new(12);
+    let store = open_at(&disk, Durability::Os).unwrap();
+    let topic = numbers(&store);
+    let (mut refused, mut published) = (0, 0);
+    for _ in 0..300 {
+        disk.fail_op_at(Op::Create, disk.requests_of(Op::Create), Fault::NoMemory);
+        match topic.publish([7; 2_000]) {
+            Ok(_) => published += 1,
+            Err(error) => {
+                assert!(matches!(error, Error::OutOfMemory) && error.kind() == ErrorKind::Retry, "{error:?}");
+                refused += 1;
+            }
+        }
+        store.tick().unwrap();
+        disk.clear_faults();
+    }
+    assert!(refused > 3 && published > 100, "{refused} refused, {published} published");
+    let group = topic.group("g").open().unwrap();
+    assert_eq!(group.receive_batch(1_000, Duration::ZERO).unwrap().len(), published);
+    store.close().unwrap();
+}
+
+/// What can be made again, and what only takes room, may fail at any request: the store goes on, tries again later, and finds every
+/// message meanwhile.
+#[test]
+fn errors_of_derived_files_and_of_unlinking_pass() {
+    for op in [Op::Create, Op::Write, Op::Open, Op::SetLen, Op::Remove, Op::Read] {
+        let mut met = 0;
+        for nth in 0..150 {
+            let disk = SimDisk::new(13);
+            disk.fail_op_at(op, nth, Fault::Io);
+            let lived = live_and_close(&disk);
+            let faults = disk.faults_met();
+            let is_derived = |(op, name, _): &(Op, String, Fault)| {
+                name.ends_with(".idx") || *op == Op::Remove || *op == Op::SetLen && name.ends_with(".seg")
+            };
+            if faults.iter().all(is_derived) {
+                lived.unwrap_or_else(|error| panic!("{faults:?}: {error}"));
+                met += faults.len();
+            }
+        }
+        assert!(met > 2, "{op:?}: {met} errors were met");
+    }
+}
+
+/// Publishes, receives and acks over several segments, with the jobs; closes, and opens again.
+fn live_and_close(disk: &SimDisk) -> Result<(), Box<dyn std::error::Error>> {
+    let (store, clock) = try_with_clock(disk)?;
+    let topic = store.topic("numbers").open()?;
+    let groups = [topic.group("first").open()?, topic.group("second").open()?];
+    for round in 0..5u32 {
+        for n in 0..40u32 {
+            topic.publish((round * 40 + n).to_le_bytes().repeat(500))?;
+            if n % 8 == 0 {
+                store.tick()?;
+            }
+        }
+        store.checkpoint()?;
+        for (group, acks) in groups.iter().zip([round != 1, true]) {
+            let batch = group.receive_batch(40, Duration::ZERO)?;
+            if batch.len() != 40 {
+                return Err(format!("{} came, and {:?}", batch.len(), batch.unreadable()).into());
+            }
+            if acks {
+                batch.ack()?;
+            }
+        }
+        clock.advance(6_000);
+        (0..3).try_for_each(|_| store.tick())?;
+    }
+    store.close()?;
+    drop((groups, topic, store));
+    assert!(open_at(disk, Durability::Os)?.report().was_clean);
+    Ok(())
+}
+
+/// A file that cannot be unlinked is not asked for again at every beat.
+#[test]
+fn what_cannot_be_unlinked_is_left_alone_for_a_while() {
+    let disk = SimDisk::new(14);
+    let (store, clock) = open_with_clock(&disk);
+    let topic = numbers(&store);
+    let group = topic.group("g").open().unwrap();
+    for _ in 0..600 {
+        topic.publish([7; 2_000]).unwrap();
+        store.tick().unwrap();
+    }
+    group.receive_batch(1_000, Duration::ZERO).unwrap().ack().unwrap();
+    store.checkpoint().unwrap();
+    topic.publish("more").unwrap();
+    store.checkpoint().unwrap();
+    let before = disk.requests_of(Op::Remove);
+    (0..10_000).for_each(|nth| disk.fail_op_at(Op::Remove, before + nth, Fault::Io));
+    let segments = || disk.files().iter().filter(|file| file.name.ends_with(".seg")).count();
+    let all = segments();
+    (0..1_000).for_each(|_| store.tick().unwrap());
+    let asked = disk.requests_of(Op::Remove) - before;
+    assert!(asked > 0 && asked < 20 * all as u64, "asked {asked} times for {all} segments");
+    disk.clear_faults();
+    clock.advance(10_000);
+    (0..3).for_each(|_| store.tick().unwrap());
+    assert!(segments() < all / 2, "{} of {all} segments are left", segments());
+    store.close().unwrap();
+}
+
+/// A backup by hard links, at any time: no file that has a second link is written to or cut from the next beat on, in this process or
+/// the next, and nothing is lost.
+#[test]
+fn files_that_others_have_links_to_are_left_alone() {
+    let disk = SimDisk::new(15);
+    let mut published = 0u32;
+    for life in 0..6 {
+        disk.link_files();
+        let (store, _) = open_with_clock(&disk);
+        let topic = numbers(&store);
+        let group = topic.group("g").open().unwrap();
+        for step in 0..150u32 {
+            topic.publish(published.to_le_bytes().repeat(300)).unwrap();
+            published += 1;
+            if step.is_multiple_of(7) {
+                group.receive(Duration::ZERO).unwrap().unwrap().ack().unwrap();
+            }
+            if step.is_multiple_of(31) {
+                store.checkpoint().unwrap();
+            }
+            if step.is_multiple_of(11) {
+                disk.link_files();
+                store.tick().unwrap();
+            }
+            if step.is_multiple_of(5) {
+                store.tick().unwrap();
+            }
+            assert_eq!(disk.linked_changes(), [], "life {life}, step {step}");
+        }
+        disk.link_files();
+        match life % 3 {
+            0 => store.close().unwrap(),
+            1 => disk.crash_process(),
+            _ => {
+                store.sync().unwrap();
+                drop((group, topic, store));
+                disk.crash_power(PowerOutcome::LoseAll);
+            }
+        }
+        assert_eq!(disk.linked_changes(), [], "at the end of life {life}");
+    }
+    let (store, _) = open_with_clock(&disk);
+    let group = numbers(&store).group("all").open().unwrap();
+    let batch = group.receive_batch(10_000, Duration::ZERO).unwrap();
+    assert!(batch.len() as u32 > published / 2 && batch.unreadable().is_empty(), "{} of {published}", batch.len());
+}
+
+/// A file in use that somebody removed, or gave another name, is told of at the next beat, by name.
+#[test]
+fn a_file_in_use_that_lost_its_name_stops_the_store() {
+    for which in ["STORE", ".seg"] {
+        let disk = SimDisk::new(16);
+        let store = open_at(&disk, Durability::Disk).unwrap();
+        let topic = numbers(&store);
+        topic.publish("before").unwrap();
+        store.tick().unwrap();
+        let files = disk.files().into_iter().filter(|file| file.name.ends_with(which));
+        let name = files.min_by_key(|file| file.name.clone()).unwrap().name;
+        assert!(disk.remove_file(&name));
+        let error = store.tick().unwrap_err();
+        assert!(matches!(&error, Error::Poisoned { cause } if cause.contains(&name)), "{error:?}");
+        assert!(matches!(topic.publish("after"), Err(Error::Poisoned { .. })), "{name}");
+        assert!(matches!(store.close(), Err(Error::Poisoned { .. })), "{name}");
+    }
+}
+
+/// Calls again what was refused for a lack that passes, and nothing else.
+fn again<T>(mut call: impl FnMut() -> Result<T, Error>) -> T {
+    match call() {
+        Err(Error::DiskFull | Error::TooManyOpenFiles | Error::OutOfMemory) => call().unwrap(),
+        done => done.unwrap(),
+    }
+}
+
+/// No single request that finds no room, memory or descriptor stops the store, whoever makes it: the caller is told, the jobs go on, and
+/// the next call is taken.
+#[test]
+fn no_request_that_lacks_something_stops_the_store() {
+    for (op, fault) in [
+        (Op::Append, Fault::NoSpace),
+        (Op::Write, Fault::NoSpace),
+        (Op::Create, Fault::NoSpace),
+        (Op::SetLen, Fault::NoSpace),
+        (Op::Create, Fault::TooManyFiles),
+        (Op::Open, Fault::TooManyFiles),
+        (Op::Create, Fault::NoMemory),
+    ] {
+        for nth in 0..60 {
+            let disk = SimDisk::new(17);
+            let (store, clock) = open_with_clock(&disk);
+            disk.fail_op_at(op, disk.requests_of(op) + nth, fault);
+            let topic = again(|| store.topic("numbers").open());
+            let group = again(|| topic.group("g").open());
+            let mut left = BTreeSet::new();
+            for n in 0..120u32 {
+                again(|| topic.publish(n.to_le_bytes().repeat(300)));
+                left.insert(n);
+                store.tick().unwrap_or_else(|error| panic!("{op:?} {fault:?} {nth}: a job failed: {error}"));
+                if n.is_multiple_of(40) {
+                    again(|| store.checkpoint());
+                }
+            }
+            again(|| store.close());
+            disk.clear_faults();
+            drop((group, topic, store));
+            let (store, _) = open_with_clock(&disk);
+            assert!(store.report().was_clean, "{op:?} {fault:?} {nth}");
+            clock.advance(1);
+            let batch = numbers(&store).group("g").open().unwrap().receive_batch(200, Duration::ZERO).unwrap();
+            for delivery in batch.iter() {
+                left.remove(&u32::from_le_bytes(*delivery.payload().first_chunk().unwrap()));
+            }
+            assert!(left.is_empty() && batch.unreadable().is_empty(), "{op:?} {fault:?} {nth}: {left:?} are missing");
+        }
+    }
+}
+
+/// A jump of the wall clock whose record finds no room is recorded by the next beat: no retry waits for the hour that the clock lost.
+#[test]
+fn a_jump_that_finds_no_room_is_noticed_at_the_next_beat() {
+    let disk = SimDisk::new(18);
+    let (store, clock) = open_with_clock(&disk);
+    let topic = numbers(&store);
+    let group = topic.group("g").open().unwrap();
+    topic.publish("again").unwrap();
+    group.receive(Duration::ZERO).unwrap().unwrap().nack_after(Duration::from_secs(10), "not now").unwrap();
+    store.tick().unwrap();
+    clock.set_wall(WallMs(1_800_000_000_000 - 3_600_000));
+    disk.fail_op_at(Op::Append, disk.requests_of(Op::Append), Fault::NoSpace);
+    store.tick().unwrap();
+    assert_eq!(disk.faults(), 1);
+    store.tick().unwrap();
+    clock.advance(10_001);
+    assert!(group.receive(Duration::ZERO).unwrap().is_some(), "it waits for the hour that the clock lost");
 }

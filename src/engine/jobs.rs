@@ -91,9 +91,9 @@ impl Jobs {
         }
     }
 
-    /// Lets chores make room, also where that is otherwise not worth it.
-    pub(super) fn want_room(&self) {
-        self.wants_room.store(true, Ordering::Release);
+    /// Whether chores are to make room also where that is otherwise not worth it.
+    pub(super) fn want_room(&self, wanted: bool) {
+        self.wants_room.store(wanted, Ordering::Release);
     }
 
     /// Whether room is wanted.

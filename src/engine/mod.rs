@@ -350,7 +350,8 @@ impl Engine {
             let mut core = self.lock_core();
             let was_scarce = self.note_room(&mut core, available);
             let is_scarce = core.appender.is_scarce();
-            if was_scarce && !is_scarce || core.appender.has_spare(len_min, reserve) && !is_scarce {
+            let is_taken = !is_scarce || reserve == Reserve::Use;
+            if was_scarce && !is_scarce || is_taken && core.appender.has_spare(len_min, reserve) {
                 return Ok(());
             }
             Reserve::ALL.map(|reserve| (reserve, self.reserved_bytes(&core, reserve)))
@@ -364,6 +365,7 @@ impl Engine {
             while let Some(size) = share {
                 match keeper.create_spare(size, self.commit.watermark(), level, leave) {
                     Ok(spare) => {
+                        self.jobs.want_room(level > Reserve::Keep);
                         self.take_spare(&mut keeper, spare);
                         return Ok(());
                     }
@@ -376,7 +378,7 @@ impl Engine {
                 }
             }
         }
-        self.jobs.want_room();
+        self.jobs.want_room(true);
         Err(Error::DiskFull)
     }
 

@@ -8,6 +8,7 @@ use super::frame::{Outline, Parts, Spot, encode_front, frame_len};
 use super::header::{FileKind, HEADER_LEN};
 use super::name::FileName;
 use super::own::OwnFrame;
+use super::reserve::Reserve;
 use super::segment::{Segment, SegmentInfo};
 use super::sync::SyncJob;
 use crate::disk::{File, Tail};
@@ -16,24 +17,6 @@ use crate::limits::{FRAME_LEN_MAX, FRAME_PARTS_MAX, HEAD_LEN_MAX, SEGMENT_LEN_MA
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// How much of the room that is kept back on the disk an append may use, if it needs a new segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reserve {
-    /// None: all of it stays.
-    Keep,
-    /// What is kept for the copies of messages.
-    Copy,
-    /// That, and what is kept for leases.
-    Share,
-    /// All of it.
-    Use,
-}
-
-impl Reserve {
-    /// From the least to the most.
-    pub(crate) const ALL: [Self; 4] = [Self::Keep, Self::Copy, Self::Share, Self::Use];
-}
 
 /// A file with a durable header and name, to which nothing has been appended.
 #[derive(Debug)]

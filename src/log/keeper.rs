@@ -5,12 +5,13 @@
 //! could not be unlinked or cut. A file that others have links to is never written to nor cut. Never here: which file is no longer
 //! needed.
 
-use super::appender::{Reserve, Spare};
+use super::appender::Spare;
 use super::catalog::Catalog;
 use super::checkpoint::{self, Section};
 use super::handles::Handles;
 use super::header::{FileHeader, FileKind, HEADER_LEN};
 use super::name::FileName;
+use super::reserve::Reserve;
 use super::segment::Segment;
 use super::slots::Slots;
 use super::store_file::Slot;
@@ -161,15 +162,15 @@ impl Keeper {
         Ok(info)
     }
 
-    /// Removes all checkpoints but the two newest.
+    /// Removes all checkpoints but the two newest. What cannot be removed now is a leftover.
     ///
     /// # Errors
-    /// Whatever removing says; what is left is tried again next time.
+    /// What [`Keeper::is_failed`] tells of.
     pub(crate) fn prune_checkpoints(&mut self) -> io::Result<()> {
         self.check()?;
         while self.found.checkpoints.len() > CHECKPOINTS_KEPT {
             let Some(oldest) = self.found.checkpoints.first() else { break };
-            self.remove(FileName::Checkpoint(oldest.number))?;
+            self.remove_or_leave(FileName::Checkpoint(oldest.number));
             self.found.checkpoints.remove(0);
         }
         Ok(())
@@ -183,9 +184,9 @@ impl Keeper {
     pub(crate) fn cut(&mut self, segment: &Segment) -> io::Result<Arc<Segment>> {
         self.check()?;
         let file = self.disk.open(&segment.name().to_string())?;
-        if segment.kind() == FileKind::Appended && file.len()? > segment.limit() {
+        if segment.kind() == FileKind::Appended && file.len()? > segment.limit() && file.links()? <= 1 {
             // seam: a segment is cut too short
-            cut_unless_linked(&*file, segment.limit())?;
+            file.set_len(segment.limit())?;
         }
         Ok(Arc::new(Segment::closed(segment.info(), Arc::clone(&self.found.handles))))
     }
@@ -197,9 +198,7 @@ impl Keeper {
     pub(crate) fn remove_segment(&mut self, number: FileNumber) -> io::Result<()> {
         self.check()?;
         for name in [FileName::Index(number), FileName::Segment(number)] {
-            if self.remove(name).is_err() {
-                self.found.leftovers.push(name);
-            }
+            self.remove_or_leave(name);
         }
         Ok(())
     }
@@ -252,7 +251,7 @@ impl Keeper {
         self.check()?;
         let file = Arc::clone(spare.tail.file());
         drop(spare);
-        cut_unless_linked(&*file, HEADER_LEN as u64)
+        if file.links()? <= 1 { file.set_len(HEADER_LEN as u64) } else { Ok(()) }
     }
 
     /// Leaves `STORE` to whoever has links to it. `false` where it has lost its name.
@@ -342,6 +341,13 @@ impl Keeper {
         }
     }
 
+    /// Removes the name, now or later.
+    fn remove_or_leave(&mut self, name: FileName) {
+        if self.remove(name).is_err() {
+            self.found.leftovers.push(name);
+        }
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.failed { Err(io::Error::other("an earlier write or sync failed")) } else { Ok(()) }
     }
@@ -375,19 +381,12 @@ impl Keeper {
     fn note_or_remove(&mut self, name: FileName, result: io::Result<()>) -> io::Result<()> {
         match result {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                if self.remove(name).is_err() {
-                    self.found.leftovers.push(name);
-                }
+                self.remove_or_leave(name);
                 Err(error)
             }
             other => self.note(other),
         }
     }
-}
-
-/// Cuts a file, unless others have links to it.
-fn cut_unless_linked(file: &dyn File, len: u64) -> io::Result<()> {
-    if file.links()? > 1 { Ok(()) } else { file.set_len(len) }
 }
 
 /// Writes a file that is built whole: body, sync, header, sync. Its name is the caller's to sync.

@@ -31,6 +31,7 @@ mod name;
 mod own;
 mod part;
 mod recovery;
+mod reserve;
 mod scan;
 mod segment;
 mod slots;
@@ -41,7 +42,7 @@ mod sync;
 mod tests;
 mod window;
 
-pub(crate) use appender::{AppendRefusal, Appended, Appender, Reserve, Spare};
+pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
 pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};
@@ -53,6 +54,7 @@ pub(crate) use keeper::Keeper;
 pub(crate) use name::FileName;
 pub(crate) use own::OwnFrame;
 pub(crate) use part::{Cuts, PartReader, RUN_LEN_MAX};
+pub(crate) use reserve::Reserve;
 pub(crate) use segment::Segment;
 
 use crate::disk::{Access, Disk};

@@ -112,7 +112,10 @@ impl Slots {
 
     /// Writes `change` of the newest slot over the other one, durably, once that is certain: a power cut must not tear both.
     pub(crate) fn write(&mut self, change: impl FnOnce(&mut Slot)) -> io::Result<()> {
-        self.leave_links()?;
+        if !self.leave_links()? {
+            // What is written there no open would find.
+            return Err(io::Error::new(io::ErrorKind::NotFound, "STORE was removed or renamed"));
+        }
         self.confirm()?;
         let mut slot = self.newest;
         change(&mut slot);

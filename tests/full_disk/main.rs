@@ -5,12 +5,16 @@
 
 #[path = "../common/child.rs"]
 mod child;
+mod cycle;
 mod limit;
 mod places;
 mod queue;
 
-use places::on_each;
+use cycle::Cycle;
+use millpond::simulation::{Disk, SimDisk, real_disk};
+use places::{Kind, on, on_each};
 use queue::Queue;
+use std::sync::Arc;
 
 /// Not a test: the body of the child.
 #[test]
@@ -34,6 +38,26 @@ fn publishing_resumes_when_somebody_makes_room() {
         queue.publish_some(500);
         queue.ack_all();
         queue.publish_some(100);
+        queue.reopen_and_check();
+    });
+}
+
+/// Where a block that is written again needs another one, a full disk may refuse whatever it likes; but it stops nothing, and all
+/// goes on when there is room.
+#[test]
+fn where_blocks_are_copied_a_full_disk_stops_nothing() {
+    on(&[Kind::Btrfs], ROOM, |place| {
+        let mut queue = Queue::new(&place.store());
+        queue.publish_some(HELD);
+        place.fill_up();
+        for _ in 0..20 {
+            queue.publish();
+            queue.try_one();
+            queue.tick();
+        }
+        place.make_room();
+        queue.publish_when_possible();
+        queue.ack_all();
         queue.reopen_and_check();
     });
 }
@@ -72,6 +96,75 @@ fn what_is_settled_on_a_full_disk_makes_room_to_publish() {
         queue.ack_all();
         queue.reopen_and_check();
     });
+}
+
+/// G14 as a cycle, in MiB and bytes of a message.
+#[test]
+fn a_simulated_disk_fills_and_empties_and_fills_again() {
+    for (room, message_len) in
+        [(4, 100), (4, 3_000), (6, 200_000), (12, 1_000), (64, 10_000), (64, 900_000), (200, 100_000), (400, 300_000)]
+    {
+        let disk = SimDisk::new(room);
+        disk.set_capacity(Some(room << 20));
+        let attach = || Arc::new(disk.attach().expect("nobody has it")) as Arc<dyn Disk>;
+        Cycle::go_around(attach, message_len, &format!("{room} MiB, {message_len} bytes"));
+    }
+}
+
+#[test]
+fn a_real_disk_fills_and_empties_and_fills_again() {
+    for (room, message_len) in [(4, 300), (16, 20_000), (64, 5_000), (200, 300_000)] {
+        on_each(room, |place| {
+            let store = place.store();
+            Cycle::go_around(
+                || real_disk(&store).expect("it attaches"),
+                message_len,
+                &format!("{:?}, {room} MiB", place.kind()),
+            );
+        });
+    }
+}
+
+/// Copies of messages take nothing of what leases and settles need: with letters to move and others ready, these flow.
+#[test]
+fn moves_to_the_dead_letters_leave_room_for_leases() {
+    let disk = SimDisk::new(7);
+    disk.set_capacity(Some(100 << 20));
+    let attach = || Arc::new(disk.attach().expect("nobody has it"));
+    let mut cycle = Cycle::open(attach(), 100 << 10);
+    cycle.exhaust_some_and_fill(400);
+    cycle.receives_go_on(50, "at first");
+    cycle.close();
+    drop(cycle);
+    let cycle = Cycle::open(attach(), 100 << 10);
+    cycle.receives_go_on(50, "opened again");
+    cycle.close();
+}
+
+/// Opening again and again, as a service does that is started anew whenever it fails, takes no more room each time.
+#[test]
+fn opening_on_a_full_disk_works_and_takes_no_room() {
+    for room in [4, 40] {
+        let disk = SimDisk::new(room);
+        disk.set_capacity(Some(room << 20));
+        let used = || disk.files().iter().map(|file| file.len).sum::<u64>();
+        let attach = || Arc::new(disk.attach().expect("nobody has it"));
+        let mut cycle = Cycle::open(attach(), 2_000);
+        cycle.fill();
+        drop(cycle);
+        // Somebody else took the rest.
+        disk.set_capacity(Some(used()));
+        for _ in 0..5 {
+            let before = used();
+            let cycle = Cycle::open(attach(), 2_000);
+            assert!(used() <= before, "{room} MiB: from {before} to {} bytes", used());
+            drop(cycle);
+        }
+        let mut cycle = Cycle::open(attach(), 2_000);
+        disk.set_capacity(Some(room << 20));
+        cycle.settle_all("opened again");
+        cycle.publish_when_possible("opened again");
+    }
 }
 
 #[test]

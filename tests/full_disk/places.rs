@@ -5,6 +5,7 @@ use std::process::Command;
 
 /// A small file system, unmounted when it is dropped.
 pub(crate) struct Place {
+    kind: Kind,
     // Mounted inside, so that it goes last.
     directory: tempfile::TempDir,
     ballast: Option<PathBuf>,
@@ -14,10 +15,13 @@ pub(crate) struct Place {
 pub(crate) enum Kind {
     Tmpfs,
     Ext4,
+    /// Where nothing is mapped and blocks that are there already may need others.
+    Btrfs,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 2] = [Self::Tmpfs, Self::Ext4];
+    /// Where blocks that were allocated once are there.
+    pub(crate) const SURE: [Self; 2] = [Self::Tmpfs, Self::Ext4];
 }
 
 impl Place {
@@ -40,11 +44,19 @@ impl Place {
                 // The journal and the tables of the file system take about as much as all the rest.
                 let file = std::fs::File::create(&image).expect("an image can be made");
                 file.set_len((3 * room + 4) << 20).expect("it has a length");
-                run(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-J", "size=1"]).arg(&image))?;
+                run(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-b", "1024", "-J", "size=1"]).arg(&image))?;
+                run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at))?;
+            }
+            Kind::Btrfs => {
+                let image = directory.path().join("image");
+                let file = std::fs::File::create(&image).expect("an image can be made");
+                // It takes no less, and keeps a good part of it for itself.
+                file.set_len((3 * room).max(120) << 20).expect("it has a length");
+                run(Command::new("mkfs.btrfs").args(["-q", "--mixed"]).arg(&image))?;
                 run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at))?;
             }
         }
-        let mut place = Self { directory, ballast: None };
+        let mut place = Self { kind, directory, ballast: None };
         let ballast = place.path().join("ballast");
         let file = std::fs::File::create(&ballast).expect("a file can be made");
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, room << 20).expect("the ballast fits");
@@ -56,12 +68,26 @@ impl Place {
         self.directory.path().join("mounted")
     }
 
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(crate) fn store(&self) -> PathBuf {
         self.path().join("store")
     }
 
-    /// Somebody else's file goes.
+    /// Somebody else takes what is left, to the last byte.
+    pub(crate) fn fill_up(&self) {
+        use std::io::Write;
+        let mut file = std::fs::File::create(self.path().join("more")).expect("a file can be made");
+        for len in [1 << 20, 1 << 12, 1] {
+            while file.write_all(&vec![7; len]).is_ok() && file.sync_data().is_ok() {}
+        }
+    }
+
+    /// Somebody else's files go.
     pub(crate) fn make_room(&mut self) {
+        drop(std::fs::remove_file(self.path().join("more")));
         if let Some(ballast) = self.ballast.take() {
             std::fs::remove_file(ballast).expect("it can be removed");
         }
@@ -93,9 +119,14 @@ pub(crate) fn say(what: &str) {
     drop(writeln!(std::io::stderr(), "{what}"));
 }
 
-/// Runs `test` on each kind of small file system that this machine can make.
+/// Runs `test` on each kind of small file system that this machine can make, and on which all of G14 holds.
 pub(crate) fn on_each(room: u64, test: impl Fn(&mut Place)) {
-    for kind in Kind::ALL {
+    on(&Kind::SURE, room, test);
+}
+
+/// Runs `test` on each of these kinds that this machine can make.
+pub(crate) fn on(kinds: &[Kind], room: u64, test: impl Fn(&mut Place)) {
+    for &kind in kinds {
         match Place::new(kind, room) {
             Ok(mut place) => test(&mut place),
             Err(why) => say(&format!("SKIPPED on {kind:?}: {why}")),

@@ -18,6 +18,8 @@ pub(crate) struct Queue {
     next: u32,
     /// Published and not settled.
     waiting: BTreeSet<u32>,
+    /// Leased, and the ack was refused.
+    stuck: Vec<u32>,
     /// In the dead letters.
     dead: BTreeSet<u32>,
 }
@@ -53,7 +55,16 @@ fn number(delivery: &Delivery) -> u32 {
 impl Queue {
     pub(crate) fn new(dir: &Path) -> Self {
         let (store, topic, group) = open(dir);
-        Self { dir: dir.to_owned(), store, topic, group, next: 0, waiting: BTreeSet::new(), dead: BTreeSet::new() }
+        Self {
+            dir: dir.to_owned(),
+            store,
+            topic,
+            group,
+            next: 0,
+            waiting: BTreeSet::new(),
+            stuck: Vec::new(),
+            dead: BTreeSet::new(),
+        }
     }
 
     /// Publishes one message. `false` where the disk is full: nothing was changed then.
@@ -157,6 +168,26 @@ impl Queue {
         }
     }
 
+    /// Leases one and acks it, as far as the disk allows.
+    pub(crate) fn try_one(&mut self) {
+        match self.group.receive(Duration::ZERO) {
+            Ok(Some(delivery)) => {
+                let number = number(&delivery);
+                match delivery.ack() {
+                    Ok(()) => assert!(self.waiting.remove(&number), "G6: {number} was settled before"),
+                    Err(Error::DiskFull) => {
+                        // It stays leased for now.
+                        self.waiting.remove(&number);
+                        self.stuck.push(number);
+                    }
+                    Err(error) => panic!("a full disk is told as {error}"),
+                }
+            }
+            Ok(None) | Err(Error::DiskFull) => {}
+            Err(error) => panic!("a full disk is told as {error}"),
+        }
+    }
+
     /// Lets the jobs go on until a publish is taken.
     pub(crate) fn publish_when_possible(&mut self) {
         for _ in 0..BEATS_MAX {
@@ -173,6 +204,7 @@ impl Queue {
         self.store.close().expect("it closes");
         let (store, topic, group) = open(&self.dir);
         (self.store, self.topic, self.group) = (store, topic, group);
+        self.waiting.extend(self.stuck.drain(..));
         let letters = self.group.dead_letters().expect("it lists");
         let numbers = letters.map(|letter| number_of(letter.expect("it is readable").payload()));
         assert_eq!(numbers.collect::<BTreeSet<_>>(), self.dead, "G10: the dead letters");

@@ -79,7 +79,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a segment is cut too short",
         plants: "the last word of a finished segment goes",
-        mistake: Mistake::Instead("cut_unless_linked(&*file, segment.limit() - if planted!() { 8 } else { 0 })?;"),
+        mistake: Mistake::Instead("file.set_len(segment.limit() - if planted!() { 8 } else { 0 })?;"),
         level: Level::Simulation,
     },
     Bug {

@@ -1,10 +1,11 @@
-//! What a process may run out of besides room: descriptors, the right to write, and a disk that answers.
+//! What a process may run out of besides room: descriptors, memory, threads, the right to write, and a disk that answers.
 
 #![cfg(target_os = "linux")]
 
 #[path = "../common/child.rs"]
 mod child;
 mod descriptors;
+mod memory;
 mod read_only;
 mod stall;
 #[path = "../common/watched.rs"]
@@ -15,6 +16,8 @@ mod watched;
 fn child_process() {
     match child::task() {
         Some((task, dir)) if task == "descriptors" => descriptors::work(&dir),
+        Some((task, dir)) if task == "maps" => memory::map_work(&dir),
+        Some((task, dir)) if task == "threads" => memory::thread_work(&dir),
         Some((_, dir)) => read_only::work(&dir),
         None => {}
     }

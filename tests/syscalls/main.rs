@@ -52,11 +52,11 @@ const CALLS: &[(i64, &str, &[Outcome])] = &[
     (libc::SYS_pread64, "pread64", &[Errno(libc::EIO), Errno(libc::EINTR), Short]),
     (libc::SYS_mmap, "mmap", &[Errno(libc::ENOMEM)]),
     (libc::SYS_madvise, "madvise", &[Errno(libc::EINVAL)]),
-    (libc::SYS_unlinkat, "unlinkat", &[Errno(libc::EIO)]),
+    (libc::SYS_unlinkat, "unlinkat", &[Errno(libc::EIO), Errno(libc::EINTR)]),
     (libc::SYS_flock, "flock", &[Errno(libc::EIO), Errno(libc::EINTR), Errno(libc::EWOULDBLOCK)]),
     (libc::SYS_statfs, "statfs", &[Errno(libc::EIO)]),
     (libc::SYS_fstatfs, "fstatfs", &[Errno(libc::EIO)]),
-    (libc::SYS_getdents64, "getdents64", &[Errno(libc::EIO)]),
+    (libc::SYS_getdents64, "getdents64", &[Errno(libc::EIO), Errno(libc::EINTR)]),
     (libc::SYS_newfstatat, "newfstatat", &[Errno(libc::EIO)]),
     (libc::SYS_fstat, "fstat", &[Errno(libc::EIO)]),
     (libc::SYS_statx, "statx", &[Errno(libc::EIO)]),
@@ -67,7 +67,7 @@ const CALLS: &[(i64, &str, &[Outcome])] = &[
     (libc::SYS_faccessat2, "faccessat2", &[Errno(libc::EROFS)]),
     (libc::SYS_fcntl, "fcntl", &[Errno(libc::EMFILE)]),
     (libc::SYS_readlink, "readlink", &[Errno(libc::EIO)]),
-    (libc::SYS_lseek, "lseek", &[Errno(libc::EIO)]),
+    (libc::SYS_lseek, "lseek", &[Errno(libc::EIO), Errno(libc::EINTR)]),
     (libc::SYS_getrandom, "getrandom", &[Errno(libc::ENOSYS)]),
 ];
 
