@@ -20,7 +20,7 @@ use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::limits;
 use crate::log::{
-    self, BlockCache, Catalog, Dropped, FileName, FrontCache, Keeper, OpenError, Recovered, Segment, Settings,
+    self, BlockCache, Catalog, Dropped, FileName, FrontCache, Keeper, Met, OpenError, Recovered, Segment, Settings,
 };
 use crate::record::Record;
 use crate::state::{Command, HoldUp, Inputs, State, Visible};
@@ -140,6 +140,7 @@ impl Engine {
         let mut fold = Fold::start(&recovered)?;
         fold.replay(&recovered.keeper, &recovered.catalog)?;
         fold.positions.seal();
+        fold.complete_holes(&recovered.catalog);
         // Nothing of what is kept back, as far as that is known by now.
         let leave = RESERVED_LEN_MIN.saturating_mul(4).saturating_add(setup.message_bytes_max as u64);
         index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions, leave);
@@ -294,28 +295,67 @@ impl Fold {
         Ok(())
     }
 
-    /// Reads a segment from `from` on: folds the frames from `fold_from` on, and notes where all messages stand if `place`.
+    /// Reads a segment from `from` on: folds the frames from `fold_from` on, and notes where all messages stand if `place`. Below
+    /// the checkpoint only places are wanted: what does not prove itself there is passed over, as where an index file tells them.
     fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, fold_from: Lsn, place: bool) -> Result<()> {
         let mut records = Vec::new();
-        log::for_each_frame::<Failure>(segment, from, &mut |frame| {
+        let needed_from = self.from;
+        log::for_each_left::<Failure>(segment, from, needed_from, &mut |met| {
+            let frame = match met {
+                Met::Frame(frame) => frame,
+                Met::Hole(at) => {
+                    if place {
+                        self.positions.note_hole(at);
+                    }
+                    return Ok(());
+                }
+            };
             if frame.is_log() {
                 return Ok(());
             }
-            decode_frame(segment, frame, &mut records)?;
-            // seam: replay from before the checkpoint
-            if frame.lsn >= fold_from {
-                self.records += records.len() as u64;
-                let apply = |record| self.state.apply(record, frame.lsn);
-                let applied = records.iter().try_for_each(apply);
-                applied.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
-            }
-            let partitions = self.state.partition_count();
-            if place && !self.positions.try_push_all(&records, segment.number(), frame.at, partitions) {
-                return Err(Failure(damaged(segment, frame, MISPLACED)));
+            match self.replay_frame(segment, frame, fold_from, place, &mut records) {
+                Err(_) if place && frame.lsn < needed_from => self.positions.note_hole(frame.at),
+                other => other?,
             }
             Ok(())
         })
         .map_err(|failure| failure.0)
+    }
+
+    fn replay_frame(
+        &mut self,
+        segment: &Segment,
+        frame: &log::Frame<'_>,
+        fold_from: Lsn,
+        place: bool,
+        records: &mut Vec<Record>,
+    ) -> Result<(), Failure> {
+        decode_frame(segment, frame, records)?;
+        // seam: replay from before the checkpoint
+        if frame.lsn >= fold_from {
+            self.records += records.len() as u64;
+            let apply = |record| self.state.apply(record, frame.lsn);
+            let applied = records.iter().try_for_each(apply);
+            applied.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+        }
+        let partitions = self.state.partition_count();
+        if place && !self.positions.try_push_all(records, segment.number(), frame.at, partitions) {
+            return Err(Failure(damaged(segment, frame, MISPLACED)));
+        }
+        Ok(())
+    }
+
+    /// Once all is folded: what is missing stands in what could not be read, or was retired.
+    fn complete_holes(&mut self, catalog: &Catalog) {
+        let mut before = Lsn(0);
+        let mut segments = Vec::new();
+        for segment in catalog.segments() {
+            segments.push((segment.number(), segment.base() > before));
+            before = segment.end();
+        }
+        let state = &self.state;
+        let ends = |partition| (state.settled_before(partition), state.partition_end(partition));
+        self.positions.complete_holes(&segments, state.partition_count(), ends);
     }
 
     /// Begins this process's epoch in memory. The record is appended before any other.

@@ -72,11 +72,14 @@ pub(crate) struct SegmentRuns {
     pub(crate) partitions: Vec<Runs>,
     /// By partition: 1 + its index in `partitions`, or 0.
     slots: Vec<u32>,
+    /// The first and the last place from which on no frame proves itself, up to the next one that does: what is missing there is
+    /// told of by a row that leads there, so that whoever wants it learns what is wrong.
+    holes: Option<(u32, u32)>,
 }
 
 impl SegmentRuns {
     pub(crate) fn new(segment: FileNumber) -> Self {
-        Self { segment, partitions: Vec::new(), slots: Vec::new() }
+        Self { segment, partitions: Vec::new(), slots: Vec::new(), holes: None }
     }
 
     fn get(&self, partition: PartitionId) -> Option<&Runs> {
@@ -102,10 +105,45 @@ impl SegmentRuns {
                 .is_none_or(|runs| run.first >= runs.end && run.first.0 - runs.first.0 <= u64::from(u32::MAX));
             let fits = partition.0 < partitions && follows;
             if fits {
+                self.push_hole(partition, run.first);
                 self.push(partition, run);
             }
             fits
         })
+    }
+
+    /// Notes that no frame proves itself from `at` on, up to the next run that is added.
+    pub(crate) fn note_hole(&mut self, at: u32) {
+        self.holes = Some((self.holes.map_or(at, |(first, _)| first), at));
+    }
+
+    /// Leads to the last hole what is missing before `next` and may be there.
+    fn push_hole(&mut self, partition: PartitionId, next: Offset) {
+        let Some((_, hole)) = self.holes else { return };
+        let slot = self.slots.get(partition.0 as usize).copied().unwrap_or(0);
+        let runs = (slot as usize).checked_sub(1).and_then(|index| self.partitions.get_mut(index));
+        if let Some(runs) = runs
+            && runs.end < next
+            && runs.rows.last().is_some_and(|row| row.at < hole)
+        {
+            runs.extend_to(next, hole);
+        }
+    }
+
+    /// Leads to a hole what of the partition's messages `first..end`, which this segment must hold, no frame tells of.
+    pub(crate) fn complete(&mut self, partition: PartitionId, (first, end): (Offset, Offset)) {
+        let Some((first_hole, last_hole)) = self.holes else { return };
+        if end.0.saturating_sub(first.0) > u64::from(u32::MAX) || first >= end {
+            return;
+        }
+        if self.get(partition).is_none() {
+            self.push(partition, Run { first, count: 0, at: first_hole, part: 0 });
+        }
+        let slot = self.slots.get(partition.0 as usize).copied().unwrap_or(0);
+        if let Some(runs) = (slot as usize).checked_sub(1).and_then(|index| self.partitions.get_mut(index)) {
+            runs.begin_at(first, first_hole);
+            runs.extend_to(end, last_hole);
+        }
     }
 
     /// Adds a run that comes after all of its partition's earlier ones.
@@ -162,6 +200,27 @@ impl SegmentRuns {
 }
 
 impl Runs {
+    /// Leads to the place `hole` what lies between the end and `end`. It fits in: all of the runs span fewer than 2^32.
+    fn extend_to(&mut self, end: Offset, hole: u32) {
+        if self.end < end {
+            let delta = self.end.0.saturating_sub(self.first.0) as u32;
+            if self.rows.last().is_none_or(|row| row.delta < delta) {
+                self.rows.push(Row { delta, at: hole, part: 0 });
+            }
+            self.end = end;
+        }
+    }
+
+    /// Leads to the place `hole` what lies between `first` and the first.
+    fn begin_at(&mut self, first: Offset, hole: u32) {
+        let more = self.first.0.saturating_sub(first.0);
+        if more > 0 && self.end.0.saturating_sub(first.0) <= u64::from(u32::MAX) {
+            self.rows.iter_mut().for_each(|row| row.delta = row.delta.saturating_add(more as u32));
+            self.rows.insert(0, Row { delta: 0, at: hole, part: 0 });
+            self.first = first;
+        }
+    }
+
     /// The number of the row that holds `offset`.
     fn find(&self, offset: Offset) -> Option<usize> {
         if offset < self.first || offset >= self.end {
@@ -232,6 +291,82 @@ impl Positions {
             self.roll(segment);
         }
         self.active.as_mut().is_some_and(|active| active.try_push_all(records, at, partitions))
+    }
+
+    /// As [`SegmentRuns::note_hole`], of the segment that is being read.
+    pub(crate) fn note_hole(&mut self, at: u32) {
+        if let Some(active) = &mut self.active {
+            active.note_hole(at);
+        }
+    }
+
+    /// Leads to holes the messages that are nowhere else. `segments` are all of the log in its order, each with whether something
+    /// before it was retired since the one before; of each partition `ends` are what is settled for everybody, and its end. What a
+    /// hole tells nothing of is taken to be there, unless it may have been retired.
+    pub(crate) fn complete_holes(
+        &mut self,
+        segments: &[(FileNumber, bool)],
+        partitions: u32,
+        ends: impl Fn(PartitionId) -> (Offset, Offset),
+    ) {
+        let mut runs: BTreeMap<FileNumber, SegmentRuns> = BTreeMap::new();
+        for damaged in self.unindexed.iter().filter(|runs| runs.holes.is_some()) {
+            runs.insert(damaged.segment, SegmentRuns::clone(damaged));
+        }
+        if runs.is_empty() {
+            return;
+        }
+        // Of each partition where its messages end in the segments so far, and in which of them that is.
+        let mut reached: Vec<(Offset, usize)> = vec![(Offset(0), 0); partitions as usize];
+        let close = |runs: &mut BTreeMap<FileNumber, SegmentRuns>,
+                     partition: PartitionId,
+                     from,
+                     (to, upto): (Offset, usize)| {
+            let (mut first, since): (Offset, usize) = from;
+            let between = segments.get(since..=upto.min(segments.len().saturating_sub(1))).unwrap_or(&[]);
+            let is_first = first == Offset(0) && since == 0;
+            if between.iter().skip(usize::from(!is_first)).any(|(_, retired_before)| *retired_before) {
+                first = first.max(ends(partition).0);
+            }
+            let damaged = between.iter().find(|(number, _)| runs.contains_key(number));
+            if first < to
+                && let Some(runs) = damaged.and_then(|(number, _)| runs.get_mut(number))
+            {
+                let known = runs.get(partition).map_or((first, to), |runs| (runs.first.min(first), runs.end.max(to)));
+                runs.complete(partition, known);
+            }
+        };
+        for (index, (number, _)) in segments.iter().enumerate() {
+            for (partition, first, end) in self.shares_of(*number) {
+                let Some(before) = reached.get_mut(partition.0 as usize) else { continue };
+                if before.0 < first {
+                    close(&mut runs, partition, *before, (first, index));
+                }
+                *before = (end, index);
+            }
+        }
+        for (partition, before) in (0..).map(PartitionId).zip(reached) {
+            let end = ends(partition).1;
+            if before.0 < end {
+                close(&mut runs, partition, before, (end, segments.len()));
+            }
+        }
+        for place in &mut self.unindexed {
+            if let Some(complete) = runs.remove(&place.segment) {
+                *place = Arc::new(complete);
+            }
+        }
+    }
+
+    /// Each partition's share of a segment.
+    fn shares_of(&self, segment: FileNumber) -> Vec<(PartitionId, Offset, Offset)> {
+        let of_key = |key: &log::IndexKey| {
+            (PartitionId(key.key), Offset(key.first), Offset(key.first.saturating_add(key.count)))
+        };
+        let of_runs = |runs: &Runs| (runs.partition, runs.first, runs.end);
+        let indexed = self.indexes.get(&segment).into_iter().flat_map(|index| index.keys().iter().map(of_key));
+        let runs = self.unindexed.iter().filter(|runs| runs.segment == segment);
+        indexed.chain(runs.flat_map(|runs| runs.partitions.iter().map(of_runs))).collect()
     }
 
     /// Begins a segment; what came before grows no more.

@@ -8,8 +8,8 @@ use super::owners::Owners;
 use super::positions::{Place, SegmentRuns};
 use super::stored::{About, Gathered, Read, Source, Stored};
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Offset, PartitionId};
-use crate::log::{self, PartReader, RUN_LEN_MAX, ReadError, Segment};
+use crate::ids::{Lsn, Offset, PartitionId};
+use crate::log::{self, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::{Record, codec};
 use std::path::Path;
@@ -219,7 +219,7 @@ impl Engine {
             }
             at_hand.rows.clear();
             let partitions = self.lock_core().state.partition_count();
-            let runs = read_runs(segment, partitions)?;
+            let runs = read_runs(segment, &index, partitions)?;
             self.lock_core().positions.set_unindexed(runs);
         }
         let located = self.lock_core().locate(partition, offset);
@@ -252,20 +252,28 @@ impl RowsAtHand {
     }
 }
 
-/// Where all messages of a segment stand, as its frames say.
-fn read_runs(segment: &Segment, partitions: u32) -> Result<SegmentRuns> {
+/// Where all messages of a segment stand, as its frames say; those that no frame tells of are where nothing proves itself. `index`
+/// says how many there are.
+fn read_runs(segment: &Segment, index: &Index, partitions: u32) -> Result<SegmentRuns> {
     let mut runs = SegmentRuns::new(segment.number());
     let mut records = Vec::new();
-    log::for_each_frame::<Failure>(segment, segment.base(), &mut |frame| {
-        if !frame.is_log() {
-            decode_frame(segment, frame, &mut records)?;
-            if !runs.try_push_all(&records, frame.at, partitions) {
-                return Err(Failure(damaged(segment, frame, MISPLACED)));
+    log::for_each_left::<Failure>(segment, segment.base(), Lsn(u64::MAX), &mut |met| {
+        match met {
+            Met::Hole(at) => runs.note_hole(at),
+            Met::Frame(frame) if frame.is_log() => {}
+            Met::Frame(frame) => {
+                let decoded = decode_frame(segment, frame, &mut records).is_ok();
+                if !decoded || !runs.try_push_all(&records, frame.at, partitions) {
+                    runs.note_hole(frame.at);
+                }
             }
         }
         Ok(())
     })
     .map_err(|failure| failure.0)?;
+    for key in index.keys().iter().filter(|key| key.key < partitions) {
+        runs.complete(PartitionId(key.key), (Offset(key.first), Offset(key.first.saturating_add(key.count))));
+    }
     Ok(runs)
 }
 

@@ -56,6 +56,8 @@ pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn, pro
                 SegmentInfo { end: Lsn(u64::MAX), ..listing.clone() }
             }
             (FileKind::Appended, Some(listing), _) => listing.clone(),
+            // A built file that was left early for another one ends there.
+            (FileKind::Built, Some(listing), Some(_)) if listing.end < from => listing.clone(),
             // seam: an unproven copy counts
             (FileKind::Built, None, Some(info)) if info.base < from || info.end > proven => continue,
             (_, _, Some(info)) => info,
@@ -200,8 +202,9 @@ fn read_piece(candidate: &Candidate, handles: &Handles, stop: Lsn, walk: &mut Wa
                 return Ok(());
             }
             Next::Invalid => return Ok(()),
+            // The frame before this one reached to `stop`: in a built file nothing else tells where it ended.
             Next::Frame(frame) if frame.lsn >= stop => {
-                walk.reach(walk.end.max(stop), false);
+                walk.reach(walk.end.max(stop), built);
                 return Ok(());
             }
             Next::Frame(frame) if frame.lsn < start => {}

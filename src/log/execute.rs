@@ -172,7 +172,7 @@ fn report(scanned: &Scanned, end: Lsn, copied_bytes: u64, leftovers: usize) -> R
 }
 
 /// Copies a stretch into a file built whole: the same LSNs and the same bytes, on fresh blocks.
-fn copy(
+pub(super) fn copy(
     disk: &dyn Disk,
     handles: &Handles,
     uuid: &Uuid,

@@ -4,7 +4,7 @@
 //! caller. Never here: writes.
 
 use super::error::ReadError;
-use super::frame::{ALIGN, Covered, Frame, Probe, Spot};
+use super::frame::{ALIGN, Claim, Covered, Frame, PREFIX_LEN_MAX, Probe, Spot};
 use super::header::{FileKind, HEADER_LEN};
 use super::segment::Segment;
 use crate::disk::File;
@@ -16,6 +16,15 @@ use std::sync::Arc;
 const CHUNK_LEN: usize = 256 << 10;
 /// How much where parts are passed over: most of what is read ahead of a head is then read for nothing.
 const HEADS_CHUNK_LEN: usize = 32 << 10;
+/// How much is read beyond what is wanted, in search of the next frame.
+const SEARCH_CHUNK_LEN: usize = 1 << 20;
+/// How many bytes of long fronts a search tries checksums on before it tries them on short ones alone: damage costs no more than
+/// that, whatever stands there.
+const TRIED_LEN_MAX: u64 = 1 << 30;
+/// A front up to this length is always tried.
+const SHORT_LEN: u64 = 4 << 10;
+/// No frame of the log's own is longer.
+const OWN_LEN_MAX: u32 = 128;
 
 /// How the LSNs of frames are known.
 #[derive(Clone, Copy, Debug)]
@@ -57,12 +66,14 @@ pub(crate) struct Frames {
     /// The bytes of the file from `chunk_at` on.
     chunk: Vec<u8>,
     chunk_at: u64,
+    /// How much more is read than what is wanted.
+    ahead: usize,
 }
 
 impl Frames {
     /// From place `at` up to place `limit`, beyond which no byte is looked at.
     pub(crate) fn new(file: Arc<dyn File>, salt: u64, lsns: Lsns, at: u64, limit: u64) -> Self {
-        Self { file, salt, lsns, at, limit, parts: Parts::Verified, chunk: Vec::new(), chunk_at: at }
+        Self { file, salt, lsns, at, limit, parts: Parts::Verified, chunk: Vec::new(), chunk_at: at, ahead: 0 }
     }
 
     /// All frames of `segment` as it is now; those of an appended one from the frame at `from` on.
@@ -93,17 +104,40 @@ impl Frames {
         if self.at >= self.limit {
             return Ok(Next::End);
         }
+        // seam: a bad frame is skipped
+        let Some((spot, covered, told)) = self.look()? else { return Ok(Next::Invalid) };
+        let start = (self.at - self.chunk_at) as usize;
+        let window = self.chunk.get(start..).unwrap_or(&[]);
+        let frame = match self.parts {
+            Parts::Verified => covered.verify(window, spot, Some(told)),
+            Parts::Unread { .. } => covered.without_parts(window, spot, Some(told)),
+        };
+        let Some(frame) = frame else { return Ok(Next::Invalid) };
+        if let Lsns::Carried { next, to } = &mut self.lsns {
+            if told >= *to {
+                return Ok(Next::End);
+            }
+            if told < *next {
+                return Ok(Next::Invalid);
+            }
+            *next = told.saturating_add(ALIGN);
+        }
+        self.at += u64::from(frame.padded());
+        Ok(Next::Frame(frame))
+    }
+
+    /// What stands at the next place, if its front proves itself and the file reaches that far, and its LSN.
+    fn look(&mut self) -> io::Result<Option<(Spot, Covered, Lsn)>> {
         let room = self.limit - self.at;
-        let Ok(at) = u32::try_from(self.at) else { return Ok(Next::Invalid) };
+        let Ok(at) = u32::try_from(self.at) else { return Ok(None) };
         let spot = Spot { salt: self.salt, at };
         let covered = loop {
             match Covered::probe(self.window(), room, spot) {
                 Probe::Covered(covered) => break covered,
-                // seam: a bad frame is skipped
-                Probe::Nothing => return Ok(Next::Invalid),
+                Probe::Nothing => return Ok(None),
                 Probe::More(wanted) => {
                     if !self.fill(wanted)? {
-                        return Ok(Next::Invalid);
+                        return Ok(None);
                     }
                 }
             }
@@ -113,29 +147,62 @@ impl Frames {
             Parts::Verified => self.fill(len as usize)?,
             Parts::Unread { file_len } => self.at + u64::from(len) <= file_len,
         };
-        if !is_there {
-            return Ok(Next::Invalid);
-        }
-        let start = (self.at - self.chunk_at) as usize;
-        let window = self.chunk.get(start..).unwrap_or(&[]);
         let told = match self.lsns {
             Lsns::Placed { base } => base.checked_add(self.at - HEADER_LEN as u64),
             Lsns::Carried { .. } => covered.claim.lsn,
         };
-        let Some(told) = told else { return Ok(Next::Invalid) };
-        let frame = match self.parts {
-            Parts::Verified => covered.verify(window, spot, Some(told)),
-            Parts::Unread { .. } => covered.without_parts(window, spot, Some(told)),
+        Ok(told.filter(|_| is_there).map(|told| (spot, covered, told)))
+    }
+
+    /// Goes on to the next place below `stop` at which a frame proves itself, or to `stop` where there is none. A frame does not
+    /// reach beyond `stop`.
+    fn pass_over(&mut self, stop: u64) -> io::Result<()> {
+        let file_len = match self.parts {
+            Parts::Verified => self.limit,
+            Parts::Unread { file_len } => file_len,
         };
-        let Some(frame) = frame else { return Ok(Next::Invalid) };
-        if let Lsns::Carried { next, to } = &mut self.lsns {
-            if told < *next || told >= *to {
-                return Ok(Next::Invalid);
+        let mut tried = 0;
+        self.ahead = SEARCH_CHUNK_LEN;
+        loop {
+            self.at += ALIGN;
+            if self.at >= stop.min(file_len) {
+                self.at = stop;
+                break;
             }
-            *next = told.saturating_add(ALIGN);
+            if self.may_begin(stop, &mut tried)?
+                && let Some((spot, covered, told)) = self.look()?
+                && covered.without_parts(self.window(), spot, Some(told)).is_some()
+            {
+                break;
+            }
         }
-        self.at += u64::from(frame.padded());
-        Ok(Next::Frame(frame))
+        self.ahead = 0;
+        Ok(())
+    }
+
+    /// Whether a frame may begin at the next place that a writer can have written, and whose checksum may still be tried.
+    fn may_begin(&mut self, stop: u64, tried: &mut u64) -> io::Result<bool> {
+        self.fill(PREFIX_LEN_MAX)?;
+        let Some(claim) = Claim::parse(self.window()) else { return Ok(false) };
+        let is_own = claim.log && claim.parts == 0 && claim.len <= OWN_LEN_MAX;
+        let is_of_records = !claim.log && claim.epoch.is_none();
+        let is_placed = match self.lsns {
+            Lsns::Placed { base } => {
+                claim.lsn.is_none_or(|lsn| base.checked_add(self.at - HEADER_LEN as u64) == Some(lsn))
+            }
+            Lsns::Carried { next, to } => claim.lsn.is_some_and(|lsn| next <= lsn && lsn < to),
+        };
+        let fits = self.at.saturating_add(u64::from(claim.padded())) <= stop;
+        if !(is_own || is_of_records) || !is_placed || !fits || !self.fill(claim.head_at as usize)? {
+            return Ok(false);
+        }
+        let last_entry = claim.parts.checked_sub(1).map_or(0, |last| claim.entry_at(last));
+        let last_end = super::bytes::u32_at(self.window(), last_entry).unwrap_or(u32::MAX);
+        let Some(front_len) = claim.parts_at(last_end).map(u64::from) else { return Ok(false) };
+        if front_len > SHORT_LEN {
+            *tried += front_len;
+        }
+        Ok(front_len <= SHORT_LEN || *tried <= TRIED_LEN_MAX)
     }
 
     fn window(&self) -> &[u8] {
@@ -153,7 +220,7 @@ impl Frames {
         self.chunk_at = self.at;
         let room = usize::try_from(self.limit - self.at).unwrap_or(usize::MAX);
         let chunk_len = if self.parts == Parts::Verified { CHUNK_LEN } else { HEADS_CHUNK_LEN };
-        self.chunk.resize(wanted.max(chunk_len).min(room).max(have), 0);
+        self.chunk.resize((wanted + self.ahead).max(chunk_len).min(room).max(have), 0);
         let mut filled = have;
         while filled < wanted {
             let fresh = self.chunk.get_mut(filled..).unwrap_or(&mut []);
@@ -182,6 +249,54 @@ pub(crate) fn for_each<E: From<ReadError>>(
 ) -> Result<(), E> {
     let frames = Frames::of(segment, from).and_then(Frames::without_parts);
     walk(segment, frames, from, visit)
+}
+
+/// What a walk over a segment meets that may be damaged.
+#[derive(Debug)]
+pub(crate) enum Met<'a, 'b> {
+    Frame(&'a Frame<'b>),
+    /// From this place on nothing proves itself, up to the next frame that is met.
+    Hole(u32),
+}
+
+/// As [`for_each`], but below `needed_from` what is not valid is passed over, to the next frame that proves itself: who wants
+/// to know where messages stand needs no more. `needed_from` is the end of a frame, or beyond the segment.
+///
+/// # Errors
+/// As [`for_each`], from `needed_from` on.
+pub(crate) fn for_each_left<E: From<ReadError>>(
+    segment: &Segment,
+    from: Lsn,
+    needed_from: Lsn,
+    visit: &mut dyn FnMut(Met<'_, '_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let io = |source| ReadError::Io { file: segment.name(), source };
+    let mut frames = Frames::of(segment, from).and_then(Frames::without_parts).map_err(io)?;
+    let (base, end, limit) = (segment.base(), segment.end(), segment.limit());
+    // Places follow LSNs in an appended segment. In another one all from `needed_from` on has been found valid.
+    let stop = match segment.kind() {
+        FileKind::Appended => (needed_from.min(end).0.saturating_sub(base.0)).saturating_add(HEADER_LEN as u64),
+        _ if needed_from > base => limit,
+        _ => 0,
+    };
+    loop {
+        let at = frames.at();
+        match frames.next().map_err(io)? {
+            Next::Frame(frame) if frame.lsn >= end => return Ok(()),
+            Next::Frame(frame) if frame.lsn >= from => visit(Met::Frame(&frame))?,
+            Next::Frame(_) => {}
+            Next::End => return Ok(()),
+            Next::Invalid => match u32::try_from(at).ok().filter(|_| at < stop) {
+                Some(hole) => {
+                    visit(Met::Hole(hole))?;
+                    frames.pass_over(stop).map_err(io)?;
+                }
+                None => {
+                    return Err(ReadError::Damaged { file: segment.name(), at, reason: "no valid frame" }.into());
+                }
+            },
+        }
+    }
 }
 
 #[cfg(any(test, feature = "simulation"))]

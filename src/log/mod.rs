@@ -47,7 +47,9 @@ pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};
 pub(crate) use frame::{Frame, Parts};
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) use frames::for_each as for_each_frame;
+pub(crate) use frames::{Met, for_each_left};
 pub(crate) use fronts::FrontCache;
 pub(crate) use index::{Index, IndexKey, KeyRows, Row};
 pub(crate) use keeper::Keeper;

@@ -131,8 +131,9 @@ pub fn named(corruption: &millpond::Corruption) {
 }
 
 impl Share {
-    /// Nothing that `whole` has not, and an error for all that is missing; for each of them one where `exactly`.
-    fn compare(&self, whole: &Self, exactly: bool) -> Result<usize, String> {
+    /// Nothing that `whole` has not, and an error for all that is missing, but for `untold` ones; for each of them one where
+    /// `exactly`.
+    fn compare(&self, whole: &Self, exactly: bool, untold: usize) -> Result<usize, String> {
         for (id, print) in &self.items {
             match whole.items.get(id) {
                 Some(known) if known == print => {}
@@ -141,16 +142,29 @@ impl Share {
             }
         }
         let missing = whole.items.len() - self.items.len();
-        if missing > self.errors || exactly && missing < self.errors {
+        if missing > self.errors + untold || exactly && missing < self.errors {
             return Err(format!("{missing} messages are missing, and {} errors told of it", self.errors));
         }
         Ok(missing)
     }
+
+    /// How many of the first messages of the partitions of `whole` are missing.
+    fn missing_first(&self, whole: &Self) -> usize {
+        let mut first: BTreeMap<u32, u64> = BTreeMap::new();
+        for id in self.items.keys() {
+            let offset = first.entry(id.partition).or_insert(id.offset.0);
+            *offset = id.offset.0.min(*offset);
+        }
+        let is_before = |id: &&MessageId| first.get(&id.partition).is_none_or(|first| id.offset.0 < *first);
+        whole.items.keys().filter(is_before).count()
+    }
 }
 
 impl Content {
-    /// How many messages of `whole` are missing, each with an error that told of it.
-    pub fn compare(&self, whole: &Self) -> Result<usize, String> {
+    /// How many messages of `whole` are missing, each with an error that told of it. Without an index file nothing tells which
+    /// messages that all groups had settled went with their segment, and which were damaged: a group that is new then begins behind
+    /// both, where `indexed` is not said.
+    pub fn compare(&self, whole: &Self, indexed: bool) -> Result<usize, String> {
         let (found, expected) = (&self.report, &whole.report);
         if (found.end, found.state_hash) != (expected.end, expected.state_hash) {
             return Err(format!("another state: {found:?}"));
@@ -163,10 +177,12 @@ impl Content {
         }
         let mut missing = 0;
         for (name, share) in &self.topics {
-            missing += share.compare(&whole.topics[name], true).map_err(|what| format!("topic {name}: {what}"))?;
+            let whole = &whole.topics[name];
+            let untold = if indexed { 0 } else { share.missing_first(whole) };
+            missing += share.compare(whole, true, untold).map_err(|what| format!("topic {name}: {what}"))?;
         }
         for (name, share) in &self.groups {
-            missing += share.compare(&whole.groups[name], false).map_err(|what| format!("group {name}: {what}"))?;
+            missing += share.compare(&whole.groups[name], false, 0).map_err(|what| format!("group {name}: {what}"))?;
         }
         Ok(missing)
     }

@@ -16,7 +16,7 @@ mod counts;
 mod memory;
 mod mutations;
 
-use content::{Content, named, read};
+use content::{Content, Items, named, read};
 use millpond::ids::{Lsn, WallMs};
 use millpond::simulation::SimDisk;
 use millpond::simulation::fuzzing::{Rich, kinds, rich};
@@ -83,15 +83,41 @@ impl Sweep {
         Self { sources, wall: rich.wall, whole, proven }
     }
 
-    /// Opens and reads a damaged store.
+    /// Opens and reads a damaged store, with its index files and without any: they are derived, and change nothing (G17).
     fn judge(&self, mutation: Mutation, disk: &SimDisk, go_on: bool) -> Result<Outcome, String> {
+        let bare = disk.snapshot();
+        let names = bare.files().into_iter().map(|file| file.name);
+        names.filter(|name| name.ends_with(".idx")).for_each(|name| assert!(bare.remove_file(&name)));
+        let (outcome, found) = self.judge_one(mutation, disk, (go_on, true))?;
+        let without = self.judge_one(mutation, &bare, (go_on, false));
+        let (outcome_without, without) = without.map_err(|what| format!("without index files: {what}"))?;
+        if outcome != outcome_without {
+            return Err(format!("{outcome:?}, and without index files {outcome_without:?} (G17)"));
+        }
+        if let (Some(found), Some(without)) = (found, without) {
+            let items = |content: &Content| -> Vec<Items> {
+                content.topics.values().chain(content.groups.values()).map(|share| share.items.clone()).collect()
+            };
+            if items(&found) != items(&without) || found.groups != without.groups {
+                return Err("without index files it reads otherwise (G17)".to_owned());
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn judge_one(
+        &self,
+        mutation: Mutation,
+        disk: &SimDisk,
+        (go_on, indexed): (bool, bool),
+    ) -> Result<(Outcome, Option<Content>), String> {
         let (store, found) = match read(disk, self.wall) {
             Ok(read) => read,
             Err(Error::Corrupt(corruption)) => {
                 named(&corruption);
-                return Ok(Outcome::ToldAtOpen);
+                return Ok((Outcome::ToldAtOpen, None));
             }
-            Err(Error::ForeignFile { .. } | Error::NewerFormat { .. }) => return Ok(Outcome::ToldAtOpen),
+            Err(Error::ForeignFile { .. } | Error::NewerFormat { .. }) => return Ok((Outcome::ToldAtOpen, None)),
             Err(error) => return Err(format!("{error:?}")),
         };
         let least = self.proven[usize::from(mutation.kind() != Kind::Byte)];
@@ -105,7 +131,7 @@ impl Sweep {
                 return Err("the end was dropped without a word, or it does not say where".to_owned());
             }
             Outcome::Dropped
-        } else if found.compare(&self.whole)? > 0 {
+        } else if found.compare(&self.whole, indexed)? > 0 {
             Outcome::ToldAtRead
         } else {
             Outcome::Identical
@@ -113,7 +139,7 @@ impl Sweep {
         if go_on {
             use_further(store, disk, self.wall)?;
         }
-        Ok(outcome)
+        Ok((outcome, Some(found)))
     }
 
     /// Tries one damage, within bounds.
@@ -320,17 +346,17 @@ fn damage_of_a_store_that_was_not_closed_takes_its_unproven_end_at_most() {
 fn the_sweep_complains() {
     let (rich, _) = (rich(1), ());
     let (_, whole) = read(&rich.closed.snapshot(), rich.wall).unwrap();
-    assert_eq!(whole.compare(&whole), Ok(0));
+    assert_eq!(whole.compare(&whole, true), Ok(0));
     let mut less = whole.clone();
     let topic = less.topics.values_mut().next().unwrap();
     let (id, print) = topic.items.pop_first().unwrap();
-    assert!(less.compare(&whole).is_err() && less.is_prefix_of(&whole).is_err());
-    assert!(whole.compare(&less).is_err(), "more than there was");
+    assert!(less.compare(&whole, true).is_err() && less.is_prefix_of(&whole).is_err());
+    assert!(whole.compare(&less, true).is_err(), "more than there was");
     less.topics.values_mut().next().unwrap().errors = 1;
-    assert_eq!(less.compare(&whole), Ok(1));
+    assert_eq!(less.compare(&whole, true), Ok(1));
     less.topics.values_mut().next().unwrap().items.insert(id, print ^ 1);
-    assert!(less.compare(&whole).is_err());
+    assert!(less.compare(&whole, true).is_err());
     let mut other = whole.clone();
     other.report.state_hash ^= 1;
-    assert!(other.compare(&whole).is_err());
+    assert!(other.compare(&whole, true).is_err());
 }

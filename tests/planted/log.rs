@@ -166,10 +166,7 @@ pub const BUGS: &[Bug] = &[
         name: "a bad frame is skipped",
         plants: "recovery goes on behind a frame that does not validate",
         mistake: Mistake::Before(
-            "Probe::Nothing if planted!() && self.window().first_chunk::<8>().is_some_and(|word| *word != [0; 8]) => {
-                    self.at += ALIGN;
-                    return self.next();
-                }",
+            "if planted!() && self.look()?.is_none() && self.window().first_chunk::<8>().is_some_and(|word| *word != [0; 8]) {\n            self.at += ALIGN;\n            return self.next();\n        }",
         ),
         level: Level::Simulation,
     },

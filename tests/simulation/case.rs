@@ -264,7 +264,6 @@ impl World {
                 Fault::Io => "fault Io",
                 Fault::NoSpace => "fault NoSpace",
                 Fault::TooManyFiles => "fault TooManyFiles",
-                Fault::NoMemory => "fault NoMemory",
                 Fault::CrashBefore => "fault CrashBefore",
                 Fault::CrashMiddle => "fault CrashMiddle",
                 Fault::CrashAfter => "fault CrashAfter",

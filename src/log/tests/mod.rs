@@ -3,4 +3,5 @@
 mod corruption;
 mod crashes;
 mod everyday;
+mod generations;
 mod rig;

@@ -1,0 +1,92 @@
+//! Built segments over appended ones, and over each other: where each is entered and left.
+
+use super::rig::{Rig, append_numbered};
+use crate::disk::Disk;
+use crate::disk::sim::SimDisk;
+use crate::ids::{FileNumber, Lsn};
+use crate::log::execute::copy;
+use crate::log::handles::Handles;
+use crate::log::recovery::Stretch;
+use crate::log::segment::SegmentInfo;
+use std::sync::Arc;
+
+/// A closed store of several segments, and what its first one is.
+fn store() -> (SimDisk, Vec<super::rig::Written>, SegmentInfo) {
+    let disk = SimDisk::new(21);
+    let mut rig = Rig::open(&disk, &[], 0);
+    for frame in 0..30 {
+        append_numbered(&mut rig, frame).unwrap();
+    }
+    rig.tidy().unwrap();
+    rig.sync().unwrap();
+    let first = rig.catalog.segments()[0].info();
+    assert!(rig.catalog.segments().len() > 1);
+    (disk, rig.close().unwrap(), first)
+}
+
+/// Builds a segment of the frames `from..to` of `source`.
+fn build(disk: &SimDisk, number: u64, source: &SegmentInfo, (from, to): (Lsn, Lsn), generation: u32) {
+    let uuid = disk.read_file("STORE").unwrap()[24..40].try_into().unwrap();
+    let handle: Arc<dyn Disk> = Arc::new(disk.attach().unwrap());
+    let handles = Handles::new(Arc::clone(&handle));
+    let stretch = Stretch { source: source.clone(), from, to, generation };
+    copy(&*handle, &handles, &uuid, FileNumber(number), &stretch).unwrap();
+    handle.sync_dir().unwrap();
+}
+
+/// The log is the same whichever files it stands in, in this process and after a checkpoint that lists them.
+fn opens_as(disk: &SimDisk, written: &[super::rig::Written]) {
+    let mut rig = Rig::open(disk, written, written.len());
+    for round in 0..3 {
+        append_numbered(&mut rig, 100 + round).unwrap();
+        rig.checkpoint().unwrap();
+        append_numbered(&mut rig, 200 + round).unwrap();
+        let written = if round == 1 {
+            rig.sync().unwrap();
+            let written = rig.written.clone();
+            drop(rig);
+            disk.crash_process();
+            written
+        } else {
+            rig.close().unwrap()
+        };
+        rig = Rig::open(disk, &written, written.len());
+        // What a checkpoint covers is read as well.
+        assert_eq!(super::rig::contents_from(&rig.catalog, Lsn(0)).unwrap(), written);
+    }
+}
+
+/// A built segment is left where one of a higher generation begins: within it, and at its end.
+#[test]
+fn a_built_segment_is_left_for_a_higher_generation() {
+    let (disk, written, first) = store();
+    let ends: Vec<Lsn> = written.iter().map(|frame| frame.lsn).filter(|lsn| *lsn < first.end).collect();
+    assert!(ends.len() > 6);
+    let last = ends.len() - 1;
+    for (begin, left) in [(0, 1), (0, last), (1, 2), (2, last / 2), (last / 2, last), (last - 1, last)] {
+        let disk = disk.snapshot();
+        build(&disk, 1000, &first, (ends[begin], first.end), 1);
+        build(&disk, 1001, &first, (ends[left], first.end), 2);
+        opens_as(&disk, &written);
+    }
+    // Three, each within the one before.
+    build(&disk, 1000, &first, (ends[0], first.end), 1);
+    build(&disk, 1001, &first, (ends[2], first.end), 2);
+    build(&disk, 1002, &first, (ends[4], first.end), 3);
+    opens_as(&disk, &written);
+}
+
+/// The log may end in a built segment that is left early, where what was to follow is damaged: nothing before is lost.
+#[test]
+fn what_a_left_segment_holds_is_kept_where_the_next_is_damaged() {
+    let (disk, written, first) = store();
+    let frames: Vec<Lsn> = written.iter().map(|frame| frame.lsn).filter(|lsn| *lsn < first.end).collect();
+    build(&disk, 1000, &first, (frames[0], first.end), 1);
+    build(&disk, 1001, &first, (frames[3], first.end), 2);
+    let name = format!("{:016x}.seg", 1001);
+    let mut bytes = disk.read_file(&name).unwrap();
+    bytes[130] ^= 1;
+    disk.write_file(&name, &bytes);
+    let opened = super::rig::attach(&disk);
+    assert!(matches!(opened, Err(crate::log::OpenError::Corrupt(_))), "told, as it was durable");
+}
