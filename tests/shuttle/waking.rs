@@ -1,7 +1,8 @@
 //! Wake-ups: whoever waits for a message is woken when there is one for it, and when time makes one.
 
 use crate::rig::{LONG, Machine, explore, group, topic};
-use millpond::{Delivery, Durability, Error, Message};
+use millpond::simulation::{caught, panic_quietly};
+use millpond::{Backoff, Delivery, Durability, Error, Message};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use std::sync::Arc;
@@ -209,5 +210,87 @@ fn jobs_run_beside_everything() {
         }
         machine.kill((store, topic, group));
         assert_eq!(Some(machine.open(Durability::Disk).report().state_hash), hash);
+    });
+}
+
+/// Handlers panic while they hold deliveries, and others publish, receive and ack meanwhile: each message comes again to somebody, and
+/// nobody else is stopped.
+#[test]
+fn handlers_that_panic_stop_nobody() {
+    explore("handlers_that_panic_stop_nobody", ["at Os", "at Disk"], |seen| {
+        let machine = Machine::new();
+        let durable = thread_rng().gen_bool(0.5);
+        seen.note(usize::from(durable));
+        let store = machine.open(if durable { Durability::Disk } else { Durability::Os });
+        let topic = topic(&store);
+        let group = topic.group("g").backoff(Backoff::none()).open().unwrap();
+        let consumers: Vec<_> = (0..3)
+            .map(|_| {
+                let group = group.clone();
+                thread::spawn(move || {
+                    let mut acked = 0;
+                    // Three messages, each of which comes twice: to whomever.
+                    for _ in 0..2 {
+                        let delivery = group.receive(LONG).unwrap().expect("nobody lets time pass");
+                        acked += usize::from(
+                            caught(|| {
+                                if delivery.attempt() == 1 {
+                                    panic_quietly();
+                                }
+                                delivery.ack().unwrap();
+                            })
+                            .is_some(),
+                        );
+                    }
+                    acked
+                })
+            })
+            .collect();
+        (0..3).for_each(|_| drop(topic.publish("m").unwrap()));
+        let acked: usize = consumers.into_iter().map(|consumer| consumer.join().unwrap()).sum();
+        assert_eq!(acked, 3);
+        assert_eq!(store.stats().unwrap().topics[0].groups[0].lag, 0);
+        topic.publish("the store goes on").unwrap();
+    });
+}
+
+/// A message that has to go alone is settled while consumers of another group wait beside their messages: they are woken, though no
+/// time passes.
+#[test]
+fn end_of_a_lone_lease_wakes_the_other_group() {
+    explore("end_of_a_lone_lease", ["acked", "given back"], |seen| {
+        let machine = Machine::new();
+        {
+            let store = machine.open(Durability::Os);
+            let one = store.topic("one").open().unwrap();
+            let a = one.group("a").max_attempts(2).backoff(Backoff::none()).open().unwrap();
+            store.topic("two").open().unwrap().group("b").open().unwrap();
+            one.publish("was in flight").unwrap();
+            let held = a.receive(Duration::ZERO).unwrap().unwrap();
+            machine.kill((held, a, one, store));
+        }
+        let store = machine.open(Durability::Os);
+        let (one, two) = (store.topic("one").open().unwrap(), store.topic("two").open().unwrap());
+        let (a, b) = (one.group("a").open().unwrap(), two.group("b").open().unwrap());
+        let gives_back = thread_rng().gen_bool(0.5);
+        seen.note(usize::from(gives_back));
+        let suspect = thread::spawn(move || {
+            let mut delivery = a.receive(LONG).unwrap().expect("nobody lets time pass");
+            if gives_back {
+                delivery.release().unwrap();
+                delivery = a.receive(LONG).unwrap().expect("nobody lets time pass");
+            }
+            delivery.ack().unwrap();
+        });
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let b = b.clone();
+                thread::spawn(move || b.receive(LONG).unwrap().expect("nobody lets time pass").ack().unwrap())
+            })
+            .collect();
+        (0..2).for_each(|_| drop(two.publish("innocent").unwrap()));
+        suspect.join().unwrap();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert!(store.violations().is_empty() && store.stuck_sleepers().is_empty());
     });
 }
