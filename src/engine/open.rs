@@ -233,14 +233,15 @@ impl Engine {
             core.positions.seal();
             core.appender.finish()
         };
-        if let Some(spare) = spare {
+        let cut = spare.map_or(Ok(()), |spare| {
             let mut keeper = self.keeper.lock();
-            keeper.cut_spare(spare).map_err(|error| self.keeper_error(&keeper, error))?;
-        }
-        match self.finish_segments() {
-            // Files that the next open does without.
-            Err(error) if !self.health.is_poisoned() => drop(error),
-            finished => finished?,
+            keeper.cut_spare(spare).map_err(|error| self.keeper_error(&keeper, error))
+        });
+        for done in [cut, self.finish_segments()] {
+            // A spare that is not cut takes room until the next process removes it, and that does without index files.
+            if self.health.is_poisoned() {
+                done?;
+            }
         }
         self.checkpoint()?;
         let mut keeper = self.keeper.lock();

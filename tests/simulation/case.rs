@@ -170,7 +170,7 @@ impl World {
             10 => Fault::NoMemory,
             0 => Fault::Io,
             1 => Fault::NoSpace,
-            2 => Fault::TooManyFiles,
+            2 => [Fault::TooManyFiles, Fault::NoMemory][self.rng.index(2)],
             3 | 4 => Fault::CrashBefore,
             5 | 6 => Fault::CrashMiddle,
             7 | 8 => Fault::CrashAfter,
@@ -183,7 +183,7 @@ impl World {
                 let op = rare[self.rng.index(rare.len())];
                 self.disk.fail_op_at(op, self.disk.requests_of(op) + self.rng.below(10), fault);
             }
-            1 if matches!(fault, Fault::NoSpace | Fault::TooManyFiles) => {
+            1 if matches!(fault, Fault::NoSpace | Fault::TooManyFiles | Fault::NoMemory) => {
                 self.disk.fail_op_at(Op::Create, self.disk.requests_of(Op::Create) + self.rng.below(6), fault);
             }
             2 if self.disk.requests() == 0 => self.disk.fail_at(self.rng.below(24), fault),

@@ -137,6 +137,7 @@ pub(super) fn is_regular(stat: &Stat) -> bool {
 }
 
 /// How many names lead to `file`; none where `name` does not.
+#[allow(clippy::useless_conversion, reason = "the width of a count of links differs between platforms")]
 pub(super) fn links(dir: &OwnedFd, name: &str, file: impl AsFd) -> io::Result<u64> {
     let held = rustix::fs::fstat(file)?;
     match rustix::io::retry_on_intr(|| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)) {
