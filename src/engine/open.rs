@@ -117,7 +117,8 @@ impl Engine {
         fold.complete_holes(&recovered.catalog);
         index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions);
         let report = report(&recovered, &fold);
-        let opened = fold.open(recovered.appender.epoch(), recovered.previous.clean, clock.as_ref())?;
+        let epoch = (recovered.appender.epoch(), recovered.previous.clean);
+        let opened = fold.open(&recovered.keeper, epoch, clock.as_ref())?;
         let end = recovered.appender.end();
         let checkpoint = checkpoint_note(&recovered.keeper);
         let core = Core {
@@ -206,7 +207,10 @@ impl Fold {
     /// The checkpoint's state, or an empty one.
     fn start(recovered: &Recovered) -> Result<Self> {
         let (from, state) = match &recovered.checkpoint {
-            Some((covers, bytes)) => (*covers, State::decode(bytes).map_err(|_| contradiction("a checkpoint"))?),
+            Some((covers, bytes)) => {
+                let state = State::decode(bytes);
+                (*covers, state.map_err(|_| contradiction(&recovered.keeper, "a state that cannot be decoded"))?)
+            }
             None => (Lsn(0), State::new()),
         };
         Ok(Self { state, positions: Positions::default(), from, records: 0 })
@@ -303,16 +307,16 @@ impl Fold {
     }
 
     /// Begins this process's epoch in memory. The record is appended before any other.
-    fn open(&mut self, epoch: Epoch, clean: bool, clock: &dyn Clock) -> Result<Record> {
+    fn open(&mut self, keeper: &Keeper, (epoch, clean): (Epoch, bool), clock: &dyn Clock) -> Result<Record> {
         let inputs = Inputs { mono: clock.monotonic(), wall: clock.wall(), visible: Visible::All };
         let mut records = Vec::new();
         let decided = self.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
         match (decided, records.pop()) {
             (Ok(_), Some(record)) => {
-                self.state.apply(&record, Lsn(0)).map_err(|_| contradiction("an epoch"))?;
+                self.state.apply(&record, Lsn(0)).map_err(|_| contradiction(keeper, OTHER_EPOCH))?;
                 Ok(record)
             }
-            _ => Err(contradiction("an epoch")),
+            _ => Err(contradiction(keeper, OTHER_EPOCH)),
         }
     }
 }
@@ -349,8 +353,14 @@ fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Po
     }
 }
 
-fn contradiction(what: &'static str) -> Error {
-    Error::Corrupt(Corruption { file: "the log".to_owned(), offset: None, lsns: None, reason: what })
+/// The state has seen an epoch that no slot and no segment tells of.
+const OTHER_EPOCH: &str = "an epoch above that of every slot and segment";
+
+/// The log's checksums agree, and what they cover cannot be: what it rests on is named, the newest checkpoint, or `STORE` where there
+/// is none.
+fn contradiction(keeper: &Keeper, reason: &'static str) -> Error {
+    let checkpoint = keeper.checkpoints().last().map(|newest| FileName::Checkpoint(newest.number));
+    Error::Corrupt(Corruption::of(checkpoint.unwrap_or(FileName::Store), None, reason))
 }
 
 fn checkpoint_note(keeper: &Keeper) -> CheckpointNote {
