@@ -13,6 +13,7 @@ mod commit;
 mod core;
 mod counters;
 mod deliver;
+mod fold;
 mod health;
 mod jobs;
 mod leased;
@@ -24,6 +25,7 @@ mod positions;
 mod publish;
 mod read;
 mod retire;
+mod runs;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;

@@ -1,0 +1,183 @@
+//! Folding the log into state and positions when a store is opened.
+//!
+//! The newest checkpoint is the state, and every frame after it is applied. Below it only places are wanted, and only where no index
+//! file tells of them: damage there costs the messages that it hit, and not the open. Never here: what recovery found out before.
+
+use super::positions::Positions;
+use super::read::{Failure, MISPLACED, damaged, decode_frame};
+use crate::clock::Clock;
+use crate::error::{Corruption, Error, Result};
+use crate::ids::{Epoch, Lsn};
+use crate::log::{self, Catalog, FileName, Keeper, Met, Recovered, Segment};
+use crate::record::Record;
+use crate::state::{Command, HoldUp, Inputs, State, Visible};
+use std::sync::Arc;
+
+/// The state has seen an epoch that no slot and no segment tells of.
+const OTHER_EPOCH: &str = "an epoch above that of every slot and segment";
+
+/// The state and positions while the log is folded into them.
+pub(super) struct Fold {
+    pub(super) state: State,
+    pub(super) positions: Positions,
+    /// What the checkpoint covers.
+    pub(super) from: Lsn,
+    /// How many records were folded after it.
+    pub(super) records: u64,
+}
+
+impl Fold {
+    /// The whole log folded; index files that are missing are written where that leaves `leave` bytes on the disk.
+    pub(super) fn of(recovered: &mut Recovered, leave: u64) -> Result<Self> {
+        let mut fold = Self::start(recovered)?;
+        fold.replay(&recovered.keeper, &recovered.catalog)?;
+        fold.positions.seal();
+        fold.complete_holes(&recovered.catalog);
+        index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions, leave);
+        Ok(fold)
+    }
+
+    /// The checkpoint's state, or an empty one.
+    fn start(recovered: &Recovered) -> Result<Self> {
+        let (from, state) = match &recovered.checkpoint {
+            Some((covers, bytes)) => {
+                let state = State::decode(bytes);
+                (*covers, state.map_err(|_| contradiction(&recovered.keeper, "a state that cannot be decoded"))?)
+            }
+            None => (Lsn(0), State::new()),
+        };
+        Ok(Self { state, positions: Positions::default(), from, records: 0 })
+    }
+
+    /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
+    fn replay(&mut self, keeper: &Keeper, catalog: &Catalog) -> Result<()> {
+        // seam: only the newest segment is replayed
+        for segment in catalog.segments() {
+            // An index file that cannot be read is as good as none: it is derived.
+            let index = keeper.open_index(segment).unwrap_or_default();
+            let place = index.is_none();
+            if place {
+                self.positions.roll(segment.number());
+            }
+            let from = if place { segment.base() } else { self.from };
+            if from < segment.end() {
+                self.replay_segment(segment, from, self.from, place)?;
+            }
+            match index {
+                None => {}
+                // Once its segment is folded, the state knows of every partition in it. Memory is by partition.
+                Some(index) if index.keys().last().is_none_or(|key| key.key < self.state.partition_count()) => {
+                    self.positions.set_indexed(segment.number(), index);
+                }
+                Some(_) => {
+                    self.positions.roll(segment.number());
+                    self.replay_segment(segment, segment.base(), Lsn(u64::MAX), true)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a segment from `from` on: folds the frames from `fold_from` on, and notes where all messages stand if `place`. Below
+    /// the checkpoint only places are wanted: what does not prove itself there is passed over, as where an index file tells them.
+    fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, fold_from: Lsn, place: bool) -> Result<()> {
+        let mut records = Vec::new();
+        let needed_from = self.from;
+        log::for_each_left::<Failure>(segment, from, needed_from, &mut |met| {
+            let frame = match met {
+                Met::Frame(frame) => frame,
+                Met::Hole(at) => {
+                    if place {
+                        self.positions.note_hole(at);
+                    }
+                    return Ok(());
+                }
+            };
+            if frame.is_log() {
+                return Ok(());
+            }
+            match self.replay_frame(segment, frame, fold_from, place, &mut records) {
+                Err(_) if place && frame.lsn < needed_from => self.positions.note_hole(frame.at),
+                other => other?,
+            }
+            Ok(())
+        })
+        .map_err(|failure| failure.0)
+    }
+
+    fn replay_frame(
+        &mut self,
+        segment: &Segment,
+        frame: &log::Frame<'_>,
+        fold_from: Lsn,
+        place: bool,
+        records: &mut Vec<Record>,
+    ) -> Result<(), Failure> {
+        decode_frame(segment, frame, records)?;
+        // seam: replay from before the checkpoint
+        if frame.lsn >= fold_from {
+            self.records += records.len() as u64;
+            let apply = |record| self.state.apply(record, frame.lsn);
+            let applied = records.iter().try_for_each(apply);
+            applied.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+        }
+        let partitions = self.state.partition_count();
+        if place && !self.positions.try_push_all(records, segment.number(), frame.at, partitions) {
+            return Err(Failure(damaged(segment, frame, MISPLACED)));
+        }
+        Ok(())
+    }
+
+    /// Once all is folded: what is missing stands in what could not be read, or was retired.
+    fn complete_holes(&mut self, catalog: &Catalog) {
+        let mut before = Lsn(0);
+        let mut segments = Vec::new();
+        for segment in catalog.segments() {
+            segments.push((segment.number(), segment.base() > before));
+            before = segment.end();
+        }
+        let state = &self.state;
+        let ends = |partition| (state.settled_before(partition), state.partition_end(partition));
+        self.positions.complete_holes(&segments, state.partition_count(), ends);
+    }
+
+    /// Begins this process's epoch in memory. The record is appended before any other.
+    pub(super) fn open(&mut self, keeper: &Keeper, (epoch, clean): (Epoch, bool), clock: &dyn Clock) -> Result<Record> {
+        let inputs = Inputs {
+            mono: clock.monotonic(),
+            wall: clock.wall(),
+            slack_ms: 0,
+            hold_up: HoldUp(0),
+            visible: Visible::All,
+        };
+        let mut records = Vec::new();
+        let decided = self.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
+        match (decided, records.pop()) {
+            (Ok(_), Some(record)) => {
+                self.state.apply(&record, Lsn(0)).map_err(|_| contradiction(keeper, OTHER_EPOCH))?;
+                Ok(record)
+            }
+            _ => Err(contradiction(keeper, OTHER_EPOCH)),
+        }
+    }
+}
+
+/// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
+fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions, leave: u64) {
+    const IN_MEMORY_MAX: usize = 4;
+    while positions.unindexed().count() > IN_MEMORY_MAX {
+        let Some(runs) = positions.unindexed().next().map(Arc::clone) else { return };
+        let Some(segment) = catalog.segment(runs.segment) else { return };
+        let written = keeper.write_index(segment, &runs.key_rows(), leave).and_then(|()| keeper.open_index(segment));
+        // Where one cannot be written its rows stay in memory: chores try again, and say what is wrong.
+        let Ok(Some(index)) = written else { return };
+        positions.set_indexed(runs.segment, index);
+    }
+}
+
+/// The log's checksums agree, and what they cover cannot be: what it rests on is named, the newest checkpoint, or `STORE` where there
+/// is none.
+fn contradiction(keeper: &Keeper, reason: &'static str) -> Error {
+    let checkpoint = keeper.checkpoints().last().map(|newest| FileName::Checkpoint(newest.number));
+    Error::Corrupt(Corruption::of(checkpoint.unwrap_or(FileName::Store), None, reason))
+}
