@@ -1,27 +1,499 @@
-//! A forked child has the memory of a store and none of its right to it.
+//! A forked child has the memory of a store and none of its right to it: every public call returns `Forked`, or a value that
+//! needs no lock, and every drop leaves the parent's locks, threads and files alone.
+//!
+//! Threads of the parent are busy at each fork, so any lock may be held in the child for ever. A child that takes one hangs, which
+//! ends the test; one that writes is found by the parent, which goes on, closes and opens again.
 
 #![allow(unsafe_code)] // A fork cannot be had without.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::{Error, Store};
+use millpond::{
+    Batch, BatchReceipt, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Group, Message, Receipt,
+    Result, Store, Subscription, Topic,
+};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
-#[test]
-fn a_forked_child_is_refused_and_changes_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let store = Store::open(directory.path().join("s")).expect("it opens");
-    let topic = store.topic("t").open().expect("it opens");
-    topic.publish("before").expect("it publishes");
-    // SAFETY: the child calls only what checks for a fork before it takes any lock, and leaves without unwinding.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Everything that a program can hold.
+struct Handles {
+    store: Store,
+    topic: Topic,
+    /// Its messages are held here, and nobody else receives them.
+    group: Group,
+    receipt: Receipt,
+    batch_receipt: BatchReceipt,
+    deliveries: Vec<Delivery>,
+    batches: Vec<Batch>,
+    letters: Vec<DeadLetter>,
+    listed: DeadLetters,
+    /// One has been asked and holds a delivery in its channel.
+    subscriptions: Vec<Subscription>,
+}
+
+impl Handles {
+    fn delivery(&mut self) -> Delivery {
+        self.deliveries.pop().unwrap()
+    }
+
+    fn letter(&mut self) -> DeadLetter {
+        self.letters.pop().unwrap()
+    }
+
+    fn batch(&mut self) -> Batch {
+        self.batches.pop().unwrap()
+    }
+}
+
+fn refused<T>(result: Result<T>) -> bool {
+    matches!(result, Err(Error::Forked))
+}
+
+/// A call of a name, or of several: whether it was refused, or gave what needs no lock.
+type Call = (&'static [&'static str], fn(&mut Handles) -> bool);
+
+fn look(delivery: DeliveryRef<'_>) -> bool {
+    let names = (delivery.topic(), delivery.group()) == ("t", "g");
+    let ids = delivery.id() == delivery.origin();
+    let told = (delivery.payload(), delivery.key(), delivery.header("h")) == (b"m", Some(b"k"), Some(b"v"));
+    names
+        && ids
+        && told
+        && delivery.headers().count() == 1
+        && delivery.attempt() == 1
+        && delivery.timestamp().elapsed().is_ok()
+}
+
+const CALLS: &[Call] = &[
+    (&["Store::close"], |all| refused(all.store.close()) && refused(all.store.close())),
+    (&["Store::report"], |all| all.store.report().created),
+    (&["Store::stats"], |all| refused(all.store.stats())),
+    (&["Store::sync"], |all| refused(all.store.sync())),
+    (&["Store::state_hash"], |all| refused(all.store.state_hash())),
+    (&["Store::violations"], |all| all.store.violations().is_empty()),
+    (&["Store::tick"], |all| refused(all.store.tick())),
+    (&["Store::rests"], |all| !all.store.rests()),
+    (&["Store::checkpoint"], |all| refused(all.store.checkpoint())),
+    (&["Store::topic", "TopicBuilder::open", "TopicBuilder::partitions", "TopicBuilder::create"], |all| {
+        let new = all.store.topic("new").partitions(2).open();
+        refused(all.store.topic("t").open()) && refused(new) && refused(all.store.topic("t").create(false).open())
+    }),
+    (&["Topic::name", "Topic::partitions"], |all| (all.topic.name(), all.topic.partitions()) == ("t", 1)),
+    (&["Topic::with_durability", "Topic::publish"], |all| {
+        refused(all.topic.publish("x")) && refused(all.topic.with_durability(Durability::Disk).publish("x"))
+    }),
+    (&["Topic::publish_batch"], |all| refused(all.topic.publish_batch(["x", "y"]))),
+    (
+        &[
+            "Topic::group",
+            "GroupBuilder::open",
+            "GroupBuilder::create",
+            "GroupBuilder::visibility_timeout",
+            "GroupBuilder::max_attempts",
+            "GroupBuilder::backoff",
+            "GroupBuilder::max_outstanding",
+            "GroupBuilder::start",
+        ],
+        |all| {
+            let new = all.topic.group("new").max_attempts(3).open();
+            refused(all.topic.group("g").open()) && refused(new) && refused(all.topic.group("g").create(false).open())
+        },
+    ),
+    (&["Receipt::id", "Receipt::lsn", "Receipt::level"], |all| {
+        all.receipt.id().partition == 0 && all.receipt.lsn().get() > 0 && all.receipt.level() == Durability::Os
+    }),
+    (&["Receipt::wait_durable"], |all| {
+        // Known to be durable, or not to be had here.
+        matches!(all.receipt.wait_durable(), Ok(()) | Err(Error::Forked))
+    }),
+    (&["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"], |all| {
+        let receipt = &all.batch_receipt;
+        receipt.ids().len() == 2 && receipt.lsn().get() > 0 && receipt.level() == Durability::Os
+    }),
+    (&["BatchReceipt::wait_durable"], |all| matches!(all.batch_receipt.wait_durable(), Ok(()) | Err(Error::Forked))),
+    (&["Group::name"], |all| all.group.name() == "g"),
+    (&["Group::receive"], |all| refused(all.group.receive(LONG)) && refused(all.group.receive(Duration::ZERO))),
+    (&["Group::receive_batch"], |all| refused(all.group.receive_batch(10, LONG))),
+    (&["Group::subscribe"], |all| refused(all.group.subscribe())),
+    (&["Group::dead_letters"], |all| refused(all.group.dead_letters())),
+    (&["Group::dead_letter"], |all| refused(all.group.dead_letter(all.letters[0].id()))),
+    (&["Group::redrive_all"], |all| refused(all.group.redrive_all())),
+    (&["Group::redrive_where"], |all| refused(all.group.redrive_where(|_| true))),
+    (&["Subscription::request"], |all| {
+        all.subscriptions.iter().all(|subscription| {
+            let channel = subscription.request();
+            channel.recv().is_ok_and(refused) && channel.recv().is_err()
+        })
+    }),
+    (&["Subscription::recv"], |all| all.subscriptions.iter().all(|subscription| refused(subscription.recv()))),
+    (&["Subscription::recv_timeout"], |all| {
+        all.subscriptions.iter().all(|subscription| refused(subscription.recv_timeout(LONG)))
+    }),
+    (&["Subscription::try_recv"], |all| all.subscriptions.iter().all(|subscription| refused(subscription.try_recv()))),
+    (&["Subscription::iter"], |all| {
+        let items: Vec<_> = all.subscriptions[0].iter().collect();
+        items.len() == 1 && items.into_iter().all(refused)
+    }),
+    (
+        &[
+            "Delivery::topic",
+            "Delivery::group",
+            "Delivery::id",
+            "Delivery::origin",
+            "Delivery::payload",
+            "Delivery::key",
+            "Delivery::headers",
+            "Delivery::header",
+            "Delivery::attempt",
+            "Delivery::timestamp",
+        ],
+        |all| {
+            let delivery = &all.deliveries[0];
+            let same = delivery.headers().count() == 1 && delivery.header("h") == Some(b"v");
+            let ids = (delivery.topic(), delivery.group()) == ("t", "g") && delivery.id() == delivery.origin();
+            same && ids && delivery.key() == Some(b"k") && delivery.payload() == b"m" && look(delivery.into())
+        },
+    ),
+    (&["Delivery::ack"], |all| refused(all.delivery().ack())),
+    (&["Delivery::ack_durable"], |all| refused(all.delivery().ack_durable())),
+    (&["Delivery::nack"], |all| refused(all.delivery().nack("no"))),
+    (&["Delivery::nack_after"], |all| refused(all.delivery().nack_after(Duration::ZERO, "no"))),
+    (&["Delivery::reject"], |all| refused(all.delivery().reject("no"))),
+    (&["Delivery::release"], |all| refused(all.delivery().release())),
+    (&["Delivery::extend"], |all| refused(all.deliveries[0].extend(LONG))),
+    (
+        &[
+            "DeliveryRef::topic",
+            "DeliveryRef::group",
+            "DeliveryRef::id",
+            "DeliveryRef::origin",
+            "DeliveryRef::payload",
+            "DeliveryRef::key",
+            "DeliveryRef::headers",
+            "DeliveryRef::header",
+            "DeliveryRef::attempt",
+            "DeliveryRef::timestamp",
+            "Batch::iter",
+            "Batch::len",
+            "Batch::is_empty",
+            "Batch::unreadable",
+        ],
+        |all| {
+            let batch = &all.batches[0];
+            batch.len() == 3 && !batch.is_empty() && batch.unreadable().is_empty() && batch.iter().all(look)
+        },
+    ),
+    (&["Batch::ack"], |all| refused(all.batch().ack())),
+    (&["Batch::ack_durable"], |all| refused(all.batch().ack_durable())),
+    (
+        &[
+            "DeadLetter::topic",
+            "DeadLetter::group",
+            "DeadLetter::id",
+            "DeadLetter::origin",
+            "DeadLetter::payload",
+            "DeadLetter::key",
+            "DeadLetter::headers",
+            "DeadLetter::header",
+            "DeadLetter::timestamp",
+            "DeadLetter::attempts",
+            "DeadLetter::history",
+        ],
+        |all| {
+            let letter = &all.letters[0];
+            let names = (letter.topic(), letter.group()) == ("t", "g") && letter.id() != letter.origin();
+            let told = (letter.payload(), letter.key(), letter.header("h")) == (b"m", Some(b"k"), Some(b"v"));
+            let past = (letter.attempts(), letter.history().len()) == (1, 1) && letter.timestamp().elapsed().is_ok();
+            names && told && past && letter.headers().count() == 1
+        },
+    ),
+    (&["DeadLetter::redrive"], |all| refused(all.letter().redrive())),
+    (&["DeadLetter::redrive_to"], |all| {
+        let topic = all.topic.clone();
+        refused(all.letter().redrive_to(&topic))
+    }),
+    (&["DeadLetter::discard"], |all| refused(all.letter().discard())),
+    (&["DeadLetters as an iterator"], |all| all.listed.next().is_some_and(refused)),
+    (&["a delivery by itself, of a batch"], |all| {
+        let deliveries: Vec<Delivery> = all.batch().into_iter().collect();
+        deliveries.into_iter().all(|delivery| refused(delivery.ack()))
+    }),
+    (&["the same names as text"], |all| {
+        let one = format!("{:?} {:?} {:?} {:?}", all.store, all.topic, all.group, all.receipt);
+        let other = format!("{:?} {:?} {:?}", all.deliveries, all.batches, all.letters);
+        let last = format!("{:?} {:?} {:?}", all.batch_receipt, all.listed, all.subscriptions);
+        (one + &other + &last).contains("\"t\"")
+    }),
+];
+
+/// Functions without a handle, and why they are not called here.
+const NO_HANDLE: &[&str] = &[
+    // They make a value out of values.
+    "Message::new",
+    "Message::key",
+    "Message::header",
+    "Message::partition",
+    "Backoff::exponential",
+    "Backoff::fixed",
+    "Backoff::none",
+    "Backoff::max",
+    "Backoff::jitter",
+    // They open a store: the child's own, if it is another directory.
+    "Store::open",
+    "Store::options",
+    "StoreOptions::durability",
+    "StoreOptions::sync_interval",
+    "StoreOptions::segment_bytes_max",
+    "StoreOptions::message_bytes_max",
+    "StoreOptions::allow_network_fs",
+    "StoreOptions::create",
+    "StoreOptions::open",
+    "StoreOptions::open_on",
+    "StoreOptions::open_with_threads",
+];
+
+/// What a child lets go of, by dropping it.
+const DROPS: &[(&str, fn(Handles))] = &[
+    ("everything, the store first", |all| {
+        let Handles {
+            store,
+            topic,
+            group,
+            receipt,
+            batch_receipt,
+            deliveries,
+            batches,
+            letters,
+            listed,
+            subscriptions,
+        } = all;
+        drop((store, topic, group, receipt, batch_receipt));
+        drop((deliveries, batches));
+        drop((letters, listed, subscriptions));
+    }),
+    ("everything, the store last", |all| {
+        let Handles {
+            store,
+            topic,
+            group,
+            receipt,
+            batch_receipt,
+            deliveries,
+            batches,
+            letters,
+            listed,
+            subscriptions,
+        } = all;
+        drop(subscriptions);
+        drop((letters, listed, batches, deliveries));
+        drop((batch_receipt, receipt, group, topic, store));
+    }),
+    ("deliveries", |all| forget_but(all, |all| std::mem::take(&mut all.deliveries))),
+    ("batches", |all| forget_but(all, |all| std::mem::take(&mut all.batches))),
+    ("subscriptions", |all| forget_but(all, |all| std::mem::take(&mut all.subscriptions))),
+    ("letters", |all| forget_but(all, |all| std::mem::take(&mut all.letters))),
+    ("clones", |all| {
+        drop((all.store.clone(), all.topic.clone(), all.group.clone(), all.receipt.clone(), all.batch_receipt.clone()));
+        std::mem::forget(all);
+    }),
+];
+
+fn forget_but<T>(mut all: Handles, part: impl FnOnce(&mut Handles) -> T) {
+    drop(part(&mut all));
+    std::mem::forget(all);
+}
+
+/// Runs `body` in a forked child, which must end by itself within half a minute.
+fn in_child(name: &str, body: impl FnOnce() -> bool) {
+    // SAFETY: what the child runs is what is tested here: it must take no lock of the parent's. It leaves without unwinding.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        let refused =
-            matches!(topic.publish("in the child"), Err(Error::Forked)) && matches!(store.stats(), Err(Error::Forked));
+        // SAFETY: a child that hangs is ended by this signal.
+        unsafe { libc::alarm(30) };
+        let held = catch_unwind(AssertUnwindSafe(body));
+        let code = match held {
+            Ok(true) => 0,
+            Ok(false) => 1,
+            Err(_) => 2,
+        };
         // SAFETY: ends the process at once.
-        unsafe { libc::_exit(i32::from(!refused)) };
+        unsafe { libc::_exit(code) };
     }
     let mut status = 0;
     // SAFETY: waits for the child made above.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the child was not refused");
-    topic.publish("after").expect("the parent goes on");
-    assert_eq!(store.stats().expect("it counts").topics[0].published, 2);
+    assert!(!libc::WIFSIGNALED(status), "{name}: the child was ended by signal {}", libc::WTERMSIG(status));
+    assert_eq!(libc::WEXITSTATUS(status), 0, "{name}: 1 is a wrong answer, 2 a panic");
+}
+
+fn message() -> Message<'static> {
+    Message::new("m").key("k").header("h", "v")
+}
+
+/// Handles of all kinds, each with something behind it.
+fn handles(store: Store) -> Handles {
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").visibility_timeout(Duration::from_secs(3600)).open().unwrap();
+    let receipt = topic.publish(message()).unwrap();
+    let batch_receipt = topic.publish_batch([message(), message()]).unwrap();
+    for _ in 0..17 {
+        topic.publish(message()).unwrap();
+    }
+    for delivery in group.receive_batch(4, LONG).unwrap() {
+        delivery.reject("no").unwrap();
+    }
+    let letters = group.dead_letters().unwrap().map(|letter| letter.unwrap()).collect();
+    let deliveries = (0..7).map(|_| group.receive(LONG).unwrap().unwrap()).collect();
+    let batches = (0..3).map(|_| group.receive_batch(3, LONG).unwrap()).collect();
+    let listed = group.dead_letters().unwrap();
+    let other = topic.group("asked").open().unwrap();
+    let subscriptions = vec![other.subscribe().unwrap(), topic.group("waits").open().unwrap().subscribe().unwrap()];
+    // Its thread has a delivery in the channel; that of the other one has none yet, and soon looks for one.
+    while subscriptions[0].request().is_empty() {
+        thread::yield_now();
+    }
+    Handles { store, topic, group, receipt, batch_receipt, deliveries, batches, letters, listed, subscriptions }
+}
+
+/// Threads that are in the midst of everything when the process forks.
+fn busy(store: &Store, stop: &Arc<AtomicBool>, published: &Arc<AtomicU64>) -> Vec<thread::JoinHandle<()>> {
+    let topic = store.topic("busy").open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    let publisher = {
+        let (topic, stop, published) = (topic.clone(), Arc::clone(stop), Arc::clone(published));
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                topic.publish([7; 100]).unwrap();
+                published.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let receiver = {
+        let stop = Arc::clone(stop);
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                let _lost = group.receive_batch(100, Duration::from_millis(1)).unwrap().ack().unwrap();
+            }
+        }
+    };
+    let subscription = topic.group("s").open().unwrap().subscribe().unwrap();
+    let stopped = Arc::clone(stop);
+    let subscriber = move || {
+        while !stopped.load(Ordering::Relaxed) {
+            if let Ok(item) = subscription.request().recv_timeout(Duration::from_millis(1)) {
+                item.unwrap().ack().unwrap();
+            }
+        }
+    };
+    let quiet = store.topic("quiet").open().unwrap().group("g").open().unwrap();
+    let waiter =
+        move || assert!(matches!(quiet.receive(LONG), Err(Error::Closed)), "it waits until the store is closed");
+    vec![thread::spawn(publisher), thread::spawn(receiver), thread::spawn(subscriber), thread::spawn(waiter)]
+}
+
+/// Every call and every drop, each in children that were forked while threads of the parent did everything.
+#[test]
+fn a_forked_child_is_refused_and_touches_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let open = || Store::options().durability(Durability::Os).segment_bytes_max(1 << 20).open(&path).unwrap();
+    let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let store = open();
+    let mut all = handles(store.clone());
+    let threads = busy(&store, &stop, &published);
+    for (names, call) in CALLS {
+        for _ in 0..3 {
+            in_child(&names.join(", "), || call(&mut all));
+        }
+    }
+    for (name, dropped) in DROPS {
+        for _ in 0..3 {
+            // SAFETY: the child has a copy of all memory, and ends by itself: nothing is dropped twice in one process.
+            in_child(name, || {
+                let copy = unsafe { std::ptr::read(&raw const all) };
+                // Of the parent's own handle too, so that none is left; those of its threads are never dropped in the child.
+                drop(unsafe { std::ptr::read(&raw const store) });
+                dropped(copy);
+                true
+            });
+        }
+    }
+    // The parent has lost nothing: everything that it held is still its own.
+    for delivery in all.deliveries.drain(..) {
+        delivery.ack().unwrap();
+    }
+    for batch in all.batches.drain(..) {
+        assert!(batch.ack().unwrap().is_empty());
+    }
+    let asked = all.subscriptions[0].request().recv().unwrap().unwrap();
+    assert_eq!((asked.payload(), asked.attempt()), (&b"m"[..], 1));
+    asked.ack().unwrap();
+    assert_eq!(all.letters.len(), 4);
+    all.letters.drain(..).for_each(|letter| letter.redrive().unwrap());
+    stop.store(true, Ordering::Relaxed);
+    assert!(matches!(Store::open(&path), Err(Error::Locked { .. })), "no child unlocked it");
+    store.close().unwrap();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    drop((store, all));
+
+    let store = open();
+    assert!(store.report().was_clean && store.report().dropped.is_none(), "{:?}", store.report());
+    let stats = store.stats().unwrap();
+    let count = |name: &str| stats.topics.iter().find(|topic| topic.name == name).unwrap().published;
+    assert_eq!((count("busy"), count("t")), (published.load(Ordering::Relaxed), 20));
+}
+
+/// The store of the parent is closed: a child that drops its last handle would free the engine, files and all.
+#[test]
+fn a_child_of_a_closed_store_drops_its_handles() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("s")).unwrap();
+    let topic = store.topic("t").open().unwrap();
+    topic.publish("m").unwrap();
+    store.close().unwrap();
+    let again = Store::open(directory.path().join("s")).unwrap();
+    // SAFETY: as above.
+    in_child("drop after close", || {
+        drop(unsafe {
+            (std::ptr::read(&raw const topic), std::ptr::read(&raw const store), std::ptr::read(&raw const again))
+        });
+        true
+    });
+    assert!(matches!(Store::open(directory.path().join("s")), Err(Error::Locked { .. })));
+    assert_eq!(again.stats().unwrap().topics[0].published, 1);
+}
+
+/// Every public function of the handles stands in the table, or is named with the reason why not.
+#[test]
+fn the_table_names_every_public_function() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
+    let mut public = BTreeSet::new();
+    for entry in std::fs::read_dir(sources).unwrap() {
+        let source = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let mut owner = "";
+        for line in source.lines() {
+            if let Some(rest) = line.strip_prefix("impl") {
+                let rest = rest.rsplit(" for ").next().unwrap_or(rest);
+                let named = rest.trim_start_matches(|c: char| !c.is_uppercase());
+                owner = named.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+            }
+            let function = line.trim_start().strip_prefix("pub ").map(|rest| rest.trim_start_matches("const "));
+            if let Some(name) = function.and_then(|rest| rest.strip_prefix("fn ")) {
+                public.insert(format!("{owner}::{}", name.split(['(', '<']).next().unwrap()));
+            }
+        }
+    }
+    assert!(public.len() > 80, "the sources were not found");
+    let called = CALLS.iter().flat_map(|(names, _)| *names).filter(|name| name.contains("::"));
+    let known: BTreeSet<String> = called.chain(NO_HANDLE).map(|name| (*name).to_owned()).collect();
+    let forgotten: Vec<_> = public.difference(&known).collect();
+    assert!(forgotten.is_empty(), "not tried in a forked child: {forgotten:?}");
+    let gone: Vec<_> = known.difference(&public).collect();
+    assert!(gone.is_empty(), "the table names {gone:?}, which are not there");
 }

@@ -15,7 +15,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
+    /// What the command line says; `None` where help was asked for, which this prints.
+    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Self>> {
         let mut args = Self { dir: None, crash_after: None };
         let mut fresh = false;
         while let Some(word) = words.next() {
@@ -26,14 +27,17 @@ impl Args {
                     args.crash_after = Some(count.parse().map_err(|error| format!("--crash-after {count}: {error}"))?);
                 }
                 "--fresh" => fresh = true,
-                "--help" => return Err(USAGE.into()),
+                "--help" | "-h" => {
+                    println!("{USAGE}");
+                    return Ok(None);
+                }
                 other => return Err(format!("{other}: unknown\n{USAGE}").into()),
             }
         }
         if let (true, Some(dir)) = (fresh, &args.dir) {
             remove_store(dir)?;
         }
-        Ok(args)
+        Ok(Some(args))
     }
 }
 

@@ -34,7 +34,7 @@ use std::process::ExitCode;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {
-    match Args::parse(std::env::args().skip(1)).and_then(run) {
+    match Args::parse(std::env::args().skip(1)).and_then(|args| args.map_or(Ok(true), run)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

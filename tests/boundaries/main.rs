@@ -4,6 +4,7 @@
 mod limits;
 mod misuse;
 mod sizes;
+mod telling;
 
 use millpond::{Delivery, Group, Stats, Store, Topic};
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! The pages in `docs/` say what is so: the example of the format is what the code writes, the format's page has been read
-//! again since its code changed, and every test that a page names is there.
+//! again since its code changed, every error has a row, and every test that a page names is there.
 
+mod errors;
 mod example;
 mod named;
 mod sources;
