@@ -285,7 +285,7 @@ impl fmt::Display for Error {
             Self::TooManyOpenFiles => {
                 f.write_str("no file descriptor left, nothing was written; raise the limit or retry later")
             }
-            Self::OutOfMemory => f.write_str("no memory is left; nothing was changed, try again when there is some"),
+            Self::OutOfMemory => f.write_str("no memory left, nothing was written; free some or retry later"),
             Self::Locked { path, pid: Some(pid) } => {
                 write!(f, "store {} is open in process {pid}; close it there first", path.display())
             }

@@ -244,6 +244,12 @@ const NO_HANDLE: &[&str] = &[
     "Backoff::none",
     "Backoff::max",
     "Backoff::jitter",
+    "LostLeases::is_empty",
+    "LostLeases::len",
+    // Of a simulator, which has one process.
+    "Group::fall_asleep",
+    "Sleeper::is_awake",
+    "Store::stuck_sleepers",
     // They open a store: the child's own, if it is another directory.
     "Store::open",
     "Store::options",
@@ -252,6 +258,7 @@ const NO_HANDLE: &[&str] = &[
     "StoreOptions::segment_bytes_max",
     "StoreOptions::message_bytes_max",
     "StoreOptions::allow_network_fs",
+    "StoreOptions::isolation_limit",
     "StoreOptions::create",
     "StoreOptions::open",
     "StoreOptions::open_on",

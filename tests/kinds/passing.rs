@@ -14,7 +14,7 @@ fn messages_that_cannot_be_read_for_a_moment_are_ready_at_once_and_uncharged() {
     for (fault, batch) in
         [(Fault::TooManyFiles, 1), (Fault::TooManyFiles, 40), (Fault::NoMemory, 1), (Fault::NoMemory, 40)]
     {
-        for nth in 0..4 {
+        for nth in 0..12 {
             let machine = Machine::new();
             let options = || Store::options().durability(Durability::Os).segment_bytes_max(64 << 10);
             {
@@ -28,7 +28,7 @@ fn messages_that_cannot_be_read_for_a_moment_are_ready_at_once_and_uncharged() {
             }
             let store = machine.open_with(options());
             let group = store.topic("t").open().unwrap().group("g").open().unwrap();
-            machine.disk.fail_op_at(Op::Open, machine.disk.requests_of(Op::Open) + 9 * nth, fault);
+            machine.disk.fail_op_at(Op::Open, machine.disk.requests_of(Op::Open) + nth, fault);
             let mut seen = Vec::new();
             let mut looks = 0;
             while seen.len() < 200 {
