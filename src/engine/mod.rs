@@ -21,6 +21,7 @@ mod positions;
 mod publish;
 mod read;
 mod retire;
+mod runs;
 mod stats;
 mod stored;
 mod threads;

@@ -5,7 +5,8 @@
 
 use super::Engine;
 use super::owners::Owners;
-use super::positions::{Place, SegmentRuns};
+use super::positions::Place;
+use super::runs::SegmentRuns;
 use super::stored::{About, Gathered, Read, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
