@@ -261,7 +261,7 @@ fn groups_keep_nothing_of_what_they_settled() {
         topic.publish_batch((0..1_000).map(|_| vec![7; 10])).unwrap();
     }
     let groups: Vec<Group> =
-        (0..50).map(|n| topic.group(&format!("g{n}")).start(Start::Earliest).open().unwrap()).collect();
+        (0..50).map(|n| topic.group(format!("g{n}")).start(Start::Earliest).open().unwrap()).collect();
     let kept = held(|| {
         for (n, group) in groups.iter().enumerate() {
             let batch = group.receive_batch(65_536, Duration::ZERO).unwrap();

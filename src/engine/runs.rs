@@ -1,7 +1,7 @@
-//! The messages of one segment by partition: which frame and part each is, as rows.
+//! The runs of messages of one segment, as its frames tell of them: a row for each record that carries messages, and one for what
+//! damage has taken.
 //!
-//! Runs come in offset order. What could not be read leaves holes, whose messages are led to the damage, so that reading one tells of
-//! it. Never here: other segments.
+//! Never here: disk, other segments.
 
 use crate::ids::{FileNumber, Offset, PartitionId};
 use crate::log::{self, KeyRows};
@@ -89,7 +89,7 @@ impl SegmentRuns {
     }
 
     /// Leads to the last hole what is missing before `next` and may be there.
-    pub(super) fn push_hole(&mut self, partition: PartitionId, next: Offset) {
+    fn push_hole(&mut self, partition: PartitionId, next: Offset) {
         let Some((_, hole)) = self.holes else { return };
         let slot = self.slots.get(partition.0 as usize).copied().unwrap_or(0);
         let runs = (slot as usize).checked_sub(1).and_then(|index| self.partitions.get_mut(index));
@@ -172,7 +172,7 @@ impl SegmentRuns {
 
 impl Runs {
     /// Leads to the place `hole` what lies between the end and `end`. It fits in: all of the runs span fewer than 2^32.
-    pub(super) fn extend_to(&mut self, end: Offset, hole: u32) {
+    fn extend_to(&mut self, end: Offset, hole: u32) {
         if self.end < end {
             let delta = self.end.0.saturating_sub(self.first.0) as u32;
             if self.rows.last().is_none_or(|row| row.delta < delta) {
@@ -183,7 +183,7 @@ impl Runs {
     }
 
     /// Leads to the place `hole` what lies between `first` and the first.
-    pub(super) fn begin_at(&mut self, first: Offset, hole: u32) {
+    fn begin_at(&mut self, first: Offset, hole: u32) {
         let more = self.first.0.saturating_sub(first.0);
         if more > 0 && self.end.0.saturating_sub(first.0) <= u64::from(u32::MAX) {
             self.rows.iter_mut().for_each(|row| row.delta = row.delta.saturating_add(more as u32));

@@ -358,6 +358,35 @@ fn damage_of_a_store_that_was_not_closed_takes_its_unproven_end_at_most() {
     }
 }
 
+/// Where an index file turns out to be of no use while the store is open, its segment is read, and what is damaged there is told.
+#[test]
+fn a_damaged_index_beside_a_damaged_segment_leaves_nothing_untold() {
+    let (rich, other) = (rich(1), rich(2));
+    let sweep = Sweep::closed(&rich, &other);
+    let whole = sweep.sources.whole();
+    let mut told = 0;
+    for (file, index) in sweep.sources.names.iter().enumerate().filter(|(_, name)| name.ends_with(".idx")) {
+        let segment = index.replace(".idx", ".seg");
+        let bytes = whole.read_file(&segment).unwrap();
+        for at in (128..bytes.len()).step_by(56) {
+            let disk = whole.snapshot();
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            disk.write_file(&segment, &damaged);
+            let mut rows = whole.read_file(index).unwrap();
+            // The last byte of the last row.
+            *rows.last_mut().unwrap() ^= 1;
+            disk.write_file(index, &rows);
+            let mutation = Mutation::Byte { file, at, how: 0 };
+            let (outcome, _) = sweep.judge_one(mutation, &disk, (false, true)).unwrap_or_else(|what| {
+                panic!("byte {at} of {segment} and the last row of {index}: {what}");
+            });
+            told += usize::from(outcome == Outcome::ToldAtRead);
+        }
+    }
+    assert!(told > 50, "{told}");
+}
+
 /// The sweep would see a message that is missing, another one, and another state.
 #[test]
 fn the_sweep_complains() {
