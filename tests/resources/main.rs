@@ -1,10 +1,11 @@
-//! What a process may run out of besides room: descriptors, memory, threads, the right to write, and a disk that answers.
+//! What a process may run out of besides room: descriptors, memory, threads, a file of its own, the right to write, and a disk that answers.
 
 #![cfg(target_os = "linux")]
 
 #[path = "../common/child.rs"]
 mod child;
 mod descriptors;
+mod links;
 mod memory;
 mod read_only;
 mod stall;
