@@ -261,9 +261,13 @@ impl fmt::Display for Error {
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
-            Self::NoSuchLetter { id } => write!(f, "dead letter {id} was redriven or discarded before; list them again"),
+            Self::NoSuchLetter { id } => {
+                write!(f, "dead letter {id} was redriven or discarded before; list them again")
+            }
             Self::LimitReached { what } => write!(f, "the store has its maximum of {what}; reuse existing ones"),
-            Self::LeaseLost { id } => write!(f, "lease of message {id} was lost, nothing was written; receive the next"),
+            Self::LeaseLost { id } => {
+                write!(f, "lease of message {id} was lost, nothing was written; receive the next")
+            }
             Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),
             Self::TooManyOpenFiles => {
                 f.write_str("no file descriptor left, nothing was written; raise the limit or retry later")
@@ -289,7 +293,10 @@ impl fmt::Display for Error {
                 write!(f, "file {file} belongs to another store; move it away or restore the right one")
             }
             Self::UnsupportedFileSystem { kind } => {
-                write!(f, "file system {kind} cannot promise durability; use a local one or allow it with allow_network_fs")
+                write!(
+                    f,
+                    "file system {kind} cannot promise durability; use a local one or allow it with allow_network_fs"
+                )
             }
             Self::Corrupt(corruption) => write!(f, "corrupt data in {corruption}"),
             Self::Poisoned { cause } => write!(f, "store stopped after a failure ({cause}); open it again"),

@@ -18,8 +18,7 @@ mod sync;
 
 pub use api::{
     Backoff, Batch, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability,
-    Failure, Group, GroupBuilder, Message, Receipt, Start, Store, StoreOptions,
-    Subscription, Topic, TopicBuilder,
+    Failure, Group, GroupBuilder, Message, Receipt, Start, Store, StoreOptions, Subscription, Topic, TopicBuilder,
 };
 pub use engine::{
     DroppedTail, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats, TopicStats,

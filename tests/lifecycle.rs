@@ -91,7 +91,8 @@ fn the_directory_is_free_when_the_last_handle_is_dropped() {
         }),
         ("subscription", |_, group| Box::new(group.subscribe().unwrap())),
         ("subscription that waits", |store, _| {
-            let subscription = topic(store).group("at the end").start(millpond::Start::Latest).open().unwrap().subscribe();
+            let subscription =
+                topic(store).group("at the end").start(millpond::Start::Latest).open().unwrap().subscribe();
             let subscription = subscription.unwrap();
             subscription.request();
             Box::new(subscription)
@@ -182,7 +183,8 @@ fn subscriptions_end_when_they_are_dropped() {
     drop((asked, waits));
     assert!(no_subscription_threads());
     assert_eq!(leased(&store), 0);
-    let attempts: Vec<u32> = group.receive_batch(200, LONG).unwrap().iter().map(|delivery| delivery.attempt()).collect();
+    let attempts: Vec<u32> =
+        group.receive_batch(200, LONG).unwrap().iter().map(|delivery| delivery.attempt()).collect();
     assert_eq!(attempts, [1; 100], "no consumer saw any of them");
 }
 
@@ -402,7 +404,11 @@ fn an_open_that_gets_no_thread_leaves_nothing_behind() {
     assert!(output.contains("refused for want of a thread"), "{output}");
 }
 
-#[allow(clippy::print_stdout, unsafe_code, reason = "tells the process that started this one; a limit cannot be set without")]
+#[allow(
+    clippy::print_stdout,
+    unsafe_code,
+    reason = "tells the process that started this one; a limit cannot be set without"
+)]
 fn open_without_threads(path: &Path) {
     let limit = |bytes: u64| {
         let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };

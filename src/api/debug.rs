@@ -4,8 +4,8 @@
 //! and can be called anywhere.
 
 use super::{
-    Batch, BatchIter, BatchReceipt, Bytes, DeadLetter, DeadLetters, Delivery, DeliveryRef, Group, GroupBuilder, Message,
-    Receipt, Store, Subscription, Topic, TopicBuilder,
+    Batch, BatchIter, BatchReceipt, Bytes, DeadLetter, DeadLetters, Delivery, DeliveryRef, Group, GroupBuilder,
+    Message, Receipt, Store, Subscription, Topic, TopicBuilder,
 };
 use std::fmt::{Debug, Formatter, Result};
 
@@ -30,7 +30,10 @@ impl Debug for TopicBuilder {
 
 impl Debug for Topic {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("Topic").field("name", &self.name()).field("partitions", &self.partitions()).finish_non_exhaustive()
+        f.debug_struct("Topic")
+            .field("name", &self.name())
+            .field("partitions", &self.partitions())
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,14 +46,20 @@ impl Debug for GroupBuilder {
 
 impl Debug for Group {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("Group").field("topic", &self.inner.topic.name).field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Group")
+            .field("topic", &self.inner.topic.name)
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 
 impl Debug for Subscription {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let group = &self.group;
-        f.debug_struct("Subscription").field("topic", &group.topic.name).field("group", &group.name).finish_non_exhaustive()
+        f.debug_struct("Subscription")
+            .field("topic", &group.topic.name)
+            .field("group", &group.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,7 +139,10 @@ impl Debug for DeadLetter {
 impl Debug for DeadLetters {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let group = &self.group;
-        f.debug_struct("DeadLetters").field("topic", &group.topic.name).field("group", &group.name).finish_non_exhaustive()
+        f.debug_struct("DeadLetters")
+            .field("topic", &group.topic.name)
+            .field("group", &group.name)
+            .finish_non_exhaustive()
     }
 }
 

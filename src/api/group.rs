@@ -3,8 +3,8 @@
 use super::batch::Batch;
 use super::dead_letter::{DeadLetter, DeadLetters};
 use super::delivery::Delivery;
-use super::topic::TopicInner;
 use super::subscription::Subscription;
+use super::topic::TopicInner;
 use super::{Backoff, Start, check_name, millis};
 use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Reader, Received, Wait};
 use crate::error::{Error, Result};

@@ -52,7 +52,12 @@ impl<'a> Message<'a> {
         }
         let count = self.headers.len();
         if count > HEADERS_MAX {
-            return Err(Error::TooLarge { what: "message", len: count as u64, max: HEADERS_MAX as u64, unit: "headers" });
+            return Err(Error::TooLarge {
+                what: "message",
+                len: count as u64,
+                max: HEADERS_MAX as u64,
+                unit: "headers",
+            });
         }
         self.headers.iter().try_for_each(|(name, _)| check_name("header", name))
     }

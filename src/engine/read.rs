@@ -154,7 +154,8 @@ impl Engine {
             Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
             Place::Indexed { .. } => self.look_up(&mut reader.rows, segment, partition, offset)?,
         };
-        let mut read = reader.parts.read(&self.cache, segment, at, part, max).map_err(|error| read_error(error).at(&self.dir))?;
+        let mut read =
+            reader.parts.read(&self.cache, segment, at, part, max).map_err(|error| read_error(error).at(&self.dir))?;
         let lsn = read.lsn;
         let damaged = |reason| {
             Error::Corrupt(Corruption {

@@ -28,7 +28,18 @@ proptest! {
 
 #[test]
 fn a_text_that_is_no_id_is_refused() {
-    for text in ["", "1-2-3", "1-2-3-4-5", "-1-2-3-4", "1--3-4", "01-2-3-4", "+1-2-3-4", "1-2-3-4 ", "0/0/7@1", "4294967296-2-3-4"] {
+    for text in [
+        "",
+        "1-2-3",
+        "1-2-3-4-5",
+        "-1-2-3-4",
+        "1--3-4",
+        "01-2-3-4",
+        "+1-2-3-4",
+        "1-2-3-4 ",
+        "0/0/7@1",
+        "4294967296-2-3-4",
+    ] {
         let error = text.parse::<MessageId>().expect_err(text);
         assert_eq!(error.text, text);
         assert!(error.to_string().contains("topic-partition-offset-epoch"), "{error}");
@@ -178,7 +189,10 @@ fn an_origin_in_another_topic_keeps_its_id() {
     let own = delivery.id();
     drop(delivery);
     let batch = second.receive_batch(10, LONG).unwrap();
-    assert_eq!(batch.iter().map(|d| (d.id(), d.origin(), d.topic(), d.group())).collect::<Vec<_>>(), [(own, id, "to", "group")]);
+    assert_eq!(
+        batch.iter().map(|d| (d.id(), d.origin(), d.topic(), d.group())).collect::<Vec<_>>(),
+        [(own, id, "to", "group")]
+    );
 }
 
 /// A released message is as it was: ready at once, and no attempt the poorer.

@@ -22,7 +22,9 @@ fn kinds(source: &str) -> BTreeMap<String, String> {
         if let Some(variant) = word.strip_prefix("Self::") {
             waiting.push(variant.trim_end_matches("(_)").to_owned());
         } else if let Some(kind) = word.strip_prefix("ErrorKind::") {
-            waiting.drain(..).for_each(|variant| drop(kinds.insert(variant, format!("`{}`", kind.trim_end_matches(',')))));
+            waiting
+                .drain(..)
+                .for_each(|variant| drop(kinds.insert(variant, format!("`{}`", kind.trim_end_matches(',')))));
         } else if word == "match" && !waiting.is_empty() {
             waiting.drain(..).for_each(|variant| drop(kinds.insert(variant, "by the system's error".to_owned())));
         }

@@ -229,7 +229,10 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "Subscription::iter",
         ],
     ),
-    ("names what is there, and changes nothing", &["StoreOptions::create", "TopicBuilder::create", "GroupBuilder::create"]),
+    (
+        "names what is there, and changes nothing",
+        &["StoreOptions::create", "TopicBuilder::create", "GroupBuilder::create"],
+    ),
     ("finds what a list of letters has, see tests/boundaries", &["Group::dead_letter"]),
     ("as if nothing had been delivered, see tests/boundaries", &["Delivery::release"]),
     ("need a real directory", &["Store::open", "StoreOptions::open", "StoreOptions::allow_network_fs"]),

@@ -1,8 +1,8 @@
 //! A channel with room for one value, as much of crossbeam's as the subscriptions use.
 
 use super::{Condvar, Mutex};
-use crossbeam_channel::{TryRecvError, TrySendError};
 pub use crossbeam_channel::RecvError;
+use crossbeam_channel::{TryRecvError, TrySendError};
 use std::sync::Arc;
 
 #[derive(Debug)]
