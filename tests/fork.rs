@@ -265,8 +265,11 @@ const NO_HANDLE: &[&str] = &[
     "StoreOptions::open_with_threads",
 ];
 
+/// The name of what is dropped, and its drop.
+type Dropped = (&'static str, fn(Handles));
+
 /// What a child lets go of, by dropping it.
-const DROPS: &[(&str, fn(Handles))] = &[
+const DROPS: &[Dropped] = &[
     ("everything, the store first", |all| {
         let Handles {
             store,
@@ -337,6 +340,13 @@ fn in_child(name: &str, body: impl FnOnce() -> bool) {
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     assert!(!libc::WIFSIGNALED(status), "{name}: the child was ended by signal {}", libc::WTERMSIG(status));
     assert_eq!(libc::WEXITSTATUS(status), 0, "{name}: 1 is a wrong answer, 2 a panic");
+}
+
+/// In a child, to be dropped there: its copy of what the parent holds.
+fn copy_of<T>(held: &T) -> T {
+    // SAFETY: the child has its own copy of all memory and ends without running the parent's destructors, so the value is dropped
+    // once in each process.
+    unsafe { std::ptr::read(held) }
 }
 
 fn message() -> Message<'static> {
@@ -421,11 +431,10 @@ fn a_forked_child_is_refused_and_touches_nothing() {
     }
     for (name, dropped) in DROPS {
         for _ in 0..3 {
-            // SAFETY: the child has a copy of all memory, and ends by itself: nothing is dropped twice in one process.
             in_child(name, || {
-                let copy = unsafe { std::ptr::read(&raw const all) };
+                let copy = copy_of(&all);
                 // Of the parent's own handle too, so that none is left; those of its threads are never dropped in the child.
-                drop(unsafe { std::ptr::read(&raw const store) });
+                drop(copy_of(&store));
                 dropped(copy);
                 true
             });
@@ -465,11 +474,8 @@ fn a_child_of_a_closed_store_drops_its_handles() {
     topic.publish("m").unwrap();
     store.close().unwrap();
     let again = Store::open(directory.path().join("s")).unwrap();
-    // SAFETY: as above.
     in_child("drop after close", || {
-        drop(unsafe {
-            (std::ptr::read(&raw const topic), std::ptr::read(&raw const store), std::ptr::read(&raw const again))
-        });
+        drop((copy_of(&topic), copy_of(&store), copy_of(&again)));
         true
     });
     assert!(matches!(Store::open(directory.path().join("s")), Err(Error::Locked { .. })));
