@@ -33,6 +33,7 @@ impl Engine {
             let grown_since = |covered: Lsn| wanted.0.saturating_sub(covered.0);
             let CheckpointNote { covers, older_covers, len, .. } = core.checkpoint;
             let frees = || dead_within(&core, older_covers, self.commit.watermark()).next().is_some();
+            // seam: no checkpoint for room
             grown_since(covers) > self.setup.segment_bytes_max.max(len.saturating_mul(4))
                 || rests && grown_since(older_covers) > REST_GROWN_MIN.max(len)
                 || self.jobs.wants_room() && frees()

@@ -166,6 +166,7 @@ impl Engine {
         // A consumer that was woken meanwhile does not wait until the sync has begun as well.
         yield_now();
         if idle {
+            // seam: a mark without room stops the store
             passing(self.leave_mark())?
         } else {
             self.wait_durable(due)?
@@ -258,6 +259,7 @@ impl Engine {
         let files: Vec<_> = self.lock_core().appender.files().collect();
         for (name, file) in files {
             let links = file.links().map_err(|error| Error::io("look at a segment", error))?;
+            // seam: a lost segment goes unnoticed
             if links == 0 {
                 return Err(self.lost(name));
             }

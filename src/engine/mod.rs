@@ -162,6 +162,7 @@ fn is_full(error: &std::io::Error) -> bool {
 /// `len_min`. `None` where that does not fit.
 fn segment_share(len: u64, len_min: u64, room: u64) -> Option<u64> {
     let share = (room / ROOM_SHARE).max(SMALL_LEN).min(room);
+    // seam: segments of full size only
     let len = len.min(share - share % 4096).max(len_min);
     (len <= room).then_some(len)
 }
@@ -414,6 +415,7 @@ impl Engine {
         let leasing = settling.saturating_mul(2);
         match reserve {
             Reserve::Keep => leasing.saturating_add(SMALL_LEN).saturating_add(self.setup.message_bytes_max as u64),
+            // seam: copies use all of the reserve
             Reserve::Copy => leasing,
             Reserve::Share => settling,
             Reserve::Use => 0,

@@ -202,6 +202,7 @@ impl Engine {
             return if self.health.is_poisoned() { self.health.check() } else { Ok(()) };
         }
         let saved = if self.health.is_poisoned() { self.health.check() } else { self.save() };
+        // seam: a second close does nothing
         if saved.is_err() && !self.health.is_poisoned() {
             return saved;
         }

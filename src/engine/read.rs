@@ -172,6 +172,7 @@ impl Engine {
                 reason,
             })
         };
+        // seam: owners are decoded anew
         let owners = read.note.get_or_init(|| Owners::of(read.head));
         let Some((count, time, provenance)) = owners.claim(part, partition, offset) else {
             return Err(damaged("a frame that does not hold the message looked for"));

@@ -113,6 +113,7 @@ impl Engine {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
+            // seam: a pin is ignored
             if self.starts_sought.load(Ordering::Acquire) > 0 {
                 return Ok(None);
             }

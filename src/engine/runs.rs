@@ -113,6 +113,7 @@ impl SegmentRuns {
         let slot = self.slots.get(partition.0 as usize).copied().unwrap_or(0);
         if let Some(runs) = (slot as usize).checked_sub(1).and_then(|index| self.partitions.get_mut(index)) {
             runs.begin_at(first, first_hole);
+            // seam: the end of a hole is lost
             runs.extend_to(end, last_hole);
         }
     }

@@ -206,6 +206,7 @@ impl Appender {
     /// Appends no more to the file of this name. A spare comes back, for removal.
     pub(crate) fn leave(&mut self, name: FileName) -> Option<Spare> {
         if let Some(active) = self.active.as_mut().filter(|active| active.segment.name() == name) {
+            // seam: a linked segment is appended to
             active.len = active.at;
         }
         self.spare.take_if(|spare| FileName::Segment(spare.number) == name)

@@ -184,6 +184,7 @@ impl Keeper {
     pub(crate) fn cut(&mut self, segment: &Segment) -> io::Result<Arc<Segment>> {
         self.check()?;
         let file = self.disk.open(&segment.name().to_string())?;
+        // seam: a linked file is cut
         if segment.kind() == FileKind::Appended && file.len()? > segment.limit() && file.links()? <= 1 {
             // seam: a segment is cut too short
             file.set_len(segment.limit())?;

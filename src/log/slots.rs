@@ -75,6 +75,7 @@ impl Slots {
     /// written to again. `false` where the file has lost its name.
     pub(crate) fn leave_links(&mut self) -> io::Result<bool> {
         let links = self.file.links()?;
+        // seam: a linked STORE is written
         if links > 1 {
             let mut bytes = read_up_to(&*self.file, 0, OWNED_LEN)?;
             bytes.resize(STORE_LEN as usize, 0);

@@ -39,6 +39,7 @@ enum Held {
 impl Window {
     /// Keeps nothing large at hand. A block is shared with the cache, and no larger than a few messages.
     pub(super) fn rest(&mut self) {
+        // seam: a reader keeps large messages
         if self.copy.capacity() > KEPT_LEN_MAX {
             self.copy = Vec::new();
             if matches!(self.held, Held::Copy(_)) {

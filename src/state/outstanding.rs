@@ -80,6 +80,7 @@ const RING_CAPACITY_KEPT: usize = 128;
 pub(super) fn give_back<T>(queue: &mut VecDeque<T>, kept: usize) {
     let capacity = queue.capacity();
     if capacity > kept && queue.len() < capacity / 4 {
+        // seam: settled memory is kept
         queue.shrink_to((2 * queue.len()).max(kept));
     }
 }

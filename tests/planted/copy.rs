@@ -1,17 +1,19 @@
 //! The copy of the source with all bugs in it, asleep.
 
 use crate::{Bug, root, seam, target};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Those of `tests` that find bugs.
+const TESTS: &[&str] = &["simulation", "model", "kinds", "failures", "full_disk", "costs", "corruption", "lifecycle"];
+
 /// The test binaries of the copy.
 #[derive(Debug)]
 pub struct Built {
-    pub simulation: PathBuf,
-    pub model: PathBuf,
     pub library: PathBuf,
-    pub kinds: PathBuf,
+    pub tests: BTreeMap<&'static str, PathBuf>,
 }
 
 /// Goes before the first module of the copy. The variable is read once: a process has one bug or none.
@@ -28,8 +30,15 @@ const UNUSED: &[&str] = &["criterion", "hdrhistogram", "serde", "serde_json"];
 pub fn build(bugs: &[Bug]) -> Built {
     let to = target().join("source");
     let _ = fs::remove_dir_all(&to);
-    for tree in ["src", "tests/simulation", "tests/model", "tests/kinds", "tests/common"] {
-        copy_tree(&root().join(tree), &to.join(tree));
+    copy_tree(&root().join("src"), &to.join("src"));
+    copy_tree(&root().join("tests/common"), &to.join("tests/common"));
+    for test in TESTS {
+        let (tree, file) = (format!("tests/{test}"), format!("tests/{test}.rs"));
+        if root().join(&tree).is_dir() {
+            copy_tree(&root().join(&tree), &to.join(&tree));
+        } else {
+            fs::copy(root().join(&file), to.join(&file)).unwrap();
+        }
     }
     for file in ["Cargo.lock", "README.md"] {
         fs::copy(root().join(file), to.join(file)).unwrap();
@@ -114,7 +123,8 @@ fn plant(bugs: &[Bug], to: &Path) {
 
 fn compile(source: &Path) -> Built {
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--release", "--no-run", "--lib", "--test", "simulation", "--test", "model", "--test", "kinds"])
+        .args(["test", "--release", "--no-run", "--lib"])
+        .args(TESTS.iter().flat_map(|test| ["--test", test]))
         .args(["--offline", "--message-format", "json-render-diagnostics"])
         .current_dir(source)
         .env("CARGO_TARGET_DIR", target().join("target"))
@@ -132,10 +142,6 @@ fn compile(source: &Path) -> Built {
         };
         messages.lines().find_map(of).unwrap_or_else(|| panic!("no test binary {name}"))
     };
-    Built {
-        simulation: executable("simulation"),
-        model: executable("model"),
-        library: executable("millpond"),
-        kinds: executable("kinds"),
-    }
+    let tests = TESTS.iter().map(|test| (*test, executable(test))).collect();
+    Built { library: executable("millpond"), tests }
 }

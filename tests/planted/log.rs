@@ -230,4 +230,36 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Skip,
         level: Level::Library("a_checkpoint_that_failed_to_sync_is_none"),
     },
+    Bug {
+        name: "a linked file is cut",
+        plants: "a backup by hard links changes with the store",
+        mistake: Mistake::Asks(
+            "segment.kind() == FileKind::Appended && file.len()? > segment.limit() && (planted!() || file.links()? <= 1)",
+        ),
+        level: Level::Test("failures", "files_that_others_have_links_to"),
+    },
+    Bug {
+        name: "a linked STORE is written",
+        plants: "the slots of a backup by hard links change with the store",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Test("failures", "files_that_others_have_links_to"),
+    },
+    Bug {
+        name: "a linked segment is appended to",
+        plants: "a backup by hard links grows with the store",
+        mistake: Mistake::Skip,
+        level: Level::Test("failures", "files_that_others_have_links_to"),
+    },
+    Bug {
+        name: "a segment that was left is entered again",
+        plants: "a rewritten range is read twice",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Library("a_built_segment_is_left"),
+    },
+    Bug {
+        name: "a reader keeps large messages",
+        plants: "each handle keeps the memory of the largest message it ever read",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Test("costs", "handles_that_read_once"),
+    },
 ];

@@ -30,8 +30,8 @@ pub enum Level {
     Model,
     /// The tests of the library whose names contain this.
     Library(&'static str),
-    /// The tests of `tests/kinds` whose names contain this.
-    Kinds(&'static str),
+    /// The tests of a file or folder of `tests` whose names contain this.
+    Test(&'static str, &'static str),
 }
 
 /// One mistake.

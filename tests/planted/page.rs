@@ -14,7 +14,7 @@ pub fn table(found: &[(Bug, Finding)]) -> String {
             Level::Simulation => "simulation".to_owned(),
             Level::Model => "model".to_owned(),
             Level::Library(filter) => format!("`{filter}`"),
-            Level::Kinds(filter) => format!("`tests/kinds`, `{filter}`"),
+            Level::Test(test, filter) => format!("`tests/{test}`, `{filter}`"),
         };
         let after = match finding {
             Finding::Case(1) => "1 case".to_owned(),

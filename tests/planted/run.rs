@@ -44,7 +44,7 @@ pub fn now() -> Instant {
 /// With no bug awake the copy must be as good as the original.
 pub fn nothing_planted(built: &Built) {
     let levels =
-        [Level::Simulation, Level::Model, Level::Library("log::"), Level::Library("state::"), Level::Kinds("")];
+        [Level::Simulation, Level::Model, Level::Library("log::"), Level::Library("state::"), Level::Test("kinds", "")];
     let sound: Vec<Bug> = levels.into_iter().map(|level| Bug { level, ..NONE }).collect();
     for (bug, finding) in all(built, &sound) {
         assert_eq!(finding, Finding::Missed, "the copy without a bug fails {:?}", bug.level);
@@ -77,10 +77,10 @@ pub fn all(built: &Built, bugs: &[Bug]) -> Vec<(Bug, Finding)> {
 
 fn one(built: &Built, bug: &Bug) -> Finding {
     let (binary, filter): (&Path, &str) = match bug.level {
-        Level::Simulation => (&built.simulation, "nothing_promised_is_lost_in_random_histories"),
-        Level::Model => (&built.model, "go_as_the_reference_says"),
+        Level::Simulation => (&built.tests["simulation"], "nothing_promised_is_lost_in_random_histories"),
+        Level::Model => (&built.tests["model"], "go_as_the_reference_says"),
         Level::Library(filter) => (&built.library, filter),
-        Level::Kinds(filter) => (&built.kinds, filter),
+        Level::Test(test, filter) => (&built.tests[test], filter),
     };
     let mut command = Command::new(binary);
     // The default seeds, in order, so that every run finds the same case.

@@ -94,13 +94,13 @@ pub const BUGS: &[Bug] = &[
         name: "a wait for a lone lease has no end",
         plants: "one message that must go alone and one that is kept stop every group",
         mistake: Mistake::Asks("planted!() || ($it)"),
-        level: Level::Kinds("fairness"),
+        level: Level::Test("kinds", "fairness"),
     },
     Bug {
         name: "retries come before what is new for ever",
         plants: "a message that fails at once starves all others",
         mistake: Mistake::Asks("!planted!() && $it"),
-        level: Level::Kinds("fairness"),
+        level: Level::Test("kinds", "fairness"),
     },
     Bug {
         name: "a crash stays on the account",
@@ -124,7 +124,7 @@ pub const BUGS: &[Bug] = &[
         name: "due times by a clock that is behind",
         plants: "a retry comes a few milliseconds early",
         mistake: Mistake::Value("if planted!() { self.wall } else { $it }"),
-        level: Level::Kinds("charging"),
+        level: Level::Test("kinds", "charging"),
     },
     Bug {
         name: "leases end by a clock that is behind",
@@ -132,6 +132,12 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value(
             "if planted!() { inputs.mono.saturating_add(group.options.visibility_timeout_ms) } else { $it }",
         ),
-        level: Level::Kinds("charging"),
+        level: Level::Test("kinds", "charging"),
+    },
+    Bug {
+        name: "settled memory is kept",
+        plants: "a group keeps what it once had outstanding",
+        mistake: Mistake::Skip,
+        level: Level::Library("a_burst_gives_its_memory_back"),
     },
 ];
