@@ -138,7 +138,9 @@ impl Machine {
     }
 
     fn attach(&self) -> Arc<Switching> {
-        Arc::new(Switching { disk: self.disk.attach().unwrap(), around: Arc::clone(&self.around) })
+        let disk = self.disk.attach().unwrap();
+        self.around.detached.store(false, Ordering::SeqCst);
+        Arc::new(Switching { disk, around: Arc::clone(&self.around) })
     }
 
     pub(crate) fn open(&self, level: Durability) -> Store {
