@@ -91,6 +91,9 @@ struct State {
     offered: Option<Offer>,
     /// The offer was asked for again while it was in the channel: if it is taken back, another follows.
     wanted_again: bool,
+    /// An offer was taken back, and another follows after this many milliseconds: each time twice as many, so that a request which
+    /// nobody waits for comes to cost nothing, and one that somebody waits for is answered. Zero: no such request.
+    pause_ms: u64,
     ends: Option<End>,
 }
 
@@ -188,8 +191,8 @@ impl Subscription {
     /// Asks for one delivery and returns the channel that carries it. Asking again before it was taken changes nothing, so a loop
     /// calls this in its `select!`.
     ///
-    /// A delivery that is not taken within half the visibility timeout (an hour at most) is released, uncharged, and the request
-    /// ends unless it was repeated meanwhile. The errors that end the subscription come once; then the channel is disconnected.
+    /// A delivery that is not taken within half the visibility timeout (an hour at most) is released, uncharged. The request is then
+    /// answered again after a pause, which doubles each time; repeating it ends the pause. The errors that end the subscription come once; then the channel is disconnected.
     pub fn request(&self) -> &Receiver<Result<Delivery>> {
         if self.engine().is_forked() {
             return &self.forked;
@@ -201,6 +204,7 @@ impl Subscription {
         if state.offered.is_some() {
             state.wanted_again = true;
         } else if !state.wanted {
+            state.pause_ms = 0;
             self.requests.want(&mut state, true);
             drop(state);
             self.requests.changed.notify_all();
@@ -260,7 +264,7 @@ impl Subscription {
         let mut state = self.requests.lock();
         let waits = state.wanted;
         self.requests.want(&mut state, false);
-        (state.offered, state.wanted_again) = (None, false);
+        (state.offered, state.wanted_again, state.pause_ms) = (None, false, 0);
         let item = self.receiver.try_recv().ok();
         drop(state);
         if waits {
@@ -337,7 +341,15 @@ impl Server {
                 return None;
             }
             if state.offered != Some(Offer::Delivery) {
-                self.requests.changed.wait(&mut state);
+                match state.pause_ms {
+                    0 => self.requests.changed.wait(&mut state),
+                    pause => {
+                        self.requests.changed.wait_for(&mut state, Duration::from_millis(pause));
+                        if state.pause_ms == pause && state.ends.is_none() {
+                            self.requests.want(&mut state, true);
+                        }
+                    }
+                }
                 continue;
             }
             self.requests.changed.wait_for(&mut state, Duration::from_millis(half));
@@ -346,6 +358,10 @@ impl Server {
                 let untaken = self.receiver.try_recv();
                 state.offered = None;
                 let again = std::mem::take(&mut state.wanted_again) && untaken.is_ok();
+                state.pause_ms = match &untaken {
+                    Ok(_) if !again => state.pause_ms.saturating_mul(2).clamp(half, OFFER_MS_MAX),
+                    _ => 0,
+                };
                 self.requests.want(&mut state, again);
                 drop(state);
                 if let Ok(Ok(delivery)) = untaken {
