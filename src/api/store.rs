@@ -90,6 +90,7 @@ impl Drop for Shared {
         }
         self.threads.get_mut().stop(&self.engine);
         self.engine.abandon();
+        // seam: a receipt forgets what was durable
         self.outcome.durable.store(self.engine.watermark().0, Ordering::Release);
     }
 }

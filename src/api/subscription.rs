@@ -283,6 +283,7 @@ impl Drop for Subscription {
         }
         self.requests.end(End::Dropped);
         self.engine().wake_group(self.group.info.id);
+        // seam: a subscription leaves its thread
         self.requests.join();
         self.group.topic.shared.subscriptions.lock().live.remove(&self.number);
     }
@@ -290,6 +291,7 @@ impl Drop for Subscription {
 
 /// Whether nothing can follow this error.
 fn is_last(error: &Error) -> bool {
+    // seam: a full disk ends a subscription
     matches!(error, Error::Closed | Error::Poisoned { .. } | Error::Forked)
 }
 
@@ -320,6 +322,7 @@ impl Server {
                 Err(error) => self.offer(sender, Err(error)),
             }
         };
+        // seam: a close keeps what was offered
         if let Ok(Ok(delivery)) = self.receiver.try_recv() {
             release(delivery);
         }

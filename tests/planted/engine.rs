@@ -240,4 +240,28 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Skip,
         level: Level::Test("corruption", "closed_store"),
     },
+    Bug {
+        name: "a subscription leaves its thread",
+        plants: "thousands of dropped subscriptions, thousands of threads",
+        mistake: Mistake::Skip,
+        level: Level::Test("lifecycle", "subscriptions_end_when_they_are_dropped"),
+    },
+    Bug {
+        name: "a close keeps what was offered",
+        plants: "an orderly end charges what no consumer saw",
+        mistake: Mistake::Asks("if planted!() { Err(crate::sync::channel::TryRecvError::Empty) } else { $it }"),
+        level: Level::Test("lifecycle", "a_close_charges_nothing_that_nobody_saw"),
+    },
+    Bug {
+        name: "a full disk ends a subscription",
+        plants: "a channel ends for a passing error",
+        mistake: Mistake::Value("$it || planted!() && matches!(error, Error::DiskFull)"),
+        level: Level::Test("lifecycle", "a_passing_error_does_not_end_a_subscription"),
+    },
+    Bug {
+        name: "a receipt forgets what was durable",
+        plants: "after the last handle is gone a durable message is told as unknown",
+        mistake: Mistake::Skip,
+        level: Level::Test("lifecycle", "a_receipt_does_not_keep_the_store_open"),
+    },
 ];
