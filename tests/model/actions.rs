@@ -50,6 +50,7 @@ impl Runner {
             Op::NackAfter { delivery, delay } => self.on_delivery(*delivery, Settle::NackAfter(*delay)),
             Op::Extend { delivery, duration } => self.extend(*delivery, *duration),
             Op::Reject { delivery } => self.on_delivery(*delivery, Settle::Reject),
+            Op::Release { delivery } => self.on_delivery(*delivery, Settle::Release),
             Op::Drop { delivery } => self.on_delivery(*delivery, Settle::Drop),
             Op::Letters { group } => self.with_group(*group, |runner, group| runner.list(group).map(drop)),
             Op::Redrive { group, letter, twice } => self.redrive(*group, *letter, *twice),

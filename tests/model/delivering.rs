@@ -18,6 +18,7 @@ pub(crate) enum Settle {
     Nack(String),
     NackAfter(u64),
     Reject,
+    Release,
     Drop,
 }
 
@@ -160,6 +161,7 @@ impl Runner {
             Settle::Nack(text) => Some(delivery.nack(text)),
             Settle::NackAfter(delay) => Some(delivery.nack_after(Duration::from_millis(*delay), "later")),
             Settle::Reject => Some(delivery.reject("unusable")),
+            Settle::Release => Some(delivery.release()),
             Settle::Drop => {
                 drop(delivery);
                 None
@@ -189,6 +191,7 @@ impl Runner {
                 Settle::Nack(text) => holder.nack(id, None, text, &now),
                 Settle::NackAfter(delay) => holder.nack(id, Some(*delay), "later", &now),
                 Settle::Reject => holder.reject(id, "unusable", &now),
+                Settle::Release => holder.release(id),
                 Settle::Drop => holder.nack(id, None, "dropped", &now),
             }
             Ok(vec![world])

@@ -51,7 +51,8 @@ impl Item {
 
     /// What it is, and whether that is certain.
     pub(crate) fn standing(&self, max_attempts: u32, now: &Now) -> (Standing, bool) {
-        let spent = self.attempts >= max_attempts && !self.once_more;
+        let once_more = self.once_more && !matches!(self.state, State::Leased { .. });
+        let spent = self.attempts >= max_attempts && !once_more;
         let exhausted = max_attempts > 0 && (spent || self.attempts >= max_attempts.saturating_mul(2));
         let free = if exhausted { Standing::Exhausted } else { Standing::Due };
         match &self.state {

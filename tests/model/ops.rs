@@ -136,6 +136,7 @@ operations! {
     Extend { delivery: usize = index(), duration: u64 = millis() } * 3 calls ["Delivery::extend"];
     Reject { delivery: usize = index() } * 4 calls ["Delivery::reject"];
     Drop { delivery: usize = index() } * 2 calls [];
+    Release { delivery: usize = index() } * 2 calls ["Delivery::release"];
     Letters { group: usize = index() } * 2 calls ["Group::dead_letters"];
     /// Sends a letter back; and once more, through another handle of it.
     Redrive { group: usize = index(), letter: usize = index(), twice: bool = any::<bool>() } * 3 calls [
@@ -239,7 +240,6 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         &["StoreOptions::create", "TopicBuilder::create", "GroupBuilder::create"],
     ),
     ("finds what a list of letters has, see tests/boundaries", &["Group::dead_letter"]),
-    ("as if nothing had been delivered, see tests/boundaries", &["Delivery::release"]),
     ("need a real directory", &["Store::open", "StoreOptions::open", "StoreOptions::allow_network_fs"]),
 ];
 

@@ -111,6 +111,14 @@ impl Group {
         self.items.insert(id, item);
     }
 
+    /// As if it had not been delivered: but for a message that waited to go alone, which still does.
+    pub(crate) fn release(&mut self, id: MessageId) {
+        if let Some(item) = self.items.get_mut(&id) {
+            item.attempts -= 1;
+            item.state = State::Ready;
+        }
+    }
+
     pub(crate) fn reject(&mut self, id: MessageId, text: &str, now: &Now) {
         let Some(mut item) = self.items.remove(&id) else { return };
         item.fail(Cause::Rejected, now.wall, text);
@@ -247,12 +255,11 @@ impl World {
             Standing::New | Standing::Due => {}
             other => return Err(format!("{id} was delivered and is {other:?}: {item:?}")),
         }
-        let lone = item.goes_alone(max) && !any_lease;
         if matches!(item.state, State::Leased { .. }) {
             item.fail(Cause::Expired, now.wall, "");
         }
+        let lone = item.goes_alone(max) && !any_lease;
         item.attempts += 1;
-        item.once_more = false;
         item.state = State::Leased { until, ticket: seen.ticket, lone };
         let message = &item.message;
         if (seen.attempt, seen.origin, seen.published) != (item.attempts, message.origin, message.published) {

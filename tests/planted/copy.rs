@@ -31,15 +31,7 @@ pub fn build(bugs: &[Bug]) -> Built {
     let to = target().join("source");
     let _ = fs::remove_dir_all(&to);
     copy_tree(&root().join("src"), &to.join("src"));
-    copy_tree(&root().join("tests/common"), &to.join("tests/common"));
-    for test in TESTS {
-        let (tree, file) = (format!("tests/{test}"), format!("tests/{test}.rs"));
-        if root().join(&tree).is_dir() {
-            copy_tree(&root().join(&tree), &to.join(&tree));
-        } else {
-            fs::copy(root().join(&file), to.join(&file)).unwrap();
-        }
-    }
+    copy_tree(&root().join("tests"), &to.join("tests"));
     for file in ["Cargo.lock", "README.md"] {
         fs::copy(root().join(file), to.join(file)).unwrap();
     }

@@ -169,7 +169,7 @@ impl<'a> Life<'a> {
             4 => self.settle_held(oracle, rng, 0)?,
             5 => self.settle_held(oracle, rng, 1)?,
             6 => {
-                let how = 2 + rng.below(5);
+                let how = 2 + rng.below(6);
                 self.settle_held(oracle, rng, how)?;
             }
             7 => self.clock.advance(rng.below(3_000)),

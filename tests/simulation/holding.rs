@@ -70,7 +70,7 @@ impl Life<'_> {
         Ok(ticket)
     }
 
-    /// Settles a random message that is held: 0 acks, 1 acks durably, 2 to 5 nack and reject, 6 extends.
+    /// Settles a random message that is held: 0 acks, 1 acks durably, 2 to 5 nack and reject, 6 extends, 7 releases.
     pub fn settle_held(&mut self, oracle: &mut Oracle, rng: &mut Rng, how: u64) -> Result<(), String> {
         if self.held.is_empty() {
             return Ok(());
@@ -113,6 +113,14 @@ impl Life<'_> {
             2 => delivery.nack("it failed"),
             3 => delivery.nack_after(Duration::from_millis(rng.below(4_000)), "later"),
             4 => delivery.reject("no good"),
+            7 => {
+                let attempt = delivery.attempt();
+                let released = delivery.release();
+                if released.is_ok() {
+                    oracle.attempts.entry(place).and_modify(|(before, _)| *before = attempt - 1);
+                }
+                released
+            }
             _ => {
                 drop(delivery);
                 self.holds.retain(|at, hold| *at != place || hold.ticket != ticket);
