@@ -60,6 +60,8 @@ pub(crate) struct Isolation {
     spent_ms: u64,
     /// Since when somebody is held up now.
     since: Option<MonoMs>,
+    /// Up to when it has been counted.
+    counted_to: MonoMs,
 }
 
 impl Isolation {
@@ -67,7 +69,7 @@ impl Isolation {
     const TOTAL_MS: u64 = 30_000;
 
     pub(crate) fn new(limit_ms: u64) -> Self {
-        Self { limit_ms, spent_ms: 0, since: None }
+        Self { limit_ms, spent_ms: 0, since: None, counted_to: MonoMs(0) }
     }
 
     /// How long the time that runs now, or the next one, may be in all.
@@ -83,7 +85,9 @@ impl Isolation {
         }
         if let Some(began) = std::mem::replace(&mut self.since, since) {
             let HoldUp(most) = self.hold_up();
-            self.spent_ms = self.spent_ms.saturating_add(mono.0.saturating_sub(began.0).min(most));
+            let end = mono.min(began.saturating_add(most));
+            self.spent_ms = self.spent_ms.saturating_add(end.0.saturating_sub(began.max(self.counted_to).0));
+            self.counted_to = self.counted_to.max(end);
         }
     }
 }
@@ -143,7 +147,7 @@ impl Core {
         let (lsn, end) = (frame.lsn, frame.end);
         let (segment, at) = (entered(&frame, &mut self.catalog, &mut self.positions), frame.at);
         self.counters.count(&self.records, &self.state);
-        let held_up_until = self.state.held_up_until(now.mono, hold_up);
+        let held_up_until = if self.waiters.any() { self.state.held_up_until(now.mono, hold_up) } else { None };
         for record in &self.records {
             self.state.apply(record, lsn).map_err(Blocked::Inconsistent)?;
         }

@@ -8,7 +8,7 @@ use super::deadlines::{Key, key};
 use super::history::{History, Texts};
 use super::letters::Letters;
 use super::outstanding::{Lease, Phase, Slot, Window};
-use super::queue::{Class, Queues, class};
+use super::queue::{Class, Queues, Source, class};
 use super::topic::Topic;
 use crate::ids::{Lsn, Offset, PartitionId, TopicId, WallMs};
 use crate::record::{Cause, Failure, GroupOptions};
@@ -34,8 +34,8 @@ pub(crate) struct Group {
     pub(super) turns: u64,
     /// The cursor where the search for new messages begins: after the one that gave the last.
     pub(super) position: u32,
-    /// The last lease was of a message that was leased before: what is new comes first in the next.
-    pub(super) new_first: bool,
+    /// Where the last leased message came from.
+    pub(super) source: Source,
     /// The frame that holds this group's last lease record, and which of its lease records in that frame this was.
     pub(super) rank: (Lsn, u32),
     pub(super) letters: Letters,
@@ -103,7 +103,7 @@ impl Group {
             texts: Texts::default(),
             turns: 0,
             position: 0,
-            new_first: false,
+            source: Source::default(),
             rank: (Lsn(0), 0),
             letters: Letters::default(),
             spare: Spare::default(),
@@ -184,13 +184,14 @@ impl Group {
         at.next = at.next.saturating_add(u64::from(count));
         self.considered += u128::from(count);
         self.outstanding += count;
-        self.new_first = false;
+        self.source = Source::New;
         self.position = if cursor == self.retry_cursor() { 0 } else { cursor + 1 };
     }
 
     /// Leases an outstanding message again. `time` is when its lease ended, if it has one.
     pub(super) fn lease_again(&mut self, cursor: u32, offset: Offset, attempt: u32, time: WallMs, lease: Lease) {
-        let expired = self.slot(cursor, offset).is_some_and(|slot| slot.lease().is_some());
+        self.source = self.slot(cursor, offset).map_or(self.source, Source::of);
+        let expired = self.source == Source::Ended;
         let failure = expired.then(|| Failure { cause: Cause::Expired, time, text: Box::default() });
         self.change(cursor, offset, failure, |slot, _| {
             slot.ended_otherwise(expired);
@@ -198,7 +199,6 @@ impl Group {
             slot.attempts = attempt;
             slot.phase = Phase::Leased(lease);
         });
-        self.new_first = true;
     }
 
     /// Changes an outstanding message: `failure` goes into its history, then `change` gets it and the number of this turn.

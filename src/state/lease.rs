@@ -1,11 +1,11 @@
 //! Who gets which messages: the decision that `Lease` asks for.
 //!
-//! First what is exhausted (it must be given up), then what needs a lone lease. What is due again and what is new take turns, so that
-//! a message that fails at once for ever keeps nobody from the others (G23). Never here: a change of the state.
+//! First what is exhausted (it must be given up), then what needs a lone lease. Then the sources take turns, so that messages that fail
+//! for ever, however fast, keep nobody from the others (G23). Never here: a change of the state.
 
 use super::group::Group;
 use super::lone::{Gate, Place};
-use super::queue::Class;
+use super::queue::{Class, Source};
 use super::{Decision, HoldUp, Inputs, Rejection, State};
 use crate::ids::{GroupId, MonoMs, Offset, WallMs};
 use crate::limits::RECEIVE_BATCH_MAX;
@@ -44,10 +44,9 @@ impl State {
             return Ok(Decision::Exhausted { partition: group.partition_of(cursor), offset });
         }
         if let Some((cursor, offset)) = first_due(Class::Lone) {
-            let place = Place { group: id, partition: group.partition_of(cursor), offset };
             records.push(if !self.any_live(inputs.mono) {
                 grant.again(cursor, offset, true)?
-            } else if inputs.hold_up == HoldUp(0) || self.lone.waited_in_vain(place, inputs.mono, inputs.hold_up) {
+            } else if inputs.hold_up == HoldUp(0) || self.lone.waited_in_vain(inputs.mono, inputs.hold_up) {
                 // Others have been held up for long enough: it goes among them.
                 grant.again(cursor, offset, false)?
             } else {
@@ -56,13 +55,17 @@ impl State {
             return Ok(Decision::Done);
         }
         let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
-        // seam: retries come before what is new for ever
-        if group.new_first {
-            let new = self.lease_new(&grant, max, inputs, records);
-            self.lease_due(&grant, max - new, inputs, records)?;
-        } else {
-            let due = self.lease_due(&grant, max, inputs, records)?;
-            self.lease_new(&grant, max - due, inputs, records);
+        let mut left = max;
+        for source in group.source.turns() {
+            left -= match source {
+                Source::New => {
+                    let unseen = self.lease_due(&grant, source, left, inputs, records)?;
+                    unseen + self.lease_new(&grant, left - unseen, inputs, records)
+                }
+                Source::Ended | Source::Waited | Source::Ready => {
+                    self.lease_due(&grant, source, left, inputs, records)?
+                }
+            };
         }
         Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
     }
@@ -84,21 +87,19 @@ impl State {
         Ok(Decision::Done)
     }
 
-    /// Leases at most `max` messages that had an attempt before, and returns how many.
+    /// Leases at most `max` outstanding messages of a source, and returns how many.
     fn lease_due(
         &self,
         grant: &Grant<'_>,
+        source: Source,
         max: u32,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<u32, Rejection> {
         let queue = grant.group.queues.of(Class::Plain);
-        if queue.first_due(inputs.mono, inputs.wall).is_none() {
-            return Ok(0);
-        }
         let (start, mut leased) = (records.len(), 0);
         let holds = |key: &_| Group::holds(&grant.group.cursors, key);
-        for (cursor, offset) in queue.due(inputs.mono, inputs.wall, holds).take(max as usize) {
+        for (cursor, offset) in queue.due(source, inputs.mono, inputs.wall, holds).take(max as usize) {
             let lease = grant.again(cursor, offset, false)?;
             if !records[start..].last_mut().is_some_and(|last| extend_run(last, &lease)) {
                 records.push(lease);

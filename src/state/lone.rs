@@ -64,14 +64,14 @@ impl Lone {
         }
     }
 
-    /// Whether this message was waited for in vain: it goes among others then.
-    pub(super) fn waited_in_vain(&self, place: Place, mono: MonoMs, hold_up: HoldUp) -> bool {
-        self.awaited.is_some_and(|awaited| awaited.place == place && hold_up.end(awaited.since) <= mono)
+    /// Whether a message was waited for in vain and has no lease yet: no other is waited for meanwhile.
+    pub(super) fn waited_in_vain(&self, mono: MonoMs, hold_up: HoldUp) -> bool {
+        self.awaited.is_some_and(|awaited| hold_up.end(awaited.since) <= mono)
     }
 
-    /// Since when a wait or a lone lease holds others up, unless that is over for another reason than its time.
+    /// When the last wait or lone lease began to hold others up that is noted here, over or not.
     pub(super) fn since(&self) -> Option<MonoMs> {
-        self.out.map(|out| out.since).or(self.awaited.map(|awaited| awaited.since))
+        self.out.map(|out| out.since).max(self.awaited.map(|awaited| awaited.since))
     }
 
     /// Whether nothing is awaited and no lone lease is out.

@@ -39,35 +39,89 @@ pub(super) fn class(slot: &Slot, max_attempts: u32) -> Class {
     }
 }
 
+/// Where the next message to be leased comes from. They take turns: the one that gave the last message is the last to be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Leases that ended.
+    Ended,
+    /// Messages whose due time has come.
+    Waited,
+    /// Messages that failed and are ready at once.
+    Ready,
+    /// Messages of which no attempt is on the account: those given back before anybody saw them, in offset order, and then those that were
+    /// never leased.
+    #[default]
+    New,
+}
+
+impl Source {
+    const ALL: [Self; 4] = [Self::Ended, Self::Waited, Self::Ready, Self::New];
+
+    /// The sources in the order in which they are asked after this one gave a message.
+    pub(super) fn turns(self) -> impl Iterator<Item = Self> {
+        // seam: retries come before what is new for ever
+        let after = self as usize + 1;
+        (0..Self::ALL.len()).map(move |nth| Self::ALL[(after + nth) % Self::ALL.len()])
+    }
+
+    /// The number by which a snapshot knows it.
+    pub(super) fn number(self) -> u64 {
+        self as u64
+    }
+
+    pub(super) fn numbered(number: u64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// That of an outstanding message that is leased again.
+    pub(super) fn of(slot: &Slot) -> Self {
+        match slot.phase {
+            Phase::Leased(_) => Self::Ended,
+            Phase::Waiting { .. } => Self::Waited,
+            Phase::Ready { .. } if slot.attempts == 0 => Self::New,
+            Phase::Ready { .. } => Self::Ready,
+        }
+    }
+}
+
 /// The messages of one class.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     pub(super) leases: Deadlines,
     pub(super) waiting: BTreeSet<(WallMs, u32, Offset)>,
     pub(super) ready: BTreeSet<(u64, u32, Offset)>,
+    /// Ready, and no attempt is on the account.
+    pub(super) unseen: BTreeSet<(u32, Offset)>,
 }
 
 impl Queue {
-    /// Those that may be leased now: ended leases first, then what was waiting, then what is ready; each by age.
+    /// Those of a source that may be leased now, by age.
     pub(super) fn due(
         &self,
+        source: Source,
         mono: MonoMs,
         wall: WallMs,
         holds: impl Fn(&Key) -> bool,
     ) -> impl Iterator<Item = (u32, Offset)> {
-        let expired = self.leases.expired(mono, holds).map(|(.., cursor, offset)| (cursor, offset));
-        let waited = self.waiting.iter().take_while(move |(due, ..)| *due <= wall).map(|&(_, cursor, at)| (cursor, at));
-        let ready = self.ready.iter().map(|&(_, cursor, offset)| (cursor, offset));
-        expired.chain(waited).chain(ready)
+        let is = |one| source == one;
+        let ended =
+            is(Source::Ended).then(|| self.leases.expired(mono, holds).map(|(.., cursor, offset)| (cursor, offset)));
+        let due = move |&&(due, ..): &&(WallMs, u32, Offset)| due <= wall;
+        let waited =
+            is(Source::Waited).then(|| self.waiting.iter().take_while(due).map(|&(_, cursor, at)| (cursor, at)));
+        let ready = is(Source::Ready).then(|| self.ready.iter().map(|&(_, cursor, offset)| (cursor, offset)));
+        let unseen = is(Source::New).then(|| self.unseen.iter().copied());
+        let (waited, ready) = (waited.into_iter().flatten(), ready.into_iter().flatten());
+        ended.into_iter().flatten().chain(waited).chain(ready).chain(unseen.into_iter().flatten())
     }
 
-    /// The first of those.
+    /// The first of those of all sources.
     #[inline]
     pub(super) fn first_due(&self, mono: MonoMs, wall: WallMs) -> Option<(u32, Offset)> {
         let expired = self.leases.first().filter(|key| key.0 <= mono).map(|(.., cursor, offset)| (cursor, offset));
         let waited = || self.waiting.first().filter(|(due, ..)| *due <= wall).map(|&(_, cursor, at)| (cursor, at));
         let ready = || self.ready.first().map(|&(_, cursor, offset)| (cursor, offset));
-        expired.or_else(waited).or_else(ready)
+        expired.or_else(waited).or_else(ready).or_else(|| self.unseen.first().copied())
     }
 
     /// The first due time after `wall`.
@@ -118,6 +172,7 @@ impl Queues {
             Phase::Leased(lease) if lease.extended => queue.leases.push_apart(key(lease, cursor, offset)),
             Phase::Leased(lease) => queue.leases.push(key(lease, cursor, offset), 1),
             Phase::Waiting { due, .. } => drop(queue.waiting.insert((*due, cursor, offset))),
+            Phase::Ready { .. } if slot.attempts == 0 => drop(queue.unseen.insert((cursor, offset))),
             Phase::Ready { turn } => drop(queue.ready.insert((*turn, cursor, offset))),
         }
     }
@@ -136,6 +191,7 @@ impl Queues {
         match &slot.phase {
             Phase::Leased(lease) => queue.leases.remove(&key(lease, cursor, offset)),
             Phase::Waiting { due, .. } => drop(queue.waiting.remove(&(*due, cursor, offset))),
+            Phase::Ready { .. } if slot.attempts == 0 => drop(queue.unseen.remove(&(cursor, offset))),
             Phase::Ready { turn } => drop(queue.ready.remove(&(*turn, cursor, offset))),
         }
     }

@@ -17,6 +17,7 @@ use crate::state::group::{Cursor, Group};
 use crate::state::history::{History, Past};
 use crate::state::letters::{Bits, Letters};
 use crate::state::outstanding::{Lease, Phase, Slot, Window};
+use crate::state::queue::Source;
 use crate::state::topic::{Catalog, Restore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ pub(super) fn encode(group: &Group, catalog: &Catalog, out: &mut Vec<u8>) {
     codec::put_options(out, &group.options);
     put_varint(out, u64::from(group.retry.0));
     put_varint(out, group.turns);
-    put_varint(out, u64::from(group.position) << 1 | u64::from(group.new_first));
+    put_varint(out, u64::from(group.position) << 2 | group.source.number());
     put_varint(out, group.rank.0.0);
     put_varint(out, u64::from(group.rank.1));
     put_varint(out, group.texts.dropped);
@@ -181,9 +182,9 @@ pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Restore
         Group::new(name, (topic, of), options, retry, std::iter::repeat_n(Offset(0), of.count as usize + 1));
     group.turns = reader.varint()?;
     let position = reader.varint()?;
-    group.new_first = position & 1 == 1;
+    group.source = Source::numbered(position & 3).ok_or(DecodeError::Invalid("a source that is none"))?;
     group.position =
-        u32::try_from(position >> 1).map_err(|_| DecodeError::Invalid("a position beyond all partitions"))?;
+        u32::try_from(position >> 2).map_err(|_| DecodeError::Invalid("a position beyond all partitions"))?;
     group.rank = (Lsn(reader.varint()?), reader.varint_u32()?);
     group.texts.dropped = reader.varint()?;
     if group.turns > TURNS_MAX || group.position as usize >= group.cursors.len() {

@@ -25,7 +25,7 @@ fn golden_snapshot() {
         1, 7, b'k', b'i', b't', b'c', b'h', b'e', b'n', // groups: name
         0, 0,                                           // topic, jitter
         0xe8, 0x07, 5, 100, 0x90, 0x4e, 0xe8, 0x07,     // timeout, attempts, first, max, outstanding
-        1, 1, 2, 32, 0, 0,                              // retry, turns, position and whether new ones are next, rank, texts dropped
+        1, 1, 7, 32, 0, 0,                              // retry, turns, position and source, rank, texts dropped
         0, 0, 0,                                        // letters
         1, 0,                                           // cursors
         1, 0, 2,                                        // windows: one, of the first cursor, two messages
