@@ -144,8 +144,8 @@ impl Batch {
             return Ok(LostLeases::default());
         }
         let held: Vec<HeldRun> = self.received.iter().map(Received::held_run).collect();
-        let engine = &self.group.topic.shared.engine;
-        let (end, lost) = engine.ack(self.group.info.id, &held)?;
+        let acked = self.group.topic.shared.engine.ack(self.group.info.id, &held);
+        let (end, lost) = acked.inspect_err(|_| self.received.clear())?;
         // Their numbers rise.
         let mut lost = lost.into_iter().peekable();
         let mut ids = Vec::new();

@@ -249,7 +249,6 @@ impl Iterator for DeadLetters {
                     Ok(page) => self.page = page.into(),
                     Err(error) => {
                         // The store is gone: that is said once, and is the end.
-                        self.end = Some(Offset(0));
                         self.next = Offset(u64::MAX);
                         return Some(Err(error));
                     }

@@ -224,7 +224,10 @@ impl Group {
     pub fn receive_batch(&self, max: usize, wait: Duration) -> Result<Batch> {
         let mut received = Vec::new();
         let mut unreadable = match max {
-            0 => Vec::new(),
+            0 => {
+                self.inner.topic.shared.engine.enter()?;
+                Vec::new()
+            }
             _ => self.take(max.min(limits::RECEIVE_BATCH_MAX), wait, &mut |some| received.push(some))?,
         };
         match unreadable.pop() {
@@ -302,7 +305,8 @@ impl Group {
     /// where they are.
     ///
     /// # Errors
-    /// Those of reading and appending; the letters before that are redriven.
+    /// `Corrupt`, `Io` if letters cannot be read: the first such error, once all others are redriven. Those of appending; the letters before
+    /// that are redriven.
     pub fn redrive_all(&self) -> Result<u64> {
         self.redrive_where(|_| true)
     }
@@ -312,9 +316,17 @@ impl Group {
     /// # Errors
     /// As [`Group::redrive_all`].
     pub fn redrive_where(&self, mut wanted: impl FnMut(&DeadLetter) -> bool) -> Result<u64> {
-        let mut redriven = 0;
+        let (mut redriven, mut unreadable) = (0, None);
         for letter in DeadLetters::until_now(Arc::clone(&self.inner))? {
-            let letter = letter?;
+            let letter = match letter {
+                Ok(letter) => letter,
+                // The others can be redriven all the same.
+                Err(error @ (Error::Corrupt(_) | Error::Io { .. })) => {
+                    unreadable = unreadable.or(Some(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if !wanted(&letter) {
                 continue;
             }
@@ -325,7 +337,7 @@ impl Group {
                 Err(error) => return Err(error),
             }
         }
-        Ok(redriven)
+        unreadable.map_or(Ok(redriven), Err)
     }
 }
 

@@ -149,7 +149,7 @@ impl Requests {
 
     fn join(&self) {
         if let Some(thread) = self.thread.lock().take() {
-            // A thread that panicked has poisoned the store; there is nothing more to learn from it.
+            // A thread that panicked has let go of its channel, which says so to the consumer.
             let _ = thread.join();
         }
     }
@@ -383,8 +383,17 @@ impl Server {
             Some(item)
         } else {
             self.requests.want(&mut state, false);
-            (state.offered, state.wanted_again) = (Some(offer), false);
-            sender.try_send(item).err().map(|refused| refused.into_inner())
+            match sender.try_send(item) {
+                Ok(()) => {
+                    (state.offered, state.wanted_again) = (Some(offer), false);
+                    if offer == Offer::Error {
+                        state.pause_ms = 0;
+                    }
+                    None
+                }
+                // What is in the channel is taken first.
+                Err(refused) => Some(refused.into_inner()),
+            }
         };
         drop(state);
         if let Some(Ok(delivery)) = refused {

@@ -198,6 +198,7 @@ impl Topic {
             ids.push(MessageId { topic: topic.id, partition, epoch: Epoch(0), offset: Offset(0) });
         }
         if ids.is_empty() {
+            self.inner.shared.engine.enter()?;
             let outcome = Arc::clone(&self.inner.shared.outcome);
             return Ok(BatchReceipt { ids, frame: Frame { outcome, lsn: Lsn(0), end: Lsn(0), level: self.level } });
         }

@@ -126,7 +126,8 @@ impl Core {
     /// records stay readable in `self.records`.
     ///
     /// # Errors
-    /// Whatever blocks it; nothing was changed then, except by `Inconsistent`.
+    /// Whatever blocks it; nothing was changed then but that this process's `opened` record may have been appended, except by
+    /// `Inconsistent`.
     pub(crate) fn commit(&mut self, command: &Command<'_>, parts: Parts<'_>, now: Now) -> Result<Committed, Blocked> {
         self.records.clear();
         let hold_up = self.isolation.hold_up();

@@ -147,7 +147,7 @@ impl Engine {
     /// The store's; a lack of room, memory or descriptors is no error here, for whoever needs them will say so.
     pub(crate) fn pulse(&self) -> Result<()> {
         self.enter()?;
-        passing(self.look_at_files())?;
+        self.may_wait(self.look_at_files())?;
         passing(self.note_clock_jump())?;
         let (due, idle, wanted) = {
             let mut core = self.lock_core();
@@ -160,7 +160,7 @@ impl Engine {
             (due, due <= watermark, core.appender.spare_wanted())
         };
         if let Some(len) = wanted {
-            passing(self.make_spare(len, len.min(super::SMALL_LEN), Reserve::Keep))?;
+            self.may_wait(self.make_spare(len, len.min(super::SMALL_LEN), Reserve::Keep))?;
         }
         self.prepare_ahead();
         // A consumer that was woken meanwhile does not wait until the sync has begun as well.
@@ -234,42 +234,53 @@ impl Engine {
             if self.jobs.paused.lock()[nth] > mono {
                 continue;
             }
-            match passing(chore(self)) {
-                // Whatever the log rests on has stopped the store where it failed: this was a file that can wait.
-                Err(Error::Io { .. }) if self.health.check().is_ok() => {
-                    self.jobs.paused.lock()[nth] = mono.saturating_add(PAUSE_MS);
-                }
-                other => other?,
+            let done = passing(chore(self));
+            if done.is_err() {
+                self.may_wait(done)?;
+                self.jobs.paused.lock()[nth] = mono.saturating_add(PAUSE_MS);
             }
         }
         Ok(())
     }
 
+    /// What a step of a job gave: a lack of something passes, and so does an I/O error that has not stopped the store. Whatever the log
+    /// rests on has stopped it where it failed; this was a file that can wait.
+    fn may_wait(&self, done: Result<()>) -> Result<()> {
+        match passing(done) {
+            Err(Error::Io { .. }) if self.health.check().is_ok() => Ok(()),
+            other => other,
+        }
+    }
+
     /// Looks whether the files that are written to are the store's alone. One that others have links to, as a backup makes them, is
     /// left to them. One that has lost its name is lost with all that is written to it: the store stops.
     fn look_at_files(&self) -> Result<()> {
-        // Whoever has the keeper works on these files now: the next beat looks.
+        // Another thread holds the keeper; the next beat checks.
         let Some(mut keeper) = self.keeper.try_lock() else { return Ok(()) };
         if let Ok(available) = keeper.available() {
             self.note_room(&mut self.lock_core(), available);
         }
-        if !keeper.leave_links().map_err(|error| self.keeper_error(&keeper, error))? {
-            return Err(self.lost(FileName::Store));
-        }
+        // The segments first: leaving one needs no room, as a new `STORE` does.
         let files: Vec<_> = self.lock_core().appender.files().collect();
+        let mut looked = Ok(());
         for (name, file) in files {
-            let links = file.links().map_err(|error| Error::io("look at a segment", error))?;
-            // seam: a lost segment goes unnoticed
-            if links == 0 {
-                return Err(self.lost(name));
-            }
-            if links > 1
-                && let Some(spare) = self.lock_core().appender.leave(name)
-            {
-                keeper.discard_spare(spare);
+            match file.links() {
+                // seam: a lost segment goes unnoticed
+                Ok(links) if links == 0 => return Err(self.lost(name)),
+                Ok(links) if links > 1 => {
+                    if let Some(spare) = self.lock_core().appender.leave(name) {
+                        keeper.discard_spare(spare);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => looked = looked.and(Err(Error::io("look at a segment", error))),
             }
         }
-        Ok(())
+        match keeper.leave_links() {
+            Ok(true) => looked,
+            Ok(false) => Err(self.lost(FileName::Store)),
+            Err(error) => looked.and(Err(self.keeper_error(&keeper, error))),
+        }
     }
 
     fn lost(&self, name: FileName) -> Error {

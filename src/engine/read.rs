@@ -222,7 +222,12 @@ impl Engine {
             at_hand.rows.clear();
             let partitions = self.lock_core().state.partition_count();
             let runs = read_runs(segment, &index, partitions)?;
-            self.lock_core().positions.set_unindexed(runs);
+            let mut core = self.lock_core();
+            // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.
+            let known = core.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
+            if known && core.catalog.segment(segment.number()).is_some() {
+                core.positions.set_unindexed(runs);
+            }
         }
         let located = self.lock_core().locate(partition, offset);
         match located.map(|located| located.place) {

@@ -85,25 +85,29 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(super) fn retire_dead_segments(&self) -> Result<()> {
-        let mut retired = Vec::new();
-        let mut end = Lsn(0);
-        let dead = self.dead_segments();
-        for number in dead {
-            if let Some(retired_at) = self.retire_segment(number)? {
-                retired.push(number);
-                end = retired_at;
+        let (mut retired, mut end, mut recorded) = (Vec::new(), Lsn(0), Ok(()));
+        for number in self.dead_segments() {
+            match self.retire_segment(number) {
+                Ok(Some(retired_at)) => {
+                    retired.push(number);
+                    end = retired_at;
+                }
+                Ok(None) => {}
+                // What was recorded before is unlinked all the same: nobody else will ask for it.
+                Err(error) => {
+                    recorded = Err(error);
+                    break;
+                }
             }
         }
         if retired.is_empty() {
-            return Ok(());
+            return recorded;
         }
         // seam: unlinked before recorded
         self.wait_durable(end)?;
         let mut keeper = self.keeper.lock();
-        for number in retired {
-            keeper.remove_segment(number).map_err(|error| self.keeper_error(&keeper, error))?;
-        }
-        Ok(())
+        let removed = |number| keeper.remove_segment(number).map_err(|error| self.keeper_error(&keeper, error));
+        retired.into_iter().map(removed).fold(recorded, Result::and)
     }
 
     /// Records that a segment is gone, and forgets it, in one hold of the lock: nobody can come to want it in between. `None` where

@@ -36,46 +36,75 @@ impl Pond {
     }
 }
 
+type Held = Vec<millpond::Delivery>;
+
+/// What is held while consumers fall asleep, what is done then, and after how long something is ready.
+type Way = (&'static str, fn(&Pond) -> Held, fn(&Pond, Held), u64);
+
+fn nothing(_: &Pond) -> Held {
+    Vec::new()
+}
+
+fn one(pond: &Pond) -> Held {
+    pond.topic.publish("one").unwrap();
+    vec![pond.group.receive(NOW).unwrap().unwrap()]
+}
+
+/// As many as the cap allows, and one more waits.
+fn two_of_three(pond: &Pond) -> Held {
+    pond.topic.publish_batch(["one", "two", "three"]).unwrap();
+    pond.group.receive_batch(2, NOW).unwrap().into_iter().collect()
+}
+
+fn each(held: Held, settle: fn(millpond::Delivery)) {
+    held.into_iter().for_each(settle);
+}
+
+const WAYS: &[Way] = &[
+    ("a publish", nothing, |pond, _| drop(pond.topic.publish("m").unwrap()), 0),
+    ("a nack without a delay", one, |_, held| each(held, |d| d.nack_after(NOW, "").unwrap()), 0),
+    ("a nack, when its time has come", one, |_, held| each(held, |d| d.nack("").unwrap()), 1_000),
+    ("a release", one, |_, held| each(held, |d| d.release().unwrap()), 0),
+    ("a lease, when it ends", one, |_, held| std::mem::forget(held), 10_000),
+    ("an ack below the cap", two_of_three, |_, mut held| held.remove(0).ack().unwrap(), 0),
+    ("a rejection below the cap", two_of_three, |_, mut held| held.remove(0).reject("").unwrap(), 0),
+    (
+        "a redrive",
+        one,
+        |pond, held| {
+            each(held, |d| d.reject("").unwrap());
+            pond.store.sync().unwrap();
+            assert_eq!(pond.group.redrive_all().unwrap(), 1);
+        },
+        0,
+    ),
+];
+
 #[test]
 fn each_way_to_become_ready_wakes_a_sleeper() {
-    let ways: &[(&str, fn(&Pond), u64)] = &[
-        ("a publish", |pond| drop(pond.topic.publish("m").unwrap()), 0),
-        ("a nack without a delay", |pond| pond.group.receive(NOW).unwrap().unwrap().nack_after(NOW, "").unwrap(), 0),
-        ("a nack, when its time has come", |pond| pond.group.receive(NOW).unwrap().unwrap().nack("").unwrap(), 1_000),
-        ("a lease, when it ends", |pond| std::mem::forget(pond.group.receive(NOW).unwrap().unwrap()), 10_000),
-        (
-            "a place below the cap",
-            |pond| pond.group.receive_batch(2, NOW).unwrap().into_iter().for_each(|d| d.ack().unwrap()),
-            0,
-        ),
-        (
-            "a redrive",
-            |pond| {
-                pond.group.receive(NOW).unwrap().unwrap().reject("").unwrap();
-                pond.store.sync().unwrap();
-                assert_eq!(pond.group.redrive_all().unwrap(), 1);
-            },
-            0,
-        ),
-    ];
-    for &(way, becomes_ready, after_ms) in ways {
-        for first in [false, true] {
-            let pond = Pond::new();
-            // The sleepers are there before, or while the message that becomes ready is held.
-            let before = first.then(|| [pond.sleep(), pond.sleep()]);
-            if way != "a publish" {
-                pond.topic.publish_batch(["one", "two", "three"]).unwrap();
+    for &(way, hold, act, after_ms) in WAYS {
+        let pond = Pond::new();
+        let held = hold(&pond);
+        let mut sleepers = vec![pond.sleep(), pond.sleep()];
+        pond.is_sound();
+        let is_any_awake = |sleepers: &[Sleeper]| sleepers.iter().any(Sleeper::is_awake);
+        assert!(!is_any_awake(&sleepers), "{way}: awake before anything was ready");
+        act(&pond, held);
+        pond.is_sound();
+        if after_ms > 0 {
+            // One may be woken for the new deadline: it looks, and sleeps on.
+            sleepers.retain(|sleeper| !sleeper.is_awake());
+            while sleepers.len() < 2 {
+                sleepers.push(pond.sleep());
             }
-            drop(before);
-            becomes_ready(&pond);
+            pond.machine.clock.advance(after_ms - 1);
             pond.is_sound();
-            let sleepers: Vec<Sleeper> = (0..2).filter_map(|_| pond.group.fall_asleep(LONG).unwrap()).collect();
-            pond.machine.clock.advance(after_ms);
-            pond.is_sound();
-            let ready = pond.store.stats().unwrap().topics[0].groups[0].ready;
-            assert!(ready > 0, "{way}: nothing became ready");
-            assert!(sleepers.is_empty() || sleepers.iter().any(Sleeper::is_awake), "{way}: all sleep");
+            assert!(!is_any_awake(&sleepers), "{way}: awake too early");
+            pond.machine.clock.advance(1);
         }
+        assert!(is_any_awake(&sleepers), "{way}: all sleep");
+        drop(sleepers);
+        assert!(pond.group.receive(NOW).unwrap().is_some(), "{way}: nothing is ready");
     }
 }
 
