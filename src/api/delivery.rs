@@ -6,7 +6,7 @@ use super::millis;
 use crate::engine::{Engine, HeldRun, Received};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -200,7 +200,7 @@ impl Delivery {
     pub fn nack(mut self, error: impl Display) -> Result<()> {
         // The caller's code: if it panics, the delivery is dropped unsettled, which gives the message back.
         // seam: settled before the reason is known
-        let text = error.to_string();
+        let text = text_of(error);
         self.settled = true;
         self.give_back(None, &text)
     }
@@ -211,7 +211,7 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`], and `InvalidOption`, in which case the message is given back as by a drop.
     pub fn nack_after(mut self, delay: Duration, error: impl Display) -> Result<()> {
-        let (delay_ms, text) = (millis("delay", delay)?, error.to_string());
+        let (delay_ms, text) = (millis("delay", delay)?, text_of(error));
         self.settled = true;
         self.give_back(Some(delay_ms), &text)
     }
@@ -227,7 +227,7 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub fn reject(mut self, reason: impl Display) -> Result<()> {
-        let text = reason.to_string();
+        let text = text_of(reason);
         self.settled = true;
         let held = self.engine().reject(self.group_id(), (&self.parcel.received, self.nth), &text)?;
         self.lost_unless(held)
@@ -273,4 +273,11 @@ impl Drop for Delivery {
             let _ = self.give_back(None, "dropped");
         }
     }
+}
+
+/// What a reason says of itself, as far as it gets: an error of its own loses the rest.
+fn text_of(reason: impl Display) -> String {
+    let mut text = String::new();
+    let _ = write!(text, "{reason}");
+    text
 }

@@ -30,6 +30,31 @@ use crate::error::{Error, Result};
 use crate::limits::{DURATION_MS_MAX, NAME_LEN_MAX};
 use std::time::Duration;
 
+/// A panic of the caller's leaves the store as it was, so handles may be used across `catch_unwind`: what a panic of the engine's own leaves
+/// behind refuses every later call.
+macro_rules! unwind_safe {
+    ($($handle:ty),* $(,)?) => {
+        $(
+            impl std::panic::UnwindSafe for $handle {}
+            impl std::panic::RefUnwindSafe for $handle {}
+        )*
+    };
+}
+
+unwind_safe!(
+    Store,
+    Topic,
+    Group,
+    Delivery,
+    Batch,
+    BatchIntoIter,
+    DeadLetter,
+    DeadLetters,
+    Subscription,
+    Receipt,
+    BatchReceipt
+);
+
 /// Checks the name of a topic, group or header.
 fn check_name(what: &'static str, name: &str) -> Result<()> {
     let reason = match name.len() {

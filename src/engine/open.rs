@@ -21,6 +21,7 @@ use crate::limits;
 use crate::log::{self, BlockCache, Dropped, FileName, FrontCache, Keeper, OpenError, Recovered, Settings};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -288,6 +289,17 @@ fn attach_error(path: &Path, error: AttachError) -> Error {
         AttachError::NotFound => no_store(&path),
         AttachError::NotAStore { found } => Error::NotAStore { path, found },
         AttachError::UnsupportedFileSystem { kind } => Error::UnsupportedFileSystem { kind },
+        AttachError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => no_store(&path),
+        AttachError::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename) =>
+        {
+            let value: String = path.to_string_lossy().chars().take(64).collect();
+            Error::InvalidOption {
+                option: "path",
+                value: format!("{value:?}"),
+                expected: "a path that can be a directory's",
+            }
+        }
         AttachError::Io { context, source } => Error::io(context, source).at(&path),
     }
 }

@@ -248,3 +248,33 @@ fn panic_between_receive_and_settle_is_a_failed_attempt_with_its_reason() {
     assert_eq!((letters.len(), letters[0].attempts()), (1, 3));
     assert!(letters[0].history().iter().all(|failure| failure.text == "dropped"));
 }
+
+#[test]
+fn handles_are_used_across_a_caught_panic() {
+    let machine = Machine::new();
+    let store = machine.open();
+    let (topic, group) = parts(&store);
+    topic.publish("m").unwrap();
+    let delivery = catch_unwind(|| group.receive(NOW).unwrap().unwrap()).unwrap();
+    catch_unwind(|| delivery.ack().unwrap()).unwrap();
+    assert!(catch_unwind(|| store.stats().unwrap().topics[0].groups[0].lag).unwrap() == 0);
+}
+
+#[test]
+fn reason_that_cannot_be_written_is_cut_and_the_message_is_nacked() {
+    struct Half;
+    impl fmt::Display for Half {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("as far as it gets")?;
+            Err(fmt::Error)
+        }
+    }
+    let machine = Machine::new();
+    let store = machine.open();
+    let (topic, group) = parts(&store);
+    topic.publish("m").unwrap();
+    one(&group).reject(Half).unwrap();
+    store.sync().unwrap();
+    let letter = group.dead_letters().unwrap().next().unwrap().unwrap();
+    assert_eq!(letter.history()[0].text, "as far as it gets");
+}
