@@ -94,6 +94,7 @@ impl Engine {
                 }
                 Ok(None) => {}
                 // What was recorded before is unlinked all the same: nobody else will ask for it.
+                // seam: retired segments are forgotten on a full disk
                 Err(error) => {
                     recorded = Err(error);
                     break;

@@ -5,6 +5,7 @@
 mod charging;
 mod fairness;
 mod passing;
+mod telling;
 mod unwinding;
 mod waking;
 

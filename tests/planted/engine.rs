@@ -264,4 +264,10 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Skip,
         level: Level::Test("lifecycle", "a_receipt_does_not_keep_the_store_open"),
     },
+    Bug {
+        name: "retired segments are forgotten on a full disk",
+        plants: "what is recorded as gone stays on the disk, for nobody unlinks it",
+        mistake: Mistake::Before("Err(error) if planted!() => return Err(error),"),
+        level: Level::Test("kinds", "segments_that_were_retired"),
+    },
 ];
