@@ -248,7 +248,7 @@ impl Engine {
     /// Looks whether the files that are written to are the store's alone. One that others have links to, as a backup makes them, is
     /// left to them. One that has lost its name is lost with all that is written to it: the store stops.
     fn look_at_files(&self) -> Result<()> {
-        // Whoever has the keeper works on these files now: the next beat looks.
+        // Another thread holds the keeper; the next beat checks.
         let Some(mut keeper) = self.keeper.try_lock() else { return Ok(()) };
         if let Ok(available) = keeper.available() {
             self.note_room(&mut self.lock_core(), available);
