@@ -237,9 +237,10 @@ impl Delivery {
     /// already stays as it is. One that has run out goes on if nobody else has taken the message. No lease outlives its process.
     ///
     /// # Errors
-    /// `LeaseLost`: another consumer has the message or has settled it; or the lease is a *lone* one (the last attempt of a message
-    /// in whose hands a process died before, for which the whole store waits), which is extended only once, and may still be
-    /// settled. `InvalidOption`: more than ten years. The store's.
+    /// `LeaseLost`: another consumer has the message or has settled it. A lease that has ended cannot be extended if its message was
+    /// delivered alone, or while another message is delivered alone or awaited (see
+    /// [`isolation_limit`](crate::StoreOptions::isolation_limit)); the delivery may still be settled then. `InvalidOption`: more than
+    /// ten years. The store's.
     pub fn extend(&self, duration: Duration) -> Result<()> {
         let for_ms = millis("duration", duration)?;
         self.lost_unless(self.engine().extend(self.group_id(), self.parcel.received.held(self.nth), for_ms)?)
@@ -256,6 +257,9 @@ impl Delivery {
     }
 
     /// Gives the message back as if it had never been delivered: its attempt is not counted, and it is ready at once.
+    ///
+    /// Released at its first attempt, it comes before newer messages again, in offset order. A consumer that releases the same message
+    /// for ever therefore gets it for ever; use [`nack_after`](Self::nack_after) for a message that has to wait.
     ///
     /// # Errors
     /// As [`Delivery::ack`].

@@ -191,8 +191,12 @@ impl Group {
     /// account before this returns, and stays there whatever happens to the process.
     ///
     /// # Errors
-    /// `Corrupt`, `Io` where the next message cannot be read: it was put back with the longest backoff, and others can be
-    /// received. `DiskFull` where the lease cannot be recorded. `Closed`, `Poisoned`, `Forked`.
+    /// - `Corrupt`, `Io` if the next message cannot be read: it was put back with the longest backoff, its attempt not counted, and others
+    ///   can be received.
+    /// - `TooManyOpenFiles`, `OutOfMemory`, and any other error of the kind [`Retry`](crate::ErrorKind::Retry), if it cannot be read just
+    ///   now: the message is ready at once.
+    /// - `DiskFull` if the lease cannot be recorded; nothing was leased.
+    /// - `Closed`, `Poisoned`, `Forked`.
     pub fn receive(&self, wait: Duration) -> Result<Option<Delivery>> {
         self.inner.receive(Wait::new(&self.inner.topic.shared.engine, wait), &self.inner.reader)
     }

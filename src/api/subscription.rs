@@ -191,8 +191,9 @@ impl Subscription {
     /// Asks for one delivery and returns the channel that carries it. Asking again before it was taken changes nothing, so a loop
     /// calls this in its `select!`.
     ///
-    /// A delivery that is not taken within half the visibility timeout (an hour at most) is released, uncharged. The request is then
-    /// answered again after a pause, which doubles each time; repeating it ends the pause. The errors that end the subscription come once; then the channel is disconnected.
+    /// A delivery that is not taken within half the visibility timeout (an hour at most) is released, uncharged. The subscription then
+    /// pauses and offers again; each pause is twice as long. Calling `request` again ends the pause. The errors that end the
+    /// subscription come once; then the channel is disconnected.
     pub fn request(&self) -> &Receiver<Result<Delivery>> {
         if self.engine().is_forked() {
             return &self.forked;

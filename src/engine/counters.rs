@@ -11,7 +11,7 @@ use crate::state::{Role, State};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupCounters {
-    /// Messages that a receive gave out, each as often as that happened.
+    /// Leases granted. Those that no consumer saw are also counted in `released` or `unreadable`.
     pub delivered: u64,
     /// Acks.
     pub acked: u64,

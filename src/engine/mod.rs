@@ -4,9 +4,10 @@
 //! append, apply under the lock) -> [`Engine::wait_durable`](commit). A receive goes `api::Group::receive` ->
 //! [`Engine::receive`](deliver) -> `Core::commit` (lease) -> [`Engine::read`](read) outside the lock.
 //!
-//! Locks, in the order in which they may be taken: `keeper` (creates and removes files), `core` (log end and state), the
-//! block cache's and group commit's (both held for moments, inside their own calls). Threads are started here and nowhere
-//! else; each runs a plain function that a simulator calls as well. Never here: public handles.
+//! Locks, in the order in which they may be taken: `closed` (while a close saves), a handle's `reader` (while messages are read), `keeper`
+//! (creates and removes files), `core` (log end and state). Then come those that are held for moments, inside their own calls: of the
+//! block cache, the front cache, group commit and `jobs`. Threads are started here and nowhere else; each runs a plain function that
+//! a simulator calls as well. Never here: public handles.
 
 mod checkpoint;
 mod commit;

@@ -33,8 +33,8 @@ impl Engine {
         ticket.is_woken() || ticket.until <= self.now().mono
     }
 
-    /// Sleepers that nobody wakes, though there is something to do for their group, or will be when nobody wakes by himself. Nothing,
-    /// unless this code is wrong.
+    /// Describes each group whose sleepers have not been woken although a message is deliverable, or whose timers all end after the
+    /// next deadline. Empty, unless this code is wrong.
     pub(crate) fn stuck(&self) -> Vec<String> {
         let now = self.now();
         let core = self.lock_core();

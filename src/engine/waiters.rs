@@ -3,9 +3,9 @@
 //! A consumer that finds nothing leaves a [`Ticket`] and sleeps on it, without the store's lock. Those who add a message wake one
 //! consumer of each group; one who takes a message, or fails to, wakes the next. With nobody asleep that costs a load.
 //!
-//! Two things always hold of a group with sleepers, none of whom is woken and on its way: nothing that they could have is ready; and
-//! one of them wakes by itself when time alone may make something ready. So whoever changes what comes next, or leaves with the
-//! knowledge of it, wakes one to look again. Never here: time.
+//! If no sleeper of a group has been woken: (1) nothing is deliverable to the group; (2) one sleeper's timer is at or before the next
+//! deadline. So a commit that changes either, and a consumer that leaves without a lease, wakes one sleeper to look again. Never here:
+//! time.
 
 use crate::ids::{GroupId, MonoMs, TopicId};
 use crate::sync::atomic::{AtomicBool, Ordering};
