@@ -266,7 +266,7 @@ impl Engine {
         for (name, file) in files {
             match file.links() {
                 // seam: a lost segment goes unnoticed
-                Ok(links) if links == 0 => return Err(self.lost(name)),
+                Ok(0) => return Err(self.lost(name)),
                 Ok(links) if links > 1 => {
                     if let Some(spare) = self.lock_core().appender.leave(name) {
                         keeper.discard_spare(spare);

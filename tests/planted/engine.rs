@@ -213,7 +213,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a lost segment goes unnoticed",
         plants: "durable Ok for bytes that no open will find",
-        mistake: Mistake::Asks("!planted!() && $it"),
+        mistake: Mistake::Before("Ok(0) if planted!() => {}"),
         level: Level::Test("failures", "a_file_in_use_that_lost_its_name"),
     },
     Bug {
