@@ -58,8 +58,9 @@ number! {
     Lsn(u64)
 }
 number! {
-    /// Rises durably before a process's first append; tells apart two messages that got one offset
-    /// because a crash dropped the first.
+    /// One process's time of appending: a count in the high 32 bits, which rises durably before the process's first append, and
+    /// random low bits. So it tells apart two messages that got one offset, because a crash dropped the first one, or because
+    /// a copy of the store was put back into its place.
     Epoch(u64)
 }
 number! {
@@ -91,7 +92,22 @@ number! {
     MonoMs(u64)
 }
 
-/// The identity of a message for ever: it never names other bytes, whatever crashes come between.
+impl Epoch {
+    /// How many epochs the log has had, this one included. Epochs of one store are in the order of their counts.
+    #[inline]
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The epoch with this count, which is not 0, and these low bits.
+    pub(crate) const fn of(count: u32, random: u32) -> Self {
+        Self((count as u64) << 32 | random as u64)
+    }
+}
+
+/// The identity of a message for ever: it never names other bytes, whatever crashes come between, and whatever copies of the store
+/// are put back into its place.
 ///
 /// As text it is `topic-partition-offset-epoch` in decimal digits, which needs no escaping in a URL or a file name, and which
 /// [`FromStr`] reads back. Ids of one store differ as text.
@@ -99,9 +115,9 @@ number! {
 /// ```
 /// use millpond::MessageId;
 ///
-/// let id: MessageId = "0-3-1041-2".parse()?;
-/// assert_eq!((id.partition, id.offset.get()), (3, 1041));
-/// assert_eq!(id.to_string(), "0-3-1041-2");
+/// let id: MessageId = "0-3-1041-9876543210".parse()?;
+/// assert_eq!((id.partition, id.offset.get(), id.epoch.count()), (3, 1041, 2));
+/// assert_eq!(id.to_string(), "0-3-1041-9876543210");
 /// assert!("0/3/1041@2".parse::<MessageId>().is_err());
 /// # Ok::<(), millpond::ids::ParseMessageIdError>(())
 /// ```
@@ -133,7 +149,11 @@ pub struct ParseMessageIdError {
 
 impl fmt::Display for ParseMessageIdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid message id {:?}; expected topic-partition-offset-epoch, as in 0-3-1041-2", self.text)
+        write!(
+            f,
+            "invalid message id {:?}; expected topic-partition-offset-epoch, as in 0-3-1041-9876543210",
+            self.text
+        )
     }
 }
 

@@ -4,8 +4,8 @@
 
 use millpond::ids::WallMs;
 use millpond::simulation::{Fault, Op, PowerOutcome, SimClock, SimDisk};
-use millpond::{Backoff, Durability, Error, ErrorKind, Message, Store, Topic};
-use std::collections::BTreeSet;
+use millpond::{Backoff, Durability, Error, ErrorKind, Message, MessageId, Store, Topic};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -484,4 +484,60 @@ fn a_jump_that_finds_no_room_is_noticed_at_the_next_beat() {
     store.tick().unwrap();
     clock.advance(10_001);
     assert!(group.receive(Duration::ZERO).unwrap().is_some(), "it waits for the hour that the clock lost");
+}
+
+fn files(disk: &SimDisk) -> BTreeMap<String, Vec<u8>> {
+    disk.files().into_iter().map(|entry| (entry.name.clone(), disk.read_file(&entry.name).unwrap())).collect()
+}
+
+/// One process: what it publishes, is given, moves and puts back goes to `seen`, where no id may stand for two messages.
+fn live(disk: &SimDisk, life: u8, count: u8, seen: &mut BTreeMap<MessageId, Vec<u8>>) {
+    let store = open_at(disk, Durability::Disk).unwrap();
+    let topic = numbers(&store);
+    let group = topic.group("g").max_attempts(1).open().unwrap();
+    let mut see = |id: MessageId, payload: &[u8]| {
+        let was = seen.entry(id).or_insert_with(|| payload.to_vec());
+        assert_eq!(was, payload, "the id {id} in life {life}");
+    };
+    for number in 0..count {
+        let payload = vec![life, number];
+        see(topic.publish(payload.clone()).unwrap().id(), &payload);
+    }
+    // Each life moves and settles other messages: their copies are messages with ids of their own.
+    for delivery in group.receive_batch(usize::from(life), Duration::ZERO).unwrap() {
+        see(delivery.id(), delivery.payload());
+        delivery.reject("no").unwrap();
+    }
+    store.sync().unwrap();
+    for (n, letter) in group.dead_letters().unwrap().enumerate() {
+        let letter = letter.unwrap();
+        see(letter.id(), letter.payload());
+        if n == 0 {
+            letter.redrive().unwrap();
+        }
+    }
+    store.close().unwrap();
+}
+
+/// G11: a closed directory is copied and used further; then the copy takes its place. What is given out from there on has other ids
+/// than what was given out in the meantime, however often that is done, and also where the copy is of an empty store.
+#[test]
+fn a_restored_copy_gives_no_id_of_its_other_life() {
+    for before in 0..3 {
+        let disk = SimDisk::new(u64::from(before));
+        let mut seen = BTreeMap::new();
+        (0..before).for_each(|life| live(&disk, life, 4, &mut seen));
+        drop(open_at(&disk, Durability::Disk).unwrap());
+        let copy = files(&disk);
+        for life in before..before + 4 {
+            live(&disk, life, 3 + life, &mut seen);
+            if life % 2 == 1 {
+                live(&disk, life + 100, 2, &mut seen);
+            }
+            disk.files().iter().for_each(|entry| assert!(disk.remove_file(&entry.name)));
+            copy.iter().for_each(|(name, bytes)| disk.write_file(name, bytes));
+        }
+        live(&disk, 50, 9, &mut seen);
+        assert!(seen.len() > 30, "{}", seen.len());
+    }
 }

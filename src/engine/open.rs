@@ -308,10 +308,9 @@ fn open_error(error: OpenError) -> Error {
     match error {
         OpenError::Corrupt(corruption) => Error::Corrupt(corruption),
         OpenError::ForeignFile { file } => Error::ForeignFile { file },
-        OpenError::NewerFormat { file, found, supported, features } => Error::NewerFormat {
-            found: format!("format {found} with features {features:#x} in {file}"),
-            supported: format!("format {supported}"),
-        },
+        OpenError::NewerFormat { file, found, supported } => {
+            Error::NewerFormat { found: format!("{found} in {file}"), supported }
+        }
         OpenError::Io { context, file, source } => Error::io(context, source).at(Path::new(&file)),
     }
 }

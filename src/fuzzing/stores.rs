@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::ids::{MessageId, WallMs};
 use crate::log::fuzzing::seeds::Seeds;
 use crate::log::fuzzing::{Take, UNSEALED, bounded, seal};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -119,6 +120,10 @@ pub fn directory(data: &[u8]) -> bool {
     found.is_ok_and(|found| found.end > 0)
 }
 
+/// What of `STORE` is not zero, and where it stands: the identity, and of each slot the fields and the check.
+const STORE_PIECES: [(Range<usize>, usize); 5] =
+    [(0..44, 0), (44..140, 4096), (140..144, 4604), (144..240, 8192), (240..244, 8700)];
+
 /// A byte for the kind, one for the number, the length, how many times 512 zeros follow, and the content. Of `STORE` only what
 /// may be there: identity and slots.
 fn next_file(take: &mut Take<'_>) -> (String, Vec<u8>) {
@@ -127,7 +132,7 @@ fn next_file(take: &mut Take<'_>) -> (String, Vec<u8>) {
     let name = match kind % 5 {
         0 => {
             let mut store = vec![0; 16 << 10];
-            for (piece, at) in [(0..44, 0), (44..96, 4096), (96..148, 8192)] {
+            for (piece, at) in STORE_PIECES {
                 let piece = bytes.get(piece.start..piece.end.min(bytes.len())).unwrap_or(&[]);
                 store[at..at + piece.len()].copy_from_slice(piece);
             }
@@ -250,7 +255,7 @@ fn encode_directory(disk: &SimDisk) -> Option<Vec<u8>> {
     for file in disk.files() {
         let bytes = disk.read_file(&file.name)?;
         let (kind, number, content) = match file.name.split_once('.') {
-            None => (0, 0, [&bytes[..44], &bytes[4096..4148], &bytes[8192..8244]].concat()),
+            None => (0, 0, STORE_PIECES.map(|(piece, at)| &bytes[at..at + piece.len()]).concat()),
             Some((number, suffix)) => {
                 let kind = [("seg", 1), ("ckp", 2), ("idx", 3)].iter().find(|(name, _)| *name == suffix)?.1;
                 let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);

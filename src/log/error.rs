@@ -39,12 +39,11 @@ pub(crate) enum OpenError {
     ForeignFile {
         file: String,
     },
-    /// Written by a later version of this code.
+    /// Written by a later version of this code. `found` names the format, and the features that this version does not know.
     NewerFormat {
         file: String,
-        found: u32,
-        supported: u32,
-        features: u32,
+        found: String,
+        supported: String,
     },
     Io {
         context: &'static str,
@@ -79,11 +78,8 @@ impl fmt::Display for OpenError {
         match self {
             Self::Corrupt(corruption) => corruption.fmt(f),
             Self::ForeignFile { file } => write!(f, "{file} belongs to another store"),
-            Self::NewerFormat { file, found, supported, features } => {
-                write!(
-                    f,
-                    "{file} has format {found} with features {features:#x}; this version knows format {supported}"
-                )
+            Self::NewerFormat { file, found, supported } => {
+                write!(f, "{file} has {found}; this version reads {supported}")
             }
             Self::Io { context, file, source } => write!(f, "{context} {file}: {source}"),
         }

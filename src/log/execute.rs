@@ -12,7 +12,7 @@ use super::frames::{Frames, Lsns, Next};
 use super::handles::Handles;
 use super::header::{FileHeader, FileKind, HEADER_LEN, Uuid};
 use super::keeper::{CheckpointInfo, Found, Keeper};
-use super::mix::crc;
+use super::mix::{crc, low};
 use super::name::FileName;
 use super::recovery::{Plan, Stretch};
 use super::scan::Scanned;
@@ -35,7 +35,7 @@ pub(super) fn execute(
     plan: Plan,
     scanned: Scanned,
 ) -> Result<Recovered, OpenError> {
-    let Plan::Continue { copies, mut segments, retired, end, epoch } = plan else {
+    let Plan::Continue { copies, mut segments, retired, end, epoch_count } = plan else {
         return lay_out(disk, handles, settings, &scanned);
     };
     let io = OpenError::io;
@@ -44,6 +44,8 @@ pub(super) fn execute(
         return Err(Corruption::of(FileName::Store, None, "no identity").into());
     };
     let mut slots = Slots::found(Arc::clone(&disk), store, uuid, scanned.slot);
+    slots.leave_source().map_err(io("write", FileName::Store))?;
+    let epoch = draw_epoch(&*disk, epoch_count);
     let mut last_number = last_number(&scanned, &segments);
     let mut copied = 0;
     for stretch in &copies {
@@ -100,7 +102,7 @@ fn lay_out(
     scanned: &Scanned,
 ) -> Result<Recovered, OpenError> {
     let slots = Slots::lay_out(Arc::clone(&disk)).map_err(OpenError::io("create", FileName::Store))?;
-    let (end, epoch) = (Lsn(0), Epoch(1));
+    let (end, epoch) = (Lsn(0), draw_epoch(&*disk, 1));
     let found = Found {
         slots,
         handles,
@@ -119,6 +121,12 @@ fn lay_out(
         report: Report { created: true, was_clean: true, files_ignored: scanned.survey.ignored, ..Report::default() },
         previous: Previous { epoch: Epoch(0), clean: true },
     })
+}
+
+/// A store that goes on from a copy of its files counts as it did before: only the random bits tell its epochs from those of its
+/// other life.
+fn draw_epoch(disk: &dyn Disk, count: u32) -> Epoch {
+    Epoch::of(count, low(disk.random()))
 }
 
 /// Whether the log holds a copy that counts only because a slot tells of it. The process that made the copy may have died

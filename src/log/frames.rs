@@ -238,6 +238,7 @@ impl Frames {
     }
 }
 
+#[cfg(any(test, feature = "simulation"))]
 /// Shows `visit` every frame of `segment` from `from` on, without its parts.
 ///
 /// # Errors
@@ -309,6 +310,7 @@ pub(super) fn for_each_whole<E: From<ReadError>>(
     walk(segment, Frames::of(segment, from), from, visit)
 }
 
+#[cfg(any(test, feature = "simulation"))]
 fn walk<E: From<ReadError>>(
     segment: &Segment,
     frames: io::Result<Frames>,

@@ -8,14 +8,14 @@ use super::mix::crc;
 use crate::ids::{FileNumber, Lsn};
 
 /// The newest format of any file that this code writes and reads.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// The bytes of a header; a segment's first frame follows.
 pub(crate) const HEADER_LEN: usize = 128;
 /// Like PNG's: a byte with its high bit set, and line ends that a text transfer would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89SEG\r\n\x1a\n";
 const CRC_AT: usize = HEADER_LEN - 4;
 
-/// The identity of a store.
+/// The lineage of a store: all its files have it, and those of its copies.
 pub(crate) type Uuid = [u8; 16];
 
 /// What a file is.
@@ -179,7 +179,7 @@ mod tests {
             hex,
             concat!(
                 "895345470d0a1a0a",
-                "01000000",
+                "02000000",
                 "02000000",
                 "30313233343536373839616263646566",
                 "2211000000000000",
@@ -192,7 +192,7 @@ mod tests {
                 "efbeadde",
                 "0df0edfe",
                 "0000000000000000000000000000000000000000000000000000000000000000",
-                "a1c42b53"
+                "996f8351"
             )
         );
     }
@@ -215,9 +215,9 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_apart_from_damage() {
         let mut page = sample().encode();
-        page[8] = 2;
+        page[8] = 3;
         let sum = crc(0, &page[..CRC_AT]);
         page[CRC_AT..].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(FileHeader::decode(&page), HeaderRead::Newer { format: 2 });
+        assert_eq!(FileHeader::decode(&page), HeaderRead::Newer { format: 3 });
     }
 }

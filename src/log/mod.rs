@@ -48,6 +48,7 @@ pub(crate) use catalog::Catalog;
 pub(crate) use error::{OpenError, ReadError};
 pub(crate) use frame::{Frame, Parts};
 #[cfg(any(test, feature = "simulation"))]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) use frames::for_each as for_each_frame;
 pub(crate) use frames::{Met, for_each_left};
 pub(crate) use fronts::FrontCache;

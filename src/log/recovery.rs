@@ -130,7 +130,14 @@ pub(super) struct Stretch {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Plan {
     LayOut,
-    Continue { copies: Vec<Stretch>, segments: Vec<SegmentInfo>, retired: Vec<(Lsn, Lsn)>, end: Lsn, epoch: Epoch },
+    Continue {
+        copies: Vec<Stretch>,
+        segments: Vec<SegmentInfo>,
+        retired: Vec<(Lsn, Lsn)>,
+        end: Lsn,
+        /// The count of this process's epoch; its other bits are random.
+        epoch_count: u32,
+    },
 }
 
 /// Decides. Pure: the same facts give the same plan.
@@ -139,7 +146,10 @@ pub(super) fn plan(facts: &Facts) -> Result<Plan, Corruption> {
     let case = facts.conditions.matches().next().unwrap_or(Case::Damaged);
     Err(match case {
         Case::Create => return Ok(Plan::LayOut),
-        Case::Proven | Case::Unproven => return Ok(go_on(facts)),
+        Case::Proven | Case::Unproven => match go_on(facts) {
+            Some(plan) => return Ok(plan),
+            None => store("its epoch is the last that there can be"),
+        },
         Case::StoreLost => store("it does not say whose the other files are"),
         Case::SlotsLost => store("both slots are damaged"),
         Case::HeaderLost => {
@@ -162,15 +172,15 @@ pub(super) fn plan(facts: &Facts) -> Result<Plan, Corruption> {
     })
 }
 
-fn go_on(facts: &Facts) -> Plan {
-    Plan::Continue {
+fn go_on(facts: &Facts) -> Option<Plan> {
+    Some(Plan::Continue {
         copies: facts.suffix.clone(),
         segments: facts.proven.clone(),
         retired: facts.retired.clone(),
         end: facts.end,
         // seam: the epoch is not raised
-        epoch: facts.epoch.saturating_add(1),
-    }
+        epoch_count: facts.epoch.count().checked_add(1)?,
+    })
 }
 
 #[cfg(test)]
@@ -189,6 +199,40 @@ mod tests {
             intact: bit(6),
             unproven: bit(7),
         }
+    }
+
+    fn facts(epoch: Epoch) -> Facts {
+        Facts {
+            conditions: conditions(0b111_1101),
+            newest_segment: FileNumber(1),
+            headless: None,
+            newest_checkpoint: FileNumber(0),
+            list_fault: None,
+            valid_end: Lsn(8),
+            watermark: Lsn(8),
+            stop: None,
+            proven: Vec::new(),
+            suffix: Vec::new(),
+            end: Lsn(8),
+            retired: Vec::new(),
+            epoch,
+        }
+    }
+
+    /// The next epoch goes by the count, whatever the random bits are; and none comes after the last.
+    #[test]
+    fn the_next_epoch_has_the_next_count() {
+        let count = |epoch| match plan(&facts(epoch)) {
+            Ok(Plan::Continue { epoch_count, .. }) => Ok(epoch_count),
+            Ok(Plan::LayOut) => panic!("laid out"),
+            Err(corruption) => Err(corruption.reason),
+        };
+        for random in [0, 7, u32::MAX] {
+            assert_eq!(count(Epoch::of(1, random)), Ok(2));
+            assert_eq!(count(Epoch::of(u32::MAX - 1, random)), Ok(u32::MAX));
+            assert_eq!(count(Epoch::of(u32::MAX, random)), Err("its epoch is the last that there can be"));
+        }
+        assert_eq!(count(Epoch(0)), Ok(1));
     }
 
     /// Every combination of conditions has exactly one case, and every case has a combination.

@@ -26,7 +26,7 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Continues with what was read from the file.
+    /// Continues with what was read from the file: the slot that counts, with the features of both.
     pub(crate) const fn found(disk: Arc<dyn Disk>, file: Arc<dyn File>, uuid: Uuid, newest: Slot) -> Self {
         Self { disk, file, uuid, newest, certain: false, sync_failed: false }
     }
@@ -37,11 +37,9 @@ impl Slots {
         // seam: bytes in STORE before its name is durable
         disk.sync_dir()?;
         let file = disk.open(&FileName::Store.to_string())?;
-        let mut uuid = [0; 16];
-        let (low, high) = uuid.split_at_mut(8);
-        low.copy_from_slice(&disk.random().to_le_bytes());
-        high.copy_from_slice(&disk.random().to_le_bytes());
-        let slots = [0, 1].map(|sequence| Slot { sequence, epoch: Epoch(0), clean: true, ..Slot::default() });
+        let [uuid, instance, secret] = [(); 3].map(|()| draw(&*disk));
+        let first = Slot { epoch: Epoch(0), clean: true, instance, secret, ..Slot::default() };
+        let slots = [0, 1].map(|sequence| Slot { sequence, ..first });
         file.write_at(0, &[0; OWNED_LEN])?;
         for slot in &slots {
             file.write_at(Slot::position(slot.sequence), &slot.encode(&uuid))?;
@@ -93,6 +91,19 @@ impl Slots {
         Ok(links > 0)
     }
 
+    /// Gives a copy that was never opened an instance of its own, durably. With the instance of its source the copy would take
+    /// what was derived from the source's log for its own.
+    pub(crate) fn leave_source(&mut self) -> io::Result<()> {
+        if self.newest.is_copy() {
+            let instance = draw(&*self.disk);
+            self.write(|slot| {
+                slot.instance = instance;
+                slot.flags &= !Slot::COPY;
+            })?;
+        }
+        Ok(())
+    }
+
     fn note_sync(&mut self, synced: io::Result<()>) -> io::Result<()> {
         self.sync_failed |= synced.is_err();
         synced
@@ -122,6 +133,7 @@ impl Slots {
         change(&mut slot);
         slot.watermark = slot.watermark.max(self.newest.watermark);
         slot.epoch = slot.epoch.max(self.newest.epoch);
+        slot.features = slot.features.union(self.newest.features);
         // seam: a slot over itself
         slot.sequence = self.newest.sequence.saturating_add(1);
         self.file.write_at(Slot::position(slot.sequence), &slot.encode(&self.uuid))?;
@@ -131,4 +143,13 @@ impl Slots {
         self.newest = slot;
         Ok(())
     }
+}
+
+/// 16 random bytes.
+fn draw(disk: &dyn Disk) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for half in bytes.chunks_exact_mut(8) {
+        half.copy_from_slice(&disk.random().to_le_bytes());
+    }
+    bytes
 }

@@ -12,7 +12,7 @@ use super::mix::crc;
 use super::name::FileName;
 use super::own::OwnFrame;
 use super::segment::SegmentInfo;
-use super::store_file::{Identity, STORE_LEN, Slot};
+use super::store_file::{Features, Identity, STORE_LEN, Slot};
 use crate::disk::{Disk, File};
 use crate::ids::{Epoch, FileNumber, Lsn};
 use std::io;
@@ -95,10 +95,16 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// The slot that counts.
+    /// The slot that counts, with the features of both.
     pub(super) fn slot(&self) -> Option<Slot> {
         // seam: the older slot counts
-        self.slots.iter().flatten().max_by_key(|slot| slot.sequence).copied()
+        let counts = self.slots.iter().flatten().max_by_key(|slot| slot.sequence).copied();
+        counts.map(|slot| Slot { features: self.features(), ..slot })
+    }
+
+    /// The features of the store: those of all slots that are valid.
+    fn features(&self) -> Features {
+        self.slots.iter().flatten().fold(Features::default(), |all, slot| all.union(slot.features))
     }
 
     /// The segment in this file.
@@ -160,7 +166,8 @@ impl Survey {
             Identity::Valid(uuid) => {
                 self.uuid = Some(uuid);
                 self.slots = Slot::both(&page, &uuid);
-                Ok(())
+                let refused = self.features().refused();
+                if refused.is_empty() { Ok(()) } else { Err(newer(name, FORMAT, refused)) }
             }
         }
     }
@@ -173,7 +180,7 @@ impl Survey {
         let first = read_up_to(&*file, 0, FIRST_READ_LEN).map_err(OpenError::io("read", name))?;
         let header = match FileHeader::decode(&first) {
             HeaderRead::Invalid => return Ok(()),
-            HeaderRead::Newer { format } => return Err(newer(name, format, 0)),
+            HeaderRead::Newer { format } => return Err(newer(name, format, Features::default())),
             HeaderRead::Valid(header) => header,
         };
         let own_name = match header.kind {
@@ -223,8 +230,10 @@ impl Survey {
     }
 }
 
-fn newer(name: FileName, found: u32, features: u32) -> OpenError {
-    OpenError::NewerFormat { file: name.to_string(), found, supported: FORMAT, features }
+fn newer(name: FileName, format: u32, features: Features) -> OpenError {
+    let features = if features.is_empty() { String::new() } else { format!(" with {features}") };
+    let found = format!("format {format}{features}");
+    OpenError::NewerFormat { file: name.to_string(), found, supported: format!("format {FORMAT}") }
 }
 
 /// Up to `len` bytes from `at` on: fewer only at the end of the file.

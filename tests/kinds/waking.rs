@@ -38,8 +38,12 @@ impl Pond {
 
 type Held = Vec<millpond::Delivery>;
 
-/// What is held while consumers fall asleep, what is done then, and after how long something is ready.
-type Way = (&'static str, fn(&Pond) -> Held, fn(&Pond, Held), u64);
+/// What is held while consumers fall asleep.
+type Hold = fn(&Pond) -> Held;
+/// What is done then.
+type Act = fn(&Pond, Held);
+/// Both, and after how many milliseconds something is ready.
+type Way = (&'static str, Hold, Act, u64);
 
 fn nothing(_: &Pond) -> Held {
     Vec::new()

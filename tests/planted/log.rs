@@ -67,7 +67,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "the epoch is not raised",
         plants: "a process appends under the epoch of the one before",
-        mistake: Mistake::Value("if planted!() { facts.epoch } else { $it }"),
+        mistake: Mistake::Value("if planted!() { facts.epoch.count() } else { $it }"),
         level: Level::Simulation,
     },
     Bug {

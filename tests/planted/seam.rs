@@ -73,7 +73,7 @@ fn code(text: &str) -> impl Iterator<Item = (usize, i32, char)> {
             }
             if char == '\'' && after.len() > 2 && (after.as_bytes()[1] == b'\\' || after.as_bytes()[2] == b'\'') {
                 let len = 2 + after[2..].find('\'').unwrap_or(0);
-                while rest.next_if(|(next, _)| *next <= at + len - 1).is_some() {}
+                while rest.next_if(|(next, _)| *next < at + len).is_some() {}
                 continue;
             }
             if after.starts_with("//") {

@@ -49,10 +49,10 @@ pub(crate) fn store(bytes: &mut [u8], uuid: &Uuid) {
     put(bytes, 24, uuid);
     put_crc(bytes, 40);
     for position in [4096, 8192] {
-        let Some(slot) = bytes.get(position..position + 48) else { continue };
+        let Some(slot) = bytes.get(position..position + 508) else { continue };
         let seed = crc(mix::low(mix::step(position as u64)), uuid);
         let sum = crc(seed, slot);
-        put(bytes, position + 48, &sum.to_le_bytes());
+        put(bytes, position + 508, &sum.to_le_bytes());
     }
 }
 

@@ -116,7 +116,7 @@ fn headers(seeds: &mut Seeds) {
     let slots = [2, 3].map(|sequence| Slot { sequence, epoch: Epoch(1), watermark: Lsn(64), ..Slot::default() });
     let store = store_file(&slots);
     // Up to the end of the second slot.
-    seeds.push(("header", "store".to_owned(), flagged(0, &store[..8192 + 52])));
+    seeds.push(("header", "store".to_owned(), flagged(0, &store[..8192 + 512])));
     let mut head = Vec::new();
     OwnFrame::RangeRetired { from: Lsn(0), to: Lsn(8) }.encode(&mut head);
     seeds.push(("header", "retired".to_owned(), flagged(1, &head)));

@@ -82,6 +82,7 @@ fn machine(flags: u8, body: &[u8]) -> SimDisk {
         watermark,
         newest_segment: FileNumber(1),
         newest_checkpoint: FileNumber(0),
+        ..Slot::default()
     });
     let disk = SimDisk::new(u64::from(flags));
     disk.write_file(LOCK_NAME, &store_file(&slots));

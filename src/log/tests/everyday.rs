@@ -20,7 +20,7 @@ fn writes(disk: &SimDisk) -> u64 {
 fn an_empty_directory_becomes_a_store_and_opening_again_writes_nothing() {
     let disk = SimDisk::new(1);
     let log = attach(&disk).unwrap();
-    assert_eq!((log.appender.end(), log.appender.epoch()), (Lsn(0), Epoch(1)));
+    assert_eq!((log.appender.end(), log.appender.epoch().count()), (Lsn(0), 1));
     assert!(log.previous.clean && log.checkpoint.is_none());
     drop(log);
     let before = writes(&disk);
@@ -31,7 +31,7 @@ fn an_empty_directory_becomes_a_store_and_opening_again_writes_nothing() {
     }
     assert_eq!(writes(&disk), before);
     disk.crash_power(PowerOutcome::LoseAll);
-    assert_eq!(attach(&disk).unwrap().appender.epoch(), Epoch(1));
+    assert_eq!(attach(&disk).unwrap().appender.epoch().count(), 1);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn what_was_closed_comes_back_and_opening_writes_nothing() {
     for _ in 0..2 {
         let rig = Rig::open(&disk, &written, written.len());
         assert!(rig.log.previous.clean && rig.log.report.was_clean);
-        assert_eq!((rig.log.appender.epoch(), rig.log.report.dropped), (Epoch(2), None));
+        assert_eq!((rig.log.appender.epoch().count(), rig.log.report.dropped), (2, None));
         rig.close().unwrap();
     }
     assert_eq!(writes(&disk), before);
@@ -58,17 +58,19 @@ fn what_was_closed_comes_back_and_opening_writes_nothing() {
 fn many_processes_one_after_another() {
     let disk = SimDisk::new(3);
     let mut written = Vec::new();
-    for process in 1..20u64 {
+    let mut before = Epoch(0);
+    for process in 1..20u32 {
         let mut rig = Rig::open(&disk, &written, written.len());
-        assert_eq!(rig.log.appender.epoch(), Epoch(process));
-        assert_eq!(rig.log.previous.epoch, Epoch(process - 1));
+        let epoch = rig.log.appender.epoch();
+        assert_eq!((epoch.count(), rig.log.previous.epoch), (process, before));
         append_numbered(&mut rig, process as usize).unwrap();
         if process % 5 == 0 {
             rig.checkpoint().unwrap();
         }
         rig.tidy().unwrap();
         written = rig.close().unwrap();
-        assert_eq!(written.last().unwrap().epoch, Epoch(process));
+        assert_eq!(written.last().unwrap().epoch, epoch);
+        before = epoch;
     }
 }
 
@@ -303,7 +305,7 @@ fn parts_are_read_by_their_places() {
             for reader in [&mut going_on, &mut PartReader::<()>::default()] {
                 for (index, expected) in (0..).zip(&written.parts) {
                     let read = reader.read((&cache, &fronts), segment, *at, index, 1).unwrap();
-                    assert_eq!((read.lsn, read.epoch), (written.lsn, Epoch(1)));
+                    assert_eq!((read.lsn, read.epoch), (written.lsn, written.epoch));
                     assert_eq!((read.head, read.bytes), (&written.head[..], &expected[..]), "{round}");
                 }
                 let beyond = written.parts.len() as u32;

@@ -4,4 +4,5 @@ mod corruption;
 mod crashes;
 mod everyday;
 mod generations;
+mod identity;
 mod rig;
