@@ -21,7 +21,7 @@ use super::topic::{Catalog, Restore};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId};
 use crate::record::codec;
 use crate::record::message::mix;
-use crate::record::wire::{DecodeError, Reader, put_bytes, put_varint};
+use crate::record::wire::{DecodeError, Newer, Reader, put_bytes, put_varint};
 
 const VERSION: u8 = 1;
 const AWAITED: u8 = 0x01;
@@ -57,8 +57,13 @@ impl State {
     /// The state that `bytes` are of.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let reader = &mut Reader::new(bytes);
-        if reader.byte()? != VERSION {
-            return Err(DecodeError::Invalid("a snapshot of another version"));
+        match reader.byte()? {
+            VERSION => {}
+            0 => return Err(DecodeError::Invalid("a snapshot of version 0")),
+            version => {
+                let (number, known_max) = (u64::from(version), u64::from(VERSION));
+                return Err(DecodeError::Newer(Newer { what: "state version", number, known_max }));
+            }
         }
         let epoch = Epoch(reader.varint()?);
         let copied = reader.varint()?.checked_sub(1);
