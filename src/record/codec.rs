@@ -10,11 +10,13 @@ use super::wire::{DecodeError, Reader};
 
 mod decode;
 mod encode;
+mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{failure, name, options};
-pub(crate) use encode::{put_failure, put_options};
+pub(crate) use decode::{failure, name};
+pub(crate) use encode::put_failure;
+pub(crate) use options::{group_options, put_group_options, put_topic_options, topic_options};
 
 /// Kind 0 does not exist, so that zeros are no record.
 mod kind {

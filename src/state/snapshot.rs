@@ -7,7 +7,7 @@
 //! ```text
 //! version | epoch | 1 + partition of a copy, or 0
 //! ends of all partitions   count, then each
-//! topics                   count, then each: name, first partition, count of partitions
+//! topics                   count, then each: name, first partition, count of partitions, options
 //! groups                   count, then each as in `group`
 //! lone                     flags, [awaited], [out]
 //! ```
@@ -28,8 +28,8 @@ const AWAITED: u8 = 0x01;
 const OUT: u8 = 0x02;
 
 /// The shortest topic and the shortest group, so that a count is never believed beyond the bytes.
-const TOPIC_LEN_MIN: usize = 4;
-const GROUP_LEN_MIN: usize = 20;
+const TOPIC_LEN_MIN: usize = 5;
+const GROUP_LEN_MIN: usize = 16;
 
 impl State {
     /// Appends the state's bytes.
@@ -46,6 +46,7 @@ impl State {
             put_bytes(out, topic.name.as_bytes());
             put_varint(out, u64::from(topic.first.0));
             put_varint(out, u64::from(topic.count));
+            codec::put_topic_options(out);
         }
         put_varint(out, self.groups.len() as u64);
         for group in &self.groups {
@@ -122,6 +123,7 @@ impl State {
 fn decode_topic(reader: &mut Reader<'_>, catalog: &mut Restore) -> Result<(), DecodeError> {
     let name = codec::name(reader)?;
     let (first, count) = (PartitionId(reader.varint_u32()?), reader.varint_u32()?);
+    codec::topic_options(reader)?;
     catalog.topic(name, first, count).ok_or(DecodeError::Invalid("a topic that cannot be"))
 }
 

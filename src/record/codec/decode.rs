@@ -4,8 +4,8 @@
 //! Never here: repair, or a guess at what was meant.
 
 use super::super::wire::{DecodeError, Newer, Reader};
-use super::super::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance, Record};
-use super::{AGAIN, LONE, MANY, kind};
+use super::super::{Cause, Failure, Origin, Provenance, Record};
+use super::{AGAIN, LONE, MANY, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
@@ -43,12 +43,12 @@ fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
             Ok(Record::Opened { epoch, clean: boolean(reader)?, wall })
         }
         kind::CLOCK_JUMPED => Ok(Record::ClockJumped { wall: wall(reader)? }),
-        kind::TOPIC_CREATED => Ok(Record::TopicCreated {
-            topic: TopicId(reader.varint_u32()?),
-            name: name(reader)?.to_owned(),
-            first: partition(reader)?,
-            count: reader.varint_u32()?,
-        }),
+        kind::TOPIC_CREATED => {
+            let (topic, name) = (TopicId(reader.varint_u32()?), name(reader)?.to_owned());
+            let (first, count) = (partition(reader)?, reader.varint_u32()?);
+            topic_options(reader)?;
+            Ok(Record::TopicCreated { topic, name, first, count })
+        }
         kind::GROUP_CREATED => decode_group_created(reader),
         _ => Err(unknown(number)),
     }
@@ -110,8 +110,7 @@ fn decode_group_created(reader: &mut Reader<'_>) -> Result<Record, DecodeError> 
     let group = group(reader)?;
     let name = name(reader)?.to_owned();
     let topic = TopicId(reader.varint_u32()?);
-    let jitter = boolean(reader)?;
-    let options = options(reader, jitter)?;
+    let options = group_options(reader)?;
     let retry = partition(reader)?;
     let count = reader.count(1)?;
     let starts = (0..count).map(|_| offset(reader)).collect::<Result<_, _>>()?;
@@ -157,15 +156,6 @@ pub(crate) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> 
     let name = reader.str()?;
     let fits = !name.is_empty() && name.len() <= NAME_LEN_MAX;
     if fits { Ok(name) } else { Err(DecodeError::Invalid("a name is empty or too long")) }
-}
-
-pub(crate) fn options(reader: &mut Reader<'_>, jitter: bool) -> Result<GroupOptions, DecodeError> {
-    Ok(GroupOptions {
-        visibility_timeout_ms: reader.varint()?,
-        max_attempts: reader.varint_u32()?,
-        backoff: BackoffOptions { first_ms: reader.varint()?, max_ms: reader.varint()?, jitter },
-        max_outstanding: reader.varint_u32()?,
-    })
 }
 
 fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {

@@ -3,8 +3,8 @@
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
 use super::super::wire::{put_bytes, put_delimited, put_varint};
-use super::super::{Cause, Failure, GroupOptions, Origin, Provenance, Record};
-use super::{AGAIN, LONE, MANY, kind};
+use super::super::{Cause, Failure, Origin, Provenance, Record};
+use super::{AGAIN, LONE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
 #[inline]
@@ -66,6 +66,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_named(out, topic.0, name);
             put_varint(out, u64::from(first.0));
             put_varint(out, u64::from(*count));
+            put_topic_options(out);
         }),
         Record::GroupCreated { .. } => put_record(out, kind::GROUP_CREATED, |out| group_created(record, out)),
     }
@@ -103,8 +104,7 @@ fn group_created(record: &Record, out: &mut Vec<u8>) {
     let Record::GroupCreated { group, topic, name, options, retry, starts } = record else { return };
     put_named(out, group.0, name);
     put_varint(out, u64::from(topic.0));
-    put_varint(out, u64::from(options.backoff.jitter));
-    put_options(out, options);
+    put_group_options(out, options);
     put_varint(out, u64::from(retry.0));
     put_varint(out, starts.len() as u64);
     for start in starts {
@@ -141,15 +141,6 @@ fn put_count(out: &mut Vec<u8>, count: u32) {
 fn put_delay(out: &mut Vec<u8>, due: WallMs, delay_ms: u64) {
     put_varint(out, due.0);
     put_varint(out, delay_ms);
-}
-
-/// All but the jitter, which stands before them.
-pub(crate) fn put_options(out: &mut Vec<u8>, options: &GroupOptions) {
-    put_varint(out, options.visibility_timeout_ms);
-    put_varint(out, u64::from(options.max_attempts));
-    put_varint(out, options.backoff.first_ms);
-    put_varint(out, options.backoff.max_ms);
-    put_varint(out, u64::from(options.max_outstanding));
 }
 
 fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {

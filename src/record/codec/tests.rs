@@ -124,26 +124,68 @@ fn golden_store() {
     golden(Record::Opened { epoch: Epoch(9), clean: false, wall: TIME }, &format!("0e 08 09 {TIME_HEX} 00"));
     golden(Record::Opened { epoch: Epoch(9), clean: true, wall: TIME }, &format!("0e 08 09 {TIME_HEX} 01"));
     golden(Record::ClockJumped { wall: TIME }, &format!("0f 06 {TIME_HEX}"));
-    // kind, length, topic, name, first, count
+    // kind, length, topic, name, first, count, options
     let name = "orders".to_owned();
     let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4 };
-    golden(topic, "10 0a 01 06 6f 72 64 65 72 73 02 04");
-    // kind, length, group, name, topic, jitter, visibility timeout, attempts, first, max, outstanding, retry, starts
-    let group = |jitter| Record::GroupCreated {
-        group: GROUP,
-        topic: TopicId(1),
-        name: "k".to_owned(),
-        options: GroupOptions {
-            visibility_timeout_ms: 30_000,
-            max_attempts: 5,
-            backoff: BackoffOptions { first_ms: 1000, max_ms: 300_000, jitter },
-            max_outstanding: 65_536,
+    golden(topic, "10 0b 01 06 6f 72 64 65 72 73 02 04 00");
+    // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
+    golden(group(GroupOptions::LEFT_OUT), "11 0a 03 01 6b 01 00 06 02 00 ac 02");
+    let backoff = BackoffOptions { first_ms: 0, max_ms: 300, jitter: false };
+    let options = GroupOptions { visibility_timeout_ms: 1, max_attempts: 7, backoff, max_outstanding: 9 };
+    let all = "06 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09";
+    golden(group(options), &format!("11 1d 03 01 6b 01 {all} 06 02 00 ac 02"));
+    let outstanding = GroupOptions { max_outstanding: 9, ..GroupOptions::LEFT_OUT };
+    golden(group(outstanding), "11 0d 03 01 6b 01 01 06 01 09 06 02 00 ac 02");
+}
+
+fn group(options: GroupOptions) -> Record {
+    let (topic, name, retry) = (TopicId(1), "k".to_owned(), PartitionId(6));
+    Record::GroupCreated { group: GROUP, topic, name, options, retry, starts: vec![Offset(0), OFFSET] }
+}
+
+/// A group or a topic with these options, which begin with their count.
+fn with_options(kind: u8, options: &[u8]) -> Result<Vec<Record>, DecodeError> {
+    let mut head = vec![kind];
+    put_bytes(
+        &mut head,
+        &if kind == 16 {
+            [&[1, 1, b'n', 2, 4], options].concat()
+        } else {
+            [&[3, 1, b'k', 1], options, &[6, 1, 0]].concat()
         },
-        retry: PartitionId(6),
-        starts: vec![Offset(0), OFFSET],
-    };
-    golden(group(true), "11 16 03 01 6b 01 01 b0 ea 01 05 e8 07 e0 a7 12 80 80 04 06 02 00 ac 02");
-    golden(group(false), "11 16 03 01 6b 01 00 b0 ea 01 05 e8 07 e0 a7 12 80 80 04 06 02 00 ac 02");
+    );
+    decode(&head).collect()
+}
+
+#[test]
+fn an_unknown_option_is_a_newer_versions_and_no_damage() {
+    let newer = |what, number, known_max| Err(DecodeError::Newer(Newer { what, number, known_max }));
+    for value in [&[][..], &[1], &[1, 2, 3]] {
+        let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
+        assert_eq!(with_options(17, &[&[1], &field(7)[..]].concat()), newer("group option", 7, 6));
+        assert_eq!(with_options(17, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 6));
+        assert_eq!(with_options(16, &[&[1], &field(1)[..]].concat()), newer("topic option", 1, 0));
+    }
+}
+
+#[test]
+fn options_have_one_form() {
+    assert!(with_options(17, &[1, 1, 1, 9]).is_ok());
+    let wrong: [&[u8]; 9] = [
+        &[2, 2, 1, 9, 1, 1, 9],                 // in another order
+        &[2, 1, 1, 9, 1, 1, 9],                 // twice
+        &[1, 2, 1, 5],                          // what is left out
+        &[1, 5, 1, 1],                          // what is left out
+        &[1, 5, 1, 2],                          // neither yes nor no
+        &[1, 0, 1, 1],                          // tag 0
+        &[1, 1, 2, 9, 9],                       // longer than its value
+        &[1, 1, 0],                             // no value
+        &[1, 2, 5, 0xff, 0xff, 0xff, 0xff, 16], // more attempts than fit
+    ];
+    for options in wrong {
+        let decoded = with_options(17, options);
+        assert!(decoded.is_err() && !matches!(decoded, Err(DecodeError::Newer(_))), "{options:?}");
+    }
 }
 
 #[test]
@@ -252,7 +294,7 @@ fn a_long_body_has_a_long_length() {
         let mut reader = Reader::new(&head);
         assert_eq!(
             (reader.varint(), reader.bytes().map(<[u8]>::len)),
-            (Ok(16), Ok(len + 3 + usize::from(len > 127) + 1))
+            (Ok(16), Ok(len + 4 + usize::from(len > 127) + 1))
         );
         assert!(reader.is_empty());
         let both = [head.clone(), head].concat();
