@@ -10,6 +10,7 @@ use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::log::{self, Catalog, FileName, Keeper, Met, Recovered, Segment};
 use crate::record::Record;
+use crate::record::wire::DecodeError;
 use crate::state::{Command, HoldUp, Inputs, State, Visible};
 use std::sync::Arc;
 
@@ -41,8 +42,13 @@ impl Fold {
     fn start(recovered: &Recovered) -> Result<Self> {
         let (from, state) = match &recovered.checkpoint {
             Some((covers, bytes)) => {
-                let state = State::decode(bytes);
-                (*covers, state.map_err(|_| contradiction(&recovered.keeper, "a state that cannot be decoded"))?)
+                let state = State::decode(bytes).map_err(|error| match error {
+                    DecodeError::Newer(newer) => newer.into(),
+                    DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {
+                        contradiction(&recovered.keeper, "a state that cannot be decoded")
+                    }
+                });
+                (*covers, state?)
             }
             None => (Lsn(0), State::new()),
         };
@@ -180,4 +186,95 @@ fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Po
 fn contradiction(keeper: &Keeper, reason: &'static str) -> Error {
     let checkpoint = keeper.checkpoints().last().map(|newest| FileName::Checkpoint(newest.number));
     Error::Corrupt(Corruption::of(checkpoint.unwrap_or(FileName::Store), None, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Engine, Outgoing, Setup};
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::ids::{Offset, PartitionId, WallMs};
+    use crate::log::{Parts, Reserve};
+    use crate::record::codec;
+    use std::time::Duration;
+
+    /// A record of kind 18 with a body of two bytes.
+    const NEWER: [u8; 4] = [18, 2, 7, 7];
+
+    fn open(disk: &SimDisk) -> Result<Engine> {
+        let setup = Setup {
+            durable_only: false,
+            sync_interval: Duration::from_secs(3600),
+            segment_bytes_max: 64 << 10,
+            message_bytes_max: 1 << 20,
+            allow_network_fs: false,
+            isolation_limit_ms: 5_000,
+        };
+        Engine::open_on(Arc::new(disk.attach().unwrap()), setup, Arc::new(SimClock::new(WallMs(1))))
+    }
+
+    fn files(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
+        let names = disk.files().into_iter().map(|file| file.name);
+        names.map(|name| (name.clone(), disk.read_file(&name).unwrap())).collect()
+    }
+
+    /// Appends a frame of `head` with one message, as a newer version would.
+    fn append(engine: &Engine, head: &[u8], records: &[Record]) {
+        let mut outgoing = Outgoing::default();
+        outgoing.add(PartitionId(0), None, std::iter::empty(), b"hi", 1 << 20).unwrap();
+        let (core, now) = (&mut *engine.lock_core(), engine.now());
+        let parts = if records.is_empty() { Parts::default() } else { outgoing.parts() };
+        let frame = core.appender.append(head, parts, now.watermark, Reserve::Keep).unwrap();
+        let (segment, at, lsn, end) = (frame.segment.number(), frame.at, frame.lsn, frame.end);
+        records.iter().for_each(|record| core.state.apply(record, lsn).unwrap());
+        core.positions.push_all(records, segment, at);
+        core.visible.appended(records, end);
+    }
+
+    /// A store with a topic of one partition and one message.
+    fn engine(disk: &SimDisk) -> Engine {
+        let engine = open(disk).unwrap();
+        let topic = engine.open_topic("t", 1).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.add(topic.first, None, std::iter::empty(), b"hi", 1 << 20).unwrap();
+        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        engine
+    }
+
+    /// Recovery, which comes before, may copy what was not durable to a new file and write a slot.
+    #[test]
+    fn newer_record_refuses_each_open_by_name_and_changes_no_segment() {
+        let disk = SimDisk::new(1);
+        let engine = engine(&disk);
+        append(&engine, &NEWER, &[]);
+        engine.sync().unwrap();
+        let copy = disk.snapshot();
+        let before = files(&copy);
+        for _ in 0..3 {
+            match open(&copy) {
+                Err(Error::NewerFormat { found, supported }) => {
+                    assert_eq!((&found[..], &supported[..]), ("record kind 18", "record kinds up to 17"));
+                }
+                other => panic!("{:?}", other.map(drop)),
+            }
+            let kept = before.iter().filter(|(name, _)| name != "STORE");
+            assert!(kept.clone().count() > 0 && kept.eq(&files(&copy)[..before.len() - 1]));
+        }
+    }
+
+    #[test]
+    fn newer_record_before_a_message_is_named_when_that_is_read() {
+        let disk = SimDisk::new(1);
+        let engine = engine(&disk);
+        let published = Record::Published { partition: PartitionId(0), base: Offset(1), count: 1, time: WallMs(1) };
+        let mut head = NEWER.to_vec();
+        codec::encode(std::slice::from_ref(&published), &mut head);
+        append(&engine, &head, &[published]);
+        assert!(engine.fetch(PartitionId(0), Offset(0)).is_ok());
+        match engine.fetch(PartitionId(0), Offset(1)) {
+            Err(Error::NewerFormat { found, .. }) => assert_eq!(found, "record kind 18"),
+            other => panic!("{:?}", other.map(drop)),
+        }
+    }
 }

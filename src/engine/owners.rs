@@ -3,12 +3,17 @@
 //! Never here: bytes of messages, disk.
 
 use crate::ids::{Offset, PartitionId, WallMs};
+use crate::record::wire::{DecodeError, Newer};
 use crate::record::{Provenance, Record, codec};
 use smallvec::SmallVec;
 
 /// The owners of all parts of a frame, in order. Most frames have one.
 #[derive(Debug, Default)]
-pub(super) struct Owners(SmallVec<[Owner; 1]>);
+pub(super) struct Owners {
+    owners: SmallVec<[Owner; 1]>,
+    /// Where reading ended at what a newer version wrote. Boxed, since there is hardly ever one.
+    newer: Option<Box<Newer>>,
+}
 
 /// The record that owns the parts from the end of the one before up to `end`: messages of one partition, in order.
 #[derive(Debug)]
@@ -24,7 +29,7 @@ struct Owner {
 impl Owners {
     /// What a head says. Behind a record that cannot be decoded nothing is owned.
     pub(super) fn of(head: &[u8]) -> Self {
-        let (mut owners, mut next) = (SmallVec::new(), 0u32);
+        let (mut owners, mut next, mut newer) = (SmallVec::new(), 0u32, None);
         for record in codec::decode(head) {
             let (partition, first, count, time, provenance) = match record {
                 Ok(Record::Published { partition, base, count, time }) => (partition, base, count, time, None),
@@ -32,14 +37,23 @@ impl Owners {
                     (partition, offset, 1, time, Some(provenance))
                 }
                 Ok(_) => continue,
-                Err(_) => break,
+                Err(DecodeError::Newer(found)) => {
+                    newer = Some(Box::new(found));
+                    break;
+                }
+                Err(DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_)) => break,
             };
             let Some(end) = next.checked_add(count) else { break };
             owners.push(Owner { end, partition, first, time, provenance });
             next = end;
         }
         owners.shrink_to_fit();
-        Self(owners)
+        Self { owners, newer }
+    }
+
+    /// What a newer version wrote in this head, if anything: what stands behind it belongs to nobody here.
+    pub(super) fn newer(&self) -> Option<Newer> {
+        self.newer.as_deref().copied()
     }
 
     /// What is known of the message in `part`, if it is the one asked for: how many of its record's there are from there on, when
@@ -50,9 +64,9 @@ impl Owners {
         partition: PartitionId,
         offset: Offset,
     ) -> Option<(u32, WallMs, Option<Box<Provenance>>)> {
-        let index = self.0.partition_point(|owner| owner.end <= part);
-        let owner = self.0.get(index)?;
-        let start = index.checked_sub(1).and_then(|before| self.0.get(before)).map_or(0, |before| before.end);
+        let index = self.owners.partition_point(|owner| owner.end <= part);
+        let owner = self.owners.get(index)?;
+        let start = index.checked_sub(1).and_then(|before| self.owners.get(before)).map_or(0, |before| before.end);
         let at = owner.first.checked_add(u64::from(part - start));
         let is_asked_for = owner.partition == partition && at == Some(offset);
         is_asked_for.then(|| (owner.end - part, owner.time, owner.provenance.clone()))

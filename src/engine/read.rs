@@ -12,6 +12,7 @@ use crate::error::{Corruption, Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::log::{self, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
+use crate::record::wire::{DecodeError, Newer};
 use crate::record::{Record, codec};
 use std::path::Path;
 use std::sync::Arc;
@@ -175,7 +176,9 @@ impl Engine {
         // seam: owners are decoded anew
         let owners = read.note.get_or_init(|| Owners::of(read.head));
         let Some((count, time, provenance)) = owners.claim(part, partition, offset) else {
-            return Err(damaged("a frame that does not hold the message looked for"));
+            // What a record of a newer version claims, nobody knows here.
+            let damage = || damaged("a frame that does not hold the message looked for");
+            return Err(owners.newer().map_or_else(damage, Error::from));
         };
         read.keep(count);
         let is_message = |nth: &u32| {
@@ -284,6 +287,12 @@ fn read_runs(segment: &Segment, index: &Index, partitions: u32) -> Result<Segmen
     Ok(runs)
 }
 
+impl From<Newer> for Error {
+    fn from(newer: Newer) -> Self {
+        Self::NewerFormat { found: newer.to_string(), supported: format!("{}s up to {}", newer.what, newer.known_max) }
+    }
+}
+
 /// Whatever ends a walk over frames.
 pub(super) struct Failure(pub(super) Error);
 
@@ -301,7 +310,14 @@ pub(super) fn decode_frame(
 ) -> Result<(), Failure> {
     records.clear();
     for record in codec::decode(frame.head()) {
-        records.push(record.map_err(|_| Failure(damaged(segment, frame, "a record that cannot be decoded")))?);
+        records.push(record.map_err(|error| {
+            Failure(match error {
+                DecodeError::Newer(newer) => newer.into(),
+                DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {
+                    damaged(segment, frame, "a record that cannot be decoded")
+                }
+            })
+        })?);
     }
     Ok(())
 }

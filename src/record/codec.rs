@@ -1,20 +1,22 @@
 //! The bytes of records: a frame's head is any number of them, one after another.
 //!
-//! A record is a byte (the kind in the low five bits, three flags above) and its fields as varints in the order written
-//! here. A flag leaves out what the common case does not need. Every record has exactly one encoding: flags that a kind
-//! does not use are zero, a count that a flag replaces is never written as one. Kinds are for ever; an unknown one is
-//! refused. Never here: whether a fact may follow those before it.
+//! A record is its kind, the length of its body, and the body: fields as varints in the order written here, which use it up.
+//! What the common case does not need stands at the end of a body, and is left out there. Every record has exactly one
+//! encoding: what may be left out is never written. Kinds are for ever; an unknown one is told from damage, and is not passed
+//! over. Never here: whether a fact may follow those before it.
 
 use super::Record;
 use super::wire::{DecodeError, Reader};
 
 mod decode;
 mod encode;
+mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{failure, name, options};
-pub(crate) use encode::{put_failure, put_options};
+pub(crate) use decode::{failure, name};
+pub(crate) use encode::put_failure;
+pub(crate) use options::{group_options, put_group_options, put_topic_options, topic_options};
 
 /// Kind 0 does not exist, so that zeros are no record.
 mod kind {
@@ -36,19 +38,15 @@ mod kind {
     pub(super) const TOPIC_CREATED: u8 = 16;
     pub(super) const GROUP_CREATED: u8 = 17;
 
-    pub(super) const MASK: u8 = 0x1f;
+    pub(super) const MAX: u8 = GROUP_CREATED;
 }
 
-/// `Published`, `Leased`, `Acked`: the count is written, and greater than one.
-const MANY: u8 = 0x20;
-/// `Leased`: attempt (greater than one) and time are written.
-const AGAIN: u8 = 0x40;
-/// `Leased`: a lone lease.
-const LONE: u8 = 0x80;
-/// `Opened`: the last close was clean.
-const CLEAN: u8 = 0x20;
-/// `GroupCreated`: delays are drawn.
-const JITTER: u8 = 0x20;
+/// Flags of `Leased`: the count is written, and is not one.
+const MANY: u8 = 0x01;
+/// Attempt (not one) and time are written.
+const AGAIN: u8 = 0x02;
+/// A lone lease.
+const LONE: u8 = 0x04;
 
 /// Appends the bytes of `records`.
 #[inline]

@@ -79,6 +79,16 @@ pub(crate) struct GroupOptions {
     pub(crate) max_outstanding: u32,
 }
 
+impl GroupOptions {
+    /// What the format leaves out, for ever: whatever a builder's defaults become.
+    pub(crate) const LEFT_OUT: Self = Self {
+        visibility_timeout_ms: 30_000,
+        max_attempts: 5,
+        backoff: BackoffOptions { first_ms: 1_000, max_ms: 300_000, jitter: true },
+        max_outstanding: 65_536,
+    };
+}
+
 /// `first_ms * 2^(attempt - 1)`, at most `max_ms`; a delay is drawn from the upper half of that when `jitter` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BackoffOptions {

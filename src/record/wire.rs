@@ -12,10 +12,24 @@ pub(crate) enum DecodeError {
     Truncated,
     /// A number is longer than it needs to be, or does not fit.
     BadNumber,
-    /// A kind that this version does not know: it may not be skipped, since it may change what follows.
-    UnknownKind(u8),
+    /// A number that a newer version gave a meaning: it may not be skipped, since it may change what follows.
+    Newer(Newer),
     /// The parts are there but no writer puts them together so.
     Invalid(&'static str),
+}
+
+/// What a newer version wrote: a number of something, above the highest that this version knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Newer {
+    pub(crate) what: &'static str,
+    pub(crate) number: u64,
+    pub(crate) known_max: u64,
+}
+
+impl fmt::Display for Newer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.what, self.number)
+    }
 }
 
 impl fmt::Display for DecodeError {
@@ -23,7 +37,7 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Truncated => f.write_str("the bytes end within a value"),
             Self::BadNumber => f.write_str("a number is not in its one valid form"),
-            Self::UnknownKind(kind) => write!(f, "kind {kind} is unknown to this version"),
+            Self::Newer(newer) => write!(f, "{newer} is unknown to this version"),
             Self::Invalid(reason) => f.write_str(reason),
         }
     }
@@ -68,6 +82,28 @@ fn put_eight_groups(out: &mut Vec<u8>, value: u64) {
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+/// Appends a length and what `body` appends. One byte is kept for the length, so that a short body is written where it stays.
+#[inline(always)]
+pub(crate) fn put_delimited(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.push(0);
+    body(out);
+    let len = out.len() - at - 1;
+    match out.get_mut(at) {
+        Some(byte) if len < 0x80 => *byte = len as u8,
+        _ => lengthen(out, at, len),
+    }
+}
+
+/// Puts a length of several bytes in place of the one that was kept for it.
+#[cold]
+fn lengthen(out: &mut Vec<u8>, at: usize, len: usize) {
+    let body = out.split_off(at + 1);
+    out.truncate(at);
+    put_varint(out, len as u64);
+    out.extend_from_slice(&body);
 }
 
 /// What is left to read.

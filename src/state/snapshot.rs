@@ -7,7 +7,7 @@
 //! ```text
 //! version | epoch | 1 + partition of a copy, or 0
 //! ends of all partitions   count, then each
-//! topics                   count, then each: name, first partition, count of partitions
+//! topics                   count, then each: name, first partition, count of partitions, options
 //! groups                   count, then each as in `group`
 //! lone                     flags, [awaited], [out]
 //! ```
@@ -21,15 +21,15 @@ use super::topic::{Catalog, Restore};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId};
 use crate::record::codec;
 use crate::record::message::mix;
-use crate::record::wire::{DecodeError, Reader, put_bytes, put_varint};
+use crate::record::wire::{DecodeError, Newer, Reader, put_bytes, put_varint};
 
 const VERSION: u8 = 1;
 const AWAITED: u8 = 0x01;
 const OUT: u8 = 0x02;
 
 /// The shortest topic and the shortest group, so that a count is never believed beyond the bytes.
-const TOPIC_LEN_MIN: usize = 4;
-const GROUP_LEN_MIN: usize = 20;
+const TOPIC_LEN_MIN: usize = 5;
+const GROUP_LEN_MIN: usize = 16;
 
 impl State {
     /// Appends the state's bytes.
@@ -46,6 +46,7 @@ impl State {
             put_bytes(out, topic.name.as_bytes());
             put_varint(out, u64::from(topic.first.0));
             put_varint(out, u64::from(topic.count));
+            codec::put_topic_options(out);
         }
         put_varint(out, self.groups.len() as u64);
         for group in &self.groups {
@@ -57,8 +58,13 @@ impl State {
     /// The state that `bytes` are of.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let reader = &mut Reader::new(bytes);
-        if reader.byte()? != VERSION {
-            return Err(DecodeError::Invalid("a snapshot of another version"));
+        match reader.byte()? {
+            VERSION => {}
+            0 => return Err(DecodeError::Invalid("a snapshot of version 0")),
+            version => {
+                let (number, known_max) = (u64::from(version), u64::from(VERSION));
+                return Err(DecodeError::Newer(Newer { what: "state version", number, known_max }));
+            }
         }
         let epoch = Epoch(reader.varint()?);
         let copied = reader.varint()?.checked_sub(1);
@@ -117,6 +123,7 @@ impl State {
 fn decode_topic(reader: &mut Reader<'_>, catalog: &mut Restore) -> Result<(), DecodeError> {
     let name = codec::name(reader)?;
     let (first, count) = (PartitionId(reader.varint_u32()?), reader.varint_u32()?);
+    codec::topic_options(reader)?;
     catalog.topic(name, first, count).ok_or(DecodeError::Invalid("a topic that cannot be"))
 }
 

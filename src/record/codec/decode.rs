@@ -3,35 +3,33 @@
 //! Takes exactly what `encode` writes: each field is bounded by what is left of the bytes and by the format's limits.
 //! Never here: repair, or a guess at what was meant.
 
-use super::super::wire::{DecodeError, Reader};
-use super::super::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance, Record};
-use super::{AGAIN, CLEAN, JITTER, LONE, MANY, kind};
+use super::super::wire::{DecodeError, Newer, Reader};
+use super::super::{Cause, Failure, Origin, Provenance, Record};
+use super::{AGAIN, LONE, MANY, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
 #[inline(always)]
 pub(super) fn record(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
-    let tag = reader.byte()?;
-    let kind = tag & kind::MASK;
-    let flags_known = match kind {
-        kind::PUBLISHED | kind::ACKED => MANY,
-        kind::LEASED => MANY | AGAIN | LONE,
-        kind::OPENED => CLEAN,
-        kind::GROUP_CREATED => JITTER,
-        _ => 0,
-    };
-    if tag & !kind::MASK & !flags_known != 0 && (1..=kind::GROUP_CREATED).contains(&kind) {
-        return Err(DecodeError::Invalid("a flag that this kind of record does not have"));
-    }
+    let kind = reader.varint()?;
+    let body = &mut Reader::new(reader.bytes()?);
+    let record = fields(kind, body)?;
+    if body.is_empty() { Ok(record) } else { Err(DecodeError::Invalid("a record is longer than its fields")) }
+}
+
+#[inline(always)]
+fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
+    let kind = u8::try_from(number).unwrap_or(u8::MAX);
     match kind {
+        0 => Err(DecodeError::Invalid("a record of kind 0")),
         kind::PUBLISHED => {
-            let (partition, base) = (partition(reader)?, offset(reader)?);
-            Ok(Record::Published { partition, base, count: count(reader, tag)?, time: wall(reader)? })
+            let (partition, base, time) = (partition(reader)?, offset(reader)?, wall(reader)?);
+            Ok(Record::Published { partition, base, count: count_at_end(reader)?, time })
         }
-        kind::LEASED => decode_leased(reader, tag),
+        kind::LEASED => decode_leased(reader),
         kind::ACKED => {
             let (group, partition, first) = target(reader)?;
-            Ok(Record::Acked { group, partition, first, count: count(reader, tag)? })
+            Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
         }
         kind::NACKED..=kind::LONE_AWAITED | kind::DEAD_LETTERED | kind::PUT_OFF => decode_targeted(reader, kind),
         kind::COPIED => {
@@ -41,29 +39,51 @@ pub(super) fn record(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
         kind::REDRIVEN => Ok(Record::Redriven { group: group(reader)?, letter: offset(reader)? }),
         kind::DISCARDED => Ok(Record::Discarded { group: group(reader)?, letter: offset(reader)? }),
         kind::OPENED => {
-            Ok(Record::Opened { epoch: Epoch(reader.varint()?), clean: tag & CLEAN != 0, wall: wall(reader)? })
+            let (epoch, wall) = (Epoch(reader.varint()?), wall(reader)?);
+            Ok(Record::Opened { epoch, clean: boolean(reader)?, wall })
         }
         kind::CLOCK_JUMPED => Ok(Record::ClockJumped { wall: wall(reader)? }),
-        kind::TOPIC_CREATED => Ok(Record::TopicCreated {
-            topic: TopicId(reader.varint_u32()?),
-            name: name(reader)?.to_owned(),
-            first: partition(reader)?,
-            count: reader.varint_u32()?,
-        }),
-        kind::GROUP_CREATED => decode_group_created(reader, tag & JITTER != 0),
-        _ => Err(DecodeError::UnknownKind(kind)),
+        kind::TOPIC_CREATED => {
+            let (topic, name) = (TopicId(reader.varint_u32()?), name(reader)?.to_owned());
+            let (first, count) = (partition(reader)?, reader.varint_u32()?);
+            topic_options(reader)?;
+            Ok(Record::TopicCreated { topic, name, first, count })
+        }
+        kind::GROUP_CREATED => decode_group_created(reader),
+        _ => Err(unknown(number)),
     }
 }
 
-fn decode_leased(reader: &mut Reader<'_>, tag: u8) -> Result<Record, DecodeError> {
+fn unknown(number: u64) -> DecodeError {
+    DecodeError::Newer(Newer { what: "record kind", number, known_max: u64::from(kind::MAX) })
+}
+
+fn decode_leased(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
     let (group, partition, first) = target(reader)?;
-    let count = count(reader, tag)?;
     let until = mono(reader)?;
-    let (attempt, time) = if tag & AGAIN != 0 { (reader.varint_u32()?, wall(reader)?) } else { (1, WallMs(0)) };
-    if tag & AGAIN != 0 && attempt == 1 {
+    let flags = if reader.is_empty() { 0 } else { flags(reader)? };
+    let count = if flags & MANY != 0 { count(reader)? } else { 1 };
+    let (attempt, time) = if flags & AGAIN != 0 { (reader.varint_u32()?, wall(reader)?) } else { (1, WallMs(0)) };
+    if flags & AGAIN != 0 && attempt == 1 {
         return Err(DecodeError::Invalid("a first attempt is not written out"));
     }
-    Ok(Record::Leased { group, partition, first, count, attempt, until, time, lone: tag & LONE != 0 })
+    Ok(Record::Leased { group, partition, first, count, attempt, until, time, lone: flags & LONE != 0 })
+}
+
+fn flags(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
+    match reader.byte()? {
+        0 => Err(DecodeError::Invalid("no flags are not written out")),
+        flags if flags & !(MANY | AGAIN | LONE) != 0 => Err(DecodeError::Invalid("a lease has an unknown flag")),
+        flags => Ok(flags),
+    }
+}
+
+fn boolean(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    match reader.byte()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(DecodeError::Invalid("what is yes or no is neither")),
+    }
 }
 
 /// The kinds that begin with one message of one group and have no flags.
@@ -82,15 +102,15 @@ fn decode_targeted(reader: &mut Reader<'_>, kind: u8) -> Result<Record, DecodeEr
         kind::PUT_OFF => Record::PutOff { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? },
         kind::LONE_AWAITED => Record::LoneAwaited { group, partition, offset, since: mono(reader)? },
         kind::DEAD_LETTERED => Record::DeadLettered { group, partition, offset },
-        _ => return Err(DecodeError::UnknownKind(kind)),
+        _ => return Err(unknown(u64::from(kind))),
     })
 }
 
-fn decode_group_created(reader: &mut Reader<'_>, jitter: bool) -> Result<Record, DecodeError> {
+fn decode_group_created(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
     let group = group(reader)?;
     let name = name(reader)?.to_owned();
     let topic = TopicId(reader.varint_u32()?);
-    let options = options(reader, jitter)?;
+    let options = group_options(reader)?;
     let retry = partition(reader)?;
     let count = reader.count(1)?;
     let starts = (0..count).map(|_| offset(reader)).collect::<Result<_, _>>()?;
@@ -121,29 +141,21 @@ fn target(reader: &mut Reader<'_>) -> Result<(GroupId, PartitionId, Offset), Dec
     Ok((group(reader)?, partition(reader)?, offset(reader)?))
 }
 
-fn count(reader: &mut Reader<'_>, tag: u8) -> Result<u32, DecodeError> {
-    if tag & MANY == 0 {
-        return Ok(1);
-    }
+fn count(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
     match reader.varint_u32()? {
         1 => Err(DecodeError::Invalid("a count of one is not written out")),
         count => Ok(count),
     }
 }
 
+fn count_at_end(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    if reader.is_empty() { Ok(1) } else { count(reader) }
+}
+
 pub(crate) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
     let name = reader.str()?;
     let fits = !name.is_empty() && name.len() <= NAME_LEN_MAX;
     if fits { Ok(name) } else { Err(DecodeError::Invalid("a name is empty or too long")) }
-}
-
-pub(crate) fn options(reader: &mut Reader<'_>, jitter: bool) -> Result<GroupOptions, DecodeError> {
-    Ok(GroupOptions {
-        visibility_timeout_ms: reader.varint()?,
-        max_attempts: reader.varint_u32()?,
-        backoff: BackoffOptions { first_ms: reader.varint()?, max_ms: reader.varint()?, jitter },
-        max_outstanding: reader.varint_u32()?,
-    })
 }
 
 fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {

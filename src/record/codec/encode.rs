@@ -2,85 +2,93 @@
 //!
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
-use super::super::wire::{put_bytes, put_varint};
-use super::super::{Cause, Failure, GroupOptions, Origin, Provenance, Record};
-use super::{AGAIN, CLEAN, JITTER, LONE, MANY, kind};
+use super::super::wire::{put_bytes, put_delimited, put_varint};
+use super::super::{Cause, Failure, Origin, Provenance, Record};
+use super::{AGAIN, LONE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
 #[inline]
 pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
     match record {
-        Record::Published { partition, base, count, time } => {
-            out.push(kind::PUBLISHED | flag(*count != 1, MANY));
+        Record::Published { partition, base, count, time } => put_record(out, kind::PUBLISHED, |out| {
             put_place(out, *partition, *base);
-            put_count(out, *count);
             put_varint(out, time.0);
-        }
-        Record::Leased { .. } => leased(record, out),
-        Record::Acked { group, partition, first, count } => {
-            put_target(out, kind::ACKED | flag(*count != 1, MANY), *group, *partition, *first);
             put_count(out, *count);
-        }
-        Record::Nacked { group, partition, offset, due, delay_ms, failure } => {
-            put_target(out, kind::NACKED, *group, *partition, *offset);
+        }),
+        Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
+        Record::Acked { group, partition, first, count } => put_record(out, kind::ACKED, |out| {
+            put_target(out, *group, *partition, *first);
+            put_count(out, *count);
+        }),
+        Record::Nacked { group, partition, offset, due, delay_ms, failure } => put_record(out, kind::NACKED, |out| {
+            put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
             put_failure(out, failure);
-        }
-        Record::Extended { group, partition, offset, until } => {
-            put_target(out, kind::EXTENDED, *group, *partition, *offset);
+        }),
+        Record::Extended { group, partition, offset, until } => put_record(out, kind::EXTENDED, |out| {
+            put_target(out, *group, *partition, *offset);
             put_varint(out, until.0);
-        }
+        }),
         Record::Released { group, partition, offset } => {
-            put_target(out, kind::RELEASED, *group, *partition, *offset);
+            put_record(out, kind::RELEASED, |out| put_target(out, *group, *partition, *offset));
         }
-        Record::Unreadable { group, partition, offset, due, delay_ms } => {
-            put_target(out, kind::UNREADABLE, *group, *partition, *offset);
+        Record::Unreadable { group, partition, offset, due, delay_ms } => put_record(out, kind::UNREADABLE, |out| {
+            put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
-        }
-        Record::LoneAwaited { group, partition, offset, since } => {
-            put_target(out, kind::LONE_AWAITED, *group, *partition, *offset);
+        }),
+        Record::LoneAwaited { group, partition, offset, since } => put_record(out, kind::LONE_AWAITED, |out| {
+            put_target(out, *group, *partition, *offset);
             put_varint(out, since.0);
-        }
-        Record::Copied { partition, offset, time, provenance } => {
-            out.push(kind::COPIED);
+        }),
+        Record::Copied { partition, offset, time, provenance } => put_record(out, kind::COPIED, |out| {
             put_place(out, *partition, *offset);
             put_varint(out, time.0);
             put_provenance(out, provenance);
-        }
+        }),
         Record::DeadLettered { group, partition, offset } => {
-            put_target(out, kind::DEAD_LETTERED, *group, *partition, *offset);
+            put_record(out, kind::DEAD_LETTERED, |out| put_target(out, *group, *partition, *offset));
         }
-        Record::PutOff { group, partition, offset, due, delay_ms } => {
-            put_target(out, kind::PUT_OFF, *group, *partition, *offset);
+        Record::PutOff { group, partition, offset, due, delay_ms } => put_record(out, kind::PUT_OFF, |out| {
+            put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
+        }),
+        Record::Redriven { group, letter } => {
+            put_record(out, kind::REDRIVEN, |out| put_letter(out, *group, *letter));
         }
-        Record::Redriven { group, letter } => put_letter(out, kind::REDRIVEN, *group, *letter),
-        Record::Discarded { group, letter } => put_letter(out, kind::DISCARDED, *group, *letter),
-        Record::Opened { epoch, clean, wall } => {
-            out.push(kind::OPENED | flag(*clean, CLEAN));
-            [epoch.0, wall.0].into_iter().for_each(|field| put_varint(out, field));
+        Record::Discarded { group, letter } => {
+            put_record(out, kind::DISCARDED, |out| put_letter(out, *group, *letter));
         }
-        Record::ClockJumped { wall } => {
-            out.push(kind::CLOCK_JUMPED);
-            put_varint(out, wall.0);
-        }
-        Record::TopicCreated { topic, name, first, count } => {
-            out.push(kind::TOPIC_CREATED);
+        Record::Opened { epoch, clean, wall } => put_record(out, kind::OPENED, |out| {
+            [epoch.0, wall.0, u64::from(*clean)].into_iter().for_each(|field| put_varint(out, field));
+        }),
+        Record::ClockJumped { wall } => put_record(out, kind::CLOCK_JUMPED, |out| put_varint(out, wall.0)),
+        Record::TopicCreated { topic, name, first, count } => put_record(out, kind::TOPIC_CREATED, |out| {
             put_named(out, topic.0, name);
             put_varint(out, u64::from(first.0));
             put_varint(out, u64::from(*count));
-        }
-        Record::GroupCreated { .. } => group_created(record, out),
+            put_topic_options(out);
+        }),
+        Record::GroupCreated { .. } => put_record(out, kind::GROUP_CREATED, |out| group_created(record, out)),
     }
+}
+
+#[inline(always)]
+fn put_record(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    put_varint(out, u64::from(kind));
+    put_delimited(out, body);
 }
 
 fn leased(record: &Record, out: &mut Vec<u8>) {
     let Record::Leased { group, partition, first, count, attempt, until, time, lone } = record else { return };
     debug_assert!(*attempt != 1 || time.0 == 0, "a first attempt ends no lease, so it has no time");
     let flags = flag(*count != 1, MANY) | flag(*attempt != 1, AGAIN) | flag(*lone, LONE);
-    put_target(out, kind::LEASED | flags, *group, *partition, *first);
-    put_count(out, *count);
+    put_target(out, *group, *partition, *first);
     put_varint(out, until.0);
+    if flags == 0 {
+        return;
+    }
+    out.push(flags);
+    put_count(out, *count);
     if *attempt != 1 {
         put_varint(out, u64::from(*attempt));
         put_varint(out, time.0);
@@ -94,10 +102,9 @@ fn put_named(out: &mut Vec<u8>, id: u32, name: &str) {
 
 fn group_created(record: &Record, out: &mut Vec<u8>) {
     let Record::GroupCreated { group, topic, name, options, retry, starts } = record else { return };
-    out.push(kind::GROUP_CREATED | flag(options.backoff.jitter, JITTER));
     put_named(out, group.0, name);
     put_varint(out, u64::from(topic.0));
-    put_options(out, options);
+    put_group_options(out, options);
     put_varint(out, u64::from(retry.0));
     put_varint(out, starts.len() as u64);
     for start in starts {
@@ -114,18 +121,17 @@ fn put_place(out: &mut Vec<u8>, partition: PartitionId, offset: Offset) {
     put_varint(out, offset.0);
 }
 
-fn put_target(out: &mut Vec<u8>, kind: u8, group: GroupId, partition: PartitionId, offset: Offset) {
-    out.push(kind);
+fn put_target(out: &mut Vec<u8>, group: GroupId, partition: PartitionId, offset: Offset) {
     put_varint(out, u64::from(group.0));
     put_place(out, partition, offset);
 }
 
-fn put_letter(out: &mut Vec<u8>, kind: u8, group: GroupId, letter: Offset) {
-    out.push(kind);
+fn put_letter(out: &mut Vec<u8>, group: GroupId, letter: Offset) {
     put_varint(out, u64::from(group.0));
     put_varint(out, letter.0);
 }
 
+/// At the end of a body, where a count of one is left out; or behind a flag that says that it is there.
 fn put_count(out: &mut Vec<u8>, count: u32) {
     if count != 1 {
         put_varint(out, u64::from(count));
@@ -135,15 +141,6 @@ fn put_count(out: &mut Vec<u8>, count: u32) {
 fn put_delay(out: &mut Vec<u8>, due: WallMs, delay_ms: u64) {
     put_varint(out, due.0);
     put_varint(out, delay_ms);
-}
-
-/// All but the jitter, which is a flag of the record.
-pub(crate) fn put_options(out: &mut Vec<u8>, options: &GroupOptions) {
-    put_varint(out, options.visibility_timeout_ms);
-    put_varint(out, u64::from(options.max_attempts));
-    put_varint(out, options.backoff.first_ms);
-    put_varint(out, options.backoff.max_ms);
-    put_varint(out, u64::from(options.max_outstanding));
 }
 
 fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {

@@ -1,7 +1,7 @@
 //! The bytes of a group within a snapshot.
 //!
 //! ```text
-//! name | topic | jitter | options | retry partition | turns | position | rank | texts dropped
+//! name | topic | options | retry partition | turns | position | rank | texts dropped
 //! letters   floor, count of runs, each: gap and length; count of bitmaps, each: gap and 64 bytes
 //! cursors   for each partition: how far `next` is from its end
 //! windows   count, then each: gap to its cursor, count of messages, each: flags, gap, attempts, phase, [history]
@@ -69,8 +69,7 @@ impl Before {
 pub(super) fn encode(group: &Group, catalog: &Catalog, out: &mut Vec<u8>) {
     put_bytes(out, group.name.as_bytes());
     put_varint(out, u64::from(group.topic.0));
-    out.push(u8::from(group.options.backoff.jitter));
-    codec::put_options(out, &group.options);
+    codec::put_group_options(out, &group.options);
     put_varint(out, u64::from(group.retry.0));
     put_varint(out, group.turns);
     put_varint(out, u64::from(group.position) << 2 | group.source.number());
@@ -168,12 +167,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Restore
     let invalid = DecodeError::Invalid;
     let name: Arc<str> = codec::name(reader)?.into();
     let topic = TopicId(reader.varint_u32()?);
-    let jitter = match reader.byte()? {
-        0 => false,
-        1 => true,
-        _ => return Err(invalid("a jitter that is neither on nor off")),
-    };
-    let options = codec::options(reader, jitter)?;
+    let options = codec::group_options(reader)?;
     check_options(&options).map_err(|_| invalid("a group with options that it may not have"))?;
     let retry = PartitionId(reader.varint_u32()?);
     catalog.group(topic, &name, id, retry).ok_or(invalid("a group that cannot be"))?;

@@ -1,0 +1,105 @@
+//! Options of groups and topics: those that differ from what is left out, each with its tag and length.
+//!
+//! Tags are for ever, like kinds. A tag that is not known here is a newer version's: an option changes what may follow, so
+//! none is passed over. Never here: which values an option may have.
+
+use super::super::GroupOptions;
+use super::super::wire::{DecodeError, Newer, Reader, put_delimited, put_varint};
+
+/// An option of a group, which is a number.
+struct GroupOption {
+    get: fn(&GroupOptions) -> u64,
+    set: fn(&mut GroupOptions, u64) -> Result<(), DecodeError>,
+}
+
+/// That at index n has the tag n + 1.
+const GROUP: [GroupOption; 6] = [
+    GroupOption {
+        get: |all| all.visibility_timeout_ms,
+        set: |all, value| fit(value).map(|value| all.visibility_timeout_ms = value),
+    },
+    GroupOption {
+        get: |all| u64::from(all.max_attempts),
+        set: |all, value| fit(value).map(|value| all.max_attempts = value),
+    },
+    GroupOption {
+        get: |all| all.backoff.first_ms,
+        set: |all, value| fit(value).map(|value| all.backoff.first_ms = value),
+    },
+    GroupOption { get: |all| all.backoff.max_ms, set: |all, value| fit(value).map(|value| all.backoff.max_ms = value) },
+    GroupOption {
+        get: |all| u64::from(all.backoff.jitter),
+        set: |all, value| boolean(value).map(|value| all.backoff.jitter = value),
+    },
+    GroupOption {
+        get: |all| u64::from(all.max_outstanding),
+        set: |all, value| fit(value).map(|value| all.max_outstanding = value),
+    },
+];
+
+/// Tag and length.
+const OPTION_LEN_MIN: usize = 2;
+
+fn fit<T: TryFrom<u64>>(value: u64) -> Result<T, DecodeError> {
+    T::try_from(value).map_err(|_| DecodeError::BadNumber)
+}
+
+fn boolean(value: u64) -> Result<bool, DecodeError> {
+    if value <= 1 { Ok(value == 1) } else { Err(DecodeError::BadNumber) }
+}
+
+pub(crate) fn put_group_options(out: &mut Vec<u8>, options: &GroupOptions) {
+    let is_written = |option: &&GroupOption| (option.get)(options) != (option.get)(&GroupOptions::LEFT_OUT);
+    put_varint(out, GROUP.iter().filter(is_written).count() as u64);
+    for (tag, option) in (1..).zip(&GROUP) {
+        if is_written(&option) {
+            put_varint(out, tag);
+            put_delimited(out, |out| put_varint(out, (option.get)(options)));
+        }
+    }
+}
+
+pub(crate) fn group_options(reader: &mut Reader<'_>) -> Result<GroupOptions, DecodeError> {
+    let mut options = GroupOptions::LEFT_OUT;
+    each(reader, "group option", GROUP.len(), |index, value| {
+        let option = GROUP.get(index).ok_or(DecodeError::BadNumber)?;
+        if value == (option.get)(&GroupOptions::LEFT_OUT) {
+            return Err(DecodeError::Invalid("an option that is left out is written"));
+        }
+        (option.set)(&mut options, value)
+    })?;
+    Ok(options)
+}
+
+/// A topic has none so far.
+pub(crate) fn put_topic_options(out: &mut Vec<u8>) {
+    put_varint(out, 0);
+}
+
+pub(crate) fn topic_options(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    each(reader, "topic option", 0, |_, _| Ok(()))
+}
+
+/// Shows each option, by the index of its tag, and its value to `option`.
+fn each(
+    reader: &mut Reader<'_>,
+    what: &'static str,
+    known: usize,
+    mut option: impl FnMut(usize, u64) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    let mut next = 1;
+    for _ in 0..reader.count(OPTION_LEN_MIN)? {
+        let (tag, value) = (reader.varint()?, &mut Reader::new(reader.bytes()?));
+        let index = tag.checked_sub(1).filter(|_| tag >= next);
+        let index = index.ok_or(DecodeError::Invalid("options that are not in the order of their tags"))?;
+        next = tag.saturating_add(1);
+        if index >= known as u64 {
+            return Err(DecodeError::Newer(Newer { what, number: tag, known_max: known as u64 }));
+        }
+        option(index as usize, value.varint()?)?;
+        if !value.is_empty() {
+            return Err(DecodeError::Invalid("an option is longer than its value"));
+        }
+    }
+    Ok(())
+}
