@@ -379,7 +379,12 @@ fn handles(store: Store) -> Handles {
 }
 
 /// Threads that are in the midst of everything when the process forks.
-fn busy(store: &Store, stop: &Arc<AtomicBool>, published: &Arc<AtomicU64>) -> Vec<thread::JoinHandle<()>> {
+/// The workers end when `stop` is set; the waiter when the store is closed.
+fn busy(
+    store: &Store,
+    stop: &Arc<AtomicBool>,
+    published: &Arc<AtomicU64>,
+) -> (Vec<thread::JoinHandle<()>>, thread::JoinHandle<()>) {
     let topic = store.topic("busy").open().unwrap();
     let group = topic.group("g").open().unwrap();
     let publisher = {
@@ -411,7 +416,7 @@ fn busy(store: &Store, stop: &Arc<AtomicBool>, published: &Arc<AtomicU64>) -> Ve
     let quiet = store.topic("quiet").open().unwrap().group("g").open().unwrap();
     let waiter =
         move || assert!(matches!(quiet.receive(LONG), Err(Error::Closed)), "it waits until the store is closed");
-    vec![thread::spawn(publisher), thread::spawn(receiver), thread::spawn(subscriber), thread::spawn(waiter)]
+    (vec![thread::spawn(publisher), thread::spawn(receiver), thread::spawn(subscriber)], thread::spawn(waiter))
 }
 
 /// Every call and every drop, each in children that were forked while threads of the parent did everything.
@@ -423,7 +428,7 @@ fn a_forked_child_is_refused_and_touches_nothing() {
     let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let store = open();
     let mut all = handles(store.clone());
-    let threads = busy(&store, &stop, &published);
+    let (workers, waiter) = busy(&store, &stop, &published);
     for (names, call) in CALLS {
         for _ in 0..3 {
             in_child(&names.join(", "), || call(&mut all));
@@ -454,8 +459,9 @@ fn a_forked_child_is_refused_and_touches_nothing() {
     all.letters.drain(..).for_each(|letter| letter.redrive().unwrap());
     stop.store(true, Ordering::Relaxed);
     assert!(matches!(Store::open(&path), Err(Error::Locked { .. })), "no child unlocked it");
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
     store.close().unwrap();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    waiter.join().unwrap();
     drop((store, all));
 
     let store = open();
