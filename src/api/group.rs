@@ -306,7 +306,8 @@ impl Group {
     }
 
     /// Sends every dead letter back to this group, and returns how many. Each goes in one step: a crash in the middle leaves the rest
-    /// where they are.
+    /// where they are. In a store opened at `Disk` it meets those that are durable, as [`Group::dead_letters`] does;
+    /// [`Store::sync`](crate::Store::sync) makes the others so.
     ///
     /// # Errors
     /// `Corrupt`, `Io` if letters cannot be read: the first such error, once all others are redriven. Those of appending; the letters before

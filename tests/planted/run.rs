@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 /// How many cases of the simulation may be needed to find a bug.
 pub const CASES: u64 = 20_000;
-/// How long one run may take before it counts as hanging: ten times what the longest takes beside two others on two cores. A run that
-/// hangs found nothing.
+/// How long one run may take. One that takes longer hangs, also where two cores run five things at once, and found nothing.
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// What a run with a bug gave.
