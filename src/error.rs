@@ -87,6 +87,13 @@ pub enum Error {
         /// The letter's id.
         id: MessageId,
     },
+    /// The message was sent from the dead letters to a topic as often as one may be: it seems to go in circles. The letter stays.
+    TooManyRedrives {
+        /// The letter's id.
+        id: MessageId,
+        /// The limit.
+        max: u32,
+    },
     /// The store's count of topics, groups or partitions is at its limit.
     LimitReached {
         /// What there are too many of.
@@ -191,6 +198,7 @@ impl Error {
             | Self::Contradiction { .. }
             | Self::NotFound { .. }
             | Self::NoSuchLetter { .. }
+            | Self::TooManyRedrives { .. }
             | Self::LimitReached { .. }
             | Self::NotADirectory { .. }
             | Self::NotAStore { .. }
@@ -277,6 +285,10 @@ impl fmt::Display for Error {
             Self::NoSuchLetter { id } => {
                 write!(f, "dead letter {id} was redriven or discarded before; list them again")
             }
+            Self::TooManyRedrives { id, max } => write!(
+                f,
+                "dead letter {id} was redriven to a topic {max} times, nothing was written; redrive it to its group or discard it"
+            ),
             Self::LimitReached { what } => write!(f, "the store has its maximum of {what}; reuse existing ones"),
             Self::LeaseLost { id } => {
                 write!(f, "lease of message {id} was lost, nothing was written; receive the next")

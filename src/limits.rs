@@ -48,6 +48,8 @@ pub const HISTORY_LEN: usize = 8;
 pub const ERROR_TEXT_LEN_MAX: usize = 120;
 /// All error texts of a group's outstanding messages together, in bytes; beyond it the oldest go first.
 pub const HISTORY_TEXT_BYTES_MAX: usize = 4 << 20;
+/// How often a message may be sent from the dead letters to a topic, before somebody should see that it goes in circles.
+pub const REDRIVES_TO_TOPICS_MAX: u32 = 16;
 
 /// The greatest duration of an option or a delay, in milliseconds: ten years.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;

@@ -168,7 +168,8 @@ impl DeadLetter {
     /// key.
     ///
     /// # Errors
-    /// As [`DeadLetter::redrive`], and `InvalidOption` where the topic is of another store.
+    /// As [`DeadLetter::redrive`]; `InvalidOption` where the topic is of another store; `TooManyRedrives` where the message was sent
+    /// to a topic from dead letters 16 times already, by any groups.
     pub fn redrive_to(self, topic: &Topic) -> Result<()> {
         let target = topic.inner();
         if !Arc::ptr_eq(&target.shared, &self.group.topic.shared) {

@@ -7,6 +7,7 @@ use super::stored::Stored;
 use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId};
+use crate::limits::REDRIVES_TO_TOPICS_MAX;
 use crate::log::Parts;
 use crate::record::Provenance;
 use crate::state::{Command, Group, Rejection};
@@ -74,7 +75,7 @@ impl Engine {
     /// Moves a letter to `to`, or to the group's retry partition.
     ///
     /// # Errors
-    /// `NoSuchLetter` where it has left meanwhile.
+    /// `NoSuchLetter` where it has left meanwhile; `TooManyRedrives`.
     pub(crate) fn redrive(
         &self,
         group: GroupId,
@@ -100,6 +101,7 @@ impl Engine {
     fn letter_error(&self, id: MessageId, refusal: Refusal) -> Error {
         match refusal {
             Refusal::Rejected(Rejection::NoSuchLetter) => Error::NoSuchLetter { id },
+            Refusal::Rejected(Rejection::TooManyRedrives) => Error::TooManyRedrives { id, max: REDRIVES_TO_TOPICS_MAX },
             refusal => self.refused(refusal),
         }
     }

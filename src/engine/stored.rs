@@ -67,7 +67,7 @@ impl Stored {
         let About { partition, epoch, time, .. } = self.about;
         match &self.provenance {
             Some(source) => source.provenance.origin,
-            None => Origin { partition, offset: self.offset(nth), epoch, time },
+            None => Origin { partition, offset: self.offset(nth), epoch, time, redrives: 0 },
         }
     }
 }

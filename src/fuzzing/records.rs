@@ -110,6 +110,7 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
                 offset: Offset(number(take)),
                 epoch: Epoch(number(take)),
                 time: WallMs(number(take)),
+                redrives: u32::from(take.byte() % 20),
             };
             let attempts = small(take);
             let history = (0..usize::from(take.byte()) % (HISTORY_LEN + 1)).map(|_| failure(take)).collect();

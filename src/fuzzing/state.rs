@@ -176,7 +176,7 @@ pub(super) fn seeds() -> Seeds {
     let failure = Failure { cause: Cause::Nacked, time: inputs().wall, text: "late".into() };
     let due = inputs().wall.saturating_add(50);
     let rejected = Failure { cause: Cause::Rejected, ..failure.clone() };
-    let origin = Origin { partition, offset, epoch: Epoch(1), time: inputs().wall };
+    let origin = Origin { partition, offset, epoch: Epoch(1), time: inputs().wall, redrives: 0 };
     let provenance = Box::new(Provenance { origin, attempts: 1, history: vec![rejected] });
     let dead = PartitionId(3);
     let copied = Record::Copied { partition: dead, offset: Offset(0), time: inputs().wall, provenance };

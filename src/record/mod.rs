@@ -100,7 +100,7 @@ pub(crate) struct BackoffOptions {
 /// Where a copied message comes from and what it went through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Provenance {
-    /// The first publish: unchanged through any number of copies.
+    /// The first publish: unchanged through any number of copies, but for the count of redrives.
     pub(crate) origin: Origin,
     /// Attempts in all in the group that gave it up.
     pub(crate) attempts: u32,
@@ -108,13 +108,15 @@ pub(crate) struct Provenance {
     pub(crate) history: Vec<Failure>,
 }
 
-/// The place and time of a message's publish.
+/// The place and time of a message's publish, and how often it was sent from dead letters to a topic since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) partition: PartitionId,
     pub(crate) offset: Offset,
     pub(crate) epoch: Epoch,
     pub(crate) time: WallMs,
+    /// At most [`crate::limits::REDRIVES_TO_TOPICS_MAX`]. Redrives to its own group do not count: somebody asks for each.
+    pub(crate) redrives: u32,
 }
 
 /// How one attempt ended.

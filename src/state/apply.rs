@@ -13,7 +13,7 @@ use super::outstanding::{Lease, Phase, Slot};
 use super::queue::Class;
 use super::{Inconsistent, Rejection, Role, State};
 use crate::ids::{Epoch, GroupId, Lsn, Offset, PartitionId, WallMs};
-use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN};
+use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
 use crate::record::{Cause, Failure, Provenance, Record};
 
 type Applied = Result<(), Inconsistent>;
@@ -27,6 +27,7 @@ impl From<Rejection> for Inconsistent {
             Rejection::UnknownPartition => "there is no such partition",
             Rejection::LeaseLost => "there is no such lease",
             Rejection::NoSuchLetter => "there is no such dead letter",
+            Rejection::TooManyRedrives => "a message was sent to topics too often",
             Rejection::Stale => "the message is not exhausted",
             Rejection::Exists => "the name is taken",
         })
@@ -189,6 +190,7 @@ impl State {
         let end = offset.checked_add(1).filter(|_| offset == self.catalog.end(partition));
         let end = end.ok_or(Inconsistent("a copy that is not at the end of a partition"))?;
         require(provenance.history.len() <= HISTORY_LEN, "a history is too long")?;
+        require(provenance.origin.redrives <= REDRIVES_TO_TOPICS_MAX, "a message was sent to topics too often")?;
         self.catalog.extend(partition, end);
         self.copied = Some(partition);
         Ok(())

@@ -249,6 +249,8 @@ pub(crate) enum Rejection {
     LeaseLost,
     /// No dead letter has this offset, or it was settled.
     NoSuchLetter,
+    /// The letter was sent to topics as often as a message may be.
+    TooManyRedrives,
     /// The message is not exhausted (any more).
     Stale,
     /// The name is taken.
@@ -267,6 +269,7 @@ impl fmt::Display for Rejection {
             Self::UnknownPartition => "there is no such partition",
             Self::LeaseLost => "the lease is lost",
             Self::NoSuchLetter => "there is no such dead letter",
+            Self::TooManyRedrives => "the dead letter was sent to topics too often",
             Self::Stale => "the message is no longer exhausted",
             Self::Exists => "the name is taken",
             Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),

@@ -11,7 +11,7 @@ use super::outstanding::{Lease, Phase, Slot};
 use super::queue::Class;
 use super::{Decision, Held, HeldRun, Inputs, Rejection, Role, State};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, WallMs};
-use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, FRAME_PARTS_MAX, HISTORY_LEN};
+use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, FRAME_PARTS_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
 use crate::record::{Cause, Failure, Origin, Provenance, Record, Token};
 use std::collections::BTreeSet;
 
@@ -307,7 +307,12 @@ impl State {
         if provenance.history.len() > HISTORY_LEN || !fits {
             return Err(Rejection::Invalid("a history is too long"));
         }
-        records.push(self.copied_to(to, Box::new(provenance.clone()), inputs)?);
+        let mut provenance = Box::new(provenance.clone());
+        if is_topic {
+            let redrives = provenance.origin.redrives.checked_add(1).filter(|count| *count <= REDRIVES_TO_TOPICS_MAX);
+            provenance.origin.redrives = redrives.ok_or(Rejection::TooManyRedrives)?;
+        }
+        records.push(self.copied_to(to, provenance, inputs)?);
         records.push(Record::Redriven { group: id, letter });
         Ok(Decision::Done)
     }

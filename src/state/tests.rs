@@ -211,7 +211,7 @@ impl World {
 
     fn give_up(&mut self, group: GroupId, (partition, offset): (u32, u64)) -> Result<Vec<Record>, Rejection> {
         let (partition, offset) = (PartitionId(partition), Offset(offset));
-        let origin = Origin { partition, offset, epoch: Epoch(1), time: WallMs(WALL) };
+        let origin = Origin { partition, offset, epoch: Epoch(1), time: WallMs(WALL), redrives: 0 };
         self.run(Command::GiveUp { group, partition, offset, origin }).map(|(_, records)| records)
     }
 
@@ -245,7 +245,7 @@ impl World {
 }
 
 fn origin(held: Held) -> Origin {
-    Origin { partition: held.partition, offset: held.offset, epoch: Epoch(1), time: WallMs(WALL) }
+    Origin { partition: held.partition, offset: held.offset, epoch: Epoch(1), time: WallMs(WALL), redrives: 0 }
 }
 
 fn places(lent: &[Lent]) -> Vec<(u32, u64)> {

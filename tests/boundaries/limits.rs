@@ -1,7 +1,7 @@
 //! Names, numbers of partitions, durations, counts.
 
 use super::{Fixture, LONG, assert_error, contents, ends, group, receive};
-use millpond::{Backoff, Durability, Error, Message, Store, limits};
+use millpond::{Backoff, DeadLetter, Durability, Error, Group, Message, Store, limits};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -204,4 +204,44 @@ fn attempts_end_in_the_dead_letters() {
     assert_eq!(letters.len(), 1);
     assert_eq!((letters[0].payload(), letters[0].key(), letters[0].origin()), (&b"x"[..], Some(&b"k"[..]), id));
     assert_eq!((letters[0].attempts(), &letters[0].history()[0].text[..]), (1, "dropped"));
+}
+
+/// Rejects the next message. The letter that it becomes.
+fn rejected(fixture: &Fixture, group: &Group) -> DeadLetter {
+    receive(group).reject("no").expect("it rejects");
+    fixture.store.sync().expect("it syncs");
+    group.dead_letters().expect("it lists").next().expect("a letter").expect("it can be read")
+}
+
+#[test]
+fn a_message_goes_from_dead_letters_to_topics_16_times() {
+    let mut fixture = Fixture::new();
+    let open = |fixture: &Fixture, name: &str| {
+        let topic = fixture.topic(name);
+        let group = topic.group("once").max_attempts(1).open().unwrap();
+        (topic, group)
+    };
+    open(&fixture, "even").0.publish(Message::new("x")).unwrap();
+    open(&fixture, "odd");
+    for redrives in 0..=limits::REDRIVES_TO_TOPICS_MAX {
+        // Each second time the log alone says how often it was.
+        if redrives % 2 == 1 {
+            fixture = fixture.reopened();
+        }
+        let topics = ["even", "odd"].map(|name| open(&fixture, name));
+        let group = &topics[redrives as usize % 2].1;
+        // Redrives to its own group count for nothing.
+        for _ in 0..2 {
+            rejected(&fixture, group).redrive().unwrap();
+        }
+        let letter = rejected(&fixture, group);
+        let redriven = letter.redrive_to(&topics[(redrives as usize + 1) % 2].0);
+        if redrives < limits::REDRIVES_TO_TOPICS_MAX {
+            redriven.unwrap();
+        } else {
+            assert_error!(redriven, Error::TooManyRedrives { .. }, "16 times", "nothing was written");
+            group.dead_letters().unwrap().next().unwrap().unwrap().redrive().unwrap();
+            receive(group).ack().unwrap();
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Message {
     pub(crate) published: u64,
     pub(crate) stored: u64,
     pub(crate) frame: Span,
+    /// How often it was redriven to a topic.
+    pub(crate) redrives: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]

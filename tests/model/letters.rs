@@ -63,7 +63,14 @@ impl Runner {
         let Some(topic) = pick(&self.process()?.topics, topic) else { return Ok(()) };
         let handle = self.process()?.topics[topic].clone();
         let id = found.id();
-        said("redrive to a topic", found.redrive_to(&handle))?;
+        let redrives = self.world().groups[group].letter(id).map(|letter| letter.message.redrives);
+        let result = found.redrive_to(&handle);
+        if redrives == Some(16) {
+            let refused = matches!(&result, Err(Error::TooManyRedrives { id: stays, max: 16 }) if *stays == id);
+            ensure!(refused, "redriven to a topic once too often: {result:?}");
+            return Ok(());
+        }
+        said("redrive to a topic", result)?;
         if self.opening.disk {
             self.ensure_durable()?;
         }
@@ -149,7 +156,7 @@ fn read_letter(letter: &DeadLetter) -> Letter {
     });
     let (id, origin) = (letter.id(), letter.origin());
     Letter {
-        message: Stored { id, origin, body: Arc::new(body), published, stored: 0, frame: (0, 0) },
+        message: Stored { id, origin, body: Arc::new(body), published, stored: 0, frame: (0, 0), redrives: 0 },
         offsets: (id.offset.0, id.offset.0),
         attempts: letter.attempts(),
         failures: failures.collect(),

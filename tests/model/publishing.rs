@@ -110,7 +110,8 @@ impl Runner {
                 let due = MessageId { topic: topic_id, partition, epoch: now.epoch, offset: Offset(offset) };
                 ensure!(*id == due, "published as {id}, expected {due}");
                 let (body, origin, published) = (Arc::clone(body), *id, now.wall);
-                let message = Stored { id: *id, origin, body, published, stored: now.wall, frame: now.frame };
+                let message =
+                    Stored { id: *id, origin, body, published, stored: now.wall, frame: now.frame, redrives: 0 };
                 world.publish(topic, &message);
             }
             Ok(vec![world])

@@ -284,7 +284,8 @@ impl World {
         let Some(Letter { message, .. }) = self.groups[group].discard(letter) else { return };
         let offset = Offset(self.topics[topic][partition as usize].len() as u64);
         let id = MessageId { topic: TopicId(topic as u32), partition, epoch: now.epoch, offset };
-        self.publish(topic, &Message { id, stored: now.wall, frame: now.frame, ..message });
+        let redrives = message.redrives + 1;
+        self.publish(topic, &Message { id, stored: now.wall, frame: now.frame, redrives, ..message });
     }
 
     pub(crate) fn has(&self, id: MessageId) -> bool {

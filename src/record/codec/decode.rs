@@ -164,6 +164,7 @@ fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {
         offset: offset(reader)?,
         epoch: Epoch(reader.varint()?),
         time: wall(reader)?,
+        redrives: reader.varint_u32()?,
     };
     let attempts = reader.varint_u32()?;
     let count = reader.count(3)?;

@@ -144,10 +144,11 @@ fn put_delay(out: &mut Vec<u8>, due: WallMs, delay_ms: u64) {
 }
 
 fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {
-    let Origin { partition, offset, epoch, time } = provenance.origin;
+    let Origin { partition, offset, epoch, time, redrives } = provenance.origin;
     put_place(out, partition, offset);
     put_varint(out, epoch.0);
     put_varint(out, time.0);
+    put_varint(out, u64::from(redrives));
     put_varint(out, u64::from(provenance.attempts));
     put_varint(out, provenance.history.len() as u64);
     for failure in &provenance.history {

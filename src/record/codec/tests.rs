@@ -95,13 +95,19 @@ fn golden_settling() {
 
 #[test]
 fn golden_dead_letters() {
-    // kind, length, partition, offset, time; origin's partition, offset, epoch, time; attempts; failures: cause, time, text
+    // kind, length, partition, offset, time; origin's partition, offset, epoch, time, redrives; attempts; failures: cause, time, text
     let copied = Record::Copied {
         partition: PARTITION,
         offset: OFFSET,
         time: TIME,
         provenance: Box::new(Provenance {
-            origin: Origin { partition: PartitionId(0), offset: Offset(9), epoch: Epoch(2), time: WallMs(7) },
+            origin: Origin {
+                partition: PartitionId(0),
+                offset: Offset(9),
+                epoch: Epoch(2),
+                time: WallMs(7),
+                redrives: 3,
+            },
             attempts: 6,
             history: vec![
                 Failure { cause: Cause::Expired, time: WallMs(8), text: "".into() },
@@ -111,7 +117,10 @@ fn golden_dead_letters() {
             ],
         }),
     };
-    golden(copied, &format!("09 1d 05 ac 02 {TIME_HEX} 00 09 02 07 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9"));
+    golden(
+        copied,
+        &format!("09 1e 05 ac 02 {TIME_HEX} 00 09 02 07 03 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9"),
+    );
     golden(Record::DeadLettered { group: GROUP, partition: PARTITION, offset: OFFSET }, "0a 04 03 05 ac 02");
     let put_off = Record::PutOff { group: GROUP, partition: PARTITION, offset: OFFSET, due: TIME, delay_ms: 1000 };
     golden(put_off, &format!("0b 0c 03 05 ac 02 {TIME_HEX} e8 07"));
@@ -248,7 +257,7 @@ fn a_body_is_used_up_exactly() {
 fn every_kind() -> Vec<(Record, Vec<u8>)> {
     let (group, partition, offset, until) = (GROUP, PARTITION, OFFSET, MonoMs(9));
     let failure = Failure { cause: Cause::Nacked, time: TIME, text: "no".into() };
-    let origin = Origin { partition, offset, epoch: Epoch(2), time: TIME };
+    let origin = Origin { partition, offset, epoch: Epoch(2), time: TIME, redrives: 0 };
     let (due, delay_ms, name) = (TIME, 1000, "n".to_owned());
     let records = vec![
         Record::Published { partition, base: offset, count: 2, time: TIME },
@@ -376,7 +385,7 @@ prop_compose! {
         (_, partition, offset) in target(), epoch in number(), time in number(), attempts in small(),
         history in vec(failure(), 0..=8),
     ) -> Box<Provenance> {
-        let origin = Origin { partition, offset, epoch: Epoch(epoch), time: WallMs(time) };
+        let origin = Origin { partition, offset, epoch: Epoch(epoch), time: WallMs(time), redrives: attempts % 17 };
         Box::new(Provenance { origin, attempts, history })
     }
 }

@@ -239,7 +239,7 @@ fn a_copy_and_its_move_come_together_or_not_at_all() {
 }
 
 fn origin_of(offset: u64) -> Origin {
-    Origin { partition: PartitionId(0), offset: Offset(offset), epoch: Epoch(1), time: WallMs(0) }
+    Origin { partition: PartitionId(0), offset: Offset(offset), epoch: Epoch(1), time: WallMs(0), redrives: 0 }
 }
 
 #[test]

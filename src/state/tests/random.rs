@@ -330,7 +330,8 @@ impl Run {
 
     fn redrive(&mut self, group: u32, pick: &Index, to: Option<u32>) {
         let Some(letter) = self.pick_letter(group, pick) else { return };
-        let origin = Origin { partition: PartitionId(0), offset: letter, epoch: Epoch(1), time: WallMs(1) };
+        let origin =
+            Origin { partition: PartitionId(0), offset: letter, epoch: Epoch(1), time: WallMs(1), redrives: 0 };
         let provenance = Provenance { origin, attempts: 1, history: vec![] };
         let to = to.map(PartitionId);
         self.world.run(Command::Redrive { group: GroupId(group), letter, to, provenance: &provenance }).unwrap();

@@ -88,7 +88,7 @@ pub(super) fn rich() -> World {
         }
     }
     let provenance = Provenance {
-        origin: Origin { partition: PartitionId(0), offset: Offset(2), epoch: Epoch(1), time: WallMs(1) },
+        origin: Origin { partition: PartitionId(0), offset: Offset(2), epoch: Epoch(1), time: WallMs(1), redrives: 0 },
         attempts: 1,
         history: vec![],
     };
