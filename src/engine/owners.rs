@@ -38,6 +38,7 @@ impl Owners {
                 }
                 Ok(_) => continue,
                 Err(DecodeError::Newer(found)) => {
+                    // seam: a newer record hides when its message is read
                     newer = Some(Box::new(found));
                     break;
                 }

@@ -312,6 +312,7 @@ pub(super) fn decode_frame(
     for record in codec::decode(frame.head()) {
         records.push(record.map_err(|error| {
             Failure(match error {
+                // seam: a newer record is damage
                 DecodeError::Newer(newer) => newer.into(),
                 DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {
                     damaged(segment, frame, "a record that cannot be decoded")

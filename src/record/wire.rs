@@ -92,6 +92,7 @@ pub(crate) fn put_delimited(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) 
     body(out);
     let len = out.len() - at - 1;
     match out.get_mut(at) {
+        // seam: a long length is cut
         Some(byte) if len < 0x80 => *byte = len as u8,
         _ => lengthen(out, at, len),
     }

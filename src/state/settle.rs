@@ -308,6 +308,7 @@ impl State {
             return Err(Rejection::Invalid("a history is too long"));
         }
         let mut provenance = Box::new(provenance.clone());
+        // seam: redrives to topics are not counted
         if is_topic {
             let redrives = provenance.origin.redrives.checked_add(1).filter(|count| *count <= REDRIVES_TO_TOPICS_MAX);
             provenance.origin.redrives = redrives.ok_or(Rejection::TooManyRedrives)?;

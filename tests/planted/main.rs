@@ -13,6 +13,7 @@ mod counts;
 mod engine;
 mod log;
 mod page;
+mod record;
 mod run;
 mod seam;
 mod state;
@@ -49,7 +50,7 @@ pub struct Bug {
 
 /// All of them.
 pub fn bugs() -> Vec<Bug> {
-    [engine::BUGS, log::BUGS, state::BUGS].concat()
+    [engine::BUGS, log::BUGS, record::BUGS, state::BUGS].concat()
 }
 
 /// The package.

@@ -14,6 +14,7 @@ pub(super) fn record(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
     let kind = reader.varint()?;
     let body = &mut Reader::new(reader.bytes()?);
     let record = fields(kind, body)?;
+    // seam: a body is longer than its fields
     if body.is_empty() { Ok(record) } else { Err(DecodeError::Invalid("a record is longer than its fields")) }
 }
 
@@ -164,6 +165,7 @@ fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {
         offset: offset(reader)?,
         epoch: Epoch(reader.varint()?),
         time: wall(reader)?,
+        // seam: a copy forgets its redrives
         redrives: reader.varint_u32()?,
     };
     let attempts = reader.varint_u32()?;

@@ -90,9 +90,11 @@ fn each(
     let mut next = 1;
     for _ in 0..reader.count(OPTION_LEN_MIN)? {
         let (tag, value) = (reader.varint()?, &mut Reader::new(reader.bytes()?));
+        // seam: an option comes twice
         let index = tag.checked_sub(1).filter(|_| tag >= next);
         let index = index.ok_or(DecodeError::Invalid("options that are not in the order of their tags"))?;
         next = tag.saturating_add(1);
+        // seam: a newer option is passed over
         if index >= known as u64 {
             return Err(DecodeError::Newer(Newer { what, number: tag, known_max: known as u64 }));
         }
