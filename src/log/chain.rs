@@ -57,7 +57,6 @@ pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn, pro
             }
             (FileKind::Appended, Some(listing), _) => listing.clone(),
             // A built file that was left early for another one ends there.
-            // seam: a segment that was left is entered again
             (FileKind::Built, Some(listing), Some(_)) if listing.end < from => listing.clone(),
             // seam: an unproven copy counts
             (FileKind::Built, None, Some(info)) if info.base < from || info.end > proven => continue,

@@ -251,12 +251,6 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("failures", "files_that_others_have_links_to"),
     },
     Bug {
-        name: "a segment that was left is entered again",
-        plants: "a rewritten range is read twice",
-        mistake: Mistake::Asks("!planted!() && $it"),
-        level: Level::Library("a_built_segment_is_left"),
-    },
-    Bug {
         name: "a reader keeps large messages",
         plants: "each handle keeps the memory of the largest message it ever read",
         mistake: Mistake::Asks("!planted!() && $it"),
