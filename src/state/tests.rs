@@ -22,6 +22,7 @@ struct World {
     /// What may be handed out; everything if `None`.
     visible: Option<Vec<Offset>>,
     hold_up: u64,
+    slack_ms: u64,
 }
 
 /// A delivery.
@@ -57,8 +58,16 @@ impl World {
     /// A store that has been opened once.
     fn new() -> Self {
         let state = State::new();
-        let mut world =
-            Self { state, log: Vec::new(), mono: 5_000, wall: WALL, lsn: 0, visible: None, hold_up: HOLD_UP_MS };
+        let mut world = Self {
+            state,
+            log: Vec::new(),
+            mono: 5_000,
+            wall: WALL,
+            lsn: 0,
+            visible: None,
+            hold_up: HOLD_UP_MS,
+            slack_ms: 0,
+        };
         world.open(true);
         world
     }
@@ -83,7 +92,7 @@ impl World {
         let visible = self.visible.clone();
         let visible = visible.as_ref().map_or(Visible::All, |ends| Visible::Ends(ends));
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
-        let inputs = Inputs { mono, wall, slack_ms: 0, hold_up, visible };
+        let inputs = Inputs { mono, wall, slack_ms: self.slack_ms, hold_up, visible };
         let mut records = vec![Record::ClockJumped { wall: WallMs(0) }];
         let decision = self.state.decide(&command, &inputs, &mut records);
 
@@ -135,7 +144,7 @@ impl World {
     fn inputs(&self) -> Inputs<'_> {
         let visible = self.visible.as_ref().map_or(Visible::All, |ends| Visible::Ends(ends));
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
-        Inputs { mono, wall, slack_ms: 0, hold_up, visible }
+        Inputs { mono, wall, slack_ms: self.slack_ms, hold_up, visible }
     }
 
     fn is_held_up(&self) -> bool {

@@ -80,7 +80,7 @@ pub const BUGS: &[Bug] = &[
         name: "a segment is cut too short",
         plants: "the last word of a finished segment goes",
         mistake: Mistake::Instead("file.set_len(segment.limit() - if planted!() { 8 } else { 0 })?;"),
-        level: Level::Simulation,
+        level: Level::Test("failures", "errors_of_derived_files"),
     },
     Bug {
         name: "a slot without its sync",

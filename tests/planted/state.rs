@@ -20,7 +20,7 @@ pub const BUGS: &[Bug] = &[
         name: "the attempts have no cap",
         plants: "an exhausted message is delivered again, for only a nack asks for the cap",
         mistake: Mistake::Asks("!planted!() && ($it)"),
-        level: Level::Simulation,
+        level: Level::Library("g9_attempts_are_charged"),
     },
     Bug {
         name: "an extension is forgotten",
@@ -82,7 +82,7 @@ pub const BUGS: &[Bug] = &[
         name: "leases beside a lone one",
         plants: "another message is given out while one is tried alone",
         mistake: Mistake::Asks("!planted!() && ($it)"),
-        level: Level::Model,
+        level: Level::Library("state::tests::lone"),
     },
     Bug {
         name: "more outstanding than allowed",
@@ -124,7 +124,7 @@ pub const BUGS: &[Bug] = &[
         name: "due times by a clock that is behind",
         plants: "a retry comes a few milliseconds early",
         mistake: Mistake::Value("if planted!() { self.wall } else { $it }"),
-        level: Level::Test("kinds", "charging"),
+        level: Level::Library("deadlines_are_counted_from_the_latest_time_it_may_be"),
     },
     Bug {
         name: "leases end by a clock that is behind",
@@ -132,7 +132,7 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value(
             "if planted!() { inputs.mono.saturating_add(group.options.visibility_timeout_ms) } else { $it }",
         ),
-        level: Level::Test("kinds", "charging"),
+        level: Level::Library("deadlines_are_counted_from_the_latest_time_it_may_be"),
     },
     Bug {
         name: "settled memory is kept",

@@ -102,6 +102,19 @@ fn past_its_end_a_lease_settles_until_the_message_is_taken() {
     assert_eq!(world.ack(KITCHEN, &[lent[1].held]), [0]);
 }
 
+/// A clock may be read up to `slack_ms` late: what is to last a while lasts that much longer.
+#[test]
+fn deadlines_are_counted_from_the_latest_time_it_may_be() {
+    let mut world = World::with(1, options());
+    world.publish(0, 1);
+    world.slack_ms = 3;
+    let lent = world.lease_one(KITCHEN);
+    assert_eq!(lent.until, MonoMs(world.mono + 3 + TIMEOUT_MS));
+    let records = world.nack(KITCHEN, lent.held, Some(50), "").unwrap();
+    let due = records.iter().find_map(|record| if let Record::Nacked { due, .. } = record { Some(*due) } else { None });
+    assert_eq!(due, Some(WallMs(world.wall + 3 + 50)));
+}
+
 #[test]
 fn no_token_outlives_its_process() {
     let mut world = World::with(1, options());
