@@ -173,14 +173,7 @@ mod tests {
     /// is nothing to sync, which would stop the store.
     #[test]
     fn who_comes_late_does_not_lead() {
-        let setup = Setup {
-            durable_only: true,
-            sync_interval: Duration::from_millis(50),
-            segment_bytes_max: 1 << 20,
-            message_bytes_max: 1 << 20,
-            allow_network_fs: false,
-            isolation_limit_ms: 5_000,
-        };
+        let setup = Setup { durable_only: true, sync_interval: Duration::from_millis(50), ..Setup::quiet(1 << 20) };
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();
         engine.open_topic("t", 1).unwrap();

@@ -197,20 +197,12 @@ mod tests {
     use crate::ids::{Offset, PartitionId, WallMs};
     use crate::log::{Parts, Reserve};
     use crate::record::codec;
-    use std::time::Duration;
 
     /// A record of kind 18 with a body of two bytes.
     const NEWER: [u8; 4] = [18, 2, 7, 7];
 
     fn open(disk: &SimDisk) -> Result<Engine> {
-        let setup = Setup {
-            durable_only: false,
-            sync_interval: Duration::from_secs(3600),
-            segment_bytes_max: 64 << 10,
-            message_bytes_max: 1 << 20,
-            allow_network_fs: false,
-            isolation_limit_ms: 5_000,
-        };
+        let setup = Setup::quiet(64 << 10);
         Engine::open_on(Arc::new(disk.attach().unwrap()), setup, Arc::new(SimClock::new(WallMs(1))))
     }
 

@@ -337,14 +337,7 @@ mod tests {
     /// The threads do not sleep out their interval while much waits for a sync, and every beat sees to that anew.
     #[test]
     fn a_beat_begins_early_where_much_waits() {
-        let setup = Setup {
-            durable_only: false,
-            sync_interval: Duration::from_secs(3600),
-            segment_bytes_max: 64 << 20,
-            message_bytes_max: 1 << 20,
-            allow_network_fs: false,
-            isolation_limit_ms: 5_000,
-        };
+        let setup = Setup::quiet(64 << 20);
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();
         engine.open_topic("t", 1).unwrap();

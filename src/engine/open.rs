@@ -45,6 +45,21 @@ pub(crate) struct Setup {
     pub(crate) isolation_limit_ms: u64,
 }
 
+#[cfg(test)]
+impl Setup {
+    /// That of a store opened at `Os` with segments of this size, in which no job runs by itself.
+    pub(crate) fn quiet(segment_bytes_max: u64) -> Self {
+        Self {
+            durable_only: false,
+            sync_interval: Duration::from_secs(3600),
+            segment_bytes_max,
+            message_bytes_max: 1 << 20,
+            allow_network_fs: false,
+            isolation_limit_ms: 5_000,
+        }
+    }
+}
+
 /// Bytes behind the end of the log that nothing proves to have been durable. Damage in exactly this range cannot be told from a
 /// torn write.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -181,14 +181,7 @@ mod tests {
     };
 
     fn engine(disk: &SimDisk) -> Engine {
-        let setup = Setup {
-            durable_only: false,
-            sync_interval: Duration::from_secs(3600),
-            segment_bytes_max: 64 << 10,
-            message_bytes_max: 1 << 20,
-            allow_network_fs: false,
-            isolation_limit_ms: 5_000,
-        };
+        let setup = Setup::quiet(64 << 10);
         Engine::open_on(Arc::new(disk.attach().unwrap()), setup, Arc::new(SimClock::new(WallMs(1)))).unwrap()
     }
 

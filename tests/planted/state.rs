@@ -20,7 +20,7 @@ pub const BUGS: &[Bug] = &[
         name: "the attempts have no cap",
         plants: "an exhausted message is delivered again, for only a nack asks for the cap",
         mistake: Mistake::Asks("!planted!() && ($it)"),
-        level: Level::Library("g9_attempts_are_charged"),
+        level: Level::Simulation,
     },
     Bug {
         name: "an extension is forgotten",
