@@ -65,15 +65,15 @@ number! {
 }
 number! {
     /// A topic, numbered in order of creation from 0.
-    TopicId(u32)
+    TopicId(u64)
 }
 number! {
     /// A partition of any topic, hidden ones included: one dense numbering for the whole store.
-    PartitionId(u32)
+    PartitionId(u64)
 }
 number! {
     /// A group, numbered in order of creation from 0.
-    GroupId(u32)
+    GroupId(u64)
 }
 number! {
     /// A message's place in its partition: dense from 0, continuing across epochs.
@@ -90,6 +90,14 @@ number! {
 number! {
     /// Milliseconds by the monotonic clock of this boot; meaningless in another process.
     MonoMs(u64)
+}
+
+impl PartitionId {
+    /// The partition that comes `index` behind this one: of a topic the one with that index, if this is its first.
+    #[inline]
+    pub(crate) const fn nth(self, index: u32) -> Self {
+        self.saturating_add(index as u64)
+    }
 }
 
 impl Epoch {
@@ -125,8 +133,9 @@ impl Epoch {
 pub struct MessageId {
     /// The topic's number in its store.
     pub topic: TopicId,
-    /// The partition's index within its topic, from 0.
-    pub partition: u32,
+    /// The partition's index within its topic, from 0. A group's redriven messages and dead letters have partitions of their own, which
+    /// count on from the topic's last.
+    pub partition: u64,
     /// The epoch in which the message was appended.
     pub epoch: Epoch,
     /// The message's offset in its partition.

@@ -183,7 +183,7 @@ impl DeadLetter {
             Some(key) => target.partition_of_key(key),
             None => target.next_in_turn(),
         };
-        self.move_to(Some(target.info.first.saturating_add(index)))
+        self.move_to(Some(target.info.first.nth(index)))
     }
 
     fn move_to(&self, partition: Option<crate::ids::PartitionId>) -> Result<()> {

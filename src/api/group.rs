@@ -385,7 +385,7 @@ impl GroupInner {
     /// topic's last partition. Takes no lock.
     pub(super) fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
         let topic = self.topic.info;
-        let first_hidden = topic.partitions.saturating_add(self.info.id.0.saturating_mul(2));
+        let first_hidden = u64::from(topic.partitions).saturating_add(self.info.id.0.saturating_mul(2));
         let partition = if partition == self.info.retry {
             first_hidden
         } else if partition == self.info.dead {

@@ -141,7 +141,7 @@ impl Topic {
         } else {
             publish(&mut Outgoing::default())?
         };
-        let id = MessageId { topic: self.inner.info.id, partition: index, epoch: published.epoch, offset };
+        let id = MessageId { topic: self.inner.info.id, partition: index.into(), epoch: published.epoch, offset };
         Ok(Receipt { id, frame: self.frame(published) })
     }
 
@@ -195,7 +195,7 @@ impl Topic {
             message.check()?;
             let partition = self.choose(&message)?;
             self.add(outgoing, partition, &message)?;
-            ids.push(MessageId { topic: topic.id, partition, epoch: Epoch(0), offset: Offset(0) });
+            ids.push(MessageId { topic: topic.id, partition: partition.into(), epoch: Epoch(0), offset: Offset(0) });
         }
         if ids.is_empty() {
             self.inner.shared.engine.enter()?;
@@ -243,7 +243,7 @@ impl Topic {
 
     #[inline]
     fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message<'_>) -> Result<()> {
-        let partition = self.inner.info.first.saturating_add(index);
+        let partition = self.inner.info.first.nth(index);
         let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_slice()));
         let max = self.inner.shared.engine.setup().message_bytes_max;
         let key = message.key.as_ref().map(Bytes::as_slice);

@@ -113,7 +113,7 @@ impl Counters {
     }
 }
 
-fn at<T: Clone + Default>(list: &mut Vec<T>, index: u32) -> &mut T {
+fn at<T: Clone + Default>(list: &mut Vec<T>, index: u64) -> &mut T {
     let index = index as usize;
     if list.len() <= index {
         list.resize(index + 1, T::default());

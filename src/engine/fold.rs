@@ -72,7 +72,9 @@ impl Fold {
             match index {
                 None => {}
                 // Once its segment is folded, the state knows of every partition in it. Memory is by partition.
-                Some(index) if index.keys().last().is_none_or(|key| key.key < self.state.partition_count()) => {
+                Some(index)
+                    if index.keys().last().is_none_or(|key| key.key < u64::from(self.state.partition_count())) =>
+                {
                     self.positions.set_indexed(segment.number(), index);
                 }
                 Some(_) => {

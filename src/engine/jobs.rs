@@ -318,8 +318,9 @@ impl Engine {
         }
         let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());
         if noted.is_err() {
-            // The next beat sees it again.
+            // The next beat sees it again. What is due by the new clock is ready all the same.
             *self.jobs.clocks.lock() = (mono_before, wall_before);
+            self.lock_core().waiters.wake_each();
         }
         noted.map_err(|refusal| self.refused(refusal))
     }

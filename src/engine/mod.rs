@@ -246,16 +246,16 @@ impl Engine {
     fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
         let core = self.lock_core();
         let state = &core.state;
-        let hidden = |group: GroupId, nth: u32| {
+        let hidden = |group: GroupId, nth: u64| {
             let topic = state.group(group).map_or(TopicId(0), |group| group.topic);
             let count = state.topic(topic).map_or(0, |topic| topic.count);
-            (topic, count.saturating_add(group.0.saturating_mul(2)).saturating_add(nth))
+            (topic, u64::from(count).saturating_add(group.0.saturating_mul(2)).saturating_add(nth))
         };
         let (topic, index) = match state.partition_role(partition) {
-            Some(Role::Topic { topic, index }) => (topic, index),
+            Some(Role::Topic { topic, index }) => (topic, u64::from(index)),
             Some(Role::Retry { group }) => hidden(group, 0),
             Some(Role::Dead { group }) => hidden(group, 1),
-            None => (TopicId(u32::MAX), partition.0),
+            None => (TopicId(u64::MAX), partition.0),
         };
         MessageId { topic, partition: index, epoch, offset }
     }

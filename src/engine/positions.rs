@@ -356,7 +356,7 @@ mod tests {
         let mut positions = Positions::default();
         let mut add = |record| positions.try_push_all(&[record], FileNumber(1), 128, 5);
         assert!(add(published(4, 10, 3)));
-        assert!(!add(published(5, 0, 1)) && !add(published(u32::MAX, 0, 1)), "no such partition");
+        assert!(!add(published(5, 0, 1)) && !add(published(u64::MAX, 0, 1)), "no such partition");
         assert!(!add(published(4, 12, 1)) && !add(published(4, 0, 1)), "told of already");
         assert!(!add(published(4, 11 + (1 << 32), 1)), "farther than a row reaches");
         assert!(add(published(4, 13, 1)));

@@ -69,7 +69,7 @@ impl Reader {
 struct RowsAtHand {
     /// Of the segment's file: no other has it.
     salt: u64,
-    key: u32,
+    key: u64,
     rows: Vec<log::Row>,
     /// The row found last.
     last: usize,
@@ -281,7 +281,7 @@ fn read_runs(segment: &Segment, index: &Index, partitions: u32) -> Result<Segmen
         Ok(())
     })
     .map_err(|failure| failure.0)?;
-    for key in index.keys().iter().filter(|key| key.key < partitions) {
+    for key in index.keys().iter().filter(|key| key.key < u64::from(partitions)) {
         runs.complete(PartitionId(key.key), (Offset(key.first), Offset(key.first.saturating_add(key.count))));
     }
     Ok(runs)

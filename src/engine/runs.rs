@@ -74,7 +74,7 @@ impl SegmentRuns {
             let follows = self
                 .get(partition)
                 .is_none_or(|runs| run.first >= runs.end && run.first.0 - runs.first.0 <= u64::from(u32::MAX));
-            let fits = partition.0 < partitions && follows;
+            let fits = partition.0 < u64::from(partitions) && follows;
             if fits {
                 self.push_hole(partition, run.first);
                 self.push(partition, run);

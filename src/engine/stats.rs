@@ -165,7 +165,7 @@ impl Engine {
         let mut topics: Vec<TopicStats> = Vec::new();
         for (id, topic) in core.state.topics() {
             let partition_stats = |index| {
-                let partition = topic.first.saturating_add(index);
+                let partition = topic.first.nth(index);
                 let end = core.state.partition_end(partition);
                 PartitionStats { end: end.0, visible_end: core.visible.end(partition, end).0 }
             };
@@ -231,7 +231,7 @@ impl Core {
         };
         let partitions: Vec<GroupPartitionStats> = (0..topic.count)
             .map(|index| {
-                let counts = counts(topic.first.saturating_add(index));
+                let counts = counts(topic.first.nth(index));
                 let GroupCounts { ready, leased, waiting, exhausted, lag, .. } = counts;
                 GroupPartitionStats { ready, leased, waiting, exhausted, lag }
             })

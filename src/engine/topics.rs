@@ -145,7 +145,7 @@ impl Engine {
     /// may be in one.
     fn look_at_each<T>(&self, topic: TopicInfo, look: impl Fn(&Core, PartitionId, &mut usize) -> T) -> Vec<T> {
         let mut found = Vec::with_capacity(topic.partitions as usize);
-        let mut left = (0..topic.partitions).map(|index| topic.first.saturating_add(index)).peekable();
+        let mut left = (0..topic.partitions).map(|index| topic.first.nth(index)).peekable();
         while left.peek().is_some() {
             let core = self.lock_core();
             let mut looked_at = 0;
@@ -174,7 +174,7 @@ impl Engine {
             for ((low, high), index) in ranges.iter_mut().zip(0..).filter(|((low, high), _)| low < high) {
                 goes_on = true;
                 let middle = Offset(low.0 + (high.0 - low.0) / 2);
-                let partition = topic.first.saturating_add(index);
+                let partition = topic.first.nth(index);
                 let located = self.lock_core().locate(partition, middle);
                 let earlier = match located {
                     Some(at) => {

@@ -22,7 +22,7 @@ impl VisibleEnds {
     /// All of what `state` holds, which recovery made durable, is visible.
     pub(crate) fn new(durable_only: bool, state: &State) -> Self {
         let partitions = if durable_only { state.partition_count() } else { 0 };
-        let ends = (0..partitions).map(|index| state.partition_end(PartitionId(index))).collect();
+        let ends = (0..partitions).map(|index| state.partition_end(PartitionId(index.into()))).collect();
         Self { durable_only, ends, pending: VecDeque::new() }
     }
 

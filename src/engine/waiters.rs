@@ -127,7 +127,7 @@ impl Waiters {
 
     /// Wakes a consumer of each group.
     pub(crate) fn wake_each(&mut self) {
-        (0..self.groups.len() as u32).for_each(|group| self.wake_one(GroupId(group)));
+        (0..self.groups.len() as u64).for_each(|group| self.wake_one(GroupId(group)));
     }
 
     /// Wakes all consumers of a group.
@@ -137,7 +137,7 @@ impl Waiters {
     }
 
     pub(crate) fn wake_all(&mut self) {
-        (0..self.groups.len() as u32).for_each(|group| self.wake_group(GroupId(group)));
+        (0..self.groups.len() as u64).for_each(|group| self.wake_group(GroupId(group)));
     }
 
     /// Each group with sleepers none of whom is on its way, and when the first of them wakes by itself.
@@ -150,7 +150,7 @@ impl Waiters {
     }
 }
 
-fn grow<T: Default>(list: &mut Vec<T>, index: u32) {
+fn grow<T: Default>(list: &mut Vec<T>, index: u64) {
     if list.len() <= index as usize {
         list.resize_with(index as usize + 1, T::default);
     }

@@ -85,7 +85,7 @@ fn failure(take: &mut Take<'_>) -> Failure {
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
     let kind = take.byte() % 17;
-    let (group, partition, offset) = (GroupId(small(take)), PartitionId(small(take)), Offset(number(take)));
+    let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
         1 => {
@@ -106,7 +106,7 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         8 => {
             let time = WallMs(number(take));
             let origin = Origin {
-                partition: PartitionId(small(take)),
+                partition: PartitionId(number(take)),
                 offset: Offset(number(take)),
                 epoch: Epoch(number(take)),
                 time: WallMs(number(take)),
@@ -147,7 +147,7 @@ fn group_created(take: &mut Take<'_>, group: GroupId, retry: PartitionId) -> Rec
         backoff,
         max_outstanding: small(take),
     };
-    let topic = TopicId(small(take));
+    let topic = TopicId(number(take));
     let starts = (0..take.byte() % 8).map(|_| Offset(number(take))).collect();
     Record::GroupCreated { group, topic, name, options, retry, starts }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 const MAGIC: [u8; 8] = *b"\x89IDX\r\n\x1a\n";
 /// Magic, format, count of keys, uuid, segment, its salt, own salt, LSN range, CRC of the directory, CRC.
 const HEADER_LEN: usize = 8 + 4 + 4 + 16 + 8 * 5 + 4 + 4;
-const ENTRY_LEN: usize = 4 + 4 + 8 + 8 + 8;
+const ENTRY_LEN: usize = 8 + 4 + 8 + 8 + 8;
 const ROW_LEN: usize = 16;
 /// Header and directory of an index of few keys.
 const FIRST_READ_LEN: usize = 1024;
@@ -42,7 +42,7 @@ pub(crate) struct Row {
 /// What an index is made of, for one key. Rows are in the order of their ordinals and not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyRows {
-    pub(crate) key: u32,
+    pub(crate) key: u64,
     /// The number of ordinals, from the first row's on.
     pub(crate) count: u64,
     pub(crate) rows: Vec<Row>,
@@ -51,7 +51,7 @@ pub(crate) struct KeyRows {
 /// What the directory of an index says of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexKey {
-    pub(crate) key: u32,
+    pub(crate) key: u64,
     rows: u32,
     pub(crate) first: u64,
     pub(crate) count: u64,
@@ -78,9 +78,8 @@ fn encode_front(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> 
         let (first, last) = (key.rows.first()?.first, key.rows.last()?.first);
         let row_count = u32::try_from(key.rows.len()).ok()?;
         u32::try_from(last.checked_sub(first)?).ok()?;
-        for field in [key.key, row_count] {
-            directory.extend_from_slice(&field.to_le_bytes());
-        }
+        directory.extend_from_slice(&key.key.to_le_bytes());
+        directory.extend_from_slice(&row_count.to_le_bytes());
         for field in [first, key.count, rows_from] {
             directory.extend_from_slice(&field.to_le_bytes());
         }
@@ -131,9 +130,9 @@ fn write_slices(file: &dyn File, front: Vec<u8>, rows: impl Iterator<Item = [u8;
 }
 
 /// What makes a row prove itself: it is this row, of this key, of this file.
-pub(super) fn row_check(salt: u64, key: u32, number: u64, delta: u32, at: u32, part: u32) -> u32 {
+pub(super) fn row_check(salt: u64, key: u64, number: u64, delta: u32, at: u32, part: u32) -> u32 {
     let place = mix::place(salt, number);
-    let fields = mix::step(place ^ u64::from(key) ^ u64::from(delta) << 32);
+    let fields = mix::step(place ^ key ^ u64::from(delta) << 32);
     mix::low(mix::step(fields ^ u64::from(at) ^ u64::from(part) << 32))
 }
 
@@ -209,7 +208,7 @@ impl Index {
     }
 
     /// What the directory says of `key`.
-    pub(crate) fn key(&self, key: u32) -> Option<&IndexKey> {
+    pub(crate) fn key(&self, key: u64) -> Option<&IndexKey> {
         self.keys.binary_search_by_key(&key, |entry| entry.key).ok().and_then(|found| self.keys.get(found))
     }
 
@@ -222,7 +221,7 @@ impl Index {
     pub(crate) fn look_up(
         &self,
         cache: &BlockCache,
-        key: u32,
+        key: u64,
         ordinal: u64,
         max: usize,
         out: &mut Vec<Row>,
@@ -326,7 +325,7 @@ fn decode_directory(directory: &[u8]) -> Option<Vec<IndexKey>> {
     let mut cursor = Cursor::new(directory);
     let mut keys = Vec::with_capacity(directory.len() / ENTRY_LEN);
     while cursor.left() > 0 {
-        let (key, rows) = (cursor.u32()?, cursor.u32()?);
+        let (key, rows) = (cursor.u64()?, cursor.u32()?);
         let (first, count, rows_from) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
         keys.push(IndexKey { key, rows, first, count, rows_from });
     }

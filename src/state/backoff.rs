@@ -17,7 +17,7 @@ pub(super) fn delay_ms(options: BackoffOptions, partition: PartitionId, offset: 
     if !options.jitter {
         return full;
     }
-    let draw = mix(mix(mix(u64::from(partition.0)) ^ offset.0) ^ u64::from(attempt));
+    let draw = mix(mix(mix(partition.0) ^ offset.0) ^ u64::from(attempt));
     let least = full.div_ceil(2);
     least + draw % (full - least).saturating_add(1)
 }

@@ -77,8 +77,8 @@ impl State {
     }
 
     fn decide_create_topic(&self, name: &str, partitions: u32) -> Result<Record, Rejection> {
-        let topic = TopicId(self.catalog.topics().len() as u32);
-        let first = PartitionId(self.catalog.partition_count());
+        let topic = TopicId(self.catalog.topics().len() as u64);
+        let first = PartitionId(self.catalog.partition_count().into());
         self.check_new_topic(topic, name, first, partitions)?;
         Ok(Record::TopicCreated { topic, name: name.to_owned(), first, count: partitions })
     }
@@ -98,10 +98,10 @@ impl State {
         if count == 0 || count > TOPIC_PARTITIONS_MAX {
             return Err(Rejection::Invalid("a topic has from 1 to 65,536 partitions"));
         }
-        if topic.0 as usize != self.catalog.topics().len() || first.0 != self.catalog.partition_count() {
+        if topic.0 as usize != self.catalog.topics().len() || first.0 != u64::from(self.catalog.partition_count()) {
             return Err(Rejection::Invalid("topics and partitions are numbered in order"));
         }
-        if topic.0 >= TOPICS_MAX {
+        if topic.0 >= u64::from(TOPICS_MAX) {
             return Err(Rejection::LimitReached("topics"));
         }
         if self.catalog.has_room(count) { Ok(()) } else { Err(Rejection::LimitReached("partitions")) }
@@ -114,8 +114,8 @@ impl State {
         options: &GroupOptions,
         starts: &[Offset],
     ) -> Result<Record, Rejection> {
-        let group = GroupId(self.groups.len() as u32);
-        let retry = PartitionId(self.catalog.partition_count());
+        let group = GroupId(self.groups.len() as u64);
+        let retry = PartitionId(self.catalog.partition_count().into());
         self.check_new_group((group, topic), name, options, retry, starts)?;
         let (name, options, starts) = (name.to_owned(), options.clone(), starts.to_vec());
         Ok(Record::GroupCreated { group, topic, name, options, retry, starts })
@@ -143,10 +143,10 @@ impl State {
         if starts.iter().zip(ends).any(|(&start, end)| start > end) {
             return Err(Rejection::Invalid("a group cannot start beyond the end of a partition"));
         }
-        if group.0 as usize != self.groups.len() || retry.0 != self.catalog.partition_count() {
+        if group.0 as usize != self.groups.len() || retry.0 != u64::from(self.catalog.partition_count()) {
             return Err(Rejection::Invalid("groups and partitions are numbered in order"));
         }
-        if group.0 >= GROUPS_MAX {
+        if group.0 >= u64::from(GROUPS_MAX) {
             return Err(Rejection::LimitReached("groups"));
         }
         if self.catalog.has_room(2) { Ok(()) } else { Err(Rejection::LimitReached("partitions")) }

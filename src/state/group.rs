@@ -122,12 +122,12 @@ impl Group {
         if partition == self.retry {
             return Some(retry);
         }
-        partition.0.checked_sub(self.first.0).filter(|&index| index < retry)
+        partition.0.checked_sub(self.first.0).and_then(|index| u32::try_from(index).ok()).filter(|&index| index < retry)
     }
 
     #[inline]
     pub(super) fn partition_of(&self, cursor: u32) -> PartitionId {
-        if cursor == self.retry_cursor() { self.retry } else { self.first.saturating_add(cursor) }
+        if cursor == self.retry_cursor() { self.retry } else { self.first.nth(cursor) }
     }
 
     /// The cursor of the retry partition: the last.

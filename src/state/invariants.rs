@@ -72,7 +72,7 @@ impl State {
         let of = |topic: TopicId| self.catalog.topic(topic);
         match role {
             Role::Topic { topic, index } => {
-                of(topic).is_some_and(|of| index < of.count && of.first.checked_add(index) == Some(partition))
+                of(topic).is_some_and(|of| index < of.count && of.first.checked_add(index.into()) == Some(partition))
             }
             Role::Retry { group } => self.group(group).is_some_and(|group| group.retry == partition),
             Role::Dead { group } => self.group(group).is_some_and(|group| group.dead() == partition),

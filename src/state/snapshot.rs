@@ -36,7 +36,7 @@ impl State {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         put_varint(out, self.epoch.0);
-        put_varint(out, self.copied.map_or(0, |partition| u64::from(partition.0) + 1));
+        put_varint(out, self.copied.map_or(0, |partition| partition.0.saturating_add(1)));
         put_varint(out, self.catalog.ends().len() as u64);
         for end in self.catalog.ends() {
             put_varint(out, end.0);
@@ -44,7 +44,7 @@ impl State {
         put_varint(out, self.catalog.topics().len() as u64);
         for topic in self.catalog.topics() {
             put_bytes(out, topic.name.as_bytes());
-            put_varint(out, u64::from(topic.first.0));
+            put_varint(out, topic.first.0);
             put_varint(out, u64::from(topic.count));
             codec::put_topic_options(out);
         }
@@ -76,14 +76,14 @@ impl State {
         let count = reader.count(GROUP_LEN_MIN)?;
         let mut groups = Vec::with_capacity(count);
         for id in 0..count {
-            let id = u32::try_from(id).map(GroupId).map_err(|_| DecodeError::BadNumber)?;
+            let id = GroupId(id as u64);
             groups.push(group::decode(reader, id, &mut catalog)?);
         }
         let catalog = catalog.finish().ok_or(DecodeError::Invalid("a partition belongs to nobody"))?;
         let lone = decode_lone(reader)?;
-        let copied = match copied.map(u32::try_from) {
+        let copied = match copied {
             None => None,
-            Some(Ok(id)) if id < catalog.partition_count() => Some(PartitionId(id)),
+            Some(id) if id < u64::from(catalog.partition_count()) => Some(PartitionId(id)),
             Some(_) => return Err(DecodeError::Invalid("a copy in a partition that does not exist")),
         };
         let state = Self { epoch, catalog, groups, lone, copied };
@@ -122,7 +122,7 @@ impl State {
 
 fn decode_topic(reader: &mut Reader<'_>, catalog: &mut Restore) -> Result<(), DecodeError> {
     let name = codec::name(reader)?;
-    let (first, count) = (PartitionId(reader.varint_u32()?), reader.varint_u32()?);
+    let (first, count) = (PartitionId(reader.varint()?), reader.varint_u32()?);
     codec::topic_options(reader)?;
     catalog.topic(name, first, count).ok_or(DecodeError::Invalid("a topic that cannot be"))
 }
@@ -157,15 +157,15 @@ fn decode_lone(reader: &mut Reader<'_>) -> Result<Lone, DecodeError> {
 }
 
 fn put_place(out: &mut Vec<u8>, place: Place) {
-    put_varint(out, u64::from(place.group.0));
-    put_varint(out, u64::from(place.partition.0));
+    put_varint(out, place.group.0);
+    put_varint(out, place.partition.0);
     put_varint(out, place.offset.0);
 }
 
 fn place(reader: &mut Reader<'_>) -> Result<Place, DecodeError> {
     Ok(Place {
-        group: GroupId(reader.varint_u32()?),
-        partition: PartitionId(reader.varint_u32()?),
+        group: GroupId(reader.varint()?),
+        partition: PartitionId(reader.varint()?),
         offset: Offset(reader.varint()?),
     })
 }

@@ -35,7 +35,7 @@ struct Lent {
 }
 
 impl Lent {
-    fn at(&self) -> (u32, u64) {
+    fn at(&self) -> (u64, u64) {
         (self.held.partition.0, self.held.offset.0)
     }
 }
@@ -168,7 +168,7 @@ impl World {
         self.wall += ms;
     }
 
-    fn publish(&mut self, partition: u32, count: u32) {
+    fn publish(&mut self, partition: u64, count: u32) {
         self.run(Command::Publish { runs: &[(PartitionId(partition), count)] }).unwrap();
     }
 
@@ -218,7 +218,7 @@ impl World {
         self.run(Command::Nack { group, held, delay_ms, text, origin }).map(|(_, records)| records)
     }
 
-    fn give_up(&mut self, group: GroupId, (partition, offset): (u32, u64)) -> Result<Vec<Record>, Rejection> {
+    fn give_up(&mut self, group: GroupId, (partition, offset): (u64, u64)) -> Result<Vec<Record>, Rejection> {
         let (partition, offset) = (PartitionId(partition), Offset(offset));
         let origin = Origin { partition, offset, epoch: Epoch(1), time: WallMs(WALL), redrives: 0 };
         self.run(Command::GiveUp { group, partition, offset, origin }).map(|(_, records)| records)
@@ -257,7 +257,7 @@ fn origin(held: Held) -> Origin {
     Origin { partition: held.partition, offset: held.offset, epoch: Epoch(1), time: WallMs(WALL), redrives: 0 }
 }
 
-fn places(lent: &[Lent]) -> Vec<(u32, u64)> {
+fn places(lent: &[Lent]) -> Vec<(u64, u64)> {
     lent.iter().map(Lent::at).collect()
 }
 

@@ -91,13 +91,13 @@ impl Catalog {
 
     /// The caller has checked that the name is free and that there is room.
     pub(super) fn add_topic(&mut self, name: &str, count: u32) {
-        let (id, first) = (TopicId(self.topics.len() as u32), PartitionId(self.partition_count()));
+        let (id, first) = (TopicId(self.topics.len() as u64), PartitionId(self.partition_count().into()));
         self.add_partitions((0..count).map(|index| Role::Topic { topic: id, index }));
         self.enter_topic(name.into(), first, count);
     }
 
     fn enter_topic(&mut self, name: Arc<str>, first: PartitionId, count: u32) {
-        let id = TopicId(self.topics.len() as u32);
+        let id = TopicId(self.topics.len() as u64);
         Arc::make_mut(&mut self.names).insert(Arc::clone(&name), id);
         self.topics.push(Topic { name, first, count, groups: Arc::default(), published: 0 });
     }
@@ -158,8 +158,8 @@ impl Restore {
         {
             return None;
         }
-        let topic = TopicId(topics);
-        let range = first.0 as usize..first.checked_add(count)?.0 as usize;
+        let topic = TopicId(topics.into());
+        let range = first.0 as usize..first.checked_add(count.into())?.0 as usize;
         let ends = self.catalog.ends.get(range.clone())?;
         let published = ends.iter().map(|end| u128::from(end.0)).sum();
         for (index, role) in self.roles.get_mut(range)?.iter_mut().enumerate() {
@@ -172,7 +172,7 @@ impl Restore {
 
     /// The group `group`; `None` if it cannot be.
     pub(super) fn group(&mut self, topic: TopicId, name: &Arc<str>, group: GroupId, retry: PartitionId) -> Option<()> {
-        if self.catalog.topic(topic)?.groups.contains_key(name) || group.0 >= GROUPS_MAX {
+        if self.catalog.topic(topic)?.groups.contains_key(name) || group.0 >= u64::from(GROUPS_MAX) {
             return None;
         }
         claim(self.roles.get_mut(retry.0 as usize)?, Role::Retry { group })?;

@@ -59,7 +59,7 @@ fn a_topic_has_1_to_65536_partitions() {
     topic.publish(Message::new("first").partition(0)).unwrap();
     let found: BTreeSet<_> =
         [receive(&group), receive(&group)].map(|it| (it.id().partition, it.payload().to_vec())).into();
-    assert_eq!(found, [(0, b"first".to_vec()), (last, b"last".to_vec())].into());
+    assert_eq!(found, [(0, b"first".to_vec()), (u64::from(last), b"last".to_vec())].into());
     let fixture = fixture.reopened();
     assert_eq!(fixture.topic("wide").partitions(), limits::TOPIC_PARTITIONS_MAX);
 }
@@ -79,8 +79,8 @@ fn one_key_always_goes_to_one_partition() {
     let topic = fixture.store.topic("t").partitions(16).open().unwrap();
     let partition = |key: &str| topic.publish(Message::new("x").key(key)).unwrap().id().partition;
     let keys: Vec<String> = (0..64).map(|number| format!("key {number}")).collect();
-    let before: Vec<u32> = keys.iter().map(|key| partition(key)).collect();
-    let after: Vec<u32> = keys.iter().map(|key| partition(key)).collect();
+    let before: Vec<u64> = keys.iter().map(|key| partition(key)).collect();
+    let after: Vec<u64> = keys.iter().map(|key| partition(key)).collect();
     assert_eq!(before, after);
     assert!(before.iter().collect::<BTreeSet<_>>().len() > 8, "64 keys crowd together: {before:?}");
 }

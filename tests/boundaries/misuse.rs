@@ -282,7 +282,7 @@ fn a_batch_may_publish_while_it_is_made() {
             Message::new([n]).partition(u32::from(2 - n % 3))
         }))
         .unwrap();
-    let partitions: Vec<u32> = receipt.ids().iter().map(|id| id.partition).collect();
+    let partitions: Vec<u64> = receipt.ids().iter().map(|id| id.partition).collect();
     assert_eq!(partitions, [2, 1, 0, 2]);
     let other = topic.clone();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

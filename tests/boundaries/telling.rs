@@ -10,7 +10,7 @@ use std::time::Duration;
 proptest! {
     /// An id is its text: nothing in it needs escaping, and it comes back.
     #[test]
-    fn an_id_is_read_back_from_its_text(topic: u32, partition: u32, epoch: u64, offset: u64) {
+    fn an_id_is_read_back_from_its_text(topic: u64, partition: u64, epoch: u64, offset: u64) {
         let id = MessageId { topic: TopicId(topic), partition, epoch: Epoch(epoch), offset: Offset(offset) };
         let text = id.to_string();
         prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~".contains(&byte)), "{}", text);

@@ -150,7 +150,7 @@ impl Share {
 
     /// How many of the first messages of the partitions of `whole` are missing.
     fn missing_first(&self, whole: &Self) -> usize {
-        let mut first: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut first: BTreeMap<u64, u64> = BTreeMap::new();
         for id in self.items.keys() {
             let offset = first.entry(id.partition).or_insert(id.offset.0);
             *offset = id.offset.0.min(*offset);
@@ -194,7 +194,7 @@ impl Content {
             if share.items.iter().any(|(id, print)| known.get(id) != Some(print)) {
                 return Err(format!("topic {name} has messages that were not there"));
             }
-            let last: BTreeMap<u32, u64> = share.items.keys().map(|id| (id.partition, id.offset.0)).collect();
+            let last: BTreeMap<u64, u64> = share.items.keys().map(|id| (id.partition, id.offset.0)).collect();
             let below = |id: &&MessageId| last.get(&id.partition).is_some_and(|last| id.offset.0 < *last);
             let holes = known.keys().filter(below).filter(|id| !share.items.contains_key(id)).count();
             if holes > share.errors {

@@ -2,7 +2,8 @@
 //! The simulation looks for this after each of its operations, shuttle in every schedule; here each way to become ready stands once.
 
 use crate::Machine;
-use millpond::simulation::{Fault, Op, Sleeper};
+use millpond::ids::WallMs;
+use millpond::simulation::{Clock, Fault, Op, Sleeper};
 use millpond::{Backoff, Durability, ErrorKind, Group, Store, Topic};
 use std::time::Duration;
 
@@ -150,6 +151,27 @@ fn consumer_that_fails_passes_the_wake_up_on() {
         }
     }
     assert!(failed > 0, "nothing failed");
+}
+
+#[test]
+fn clock_jump_wakes_even_where_it_cannot_be_recorded() {
+    let pond = Pond::new();
+    // Due after a second by the wall clock.
+    each(one(&pond), |delivery| delivery.nack("").unwrap());
+    let Pond { machine, store, topic, group } = pond;
+    machine.crash((group, topic, store));
+    let store = machine.open();
+    let group = store.topic("t").open().unwrap().group("g").open().unwrap();
+    let sleeper = group.fall_asleep(LONG).unwrap().expect("it waits");
+    machine.clock.set_wall(WallMs(machine.clock.wall().0 + 3_600_000));
+    // The first record of a process needs a segment.
+    machine.disk.fail_op_at(Op::Create, machine.disk.requests_of(Op::Create), Fault::NoMemory);
+    store.tick().unwrap();
+    assert_eq!(machine.disk.faults(), 1);
+    assert_eq!(store.stuck_sleepers(), Vec::<String>::new());
+    assert!(sleeper.is_awake());
+    drop(sleeper);
+    assert!(group.receive(NOW).unwrap().is_some());
 }
 
 #[test]

@@ -24,7 +24,10 @@ impl Runner {
         self.advance(|world| {
             let mut world = world.clone();
             let partition = world.topics[world.groups[group].topic].len() as u32 + 2 * group as u32 + 1;
-            ensure!(letters.iter().all(|letter| letter.message.id.partition == partition), "not letters of {group}");
+            ensure!(
+                letters.iter().all(|letter| letter.message.id.partition == u64::from(partition)),
+                "not letters of {group}"
+            );
             world.groups[group].match_letters(&letters, &now)?;
             Ok(vec![world])
         })?;
@@ -80,7 +83,7 @@ impl Runner {
         let grown = ends.iter().zip(before).position(|(end, messages)| *end > messages.len() as u64);
         let partition = grown.ok_or("redriven to a topic, and no partition is longer")? as u32;
         let body = self.world().groups[group].letter(id).map(|letter| Arc::clone(&letter.message.body));
-        self.check_home(topic, &*body.ok_or("no such letter")?, partition)?;
+        self.check_home(topic, &*body.ok_or("no such letter")?, partition.into())?;
         let now = self.now()?;
         self.change(|world| world.redrive_to(group, id, (topic, partition), &now))
     }

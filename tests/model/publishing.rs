@@ -96,7 +96,7 @@ impl Runner {
         for (draft, id, body) in placed {
             self.note_id(*id, body)?;
             match draft.partition {
-                Some(partition) => ensure!(id.partition == u32::from(partition), "{id} of {draft:?}"),
+                Some(partition) => ensure!(id.partition == u64::from(partition), "{id} of {draft:?}"),
                 None => self.check_home(topic, body, id.partition)?,
             }
         }
@@ -106,7 +106,7 @@ impl Runner {
             for (_, id, body) in placed {
                 let partition = world.topics[topic].get(id.partition as usize);
                 let offset = partition.ok_or_else(|| format!("{id} is in no partition"))?.len() as u64;
-                let (topic_id, partition) = (TopicId(topic as u32), id.partition);
+                let (topic_id, partition) = (TopicId(topic as u64), id.partition);
                 let due = MessageId { topic: topic_id, partition, epoch: now.epoch, offset: Offset(offset) };
                 ensure!(*id == due, "published as {id}, expected {due}");
                 let (body, origin, published) = (Arc::clone(body), *id, now.wall);
@@ -119,7 +119,7 @@ impl Runner {
     }
 
     /// Messages of one key go to one partition.
-    pub(crate) fn check_home(&mut self, topic: usize, body: &Body, partition: u32) -> Outcome {
+    pub(crate) fn check_home(&mut self, topic: usize, body: &Body, partition: u64) -> Outcome {
         if let Some(key) = &body.key {
             let home = *self.homes.entry((topic, key.clone())).or_insert(partition);
             ensure!(home == partition, "key {key:?} went to partition {partition}, before to {home}");

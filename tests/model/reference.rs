@@ -55,7 +55,7 @@ impl Group {
         self.died += items.len() as u64;
         for Item { message, attempts, failures, .. } in items {
             let offset = Offset(offsets.0);
-            let id = MessageId { epoch: now.epoch, partition: self.dead, offset, ..message.id };
+            let id = MessageId { epoch: now.epoch, partition: self.dead.into(), offset, ..message.id };
             let message = Message { id, stored: now.wall, frame: now.frame, ..message };
             self.letters.push(Letter { message, offsets, attempts, failures });
         }
@@ -177,7 +177,7 @@ impl World {
     pub(crate) fn settled_before(&self, topic: usize, partition: u32) -> u64 {
         let end = self.topics[topic][partition as usize].len() as u64;
         let first = |group: &Group| {
-            let kept = group.items.keys().find(|id| id.partition == partition);
+            let kept = group.items.keys().find(|id| id.partition == u64::from(partition));
             kept.map_or(end, |id| id.offset.0)
         };
         self.groups.iter().filter(|group| group.topic == topic).map(first).min().unwrap_or(0)
@@ -273,7 +273,7 @@ impl World {
         let partitions = self.topics[self.groups[group].topic].len() as u32;
         let target = &mut self.groups[group];
         let Some(Letter { message, .. }) = target.discard(letter) else { return };
-        let (topic, partition) = (TopicId(target.topic as u32), partitions + 2 * group as u32);
+        let (topic, partition) = (TopicId(target.topic as u64), u64::from(partitions) + 2 * group as u64);
         let id = MessageId { topic, partition, epoch: now.epoch, offset: Offset(target.redriven) };
         target.redriven += 1;
         target.items.insert(id, Item::new(Message { id, stored: now.wall, frame: now.frame, ..message }));
@@ -283,7 +283,7 @@ impl World {
     pub(crate) fn redrive_to(&mut self, group: usize, letter: MessageId, (topic, partition): (usize, u32), now: &Now) {
         let Some(Letter { message, .. }) = self.groups[group].discard(letter) else { return };
         let offset = Offset(self.topics[topic][partition as usize].len() as u64);
-        let id = MessageId { topic: TopicId(topic as u32), partition, epoch: now.epoch, offset };
+        let id = MessageId { topic: TopicId(topic as u64), partition: partition.into(), epoch: now.epoch, offset };
         let redrives = message.redrives + 1;
         self.publish(topic, &Message { id, stored: now.wall, frame: now.frame, redrives, ..message });
     }

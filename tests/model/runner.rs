@@ -101,7 +101,7 @@ pub(crate) struct Runner {
     /// G4: what stores opened at `Disk` delivered or returned `Ok` for.
     pub(crate) durable_ids: BTreeSet<MessageId>,
     /// Where each key of each topic lives.
-    pub(crate) homes: BTreeMap<(usize, Vec<u8>), u32>,
+    pub(crate) homes: BTreeMap<(usize, Vec<u8>), u64>,
     pub(crate) tickets: u64,
     pub(crate) bodies: u64,
     pub(crate) trace: Vec<String>,

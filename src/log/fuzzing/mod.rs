@@ -209,7 +209,7 @@ pub fn index(data: &[u8]) -> bool {
     let segment = log.catalog.segments().first().unwrap();
     let Ok(Some(index)) = log.keeper.open_index(segment) else { return false };
     let cache = BlockCache::new(1 << 16);
-    let known: Vec<u32> = index.keys().iter().map(|key| key.key).chain(0..4).collect();
+    let known: Vec<u64> = index.keys().iter().map(|key| key.key).chain(0..4).collect();
     for key in known {
         let first = index.key(key).map_or(0, |entry| entry.first);
         for ordinal in (0..24).map(|n| first.saturating_add(n)).chain([u64::MAX]) {

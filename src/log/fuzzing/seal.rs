@@ -140,12 +140,12 @@ pub(crate) fn checkpoint(bytes: &mut [u8], uuid: &Uuid) {
 /// An index: header, directory, and the rows that the directory tells of.
 pub(crate) fn index(bytes: &mut [u8]) {
     let (Some(count), Some(salt)) = (u32_at(bytes, 12), u64_at(bytes, 48)) else { return };
-    let Some(rows_at) = (count as usize).checked_mul(32).and_then(|len| len.checked_add(80)) else { return };
+    let Some(rows_at) = (count as usize).checked_mul(36).and_then(|len| len.checked_add(80)) else { return };
     if let Some(directory) = bytes.get(80..rows_at) {
         let sum = crc(0, directory);
-        let entries: Vec<(u32, u32, u64)> = directory
-            .chunks_exact(32)
-            .filter_map(|entry| Some((u32_at(entry, 0)?, u32_at(entry, 4)?, u64_at(entry, 24)?)))
+        let entries: Vec<(u64, u32, u64)> = directory
+            .chunks_exact(36)
+            .filter_map(|entry| Some((u64_at(entry, 0)?, u32_at(entry, 8)?, u64_at(entry, 28)?)))
             .collect();
         put(bytes, 72, &sum.to_le_bytes());
         for (key, rows, from) in entries {
@@ -155,7 +155,7 @@ pub(crate) fn index(bytes: &mut [u8]) {
     put_crc(bytes, 76);
 }
 
-fn rows_of(bytes: &mut [u8], rows_at: usize, salt: u64, key: u32, rows: u32, from: u64) {
+fn rows_of(bytes: &mut [u8], rows_at: usize, salt: u64, key: u64, rows: u32, from: u64) {
     for number in (0..u64::from(rows)).map_while(|row| from.checked_add(row)) {
         let at = usize::try_from(number).ok().and_then(|n| n.checked_mul(16)).and_then(|n| n.checked_add(rows_at));
         let Some(at) = at.filter(|at| *at < bytes.len()) else { return };

@@ -171,7 +171,7 @@ pub(super) fn indexed() -> (SimDisk, Vec<KeyRows>) {
 }
 
 fn rows() -> Vec<KeyRows> {
-    let key = |key: u32, first: u64, counts: &[u64]| {
+    let key = |key: u64, first: u64, counts: &[u64]| {
         let mut next = first;
         let rows = counts
             .iter()
@@ -188,7 +188,7 @@ fn rows() -> Vec<KeyRows> {
 }
 
 /// What a whole index answers.
-pub(super) fn look_up(keys: &[KeyRows], key: u32, ordinal: u64, max: usize) -> Vec<Row> {
+pub(super) fn look_up(keys: &[KeyRows], key: u64, ordinal: u64, max: usize) -> Vec<Row> {
     let Some(found) = keys.iter().find(|rows| rows.key == key) else { return Vec::new() };
     let first = found.rows[0].first;
     if ordinal < first || ordinal >= first + found.count {

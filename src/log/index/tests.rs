@@ -33,7 +33,7 @@ fn sample() -> Vec<KeyRows> {
     vec![
         KeyRows { key: 0, count: 1, rows: vec![Row { first: u64::MAX - 9, at: 128, part: 0 }] },
         KeyRows { key: 3, count: 3000, rows: many },
-        KeyRows { key: u32::MAX, count: 2, rows: vec![Row { first: 0, at: u32::MAX, part: u32::MAX }] },
+        KeyRows { key: u64::MAX, count: 2, rows: vec![Row { first: 0, at: u32::MAX, part: u32::MAX }] },
     ]
 }
 
@@ -49,7 +49,7 @@ fn every_ordinal_is_found() {
     let index = keeper.open_index(&segment).unwrap().unwrap();
     assert_eq!(
         index.keys().iter().map(|key| (key.key, key.count)).collect::<Vec<_>>(),
-        [(0, 1), (3, 3000), (u32::MAX, 2)]
+        [(0, 1), (3, 3000), (u64::MAX, 2)]
     );
     let cache = BlockCache::new(1 << 20);
     let mut out = Vec::new();
@@ -83,11 +83,11 @@ fn many_keys_are_found() {
     let fitting = (FIRST_READ_LEN - HEADER_LEN) / ENTRY_LEN;
     for count in [fitting - 1, fitting, fitting + 1, 1000] {
         let row = |key: usize| Row { first: key as u64, at: 128, part: 0 };
-        let keys: Vec<_> = (0..count).map(|key| KeyRows { key: key as u32, count: 1, rows: vec![row(key)] }).collect();
+        let keys: Vec<_> = (0..count).map(|key| KeyRows { key: key as u64, count: 1, rows: vec![row(key)] }).collect();
         keeper.write_index(&segment, &keys, 0).unwrap();
         let index = keeper.open_index(&segment).unwrap().unwrap();
         let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first)).collect();
-        assert_eq!(found, (0..count).map(|key| (key as u32, key as u64)).collect::<Vec<_>>());
+        assert_eq!(found, (0..count).map(|key| (key as u64, key as u64)).collect::<Vec<_>>());
         let front_len = (HEADER_LEN + count * ENTRY_LEN) as u64;
         keeper.disk().open(&name.to_string()).unwrap().set_len(front_len - 1).unwrap();
         assert!(keeper.open_index(&segment).unwrap().is_none(), "{count} keys");
@@ -108,7 +108,7 @@ fn golden() {
     let hex: String = bytes.map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "894944580d0a1a0a02000000010000003031323334353637383961626364656607000000000000000b000000000000000d000000000000004000000000000000001000000000000008ed4fe3e78482ff02000000020000000500000000000000030000000000000000000000000000000000000080000000000000009998a6f3020000000001000004000000d4bea392"
+        "894944580d0a1a0a02000000010000003031323334353637383961626364656607000000000000000b000000000000000d00000000000000400000000000000000100000000000000ea8a6592786b0080200000000000000020000000500000000000000030000000000000000000000000000000000000080000000000000009998a6f3020000000001000004000000d4bea392"
     );
 }
 

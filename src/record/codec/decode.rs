@@ -45,7 +45,7 @@ fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
         }
         kind::CLOCK_JUMPED => Ok(Record::ClockJumped { wall: wall(reader)? }),
         kind::TOPIC_CREATED => {
-            let (topic, name) = (TopicId(reader.varint_u32()?), name(reader)?.to_owned());
+            let (topic, name) = (TopicId(reader.varint()?), name(reader)?.to_owned());
             let (first, count) = (partition(reader)?, reader.varint_u32()?);
             topic_options(reader)?;
             Ok(Record::TopicCreated { topic, name, first, count })
@@ -110,7 +110,7 @@ fn decode_targeted(reader: &mut Reader<'_>, kind: u8) -> Result<Record, DecodeEr
 fn decode_group_created(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
     let group = group(reader)?;
     let name = name(reader)?.to_owned();
-    let topic = TopicId(reader.varint_u32()?);
+    let topic = TopicId(reader.varint()?);
     let options = group_options(reader)?;
     let retry = partition(reader)?;
     let count = reader.count(1)?;
@@ -119,11 +119,11 @@ fn decode_group_created(reader: &mut Reader<'_>) -> Result<Record, DecodeError> 
 }
 
 fn group(reader: &mut Reader<'_>) -> Result<GroupId, DecodeError> {
-    reader.varint_u32().map(GroupId)
+    reader.varint().map(GroupId)
 }
 
 fn partition(reader: &mut Reader<'_>) -> Result<PartitionId, DecodeError> {
-    reader.varint_u32().map(PartitionId)
+    reader.varint().map(PartitionId)
 }
 
 fn offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {

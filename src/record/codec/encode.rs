@@ -64,7 +64,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::ClockJumped { wall } => put_record(out, kind::CLOCK_JUMPED, |out| put_varint(out, wall.0)),
         Record::TopicCreated { topic, name, first, count } => put_record(out, kind::TOPIC_CREATED, |out| {
             put_named(out, topic.0, name);
-            put_varint(out, u64::from(first.0));
+            put_varint(out, first.0);
             put_varint(out, u64::from(*count));
             put_topic_options(out);
         }),
@@ -95,17 +95,17 @@ fn leased(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-fn put_named(out: &mut Vec<u8>, id: u32, name: &str) {
-    put_varint(out, u64::from(id));
+fn put_named(out: &mut Vec<u8>, id: u64, name: &str) {
+    put_varint(out, id);
     put_bytes(out, name.as_bytes());
 }
 
 fn group_created(record: &Record, out: &mut Vec<u8>) {
     let Record::GroupCreated { group, topic, name, options, retry, starts } = record else { return };
     put_named(out, group.0, name);
-    put_varint(out, u64::from(topic.0));
+    put_varint(out, topic.0);
     put_group_options(out, options);
-    put_varint(out, u64::from(retry.0));
+    put_varint(out, retry.0);
     put_varint(out, starts.len() as u64);
     for start in starts {
         put_varint(out, start.0);
@@ -117,17 +117,17 @@ fn flag(set: bool, bit: u8) -> u8 {
 }
 
 fn put_place(out: &mut Vec<u8>, partition: PartitionId, offset: Offset) {
-    put_varint(out, u64::from(partition.0));
+    put_varint(out, partition.0);
     put_varint(out, offset.0);
 }
 
 fn put_target(out: &mut Vec<u8>, group: GroupId, partition: PartitionId, offset: Offset) {
-    put_varint(out, u64::from(group.0));
+    put_varint(out, group.0);
     put_place(out, partition, offset);
 }
 
 fn put_letter(out: &mut Vec<u8>, group: GroupId, letter: Offset) {
-    put_varint(out, u64::from(group.0));
+    put_varint(out, group.0);
     put_varint(out, letter.0);
 }
 

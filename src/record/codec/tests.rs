@@ -370,7 +370,7 @@ prop_compose! {
     fn small()(value: u32, shift in 0u32..32) -> u32 { value >> shift }
 }
 prop_compose! {
-    fn target()(group in small(), partition in small(), offset in number()) -> (GroupId, PartitionId, Offset) {
+    fn target()(group in number(), partition in number(), offset in number()) -> (GroupId, PartitionId, Offset) {
         (GroupId(group), PartitionId(partition), Offset(offset))
     }
 }
@@ -476,13 +476,13 @@ fn record() -> impl Strategy<Value = Record> {
             wall: WallMs(wall)
         }),
         number().prop_map(|wall| Record::ClockJumped { wall: WallMs(wall) }),
-        (small(), name(), small(), small()).prop_map(|(topic, name, first, count)| Record::TopicCreated {
+        (number(), name(), number(), small()).prop_map(|(topic, name, first, count)| Record::TopicCreated {
             topic: TopicId(topic),
             name,
             first: PartitionId(first),
             count
         }),
-        (target(), small(), name(), options(), vec(number(), 0..9)).prop_map(
+        (target(), number(), name(), options(), vec(number(), 0..9)).prop_map(
             |((group, retry, _), topic, name, options, starts)| Record::GroupCreated {
                 group,
                 topic: TopicId(topic),

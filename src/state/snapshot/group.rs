@@ -68,9 +68,9 @@ impl Before {
 
 pub(super) fn encode(group: &Group, catalog: &Catalog, out: &mut Vec<u8>) {
     put_bytes(out, group.name.as_bytes());
-    put_varint(out, u64::from(group.topic.0));
+    put_varint(out, group.topic.0);
     codec::put_group_options(out, &group.options);
-    put_varint(out, u64::from(group.retry.0));
+    put_varint(out, group.retry.0);
     put_varint(out, group.turns);
     put_varint(out, u64::from(group.position) << 2 | group.source.number());
     put_varint(out, group.rank.0.0);
@@ -166,10 +166,10 @@ fn flags(slot: &Slot, follows: bool) -> u8 {
 pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Restore) -> Result<Group, DecodeError> {
     let invalid = DecodeError::Invalid;
     let name: Arc<str> = codec::name(reader)?.into();
-    let topic = TopicId(reader.varint_u32()?);
+    let topic = TopicId(reader.varint()?);
     let options = codec::group_options(reader)?;
     check_options(&options).map_err(|_| invalid("a group with options that it may not have"))?;
-    let retry = PartitionId(reader.varint_u32()?);
+    let retry = PartitionId(reader.varint()?);
     catalog.group(topic, &name, id, retry).ok_or(invalid("a group that cannot be"))?;
     let of = catalog.catalog().topic(topic).ok_or(invalid("a group without a topic"))?;
     let mut group =

@@ -10,27 +10,27 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What somebody does; whatever it needs is picked from what there is.
 #[derive(Clone, Debug)]
 enum Step {
-    Publish { partition: u32, count: u32 },
+    Publish { partition: u64, count: u32 },
     Sync,
-    Lease { group: u32, max: u32 },
-    Ack { group: u32, picks: Vec<Index> },
-    Nack { group: u32, pick: Index, delay_ms: Option<u64> },
-    Reject { group: u32, pick: Index },
-    Extend { group: u32, pick: Index, for_ms: u64 },
-    Release { group: u32, pick: Index },
-    Unreadable { group: u32, pick: Index },
-    Redrive { group: u32, pick: Index, to: Option<u32> },
-    Discard { group: u32, pick: Index },
+    Lease { group: u64, max: u32 },
+    Ack { group: u64, picks: Vec<Index> },
+    Nack { group: u64, pick: Index, delay_ms: Option<u64> },
+    Reject { group: u64, pick: Index },
+    Extend { group: u64, pick: Index, for_ms: u64 },
+    Release { group: u64, pick: Index },
+    Unreadable { group: u64, pick: Index },
+    Redrive { group: u64, pick: Index, to: Option<u64> },
+    Discard { group: u64, pick: Index },
     Advance { ms: u64 },
     Jump { back: bool, ms: u64, noted: bool },
     Open { clean: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let group = 0u32..2;
+    let group = 0u64..2;
     let pick = any::<Index>;
     prop_oneof![
-        4 => (0u32..3, 1u32..5).prop_map(|(partition, count)| Step::Publish { partition, count }),
+        4 => (0u64..3, 1u32..5).prop_map(|(partition, count)| Step::Publish { partition, count }),
         2 => Just(Step::Sync),
         8 => (group.clone(), 1u32..6).prop_map(|(group, max)| Step::Lease { group, max }),
         5 => (group.clone(), proptest::collection::vec(pick(), 1..5)).prop_map(|(group, picks)| Step::Ack { group, picks }),
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (group.clone(), pick(), 0u64..2_500).prop_map(|(group, pick, for_ms)| Step::Extend { group, pick, for_ms }),
         1 => (group.clone(), pick()).prop_map(|(group, pick)| Step::Release { group, pick }),
         1 => (group.clone(), pick()).prop_map(|(group, pick)| Step::Unreadable { group, pick }),
-        1 => (group.clone(), pick(), proptest::option::of(0u32..3))
+        1 => (group.clone(), pick(), proptest::option::of(0u64..3))
             .prop_map(|(group, pick, to)| Step::Redrive { group, pick, to }),
         1 => (group, pick()).prop_map(|(group, pick)| Step::Discard { group, pick }),
         4 => (0u64..1_500).prop_map(|ms| Step::Advance { ms }),
@@ -49,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-type At = (u32, u32, u64);
+type At = (u64, u64, u64);
 
 /// How the last attempt of a message ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +75,10 @@ struct Model {
     open: BTreeMap<At, Open>,
     /// Everything that was ever handed out, and whether it is settled.
     settled: BTreeSet<At>,
-    next: BTreeMap<(u32, u32), u64>,
+    next: BTreeMap<(u64, u64), u64>,
     /// Everybody who ever had a lease, dead or alive.
-    holders: Vec<(u32, Held)>,
-    letters: BTreeMap<u32, BTreeSet<u64>>,
+    holders: Vec<(u64, Held)>,
+    letters: BTreeMap<u64, BTreeSet<u64>>,
     /// From here on every exhausted message can be moved.
     has_room: bool,
 }
@@ -90,14 +90,14 @@ struct Run {
     snapshot: Option<(Vec<u8>, usize)>,
 }
 
-const GROUPS: u32 = 2;
-const PARTITIONS: u32 = 3;
+const GROUPS: u64 = 2;
+const PARTITIONS: u64 = 3;
 
 impl Run {
     fn new(max_attempts: u32, max_outstanding: u32) -> Self {
         let backoff = BackoffOptions { first_ms: 20, max_ms: 300, jitter: true };
         let options = GroupOptions { visibility_timeout_ms: 600, max_attempts, backoff, max_outstanding };
-        let mut world = World::with(PARTITIONS, options.clone());
+        let mut world = World::with(PARTITIONS as u32, options.clone());
         world.group(
             "second",
             &GroupOptions { visibility_timeout_ms: 250, max_attempts: max_attempts.max(1), ..options },
@@ -133,7 +133,7 @@ impl Run {
     }
 
     fn sync(&mut self) {
-        let ids = 0..self.world.state.partition_count();
+        let ids = 0..u64::from(self.world.state.partition_count());
         self.world.visible = Some(ids.map(|id| self.world.state.partition_end(PartitionId(id))).collect());
     }
 
@@ -156,7 +156,7 @@ impl Run {
         self.model.open.iter().filter(move |(_, open)| open.holder.is_some_and(|(_, until)| until > now))
     }
 
-    fn lease(&mut self, group: u32, max: u32) {
+    fn lease(&mut self, group: u64, max: u32) {
         let limit = self.world.state.group(GroupId(group)).unwrap().options.max_attempts;
         let live: Vec<_> = self.live().map(|(at, open)| (*at, *open)).collect();
         let since = self.world.state.held_up_since();
@@ -200,7 +200,7 @@ impl Run {
         }
     }
 
-    fn exhausted(&mut self, group: u32, partition: PartitionId, offset: Offset) {
+    fn exhausted(&mut self, group: u64, partition: PartitionId, offset: Offset) {
         let at = (group, partition.0, offset.0);
         let open = self.model.open[&at];
         if !self.model.has_room && (offset.0 + self.world.mono).is_multiple_of(4) {
@@ -233,7 +233,7 @@ impl Run {
     }
 
     /// Somebody who holds a message, or held it once.
-    fn pick(&self, group: u32, pick: &Index) -> Option<(At, Held, bool)> {
+    fn pick(&self, group: u64, pick: &Index) -> Option<(At, Held, bool)> {
         let holders: Vec<_> = self.model.holders.iter().filter(|holder| holder.0 == group).rev().take(12).collect();
         let held = holders.get(pick.index(holders.len().max(1)))?.1;
         let at = (group, held.partition.0, held.offset.0);
@@ -241,7 +241,7 @@ impl Run {
         Some((at, held, holds))
     }
 
-    fn ack(&mut self, group: u32, picks: &[Index]) {
+    fn ack(&mut self, group: u64, picks: &[Index]) {
         let picked: Vec<_> = picks.iter().filter_map(|pick| self.pick(group, pick)).collect();
         let held: Vec<_> = picked.iter().map(|picked| picked.1).collect();
         let lost = self.world.ack(GroupId(group), &held);
@@ -321,14 +321,14 @@ impl Run {
         }
     }
 
-    fn pick_letter(&self, group: u32, pick: &Index) -> Option<Offset> {
+    fn pick_letter(&self, group: u64, pick: &Index) -> Option<Offset> {
         let letters = self.world.state.letters(GroupId(group), Offset(0), usize::MAX);
         let expected: Vec<u64> = self.model.letters.get(&group).into_iter().flatten().copied().collect();
         assert_eq!(letters.iter().map(|letter| letter.0).collect::<Vec<_>>(), expected);
         letters.get(pick.index(letters.len().max(1))).copied()
     }
 
-    fn redrive(&mut self, group: u32, pick: &Index, to: Option<u32>) {
+    fn redrive(&mut self, group: u64, pick: &Index, to: Option<u64>) {
         let Some(letter) = self.pick_letter(group, pick) else { return };
         let origin =
             Origin { partition: PartitionId(0), offset: letter, epoch: Epoch(1), time: WallMs(1), redrives: 0 };
