@@ -82,6 +82,11 @@ pub enum Error {
         /// Its name; of a store, the path.
         name: String,
     },
+    /// The topic or group of this handle was removed. Nothing was changed.
+    Removed {
+        /// `"topic"` or `"group"`.
+        what: &'static str,
+    },
     /// The dead letter is no longer there: it was redriven or discarded.
     NoSuchLetter {
         /// The letter's id.
@@ -197,6 +202,7 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Contradiction { .. }
             | Self::NotFound { .. }
+            | Self::Removed { .. }
             | Self::NoSuchLetter { .. }
             | Self::TooManyRedrives { .. }
             | Self::LimitReached { .. }
@@ -282,6 +288,7 @@ impl fmt::Display for Error {
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
+            Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
             Self::NoSuchLetter { id } => {
                 write!(f, "dead letter {id} was redriven or discarded before; list them again")
             }

@@ -18,8 +18,8 @@ mod sync;
 
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery,
-    DeliveryRef, Durability, Failure, Group, GroupBuilder, LostLeases, Message, Receipt, Start, Store, StoreOptions,
-    Subscription, Topic, TopicBuilder,
+    DeliveryRef, Durability, Failure, Group, GroupBuilder, GroupChange, LostLeases, Message, Receipt, Start, Store,
+    StoreOptions, Subscription, Topic, TopicBuilder,
 };
 pub use engine::{
     DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats,

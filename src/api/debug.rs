@@ -44,6 +44,12 @@ impl Debug for GroupBuilder {
     }
 }
 
+impl Debug for super::GroupChange {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("GroupChange").field("group", &self.group.name).finish_non_exhaustive()
+    }
+}
+
 impl Debug for Group {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("Group")

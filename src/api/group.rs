@@ -3,10 +3,11 @@
 use super::batch::Batch;
 use super::dead_letter::{DeadLetter, DeadLetters};
 use super::delivery::Delivery;
+use super::group_options::{Given, GroupChange};
 use super::subscription::Subscription;
 use super::topic::TopicInner;
-use super::{Backoff, Start, check_name, millis};
-use crate::engine::{BackoffOptions, Begin, GroupInfo, GroupOptions, Reader, Received, Wait};
+use super::{Backoff, Start, check_name};
+use crate::engine::{Begin, GroupInfo, Reader, Received, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
 use crate::limits;
@@ -20,10 +21,7 @@ use std::time::{Duration, UNIX_EPOCH};
 pub struct GroupBuilder {
     pub(super) topic: Arc<TopicInner>,
     pub(super) name: String,
-    visibility_timeout: Option<Duration>,
-    max_attempts: Option<u32>,
-    backoff: Option<Backoff>,
-    max_outstanding: Option<u32>,
+    given: Given,
     start: Start,
     create: bool,
 }
@@ -45,40 +43,31 @@ pub(super) struct GroupInner {
 
 impl GroupBuilder {
     pub(super) fn new(topic: Arc<TopicInner>, name: String) -> Self {
-        Self {
-            topic,
-            name,
-            visibility_timeout: None,
-            max_attempts: None,
-            backoff: None,
-            max_outstanding: None,
-            start: Start::default(),
-            create: true,
-        }
+        Self { topic, name, given: Given::default(), start: Start::default(), create: true }
     }
 
     /// How long a delivery may take before its message goes to another consumer. 1 ms to ten years; default 30 seconds.
     pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
-        self.visibility_timeout = Some(timeout);
+        self.given.visibility_timeout = Some(timeout);
         self
     }
 
     /// How many attempts a message gets before it becomes a dead letter; 0 for no limit. Default 5.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = Some(attempts);
+        self.given.max_attempts = Some(attempts);
         self
     }
 
     /// How long a message waits after a failed attempt. Default [`Backoff::default`].
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = Some(backoff);
+        self.given.backoff = Some(backoff);
         self
     }
 
     /// How many messages may be leased, waiting or due for a retry at once; at that number the group gets no new ones. 1 to
     /// 1,048,576; default 65,536.
     pub fn max_outstanding(mut self, messages: u32) -> Self {
-        self.max_outstanding = Some(messages);
+        self.given.max_outstanding = Some(messages);
         self
     }
 
@@ -102,67 +91,15 @@ impl GroupBuilder {
     /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
     pub fn open(self) -> Result<Group> {
         check_name("group", &self.name)?;
-        let options = self.options()?;
+        let options = self.given.with_defaults()?;
         let engine = &self.topic.shared.engine;
         let info = if self.create {
             engine.open_group(self.topic.info, &self.name, &options, self.begin())?
         } else {
             engine.find_group(self.topic.info.id, &self.name)?
         };
-        self.check_stored(&options, &info.options)?;
+        self.given.check_stored(&self.name, &info.options)?;
         Ok(Group { inner: Arc::new(GroupInner { topic: self.topic, name: self.name, info, reader: Mutex::default() }) })
-    }
-
-    fn options(&self) -> Result<GroupOptions> {
-        let visibility_timeout_ms =
-            millis("visibility_timeout", self.visibility_timeout.unwrap_or(Duration::from_secs(30)))?;
-        let max_outstanding = self.max_outstanding.unwrap_or(limits::OUTSTANDING_DEFAULT);
-        let invalid = |option, value: String, expected| Err(Error::InvalidOption { option, value, expected });
-        if visibility_timeout_ms == 0 {
-            return invalid("visibility_timeout", "zero".to_owned(), "from 1 ms to ten years");
-        }
-        if !(1..=limits::OUTSTANDING_MAX).contains(&max_outstanding) {
-            return invalid("max_outstanding", max_outstanding.to_string(), "from 1 to 1,048,576");
-        }
-        Ok(GroupOptions {
-            visibility_timeout_ms,
-            max_attempts: self.max_attempts.unwrap_or(5),
-            backoff: self.backoff.unwrap_or_default().to_record()?,
-            max_outstanding,
-        })
-    }
-
-    /// Fails where an option that was given differs from what is stored.
-    fn check_stored(&self, asked: &GroupOptions, stored: &GroupOptions) -> Result<()> {
-        let ms = |ms: u64| format!("{ms} ms");
-        let backoff = |b: &BackoffOptions| format!("{} to {} ms, jitter {}", b.first_ms, b.max_ms, b.jitter);
-        let table = [
-            (
-                "visibility_timeout",
-                self.visibility_timeout.is_some(),
-                ms(stored.visibility_timeout_ms),
-                ms(asked.visibility_timeout_ms),
-            ),
-            (
-                "max_attempts",
-                self.max_attempts.is_some(),
-                stored.max_attempts.to_string(),
-                asked.max_attempts.to_string(),
-            ),
-            ("backoff", self.backoff.is_some(), backoff(&stored.backoff), backoff(&asked.backoff)),
-            (
-                "max_outstanding",
-                self.max_outstanding.is_some(),
-                stored.max_outstanding.to_string(),
-                asked.max_outstanding.to_string(),
-            ),
-        ];
-        for (option, given, stored, asked) in table {
-            if given && stored != asked {
-                return Err(Error::Contradiction { what: "group", name: self.name.clone(), option, stored, asked });
-            }
-        }
-        Ok(())
     }
 
     fn begin(&self) -> Begin {
@@ -183,6 +120,23 @@ impl Group {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Changes options of the group while it is in use: give those that change, then [`GroupChange::apply`].
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let kitchen = store.topic("orders").open()?.group("kitchen").open()?;
+    /// kitchen.alter().max_attempts(8).visibility_timeout(Duration::from_secs(90)).apply()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn alter(&self) -> GroupChange {
+        GroupChange { group: Arc::clone(&self.inner), given: Given::default() }
     }
 
     /// Takes one message, waiting up to `wait` for it; `Duration::ZERO` only looks. `None` when there was none.

@@ -8,6 +8,7 @@ mod dead_letter;
 mod debug;
 mod delivery;
 mod group;
+mod group_options;
 mod message;
 mod options;
 mod store;
@@ -20,6 +21,7 @@ pub use delivery::Delivery;
 #[cfg(any(test, feature = "simulation"))]
 pub use group::Sleeper;
 pub use group::{Group, GroupBuilder};
+pub use group_options::GroupChange;
 pub use message::{Bytes, Message};
 pub use options::{Backoff, Durability, Start};
 pub use store::{Store, StoreOptions};

@@ -162,6 +162,30 @@ impl Store {
         self.shared.engine.close()
     }
 
+    /// Removes a topic: its messages, its groups, their dead letters, and all that is in progress. A topic that is created under this
+    /// name afterwards is another one.
+    ///
+    /// Consumers that wait get [`Error::Removed`], and so does every later call of a handle of the topic or of its groups. The room on the
+    /// disk comes back as segments are unlinked. Durable on return; a crash before that leaves it whole or removed.
+    ///
+    /// ```
+    /// # use millpond::{Error, Store};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let orders = store.topic("orders").open()?;
+    /// store.remove_topic("orders")?;
+    /// assert!(matches!(orders.publish("two pizzas"), Err(Error::Removed { what: "topic" })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound`; the store's.
+    pub fn remove_topic(&self, name: &str) -> Result<()> {
+        self.shared.engine.remove_topic(name)
+    }
+
     /// A fingerprint of the state, equal to [`OpenReport::state_hash`] of a store opened on this log as it stands; `None` before
     /// the first append of this process.
     ///

@@ -335,7 +335,9 @@ impl Server {
 
     /// Waits until a delivery is wanted, and takes back in time what was offered and nobody takes. Returns why the thread ends.
     fn wait_for_request(&self) -> Option<End> {
-        let half = self.group.info.options.visibility_timeout_ms.div_ceil(2).min(OFFER_MS_MAX);
+        // Of a group that was removed the next receive says so.
+        let timeout_ms = self.group.topic.shared.engine.visibility_timeout_ms(self.group.info.id).unwrap_or(1);
+        let half = timeout_ms.div_ceil(2).min(OFFER_MS_MAX);
         let mut state = self.requests.lock();
         loop {
             if state.ends.is_some() {

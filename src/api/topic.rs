@@ -220,6 +220,18 @@ impl Topic {
         GroupBuilder::new(Arc::clone(&self.inner), name.into())
     }
 
+    /// Removes a group: its progress, its dead letters, and all that it has in progress. A group that is created under this name
+    /// afterwards begins anew.
+    ///
+    /// Consumers that wait get [`Error::Removed`], and so does every later call of a handle of the group. Messages that only this group
+    /// wanted are unlinked. Durable on return; a crash before that leaves it whole or removed.
+    ///
+    /// # Errors
+    /// `NotFound`; the store's; `Removed` where the topic was.
+    pub fn remove_group(&self, name: &str) -> Result<()> {
+        self.inner.shared.engine.remove_group(self.inner.info.id, name)
+    }
+
     pub(super) fn inner(&self) -> &Arc<TopicInner> {
         &self.inner
     }

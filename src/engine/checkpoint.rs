@@ -1,6 +1,6 @@
 //! Checkpoints: the state at an LSN, in a file of its own, so that opening replays little.
 //!
-//! The state is cloned under the lock and encoded outside it; the file is written once all that it covers is durable, so
+//! A snapshot of the state is taken under the lock and encoded outside it; the file is written once all that it covers is durable, so
 //! a checkpoint is never ahead of the log. Never here: the file's format.
 
 use super::Engine;
@@ -62,7 +62,7 @@ impl Engine {
             if core.unwritten_open.is_some() {
                 return Ok(());
             }
-            (core.appender.end(), core.catalog.clone(), core.state.clone())
+            (core.appender.end(), core.catalog.clone(), core.state.snapshot())
         };
         let mut encoded = Vec::new();
         state.encode(&mut encoded);

@@ -4,12 +4,13 @@
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
 use super::counters::Counters;
+use super::follow::{FrameAt, follow};
 use super::positions::Positions;
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId, WallMs};
 use crate::log::{AppendRefusal, Appended, Appender, Catalog, OwnFrame, Parts, Reserve};
-use crate::record::{Record, codec};
+use crate::record::{Record, Room, Wakes, codec};
 use crate::state::{Command, Decision, HoldUp, Inconsistent, Inputs, Rejection, Role, State};
 use std::sync::Arc;
 
@@ -92,6 +93,15 @@ impl Isolation {
     }
 }
 
+/// What those who sleep go by while others are held up for a lone lease.
+#[derive(Clone, Copy, Debug, Default)]
+struct HeldUp {
+    /// When that ends by itself.
+    until: Option<MonoMs>,
+    /// Whose message is waited for, and from when on it could have its lease.
+    goes_alone: Option<(GroupId, MonoMs)>,
+}
+
 /// The times and the watermark that an operation goes by, read before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
@@ -136,27 +146,24 @@ impl Core {
         if self.records.is_empty() {
             return Ok(Committed { decision, frame: None });
         }
-        let reserve = reserve_for(command, &self.records);
+        let reserve = reserve_for(&self.records);
         self.append_opened(now, reserve)?;
         self.head.clear();
         // seam: leases are not recorded
         codec::encode(&self.records, &mut self.head);
         // The messages are there for the records that claim them; a decision that claims none writes none.
-        let claimed = self.records.iter().any(|r| matches!(r, Record::Published { .. } | Record::Copied { .. }));
+        let claimed = self.records.iter().any(|record| record.claim().is_some());
         let parts = if claimed { parts } else { Parts::default() };
         let frame = self.appender.append(&self.head, parts, now.watermark, reserve).map_err(Blocked::Refused)?;
         let (lsn, end) = (frame.lsn, frame.end);
-        let (segment, at) = (entered(&frame, &mut self.catalog, &mut self.positions), frame.at);
+        let place = Some((entered(&frame, &mut self.catalog, &mut self.positions), frame.at));
         self.counters.count(&self.records, &self.state);
-        let held_up_until = if self.waiters.any() { self.state.held_up_until(now.mono, hold_up) } else { None };
-        for record in &self.records {
-            self.state.apply(record, lsn).map_err(Blocked::Inconsistent)?;
-        }
-        self.positions.push_all(&self.records, segment, at);
-        self.visible.appended(&self.records, end);
+        let held_up = if self.waiters.any() { self.held_up(now) } else { HeldUp::default() };
+        let Self { state, positions, visible, records, .. } = self;
+        follow(state, positions, visible, records, &FrameAt { lsn, end, place }).map_err(Blocked::Inconsistent)?;
         self.isolation.note(self.state.held_up_since(), now.mono);
         if self.waiters.any() {
-            self.wake_for_records(held_up_until, now);
+            self.wake_for_records(held_up, now);
         }
         Ok(Committed { decision, frame: Some((lsn, end)) })
     }
@@ -190,45 +197,43 @@ impl Core {
         visible.advance(watermark, |partition| wake_partition(waiters, state, partition));
     }
 
-    /// Wakes the consumers to whom the last records may matter. `held_up_until`: when the hold-up would have ended before them.
-    fn wake_for_records(&mut self, held_up_until: Option<MonoMs>, now: Now) {
+    /// What is known of a hold-up now.
+    fn held_up(&self, now: Now) -> HeldUp {
+        let hold_up = self.isolation.hold_up();
+        HeldUp {
+            until: self.state.held_up_until(now.mono, hold_up),
+            goes_alone: self.state.goes_alone(now.mono, hold_up),
+        }
+    }
+
+    /// Wakes the consumers to whom the last records may matter. `before`: what was known of a hold-up before them.
+    fn wake_for_records(&mut self, before: HeldUp, now: Now) {
         for record in &self.records {
-            match record {
-                Record::Published { partition, .. } | Record::Copied { partition, .. } => {
+            match record.wakes() {
+                Wakes::Nobody => {}
+                Wakes::ReadersOf(partition) => {
                     if !self.visible.is_durable_only() {
-                        wake_partition(&mut self.waiters, &self.state, *partition);
+                        wake_partition(&mut self.waiters, &self.state, partition);
                     }
                 }
-                // A message that may have another attempt, now or at a time that nobody may know yet.
-                Record::Nacked { group, .. }
-                | Record::Released { group, .. }
-                | Record::Unreadable { group, .. }
-                | Record::PutOff { group, .. } => self.waiters.wake_one(*group),
-                // A place below the cap.
-                Record::Acked { group, .. } | Record::DeadLettered { group, .. } => {
-                    // seam: a place below the cap wakes nobody
-                    self.waiters.wake_one_if_held_back(*group);
-                }
-                Record::ClockJumped { .. } => self.waiters.wake_each(),
-                // Whoever leases wakes the next, who then knows when that lease ends; what makes a lease longer, or others wait, makes
-                // nothing ready, and what is opened or created has nobody waiting for it. A letter is moved by its copy.
-                Record::Leased { .. }
-                | Record::Extended { .. }
-                | Record::LoneAwaited { .. }
-                | Record::Redriven { .. }
-                | Record::Discarded { .. }
-                | Record::Opened { .. }
-                | Record::TopicCreated { .. }
-                | Record::GroupCreated { .. } => {}
+                Wakes::Group(group) => self.waiters.wake_one(group),
+                // seam: a place below the cap wakes nobody
+                Wakes::HeldBack(group) => self.waiters.wake_one_if_held_back(group),
+                Wakes::AllOf(group) => self.waiters.wake_group(group),
+                Wakes::AllOfTopic(topic) => self.waiters.wake_all_of(topic),
+                Wakes::EachGroup => self.waiters.wake_each(),
             }
         }
-        let hold_up = self.isolation.hold_up();
+        let held_up = self.held_up(now);
         // All look again when a hold-up ends, and when its end is another than they know.
         // seam: the end of a lone lease wakes nobody
-        if held_up_until != self.state.held_up_until(now.mono, hold_up) {
+        if held_up.until != before.until {
             self.waiters.wake_each();
-        }
-        if let Some(group) = self.state.may_go_alone(now.mono, hold_up) {
+        } else if held_up.goes_alone != before.goes_alone
+            && let Some((group, _)) = held_up.goes_alone
+        {
+            // Another lease is over before its time: it may go earlier than its sleepers know.
+            // seam: a lone lease that may go early is not told of
             self.waiters.wake_one(group);
         }
     }
@@ -252,7 +257,7 @@ impl Core {
 }
 
 /// Of parts of the core, so that others may change meanwhile.
-fn inputs(now: Now, hold_up: HoldUp, visible: &VisibleEnds) -> Inputs<'_> {
+pub(super) fn inputs(now: Now, hold_up: HoldUp, visible: &VisibleEnds) -> Inputs<'_> {
     Inputs { mono: now.mono, wall: now.wall, slack_ms: now.slack_ms, hold_up, visible: visible.as_input() }
 }
 
@@ -267,27 +272,13 @@ fn entered(frame: &Appended<'_>, catalog: &mut Catalog, positions: &mut Position
 }
 
 /// Where room is scarce (G14): what adds to the store is refused first, then copies of messages, then leases; what settles never
-/// is, for only that gives room back.
-fn reserve_for(command: &Command<'_>, records: &[Record]) -> Reserve {
-    match command {
-        Command::Publish { .. }
-        | Command::CreateTopic { .. }
-        | Command::CreateGroup { .. }
-        | Command::Redrive { .. } => Reserve::Keep,
-        Command::Lease { .. } => Reserve::Share,
-        // The last attempt ends in a dead letter, which is a copy; any other settles.
-        Command::Nack { .. } | Command::Reject { .. } | Command::GiveUp { .. } => {
-            let copies = records.iter().any(|record| matches!(record, Record::Copied { .. }));
-            if copies { Reserve::Copy } else { Reserve::Use }
-        }
-        Command::Open { .. }
-        | Command::NoteClockJump
-        | Command::Ack { .. }
-        | Command::Extend { .. }
-        | Command::Release { .. }
-        | Command::Unreadable { .. }
-        | Command::PutOff { .. }
-        | Command::Discard { .. } => Reserve::Use,
+/// is, for only that gives room back. A frame may use what all of its records may.
+fn reserve_for(records: &[Record]) -> Reserve {
+    match records.iter().map(Record::room).min().unwrap_or(Room::Settles) {
+        Room::Adds => Reserve::Keep,
+        Room::Moves => Reserve::Copy,
+        Room::Leases => Reserve::Share,
+        Room::Settles => Reserve::Use,
     }
 }
 

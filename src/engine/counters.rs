@@ -5,7 +5,8 @@
 
 use crate::ids::{GroupId, TopicId};
 use crate::record::{Cause, Record};
-use crate::state::{Role, State};
+use crate::state::State;
+use std::collections::BTreeMap;
 
 /// What happened in a group since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,39 +35,37 @@ pub struct GroupCounters {
 }
 
 /// The numbers of all topics and groups.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Counters {
-    /// By group.
-    groups: Vec<GroupCounters>,
-    /// By topic: messages published.
-    topics: Vec<u64>,
+    groups: BTreeMap<GroupId, GroupCounters>,
+    /// How many messages each topic had when the store was opened.
+    topics_before: BTreeMap<TopicId, u128>,
 }
 
 impl Counters {
-    pub(crate) fn of_group(&self, group: GroupId) -> GroupCounters {
-        self.groups.get(group.0 as usize).copied().unwrap_or_default()
+    /// Counts from here on, in the store as it is.
+    pub(crate) fn new(state: &State) -> Self {
+        let topics_before = state.published().collect();
+        Self { groups: BTreeMap::new(), topics_before }
     }
 
-    pub(crate) fn published(&self, topic: TopicId) -> u64 {
-        self.topics.get(topic.0 as usize).copied().unwrap_or_default()
+    pub(crate) fn of_group(&self, group: GroupId) -> GroupCounters {
+        self.groups.get(&group).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn published(&self, topic: TopicId, published: u128) -> u64 {
+        published.saturating_sub(self.topics_before.get(&topic).copied().unwrap_or_default()) as u64
     }
 
     fn group(&mut self, group: GroupId) -> &mut GroupCounters {
-        at(&mut self.groups, group.0)
+        self.groups.entry(group).or_default()
     }
 
     /// Counts the records of a frame, which `state` has not seen yet.
     #[inline]
     pub(crate) fn count(&mut self, records: &[Record], state: &State) {
-        // The last failure that goes along with a copy.
-        let mut last = None;
         for record in records {
             match record {
-                Record::Published { partition, count, .. } => {
-                    if let Some(Role::Topic { topic, .. }) = state.partition_role(*partition) {
-                        *at(&mut self.topics, topic.0) += u64::from(*count);
-                    }
-                }
                 Record::Leased { group, partition, first, count, attempt, .. } => {
                     let counters = self.group(*group);
                     counters.delivered += u64::from(*count);
@@ -83,13 +82,9 @@ impl Counters {
                 Record::PutOff { group, partition, offset, .. } => {
                     self.group(*group).expired += u64::from(state.has_lease(*group, *partition, *offset));
                 }
-                Record::Copied { partition, provenance, .. } => {
-                    last = provenance.history.last().map(|failure| failure.cause);
-                    if let Some(Role::Topic { topic, .. }) = state.partition_role(*partition) {
-                        *at(&mut self.topics, topic.0) += 1;
-                    }
-                }
-                Record::DeadLettered { group, partition, offset } => {
+                Record::DeadLettered { group, partition, offset, copy } => {
+                    // The last failure goes along with the copy.
+                    let last = copy.provenance.history.last().map(|failure| failure.cause);
                     let ended_now = last.filter(|_| state.has_lease(*group, *partition, *offset));
                     let counters = self.group(*group);
                     counters.dead += 1;
@@ -102,7 +97,14 @@ impl Counters {
                 }
                 Record::Redriven { group, .. } => self.group(*group).redriven += 1,
                 Record::Discarded { group, .. } => self.group(*group).discarded += 1,
-                Record::Extended { .. }
+                Record::GroupRemoved { group } => _ = self.groups.remove(group),
+                Record::TopicRemoved { topic } => {
+                    self.topics_before.remove(topic);
+                    state.groups_of(*topic).for_each(|(group, _)| _ = self.groups.remove(&group));
+                }
+                Record::Published { .. }
+                | Record::GroupAltered { .. }
+                | Record::Extended { .. }
                 | Record::LoneAwaited { .. }
                 | Record::Opened { .. }
                 | Record::ClockJumped { .. }
@@ -111,12 +113,4 @@ impl Counters {
             }
         }
     }
-}
-
-fn at<T: Clone + Default>(list: &mut Vec<T>, index: u64) -> &mut T {
-    let index = index as usize;
-    if list.len() <= index {
-        list.resize(index + 1, T::default());
-    }
-    &mut list[index]
 }

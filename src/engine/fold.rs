@@ -3,8 +3,10 @@
 //! The newest checkpoint is the state, and every frame after it is applied. Below it only places are wanted, and only where no index
 //! file tells of them: damage there costs the messages that it hit, and not the open. Never here: what recovery found out before.
 
+use super::follow::{FrameAt, follow};
 use super::positions::Positions;
 use super::read::{Failure, MISPLACED, damaged, decode_frame};
+use super::visible::VisibleEnds;
 use crate::clock::Clock;
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn};
@@ -21,6 +23,7 @@ const OTHER_EPOCH: &str = "an epoch above that of every slot and segment";
 pub(super) struct Fold {
     pub(super) state: State,
     pub(super) positions: Positions,
+    pub(super) visible: VisibleEnds,
     /// What the checkpoint covers.
     pub(super) from: Lsn,
     /// How many records were folded after it.
@@ -29,8 +32,8 @@ pub(super) struct Fold {
 
 impl Fold {
     /// The whole log folded; index files that are missing are written where that leaves `leave` bytes on the disk.
-    pub(super) fn of(recovered: &mut Recovered, leave: u64) -> Result<Self> {
-        let mut fold = Self::start(recovered)?;
+    pub(super) fn of(recovered: &mut Recovered, durable_only: bool, leave: u64) -> Result<Self> {
+        let mut fold = Self::start(recovered, durable_only)?;
         fold.replay(&recovered.keeper, &recovered.catalog)?;
         fold.positions.seal();
         fold.complete_holes(&recovered.catalog);
@@ -39,7 +42,7 @@ impl Fold {
     }
 
     /// The checkpoint's state, or an empty one.
-    fn start(recovered: &Recovered) -> Result<Self> {
+    fn start(recovered: &Recovered, durable_only: bool) -> Result<Self> {
         let (from, state) = match &recovered.checkpoint {
             Some((covers, bytes)) => {
                 let state = State::decode(bytes).map_err(|error| match error {
@@ -52,7 +55,8 @@ impl Fold {
             }
             None => (Lsn(0), State::new()),
         };
-        Ok(Self { state, positions: Positions::default(), from, records: 0 })
+        let visible = VisibleEnds::new(durable_only, &state);
+        Ok(Self { state, positions: Positions::default(), visible, from, records: 0 })
     }
 
     /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
@@ -72,9 +76,7 @@ impl Fold {
             match index {
                 None => {}
                 // Once its segment is folded, the state knows of every partition in it. Memory is by partition.
-                Some(index)
-                    if index.keys().last().is_none_or(|key| key.key < u64::from(self.state.partition_count())) =>
-                {
+                Some(index) if index.keys().last().is_none_or(|key| key.key < self.state.partitions_end().0) => {
                     self.positions.set_indexed(segment.number(), index);
                 }
                 Some(_) => {
@@ -125,11 +127,15 @@ impl Fold {
         // seam: replay from before the checkpoint
         if frame.lsn >= fold_from {
             self.records += records.len() as u64;
-            let apply = |record| self.state.apply(record, frame.lsn);
-            let applied = records.iter().try_for_each(apply);
-            applied.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+            // Positions are checked below, as those of older frames are.
+            let at = FrameAt { lsn: frame.lsn, end: frame.lsn.saturating_add(frame.padded().into()), place: None };
+            let followed = follow(&mut self.state, &mut self.positions, &mut self.visible, records, &at);
+            followed.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+            // What recovery kept is durable.
+            self.visible.advance(at.end, |_| ());
+            drop(self.state.take_removed());
         }
-        let partitions = self.state.partition_count();
+        let partitions = u32::try_from(self.state.partitions_end().0).unwrap_or(u32::MAX);
         if place && !self.positions.try_push_all(records, segment.number(), frame.at, partitions) {
             return Err(Failure(damaged(segment, frame, MISPLACED)));
         }
@@ -146,7 +152,8 @@ impl Fold {
         }
         let state = &self.state;
         let ends = |partition| (state.settled_before(partition), state.partition_end(partition));
-        self.positions.complete_holes(&segments, state.partition_count(), ends);
+        let partitions = u32::try_from(state.partitions_end().0).unwrap_or(u32::MAX);
+        self.positions.complete_holes(&segments, partitions, ends);
     }
 
     /// Begins this process's epoch in memory. The record is appended before any other.
@@ -200,8 +207,8 @@ mod tests {
     use crate::log::{Parts, Reserve};
     use crate::record::codec;
 
-    /// A record of kind 18 with a body of two bytes.
-    const NEWER: [u8; 4] = [18, 2, 7, 7];
+    /// A record of kind 99 with a body of two bytes.
+    const NEWER: [u8; 4] = [99, 2, 7, 7];
 
     fn open(disk: &SimDisk) -> Result<Engine> {
         let setup = Setup::quiet(64 << 10);
@@ -248,7 +255,7 @@ mod tests {
         for _ in 0..3 {
             match open(&copy) {
                 Err(Error::NewerFormat { found, supported }) => {
-                    assert_eq!((&found[..], &supported[..]), ("record kind 18", "record kinds up to 17"));
+                    assert_eq!((&found[..], &supported[..]), ("record kind 99", "record kinds up to 19"));
                 }
                 other => panic!("{:?}", other.map(drop)),
             }
@@ -267,7 +274,7 @@ mod tests {
         append(&engine, &head, &[published]);
         assert!(engine.fetch(PartitionId(0), Offset(0)).is_ok());
         match engine.fetch(PartitionId(0), Offset(1)) {
-            Err(Error::NewerFormat { found, .. }) => assert_eq!(found, "record kind 18"),
+            Err(Error::NewerFormat { found, .. }) => assert_eq!(found, "record kind 99"),
             other => panic!("{:?}", other.map(drop)),
         }
     }

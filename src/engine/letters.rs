@@ -3,6 +3,7 @@
 //! A dead letter is a message of its group's hidden partition. Redriving moves it, in one frame, to the group's retry
 //! partition or to a topic's; discarding settles it. Never here: deciding what becomes a letter.
 
+use super::core::Core;
 use super::stored::Stored;
 use super::{Engine, Refusal};
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::ids::{GroupId, MessageId, Offset, PartitionId};
 use crate::limits::REDRIVES_TO_TOPICS_MAX;
 use crate::log::Parts;
 use crate::record::Provenance;
-use crate::state::{Command, Group, Rejection};
+use crate::state::{Command, Rejection};
 
 /// How many letters are listed under one hold of the lock.
 const LIST_AT_ONCE: usize = 256;
@@ -31,7 +32,7 @@ impl Engine {
     pub(crate) fn letters(&self, group: GroupId, from: Offset) -> Result<Vec<Offset>> {
         self.enter()?;
         let core = self.lock_core();
-        let Some(dead) = core.state.group(group).map(Group::dead) else { return Ok(Vec::new()) };
+        let dead = dead_of(&core, group)?;
         let visible = core.visible.end(dead, core.state.partition_end(dead));
         let mut letters = core.state.letters(group, from, LIST_AT_ONCE);
         letters.retain(|offset| *offset < visible);
@@ -45,8 +46,7 @@ impl Engine {
     pub(crate) fn letters_end(&self, group: GroupId) -> Result<Offset> {
         self.enter()?;
         let core = self.lock_core();
-        let dead = core.state.group(group).map(Group::dead);
-        Ok(dead.map_or(Offset(0), |dead| core.state.partition_end(dead)))
+        Ok(core.state.partition_end(dead_of(&core, group)?))
     }
 
     /// Reads a letter, or `None` where it has left meanwhile, or may not be seen yet.
@@ -57,7 +57,7 @@ impl Engine {
         self.enter()?;
         let dead = {
             let core = self.lock_core();
-            let Some(dead) = core.state.group(group).map(Group::dead) else { return Ok(None) };
+            let dead = dead_of(&core, group)?;
             let is_visible = offset < core.visible.end(dead, core.state.partition_end(dead));
             if !is_visible || core.state.letters(group, offset, 1).first() != Some(&offset) {
                 return Ok(None);
@@ -105,4 +105,9 @@ impl Engine {
             refusal => self.refused(refusal),
         }
     }
+}
+
+/// The partition of the group's dead letters.
+fn dead_of(core: &Core, group: GroupId) -> Result<PartitionId> {
+    core.state.group(group).map(|group| group.dead()).ok_or(Error::Removed { what: "group" })
 }

@@ -15,6 +15,7 @@ mod core;
 mod counters;
 mod deliver;
 mod fold;
+mod follow;
 mod health;
 mod jobs;
 mod leased;
@@ -42,7 +43,7 @@ mod waiters;
 pub(crate) use crate::disk::Disk as AnyDisk;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
-pub(crate) use crate::state::HeldRun;
+pub(crate) use crate::state::{GroupChanges, HeldRun};
 pub use counters::GroupCounters;
 pub(crate) use deliver::Wait;
 pub(crate) use leased::Received;
@@ -315,6 +316,11 @@ impl Engine {
         match refusal {
             Refusal::Failed(error) => error,
             Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
+            // Whoever has a handle once found it: it was removed.
+            Refusal::Rejected(Rejection::UnknownTopic | Rejection::UnknownPartition) => {
+                Error::Removed { what: "topic" }
+            }
+            Refusal::Rejected(Rejection::UnknownGroup) => Error::Removed { what: "group" },
             Refusal::Rejected(other) => {
                 self.fail(&format!("an operation that was checked before was rejected: {other}"))
             }

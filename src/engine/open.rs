@@ -10,7 +10,6 @@ use super::counters::Counters;
 use super::fold::Fold;
 use super::health::Health;
 use super::jobs::Jobs;
-use super::visible::VisibleEnds;
 use super::waiters::Waiters;
 use super::{Engine, RESERVED_LEN_MIN};
 use crate::clock::Clock;
@@ -150,7 +149,7 @@ impl Engine {
         let Some(mut recovered) = recovered.map_err(open_error)? else { return Err(no_store(dir)) };
         // Index files take nothing of what is kept back, as far as that is known by now.
         let leave = RESERVED_LEN_MIN.saturating_mul(4).saturating_add(setup.message_bytes_max as u64);
-        let mut fold = Fold::of(&mut recovered, leave)?;
+        let mut fold = Fold::of(&mut recovered, setup.durable_only, leave)?;
         match recovered.keeper.leave_links() {
             Ok(true) => {}
             Ok(false) => return Err(Error::io("find STORE", std::io::ErrorKind::NotFound.into())),
@@ -163,8 +162,9 @@ impl Engine {
         let opened = fold.open(&recovered.keeper, epoch, clock.as_ref())?;
         let end = recovered.appender.end();
         let checkpoint = checkpoint_note(&recovered.keeper);
+        let counters = Counters::new(&fold.state);
         let core = Core {
-            visible: VisibleEnds::new(setup.durable_only, &fold.state),
+            visible: fold.visible,
             state: fold.state,
             appender: recovered.appender,
             catalog: recovered.catalog,
@@ -175,7 +175,7 @@ impl Engine {
             wake_beyond: Lsn(u64::MAX),
             spare_asked: false,
             checkpoint,
-            counters: Counters::default(),
+            counters,
             isolation: Isolation::new(setup.isolation_limit_ms),
             records: Vec::new(),
             head: Vec::new(),

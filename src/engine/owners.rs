@@ -4,7 +4,7 @@
 
 use crate::ids::{Offset, PartitionId, WallMs};
 use crate::record::wire::{DecodeError, Newer};
-use crate::record::{Provenance, Record, codec};
+use crate::record::{Claim, Provenance, codec};
 use smallvec::SmallVec;
 
 /// The owners of all parts of a frame, in order. Most frames have one.
@@ -31,12 +31,8 @@ impl Owners {
     pub(super) fn of(head: &[u8]) -> Self {
         let (mut owners, mut next, mut newer) = (SmallVec::new(), 0u32, None);
         for record in codec::decode(head) {
-            let (partition, first, count, time, provenance) = match record {
-                Ok(Record::Published { partition, base, count, time }) => (partition, base, count, time, None),
-                Ok(Record::Copied { partition, offset, time, provenance }) => {
-                    (partition, offset, 1, time, Some(provenance))
-                }
-                Ok(_) => continue,
+            let record = match record {
+                Ok(record) => record,
                 Err(DecodeError::Newer(found)) => {
                     // seam: a newer record hides when its message is read
                     newer = Some(Box::new(found));
@@ -44,8 +40,9 @@ impl Owners {
                 }
                 Err(DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_)) => break,
             };
+            let Some(Claim { partition, first, count, time, provenance }) = record.claim() else { continue };
             let Some(end) = next.checked_add(count) else { break };
-            owners.push(Owner { end, partition, first, time, provenance });
+            owners.push(Owner { end, partition, first, time, provenance: provenance.cloned().map(Box::new) });
             next = end;
         }
         owners.shrink_to_fit();

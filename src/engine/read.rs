@@ -223,7 +223,7 @@ impl Engine {
                 return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
             }
             at_hand.rows.clear();
-            let partitions = self.lock_core().state.partition_count();
+            let partitions = u32::try_from(self.lock_core().state.partitions_end().0).unwrap_or(u32::MAX);
             let runs = read_runs(segment, &index, partitions)?;
             let mut core = self.lock_core();
             // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.

@@ -5,7 +5,7 @@
 
 use crate::ids::{FileNumber, Offset, PartitionId};
 use crate::log::{self, KeyRows};
-use crate::record::Record;
+use crate::record::{Claim, Record};
 
 /// A run of messages that one record of one frame carries: `count` parts from `part`, beginning at `first`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +142,7 @@ impl SegmentRuns {
 fn runs_of(records: &[Record], at: u32) -> impl Iterator<Item = (PartitionId, Run)> {
     let mut part = 0u32;
     records.iter().filter_map(move |record| {
-        let (partition, first, count) = match record {
-            Record::Published { partition, base, count, .. } => (*partition, *base, *count),
-            Record::Copied { partition, offset, .. } => (*partition, *offset, 1),
-            _ => return None,
-        };
+        let Claim { partition, first, count, .. } = record.claim()?;
         let run = Run { first, count, at, part };
         part = part.saturating_add(count);
         Some((partition, run))

@@ -1,14 +1,16 @@
 //! A snapshot of the store in numbers.
 //!
-//! Counts come from the state under the lock; the age of the oldest ready message needs its time, read outside. Never
-//! here: decisions.
+//! What is counted is a snapshot: the lock is held while pointers are copied. Never here: decisions.
 
 use super::Engine;
-use super::core::{Core, Now};
-use super::counters::GroupCounters;
+use super::core::{Now, inputs};
+use super::counters::{Counters, GroupCounters};
+use super::visible::VisibleEnds;
 use crate::error::Result;
-use crate::ids::{GroupId, Lsn, Offset, PartitionId};
-use crate::state::{Group, GroupCounts, Topic};
+use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId};
+use crate::log::Catalog;
+use crate::state::{GroupCounts, HoldUp, Kept, Snapshot};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The store in numbers, as of one moment.
@@ -114,29 +116,49 @@ pub struct LogStats {
 }
 
 impl Engine {
-    /// The store in numbers. Holds the lock for as long as it takes to count topics, partitions and groups, and then reads
-    /// the oldest ready message of each partition and group.
+    /// The store in numbers: of one moment, but for the ages. Holds the lock for as long as it takes to copy pointers, and counts
+    /// outside it.
     ///
     /// # Errors
     /// The store's.
     pub(crate) fn stats(&self) -> Result<Stats> {
         self.enter()?;
+        let moment = self.moment();
         let mut looks = Vec::new();
-        let mut stats = self.count(&mut looks);
+        let mut stats = moment.count(&mut looks);
+        self.look_at_ages(&looks, &mut stats);
+        Ok(stats)
+    }
+
+    fn moment(&self) -> Moment {
+        let now = self.now();
+        let core = self.lock_core();
+        Moment {
+            now,
+            state: core.state.snapshot(),
+            visible: core.visible.snapshot(),
+            counters: core.counters.clone(),
+            catalog: core.catalog.clone(),
+            end: core.appender.end(),
+            last_sync: core.last_sync,
+        }
+    }
+
+    /// How long ago the messages were published that are looked for.
+    fn look_at_ages(&self, looks: &[Look], stats: &mut Stats) {
         let wall = self.clock.wall();
-        for Look { topic, group, ready, unsettled } in looks {
+        for Look { topic, group, partition, ready, unsettled } in looks {
             // A message may have been settled and unlinked meanwhile; then its age is of no interest.
-            let age = |(partition, offset)| {
-                let stored = self.fetch(partition, offset).ok()?;
+            let age = |offset: Offset| {
+                let stored = self.fetch(*partition, offset).ok()?;
                 Some(Duration::from_millis(wall.0.saturating_sub(stored.about.time.0)))
             };
             let ready_age = ready.and_then(age);
             let unsettled_age = if unsettled == ready { ready_age } else { unsettled.and_then(age) };
-            let group = &mut stats.topics[topic].groups[group];
+            let group = &mut stats.topics[*topic].groups[*group];
             group.oldest_ready_age = group.oldest_ready_age.max(ready_age);
             group.oldest_unsettled_age = group.oldest_unsettled_age.max(unsettled_age);
         }
-        Ok(stats)
     }
 
     /// The fingerprint of the state, once all of it is in the log.
@@ -158,96 +180,102 @@ impl Engine {
         }
         self.lock_core().state.check().iter().map(|violation| format!("{violation:?}")).collect()
     }
-
-    fn count(&self, looks: &mut Vec<Look>) -> Stats {
-        let now = self.now();
-        let core = self.lock_core();
-        let mut topics: Vec<TopicStats> = Vec::new();
-        for (id, topic) in core.state.topics() {
-            let partition_stats = |index| {
-                let partition = topic.first.nth(index);
-                let end = core.state.partition_end(partition);
-                PartitionStats { end: end.0, visible_end: core.visible.end(partition, end).0 }
-            };
-            let partitions: Vec<PartitionStats> = (0..topic.count).map(partition_stats).collect();
-            let published = partitions.iter().map(|partition| partition.end).sum();
-            let mut groups = Vec::new();
-            let mut in_order: Vec<_> = core.state.groups_of(id).collect();
-            in_order.sort_unstable_by_key(|(group_id, _)| *group_id);
-            for (group_id, group) in in_order {
-                let place = (topics.len(), groups.len());
-                groups.push(core.count_group(topic, group_id, group, now, |ready, unsettled| {
-                    looks.push(Look { topic: place.0, group: place.1, ready, unsettled });
-                }));
-            }
-            let published_since_open = core.counters.published(id);
-            topics.push(TopicStats {
-                name: topic.name.to_string(),
-                published,
-                published_since_open,
-                partitions,
-                groups,
-            });
-        }
-        let segments = core.catalog.segments();
-        let log = LogStats {
-            segments: segments.len(),
-            bytes: segments.iter().map(|segment| segment.end().0.saturating_sub(segment.base().0)).sum(),
-            end: core.appender.end(),
-            durable: now.watermark,
-            last_sync_age: core.last_sync.map(|at| Duration::from_millis(now.mono.0.saturating_sub(at.0))),
-        };
-        Stats { topics, log }
-    }
 }
 
 /// Messages of a group in one partition whose ages are to be read.
 struct Look {
     topic: usize,
     group: usize,
-    ready: Option<(PartitionId, Offset)>,
-    unsettled: Option<(PartitionId, Offset)>,
+    partition: PartitionId,
+    ready: Option<Offset>,
+    unsettled: Option<Offset>,
 }
 
-impl Core {
-    /// The group in numbers; tells `look` the first messages of each partition that are ready since they were published, and unsettled.
+/// What there is to be counted, as it was at one time.
+struct Moment {
+    now: Now,
+    state: Snapshot,
+    visible: VisibleEnds,
+    counters: Counters,
+    catalog: Catalog,
+    end: Lsn,
+    last_sync: Option<MonoMs>,
+}
+
+impl Moment {
+    /// The numbers, but for the ages of messages that were never leased: those are to be looked for.
+    fn count(&self, looks: &mut Vec<Look>) -> Stats {
+        let mut topics: Vec<TopicStats> = Vec::new();
+        let mut places = BTreeMap::new();
+        for (id, topic) in self.state.topics() {
+            places.insert(id, topics.len());
+            let partition = |index| {
+                let partition = topic.first.nth(index);
+                let end = self.state.end(partition);
+                PartitionStats { end: end.0, visible_end: self.visible.end(partition, end).0 }
+            };
+            let partitions: Vec<PartitionStats> = (0..topic.count).map(partition).collect();
+            let published = partitions.iter().map(|partition| u128::from(partition.end)).sum();
+            topics.push(TopicStats {
+                name: topic.name.to_string(),
+                published: published as u64,
+                published_since_open: self.counters.published(id, published),
+                partitions,
+                groups: Vec::new(),
+            });
+        }
+        for (id, group) in self.state.groups() {
+            let Some(&topic) = places.get(&group.topic) else { continue };
+            let groups = &mut topics[topic].groups;
+            let place = (topic, groups.len());
+            groups.push(self.count_group(id, group, place, looks));
+        }
+        let segments = self.catalog.segments();
+        let mono = self.now.mono;
+        let log = LogStats {
+            segments: segments.len(),
+            bytes: segments.iter().map(|segment| segment.end().0.saturating_sub(segment.base().0)).sum(),
+            end: self.end,
+            durable: self.now.watermark,
+            last_sync_age: self.last_sync.map(|at| Duration::from_millis(mono.0.saturating_sub(at.0))),
+        };
+        Stats { topics, log }
+    }
+
     fn count_group(
         &self,
-        topic: &Topic,
         id: GroupId,
-        group: &Group,
-        now: Now,
-        mut look: impl FnMut(Option<(PartitionId, Offset)>, Option<(PartitionId, Offset)>),
+        group: &Kept,
+        (topic, nth): (usize, usize),
+        looks: &mut Vec<Look>,
     ) -> GroupStats {
-        let inputs = self.inputs(now);
+        let inputs = inputs(self.now, HoldUp(0), &self.visible);
+        let mut partitions: Vec<GroupPartitionStats> = Vec::new();
         let mut ready_since = None;
-        let mut counts = |partition| {
-            let counts = self.state.partition_counts(id, partition, &inputs).unwrap_or_default();
-            if counts.first_unsettled.is_some() {
-                look(counts.first_ready, counts.first_unsettled);
-            }
+        for (partition, counts) in self.state.counts(group, &inputs) {
+            let GroupCounts { ready, leased, waiting, exhausted, lag, first_ready, first_unsettled, .. } = counts;
+            partitions.push(GroupPartitionStats { ready, leased, waiting, exhausted, lag });
             ready_since = ready_since.into_iter().chain(counts.ready_since).min();
-            counts
-        };
-        let partitions: Vec<GroupPartitionStats> = (0..topic.count)
-            .map(|index| {
-                let counts = counts(topic.first.nth(index));
-                let GroupCounts { ready, leased, waiting, exhausted, lag, .. } = counts;
-                GroupPartitionStats { ready, leased, waiting, exhausted, lag }
-            })
-            .collect();
-        let redriven = counts(group.retry);
+            if first_unsettled.is_some() {
+                looks.push(Look { topic, group: nth, partition, ready: first_ready, unsettled: first_unsettled });
+            }
+        }
         let sum = |of: fn(&GroupPartitionStats) -> u64| partitions.iter().map(of).sum::<u64>();
+        let (ready, leased, waiting) = (sum(|p| p.ready), sum(|p| p.leased), sum(|p| p.waiting));
+        let (exhausted, lag) = (sum(|p| p.exhausted), sum(|p| p.lag));
+        // The last is that of redriven messages, which belongs to no partition of the topic.
+        partitions.pop();
+        let wall = self.now.wall;
         GroupStats {
             name: group.name.to_string(),
-            ready: sum(|p| p.ready) + redriven.ready,
-            leased: sum(|p| p.leased) + redriven.leased,
-            waiting: sum(|p| p.waiting) + redriven.waiting,
-            exhausted: sum(|p| p.exhausted) + redriven.exhausted,
-            dead: self.state.letter_count(id),
-            lag: sum(|p| p.lag) + redriven.lag,
-            at_cap: self.state.is_at_cap(id),
-            oldest_ready_age: ready_since.map(|since| Duration::from_millis(now.wall.0.saturating_sub(since.0))),
+            ready,
+            leased,
+            waiting,
+            exhausted,
+            dead: self.state.dead_letters(group),
+            lag,
+            at_cap: self.state.is_at_cap(group),
+            oldest_ready_age: ready_since.map(|since| Duration::from_millis(wall.0.saturating_sub(since.0))),
             oldest_unsettled_age: None,
             since_open: self.counters.of_group(id),
             partitions,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
 use crate::record::GroupOptions;
-use crate::state::{Command, Rejection};
+use crate::state::{Command, GroupChanges, Rejection};
 
 /// A topic as it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,7 @@ impl Engine {
     /// `NotFound`; the store's.
     pub(crate) fn find_topic(&self, name: &str) -> Result<TopicInfo> {
         self.enter()?;
-        self.topic(name).ok_or_else(|| Error::NotFound { what: "topic", name: name.to_owned() })
+        self.topic(name).ok_or_else(|| not_found("topic", name))
     }
 
     /// Finds the group.
@@ -75,7 +75,7 @@ impl Engine {
     /// `NotFound`; the store's.
     pub(crate) fn find_group(&self, topic: TopicId, name: &str) -> Result<GroupInfo> {
         self.enter()?;
-        self.group(topic, name).ok_or_else(|| Error::NotFound { what: "group", name: name.to_owned() })
+        self.group(topic, name).ok_or_else(|| not_found("group", name))
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<TopicInfo> {
@@ -113,6 +113,59 @@ impl Engine {
                 Err(refusal) => return Err(self.refused(refusal)),
             }
         }
+    }
+
+    /// Removes the topic of this name, with its groups and all that they have in progress. Durable on return.
+    ///
+    /// # Errors
+    /// `NotFound`; the store's.
+    pub(crate) fn remove_topic(&self, name: &str) -> Result<()> {
+        let TopicInfo { id, .. } = self.find_topic(name)?;
+        match self.remove(&Command::RemoveTopic { topic: id }) {
+            Err(Error::Removed { .. }) => Err(not_found("topic", name)),
+            other => other,
+        }
+    }
+
+    /// Removes the group of this name, with all that it has in progress. Durable on return.
+    ///
+    /// # Errors
+    /// `NotFound`; the store's.
+    pub(crate) fn remove_group(&self, topic: TopicId, name: &str) -> Result<()> {
+        let GroupInfo { id, .. } = self.find_group(topic, name)?;
+        match self.remove(&Command::RemoveGroup { group: id }) {
+            Err(Error::Removed { .. }) => Err(not_found("group", name)),
+            other => other,
+        }
+    }
+
+    fn remove(&self, command: &Command<'_>) -> Result<()> {
+        let removed = self
+            .submit(command, Parts::default(), |core, committed| (end_of(core, committed), core.state.take_removed()));
+        let (end, removed) = removed.map_err(|refusal| self.refused(refusal))?;
+        // Freed outside the lock.
+        drop(removed);
+        self.wait_durable(end)
+    }
+
+    /// Changes options of the group. Durable on return.
+    ///
+    /// # Errors
+    /// `Removed`; the store's.
+    pub(crate) fn alter_group(&self, group: GroupId, changes: &GroupChanges) -> Result<()> {
+        self.enter()?;
+        let end = self.submit(&Command::AlterGroup { group, changes }, Parts::default(), end_of);
+        self.wait_durable(end.map_err(|refusal| self.refused(refusal))?)
+    }
+
+    /// How long a lease of the group lasts.
+    ///
+    /// # Errors
+    /// `Removed`.
+    pub(crate) fn visibility_timeout_ms(&self, group: GroupId) -> Result<u64> {
+        let core = self.lock_core();
+        let group = core.state.group(group).ok_or(Error::Removed { what: "group" })?;
+        Ok(group.options.visibility_timeout_ms)
     }
 
     pub(crate) fn group(&self, topic: TopicId, name: &str) -> Option<GroupInfo> {
@@ -191,6 +244,10 @@ impl Engine {
         }
         Ok(ranges.into_iter().map(|(low, _)| low).collect())
     }
+}
+
+fn not_found(what: &'static str, name: &str) -> Error {
+    Error::NotFound { what, name: name.to_owned() }
 }
 
 /// How much is looked at in one hold of the lock: partitions, and their shares of segments.

@@ -5,15 +5,16 @@
 
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::record::Record;
-use crate::state::{State, Visible};
+use crate::state::{Sparse, State, Visible};
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// The visible ends of all partitions.
 #[derive(Debug)]
 pub(crate) struct VisibleEnds {
     durable_only: bool,
-    /// By partition.
-    ends: Vec<Offset>,
+    /// By partition; none where nothing may be seen yet.
+    ends: Sparse<Offset>,
     /// Appended and not yet durable: the end of the frame, and the partition's end after it.
     pending: VecDeque<(Lsn, PartitionId, Offset)>,
 }
@@ -21,9 +22,16 @@ pub(crate) struct VisibleEnds {
 impl VisibleEnds {
     /// All of what `state` holds, which recovery made durable, is visible.
     pub(crate) fn new(durable_only: bool, state: &State) -> Self {
-        let partitions = if durable_only { state.partition_count() } else { 0 };
-        let ends = (0..partitions).map(|index| state.partition_end(PartitionId(index.into()))).collect();
+        let mut ends = Sparse::default();
+        if durable_only {
+            state.partitions().for_each(|(partition, end)| ends.insert(partition.0, end));
+        }
         Self { durable_only, ends, pending: VecDeque::new() }
+    }
+
+    /// What may be seen now. Shares its pages.
+    pub(crate) fn snapshot(&self) -> Self {
+        Self { durable_only: self.durable_only, ends: self.ends.clone(), pending: VecDeque::new() }
     }
 
     pub(crate) fn as_input(&self) -> Visible<'_> {
@@ -37,7 +45,7 @@ impl VisibleEnds {
 
     /// One past the last offset of the partition that may be seen, given its end.
     pub(crate) fn end(&self, partition: PartitionId, end: Offset) -> Offset {
-        if self.durable_only { self.ends.get(partition.0 as usize).copied().unwrap_or_default() } else { end }
+        self.as_input().end(partition, end)
     }
 
     /// Notes the messages of a frame that ends at `end`.
@@ -46,26 +54,26 @@ impl VisibleEnds {
             return;
         }
         for record in records {
-            let (partition, upto) = match record {
-                Record::Published { partition, base, count, .. } => {
-                    (*partition, base.saturating_add(u64::from(*count)))
-                }
-                // seam: the last copy stays hidden
-                Record::Copied { partition, offset, .. } => (*partition, offset.saturating_add(1)),
-                _ => continue,
-            };
-            self.pending.push_back((end, partition, upto));
+            let Some(claim) = record.claim() else { continue };
+            // seam: the last copy stays hidden
+            let upto = claim.end();
+            self.pending.push_back((end, claim.partition, upto));
         }
+    }
+
+    /// Forgets partitions that are no more.
+    pub(crate) fn forget(&mut self, partitions: Range<u64>) {
+        self.pending.retain(|(_, partition, _)| !partitions.contains(&partition.0));
+        partitions.for_each(|partition| _ = self.ends.remove(partition));
     }
 
     /// Shows what lies below `watermark`, and names each partition in which something appeared.
     pub(crate) fn advance(&mut self, watermark: Lsn, mut appeared: impl FnMut(PartitionId)) {
         while let Some((_, partition, upto)) = self.pending.pop_front_if(|(end, _, _)| *end <= watermark) {
-            let index = partition.0 as usize;
-            if index >= self.ends.len() {
-                self.ends.resize(index + 1, Offset(0));
+            match self.ends.get_mut(partition.0) {
+                Some(end) => *end = upto,
+                None => self.ends.insert(partition.0, upto),
             }
-            self.ends[index] = upto;
             appeared(partition);
         }
     }

@@ -10,7 +10,7 @@
 use crate::ids::{GroupId, MonoMs, TopicId};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, MutexGuard};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use std::time::Duration;
 pub(crate) struct Waiters {
     /// How many are asleep and not woken.
     asleep: usize,
-    /// By group.
-    groups: Vec<Sleepers>,
-    /// By topic: the groups with consumers asleep.
-    topics: Vec<Vec<GroupId>>,
+    /// Groups with consumers that sleep or were woken.
+    groups: BTreeMap<GroupId, Sleepers>,
+    /// Of each topic the groups with consumers asleep.
+    topics: BTreeMap<TopicId, Vec<GroupId>>,
 }
 
 /// The consumers of a group that sleep.
@@ -68,13 +68,11 @@ impl Waiters {
     pub(crate) fn enter(&mut self, topic: TopicId, group: GroupId, held_back: bool, until: MonoMs) -> Arc<Ticket> {
         let (woken, condvar) = (AtomicBool::new(false), Condvar::new());
         let ticket = Arc::new(Ticket { topic, group, until, woken, condvar });
-        grow(&mut self.groups, group.0);
-        grow(&mut self.topics, topic.0);
         self.asleep += 1;
-        let sleepers = &mut self.groups[group.0 as usize];
+        let sleepers = self.groups.entry(group).or_default();
         sleepers.held_back |= held_back;
         if sleepers.asleep.is_empty() {
-            self.topics[topic.0 as usize].push(group);
+            self.topics.entry(topic).or_default().push(group);
         }
         sleepers.asleep.push_back(Arc::clone(&ticket));
         ticket
@@ -82,17 +80,20 @@ impl Waiters {
 
     /// A consumer has looked, or looks now, or goes away.
     pub(crate) fn leave(&mut self, ticket: &Arc<Ticket>) {
-        let sleepers = &mut self.groups[ticket.group.0 as usize];
+        let Some(sleepers) = self.groups.get_mut(&ticket.group) else { return };
         if ticket.is_woken() {
             sleepers.woken -= 1;
-            return;
+        } else {
+            sleepers.asleep.retain(|other| !Arc::ptr_eq(other, ticket));
+            self.gone(ticket.topic, ticket.group);
         }
-        sleepers.asleep.retain(|other| !Arc::ptr_eq(other, ticket));
-        self.gone(ticket.topic, ticket.group);
+        if self.groups.get(&ticket.group).is_some_and(|sleepers| sleepers.asleep.is_empty() && sleepers.woken == 0) {
+            self.groups.remove(&ticket.group);
+        }
     }
 
     pub(crate) fn wake_one(&mut self, group: GroupId) {
-        let Some(sleepers) = self.groups.get_mut(group.0 as usize) else { return };
+        let Some(sleepers) = self.groups.get_mut(&group) else { return };
         let Some(ticket) = sleepers.asleep.pop_front() else { return };
         sleepers.woken += 1;
         ticket.woken.store(true, Ordering::Relaxed);
@@ -103,55 +104,61 @@ impl Waiters {
     /// One less is asleep.
     fn gone(&mut self, topic: TopicId, group: GroupId) {
         self.asleep -= 1;
-        let sleepers = &mut self.groups[group.0 as usize];
-        if sleepers.asleep.is_empty() {
-            sleepers.held_back = false;
-            self.topics[topic.0 as usize].retain(|other| *other != group);
+        let Some(sleepers) = self.groups.get_mut(&group).filter(|sleepers| sleepers.asleep.is_empty()) else { return };
+        sleepers.held_back = false;
+        if let Some(groups) = self.topics.get_mut(&topic) {
+            groups.retain(|other| *other != group);
+            if groups.is_empty() {
+                self.topics.remove(&topic);
+            }
         }
     }
 
     pub(crate) fn wake_one_if_held_back(&mut self, group: GroupId) {
-        if self.groups.get(group.0 as usize).is_some_and(|sleepers| sleepers.held_back) {
+        if self.groups.get(&group).is_some_and(|sleepers| sleepers.held_back) {
             self.wake_one(group);
         }
     }
 
     /// Wakes a consumer of each group of the topic.
     pub(crate) fn wake_topic(&mut self, topic: TopicId) {
-        let count = self.topics.get(topic.0 as usize).map_or(0, Vec::len);
         // From the last on, for a group whose last sleeper is woken leaves the list.
-        for nth in (0..count).rev() {
-            self.wake_one(self.topics[topic.0 as usize][nth]);
+        let mut nth = self.topics.get(&topic).map_or(0, Vec::len);
+        while let Some(group) = nth.checked_sub(1).and_then(|last| self.topics.get(&topic)?.get(last).copied()) {
+            self.wake_one(group);
+            nth -= 1;
         }
+    }
+
+    /// Wakes all consumers of all groups of the topic.
+    pub(crate) fn wake_all_of(&mut self, topic: TopicId) {
+        let groups = self.topics.get(&topic).cloned().unwrap_or_default();
+        groups.into_iter().for_each(|group| self.wake_group(group));
     }
 
     /// Wakes a consumer of each group.
     pub(crate) fn wake_each(&mut self) {
-        (0..self.groups.len() as u64).for_each(|group| self.wake_one(GroupId(group)));
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        groups.into_iter().for_each(|group| self.wake_one(group));
     }
 
     /// Wakes all consumers of a group.
     pub(crate) fn wake_group(&mut self, group: GroupId) {
-        let count = self.groups.get(group.0 as usize).map_or(0, |sleepers| sleepers.asleep.len());
+        let count = self.groups.get(&group).map_or(0, |sleepers| sleepers.asleep.len());
         (0..count).for_each(|_| self.wake_one(group));
     }
 
     pub(crate) fn wake_all(&mut self) {
-        (0..self.groups.len() as u64).for_each(|group| self.wake_group(GroupId(group)));
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        groups.into_iter().for_each(|group| self.wake_group(group));
     }
 
     /// Each group with sleepers none of whom is on its way, and when the first of them wakes by itself.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn at_rest(&self) -> impl Iterator<Item = (GroupId, MonoMs)> {
-        let groups = (0..).map(GroupId).zip(&self.groups);
+        let groups = self.groups.iter();
         groups
             .filter(|(_, sleepers)| sleepers.woken == 0)
-            .filter_map(|(group, sleepers)| Some((group, sleepers.asleep.iter().map(|ticket| ticket.until).min()?)))
-    }
-}
-
-fn grow<T: Default>(list: &mut Vec<T>, index: u64) {
-    if list.len() <= index as usize {
-        list.resize_with(index as usize + 1, T::default);
+            .filter_map(|(group, sleepers)| Some((*group, sleepers.asleep.iter().map(|ticket| ticket.until).min()?)))
     }
 }

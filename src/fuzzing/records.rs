@@ -9,7 +9,7 @@ use crate::log::fuzzing::seeds::Seeds;
 use crate::log::{OwnFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
-use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance, Record};
+use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ fn failure(take: &mut Take<'_>) -> Failure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 17;
+    let kind = take.byte() % 19;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -103,31 +103,35 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         5 => Record::Released { group, partition, offset },
         6 => Record::Unreadable { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
         7 => Record::LoneAwaited { group, partition, offset, since: MonoMs(number(take)) },
-        8 => {
-            let time = WallMs(number(take));
-            let origin = Origin {
-                partition: PartitionId(number(take)),
-                offset: Offset(number(take)),
-                epoch: Epoch(number(take)),
-                time: WallMs(number(take)),
-                redrives: u32::from(take.byte() % 20),
-            };
-            let attempts = small(take);
-            let history = (0..usize::from(take.byte()) % (HISTORY_LEN + 1)).map(|_| failure(take)).collect();
-            Record::Copied { partition, offset, time, provenance: Box::new(Provenance { origin, attempts, history }) }
-        }
-        9 => Record::DeadLettered { group, partition, offset },
-        10 => Record::PutOff { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
-        11 => Record::Redriven { group, letter: offset },
-        12 => Record::Discarded { group, letter: offset },
-        13 => Record::Opened { epoch: Epoch(offset.0), clean: take.byte() & 1 == 1, wall: WallMs(number(take)) },
-        14 => Record::ClockJumped { wall: WallMs(offset.0) },
-        15 => {
+        8 => Record::DeadLettered { group, partition, offset, copy: Box::new(copy(take)) },
+        9 => Record::PutOff { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
+        10 => Record::Redriven { group, letter: offset, copy: Box::new(copy(take)) },
+        11 => Record::Discarded { group, letter: offset },
+        12 => Record::Opened { epoch: Epoch(offset.0), clean: take.byte() & 1 == 1, wall: WallMs(number(take)) },
+        13 => Record::ClockJumped { wall: WallMs(offset.0) },
+        14 => {
             let name = name(take);
             Record::TopicCreated { topic: TopicId(group.0), name, first: partition, count: small(take) }
         }
+        15 => Record::TopicRemoved { topic: TopicId(group.0) },
+        16 => Record::GroupRemoved { group },
+        17 => Record::GroupAltered { group, options: options(take) },
         _ => group_created(take, group, partition),
     }
+}
+
+fn copy(take: &mut Take<'_>) -> Copied {
+    let (partition, offset, time) = (PartitionId(number(take)), Offset(number(take)), WallMs(number(take)));
+    let origin = Origin {
+        partition: PartitionId(number(take)),
+        offset: Offset(number(take)),
+        epoch: Epoch(number(take)),
+        time: WallMs(number(take)),
+        redrives: u32::from(take.byte() % 20),
+    };
+    let attempts = small(take);
+    let history = (0..usize::from(take.byte()) % (HISTORY_LEN + 1)).map(|_| failure(take)).collect();
+    Copied { partition, offset, time, provenance: Provenance { origin, attempts, history } }
 }
 
 fn name(take: &mut Take<'_>) -> String {
@@ -138,15 +142,19 @@ fn name(take: &mut Take<'_>) -> String {
     name
 }
 
-fn group_created(take: &mut Take<'_>, group: GroupId, retry: PartitionId) -> Record {
-    let name = name(take);
+fn options(take: &mut Take<'_>) -> GroupOptions {
     let backoff = BackoffOptions { first_ms: number(take), max_ms: number(take), jitter: take.byte() & 1 == 1 };
-    let options = GroupOptions {
+    GroupOptions {
         visibility_timeout_ms: number(take),
         max_attempts: small(take),
         backoff,
         max_outstanding: small(take),
-    };
+    }
+}
+
+fn group_created(take: &mut Take<'_>, group: GroupId, retry: PartitionId) -> Record {
+    let name = name(take);
+    let options = options(take);
     let topic = TopicId(number(take));
     let starts = (0..take.byte() % 8).map(|_| Offset(number(take))).collect();
     Record::GroupCreated { group, topic, name, options, retry, starts }
@@ -159,8 +167,10 @@ fn kind(record: &Record) -> &'static str {
         Record::ClockJumped { .. } => "clock jumped",
         Record::TopicCreated { .. } => "topic created",
         Record::GroupCreated { .. } => "group created",
+        Record::TopicRemoved { .. } => "topic removed",
+        Record::GroupRemoved { .. } => "group removed",
+        Record::GroupAltered { .. } => "group altered",
         Record::Published { .. } => "published",
-        Record::Copied { .. } => "copied",
         Record::Leased { .. } => "leased",
         Record::LoneAwaited { .. } => "lone awaited",
         Record::Extended { .. } => "extended",

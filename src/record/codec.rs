@@ -28,17 +28,19 @@ mod kind {
     pub(super) const RELEASED: u8 = 6;
     pub(super) const UNREADABLE: u8 = 7;
     pub(super) const LONE_AWAITED: u8 = 8;
-    pub(super) const COPIED: u8 = 9;
-    pub(super) const DEAD_LETTERED: u8 = 10;
-    pub(super) const PUT_OFF: u8 = 11;
-    pub(super) const REDRIVEN: u8 = 12;
-    pub(super) const DISCARDED: u8 = 13;
-    pub(super) const OPENED: u8 = 14;
-    pub(super) const CLOCK_JUMPED: u8 = 15;
-    pub(super) const TOPIC_CREATED: u8 = 16;
-    pub(super) const GROUP_CREATED: u8 = 17;
+    pub(super) const DEAD_LETTERED: u8 = 9;
+    pub(super) const PUT_OFF: u8 = 10;
+    pub(super) const REDRIVEN: u8 = 11;
+    pub(super) const DISCARDED: u8 = 12;
+    pub(super) const OPENED: u8 = 13;
+    pub(super) const CLOCK_JUMPED: u8 = 14;
+    pub(super) const TOPIC_CREATED: u8 = 15;
+    pub(super) const GROUP_CREATED: u8 = 16;
+    pub(super) const TOPIC_REMOVED: u8 = 17;
+    pub(super) const GROUP_REMOVED: u8 = 18;
+    pub(super) const GROUP_ALTERED: u8 = 19;
 
-    pub(super) const MAX: u8 = GROUP_CREATED;
+    pub(super) const MAX: u8 = GROUP_ALTERED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

@@ -1,12 +1,16 @@
 //! The vocabulary of facts: what the log can say, and (in `codec`, `message`, `wire`) its bytes.
 //!
 //! A frame's head is a list of [`Record`]s; its parts are messages, claimed in order by the records that carry messages
-//! ([`Record::Published`] claims `count` of them, [`Record::Copied`] one). Records say what happened, with every time and
-//! number that applying them needs; whether it may happen was decided before. Never here: disk, log, state.
+//! (see [`Record::claim`]). Records say what happened, with every time and number that applying them needs; whether it may happen
+//! was decided before. What else follows from a record (who is woken, what room on the disk it may use) is said in `about`, beside
+//! the variants. Never here: disk, log, state.
 
+mod about;
 pub(crate) mod codec;
 pub(crate) mod message;
 pub(crate) mod wire;
+
+pub(crate) use about::{Claim, Room, Wakes};
 
 use crate::ids::{Epoch, GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
 
@@ -29,10 +33,14 @@ pub(crate) enum Record {
         retry: PartitionId,
         starts: Vec<Offset>,
     },
+    /// A topic is gone, with its groups and all their partitions. Its number is never used again.
+    TopicRemoved { topic: TopicId },
+    /// A group is gone, with what it held and its hidden partitions. Its number is never used again.
+    GroupRemoved { group: GroupId },
+    /// A group goes on with other options.
+    GroupAltered { group: GroupId, options: GroupOptions },
     /// `count` messages (parts of this frame) at `base ..` of a topic's partition.
     Published { partition: PartitionId, base: Offset, count: u32, time: WallMs },
-    /// One message (a part of this frame) at `offset` of a hidden or a topic's partition, copied from elsewhere.
-    Copied { partition: PartitionId, offset: Offset, time: WallMs, provenance: Box<Provenance> },
     /// `count` messages from `first` leased until `until`, each now on its attempt number `attempt` (from 1). `time` is
     /// zero for a first attempt; otherwise the wall clock, for the history of a lease that expired.
     Leased {
@@ -61,10 +69,10 @@ pub(crate) enum Record {
     /// An exhausted message could not be moved to the dead letters now (no room, or it cannot be read): it stays
     /// outstanding and waits until `due`.
     PutOff { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64 },
-    /// An outstanding message was given up; its copy is the `Copied` record before this one.
-    DeadLettered { group: GroupId, partition: PartitionId, offset: Offset },
-    /// A dead letter left for elsewhere; its copy is the `Copied` record before this one.
-    Redriven { group: GroupId, letter: Offset },
+    /// An outstanding message was given up, and `copy` stands among the group's dead letters.
+    DeadLettered { group: GroupId, partition: PartitionId, offset: Offset, copy: Box<Copied> },
+    /// A dead letter left for a topic, or for its group again: as `copy`.
+    Redriven { group: GroupId, letter: Offset, copy: Box<Copied> },
     /// A dead letter was thrown away.
     Discarded { group: GroupId, letter: Offset },
 }
@@ -95,6 +103,15 @@ pub(crate) struct BackoffOptions {
     pub(crate) first_ms: u64,
     pub(crate) max_ms: u64,
     pub(crate) jitter: bool,
+}
+
+/// A message (a part of this frame) at `offset` of a hidden or a topic's partition, copied from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Copied {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    pub(crate) time: WallMs,
+    pub(crate) provenance: Provenance,
 }
 
 /// Where a copied message comes from and what it went through.

@@ -7,14 +7,15 @@
 
 mod lease;
 
+use super::decide::check_options;
 use super::group::Group;
 use super::lone::Place;
 use super::outstanding::{Lease, Phase, Slot};
-use super::queue::Class;
-use super::{Inconsistent, Rejection, Role, State};
-use crate::ids::{Epoch, GroupId, Lsn, Offset, PartitionId, WallMs};
+use super::{Inconsistent, Rejection, Removed, Role, State};
+use crate::ids::{Epoch, GroupId, Lsn, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
-use crate::record::{Cause, Failure, Provenance, Record};
+use crate::record::{Cause, Copied, Failure, GroupOptions, Record};
+use std::sync::Arc;
 
 type Applied = Result<(), Inconsistent>;
 
@@ -50,15 +51,10 @@ struct At<'a> {
 impl State {
     /// Folds in a record of the frame at `lsn`. On `Err` nothing was changed.
     pub(crate) fn apply(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
-        if self.copied.is_some() || self.epoch == Epoch(0) {
-            self.check_context(record)?;
-        }
+        let opened = self.epoch != Epoch(0) || matches!(record, Record::Opened { .. });
+        require(opened, "a record before the store was ever opened")?;
         match record {
-            Record::Published { partition, base, count, .. } => {
-                self.check_published(*partition, *base, *count)?;
-                self.catalog.extend(*partition, base.saturating_add(u64::from(*count)));
-                Ok(())
-            }
+            Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Leased { .. } => self.apply_leased(record, lsn),
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
             Record::Nacked { group, partition, offset, due, delay_ms, failure } => {
@@ -77,34 +73,34 @@ impl State {
             Record::LoneAwaited { group, partition, offset, since } => {
                 self.apply_lone_awaited((*group, *partition, *offset), *since)
             }
-            Record::Copied { partition, offset, provenance, .. } => self.apply_copied(*partition, *offset, provenance),
-            Record::DeadLettered { group, partition, offset } => {
-                self.apply_dead_lettered((*group, *partition, *offset))
+            Record::DeadLettered { group, partition, offset, copy } => {
+                self.apply_dead_lettered((*group, *partition, *offset), copy)
             }
-            Record::Redriven { group, letter } => {
-                require(self.copied.is_some(), "a redriven letter without its copy")?;
-                self.apply_letter_settled(*group, *letter)
-            }
+            Record::Redriven { group, letter, copy } => self.apply_redriven(*group, *letter, copy),
             Record::Discarded { group, letter } => self.apply_letter_settled(*group, *letter),
-            Record::Opened { .. } | Record::ClockJumped { .. } => self.apply_clock(record),
-            Record::TopicCreated { .. } | Record::GroupCreated { .. } => self.apply_created(record),
-        }
-    }
-
-    /// A copy and its move follow each other, and nothing comes before the first `Opened`.
-    fn check_context(&self, record: &Record) -> Applied {
-        let opened = matches!(record, Record::Opened { .. });
-        require(self.epoch != Epoch(0) || opened, "a record before the store was ever opened")?;
-        let Some(to) = self.copied else { return Ok(()) };
-        let role = self.catalog.role(to);
-        let belongs = match record {
-            Record::DeadLettered { group, .. } => role == Some(Role::Dead { group: *group }),
-            Record::Redriven { group, .. } => {
-                role == Some(Role::Retry { group: *group }) || matches!(role, Some(Role::Topic { .. }))
+            Record::Opened { epoch, clean, wall } => self.apply_opened(*epoch, *clean, *wall),
+            Record::ClockJumped { wall } => {
+                self.groups.values_mut().for_each(|group| group.clamp(*wall));
+                Ok(())
             }
-            _ => false,
-        };
-        require(belongs, "a copy that belongs to no move")
+            Record::TopicCreated { topic, name, first, count } => {
+                self.check_new_topic(*topic, name, *first, *count)?;
+                self.catalog.add_topic(name, *count);
+                Ok(())
+            }
+            Record::TopicRemoved { topic } => self.apply_topic_removed(*topic),
+            Record::GroupCreated { group, topic, name, options, retry, starts } => {
+                self.check_new_group((*group, *topic), name, options, *retry, starts)?;
+                self.apply_group_created((*group, *topic), name, options, *retry, starts)
+            }
+            Record::GroupRemoved { group } => self.apply_group_removed(*group),
+            Record::GroupAltered { group, options } => {
+                check_options(options)?;
+                let group = self.groups.get_mut(group).ok_or(Rejection::UnknownGroup)?;
+                group.kept.options = options.clone();
+                Ok(())
+            }
+        }
     }
 
     fn at(&self, (group, partition, offset): (GroupId, PartitionId, Offset)) -> Result<At<'_>, Inconsistent> {
@@ -123,7 +119,7 @@ impl State {
 
     /// Changes the message of `place`; everything has been checked.
     fn change(&mut self, place: Place, failure: Option<Failure>, change: impl FnOnce(&mut Slot, u64)) -> Applied {
-        let group = self.groups.get_mut(place.group.0 as usize).ok_or(Rejection::UnknownGroup)?;
+        let group = self.groups.get_mut(&place.group).ok_or(Rejection::UnknownGroup)?;
         let cursor = group.cursor_of(place.partition).ok_or(Rejection::UnknownPartition)?;
         group.change(cursor, place.offset, failure, change);
         group.tidy();
@@ -133,12 +129,11 @@ impl State {
 
     #[inline]
     fn apply_acked(&mut self, id: GroupId, partition: PartitionId, first: Offset, count: u32) -> Applied {
-        let group = self.groups.get_mut(id.0 as usize).ok_or(Rejection::UnknownGroup)?;
+        let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         require(count > 0 && first.checked_add(u64::from(count)).is_some(), "an ack of no messages")?;
-        let at = group.cursors.get(cursor as usize);
-        let is_leased = |offset| at.and_then(|at| at.slot(offset)?.lease()).is_some();
-        require(offsets(first, count).all(is_leased), "an ack of a message that is not leased")?;
+        let leased = group.leased_run(cursor, first, count, |_| true);
+        require(leased == count, "an ack of a message that is not leased")?;
         group.settle(cursor, first, count);
         group.tidy();
         self.lone.touched(Place { group: id, partition, offset: first }, count);
@@ -151,8 +146,8 @@ impl State {
         (due, delay_ms): (WallMs, u64),
         failure: &Failure,
     ) -> Applied {
-        let (At { place, group, slot, .. }, _) = self.leased(at)?;
-        require(!group.is_spent(slot), "a nack of the last attempt")?;
+        let (At { place, slot, .. }, _) = self.leased(at)?;
+        require(!slot.is_spent(), "a nack of the last attempt")?;
         let fits = failure.cause == Cause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
         require(fits && due == failure.time.saturating_add(delay_ms), "a nack whose parts contradict each other")?;
         self.change(place, Some(failure.clone()), |slot, turn| {
@@ -175,8 +170,8 @@ impl State {
     }
 
     fn apply_put_off(&mut self, at: (GroupId, PartitionId, Offset), (due, delay_ms): (WallMs, u64)) -> Applied {
-        let At { place, group, slot, .. } = self.at(at)?;
-        require(group.class(slot) == Class::Exhausted && delay_ms > 0, "only an exhausted message is put off")?;
+        let At { place, slot, .. } = self.at(at)?;
+        require(slot.is_exhausted() && delay_ms > 0, "only an exhausted message is put off")?;
         let time = due.saturating_sub(delay_ms);
         let expired = slot.lease().map(|_| Failure { cause: Cause::Expired, time, text: Box::default() });
         self.change(place, expired, |slot, _| {
@@ -185,24 +180,22 @@ impl State {
         })
     }
 
-    fn apply_copied(&mut self, partition: PartitionId, offset: Offset, provenance: &Provenance) -> Applied {
-        require(self.catalog.role(partition).is_some(), "there is no such partition")?;
-        let end = offset.checked_add(1).filter(|_| offset == self.catalog.end(partition));
-        let end = end.ok_or(Inconsistent("a copy that is not at the end of a partition"))?;
+    fn check_copy(&self, copy: &Copied) -> Applied {
+        let Copied { partition, offset, provenance, .. } = copy;
+        let at_end = *offset == self.catalog.end(*partition) && offset.checked_add(1).is_some();
+        require(at_end, "a copy that is not at the end of a partition")?;
         require(provenance.history.len() <= HISTORY_LEN, "a history is too long")?;
-        require(provenance.origin.redrives <= REDRIVES_TO_TOPICS_MAX, "a message was sent to topics too often")?;
-        self.catalog.extend(partition, end);
-        self.copied = Some(partition);
-        Ok(())
+        require(provenance.origin.redrives <= REDRIVES_TO_TOPICS_MAX, "a message was sent to topics too often")
     }
 
-    fn apply_dead_lettered(&mut self, at: (GroupId, PartitionId, Offset)) -> Applied {
-        require(self.copied.is_some(), "a dead letter without its copy")?;
+    fn apply_dead_lettered(&mut self, at: (GroupId, PartitionId, Offset), copy: &Copied) -> Applied {
         let At { place, group, cursor, slot } = self.at(at)?;
-        let may = slot.lease().is_some() || group.class(slot) == Class::Exhausted;
+        let may = slot.lease().is_some() || slot.is_exhausted();
         require(may, "a message is given up that could have another attempt")?;
-        self.copied = None;
-        let group = &mut self.groups[place.group.0 as usize];
+        require(copy.partition == group.dead(), "a dead letter among others than its group's")?;
+        self.check_copy(copy)?;
+        self.catalog.add_copy(copy.partition);
+        let group = self.groups.get_mut(&place.group).ok_or(Rejection::UnknownGroup)?;
         // seam: a dead letter stays in its partition
         group.settle(cursor, place.offset, 1);
         group.tidy();
@@ -210,43 +203,62 @@ impl State {
         Ok(())
     }
 
+    fn apply_redriven(&mut self, group: GroupId, letter: Offset, copy: &Copied) -> Applied {
+        let to_topic = matches!(self.catalog.role(copy.partition), Some(Role::Topic { .. }));
+        let to_group = copy.partition == self.letter(group, letter)?.retry;
+        require(to_topic || to_group, "a letter is redriven to a place that is none")?;
+        self.check_copy(copy)?;
+        self.catalog.add_copy(copy.partition);
+        self.apply_letter_settled(group, letter)
+    }
+
     fn apply_letter_settled(&mut self, group: GroupId, letter: Offset) -> Applied {
         self.letter(group, letter)?;
-        self.copied = None;
         // seam: a redriven letter stays
-        self.groups[group.0 as usize].letters.settle(letter);
+        let group = self.groups.get_mut(&group).ok_or(Rejection::UnknownGroup)?;
+        Arc::make_mut(&mut group.kept.letters).insert(letter);
         Ok(())
     }
 
-    fn apply_clock(&mut self, record: &Record) -> Applied {
-        match *record {
-            Record::Opened { epoch, clean, wall } => {
-                require(epoch > self.epoch, "an epoch is used only once")?;
-                self.epoch = epoch;
-                self.lone = super::lone::Lone::default();
-                self.groups.iter_mut().for_each(|group| group.reopen(clean, wall));
-            }
-            Record::ClockJumped { wall } => self.groups.iter_mut().for_each(|group| group.clamp(wall)),
-            _ => return Err(Inconsistent("not a record of the clock")),
-        }
+    fn apply_opened(&mut self, epoch: Epoch, clean: bool, wall: WallMs) -> Applied {
+        require(epoch > self.epoch, "an epoch is used only once")?;
+        self.epoch = epoch;
+        self.lone = super::lone::Lone::default();
+        self.groups.values_mut().for_each(|group| group.reopen(clean, wall));
         Ok(())
     }
 
-    fn apply_created(&mut self, record: &Record) -> Applied {
-        match record {
-            Record::TopicCreated { topic, name, first, count } => {
-                self.check_new_topic(*topic, name, *first, *count)?;
-                self.catalog.add_topic(name, *count);
-            }
-            Record::GroupCreated { group, topic, name, options, retry, starts } => {
-                self.check_new_group((*group, *topic), name, options, *retry, starts)?;
-                let name: std::sync::Arc<str> = name.as_str().into();
-                self.catalog.add_group(*topic, &name, *group);
-                let of = self.catalog.topic(*topic).ok_or(Rejection::UnknownTopic)?;
-                let nexts = starts.iter().copied().chain([Offset(0)]);
-                self.groups.push(Group::new(name, (*topic, of), options.clone(), *retry, nexts));
-            }
-            _ => return Err(Inconsistent("not a record of something new")),
+    fn apply_group_created(
+        &mut self,
+        (id, topic): (GroupId, TopicId),
+        name: &str,
+        options: &GroupOptions,
+        retry: PartitionId,
+        starts: &[Offset],
+    ) -> Applied {
+        let name: Arc<str> = name.into();
+        let of = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?;
+        let group = Group::new(Arc::clone(&name), (topic, of), options.clone(), retry, starts.iter().copied());
+        self.catalog.add_group(topic, &name);
+        self.groups.insert(id, Box::new(group));
+        Ok(())
+    }
+
+    fn apply_group_removed(&mut self, id: GroupId) -> Applied {
+        let group = self.groups.remove(&id).ok_or(Rejection::UnknownGroup)?;
+        self.catalog.remove_group(group.topic, &group.name, group.retry);
+        self.lone.forget(id);
+        let partitions = group.retry.0..group.retry.nth(2).0;
+        self.removed.push(Removed { partitions, _group: Some(group) });
+        Ok(())
+    }
+
+    fn apply_topic_removed(&mut self, topic: TopicId) -> Applied {
+        let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
+        let groups: Vec<GroupId> = audience.groups.values().copied().collect();
+        groups.into_iter().try_for_each(|group| self.apply_group_removed(group))?;
+        if let Some(partitions) = self.catalog.remove_topic(topic) {
+            self.removed.push(Removed { partitions, _group: None });
         }
         Ok(())
     }

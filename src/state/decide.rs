@@ -2,11 +2,10 @@
 //!
 //! Never here: a change of the state.
 
-use super::{Command, Decision, Group, Inputs, Rejection, Role, State};
+use super::topic::{NextIds, has_room_for_group};
+use super::{Command, Decision, Group, Inputs, Rejection, State};
 use crate::ids::{Epoch, GroupId, Offset, PartitionId, TopicId};
-use crate::limits::{
-    DURATION_MS_MAX, FRAME_PARTS_MAX, GROUPS_MAX, NAME_LEN_MAX, OUTSTANDING_MAX, TOPIC_PARTITIONS_MAX, TOPICS_MAX,
-};
+use crate::limits::{DURATION_MS_MAX, FRAME_PARTS_MAX, NAME_LEN_MAX, OUTSTANDING_MAX, TOPIC_PARTITIONS_MAX};
 use crate::record::{GroupOptions, Record};
 
 impl State {
@@ -68,6 +67,23 @@ impl State {
             Command::Open { epoch, clean } => Record::Opened { epoch, clean, wall: inputs.wall },
             Command::NoteClockJump => Record::ClockJumped { wall: inputs.wall },
             Command::CreateTopic { name, partitions } => self.decide_create_topic(name, partitions)?,
+            Command::RemoveTopic { topic } => {
+                self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?;
+                Record::TopicRemoved { topic }
+            }
+            Command::RemoveGroup { group } => {
+                self.group_named(group)?;
+                Record::GroupRemoved { group }
+            }
+            Command::AlterGroup { group, changes } => {
+                let before = &self.group_named(group)?.options;
+                let options = changes.applied_to(before);
+                check_options(&options)?;
+                if options == *before {
+                    return Ok(Decision::Done);
+                }
+                Record::GroupAltered { group, options }
+            }
             Command::CreateGroup { topic, name, options, starts } => {
                 self.decide_create_group(topic, name, options, starts)?
             }
@@ -77,8 +93,7 @@ impl State {
     }
 
     fn decide_create_topic(&self, name: &str, partitions: u32) -> Result<Record, Rejection> {
-        let topic = TopicId(self.catalog.topics().len() as u64);
-        let first = PartitionId(self.catalog.partition_count().into());
+        let NextIds { topic, partition: first, .. } = *self.catalog.next();
         self.check_new_topic(topic, name, first, partitions)?;
         Ok(Record::TopicCreated { topic, name: name.to_owned(), first, count: partitions })
     }
@@ -98,10 +113,10 @@ impl State {
         if count == 0 || count > TOPIC_PARTITIONS_MAX {
             return Err(Rejection::Invalid("a topic has from 1 to 65,536 partitions"));
         }
-        if topic.0 as usize != self.catalog.topics().len() || first.0 != u64::from(self.catalog.partition_count()) {
+        if (topic, first) != (self.catalog.next().topic, self.catalog.next().partition) {
             return Err(Rejection::Invalid("topics and partitions are numbered in order"));
         }
-        if topic.0 >= u64::from(TOPICS_MAX) {
+        if !self.catalog.has_room_for_topic() || topic.checked_add(1).is_none() {
             return Err(Rejection::LimitReached("topics"));
         }
         if self.catalog.has_room(count) { Ok(()) } else { Err(Rejection::LimitReached("partitions")) }
@@ -114,8 +129,7 @@ impl State {
         options: &GroupOptions,
         starts: &[Offset],
     ) -> Result<Record, Rejection> {
-        let group = GroupId(self.groups.len() as u64);
-        let retry = PartitionId(self.catalog.partition_count().into());
+        let NextIds { group, partition: retry, .. } = *self.catalog.next();
         self.check_new_group((group, topic), name, options, retry, starts)?;
         let (name, options, starts) = (name.to_owned(), options.clone(), starts.to_vec());
         Ok(Record::GroupCreated { group, topic, name, options, retry, starts })
@@ -132,21 +146,22 @@ impl State {
     ) -> Result<(), Rejection> {
         check_name(name)?;
         check_options(options)?;
+        let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
         let topic = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?;
-        if topic.groups.contains_key(name) {
+        if audience.groups.contains_key(name) {
             return Err(Rejection::Exists);
         }
         if starts.len() != topic.count as usize {
             return Err(Rejection::Invalid("a group starts somewhere in each partition of its topic"));
         }
-        let ends = (topic.first.0..).map(|id| self.catalog.end(PartitionId(id)));
+        let ends = topic.partitions().map(|partition| self.catalog.end(partition));
         if starts.iter().zip(ends).any(|(&start, end)| start > end) {
             return Err(Rejection::Invalid("a group cannot start beyond the end of a partition"));
         }
-        if group.0 as usize != self.groups.len() || retry.0 != u64::from(self.catalog.partition_count()) {
+        if (group, retry) != (self.catalog.next().group, self.catalog.next().partition) {
             return Err(Rejection::Invalid("groups and partitions are numbered in order"));
         }
-        if group.0 >= u64::from(GROUPS_MAX) {
+        if !has_room_for_group(self.groups.len()) || group.checked_add(1).is_none() {
             return Err(Rejection::LimitReached("groups"));
         }
         if self.catalog.has_room(2) { Ok(()) } else { Err(Rejection::LimitReached("partitions")) }
@@ -160,7 +175,9 @@ impl State {
     ) -> Result<Decision, Rejection> {
         let mut total = 0;
         for &(partition, count) in runs {
-            self.check_published(partition, self.catalog.end(partition), count)?;
+            let base = self.catalog.end(partition);
+            self.catalog.check_published(partition, base, count)?;
+            records.push(Record::Published { partition, base, count, time: inputs.wall });
             total += u64::from(count);
         }
         if total > FRAME_PARTS_MAX as u64 {
@@ -170,30 +187,11 @@ impl State {
         if !ascending && has_duplicates(runs.iter().map(|run| run.0).collect()) {
             return Err(Rejection::Invalid("a partition is named twice"));
         }
-        let base = |partition| self.catalog.end(partition);
-        let published =
-            |&(partition, count)| Record::Published { partition, base: base(partition), count, time: inputs.wall };
-        records.extend(runs.iter().map(published));
         Ok(Decision::Done)
     }
 
-    /// Whether `count` messages may be published at `base`; also asked of a record.
-    #[inline]
-    pub(super) fn check_published(&self, partition: PartitionId, base: Offset, count: u32) -> Result<(), Rejection> {
-        let Some(Role::Topic { .. }) = self.catalog.role(partition) else {
-            return Err(Rejection::UnknownPartition);
-        };
-        if count == 0 || base != self.catalog.end(partition) {
-            return Err(Rejection::Invalid("messages are published at the end of a partition, one at least"));
-        }
-        if base.checked_add(u64::from(count)).is_none() {
-            return Err(Rejection::LimitReached("messages in a partition"));
-        }
-        Ok(())
-    }
-
     pub(super) fn group_named(&self, group: GroupId) -> Result<&Group, Rejection> {
-        self.groups.get(group.0 as usize).ok_or(Rejection::UnknownGroup)
+        self.groups.get(&group).map(Box::as_ref).ok_or(Rejection::UnknownGroup)
     }
 }
 

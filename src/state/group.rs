@@ -6,30 +6,32 @@
 
 use super::deadlines::{Key, key};
 use super::history::{History, Texts};
-use super::letters::Letters;
-use super::outstanding::{Lease, Phase, Slot, Window};
+use super::kit::offsets::OffsetSet;
+use super::kit::sparse::Sparse;
+use super::kit::tree::Tree;
+use super::outstanding::{Lease, Phase, Slot};
 use super::queue::{Class, Queues, Source, class};
 use super::topic::Topic;
 use crate::ids::{Lsn, Offset, PartitionId, TopicId, WallMs};
 use crate::record::{Cause, Failure, GroupOptions};
+use std::ops::Deref;
 use std::sync::Arc;
 
-/// A group.
+/// What a snapshot has of a group. A clone shares its pages.
 #[derive(Clone, Debug)]
-pub(crate) struct Group {
+pub(crate) struct Kept {
     pub(crate) name: Arc<str>,
     pub(crate) topic: TopicId,
     pub(crate) options: GroupOptions,
     /// Its partition of redriven messages; the next one is that of its dead letters.
     pub(crate) retry: PartitionId,
-    /// The first partition of its topic.
+    /// The first partition of its topic, and how many those are.
     first: PartitionId,
-    pub(super) cursors: Vec<Cursor>,
-    /// The sum of all `next`.
-    pub(super) considered: u128,
-    pub(super) outstanding: u32,
-    pub(super) queues: Queues,
-    pub(super) texts: Texts,
+    partitions: u32,
+    /// By cursor: the first offset that was never leased.
+    pub(super) nexts: Sparse<Offset>,
+    /// By cursor and offset.
+    pub(super) slots: Tree<(u32, Offset), Slot>,
     /// Counts what got ready and what failed, so that each has an age without a clock.
     pub(super) turns: u64,
     /// The cursor where the search for new messages begins: after the one that gave the last.
@@ -38,46 +40,114 @@ pub(crate) struct Group {
     pub(super) source: Source,
     /// The frame that holds this group's last lease record, and which of its lease records in that frame this was.
     pub(super) rank: (Lsn, u32),
-    pub(super) letters: Letters,
-    spare: Spare,
+    /// Its dead letters that are settled.
+    pub(super) letters: Arc<OffsetSet>,
+    /// How many error texts went for want of room.
+    pub(super) texts_dropped: u64,
 }
 
-/// How far a group has come in one partition.
+/// A group: what is kept of it, and what follows from that.
 #[derive(Clone, Debug)]
-pub(super) struct Cursor {
-    /// The first offset that was never leased.
-    pub(super) next: Offset,
-    /// `None` where nothing is outstanding.
-    pub(super) window: Option<Box<Window>>,
+pub(crate) struct Group {
+    pub(super) kept: Kept,
+    /// The sum of all `next`.
+    pub(super) considered: u128,
+    pub(super) queues: Queues,
+    pub(super) texts: Texts,
 }
 
-impl Cursor {
-    pub(super) fn slot(&self, offset: Offset) -> Option<&Slot> {
-        self.window.as_ref()?.get(offset)
+impl Deref for Group {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.kept
+    }
+}
+
+impl Kept {
+    /// The partition of its dead letters.
+    pub(crate) fn dead(&self) -> PartitionId {
+        self.retry.saturating_add(1)
     }
 
-    /// The first message that is not settled.
-    pub(super) fn first_unsettled(&self) -> Offset {
+    /// Which cursor `partition` is.
+    #[inline]
+    pub(super) fn cursor_of(&self, partition: PartitionId) -> Option<u32> {
+        if partition == self.retry {
+            return Some(self.retry_cursor());
+        }
+        let index = u32::try_from(partition.0.checked_sub(self.first.0)?).ok()?;
+        (index < self.partitions).then_some(index)
+    }
+
+    #[inline]
+    pub(super) fn partition_of(&self, cursor: u32) -> PartitionId {
+        if cursor == self.retry_cursor() { self.retry } else { self.first.nth(cursor) }
+    }
+
+    /// The cursor of the retry partition: the last.
+    pub(super) fn retry_cursor(&self) -> u32 {
+        self.partitions
+    }
+
+    pub(super) fn cursors(&self) -> u32 {
+        self.partitions + 1
+    }
+
+    /// The first offset of a cursor that was never leased.
+    #[inline]
+    pub(super) fn next(&self, cursor: u32) -> Offset {
+        self.nexts.get(cursor.into()).copied().unwrap_or_default()
+    }
+
+    pub(super) fn set_next(&mut self, cursor: u32, next: Offset) {
+        match self.nexts.get_mut(cursor.into()) {
+            Some(old) => *old = next,
+            None => self.nexts.insert(cursor.into(), next),
+        }
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, cursor: u32, offset: Offset) -> Option<&Slot> {
+        self.slots.get(&(cursor, offset))
+    }
+
+    /// How many of `count` messages from `first` on are leased, up to the first that is not `wanted`.
+    pub(super) fn leased_run(&self, cursor: u32, first: Offset, count: u32, wanted: impl Fn(&Lease) -> bool) -> u32 {
+        let is_wanted = |slot: &Slot| slot.lease().is_some_and(&wanted);
+        if count == 1 {
+            return u32::from(self.slot(cursor, first).is_some_and(is_wanted));
+        }
+        let expected = (first.0..).take(count as usize).map(|offset| (cursor, Offset(offset)));
+        let found = self.slots.from((cursor, first)).zip(expected);
+        found.take_while(|((at, slot), expected)| *at == expected && is_wanted(slot)).count() as u32
+    }
+
+    /// The outstanding messages of a cursor, in order.
+    pub(super) fn slots_of(&self, cursor: u32) -> impl Iterator<Item = (Offset, &Slot)> {
+        let all = self.slots.from((cursor, Offset(0)));
+        all.take_while(move |((of, _), _)| *of == cursor).map(|((_, offset), slot)| (*offset, slot))
+    }
+
+    /// The first message of a cursor that is not settled.
+    pub(super) fn first_unsettled(&self, cursor: u32) -> Offset {
         // seam: what is leased counts as settled
-        self.window.as_ref().and_then(|window| window.first()).unwrap_or(self.next)
+        let first = self.slots_of(cursor).next().map(|(offset, _)| offset);
+        first.unwrap_or_else(|| self.next(cursor))
     }
 
-    pub(super) fn slots(&self) -> impl Iterator<Item = (Offset, &Slot)> {
-        self.window.iter().flat_map(|window| window.iter())
+    /// How many messages are outstanding.
+    #[inline]
+    pub(super) fn outstanding(&self) -> u32 {
+        // At most `OUTSTANDING_MAX`.
+        self.slots.len() as u32
     }
-}
 
-/// Empty windows kept for the next message, so that a group that is idle between messages does not allocate for each.
-#[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "the box is what is kept")]
-struct Spare(Vec<Box<Window>>);
-
-const SPARE_MAX: usize = 4;
-
-impl Clone for Spare {
-    /// Not part of the value.
-    fn clone(&self) -> Self {
-        Self::default()
+    /// Whether the message of `key` still has that lease.
+    #[inline]
+    pub(super) fn holds(&self, of: &Key) -> bool {
+        let lease = self.slot(of.3, of.4).and_then(Slot::lease);
+        lease.is_some_and(|lease| key(lease, of.3, of.4) == *of)
     }
 }
 
@@ -87,88 +157,42 @@ impl Group {
         (id, topic): (TopicId, &Topic),
         options: GroupOptions,
         retry: PartitionId,
-        nexts: impl Iterator<Item = Offset>,
+        starts: impl Iterator<Item = Offset>,
     ) -> Self {
-        let cursors: Vec<_> = nexts.map(|next| Cursor { next, window: None }).collect();
-        Self {
+        let mut kept = Kept {
             name,
             topic: id,
             options,
             retry,
             first: topic.first,
-            considered: cursors.iter().map(|cursor| u128::from(cursor.next.0)).sum(),
-            cursors,
-            outstanding: 0,
-            queues: Queues::default(),
-            texts: Texts::default(),
+            partitions: topic.count,
+            nexts: Sparse::default(),
+            slots: Tree::default(),
             turns: 0,
             position: 0,
             source: Source::default(),
             rank: (Lsn(0), 0),
-            letters: Letters::default(),
-            spare: Spare::default(),
+            letters: Arc::default(),
+            texts_dropped: 0,
+        };
+        let mut considered = 0;
+        for (cursor, start) in (0..topic.count).zip(starts) {
+            kept.set_next(cursor, start);
+            considered += u128::from(start.0);
         }
-    }
-
-    /// The partition of its dead letters.
-    pub(crate) fn dead(&self) -> PartitionId {
-        self.retry.saturating_add(1)
-    }
-
-    /// Which cursor `partition` is.
-    #[inline]
-    pub(super) fn cursor_of(&self, partition: PartitionId) -> Option<u32> {
-        let retry = self.retry_cursor();
-        if partition == self.retry {
-            return Some(retry);
-        }
-        partition.0.checked_sub(self.first.0).and_then(|index| u32::try_from(index).ok()).filter(|&index| index < retry)
-    }
-
-    #[inline]
-    pub(super) fn partition_of(&self, cursor: u32) -> PartitionId {
-        if cursor == self.retry_cursor() { self.retry } else { self.first.nth(cursor) }
-    }
-
-    /// The cursor of the retry partition: the last.
-    fn retry_cursor(&self) -> u32 {
-        self.cursors.len() as u32 - 1
-    }
-
-    #[inline]
-    pub(super) fn slot(&self, cursor: u32, offset: Offset) -> Option<&Slot> {
-        self.cursors.get(cursor as usize)?.slot(offset)
+        kept.set_next(topic.count, Offset(0));
+        Self { kept, considered, queues: Queues::default(), texts: Texts::default() }
     }
 
     pub(super) fn slot_mut(&mut self, partition: PartitionId, offset: Offset) -> Option<&mut Slot> {
         let cursor = self.cursor_of(partition)?;
-        self.cursors.get_mut(cursor as usize)?.window.as_mut()?.get_mut(offset)
-    }
-
-    pub(super) fn class(&self, slot: &Slot) -> Class {
-        class(slot, self.options.max_attempts)
-    }
-
-    /// Whether the last attempt that `max_attempts` allows has been charged.
-    pub(super) fn is_spent(&self, slot: &Slot) -> bool {
-        self.options.max_attempts != 0 && slot.attempts >= self.options.max_attempts
-    }
-
-    pub(super) fn is_exhausted(&self, slot: &Slot) -> bool {
-        self.class(slot) == Class::Exhausted
-    }
-
-    /// Whether the message of `key` still has that lease.
-    #[inline]
-    pub(super) fn holds(cursors: &[Cursor], of: &Key) -> bool {
-        let lease = cursors.get(of.3 as usize).and_then(|cursor| cursor.slot(of.4)?.lease());
-        lease.is_some_and(|lease| key(lease, of.3, of.4) == *of)
+        self.kept.slots.get_mut(&(cursor, offset))
     }
 
     /// The rank of the next lease record in the frame at `lsn`.
     pub(super) fn next_rank(&mut self, lsn: Lsn) -> u32 {
         let rank = if self.rank.0 == lsn { self.rank.1.saturating_add(1) } else { 0 };
-        self.rank = (lsn, rank);
+        self.kept.rank = (lsn, rank);
         rank
     }
 
@@ -176,27 +200,39 @@ impl Group {
     #[inline]
     pub(super) fn lease_new(&mut self, cursor: u32, count: u32, lease: Lease) {
         let max_attempts = self.options.max_attempts;
-        let Some(at) = self.cursors.get_mut(cursor as usize) else { return };
-        let window = at.window.get_or_insert_with(|| self.spare.0.pop().unwrap_or_default());
-        let slot = Slot { phase: Phase::Leased(lease), attempts: 1, crashed: false, grace: false, history: None };
-        self.queues.insert_leased(cursor, at.next, count, &slot, max_attempts);
-        window.push(at.next, count, slot);
-        at.next = at.next.saturating_add(u64::from(count));
+        let slot = Slot {
+            phase: Phase::Leased(lease),
+            attempts: 1,
+            max_attempts,
+            crashed: false,
+            grace: false,
+            history: None,
+        };
+        let kept = &mut self.kept;
+        let next = kept.next(cursor);
+        self.queues.insert_leased(cursor, next, count, &slot);
+        if count == 1 {
+            kept.slots.insert((cursor, next), slot);
+        } else {
+            kept.slots.insert_run(count, |nth| (cursor, next.saturating_add(u64::from(nth))), &slot);
+        }
+        kept.set_next(cursor, next.saturating_add(u64::from(count)));
+        kept.source = Source::New;
+        kept.position = if cursor == kept.retry_cursor() { 0 } else { cursor + 1 };
         self.considered += u128::from(count);
-        self.outstanding += count;
-        self.source = Source::New;
-        self.position = if cursor == self.retry_cursor() { 0 } else { cursor + 1 };
     }
 
     /// Leases an outstanding message again. `time` is when its lease ended, if it has one.
     pub(super) fn lease_again(&mut self, cursor: u32, offset: Offset, attempt: u32, time: WallMs, lease: Lease) {
-        self.source = self.slot(cursor, offset).map_or(self.source, Source::of);
+        self.kept.source = self.slot(cursor, offset).map_or(self.source, Source::of);
         let expired = self.source == Source::Ended;
         let failure = expired.then(|| Failure { cause: Cause::Expired, time, text: Box::default() });
+        let max_attempts = self.options.max_attempts;
         self.change(cursor, offset, failure, |slot, _| {
             slot.ended_otherwise(expired);
             // seam: the attempt is not charged
             slot.attempts = attempt;
+            slot.max_attempts = max_attempts;
             slot.phase = Phase::Leased(lease);
         });
     }
@@ -210,26 +246,24 @@ impl Group {
         failure: Option<Failure>,
         change: impl FnOnce(&mut Slot, u64),
     ) {
-        let max_attempts = self.options.max_attempts;
-        let window = self.cursors.get_mut(cursor as usize).and_then(|at| at.window.as_mut());
-        let Some(slot) = window.and_then(|window| window.get_mut(offset)) else { return };
-        self.turns += 1;
-        self.queues.remove(cursor, offset, slot, max_attempts);
+        let Some(slot) = self.kept.slots.get_mut(&(cursor, offset)) else { return };
+        self.kept.turns += 1;
+        let turn = self.kept.turns;
+        self.queues.remove(cursor, offset, slot);
         if let Some(failure) = failure {
-            let history = slot.history.get_or_insert_default();
-            self.texts.add((cursor, offset), history, failure, self.turns);
+            let history = Arc::make_mut(slot.history.get_or_insert_default());
+            self.texts.add((cursor, offset), history, failure, turn);
         }
-        change(slot, self.turns);
-        self.queues.insert(cursor, offset, slot, max_attempts);
+        change(slot, turn);
+        self.queues.insert(cursor, offset, slot);
         while self.texts.is_over() && self.drop_oldest_text() {}
     }
 
     fn drop_oldest_text(&mut self) -> bool {
-        let Some((turn, (cursor, offset))) = self.texts.drop_oldest() else { return false };
-        let window = self.cursors.get_mut(cursor as usize).and_then(|at| at.window.as_mut());
-        let slot = window.and_then(|window| window.get_mut(offset));
-        if let Some(history) = slot.and_then(|slot| slot.history.as_mut()) {
-            self.texts.blank(history, turn);
+        let Some((turn, at)) = self.texts.drop_oldest() else { return false };
+        self.kept.texts_dropped = self.kept.texts_dropped.saturating_add(1);
+        if let Some(history) = self.kept.slots.get_mut(&at).and_then(|slot| slot.history.as_mut()) {
+            self.texts.blank(Arc::make_mut(history), turn);
         }
         true
     }
@@ -237,37 +271,33 @@ impl Group {
     /// Settles the outstanding ones of `count` messages from `first` on. [`Group::tidy`] follows.
     #[inline]
     pub(super) fn settle(&mut self, cursor: u32, first: Offset, count: u32) {
-        let Some(at) = self.cursors.get_mut(cursor as usize) else { return };
-        let Some(window) = at.window.as_mut() else { return };
-        let (queues, texts, max_attempts) = (&mut self.queues, &mut self.texts, self.options.max_attempts);
-        let outstanding = &mut self.outstanding;
-        window.remove(first, count, |offset, slot| {
-            queues.remove(cursor, offset, slot, max_attempts);
+        let Self { kept, queues, texts, .. } = self;
+        let mut taken = |offset: Offset, slot: &Slot| {
+            queues.remove(cursor, offset, slot);
             if let Some(history) = &slot.history {
                 texts.forget(history);
             }
-            *outstanding -= 1;
-        });
-        if window.is_empty()
-            && let Some(window) = at.window.take()
-            && self.spare.0.len() < SPARE_MAX
-        {
-            self.spare.0.push(window);
+        };
+        if count == 1 {
+            if let Some(slot) = kept.slots.remove(&(cursor, first)) {
+                taken(first, &slot);
+            }
+            return;
         }
+        let end = (cursor, first.saturating_add(u64::from(count)));
+        kept.slots.remove_run((cursor, first), end, |(_, offset), slot| taken(*offset, slot));
     }
 
     #[inline]
     pub(super) fn tidy(&mut self) {
-        let cursors = &self.cursors;
-        self.queues.tidy(|key| Self::holds(cursors, key));
+        let kept = &self.kept;
+        self.queues.tidy(|key| kept.holds(key));
     }
 
     /// Ends every lease, as a process ended.
     pub(super) fn reopen(&mut self, clean: bool, wall: WallMs) {
-        let mut leased = Vec::new();
-        for (cursor, at) in (0..).zip(&self.cursors) {
-            leased.extend(at.slots().filter(|(_, slot)| slot.lease().is_some()).map(|(offset, _)| (cursor, offset)));
-        }
+        let leased = self.slots.iter().filter(|(_, slot)| slot.lease().is_some());
+        let leased: Vec<_> = leased.map(|(at, _)| *at).collect();
         let cause = if clean { Cause::Closed } else { Cause::Crashed };
         for (cursor, offset) in leased {
             let failure = Failure { cause, time: wall, text: Box::default() };
@@ -279,7 +309,7 @@ impl Group {
                 slot.phase = Phase::Ready { turn };
             });
         }
-        self.rank = (Lsn(0), 0);
+        self.kept.rank = (Lsn(0), 0);
         self.tidy();
         self.clamp(wall);
     }
@@ -288,8 +318,7 @@ impl Group {
     pub(super) fn clamp(&mut self, wall: WallMs) {
         for queue in self.queues.all_mut() {
             let waiting = std::mem::take(&mut queue.waiting).into_iter().map(|(due, cursor, offset)| {
-                let window = self.cursors.get_mut(cursor as usize).and_then(|at| at.window.as_mut());
-                match window.and_then(|window| window.get_mut(offset)).map(|slot| &mut slot.phase) {
+                match self.kept.slots.get_mut(&(cursor, offset)).map(|slot| &mut slot.phase) {
                     Some(Phase::Waiting { due, delay_ms }) => {
                         // seam: a due time is not clamped
                         *due = (*due).min(wall.saturating_add(*delay_ms));
@@ -302,32 +331,38 @@ impl Group {
         }
     }
 
-    /// Works out everything that is kept beside the cursors from them; `None` if they contradict each other.
-    pub(super) fn rebuild(&mut self) -> Option<()> {
-        let max_attempts = self.options.max_attempts;
-        (self.queues, self.considered, self.outstanding) = (Queues::default(), 0, 0);
-        self.texts = Texts { dropped: self.texts.dropped, ..Texts::default() };
+    /// A group with all that follows from what is kept; `None` if that contradicts itself.
+    pub(super) fn restored(kept: Kept) -> Option<Self> {
+        let (mut queues, mut texts) = (Queues::default(), Texts::default());
         let mut leases = Vec::new();
-        for (cursor, at) in (0..).zip(&self.cursors) {
-            self.considered += u128::from(at.next.0);
-            for (offset, slot) in at.slots() {
-                self.outstanding = self.outstanding.checked_add(1)?;
-                match slot.lease() {
-                    Some(lease) => leases.push((key(lease, cursor, offset), slot)),
-                    None => self.queues.insert(cursor, offset, slot, max_attempts),
-                }
-                self.texts.enter((cursor, offset), slot.history.as_deref())?;
+        for (&(cursor, offset), slot) in kept.slots.iter() {
+            match slot.lease() {
+                Some(lease) => leases.push((key(lease, cursor, offset), slot)),
+                None => queues.insert(cursor, offset, slot),
             }
+            texts.enter((cursor, offset), slot.history.as_deref())?;
         }
         leases.sort_unstable_by_key(|(key, _)| *key);
         for ((.., cursor, offset), slot) in leases {
-            self.queues.insert(cursor, offset, slot, max_attempts);
+            queues.insert(cursor, offset, slot);
         }
-        Some(())
+        let considered = kept.nexts.iter().map(|(_, next)| u128::from(next.0)).sum();
+        Some(Self { kept, considered, queues, texts })
     }
 
     /// What a copy of the message takes with it when it goes to the dead letters for `last`, or for what is in its account.
     pub(super) fn failures(slot: &Slot, last: Option<Failure>) -> Vec<Failure> {
         History::with(slot.history.as_deref(), last)
+    }
+}
+
+impl Slot {
+    pub(super) fn is_exhausted(&self) -> bool {
+        class(self) == Class::Exhausted
+    }
+
+    /// Whether the last attempt that `max_attempts` allows has been charged.
+    pub(super) fn is_spent(&self) -> bool {
+        self.max_attempts != 0 && self.attempts >= self.max_attempts
     }
 }

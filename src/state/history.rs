@@ -37,8 +37,6 @@ pub(super) struct Texts {
     /// By age: which message has the text that came at a turn.
     pub(super) order: BTreeMap<u64, (u32, Offset)>,
     pub(super) bytes: usize,
-    /// How many went because of the cap.
-    pub(super) dropped: u64,
 }
 
 impl Texts {
@@ -89,9 +87,7 @@ impl Texts {
 
     /// Takes the oldest text from the books and says whose it is, and which: the caller blanks it with [`Texts::blank`].
     pub(super) fn drop_oldest(&mut self) -> Option<(u64, (u32, Offset))> {
-        let oldest = self.order.pop_first()?;
-        self.dropped = self.dropped.saturating_add(1);
-        Some(oldest)
+        self.order.pop_first()
     }
 
     /// Blanks the text that came at `turn`.

@@ -5,8 +5,8 @@
 use super::deadlines::Key;
 use super::group::Group;
 use super::{Role, State};
-use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId};
-use crate::limits::{HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
+use crate::ids::{GroupId, MonoMs, PartitionId, TopicId};
+use crate::limits::{HISTORY_LEN, HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX};
 use std::fmt;
 
 /// Something that is not as it must be.
@@ -44,25 +44,29 @@ impl State {
     }
 
     fn check_catalog(&self, fault: &mut impl FnMut(&'static str)) {
-        let ends = self.catalog.ends();
-        if self.catalog.roles().len() != ends.len() {
-            fault("there are not as many roles as partitions");
-        }
-        if self.catalog.names().len() != self.catalog.topics().len() {
+        let tables = self.catalog.tables();
+        if self.catalog.names().len() as u64 != tables.topics.len() {
             fault("there are not as many names as topics");
         }
+        let mut partitions = 2 * self.groups.len() as u64;
         for (id, topic) in self.topics() {
-            let range = topic.first.0 as usize..topic.first.0 as usize + topic.count as usize;
-            let published = ends.get(range).map(|ends| ends.iter().map(|end| u128::from(end.0)).sum());
-            if published != Some(topic.published) {
+            partitions += u64::from(topic.count);
+            let published = topic.partitions().map(|partition| u128::from(self.catalog.end(partition).0)).sum();
+            if self.catalog.audience(id).map(|audience| audience.published) != Some(published) {
                 fault("what a topic published is not the sum of its partitions");
             }
             if self.catalog.topic_by_name(&topic.name) != Some(id) {
                 fault("a topic is not found by its name");
             }
+            if id >= tables.next.topic {
+                fault("a topic's number comes again");
+            }
         }
-        for (role, id) in self.catalog.roles().iter().zip(0..) {
-            if !self.role_fits(*role, PartitionId(id)) {
+        if tables.partitions.len() != partitions {
+            fault("there are partitions that belong to nobody");
+        }
+        for (id, partition) in tables.partitions.iter() {
+            if !self.role_fits(partition.role, PartitionId(id)) || PartitionId(id) >= tables.next.partition {
                 fault("a partition does not belong to whom it says");
             }
         }
@@ -83,14 +87,18 @@ impl State {
         if self.group_by_name(group.topic, &group.name) != Some(id) {
             fault("it is not found by its name");
         }
-        let count = self.catalog.topic(group.topic).map(|topic| topic.count as usize + 1);
-        if count != Some(group.cursors.len()) || group.position as usize >= group.cursors.len() {
+        let count = self.catalog.topic(group.topic).map(|topic| topic.count + 1);
+        let counts = (u64::from(group.cursors()) == group.nexts.len()).then_some(group.cursors());
+        if count != counts || group.position >= group.cursors() {
             fault("it does not have a cursor for each partition");
         }
-        for (cursor, at) in (0..).zip(&group.cursors) {
-            if at.next > self.catalog.end(group.partition_of(cursor)) {
+        for cursor in 0..group.cursors() {
+            if group.next(cursor) > self.catalog.end(group.partition_of(cursor)) {
                 fault("it is beyond the end of a partition");
             }
+        }
+        if id >= self.catalog.next().group {
+            fault("its number comes again");
         }
         if let Some(what) = group.letters.fault(self.catalog.end(group.dead())) {
             fault(what);
@@ -100,21 +108,18 @@ impl State {
 
 /// What a group keeps beside its cursors.
 fn check_kept(group: &Group, fault: &mut impl FnMut(&'static str)) {
-    let mut fresh = group.clone();
-    if fresh.rebuild().is_none() {
-        fault("its messages contradict each other");
+    let Some(fresh) = Group::restored(group.kept.clone()) else { return fault("its messages contradict each other") };
+    if fresh.considered != group.considered {
+        fault("its total is not the sum of its cursors");
     }
-    if (fresh.considered, fresh.outstanding) != (group.considered, group.outstanding) {
-        fault("its totals are not the sums of its cursors");
-    }
-    if group.outstanding > group.options.max_outstanding {
-        fault("it has more outstanding messages than it may");
+    if group.slots.len() > OUTSTANDING_MAX as usize {
+        fault("it has more outstanding messages than any group may");
     }
     for (fresh, kept) in fresh.queues.all().into_iter().zip(group.queues.all()) {
         if (&fresh.waiting, &fresh.ready) != (&kept.waiting, &kept.ready) || fresh.leases.len() != kept.leases.len() {
             fault("a queue does not hold what its messages say");
         }
-        let classed = |key: &_| Group::holds(&group.cursors, key);
+        let classed = |key: &_| group.holds(key);
         if let Some(what) = kept.leases.fault(classed) {
             fault(what);
         }
@@ -132,7 +137,7 @@ fn check_kept(group: &Group, fault: &mut impl FnMut(&'static str)) {
 
 /// All leases in the order of their ends.
 fn lease_keys(group: &Group) -> Vec<Key> {
-    let holds = |key: &Key| Group::holds(&group.cursors, key);
+    let holds = |key: &Key| group.holds(key);
     let all = group.queues.all().into_iter();
     let mut keys: Vec<Key> = all.flat_map(|queue| queue.leases.expired(MonoMs(u64::MAX), holds)).collect();
     keys.sort_unstable();
@@ -140,26 +145,18 @@ fn lease_keys(group: &Group) -> Vec<Key> {
 }
 
 fn check_slots(group: &Group, fault: &mut impl FnMut(&'static str)) {
-    for at in &group.cursors {
-        let Some(window) = &at.window else { continue };
-        if window.is_empty() {
-            fault("an empty window was kept");
+    if let Some(what) = group.slots.fault() {
+        fault(what);
+    }
+    for (&(cursor, offset), slot) in group.slots.iter() {
+        if cursor >= group.cursors() || offset >= group.next(cursor) {
+            fault("a message is outstanding that was never leased");
         }
-        if let Some(what) = window.fault(at.next) {
-            fault(what);
+        if slot.grace && !slot.crashed || slot.lease().is_some() && slot.attempts == 0 {
+            fault("the account of a message cannot be");
         }
-        let mut last = None;
-        for (offset, slot) in window.iter() {
-            if last.is_some_and(|last: Offset| last >= offset) {
-                fault("its messages are out of order");
-            }
-            last = Some(offset);
-            if slot.grace && !slot.crashed || slot.lease().is_some() && slot.attempts == 0 {
-                fault("the account of a message cannot be");
-            }
-            if slot.history.as_ref().is_some_and(|history| history.past.len() > HISTORY_LEN) {
-                fault("a history is too long");
-            }
+        if slot.history.as_ref().is_some_and(|history| history.past.len() > HISTORY_LEN) {
+            fault("a history is too long");
         }
     }
 }

@@ -97,8 +97,11 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<u32, Rejection> {
         let queue = grant.group.queues.of(Class::Plain);
+        if queue.is_idle(source, inputs.mono, inputs.wall) {
+            return Ok(0);
+        }
         let (start, mut leased) = (records.len(), 0);
-        let holds = |key: &_| Group::holds(&grant.group.cursors, key);
+        let holds = |key: &_| grant.group.holds(key);
         for (cursor, offset) in queue.due(source, inputs.mono, inputs.wall, holds).take(max as usize) {
             let lease = grant.again(cursor, offset, false)?;
             if !records[start..].last_mut().is_some_and(|last| extend_run(last, &lease)) {
@@ -114,15 +117,15 @@ impl State {
     fn lease_new(&self, grant: &Grant<'_>, max: u32, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> u32 {
         let group = grant.group;
         // seam: more outstanding than allowed
-        let room = max.min(group.options.max_outstanding.saturating_sub(group.outstanding));
+        let room = max.min(group.options.max_outstanding.saturating_sub(group.outstanding()));
         let mut left = u64::from(room);
         let mut unseen = self.new_count(group);
         let mut cursor = group.position;
-        for _ in 0..group.cursors.len() {
+        for _ in 0..group.cursors() {
             if left == 0 || unseen == 0 {
                 break;
             }
-            let (partition, next) = (group.partition_of(cursor), group.cursors[cursor as usize].next);
+            let (partition, next) = (group.partition_of(cursor), group.next(cursor));
             let end = self.catalog.end(partition);
             let count = inputs.visible.end(partition, end).0.saturating_sub(next.0).min(left);
             if count > 0 {
@@ -131,7 +134,7 @@ impl State {
                 left -= count;
             }
             unseen -= u128::from(end.0.saturating_sub(next.0));
-            cursor = if cursor as usize + 1 == group.cursors.len() { 0 } else { cursor + 1 };
+            cursor = if cursor + 1 == group.cursors() { 0 } else { cursor + 1 };
         }
         room - left as u32
     }
@@ -139,7 +142,7 @@ impl State {
     /// How many messages the group has never leased, visible or not.
     #[inline]
     pub(super) fn new_count(&self, group: &Group) -> u128 {
-        let published = self.catalog.topic(group.topic).map_or(0, |topic| topic.published);
+        let published = self.catalog.audience(group.topic).map_or(0, |audience| audience.published);
         published + u128::from(self.catalog.end(group.retry).0) - group.considered
     }
 
@@ -150,7 +153,7 @@ impl State {
 
     /// The latest end of any lease.
     pub(super) fn latest_end(&self) -> Option<MonoMs> {
-        self.groups.iter().flat_map(|group| group.queues.all()).filter_map(|queue| queue.leases.latest()).max()
+        self.groups.values().flat_map(|group| group.queues.all()).filter_map(|queue| queue.leases.latest()).max()
     }
 }
 

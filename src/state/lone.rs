@@ -94,6 +94,12 @@ impl Lone {
         self.out = self.out.filter(|out| !within(out.place));
     }
 
+    /// A group is no more: nothing waits for a message of its, and none is out.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.awaited = self.awaited.filter(|awaited| awaited.place.group != group);
+        self.out = self.out.filter(|out| out.place.group != group);
+    }
+
     /// When the gate opens by itself, or opens for fewer; `None` where it is open.
     pub(super) fn next_after(&self, mono: MonoMs, hold_up: HoldUp) -> Option<MonoMs> {
         let awaited = self.awaited.map(|awaited| hold_up.end(awaited.since));

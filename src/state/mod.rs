@@ -13,8 +13,8 @@ mod group;
 mod history;
 #[cfg(any(test, feature = "simulation"))]
 mod invariants;
+mod kit;
 mod lease;
-mod letters;
 mod lone;
 mod outstanding;
 mod query;
@@ -25,24 +25,36 @@ mod snapshot;
 mod tests;
 mod topic;
 
-pub(crate) use group::Group;
+pub(crate) use group::{Group, Kept};
+pub(crate) use kit::sparse::Sparse;
 pub(crate) use query::GroupCounts;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use topic::{Role, Topic};
 
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::record::{GroupOptions, Origin, Provenance, Token};
+use crate::record::{BackoffOptions, GroupOptions, Origin, Provenance, Token};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
-/// Everything that a store is, but for the bytes of its messages. A clone is cheap enough to be made under a lock.
+/// Everything that a store is, but for the bytes of its messages.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     /// Zero until the first process has opened the store.
     epoch: Epoch,
     catalog: topic::Catalog,
-    groups: Vec<Group>,
+    groups: BTreeMap<GroupId, Box<Group>>,
     lone: lone::Lone,
-    /// Where the record before this one put a copy; the next record is the move that it belongs to.
-    copied: Option<PartitionId>,
+    /// What is no more: whoever holds the lock takes it out, to free it outside.
+    removed: Vec<Removed>,
+}
+
+/// A group, or the partitions of a topic, that are no more.
+#[derive(Clone, Debug)]
+pub(crate) struct Removed {
+    partitions: Range<u64>,
+    /// Freed with this.
+    _group: Option<Box<Group>>,
 }
 
 /// What the engine has read before it asks for a decision.
@@ -86,16 +98,16 @@ impl HoldUp {
 pub(crate) enum Visible<'a> {
     /// All that are there.
     All,
-    /// Those below an end, by number of partition; none in a partition beyond the slice.
-    Ends(&'a [Offset]),
+    /// Those below an end, by number of partition; none in a partition without one.
+    Ends(&'a Sparse<Offset>),
 }
 
 impl Visible<'_> {
     #[inline]
-    fn end(&self, partition: PartitionId, end: Offset) -> Offset {
+    pub(crate) fn end(&self, partition: PartitionId, end: Offset) -> Offset {
         match self {
             Self::All => end,
-            Self::Ends(ends) => ends.get(partition.0 as usize).copied().unwrap_or_default().min(end),
+            Self::Ends(ends) => ends.get(partition.0).copied().unwrap_or_default().min(end),
         }
     }
 }
@@ -128,6 +140,27 @@ impl HeldRun {
     }
 }
 
+/// Options of a group that are to change; the others stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupChanges {
+    pub(crate) visibility_timeout_ms: Option<u64>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) backoff: Option<BackoffOptions>,
+    pub(crate) max_outstanding: Option<u32>,
+}
+
+impl GroupChanges {
+    pub(crate) fn applied_to(&self, options: &GroupOptions) -> GroupOptions {
+        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding } = self;
+        GroupOptions {
+            visibility_timeout_ms: visibility_timeout_ms.unwrap_or(options.visibility_timeout_ms),
+            max_attempts: max_attempts.unwrap_or(options.max_attempts),
+            backoff: backoff.unwrap_or(options.backoff),
+            max_outstanding: max_outstanding.unwrap_or(options.max_outstanding),
+        }
+    }
+}
+
 /// What somebody wants to happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Command<'a> {
@@ -148,6 +181,17 @@ pub(crate) enum Command<'a> {
         name: &'a str,
         options: &'a GroupOptions,
         starts: &'a [Offset],
+    },
+    /// With its groups, and all that they have in progress.
+    RemoveTopic {
+        topic: TopicId,
+    },
+    RemoveGroup {
+        group: GroupId,
+    },
+    AlterGroup {
+        group: GroupId,
+        changes: &'a GroupChanges,
     },
     /// So many messages into each of these partitions, which are distinct partitions of topics: one record each, in order.
     Publish {
@@ -298,9 +342,29 @@ impl State {
         Self {
             epoch: Epoch(0),
             catalog: topic::Catalog::default(),
-            groups: Vec::new(),
+            groups: BTreeMap::new(),
             lone: lone::Lone::default(),
-            copied: None,
+            removed: Vec::new(),
         }
+    }
+
+    /// A fingerprint of the state; see [`Snapshot::hash`].
+    pub(crate) fn hash(&self) -> u64 {
+        self.snapshot().hash()
+    }
+
+    /// The state as it is now. Copies pointers: little, however much is outstanding.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self)
+    }
+
+    /// What removals have taken out since the last call. Freeing it takes time in proportion to what was in progress.
+    pub(crate) fn take_removed(&mut self) -> Vec<Removed> {
+        std::mem::take(&mut self.removed)
+    }
+
+    /// The partitions of what removals have taken out, as ranges of numbers.
+    pub(crate) fn removed_partitions(&self) -> impl Iterator<Item = Range<u64>> {
+        self.removed.iter().map(|removed| removed.partitions.clone())
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Never here: a change, or anything that is not in the state or the inputs.
 
-use super::group::{Cursor, Group};
+use super::group::{Group, Kept};
 use super::lone::Gate;
 use super::outstanding::{Phase, Slot};
-use super::{HoldUp, Inputs, Role, State, Topic};
+use super::{HoldUp, Inputs, Role, Snapshot, State, Topic};
 #[cfg(any(test, feature = "simulation"))]
 use crate::ids::Epoch;
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
@@ -18,7 +18,7 @@ pub(crate) struct Deadline {
     pub(crate) wall: Option<WallMs>,
 }
 
-/// How a group, or a group in one partition, stands.
+/// How a group stands in one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupCounts {
     /// Deliverable now: due again, or new and visible.
@@ -29,21 +29,14 @@ pub(crate) struct GroupCounts {
     pub(crate) waiting: u64,
     /// Without another attempt, and not yet moved to the dead letters.
     pub(crate) exhausted: u64,
-    /// Dead letters that are not settled. Of the group as a whole: zero for one partition.
-    pub(crate) dead: u64,
     /// Messages that are not settled, visible or not; dead letters are.
     pub(crate) lag: u64,
     /// Since when the outstanding message is ready that has been so for longest, as far as its account says.
     pub(crate) ready_since: Option<WallMs>,
-    /// The first message that has been ready since it was published: in the first partition that has one. Only in one partition does
-    /// offset order mean age; who wants the oldest of all asks each partition.
-    pub(crate) first_ready: Option<(PartitionId, Offset)>,
-    /// The first message that is not settled, of the same partition.
-    pub(crate) first_unsettled: Option<(PartitionId, Offset)>,
-    /// No new message is leased until one of the outstanding ones is settled.
-    pub(crate) at_cap: bool,
-    /// Error texts that the group dropped for want of room.
-    pub(crate) texts_dropped: u64,
+    /// The first message that has been ready since it was published.
+    pub(crate) first_ready: Option<Offset>,
+    /// The first message that is not settled.
+    pub(crate) first_unsettled: Option<Offset>,
 }
 
 impl State {
@@ -61,27 +54,28 @@ impl State {
     }
 
     /// In order of their numbers.
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn topics(&self) -> impl Iterator<Item = (TopicId, &Topic)> {
-        (0..).map(TopicId).zip(self.catalog.topics())
+        self.catalog.topics()
     }
 
     pub(crate) fn group_by_name(&self, topic: TopicId, name: &str) -> Option<GroupId> {
-        self.catalog.topic(topic)?.groups.get(name).copied()
+        self.catalog.audience(topic)?.groups.get(name).copied()
     }
 
     pub(crate) fn group(&self, group: GroupId) -> Option<&Group> {
-        self.groups.get(group.0 as usize)
+        self.groups.get(&group).map(Box::as_ref)
     }
 
     #[cfg(any(test, feature = "simulation"))]
     /// In order of their numbers.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
-        (0..).map(GroupId).zip(&self.groups)
+        self.groups.iter().map(|(id, group)| (*id, group.as_ref()))
     }
 
     /// In order of their names.
     pub(crate) fn groups_of(&self, topic: TopicId) -> impl Iterator<Item = (GroupId, &Group)> {
-        let ids = self.catalog.topic(topic).into_iter().flat_map(|topic| topic.groups.values().copied());
+        let ids = self.catalog.audience(topic).into_iter().flat_map(|audience| audience.groups.values().copied());
         ids.filter_map(|id| Some((id, self.group(id)?)))
     }
 
@@ -89,55 +83,67 @@ impl State {
         self.catalog.role(partition)
     }
 
+    /// How many messages each topic ever had.
+    pub(crate) fn published(&self) -> impl Iterator<Item = (TopicId, u128)> {
+        self.catalog.audiences().map(|(id, audience)| (id, audience.published))
+    }
+
     /// The offset that the next message of a partition gets; zero for a partition that does not exist.
     pub(crate) fn partition_end(&self, partition: PartitionId) -> Offset {
         self.catalog.end(partition)
     }
 
-    pub(crate) fn partition_count(&self) -> u32 {
-        self.catalog.partition_count()
+    /// The number that the next partition gets: there never was one with it or a higher one.
+    pub(crate) fn partitions_end(&self) -> PartitionId {
+        self.catalog.next().partition
+    }
+
+    /// All partitions that there are, and where they end.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
+        self.catalog.tables().partitions.iter().map(|(id, partition)| (PartitionId(id), partition.end))
     }
 
     /// The first `max` dead letters from `from` on that are not settled, in order.
     pub(crate) fn letters(&self, group: GroupId, from: Offset, max: usize) -> Vec<Offset> {
         let Some(group) = self.group(group) else { return Vec::new() };
-        group.letters.unsettled(from, self.catalog.end(group.dead())).take(max).collect()
+        group.letters.missing(from, self.catalog.end(group.dead())).take(max).collect()
     }
 
     /// Every message of a partition below this is settled by everyone who could want it.
     pub(crate) fn settled_before(&self, partition: PartitionId) -> Offset {
         match self.catalog.role(partition) {
             Some(Role::Topic { topic, index }) => {
-                let of = |(_, group): (_, &Group)| group.cursors.get(index as usize).map(Cursor::first_unsettled);
+                let of = |(_, group): (_, &Group)| group.first_unsettled(index);
                 // seam: retirement ignores a group
-                self.groups_of(topic).filter_map(of).min().unwrap_or_default()
+                self.groups_of(topic).map(of).min().unwrap_or_default()
             }
             Some(Role::Retry { group }) => {
-                let cursor = self.group(group).and_then(|group| group.cursors.last());
-                cursor.map(Cursor::first_unsettled).unwrap_or_default()
+                self.group(group).map(|group| group.first_unsettled(group.retry_cursor())).unwrap_or_default()
             }
-            Some(Role::Dead { group }) => self.group(group).map(|group| group.letters.first()).unwrap_or_default(),
+            Some(Role::Dead { group }) => {
+                self.group(group).map(|group| group.letters.first_missing()).unwrap_or_default()
+            }
+            // Nobody wants what belongs to nobody any more.
+            None if self.catalog.is_removed(partition) => Offset(u64::MAX),
             None => Offset(0),
         }
     }
 
     /// The next time after that of `inputs` at which a `Lease` of the group may find more than now.
     pub(crate) fn next_deadline(&self, group: GroupId, inputs: &Inputs<'_>) -> Deadline {
-        let Some(group) = self.group(group) else { return Deadline::default() };
-        let queues = group.queues.all();
-        let mut mono: Option<MonoMs> = queues.iter().filter_map(|queue| queue.leases.next_after(inputs.mono)).min();
-        if matches!(self.lone.gate(inputs.mono, inputs.hold_up), Gate::Only(_)) {
-            // The last of the other leases may end before the wait does.
-            let idle = self.latest_end().filter(|&until| until > inputs.mono);
-            mono = mono.into_iter().chain(idle).min();
-        }
-        let mono = mono.into_iter().chain(self.lone.next_after(inputs.mono, inputs.hold_up)).min();
+        let Some(Group { queues, .. }) = self.group(group) else { return Deadline::default() };
+        let queues = queues.all();
+        let ends = queues.iter().filter_map(|queue| queue.leases.next_after(inputs.mono));
+        // The last of the other leases may end before the wait for a lone one does.
+        let alone = self.goes_alone(inputs.mono, inputs.hold_up);
+        let alone = alone.filter(|&(of, from)| of == group && from > inputs.mono).map(|(_, from)| from);
+        let mono = ends.chain(alone).chain(self.lone.next_after(inputs.mono, inputs.hold_up)).min();
         Deadline { mono, wall: queues.iter().filter_map(|queue| queue.next_due_after(inputs.wall)).min() }
     }
 
     /// Whether anything waits for the wall clock.
     pub(crate) fn has_due_times(&self) -> bool {
-        self.groups.iter().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
+        self.groups.values().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
     }
 
     /// Until when no lease is granted, since a lone one is awaited or out.
@@ -150,11 +156,11 @@ impl State {
         self.lone.since()
     }
 
-    /// The group whose message all others wait for, once it could have its lease.
-    pub(crate) fn may_go_alone(&self, mono: MonoMs, hold_up: HoldUp) -> Option<GroupId> {
+    /// The group whose message all others wait for, and from when on it could have its lease.
+    pub(crate) fn goes_alone(&self, mono: MonoMs, hold_up: HoldUp) -> Option<(GroupId, MonoMs)> {
         match self.lone.gate(mono, hold_up) {
-            Gate::Only(place) if !self.any_live(mono) => Some(place.group),
-            _ => None,
+            Gate::Only(place) => Some((place.group, self.latest_end().map_or(mono, |end| end.max(mono)))),
+            Gate::Open | Gate::Closed => None,
         }
     }
 
@@ -166,47 +172,31 @@ impl State {
 
     /// How many messages are outstanding, over all groups.
     pub(crate) fn outstanding_count(&self) -> u64 {
-        self.groups.iter().map(|group| u64::from(group.outstanding)).sum()
+        self.groups.values().map(|group| u64::from(group.outstanding())).sum()
     }
 
     /// Whether the group has as many messages outstanding as it may.
     pub(crate) fn is_at_cap(&self, group: GroupId) -> bool {
-        self.group(group).is_some_and(|group| group.outstanding >= group.options.max_outstanding)
+        self.group(group).is_some_and(|group| group.is_at_cap())
+    }
+}
+
+impl Kept {
+    /// Whether it has as many messages outstanding as it may.
+    pub(super) fn is_at_cap(&self) -> bool {
+        self.outstanding() >= self.options.max_outstanding
     }
 
-    /// How many dead letters the group has that are not settled.
-    pub(crate) fn letter_count(&self, group: GroupId) -> u64 {
-        let count = |group: &Group| self.catalog.end(group.dead()).0.saturating_sub(group.letters.settled());
-        self.group(group).map_or(0, count)
-    }
-
-    /// Looks at every outstanding message of the group in one partition of its subscription.
-    pub(crate) fn partition_counts(
-        &self,
-        group: GroupId,
-        partition: PartitionId,
-        inputs: &Inputs<'_>,
-    ) -> Option<GroupCounts> {
-        let group = self.group(group)?;
-        let mut counts = self.group_wide(group);
-        self.count(group, group.cursor_of(partition)?, inputs, &mut counts);
-        Some(counts)
-    }
-
-    fn group_wide(&self, group: &Group) -> GroupCounts {
-        let at_cap = group.outstanding >= group.options.max_outstanding;
-        GroupCounts { at_cap, texts_dropped: group.texts.dropped, ..GroupCounts::default() }
-    }
-
-    fn count(&self, group: &Group, cursor: u32, inputs: &Inputs<'_>, counts: &mut GroupCounts) {
-        let partition = group.partition_of(cursor);
-        let Some(at) = group.cursors.get(cursor as usize) else { return };
-        let mut first = None;
-        for (offset, slot) in at.slots() {
+    fn count(&self, cursor: u32, end: Offset, inputs: &Inputs<'_>) -> GroupCounts {
+        let (partition, next) = (self.partition_of(cursor), self.next(cursor));
+        let mut counts = GroupCounts::default();
+        let (mut first, mut first_outstanding) = (None, None);
+        for (offset, slot) in self.slots_of(cursor) {
+            first_outstanding = first_outstanding.or(Some(offset));
             counts.lag += 1;
             if slot.is_live(inputs.mono) {
                 counts.leased += 1;
-            } else if group.is_exhausted(slot) {
+            } else if slot.is_exhausted() {
                 counts.exhausted += 1;
             } else if !slot.is_due(inputs.mono, inputs.wall) {
                 counts.waiting += 1;
@@ -220,14 +210,46 @@ impl State {
                 }
             }
         }
-        let end = self.catalog.end(partition);
-        let new = inputs.visible.end(partition, end).0.saturating_sub(at.next.0);
+        let new = inputs.visible.end(partition, end).0.saturating_sub(next.0);
         counts.ready = counts.ready.saturating_add(new);
-        counts.lag = counts.lag.saturating_add(end.0.saturating_sub(at.next.0));
-        let first = first.or((new > 0).then_some(at.next));
-        counts.first_ready = counts.first_ready.or(first.map(|offset| (partition, offset)));
-        let unsettled = Some(at.first_unsettled()).filter(|first| *first < end);
-        counts.first_unsettled = counts.first_unsettled.or(unsettled.map(|offset| (partition, offset)));
+        counts.lag = counts.lag.saturating_add(end.0.saturating_sub(next.0));
+        counts.first_ready = first.or((new > 0).then_some(next));
+        counts.first_unsettled = Some(first_outstanding.unwrap_or(next)).filter(|first| *first < end);
+        counts
+    }
+}
+
+impl Snapshot {
+    /// In order of their numbers.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (TopicId, &Topic)> {
+        self.tables().topics.iter().map(|(id, topic)| (TopicId(id), topic))
+    }
+
+    /// In order of their numbers.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &Kept)> {
+        self.all_groups().iter().map(|(id, group)| (*id, group))
+    }
+
+    /// How the group stands in each partition of its subscription: the topic's in order, then its own of redriven messages.
+    pub(crate) fn counts<'a>(
+        &'a self,
+        group: &'a Kept,
+        inputs: &'a Inputs<'_>,
+    ) -> impl Iterator<Item = (PartitionId, GroupCounts)> + 'a {
+        (0..group.cursors()).map(|cursor| {
+            let partition = group.partition_of(cursor);
+            (partition, group.count(cursor, self.end(partition), inputs))
+        })
+    }
+
+    /// How many dead letters the group has that are not settled.
+    pub(crate) fn dead_letters(&self, group: &Kept) -> u64 {
+        self.end(group.dead()).0.saturating_sub(group.letters.len())
+    }
+
+    /// Whether the group has as many messages outstanding as it may.
+    pub(crate) fn is_at_cap(&self, group: &Kept) -> bool {
+        group.is_at_cap()
     }
 }
 

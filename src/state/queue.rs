@@ -21,12 +21,12 @@ pub(super) enum Class {
 
 /// The class of a message, from its account. A lease counts as ended by its timeout here: while it lasts, this is what the
 /// message would be afterwards.
-pub(super) fn class(slot: &Slot, max_attempts: u32) -> Class {
+pub(super) fn class(slot: &Slot) -> Class {
     let (grace, crashed) = (slot.grace && slot.lease().is_none(), slot.crashed && slot.lease().is_none());
     if slot.attempts == u32::MAX {
         return Class::Exhausted;
     }
-    match max_attempts {
+    match slot.max_attempts {
         0 => Class::Plain,
         // Its crashes were never alone, and there were enough of them.
         // seam: one more attempt for ever
@@ -95,6 +95,17 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Whether a source has none that may be leased now. Most have none.
+    #[inline]
+    pub(super) fn is_idle(&self, source: Source, mono: MonoMs, wall: WallMs) -> bool {
+        match source {
+            Source::Ended => self.leases.first().is_none_or(|key| key.0 > mono),
+            Source::Waited => self.waiting.first().is_none_or(|(due, ..)| *due > wall),
+            Source::Ready => self.ready.is_empty(),
+            Source::New => self.unseen.is_empty(),
+        }
+    }
+
     /// Those of a source that may be leased now, by age.
     pub(super) fn due(
         &self,
@@ -166,8 +177,8 @@ impl Queues {
 
     /// Enters a message where its account says.
     #[inline]
-    pub(super) fn insert(&mut self, cursor: u32, offset: Offset, slot: &Slot, max_attempts: u32) {
-        let queue = self.of_mut(class(slot, max_attempts));
+    pub(super) fn insert(&mut self, cursor: u32, offset: Offset, slot: &Slot) {
+        let queue = self.of_mut(class(slot));
         match &slot.phase {
             Phase::Leased(lease) if lease.extended => queue.leases.push_apart(key(lease, cursor, offset)),
             Phase::Leased(lease) => queue.leases.push(key(lease, cursor, offset), 1),
@@ -178,16 +189,16 @@ impl Queues {
     }
 
     /// Enters `count` messages from `first` on, each of which is as `slot`, under a lease that was never extended.
-    pub(super) fn insert_leased(&mut self, cursor: u32, first: Offset, count: u32, slot: &Slot, max_attempts: u32) {
+    pub(super) fn insert_leased(&mut self, cursor: u32, first: Offset, count: u32, slot: &Slot) {
         if let Some(lease) = slot.lease() {
-            self.of_mut(class(slot, max_attempts)).leases.push(key(lease, cursor, first), count);
+            self.of_mut(class(slot)).leases.push(key(lease, cursor, first), count);
         }
     }
 
     /// Takes a message out, which has not changed since it was entered. [`Queues::tidy`] follows once it has changed.
     #[inline]
-    pub(super) fn remove(&mut self, cursor: u32, offset: Offset, slot: &Slot, max_attempts: u32) {
-        let queue = self.of_mut(class(slot, max_attempts));
+    pub(super) fn remove(&mut self, cursor: u32, offset: Offset, slot: &Slot) {
+        let queue = self.of_mut(class(slot));
         match &slot.phase {
             Phase::Leased(lease) => queue.leases.remove(&key(lease, cursor, offset)),
             Phase::Waiting { due, .. } => drop(queue.waiting.remove(&(*due, cursor, offset))),

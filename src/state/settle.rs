@@ -8,11 +8,10 @@ use super::group::Group;
 use super::history::capped;
 use super::lone::Gate;
 use super::outstanding::{Lease, Phase, Slot};
-use super::queue::Class;
 use super::{Decision, Held, HeldRun, Inputs, Rejection, Role, State};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, WallMs};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, FRAME_PARTS_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
-use crate::record::{Cause, Failure, Origin, Provenance, Record, Token};
+use crate::record::{Cause, Copied, Failure, Origin, Provenance, Record, Token};
 use std::collections::BTreeSet;
 
 /// A message that really is held.
@@ -58,15 +57,15 @@ impl Ack<'_> {
     /// Acks those of a run that are held; the first has this number.
     fn run(&mut self, number: u32, HeldRun { first, count }: HeldRun) {
         let Held { partition, offset, token } = first;
-        let cursor = self.group.cursor_of(partition).and_then(|cursor| self.group.cursors.get(cursor as usize));
-        let epoch = self.epoch;
-        let is_held = |nth: &u32| {
-            let slot = cursor.and_then(|cursor| cursor.slot(offset.saturating_add(u64::from(*nth))));
-            slot.and_then(Slot::lease).is_some_and(|lease| lease.is_named_by(token, epoch))
+        let (group, epoch) = (self.group, self.epoch);
+        let cursor = group.cursor_of(partition);
+        let held_from = |nth: u32| {
+            let first = offset.saturating_add(u64::from(nth));
+            cursor.map_or(0, |at| group.leased_run(at, first, count - nth, |lease| lease.is_named_by(token, epoch)))
         };
         let mut nth = 0;
         while nth < count {
-            let held = (nth..count).take_while(is_held).count() as u32;
+            let held = held_from(nth);
             let acked = held > 0 && self.push(partition, offset.saturating_add(u64::from(nth)), held);
             if !acked {
                 self.lost.push(number + nth);
@@ -152,7 +151,7 @@ impl State {
         if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
             return Err(Rejection::Invalid("a delay is at most ten years"));
         }
-        if group.is_spent(slot) {
+        if slot.is_spent() {
             return self.move_to_letters((id, held.partition, held.offset), Some(failure), origin, inputs, records);
         }
         let backoff = group.options.backoff;
@@ -244,7 +243,7 @@ impl State {
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         let slot = group.slot(cursor, offset).ok_or(Rejection::Stale)?;
-        let exhausted = group.class(slot) == Class::Exhausted && slot.is_due(inputs.mono, inputs.wall);
+        let exhausted = slot.is_exhausted() && slot.is_due(inputs.mono, inputs.wall);
         if exhausted { Ok((group, slot)) } else { Err(Rejection::Stale) }
     }
 
@@ -284,8 +283,8 @@ impl State {
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         let slot = group.slot(cursor, offset).ok_or(Rejection::Stale)?;
         let provenance = Provenance { origin, attempts: slot.attempts, history: Group::failures(slot, last) };
-        records.push(self.copied_to(group.dead(), Box::new(provenance), inputs)?);
-        records.push(Record::DeadLettered { group: id, partition, offset });
+        let copy = self.copy_to(group.dead(), provenance, inputs)?;
+        records.push(Record::DeadLettered { group: id, partition, offset, copy });
         Ok(Decision::Done)
     }
 
@@ -307,14 +306,13 @@ impl State {
         if provenance.history.len() > HISTORY_LEN || !fits {
             return Err(Rejection::Invalid("a history is too long"));
         }
-        let mut provenance = Box::new(provenance.clone());
+        let mut provenance = provenance.clone();
         // seam: redrives to topics are not counted
         if is_topic {
             let redrives = provenance.origin.redrives.checked_add(1).filter(|count| *count <= REDRIVES_TO_TOPICS_MAX);
             provenance.origin.redrives = redrives.ok_or(Rejection::TooManyRedrives)?;
         }
-        records.push(self.copied_to(to, provenance, inputs)?);
-        records.push(Record::Redriven { group: id, letter });
+        records.push(Record::Redriven { group: id, letter, copy: self.copy_to(to, provenance, inputs)? });
         Ok(Decision::Done)
     }
 
@@ -326,20 +324,21 @@ impl State {
     /// The group of a dead letter that is not settled.
     pub(super) fn letter(&self, id: GroupId, letter: Offset) -> Result<&Group, Rejection> {
         let group = self.group_named(id)?;
-        let exists = letter < self.catalog.end(group.dead()) && !group.letters.is_settled(letter);
+        let exists = letter < self.catalog.end(group.dead()) && !group.letters.contains(letter);
         if exists { Ok(group) } else { Err(Rejection::NoSuchLetter) }
     }
 
-    fn copied_to(
+    /// A copy at the end of a partition.
+    fn copy_to(
         &self,
         partition: PartitionId,
-        provenance: Box<Provenance>,
+        provenance: Provenance,
         inputs: &Inputs<'_>,
-    ) -> Result<Record, Rejection> {
+    ) -> Result<Box<Copied>, Rejection> {
         let offset = self.catalog.end(partition);
         if offset.checked_add(1).is_none() {
             return Err(Rejection::LimitReached("messages in a partition"));
         }
-        Ok(Record::Copied { partition, offset, time: inputs.wall, provenance })
+        Ok(Box::new(Copied { partition, offset, time: inputs.wall, provenance }))
     }
 }

@@ -1,60 +1,104 @@
-//! The bytes of a whole state: what a checkpoint holds.
+//! A state as it was at one moment, and its bytes: what a checkpoint holds.
 //!
-//! Canonical: equal states have equal bytes, and no other bytes are taken for them. Only what cannot be worked out from
-//! the rest is written; queues and totals are rebuilt. Numbers are varints as in the records. Never here: checksums (the
-//! file around has them), or trust in them: any bytes give an error or a state that keeps its invariants.
+//! A [`Snapshot`] shares its pages with the state, so taking one copies pointers. Its bytes are canonical: equal states have equal
+//! bytes, and no other bytes are taken for them. Only what cannot be worked out from the rest is written; queues and totals are rebuilt.
+//! Numbers are varints as in the records. Never here: checksums (the file around has them), or trust in them: any bytes give
+//! an error or a state that keeps its invariants.
 //!
 //! ```text
-//! version | epoch | 1 + partition of a copy, or 0
-//! ends of all partitions   count, then each
-//! topics                   count, then each: name, first partition, count of partitions, options
-//! groups                   count, then each as in `group`
-//! lone                     flags, [awaited], [out]
+//! version | epoch | next topic | next group | next partition
+//! topics     count, then each: gap, name, first partition, count of partitions, options, end of each partition
+//! groups     count, then each as in `group`
+//! exclusive  flags, [awaited], [out]
 //! ```
+//! A gap is the distance from the number before less one.
 
 mod group;
 
 use super::State;
+use super::group::Kept;
 use super::lone::{Awaited, Lone, Out, Place};
-use super::queue::Class;
-use super::topic::{Catalog, Restore};
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId};
+use super::queue::{Class, class};
+use super::topic::{Catalog, NextIds, Tables};
+use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId};
 use crate::record::codec;
 use crate::record::message::mix;
 use crate::record::wire::{DecodeError, Newer, Reader, put_bytes, put_varint};
+use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
 const AWAITED: u8 = 0x01;
 const OUT: u8 = 0x02;
 
 /// The shortest topic and the shortest group, so that a count is never believed beyond the bytes.
-const TOPIC_LEN_MIN: usize = 5;
-const GROUP_LEN_MIN: usize = 16;
+const TOPIC_LEN_MIN: usize = 7;
+const GROUP_LEN_MIN: usize = 18;
 
-impl State {
+/// What a state was. Nothing in it changes any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    epoch: Epoch,
+    tables: Tables,
+    groups: Vec<(GroupId, Kept)>,
+    lone: Lone,
+}
+
+impl Snapshot {
+    pub(super) fn of(state: &State) -> Self {
+        let groups = state.groups.iter().map(|(id, group)| (*id, group.kept.clone())).collect();
+        Self { epoch: state.epoch, tables: state.catalog.tables().clone(), groups, lone: state.lone }
+    }
+
+    pub(super) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(super) fn all_groups(&self) -> &[(GroupId, Kept)] {
+        &self.groups
+    }
+
+    /// Zero for a partition that does not exist.
+    pub(crate) fn end(&self, partition: PartitionId) -> Offset {
+        self.tables.partitions.get(partition.0).map(|partition| partition.end).unwrap_or_default()
+    }
+
     /// Appends the state's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
-        put_varint(out, self.epoch.0);
-        put_varint(out, self.copied.map_or(0, |partition| partition.0.saturating_add(1)));
-        put_varint(out, self.catalog.ends().len() as u64);
-        for end in self.catalog.ends() {
-            put_varint(out, end.0);
-        }
-        put_varint(out, self.catalog.topics().len() as u64);
-        for topic in self.catalog.topics() {
+        let NextIds { topic, group, partition } = self.tables.next;
+        [self.epoch.0, topic.0, group.0, partition.0].into_iter().for_each(|field| put_varint(out, field));
+        put_varint(out, self.tables.topics.len());
+        let mut next = 0;
+        for (id, topic) in self.tables.topics.iter() {
+            put_varint(out, id - next);
+            next = id + 1;
             put_bytes(out, topic.name.as_bytes());
             put_varint(out, topic.first.0);
             put_varint(out, u64::from(topic.count));
             codec::put_topic_options(out);
+            topic.partitions().for_each(|partition| put_varint(out, self.end(partition).0));
         }
         put_varint(out, self.groups.len() as u64);
-        for group in &self.groups {
-            group::encode(group, &self.catalog, out);
+        let mut next = 0;
+        for (id, group) in &self.groups {
+            put_varint(out, id.0 - next);
+            next = id.0 + 1;
+            group::encode(group, |partition| self.end(partition), out);
         }
         encode_lone(&self.lone, out);
     }
 
+    /// A hash of the state's bytes: equal for equal states, and only good for comparing.
+    pub(crate) fn hash(&self) -> u64 {
+        let mut bytes = Vec::new();
+        self.encode(&mut bytes);
+        let (words, rest) = bytes.as_chunks::<8>();
+        let hash = words.iter().fold(bytes.len() as u64, |hash, word| mix(hash ^ u64::from_le_bytes(*word)));
+        rest.iter().fold(hash, |hash, &byte| mix(hash ^ u64::from(byte)))
+    }
+}
+
+impl State {
     /// The state that `bytes` are of.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let reader = &mut Reader::new(bytes);
@@ -67,64 +111,71 @@ impl State {
             }
         }
         let epoch = Epoch(reader.varint()?);
-        let copied = reader.varint()?.checked_sub(1);
-        let ends = (0..reader.count(1)?).map(|_| reader.varint().map(Offset)).collect::<Result<_, _>>()?;
-        let mut catalog = Catalog::restore(ends).ok_or(DecodeError::Invalid("more partitions than a store has"))?;
-        for _ in 0..reader.count(TOPIC_LEN_MIN)? {
-            decode_topic(reader, &mut catalog)?;
-        }
-        let count = reader.count(GROUP_LEN_MIN)?;
-        let mut groups = Vec::with_capacity(count);
-        for id in 0..count {
-            let id = GroupId(id as u64);
-            groups.push(group::decode(reader, id, &mut catalog)?);
-        }
-        let catalog = catalog.finish().ok_or(DecodeError::Invalid("a partition belongs to nobody"))?;
-        let lone = decode_lone(reader)?;
-        let copied = match copied {
-            None => None,
-            Some(id) if id < u64::from(catalog.partition_count()) => Some(PartitionId(id)),
-            Some(_) => return Err(DecodeError::Invalid("a copy in a partition that does not exist")),
+        let next = NextIds {
+            topic: TopicId(reader.varint()?),
+            group: GroupId(reader.varint()?),
+            partition: PartitionId(reader.varint()?),
         };
-        let state = Self { epoch, catalog, groups, lone, copied };
+        let mut catalog = Catalog::restore(next);
+        let mut ids = Ids::default();
+        for _ in 0..reader.count(TOPIC_LEN_MIN)? {
+            let id = ids.next(reader)?;
+            decode_topic(reader, TopicId(id), &mut catalog)?;
+        }
+        let (mut ids, mut groups) = (Ids::default(), BTreeMap::new());
+        for _ in 0..reader.count(GROUP_LEN_MIN)? {
+            let id = GroupId(ids.next(reader)?);
+            let group = group::decode(reader, id, &mut catalog)?;
+            groups.insert(id, Box::new(group));
+        }
+        let lone = decode_lone(reader)?;
+        if !super::topic::has_room_for_group(groups.len().saturating_sub(1)) {
+            return Err(DecodeError::Invalid("more groups than a store has"));
+        }
+        let state = Self { epoch, catalog, groups, lone, removed: Vec::new() };
         if !reader.is_empty() {
             return Err(DecodeError::Invalid("bytes after the end"));
         }
         if state.lone_fits() { Ok(state) } else { Err(DecodeError::Invalid("a lone lease that cannot be")) }
     }
 
-    /// A hash of the state's bytes: equal for equal states, and only good for comparing.
-    pub(crate) fn hash(&self) -> u64 {
-        let mut bytes = Vec::new();
-        self.encode(&mut bytes);
-        let (words, rest) = bytes.as_chunks::<8>();
-        let hash = words.iter().fold(bytes.len() as u64, |hash, word| mix(hash ^ u64::from_le_bytes(*word)));
-        rest.iter().fold(hash, |hash, &byte| mix(hash ^ u64::from(byte)))
-    }
-
     /// Whether what the lone lease says is what its message says.
     pub(super) fn lone_fits(&self) -> bool {
         let find = |place: Place| {
-            let group = self.groups.get(place.group.0 as usize)?;
-            Some((group, group.slot(group.cursor_of(place.partition)?, place.offset)?))
+            let group = self.groups.get(&place.group)?;
+            group.slot(group.cursor_of(place.partition)?, place.offset)
         };
-        let awaited = self
-            .lone
-            .awaited
-            .is_none_or(|awaited| find(awaited.place).is_some_and(|(group, slot)| group.class(slot) == Class::Lone));
+        let awaited =
+            self.lone.awaited.is_none_or(|awaited| find(awaited.place).is_some_and(|slot| class(slot) == Class::Lone));
         let out = self.lone.out.is_none_or(|out| {
-            let lease = find(out.place).and_then(|(_, slot)| slot.lease());
+            let lease = find(out.place).and_then(|slot| slot.lease());
             lease.is_some_and(|lease| lease.lone && lease.until == out.until)
         });
         awaited && out
     }
 }
 
-fn decode_topic(reader: &mut Reader<'_>, catalog: &mut Restore) -> Result<(), DecodeError> {
+/// Rising numbers, each as its distance from the one before less one.
+#[derive(Default)]
+struct Ids {
+    next: u64,
+}
+
+impl Ids {
+    fn next(&mut self, reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+        let id = self.next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
+        self.next = id.checked_add(1).ok_or(DecodeError::BadNumber)?;
+        Ok(id)
+    }
+}
+
+fn decode_topic(reader: &mut Reader<'_>, id: TopicId, catalog: &mut Catalog) -> Result<(), DecodeError> {
     let name = codec::name(reader)?;
-    let (first, count) = (PartitionId(reader.varint()?), reader.varint_u32()?);
+    let first = PartitionId(reader.varint()?);
+    let count = reader.count(1)?;
     codec::topic_options(reader)?;
-    catalog.topic(name, first, count).ok_or(DecodeError::Invalid("a topic that cannot be"))
+    let ends = (0..count).map(|_| reader.varint().map(Offset)).collect::<Result<Vec<_>, _>>()?;
+    catalog.restore_topic(id, name, first, &ends).ok_or(DecodeError::Invalid("a topic that cannot be"))
 }
 
 fn encode_lone(lone: &Lone, out: &mut Vec<u8>) {

@@ -4,6 +4,7 @@ mod changes;
 mod letters;
 mod lone;
 mod random;
+mod removal;
 mod rules;
 mod snapshots;
 
@@ -20,7 +21,7 @@ struct World {
     wall: u64,
     lsn: u64,
     /// What may be handed out; everything if `None`.
-    visible: Option<Vec<Offset>>,
+    visible: Option<Sparse<Offset>>,
     hold_up: u64,
     slack_ms: u64,
 }
@@ -97,7 +98,7 @@ impl World {
         let decision = self.state.decide(&command, &inputs, &mut records);
 
         let mut bytes = Vec::new();
-        self.state.encode(&mut bytes);
+        self.state.snapshot().encode(&mut bytes);
         let restored = State::decode(&bytes).unwrap();
         let mut again = vec![Record::ClockJumped { wall: WallMs(0) }];
         assert_eq!(restored.decide(&command, &inputs, &mut again), decision);
@@ -224,21 +225,21 @@ impl World {
         self.run(Command::GiveUp { group, partition, offset, origin }).map(|(_, records)| records)
     }
 
-    fn counts(&self, group: GroupId) -> GroupCounts {
-        let inputs = self.inputs();
+    fn counts(&self, group: GroupId) -> Totals {
+        let (inputs, snapshot) = (self.inputs(), self.state.snapshot());
         let known = self.state.group(group).unwrap();
-        let cursors = known.cursors.len() as u32;
-        let partitions: Vec<_> = (0..cursors).map(|cursor| known.partition_of(cursor)).collect();
-        let mut sum = GroupCounts { dead: self.state.letter_count(group), ..GroupCounts::default() };
-        for partition in partitions {
-            let counts = self.state.partition_counts(group, partition, &inputs).unwrap();
+        let mut sum = Totals {
+            dead: snapshot.dead_letters(known),
+            at_cap: snapshot.is_at_cap(known),
+            texts_dropped: known.texts_dropped,
+            ..Totals::default()
+        };
+        for (_, counts) in snapshot.counts(known, &inputs) {
             sum.ready += counts.ready;
             sum.leased += counts.leased;
             sum.waiting += counts.waiting;
             sum.exhausted += counts.exhausted;
             sum.lag += counts.lag;
-            sum.at_cap = counts.at_cap;
-            sum.texts_dropped = counts.texts_dropped;
         }
         sum
     }
@@ -267,10 +268,27 @@ fn causes(failures: &[Failure]) -> Vec<Cause> {
 
 /// What the copy in `records` took with it.
 fn provenance(records: &[Record]) -> &Provenance {
-    match &records[0] {
-        Record::Copied { provenance, .. } => provenance,
-        other => panic!("{other:?}"),
-    }
+    records[0].claim().and_then(|claim| claim.provenance).unwrap_or_else(|| panic!("{:?}", records[0]))
+}
+
+/// How a group stands over all its partitions.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    ready: u64,
+    leased: u64,
+    waiting: u64,
+    exhausted: u64,
+    lag: u64,
+    dead: u64,
+    at_cap: bool,
+    texts_dropped: u64,
+}
+
+/// Visible ends of the first partitions.
+fn ends(ends: &[u64]) -> Sparse<Offset> {
+    let mut all = Sparse::default();
+    (0..).zip(ends).for_each(|(partition, end)| all.insert(partition, Offset(*end)));
+    all
 }
 
 /// The group that [`World::with`] makes.

@@ -38,7 +38,7 @@ fn a_text_that_is_no_id_is_refused() {
         "+1-2-3-4",
         "1-2-3-4 ",
         "0/0/7@1",
-        "4294967296-2-3-4",
+        "18446744073709551616-2-3-4",
     ] {
         let error = text.parse::<MessageId>().expect_err(text);
         assert_eq!(error.text, text);

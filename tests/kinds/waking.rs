@@ -174,22 +174,29 @@ fn clock_jump_wakes_even_where_it_cannot_be_recorded() {
     assert!(group.receive(NOW).unwrap().is_some());
 }
 
+/// A store with two topics, each with a group; a message of the first was in flight in a crash, and is to be leased alone.
+fn after_a_crash() -> (Machine, Store, [Topic; 2], [Group; 2]) {
+    let machine = Machine::new();
+    {
+        let store = machine.open();
+        let one = store.topic("one").open().unwrap();
+        let a = one.group("a").max_attempts(2).visibility_timeout(LONG).open().unwrap();
+        let two = store.topic("two").open().unwrap();
+        two.group("b").visibility_timeout(Duration::from_secs(2)).open().unwrap();
+        one.publish("was in flight").unwrap();
+        let held = a.receive(NOW).unwrap().unwrap();
+        machine.crash((held, a, one, two, store));
+    }
+    let store = machine.open();
+    let (one, two) = (store.topic("one").open().unwrap(), store.topic("two").open().unwrap());
+    let groups = [one.group("a").open().unwrap(), two.group("b").open().unwrap()];
+    (machine, store, [one, two], groups)
+}
+
 #[test]
 fn end_of_a_lone_lease_wakes_the_other_groups() {
     for settle in [0, 1, 2] {
-        let machine = Machine::new();
-        {
-            let store = machine.open();
-            let one = store.topic("one").open().unwrap();
-            let a = one.group("a").max_attempts(2).visibility_timeout(LONG).open().unwrap();
-            store.topic("two").open().unwrap().group("b").open().unwrap();
-            one.publish("was in flight").unwrap();
-            let held = a.receive(NOW).unwrap().unwrap();
-            machine.crash((held, a, one, store));
-        }
-        let store = machine.open();
-        let (one, two) = (store.topic("one").open().unwrap(), store.topic("two").open().unwrap());
-        let (a, b) = (one.group("a").open().unwrap(), two.group("b").open().unwrap());
+        let (machine, store, [_, two], [a, b]) = after_a_crash();
         let lone = a.receive(NOW).unwrap().unwrap();
         let sleeper = b.fall_asleep(LONG).unwrap().unwrap();
         two.publish("innocent").unwrap();
@@ -207,5 +214,40 @@ fn end_of_a_lone_lease_wakes_the_other_groups() {
         assert!(sleeper.is_awake());
         drop(sleeper);
         assert!(b.receive(NOW).unwrap().is_some());
+    }
+}
+
+/// The one that waits for all others to end goes when the last of them does, also where that is earlier than it was to be.
+#[test]
+fn lease_that_is_over_early_lets_the_lone_one_go_early() {
+    let ways: [fn(millpond::Delivery); 4] = [
+        |delivery| delivery.ack().unwrap(),
+        |delivery| delivery.nack("").unwrap(),
+        |delivery| delivery.reject("").unwrap(),
+        |delivery| delivery.release().unwrap(),
+    ];
+    for (way, settle) in ways.into_iter().enumerate() {
+        let (machine, store, [_, two], [a, b]) = after_a_crash();
+        two.publish_batch(["one", "two"]).unwrap();
+        let first = b.receive(NOW).unwrap().unwrap();
+        machine.clock.advance(1_000);
+        let second = b.receive(NOW).unwrap().unwrap();
+        assert!(a.receive(NOW).unwrap().is_none(), "it waits for both");
+        let sleepers = [&a, &b].map(|group| group.fall_asleep(LONG).unwrap().unwrap());
+        assert_eq!(store.stuck_sleepers(), Vec::<String>::new());
+        settle(second);
+        assert_eq!(store.stuck_sleepers(), Vec::<String>::new(), "way {way}");
+        assert!(sleepers[0].is_awake(), "way {way}");
+        drop(sleepers);
+        // It looks, and sleeps on until the first ends.
+        assert!(a.receive(NOW).unwrap().is_none());
+        let sleeper = a.fall_asleep(LONG).unwrap().unwrap();
+        machine.clock.advance(999);
+        assert!(!sleeper.is_awake(), "way {way}: awake too early");
+        machine.clock.advance(1);
+        assert!(sleeper.is_awake(), "way {way}: asleep though it may go");
+        drop(sleeper);
+        assert!(a.receive(NOW).unwrap().is_some());
+        std::mem::forget(first);
     }
 }

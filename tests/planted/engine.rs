@@ -5,6 +5,12 @@ use crate::{Bug, Level};
 
 pub const BUGS: &[Bug] = &[
     Bug {
+        name: "a lone lease that may go early is not told of",
+        plants: "a message that is to go alone sleeps on when the last other lease is settled early",
+        mistake: Mistake::Skip,
+        level: Level::Test("kinds", "waking"),
+    },
+    Bug {
         name: "ack before the sync",
         plants: "a promise is made before the sync that it needs",
         mistake: Mistake::Asks("if planted!() { Ok(job.upto) } else { $it }"),

@@ -4,7 +4,7 @@
 //! Never here: repair, or a guess at what was meant.
 
 use super::super::wire::{DecodeError, Newer, Reader};
-use super::super::{Cause, Failure, Origin, Provenance, Record};
+use super::super::{Cause, Copied, Failure, Origin, Provenance, Record};
 use super::{AGAIN, LONE, MANY, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
@@ -33,11 +33,9 @@ fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
             Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
         }
         kind::NACKED..=kind::LONE_AWAITED | kind::DEAD_LETTERED | kind::PUT_OFF => decode_targeted(reader, kind),
-        kind::COPIED => {
-            let (partition, offset, time) = (partition(reader)?, offset(reader)?, wall(reader)?);
-            Ok(Record::Copied { partition, offset, time, provenance: Box::new(provenance(reader)?) })
+        kind::REDRIVEN => {
+            Ok(Record::Redriven { group: group(reader)?, letter: offset(reader)?, copy: Box::new(copy(reader)?) })
         }
-        kind::REDRIVEN => Ok(Record::Redriven { group: group(reader)?, letter: offset(reader)? }),
         kind::DISCARDED => Ok(Record::Discarded { group: group(reader)?, letter: offset(reader)? }),
         kind::OPENED => {
             let (epoch, wall) = (Epoch(reader.varint()?), wall(reader)?);
@@ -51,6 +49,9 @@ fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
             Ok(Record::TopicCreated { topic, name, first, count })
         }
         kind::GROUP_CREATED => decode_group_created(reader),
+        kind::TOPIC_REMOVED => Ok(Record::TopicRemoved { topic: TopicId(reader.varint()?) }),
+        kind::GROUP_REMOVED => Ok(Record::GroupRemoved { group: group(reader)? }),
+        kind::GROUP_ALTERED => Ok(Record::GroupAltered { group: group(reader)?, options: group_options(reader)? }),
         _ => Err(unknown(number)),
     }
 }
@@ -102,7 +103,7 @@ fn decode_targeted(reader: &mut Reader<'_>, kind: u8) -> Result<Record, DecodeEr
         }
         kind::PUT_OFF => Record::PutOff { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? },
         kind::LONE_AWAITED => Record::LoneAwaited { group, partition, offset, since: mono(reader)? },
-        kind::DEAD_LETTERED => Record::DeadLettered { group, partition, offset },
+        kind::DEAD_LETTERED => Record::DeadLettered { group, partition, offset, copy: Box::new(copy(reader)?) },
         _ => return Err(unknown(u64::from(kind))),
     })
 }
@@ -157,6 +158,11 @@ pub(crate) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> 
     let name = reader.str()?;
     let fits = !name.is_empty() && name.len() <= NAME_LEN_MAX;
     if fits { Ok(name) } else { Err(DecodeError::Invalid("a name is empty or too long")) }
+}
+
+fn copy(reader: &mut Reader<'_>) -> Result<Copied, DecodeError> {
+    let (partition, offset, time) = (partition(reader)?, offset(reader)?, wall(reader)?);
+    Ok(Copied { partition, offset, time, provenance: provenance(reader)? })
 }
 
 fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {

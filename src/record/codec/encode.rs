@@ -3,7 +3,7 @@
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
 use super::super::wire::{put_bytes, put_delimited, put_varint};
-use super::super::{Cause, Failure, Origin, Provenance, Record};
+use super::super::{Cause, Copied, Failure, Origin, Provenance, Record};
 use super::{AGAIN, LONE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
@@ -40,21 +40,18 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_target(out, *group, *partition, *offset);
             put_varint(out, since.0);
         }),
-        Record::Copied { partition, offset, time, provenance } => put_record(out, kind::COPIED, |out| {
-            put_place(out, *partition, *offset);
-            put_varint(out, time.0);
-            put_provenance(out, provenance);
+        Record::DeadLettered { group, partition, offset, copy } => put_record(out, kind::DEAD_LETTERED, |out| {
+            put_target(out, *group, *partition, *offset);
+            put_copy(out, copy);
         }),
-        Record::DeadLettered { group, partition, offset } => {
-            put_record(out, kind::DEAD_LETTERED, |out| put_target(out, *group, *partition, *offset));
-        }
         Record::PutOff { group, partition, offset, due, delay_ms } => put_record(out, kind::PUT_OFF, |out| {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
         }),
-        Record::Redriven { group, letter } => {
-            put_record(out, kind::REDRIVEN, |out| put_letter(out, *group, *letter));
-        }
+        Record::Redriven { group, letter, copy } => put_record(out, kind::REDRIVEN, |out| {
+            put_letter(out, *group, *letter);
+            put_copy(out, copy);
+        }),
         Record::Discarded { group, letter } => {
             put_record(out, kind::DISCARDED, |out| put_letter(out, *group, *letter));
         }
@@ -67,6 +64,12 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_varint(out, first.0);
             put_varint(out, u64::from(*count));
             put_topic_options(out);
+        }),
+        Record::TopicRemoved { topic } => put_record(out, kind::TOPIC_REMOVED, |out| put_varint(out, topic.0)),
+        Record::GroupRemoved { group } => put_record(out, kind::GROUP_REMOVED, |out| put_varint(out, group.0)),
+        Record::GroupAltered { group, options } => put_record(out, kind::GROUP_ALTERED, |out| {
+            put_varint(out, group.0);
+            put_group_options(out, options);
         }),
         Record::GroupCreated { .. } => put_record(out, kind::GROUP_CREATED, |out| group_created(record, out)),
     }
@@ -141,6 +144,12 @@ fn put_count(out: &mut Vec<u8>, count: u32) {
 fn put_delay(out: &mut Vec<u8>, due: WallMs, delay_ms: u64) {
     put_varint(out, due.0);
     put_varint(out, delay_ms);
+}
+
+fn put_copy(out: &mut Vec<u8>, copy: &Copied) {
+    put_place(out, copy.partition, copy.offset);
+    put_varint(out, copy.time.0);
+    put_provenance(out, &copy.provenance);
 }
 
 fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {

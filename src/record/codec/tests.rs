@@ -3,7 +3,7 @@
 use super::*;
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
-use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, Origin, Provenance};
+use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -96,11 +96,11 @@ fn golden_settling() {
 #[test]
 fn golden_dead_letters() {
     // kind, length, partition, offset, time; origin's partition, offset, epoch, time, redrives; attempts; failures: cause, time, text
-    let copied = Record::Copied {
+    let copy = Box::new(Copied {
         partition: PARTITION,
         offset: OFFSET,
         time: TIME,
-        provenance: Box::new(Provenance {
+        provenance: Provenance {
             origin: Origin {
                 partition: PartitionId(0),
                 offset: Offset(9),
@@ -115,36 +115,37 @@ fn golden_dead_letters() {
                 Failure { cause: Cause::Closed, time: WallMs(10), text: "".into() },
                 Failure { cause: Cause::Rejected, time: WallMs(11), text: "é".into() },
             ],
-        }),
-    };
-    golden(
-        copied,
-        &format!("09 1e 05 ac 02 {TIME_HEX} 00 09 02 07 03 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9"),
-    );
-    golden(Record::DeadLettered { group: GROUP, partition: PARTITION, offset: OFFSET }, "0a 04 03 05 ac 02");
+        },
+    });
+    let copy_hex = format!("05 ac 02 {TIME_HEX} 00 09 02 07 03 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9");
+    let dead_lettered = Record::DeadLettered { group: GROUP, partition: PARTITION, offset: OFFSET, copy: copy.clone() };
+    golden(dead_lettered, &format!("09 22 03 05 ac 02 {copy_hex}"));
     let put_off = Record::PutOff { group: GROUP, partition: PARTITION, offset: OFFSET, due: TIME, delay_ms: 1000 };
-    golden(put_off, &format!("0b 0c 03 05 ac 02 {TIME_HEX} e8 07"));
-    golden(Record::Redriven { group: GROUP, letter: Offset(128) }, "0c 03 03 80 01");
-    golden(Record::Discarded { group: GROUP, letter: Offset(127) }, "0d 02 03 7f");
+    golden(put_off, &format!("0a 0c 03 05 ac 02 {TIME_HEX} e8 07"));
+    golden(Record::Redriven { group: GROUP, letter: Offset(128), copy }, &format!("0b 21 03 80 01 {copy_hex}"));
+    golden(Record::Discarded { group: GROUP, letter: Offset(127) }, "0c 02 03 7f");
 }
 
 #[test]
 fn golden_store() {
-    golden(Record::Opened { epoch: Epoch(9), clean: false, wall: TIME }, &format!("0e 08 09 {TIME_HEX} 00"));
-    golden(Record::Opened { epoch: Epoch(9), clean: true, wall: TIME }, &format!("0e 08 09 {TIME_HEX} 01"));
-    golden(Record::ClockJumped { wall: TIME }, &format!("0f 06 {TIME_HEX}"));
+    golden(Record::Opened { epoch: Epoch(9), clean: false, wall: TIME }, &format!("0d 08 09 {TIME_HEX} 00"));
+    golden(Record::Opened { epoch: Epoch(9), clean: true, wall: TIME }, &format!("0d 08 09 {TIME_HEX} 01"));
+    golden(Record::ClockJumped { wall: TIME }, &format!("0e 06 {TIME_HEX}"));
     // kind, length, topic, name, first, count, options
     let name = "orders".to_owned();
     let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4 };
-    golden(topic, "10 0b 01 06 6f 72 64 65 72 73 02 04 00");
+    golden(topic, "0f 0b 01 06 6f 72 64 65 72 73 02 04 00");
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
-    golden(group(GroupOptions::LEFT_OUT), "11 0a 03 01 6b 01 00 06 02 00 ac 02");
+    golden(group(GroupOptions::LEFT_OUT), "10 0a 03 01 6b 01 00 06 02 00 ac 02");
     let backoff = BackoffOptions { first_ms: 0, max_ms: 300, jitter: false };
     let options = GroupOptions { visibility_timeout_ms: 1, max_attempts: 7, backoff, max_outstanding: 9 };
     let all = "06 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09";
-    golden(group(options), &format!("11 1d 03 01 6b 01 {all} 06 02 00 ac 02"));
+    golden(group(options), &format!("10 1d 03 01 6b 01 {all} 06 02 00 ac 02"));
     let outstanding = GroupOptions { max_outstanding: 9, ..GroupOptions::LEFT_OUT };
-    golden(group(outstanding), "11 0d 03 01 6b 01 01 06 01 09 06 02 00 ac 02");
+    golden(Record::TopicRemoved { topic: TopicId(300) }, "11 02 ac 02");
+    golden(Record::GroupRemoved { group: GROUP }, "12 01 03");
+    golden(Record::GroupAltered { group: GROUP, options: outstanding.clone() }, "13 05 03 01 06 01 09");
+    golden(group(outstanding), "10 0d 03 01 6b 01 01 06 01 09 06 02 00 ac 02");
 }
 
 fn group(options: GroupOptions) -> Record {
@@ -157,7 +158,7 @@ fn with_options(kind: u8, options: &[u8]) -> Result<Vec<Record>, DecodeError> {
     let mut head = vec![kind];
     put_bytes(
         &mut head,
-        &if kind == 16 {
+        &if kind == 15 {
             [&[1, 1, b'n', 2, 4], options].concat()
         } else {
             [&[3, 1, b'k', 1], options, &[6, 1, 0]].concat()
@@ -171,15 +172,15 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
     let newer = |what, number, known_max| Err(DecodeError::Newer(Newer { what, number, known_max }));
     for value in [&[][..], &[1], &[1, 2, 3]] {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
-        assert_eq!(with_options(17, &[&[1], &field(7)[..]].concat()), newer("group option", 7, 6));
-        assert_eq!(with_options(17, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 6));
-        assert_eq!(with_options(16, &[&[1], &field(1)[..]].concat()), newer("topic option", 1, 0));
+        assert_eq!(with_options(16, &[&[1], &field(7)[..]].concat()), newer("group option", 7, 6));
+        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 6));
+        assert_eq!(with_options(15, &[&[1], &field(1)[..]].concat()), newer("topic option", 1, 0));
     }
 }
 
 #[test]
 fn options_have_one_form() {
-    assert!(with_options(17, &[1, 1, 1, 9]).is_ok());
+    assert!(with_options(16, &[1, 1, 1, 9]).is_ok());
     let wrong: [&[u8]; 9] = [
         &[2, 2, 1, 9, 1, 1, 9],                 // in another order
         &[2, 1, 1, 9, 1, 1, 9],                 // twice
@@ -192,7 +193,7 @@ fn options_have_one_form() {
         &[1, 2, 5, 0xff, 0xff, 0xff, 0xff, 16], // more attempts than fit
     ];
     for options in wrong {
-        let decoded = with_options(17, options);
+        let decoded = with_options(16, options);
         assert!(decoded.is_err() && !matches!(decoded, Err(DecodeError::Newer(_))), "{options:?}");
     }
 }
@@ -211,14 +212,14 @@ fn the_hot_records_stay_within_their_bytes() {
 }
 
 fn newer(number: u64) -> DecodeError {
-    DecodeError::Newer(Newer { what: "record kind", number, known_max: 17 })
+    DecodeError::Newer(Newer { what: "record kind", number, known_max: 19 })
 }
 
 #[test]
 fn an_unknown_kind_is_a_newer_versions_and_no_damage() {
-    let mut numbers: Vec<u64> = (18..=300).collect();
+    let mut numbers: Vec<u64> = (20..=300).collect();
     numbers.extend((9..64).map(|shift| 1 << shift));
-    numbers.extend((1..=17).map(|kind| kind + 256));
+    numbers.extend((1..=19).map(|kind| kind + 256));
     for number in numbers {
         for body in [&b""[..], &[0], &[9; 200]] {
             let mut head = Vec::new();
@@ -259,6 +260,8 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
     let failure = Failure { cause: Cause::Nacked, time: TIME, text: "no".into() };
     let origin = Origin { partition, offset, epoch: Epoch(2), time: TIME, redrives: 0 };
     let (due, delay_ms, name) = (TIME, 1000, "n".to_owned());
+    let provenance = Provenance { origin, attempts: 1, history: vec![failure.clone()] };
+    let copy = Box::new(Copied { partition, offset, time: TIME, provenance });
     let records = vec![
         Record::Published { partition, base: offset, count: 2, time: TIME },
         Record::Leased { group, partition, first: offset, count: 2, attempt: 2, until, time: TIME, lone: true },
@@ -268,15 +271,9 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::Released { group, partition, offset },
         Record::Unreadable { group, partition, offset, due, delay_ms },
         Record::LoneAwaited { group, partition, offset, since: until },
-        Record::Copied {
-            partition,
-            offset,
-            time: TIME,
-            provenance: Box::new(Provenance { origin, attempts: 1, history: vec![failure] }),
-        },
-        Record::DeadLettered { group, partition, offset },
+        Record::DeadLettered { group, partition, offset, copy: copy.clone() },
         Record::PutOff { group, partition, offset, due, delay_ms },
-        Record::Redriven { group, letter: offset },
+        Record::Redriven { group, letter: offset, copy },
         Record::Discarded { group, letter: offset },
         Record::Opened { epoch: Epoch(9), clean: true, wall: TIME },
         Record::ClockJumped { wall: TIME },
@@ -289,6 +286,9 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
             retry: partition,
             starts: vec![Offset(0)],
         },
+        Record::TopicRemoved { topic: TopicId(1) },
+        Record::GroupRemoved { group },
+        Record::GroupAltered { group, options: OPTIONS },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -303,7 +303,7 @@ fn a_long_body_has_a_long_length() {
         let mut reader = Reader::new(&head);
         assert_eq!(
             (reader.varint(), reader.bytes().map(<[u8]>::len)),
-            (Ok(16), Ok(len + 4 + usize::from(len > 127) + 1))
+            (Ok(15), Ok(len + 4 + usize::from(len > 127) + 1))
         );
         assert!(reader.is_empty());
         let both = [head.clone(), head].concat();
@@ -321,10 +321,10 @@ fn an_unknown_flag_of_a_lease_is_refused() {
 
 #[test]
 fn an_error_never_gives_way_to_the_end() {
-    let mut decoder = decode(&[0x0d, 0x02, 0x03, 0x7f, 0x12, 0x00, 0x0d, 0x02, 0x03, 0x7f]);
+    let mut decoder = decode(&[0x0c, 0x02, 0x03, 0x7f, 0x14, 0x00, 0x0c, 0x02, 0x03, 0x7f]);
     assert!(matches!(decoder.next(), Some(Ok(Record::Discarded { .. }))));
     for _ in 0..3 {
-        assert_eq!(decoder.next(), Some(Err(newer(18))));
+        assert_eq!(decoder.next(), Some(Err(newer(20))));
     }
 }
 
@@ -381,12 +381,13 @@ prop_compose! {
     }
 }
 prop_compose! {
-    fn provenance()(
+    fn copy()(
         (_, partition, offset) in target(), epoch in number(), time in number(), attempts in small(),
-        history in vec(failure(), 0..=8),
-    ) -> Box<Provenance> {
+        history in vec(failure(), 0..=8), at in number(),
+    ) -> Box<Copied> {
         let origin = Origin { partition, offset, epoch: Epoch(epoch), time: WallMs(time), redrives: attempts % 17 };
-        Box::new(Provenance { origin, attempts, history })
+        let provenance = Provenance { origin, attempts, history };
+        Box::new(Copied { partition, offset, time: WallMs(at), provenance })
     }
 }
 prop_compose! {
@@ -454,13 +455,12 @@ fn record() -> impl Strategy<Value = Record> {
         }),
     ];
     let rare = prop_oneof![
-        (target(), number(), provenance()).prop_map(|((_, partition, offset), time, provenance)| Record::Copied {
+        (target(), copy()).prop_map(|((group, partition, offset), copy)| Record::DeadLettered {
+            group,
             partition,
             offset,
-            time: WallMs(time),
-            provenance
+            copy
         }),
-        target().prop_map(|(group, partition, offset)| Record::DeadLettered { group, partition, offset }),
         (target(), number(), number()).prop_map(|((group, partition, offset), due, delay_ms)| Record::PutOff {
             group,
             partition,
@@ -468,7 +468,10 @@ fn record() -> impl Strategy<Value = Record> {
             due: WallMs(due),
             delay_ms
         }),
-        target().prop_map(|(group, _, letter)| Record::Redriven { group, letter }),
+        (target(), copy()).prop_map(|((group, _, letter), copy)| Record::Redriven { group, letter, copy }),
+        number().prop_map(|topic| Record::TopicRemoved { topic: TopicId(topic) }),
+        number().prop_map(|group| Record::GroupRemoved { group: GroupId(group) }),
+        (number(), options()).prop_map(|(group, options)| Record::GroupAltered { group: GroupId(group), options }),
         target().prop_map(|(group, _, letter)| Record::Discarded { group, letter }),
         (number(), any::<bool>(), number()).prop_map(|(epoch, clean, wall)| Record::Opened {
             epoch: Epoch(epoch),
@@ -517,7 +520,7 @@ proptest! {
 
     #[test]
     fn any_bytes_give_an_error_or_the_records_that_have_these_bytes(
-        bodies in vec((1u8..=17, vec(0u8..9, 0..24), any::<u8>()), 1..20),
+        bodies in vec((1u8..=19, vec(0u8..9, 0..24), any::<u8>()), 1..20),
     ) {
         let mut head = Vec::new();
         for (kind, body, byte) in bodies {

@@ -7,7 +7,7 @@ use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::record::Record;
 use crate::state::lone::{Awaited, Out, Place};
 use crate::state::outstanding::{Lease, Phase, Slot};
-use crate::state::queue::Class;
+use crate::state::queue::{Class, class};
 use crate::state::{Inconsistent, Rejection, State};
 
 impl State {
@@ -24,11 +24,11 @@ impl State {
         let end = first.checked_add(u64::from(count)).ok_or(Inconsistent("a lease beyond the last offset"))?;
         require(count > 0 && (count == 1 || !lone), "a lease is of one message at least, a lone one of one only")?;
         require(attempt > 1 || time == WallMs(0), "a first attempt has no time")?;
-        let is_new = first == group.cursors[cursor as usize].next;
+        let is_new = first == group.next(cursor);
         if is_new {
             require(attempt == 1 && !lone, "a first lease is on the first attempt and not lone")?;
             require(end <= self.catalog.end(partition), "a lease of messages that do not exist")?;
-            let room = group.options.max_outstanding.saturating_sub(group.outstanding);
+            let room = group.options.max_outstanding.saturating_sub(group.outstanding());
             require(count <= room, "a lease of more messages than may be outstanding")?;
         } else {
             require(!lone || !self.any_live(mono), "a lone lease beside others")?;
@@ -40,7 +40,7 @@ impl State {
         if !lone {
             self.end_lone(place, mono);
         }
-        let group = &mut self.groups[id.0 as usize];
+        let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
         let lease = Lease { until, lsn, rank: group.next_rank(lsn), lone, extended: false };
         if is_new {
             group.lease_new(cursor, count, lease);
@@ -62,7 +62,7 @@ impl State {
         let Some(out) = self.lone.out.filter(|out| mono < out.until && out.place != by) else { return };
         // seam: a lone lease stays lone beside others
         self.lone.out = None;
-        let group = self.groups.get_mut(out.place.group.0 as usize);
+        let group = self.groups.get_mut(&out.place.group);
         let slot = group.and_then(|group| group.slot_mut(out.place.partition, out.place.offset));
         if let Some(Slot { phase: Phase::Leased(lease), .. }) = slot {
             lease.lone = false;
@@ -71,7 +71,7 @@ impl State {
 
     fn check_leased_again(&self, at: At<'_>, mono: MonoMs, attempt: u32, time: WallMs, lone: bool) -> Applied {
         require(at.slot.attempts.checked_add(1) == Some(attempt), "a lease on another attempt than the next")?;
-        let fits = match at.group.class(at.slot) {
+        let fits = match class(at.slot) {
             Class::Plain => !lone,
             // One that is to be alone goes among others where it would hold them up for too long.
             Class::Lone => true,
@@ -84,8 +84,8 @@ impl State {
     }
 
     pub(super) fn apply_lone_awaited(&mut self, at: (GroupId, PartitionId, Offset), since: MonoMs) -> Applied {
-        let At { place, group, slot, .. } = self.at(at)?;
-        require(group.class(slot) == Class::Lone, "a wait for a lone lease without need")?;
+        let At { place, slot, .. } = self.at(at)?;
+        require(class(slot) == Class::Lone, "a wait for a lone lease without need")?;
         require(self.any_live(since), "a wait for a lone lease that could be granted")?;
         self.lone.awaited = Some(Awaited { place, since });
         Ok(())

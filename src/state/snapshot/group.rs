@@ -1,43 +1,46 @@
 //! The bytes of a group within a snapshot.
 //!
 //! ```text
-//! name | topic | options | retry partition | turns | position | rank | texts dropped
+//! name | topic | options | retry partition | its end | end of the partition of dead letters | turns | position | rank | texts dropped
 //! letters   floor, count of runs, each: gap and length; count of bitmaps, each: gap and 64 bytes
 //! cursors   for each partition: how far `next` is from its end
-//! windows   count, then each: gap to its cursor, count of messages, each: flags, gap, attempts, phase, [history]
+//! messages  count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], phase, [history]
 //! ```
 //! A gap is the distance from the one before less one. Never here: what the parts mean to each other across groups.
 
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::limits::{HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
+use crate::limits::{HISTORY_LEN, HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX};
 use crate::record::codec;
 use crate::record::wire::{DecodeError, Reader, put_bytes, put_varint};
 use crate::state::decide::check_options;
-use crate::state::group::{Cursor, Group};
+use crate::state::group::{Group, Kept};
 use crate::state::history::{History, Past};
-use crate::state::letters::{Bits, Letters};
-use crate::state::outstanding::{Lease, Phase, Slot, Window};
+use crate::state::kit::offsets::{Bits, OffsetSet};
+use crate::state::outstanding::{Lease, Phase, Slot};
 use crate::state::queue::Source;
-use crate::state::topic::{Catalog, Restore};
+use crate::state::topic::Catalog;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const LEASED: u8 = 0;
-const WAITING: u8 = 1;
-const READY: u8 = 2;
-const PHASE: u8 = 0x03;
-const CRASHED: u8 = 0x04;
-const GRACE: u8 = 0x08;
-const HISTORY: u8 = 0x10;
+const PHASE: u64 = 0x03;
+const LEASED: u64 = 0;
+const WAITING: u64 = 1;
+const READY: u64 = 2;
 /// Leased by the same record as the leased message before, or ready in the turn after that of the ready one before.
-const FOLLOWS: u8 = 0x20;
-const LONE: u8 = 0x40;
-const EXTENDED: u8 = 0x80;
+const FOLLOWS: u64 = 0x04;
+const CRASHED: u64 = 0x08;
+const GRACE: u64 = 0x10;
+const HISTORY: u64 = 0x20;
+const LONE: u64 = 0x40;
+const EXTENDED: u64 = 0x80;
+/// Leased last when the group had another limit of attempts than now.
+const LIMIT: u64 = 0x100;
+const FLAGS: u64 = 0x1ff;
 
 /// More turns than any group lives to see, and far from where counting them would overflow.
 const TURNS_MAX: u64 = 1 << 62;
-/// The shortest window, message and failure.
-const WINDOW_LEN_MIN: usize = 5;
+/// The shortest cursor with messages, message and failure.
+const CURSOR_LEN_MIN: usize = 5;
 const SLOT_LEN_MIN: usize = 3;
 const PAST_LEN_MIN: usize = 3;
 
@@ -66,34 +69,78 @@ impl Before {
     }
 }
 
-pub(super) fn encode(group: &Group, catalog: &Catalog, out: &mut Vec<u8>) {
+pub(super) fn encode(group: &Kept, end: impl Fn(PartitionId) -> Offset, out: &mut Vec<u8>) {
     put_bytes(out, group.name.as_bytes());
     put_varint(out, group.topic.0);
     codec::put_group_options(out, &group.options);
     put_varint(out, group.retry.0);
+    put_varint(out, end(group.retry).0);
+    put_varint(out, end(group.dead()).0);
     put_varint(out, group.turns);
     put_varint(out, u64::from(group.position) << 2 | group.source.number());
     put_varint(out, group.rank.0.0);
     put_varint(out, u64::from(group.rank.1));
-    put_varint(out, group.texts.dropped);
+    put_varint(out, group.texts_dropped);
     // seam: a checkpoint forgets the letters
     encode_letters(&group.letters, out);
-    let ids = 0..group.cursors.len() as u32;
-    for (cursor, at) in ids.clone().zip(&group.cursors) {
-        put_varint(out, catalog.end(group.partition_of(cursor)).0 - at.next.0);
+    for cursor in 0..group.cursors() {
+        put_varint(out, end(group.partition_of(cursor)).0 - group.next(cursor).0);
     }
-    put_varint(out, group.cursors.iter().filter(|at| at.window.is_some()).count() as u64);
-    let (mut before, mut next) = (Before::default(), 0);
-    for (cursor, at) in ids.zip(&group.cursors) {
-        if let Some(window) = &at.window {
-            put_varint(out, u64::from(cursor - next));
-            next = cursor + 1;
-            encode_window(window, &mut before, out);
+    encode_messages(group, out);
+}
+
+fn encode_messages(group: &Kept, out: &mut Vec<u8>) {
+    let mut all = group.slots.iter().peekable();
+    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+    group.slots.iter().for_each(|((cursor, _), _)| *counts.entry(*cursor).or_default() += 1);
+    put_varint(out, counts.len() as u64);
+    let (mut before, mut next_cursor) = (Before::default(), 0);
+    for (cursor, count) in counts {
+        put_varint(out, u64::from(cursor - next_cursor));
+        next_cursor = cursor + 1;
+        put_varint(out, count);
+        let mut next = 0;
+        while let Some(((_, offset), slot)) = all.next_if(|((of, _), _)| *of == cursor) {
+            encode_message(group, (offset.0 - next, slot), &mut before, out);
+            next = offset.0 + 1;
         }
     }
 }
 
-fn encode_letters(letters: &Letters, out: &mut Vec<u8>) {
+fn encode_message(group: &Kept, (gap, slot): (u64, &Slot), before: &mut Before, out: &mut Vec<u8>) {
+    let follows = before.follows(&slot.phase);
+    before.note(&slot.phase);
+    let limit = (slot.max_attempts != group.options.max_attempts).then_some(slot.max_attempts);
+    put_varint(out, flags(slot, follows, limit.is_some()));
+    put_varint(out, gap);
+    put_varint(out, u64::from(slot.attempts));
+    if let Some(limit) = limit {
+        put_varint(out, u64::from(limit));
+    }
+    match slot.phase {
+        Phase::Waiting { due, delay_ms } => {
+            put_varint(out, due.0);
+            put_varint(out, delay_ms);
+        }
+        Phase::Leased(_) | Phase::Ready { .. } if follows => {}
+        Phase::Leased(lease) => {
+            put_varint(out, lease.until.0);
+            put_varint(out, lease.lsn.0);
+            put_varint(out, u64::from(lease.rank));
+        }
+        Phase::Ready { turn } => put_varint(out, turn),
+    }
+    let Some(history) = &slot.history else { return };
+    put_varint(out, history.past.len() as u64);
+    for past in &history.past {
+        codec::put_failure(out, &past.failure);
+        if !past.failure.text.is_empty() {
+            put_varint(out, past.turn);
+        }
+    }
+}
+
+fn encode_letters(letters: &OffsetSet, out: &mut Vec<u8>) {
     put_varint(out, letters.floor());
     put_varint(out, letters.full().len() as u64);
     let mut next = 0;
@@ -113,41 +160,7 @@ fn encode_letters(letters: &Letters, out: &mut Vec<u8>) {
     }
 }
 
-fn encode_window(window: &Window, before: &mut Before, out: &mut Vec<u8>) {
-    put_varint(out, window.len() as u64);
-    let mut next = 0;
-    for (offset, slot) in window.iter() {
-        let follows = before.follows(&slot.phase);
-        before.note(&slot.phase);
-        out.push(flags(slot, follows));
-        put_varint(out, offset.0 - next);
-        next = offset.0 + 1;
-        put_varint(out, u64::from(slot.attempts));
-        match slot.phase {
-            Phase::Waiting { due, delay_ms } => {
-                put_varint(out, due.0);
-                put_varint(out, delay_ms);
-            }
-            _ if follows => {}
-            Phase::Leased(lease) => {
-                put_varint(out, lease.until.0);
-                put_varint(out, lease.lsn.0);
-                put_varint(out, u64::from(lease.rank));
-            }
-            Phase::Ready { turn } => put_varint(out, turn),
-        }
-        let Some(history) = &slot.history else { continue };
-        put_varint(out, history.past.len() as u64);
-        for past in &history.past {
-            codec::put_failure(out, &past.failure);
-            if !past.failure.text.is_empty() {
-                put_varint(out, past.turn);
-            }
-        }
-    }
-}
-
-fn flags(slot: &Slot, follows: bool) -> u8 {
+fn flags(slot: &Slot, follows: bool, limit: bool) -> u64 {
     let phase = match slot.phase {
         Phase::Leased(_) => LEASED,
         Phase::Waiting { .. } => WAITING,
@@ -161,42 +174,43 @@ fn flags(slot: &Slot, follows: bool) -> u8 {
         | flag(follows, FOLLOWS)
         | flag(slot.lease().is_some_and(|lease| lease.lone), LONE)
         | flag(slot.lease().is_some_and(|lease| lease.extended), EXTENDED)
+        | flag(limit, LIMIT)
 }
 
-pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Restore) -> Result<Group, DecodeError> {
+pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Catalog) -> Result<Group, DecodeError> {
     let invalid = DecodeError::Invalid;
     let name: Arc<str> = codec::name(reader)?.into();
     let topic = TopicId(reader.varint()?);
     let options = codec::group_options(reader)?;
     check_options(&options).map_err(|_| invalid("a group with options that it may not have"))?;
     let retry = PartitionId(reader.varint()?);
-    catalog.group(topic, &name, id, retry).ok_or(invalid("a group that cannot be"))?;
-    let of = catalog.catalog().topic(topic).ok_or(invalid("a group without a topic"))?;
-    let mut group =
-        Group::new(name, (topic, of), options, retry, std::iter::repeat_n(Offset(0), of.count as usize + 1));
+    let ends = [Offset(reader.varint()?), Offset(reader.varint()?)];
+    catalog.restore_group(id, topic, &name, retry, ends).ok_or(invalid("a group that cannot be"))?;
+    let of = catalog.topic(topic).ok_or(invalid("a group without a topic"))?;
+    let mut group = Group::new(name, (topic, of), options, retry, std::iter::empty()).kept;
     group.turns = reader.varint()?;
     let position = reader.varint()?;
     group.source = Source::numbered(position & 3).ok_or(DecodeError::Invalid("a source that is none"))?;
     group.position =
         u32::try_from(position >> 2).map_err(|_| DecodeError::Invalid("a position beyond all partitions"))?;
     group.rank = (Lsn(reader.varint()?), reader.varint_u32()?);
-    group.texts.dropped = reader.varint()?;
-    if group.turns > TURNS_MAX || group.position as usize >= group.cursors.len() {
+    group.texts_dropped = reader.varint()?;
+    if group.turns > TURNS_MAX || group.position >= group.cursors() {
         return Err(invalid("a group that is nowhere"));
     }
-    group.letters = decode_letters(reader, catalog.catalog().end(group.dead()))?;
-    for cursor in 0..group.cursors.len() {
-        let end = catalog.catalog().end(group.partition_of(cursor as u32));
+    group.letters = Arc::new(decode_letters(reader, catalog.end(group.dead()))?);
+    for cursor in 0..group.cursors() {
+        let end = catalog.end(group.partition_of(cursor));
         let next = end.0.checked_sub(reader.varint()?).ok_or(invalid("a group beyond the end of a partition"))?;
-        group.cursors[cursor].next = Offset(next);
+        group.set_next(cursor, Offset(next));
     }
-    decode_windows(reader, &mut group)?;
-    group.rebuild().ok_or(invalid("a group whose messages contradict each other"))?;
-    let fits = group.outstanding <= group.options.max_outstanding && group.texts.bytes <= HISTORY_TEXT_BYTES_MAX;
+    decode_messages(reader, &mut group)?;
+    let group = Group::restored(group).ok_or(invalid("a group whose messages contradict each other"))?;
+    let fits = group.slots.len() <= OUTSTANDING_MAX as usize && group.texts.bytes <= HISTORY_TEXT_BYTES_MAX;
     if fits { Ok(group) } else { Err(invalid("a group beyond its limits")) }
 }
 
-fn decode_letters(reader: &mut Reader<'_>, end: Offset) -> Result<Letters, DecodeError> {
+fn decode_letters(reader: &mut Reader<'_>, end: Offset) -> Result<OffsetSet, DecodeError> {
     let floor = reader.varint()?;
     let (mut full, mut next) = (BTreeMap::new(), 0u64);
     for _ in 0..reader.count(2)? {
@@ -208,49 +222,57 @@ fn decode_letters(reader: &mut Reader<'_>, end: Offset) -> Result<Letters, Decod
     for _ in 0..reader.count(1 + size_of::<Bits>())? {
         let chunk = next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
         next = chunk.checked_add(1).ok_or(DecodeError::BadNumber)?;
-        let mut bits = Box::new(Bits::default());
+        let mut bits = Bits::default();
         for (word, bytes) in bits.iter_mut().zip(reader.take(size_of::<Bits>())?.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*bytes);
         }
-        mixed.insert(chunk, bits);
+        mixed.insert(chunk, Arc::new(bits));
     }
-    Letters::restore(floor, full, mixed, end).ok_or(DecodeError::Invalid("a set of letters that cannot be"))
+    OffsetSet::restore(floor, full, mixed, end).ok_or(DecodeError::Invalid("a set of letters that cannot be"))
 }
 
-fn decode_windows(reader: &mut Reader<'_>, group: &mut Group) -> Result<(), DecodeError> {
+fn decode_messages(reader: &mut Reader<'_>, group: &mut Kept) -> Result<(), DecodeError> {
     let (mut before, mut next) = (Before::default(), 0u64);
-    for _ in 0..reader.count(WINDOW_LEN_MIN)? {
+    for _ in 0..reader.count(CURSOR_LEN_MIN)? {
         let cursor = next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
         next = cursor.checked_add(1).ok_or(DecodeError::BadNumber)?;
-        let at = usize::try_from(cursor).ok().and_then(|cursor| group.cursors.get_mut(cursor));
-        let at = at.ok_or(DecodeError::Invalid("messages of a partition that does not exist"))?;
-        at.window = Some(decode_window(reader, at, group.turns, &mut before)?);
+        let cursor = u32::try_from(cursor).ok().filter(|cursor| *cursor < group.cursors());
+        let cursor = cursor.ok_or(DecodeError::Invalid("messages of a partition that does not exist"))?;
+        decode_cursor(reader, group, cursor, &mut before)?;
     }
     Ok(())
 }
 
-fn decode_window(
+fn decode_cursor(
     reader: &mut Reader<'_>,
-    at: &Cursor,
-    turns: u64,
+    group: &mut Kept,
+    cursor: u32,
     before: &mut Before,
-) -> Result<Box<Window>, DecodeError> {
-    let mut window = Box::<Window>::default();
+) -> Result<(), DecodeError> {
     let mut next = 0u64;
     let count = reader.count(SLOT_LEN_MIN)?;
     for _ in 0..count {
-        let flags = reader.byte()?;
-        let offset = next.checked_add(reader.varint()?).filter(|&offset| offset < at.next.0);
+        let flags = reader.varint()?;
+        let offset = next.checked_add(reader.varint()?).filter(|&offset| offset < group.next(cursor).0);
         let offset = offset.ok_or(DecodeError::Invalid("an outstanding message that was never leased"))?;
         next = offset + 1;
-        window.push(Offset(offset), 1, decode_slot(reader, flags, turns, before)?);
+        let slot = decode_slot(reader, flags, group, before)?;
+        group.slots.insert((cursor, Offset(offset)), slot);
     }
-    if count == 0 { Err(DecodeError::Invalid("a window without messages")) } else { Ok(window) }
+    if count == 0 { Err(DecodeError::Invalid("a cursor without messages")) } else { Ok(()) }
 }
 
-fn decode_slot(reader: &mut Reader<'_>, flags: u8, turns: u64, before: &mut Before) -> Result<Slot, DecodeError> {
+fn decode_slot(reader: &mut Reader<'_>, flags: u64, group: &Kept, before: &mut Before) -> Result<Slot, DecodeError> {
     let invalid = DecodeError::Invalid;
+    if flags & !FLAGS != 0 {
+        return Err(invalid("an unknown flag of a message"));
+    }
+    let (turns, usual) = (group.turns, group.options.max_attempts);
     let attempts = reader.varint_u32()?;
+    let max_attempts = if flags & LIMIT != 0 { reader.varint_u32()? } else { usual };
+    if flags & LIMIT != 0 && max_attempts == usual {
+        return Err(invalid("a limit of attempts that is the group's is not written out"));
+    }
     let (follows, lone, extended) = (flags & FOLLOWS != 0, flags & LONE != 0, flags & EXTENDED != 0);
     let phase = match flags & PHASE {
         LEASED => {
@@ -278,8 +300,8 @@ fn decode_slot(reader: &mut Reader<'_>, flags: u8, turns: u64, before: &mut Befo
         return Err(invalid("an outstanding message that cannot be"));
     }
     before.note(&phase);
-    let history = if flags & HISTORY != 0 { Some(Box::new(decode_history(reader, turns)?)) } else { None };
-    Ok(Slot { phase, attempts, crashed, grace, history })
+    let history = if flags & HISTORY != 0 { Some(Arc::new(decode_history(reader, turns)?)) } else { None };
+    Ok(Slot { phase, attempts, max_attempts, crashed, grace, history })
 }
 
 fn decode_history(reader: &mut Reader<'_>, turns: u64) -> Result<History, DecodeError> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits::{FRAME_PARTS_MAX, NAME_LEN_MAX, TOPIC_PARTITIONS_MAX};
+use crate::record::Copied;
 
 #[test]
 fn nothing_comes_before_the_first_process() {
@@ -29,7 +30,7 @@ fn partitions_are_numbered_in_order_of_creation() {
         None,
     ];
     assert_eq!(roles, expected);
-    assert_eq!(world.state.partition_count(), 5);
+    assert_eq!(world.state.partitions_end(), PartitionId(5));
     assert_eq!(world.state.topic_by_name("second"), Some(TopicId(1)));
     assert_eq!(world.state.topics().map(|(_, topic)| &*topic.name).collect::<Vec<_>>(), ["orders", "second"]);
     assert_eq!(world.state.groups_of(TopicId(0)).map(|(id, _)| id).collect::<Vec<_>>(), [KITCHEN]);
@@ -192,7 +193,7 @@ fn what_only_a_holder_does_is_refused_without_a_lease() {
         world.refuses(Record::Released { group, partition, offset });
         world.refuses(Record::Unreadable { group, partition, offset, due, delay_ms: 2 });
         world.refuses(Record::PutOff { group, partition, offset, due, delay_ms: 2 });
-        world.refuses(Record::DeadLettered { group, partition, offset });
+        world.refuses(Record::DeadLettered { group, partition, offset, copy: copy(2, 0) });
     }
     let first = Offset(0);
     world.refuses(Record::Acked { group, partition, first, count: 3 }); // the third is not leased
@@ -209,31 +210,40 @@ fn what_only_a_holder_does_is_refused_without_a_lease() {
     world.state.apply(&Record::Acked { group, partition, first: Offset(1), count: 1 }, Lsn(world.lsn)).unwrap();
 }
 
+fn copy(partition: u64, offset: u64) -> Box<Copied> {
+    let provenance = Provenance { origin: origin_of(0), attempts: 1, history: vec![] };
+    Box::new(Copied { partition: PartitionId(partition), offset: Offset(offset), time: WallMs(1), provenance })
+}
+
 #[test]
-fn a_copy_and_its_move_come_together_or_not_at_all() {
+fn a_move_puts_its_copy_where_it_belongs_or_is_refused() {
     let mut world = situations();
-    let (group, partition, dead) = (KITCHEN, PartitionId(0), PartitionId(2));
-    let provenance = Box::new(Provenance { origin: origin_of(0), attempts: 1, history: vec![] });
-    let copied = |partition, offset| {
-        let (offset, time) = (Offset(offset), WallMs(1));
-        Record::Copied { partition: PartitionId(partition), offset, time, provenance: provenance.clone() }
-    };
-    let dead_lettered = Record::DeadLettered { group, partition, offset: Offset(0) };
-    world.refuses(dead_lettered.clone());
-    world.refuses(copied(2, 1));
-    world.refuses(copied(9, 0));
-    world.state.apply(&copied(2, 0), Lsn(world.lsn)).unwrap();
-    assert_eq!(world.state.partition_end(dead), Offset(1));
-    world.refuses(copied(2, 1));
-    world.refuses(Record::ClockJumped { wall: WallMs(1) });
-    world.refuses(Record::Discarded { group, letter: Offset(0) });
-    world.refuses(Record::Redriven { group, letter: Offset(0) });
-    world.refuses(Record::DeadLettered { group, partition, offset: Offset(3) });
-    world.state.apply(&dead_lettered, Lsn(world.lsn)).unwrap();
-    world.refuses(Record::Redriven { group, letter: Offset(0) });
-    world.state.apply(&copied(1, 0), Lsn(world.lsn)).unwrap();
-    world.refuses(Record::DeadLettered { group, partition, offset: Offset(1) });
-    world.state.apply(&Record::Redriven { group, letter: Offset(0) }, Lsn(world.lsn)).unwrap();
+    let (group, partition, retry, dead) = (KITCHEN, PartitionId(0), 1, 2);
+    let dead_lettered = |offset, copy| Record::DeadLettered { group, partition, offset: Offset(offset), copy };
+    let redriven = |letter, copy| Record::Redriven { group, letter: Offset(letter), copy };
+    let mut long = copy(dead, 0);
+    let failure = Failure { cause: Cause::Crashed, time: WallMs(1), text: Box::default() };
+    long.provenance.history = vec![failure; 9];
+    let mut sent = copy(dead, 0);
+    sent.provenance.origin.redrives = 17;
+    // Not at the end; among what belongs to others; with too much.
+    for copy in [copy(dead, 1), copy(retry, 0), copy(0, 5), copy(9, 0), long, sent] {
+        world.refuses(dead_lettered(0, copy));
+    }
+    // Could have another attempt, or does not exist.
+    world.refuses(dead_lettered(3, copy(dead, 0)));
+    world.refuses(dead_lettered(9, copy(dead, 0)));
+    world.refuses(redriven(0, copy(retry, 0)));
+    world.state.apply(&dead_lettered(0, copy(dead, 0)), Lsn(world.lsn)).unwrap();
+    assert_eq!(world.state.partition_end(PartitionId(dead)), Offset(1));
+    world.refuses(dead_lettered(0, copy(dead, 1)));
+    for copy in [copy(retry, 1), copy(dead, 1), copy(0, 4), copy(9, 0)] {
+        world.refuses(redriven(0, copy));
+    }
+    world.refuses(redriven(1, copy(retry, 0)));
+    world.state.apply(&redriven(0, copy(retry, 0)), Lsn(world.lsn)).unwrap();
+    assert_eq!(world.state.partition_end(PartitionId(retry)), Offset(1));
+    world.refuses(redriven(0, copy(retry, 1)));
     world.refuses(Record::Discarded { group, letter: Offset(0) });
     assert_eq!(world.state.check(), []);
 }

@@ -44,7 +44,7 @@ fn whoever_dies_beside_others_on_the_last_attempt_gets_one_more_alone() {
             world.ack(KITCHEN, &[lent[0].held]);
         }
     }
-    assert_eq!(world.counts(KITCHEN), GroupCounts { dead: 1, ..GroupCounts::default() });
+    assert_eq!(world.counts(KITCHEN), Totals { dead: 1, ..Totals::default() });
 }
 
 #[test]
@@ -200,10 +200,12 @@ fn where_nothing_may_be_held_up_any_more_nothing_is() {
 fn while_it_is_awaited_an_idle_store_grants_it_at_once() {
     let (mut world, other, held_up_by) = awaiting();
     world.run(Command::Extend { group: other, held: held_up_by.held, for_ms: 100 * TIMEOUT_MS }).unwrap();
+    let goes_alone = |world: &World| world.state.goes_alone(MonoMs(world.mono), HoldUp(HOLD_UP_MS));
+    assert_eq!(goes_alone(&world), None);
     world.try_lease(KITCHEN, 9);
-    assert_eq!(world.state.may_go_alone(MonoMs(world.mono), HoldUp(HOLD_UP_MS)), None);
+    assert_eq!(goes_alone(&world), Some((KITCHEN, MonoMs(world.mono + 100 * TIMEOUT_MS))));
     world.ack(other, &[held_up_by.held]);
-    assert_eq!(world.state.may_go_alone(MonoMs(world.mono), HoldUp(HOLD_UP_MS)), Some(KITCHEN));
+    assert_eq!(goes_alone(&world), Some((KITCHEN, MonoMs(world.mono))));
     assert!(world.lease_one(KITCHEN).lone);
 }
 

@@ -10,20 +10,66 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What somebody does; whatever it needs is picked from what there is.
 #[derive(Clone, Debug)]
 enum Step {
-    Publish { partition: u64, count: u32 },
+    Publish {
+        partition: u64,
+        count: u32,
+    },
     Sync,
-    Lease { group: u64, max: u32 },
-    Ack { group: u64, picks: Vec<Index> },
-    Nack { group: u64, pick: Index, delay_ms: Option<u64> },
-    Reject { group: u64, pick: Index },
-    Extend { group: u64, pick: Index, for_ms: u64 },
-    Release { group: u64, pick: Index },
-    Unreadable { group: u64, pick: Index },
-    Redrive { group: u64, pick: Index, to: Option<u64> },
-    Discard { group: u64, pick: Index },
-    Advance { ms: u64 },
-    Jump { back: bool, ms: u64, noted: bool },
-    Open { clean: bool },
+    Lease {
+        group: u64,
+        max: u32,
+    },
+    Ack {
+        group: u64,
+        picks: Vec<Index>,
+    },
+    Nack {
+        group: u64,
+        pick: Index,
+        delay_ms: Option<u64>,
+    },
+    Reject {
+        group: u64,
+        pick: Index,
+    },
+    Extend {
+        group: u64,
+        pick: Index,
+        for_ms: u64,
+    },
+    Release {
+        group: u64,
+        pick: Index,
+    },
+    Unreadable {
+        group: u64,
+        pick: Index,
+    },
+    Redrive {
+        group: u64,
+        pick: Index,
+        to: Option<u64>,
+    },
+    Discard {
+        group: u64,
+        pick: Index,
+    },
+    Advance {
+        ms: u64,
+    },
+    Jump {
+        back: bool,
+        ms: u64,
+        noted: bool,
+    },
+    Open {
+        clean: bool,
+    },
+    /// Topics and groups that come and go, beside those that the model knows.
+    Others {
+        what: u8,
+        pick: Index,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -46,6 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..1_500).prop_map(|ms| Step::Advance { ms }),
         1 => (any::<bool>(), 0u64..50_000, any::<bool>()).prop_map(|(back, ms, noted)| Step::Jump { back, ms, noted }),
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
+        3 => (0u8..9, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -102,7 +149,7 @@ impl Run {
             "second",
             &GroupOptions { visibility_timeout_ms: 250, max_attempts: max_attempts.max(1), ..options },
         );
-        world.visible = Some(Vec::new());
+        world.visible = Some(Sparse::default());
         Self { world, model: Model::default(), snapshot: None }
     }
 
@@ -129,12 +176,47 @@ impl Run {
                 }
             }
             Step::Open { clean } => self.open(*clean),
+            Step::Others { what, pick } => self.others(*what, pick),
+        }
+    }
+
+    fn others(&mut self, what: u8, pick: &Index) {
+        let topics: Vec<_> = self.world.state.topics().map(|(id, topic)| (id, topic.first)).collect();
+        let groups: Vec<_> = self.world.state.groups().map(|(id, _)| id).collect();
+        // Behind those that the model knows.
+        let (topic, first) = topics[topics.len() - 1 - pick.index(topics.len().min(2))];
+        let group = groups[groups.len() - 1 - pick.index(groups.len().min(2))];
+        let (is_known_topic, is_known_group) = (topic == TopicId(0), group.0 < GROUPS);
+        let name = format!("other {}", pick.index(3));
+        let starts = [Offset(0)];
+        let options = GroupOptions { max_attempts: 1 + pick.index(3) as u32, max_outstanding: 3, ..options() };
+        let changes = GroupChanges { max_attempts: Some(options.max_attempts), ..GroupChanges::default() };
+        let command = match what {
+            0 => Command::CreateTopic { name: &name, partitions: 1 },
+            1..=3 if !is_known_topic => Command::CreateGroup { topic, name: &name, options: &options, starts: &starts },
+            4 if !is_known_topic => Command::Publish { runs: &[(first, 2)] },
+            5 | 6 if !is_known_group => Command::AlterGroup { group, changes: &changes },
+            7 if !is_known_group => Command::RemoveGroup { group },
+            8 if !is_known_topic => Command::RemoveTopic { topic },
+            _ => return,
+        };
+        match self.world.run(command) {
+            Ok(_) => drop(self.world.state.take_removed()),
+            Err(rejection) => assert_eq!(rejection, Rejection::Exists),
+        }
+        if what == 5 {
+            // Outstanding ones go on by what they were leased under.
+            let held_up = self.world.is_held_up();
+            if !held_up {
+                self.world.run(Command::Lease { group, max: 2, pass_exhausted: true }).unwrap();
+            }
         }
     }
 
     fn sync(&mut self) {
-        let ids = 0..u64::from(self.world.state.partition_count());
-        self.world.visible = Some(ids.map(|id| self.world.state.partition_end(PartitionId(id))).collect());
+        let mut visible = Sparse::default();
+        self.world.state.partitions().for_each(|(partition, end)| visible.insert(partition.0, end));
+        self.world.visible = Some(visible);
     }
 
     fn open(&mut self, clean: bool) {
@@ -171,7 +253,7 @@ impl Run {
             assert!(!self.model.settled.contains(&at), "{at:?} was settled");
             assert!(!lent.lone || live.is_empty() && max > 0, "a lone lease beside others");
             let visible = self.world.visible.as_ref().unwrap();
-            assert!(visible.get(partition as usize).is_some_and(|end| offset < end.0), "{at:?} is not visible");
+            assert!(visible.get(partition).is_some_and(|end| offset < end.0), "{at:?} is not visible");
             let open = self.model.open.entry(at).or_insert_with(|| {
                 let next = self.model.next.entry((group, partition)).or_default();
                 assert_eq!(offset, *next, "first deliveries go out in order");
@@ -272,7 +354,7 @@ impl Run {
             return;
         };
         assert!(holds);
-        if records.len() == 2 {
+        if matches!(records[..], [Record::DeadLettered { .. }]) {
             self.dead(at);
         } else {
             let open = self.model.open.get_mut(&at).unwrap();
@@ -341,6 +423,9 @@ impl Run {
     /// After everything: every message of every group can be brought to an end.
     fn drain(&mut self) {
         self.model.has_room = true;
+        // Nobody of the others may hold up these.
+        let others: Vec<_> = self.world.state.topics().map(|(id, _)| id).filter(|id| *id != TopicId(0)).collect();
+        others.into_iter().for_each(|topic| drop(self.world.run(Command::RemoveTopic { topic })));
         self.sync();
         self.open(true);
         for round in 0..2_000 {
@@ -370,7 +455,7 @@ impl Run {
             let counts = self.world.counts(group);
             let dead = self.model.letters.get(&group.0).map_or(0, |letters| letters.len() as u64);
             let texts_dropped = counts.texts_dropped;
-            assert_eq!(counts, GroupCounts { dead, texts_dropped, ..GroupCounts::default() });
+            assert_eq!(counts, Totals { dead, texts_dropped, ..Totals::default() });
             for partition in (0..PARTITIONS).chain([of.retry.0]) {
                 let end = self.world.state.partition_end(PartitionId(partition)).0;
                 let settled = self.model.settled.range((group.0, partition, 0)..=(group.0, partition, u64::MAX));
@@ -408,7 +493,7 @@ proptest! {
         for (index, step) in steps.iter().enumerate() {
             if index == snapshot_at {
                 let mut bytes = Vec::new();
-                run.world.state.encode(&mut bytes);
+                run.world.state.snapshot().encode(&mut bytes);
                 run.snapshot = Some((bytes, run.world.log.len()));
             }
             run.step(step);
@@ -426,10 +511,10 @@ proptest! {
         for (record, lsn) in &run.world.log {
             folded.apply(record, *lsn).unwrap();
             let mut bytes = Vec::new();
-            folded.encode(&mut bytes);
+            folded.snapshot().encode(&mut bytes);
             let decoded = State::decode(&bytes).unwrap();
             let mut again = Vec::new();
-            decoded.encode(&mut again);
+            decoded.snapshot().encode(&mut again);
             prop_assert_eq!(&again, &bytes);
             folded = decoded;
         }
@@ -453,7 +538,7 @@ fn the_random_walk_meets_every_kind_of_record() {
                 Record::Leased { lone: true, attempt, .. } if *attempt > max_attempts => name += " lone again",
                 Record::Leased { lone: true, .. } => name += " lone",
                 Record::Leased { attempt: 2.., .. } => name += " again",
-                Record::Copied { provenance, .. } => name += &format!(" {:?}", causes(&provenance.history).last()),
+                Record::DeadLettered { copy, .. } => name += &format!(" {:?}", causes(&copy.provenance.history).last()),
                 _ => {}
             }
             *met.entry(name).or_default() += 1;
@@ -462,16 +547,16 @@ fn the_random_walk_meets_every_kind_of_record() {
     let expected = [
         "Acked",
         "ClockJumped",
-        "Copied None",
-        "Copied Some(Closed)",
-        "Copied Some(Crashed)",
-        "Copied Some(Expired)",
-        "Copied Some(Nacked)",
-        "Copied Some(Rejected)",
-        "DeadLettered",
+        "DeadLettered Some(Closed)",
+        "DeadLettered Some(Crashed)",
+        "DeadLettered Some(Expired)",
+        "DeadLettered Some(Nacked)",
+        "DeadLettered Some(Rejected)",
         "Discarded",
         "Extended",
+        "GroupAltered",
         "GroupCreated",
+        "GroupRemoved",
         "Leased",
         "Leased again",
         "Leased lone",
@@ -484,6 +569,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Redriven",
         "Released",
         "TopicCreated",
+        "TopicRemoved",
         "Unreadable",
     ];
     assert_eq!(met.keys().collect::<Vec<_>>(), expected);

@@ -1,0 +1,121 @@
+//! The options of a group as a caller gives them: some, when it is opened, or to alter it.
+//!
+//! Never here: what is stored.
+
+use super::group::GroupInner;
+use super::{Backoff, millis};
+use crate::engine::{BackoffOptions, GroupChanges, GroupOptions};
+use crate::error::{Error, Result};
+use crate::limits;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Options that were given; the others stay as they are, or have their defaults.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given {
+    pub(super) visibility_timeout: Option<Duration>,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) backoff: Option<Backoff>,
+    pub(super) max_outstanding: Option<u32>,
+}
+
+impl Given {
+    pub(super) fn changes(&self) -> Result<GroupChanges> {
+        let invalid = |option, value: String, expected| Err(Error::InvalidOption { option, value, expected });
+        let visibility_timeout_ms =
+            self.visibility_timeout.map(|timeout| millis("visibility_timeout", timeout)).transpose()?;
+        if visibility_timeout_ms == Some(0) {
+            return invalid("visibility_timeout", "zero".to_owned(), "from 1 ms to ten years");
+        }
+        if let Some(messages) = self.max_outstanding.filter(|count| !(1..=limits::OUTSTANDING_MAX).contains(count)) {
+            return invalid("max_outstanding", messages.to_string(), "from 1 to 1,048,576");
+        }
+        Ok(GroupChanges {
+            visibility_timeout_ms,
+            max_attempts: self.max_attempts,
+            backoff: self.backoff.map(Backoff::to_record).transpose()?,
+            max_outstanding: self.max_outstanding,
+        })
+    }
+
+    /// What a group is created with.
+    pub(super) fn with_defaults(&self) -> Result<GroupOptions> {
+        let defaults = GroupOptions {
+            visibility_timeout_ms: 30_000,
+            max_attempts: 5,
+            backoff: Backoff::default().to_record()?,
+            max_outstanding: limits::OUTSTANDING_DEFAULT,
+        };
+        Ok(self.changes()?.applied_to(&defaults))
+    }
+
+    /// Fails where an option that was given differs from what is stored.
+    pub(super) fn check_stored(&self, group: &str, stored: &GroupOptions) -> Result<()> {
+        let asked = self.changes()?.applied_to(stored);
+        let ms = |all: &GroupOptions| format!("{} ms", all.visibility_timeout_ms);
+        let attempts = |all: &GroupOptions| all.max_attempts.to_string();
+        let backoff = |all: &GroupOptions| {
+            let BackoffOptions { first_ms, max_ms, jitter } = all.backoff;
+            format!("{first_ms} to {max_ms} ms, jitter {jitter}")
+        };
+        let outstanding = |all: &GroupOptions| all.max_outstanding.to_string();
+        let options: [(&'static str, &dyn Fn(&GroupOptions) -> String); 4] = [
+            ("visibility_timeout", &ms),
+            ("max_attempts", &attempts),
+            ("backoff", &backoff),
+            ("max_outstanding", &outstanding),
+        ];
+        for (option, shown) in options {
+            let (stored, asked) = (shown(stored), shown(&asked));
+            if stored != asked {
+                return Err(Error::Contradiction { what: "group", name: group.to_owned(), option, stored, asked });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Changes options of a group that exists. See [`Group::alter`](super::Group::alter).
+#[derive(Clone)]
+#[must_use = "nothing happens before apply"]
+pub struct GroupChange {
+    pub(super) group: Arc<GroupInner>,
+    pub(super) given: Given,
+}
+
+impl GroupChange {
+    /// How long a delivery may take before its message goes to another consumer. 1 ms to ten years. For leases from now on.
+    pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
+        self.given.visibility_timeout = Some(timeout);
+        self
+    }
+
+    /// How many attempts a message gets before it becomes a dead letter; 0 for no limit. For messages from their next delivery on:
+    /// one that is leased or waits keeps the limit that it had.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.given.max_attempts = Some(attempts);
+        self
+    }
+
+    /// How long a message waits after a failed attempt. For failures from now on.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.given.backoff = Some(backoff);
+        self
+    }
+
+    /// How many messages may be leased, waiting or due for a retry at once. 1 to 1,048,576. Where there are more than that, the group
+    /// gets no new ones until enough are settled.
+    pub fn max_outstanding(mut self, messages: u32) -> Self {
+        self.given.max_outstanding = Some(messages);
+        self
+    }
+
+    /// Changes the options that were given; the others stay. All at once, and durable on return.
+    ///
+    /// # Errors
+    /// `InvalidOption`; `Removed`; the store's.
+    pub fn apply(self) -> Result<()> {
+        let changes = self.given.changes()?;
+        self.group.topic.shared.engine.alter_group(self.group.info.id, &changes)
+    }
+}

@@ -1,0 +1,42 @@
+//! What follows the log: one list, gone through for each frame that is appended now, and for each that an open reads again.
+//!
+//! Whatever else is to follow the log is added here, and is then right after a crash as well. Never here: what is counted since the
+//! store was opened.
+
+use super::positions::Positions;
+use super::visible::VisibleEnds;
+use crate::ids::{FileNumber, Lsn};
+use crate::record::Record;
+use crate::state::{Inconsistent, State};
+
+/// A frame of records.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameAt {
+    pub(super) lsn: Lsn,
+    /// Where the log goes on.
+    pub(super) end: Lsn,
+    /// Segment and byte; `None` where somebody else notes where the messages are.
+    pub(super) place: Option<(FileNumber, u32)>,
+}
+
+/// Takes in the records of a frame.
+///
+/// # Errors
+/// A record does not follow from the state. What came before it was taken in.
+#[inline]
+pub(super) fn follow(
+    state: &mut State,
+    positions: &mut Positions,
+    visible: &mut VisibleEnds,
+    records: &[Record],
+    frame: &FrameAt,
+) -> Result<(), Inconsistent> {
+    records.iter().try_for_each(|record| state.apply(record, frame.lsn))?;
+    if let Some((segment, at)) = frame.place {
+        positions.push_all(records, segment, at);
+    }
+    visible.appended(records, frame.end);
+    // Hardly ever any.
+    state.removed_partitions().for_each(|partitions| visible.forget(partitions));
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What follows from a record: each question has one answer, given beside all variants.
+//!
+//! Never here: what a record does to the state.
+
+use super::{Copied, Provenance, Record};
+use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
+
+/// The messages of its frame that a record claims: the next `count` parts, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim<'a> {
+    pub(crate) partition: PartitionId,
+    pub(crate) first: Offset,
+    pub(crate) count: u32,
+    pub(crate) time: WallMs,
+    /// Of a copy.
+    pub(crate) provenance: Option<&'a Provenance>,
+}
+
+impl Claim<'_> {
+    /// The end of the partition behind these messages.
+    #[inline]
+    pub(crate) fn end(&self) -> Offset {
+        self.first.saturating_add(u64::from(self.count))
+    }
+}
+
+impl Copied {
+    fn claim(&self) -> Claim<'_> {
+        let Self { partition, offset, time, provenance } = self;
+        Claim { partition: *partition, first: *offset, count: 1, time: *time, provenance: Some(provenance) }
+    }
+}
+
+/// Whose consumers are to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wakes {
+    Nobody,
+    /// One of each group that reads the partition, once its new messages may be seen.
+    ReadersOf(PartitionId),
+    /// One of the group.
+    Group(GroupId),
+    /// One of the group, if the limit on outstanding messages held it back.
+    HeldBack(GroupId),
+    /// All of the group, which is no more.
+    AllOf(GroupId),
+    /// All of all groups of the topic, which is no more.
+    AllOfTopic(TopicId),
+    /// One of each group.
+    EachGroup,
+}
+
+/// For what room on a full disk is asked, from what is refused first to what is never refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Room {
+    /// Adds to the store.
+    Adds,
+    /// Copies a message, so that the original may go.
+    Moves,
+    /// Lets a message be worked on.
+    Leases,
+    /// Gives room back, or keeps the store in order.
+    Settles,
+}
+
+impl Record {
+    /// The messages that it claims.
+    #[inline]
+    pub(crate) fn claim(&self) -> Option<Claim<'_>> {
+        match self {
+            Self::Published { partition, base, count, time } => {
+                Some(Claim { partition: *partition, first: *base, count: *count, time: *time, provenance: None })
+            }
+            Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => Some(copy.claim()),
+            Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::Leased { .. }
+            | Self::LoneAwaited { .. }
+            | Self::Extended { .. }
+            | Self::Acked { .. }
+            | Self::Nacked { .. }
+            | Self::Released { .. }
+            | Self::Unreadable { .. }
+            | Self::PutOff { .. }
+            | Self::Discarded { .. } => None,
+        }
+    }
+
+    /// Who is to look again.
+    #[inline]
+    pub(crate) fn wakes(&self) -> Wakes {
+        match self {
+            Self::Published { partition, .. } => Wakes::ReadersOf(*partition),
+            Self::Redriven { copy, .. } => Wakes::ReadersOf(copy.partition),
+            // The message may have another attempt, now or at a time that nobody may know yet.
+            Self::Nacked { group, .. }
+            | Self::Released { group, .. }
+            | Self::Unreadable { group, .. }
+            | Self::PutOff { group, .. } => Wakes::Group(*group),
+            // A place below the limit.
+            Self::Acked { group, .. } | Self::DeadLettered { group, .. } => Wakes::HeldBack(*group),
+            Self::ClockJumped { .. } => Wakes::EachGroup,
+            // Its sleepers learn that it is gone.
+            Self::GroupRemoved { group } => Wakes::AllOf(*group),
+            Self::TopicRemoved { topic } => Wakes::AllOfTopic(*topic),
+            // Under another limit there may be a place, or another deadline.
+            Self::GroupAltered { group, .. } => Wakes::Group(*group),
+            // Whoever leases wakes the next, who then knows when that lease ends. What makes a lease longer, or others wait, makes
+            // nothing ready. Nobody waits yet for what is opened or created.
+            Self::Leased { .. }
+            | Self::Extended { .. }
+            | Self::LoneAwaited { .. }
+            | Self::Discarded { .. }
+            | Self::Opened { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. } => Wakes::Nobody,
+        }
+    }
+
+    /// What room it may use.
+    #[inline]
+    pub(crate) fn room(&self) -> Room {
+        match self {
+            Self::Published { .. } | Self::TopicCreated { .. } | Self::GroupCreated { .. } | Self::Redriven { .. } => {
+                Room::Adds
+            }
+            Self::DeadLettered { .. } => Room::Moves,
+            Self::Leased { .. } | Self::LoneAwaited { .. } => Room::Leases,
+            Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::Extended { .. }
+            | Self::Acked { .. }
+            | Self::Nacked { .. }
+            | Self::Released { .. }
+            | Self::Unreadable { .. }
+            | Self::PutOff { .. }
+            | Self::Discarded { .. } => Room::Settles,
+        }
+    }
+}
