@@ -7,7 +7,7 @@ use super::positions::Positions;
 use super::read::{Failure, MISPLACED, damaged, decode_frame};
 use crate::clock::Clock;
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Epoch, Lsn};
+use crate::ids::{Epoch, Lsn, PartitionId};
 use crate::log::{self, Catalog, FileName, Keeper, Met, Recovered, Segment};
 use crate::record::Record;
 use crate::record::wire::DecodeError;
@@ -71,10 +71,8 @@ impl Fold {
             }
             match index {
                 None => {}
-                // Once its segment is folded, the state knows of every partition in it. Memory is by partition.
-                Some(index)
-                    if index.keys().last().is_none_or(|key| key.key < u64::from(self.state.partition_count())) =>
-                {
+                // Once its segment is folded, the state knows of every partition in it that there ever was.
+                Some(index) if index.keys().iter().all(|key| was(&self.state, PartitionId(key.key))) => {
                     self.positions.set_indexed(segment.number(), index);
                 }
                 Some(_) => {
@@ -129,8 +127,8 @@ impl Fold {
             let applied = records.iter().try_for_each(apply);
             applied.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
         }
-        let partitions = self.state.partition_count();
-        if place && !self.positions.try_push_all(records, segment.number(), frame.at, partitions) {
+        let was = |partition| was(&self.state, partition);
+        if place && !self.positions.try_push_all(records, segment.number(), frame.at, &was) {
             return Err(Failure(damaged(segment, frame, MISPLACED)));
         }
         Ok(())
@@ -146,7 +144,8 @@ impl Fold {
         }
         let state = &self.state;
         let ends = |partition| (state.settled_before(partition), state.partition_end(partition));
-        self.positions.complete_holes(&segments, state.partition_count(), ends);
+        let partitions = (0..state.partition_count()).map(|id| PartitionId(id.into()));
+        self.positions.complete_holes(&segments, partitions, ends);
     }
 
     /// Begins this process's epoch in memory. The record is appended before any other.
@@ -168,6 +167,11 @@ impl Fold {
             _ => Err(contradiction(keeper, OTHER_EPOCH)),
         }
     }
+}
+
+/// Whether there is such a partition, or was: its id is below the one that is used next.
+fn was(state: &State, partition: PartitionId) -> bool {
+    partition.0 < u64::from(state.partition_count())
 }
 
 /// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
@@ -196,7 +200,7 @@ mod tests {
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::ids::{Offset, PartitionId, WallMs};
+    use crate::ids::{Offset, WallMs};
     use crate::log::{Parts, Reserve};
     use crate::record::codec;
 

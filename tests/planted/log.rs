@@ -225,6 +225,18 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("an_index_of_another_life_of_the_segment_is_none"),
     },
     Bug {
+        name: "a gap is filled",
+        plants: "a message that was cleaned away is looked for in the frame before it",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Library("every_ordinal_is_found_and_no_other"),
+    },
+    Bug {
+        name: "the check of a row leaves its count out",
+        plants: "a changed count in an index file is believed",
+        mistake: Mistake::Value("if planted!() { mix::low(of_place) } else { $it }"),
+        level: Level::Library("a_damaged_index_is_of_no_use_or_right"),
+    },
+    Bug {
         name: "a checkpoint before its slot counts",
         plants: "recovery begins from a checkpoint that may not be durable",
         mistake: Mistake::Skip,

@@ -214,10 +214,10 @@ pub fn index(data: &[u8]) -> bool {
         let first = index.key(key).map_or(0, |entry| entry.first);
         for ordinal in (0..24).map(|n| first.saturating_add(n)).chain([u64::MAX]) {
             let mut found = Vec::new();
-            let next = index.look_up(&cache, key, ordinal, 3, &mut found);
+            let whole = index.look_up(&cache, key, ordinal, 3, &mut found);
             assert!(found.len() <= 3);
             // A forged place may lie where no file reaches: an error, and to the engine the index is of no use.
-            if !sealed && next.unwrap().is_some() {
+            if !sealed && whole.unwrap() {
                 let right: Vec<Row> = seeds::look_up(&rows, key, ordinal, 3);
                 assert_eq!(found, right, "key {key}, ordinal {ordinal}");
             }

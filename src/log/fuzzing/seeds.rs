@@ -170,30 +170,28 @@ pub(super) fn indexed() -> (SimDisk, Vec<KeyRows>) {
     (disk.snapshot(), rows)
 }
 
+/// Keys whose rows have these gaps before them and counts.
 fn rows() -> Vec<KeyRows> {
-    let key = |key: u64, first: u64, counts: &[u64]| {
+    let key = |key: u64, first: u64, runs: &[(u64, u32)]| {
         let mut next = first;
-        let rows = counts
-            .iter()
-            .zip(0u32..)
-            .map(|(count, index)| {
-                let row = Row { first: next, at: 160 + 40 * index, part: index % 2 };
-                next += count;
-                row
-            })
-            .collect();
-        KeyRows { key, count: next - first, rows }
+        let row = |(&(gap, count), index): (&(u64, u32), u32)| {
+            let row = Row { first: next + gap, count, at: 160 + 40 * index, part: index % 2 };
+            next = row.end();
+            row
+        };
+        KeyRows { key, time_ms: 7, rows: runs.iter().zip(0u32..).map(row).collect() }
     };
-    vec![key(0, 10, &[1, 1, 5, 1, 2]), key(1, 0, &[1; 12]), key(3, 7, &[3])]
+    let far = u64::from(u32::MAX) + 1;
+    vec![
+        key(0, 10, &[(0, 1), (0, 1), (0, 5), (2, 1), (0, 2)]),
+        key(1, 0, &[(0, 1); 12]),
+        key(3, 7, &[(0, 3), (far, 2)]),
+    ]
 }
 
 /// What a whole index answers.
 pub(super) fn look_up(keys: &[KeyRows], key: u64, ordinal: u64, max: usize) -> Vec<Row> {
     let Some(found) = keys.iter().find(|rows| rows.key == key) else { return Vec::new() };
-    let first = found.rows[0].first;
-    if ordinal < first || ordinal >= first + found.count {
-        return Vec::new();
-    }
-    let from = found.rows.partition_point(|row| row.first <= ordinal) - 1;
-    found.rows[from..].iter().take(max).copied().collect()
+    let holding = found.rows.iter().position(|row| row.holds(ordinal));
+    holding.map_or_else(Vec::new, |from| found.rows[from..].iter().take(max).copied().collect())
 }
