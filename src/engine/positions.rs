@@ -4,7 +4,7 @@
 //! file is written only its directory is: for each partition where that part of the index begins. So memory grows
 //! with segments and the partitions in them, not with messages. Never here: disk, state.
 
-use super::runs::{Runs, SegmentRuns};
+use super::runs::{Runs, SegmentRuns, Share};
 use crate::ids::{FileNumber, Offset, PartitionId, WallMs};
 use crate::log::{self, Index};
 use crate::record::Record;
@@ -70,12 +70,12 @@ impl Positions {
         records: &[Record],
         segment: FileNumber,
         at: u32,
-        was: &impl Fn(PartitionId) -> bool,
+        share: &impl Fn(PartitionId) -> Share,
     ) -> bool {
         if self.active.as_ref().is_none_or(|active| active.segment != segment) {
             self.roll(segment);
         }
-        self.active.as_mut().is_some_and(|active| active.try_push_all(records, at, was))
+        self.active.as_mut().is_some_and(|active| active.try_push_all(records, at, share))
     }
 
     /// As [`SegmentRuns::note_hole`], of the segment that is being read.
@@ -85,9 +85,9 @@ impl Positions {
         }
     }
 
-    /// Leads to holes the messages that are nowhere else. `segments` are all of the log in its order, each with whether something
-    /// before it was retired since the one before; `partitions` are all that there are, and of each `ends` are what is settled for
-    /// everybody, and its end. What a hole tells nothing of is taken to be there, unless it may have been retired.
+    /// Leads to holes the messages that are nowhere else. `segments` are all files that serve a class, in the order of the log, each
+    /// with whether something before or in it may have gone since the one before; `partitions` are all of the class, and of each
+    /// `ends` are what is settled for everybody, and its end. What a hole tells nothing of is taken to be there, unless it may have gone.
     pub(crate) fn complete_holes(
         &mut self,
         segments: &[(FileNumber, bool)],
@@ -170,10 +170,10 @@ impl Positions {
         self.unindexed.iter()
     }
 
-    /// Takes in a segment's index file, whose partitions there are; forgets its rows.
-    pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index) {
+    /// Takes in a segment's index file, as far as its shares are wanted; forgets its rows.
+    pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index, share: impl Fn(PartitionId) -> Share) {
         self.forget(segment);
-        for key in index.keys() {
+        for key in index.keys().iter().filter(|key| share(PartitionId(key.key)) == Share::Wanted) {
             let (first, end) = (Offset(key.first), Offset(key.end));
             let spans = self.spans.entry(PartitionId(key.key)).or_default();
             let at = spans.partition_point(|other| other.first < first);
@@ -370,15 +370,22 @@ mod tests {
             count,
             time: WallMs(0),
         };
+        let share = |partition: PartitionId| match partition.0 {
+            3 => Share::Passed,
+            0..5 => Share::Wanted,
+            _ => Share::Impossible,
+        };
         let mut positions = Positions::default();
-        let mut add = |record| positions.try_push_all(&[record], FileNumber(1), 128, &|partition| partition.0 < 5);
+        let mut add = |record| positions.try_push_all(&[record], FileNumber(1), 128, &share);
         assert!(add(published(4, 10, 3)));
         assert!(!add(published(5, 0, 1)) && !add(published(u64::MAX, 0, 1)), "no such partition");
         assert!(!add(published(4, 12, 1)) && !add(published(4, 0, 1)), "told of already");
         assert!(!add(published(4, 13, 0)), "no message");
         assert!(add(published(4, 13, 1)));
+        assert!(add(published(3, 0, 1)) && add(published(3, 0, 1)), "not looked at");
         let place = found(&positions, PartitionId(4), 13);
         assert_eq!(place, Some((1, 128, 0)));
+        assert_eq!(found(&positions, PartitionId(3), 0), None);
     }
 
     /// Each share of a segment is looked at once, however many there are, and whether they are indexed or not; a gap ends the search.

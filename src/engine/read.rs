@@ -6,14 +6,16 @@
 use super::Engine;
 use super::owners::Owners;
 use super::positions::Place;
-use super::runs::SegmentRuns;
+use super::runs::{SegmentRuns, Share};
 use super::stored::{About, Gathered, Read, Source, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
-use crate::log::{self, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
+use crate::log::{self, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::wire::{DecodeError, Newer};
 use crate::record::{Record, codec};
+use crate::state::{Role, State};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -85,6 +87,13 @@ impl super::core::Core {
         self.positions.find(partition, offset, 1, |_, _, place| found = place);
         let place = found?;
         Some(Located { segment: Arc::clone(self.catalog.segment(place.segment())?), place })
+    }
+
+    /// The partitions of an index whose messages are looked for in its segment.
+    fn wanted_keys(&self, segment: &Segment, index: &Index) -> BTreeSet<PartitionId> {
+        let share = share_of(&self.state, segment);
+        let partitions = index.keys().iter().map(|key| PartitionId(key.key));
+        partitions.filter(|partition| share(*partition) == Share::Wanted).collect()
     }
 }
 
@@ -222,8 +231,8 @@ impl Engine {
                 return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
             }
             at_hand.rows.clear();
-            let partitions = self.lock_core().state.partition_count();
-            let runs = read_runs(segment, &index, &|partition| partition.0 < u64::from(partitions))?;
+            let wanted = self.lock_core().wanted_keys(segment, &index);
+            let runs = read_runs(segment, &index, &wanted)?;
             let mut core = self.lock_core();
             // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.
             let known = core.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
@@ -256,9 +265,28 @@ impl RowsAtHand {
     }
 }
 
-/// Where all messages of a segment stand, as its frames say; those that no frame tells of are where nothing proves itself. `index`
-/// says from where to where they go, and `was` which partitions there are or were.
-fn read_runs(segment: &Segment, index: &Index, was: &impl Fn(PartitionId) -> bool) -> Result<SegmentRuns> {
+/// The class of a partition's messages, if it is there.
+pub(super) fn class_of(state: &State, partition: PartitionId) -> Option<Class> {
+    Some(match state.partition_role(partition)? {
+        Role::Topic { .. } | Role::Retry { .. } => Class::Messages,
+        Role::Dead { .. } => Class::DeadLetters,
+    })
+}
+
+/// What a partition's share of a file is, as the state knows the partition.
+pub(super) fn share_of(state: &State, segment: &Segment) -> impl Fn(PartitionId) -> Share {
+    let serves = segment.serves();
+    move |partition| match class_of(state, partition) {
+        Some(class) if serves.contains(class) => Share::Wanted,
+        None if partition.0 >= u64::from(state.partition_count()) => Share::Impossible,
+        Some(_) | None => Share::Passed,
+    }
+}
+
+/// Where the messages of the `wanted` partitions of a segment stand, as its frames say; those that no frame tells of are where
+/// nothing proves itself. `index` says from where to where they go.
+fn read_runs(segment: &Segment, index: &Index, wanted: &BTreeSet<PartitionId>) -> Result<SegmentRuns> {
+    let share = |partition| if wanted.contains(&partition) { Share::Wanted } else { Share::Passed };
     let mut runs = SegmentRuns::new(segment.number());
     let mut records = Vec::new();
     log::for_each_left::<Failure>(segment, segment.base(), Lsn(u64::MAX), &mut |met| {
@@ -267,7 +295,7 @@ fn read_runs(segment: &Segment, index: &Index, was: &impl Fn(PartitionId) -> boo
             Met::Frame(frame) if frame.is_log() => {}
             Met::Frame(frame) => {
                 let decoded = decode_frame(segment, frame, &mut records).is_ok();
-                if !decoded || !runs.try_push_all(&records, frame.at, was) {
+                if !decoded || !runs.try_push_all(&records, frame.at, &share) {
                     runs.note_hole(frame.at);
                 }
             }
@@ -275,7 +303,7 @@ fn read_runs(segment: &Segment, index: &Index, was: &impl Fn(PartitionId) -> boo
         Ok(())
     })
     .map_err(|failure| failure.0)?;
-    for key in index.keys().iter().filter(|key| was(PartitionId(key.key))) {
+    for key in index.keys().iter().filter(|key| wanted.contains(&PartitionId(key.key))) {
         runs.complete(PartitionId(key.key), (Offset(key.first), Offset(key.end)));
     }
     Ok(runs)

@@ -54,6 +54,17 @@ pub(crate) struct Runs {
     rows: Vec<Row>,
 }
 
+/// What a partition's share of a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Its messages are looked for there.
+    Wanted,
+    /// They are looked for in a file of their class, or by nobody: the partition is no longer there.
+    Passed,
+    /// There never was such a partition.
+    Impossible,
+}
+
 /// All runs of one segment.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentRuns {
@@ -123,19 +134,21 @@ impl SegmentRuns {
         }
     }
 
-    /// As [`SegmentRuns::push_all`], for records that nothing has checked but their checksums. `false` where they cannot be: they
-    /// name a partition that never was, or messages that do not come behind the earlier ones. `was` says of a partition whether it
-    /// is there, or was.
+    /// As [`SegmentRuns::push_all`], for records that nothing has checked but their checksums, and for what is wanted of them.
+    /// `false` where they cannot be: they name a partition that never was, or messages that do not come behind the earlier ones.
     #[must_use]
-    pub(crate) fn try_push_all(&mut self, records: &[Record], at: u32, was: &impl Fn(PartitionId) -> bool) -> bool {
-        runs_of(records, at).all(|(partition, run, time)| {
-            let follows = self.get(partition).is_none_or(|runs| run.first >= runs.end);
-            let fits = was(partition) && follows && run.count > 0;
-            if fits {
-                self.push_hole(partition, run.first);
-                self.push(partition, run, time);
+    pub(crate) fn try_push_all(&mut self, records: &[Record], at: u32, share: &impl Fn(PartitionId) -> Share) -> bool {
+        runs_of(records, at).all(|(partition, run, time)| match share(partition) {
+            Share::Wanted => {
+                let follows = self.get(partition).is_none_or(|runs| run.first >= runs.end) && run.count > 0;
+                if follows {
+                    self.push_hole(partition, run.first);
+                    self.push(partition, run, time);
+                }
+                follows
             }
-            fits
+            Share::Passed => true,
+            Share::Impossible => false,
         })
     }
 
@@ -298,7 +311,7 @@ mod tests {
         let mut runs = SegmentRuns::new(FileNumber(1));
         let far = 5 << 40;
         for (base, count, at) in [(10, 2, 128), (12, 1, 136), (20, 3, 144), (far, 2, 152)] {
-            assert!(runs.try_push_all(&[published(base, count)], at, &|_| true));
+            assert!(runs.try_push_all(&[published(base, count)], at, &|_| Share::Wanted));
         }
         let share = runs.get(PartitionId(1 << 40)).unwrap();
         assert_eq!((share.first, share.end, share.time), (Offset(10), Offset(far + 2), WallMs(10)));
@@ -321,9 +334,9 @@ mod tests {
     fn holes_are_no_larger_than_a_segment() {
         for (missing, is_led) in [(1, true), (HOLE_COUNT_MAX, true), (HOLE_COUNT_MAX + 1, false)] {
             let mut runs = SegmentRuns::new(FileNumber(1));
-            assert!(runs.try_push_all(&[published(0, 1)], 128, &|_| true));
+            assert!(runs.try_push_all(&[published(0, 1)], 128, &|_| Share::Wanted));
             runs.note_hole(136);
-            assert!(runs.try_push_all(&[published(1 + missing, 1)], 144, &|_| true));
+            assert!(runs.try_push_all(&[published(1 + missing, 1)], 144, &|_| Share::Wanted));
             let share = runs.get(PartitionId(1 << 40)).unwrap();
             assert_eq!(!found(share, missing, missing + 1).is_empty(), is_led, "{missing}");
             assert_eq!(found(share, 1 + missing, 2 + missing), [(1 + missing, 1, 144, 0)]);

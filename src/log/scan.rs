@@ -4,6 +4,7 @@
 
 use super::chain::{self, Candidate, Walk};
 use super::checkpoint::Section;
+use super::class::Retired;
 use super::error::{Corruption, OpenError};
 use super::evidence::{self, Evidence};
 use super::handles::Handles;
@@ -68,7 +69,7 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
         proven: Vec::new(),
         suffix: Vec::new(),
         end: Lsn(0),
-        retired: Vec::new(),
+        retired: Retired::default(),
         epoch: Epoch(0),
     }
 }
@@ -99,18 +100,15 @@ impl Scanned {
         // seam: cut at the first bad frame
         let watermark = watermark.max(self.evidence.watermark);
         let mut listing = section;
-        for (lsn, own) in &walk.changes {
-            if *lsn < watermark.max(walk.facts_end) {
-                listing.change(*own, &self.survey);
-            }
-        }
-        self.conclude(watermark, covers, listing, &candidates, &walk);
+        let changes = walk.changes.iter().filter(|(lsn, _)| *lsn < watermark.max(walk.facts_end));
+        let changed = changes.map(|(_, own)| listing.change(*own, &self.survey, covers)).fold(Ok(()), Result::and);
+        self.facts.list_fault = changed.and_then(|()| listing.check(&self.survey, covers)).err();
+        self.conclude(watermark, listing, &candidates, &walk);
         Ok(())
     }
 
-    fn conclude(&mut self, watermark: Lsn, covers: Lsn, listing: Section, candidates: &[Candidate], walk: &Walk) {
+    fn conclude(&mut self, watermark: Lsn, listing: Section, candidates: &[Candidate], walk: &Walk) {
         let facts = &mut self.facts;
-        facts.list_fault = listing.check(&self.survey, covers).err();
         if !walk.can_end_from(watermark) {
             facts.list_fault = Some(Corruption::of(FileName::Store, None, "the watermark lies within a frame"));
         }

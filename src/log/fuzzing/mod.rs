@@ -8,8 +8,10 @@
 pub(crate) mod seal;
 pub(crate) mod seeds;
 mod stream;
+pub(crate) mod whole;
 
 pub use stream::stream;
+pub(crate) use stream::{append_own, sync};
 
 use super::bytes::Cursor;
 use super::cache::BlockCache;
@@ -146,7 +148,7 @@ pub fn header(data: &[u8]) -> bool {
     if let HeaderRead::Valid(header) = FileHeader::decode(&bytes) {
         // Bytes behind the fields are for later formats, and zero in this one.
         let again = header.encode();
-        assert_eq!(again[..92], bytes[..92]);
+        assert_eq!(again[..100], bytes[..100]);
         assert_eq!(FileHeader::decode(&again), HeaderRead::Valid(header.clone()));
         assert!(header.extent().is_none_or(|(table, end)| table <= end));
         taken = true;
@@ -178,6 +180,7 @@ pub fn section(data: &[u8]) -> bool {
         assert!(file.epoch_at(file.base) <= file.last_epoch());
     }
     section.tiles(Lsn(0));
+    section.overlapping();
     section.tiles(section.files.last().map_or(Lsn(8), |file| file.end));
     true
 }

@@ -17,7 +17,7 @@ pub(crate) const UUID: Uuid = *b"of a fuzz target";
 pub(crate) fn file(name: &str, bytes: &mut [u8], uuid: &Uuid) {
     match FileName::parse(name) {
         Some(FileName::Store) => store(bytes, uuid),
-        Some(FileName::Segment(_)) => segment(bytes, uuid),
+        Some(FileName::Segment(_) | FileName::Messages(_) | FileName::DeadLetters(_)) => segment(bytes, uuid),
         Some(FileName::Checkpoint(_)) => checkpoint(bytes, uuid),
         Some(FileName::Index(_)) => {
             put(bytes, 16, uuid);
@@ -62,15 +62,16 @@ pub(crate) fn header(bytes: &mut [u8]) {
     put_crc(bytes, HEADER_LEN - 4);
 }
 
-/// A segment: its header, its table, and frame after frame.
+/// A segment or a file of a class: its header, its table, and frame after frame.
 pub(crate) fn segment(bytes: &mut [u8], uuid: &Uuid) {
     put(bytes, 16, uuid);
     let (Some(salt), Some(kind)) = (u64_at(bytes, 40), u32_at(bytes, 12)) else { return };
-    if kind == 2 {
+    if kind != 1 {
         table(bytes);
     }
     header(bytes);
-    frames(bytes, salt, kind == 1);
+    let copied = u64_at(bytes, 48).zip(u64_at(bytes, 56)).filter(|(from, to)| kind == 1 && from < to);
+    frames(bytes, salt, kind == 1, copied.map(|(from, _)| from));
 }
 
 fn table(bytes: &mut [u8]) {
@@ -84,9 +85,9 @@ fn table(bytes: &mut [u8]) {
     }
 }
 
-/// All frames behind the header; where they are `placed`, the first one tells the LSNs of all.
-pub(crate) fn frames(bytes: &mut [u8], salt: u64, placed: bool) {
-    let mut base = None;
+/// All frames behind the header; where they are `placed`, the `base` or else the first one tells the LSNs of all.
+pub(crate) fn frames(bytes: &mut [u8], salt: u64, placed: bool, base: Option<u64>) {
+    let mut base = base;
     let mut at = HEADER_LEN;
     while let Some(rest) = bytes.get_mut(at..) {
         let told = base.map(|base: u64| Lsn(base.wrapping_add((at - HEADER_LEN) as u64)));

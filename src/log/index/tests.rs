@@ -3,6 +3,7 @@
 use super::*;
 use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Epoch;
+use crate::log::class::Classes;
 use crate::log::header::FileKind;
 use crate::log::segment::SegmentInfo;
 use crate::log::{Settings, open};
@@ -17,6 +18,7 @@ fn segment(handles: &Arc<Handles>) -> Segment {
         end: Lsn(4096),
         body_len: 0,
         epochs: vec![(Lsn(64), Epoch(1))],
+        serves: Classes::BOTH,
     };
     Segment::closed(info, Arc::clone(handles))
 }

@@ -3,6 +3,7 @@
 use super::rig::{Rig, append_numbered, attach, contents_from};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
+use crate::log::class::{Class, Classes};
 use crate::log::name::FileName;
 use crate::log::own::OwnFrame;
 use crate::log::{
@@ -259,19 +260,21 @@ fn retired_segments_may_be_absent() {
     rig.checkpoint().unwrap();
     let (first, end) = (rig.catalog.segments()[0].number(), rig.catalog.segments()[1].end());
     let unretired = disk.snapshot();
-    let gone = rig.catalog.retire(Lsn(0), end);
+    let gone = rig.catalog.retire(Lsn(0), end, Classes::BOTH);
     assert_eq!(gone.len(), 2);
-    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end }).unwrap();
+    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end, classes: Classes::BOTH }).unwrap();
     rig.sync().unwrap();
     for segment in gone {
-        rig.log.keeper.remove_segment(segment.number()).unwrap();
+        rig.log.keeper.remove_segment(&segment).unwrap();
     }
     let again = disk.snapshot();
     rig.checkpoint().unwrap();
     let written = rig.close().unwrap();
     for disk in [disk, again] {
         let rig = Rig::open(&disk, &written, written.len());
-        assert_eq!(rig.log.catalog.retired(), [(Lsn(0), end)]);
+        for class in Class::EACH {
+            assert_eq!(rig.log.catalog.retired().of(class), [(Lsn(0), end)]);
+        }
         assert!(rig.log.catalog.segment(first).is_none());
     }
     assert!(unretired.remove_file(&FileName::Segment(first).to_string()));
