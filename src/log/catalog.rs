@@ -2,6 +2,7 @@
 //!
 //! A catalog is a value: a clone is cheap and stays as it was. Never here: I/O but for replay, which reads.
 
+use super::checkpoint::note_epoch;
 use super::class::{Classes, Retired};
 #[cfg(test)]
 use super::error::ReadError;
@@ -10,7 +11,7 @@ use super::frame::Frame;
 #[cfg(test)]
 use super::frames;
 use super::segment::Segment;
-use crate::ids::{FileNumber, Lsn};
+use crate::ids::{Epoch, FileNumber, Lsn};
 use std::sync::Arc;
 
 #[cfg(test)]
@@ -29,6 +30,8 @@ struct Inner {
     /// Numbers with indexes into `segments`, sorted: numbers do not follow the order of LSNs.
     by_number: Vec<(FileNumber, usize)>,
     retired: Retired,
+    /// Where the last epochs of the log began. Shared by copies of the catalog: a process adds one.
+    epochs: Arc<Vec<(Lsn, Epoch)>>,
 }
 
 impl Inner {
@@ -41,8 +44,8 @@ impl Inner {
 }
 
 impl Catalog {
-    pub(crate) fn new(segments: Vec<Arc<Segment>>, retired: Retired) -> Self {
-        let mut inner = Inner { segments, by_number: Vec::new(), retired };
+    pub(crate) fn new(segments: Vec<Arc<Segment>>, retired: Retired, epochs: Vec<(Lsn, Epoch)>) -> Self {
+        let mut inner = Inner { segments, by_number: Vec::new(), retired, epochs: Arc::new(epochs) };
         inner.renumber();
         Self { inner: Arc::new(inner) }
     }
@@ -57,6 +60,11 @@ impl Catalog {
         &self.inner.retired
     }
 
+    /// Where the last epochs of the log began, in order.
+    pub(crate) fn epochs(&self) -> &[(Lsn, Epoch)] {
+        &self.inner.epochs
+    }
+
     /// The segment in this file.
     pub(crate) fn segment(&self, number: FileNumber) -> Option<&Arc<Segment>> {
         let found = self.inner.by_number.binary_search_by_key(&number, |(number, _)| *number).ok()?;
@@ -67,6 +75,10 @@ impl Catalog {
     /// Adds the segment that the appender has begun.
     pub(crate) fn add(&mut self, segment: Arc<Segment>) {
         let inner = Arc::make_mut(&mut self.inner);
+        let begun = (segment.base(), segment.epoch_at(segment.base()));
+        if inner.epochs.last().is_none_or(|(_, last)| *last < begun.1) {
+            note_epoch(Arc::make_mut(&mut inner.epochs), begun);
+        }
         inner.segments.push(segment);
         inner.renumber();
     }

@@ -17,6 +17,20 @@ pub(crate) struct Section {
     /// In the order of their first LSNs, cut to what the checkpoint covers.
     pub(crate) files: Vec<SegmentInfo>,
     pub(crate) retired: Retired,
+    /// Where the last epochs of the log began, below what the checkpoint covers.
+    pub(crate) epochs: Vec<(Lsn, Epoch)>,
+}
+
+/// How many epochs are known: a position of an older one cannot be judged.
+const EPOCHS_MAX: usize = 1 << 16;
+
+/// Notes that an epoch began, if it is later than all that are known. The oldest is forgotten where there are too many.
+pub(super) fn note_epoch(epochs: &mut Vec<(Lsn, Epoch)>, (from, epoch): (Lsn, Epoch)) {
+    if epochs.last().is_none_or(|(lsn, last)| *lsn < from && *last < epoch) {
+        epochs.push((from, epoch));
+        let beyond = epochs.len().saturating_sub(EPOCHS_MAX);
+        epochs.drain(..beyond);
+    }
 }
 
 /// The least bytes of an entry, so that a count is checked against the bytes that are there.
@@ -32,7 +46,8 @@ impl Section {
                 SegmentInfo { end: info.end.min(covers), ..info }
             })
             .collect();
-        Self { files, retired: catalog.retired().clone() }
+        let epochs = catalog.epochs().iter().filter(|(from, _)| *from < covers).copied().collect();
+        Self { files, retired: catalog.retired().clone(), epochs }
     }
 
     /// The files in which a class is looked for.
@@ -50,6 +65,13 @@ impl Section {
             }
             covers == Lsn(0) || ranges.first().is_some_and(|(from, to)| *from == Lsn(0) && *to >= covers)
         })
+    }
+
+    /// Whether the epochs are known of all of the log below `covers`, or as many of them as are kept.
+    pub(super) fn tells_epochs(&self, covers: Lsn) -> bool {
+        let from_start = self.epochs.first().is_some_and(|(from, _)| *from == Lsn(0));
+        let is_below = self.epochs.last().is_some_and(|(from, _)| *from < covers);
+        covers == Lsn(0) || is_below && (from_start || self.epochs.len() == EPOCHS_MAX)
     }
 
     /// A file of a class that shares LSNs with another file that serves the class.
@@ -83,6 +105,7 @@ impl Section {
                 wide(&mut out, &[from.0, to.0]);
             }
         }
+        encode_epochs(&mut out, &self.epochs);
         out
     }
 
@@ -96,7 +119,8 @@ impl Section {
             let range = |cursor: &mut Cursor<'_>| Some((Lsn(cursor.u64()?), Lsn(cursor.u64()?)));
             *retired.of_mut(class) = (0..ranges).map(|_| range(&mut cursor)).collect::<Option<Vec<_>>>()?;
         }
-        (cursor.left() == 0).then_some(Self { files, retired })
+        let epochs = decode_epochs(&mut cursor)?;
+        (cursor.left() == 0 && epochs.len() <= EPOCHS_MAX).then_some(Self { files, retired, epochs })
     }
 }
 
@@ -112,7 +136,7 @@ fn decode_file(cursor: &mut Cursor<'_>) -> Option<SegmentInfo> {
     let generation = cursor.u32()?;
     let salt = cursor.u64()?;
     let (base, end, body_len) = (Lsn(cursor.u64()?), Lsn(cursor.u64()?), cursor.u64()?);
-    let epochs = decode_epochs(cursor)?;
+    let epochs = decode_epochs(cursor).filter(|epochs| !epochs.is_empty())?;
     let info = SegmentInfo { number, kind, salt, generation, base, end, body_len, epochs, serves };
     let is_of_its_class = kind.class().is_none_or(|class| serves == Classes::of(class));
     let is_whole = kind != FileKind::Checkpoint && is_of_its_class && base <= end && info.limit().is_some();
@@ -128,12 +152,12 @@ pub(crate) fn encode_epochs(out: &mut Vec<u8>, epochs: &[(Lsn, Epoch)]) {
     }
 }
 
-/// Runs in rising order, at least one.
+/// Runs in rising order.
 pub(crate) fn decode_epochs(cursor: &mut Cursor<'_>) -> Option<Vec<(Lsn, Epoch)>> {
     let runs = count(cursor, 16)?;
     let run = |cursor: &mut Cursor<'_>| Some((Lsn(cursor.u64()?), Epoch(cursor.u64()?)));
     let epochs = (0..runs).map(|_| run(cursor)).collect::<Option<Vec<_>>>()?;
-    (!epochs.is_empty() && epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1)).then_some(epochs)
+    epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1).then_some(epochs)
 }
 
 /// The header of a checkpoint with this content.
@@ -199,7 +223,8 @@ mod tests {
         };
         let mut retired = Retired::default();
         retired.add(Classes::of(Class::Messages), Lsn(8), Lsn(16));
-        Section { files: vec![appended, partly, messages], retired }
+        let epochs = vec![(Lsn(0), Epoch(1)), (Lsn(96), Epoch(2))];
+        Section { files: vec![appended, partly, messages], retired, epochs }
     }
 
     #[test]
@@ -231,6 +256,8 @@ mod tests {
             "01000000",
             &numbers(&[8, 16]),
             "00000000",
+            "02000000",
+            &numbers(&[0, 1, 96, 2]),
         ];
         assert_eq!(hex, expected.concat());
     }
@@ -266,6 +293,25 @@ mod tests {
         let mut section = whole;
         section.files[1].serves = Classes::BOTH;
         assert_eq!(section.overlapping().map(|file| file.number), Some(FileNumber(4)));
+    }
+
+    #[test]
+    fn the_last_epochs_are_known_from_the_start_or_are_many() {
+        let mut section = sample();
+        assert!(section.tells_epochs(Lsn(128)) && !section.tells_epochs(Lsn(96)), "an epoch above what is covered");
+        section.epochs.remove(0);
+        assert!(!section.tells_epochs(Lsn(128)));
+        section.epochs.clear();
+        assert!(section.tells_epochs(Lsn(0)) && !section.tells_epochs(Lsn(8)));
+        for count in 0..EPOCHS_MAX as u64 + 3 {
+            note_epoch(&mut section.epochs, (Lsn(count * 8), Epoch(count + 1)));
+            note_epoch(&mut section.epochs, (Lsn(count * 8 + 8), Epoch(count + 1)));
+        }
+        assert_eq!((section.epochs.len(), section.epochs[0]), (EPOCHS_MAX, (Lsn(24), Epoch(4))));
+        assert!(section.tells_epochs(Lsn(u64::MAX)));
+        assert_eq!(Section::decode(&section.encode()), Some(section.clone()));
+        section.epochs.push((Lsn(u64::MAX), Epoch(u64::MAX)));
+        assert_eq!(Section::decode(&section.encode()), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn execute(
     plan: Plan,
     scanned: Scanned,
 ) -> Result<Recovered, OpenError> {
-    let Plan::Continue { copies, mut segments, retired, end, epoch_count } = plan else {
+    let Plan::Continue { copies, mut segments, retired, epochs, end, epoch_count } = plan else {
         return lay_out(disk, handles, settings, &scanned);
     };
     let io = OpenError::io;
@@ -87,7 +87,7 @@ pub(super) fn execute(
     let closed = |info| Arc::new(Segment::closed(info, Arc::clone(&handles)));
     Ok(Recovered {
         checkpoint: scanned.checkpoint.map(|checkpoint| (checkpoint.covers, checkpoint.state)),
-        catalog: Catalog::new(segments.into_iter().map(closed).collect(), retired),
+        catalog: Catalog::new(segments.into_iter().map(closed).collect(), retired, epochs),
         appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
         keeper: Keeper::new(disk, settings.access, found),
         report,

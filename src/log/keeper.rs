@@ -139,7 +139,7 @@ impl Keeper {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let section = Section::of(catalog, covers);
-        if !section.tiles(covers) {
+        if !section.tiles(covers) || !section.tells_epochs(covers) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let number = self.next_number();

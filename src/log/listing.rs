@@ -84,8 +84,12 @@ impl Section {
         if let Some(file) = self.overlapping() {
             return wrong(file, "a file that lies over another of its class");
         }
-        let tiled = self.tiles(covers);
-        if tiled { Ok(()) } else { Err(Corruption::of(FileName::Store, None, "the checkpoint's list leaves a gap")) }
+        let store = |reason| Err(Corruption::of(FileName::Store, None, reason));
+        match (self.tiles(covers), self.tells_epochs(covers)) {
+            (true, true) => Ok(()),
+            (false, _) => store("the checkpoint's list leaves a gap"),
+            (true, false) => store("the checkpoint's list lacks epochs"),
+        }
     }
 }
 

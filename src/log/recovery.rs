@@ -113,6 +113,8 @@ pub(super) struct Facts {
     /// The end of the log: W, or the last frame that says something.
     pub(super) end: Lsn,
     pub(super) retired: Retired,
+    /// Where the last epochs of the log began.
+    pub(super) epochs: Vec<(Lsn, Epoch)>,
     /// The highest epoch that was ever used.
     pub(super) epoch: Epoch,
 }
@@ -133,6 +135,7 @@ pub(super) enum Plan {
         copies: Vec<Stretch>,
         segments: Vec<SegmentInfo>,
         retired: Retired,
+        epochs: Vec<(Lsn, Epoch)>,
         end: Lsn,
         /// The count of this process's epoch; its other bits are random.
         epoch_count: u32,
@@ -176,6 +179,7 @@ fn go_on(facts: &Facts) -> Option<Plan> {
         copies: facts.suffix.clone(),
         segments: facts.proven.clone(),
         retired: facts.retired.clone(),
+        epochs: facts.epochs.clone(),
         end: facts.end,
         // seam: the epoch is not raised
         epoch_count: facts.epoch.count().checked_add(1)?,
@@ -214,6 +218,7 @@ mod tests {
             suffix: Vec::new(),
             end: Lsn(8),
             retired: Retired::default(),
+            epochs: Vec::new(),
             epoch,
         }
     }

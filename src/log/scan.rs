@@ -3,7 +3,7 @@
 //! Reads only. A read that fails fails the scan: it never means that something is not valid. Never here: the verdict.
 
 use super::chain::{self, Candidate, Walk};
-use super::checkpoint::Section;
+use super::checkpoint::{Section, note_epoch};
 use super::class::Retired;
 use super::error::{Corruption, OpenError};
 use super::evidence::{self, Evidence};
@@ -70,6 +70,7 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
         suffix: Vec::new(),
         end: Lsn(0),
         retired: Retired::default(),
+        epochs: Vec::new(),
         epoch: Epoch(0),
     }
 }
@@ -121,6 +122,16 @@ impl Scanned {
         facts.stop = self.evidence.stop;
         facts.proven = listing.files;
         facts.retired = listing.retired;
+        facts.epochs = listing.epochs;
+        // What a segment holds beyond the end is dropped, and with it an epoch that said nothing.
+        // seam: epochs behind the checkpoint are forgotten
+        for piece in walk.pieces.iter().filter(|piece| piece.from < facts.end) {
+            let begun = candidates.iter().find(|candidate| candidate.info.number == piece.number);
+            begun
+                .into_iter()
+                .flat_map(|begun| &begun.info.epochs)
+                .for_each(|epoch| note_epoch(&mut facts.epochs, *epoch));
+        }
         facts.suffix = continue_with(&mut facts.proven, &walk.pieces, candidates, watermark, facts.end);
     }
 

@@ -300,7 +300,8 @@ fn epochs_of(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Optio
         return Ok(None);
     }
     let start = |epochs| Start { base: header.from, epochs, watermark: Lsn(0) };
-    Ok(decode_epochs(&mut Cursor::new(&table)).map(start))
+    let epochs = decode_epochs(&mut Cursor::new(&table)).filter(|epochs| !epochs.is_empty());
+    Ok(epochs.map(start))
 }
 
 /// State and section, or `None` where they are not what the header says. The lengths are within the file's.

@@ -245,6 +245,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("log::tests::classes"),
     },
     Bug {
+        name: "epochs behind the checkpoint are forgotten",
+        plants: "a position of this log is judged to be of another",
+        mistake: Mistake::Asks("$it.take(if planted!() { 0 } else { usize::MAX })"),
+        level: Level::Library("epochs_of_the_log_are_kept"),
+    },
+    Bug {
         name: "a gap is filled",
         plants: "a message that was cleaned away is looked for in the frame before it",
         mistake: Mistake::Asks("!planted!() && $it"),

@@ -181,6 +181,7 @@ pub fn section(data: &[u8]) -> bool {
     }
     section.tiles(Lsn(0));
     section.overlapping();
+    section.tells_epochs(Lsn(8));
     section.tiles(section.files.last().map_or(Lsn(8), |file| file.end));
     true
 }

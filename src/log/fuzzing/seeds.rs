@@ -154,11 +154,12 @@ fn sections(seeds: &mut Seeds) {
     let letters = info(5, FileKind::DeadLetters, 128, 192);
     let partly = SegmentInfo { serves: letters.serves, ..info(2, FileKind::Appended, 192, 256) };
     let files = vec![info(1, FileKind::Appended, 64, 128), messages, letters, partly];
-    let whole = Section { files, retired };
+    let epochs = vec![(Lsn(0), Epoch(1)), (Lsn(72), Epoch(2))];
+    let whole = Section { files, retired, epochs };
     for (name, section) in [("empty", Section::default()), ("whole", whole.clone())] {
         seeds.push(("section", name.to_owned(), section.encode()));
     }
-    let one = Section { files: whole.files[..1].to_vec(), retired: Retired::default() };
+    let one = Section { files: whole.files[..1].to_vec(), ..Section::default() };
     seeds.push(("section", "gap".to_owned(), one.encode()));
 }
 

@@ -489,3 +489,40 @@ fn a_checkpoint_that_failed_to_sync_is_none() {
     let rig = Rig::open(&disk, &written, 1);
     assert_eq!((rig.log.report.checkpoint_lsn, rig.log.keeper.checkpoints().len()), (None, 0));
 }
+
+/// Where the epochs of the log began is known, from a checkpoint and from what stands behind it, whatever came of the processes. A
+/// process that appended nothing that stayed has none.
+#[test]
+fn epochs_of_the_log_are_kept() {
+    let disk = SimDisk::new(31);
+    let (mut written, mut expected) = (Vec::new(), Vec::new());
+    for process in 0..12 {
+        let mut rig = Rig::open(&disk, &written, written.len());
+        assert_eq!(rig.log.catalog.epochs(), expected, "before process {process}");
+        if process % 4 == 3 {
+            // It says nothing that is worth keeping.
+            rig.own(OwnFrame::Mark).unwrap();
+            drop(rig);
+            disk.crash_process();
+            continue;
+        }
+        let begun = rig.log.appender.end();
+        for frame in 0..20 {
+            append_numbered(&mut rig, process * 20 + frame).unwrap();
+        }
+        expected.push((begun, rig.log.appender.epoch()));
+        assert_eq!(rig.catalog.epochs(), expected);
+        if process % 4 == 1 {
+            rig.checkpoint().unwrap();
+            append_numbered(&mut rig, 1000 + process).unwrap();
+        }
+        if process % 2 == 0 {
+            written = rig.close().unwrap();
+        } else {
+            // Recovery has something to copy.
+            written = rig.written.clone();
+            drop(rig);
+            disk.crash_process();
+        }
+    }
+}
