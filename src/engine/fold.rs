@@ -5,12 +5,13 @@
 
 use super::follow::{FrameAt, follow};
 use super::positions::Positions;
-use super::read::{Failure, MISPLACED, damaged, decode_frame};
+use super::read::{Failure, MISPLACED, class_of, damaged, decode_frame, share_of};
+use super::runs::Share;
 use super::visible::VisibleEnds;
 use crate::clock::Clock;
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Epoch, Lsn};
-use crate::log::{self, Catalog, FileName, Keeper, Met, Recovered, Segment};
+use crate::ids::{Epoch, Lsn, PartitionId};
+use crate::log::{self, Catalog, Class, FileName, Keeper, Met, Recovered, Segment};
 use crate::record::Record;
 use crate::record::wire::DecodeError;
 use crate::state::{Command, HoldUp, Inputs, State, Visible};
@@ -37,7 +38,7 @@ impl Fold {
         fold.replay(&recovered.keeper, &recovered.catalog)?;
         fold.positions.seal();
         fold.complete_holes(&recovered.catalog);
-        index_old_segments(&mut recovered.keeper, &recovered.catalog, &mut fold.positions, leave);
+        fold.index_old_segments(&mut recovered.keeper, &recovered.catalog, leave);
         Ok(fold)
     }
 
@@ -73,17 +74,16 @@ impl Fold {
             if from < segment.end() {
                 self.replay_segment(segment, from, self.from, place)?;
             }
-            match index {
-                None => {}
-                // Once its segment is folded, the state knows of every partition in it. Memory is by partition.
-                Some(index) if index.keys().last().is_none_or(|key| key.key < self.state.partitions_end().0) => {
-                    self.positions.set_indexed(segment.number(), index);
-                }
-                Some(_) => {
-                    self.positions.roll(segment.number());
-                    self.replay_segment(segment, segment.base(), Lsn(u64::MAX), true)?;
-                }
+            let Some(index) = index else { continue };
+            let share = share_of(&self.state, segment);
+            // Once its segment is folded, the state knows of every partition in it that there ever was.
+            if index.keys().iter().all(|key| share(PartitionId(key.key)) != Share::Impossible) {
+                self.positions.set_indexed(segment.number(), index, share);
+                continue;
             }
+            drop(share);
+            self.positions.roll(segment.number());
+            self.replay_segment(segment, segment.base(), Lsn(u64::MAX), true)?;
         }
         Ok(())
     }
@@ -135,8 +135,8 @@ impl Fold {
             self.visible.advance(at.end, |_| ());
             drop(self.state.take_removed());
         }
-        let partitions = u32::try_from(self.state.partitions_end().0).unwrap_or(u32::MAX);
-        if place && !self.positions.try_push_all(records, segment.number(), frame.at, partitions) {
+        let share = share_of(&self.state, segment);
+        if place && !self.positions.try_push_all(records, segment.number(), frame.at, &share) {
             return Err(Failure(damaged(segment, frame, MISPLACED)));
         }
         Ok(())
@@ -144,16 +144,35 @@ impl Fold {
 
     /// Once all is folded: what is missing stands in what could not be read, or was retired.
     fn complete_holes(&mut self, catalog: &Catalog) {
-        let mut before = Lsn(0);
-        let mut segments = Vec::new();
-        for segment in catalog.segments() {
-            segments.push((segment.number(), segment.base() > before));
-            before = segment.end();
+        for class in Class::EACH {
+            let mut segments = Vec::new();
+            let (mut before, mut was_cleaned) = (Lsn(0), false);
+            for segment in catalog.segments().iter().filter(|segment| segment.serves().contains(class)) {
+                // A file of a class lacks what was cleaned away, also before its first message and after its last.
+                let is_cleaned = segment.kind().class().is_some();
+                segments.push((segment.number(), segment.base() > before || is_cleaned || was_cleaned));
+                (before, was_cleaned) = (segment.end(), is_cleaned);
+            }
+            let state = &self.state;
+            let ends = |partition| (state.settled_before(partition), state.partition_end(partition));
+            let all = state.partitions().map(|(partition, _)| partition);
+            let of_class = all.filter(|partition| class_of(state, *partition) == Some(class));
+            self.positions.complete_holes(&segments, of_class, ends);
         }
-        let state = &self.state;
-        let ends = |partition| (state.settled_before(partition), state.partition_end(partition));
-        let partitions = u32::try_from(state.partitions_end().0).unwrap_or(u32::MAX);
-        self.positions.complete_holes(&segments, partitions, ends);
+    }
+
+    /// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
+    fn index_old_segments(&mut self, keeper: &mut Keeper, catalog: &Catalog, leave: u64) {
+        const IN_MEMORY_MAX: usize = 4;
+        while self.positions.unindexed().count() > IN_MEMORY_MAX {
+            let Some(runs) = self.positions.unindexed().next().map(Arc::clone) else { return };
+            let Some(segment) = catalog.segment(runs.segment) else { return };
+            let written =
+                keeper.write_index(segment, &runs.key_rows(), leave).and_then(|()| keeper.open_index(segment));
+            // Where one cannot be written its rows stay in memory: chores try again, and say what is wrong.
+            let Ok(Some(index)) = written else { return };
+            self.positions.set_indexed(runs.segment, index, share_of(&self.state, segment));
+        }
     }
 
     /// Begins this process's epoch in memory. The record is appended before any other.
@@ -177,19 +196,6 @@ impl Fold {
     }
 }
 
-/// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
-fn index_old_segments(keeper: &mut Keeper, catalog: &Catalog, positions: &mut Positions, leave: u64) {
-    const IN_MEMORY_MAX: usize = 4;
-    while positions.unindexed().count() > IN_MEMORY_MAX {
-        let Some(runs) = positions.unindexed().next().map(Arc::clone) else { return };
-        let Some(segment) = catalog.segment(runs.segment) else { return };
-        let written = keeper.write_index(segment, &runs.key_rows(), leave).and_then(|()| keeper.open_index(segment));
-        // Where one cannot be written its rows stay in memory: chores try again, and say what is wrong.
-        let Ok(Some(index)) = written else { return };
-        positions.set_indexed(runs.segment, index);
-    }
-}
-
 /// The log's checksums agree, and what they cover cannot be: what it rests on is named, the newest checkpoint, or `STORE` where there
 /// is none.
 fn contradiction(keeper: &Keeper, reason: &'static str) -> Error {
@@ -203,7 +209,7 @@ mod tests {
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::ids::{Offset, PartitionId, WallMs};
+    use crate::ids::{Offset, WallMs};
     use crate::log::{Parts, Reserve};
     use crate::record::codec;
 

@@ -4,8 +4,8 @@
 //! file is written only its directory is: for each partition where that part of the index begins. So memory grows
 //! with segments and the partitions in them, not with messages. Never here: disk, state.
 
-use super::runs::{Runs, SegmentRuns};
-use crate::ids::{FileNumber, Offset, PartitionId};
+use super::runs::{Runs, SegmentRuns, Share};
+use crate::ids::{FileNumber, Offset, PartitionId, WallMs};
 use crate::log::{self, Index};
 use crate::record::Record;
 use smallvec::SmallVec;
@@ -35,6 +35,8 @@ struct Span {
     segment: FileNumber,
     first: Offset,
     end: Offset,
+    /// When the first message was published.
+    time: WallMs,
 }
 
 /// The places of all messages of a store.
@@ -43,8 +45,8 @@ pub(crate) struct Positions {
     /// Segments whose index files are not written, oldest first, but for the one that grows.
     unindexed: VecDeque<Arc<SegmentRuns>>,
     active: Option<SegmentRuns>,
-    /// By partition: its share of each indexed segment, in offset order.
-    spans: Vec<Vec<Span>>,
+    /// A partition's share of each indexed segment, in offset order. None is empty.
+    spans: BTreeMap<PartitionId, Vec<Span>>,
     indexes: BTreeMap<FileNumber, Arc<Index>>,
 }
 
@@ -61,13 +63,19 @@ impl Positions {
         }
     }
 
-    /// As [`Positions::push_all`], for records that nothing has checked but their checksums. `false` where they cannot be.
+    /// As [`Positions::push_all`], for records that nothing has checked but their checksums; see [`SegmentRuns::try_push_all`].
     #[must_use]
-    pub(crate) fn try_push_all(&mut self, records: &[Record], segment: FileNumber, at: u32, partitions: u32) -> bool {
+    pub(crate) fn try_push_all(
+        &mut self,
+        records: &[Record],
+        segment: FileNumber,
+        at: u32,
+        share: &impl Fn(PartitionId) -> Share,
+    ) -> bool {
         if self.active.as_ref().is_none_or(|active| active.segment != segment) {
             self.roll(segment);
         }
-        self.active.as_mut().is_some_and(|active| active.try_push_all(records, at, partitions))
+        self.active.as_mut().is_some_and(|active| active.try_push_all(records, at, share))
     }
 
     /// As [`SegmentRuns::note_hole`], of the segment that is being read.
@@ -77,13 +85,13 @@ impl Positions {
         }
     }
 
-    /// Leads to holes the messages that are nowhere else. `segments` are all of the log in its order, each with whether something
-    /// before it was retired since the one before; of each partition `ends` are what is settled for everybody, and its end. What a
-    /// hole tells nothing of is taken to be there, unless it may have been retired.
+    /// Leads to holes the messages that are nowhere else. `segments` are all files that serve a class, in the order of the log, each
+    /// with whether something before or in it may have gone since the one before; `partitions` are all of the class, and of each
+    /// `ends` are what is settled for everybody, and its end. What a hole tells nothing of is taken to be there, unless it may have gone.
     pub(crate) fn complete_holes(
         &mut self,
         segments: &[(FileNumber, bool)],
-        partitions: u32,
+        partitions: impl Iterator<Item = PartitionId>,
         ends: impl Fn(PartitionId) -> (Offset, Offset),
     ) {
         let mut runs: BTreeMap<FileNumber, SegmentRuns> = BTreeMap::new();
@@ -94,7 +102,8 @@ impl Positions {
             return;
         }
         // Of each partition where its messages end in the segments so far, and in which of them that is.
-        let mut reached: Vec<(Offset, usize)> = vec![(Offset(0), 0); partitions as usize];
+        let mut reached: BTreeMap<PartitionId, (Offset, usize)> =
+            partitions.map(|partition| (partition, (Offset(0), 0))).collect();
         let close = |runs: &mut BTreeMap<FileNumber, SegmentRuns>,
                      partition: PartitionId,
                      from,
@@ -115,14 +124,14 @@ impl Positions {
         };
         for (index, (number, _)) in segments.iter().enumerate() {
             for (partition, first, end) in self.shares_of(*number) {
-                let Some(before) = reached.get_mut(partition.0 as usize) else { continue };
+                let Some(before) = reached.get_mut(&partition) else { continue };
                 if before.0 < first {
                     close(&mut runs, partition, *before, (first, index));
                 }
                 *before = (end, index);
             }
         }
-        for (partition, before) in (0..).map(PartitionId).zip(reached) {
+        for (partition, before) in reached {
             let end = ends(partition).1;
             if before.0 < end {
                 close(&mut runs, partition, before, (end, segments.len()));
@@ -137,9 +146,7 @@ impl Positions {
 
     /// Each partition's share of a segment.
     fn shares_of(&self, segment: FileNumber) -> Vec<(PartitionId, Offset, Offset)> {
-        let of_key = |key: &log::IndexKey| {
-            (PartitionId(key.key), Offset(key.first), Offset(key.first.saturating_add(key.count)))
-        };
+        let of_key = |key: &log::IndexKey| (PartitionId(key.key), Offset(key.first), Offset(key.end));
         let of_runs = |runs: &Runs| (runs.partition, runs.first, runs.end);
         let indexed = self.indexes.get(&segment).into_iter().flat_map(|index| index.keys().iter().map(of_key));
         let runs = self.unindexed.iter().filter(|runs| runs.segment == segment);
@@ -163,18 +170,14 @@ impl Positions {
         self.unindexed.iter()
     }
 
-    /// Takes in a segment's index file, whose partitions there are; forgets its rows.
-    pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index) {
+    /// Takes in a segment's index file, as far as its shares are wanted; forgets its rows.
+    pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index, share: impl Fn(PartitionId) -> Share) {
         self.forget(segment);
-        for key in index.keys() {
-            let place = key.key as usize;
-            if place >= self.spans.len() {
-                self.spans.resize_with(place + 1, Vec::new);
-            }
-            let (first, end) = (Offset(key.first), Offset(key.first.saturating_add(key.count)));
-            let spans = &mut self.spans[place];
+        for key in index.keys().iter().filter(|key| share(PartitionId(key.key)) == Share::Wanted) {
+            let (first, end) = (Offset(key.first), Offset(key.end));
+            let spans = self.spans.entry(PartitionId(key.key)).or_default();
             let at = spans.partition_point(|other| other.first < first);
-            spans.insert(at, Span { segment, first, end });
+            spans.insert(at, Span { segment, first, end, time: WallMs(key.time_ms) });
         }
         self.indexes.insert(segment, Arc::new(index));
     }
@@ -189,8 +192,12 @@ impl Positions {
     pub(crate) fn forget(&mut self, segment: FileNumber) {
         self.unindexed.retain(|runs| runs.segment != segment);
         if let Some(index) = self.indexes.remove(&segment) {
-            for key in index.keys() {
-                self.spans[key.key as usize].retain(|span| span.segment != segment);
+            for key in index.keys().iter().map(|key| PartitionId(key.key)) {
+                let Some(spans) = self.spans.get_mut(&key) else { continue };
+                spans.retain(|span| span.segment != segment);
+                if spans.is_empty() {
+                    self.spans.remove(&key);
+                }
             }
         }
     }
@@ -199,8 +206,7 @@ impl Positions {
     /// segment is not known.
     pub(crate) fn are_all(&self, segment: FileNumber, holds: impl Fn(PartitionId, Offset) -> bool) -> bool {
         if let Some(index) = self.indexes.get(&segment) {
-            let end = |key: &log::IndexKey| Offset(key.first.saturating_add(key.count));
-            return index.keys().iter().all(|key| holds(PartitionId(key.key), end(key)));
+            return index.keys().iter().all(|key| holds(PartitionId(key.key), Offset(key.end)));
         }
         // Where there was no room for an index file, the rows are here.
         let runs = self.unindexed.iter().find(|runs| runs.segment == segment);
@@ -210,7 +216,7 @@ impl Positions {
     /// The first offset from which on no message before `end` is missing. `looked_at` grows by the shares of segments that were
     /// looked at: each of the partition's at most once.
     pub(crate) fn kept_from(&self, partition: PartitionId, end: Offset, looked_at: &mut usize) -> Offset {
-        let spans = self.spans.get(partition.0 as usize).into_iter().flatten().map(|span| (span.first, span.end));
+        let spans = self.spans.get(&partition).into_iter().flatten().map(|span| (span.first, span.end));
         let unindexed = self.unindexed.iter().map(Arc::as_ref).chain(&self.active);
         let runs = unindexed.filter_map(|segment| segment.get(partition)).map(|runs| (runs.first, runs.end));
         let mut shares: SmallVec<[(Offset, Offset); 16]> = spans.chain(runs).collect();
@@ -258,14 +264,26 @@ impl Positions {
         }
     }
 
-    /// The indexed segment that holds a message, and the end of the partition's share there.
+    /// The indexed segment that may hold a message, and the end of the partition's share there.
     fn indexed_place(&self, partition: PartitionId, offset: Offset) -> Option<(Offset, Place)> {
-        let spans = self.spans.get(partition.0 as usize)?;
-        let span = spans.get(spans.partition_point(|span| span.first <= offset).checked_sub(1)?)?;
-        if offset >= span.end {
-            return None;
-        }
+        let span = self.span(partition, offset)?;
         Some((span.end, Place::Indexed { segment: span.segment }))
+    }
+
+    fn span(&self, partition: PartitionId, offset: Offset) -> Option<&Span> {
+        let spans = self.spans.get(&partition)?;
+        let span = spans.get(spans.partition_point(|span| span.first <= offset).checked_sub(1)?)?;
+        (offset < span.end).then_some(span)
+    }
+
+    /// When the first message was published of the share of a segment within which `offset` lies: about how old a message is at
+    /// most, known without reading it. `None` where no segment has such a share.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the statistics do not ask for it yet"))]
+    pub(crate) fn time_before(&self, partition: PartitionId, offset: Offset) -> Option<WallMs> {
+        let unindexed = self.active.iter().chain(self.unindexed.iter().rev().map(Arc::as_ref));
+        let mut runs = unindexed.filter_map(|segment| segment.get(partition));
+        let runs = runs.find(|runs| runs.first <= offset && offset < runs.end);
+        runs.map(|runs| runs.time).or_else(|| self.span(partition, offset).map(|span| span.time))
     }
 
     /// The index of an indexed segment.
@@ -278,7 +296,6 @@ impl Positions {
 mod tests {
     use super::super::runs::Run;
     use super::*;
-    use crate::ids::WallMs;
 
     fn run(first: u64, count: u32, at: u32) -> Run {
         Run { first: Offset(first), count, at, part: 0 }
@@ -353,15 +370,22 @@ mod tests {
             count,
             time: WallMs(0),
         };
+        let share = |partition: PartitionId| match partition.0 {
+            3 => Share::Passed,
+            0..5 => Share::Wanted,
+            _ => Share::Impossible,
+        };
         let mut positions = Positions::default();
-        let mut add = |record| positions.try_push_all(&[record], FileNumber(1), 128, 5);
+        let mut add = |record| positions.try_push_all(&[record], FileNumber(1), 128, &share);
         assert!(add(published(4, 10, 3)));
         assert!(!add(published(5, 0, 1)) && !add(published(u64::MAX, 0, 1)), "no such partition");
         assert!(!add(published(4, 12, 1)) && !add(published(4, 0, 1)), "told of already");
-        assert!(!add(published(4, 11 + (1 << 32), 1)), "farther than a row reaches");
+        assert!(!add(published(4, 13, 0)), "no message");
         assert!(add(published(4, 13, 1)));
+        assert!(add(published(3, 0, 1)) && add(published(3, 0, 1)), "not looked at");
         let place = found(&positions, PartitionId(4), 13);
         assert_eq!(place, Some((1, 128, 0)));
+        assert_eq!(found(&positions, PartitionId(3), 0), None);
     }
 
     /// Each share of a segment is looked at once, however many there are, and whether they are indexed or not; a gap ends the search.
@@ -386,6 +410,20 @@ mod tests {
             let kept = positions.kept_from(PartitionId(0), end, &mut 0);
             assert_eq!(kept, Offset(segments / 2 * 10 + 20));
         }
+    }
+
+    #[test]
+    fn the_time_of_a_share_is_that_of_its_first_message() {
+        let mut positions = Positions::default();
+        let p = PartitionId(u64::MAX);
+        for (segment, base) in [(1, 0), (1, 5), (2, 10), (2, 12)] {
+            let record = Record::Published { partition: p, base: Offset(base), count: 2, time: WallMs(100 + base) };
+            positions.push_all(&[record], FileNumber(segment), 128);
+        }
+        let time = |offset| positions.time_before(p, Offset(offset));
+        assert_eq!([0, 1, 6, 10, 13].map(time), [100, 100, 100, 110, 110].map(|ms| Some(WallMs(ms))));
+        assert_eq!(time(14), None);
+        assert_eq!(positions.time_before(PartitionId(0), Offset(0)), None);
     }
 
     #[test]

@@ -6,14 +6,16 @@
 use super::Engine;
 use super::owners::Owners;
 use super::positions::Place;
-use super::runs::SegmentRuns;
+use super::runs::{SegmentRuns, Share};
 use super::stored::{About, Gathered, Read, Source, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
-use crate::log::{self, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
+use crate::log::{self, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::wire::{DecodeError, Newer};
 use crate::record::{Record, codec};
+use crate::state::{Role, State};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,8 +75,6 @@ struct RowsAtHand {
     rows: Vec<log::Row>,
     /// The row found last.
     last: usize,
-    /// The ordinal after the last row's.
-    end: u64,
 }
 
 /// How many rows are read at a time by who reads on in order.
@@ -87,6 +87,13 @@ impl super::core::Core {
         self.positions.find(partition, offset, 1, |_, _, place| found = place);
         let place = found?;
         Some(Located { segment: Arc::clone(self.catalog.segment(place.segment())?), place })
+    }
+
+    /// The partitions of an index whose messages are looked for in its segment.
+    fn wanted_keys(&self, segment: &Segment, index: &Index) -> BTreeSet<PartitionId> {
+        let share = share_of(&self.state, segment);
+        let partitions = index.keys().iter().map(|key| PartitionId(key.key));
+        partitions.filter(|partition| share(*partition) == Share::Wanted).collect()
     }
 }
 
@@ -215,16 +222,17 @@ impl Engine {
         let index = self.lock_core().positions.index(segment.number());
         if let Some(index) = index {
             // Whoever comes from the last row reads on; anybody else may want this row alone.
-            let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && at_hand.end == offset.0;
+            let is_next = at_hand.rows.last().is_some_and(|row| row.end() == offset.0);
+            let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && is_next;
             let max = if reads_on { ROWS_AHEAD } else { 1 };
             let found = index.look_up(&self.cache, partition.0, offset.0, max, &mut at_hand.rows);
-            if let Ok(Some(end)) = found {
-                (at_hand.salt, at_hand.key, at_hand.last, at_hand.end) = (salt, partition.0, 0, end);
+            if let Ok(true) = found {
+                (at_hand.salt, at_hand.key, at_hand.last) = (salt, partition.0, 0);
                 return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
             }
             at_hand.rows.clear();
-            let partitions = u32::try_from(self.lock_core().state.partitions_end().0).unwrap_or(u32::MAX);
-            let runs = read_runs(segment, &index, partitions)?;
+            let wanted = self.lock_core().wanted_keys(segment, &index);
+            let runs = read_runs(segment, &index, &wanted)?;
             let mut core = self.lock_core();
             // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.
             let known = core.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
@@ -243,18 +251,13 @@ impl Engine {
 impl RowsAtHand {
     /// Frame and part of a message, if its row is at hand.
     fn find(&mut self, salt: u64, partition: PartitionId, offset: Offset) -> Option<(u32, u32)> {
-        if self.salt != salt || self.key != partition.0 || offset.0 >= self.end {
+        if self.salt != salt || self.key != partition.0 {
             return None;
         }
-        let holds = |rows: &[log::Row], at: usize| {
-            rows.get(at).is_some_and(|row| row.first <= offset.0)
-                && rows.get(at + 1).is_none_or(|next| next.first > offset.0)
-        };
-        if !holds(&self.rows, self.last) {
-            let next = self.last + 1;
-            let is_next = holds(&self.rows, next);
+        let holds = |at: usize| self.rows.get(at).is_some_and(|row| row.holds(offset.0));
+        if !holds(self.last) {
             let search = || self.rows.partition_point(|row| row.first <= offset.0).checked_sub(1);
-            self.last = if is_next { next } else { search()? };
+            self.last = if holds(self.last + 1) { self.last + 1 } else { search().filter(|at| holds(*at))? };
         }
         let row = self.rows.get(self.last)?;
         let skip = u32::try_from(offset.0.checked_sub(row.first)?).ok()?;
@@ -262,9 +265,28 @@ impl RowsAtHand {
     }
 }
 
-/// Where all messages of a segment stand, as its frames say; those that no frame tells of are where nothing proves itself. `index`
-/// says how many there are.
-fn read_runs(segment: &Segment, index: &Index, partitions: u32) -> Result<SegmentRuns> {
+/// The class of a partition's messages, if it is there.
+pub(super) fn class_of(state: &State, partition: PartitionId) -> Option<Class> {
+    Some(match state.partition_role(partition)? {
+        Role::Topic { .. } | Role::Retry { .. } => Class::Messages,
+        Role::Dead { .. } => Class::DeadLetters,
+    })
+}
+
+/// What a partition's share of a file is, as the state knows the partition.
+pub(super) fn share_of(state: &State, segment: &Segment) -> impl Fn(PartitionId) -> Share {
+    let serves = segment.serves();
+    move |partition| match class_of(state, partition) {
+        Some(class) if serves.contains(class) => Share::Wanted,
+        None if partition >= state.partitions_end() => Share::Impossible,
+        Some(_) | None => Share::Passed,
+    }
+}
+
+/// Where the messages of the `wanted` partitions of a segment stand, as its frames say; those that no frame tells of are where
+/// nothing proves itself. `index` says from where to where they go.
+fn read_runs(segment: &Segment, index: &Index, wanted: &BTreeSet<PartitionId>) -> Result<SegmentRuns> {
+    let share = |partition| if wanted.contains(&partition) { Share::Wanted } else { Share::Passed };
     let mut runs = SegmentRuns::new(segment.number());
     let mut records = Vec::new();
     log::for_each_left::<Failure>(segment, segment.base(), Lsn(u64::MAX), &mut |met| {
@@ -273,7 +295,7 @@ fn read_runs(segment: &Segment, index: &Index, partitions: u32) -> Result<Segmen
             Met::Frame(frame) if frame.is_log() => {}
             Met::Frame(frame) => {
                 let decoded = decode_frame(segment, frame, &mut records).is_ok();
-                if !decoded || !runs.try_push_all(&records, frame.at, partitions) {
+                if !decoded || !runs.try_push_all(&records, frame.at, &share) {
                     runs.note_hole(frame.at);
                 }
             }
@@ -281,8 +303,8 @@ fn read_runs(segment: &Segment, index: &Index, partitions: u32) -> Result<Segmen
         Ok(())
     })
     .map_err(|failure| failure.0)?;
-    for key in index.keys().iter().filter(|key| key.key < u64::from(partitions)) {
-        runs.complete(PartitionId(key.key), (Offset(key.first), Offset(key.first.saturating_add(key.count))));
+    for key in index.keys().iter().filter(|key| wanted.contains(&PartitionId(key.key))) {
+        runs.complete(PartitionId(key.key), (Offset(key.first), Offset(key.end)));
     }
     Ok(runs)
 }

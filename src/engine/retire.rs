@@ -5,9 +5,11 @@
 
 use super::Engine;
 use super::core::Core;
+use super::read::share_of;
+use super::runs::Share;
 use crate::error::{Error, Result};
-use crate::ids::{FileNumber, Lsn, Offset, PartitionId};
-use crate::log::{OwnFrame, Reserve};
+use crate::ids::{FileNumber, Lsn};
+use crate::log::{OwnFrame, Reserve, Segment};
 use crate::sync::atomic::Ordering;
 use std::io;
 use std::sync::Arc;
@@ -66,7 +68,8 @@ impl Engine {
         let Some(index) = index else {
             return Err(Error::io("read the index file that was just written", io::ErrorKind::InvalidData.into()));
         };
-        self.lock_core().positions.set_indexed(number, index);
+        let core = &mut *self.lock_core();
+        core.positions.set_indexed(number, index, share_of(&core.state, &finished));
         Ok(())
     }
 
@@ -88,8 +91,8 @@ impl Engine {
         let (mut retired, mut end, mut recorded) = (Vec::new(), Lsn(0), Ok(()));
         for number in self.dead_segments() {
             match self.retire_segment(number) {
-                Ok(Some(retired_at)) => {
-                    retired.push(number);
+                Ok(Some((gone, retired_at))) => {
+                    retired.extend(gone);
                     end = retired_at;
                 }
                 Ok(None) => {}
@@ -107,14 +110,15 @@ impl Engine {
         // seam: unlinked before recorded
         self.wait_durable(end)?;
         let mut keeper = self.keeper.lock();
-        let removed = |number| keeper.remove_segment(number).map_err(|error| self.keeper_error(&keeper, error));
+        let removed =
+            |gone: Arc<Segment>| keeper.remove_segment(&gone).map_err(|error| self.keeper_error(&keeper, error));
         retired.into_iter().map(removed).fold(recorded, Result::and)
     }
 
-    /// Records that a segment is gone, and forgets it, in one hold of the lock: nobody can come to want it in between. `None` where
-    /// somebody wants it by now, or may come to want it: see [`Pin`]. Once the log is durable up to what is returned, the file is to
-    /// be unlinked.
-    fn retire_segment(&self, number: FileNumber) -> Result<Option<Lsn>> {
+    /// Records that nothing is looked for in a segment any more, and forgets it, in one hold of the lock: nobody can come to want it in
+    /// between. `None` where somebody wants it by now, or may come to want it: see [`Pin`]. Once the log is durable up to the LSN that
+    /// is returned, the files that serve no class now are to be unlinked.
+    fn retire_segment(&self, number: FileNumber) -> Result<Option<(Vec<Arc<Segment>>, Lsn)>> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
@@ -122,14 +126,14 @@ impl Engine {
             if self.starts_sought.load(Ordering::Acquire) > 0 {
                 return Ok(None);
             }
-            let found = core.catalog.segment(number).filter(|_| core.positions.are_all(number, settled_in(&core)));
+            let found = core.catalog.segment(number).filter(|segment| is_dead(&core, segment));
             let Some(segment) = found.map(Arc::clone) else { return Ok(None) };
-            let own = OwnFrame::RangeRetired { from: segment.base(), to: segment.end() };
-            match core.append_own(own, self.commit.watermark()) {
+            let (from, to, classes) = (segment.base(), segment.end(), segment.serves());
+            match core.append_own(OwnFrame::RangeRetired { from, to, classes }, self.commit.watermark()) {
                 Ok(end) => {
-                    core.catalog.retire(segment.base(), segment.end());
+                    let gone = core.catalog.retire(from, to, classes);
                     core.positions.forget(segment.number());
-                    return Ok(Some(end));
+                    return Ok(Some((gone, end)));
                 }
                 Err(refusal) => {
                     drop(core);
@@ -150,13 +154,14 @@ impl Engine {
 /// The segments whose every message is settled, and which end above `from` and not above `to`.
 pub(super) fn dead_within(core: &Core, from: Lsn, to: Lsn) -> impl Iterator<Item = FileNumber> {
     let within = core.catalog.segments().iter().filter(move |segment| segment.end() > from && segment.end() <= to);
-    let numbers = within.map(|segment| segment.number());
-    numbers.filter(|number| core.positions.are_all(*number, settled_in(core)))
+    within.filter(|segment| is_dead(core, segment)).map(|segment| segment.number())
 }
 
-/// Whether a partition is settled up to an offset.
-fn settled_in(core: &Core) -> impl Fn(PartitionId, Offset) -> bool {
-    |partition, end| end <= core.state.settled_before(partition)
+/// Whether all that is looked for in a segment is settled for everyone.
+fn is_dead(core: &Core, segment: &Segment) -> bool {
+    let share = share_of(&core.state, segment);
+    let is_settled = |partition, end| share(partition) == Share::Passed || end <= core.state.settled_before(partition);
+    core.positions.are_all(segment.number(), is_settled)
 }
 
 #[cfg(test)]
@@ -169,6 +174,7 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::error::Error;
     use crate::ids::WallMs;
+    use crate::log::Class;
     use crate::record::{BackoffOptions, GroupOptions};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
@@ -209,7 +215,11 @@ mod tests {
 
     fn retired(engine: &Engine) -> u64 {
         engine.chores().unwrap();
-        engine.lock_core().catalog.retired().iter().map(|(from, to)| to.0 - from.0).sum()
+        let core = engine.lock_core();
+        let (messages, letters) =
+            (core.catalog.retired().of(Class::Messages), core.catalog.retired().of(Class::DeadLetters));
+        assert_eq!(messages, letters, "a segment is retired in both classes");
+        messages.iter().map(|(from, to)| to.0 - from.0).sum()
     }
 
     /// While a start is looked for nothing is retired, so that it is found in one pass; afterwards retirement goes on, however the

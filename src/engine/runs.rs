@@ -1,11 +1,12 @@
 //! The runs of messages of one segment, as its frames tell of them: a row for each record that carries messages, and one for what
-//! damage has taken.
+//! damage has taken. What a cleaner took is in no row.
 //!
 //! Never here: disk, other segments.
 
-use crate::ids::{FileNumber, Offset, PartitionId};
+use crate::ids::{FileNumber, Offset, PartitionId, WallMs};
 use crate::log::{self, KeyRows};
 use crate::record::{Claim, Record};
+use std::collections::BTreeMap;
 
 /// A run of messages that one record of one frame carries: `count` parts from `part`, beginning at `first`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,22 +18,51 @@ pub(crate) struct Run {
     pub(crate) part: u32,
 }
 
-/// A message's frame, as a row of 12 bytes.
+/// A run in 20 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
-    /// The run's first offset less that of the partition in this segment.
-    pub(crate) delta: u32,
-    pub(crate) at: u32,
-    pub(crate) part: u32,
+    /// The run's first offset less that of the partition in this segment: the low half, and the high one.
+    difference: [u32; 2],
+    count: u32,
+    at: u32,
+    part: u32,
 }
 
-/// A partition's runs in a segment, in offset order.
+impl Row {
+    const fn new(difference: u64, count: u32, at: u32, part: u32) -> Self {
+        Self { difference: [difference as u32, (difference >> 32) as u32], count, at, part }
+    }
+
+    const fn difference(&self) -> u64 {
+        self.difference[0] as u64 | (self.difference[1] as u64) << 32
+    }
+
+    /// The difference after the run's last message.
+    const fn end(&self) -> u64 {
+        self.difference().saturating_add(self.count as u64)
+    }
+}
+
+/// A partition's runs in a segment, in offset order. What lies between two of them is not in the segment.
 #[derive(Clone, Debug)]
 pub(crate) struct Runs {
     pub(crate) partition: PartitionId,
     pub(crate) first: Offset,
     pub(crate) end: Offset,
-    pub(crate) rows: Vec<Row>,
+    /// When the first message that a record tells of was published; zero where none does.
+    pub(crate) time: WallMs,
+    rows: Vec<Row>,
+}
+
+/// What a partition's share of a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Its messages are looked for there.
+    Wanted,
+    /// They are looked for in a file of their class, or by nobody: the partition is no longer there.
+    Passed,
+    /// There never was such a partition.
+    Impossible,
 }
 
 /// All runs of one segment.
@@ -41,45 +71,84 @@ pub(crate) struct SegmentRuns {
     pub(crate) segment: FileNumber,
     /// In order of first appearance.
     pub(crate) partitions: Vec<Runs>,
-    /// By partition: 1 + its index in `partitions`, or 0.
-    slots: Vec<u32>,
+    slots: Slots,
     /// The first and the last place from which on no frame proves itself, up to the next one that does: what is missing there is
     /// told of by a row that leads there, so that whoever wants it learns what is wrong.
     pub(super) holes: Option<(u32, u32)>,
 }
 
+/// How many partitions share a page.
+const PAGE_LEN: usize = 64;
+
+/// By partition: 1 + its index in [`SegmentRuns::partitions`], or 0. In pages: memory follows the partitions that are there, and not
+/// the highest of them.
+#[derive(Clone, Debug, Default)]
+struct Slots(BTreeMap<u64, Box<[u32; PAGE_LEN]>>);
+
+impl Slots {
+    const fn place(partition: PartitionId) -> (u64, usize) {
+        (partition.0 / PAGE_LEN as u64, (partition.0 % PAGE_LEN as u64) as usize)
+    }
+
+    /// The index of the partition.
+    #[inline]
+    fn get(&self, partition: PartitionId) -> Option<usize> {
+        let (page, index) = Self::place(partition);
+        (self.0.get(&page)?[index] as usize).checked_sub(1)
+    }
+
+    fn set(&mut self, partition: PartitionId, index: usize) {
+        let (page, at) = Self::place(partition);
+        self.0.entry(page).or_insert_with(|| Box::new([0; PAGE_LEN]))[at] = index as u32 + 1;
+    }
+}
+
 impl SegmentRuns {
-    pub(crate) fn new(segment: FileNumber) -> Self {
-        Self { segment, partitions: Vec::new(), slots: Vec::new(), holes: None }
+    pub(crate) const fn new(segment: FileNumber) -> Self {
+        Self { segment, partitions: Vec::new(), slots: Slots(BTreeMap::new()), holes: None }
     }
 
     pub(super) fn get(&self, partition: PartitionId) -> Option<&Runs> {
-        let slot = *self.slots.get(partition.0 as usize)?;
-        self.partitions.get((slot as usize).checked_sub(1)?)
+        self.partitions.get(self.slots.get(partition)?)
+    }
+
+    /// The runs of a partition: new ones begin at `first`.
+    #[inline]
+    fn runs(&mut self, partition: PartitionId, first: Offset, time: WallMs) -> &mut Runs {
+        let index = match self.slots.get(partition) {
+            Some(index) => index,
+            None => {
+                self.partitions.push(Runs { partition, first, end: first, time, rows: Vec::new() });
+                self.slots.set(partition, self.partitions.len() - 1);
+                self.partitions.len() - 1
+            }
+        };
+        &mut self.partitions[index]
     }
 
     /// Adds the messages that the records of the frame at `at` carry.
     #[inline]
     pub(crate) fn push_all(&mut self, records: &[Record], at: u32) {
-        for (partition, run) in runs_of(records, at) {
-            self.push(partition, run);
+        for (partition, run, time) in runs_of(records, at) {
+            self.push(partition, run, time);
         }
     }
 
-    /// As [`SegmentRuns::push_all`], for records that nothing has checked but their checksums. `false` where they cannot be: they
-    /// name a partition beyond the `partitions` that there are, or messages that do not come behind the earlier ones.
+    /// As [`SegmentRuns::push_all`], for records that nothing has checked but their checksums, and for what is wanted of them.
+    /// `false` where they cannot be: they name a partition that never was, or messages that do not come behind the earlier ones.
     #[must_use]
-    pub(crate) fn try_push_all(&mut self, records: &[Record], at: u32, partitions: u32) -> bool {
-        runs_of(records, at).all(|(partition, run)| {
-            let follows = self
-                .get(partition)
-                .is_none_or(|runs| run.first >= runs.end && run.first.0 - runs.first.0 <= u64::from(u32::MAX));
-            let fits = partition.0 < u64::from(partitions) && follows;
-            if fits {
-                self.push_hole(partition, run.first);
-                self.push(partition, run);
+    pub(crate) fn try_push_all(&mut self, records: &[Record], at: u32, share: &impl Fn(PartitionId) -> Share) -> bool {
+        runs_of(records, at).all(|(partition, run, time)| match share(partition) {
+            Share::Wanted => {
+                let follows = self.get(partition).is_none_or(|runs| run.first >= runs.end) && run.count > 0;
+                if follows {
+                    self.push_hole(partition, run.first);
+                    self.push(partition, run, time);
+                }
+                follows
             }
-            fits
+            Share::Passed => true,
+            Share::Impossible => false,
         })
     }
 
@@ -91,10 +160,8 @@ impl SegmentRuns {
     /// Leads to the last hole what is missing before `next` and may be there.
     fn push_hole(&mut self, partition: PartitionId, next: Offset) {
         let Some((_, hole)) = self.holes else { return };
-        let slot = self.slots.get(partition.0 as usize).copied().unwrap_or(0);
-        let runs = (slot as usize).checked_sub(1).and_then(|index| self.partitions.get_mut(index));
+        let runs = self.slots.get(partition).and_then(|index| self.partitions.get_mut(index));
         if let Some(runs) = runs
-            && runs.end < next
             && runs.rows.last().is_some_and(|row| row.at < hole)
         {
             runs.extend_to(next, hole);
@@ -104,14 +171,8 @@ impl SegmentRuns {
     /// Leads to a hole what of the partition's messages `first..end`, which this segment must hold, no frame tells of.
     pub(crate) fn complete(&mut self, partition: PartitionId, (first, end): (Offset, Offset)) {
         let Some((first_hole, last_hole)) = self.holes else { return };
-        if end.0.saturating_sub(first.0) > u64::from(u32::MAX) || first >= end {
-            return;
-        }
-        if self.get(partition).is_none() {
-            self.push(partition, Run { first, count: 0, at: first_hole, part: 0 });
-        }
-        let slot = self.slots.get(partition.0 as usize).copied().unwrap_or(0);
-        if let Some(runs) = (slot as usize).checked_sub(1).and_then(|index| self.partitions.get_mut(index)) {
+        if first < end && end.0 - first.0 <= HOLE_COUNT_MAX {
+            let runs = self.runs(partition, first, WallMs(0));
             runs.begin_at(first, first_hole);
             // seam: the end of a hole is lost
             runs.extend_to(end, last_hole);
@@ -120,32 +181,26 @@ impl SegmentRuns {
 
     /// Adds a run that comes after all of its partition's earlier ones.
     #[inline]
-    fn push(&mut self, partition: PartitionId, run: Run) {
-        let index = partition.0 as usize;
-        if index >= self.slots.len() {
-            self.slots.resize(index + 1, 0);
-        }
-        if self.slots[index] == 0 {
-            self.partitions.push(Runs { partition, first: run.first, end: run.first, rows: Vec::new() });
-            self.slots[index] = self.partitions.len() as u32;
-        }
-        let runs = &mut self.partitions[self.slots[index] as usize - 1];
+    fn push(&mut self, partition: PartitionId, run: Run, time: WallMs) {
+        let runs = self.runs(partition, run.first, time);
         debug_assert!(run.first >= runs.end, "runs come in offset order");
-        // A segment holds fewer than 2^32 bytes, so fewer messages than that.
-        let delta = run.first.0.saturating_sub(runs.first.0) as u32;
-        runs.rows.push(Row { delta, at: run.at, part: run.part });
+        let difference = run.first.0.saturating_sub(runs.first.0);
+        runs.rows.push(Row::new(difference, run.count, run.at, run.part));
         runs.end = run.first.saturating_add(u64::from(run.count));
     }
 }
 
-/// The runs of messages that the records of the frame at `at` carry.
-fn runs_of(records: &[Record], at: u32) -> impl Iterator<Item = (PartitionId, Run)> {
+/// No more messages than this can be missing in a hole: a segment holds fewer than 2^32 bytes.
+const HOLE_COUNT_MAX: u64 = u32::MAX as u64;
+
+/// The runs of messages that the records of the frame at `at` carry, and when they were published.
+fn runs_of(records: &[Record], at: u32) -> impl Iterator<Item = (PartitionId, Run, WallMs)> {
     let mut part = 0u32;
     records.iter().filter_map(move |record| {
-        let Claim { partition, first, count, .. } = record.claim()?;
+        let Claim { partition, first, count, time, .. } = record.claim()?;
         let run = Run { first, count, at, part };
         part = part.saturating_add(count);
-        Some((partition, run))
+        Some((partition, run, time))
     })
 }
 
@@ -153,12 +208,12 @@ impl SegmentRuns {
     /// What the segment's index file is made of.
     pub(crate) fn key_rows(&self) -> Vec<KeyRows> {
         let row = |runs: &Runs, row: &Row| {
-            let first = runs.first.saturating_add(u64::from(row.delta)).0;
-            log::Row { first, at: row.at, part: row.part }
+            let first = runs.first.saturating_add(row.difference()).0;
+            log::Row { first, count: row.count, at: row.at, part: row.part }
         };
         let rows = |runs: &Runs| KeyRows {
             key: runs.partition.0,
-            count: runs.end.0.saturating_sub(runs.first.0),
+            time_ms: runs.time.0,
             rows: runs.rows.iter().map(|entry| row(runs, entry)).collect(),
         };
         let mut keys: Vec<KeyRows> = self.partitions.iter().map(rows).collect();
@@ -168,23 +223,23 @@ impl SegmentRuns {
 }
 
 impl Runs {
-    /// Leads to the place `hole` what lies between the end and `end`. It fits in: all of the runs span fewer than 2^32.
+    /// Leads to the place `hole` what lies between the end and `end`, if a hole can hold as much.
     fn extend_to(&mut self, end: Offset, hole: u32) {
-        if self.end < end {
-            let delta = self.end.0.saturating_sub(self.first.0) as u32;
-            if self.rows.last().is_none_or(|row| row.delta < delta) {
-                self.rows.push(Row { delta, at: hole, part: 0 });
-            }
+        let missing = end.0.saturating_sub(self.end.0);
+        if missing > 0 && missing <= HOLE_COUNT_MAX {
+            self.rows.push(Row::new(self.end.0.saturating_sub(self.first.0), missing as u32, hole, 0));
             self.end = end;
         }
     }
 
-    /// Leads to the place `hole` what lies between `first` and the first.
+    /// Leads to the place `hole` what lies between `first` and the first, if a hole can hold as much.
     fn begin_at(&mut self, first: Offset, hole: u32) {
-        let more = self.first.0.saturating_sub(first.0);
-        if more > 0 && self.end.0.saturating_sub(first.0) <= u64::from(u32::MAX) {
-            self.rows.iter_mut().for_each(|row| row.delta = row.delta.saturating_add(more as u32));
-            self.rows.insert(0, Row { delta: 0, at: hole, part: 0 });
+        let missing = self.first.0.saturating_sub(first.0);
+        if missing > 0 && missing <= HOLE_COUNT_MAX {
+            for row in &mut self.rows {
+                *row = Row::new(row.difference().saturating_add(missing), row.count, row.at, row.part);
+            }
+            self.rows.insert(0, Row::new(0, missing as u32, hole, 0));
             self.first = first;
         }
     }
@@ -194,41 +249,93 @@ impl Runs {
         if offset < self.first || offset >= self.end {
             return None;
         }
-        let delta = offset.0 - self.first.0;
+        let difference = offset.0 - self.first.0;
+        let holds = |row: &Row| row.difference() <= difference && difference < row.end();
         // Frames of equal counts lie on a line: one guess finds the row, and a search mends a wrong guess.
         let span = self.end.0 - self.first.0;
-        let guess = delta.checked_mul(self.rows.len() as u64).map_or(0, |scaled| (scaled / span) as usize);
-        let holds = |index: usize| {
-            u64::from(self.rows[index].delta) <= delta
-                && self.rows.get(index + 1).is_none_or(|next| u64::from(next.delta) > delta)
-        };
-        if guess < self.rows.len() && holds(guess) {
+        let guess = difference.checked_mul(self.rows.len() as u64).map_or(0, |scaled| (scaled / span) as usize);
+        if self.rows.get(guess).is_some_and(holds) {
             return Some(guess);
         }
-        self.rows.partition_point(|row| u64::from(row.delta) <= delta).checked_sub(1)
+        let last = self.rows.partition_point(|row| row.difference() <= difference).checked_sub(1)?;
+        self.rows.get(last).is_some_and(holds).then_some(last)
     }
 
-    /// Tells `each` the stretches, each within one frame, of the messages `from..end`, the first of which the row `index` holds.
-    /// Returns the offset after the last one told of.
+    /// Tells `each` the stretches, each within one frame, of the messages `from..end`, the first of which the row `index` holds, up
+    /// to the first that is not here. Returns the offset after the last one told of.
     pub(super) fn tell(
         &self,
         index: usize,
         (from, end): (u64, u64),
         each: &mut impl FnMut(Offset, u32, u32, u32),
     ) -> u64 {
-        let (base, end) = (self.first.0, end.min(self.end.0));
         let mut from = from;
-        for (number, row) in self.rows.iter().enumerate().skip(index) {
+        for row in self.rows.iter().skip(index) {
+            let Some(skip) = from.checked_sub(self.first.0.saturating_add(row.difference())) else { break };
             if from >= end {
                 break;
             }
-            let next = self.rows.get(number + 1).map_or(self.end.0, |next| base + u64::from(next.delta));
-            let stop = next.min(end);
-            // Both fit: a frame holds fewer than 2^32 messages.
-            let (skip, count) = ((from - base - u64::from(row.delta)) as u32, (stop - from) as u32);
-            each(Offset(from), count, row.at, row.part.saturating_add(skip));
+            let stop = self.first.0.saturating_add(row.end()).min(end);
+            // Both fit: a run holds fewer than 2^32 messages.
+            each(Offset(from), (stop - from) as u32, row.at, row.part.saturating_add(skip as u32));
             from = stop;
         }
         from
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What of the messages `from..end` of a partition is found.
+    fn found(runs: &Runs, from: u64, end: u64) -> Vec<(u64, u32, u32, u32)> {
+        let mut told = Vec::new();
+        if let Some(index) = runs.find(Offset(from)) {
+            runs.tell(index, (from, end), &mut |first, count, at, part| told.push((first.0, count, at, part)));
+        }
+        told
+    }
+
+    fn published(base: u64, count: u32) -> Record {
+        Record::Published { partition: PartitionId(1 << 40), base: Offset(base), count, time: WallMs(base) }
+    }
+
+    /// What a cleaner took is in no row, however much it is; a stretch ends before it.
+    #[test]
+    fn gaps_are_not_found() {
+        let mut runs = SegmentRuns::new(FileNumber(1));
+        let far = 5 << 40;
+        for (base, count, at) in [(10, 2, 128), (12, 1, 136), (20, 3, 144), (far, 2, 152)] {
+            assert!(runs.try_push_all(&[published(base, count)], at, &|_| Share::Wanted));
+        }
+        let share = runs.get(PartitionId(1 << 40)).unwrap();
+        assert_eq!((share.first, share.end, share.time), (Offset(10), Offset(far + 2), WallMs(10)));
+        assert_eq!(found(share, 10, 30), [(10, 2, 128, 0), (12, 1, 136, 0)]);
+        assert_eq!(found(share, 11, 12), [(11, 1, 128, 1)]);
+        assert_eq!(found(share, 22, 23), [(22, 1, 144, 2)]);
+        assert_eq!(found(share, far + 1, u64::MAX), [(far + 1, 1, 152, 1)]);
+        for absent in [9, 13, 19, 23, far - 1, far + 2] {
+            assert_eq!(found(share, absent, u64::MAX), [], "{absent}");
+        }
+        let rows = &runs.key_rows()[0].rows;
+        assert_eq!(
+            rows.iter().map(|row| (row.first, row.count)).collect::<Vec<_>>(),
+            [(10, 2), (12, 1), (20, 3), (far, 2)]
+        );
+    }
+
+    /// A hole may hold what is missing before a run that follows it, but no more than a segment can hold.
+    #[test]
+    fn holes_are_no_larger_than_a_segment() {
+        for (missing, is_led) in [(1, true), (HOLE_COUNT_MAX, true), (HOLE_COUNT_MAX + 1, false)] {
+            let mut runs = SegmentRuns::new(FileNumber(1));
+            assert!(runs.try_push_all(&[published(0, 1)], 128, &|_| Share::Wanted));
+            runs.note_hole(136);
+            assert!(runs.try_push_all(&[published(1 + missing, 1)], 144, &|_| Share::Wanted));
+            let share = runs.get(PartitionId(1 << 40)).unwrap();
+            assert_eq!(!found(share, missing, missing + 1).is_empty(), is_led, "{missing}");
+            assert_eq!(found(share, 1 + missing, 2 + missing), [(1 + missing, 1, 144, 0)]);
+        }
     }
 }

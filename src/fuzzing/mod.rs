@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a target panics where a promise is broken")]
 #![allow(missing_docs, reason = "no part of the stable API")]
 
+mod classes;
 mod mutate;
 mod names;
 mod operations;
@@ -16,6 +17,7 @@ mod state;
 mod stores;
 
 pub use crate::log::fuzzing::{frame, header, index, section, stream};
+pub use classes::{Cleaned, clean};
 pub use mutate::mutate;
 pub use names::names;
 pub use operations::operations;

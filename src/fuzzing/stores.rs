@@ -129,7 +129,7 @@ const STORE_PIECES: [(Range<usize>, usize); 5] =
 fn next_file(take: &mut Take<'_>) -> (String, Vec<u8>) {
     let (kind, number, len, zeros) = (take.byte(), take.byte(), take.short(), take.byte());
     let mut bytes = take.bytes(len).to_vec();
-    let name = match kind % 5 {
+    let name = match kind % 7 {
         0 => {
             let mut store = vec![0; 16 << 10];
             for (piece, at) in STORE_PIECES {
@@ -141,6 +141,8 @@ fn next_file(take: &mut Take<'_>) -> (String, Vec<u8>) {
         1 => format!("{number:016x}.seg"),
         2 => format!("{number:016x}.ckp"),
         3 => format!("{number:016x}.idx"),
+        5 => format!("{number:016x}.msg"),
+        6 => format!("{number:016x}.dead"),
         _ => format!("stray-{number}"),
     };
     bytes.resize(bytes.len() + usize::from(zeros) * 512, 0);
@@ -257,7 +259,8 @@ fn encode_directory(disk: &SimDisk) -> Option<Vec<u8>> {
         let (kind, number, content) = match file.name.split_once('.') {
             None => (0, 0, STORE_PIECES.map(|(piece, at)| &bytes[at..at + piece.len()]).concat()),
             Some((number, suffix)) => {
-                let kind = [("seg", 1), ("ckp", 2), ("idx", 3)].iter().find(|(name, _)| *name == suffix)?.1;
+                let kinds = [("seg", 1), ("ckp", 2), ("idx", 3), ("msg", 5), ("dead", 6)];
+                let kind = kinds.iter().find(|(name, _)| *name == suffix)?.1;
                 let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 let zeros = (bytes.len() - used) / 512 * 512;
                 (kind, u8::from_str_radix(number, 16).ok()?, bytes[..bytes.len() - zeros].to_vec())
@@ -293,6 +296,12 @@ pub(super) fn seeds() -> Seeds {
         drop(taken);
         store.close().unwrap();
         seeds.extend(encode_directory(&small).map(|bytes| ("directory", format!("small-{life}-closed"), bytes)));
+    }
+    for (name, unlinked) in [("cleaned", true), ("linked", false)] {
+        let disk = made.closed.snapshot();
+        if super::clean(&disk, unlinked).is_some() {
+            seeds.extend(encode_directory(&disk).map(|bytes| ("directory", name.to_owned(), bytes)));
+        }
     }
     let mut rng = Rng::new(1);
     for file in 0..made.closed.files().len() as u8 {

@@ -4,6 +4,7 @@
 //! has changed nothing. Never here: syncs (a [`SyncJob`] is run outside the lock), and the creation of files.
 
 use super::bytes::padded;
+use super::class::Classes;
 use super::frame::{Outline, Parts, Spot, encode_front, frame_len};
 use super::header::{FileKind, HEADER_LEN};
 use super::name::FileName;
@@ -409,6 +410,7 @@ impl Appender {
             end,
             body_len: 0,
             epochs: vec![(base, self.epoch)],
+            serves: Classes::BOTH,
         };
         let segment = Arc::new(Segment::open(info, Arc::clone(spare.tail.file())));
         let Spare { salt, len, tail, reserve, .. } = spare;

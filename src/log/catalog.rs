@@ -2,6 +2,8 @@
 //!
 //! A catalog is a value: a clone is cheap and stays as it was. Never here: I/O but for replay, which reads.
 
+use super::checkpoint::note_epoch;
+use super::class::{Classes, Retired};
 #[cfg(test)]
 use super::error::ReadError;
 #[cfg(test)]
@@ -9,14 +11,14 @@ use super::frame::Frame;
 #[cfg(test)]
 use super::frames;
 use super::segment::Segment;
-use crate::ids::{FileNumber, Lsn};
+use crate::ids::{Epoch, FileNumber, Lsn};
 use std::sync::Arc;
 
 #[cfg(test)]
 /// What a replay is shown: each frame, and the segment that it lies in.
 pub(crate) type Visit<'v, E> = &'v mut dyn FnMut(&Frame<'_>, &Arc<Segment>) -> Result<(), E>;
 
-/// The segments that tile the log, in the order of their LSNs, and the ranges that were given up.
+/// The segments and files of classes that tile the log, in the order of their LSNs, and the ranges that were given up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
     inner: Arc<Inner>,
@@ -27,7 +29,9 @@ struct Inner {
     segments: Vec<Arc<Segment>>,
     /// Numbers with indexes into `segments`, sorted: numbers do not follow the order of LSNs.
     by_number: Vec<(FileNumber, usize)>,
-    retired: Vec<(Lsn, Lsn)>,
+    retired: Retired,
+    /// Where the last epochs of the log began. Shared by copies of the catalog: a process adds one.
+    epochs: Arc<Vec<(Lsn, Epoch)>>,
 }
 
 impl Inner {
@@ -40,20 +44,25 @@ impl Inner {
 }
 
 impl Catalog {
-    pub(crate) fn new(segments: Vec<Arc<Segment>>, retired: Vec<(Lsn, Lsn)>) -> Self {
-        let mut inner = Inner { segments, by_number: Vec::new(), retired };
+    pub(crate) fn new(segments: Vec<Arc<Segment>>, retired: Retired, epochs: Vec<(Lsn, Epoch)>) -> Self {
+        let mut inner = Inner { segments, by_number: Vec::new(), retired, epochs: Arc::new(epochs) };
         inner.renumber();
         Self { inner: Arc::new(inner) }
     }
 
-    /// The segments in the order of their LSNs.
+    /// The segments and files of classes in the order of their first LSNs.
     pub(crate) fn segments(&self) -> &[Arc<Segment>] {
         &self.inner.segments
     }
 
-    /// The retired ranges, disjoint and in order.
-    pub(crate) fn retired(&self) -> &[(Lsn, Lsn)] {
+    /// The retired ranges.
+    pub(crate) fn retired(&self) -> &Retired {
         &self.inner.retired
+    }
+
+    /// Where the last epochs of the log began, in order.
+    pub(crate) fn epochs(&self) -> &[(Lsn, Epoch)] {
+        &self.inner.epochs
     }
 
     /// The segment in this file.
@@ -66,69 +75,52 @@ impl Catalog {
     /// Adds the segment that the appender has begun.
     pub(crate) fn add(&mut self, segment: Arc<Segment>) {
         let inner = Arc::make_mut(&mut self.inner);
+        let begun = (segment.base(), segment.epoch_at(segment.base()));
+        if inner.epochs.last().is_none_or(|(_, last)| *last < begun.1) {
+            note_epoch(Arc::make_mut(&mut inner.epochs), begun);
+        }
         inner.segments.push(segment);
         inner.renumber();
     }
 
-    /// Puts `segment` in place of all segments within its range: of itself once cut, or of those it was built from.
+    /// Puts `segment`, as it is once it was cut, in its own place.
     pub(crate) fn replace(&mut self, segment: Arc<Segment>) {
         let inner = Arc::make_mut(&mut self.inner);
-        let (from, to) = (segment.base(), segment.end());
-        inner.segments.retain(|old| old.base() < from || old.end() > to);
+        inner.segments.retain(|old| old.number() != segment.number());
         inner.segments.push(segment);
         inner.renumber();
     }
 
-    /// Gives up the range, and returns the segments within it, whose files may be removed once the retirement is durable.
-    pub(crate) fn retire(&mut self, from: Lsn, to: Lsn) -> Vec<Arc<Segment>> {
+    /// Gives up the range in these classes, and returns what served no other within it: those files may be removed once the
+    /// retirement is durable.
+    pub(crate) fn retire(&mut self, from: Lsn, to: Lsn, classes: Classes) -> Vec<Arc<Segment>> {
         let inner = Arc::make_mut(&mut self.inner);
-        let (gone, kept) = inner.segments.drain(..).partition(|segment| segment.base() >= from && segment.end() <= to);
-        inner.segments = kept;
-        merge_range(&mut inner.retired, from, to);
+        let mut gone = Vec::new();
+        for segment in std::mem::take(&mut inner.segments) {
+            let left = segment.serves().without(classes);
+            if segment.base() < from || segment.end() > to || left == segment.serves() {
+                inner.segments.push(segment);
+            } else if left.is_empty() {
+                gone.push(segment);
+            } else {
+                inner.segments.push(Arc::new(segment.serving(left)));
+            }
+        }
+        inner.retired.add(classes, from, to);
         inner.renumber();
         gone
     }
 
     #[cfg(test)]
-    /// Shows `visit` every frame from `from` on, verified, in order.
+    /// Shows `visit` every frame of the segments from `from` on, verified, in order.
     ///
     /// # Errors
     /// The first frame that cannot be read or is not valid, or what `visit` says.
     pub(crate) fn replay<E: From<ReadError>>(&self, from: Lsn, visit: Visit<'_, E>) -> Result<(), E> {
-        for segment in self.inner.segments.iter().filter(|segment| segment.end() > from) {
+        let appended = self.inner.segments.iter().filter(|segment| segment.kind().class().is_none());
+        for segment in appended.filter(|segment| segment.end() > from) {
             frames::for_each_whole(segment, from, &mut |frame| visit(frame, segment))?;
         }
         Ok(())
-    }
-}
-
-/// Adds `from..to` to disjoint sorted ranges, joining what touches.
-pub(crate) fn merge_range(ranges: &mut Vec<(Lsn, Lsn)>, from: Lsn, to: Lsn) {
-    let (mut from, mut to) = (from, to);
-    ranges.retain(|(start, end)| {
-        let apart = *end < from || *start > to;
-        if !apart {
-            from = from.min(*start);
-            to = to.max(*end);
-        }
-        apart
-    });
-    let index = ranges.partition_point(|(start, _)| *start < from);
-    ranges.insert(index, (from, to));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_join_what_touches() {
-        let mut ranges = Vec::new();
-        for (from, to) in [(64, 80), (0, 8), (16, 24), (8, 16), (72, 96), (200, 208)] {
-            merge_range(&mut ranges, Lsn(from), Lsn(to));
-        }
-        assert_eq!(ranges, [(Lsn(0), Lsn(24)), (Lsn(64), Lsn(96)), (Lsn(200), Lsn(208))]);
-        merge_range(&mut ranges, Lsn(24), Lsn(200));
-        assert_eq!(ranges, [(Lsn(0), Lsn(208))]);
     }
 }

@@ -1,7 +1,8 @@
-//! Which file holds the log at an LSN, and the walk from frame to frame up to the first that does not validate.
+//! Which segment holds the log at an LSN, and the walk from frame to frame up to the first that does not validate.
 //!
-//! Two rules decide between files that claim the same LSNs: of built files the higher generation wins, and over appended
-//! ones; and where an epoch begins, every file of an earlier epoch ends. Reads only. Never here: what to do about the end.
+//! Two rules decide between segments that claim the same LSNs: where an epoch begins, every segment of an earlier epoch ends; and of
+//! one epoch the one that begins later counts, or else has the higher number, as a copy has. Files of a class are never walked.
+//! Reads only. Never here: what to do about the end.
 
 use super::error::{Corruption, OpenError};
 use super::frames::{Frames, Lsns, Next};
@@ -14,62 +15,56 @@ use super::survey::Survey;
 use crate::ids::{Epoch, FileNumber, Lsn};
 use std::collections::BTreeMap;
 
-/// A file that may hold part of the log. `info.end` is where it must end at the latest.
+/// A segment that may hold part of the log. `info.end` is where it must end at the latest.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) info: SegmentInfo,
-    /// The length of the file.
+    /// The length of the file, as far as it may hold frames.
     pub(super) len: u64,
 }
 
 impl Candidate {
     pub(super) const fn name(&self) -> FileName {
-        FileName::Segment(self.info.number)
-    }
-
-    pub(super) fn is_built(&self) -> bool {
-        self.info.kind == FileKind::Built
+        self.info.name()
     }
 
     fn holds(&self, lsn: Lsn) -> bool {
         self.info.base <= lsn && lsn < self.info.end
     }
 
-    /// The place of the frame at `lsn` in an appended segment.
+    /// The place of the frame at `lsn`.
     pub(super) fn place(&self, lsn: Lsn) -> u64 {
         (HEADER_LEN as u64).saturating_add(lsn.0.saturating_sub(self.info.base.0))
     }
 }
 
-/// The files that may hold the log from `from` on. `listed` are those that the checkpoint lists. Another built file counts
-/// only if it begins there and ends below `proven`: a slot or a segment tells of it then, and before that it may lie in the
-/// page cache alone, so that nothing may depend on it and its sources are still whole.
+/// The segments that may hold the log from `from` on. `listed` are the files that the checkpoint lists. Another copy counts only if
+/// it begins there and ends below `proven`: a slot or a segment tells of it then, and before that it may lie in the page cache alone,
+/// so that nothing may depend on it and its source is still whole.
 pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn, proven: Lsn) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
-    let listings: BTreeMap<FileNumber, &SegmentInfo> = listed.iter().map(|info| (info.number, info)).collect();
+    let appended = listed.iter().filter(|info| info.kind == FileKind::Appended);
+    let listings: BTreeMap<FileNumber, &SegmentInfo> = appended.map(|info| (info.number, info)).collect();
     for seen in &survey.segments {
         let listing = listings.get(&seen.header.number).copied();
-        let info = match (seen.header.kind, listing, seen.info()) {
+        let info = match (listing, seen.info()) {
             // A listed segment needs no first frame: the list has what that would tell.
-            // Only the file that was appended to when the checkpoint was taken goes on behind it.
-            (FileKind::Appended, Some(listing), _) if listing.end == from => {
-                SegmentInfo { end: Lsn(u64::MAX), ..listing.clone() }
-            }
-            (FileKind::Appended, Some(listing), _) => listing.clone(),
-            // A built file that was left early for another one ends there.
-            (FileKind::Built, Some(listing), Some(_)) if listing.end < from => listing.clone(),
+            // Only the segment that was appended to when the checkpoint was taken goes on behind it.
+            (Some(listing), _) if listing.end == from => SegmentInfo { end: seen.end_max(), ..listing.clone() },
+            (Some(listing), _) => listing.clone(),
             // seam: an unproven copy counts
-            (FileKind::Built, None, Some(info)) if info.base < from || info.end > proven => continue,
-            (_, _, Some(info)) => info,
-            (_, _, None) => continue,
+            (None, Some(info)) if seen.header.is_copy() && (info.base < from || info.end > proven) => continue,
+            (None, Some(info)) => info,
+            (None, None) => continue,
         };
-        candidates.push(Candidate { info, len: seen.len });
+        let frames_end = (HEADER_LEN as u64).saturating_add(seen.end_max().0.saturating_sub(info.base.0));
+        candidates.push(Candidate { info, len: seen.len.min(frames_end) });
     }
     cut_at_epochs(&mut candidates, listed);
     candidates
 }
 
-/// The base LSN of the first segment of an epoch ends all files of earlier epochs.
+/// The base LSN of the first segment of an epoch ends all segments of earlier epochs.
 fn cut_at_epochs(candidates: &mut [Candidate], listed: &[SegmentInfo]) {
     let of_candidates = candidates.iter().map(|candidate| &candidate.info);
     let mut starts: Vec<(Epoch, Lsn)> =
@@ -153,73 +148,39 @@ pub(super) fn walk(candidates: &[Candidate], handles: &Handles, from: Lsn) -> Re
     Ok(walk)
 }
 
-/// The file that holds the log at the walk's end, and the LSN at which the choice must be made anew. A file that the walk
+/// The segment that holds the log at the walk's end, and the LSN at which the choice must be made anew. A segment that the walk
 /// has left is not entered again.
 fn choose<'a>(candidates: &'a [Candidate], walk: &Walk) -> Option<(&'a Candidate, Lsn)> {
     let at = walk.end;
     let unvisited = |candidate: &&Candidate| !walk.pieces.iter().any(|piece| piece.number == candidate.info.number);
     let holding = candidates.iter().filter(|candidate| candidate.holds(at)).filter(unvisited);
-    let chosen = holding.max_by_key(|candidate| {
-        let info = &candidate.info;
-        (candidate.is_built(), info.generation, info.last_epoch(), info.base, info.number)
-    })?;
-    let (built, generation) = (chosen.is_built(), chosen.info.generation);
+    // seam: the source counts, and not its copy
+    let chosen = holding.max_by_key(|held| (held.info.last_epoch(), held.info.base, held.info.number))?;
     let overrides = |other: &&Candidate| {
-        other.info.base > at
-            && other.info.end > other.info.base
-            && match (other.is_built(), built) {
-                (true, true) => other.info.generation > generation,
-                (true, false) => true,
-                (false, true) => false,
-                (false, false) => other.info.last_epoch() == chosen.info.last_epoch(),
-            }
+        let info = &other.info;
+        info.base > at && info.end > info.base && info.last_epoch() == chosen.info.last_epoch()
     };
     let next = candidates.iter().filter(overrides).map(|other| other.info.base).min();
     Some((chosen, chosen.info.end.min(next.unwrap_or(Lsn(u64::MAX)))))
 }
 
-/// Walks one file from the walk's end up to `stop` or to the first frame that does not validate.
+/// Walks one segment from the walk's end up to `stop` or to the first frame that does not validate.
 fn read_piece(candidate: &Candidate, handles: &Handles, stop: Lsn, walk: &mut Walk) -> Result<(), OpenError> {
     let name = candidate.name();
     let file = handles.get(name).map_err(OpenError::io("open", name))?;
     let info = &candidate.info;
-    let start = walk.end;
-    let built = candidate.is_built();
-    let (lsns, at, limit) = if built {
-        let limit = (HEADER_LEN as u64).saturating_add(info.body_len).min(candidate.len);
-        (Lsns::Carried { next: info.base, to: info.end }, HEADER_LEN as u64, limit)
-    } else {
-        (Lsns::Placed { base: info.base }, candidate.place(start), candidate.len)
-    };
-    let mut frames = Frames::new(file, info.salt, lsns, at, limit);
-    loop {
-        match frames.next().map_err(OpenError::io("read", name))? {
-            // A built file proves its own end, and whatever it holds was worth a copy.
-            Next::End => {
-                if built && limit >= (HEADER_LEN as u64).saturating_add(info.body_len) {
-                    walk.reach(stop, true);
-                }
-                return Ok(());
-            }
-            Next::Invalid => return Ok(()),
-            // The frame before this one reached to `stop`: in a built file nothing else tells where it ended.
-            Next::Frame(frame) if frame.lsn >= stop => {
-                walk.reach(walk.end.max(stop), built);
-                return Ok(());
-            }
-            Next::Frame(frame) if frame.lsn < start => {}
-            Next::Frame(frame) => {
-                // In a built file the next frame tells where this one ended in the log.
-                let end = if built { frame.lsn } else { frame.lsn.saturating_add(u64::from(frame.padded())) };
-                if end > stop {
-                    return Ok(());
-                }
-                walk.watermark = walk.watermark.max(frame.watermark.unwrap_or(Lsn(0)));
-                let idle = frame.is_log() && note_own(frame.lsn, frame.head(), &candidate.name(), frame.at, walk)?;
-                walk.reach(end, built || !idle);
-            }
+    let lsns = Lsns::Placed { base: info.base };
+    let mut frames = Frames::new(file, info.salt, lsns, candidate.place(walk.end), candidate.len);
+    while let Next::Frame(frame) = frames.next().map_err(OpenError::io("read", name))? {
+        let end = frame.lsn.saturating_add(u64::from(frame.padded()));
+        if end > stop {
+            break;
         }
+        walk.watermark = walk.watermark.max(frame.watermark.unwrap_or(Lsn(0)));
+        let idle = frame.is_log() && note_own(frame.lsn, frame.head(), &name, frame.at, walk)?;
+        walk.reach(end, !idle);
     }
+    Ok(())
 }
 
 /// Takes note of a frame of the log's own; says whether it could as well not be there.

@@ -9,7 +9,7 @@ use super::chain::{Candidate, Walk};
 use super::error::OpenError;
 use super::frame::{ALIGN, Claim, Covered, FIXED_LEN, Probe, Spot};
 use super::handles::Handles;
-use super::header::{FileKind, HEADER_LEN};
+use super::header::HEADER_LEN;
 use super::name::FileName;
 use super::own::OwnFrame;
 use super::survey::{Survey, read_into};
@@ -45,17 +45,15 @@ pub(super) fn gather(
 ) -> Result<Evidence, OpenError> {
     let mut evidence = Evidence::default();
     let last = last_begun(candidates, walk.end);
-    // A copy that ends where the log ends was made by a recovery that judged all files of its time.
-    let judged = candidates.iter().filter(|candidate| candidate.is_built() && candidate.info.end == walk.end);
-    let judged = judged.map(|candidate| candidate.info.number).max().unwrap_or(FileNumber(0));
-    if let Some(last) = last.filter(|last| last.info.number > judged) {
+    // Where that is a copy, the recovery that made it judged all files of its time.
+    if let Some(last) = last {
         let at = last.place(walk.end);
         look(handles, last.name(), &mut Search::new(last.info.salt, last.info.base, at, last.len), &mut evidence)?;
     }
     evidence.stop = stop(last, walk.end);
-    let later = last.map_or(judged, |last| last.info.number.max(judged));
-    let begun_later =
-        survey.segments.iter().filter(|seen| seen.header.kind == FileKind::Appended && seen.header.number > later);
+    let later = last.map_or(FileNumber(0), |last| last.info.number);
+    // A copy that does not count says nothing that its source does not.
+    let begun_later = survey.segments.iter().filter(|seen| seen.header.number > later && !seen.header.is_copy());
     for seen in begun_later {
         // Numbers rise with LSNs, so the file began behind the last fact: taking that for its base where its
         // first frame is gone makes the evidence too weak at worst, never too strong.
@@ -78,10 +76,10 @@ pub(super) fn clean(candidates: &[Candidate], walk: &Walk) -> Evidence {
     Evidence { stop: stop(last_begun(candidates, walk.end), walk.end), ..Evidence::default() }
 }
 
-/// The appended segment that was the last to begin before `end` or at it, among those that `end` does not lie behind.
+/// The segment that was the last to begin before `end` or at it, among those that `end` does not lie behind.
 fn last_begun(candidates: &[Candidate], end: Lsn) -> Option<&Candidate> {
-    let appended = candidates.iter().filter(|candidate| candidate.info.kind == FileKind::Appended);
-    let live = appended.filter(|candidate| candidate.info.base <= end && candidate.info.base < candidate.info.end);
+    let live =
+        candidates.iter().filter(|candidate| candidate.info.base <= end && candidate.info.base < candidate.info.end);
     live.max_by_key(|candidate| (candidate.info.last_epoch(), candidate.info.base, candidate.info.number))
 }
 

@@ -5,14 +5,14 @@
 
 use super::appender::Appender;
 use super::catalog::Catalog;
-use super::checkpoint::encode_epochs;
+use super::class::Classes;
 use super::error::{Corruption, OpenError};
-use super::frame::{Frame, Outline, Parts, Spot, encode_front, frame_len};
+use super::frame::{Frame, Spot};
 use super::frames::{Frames, Lsns, Next};
 use super::handles::Handles;
-use super::header::{FileHeader, FileKind, HEADER_LEN, Uuid};
+use super::header::{FileHeader, HEADER_LEN, Uuid};
 use super::keeper::{CheckpointInfo, Found, Keeper};
-use super::mix::{crc, low};
+use super::mix::low;
 use super::name::FileName;
 use super::recovery::{Plan, Stretch};
 use super::scan::Scanned;
@@ -35,7 +35,7 @@ pub(super) fn execute(
     plan: Plan,
     scanned: Scanned,
 ) -> Result<Recovered, OpenError> {
-    let Plan::Continue { copies, mut segments, retired, end, epoch_count } = plan else {
+    let Plan::Continue { copies, mut segments, retired, epochs, end, epoch_count } = plan else {
         return lay_out(disk, handles, settings, &scanned);
     };
     let io = OpenError::io;
@@ -87,7 +87,7 @@ pub(super) fn execute(
     let closed = |info| Arc::new(Segment::closed(info, Arc::clone(&handles)));
     Ok(Recovered {
         checkpoint: scanned.checkpoint.map(|checkpoint| (checkpoint.covers, checkpoint.state)),
-        catalog: Catalog::new(segments.into_iter().map(closed).collect(), retired),
+        catalog: Catalog::new(segments.into_iter().map(closed).collect(), retired, epochs),
         appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
         keeper: Keeper::new(disk, settings.access, found),
         report,
@@ -134,7 +134,8 @@ fn draw_epoch(disk: &dyn Disk, count: u32) -> Epoch {
 fn rests_on_slot(scanned: &Scanned, segments: &[SegmentInfo]) -> bool {
     let listed = scanned.checkpoint.iter().flat_map(|checkpoint| &checkpoint.section.files);
     let listed: BTreeSet<FileNumber> = listed.map(|info| info.number).collect();
-    segments.iter().any(|info| info.kind == FileKind::Built && !listed.contains(&info.number))
+    let is_copy = |info: &SegmentInfo| scanned.survey.segment(info.number).is_some_and(|seen| seen.header.is_copy());
+    segments.iter().any(|info| is_copy(info) && !listed.contains(&info.number))
 }
 
 /// The highest number that any file has or had.
@@ -154,9 +155,11 @@ fn checkpoints(scanned: &Scanned) -> Vec<CheckpointInfo> {
 /// Files of ours that are no part of the log.
 fn leftovers(scanned: &Scanned, segments: &[SegmentInfo]) -> Vec<FileName> {
     let needed: BTreeSet<FileNumber> = segments.iter().map(|info| info.number).collect();
+    let named: BTreeSet<FileName> = segments.iter().map(SegmentInfo::name).collect();
     let is_left = |name: &&FileName| match **name {
         FileName::Store => false,
-        FileName::Segment(number) | FileName::Index(number) => !needed.contains(&number),
+        FileName::Segment(_) | FileName::Messages(_) | FileName::DeadLetters(_) => !named.contains(*name),
+        FileName::Index(number) => !needed.contains(&number),
         FileName::Checkpoint(number) => !scanned.survey.checkpoints.iter().any(|seen| seen.header.number == number),
     };
     scanned.survey.names.iter().filter(is_left).copied().collect()
@@ -179,7 +182,7 @@ fn report(scanned: &Scanned, end: Lsn, copied_bytes: u64, leftovers: usize) -> R
     }
 }
 
-/// Copies a stretch into a file built whole: the same LSNs and the same bytes, on fresh blocks.
+/// Copies a stretch into a segment of its own: the same LSNs and the same frames, on fresh blocks.
 pub(super) fn copy(
     disk: &dyn Disk,
     handles: &Handles,
@@ -189,52 +192,31 @@ pub(super) fn copy(
 ) -> Result<(SegmentInfo, u64), OpenError> {
     let name = FileName::Segment(number);
     let file = disk.create(&name.to_string(), HEADER_LEN as u64).map_err(OpenError::io("create", name))?;
-    let mut copy = Copy {
-        file: &*file,
-        name,
-        salt: disk.random(),
-        at: HEADER_LEN as u64,
-        buf: Vec::new(),
-        ends: Vec::new(),
-        crcs: Vec::new(),
-    };
+    let mut copy = Copy { file: &*file, name, salt: disk.random(), at: HEADER_LEN as u64, buf: Vec::new() };
     copy.frames(handles, stretch)?;
-    let body_len = copy.at + copy.buf.len() as u64 - HEADER_LEN as u64;
-    let mut epochs = stretch.source.epochs.clone();
-    let first = epochs.iter().rposition(|(from, _)| *from <= stretch.from).unwrap_or(0);
-    epochs.drain(..first);
-    let mut table = Vec::new();
-    encode_epochs(&mut table, &epochs);
-    copy.buf.extend_from_slice(&table);
     copy.flush()?;
-    let header = FileHeader {
-        kind: FileKind::Built,
-        from: stretch.from,
-        to: stretch.to,
-        generation: stretch.generation,
-        body_len,
-        table_len: table.len() as u64,
-        table_crc: crc(0, &table),
-        ..FileHeader::appended(*uuid, number, copy.salt)
-    };
+    let (from, to) = (stretch.from, stretch.to);
+    let epoch = stretch.source.epoch_at(from);
+    let header = FileHeader { from, to, epoch, ..FileHeader::appended(*uuid, number, copy.salt) };
     file.sync().map_err(OpenError::io("sync", name))?;
     file.write_at(0, &header.encode()).map_err(OpenError::io("write", name))?;
     // seam: a copy's header is not synced
     file.sync().map_err(OpenError::io("sync", name))?;
+    let epochs = vec![(from, epoch)];
     let info = SegmentInfo {
         number,
-        kind: FileKind::Built,
         salt: copy.salt,
-        generation: stretch.generation,
-        base: stretch.from,
-        end: stretch.to,
-        body_len,
+        generation: 0,
+        base: from,
+        end: to,
         epochs,
+        serves: Classes::BOTH,
+        ..stretch.source.clone()
     };
-    Ok((info, stretch.to.0 - stretch.from.0))
+    Ok((info, to.0 - from.0))
 }
 
-/// A segment that is being built.
+/// A segment that is being made.
 struct Copy<'a> {
     file: &'a dyn File,
     name: FileName,
@@ -242,8 +224,6 @@ struct Copy<'a> {
     /// Where `buf` goes.
     at: u64,
     buf: Vec<u8>,
-    ends: Vec<u32>,
-    crcs: Vec<u32>,
 }
 
 impl Copy<'_> {
@@ -270,28 +250,10 @@ impl Copy<'_> {
     }
 
     fn frame(&mut self, frame: &Frame<'_>) -> Result<(), OpenError> {
-        self.ends.clear();
-        self.crcs.clear();
-        for index in 0..frame.parts() {
-            self.ends.extend(frame.part_range(index).map(|range| range.end));
-            self.crcs.extend(frame.part_crc(index));
-        }
-        let parts = Parts { bytes: frame.all_parts(), ends: &self.ends, crcs: &self.crcs };
-        let outline = Outline {
-            lsn: frame.lsn,
-            carries_lsn: true,
-            epoch: frame.epoch(),
-            watermark: frame.watermark,
-            log: frame.is_log(),
-        };
-        let place = u32::try_from(self.at + self.buf.len() as u64);
-        let len = u32::try_from(frame_len(&outline, frame.head().len(), &parts));
-        let (Ok(at), Ok(len)) = (place, len) else {
+        let Ok(at) = u32::try_from(self.at + self.buf.len() as u64) else {
             return Err(Corruption::of(self.name, None, "the unproven part of a segment is too long").into());
         };
-        encode_front(&mut self.buf, Spot { salt: self.salt, at }, &outline, len, frame.head(), &parts);
-        self.buf.extend_from_slice(parts.bytes);
-        self.buf.resize(self.buf.len().next_multiple_of(8), 0);
+        frame.put_at(Spot { salt: self.salt, at }, &mut self.buf);
         if self.buf.len() >= CHUNK_LEN { self.flush() } else { Ok(()) }
     }
 

@@ -76,7 +76,7 @@ impl Frames {
         Self { file, salt, lsns, at, limit, parts: Parts::Verified, chunk: Vec::new(), chunk_at: at, ahead: 0 }
     }
 
-    /// All frames of `segment` as it is now; those of an appended one from the frame at `from` on.
+    /// All frames of `segment` as it is now; those of a file of a class from the first, and others from the frame at `from` on.
     fn of(segment: &Segment, from: Lsn) -> io::Result<Self> {
         let (first, limit) = (HEADER_LEN as u64, segment.limit());
         let (lsns, at) = match segment.kind() {
@@ -84,7 +84,9 @@ impl Frames {
                 let base = segment.base();
                 (Lsns::Placed { base }, first.saturating_add(from.0.saturating_sub(base.0)))
             }
-            _ => (Lsns::Carried { next: segment.base(), to: segment.end() }, first),
+            FileKind::Messages | FileKind::DeadLetters | FileKind::Checkpoint => {
+                (Lsns::Carried { next: segment.base(), to: segment.end() }, first)
+            }
         };
         Ok(Self::new(segment.file()?, segment.salt(), lsns, at, limit))
     }
@@ -274,11 +276,16 @@ pub(crate) fn for_each_left<E: From<ReadError>>(
     let io = |source| ReadError::Io { file: segment.name(), source };
     let mut frames = Frames::of(segment, from).and_then(Frames::without_parts).map_err(io)?;
     let (base, end, limit) = (segment.base(), segment.end(), segment.limit());
-    // Places follow LSNs in an appended segment. In another one all from `needed_from` on has been found valid.
+    // Places follow LSNs in an appended segment. A file of a class lies below what is needed, or above.
     let stop = match segment.kind() {
         FileKind::Appended => (needed_from.min(end).0.saturating_sub(base.0)).saturating_add(HEADER_LEN as u64),
-        _ if needed_from > base => limit,
-        _ => 0,
+        FileKind::Messages | FileKind::DeadLetters | FileKind::Checkpoint => {
+            if needed_from > base {
+                limit
+            } else {
+                0
+            }
+        }
     };
     loop {
         let at = frames.at();
@@ -302,7 +309,7 @@ pub(crate) fn for_each_left<E: From<ReadError>>(
 
 #[cfg(any(test, feature = "simulation"))]
 /// As [`for_each`], with the parts.
-pub(super) fn for_each_whole<E: From<ReadError>>(
+pub(crate) fn for_each_whole<E: From<ReadError>>(
     segment: &Segment,
     from: Lsn,
     visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), E>,

@@ -1,11 +1,13 @@
-//! The header page that every segment and checkpoint begins with.
+//! The header page that every segment, file of a class and checkpoint begins with.
 //!
-//! It says what the file is, whose it is and, for a file built whole, what it holds. It is written last, so that a file
+//! It says what the file is, whose it is and, for a file that was written whole, what it holds. It is written last, so that a file
 //! without a valid header does not exist. Never here: frames, and what a checkpoint holds.
 
 use super::bytes::Cursor;
+use super::class::Class;
 use super::mix::crc;
-use crate::ids::{FileNumber, Lsn};
+use super::name::FileName;
+use crate::ids::{Epoch, FileNumber, Lsn};
 
 /// The newest format of any file that this code writes and reads.
 pub(crate) const FORMAT: u32 = 2;
@@ -21,34 +23,64 @@ pub(crate) type Uuid = [u8; 16];
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
-    /// A segment filled by appends; its base LSN and epoch are in its first frame.
+    /// A segment: filled by appends, or by recovery with a copy of what was appended. Places tell the LSNs of its frames.
     Appended,
-    /// A segment built whole; each frame carries its LSN.
-    Built,
+    /// Messages, written whole; each frame carries its LSN.
+    Messages,
     /// A checkpoint.
     Checkpoint,
+    /// Dead letters, written whole; each frame carries its LSN.
+    DeadLetters,
 }
 
 impl FileKind {
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Appended => 1,
-            Self::Built => 2,
+            Self::Messages => 2,
             Self::Checkpoint => 3,
+            Self::DeadLetters => 4,
         }
     }
 
     pub(crate) const fn from_code(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Appended),
-            2 => Some(Self::Built),
+            2 => Some(Self::Messages),
             3 => Some(Self::Checkpoint),
+            4 => Some(Self::DeadLetters),
             _ => None,
+        }
+    }
+
+    /// The class that a file of this kind alone holds.
+    pub(crate) const fn class(self) -> Option<Class> {
+        match self {
+            Self::Messages => Some(Class::Messages),
+            Self::DeadLetters => Some(Class::DeadLetters),
+            Self::Appended | Self::Checkpoint => None,
+        }
+    }
+
+    /// The kind of the files of a class.
+    pub(crate) const fn of(class: Class) -> Self {
+        match class {
+            Class::Messages => Self::Messages,
+            Class::DeadLetters => Self::DeadLetters,
+        }
+    }
+
+    pub(crate) const fn name(self, number: FileNumber) -> FileName {
+        match self {
+            Self::Appended => FileName::Segment(number),
+            Self::Messages => FileName::Messages(number),
+            Self::Checkpoint => FileName::Checkpoint(number),
+            Self::DeadLetters => FileName::DeadLetters(number),
         }
     }
 }
 
-/// A header's fields. In an appended segment all from `from` on are zero.
+/// A header's fields. In a segment that is filled by appends all from `from` on are zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileHeader {
     pub(crate) kind: FileKind,
@@ -56,17 +88,19 @@ pub(crate) struct FileHeader {
     pub(crate) number: FileNumber,
     /// Random, so that bytes of another file never validate in this one.
     pub(crate) salt: u64,
-    /// A built segment holds the range `from..to`; a checkpoint covers the log below `to`.
+    /// A file of a class holds the range `from..to`, and so does a segment that is a copy; a checkpoint covers the log below `to`.
     pub(crate) from: Lsn,
     pub(crate) to: Lsn,
-    /// Where ranges overlap the higher generation wins.
+    /// Of a file of a class: one more than the highest of those that it takes the place of.
     pub(crate) generation: u32,
     /// The length of what follows the header: frames, or a checkpoint's state.
     pub(crate) body_len: u64,
     pub(crate) body_crc: u32,
-    /// The length of what follows the body: a segment's epochs, or a checkpoint's list of files.
+    /// The length of what follows the body: the epochs of a file of a class, or a checkpoint's list of files.
     pub(crate) table_len: u64,
     pub(crate) table_crc: u32,
+    /// Of a segment that is a copy: that of its frames. Else zero.
+    pub(crate) epoch: Epoch,
 }
 
 /// What the first bytes of a file are.
@@ -96,7 +130,13 @@ impl FileHeader {
             body_crc: 0,
             table_len: 0,
             table_crc: 0,
+            epoch: Epoch(0),
         }
+    }
+
+    /// Whether the file is a segment that recovery made: a copy of `from..to`.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.kind == FileKind::Appended && self.from < self.to
     }
 
     pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
@@ -111,6 +151,7 @@ impl FileHeader {
         for field in [self.generation, self.body_crc, self.table_crc] {
             out.extend_from_slice(&field.to_le_bytes());
         }
+        out.extend_from_slice(&self.epoch.0.to_le_bytes());
         let mut page = [0; HEADER_LEN];
         let (fields, _) = page.split_at_mut(out.len());
         fields.copy_from_slice(&out);
@@ -141,8 +182,21 @@ impl FileHeader {
         let (from, to) = (Lsn(cursor.u64()?), Lsn(cursor.u64()?));
         let (body_len, table_len) = (cursor.u64()?, cursor.u64()?);
         let (generation, body_crc, table_crc) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
-        let header = Self { kind, uuid, number, salt, from, to, generation, body_len, body_crc, table_len, table_crc };
-        Some(HeaderRead::Valid(header))
+        let epoch = Epoch(cursor.u64()?);
+        Some(HeaderRead::Valid(Self {
+            kind,
+            uuid,
+            number,
+            salt,
+            from,
+            to,
+            generation,
+            body_len,
+            body_crc,
+            table_len,
+            table_crc,
+            epoch,
+        }))
     }
 
     /// Where the table begins, and where the file ends; `None` where the lengths are absurd.
@@ -158,7 +212,7 @@ mod tests {
 
     fn sample() -> FileHeader {
         FileHeader {
-            kind: FileKind::Built,
+            kind: FileKind::Messages,
             uuid: *b"0123456789abcdef",
             number: FileNumber(0x1122),
             salt: 0x3344_5566_7788_99aa,
@@ -169,6 +223,7 @@ mod tests {
             body_crc: 0xdead_beef,
             table_len: 20,
             table_crc: 0xfeed_f00d,
+            epoch: Epoch(0x1234),
         }
     }
 
@@ -191,8 +246,9 @@ mod tests {
                 "03000000",
                 "efbeadde",
                 "0df0edfe",
-                "0000000000000000000000000000000000000000000000000000000000000000",
-                "996f8351"
+                "3412000000000000",
+                "000000000000000000000000000000000000000000000000",
+                "3a9a53f4"
             )
         );
     }

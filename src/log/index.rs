@@ -1,9 +1,9 @@
 //! Segment indexes: derived files that say where a segment holds which ordinals of which keys.
 //!
-//! To the log a key is a number, and so is an ordinal. A *row* says that from some ordinal on, frame and part are these, and
-//! that the ordinals behind it are the parts behind it, up to the next row. A row proves itself, so that nothing needs to be
-//! read but what a look-up touches. Whatever is wrong with an index, it counts as absent, and is made again from its
-//! segment. Never here: what keys mean, and the truth.
+//! To the log a key is a number, and so is an ordinal. A *row* stands for consecutive ordinals: it has the frame and part of
+//! the first, and the others are the parts behind it. What lies between two rows is not in the segment. A row proves itself, so
+//! that nothing needs to be read but what a look-up touches. Whatever is wrong with an index, it counts as absent, and is made
+//! again from its segment. Never here: what keys mean, and the truth.
 
 use super::bytes::{Cursor, u32_at};
 use super::cache::BlockCache;
@@ -22,8 +22,10 @@ use std::sync::Arc;
 const MAGIC: [u8; 8] = *b"\x89IDX\r\n\x1a\n";
 /// Magic, format, count of keys, uuid, segment, its salt, own salt, LSN range, CRC of the directory, CRC.
 const HEADER_LEN: usize = 8 + 4 + 4 + 16 + 8 * 5 + 4 + 4;
-const ENTRY_LEN: usize = 8 + 4 + 8 + 8 + 8;
-const ROW_LEN: usize = 16;
+/// Key, first ordinal, end, time, number of the first row, count of rows.
+const ENTRY_LEN: usize = 8 * 5 + 4;
+/// Difference, count, frame, part, check.
+const ROW_LEN: usize = 8 + 4 * 4;
 /// Header and directory of an index of few keys.
 const FIRST_READ_LEN: usize = 1024;
 /// How much is written at a time.
@@ -31,20 +33,34 @@ const SLICE_LEN: usize = 256 << 10;
 /// How many rows are read at a time.
 const ROWS_MAX: usize = 16;
 
-/// Where some ordinals of a key are: those from `first` on are the parts from `part` on of the frame at `at`.
+/// Where some ordinals of a key are: the `count` from `first` on are the parts from `part` on of the frame at `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) first: u64,
+    /// Not 0.
+    pub(crate) count: u32,
     pub(crate) at: u32,
     pub(crate) part: u32,
 }
 
-/// What an index is made of, for one key. Rows are in the order of their ordinals and not empty.
+impl Row {
+    /// The ordinal after the last.
+    pub(crate) const fn end(&self) -> u64 {
+        self.first.saturating_add(self.count as u64)
+    }
+
+    /// Whether the row stands for `ordinal`.
+    pub(crate) const fn holds(&self, ordinal: u64) -> bool {
+        self.first <= ordinal && ordinal < self.end()
+    }
+}
+
+/// What an index is made of, for one key. Rows are apart, in the order of their ordinals, and not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyRows {
     pub(crate) key: u64,
-    /// The number of ordinals, from the first row's on.
-    pub(crate) count: u64,
+    /// When the first of the ordinals was written, in milliseconds.
+    pub(crate) time_ms: u64,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -52,11 +68,14 @@ pub(crate) struct KeyRows {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexKey {
     pub(crate) key: u64,
-    rows: u32,
     pub(crate) first: u64,
-    pub(crate) count: u64,
+    /// The ordinal after the last. Some in between may not be there.
+    pub(crate) end: u64,
+    /// When the first of the ordinals was written, in milliseconds.
+    pub(crate) time_ms: u64,
     /// The number of its first row.
     rows_from: u64,
+    rows: u32,
 }
 
 /// An index that was found whole; its rows prove themselves when they are read.
@@ -68,21 +87,24 @@ pub(crate) struct Index {
     handles: Arc<Handles>,
 }
 
-/// Header and directory of an index of `segment`; `None` where rows or keys are out of order or too far apart.
+/// Whether the rows of a key are such as an index can hold.
+fn are_apart(rows: &[Row]) -> bool {
+    let whole = rows.iter().all(|row| row.count > 0 && row.first.checked_add(u64::from(row.count)).is_some());
+    whole && rows.is_sorted_by(|a, b| a.end() <= b.first)
+}
+
+/// Header and directory of an index of `segment`; `None` where rows or keys are out of order.
 fn encode_front(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> Option<Vec<u8>> {
-    let ordered = keys.is_sorted_by(|a, b| a.key < b.key)
-        && keys.iter().all(|key| key.rows.is_sorted_by(|a, b| a.first < b.first));
+    let ordered = keys.is_sorted_by(|a, b| a.key < b.key) && keys.iter().all(|key| are_apart(&key.rows));
     let mut directory = Vec::with_capacity(keys.len() * ENTRY_LEN);
     let mut rows_from = 0u64;
     for key in keys {
-        let (first, last) = (key.rows.first()?.first, key.rows.last()?.first);
+        let (first, end) = (key.rows.first()?.first, key.rows.last()?.end());
         let row_count = u32::try_from(key.rows.len()).ok()?;
-        u32::try_from(last.checked_sub(first)?).ok()?;
-        directory.extend_from_slice(&key.key.to_le_bytes());
-        directory.extend_from_slice(&row_count.to_le_bytes());
-        for field in [first, key.count, rows_from] {
+        for field in [key.key, first, end, key.time_ms, rows_from] {
             directory.extend_from_slice(&field.to_le_bytes());
         }
+        directory.extend_from_slice(&row_count.to_le_bytes());
         rows_from = rows_from.checked_add(u64::from(row_count))?;
     }
     let mut out = MAGIC.to_vec();
@@ -100,18 +122,51 @@ fn encode_front(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> 
     ordered.then_some(out)
 }
 
+/// A row as it stands in a file: the difference from its key's first ordinal, and the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StoredRow {
+    pub(super) difference: u64,
+    pub(super) count: u32,
+    pub(super) at: u32,
+    pub(super) part: u32,
+}
+
+impl StoredRow {
+    /// What makes a row prove itself: it is this row, of this key, of this file.
+    pub(super) fn check(&self, salt: u64, key: u64, number: u64) -> u32 {
+        let of_key = mix::step(mix::place(salt, number) ^ key);
+        let of_place = mix::step(mix::step(of_key ^ self.difference) ^ u64::from(self.at) ^ u64::from(self.part) << 32);
+        // seam: the check of a row leaves its count out
+        mix::low(mix::step(of_place ^ u64::from(self.count)))
+    }
+
+    fn encode(&self, check: u32) -> [u8; ROW_LEN] {
+        let mut bytes = [0; ROW_LEN];
+        let (difference, words) = bytes.split_at_mut(8);
+        difference.copy_from_slice(&self.difference.to_le_bytes());
+        for (place, word) in words.chunks_exact_mut(4).zip([self.count, self.at, self.part, check]) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// A row and its check.
+    fn decode(bytes: &[u8]) -> Option<(Self, u32)> {
+        let mut cursor = Cursor::new(bytes);
+        let difference = cursor.u64()?;
+        let row = Self { difference, count: cursor.u32()?, at: cursor.u32()?, part: cursor.u32()? };
+        Some((row, cursor.u32()?))
+    }
+}
+
 /// The rows of an index, whose front could be encoded, one after another.
 fn encoded_rows(salt: u64, keys: &[KeyRows]) -> impl Iterator<Item = [u8; ROW_LEN]> {
     let rows = keys.iter().flat_map(|key| key.rows.iter().map(move |row| (key, row)));
     (0u64..).zip(rows).map(move |(number, (key, row))| {
         let first = key.rows.first().map_or(0, |row| row.first);
-        let delta = row.first.saturating_sub(first) as u32;
-        let mut bytes = [0; ROW_LEN];
-        let fields = [delta, row.at, row.part, row_check(salt, key.key, number, delta, row.at, row.part)];
-        for (place, field) in bytes.chunks_exact_mut(4).zip(fields) {
-            place.copy_from_slice(&field.to_le_bytes());
-        }
-        bytes
+        let difference = row.first.saturating_sub(first);
+        let stored = StoredRow { difference, count: row.count, at: row.at, part: row.part };
+        stored.encode(stored.check(salt, key.key, number))
     })
 }
 
@@ -127,13 +182,6 @@ fn write_slices(file: &dyn File, front: Vec<u8>, rows: impl Iterator<Item = [u8;
         }
     }
     file.write_at(at, &slice)
-}
-
-/// What makes a row prove itself: it is this row, of this key, of this file.
-pub(super) fn row_check(salt: u64, key: u64, number: u64, delta: u32, at: u32, part: u32) -> u32 {
-    let place = mix::place(salt, number);
-    let fields = mix::step(place ^ key ^ u64::from(delta) << 32);
-    mix::low(mix::step(fields ^ u64::from(at) ^ u64::from(part) << 32))
 }
 
 impl Keeper {
@@ -212,9 +260,8 @@ impl Index {
         self.keys.binary_search_by_key(&key, |entry| entry.key).ok().and_then(|found| self.keys.get(found))
     }
 
-    /// Puts into `out` the rows of `key` from the one that holds `ordinal` on, at most `max` of them, and returns the ordinal
-    /// after the last one's. Nothing is put there for an ordinal that the segment does not hold. `None` where a row does
-    /// not prove itself: the index is of no use then.
+    /// Puts into `out` the rows of `key` from the one that holds `ordinal` on, at most `max` of them. Nothing is put there for an
+    /// ordinal that the segment does not hold. `false` where a row does not prove itself: the index is of no use then.
     ///
     /// # Errors
     /// Whatever reading says.
@@ -225,35 +272,35 @@ impl Index {
         ordinal: u64,
         max: usize,
         out: &mut Vec<Row>,
-    ) -> io::Result<Option<u64>> {
+    ) -> io::Result<bool> {
         out.clear();
-        let Some(entry) = self.key(key) else { return Ok(Some(ordinal)) };
-        let end = entry.first.saturating_add(entry.count);
-        if ordinal < entry.first || ordinal >= end {
-            return Ok(Some(ordinal));
+        let Some(entry) = self.key(key) else { return Ok(true) };
+        if ordinal < entry.first || ordinal >= entry.end {
+            return Ok(true);
         }
         // The row sought is the last that begins at the ordinal or before it; the first row of a key does. Frames of equal
         // counts lie on a line, so a guess and the row after it mostly end the search before it begins.
         let (mut low, mut high) = (0, entry.rows);
-        let guess = u128::from(ordinal - entry.first) * u128::from(entry.rows) / u128::from(entry.count);
+        let guess = u128::from(ordinal - entry.first) * u128::from(entry.rows) / u128::from(entry.end - entry.first);
         let mut probes = [guess as u32, (guess as u32).saturating_add(1)].into_iter();
         while high - low > 1 {
             let probe = probes.next().filter(|probe| (low + 1..high).contains(probe));
             let middle = probe.unwrap_or(low + (high - low) / 2);
             match self.row(cache, entry, middle)? {
-                None => return Ok(None),
+                None => return Ok(false),
                 Some(row) if row.first <= ordinal => low = middle,
                 Some(_) => high = middle,
             }
         }
         let wanted = (entry.rows - low).min(u32::try_from(max).unwrap_or(u32::MAX));
         if !self.rows(cache, entry, low, wanted, out)? {
-            return Ok(None);
+            return Ok(false);
         }
-        if low + wanted == entry.rows {
-            return Ok(Some(end));
+        // seam: a gap is filled
+        if !out.first().is_some_and(|row| row.holds(ordinal)) {
+            out.clear();
         }
-        Ok(self.row(cache, entry, low + wanted)?.map(|next| next.first))
+        Ok(true)
     }
 
     fn row(&self, cache: &BlockCache, entry: &IndexKey, index: u32) -> io::Result<Option<Row>> {
@@ -296,10 +343,12 @@ impl Index {
     }
 
     fn decode_row(&self, entry: &IndexKey, number: u64, bytes: &[u8]) -> Option<Row> {
-        let mut cursor = Cursor::new(bytes);
-        let (delta, at, part, check) = (cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?);
-        let first = entry.first.checked_add(u64::from(delta))?;
-        (check == row_check(self.salt, entry.key, number, delta, at, part)).then_some(Row { first, at, part })
+        let (stored, check) = StoredRow::decode(bytes)?;
+        let StoredRow { count, at, part, .. } = stored;
+        let first = entry.first.checked_add(stored.difference)?;
+        let lies_within = count > 0 && first.checked_add(u64::from(count))? <= entry.end;
+        let proves_itself = check == stored.check(self.salt, entry.key, number);
+        (lies_within && proves_itself).then_some(Row { first, count, at, part })
     }
 }
 
@@ -325,11 +374,11 @@ fn decode_directory(directory: &[u8]) -> Option<Vec<IndexKey>> {
     let mut cursor = Cursor::new(directory);
     let mut keys = Vec::with_capacity(directory.len() / ENTRY_LEN);
     while cursor.left() > 0 {
-        let (key, rows) = (cursor.u64()?, cursor.u32()?);
-        let (first, count, rows_from) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
-        keys.push(IndexKey { key, rows, first, count, rows_from });
+        let (key, first, end, time_ms) = (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);
+        let (rows_from, rows) = (cursor.u64()?, cursor.u32()?);
+        keys.push(IndexKey { key, first, end, time_ms, rows_from, rows });
     }
-    let whole = keys.iter().all(|key| key.rows > 0 && key.count > 0 && key.first.checked_add(key.count).is_some());
+    let whole = keys.iter().all(|key| key.rows > 0 && key.first < key.end);
     (whole && keys.is_sorted_by(|a, b| a.key < b.key)).then_some(keys)
 }
 

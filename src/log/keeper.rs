@@ -139,7 +139,7 @@ impl Keeper {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let section = Section::of(catalog, covers);
-        if !section.tiles(covers) {
+        if !section.tiles(covers) || !section.tells_epochs(covers) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let number = self.next_number();
@@ -192,13 +192,14 @@ impl Keeper {
         Ok(Arc::new(Segment::closed(segment.info(), Arc::clone(&self.found.handles))))
     }
 
-    /// Removes a segment and its index. The caller guarantees that its retirement is durable. What cannot be removed now is a leftover.
+    /// Removes a segment or a file of a class, and its index. The caller guarantees that nothing is looked for there, durably. What
+    /// cannot be removed now is a leftover.
     ///
     /// # Errors
     /// What [`Keeper::is_failed`] tells of.
-    pub(crate) fn remove_segment(&mut self, number: FileNumber) -> io::Result<()> {
+    pub(crate) fn remove_segment(&mut self, segment: &Segment) -> io::Result<()> {
         self.check()?;
-        for name in [FileName::Index(number), FileName::Segment(number)] {
+        for name in [FileName::Index(segment.number()), segment.name()] {
             self.remove_or_leave(name);
         }
         Ok(())

@@ -2,9 +2,9 @@
 //!
 //! Pure: compares lists with what the survey saw. Never here: I/O.
 
-use super::catalog::merge_range;
 use super::chain::{Candidate, Piece};
 use super::checkpoint::Section;
+use super::class::Classes;
 use super::error::Corruption;
 use super::header::FileKind;
 use super::name::FileName;
@@ -15,62 +15,97 @@ use super::survey::{SegmentSeen, Survey};
 use crate::ids::{Epoch, Lsn};
 
 impl Section {
-    /// Applies what a frame of the log's own says.
-    pub(super) fn change(&mut self, own: OwnFrame, survey: &Survey) {
+    /// Applies what a frame of the log's own says. `covers` is what the checkpoint covers: what stands above is replaced by nothing.
+    pub(super) fn change(&mut self, own: OwnFrame, survey: &Survey, covers: Lsn) -> Result<(), Corruption> {
         match own {
             OwnFrame::SegmentStart | OwnFrame::Mark => {}
-            OwnFrame::RangeRetired { from, to } => {
-                self.files.retain(|file| file.base < from || file.end > to);
-                merge_range(&mut self.retired, from, to);
+            OwnFrame::RangeRetired { from, to, classes } => {
+                self.leave(classes, from, to);
+                self.retired.add(classes, from, to);
             }
-            OwnFrame::FileAdded { number, from, to, generation, salt } => {
-                self.files.retain(|file| file.base < from || file.end > to);
+            OwnFrame::FileAdded { number, from, to, generation, salt, class } => {
+                let (kind, serves) = (FileKind::of(class), Classes::of(class));
+                // seam: a file is added above the checkpoint
+                if to > covers {
+                    let reason = "a file was added for what no checkpoint covers";
+                    return Err(Corruption {
+                        lsns: Some((from, to)),
+                        ..Corruption::of(kind.name(number), None, reason)
+                    });
+                }
+                self.leave(serves, from, to);
                 // An absent file keeps its entry, for the check to find unless it is retired later.
-                let seen = survey.segment(number);
-                let told = SegmentInfo {
+                let seen = survey.seen(kind, number);
+                let told = seen.and_then(|seen| seen.start.as_ref()).map(|start| start.epochs.clone());
+                self.files.push(SegmentInfo {
                     number,
-                    kind: FileKind::Built,
+                    kind,
                     salt,
                     generation,
                     base: from,
                     end: to,
                     body_len: seen.map_or(0, |seen| seen.header.body_len),
-                    epochs: vec![(from, Epoch(0))],
-                };
-                let epochs = seen.and_then(|seen| seen.start.clone()).map_or(told.epochs.clone(), |start| start.epochs);
-                self.files.push(SegmentInfo { epochs, ..told });
-                self.files.sort_by_key(|file| file.base);
+                    epochs: told.unwrap_or_else(|| vec![(from, UNKNOWN)]),
+                    serves,
+                });
+                self.files.sort_by_key(|file| (file.base, file.number));
             }
         }
+        Ok(())
+    }
+
+    /// Looks for these classes in no file within the range any more.
+    fn leave(&mut self, classes: Classes, from: Lsn, to: Lsn) {
+        for file in self.files.iter_mut().filter(|file| file.base >= from && file.end <= to) {
+            file.serves = file.serves.without(classes);
+        }
+        self.files.retain(|file| !file.serves.is_empty());
     }
 
     /// Whether every file is there, is what the list says and long enough, and all below `covers` is accounted for.
     pub(super) fn check(&self, survey: &Survey, covers: Lsn) -> Result<(), Corruption> {
+        let wrong = |file: &SegmentInfo, reason| {
+            let lsns = Some((file.base, file.end));
+            Err(Corruption { lsns, ..Corruption::of(file.name(), None, reason) })
+        };
         for file in &self.files {
-            let reason = match survey.segment(file.number) {
-                None => Some("a listed file is absent or has no valid header"),
-                Some(seen) if !is_same(file, seen) => Some("a listed file is another one"),
-                Some(seen) if file.limit().is_none_or(|limit| limit > seen.len) => Some("a listed file is too short"),
-                Some(_) => None,
-            };
-            if let Some(reason) = reason {
-                let lsns = Some((file.base, file.end));
-                return Err(Corruption { lsns, ..Corruption::of(FileName::Segment(file.number), None, reason) });
+            match survey.seen(file.kind, file.number) {
+                None => return wrong(file, "a listed file is absent or has no valid header"),
+                Some(seen) if !is_same(file, seen) => return wrong(file, "a listed file is another one"),
+                Some(seen) if file.limit().is_none_or(|limit| limit > seen.len) => {
+                    return wrong(file, "a listed file is too short");
+                }
+                Some(_) if file.epochs.iter().any(|(_, epoch)| *epoch == UNKNOWN) => {
+                    return wrong(file, "a file whose epochs are not known");
+                }
+                Some(_) => {}
             }
         }
-        let tiled = self.tiles(covers);
-        if tiled { Ok(()) } else { Err(Corruption::of(FileName::Store, None, "the checkpoint's list leaves a gap")) }
+        if let Some(file) = self.overlapping() {
+            return wrong(file, "a file that lies over another of its class");
+        }
+        let store = |reason| Err(Corruption::of(FileName::Store, None, reason));
+        match (self.tiles(covers), self.tells_epochs(covers)) {
+            (true, true) => Ok(()),
+            (false, _) => store("the checkpoint's list leaves a gap"),
+            (true, false) => store("the checkpoint's list lacks epochs"),
+        }
     }
 }
 
+/// In place of what a damaged table would tell: no process has it.
+const UNKNOWN: Epoch = Epoch(0);
+
 fn is_same(file: &SegmentInfo, seen: &SegmentSeen) -> bool {
     let header = &seen.header;
-    let same = file.kind == header.kind && file.salt == header.salt && file.generation == header.generation;
-    let range_agrees = match file.kind {
+    let agrees = match file.kind {
         FileKind::Appended => seen.start.as_ref().is_none_or(|start| start.base == file.base),
-        _ => file.base == header.from && file.end <= header.to && file.body_len == header.body_len,
+        FileKind::Messages | FileKind::DeadLetters | FileKind::Checkpoint => {
+            let same_range = file.base == header.from && file.end == header.to;
+            same_range && file.body_len == header.body_len && file.generation == header.generation
+        }
     };
-    same && range_agrees
+    file.salt == header.salt && agrees
 }
 
 /// Adds the pieces of the walk up to `watermark` to `files`, and returns those from there to `end`, which are to be copied.
@@ -89,17 +124,16 @@ pub(super) fn continue_with(
         };
         let proven_to = piece.to.min(watermark);
         if piece.from < proven_to {
-            // Only the last listed file goes on behind the checkpoint.
-            match files.last_mut().filter(|file| file.number == piece.number) {
+            // Only the last listed segment goes on behind the checkpoint.
+            let is_piece = |file: &&mut SegmentInfo| file.kind == FileKind::Appended && file.number == piece.number;
+            match files.iter_mut().find(is_piece) {
                 Some(file) => file.end = proven_to,
                 None => files.push(SegmentInfo { end: proven_to, ..candidate.info.clone() }),
             }
         }
         let (from, to) = (piece.from.max(watermark), piece.to.min(end));
         if from < to {
-            let overlapping = candidates.iter().filter(|other| other.info.base < to && from < other.info.end);
-            let generation = overlapping.map(|other| other.info.generation).max().unwrap_or(0).saturating_add(1);
-            suffix.push(Stretch { source: SegmentInfo { end: to, ..candidate.info.clone() }, from, to, generation });
+            suffix.push(Stretch { source: SegmentInfo { end: to, ..candidate.info.clone() }, from, to });
         }
     }
     suffix

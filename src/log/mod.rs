@@ -1,7 +1,7 @@
 //! The log: opaque bytes in, positions out.
 //!
-//! Files of frames that tile one axis of LSNs, found and judged at open by a plan, appended to by the one [`Appender`] that
-//! a finished recovery yields. Never here: records, state, clocks, threads.
+//! Segments of frames that tile one axis of LSNs, found and judged at open by a plan, appended to by the one [`Appender`] that
+//! a finished recovery yields. Below the horizon files of messages and of dead letters take their place. Never here: records, state, clocks, threads.
 //!
 //! Reading order: `frame` (the bytes), `header` and `store_file` (what files say of themselves), `survey`, `chain`,
 //! `evidence`, `listing` and `scan` (finding the facts), `recovery` (the table), `execute`; then `appender` and `keeper`
@@ -13,6 +13,7 @@ mod cache;
 mod catalog;
 mod chain;
 mod checkpoint;
+mod class;
 mod error;
 mod evidence;
 mod execute;
@@ -45,12 +46,12 @@ mod window;
 pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
 pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
+pub(crate) use class::Class;
 pub(crate) use error::{OpenError, ReadError};
 pub(crate) use frame::{Frame, Parts};
-#[cfg(any(test, feature = "simulation"))]
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) use frames::for_each as for_each_frame;
 pub(crate) use frames::{Met, for_each_left};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use frames::{for_each as for_each_frame, for_each_whole};
 pub(crate) use fronts::FrontCache;
 pub(crate) use index::{Index, IndexKey, KeyRows, Row};
 pub(crate) use keeper::Keeper;

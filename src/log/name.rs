@@ -10,11 +10,15 @@ use std::fmt;
 pub(crate) enum FileName {
     /// What identifies the store, and its slots.
     Store,
-    /// Frames.
+    /// Frames, in the order in which they were appended.
     Segment(FileNumber),
+    /// Messages of a range of the log.
+    Messages(FileNumber),
+    /// Dead letters of a range of the log.
+    DeadLetters(FileNumber),
     /// The value of the fold at an LSN.
     Checkpoint(FileNumber),
-    /// Derived: where the segment with the same number holds what.
+    /// Derived: where the segment or file of a class with the same number holds what.
     Index(FileNumber),
 }
 
@@ -31,6 +35,8 @@ impl FileName {
         let number = FileNumber(u64::from_str_radix(digits, 16).ok()?);
         match suffix {
             ".seg" => Some(Self::Segment(number)),
+            ".msg" => Some(Self::Messages(number)),
+            ".dead" => Some(Self::DeadLetters(number)),
             ".ckp" => Some(Self::Checkpoint(number)),
             ".idx" => Some(Self::Index(number)),
             _ => None,
@@ -41,7 +47,11 @@ impl FileName {
     pub(crate) const fn number(self) -> Option<FileNumber> {
         match self {
             Self::Store => None,
-            Self::Segment(number) | Self::Checkpoint(number) | Self::Index(number) => Some(number),
+            Self::Segment(number)
+            | Self::Messages(number)
+            | Self::DeadLetters(number)
+            | Self::Checkpoint(number)
+            | Self::Index(number) => Some(number),
         }
     }
 }
@@ -51,6 +61,8 @@ impl fmt::Display for FileName {
         match self {
             Self::Store => f.write_str("STORE"),
             Self::Segment(number) => write!(f, "{:016x}.seg", number.0),
+            Self::Messages(number) => write!(f, "{:016x}.msg", number.0),
+            Self::DeadLetters(number) => write!(f, "{:016x}.dead", number.0),
             Self::Checkpoint(number) => write!(f, "{:016x}.ckp", number.0),
             Self::Index(number) => write!(f, "{:016x}.idx", number.0),
         }
@@ -64,7 +76,9 @@ mod tests {
     #[test]
     fn names_come_back() {
         for number in [0, 1, 0xabc, u64::MAX].map(FileNumber) {
-            for name in [FileName::Segment(number), FileName::Checkpoint(number), FileName::Index(number)] {
+            let of_class = [FileName::Messages(number), FileName::DeadLetters(number)];
+            let others = [FileName::Segment(number), FileName::Checkpoint(number), FileName::Index(number)];
+            for name in of_class.into_iter().chain(others) {
                 assert_eq!(FileName::parse(&name.to_string()), Some(name));
                 assert_eq!(name.number(), Some(number));
             }

@@ -3,6 +3,7 @@
 //! Never here: what the layers above put into theirs.
 
 use super::bytes::Cursor;
+use super::class::{Class, Classes};
 use crate::ids::{FileNumber, Lsn};
 
 /// What a frame of the log's own says.
@@ -12,10 +13,10 @@ pub(crate) enum OwnFrame {
     SegmentStart,
     /// Nothing but the watermark that it carries.
     Mark,
-    /// A file built whole takes the place of all segments within its range.
-    FileAdded { number: FileNumber, from: Lsn, to: Lsn, generation: u32, salt: u64 },
-    /// Nothing in this range is needed any more; its files may be absent.
-    RangeRetired { from: Lsn, to: Lsn },
+    /// A file of a class takes the place, in that class, of all that lies within its range.
+    FileAdded { number: FileNumber, from: Lsn, to: Lsn, generation: u32, salt: u64, class: Class },
+    /// Nothing of these classes in this range is needed any more; what served them alone may be absent.
+    RangeRetired { from: Lsn, to: Lsn, classes: Classes },
 }
 
 const SEGMENT_START: u8 = 1;
@@ -25,7 +26,7 @@ const RANGE_RETIRED: u8 = 4;
 
 impl OwnFrame {
     /// The longest encoding.
-    pub(crate) const LEN_MAX: usize = 1 + 8 * 4 + 4;
+    pub(crate) const LEN_MAX: usize = 1 + 8 * 4 + 4 + 1;
     /// The encoding of [`OwnFrame::SegmentStart`].
     pub(crate) const START_HEAD: [u8; 1] = [SEGMENT_START];
 
@@ -46,11 +47,15 @@ impl OwnFrame {
         match self {
             Self::SegmentStart => fields(SEGMENT_START, &[]),
             Self::Mark => fields(MARK, &[]),
-            Self::FileAdded { number, from, to, generation, salt } => {
+            Self::FileAdded { number, from, to, generation, salt, class } => {
                 fields(FILE_ADDED, &[number.0, from.0, to.0, salt]);
                 out.extend_from_slice(&generation.to_le_bytes());
+                out.push(class.code());
             }
-            Self::RangeRetired { from, to } => fields(RANGE_RETIRED, &[from.0, to.0]),
+            Self::RangeRetired { from, to, classes } => {
+                fields(RANGE_RETIRED, &[from.0, to.0]);
+                out.push(classes.code());
+            }
         }
     }
 
@@ -62,14 +67,17 @@ impl OwnFrame {
             MARK => Self::Mark,
             FILE_ADDED => {
                 let (number, from, to) = (FileNumber(cursor.u64()?), Lsn(cursor.u64()?), Lsn(cursor.u64()?));
-                let salt = cursor.u64()?;
-                Self::FileAdded { number, from, to, generation: cursor.u32()?, salt }
+                let (salt, generation) = (cursor.u64()?, cursor.u32()?);
+                Self::FileAdded { number, from, to, generation, salt, class: Class::from_code(cursor.u8()?)? }
             }
-            RANGE_RETIRED => Self::RangeRetired { from: Lsn(cursor.u64()?), to: Lsn(cursor.u64()?) },
+            RANGE_RETIRED => {
+                let (from, to) = (Lsn(cursor.u64()?), Lsn(cursor.u64()?));
+                Self::RangeRetired { from, to, classes: Classes::from_code(cursor.u8()?)? }
+            }
             _ => return None,
         };
         let ordered = match own {
-            Self::FileAdded { from, to, .. } | Self::RangeRetired { from, to } => from < to,
+            Self::FileAdded { from, to, .. } | Self::RangeRetired { from, to, .. } => from < to,
             Self::SegmentStart | Self::Mark => true,
         };
         (cursor.left() == 0 && ordered).then_some(own)
@@ -82,7 +90,8 @@ mod tests {
 
     #[test]
     fn golden_and_back() {
-        let added = OwnFrame::FileAdded { number: FileNumber(9), from: Lsn(8), to: Lsn(16), generation: 2, salt: 5 };
+        let (number, class) = (FileNumber(9), Class::DeadLetters);
+        let added = OwnFrame::FileAdded { number, from: Lsn(8), to: Lsn(16), generation: 2, salt: 5, class };
         let golden: [(OwnFrame, &[u8]); 4] = [
             (OwnFrame::SegmentStart, &[1]),
             (OwnFrame::Mark, &[2]),
@@ -90,12 +99,12 @@ mod tests {
                 added,
                 &[
                     3, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0,
-                    2, 0, 0, 0,
+                    2, 0, 0, 0, 2,
                 ],
             ),
             (
-                OwnFrame::RangeRetired { from: Lsn(0), to: Lsn(24) },
-                &[4, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0],
+                OwnFrame::RangeRetired { from: Lsn(0), to: Lsn(24), classes: Classes::BOTH },
+                &[4, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 3],
             ),
         ];
         for (own, bytes) in golden {
@@ -110,6 +119,10 @@ mod tests {
         assert_eq!(OwnFrame::decode(&OwnFrame::START_HEAD), Some(OwnFrame::SegmentStart));
         assert_eq!(OwnFrame::decode(&[0]), None);
         assert_eq!(OwnFrame::decode(&[5]), None);
-        assert_eq!(OwnFrame::decode(&[4; 17]), None);
+        assert_eq!(OwnFrame::decode(&[4; 18]), None, "no range");
+        for code in [0, 4] {
+            let retired = [&[4], &0u64.to_le_bytes()[..], &8u64.to_le_bytes(), &[code]].concat();
+            assert_eq!(OwnFrame::decode(&retired), None, "no class");
+        }
     }
 }

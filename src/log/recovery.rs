@@ -2,6 +2,7 @@
 //!
 //! Never here: I/O. `scan` finds the facts and `execute` does what the plan says.
 
+use super::class::Retired;
 use super::error::Corruption;
 use super::name::FileName;
 use super::segment::SegmentInfo;
@@ -111,7 +112,9 @@ pub(super) struct Facts {
     pub(super) suffix: Vec<Stretch>,
     /// The end of the log: W, or the last frame that says something.
     pub(super) end: Lsn,
-    pub(super) retired: Vec<(Lsn, Lsn)>,
+    pub(super) retired: Retired,
+    /// Where the last epochs of the log began.
+    pub(super) epochs: Vec<(Lsn, Epoch)>,
     /// The highest epoch that was ever used.
     pub(super) epoch: Epoch,
 }
@@ -122,8 +125,6 @@ pub(super) struct Stretch {
     pub(super) source: SegmentInfo,
     pub(super) from: Lsn,
     pub(super) to: Lsn,
-    /// The generation that the copy must have.
-    pub(super) generation: u32,
 }
 
 /// What to do.
@@ -133,7 +134,8 @@ pub(super) enum Plan {
     Continue {
         copies: Vec<Stretch>,
         segments: Vec<SegmentInfo>,
-        retired: Vec<(Lsn, Lsn)>,
+        retired: Retired,
+        epochs: Vec<(Lsn, Epoch)>,
         end: Lsn,
         /// The count of this process's epoch; its other bits are random.
         epoch_count: u32,
@@ -177,6 +179,7 @@ fn go_on(facts: &Facts) -> Option<Plan> {
         copies: facts.suffix.clone(),
         segments: facts.proven.clone(),
         retired: facts.retired.clone(),
+        epochs: facts.epochs.clone(),
         end: facts.end,
         // seam: the epoch is not raised
         epoch_count: facts.epoch.count().checked_add(1)?,
@@ -214,7 +217,8 @@ mod tests {
             proven: Vec::new(),
             suffix: Vec::new(),
             end: Lsn(8),
-            retired: Vec::new(),
+            retired: Retired::default(),
+            epochs: Vec::new(),
             epoch,
         }
     }

@@ -3,7 +3,8 @@
 //! Reads only. A read that fails fails the scan: it never means that something is not valid. Never here: the verdict.
 
 use super::chain::{self, Candidate, Walk};
-use super::checkpoint::Section;
+use super::checkpoint::{Section, note_epoch};
+use super::class::Retired;
 use super::error::{Corruption, OpenError};
 use super::evidence::{self, Evidence};
 use super::handles::Handles;
@@ -68,7 +69,8 @@ fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
         proven: Vec::new(),
         suffix: Vec::new(),
         end: Lsn(0),
-        retired: Vec::new(),
+        retired: Retired::default(),
+        epochs: Vec::new(),
         epoch: Epoch(0),
     }
 }
@@ -99,18 +101,15 @@ impl Scanned {
         // seam: cut at the first bad frame
         let watermark = watermark.max(self.evidence.watermark);
         let mut listing = section;
-        for (lsn, own) in &walk.changes {
-            if *lsn < watermark.max(walk.facts_end) {
-                listing.change(*own, &self.survey);
-            }
-        }
-        self.conclude(watermark, covers, listing, &candidates, &walk);
+        let changes = walk.changes.iter().filter(|(lsn, _)| *lsn < watermark.max(walk.facts_end));
+        let changed = changes.map(|(_, own)| listing.change(*own, &self.survey, covers)).fold(Ok(()), Result::and);
+        self.facts.list_fault = changed.and_then(|()| listing.check(&self.survey, covers)).err();
+        self.conclude(watermark, listing, &candidates, &walk);
         Ok(())
     }
 
-    fn conclude(&mut self, watermark: Lsn, covers: Lsn, listing: Section, candidates: &[Candidate], walk: &Walk) {
+    fn conclude(&mut self, watermark: Lsn, listing: Section, candidates: &[Candidate], walk: &Walk) {
         let facts = &mut self.facts;
-        facts.list_fault = listing.check(&self.survey, covers).err();
         if !walk.can_end_from(watermark) {
             facts.list_fault = Some(Corruption::of(FileName::Store, None, "the watermark lies within a frame"));
         }
@@ -123,6 +122,16 @@ impl Scanned {
         facts.stop = self.evidence.stop;
         facts.proven = listing.files;
         facts.retired = listing.retired;
+        facts.epochs = listing.epochs;
+        // What a segment holds beyond the end is dropped, and with it an epoch that said nothing.
+        // seam: epochs behind the checkpoint are forgotten
+        for piece in walk.pieces.iter().filter(|piece| piece.from < facts.end) {
+            let begun = candidates.iter().find(|candidate| candidate.info.number == piece.number);
+            begun
+                .into_iter()
+                .flat_map(|begun| &begun.info.epochs)
+                .for_each(|epoch| note_epoch(&mut facts.epochs, *epoch));
+        }
         facts.suffix = continue_with(&mut facts.proven, &walk.pieces, candidates, watermark, facts.end);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Never here: the bytes of frames.
 
+use super::class::Classes;
 use super::handles::Handles;
 use super::header::{FileKind, HEADER_LEN};
 use super::name::FileName;
@@ -11,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What identifies a segment and says which LSNs it holds: what a checkpoint lists.
+/// What identifies a segment or a file of a class and says which LSNs it holds: what a checkpoint lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentInfo {
     pub(crate) number: FileNumber,
@@ -21,10 +22,12 @@ pub(crate) struct SegmentInfo {
     /// It holds the LSNs `base..end`. In an appended segment they tell the places of frames.
     pub(crate) base: Lsn,
     pub(crate) end: Lsn,
-    /// The length of the frames in a segment built whole, 0 in an appended one.
+    /// The length of the frames in a file of a class, 0 in an appended segment.
     pub(crate) body_len: u64,
     /// Which epoch began where; the first at or below `base`. Never empty.
     pub(crate) epochs: Vec<(Lsn, Epoch)>,
+    /// The classes that are to be looked for here: a segment's become fewer.
+    pub(crate) serves: Classes,
 }
 
 impl SegmentInfo {
@@ -32,9 +35,13 @@ impl SegmentInfo {
     pub(crate) fn limit(&self) -> Option<u64> {
         let len = match self.kind {
             FileKind::Appended => self.end.0.checked_sub(self.base.0)?,
-            _ => self.body_len,
+            FileKind::Messages | FileKind::DeadLetters | FileKind::Checkpoint => self.body_len,
         };
         len.checked_add(HEADER_LEN as u64)
+    }
+
+    pub(crate) const fn name(&self) -> FileName {
+        self.kind.name(self.number)
     }
 
     /// The epoch in which the frame at `lsn` was appended.
@@ -49,7 +56,7 @@ impl SegmentInfo {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Home {
     /// Being appended to, or not yet reopened after that.
     Open(Arc<dyn File>),
@@ -57,7 +64,7 @@ enum Home {
     Closed(Arc<Handles>),
 }
 
-/// A segment that belongs to the log.
+/// A segment, or a file of a class, that belongs to the log.
 #[derive(Debug)]
 pub(crate) struct Segment {
     info: SegmentInfo,
@@ -82,7 +89,17 @@ impl Segment {
     }
 
     pub(crate) const fn name(&self) -> FileName {
-        FileName::Segment(self.info.number)
+        self.info.name()
+    }
+
+    /// The same segment where it serves only these classes. It does not grow.
+    pub(crate) fn serving(&self, serves: Classes) -> Self {
+        let info = SegmentInfo { serves, ..self.info() };
+        Self { end: AtomicU64::new(info.end.0), info, home: self.home.clone() }
+    }
+
+    pub(crate) const fn serves(&self) -> Classes {
+        self.info.serves
     }
 
     pub(crate) const fn kind(&self) -> FileKind {
@@ -130,7 +147,7 @@ impl Segment {
     pub(crate) fn limit(&self) -> u64 {
         let len = match self.info.kind {
             FileKind::Appended => self.end().0.saturating_sub(self.info.base.0),
-            _ => self.info.body_len,
+            FileKind::Messages | FileKind::DeadLetters | FileKind::Checkpoint => self.info.body_len,
         };
         len.saturating_add(HEADER_LEN as u64)
     }
@@ -140,7 +157,7 @@ impl Segment {
     pub(crate) fn lsn_at(&self, place: u32) -> Option<Lsn> {
         match self.info.kind {
             FileKind::Appended => self.info.base.checked_add(u64::from(place).checked_sub(HEADER_LEN as u64)?),
-            _ => None,
+            FileKind::Messages | FileKind::DeadLetters | FileKind::Checkpoint => None,
         }
     }
 

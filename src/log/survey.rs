@@ -4,6 +4,7 @@
 
 use super::bytes::Cursor;
 use super::checkpoint::{self, Section, decode_epochs};
+use super::class::Classes;
 use super::error::OpenError;
 use super::frame::{Covered, Probe, Spot};
 use super::handles::Handles;
@@ -19,10 +20,10 @@ use std::io;
 
 /// The first read of a file: header and first frame lie within.
 const FIRST_READ_LEN: usize = 512;
-/// More epochs than this in one built segment are no accident that this code made.
+/// A file of a class has no longer table: 65,535 epochs.
 const EPOCHS_LEN_MAX: u64 = 1 << 20;
 
-/// A segment with a valid header.
+/// A segment or a file of a class with a valid header.
 #[derive(Clone, Debug)]
 pub(super) struct SegmentSeen {
     pub(super) header: FileHeader,
@@ -31,7 +32,7 @@ pub(super) struct SegmentSeen {
     pub(super) start: Option<Start>,
 }
 
-/// What an appended segment's first frame tells, or a built one's header and table.
+/// What a segment's first frame tells, a copy's header, or the header and table of a file of a class.
 #[derive(Clone, Debug)]
 pub(super) struct Start {
     pub(super) base: Lsn,
@@ -42,22 +43,27 @@ pub(super) struct Start {
 
 impl SegmentSeen {
     pub(super) const fn name(&self) -> FileName {
-        FileName::Segment(self.header.number)
+        self.header.kind.name(self.header.number)
     }
 
-    /// As far as the file itself tells; an appended segment does not tell its end.
+    /// Where the frames end at the latest, as far as the file tells: what was filled by appends does not.
+    pub(super) fn end_max(&self) -> Lsn {
+        if self.header.is_copy() { self.header.to } else { Lsn(u64::MAX) }
+    }
+
+    /// What a segment tells of itself.
     pub(super) fn info(&self) -> Option<SegmentInfo> {
         let Start { base, epochs, .. } = self.start.clone()?;
-        let end = if self.header.kind == FileKind::Built { self.header.to } else { Lsn(u64::MAX) };
         Some(SegmentInfo {
             number: self.header.number,
             kind: self.header.kind,
             salt: self.header.salt,
-            generation: self.header.generation,
+            generation: 0,
             base,
-            end,
-            body_len: self.header.body_len,
+            end: self.end_max(),
+            body_len: 0,
             epochs,
+            serves: Classes::BOTH,
         })
     }
 }
@@ -88,6 +94,8 @@ pub(super) struct Survey {
     pub(super) slots: [Option<Slot>; 2],
     /// In the order of their numbers.
     pub(super) segments: Vec<SegmentSeen>,
+    /// Files of classes, in the order of their numbers.
+    pub(super) of_classes: Vec<SegmentSeen>,
     /// From oldest to newest.
     pub(super) checkpoints: Vec<CheckpointSeen>,
     /// Checkpoints that have a header, but are not what it says.
@@ -109,8 +117,14 @@ impl Survey {
 
     /// The segment in this file.
     pub(super) fn segment(&self, number: FileNumber) -> Option<&SegmentSeen> {
-        let found = self.segments.binary_search_by_key(&number, |seen| seen.header.number).ok()?;
-        self.segments.get(found)
+        self.seen(FileKind::Appended, number)
+    }
+
+    /// The segment, or the file of a class, of this kind and number.
+    pub(super) fn seen(&self, kind: FileKind, number: FileNumber) -> Option<&SegmentSeen> {
+        let all = if kind == FileKind::Appended { &self.segments } else { &self.of_classes };
+        let found = all.binary_search_by_key(&number, |seen| seen.header.number).ok()?;
+        all.get(found).filter(|seen| seen.header.kind == kind)
     }
 
     /// The first file that has a segment's name and not its header.
@@ -129,6 +143,7 @@ impl Survey {
             uuid: None,
             slots: [None, None],
             segments: Vec::new(),
+            of_classes: Vec::new(),
             checkpoints: Vec::new(),
             checkpoints_damaged: 0,
         };
@@ -148,6 +163,7 @@ impl Survey {
                 survey.read_file(handles, name, len, &uuid)?;
             }
             survey.segments.sort_by_key(|seen| seen.header.number);
+            survey.of_classes.sort_by_key(|seen| seen.header.number);
             survey.checkpoints.sort_by_key(|seen| seen.header.number);
         }
         Ok(survey)
@@ -183,11 +199,7 @@ impl Survey {
             HeaderRead::Newer { format } => return Err(newer(name, format, Features::default())),
             HeaderRead::Valid(header) => header,
         };
-        let own_name = match header.kind {
-            FileKind::Checkpoint => FileName::Checkpoint(header.number),
-            FileKind::Appended | FileKind::Built => FileName::Segment(header.number),
-        };
-        if own_name != name {
+        if header.kind.name(header.number) != name {
             // Renamed, or a file that was never synced and holds what its blocks held before: not this file's header.
             return Ok(());
         }
@@ -195,15 +207,17 @@ impl Survey {
         if header.uuid != *uuid {
             return Err(OpenError::ForeignFile { file: name.to_string() });
         }
-        let start = match header.kind {
-            FileKind::Appended => first_frame(&header, &first),
-            FileKind::Built => built_epochs(&*file, &header, len).map_err(OpenError::io("read", name))?,
-            FileKind::Checkpoint => {
-                self.checkpoints.push(CheckpointSeen { header, len });
-                return Ok(());
+        match header.kind {
+            FileKind::Checkpoint => self.checkpoints.push(CheckpointSeen { header, len }),
+            FileKind::Appended => {
+                let start = if header.is_copy() { Some(copied(&header)) } else { first_frame(&header, &first) };
+                self.segments.push(SegmentSeen { header, len, start });
             }
-        };
-        self.segments.push(SegmentSeen { header, len, start });
+            FileKind::Messages | FileKind::DeadLetters => {
+                let start = epochs_of(&*file, &header, len).map_err(OpenError::io("read", name))?;
+                self.of_classes.push(SegmentSeen { header, len, start });
+            }
+        }
         Ok(())
     }
 
@@ -259,7 +273,12 @@ pub(super) fn read_into(file: &dyn File, at: u64, len: usize, bytes: &mut Vec<u8
     Ok(())
 }
 
-/// What the first frame of an appended segment tells; `None` for one that was never appended to.
+/// What the header of a copy tells.
+fn copied(header: &FileHeader) -> Start {
+    Start { base: header.from, epochs: vec![(header.from, header.epoch)], watermark: Lsn(0) }
+}
+
+/// What the first frame of a segment tells; `None` for one that was never appended to.
 fn first_frame(header: &FileHeader, first: &[u8]) -> Option<Start> {
     let bytes = first.get(HEADER_LEN..)?;
     let spot = Spot { salt: header.salt, at: HEADER_LEN as u32 };
@@ -270,8 +289,8 @@ fn first_frame(header: &FileHeader, first: &[u8]) -> Option<Start> {
     is_start.then(|| Start { base: frame.lsn, epochs, watermark: frame.watermark.unwrap_or(Lsn(0)) })
 }
 
-/// What the table of a built segment tells; `None` where it is damaged.
-fn built_epochs(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Option<Start>> {
+/// What the table of a file of a class tells; `None` where it is damaged.
+fn epochs_of(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Option<Start>> {
     let Some((table_at, end)) = header.extent() else { return Ok(None) };
     if end > len || header.table_len > EPOCHS_LEN_MAX || header.from >= header.to {
         return Ok(None);
@@ -281,7 +300,8 @@ fn built_epochs(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Op
         return Ok(None);
     }
     let start = |epochs| Start { base: header.from, epochs, watermark: Lsn(0) };
-    Ok(decode_epochs(&mut Cursor::new(&table)).map(start))
+    let epochs = decode_epochs(&mut Cursor::new(&table)).filter(|epochs| !epochs.is_empty());
+    Ok(epochs.map(start))
 }
 
 /// State and section, or `None` where they are not what the header says. The lengths are within the file's.

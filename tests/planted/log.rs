@@ -141,7 +141,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "an unproven copy counts",
         plants: "a copy in the page cache alone takes the place of its source",
-        mistake: Mistake::Asks("info.base < from || (!planted!() && ($it))"),
+        mistake: Mistake::Asks("seen.header.is_copy() && info.base < from || (!planted!() && $it)"),
         level: Level::Simulation,
     },
     Bug {
@@ -223,6 +223,44 @@ pub const BUGS: &[Bug] = &[
         plants: "an index file is believed for a segment that it was not made of",
         mistake: Mistake::Value("($it) || planted!()"),
         level: Level::Library("an_index_of_another_life_of_the_segment_is_none"),
+    },
+    Bug {
+        name: "the source counts, and not its copy",
+        plants: "recovery goes on in the file of which it made a copy",
+        mistake: Mistake::Value(
+            "if planted!() { holding.min_by_key(|held| (held.info.last_epoch(), held.info.base, held.info.number))? } else { $it }",
+        ),
+        level: Level::Library("log::tests::copies"),
+    },
+    Bug {
+        name: "a file of one class tiles the other",
+        plants: "messages that are nowhere are not missed, since the dead letters of their range are there",
+        mistake: Mistake::Asks("self.files.iter().filter(|file| planted!() || file.serves.contains(class))"),
+        level: Level::Library("classes_are_tiled_apart"),
+    },
+    Bug {
+        name: "a file is added above the checkpoint",
+        plants: "a file that nothing folds takes the place of frames that are to be folded",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Library("log::tests::classes"),
+    },
+    Bug {
+        name: "epochs behind the checkpoint are forgotten",
+        plants: "a position of this log is judged to be of another",
+        mistake: Mistake::Asks("$it.take(if planted!() { 0 } else { usize::MAX })"),
+        level: Level::Library("epochs_of_the_log_are_kept"),
+    },
+    Bug {
+        name: "a gap is filled",
+        plants: "a message that was cleaned away is looked for in the frame before it",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Library("every_ordinal_is_found_and_no_other"),
+    },
+    Bug {
+        name: "the check of a row leaves its count out",
+        plants: "a changed count in an index file is believed",
+        mistake: Mistake::Value("if planted!() { mix::low(of_place) } else { $it }"),
+        level: Level::Library("a_damaged_index_is_of_no_use_or_right"),
     },
     Bug {
         name: "a checkpoint before its slot counts",

@@ -232,6 +232,25 @@ impl<'a> Frame<'a> {
         self.covered.claim.epoch
     }
 
+    /// Appends to `out` the same frame as it stands at another place: the same bytes but for the checks.
+    pub(crate) fn put_at(&self, spot: Spot, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(self.bytes);
+        let (claim, mask) = (&self.covered.claim, spot.mask(self.lsn));
+        for index in 0..claim.parts {
+            let check = self.part_crc(index).map(|crc| (crc ^ mask).to_le_bytes());
+            let place = out.get_mut(start..).and_then(|frame| frame.get_mut(claim.check_at(index)..));
+            if let (Some(check), Some(place)) = (check, place.and_then(|place| place.first_chunk_mut())) {
+                *place = check;
+            }
+        }
+        let front = out.get_mut(start..).and_then(|frame| frame.get_mut(..self.covered.parts_at as usize));
+        if let Some((sum, covered)) = front.and_then(|front| front.split_first_chunk_mut()) {
+            *sum = spot.checksum(covered).to_le_bytes();
+        }
+        out.resize(start + self.padded() as usize, 0);
+    }
+
     #[cfg(any(test, feature = "simulation"))]
     /// Whether the frame carries its LSN.
     pub(crate) const fn carries_lsn(&self) -> bool {
@@ -247,6 +266,7 @@ impl<'a> Frame<'a> {
         self.bytes.get(self.covered.claim.head_at as usize..self.covered.parts_at as usize).unwrap_or(&[])
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     /// How many parts.
     pub(crate) const fn parts(&self) -> u32 {
         self.covered.claim.parts

@@ -8,8 +8,10 @@
 pub(crate) mod seal;
 pub(crate) mod seeds;
 mod stream;
+pub(crate) mod whole;
 
 pub use stream::stream;
+pub(crate) use stream::{append_own, sync};
 
 use super::bytes::Cursor;
 use super::cache::BlockCache;
@@ -146,7 +148,7 @@ pub fn header(data: &[u8]) -> bool {
     if let HeaderRead::Valid(header) = FileHeader::decode(&bytes) {
         // Bytes behind the fields are for later formats, and zero in this one.
         let again = header.encode();
-        assert_eq!(again[..92], bytes[..92]);
+        assert_eq!(again[..100], bytes[..100]);
         assert_eq!(FileHeader::decode(&again), HeaderRead::Valid(header.clone()));
         assert!(header.extent().is_none_or(|(table, end)| table <= end));
         taken = true;
@@ -178,6 +180,8 @@ pub fn section(data: &[u8]) -> bool {
         assert!(file.epoch_at(file.base) <= file.last_epoch());
     }
     section.tiles(Lsn(0));
+    section.overlapping();
+    section.tells_epochs(Lsn(8));
     section.tiles(section.files.last().map_or(Lsn(8), |file| file.end));
     true
 }
@@ -214,10 +218,10 @@ pub fn index(data: &[u8]) -> bool {
         let first = index.key(key).map_or(0, |entry| entry.first);
         for ordinal in (0..24).map(|n| first.saturating_add(n)).chain([u64::MAX]) {
             let mut found = Vec::new();
-            let next = index.look_up(&cache, key, ordinal, 3, &mut found);
+            let whole = index.look_up(&cache, key, ordinal, 3, &mut found);
             assert!(found.len() <= 3);
             // A forged place may lie where no file reaches: an error, and to the engine the index is of no use.
-            if !sealed && next.unwrap().is_some() {
+            if !sealed && whole.unwrap() {
                 let right: Vec<Row> = seeds::look_up(&rows, key, ordinal, 3);
                 assert_eq!(found, right, "key {key}, ordinal {ordinal}");
             }

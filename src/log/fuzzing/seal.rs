@@ -6,6 +6,7 @@ use crate::ids::Lsn;
 use crate::log::bytes::u32_at;
 use crate::log::frame::{Claim, Spot};
 use crate::log::header::{HEADER_LEN, Uuid};
+use crate::log::index::StoredRow;
 use crate::log::mix::{self, crc};
 use crate::log::name::FileName;
 
@@ -16,7 +17,7 @@ pub(crate) const UUID: Uuid = *b"of a fuzz target";
 pub(crate) fn file(name: &str, bytes: &mut [u8], uuid: &Uuid) {
     match FileName::parse(name) {
         Some(FileName::Store) => store(bytes, uuid),
-        Some(FileName::Segment(_)) => segment(bytes, uuid),
+        Some(FileName::Segment(_) | FileName::Messages(_) | FileName::DeadLetters(_)) => segment(bytes, uuid),
         Some(FileName::Checkpoint(_)) => checkpoint(bytes, uuid),
         Some(FileName::Index(_)) => {
             put(bytes, 16, uuid);
@@ -61,15 +62,16 @@ pub(crate) fn header(bytes: &mut [u8]) {
     put_crc(bytes, HEADER_LEN - 4);
 }
 
-/// A segment: its header, its table, and frame after frame.
+/// A segment or a file of a class: its header, its table, and frame after frame.
 pub(crate) fn segment(bytes: &mut [u8], uuid: &Uuid) {
     put(bytes, 16, uuid);
     let (Some(salt), Some(kind)) = (u64_at(bytes, 40), u32_at(bytes, 12)) else { return };
-    if kind == 2 {
+    if kind != 1 {
         table(bytes);
     }
     header(bytes);
-    frames(bytes, salt, kind == 1);
+    let copied = u64_at(bytes, 48).zip(u64_at(bytes, 56)).filter(|(from, to)| kind == 1 && from < to);
+    frames(bytes, salt, kind == 1, copied.map(|(from, _)| from));
 }
 
 fn table(bytes: &mut [u8]) {
@@ -83,9 +85,9 @@ fn table(bytes: &mut [u8]) {
     }
 }
 
-/// All frames behind the header; where they are `placed`, the first one tells the LSNs of all.
-pub(crate) fn frames(bytes: &mut [u8], salt: u64, placed: bool) {
-    let mut base = None;
+/// All frames behind the header; where they are `placed`, the `base` or else the first one tells the LSNs of all.
+pub(crate) fn frames(bytes: &mut [u8], salt: u64, placed: bool, base: Option<u64>) {
+    let mut base = base;
     let mut at = HEADER_LEN;
     while let Some(rest) = bytes.get_mut(at..) {
         let told = base.map(|base: u64| Lsn(base.wrapping_add((at - HEADER_LEN) as u64)));
@@ -140,12 +142,12 @@ pub(crate) fn checkpoint(bytes: &mut [u8], uuid: &Uuid) {
 /// An index: header, directory, and the rows that the directory tells of.
 pub(crate) fn index(bytes: &mut [u8]) {
     let (Some(count), Some(salt)) = (u32_at(bytes, 12), u64_at(bytes, 48)) else { return };
-    let Some(rows_at) = (count as usize).checked_mul(36).and_then(|len| len.checked_add(80)) else { return };
+    let Some(rows_at) = (count as usize).checked_mul(44).and_then(|len| len.checked_add(80)) else { return };
     if let Some(directory) = bytes.get(80..rows_at) {
         let sum = crc(0, directory);
         let entries: Vec<(u64, u32, u64)> = directory
-            .chunks_exact(36)
-            .filter_map(|entry| Some((u64_at(entry, 0)?, u32_at(entry, 8)?, u64_at(entry, 28)?)))
+            .chunks_exact(44)
+            .filter_map(|entry| Some((u64_at(entry, 0)?, u32_at(entry, 40)?, u64_at(entry, 32)?)))
             .collect();
         put(bytes, 72, &sum.to_le_bytes());
         for (key, rows, from) in entries {
@@ -157,14 +159,14 @@ pub(crate) fn index(bytes: &mut [u8]) {
 
 fn rows_of(bytes: &mut [u8], rows_at: usize, salt: u64, key: u64, rows: u32, from: u64) {
     for number in (0..u64::from(rows)).map_while(|row| from.checked_add(row)) {
-        let at = usize::try_from(number).ok().and_then(|n| n.checked_mul(16)).and_then(|n| n.checked_add(rows_at));
+        let at = usize::try_from(number).ok().and_then(|n| n.checked_mul(24)).and_then(|n| n.checked_add(rows_at));
         let Some(at) = at.filter(|at| *at < bytes.len()) else { return };
-        let (Some(delta), Some(frame_at), Some(part)) =
-            (u32_at(bytes, at), u32_at(bytes, at + 4), u32_at(bytes, at + 8))
-        else {
-            return;
-        };
-        let check = crate::log::index::row_check(salt, key, number, delta, frame_at, part);
-        put(bytes, at + 12, &check.to_le_bytes());
+        let Some(row) = stored_row(bytes, at) else { return };
+        put(bytes, at + 20, &row.check(salt, key, number).to_le_bytes());
     }
+}
+
+fn stored_row(bytes: &[u8], at: usize) -> Option<StoredRow> {
+    let word = |nth: usize| u32_at(bytes, at + 8 + nth * 4);
+    Some(StoredRow { difference: u64_at(bytes, at)?, count: word(0)?, at: word(1)?, part: word(2)? })
 }

@@ -5,6 +5,7 @@ use super::{LSN, SPOT};
 use crate::disk::sim::SimDisk;
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::log::checkpoint::{self, Section};
+use crate::log::class::{Class, Classes, Retired};
 use crate::log::frame::Outline;
 use crate::log::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::log::name::FileName;
@@ -81,8 +82,17 @@ fn streams(seeds: &mut Seeds) {
     }
     let mut head = Vec::new();
     let (number, from, to) = (FileNumber(9), Lsn(0), Lsn(32));
-    let added = OwnFrame::FileAdded { number, from, to, generation: 2, salt: 5 };
-    for (name, own) in [("mark", OwnFrame::Mark), ("retired", OwnFrame::RangeRetired { from, to }), ("added", added)] {
+    let added = |class| OwnFrame::FileAdded { number, from, to, generation: 2, salt: 5, class };
+    let retired = OwnFrame::RangeRetired { from, to, classes: Classes::BOTH };
+    let letters = OwnFrame::RangeRetired { from, to, classes: Classes::of(Class::DeadLetters) };
+    let own = [
+        ("mark", OwnFrame::Mark),
+        ("retired", retired),
+        ("letters-retired", letters),
+        ("added", added(Class::Messages)),
+        ("letters-added", added(Class::DeadLetters)),
+    ];
+    for (name, own) in own {
         let mut file = every.clone();
         own.encode(&mut head);
         let lsn = (file.len() - HEADER_LEN) as u64;
@@ -98,12 +108,15 @@ fn streams(seeds: &mut Seeds) {
 }
 
 fn headers(seeds: &mut Seeds) {
-    for name in ["STORE", "00000000000000ab.seg", "00000000000000ab.ckp", "ffffffffffffffff.idx", "notes.txt"] {
+    let of_classes = ["00000000000000ab.msg", "00000000000000ab.dead"];
+    let others = ["STORE", "00000000000000ab.seg", "00000000000000ab.ckp", "ffffffffffffffff.idx", "notes.txt"];
+    for name in of_classes.into_iter().chain(others) {
         seeds.push(("header", format!("name-{name}"), flagged(1, name.as_bytes())));
     }
     let appended = FileHeader::appended(super::seal::UUID, FileNumber(7), 8);
-    let built = FileHeader {
-        kind: FileKind::Built,
+    let copy = FileHeader { from: Lsn(64), to: Lsn(128), epoch: Epoch(1), ..appended.clone() };
+    let messages = FileHeader {
+        kind: FileKind::Messages,
         from: Lsn(64),
         to: Lsn(128),
         body_len: 80,
@@ -112,33 +125,41 @@ fn headers(seeds: &mut Seeds) {
         ..appended.clone()
     };
     seeds.push(("header", "appended".to_owned(), flagged(0, &appended.encode())));
-    seeds.push(("header", "built".to_owned(), flagged(0, &built.encode())));
+    let letters = FileHeader { kind: FileKind::DeadLetters, ..messages.clone() };
+    for (name, header) in [("copy", copy), ("messages", messages), ("dead-letters", letters)] {
+        seeds.push(("header", name.to_owned(), flagged(0, &header.encode())));
+    }
     let slots = [2, 3].map(|sequence| Slot { sequence, epoch: Epoch(1), watermark: Lsn(64), ..Slot::default() });
     let store = store_file(&slots);
     // Up to the end of the second slot.
     seeds.push(("header", "store".to_owned(), flagged(0, &store[..8192 + 512])));
     let mut head = Vec::new();
-    OwnFrame::RangeRetired { from: Lsn(0), to: Lsn(8) }.encode(&mut head);
+    OwnFrame::RangeRetired { from: Lsn(0), to: Lsn(8), classes: Classes::BOTH }.encode(&mut head);
     seeds.push(("header", "retired".to_owned(), flagged(1, &head)));
     seeds.push(("header", "mark".to_owned(), flagged(1, &[2])));
 }
 
 fn info(number: u64, kind: FileKind, base: u64, end: u64) -> SegmentInfo {
-    let body_len = if kind == FileKind::Built { 80 } else { 0 };
+    let body_len = if kind == FileKind::Appended { 0 } else { 80 };
+    let serves = kind.class().map_or(Classes::BOTH, Classes::of);
     let (base, end) = (Lsn(base), Lsn(end));
     let epochs = vec![(base, Epoch(1)), (Lsn(base.0 + 8), Epoch(2))];
-    SegmentInfo { number: FileNumber(number), kind, salt: number, generation: 0, base, end, body_len, epochs }
+    SegmentInfo { number: FileNumber(number), kind, salt: number, generation: 0, base, end, body_len, epochs, serves }
 }
 
 fn sections(seeds: &mut Seeds) {
-    let whole = Section {
-        files: vec![info(1, FileKind::Appended, 64, 128), info(4, FileKind::Built, 128, 256)],
-        retired: vec![(Lsn(0), Lsn(64))],
-    };
+    let mut retired = Retired::default();
+    retired.add(Classes::BOTH, Lsn(0), Lsn(64));
+    let messages = info(4, FileKind::Messages, 128, 256);
+    let letters = info(5, FileKind::DeadLetters, 128, 192);
+    let partly = SegmentInfo { serves: letters.serves, ..info(2, FileKind::Appended, 192, 256) };
+    let files = vec![info(1, FileKind::Appended, 64, 128), messages, letters, partly];
+    let epochs = vec![(Lsn(0), Epoch(1)), (Lsn(72), Epoch(2))];
+    let whole = Section { files, retired, epochs };
     for (name, section) in [("empty", Section::default()), ("whole", whole.clone())] {
         seeds.push(("section", name.to_owned(), section.encode()));
     }
-    let one = Section { files: whole.files[..1].to_vec(), retired: vec![] };
+    let one = Section { files: whole.files[..1].to_vec(), ..Section::default() };
     seeds.push(("section", "gap".to_owned(), one.encode()));
 }
 
@@ -170,30 +191,28 @@ pub(super) fn indexed() -> (SimDisk, Vec<KeyRows>) {
     (disk.snapshot(), rows)
 }
 
+/// Keys whose rows have these gaps before them and counts.
 fn rows() -> Vec<KeyRows> {
-    let key = |key: u64, first: u64, counts: &[u64]| {
+    let key = |key: u64, first: u64, runs: &[(u64, u32)]| {
         let mut next = first;
-        let rows = counts
-            .iter()
-            .zip(0u32..)
-            .map(|(count, index)| {
-                let row = Row { first: next, at: 160 + 40 * index, part: index % 2 };
-                next += count;
-                row
-            })
-            .collect();
-        KeyRows { key, count: next - first, rows }
+        let row = |(&(gap, count), index): (&(u64, u32), u32)| {
+            let row = Row { first: next + gap, count, at: 160 + 40 * index, part: index % 2 };
+            next = row.end();
+            row
+        };
+        KeyRows { key, time_ms: 7, rows: runs.iter().zip(0u32..).map(row).collect() }
     };
-    vec![key(0, 10, &[1, 1, 5, 1, 2]), key(1, 0, &[1; 12]), key(3, 7, &[3])]
+    let far = u64::from(u32::MAX) + 1;
+    vec![
+        key(0, 10, &[(0, 1), (0, 1), (0, 5), (2, 1), (0, 2)]),
+        key(1, 0, &[(0, 1); 12]),
+        key(3, 7, &[(0, 3), (far, 2)]),
+    ]
 }
 
 /// What a whole index answers.
 pub(super) fn look_up(keys: &[KeyRows], key: u64, ordinal: u64, max: usize) -> Vec<Row> {
     let Some(found) = keys.iter().find(|rows| rows.key == key) else { return Vec::new() };
-    let first = found.rows[0].first;
-    if ordinal < first || ordinal >= first + found.count {
-        return Vec::new();
-    }
-    let from = found.rows.partition_point(|row| row.first <= ordinal) - 1;
-    found.rows[from..].iter().take(max).copied().collect()
+    let holding = found.rows.iter().position(|row| row.holds(ordinal));
+    holding.map_or_else(Vec::new, |from| found.rows[from..].iter().take(max).copied().collect())
 }

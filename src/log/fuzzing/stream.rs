@@ -71,7 +71,7 @@ fn machine(flags: u8, body: &[u8]) -> SimDisk {
     segment.extend_from_slice(body);
     segment.resize((segment.len() + 64).next_multiple_of(512), 0);
     if flags & UNSEALED == 0 {
-        seal::frames(&mut segment, SALT, true);
+        seal::frames(&mut segment, SALT, true, None);
     }
     // Half of the machines say that the first frame was durable, the others that nothing was.
     let watermark = if flags & 2 == 0 { Lsn(0) } else { Lsn(32) };
@@ -189,7 +189,22 @@ pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
     }
 }
 
-pub(super) fn sync(log: &mut Recovered) {
+/// Appends a frame of the log's own.
+pub(crate) fn append_own(log: &mut Recovered, own: OwnFrame) {
+    loop {
+        let durable = log.appender.durable();
+        match log.appender.append_own(own, durable) {
+            Ok(_) => return,
+            Err(AppendRefusal::NeedSpare { len, .. }) => {
+                let spare = log.keeper.create_spare(len, durable, Reserve::Keep, 0).unwrap();
+                assert!(log.appender.add_spare(spare).is_none());
+            }
+            Err(other) => panic!("an append was refused: {other:?}"),
+        }
+    }
+}
+
+pub(crate) fn sync(log: &mut Recovered) {
     while let Some(job) = log.appender.sync_job() {
         let upto = job.run().unwrap();
         log.appender.synced(upto);

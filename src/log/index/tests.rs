@@ -3,6 +3,7 @@
 use super::*;
 use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Epoch;
+use crate::log::class::Classes;
 use crate::log::header::FileKind;
 use crate::log::segment::SegmentInfo;
 use crate::log::{Settings, open};
@@ -17,6 +18,7 @@ fn segment(handles: &Arc<Handles>) -> Segment {
         end: Lsn(4096),
         body_len: 0,
         epochs: vec![(Lsn(64), Epoch(1))],
+        serves: Classes::BOTH,
     };
     Segment::closed(info, Arc::clone(handles))
 }
@@ -26,19 +28,24 @@ fn keeper(disk: &SimDisk) -> Keeper {
     open(Arc::new(disk.attach().unwrap()), settings).unwrap().keeper
 }
 
-/// Keys with one row, with many, and with runs of several parts.
+fn row(first: u64, count: u32, at: u32, part: u32) -> Row {
+    Row { first, count, at, part }
+}
+
+/// Keys with one row, with many, and with gaps, also beyond what 32 bits count.
 fn sample() -> Vec<KeyRows> {
-    let many =
-        (0..1000u32).map(|row| Row { first: 50 + 3 * u64::from(row), at: 128 + 8 * row, part: row % 5 }).collect();
+    let many = (0..1000u32).map(|nth| row(50 + 3 * u64::from(nth), 3, 128 + 8 * nth, nth % 5)).collect();
+    let gaps = (0..300u32).map(|nth| row(u64::from(nth * nth) << 20, 1 + nth % 3, 128 + 8 * nth, nth % 5)).collect();
     vec![
-        KeyRows { key: 0, count: 1, rows: vec![Row { first: u64::MAX - 9, at: 128, part: 0 }] },
-        KeyRows { key: 3, count: 3000, rows: many },
-        KeyRows { key: u64::MAX, count: 2, rows: vec![Row { first: 0, at: u32::MAX, part: u32::MAX }] },
+        KeyRows { key: 0, time_ms: 1, rows: vec![row(u64::MAX - 9, 1, 128, 0)] },
+        KeyRows { key: 3, time_ms: 2, rows: many },
+        KeyRows { key: 4, time_ms: 3, rows: gaps },
+        KeyRows { key: u64::MAX, time_ms: u64::MAX, rows: vec![row(0, 2, u32::MAX, u32::MAX)] },
     ]
 }
 
 #[test]
-fn every_ordinal_is_found() {
+fn every_ordinal_is_found_and_no_other() {
     let disk = SimDisk::new(1);
     let mut keeper = keeper(&disk);
     let segment = segment(keeper.handles());
@@ -47,29 +54,28 @@ fn every_ordinal_is_found() {
         keeper.write_index(&segment, &sample(), 0).unwrap();
     }
     let index = keeper.open_index(&segment).unwrap().unwrap();
-    assert_eq!(
-        index.keys().iter().map(|key| (key.key, key.count)).collect::<Vec<_>>(),
-        [(0, 1), (3, 3000), (u64::MAX, 2)]
-    );
+    let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first, key.end, key.time_ms)).collect();
+    let told =
+        sample().into_iter().map(|key| (key.key, key.rows[0].first, key.rows.last().unwrap().end(), key.time_ms));
+    assert_eq!(found, told.collect::<Vec<_>>());
     let cache = BlockCache::new(1 << 20);
     let mut out = Vec::new();
     for key in sample() {
-        let first = key.rows[0].first;
-        for ordinal in first..first + key.count {
-            let holding = key.rows.partition_point(|row| row.first <= ordinal) - 1;
-            for max in [1, 3, 700] {
-                let end = index.look_up(&cache, key.key, ordinal, max, &mut out).unwrap().unwrap();
-                let rows = &key.rows[holding..(holding + max).min(key.rows.len())];
-                assert_eq!(out, rows);
-                assert_eq!(end, key.rows.get(holding + max).map_or(first + key.count, |row| row.first));
+        for (nth, held) in key.rows.iter().enumerate() {
+            for ordinal in held.first..held.end() {
+                for max in [1, 3, 700] {
+                    assert!(index.look_up(&cache, key.key, ordinal, max, &mut out).unwrap());
+                    assert_eq!(out, &key.rows[nth..(nth + max).min(key.rows.len())]);
+                }
+            }
+            let around = [held.first.wrapping_sub(1), held.end()];
+            for outside in around.into_iter().filter(|ordinal| !key.rows.iter().any(|row| row.holds(*ordinal))) {
+                assert!(index.look_up(&cache, key.key, outside, 1, &mut out).unwrap());
+                assert!(out.is_empty(), "ordinal {outside} of key {}", key.key);
             }
         }
-        for outside in [first.wrapping_sub(1), first.wrapping_add(key.count)] {
-            assert_eq!(index.look_up(&cache, key.key, outside, 1, &mut out).unwrap(), Some(outside));
-            assert!(out.is_empty());
-        }
     }
-    assert_eq!(index.look_up(&cache, 1, 5, 1, &mut out).unwrap(), Some(5));
+    assert!(index.look_up(&cache, 1, 5, 1, &mut out).unwrap());
     assert!(out.is_empty());
 }
 
@@ -82,8 +88,8 @@ fn many_keys_are_found() {
     let name = FileName::Index(segment.number());
     let fitting = (FIRST_READ_LEN - HEADER_LEN) / ENTRY_LEN;
     for count in [fitting - 1, fitting, fitting + 1, 1000] {
-        let row = |key: usize| Row { first: key as u64, at: 128, part: 0 };
-        let keys: Vec<_> = (0..count).map(|key| KeyRows { key: key as u64, count: 1, rows: vec![row(key)] }).collect();
+        let one = |key: u64| KeyRows { key, time_ms: 0, rows: vec![row(key, 1, 128, 0)] };
+        let keys: Vec<_> = (0..count as u64).map(one).collect();
         keeper.write_index(&segment, &keys, 0).unwrap();
         let index = keeper.open_index(&segment).unwrap().unwrap();
         let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first)).collect();
@@ -98,17 +104,13 @@ fn many_keys_are_found() {
 fn golden() {
     let disk = SimDisk::new(1);
     let keeper = keeper(&disk);
-    let keys = [KeyRows {
-        key: 2,
-        count: 3,
-        rows: vec![Row { first: 5, at: 128, part: 0 }, Row { first: 7, at: 256, part: 4 }],
-    }];
+    let keys = [KeyRows { key: 2, time_ms: 9, rows: vec![row(5, 2, 128, 0), row(1 << 40, 1, 256, 4)] }];
     let front = encode_front(b"0123456789abcdef", &segment(keeper.handles()), 13, &keys).unwrap();
     let bytes = front.into_iter().chain(encoded_rows(13, &keys).flatten());
     let hex: String = bytes.map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "894944580d0a1a0a02000000010000003031323334353637383961626364656607000000000000000b000000000000000d00000000000000400000000000000000100000000000000ea8a6592786b0080200000000000000020000000500000000000000030000000000000000000000000000000000000080000000000000009998a6f3020000000001000004000000d4bea392"
+        "894944580d0a1a0a02000000010000003031323334353637383961626364656607000000000000000b000000000000000d00000000000000400000000000000000100000000000006ca827b2552bdf8c020000000000000005000000000000000100000000010000090000000000000000000000000000000200000000000000000000000200000080000000000000006af29161fbffffffff00000001000000000100000400000091c9718a"
     );
 }
 
@@ -119,12 +121,8 @@ fn a_damaged_index_is_of_no_use_or_right() {
     let mut keeper = keeper(&disk);
     let segment = segment(keeper.handles());
     let keys = vec![
-        KeyRows {
-            key: 1,
-            count: 9,
-            rows: (0..3).map(|row| Row { first: row * 3, at: 128, part: row as u32 }).collect(),
-        },
-        KeyRows { key: 2, count: 1, rows: vec![Row { first: 9, at: 136, part: 1 }] },
+        KeyRows { key: 1, time_ms: 1, rows: (0..3).map(|nth| row(nth * 3, 3, 128, nth as u32)).collect() },
+        KeyRows { key: 2, time_ms: 2, rows: vec![row(9, 1, 136, 1), row(12, 2, 144, 0)] },
     ];
     keeper.write_index(&segment, &keys, 0).unwrap();
     let name = FileName::Index(segment.number()).to_string();
@@ -140,14 +138,13 @@ fn a_damaged_index_is_of_no_use_or_right() {
         let cache = BlockCache::new(1 << 20);
         let mut out = Vec::new();
         for key in &keys {
-            for ordinal in key.rows[0].first..key.rows[0].first + key.count {
-                match index.look_up(&cache, key.key, ordinal, 10, &mut out).unwrap() {
-                    None => useless += 1,
-                    Some(_) => {
-                        let holding = key.rows.partition_point(|row| row.first <= ordinal) - 1;
-                        assert_eq!(out, key.rows[holding..]);
-                    }
+            for ordinal in key.rows[0].first..key.rows.last().unwrap().end() {
+                if !index.look_up(&cache, key.key, ordinal, 10, &mut out).unwrap() {
+                    useless += 1;
+                    continue;
                 }
+                let holding = key.rows.iter().position(|row| row.holds(ordinal));
+                assert_eq!(out, holding.map_or(&[][..], |holding| &key.rows[holding..]));
             }
         }
     };
@@ -180,8 +177,13 @@ fn an_index_of_another_life_of_the_segment_is_none() {
     for other in others {
         assert!(keeper.open_index(&Segment::closed(other, Arc::clone(keeper.handles()))).unwrap().is_none());
     }
-    let unordered = [sample()[1].clone(), sample()[0].clone()];
-    assert!(keeper.write_index(&segment, &unordered, 0).is_err());
+    let mut refused = vec![vec![sample()[1].clone(), sample()[0].clone()]];
+    for rows in [vec![row(5, 2, 128, 0), row(6, 1, 136, 0)], vec![row(5, 0, 128, 0)], vec![row(u64::MAX, 1, 128, 0)]] {
+        refused.push(vec![KeyRows { key: 1, time_ms: 0, rows }]);
+    }
+    for keys in refused {
+        assert!(keeper.write_index(&segment, &keys, 0).is_err(), "{keys:?}");
+    }
     keeper.remove_index(segment.number()).unwrap();
     assert!(keeper.open_index(&segment).unwrap().is_none());
 }
@@ -199,7 +201,7 @@ fn a_power_cut_leaves_it_right_or_of_no_use() {
         let mut out = Vec::new();
         let cache = BlockCache::new(1 << 20);
         for ordinal in 50..3050 {
-            if index.look_up(&cache, 3, ordinal, 1, &mut out).unwrap().is_some() {
+            if index.look_up(&cache, 3, ordinal, 1, &mut out).unwrap() {
                 assert_eq!(out[0].first, 50 + (ordinal - 50) / 3 * 3);
             }
         }

@@ -4,6 +4,7 @@
 use super::rig::{History, Rig, append_numbered, attach, contents_from};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::Lsn;
+use crate::log::class::Classes;
 use crate::log::{OpenError, OwnFrame};
 use std::io;
 
@@ -48,11 +49,11 @@ fn second_process(rig: &mut Rig) -> io::Result<()> {
     rig.checkpoint()?;
     rig.tidy()?;
     let end = rig.catalog.segments()[0].end();
-    let gone = rig.catalog.retire(Lsn(0), end);
-    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end })?;
+    let gone = rig.catalog.retire(Lsn(0), end, Classes::BOTH);
+    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end, classes: Classes::BOTH })?;
     rig.sync()?;
     for segment in gone {
-        rig.log.keeper.remove_segment(segment.number())?;
+        rig.log.keeper.remove_segment(&segment)?;
     }
     append_numbered(rig, 26)?;
     rig.checkpoint()?;

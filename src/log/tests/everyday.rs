@@ -3,6 +3,7 @@
 use super::rig::{Rig, append_numbered, attach, contents_from};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
+use crate::log::class::{Class, Classes};
 use crate::log::name::FileName;
 use crate::log::own::OwnFrame;
 use crate::log::{
@@ -259,19 +260,21 @@ fn retired_segments_may_be_absent() {
     rig.checkpoint().unwrap();
     let (first, end) = (rig.catalog.segments()[0].number(), rig.catalog.segments()[1].end());
     let unretired = disk.snapshot();
-    let gone = rig.catalog.retire(Lsn(0), end);
+    let gone = rig.catalog.retire(Lsn(0), end, Classes::BOTH);
     assert_eq!(gone.len(), 2);
-    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end }).unwrap();
+    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end, classes: Classes::BOTH }).unwrap();
     rig.sync().unwrap();
     for segment in gone {
-        rig.log.keeper.remove_segment(segment.number()).unwrap();
+        rig.log.keeper.remove_segment(&segment).unwrap();
     }
     let again = disk.snapshot();
     rig.checkpoint().unwrap();
     let written = rig.close().unwrap();
     for disk in [disk, again] {
         let rig = Rig::open(&disk, &written, written.len());
-        assert_eq!(rig.log.catalog.retired(), [(Lsn(0), end)]);
+        for class in Class::EACH {
+            assert_eq!(rig.log.catalog.retired().of(class), [(Lsn(0), end)]);
+        }
         assert!(rig.log.catalog.segment(first).is_none());
     }
     assert!(unretired.remove_file(&FileName::Segment(first).to_string()));
@@ -485,4 +488,41 @@ fn a_checkpoint_that_failed_to_sync_is_none() {
     disk.crash_process();
     let rig = Rig::open(&disk, &written, 1);
     assert_eq!((rig.log.report.checkpoint_lsn, rig.log.keeper.checkpoints().len()), (None, 0));
+}
+
+/// Where the epochs of the log began is known, from a checkpoint and from what stands behind it, whatever came of the processes. A
+/// process that appended nothing that stayed has none.
+#[test]
+fn epochs_of_the_log_are_kept() {
+    let disk = SimDisk::new(31);
+    let (mut written, mut expected) = (Vec::new(), Vec::new());
+    for process in 0..12 {
+        let mut rig = Rig::open(&disk, &written, written.len());
+        assert_eq!(rig.log.catalog.epochs(), expected, "before process {process}");
+        if process % 4 == 3 {
+            // It says nothing that is worth keeping.
+            rig.own(OwnFrame::Mark).unwrap();
+            drop(rig);
+            disk.crash_process();
+            continue;
+        }
+        let begun = rig.log.appender.end();
+        for frame in 0..20 {
+            append_numbered(&mut rig, process * 20 + frame).unwrap();
+        }
+        expected.push((begun, rig.log.appender.epoch()));
+        assert_eq!(rig.catalog.epochs(), expected);
+        if process % 4 == 1 {
+            rig.checkpoint().unwrap();
+            append_numbered(&mut rig, 1000 + process).unwrap();
+        }
+        if process % 2 == 0 {
+            written = rig.close().unwrap();
+        } else {
+            // Recovery has something to copy.
+            written = rig.written.clone();
+            drop(rig);
+            disk.crash_process();
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use crate::disk::sim::SimDisk;
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::log::header::FileKind;
 use crate::log::mix::crc;
 use crate::log::{
     AppendRefusal, Catalog, Frame, OpenError, OwnFrame, Parts, ReadError, Recovered, Reserve, Settings, for_each_frame,
@@ -75,7 +76,8 @@ pub(super) fn contents_from(catalog: &Catalog, from: Lsn) -> Result<Vec<Written>
         Ok(())
     })?;
     let mut passed_over = Vec::new();
-    for segment in catalog.segments().iter().filter(|segment| segment.end() > from) {
+    let appended = catalog.segments().iter().filter(|segment| segment.kind() == FileKind::Appended);
+    for segment in appended.filter(|segment| segment.end() > from) {
         for_each_frame::<ReadError>(segment, from, &mut |frame| {
             assert!(frame.part(0).is_none_or(<[u8]>::is_empty), "passed over");
             passed_over.push(front(frame));
@@ -224,7 +226,8 @@ impl Rig {
         let active = self.log.appender.active().map(|segment| segment.number());
         let segments: Vec<_> = self.catalog.segments().to_vec();
         for segment in segments {
-            if Some(segment.number()) != active && segment.end() <= self.log.appender.durable() {
+            if Some(segment.number()) != active && !segment.is_closed() && segment.end() <= self.log.appender.durable()
+            {
                 let cut = self.log.keeper.cut(&segment)?;
                 self.catalog.replace(cut);
             }

@@ -1,4 +1,4 @@
-//! Built segments over appended ones, and over each other: where each is entered and left.
+//! Copies over segments, and over each other: where each is entered and left.
 
 use super::rig::{Rig, append_numbered};
 use crate::disk::Disk;
@@ -24,14 +24,18 @@ fn store() -> (SimDisk, Vec<super::rig::Written>, SegmentInfo) {
     (disk, rig.close().unwrap(), first)
 }
 
-/// Builds a segment of the frames `from..to` of `source`.
-fn build(disk: &SimDisk, number: u64, source: &SegmentInfo, (from, to): (Lsn, Lsn), generation: u32) {
-    let uuid = disk.read_file("STORE").unwrap()[24..40].try_into().unwrap();
+/// Makes a copy of the frames `from..to` of `source`, as recovery does.
+fn copied(disk: &SimDisk, number: u64, source: &SegmentInfo, (from, to): (Lsn, Lsn)) {
+    let uuid = uuid(disk);
     let handle: Arc<dyn Disk> = Arc::new(disk.attach().unwrap());
     let handles = Handles::new(Arc::clone(&handle));
-    let stretch = Stretch { source: source.clone(), from, to, generation };
+    let stretch = Stretch { source: source.clone(), from, to };
     copy(&*handle, &handles, &uuid, FileNumber(number), &stretch).unwrap();
     handle.sync_dir().unwrap();
+}
+
+fn uuid(disk: &SimDisk) -> [u8; 16] {
+    disk.read_file("STORE").unwrap()[24..40].try_into().unwrap()
 }
 
 /// The log is the same whichever files it stands in, in this process and after a checkpoint that lists them.
@@ -56,33 +60,33 @@ fn opens_as(disk: &SimDisk, written: &[super::rig::Written]) {
     }
 }
 
-/// A built segment is left where one of a higher generation begins: within it, and at its end.
+/// A segment is left where a copy begins: within it, and at its end; and a copy for a later one.
 #[test]
-fn a_built_segment_is_left_for_a_higher_generation() {
+fn a_segment_is_left_for_its_copy() {
     let (disk, written, first) = store();
     let ends: Vec<Lsn> = written.iter().map(|frame| frame.lsn).filter(|lsn| *lsn < first.end).collect();
     assert!(ends.len() > 6);
     let last = ends.len() - 1;
     for (begin, left) in [(0, 1), (0, last), (1, 2), (2, last / 2), (last / 2, last), (last - 1, last)] {
         let disk = disk.snapshot();
-        build(&disk, 1000, &first, (ends[begin], first.end), 1);
-        build(&disk, 1001, &first, (ends[left], first.end), 2);
+        copied(&disk, 1000, &first, (ends[begin], first.end));
+        copied(&disk, 1001, &first, (ends[left], first.end));
         opens_as(&disk, &written);
     }
-    // Three, each within the one before.
-    build(&disk, 1000, &first, (ends[0], first.end), 1);
-    build(&disk, 1001, &first, (ends[2], first.end), 2);
-    build(&disk, 1002, &first, (ends[4], first.end), 3);
+    // The whole segment, and each within the one before.
+    copied(&disk, 1000, &first, (first.base, first.end));
+    copied(&disk, 1001, &first, (ends[2], first.end));
+    copied(&disk, 1002, &first, (ends[4], first.end));
     opens_as(&disk, &written);
 }
 
-/// The log may end in a built segment that is left early, where what was to follow is damaged: nothing before is lost.
+/// A copy counts though its source is whole: what is damaged there is told, as it was durable.
 #[test]
-fn what_a_left_segment_holds_is_kept_where_the_next_is_damaged() {
+fn a_damaged_copy_is_told() {
     let (disk, written, first) = store();
     let frames: Vec<Lsn> = written.iter().map(|frame| frame.lsn).filter(|lsn| *lsn < first.end).collect();
-    build(&disk, 1000, &first, (frames[0], first.end), 1);
-    build(&disk, 1001, &first, (frames[3], first.end), 2);
+    copied(&disk, 1000, &first, (frames[0], first.end));
+    copied(&disk, 1001, &first, (frames[3], first.end));
     let name = format!("{:016x}.seg", 1001);
     let mut bytes = disk.read_file(&name).unwrap();
     bytes[130] ^= 1;
