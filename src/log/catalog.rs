@@ -36,7 +36,7 @@ struct Inner {
 
 impl Inner {
     fn renumber(&mut self) {
-        self.segments.sort_by_key(|segment| segment.base());
+        self.segments.sort_by_key(|segment| (segment.base(), segment.number()));
         self.by_number.clear();
         self.by_number.extend(self.segments.iter().map(|segment| segment.number()).zip(0..));
         self.by_number.sort_unstable();

@@ -249,3 +249,26 @@ fn file_that_nothing_tells_of_goes() {
         }
     }
 }
+
+/// A file takes the place of one of its class that lies within its range, as after a second cleaning; it may hold nothing.
+#[test]
+fn file_takes_the_place_of_one_of_its_class() {
+    let (disk, written, segments) = store();
+    let (first, _) = whole(&disk, Class::Messages, 0x1000, &segments[..1]);
+    let uuid = disk.read_file("STORE").unwrap()[24..40].try_into().unwrap();
+    let second = WholeFile::new(uuid, Class::Messages, 0x2000, (segments[0].base(), segments[1].end()), 2);
+    let names = [first.name(), second.name()];
+    for file in [first, second] {
+        let (name, own) = (file.name(), file.added());
+        disk.write_file(&name, &file.finish());
+        append(&disk, own);
+    }
+    let mut rig = opened(&disk, &written);
+    let of_classes: Vec<_> = rig.catalog.segments().iter().filter(|of| of.kind().class().is_some()).collect();
+    assert_eq!(of_classes.iter().map(|of| of.name().to_string()).collect::<Vec<_>>(), names[1..]);
+    assert_eq!(content(of_classes[0]), []);
+    append_numbered(&mut rig, 70).unwrap();
+    rig.sync().unwrap();
+    rig.tidy().unwrap();
+    assert_eq!(names.map(|name| disk.read_file(&name).is_some()), [false, true]);
+}
