@@ -278,7 +278,6 @@ impl Positions {
 
     /// When the first message was published of the share of a segment within which `offset` lies: about how old a message is at
     /// most, known without reading it. `None` where no segment has such a share.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the statistics do not ask for it yet"))]
     pub(crate) fn time_before(&self, partition: PartitionId, offset: Offset) -> Option<WallMs> {
         let unindexed = self.active.iter().chain(self.unindexed.iter().rev().map(Arc::as_ref));
         let mut runs = unindexed.filter_map(|segment| segment.get(partition));

@@ -7,7 +7,7 @@ use super::core::{Now, inputs};
 use super::counters::{Counters, GroupCounters};
 use super::visible::VisibleEnds;
 use crate::error::Result;
-use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId};
+use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::log::Catalog;
 use crate::state::{GroupCounts, HoldUp, Kept, Snapshot};
 use std::collections::BTreeMap;
@@ -72,10 +72,10 @@ pub struct GroupStats {
     /// no new ones until one of them is settled.
     pub at_cap: bool,
     /// How long the message has been ready that has been so for longest: since it was published, its lease ended or its retry was due.
-    /// `None` where none is ready or it could not be read.
+    /// `None` where none is ready or it could not be read. Where more than 4,096 messages would have to be read to know, an upper bound.
     pub oldest_ready_age: Option<Duration>,
     /// How long ago the oldest message was published, or redriven, that is not settled; it keeps its segment and later ones on the disk.
-    /// `None` where all are settled or it could not be read.
+    /// `None` where all are settled or it could not be read. An upper bound in the same case.
     pub oldest_unsettled_age: Option<Duration>,
     /// What happened since this process opened the store.
     pub since_open: GroupCounters,
@@ -144,21 +144,38 @@ impl Engine {
         }
     }
 
-    /// How long ago the messages were published that are looked for.
+    /// How long ago the oldest of the messages were published that are looked for.
     fn look_at_ages(&self, looks: &[Look], stats: &mut Stats) {
         let wall = self.clock.wall();
-        for Look { topic, group, partition, ready, unsettled } in looks {
-            // A message may have been settled and unlinked meanwhile; then its age is of no interest.
-            let age = |offset: Offset| {
-                let stored = self.fetch(*partition, offset).ok()?;
-                Some(Duration::from_millis(wall.0.saturating_sub(stored.about.time.0)))
+        let mut reads_left = READS_MAX;
+        for of_group in looks.chunk_by(|one, other| (one.topic, one.group) == (other.topic, other.group)) {
+            let Some(&Look { topic, group, .. }) = of_group.first() else { continue };
+            let mut oldest = |wanted: fn(&Look) -> Option<Offset>| {
+                let places = of_group.iter().filter_map(|look| Some((look.partition, wanted(look)?)));
+                let since = self.oldest(&places.collect::<Vec<_>>(), &mut reads_left)?;
+                Some(Duration::from_millis(wall.0.saturating_sub(since.0)))
             };
-            let ready_age = ready.and_then(age);
-            let unsettled_age = if unsettled == ready { ready_age } else { unsettled.and_then(age) };
-            let group = &mut stats.topics[*topic].groups[*group];
+            let (ready_age, unsettled_age) = (oldest(|look| look.ready), oldest(|look| look.unsettled));
+            let group = &mut stats.topics[topic].groups[group];
             group.oldest_ready_age = group.oldest_ready_age.max(ready_age);
             group.oldest_unsettled_age = group.oldest_unsettled_age.max(unsettled_age);
         }
+    }
+
+    /// When the oldest of these messages was published. Where there are too many to be read, a time before that: a segment tells when
+    /// its first message of a partition came. One that was settled and unlinked meanwhile is of no interest.
+    fn oldest(&self, places: &[(PartitionId, Offset)], reads_left: &mut usize) -> Option<WallMs> {
+        if let Some(left) = reads_left.checked_sub(places.len()) {
+            *reads_left = left;
+            let time = |&(partition, offset)| Some(self.fetch(partition, offset).ok()?.about.time);
+            return places.iter().filter_map(time).min();
+        }
+        // In several holds of the lock, so that none is long.
+        let bounds = places.chunks(LOOKS_AT_ONCE).filter_map(|some| {
+            let core = self.lock_core();
+            some.iter().filter_map(|&(partition, offset)| core.positions.time_before(partition, offset)).min()
+        });
+        bounds.min()
     }
 
     /// The fingerprint of the state, once all of it is in the log.
@@ -182,7 +199,12 @@ impl Engine {
     }
 }
 
-/// Messages of a group in one partition whose ages are to be read.
+/// How many messages one call reads for their ages. Beyond it an age is an upper bound, but where the wall clock jumped back.
+const READS_MAX: usize = 4096;
+/// How many places are looked for in one hold of the lock.
+const LOOKS_AT_ONCE: usize = 1024;
+
+/// Messages of a group in one partition whose ages are wanted.
 struct Look {
     topic: usize,
     group: usize,

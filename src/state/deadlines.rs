@@ -61,6 +61,11 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn len(&self) -> u64 {
         self.len

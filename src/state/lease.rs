@@ -55,6 +55,11 @@ impl State {
             return Ok(Decision::Done);
         }
         let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
+        if group.queues.of(Class::Plain).is_all_idle(inputs.mono, inputs.wall) {
+            // Most often there is nothing but what is new.
+            let leased = self.lease_new(&grant, max, inputs, records);
+            return Ok(if leased > 0 { Decision::Done } else { Decision::Nothing });
+        }
         let mut left = max;
         for source in group.source.turns() {
             left -= match source {

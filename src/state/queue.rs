@@ -126,9 +126,23 @@ impl Queue {
         ended.into_iter().flatten().chain(waited).chain(ready).chain(unseen.into_iter().flatten())
     }
 
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.leases.is_empty() && self.waiting.is_empty() && self.ready.is_empty() && self.unseen.is_empty()
+    }
+
+    /// Whether no source has one that may be leased now.
+    #[inline]
+    pub(super) fn is_all_idle(&self, mono: MonoMs, wall: WallMs) -> bool {
+        self.is_empty() || Source::ALL.into_iter().all(|source| self.is_idle(source, mono, wall))
+    }
+
     /// The first of those of all sources.
     #[inline]
     pub(super) fn first_due(&self, mono: MonoMs, wall: WallMs) -> Option<(u32, Offset)> {
+        if self.is_empty() {
+            return None;
+        }
         let expired = self.leases.first().filter(|key| key.0 <= mono).map(|(.., cursor, offset)| (cursor, offset));
         let waited = || self.waiting.first().filter(|(due, ..)| *due <= wall).map(|&(_, cursor, at)| (cursor, at));
         let ready = || self.ready.first().map(|&(_, cursor, offset)| (cursor, offset));

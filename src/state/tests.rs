@@ -1,6 +1,7 @@
 //! The rules of the state, one test each, on a world with a log, two clocks and nothing else.
 
 mod changes;
+mod holds;
 mod letters;
 mod lone;
 mod random;

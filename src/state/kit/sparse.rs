@@ -39,6 +39,12 @@ impl<T: Clone> Sparse<T> {
         self.len
     }
 
+    /// How many pointers a clone copies.
+    #[cfg(test)]
+    pub(crate) fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
     #[inline]
     fn find(&self, page: u64) -> Result<usize, usize> {
         match self.pages.first() {

@@ -77,6 +77,12 @@ impl<K: Ord + Copy, V: Clone> Tree<K, V> {
         self.len
     }
 
+    /// How many pointers a clone copies.
+    #[cfg(test)]
+    pub(in crate::state) fn pages(&self) -> usize {
+        self.directories.len()
+    }
+
     #[inline]
     pub(in crate::state) fn get(&self, key: &K) -> Option<&V> {
         let (_, directory) = self.directories.get(child(&self.directories, key))?;
