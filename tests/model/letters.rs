@@ -37,20 +37,24 @@ impl Runner {
     /// A letter of the list, and where every world has it.
     pub(crate) fn letter(&mut self, group: usize, letter: usize) -> Outcome<Option<(usize, DeadLetter)>> {
         let Some(group) = self.pick_group(group)? else { return Ok(None) };
+        Ok(self.letter_of(group, letter)?.map(|letter| (group, letter)))
+    }
+
+    /// A letter of the list of the group of this number.
+    fn letter_of(&mut self, group: usize, letter: usize) -> Outcome<Option<DeadLetter>> {
         let mut letters = self.list(group)?;
-        let Some(index) = pick(&letters, letter) else { return Ok(None) };
-        Ok(Some((group, letters.swap_remove(index))))
+        Ok(pick(&letters, letter).map(|index| letters.swap_remove(index)))
     }
 
     pub(crate) fn redrive(&mut self, group: usize, letter: usize, twice: bool) -> Outcome {
         let Some((group, found)) = self.letter(group, letter)? else { return Ok(()) };
-        let again = if twice { self.letter(group, letter)? } else { None };
+        let again = if twice { self.letter_of(group, letter)? } else { None };
         let id = found.id();
         said("redrive", found.redrive())?;
         if self.opening.disk {
             self.ensure_durable()?;
         }
-        if let Some((_, again)) = again {
+        if let Some(again) = again {
             let result = again.redrive();
             ensure!(
                 matches!(&result, Err(Error::NoSuchLetter { id: gone }) if *gone == id),
@@ -132,10 +136,10 @@ impl Runner {
 
     pub(crate) fn discard(&mut self, group: usize, letter: usize, twice: bool) -> Outcome {
         let Some((group, found)) = self.letter(group, letter)? else { return Ok(()) };
-        let again = if twice { self.letter(group, letter)? } else { None };
+        let again = if twice { self.letter_of(group, letter)? } else { None };
         let id = found.id();
         said("discard", found.discard())?;
-        if let Some((_, again)) = again {
+        if let Some(again) = again {
             let result = again.discard();
             ensure!(
                 matches!(&result, Err(Error::NoSuchLetter { id: gone }) if *gone == id),
