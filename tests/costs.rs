@@ -4,8 +4,8 @@
 #![allow(unsafe_code)] // A counting allocator cannot be written without.
 
 use millpond::ids::WallMs;
-use millpond::simulation::{Clock, SimClock, SimDisk, lock_holds, records_decoded};
-use millpond::{Durability, Group, Message, Start, Store, Topic};
+use millpond::simulation::{Clock, SimClock, SimDisk, lock_holds, real_disk, records_decoded};
+use millpond::{Durability, Error, Group, Message, Start, Store, Topic};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
@@ -277,4 +277,68 @@ fn groups_keep_nothing_of_what_they_settled() {
         }
     });
     assert!(kept < 50 * (32 << 10), "{kept} bytes kept by 50 groups");
+}
+
+/// Groups and topics that come and go by the hundred a second leave nothing: not on the disk, not in the numbers, not in memory.
+/// `MILLPOND_SHORT_LIVED` says how many rounds are made: 8640000 is a day.
+#[test]
+fn short_lived_groups_and_topics_leave_nothing() {
+    let rounds =
+        std::env::var("MILLPOND_SHORT_LIVED").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or_else(|| {
+            println!("skipped: a day of short-lived groups, for MILLPOND_SHORT_LIVED is not set; 5000 rounds are made");
+            5_000
+        });
+    let directory = memory::directory();
+    let path = directory.path().join("store");
+    let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
+    let options = Store::options().durability(Durability::Os).segment_bytes_max(64 << 10);
+    let store = options.open_on(real_disk(&path).unwrap(), clock.clone()).unwrap();
+    let topic = store.topic("orders").open().unwrap();
+    let stays = topic.group("stays").max_attempts(3).open().unwrap();
+    let bytes =
+        || -> u64 { std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum() };
+    let mut round = |number: u64| {
+        let group = topic.group("short-lived").start(Start::Latest).max_attempts(1).open().unwrap();
+        topic.publish(vec![number as u8; 600]).unwrap();
+        let mut taken = group.receive_batch(2, Duration::ZERO).unwrap().into_iter();
+        taken.next().unwrap().reject("seen").unwrap();
+        topic.remove_group("short-lived").unwrap();
+        assert!(matches!(group.receive(Duration::ZERO), Err(Error::Removed { what: "group" })));
+        stays.receive(Duration::ZERO).unwrap().unwrap().ack().unwrap();
+        if number.is_multiple_of(10) {
+            let passing = store.topic("passing").partitions(3).open().unwrap();
+            let held = passing.group("reader").open().unwrap();
+            passing.publish(vec![1; 900]).unwrap();
+            let delivery = held.receive(Duration::ZERO).unwrap();
+            store.remove_topic("passing").unwrap();
+            drop(delivery);
+        }
+        clock.advance(10);
+        if number.is_multiple_of(20) {
+            store.tick().unwrap();
+        }
+        if number.is_multiple_of(500) {
+            store.checkpoint().unwrap();
+        }
+    };
+    (0..1_000).for_each(&mut round);
+    let (first, segments) = (bytes(), store.stats().unwrap().log.segments);
+    let mut most = 0;
+    let kept = held(|| {
+        (1_000..rounds).for_each(|number| {
+            round(number);
+            if number.is_multiple_of(100) {
+                most = most.max(bytes());
+            }
+        });
+    });
+    let stats = store.stats().unwrap();
+    assert!(most <= first + (512 << 10), "{most} bytes on the disk, {first} after the first thousand rounds");
+    assert!(stats.log.segments <= segments + 4, "{} segments, {segments} before", stats.log.segments);
+    assert_eq!((stats.topics.len(), stats.topics[0].groups.len()), (1, 1));
+    assert_eq!((stats.topics[0].groups[0].lag, stats.topics[0].published), (0, rounds));
+    // A longer run fills the cache of blocks, which has 16 MiB.
+    let cached = if rounds > 5_000 { 16 << 20 } else { 0 };
+    assert!(kept < cached + (1 << 20), "{kept} bytes kept");
+    assert!(store.violations().is_empty());
 }

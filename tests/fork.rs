@@ -84,6 +84,19 @@ const CALLS: &[Call] = &[
         let new = all.store.topic("new").partitions(2).open();
         refused(all.store.topic("t").open()) && refused(new) && refused(all.store.topic("t").create(false).open())
     }),
+    (&["Store::remove_topic"], |all| refused(all.store.remove_topic("t")) && refused(all.store.remove_topic("none"))),
+    (&["Topic::remove_group"], |all| refused(all.topic.remove_group("g")) && refused(all.topic.remove_group("none"))),
+    (
+        &[
+            "Group::alter",
+            "GroupChange::apply",
+            "GroupChange::visibility_timeout",
+            "GroupChange::max_attempts",
+            "GroupChange::backoff",
+            "GroupChange::max_outstanding",
+        ],
+        |all| refused(all.group.alter().max_attempts(9).apply()) && refused(all.group.alter().apply()),
+    ),
     (&["Topic::name", "Topic::partitions"], |all| (all.topic.name(), all.topic.partitions()) == ("t", 1)),
     (&["Topic::with_durability", "Topic::publish"], |all| {
         refused(all.topic.publish("x")) && refused(all.topic.with_durability(Durability::Disk).publish("x"))

@@ -225,7 +225,8 @@ pub struct DeadLetters {
 
 impl DeadLetters {
     pub(super) fn new(group: Arc<GroupInner>) -> Result<Self> {
-        group.topic.shared.engine.enter()?;
+        // A group that was removed says so here already, and not at the first letter.
+        group.topic.shared.engine.letters_end(group.info.id)?;
         Ok(Self { group, page: VecDeque::new(), next: Offset(0), end: None })
     }
 

@@ -219,6 +219,7 @@ impl Core {
                 Wakes::Group(group) => self.waiters.wake_one(group),
                 // seam: a place below the cap wakes nobody
                 Wakes::HeldBack(group) => self.waiters.wake_one_if_held_back(group),
+                // seam: sleepers of a removed group sleep on
                 Wakes::AllOf(group) => self.waiters.wake_group(group),
                 Wakes::AllOfTopic(topic) => self.waiters.wake_all_of(topic),
                 Wakes::EachGroup => self.waiters.wake_each(),

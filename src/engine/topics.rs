@@ -72,10 +72,14 @@ impl Engine {
     /// Finds the group.
     ///
     /// # Errors
-    /// `NotFound`; the store's.
+    /// `NotFound`; `Removed` where the topic was; the store's.
     pub(crate) fn find_group(&self, topic: TopicId, name: &str) -> Result<GroupInfo> {
         self.enter()?;
-        self.group(topic, name).ok_or_else(|| not_found("group", name))
+        let found = self.group(topic, name);
+        if found.is_none() && self.lock_core().state.topic(topic).is_none() {
+            return Err(Error::Removed { what: "topic" });
+        }
+        found.ok_or_else(|| not_found("group", name))
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<TopicInfo> {

@@ -63,6 +63,7 @@ impl VisibleEnds {
 
     /// Forgets partitions that are no more.
     pub(crate) fn forget(&mut self, partitions: Range<u64>) {
+        // seam: a removed partition is shown again
         self.pending.retain(|(_, partition, _)| !partitions.contains(&partition.0));
         partitions.for_each(|partition| _ = self.ends.remove(partition));
     }
@@ -76,5 +77,28 @@ impl VisibleEnds {
             }
             appeared(partition);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::WallMs;
+
+    /// A sync that completes after its removal must not bring a partition back, for it would stay for ever.
+    #[test]
+    fn a_removed_partition_is_not_shown_again() {
+        let mut visible = VisibleEnds::new(true, &State::new());
+        for (partition, end) in [(3, 10), (4, 20), (5, 30)] {
+            let (partition, time) = (PartitionId(partition), WallMs(1));
+            visible.appended(&[Record::Published { partition, base: Offset(0), count: 2, time }], Lsn(end));
+        }
+        visible.advance(Lsn(10), |_| ());
+        visible.forget(3..5);
+        let mut appeared = Vec::new();
+        visible.advance(Lsn(30), |partition| appeared.push(partition));
+        assert_eq!(appeared, [PartitionId(5)]);
+        assert_eq!(visible.ends.iter().map(|(partition, end)| (partition, *end)).collect::<Vec<_>>(), [(5, Offset(2))]);
+        assert!(visible.pending.is_empty());
     }
 }

@@ -189,6 +189,7 @@ impl Builder {
         let quiet = to.store.topic("quiet").partitions(3).open().unwrap();
         quiet.group("nobody").open().unwrap();
         self.publish(&quiet, 37..39);
+        self.altered_and_removed(&to);
         let mut billing = Self::take(&to.billing, 1);
         assert!(to.careful.receive(NOW).unwrap().is_none(), "somebody holds a lease");
         billing.pop().unwrap().ack().unwrap();
@@ -196,6 +197,22 @@ impl Builder {
         let left = Self::take(&to.billing, 1);
         to.store.close().unwrap();
         drop(left);
+    }
+
+    /// A topic and a group that come and go with messages, leases and letters, and a group whose options change under a lease.
+    fn altered_and_removed(&self, to: &Handles) {
+        let passing = to.store.topic("passing").open().unwrap();
+        let reader = passing.group("reader").max_attempts(2).open().unwrap();
+        self.publish(&passing, 1..4);
+        let mut taken = Self::take(&reader, 2);
+        reader.alter().max_attempts(5).apply().unwrap();
+        taken.pop().unwrap().reject("unwanted").unwrap();
+        let guest = to.orders.group("guest").open().unwrap();
+        let _held = guest.receive(NOW).unwrap();
+        to.orders.remove_group("guest").unwrap();
+        to.store.remove_topic("passing").unwrap();
+        to.listener.alter().max_outstanding(1_000).apply().unwrap();
+        drop(taken);
     }
 
     /// A message that billing used up its attempts on, and that others have still to see, cannot be read for a while.

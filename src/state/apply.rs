@@ -97,6 +97,7 @@ impl State {
             Record::GroupAltered { group, options } => {
                 check_options(options)?;
                 let group = self.groups.get_mut(group).ok_or(Rejection::UnknownGroup)?;
+                // seam: an altered limit holds for what is out
                 group.kept.options = options.clone();
                 Ok(())
             }
@@ -214,8 +215,8 @@ impl State {
 
     fn apply_letter_settled(&mut self, group: GroupId, letter: Offset) -> Applied {
         self.letter(group, letter)?;
-        // seam: a redriven letter stays
         let group = self.groups.get_mut(&group).ok_or(Rejection::UnknownGroup)?;
+        // seam: a redriven letter stays
         Arc::make_mut(&mut group.kept.letters).insert(letter);
         Ok(())
     }
@@ -247,6 +248,7 @@ impl State {
     fn apply_group_removed(&mut self, id: GroupId) -> Applied {
         let group = self.groups.remove(&id).ok_or(Rejection::UnknownGroup)?;
         self.catalog.remove_group(group.topic, &group.name, group.retry);
+        // seam: a removed group is waited for
         self.lone.forget(id);
         let partitions = group.retry.0..group.retry.nth(2).0;
         self.removed.push(Removed { partitions, _group: Some(group) });

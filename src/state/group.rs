@@ -232,6 +232,7 @@ impl Group {
             slot.ended_otherwise(expired);
             // seam: the attempt is not charged
             slot.attempts = attempt;
+            // seam: a lease keeps the first limit
             slot.max_attempts = max_attempts;
             slot.phase = Phase::Leased(lease);
         });

@@ -124,6 +124,7 @@ impl State {
                 self.group(group).map(|group| group.letters.first_missing()).unwrap_or_default()
             }
             // Nobody wants what belongs to nobody any more.
+            // seam: a removed partition holds segments
             None if self.catalog.is_removed(partition) => Offset(u64::MAX),
             None => Offset(0),
         }

@@ -202,6 +202,7 @@ impl Catalog {
         if let Some(audience) = self.audiences.get_mut(&topic) {
             audience.groups.remove(name);
         }
+        // seam: a removed number is given again
         for partition in [retry, retry.nth(1)] {
             self.tables.partitions.remove(partition.0);
         }

@@ -306,11 +306,12 @@ fn the_damaged_store_holds_every_kind_of_record() {
         let records = [
             "acked",
             "clock jumped",
-            "copied",
             "dead-lettered",
             "discarded",
             "extended",
+            "group altered",
             "group created",
+            "group removed",
             "leased",
             "lone awaited",
             "nacked",
@@ -320,6 +321,7 @@ fn the_damaged_store_holds_every_kind_of_record() {
             "redriven",
             "released",
             "topic created",
+            "topic removed",
             "unreadable",
         ];
         let own = ["mark", "range retired", "segment start"];

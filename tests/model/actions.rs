@@ -35,6 +35,10 @@ impl Runner {
             Op::OpenTopic { topic, partitions } => self.open_topic(*topic, *partitions),
             Op::CreateGroup { topic, spec, begin } => self.create_group(*topic, *spec, *begin),
             Op::OpenGroup { group, asked } => self.open_group(*group, *asked),
+            Op::AlterGroup { group, spec } => self.alter_group(*group, *spec),
+            Op::RemoveGroup { group } => self.remove_group(*group),
+            Op::RemoveTopic { topic } => self.remove_topic(*topic),
+            Op::UseGone {} => self.use_gone(),
             Op::Publish { topic, draft, disk } => self.publish(*topic, *draft, *disk),
             Op::PublishBatch { topic, drafts, disk } => self.publish_batch(*topic, drafts, *disk),
             Op::WaitDurable { receipt } => self.wait_durable(*receipt),
@@ -74,33 +78,33 @@ impl Runner {
     }
 
     fn with_group(&mut self, group: usize, act: impl FnOnce(&mut Self, usize) -> Outcome) -> Outcome {
-        match pick(&self.process()?.groups, group) {
+        match self.pick_group(group)? {
             Some(group) => act(self, group),
             None => Ok(()),
         }
     }
 
     fn create_topic(&mut self, partitions: u32) -> Outcome {
-        let index = self.process()?.topics.len();
-        if index == TOPICS_MAX {
+        if self.process()?.topics.len() == TOPICS_MAX {
             return Ok(());
         }
-        let opened = self.process()?.store.topic(topic_name(index)).partitions(partitions).open();
+        let (index, name) = (self.world().topics.len(), self.free_topic_name());
+        let opened = self.process()?.store.topic(topic_name(name)).partitions(partitions).open();
         let topic = said("create a topic", opened)?;
-        ensure!(topic.name() == topic_name(index) && topic.partitions() == partitions, "created {topic:?}");
+        ensure!(topic.name() == topic_name(name) && topic.partitions() == partitions, "created {topic:?}");
         self.ensure_durable()?;
-        self.process_mut()?.topics.push(topic);
-        self.change(|world| world.topics.push(vec![Vec::new(); partitions as usize]))
+        self.process_mut()?.topics.insert(index, topic);
+        self.change(|world| world.create_topic(name, partitions))
     }
 
     fn open_topic(&mut self, topic: usize, partitions: Option<u32>) -> Outcome {
-        let Some(index) = pick(&self.process()?.topics, topic) else { return Ok(()) };
-        let builder = self.process()?.store.topic(topic_name(index));
+        let Some(index) = self.pick_topic(topic)? else { return Ok(()) };
+        let builder = self.process()?.store.topic(self.topic_name(index));
         let builder = partitions.into_iter().fold(builder, |builder, partitions| builder.partitions(partitions));
         let stored = self.world().topics[index].len() as u32;
         match builder.open() {
             Ok(topic) if partitions.is_none_or(|asked| asked == stored) && topic.partitions() == stored => {
-                self.process_mut()?.topics[index] = topic;
+                self.process_mut()?.topics.insert(index, topic);
                 Ok(())
             }
             Err(Error::Contradiction { option: "partitions", .. }) if partitions.is_some_and(|p| p != stored) => Ok(()),
@@ -109,8 +113,9 @@ impl Runner {
     }
 
     fn create_group(&mut self, topic: usize, spec: Spec, begin: Begin) -> Outcome {
-        let number = self.process()?.groups.len();
-        let Some(index) = pick(&self.process()?.topics, topic).filter(|_| number < GROUPS_MAX) else { return Ok(()) };
+        let is_room = self.process()?.groups.len() < GROUPS_MAX;
+        let Some(index) = self.pick_topic(topic)?.filter(|_| is_room) else { return Ok(()) };
+        let (number, name) = (self.world().groups.len(), self.free_group_name());
         let wall = self.clock.wall().0;
         let start = match begin {
             Begin::Default => None,
@@ -119,13 +124,13 @@ impl Runner {
             Begin::Offset(offset) => Some(Start::Offset(offset)),
             Begin::Ago(ms) => Some(Start::Time(UNIX_EPOCH + Duration::from_millis(wall - ms))),
         };
-        let builder = with_spec(self.process()?.topics[index].group(group_name(number)), spec);
+        let builder = with_spec(self.process()?.topics[&index].group(group_name(name)), spec);
         let builder = start.into_iter().fold(builder, GroupBuilder::start);
         let group = said("create a group", builder.open())?;
-        ensure!(group.name() == group_name(number), "created {group:?}");
+        ensure!(group.name() == group_name(name), "created {group:?}");
         self.ensure_durable()?;
-        self.process_mut()?.groups.push(group);
-        let (stats, lag) = (self.look()?, self.group_stats(number)?.lag);
+        self.process_mut()?.groups.insert(number, group);
+        let (stats, lag) = (self.look()?, self.stats_of(&group_name(name))?.lag);
         let is_whole = stats.log.bytes == stats.log.end.0;
         self.advance(|world| {
             let starts = world.topics[index].iter().zip(0..).map(|(messages, partition)| {
@@ -141,7 +146,7 @@ impl Runner {
             ensure!(!fitting.is_empty(), "a new group has {lag} of {total} messages, expected starts {grown:?}");
             let created = fitting.into_iter().map(|starts| {
                 let mut world = world.clone();
-                world.create_group(index, options(spec), starts);
+                world.create_group(index, name, options(spec), starts);
                 world
             });
             Ok(created.collect())
@@ -149,9 +154,9 @@ impl Runner {
     }
 
     fn open_group(&mut self, group: usize, asked: Asked) -> Outcome {
-        let Some(number) = pick(&self.process()?.groups, group) else { return Ok(()) };
+        let Some(number) = self.pick_group(group)? else { return Ok(()) };
         let (index, stored) = (self.world().groups[number].topic, self.world().groups[number].options.clone());
-        let builder = self.process()?.topics[index].group(group_name(number));
+        let builder = self.process()?.topics[&index].group(self.group_name(number));
         let add = |same: bool| u64::from(!same);
         let (builder, expected) = match asked {
             Asked::Nothing => (builder, None),
@@ -174,7 +179,7 @@ impl Runner {
         };
         match (builder.open(), expected) {
             (Ok(group), None | Some((_, true))) => {
-                self.process_mut()?.groups[number] = group;
+                self.process_mut()?.groups.insert(number, group);
                 Ok(())
             }
             (Err(Error::Contradiction { option, .. }), Some((asked, false))) if option == asked => Ok(()),

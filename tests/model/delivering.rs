@@ -5,7 +5,8 @@
 use crate::actions::{millis, owned, pick, said};
 use crate::facts::{Body, Seen};
 use crate::ops::Op;
-use crate::runner::{Held, HeldBatch, Outcome, Runner, ensure, group_name, push_new};
+use crate::removal::is_removed;
+use crate::runner::{Held, HeldBatch, Outcome, Runner, ensure, push_new};
 use millpond::{DeliveryRef, Error, GroupStats, MessageId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +34,8 @@ pub(crate) fn text_of(which: u8) -> String {
 
 impl Runner {
     pub(crate) fn receive(&mut self, group: usize, max: usize, batch: bool, whole: bool) -> Outcome {
-        let Some(group) = pick(&self.process()?.groups, group) else { return Ok(()) };
-        let handle = self.process()?.groups[group].clone();
+        let Some(group) = self.pick_group(group)? else { return Ok(()) };
+        let handle = self.process()?.groups[&group].clone();
         let (mut one, mut many) = (None, None);
         if batch {
             many = Some(said("receive", handle.receive_batch(max, Duration::ZERO))?);
@@ -119,9 +120,13 @@ impl Runner {
     }
 
     pub(crate) fn group_stats(&self, group: usize) -> Outcome<GroupStats> {
+        self.stats_of(&self.group_name(group))
+    }
+
+    pub(crate) fn stats_of(&self, name: &str) -> Outcome<GroupStats> {
         let stats = self.look()?;
-        let found = stats.topics.iter().flat_map(|topic| &topic.groups).find(|found| found.name == group_name(group));
-        found.cloned().ok_or_else(|| format!("no stats of group {group}"))
+        let found = stats.topics.iter().flat_map(|topic| &topic.groups).find(|found| found.name == name);
+        found.cloned().ok_or_else(|| format!("no stats of {name}"))
     }
 
     /// A kept delivery; where none is kept, one is received if there is any.
@@ -145,6 +150,7 @@ impl Runner {
         let group = self.process()?.held[index].group;
         let by = self.world().groups[group].options.visibility_timeout;
         self.step(&Op::Advance { by })?;
+        let Some(group) = self.process()?.groups.keys().position(|number| *number == group) else { return Ok(()) };
         self.step(&Op::ReceiveBatch { group, max: 4, whole: false })
     }
 
@@ -173,6 +179,9 @@ impl Runner {
         ));
         if matches!((&settle, &result), (Settle::AckDurable, Some(Ok(())))) {
             self.ensure_durable()?;
+        }
+        if self.world().groups[group].is_gone {
+            return result.map_or(Ok(()), |result| is_removed("settle", &result));
         }
         let now = self.now()?;
         self.advance(|world| {
@@ -204,6 +213,9 @@ impl Runner {
         let (group, id, ticket) = (*group, *id, *ticket);
         let result = delivery.extend(Duration::from_millis(duration));
         self.trace.push(format!("  {id}: {result:?}"));
+        if self.world().groups[group].is_gone {
+            return is_removed("extend", &result);
+        }
         let now = self.now()?;
         self.advance(|world| {
             let mut world = world.clone();
@@ -217,7 +229,11 @@ impl Runner {
     pub(crate) fn ack_batch(&mut self, batch: usize, durable: bool) -> Outcome {
         let Some(index) = self.held_batch(batch)? else { return Ok(()) };
         let HeldBatch { group, leases, batch } = self.process_mut()?.batches.remove(index);
-        let lost = said("ack a batch", if durable { batch.ack_durable() } else { batch.ack() })?;
+        let result = if durable { batch.ack_durable() } else { batch.ack() };
+        if self.world().groups[group].is_gone && !leases.is_empty() {
+            return is_removed("ack a batch", &result);
+        }
+        let lost = said("ack a batch", result)?;
         if durable && lost.len() < leases.len() {
             self.ensure_durable()?;
         }

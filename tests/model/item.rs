@@ -26,10 +26,12 @@ pub(crate) struct Item {
     pub(crate) message: Message,
     pub(crate) state: State,
     pub(crate) attempts: u32,
+    /// The group's `max_attempts` when it was leased last.
+    pub(crate) limit: u32,
     pub(crate) failures: Vec<Failure>,
     /// Its last attempt that ended did so by the death of a process.
     pub(crate) crashed: bool,
-    /// Its last attempt ended so, under a lease that was not lone: it gets one more.
+    /// Its last attempt ended so, under a lease that was not lone: it gets one more, where it has no other left.
     pub(crate) once_more: bool,
 }
 
@@ -46,14 +48,22 @@ pub(crate) enum Standing {
 
 impl Item {
     pub(crate) fn new(message: Message) -> Self {
-        Self { message, state: State::New, attempts: 0, failures: Vec::new(), crashed: false, once_more: false }
+        Self {
+            message,
+            state: State::New,
+            attempts: 0,
+            limit: 0,
+            failures: Vec::new(),
+            crashed: false,
+            once_more: false,
+        }
     }
 
     /// What it is, and whether that is certain.
-    pub(crate) fn standing(&self, max_attempts: u32, now: &Now) -> (Standing, bool) {
+    pub(crate) fn standing(&self, now: &Now) -> (Standing, bool) {
         let once_more = self.once_more && !matches!(self.state, State::Leased { .. });
-        let spent = self.attempts >= max_attempts && !once_more;
-        let exhausted = max_attempts > 0 && (spent || self.attempts >= max_attempts.saturating_mul(2));
+        let spent = self.attempts >= self.limit && !once_more;
+        let exhausted = self.limit > 0 && (spent || self.attempts >= self.limit.saturating_mul(2));
         let free = if exhausted { Standing::Exhausted } else { Standing::Due };
         match &self.state {
             State::New => match self.message.is_visible(now) {
@@ -70,8 +80,8 @@ impl Item {
     }
 
     /// Whether its next attempt is one that it may only take alone (G9).
-    pub(crate) fn goes_alone(&self, max_attempts: u32) -> bool {
-        self.crashed && max_attempts > 0 && self.attempts + 1 >= max_attempts
+    pub(crate) fn goes_alone(&self) -> bool {
+        self.crashed && self.limit > 0 && self.attempts + 1 >= self.limit
     }
 
     pub(crate) fn fail(&mut self, cause: Cause, time: u64, text: &str) {

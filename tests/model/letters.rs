@@ -11,7 +11,7 @@ use std::sync::Arc;
 impl Runner {
     /// The group's dead letters as they are read, each known to the reference.
     pub(crate) fn list(&mut self, group: usize) -> Outcome<Vec<DeadLetter>> {
-        let listed = said("list letters", self.process()?.groups[group].dead_letters())?;
+        let listed = said("list letters", self.process()?.groups[&group].dead_letters())?;
         let listed = said("read a letter", listed.collect::<Result<Vec<_>, _>>())?;
         let order: Vec<_> = listed.iter().map(DeadLetter::id).collect();
         ensure!(order.is_sorted_by_key(|id| id.offset), "letters out of order: {order:?}");
@@ -36,21 +36,25 @@ impl Runner {
 
     /// A letter of the list, and where every world has it.
     pub(crate) fn letter(&mut self, group: usize, letter: usize) -> Outcome<Option<(usize, DeadLetter)>> {
-        let Some(group) = pick(&self.process()?.groups, group) else { return Ok(None) };
+        let Some(group) = self.pick_group(group)? else { return Ok(None) };
+        Ok(self.letter_of(group, letter)?.map(|letter| (group, letter)))
+    }
+
+    /// A letter of the list of the group of this number.
+    fn letter_of(&mut self, group: usize, letter: usize) -> Outcome<Option<DeadLetter>> {
         let mut letters = self.list(group)?;
-        let Some(index) = pick(&letters, letter) else { return Ok(None) };
-        Ok(Some((group, letters.swap_remove(index))))
+        Ok(pick(&letters, letter).map(|index| letters.swap_remove(index)))
     }
 
     pub(crate) fn redrive(&mut self, group: usize, letter: usize, twice: bool) -> Outcome {
         let Some((group, found)) = self.letter(group, letter)? else { return Ok(()) };
-        let again = if twice { self.letter(group, letter)? } else { None };
+        let again = if twice { self.letter_of(group, letter)? } else { None };
         let id = found.id();
         said("redrive", found.redrive())?;
         if self.opening.disk {
             self.ensure_durable()?;
         }
-        if let Some((_, again)) = again {
+        if let Some(again) = again {
             let result = again.redrive();
             ensure!(
                 matches!(&result, Err(Error::NoSuchLetter { id: gone }) if *gone == id),
@@ -63,8 +67,8 @@ impl Runner {
 
     pub(crate) fn redrive_to(&mut self, group: usize, letter: usize, topic: usize) -> Outcome {
         let Some((group, found)) = self.letter(group, letter)? else { return Ok(()) };
-        let Some(topic) = pick(&self.process()?.topics, topic) else { return Ok(()) };
-        let handle = self.process()?.topics[topic].clone();
+        let Some(topic) = self.pick_topic(topic)? else { return Ok(()) };
+        let handle = self.process()?.topics[&topic].clone();
         let id = found.id();
         let redrives = self.world().groups[group].letter(id).map(|letter| letter.message.redrives);
         let result = found.redrive_to(&handle);
@@ -78,7 +82,8 @@ impl Runner {
             self.ensure_durable()?;
         }
         // Where it went to is told by nothing but the ends of the partitions.
-        let ends: Vec<u64> = self.look()?.topics[topic].partitions.iter().map(|partition| partition.end).collect();
+        let place = self.process()?.topics.keys().position(|number| *number == topic).ok_or("no such topic")?;
+        let ends: Vec<u64> = self.look()?.topics[place].partitions.iter().map(|partition| partition.end).collect();
         let before = &self.world().topics[topic];
         let grown = ends.iter().zip(before).position(|(end, messages)| *end > messages.len() as u64);
         let partition = grown.ok_or("redriven to a topic, and no partition is longer")? as u32;
@@ -91,7 +96,7 @@ impl Runner {
     /// Redrives all letters, or those whose offset's bit is set. Where each is durable before the next is looked at, those
     /// come too that were not to be seen before.
     pub(crate) fn redrive_where(&mut self, group: usize, wanted: Option<u8>) -> Outcome {
-        let Some(group) = pick(&self.process()?.groups, group) else { return Ok(()) };
+        let Some(group) = self.pick_group(group)? else { return Ok(()) };
         let mut listed = self.list(group)?;
         if self.worlds.iter().any(|world| world.groups[group].has_unordered_letters()) {
             said("sync", self.process()?.store.sync())?;
@@ -106,7 +111,7 @@ impl Runner {
             due.sort_by_key(|id| id.offset);
         }
         let mut asked = Vec::new();
-        let handle = self.process()?.groups[group].clone();
+        let handle = self.process()?.groups[&group].clone();
         let redriven = match wanted {
             None => handle.redrive_all(),
             Some(_) => handle.redrive_where(|letter| {
@@ -131,10 +136,10 @@ impl Runner {
 
     pub(crate) fn discard(&mut self, group: usize, letter: usize, twice: bool) -> Outcome {
         let Some((group, found)) = self.letter(group, letter)? else { return Ok(()) };
-        let again = if twice { self.letter(group, letter)? } else { None };
+        let again = if twice { self.letter_of(group, letter)? } else { None };
         let id = found.id();
         said("discard", found.discard())?;
-        if let Some((_, again)) = again {
+        if let Some(again) = again {
             let result = again.discard();
             ensure!(
                 matches!(&result, Err(Error::NoSuchLetter { id: gone }) if *gone == id),

@@ -13,6 +13,7 @@ mod ops;
 mod publishing;
 mod reference;
 mod regressions;
+mod removal;
 mod restart;
 mod runner;
 

@@ -11,9 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
-    ensure!(stats.topics.len() == world.topics.len(), "{} topics", stats.topics.len());
-    for (index, (topic, messages)) in stats.topics.iter().zip(&world.topics).enumerate() {
-        ensure!(topic.name == topic_name(index), "topic {index} is called {}", topic.name);
+    let living = world.living_topics();
+    ensure!(stats.topics.len() == living.len(), "{} topics, expected {living:?}", stats.topics.len());
+    for (topic, &index) in stats.topics.iter().zip(&living) {
+        let messages = &world.topics[index];
+        ensure!(topic.name == topic_name(world.topic_names[index]), "topic {index} is called {}", topic.name);
         ensure!(topic.published == messages.iter().map(|m| m.len() as u64).sum::<u64>(), "published: {topic:?}");
         ensure!(topic.partitions.len() == messages.len(), "partitions: {topic:?}");
         for (partition, messages) in topic.partitions.iter().zip(messages) {
@@ -23,11 +25,11 @@ pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
             ensure!(partition.end == messages.len() as u64, "ends at {}: {partition:?}", messages.len());
             ensure!((least..=most).contains(&partition.visible_end), "{least} to {most} visible: {partition:?}");
         }
-        let groups = world.groups.iter().enumerate().filter(|(_, group)| group.topic == index);
+        let groups = world.groups.iter().enumerate().filter(|(_, group)| group.topic == index && !group.is_gone);
         ensure!(groups.clone().count() == topic.groups.len(), "groups: {topic:?}");
         for ((number, group), found) in groups.zip(&topic.groups) {
             let all = group.counts(now, |_| true);
-            let is_right = found.name == group_name(number)
+            let is_right = found.name == group_name(group.name)
                 && all.allow((found.ready, found.leased, found.waiting, found.lag))
                 && found.exhausted == all.exhausted
                 && found.at_cap == (group.outstanding() >= group.options.max_outstanding as usize)
@@ -73,7 +75,7 @@ impl Group {
         let age = |since: u64| Some(Duration::from_millis(now.wall.saturating_sub(since)));
         let (mut least, mut most, mut firsts) = (None, None, BTreeSet::new());
         for (id, item) in &self.items {
-            let (standing, is_sure) = item.standing(self.options.max_attempts, now);
+            let (standing, is_sure) = item.standing(now);
             if !is_sure {
                 return None;
             }
@@ -108,7 +110,7 @@ impl Group {
         for (_, item) in self.items.iter().filter(|(id, _)| is_counted(id)) {
             counts.lag += 1;
             let Counts { ready, leased, waiting, exhausted, .. } = &mut counts;
-            match item.standing(self.options.max_attempts, now) {
+            match item.standing(now) {
                 (Standing::Hidden, _) => {}
                 (Standing::Leased, _) => *leased += 1,
                 (Standing::Exhausted, _) => *exhausted += 1,

@@ -36,7 +36,7 @@ pub(crate) enum Pause {
     Exponential { first: u64, max: u64, jitter: bool },
 }
 
-/// A new group's options; `None` leaves the default.
+/// A group's options; `None` leaves the default, or what it was.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
     pub(crate) timeout: Option<u64>,
@@ -105,6 +105,15 @@ operations! {
         "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter"
     ];
     OpenGroup { group: usize = index(), asked: Asked = asked() } * 1 calls [];
+    /// Changes options; those that are not given stay.
+    AlterGroup { group: usize = index(), spec: Spec = spec() } * 4 calls [
+        "Group::alter", "GroupChange::apply", "GroupChange::visibility_timeout", "GroupChange::max_attempts",
+        "GroupChange::backoff", "GroupChange::max_outstanding"
+    ];
+    RemoveGroup { group: usize = index() } * 2 calls ["Topic::remove_group"];
+    RemoveTopic { topic: usize = index() } * 1 calls ["Store::remove_topic"];
+    /// Calls everything on handles of what was removed.
+    UseGone { } * 1 calls [];
     /// Publishes at a level of its own, or at the store's.
     Publish { topic: usize = index(), draft: Draft = draft(), disk: Option<bool> = any::<Option<bool>>() } * 16 calls [
         "Topic::publish", "Topic::with_durability",

@@ -30,7 +30,7 @@ impl Runner {
     }
 
     pub(crate) fn handle(&self, topic: usize, disk: Option<bool>) -> Outcome<(Topic, bool)> {
-        let handle = &self.process()?.topics[topic];
+        let handle = &self.process()?.topics[&topic];
         let level = |disk| if disk { Durability::Disk } else { Durability::Os };
         let handle = disk.map_or_else(|| handle.clone(), |disk| handle.with_durability(level(disk)));
         Ok((handle, disk.unwrap_or(self.opening.disk)))
@@ -46,7 +46,7 @@ impl Runner {
     }
 
     pub(crate) fn publish(&mut self, topic: usize, draft: Draft, disk: Option<bool>) -> Outcome {
-        let Some(topic) = pick(&self.process()?.topics, topic) else { return Ok(()) };
+        let Some(topic) = self.pick_topic(topic)? else { return Ok(()) };
         let body = self.body(draft);
         let (handle, disk) = self.handle(topic, disk)?;
         let receipt = match (handle.publish(message(draft, &body)), self.refusal(topic, &[draft])) {
@@ -68,7 +68,7 @@ impl Runner {
     }
 
     pub(crate) fn publish_batch(&mut self, topic: usize, drafts: &[Draft], disk: Option<bool>) -> Outcome {
-        let Some(topic) = pick(&self.process()?.topics, topic) else { return Ok(()) };
+        let Some(topic) = self.pick_topic(topic)? else { return Ok(()) };
         let bodies: Vec<_> = drafts.iter().map(|draft| self.body(*draft)).collect();
         let (handle, disk) = self.handle(topic, disk)?;
         let messages = drafts.iter().zip(&bodies).map(|(draft, body)| message(*draft, body));

@@ -9,13 +9,17 @@ use crate::facts::{Letter, Message, Now, Options, Seen};
 use crate::item::{Item, Standing, State};
 use millpond::ids::{Offset, TopicId};
 use millpond::{Cause, MessageId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Check = Result<(), String>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Group {
     pub(crate) topic: usize,
+    /// Which of the names it has: those of groups that are gone are given again.
+    pub(crate) name: usize,
+    /// Removed, and nothing is left of it but its number.
+    pub(crate) is_gone: bool,
     pub(crate) options: Options,
     pub(crate) items: BTreeMap<MessageId, Item>,
     pub(crate) letters: Vec<Letter>,
@@ -30,14 +34,16 @@ pub(crate) struct Group {
 pub(crate) struct World {
     /// By topic and partition, all messages ever.
     pub(crate) topics: Vec<Vec<Vec<Message>>>,
+    /// Which of the names each topic has.
+    pub(crate) topic_names: Vec<usize>,
+    pub(crate) gone_topics: BTreeSet<usize>,
+    /// Numbers are never given again: one that was removed stays in its place.
     pub(crate) groups: Vec<Group>,
+    /// Of a topic's partition, what may have been gone when a group was removed.
+    floors: BTreeMap<(usize, u32), u64>,
 }
 
 impl Group {
-    fn is_dead_at_last(&self, item: &Item) -> bool {
-        self.options.max_attempts > 0 && item.attempts >= self.options.max_attempts
-    }
-
     fn delay(&self, attempt: u32) -> (u64, u64) {
         let max = self.options.backoff_max;
         let doubled = self.options.backoff_first.saturating_mul(1 << (attempt - 1).min(40));
@@ -63,7 +69,7 @@ impl Group {
 
     /// Messages that used up their attempts and were not moved yet.
     pub(crate) fn exhausted(&self, now: &Now) -> Vec<MessageId> {
-        let exhausted = |item: &Item| item.standing(self.options.max_attempts, now).0 == Standing::Exhausted;
+        let exhausted = |item: &Item| item.standing(now).0 == Standing::Exhausted;
         self.items.iter().filter(|(_, item)| exhausted(item)).map(|(id, _)| *id).collect()
     }
 
@@ -82,7 +88,7 @@ impl Group {
     /// Something that a consumer must get, unless a lone lease stands in the way.
     pub(crate) fn must_deliver(&self, now: &Now) -> Option<MessageId> {
         let below_cap = self.outstanding() < self.options.max_outstanding as usize;
-        let deliverable = |item: &Item| match item.standing(self.options.max_attempts, now) {
+        let deliverable = |item: &Item| match item.standing(now) {
             (Standing::Due, certain) => certain,
             (Standing::New, certain) => certain && below_cap,
             _ => false,
@@ -102,7 +108,7 @@ impl Group {
     pub(crate) fn nack(&mut self, id: MessageId, delay: Option<u64>, text: &str, now: &Now) {
         let Some(mut item) = self.items.remove(&id) else { return };
         item.fail(Cause::Nacked, now.wall, text);
-        if self.is_dead_at_last(&item) {
+        if item.limit > 0 && item.attempts >= item.limit {
             return self.bury(vec![item], now);
         }
         let delay = delay.map_or_else(|| self.delay(item.attempts), |delay| (delay, delay));
@@ -158,29 +164,72 @@ impl Group {
 }
 
 impl World {
-    pub(crate) fn create_group(&mut self, topic: usize, options: Options, starts: &[u64]) {
+    pub(crate) fn create_topic(&mut self, name: usize, partitions: u32) {
+        self.topics.push(vec![Vec::new(); partitions as usize]);
+        self.topic_names.push(name);
+    }
+
+    pub(crate) fn create_group(&mut self, topic: usize, name: usize, options: Options, starts: &[u64]) {
         let from = |(messages, start): (&Vec<Message>, &u64)| messages[*start as usize..].to_vec();
         let items = self.topics[topic].iter().zip(starts).flat_map(from).map(|m| (m.id, Item::new(m))).collect();
         let dead = self.topics[topic].len() as u32 + 2 * self.groups.len() as u32 + 1;
-        self.groups.push(Group { topic, options, items, letters: Vec::new(), redriven: 0, died: 0, dead });
+        let (letters, is_gone) = (Vec::new(), false);
+        self.groups.push(Group { topic, name, is_gone, options, items, letters, redriven: 0, died: 0, dead });
+    }
+
+    /// Options are for leases and failures from now on: each message keeps the limit under which it was leased last.
+    pub(crate) fn alter_group(&mut self, group: usize, options: &Options) {
+        self.groups[group].options = options.clone();
+    }
+
+    /// Nothing that it held is outstanding, leased or dead any more.
+    pub(crate) fn remove_group(&mut self, group: usize) {
+        let topic = self.groups[group].topic;
+        for partition in 0..self.topics[topic].len() as u32 {
+            let floor = self.settled_before(topic, partition);
+            self.floors.insert((topic, partition), floor);
+        }
+        let group = &mut self.groups[group];
+        group.is_gone = true;
+        group.items.clear();
+        group.letters.clear();
+    }
+
+    /// The messages stay here, for their ids name them for ever.
+    pub(crate) fn remove_topic(&mut self, topic: usize) {
+        for group in self.living_groups() {
+            if self.groups[group].topic == topic {
+                self.remove_group(group);
+            }
+        }
+        self.gone_topics.insert(topic);
+    }
+
+    pub(crate) fn living_topics(&self) -> Vec<usize> {
+        (0..self.topics.len()).filter(|topic| !self.gone_topics.contains(topic)).collect()
+    }
+
+    pub(crate) fn living_groups(&self) -> Vec<usize> {
+        (0..self.groups.len()).filter(|group| !self.groups[*group].is_gone).collect()
     }
 
     /// Puts a message at the end of a partition, for every group of the topic.
     pub(crate) fn publish(&mut self, topic: usize, message: &Message) {
         self.topics[topic][message.id.partition as usize].push(message.clone());
-        for group in self.groups.iter_mut().filter(|group| group.topic == topic) {
+        for group in self.groups.iter_mut().filter(|group| group.topic == topic && !group.is_gone) {
             group.items.insert(message.id, Item::new(message.clone()));
         }
     }
 
-    /// Every group has settled what stands before this in a partition of a topic, so it may be gone.
+    /// Every group has settled what stands before this in a partition of a topic, or had when one was removed, so it may be gone.
     pub(crate) fn settled_before(&self, topic: usize, partition: u32) -> u64 {
         let end = self.topics[topic][partition as usize].len() as u64;
         let first = |group: &Group| {
             let kept = group.items.keys().find(|id| id.partition == u64::from(partition));
             kept.map_or(end, |id| id.offset.0)
         };
-        self.groups.iter().filter(|group| group.topic == topic).map(first).min().unwrap_or(0)
+        let least = self.groups.iter().filter(|group| group.topic == topic && !group.is_gone).map(first).min();
+        least.unwrap_or(0).max(self.floors.get(&(topic, partition)).copied().unwrap_or(0))
     }
 
     fn leases(&self, now: &Now) -> impl Iterator<Item = bool> {
@@ -197,8 +246,7 @@ impl World {
             return false;
         }
         let alone = |group: &Group| {
-            let max = group.options.max_attempts;
-            group.items.values().any(|i| i.goes_alone(max) && i.standing(max, now).0 != Standing::Exhausted)
+            group.items.values().any(|item| item.goes_alone() && item.standing(now).0 != Standing::Exhausted)
         };
         self.leases(now).any(|lone| lone) || self.groups.iter().any(alone)
     }
@@ -249,7 +297,7 @@ impl World {
             return Err(format!("{} was delivered and is not outstanding", seen.id));
         };
         let id = seen.id;
-        match item.standing(max, now).0 {
+        match item.standing(now).0 {
             Standing::New if overtaken.is_some() => return Err(format!("{id} was delivered before {overtaken:?}")),
             Standing::New if outstanding >= cap as usize => return Err(format!("{id} was delivered above the cap")),
             Standing::New | Standing::Due => {}
@@ -258,8 +306,9 @@ impl World {
         if matches!(item.state, State::Leased { .. }) {
             item.fail(Cause::Expired, now.wall, "");
         }
-        let lone = item.goes_alone(max) && !any_lease;
+        let lone = item.goes_alone() && !any_lease;
         item.attempts += 1;
+        item.limit = max;
         item.state = State::Leased { until, ticket: seen.ticket, lone };
         let message = &item.message;
         if (seen.attempt, seen.origin, seen.published) != (item.attempts, message.origin, message.published) {
@@ -296,11 +345,10 @@ impl World {
     /// A process begins: all leases end, and no wait is longer than it was meant to be.
     pub(crate) fn open(&mut self, clean: bool, wall: u64) {
         for group in &mut self.groups {
-            let max = group.options.max_attempts;
             for item in group.items.values_mut() {
                 if let State::Leased { lone, .. } = item.state {
                     item.fail(if clean { Cause::Closed } else { Cause::Crashed }, wall, "");
-                    item.once_more = !clean && !lone && max > 0 && item.attempts >= max;
+                    item.once_more = !clean && !lone;
                     item.state = State::Ready;
                 }
             }

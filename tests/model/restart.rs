@@ -5,10 +5,13 @@
 use crate::actions::said;
 use crate::ops::{Op, Opening};
 use crate::reference::World;
-use crate::runner::{Logged, MESSAGE_BYTES_MAX, Outcome, Process, Runner, ensure, group_name, push_new, topic_name};
+use crate::runner::{
+    Gone, Logged, MESSAGE_BYTES_MAX, Outcome, Process, Runner, ensure, group_name, push_new, topic_name,
+};
 use millpond::simulation::Clock;
 use millpond::simulation::PowerOutcome;
 use millpond::{Durability, Error, Group, Message, OpenReport, Store, Topic};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +76,7 @@ impl Runner {
         let found = self.found(&report, after)?;
         let (topics, groups) = reopen(&store, &found[0])?;
         let (held, batches, receipts) = (Vec::new(), Vec::new(), Vec::new());
-        self.process = Some(Process { store, topics, groups, held, batches, receipts });
+        self.process = Some(Process { store, topics, groups, gone: Gone::default(), held, batches, receipts });
         self.opening = opening;
         self.was_clean = report.was_clean;
         self.epoch = report.epoch;
@@ -157,19 +160,24 @@ impl Runner {
     }
 }
 
-/// Topics and groups are durable once created, so every process finds them.
-fn reopen(store: &Store, world: &World) -> Outcome<(Vec<Topic>, Vec<Group>)> {
-    let topics = (0..world.topics.len()).map(|topic| said("open a topic", store.topic(topic_name(topic)).open()));
-    let topics = topics.collect::<Outcome<Vec<_>>>()?;
-    let group =
-        |number: usize| said("open a group", topics[world.groups[number].topic].group(group_name(number)).open());
-    let groups = (0..world.groups.len()).map(group).collect::<Outcome<Vec<_>>>()?;
+/// Topics and groups are durable once created, and gone once removed, so every process finds those that are there.
+fn reopen(store: &Store, world: &World) -> Outcome<(BTreeMap<usize, Topic>, BTreeMap<usize, Group>)> {
+    let (mut topics, mut groups) = (BTreeMap::new(), BTreeMap::new());
+    for number in world.living_topics() {
+        let builder = store.topic(topic_name(world.topic_names[number])).create(false);
+        topics.insert(number, said("open a topic", builder.open())?);
+    }
+    for number in world.living_groups() {
+        let group = &world.groups[number];
+        let builder = topics[&group.topic].group(group_name(group.name)).create(false);
+        groups.insert(number, said("open a group", builder.open())?);
+    }
     Ok((topics, groups))
 }
 
 /// Nothing works on a closed store, and nothing goes wrong.
 fn check_closed(process: Process) -> Outcome {
-    let Process { store, topics, groups, held, batches, receipts } = process;
+    let Process { store, topics, groups, gone, held, batches, receipts } = process;
     said("close again", store.close())?;
     let is_closed = |what, error: Option<Error>| match error {
         Some(Error::Closed) => Ok(()),
@@ -178,8 +186,11 @@ fn check_closed(process: Process) -> Outcome {
     is_closed("stats", store.stats().err())?;
     is_closed("sync", store.sync().err())?;
     is_closed("open", store.topic("another").open().err())?;
-    topics.iter().try_for_each(|topic| is_closed("publish", topic.publish(Message::new("late")).err()))?;
-    for group in &groups {
+    topics
+        .values()
+        .chain(&gone.topics)
+        .try_for_each(|topic| is_closed("publish", topic.publish(Message::new("late")).err()))?;
+    for group in groups.values().chain(&gone.groups) {
         is_closed("receive", group.receive(Duration::ZERO).err())?;
         is_closed("list", group.dead_letters().err())?;
     }

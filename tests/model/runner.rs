@@ -12,7 +12,7 @@ use crate::reference::World;
 use millpond::ids::{Epoch, WallMs};
 use millpond::simulation::SimDisk;
 use millpond::simulation::{Clock, SimClock};
-use millpond::{Batch, BatchReceipt, Delivery, Group, MessageId, Receipt, Stats, Store, Topic};
+use millpond::{Batch, BatchReceipt, DeadLetter, Delivery, Group, MessageId, Receipt, Stats, Store, Topic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -49,11 +49,22 @@ pub(crate) enum Kept {
     Batch(BatchReceipt),
 }
 
+/// Handles of what this process removed.
+#[derive(Default)]
+pub(crate) struct Gone {
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) letters: Vec<DeadLetter>,
+}
+
 /// All handles of a process. What is not listed holds no store.
 pub(crate) struct Process {
     pub(crate) store: Store,
-    pub(crate) topics: Vec<Topic>,
-    pub(crate) groups: Vec<Group>,
+    /// Of those that are there, by number.
+    pub(crate) topics: BTreeMap<usize, Topic>,
+    pub(crate) groups: BTreeMap<usize, Group>,
+    /// Of those that were removed.
+    pub(crate) gone: Gone,
     pub(crate) held: Vec<Held>,
     pub(crate) batches: Vec<HeldBatch>,
     /// With the end of the log just after.

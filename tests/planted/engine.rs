@@ -54,7 +54,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "the last copy stays hidden",
         plants: "a dead letter that was moved is not shown",
-        mistake: Mistake::Value("if planted!() { (*partition, *offset) } else { $it }"),
+        mistake: Mistake::Value("if planted!() && claim.provenance.is_some() { claim.first } else { $it }"),
         level: Level::Simulation,
     },
     Bug {
@@ -159,7 +159,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a place below the cap wakes nobody",
         plants: "a consumer held back by the cap sleeps on when there is room",
-        mistake: Mistake::Skip,
+        mistake: Mistake::Value("if !planted!() { $it }"),
         level: Level::Test("kinds", "waking"),
     },
     Bug {

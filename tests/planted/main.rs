@@ -14,6 +14,7 @@ mod engine;
 mod log;
 mod page;
 mod record;
+mod removal;
 mod run;
 mod seam;
 mod state;
@@ -50,7 +51,7 @@ pub struct Bug {
 
 /// All of them.
 pub fn bugs() -> Vec<Bug> {
-    [engine::BUGS, log::BUGS, record::BUGS, state::BUGS].concat()
+    [engine::BUGS, log::BUGS, record::BUGS, removal::BUGS, state::BUGS].concat()
 }
 
 /// The package.

@@ -50,14 +50,14 @@ pub const BUGS: &[Bug] = &[
         name: "retirement ignores a group",
         plants: "a segment goes that one group has not read",
         mistake: Mistake::Value(
-            "if planted!() { self.groups_of(topic).filter_map(of).max().unwrap_or_default() } else { $it }",
+            "if planted!() { self.groups_of(topic).map(of).max().unwrap_or_default() } else { $it }",
         ),
         level: Level::Simulation,
     },
     Bug {
         name: "what is leased counts as settled",
         plants: "a segment goes while its messages are held",
-        mistake: Mistake::Value("if planted!() { self.next } else { $it }"),
+        mistake: Mistake::Value("if planted!() { None } else { $it }"),
         level: Level::Simulation,
     },
     Bug {
@@ -69,7 +69,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a checkpoint forgets the letters",
         plants: "what was redriven or discarded comes back",
-        mistake: Mistake::Instead("if planted!() { encode_letters(&Letters::default(), out); } else { $it }"),
+        mistake: Mistake::Instead("if planted!() { encode_letters(&OffsetSet::default(), out); } else { $it }"),
         level: Level::Simulation,
     },
     Bug {

@@ -160,8 +160,9 @@ impl World {
         }
     }
 
-    pub fn begin<'a>(&self, store: Store, plan: &'a Plan, durable_only: bool) -> Result<Life<'a>, Error> {
-        Life::begin(store, plan, Arc::clone(&self.clock), &self.disk, (durable_only, self.faults_before))
+    pub fn begin<'a>(&mut self, store: Store, plan: &'a Plan, durable_only: bool) -> Result<Life<'a>, Error> {
+        let before = (durable_only, self.faults_before);
+        Life::begin(store, plan, Arc::clone(&self.clock), &self.disk, &mut self.oracle, before)
     }
 
     /// Something that will go wrong in the next requests.

@@ -2,16 +2,17 @@
 
 use crate::holding::{Hold, Holding};
 use crate::oracle::{Key, Oracle, Sent, payload};
+use crate::removal::open_groups;
 use crate::tally::Tally;
 use millpond::ids::{MonoMs, WallMs};
 use millpond::simulation::{Clock as _, Rng, SimClock, SimDisk, Sleeper};
-use millpond::{Backoff, DeliveryRef, Durability, Error, ErrorKind, Group, Message, MessageId, Start, Store, Topic};
+use millpond::{DeliveryRef, Durability, Error, ErrorKind, Group, Message, MessageId, Store, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The kinds of operations, by the names under which they are counted.
-const OPERATIONS: [&str; 19] = [
+const OPERATIONS: [&str; 22] = [
     "operation: publish",
     "operation: publish a batch",
     "operation: receive a batch",
@@ -31,16 +32,23 @@ const OPERATIONS: [&str; 19] = [
     "operation: fill, take all, jobs",
     "operation: checkpoint",
     "operation: wait for the leases to end",
+    "operation: alter a group",
+    "operation: remove a group",
+    "operation: remove a topic",
 ];
 
 /// How often each kind of operation comes: each seed has its own mixture.
 #[derive(Clone, Debug)]
-pub struct Weights([u64; OPERATIONS.len()]);
+pub struct Weights {
+    operations: [u64; OPERATIONS.len()],
+    /// A consumer falls asleep after one step in so many.
+    sleepers: u64,
+}
 
 impl Weights {
     /// Some kinds often, some seldom, some never. What writes much comes in some seeds only.
     pub fn swarm(rng: &mut Rng) -> Self {
-        let mut weights = std::array::from_fn(|_| [0, 1, 3, 10][rng.index(4)]);
+        let mut weights: [u64; OPERATIONS.len()] = std::array::from_fn(|_| [0, 1, 3, 10][rng.index(4)]);
         weights[0] += 2;
         weights[3] += 2;
         if !rng.chance(1, 8) {
@@ -48,12 +56,16 @@ impl Weights {
         }
         weights[17] = weights[17].min(1);
         weights[18] = weights[18].min(3);
-        Self(weights)
+        // What removes comes in few seeds: what was promised of messages that are gone is not looked at any more.
+        weights[19] = weights[19].min(3);
+        weights[20] = if rng.chance(1, 3) { weights[20].min(1) } else { 0 };
+        weights[21] = if rng.chance(1, 6) { weights[21].min(1) } else { 0 };
+        Self { operations: weights, sleepers: [2, 4, 8, 8][rng.index(4)] }
     }
 
     fn pick(&self, rng: &mut Rng) -> usize {
-        let mut left = rng.below(self.0.iter().sum());
-        self.0
+        let mut left = rng.below(self.operations.iter().sum());
+        self.operations
             .iter()
             .position(|weight| {
                 left < *weight || {
@@ -81,7 +93,11 @@ pub struct Life<'a> {
     pub held: Vec<Holding>,
     pub zombies: Vec<Holding>,
     /// Consumers that wait, and for which group.
-    sleepers: Vec<(usize, Sleeper)>,
+    pub sleepers: Vec<(usize, Sleeper)>,
+    /// Deliveries of groups that are gone.
+    pub orphans: Vec<Holding>,
+    /// It cannot go on, though the store could.
+    pub is_over: bool,
     /// The wall clock was set and no job has seen it: what waits for it may be late.
     clock_was_set: bool,
     /// Who has which message by the tokens that were handed out, and until when.
@@ -109,18 +125,14 @@ impl<'a> Life<'a> {
         plan: &'a Plan,
         clock: Arc<SimClock>,
         disk: &SimDisk,
+        oracle: &mut Oracle,
         (durable_only, faults_before): (bool, u64),
     ) -> Result<Self, Error> {
         let mut topics = Vec::new();
         for (index, partitions) in plan.topics.iter().enumerate() {
             topics.push(store.topic(format!("topic-{index}")).partitions(*partitions).open()?);
         }
-        let mut groups = Vec::new();
-        for (index, (topic, attempts)) in plan.groups.iter().enumerate() {
-            let builder = topics[*topic].group(format!("group-{index}")).start(Start::Earliest).max_attempts(*attempts);
-            let backoff = Backoff::exponential(Duration::from_millis(100)).max(Duration::from_secs(2));
-            groups.push(builder.visibility_timeout(Duration::from_secs(5)).backoff(backoff).open()?);
-        }
+        let groups = open_groups(&store, &topics, plan, oracle)?;
         let (held, zombies, holds, tally) = (Vec::new(), Vec::new(), BTreeMap::new(), Tally::default());
         let (disk, segments) = (disk.clone(), 0);
         Ok(Self {
@@ -130,6 +142,8 @@ impl<'a> Life<'a> {
             held,
             zombies,
             sleepers: Vec::new(),
+            orphans: Vec::new(),
+            is_over: false,
             clock_was_set: false,
             holds,
             tally,
@@ -187,9 +201,15 @@ impl<'a> Life<'a> {
             15 => self.take_all(oracle, rng.index(self.groups.len()), rng.coin())?,
             16 => self.fill_and_take(oracle, rng)?,
             17 => self.store.checkpoint().or_else(|error| self.excuse("a checkpoint", &error))?,
-            _ => self.clock.advance(5_000),
+            18 => self.clock.advance(5_000),
+            19 => self.alter(oracle, rng)?,
+            20 => self.remove_group(oracle, rng)?,
+            _ => self.remove_topic(oracle, rng)?,
         }
-        if rng.chance(1, 8) && self.sleepers.len() < 6 {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        if rng.chance(1, weights.sleepers) && self.sleepers.len() < 6 {
             self.fall_asleep(rng.index(self.groups.len()), rng)?;
         }
         self.wake(oracle)?;
@@ -270,7 +290,7 @@ impl<'a> Life<'a> {
     }
 
     pub fn is_alive(&self) -> bool {
-        self.store.stats().is_ok()
+        !self.is_over && self.store.stats().is_ok()
     }
 
     /// The end of the log and the watermark; `None` of a store that is dead.

@@ -45,7 +45,7 @@ impl Life<'_> {
         let (id, origin, now) = (delivery.id(), delivery.origin(), self.now());
         oracle.name(origin, delivery.payload())?;
         oracle.name(id, delivery.payload())?;
-        let allowed = self.plan.groups[group].1;
+        let allowed = oracle.standing(group).allowed.unwrap_or(self.plan.groups[group].1);
         // Each earlier process that crashed may have given a message one more attempt, and there are as many of those at most.
         let crashes = self.store.report().epoch.count() - 1;
         if allowed != 0 && delivery.attempt() > allowed + crashes.min(allowed) {

@@ -20,6 +20,7 @@ mod exhaustive;
 mod history;
 mod holding;
 mod oracle;
+mod removal;
 mod tally;
 
 use case::{Case, Outcome};
@@ -118,6 +119,7 @@ fn equal_seeds_give_equal_histories() {
 }
 
 /// Histories that found a bug once, from seeds that no other test runs.
+/// A seed says another history once operations are added, so these are no longer the ones of then.
 #[test]
 fn histories_that_failed_once() {
     // A changed bit in the one slot that proved what recovery had copied, once the source was cut; and one in the first frame behind

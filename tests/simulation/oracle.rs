@@ -4,6 +4,7 @@
 //! since what survives is a prefix (G2), that decides exactly which operations there were. Only the operation in which the
 //! process died may be there or not.
 
+use crate::removal::Standing;
 use millpond::MessageId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +43,8 @@ pub struct Oracle {
     pub hashes: BTreeMap<u64, u64>,
     /// The last attempt at each message of a group that a consumer saw, and the log's end then.
     pub attempts: BTreeMap<(usize, MessageId), (u32, u64)>,
+    /// What is known of each group, but for its messages.
+    pub groups: BTreeMap<usize, Standing>,
     published: u64,
 }
 
@@ -135,6 +138,7 @@ impl Oracle {
         got: &BTreeMap<MessageId, u64>,
         dead: &BTreeSet<MessageId>,
     ) -> Result<(), String> {
+        let born = self.groups.get(&group).map_or(0, |standing| standing.born);
         for (id, sent) in self.sent.iter().filter(|(_, sent)| sent.topic == topic) {
             let key = (group, *id);
             let settled = self.acked.contains_key(&key) || self.discarded.contains_key(&key);
@@ -144,7 +148,7 @@ impl Oracle {
             if settled && there && !self.moved.contains(&key) {
                 return Err(format!("group {group} was given {id} (number {}) again after its ack (G6)", sent.number));
             }
-            if !settled && !maybe && !there {
+            if !settled && !maybe && !there && sent.end > born {
                 return Err(format!("group {group} lost {id} (number {}) (G1, G5)", sent.number));
             }
             if got.contains_key(id) && dead.contains(id) && !self.moved.contains(&key) {

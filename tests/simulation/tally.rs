@@ -32,6 +32,7 @@ pub const MARKS: &[&str] = &[
     "segment begun by a batch",
     "watermark behind the end",
     "segments retired",
+    "groups removed",
     "checkpoint used",
     "clock set forward",
     "clock set back",

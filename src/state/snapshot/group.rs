@@ -110,6 +110,7 @@ fn encode_messages(group: &Kept, out: &mut Vec<u8>) {
 fn encode_message(group: &Kept, (gap, slot): (u64, &Slot), before: &mut Before, out: &mut Vec<u8>) {
     let follows = before.follows(&slot.phase);
     before.note(&slot.phase);
+    // seam: the snapshot forgets a limit
     let limit = (slot.max_attempts != group.options.max_attempts).then_some(slot.max_attempts);
     put_varint(out, flags(slot, follows, limit.is_some()));
     put_varint(out, gap);
