@@ -44,7 +44,7 @@ pub(crate) struct Positions {
     unindexed: VecDeque<Arc<SegmentRuns>>,
     active: Option<SegmentRuns>,
     /// By partition: its share of each indexed segment, in offset order.
-    spans: Vec<Vec<Span>>,
+    spans: BTreeMap<u64, Vec<Span>>,
     indexes: BTreeMap<FileNumber, Arc<Index>>,
 }
 
@@ -167,12 +167,8 @@ impl Positions {
     pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index) {
         self.forget(segment);
         for key in index.keys() {
-            let place = key.key as usize;
-            if place >= self.spans.len() {
-                self.spans.resize_with(place + 1, Vec::new);
-            }
             let (first, end) = (Offset(key.first), Offset(key.first.saturating_add(key.count)));
-            let spans = &mut self.spans[place];
+            let spans = self.spans.entry(key.key).or_default();
             let at = spans.partition_point(|other| other.first < first);
             spans.insert(at, Span { segment, first, end });
         }
@@ -190,7 +186,12 @@ impl Positions {
         self.unindexed.retain(|runs| runs.segment != segment);
         if let Some(index) = self.indexes.remove(&segment) {
             for key in index.keys() {
-                self.spans[key.key as usize].retain(|span| span.segment != segment);
+                let Some(spans) = self.spans.get_mut(&key.key) else { continue };
+                spans.retain(|span| span.segment != segment);
+                // Numbers are never given again, so a partition that is gone must leave nothing.
+                if spans.is_empty() {
+                    self.spans.remove(&key.key);
+                }
             }
         }
     }
@@ -210,7 +211,7 @@ impl Positions {
     /// The first offset from which on no message before `end` is missing. `looked_at` grows by the shares of segments that were
     /// looked at: each of the partition's at most once.
     pub(crate) fn kept_from(&self, partition: PartitionId, end: Offset, looked_at: &mut usize) -> Offset {
-        let spans = self.spans.get(partition.0 as usize).into_iter().flatten().map(|span| (span.first, span.end));
+        let spans = self.spans.get(&partition.0).into_iter().flatten().map(|span| (span.first, span.end));
         let unindexed = self.unindexed.iter().map(Arc::as_ref).chain(&self.active);
         let runs = unindexed.filter_map(|segment| segment.get(partition)).map(|runs| (runs.first, runs.end));
         let mut shares: SmallVec<[(Offset, Offset); 16]> = spans.chain(runs).collect();
@@ -260,7 +261,7 @@ impl Positions {
 
     /// The indexed segment that holds a message, and the end of the partition's share there.
     fn indexed_place(&self, partition: PartitionId, offset: Offset) -> Option<(Offset, Place)> {
-        let spans = self.spans.get(partition.0 as usize)?;
+        let spans = self.spans.get(&partition.0)?;
         let span = spans.get(spans.partition_point(|span| span.first <= offset).checked_sub(1)?)?;
         if offset >= span.end {
             return None;
