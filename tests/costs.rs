@@ -1,6 +1,10 @@
 //! What operations cost, counted and never timed: allocations, requests to the disk, bytes on disk.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and says what it skipped"
+)]
 #![allow(unsafe_code)] // A counting allocator cannot be written without.
 
 use millpond::ids::WallMs;

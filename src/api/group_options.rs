@@ -52,21 +52,16 @@ impl Given {
     /// Fails where an option that was given differs from what is stored.
     pub(super) fn check_stored(&self, group: &str, stored: &GroupOptions) -> Result<()> {
         let asked = self.changes()?.applied_to(stored);
-        let ms = |all: &GroupOptions| format!("{} ms", all.visibility_timeout_ms);
-        let attempts = |all: &GroupOptions| all.max_attempts.to_string();
-        let backoff = |all: &GroupOptions| {
+        let shown = |all: &GroupOptions| {
             let BackoffOptions { first_ms, max_ms, jitter } = all.backoff;
-            format!("{first_ms} to {max_ms} ms, jitter {jitter}")
+            [
+                ("visibility_timeout", format!("{} ms", all.visibility_timeout_ms)),
+                ("max_attempts", all.max_attempts.to_string()),
+                ("backoff", format!("{first_ms} to {max_ms} ms, jitter {jitter}")),
+                ("max_outstanding", all.max_outstanding.to_string()),
+            ]
         };
-        let outstanding = |all: &GroupOptions| all.max_outstanding.to_string();
-        let options: [(&'static str, &dyn Fn(&GroupOptions) -> String); 4] = [
-            ("visibility_timeout", &ms),
-            ("max_attempts", &attempts),
-            ("backoff", &backoff),
-            ("max_outstanding", &outstanding),
-        ];
-        for (option, shown) in options {
-            let (stored, asked) = (shown(stored), shown(&asked));
+        for ((option, stored), (_, asked)) in shown(stored).into_iter().zip(shown(&asked)) {
             if stored != asked {
                 return Err(Error::Contradiction { what: "group", name: group.to_owned(), option, stored, asked });
             }

@@ -36,7 +36,8 @@ pub(super) fn follow(
         positions.push_all(records, segment, at);
     }
     visible.appended(records, frame.end);
-    // Hardly ever any.
-    state.removed_partitions().for_each(|partitions| visible.forget(partitions));
+    if state.has_removed() {
+        state.removed_partitions().for_each(|partitions| visible.forget(partitions));
+    }
     Ok(())
 }

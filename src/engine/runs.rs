@@ -72,6 +72,8 @@ pub(crate) struct SegmentRuns {
     /// In order of first appearance.
     pub(crate) partitions: Vec<Runs>,
     slots: Slots,
+    /// The index of the partition that was added to last.
+    last: usize,
     /// The first and the last place from which on no frame proves itself, up to the next one that does: what is missing there is
     /// told of by a row that leads there, so that whoever wants it learns what is wrong.
     pub(super) holes: Option<(u32, u32)>,
@@ -105,7 +107,7 @@ impl Slots {
 
 impl SegmentRuns {
     pub(crate) const fn new(segment: FileNumber) -> Self {
-        Self { segment, partitions: Vec::new(), slots: Slots(BTreeMap::new()), holes: None }
+        Self { segment, partitions: Vec::new(), slots: Slots(BTreeMap::new()), last: 0, holes: None }
     }
 
     pub(super) fn get(&self, partition: PartitionId) -> Option<&Runs> {
@@ -115,7 +117,9 @@ impl SegmentRuns {
     /// The runs of a partition: new ones begin at `first`.
     #[inline]
     fn runs(&mut self, partition: PartitionId, first: Offset, time: WallMs) -> &mut Runs {
-        let index = match self.slots.get(partition) {
+        // Most frames are of the partition of the one before.
+        let is_last = self.partitions.get(self.last).is_some_and(|runs| runs.partition == partition);
+        let index = match if is_last { Some(self.last) } else { self.slots.get(partition) } {
             Some(index) => index,
             None => {
                 self.partitions.push(Runs { partition, first, end: first, time, rows: Vec::new() });
@@ -123,6 +127,7 @@ impl SegmentRuns {
                 self.partitions.len() - 1
             }
         };
+        self.last = index;
         &mut self.partitions[index]
     }
 

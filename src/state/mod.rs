@@ -363,6 +363,12 @@ impl State {
         std::mem::take(&mut self.removed)
     }
 
+    /// Whether removals have taken something out since the last [`State::take_removed`].
+    #[inline]
+    pub(crate) fn has_removed(&self) -> bool {
+        !self.removed.is_empty()
+    }
+
     /// The partitions of what removals have taken out, as ranges of numbers.
     pub(crate) fn removed_partitions(&self) -> impl Iterator<Item = Range<u64>> {
         self.removed.iter().map(|removed| removed.partitions.clone())

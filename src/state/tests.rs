@@ -92,7 +92,7 @@ impl World {
     /// What the engine does with a command; also checks that nothing depends on more than the state's value.
     fn run(&mut self, command: Command<'_>) -> Result<(Decision, Vec<Record>), Rejection> {
         let visible = self.visible.clone();
-        let visible = visible.as_ref().map_or(Visible::All, |ends| Visible::Ends(ends));
+        let visible = visible.as_ref().map_or(Visible::All, Visible::Ends);
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
         let inputs = Inputs { mono, wall, slack_ms: self.slack_ms, hold_up, visible };
         let mut records = vec![Record::ClockJumped { wall: WallMs(0) }];
@@ -144,7 +144,7 @@ impl World {
     }
 
     fn inputs(&self) -> Inputs<'_> {
-        let visible = self.visible.as_ref().map_or(Visible::All, |ends| Visible::Ends(ends));
+        let visible = self.visible.as_ref().map_or(Visible::All, Visible::Ends);
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
         Inputs { mono, wall, slack_ms: self.slack_ms, hold_up, visible }
     }

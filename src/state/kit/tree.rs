@@ -262,9 +262,9 @@ impl<K: Ord + Copy, V: Clone> Tree<K, V> {
         if misplaced || leaves().any(|(_, leaf)| leaf.len() >= LEAF_MAX) {
             return Some("a leaf is empty, full, or begins below its key");
         }
-        let sparse = |(a, b): (&Arc<Leaf<K, V>>, &Arc<Leaf<K, V>>)| a.len() + b.len() < LEAF_MAX / 4;
-        let pairs = self.directories.iter().flat_map(|(_, directory)| directory.leaves.windows(2));
-        pairs.map(|pair| (&pair[0].1, &pair[1].1)).any(sparse).then_some("two neighbours are nearly empty")
+        let mut pairs = self.directories.iter().flat_map(|(_, directory)| directory.leaves.windows(2));
+        let is_sparse = pairs.any(|pair| pair[0].1.len() + pair[1].1.len() < LEAF_MAX / 4);
+        is_sparse.then_some("two neighbours are nearly empty")
     }
 }
 
