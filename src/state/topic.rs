@@ -100,6 +100,7 @@ impl Catalog {
     }
 
     /// In order of their numbers.
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn topics(&self) -> impl Iterator<Item = (TopicId, &Topic)> {
         self.tables.topics.iter().map(|(id, topic)| (TopicId(id), topic))
     }
