@@ -149,11 +149,17 @@ pub(super) fn walk(candidates: &[Candidate], handles: &Handles, from: Lsn) -> Re
 }
 
 /// The segment that holds the log at the walk's end, and the LSN at which the choice must be made anew. A segment that the walk
-/// has left is not entered again.
+/// has left is not entered again, and none is entered in its middle, but where the walk begins: what it holds before that would be taken
+/// in a second time.
 fn choose<'a>(candidates: &'a [Candidate], walk: &Walk) -> Option<(&'a Candidate, Lsn)> {
     let at = walk.end;
     let unvisited = |candidate: &&Candidate| !walk.pieces.iter().any(|piece| piece.number == candidate.info.number);
-    let holding = candidates.iter().filter(|candidate| candidate.holds(at)).filter(unvisited);
+    let is_first = walk.pieces.is_empty();
+    let enters = |candidate: &&Candidate| {
+        // seam: a segment is entered in its middle
+        is_first || candidate.info.base == at
+    };
+    let holding = candidates.iter().filter(|candidate| candidate.holds(at)).filter(unvisited).filter(enters);
     // seam: the source counts, and not its copy
     let chosen = holding.max_by_key(|held| (held.info.last_epoch(), held.info.base, held.info.number))?;
     let overrides = |other: &&Candidate| {

@@ -103,7 +103,13 @@ impl Scanned {
         let mut listing = section;
         let changes = walk.changes.iter().filter(|(lsn, _)| *lsn < watermark.max(walk.facts_end));
         let changed = changes.map(|(_, own)| listing.change(*own, &self.survey, covers)).fold(Ok(()), Result::and);
-        self.facts.list_fault = changed.and_then(|()| listing.check(&self.survey, covers)).err();
+        // A file that took the place of others has no epoch that the log did not have.
+        let newest = self.facts.epoch;
+        let beyond = listing.files.iter().find(|file| file.epochs.iter().any(|(_, epoch)| *epoch > newest));
+        let beyond =
+            beyond.map(|file| Corruption::of(file.name(), None, "an epoch above that of every slot and segment"));
+        let checked = changed.and_then(|()| listing.check(&self.survey, covers));
+        self.facts.list_fault = checked.err().or(beyond);
         self.conclude(watermark, listing, &candidates, &walk);
         Ok(())
     }

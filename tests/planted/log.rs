@@ -225,6 +225,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("an_index_of_another_life_of_the_segment_is_none"),
     },
     Bug {
+        name: "a segment is entered in its middle",
+        plants: "where a copy is damaged the walk goes on in an older one, which begins with what was taken in already",
+        mistake: Mistake::Asks("planted!() || $it"),
+        level: Level::Library("log::tests::copies"),
+    },
+    Bug {
         name: "the source counts, and not its copy",
         plants: "recovery goes on in the file of which it made a copy",
         mistake: Mistake::Value(

@@ -124,7 +124,7 @@ fn equal_seeds_give_equal_histories() {
 fn histories_that_failed_once() {
     // A changed bit in the one slot that proved what recovery had copied, once the source was cut; and one in the first frame behind
     // such a copy. The removal of a file without a header, which a failed sync of the directory had taken back.
-    for (seed, steps) in [(1_071_106_200, 54), (551_230_000_391, 68), (77_060, 15)] {
+    for (seed, steps) in [(1_071_106_200, 54), (551_230_000_391, 68), (77_060, 15), (970_072_945, 32)] {
         if let Err(what) = Case::with_steps(seed, steps).run() {
             panic!("seed {seed} with {steps} steps: {what}");
         }

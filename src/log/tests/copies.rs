@@ -80,6 +80,27 @@ fn a_segment_is_left_for_its_copy() {
     opens_as(&disk, &written);
 }
 
+/// No copy of the same range is entered where another one is damaged: it would begin with what was taken in already.
+#[test]
+fn damage_behind_the_first_frame_of_a_copy_is_told() {
+    let (disk, written, first) = store();
+    let frames: Vec<Lsn> = written.iter().map(|frame| frame.lsn).filter(|lsn| *lsn < first.end).collect();
+    for (older, newer) in [(0, 0), (0, 3), (3, 3)] {
+        let disk = disk.snapshot();
+        copied(&disk, 1000, &first, (frames[older], first.end));
+        copied(&disk, 1001, &first, (frames[newer], first.end));
+        let name = format!("{:016x}.seg", 1001);
+        let whole = disk.read_file(&name).unwrap();
+        for frame in &frames[newer..] {
+            let mut bytes = whole.clone();
+            bytes[128 + (frame.0 - frames[newer].0) as usize + 2] ^= 1;
+            disk.write_file(&name, &bytes);
+            let opened = super::rig::attach(&disk.snapshot());
+            assert!(matches!(opened, Err(crate::log::OpenError::Corrupt(_))), "{older} {newer} {frame}");
+        }
+    }
+}
+
 /// A copy counts though its source is whole: what is damaged there is told, as it was durable.
 #[test]
 fn a_damaged_copy_is_told() {
