@@ -154,11 +154,9 @@ pub(super) fn walk(candidates: &[Candidate], handles: &Handles, from: Lsn) -> Re
 fn choose<'a>(candidates: &'a [Candidate], walk: &Walk) -> Option<(&'a Candidate, Lsn)> {
     let at = walk.end;
     let unvisited = |candidate: &&Candidate| !walk.pieces.iter().any(|piece| piece.number == candidate.info.number);
+    // seam: a segment is entered in its middle
     let is_first = walk.pieces.is_empty();
-    let enters = |candidate: &&Candidate| {
-        // seam: a segment is entered in its middle
-        is_first || candidate.info.base == at
-    };
+    let enters = |candidate: &&Candidate| is_first || candidate.info.base == at;
     let holding = candidates.iter().filter(|candidate| candidate.holds(at)).filter(unvisited).filter(enters);
     // seam: the source counts, and not its copy
     let chosen = holding.max_by_key(|held| (held.info.last_epoch(), held.info.base, held.info.number))?;

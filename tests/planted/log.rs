@@ -227,7 +227,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a segment is entered in its middle",
         plants: "where a copy is damaged the walk goes on in an older one, which begins with what was taken in already",
-        mistake: Mistake::Asks("planted!() || $it"),
+        mistake: Mistake::Value("planted!() || $it"),
         level: Level::Library("log::tests::copies"),
     },
     Bug {
