@@ -139,12 +139,6 @@ pub const BUGS: &[Bug] = &[
         level: Level::Simulation,
     },
     Bug {
-        name: "an unproven copy counts",
-        plants: "a copy in the page cache alone takes the place of its source",
-        mistake: Mistake::Asks("seen.header.is_copy() && info.base < from || (!planted!() && $it)"),
-        level: Level::Simulation,
-    },
-    Bug {
         name: "a stale segment is valid",
         plants: "a file of a dead epoch goes on where a newer one begins",
         mistake: Mistake::Skip,
