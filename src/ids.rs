@@ -142,6 +142,12 @@ pub struct MessageId {
     pub offset: Offset,
 }
 
+/// The index within its topic of a group's partition of redriven messages: those of groups count on from the topic's last. The next one is
+/// that of the group's dead letters.
+pub(crate) const fn hidden_index(partitions: u32, group: GroupId) -> u64 {
+    (partitions as u64).saturating_add(group.0.saturating_mul(2))
+}
+
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}-{}", self.topic, self.partition, self.offset, self.epoch)

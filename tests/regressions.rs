@@ -185,3 +185,23 @@ fn at_rest_nothing_dead_is_kept() {
     let files: Vec<_> = disk.files().into_iter().filter(|file| file.name.ends_with(".seg")).collect();
     assert!(files.len() <= 3, "{files:?}");
 }
+
+/// Once its topic was removed, the origin of a message that had been redriven to another topic named a topic that never was.
+#[test]
+fn an_origin_outlives_its_topic() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new(WallMs(WALL))));
+    let store = open(&disk, &clock);
+    let (from, to) = (store.topic("from").open().unwrap(), store.topic("to").open().unwrap());
+    let (group, other) = (from.group("g").open().unwrap(), to.group("g").open().unwrap());
+    let id = from.publish("m").unwrap().id();
+    group.receive(Duration::ZERO).unwrap().unwrap().reject("").unwrap();
+    let letter = group.dead_letters().unwrap().next().unwrap().unwrap();
+    assert_eq!(letter.origin(), id);
+    letter.redrive_to(&to).unwrap();
+    store.remove_topic("from").unwrap();
+    let delivery = other.receive(Duration::ZERO).unwrap().unwrap();
+    assert_eq!((delivery.origin(), delivery.id().topic.get()), (id, 1));
+    // Also through its next move.
+    delivery.reject("").unwrap();
+    assert_eq!(other.dead_letters().unwrap().next().unwrap().unwrap().origin(), id);
+}

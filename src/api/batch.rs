@@ -295,7 +295,7 @@ impl<'a> DeliveryRef<'a> {
     #[must_use]
     pub fn origin(&self) -> MessageId {
         match &self.received.stored.provenance {
-            Some(source) => source.origin_id,
+            Some(provenance) => provenance.origin.id,
             None => self.id(),
         }
     }
@@ -332,6 +332,6 @@ impl<'a> DeliveryRef<'a> {
     /// As [`Delivery::timestamp`].
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.received.stored.origin(self.nth).time.0)
+        UNIX_EPOCH + Duration::from_millis(self.received.stored.published().0)
     }
 }

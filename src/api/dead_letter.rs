@@ -111,7 +111,7 @@ impl DeadLetter {
     /// The id that the message was first published under.
     #[must_use]
     pub fn origin(&self) -> MessageId {
-        self.letter.stored.provenance.as_ref().map_or_else(|| self.id(), |source| source.origin_id)
+        self.letter.provenance.origin.id
     }
 
     /// The message's bytes.

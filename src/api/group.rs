@@ -9,7 +9,7 @@ use super::topic::TopicInner;
 use super::{Backoff, Start, check_name};
 use crate::engine::{Begin, GroupInfo, Reader, Received, Wait};
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
+use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs, hidden_index};
 use crate::limits;
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -339,7 +339,7 @@ impl GroupInner {
     /// topic's last partition. Takes no lock.
     pub(super) fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
         let topic = self.topic.info;
-        let first_hidden = u64::from(topic.partitions).saturating_add(self.info.id.0.saturating_mul(2));
+        let first_hidden = hidden_index(topic.partitions, self.info.id);
         let partition = if partition == self.info.retry {
             first_hidden
         } else if partition == self.info.dead {

@@ -4,6 +4,7 @@
 //! partition or to a topic's; discarding settles it. Never here: deciding what becomes a letter.
 
 use super::core::Core;
+use super::read::absent;
 use super::stored::Stored;
 use super::{Engine, Refusal};
 use crate::error::{Error, Result};
@@ -65,10 +66,8 @@ impl Engine {
             dead
         };
         let stored = self.fetch(dead, offset)?;
-        let provenance = match &stored.provenance {
-            Some(source) => source.provenance.clone(),
-            None => Provenance { origin: stored.origin(0), attempts: 0, history: Vec::new() },
-        };
+        // Only moves put messages there: something else was read.
+        let provenance = stored.provenance.as_deref().cloned().ok_or_else(|| absent(dead, offset))?;
         Ok(Some(Letter { offset, stored, provenance }))
     }
 

@@ -64,9 +64,9 @@ use self::health::Health;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, GroupId, Lsn, MessageId, Offset, PartitionId, TopicId};
+use crate::ids::Lsn;
 use crate::log::{AppendRefusal, BlockCache, FrontCache, Keeper, Parts, Reserve, Spare};
-use crate::state::{Command, Rejection, Role};
+use crate::state::{Command, Rejection};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
 use std::ops::{Deref, DerefMut};
@@ -241,24 +241,6 @@ impl Engine {
     /// Up to where the log is known to be durable. Takes no lock.
     pub(crate) fn watermark(&self) -> Lsn {
         self.commit.watermark()
-    }
-
-    /// The public id of any message. The hidden partitions of a topic's groups count on from its last partition.
-    fn message_id(&self, partition: PartitionId, epoch: Epoch, offset: Offset) -> MessageId {
-        let core = self.lock_core();
-        let state = &core.state;
-        let hidden = |group: GroupId, nth: u64| {
-            let topic = state.group(group).map_or(TopicId(0), |group| group.topic);
-            let count = state.topic(topic).map_or(0, |topic| topic.count);
-            (topic, u64::from(count).saturating_add(group.0.saturating_mul(2)).saturating_add(nth))
-        };
-        let (topic, index) = match state.partition_role(partition) {
-            Some(Role::Topic { topic, index }) => (topic, u64::from(index)),
-            Some(Role::Retry { group }) => hidden(group, 0),
-            Some(Role::Dead { group }) => hidden(group, 1),
-            None => (TopicId(u64::MAX), partition.0),
-        };
-        MessageId { topic, partition: index, epoch, offset }
     }
 
     /// Whether the background threads rest until something is appended.

@@ -56,7 +56,7 @@ impl Engine {
             }
             Err(error) => return self.put_off(group, partition, offset).and(Err(error)),
         };
-        let command = Command::GiveUp { group, partition, offset, origin: stored.origin(0) };
+        let command = Command::GiveUp { group, partition, offset, published: stored.publication() };
         match self.submit_copy(&command, stored.part(0)) {
             Ok(_) => {
                 *moves = Moves { count: moves.count + 1, bytes: moves.bytes + stored.len() };

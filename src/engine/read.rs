@@ -7,7 +7,7 @@ use super::Engine;
 use super::owners::Owners;
 use super::positions::Place;
 use super::runs::{SegmentRuns, Share};
-use super::stored::{About, Gathered, Read, Source, Stored};
+use super::stored::{About, Gathered, Read, Stored};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::log::{self, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
@@ -197,11 +197,6 @@ impl Engine {
             return Err(damaged("a message that cannot be decoded"));
         }
         read.keep(count);
-        let provenance = provenance.map(|provenance| {
-            let origin = provenance.origin;
-            let origin_id = self.message_id(origin.partition, origin.epoch, origin.offset);
-            Box::new(Source { provenance: *provenance, origin_id })
-        });
         let about = About { partition, first: offset, epoch: read.epoch, time };
         Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
     }
@@ -355,7 +350,7 @@ pub(super) fn damaged(segment: &Segment, frame: &log::Frame<'_>, reason: &'stati
     })
 }
 
-fn absent(partition: PartitionId, offset: Offset) -> Error {
+pub(super) fn absent(partition: PartitionId, offset: Offset) -> Error {
     Error::Corrupt(Corruption {
         file: format!("partition {partition}, offset {offset}"),
         offset: None,

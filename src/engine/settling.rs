@@ -51,15 +51,15 @@ impl Engine {
         text: &str,
     ) -> Result<bool> {
         self.enter()?;
-        let (held, origin) = (received.held(nth), received.stored.origin(nth));
-        self.settle_with_copy(&Command::Nack { group, held, delay_ms, text, origin }, received.stored.part(nth))
+        let (held, published) = (received.held(nth), received.stored.publication());
+        self.settle_with_copy(&Command::Nack { group, held, delay_ms, text, published }, received.stored.part(nth))
     }
 
     /// Moves a leased message to the dead letters. `false` where the lease was lost.
     pub(crate) fn reject(&self, group: GroupId, (received, nth): (&Received, u32), text: &str) -> Result<bool> {
         self.enter()?;
-        let (held, origin) = (received.held(nth), received.stored.origin(nth));
-        self.settle_with_copy(&Command::Reject { group, held, text, origin }, received.stored.part(nth))
+        let (held, published) = (received.held(nth), received.stored.publication());
+        self.settle_with_copy(&Command::Reject { group, held, text, published }, received.stored.part(nth))
     }
 
     fn settle_with_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<bool> {

@@ -2,10 +2,11 @@
 //!
 //! Never here: reading.
 
-use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs};
+use crate::ids::{Epoch, Offset, PartitionId, WallMs};
 use crate::log::{Cuts, RUN_LEN_MAX};
+use crate::record::Provenance;
 use crate::record::message::MessageView;
-use crate::record::{Origin, Provenance};
+use crate::state::Publication;
 
 /// Messages as they were read and proven: one of any size, or consecutive ones that are small together, so that whoever keeps
 /// one of them keeps little more.
@@ -15,16 +16,7 @@ pub(crate) struct Stored {
     cuts: Cuts,
     pub(crate) about: About,
     /// Of a copy, which stands alone: where it comes from.
-    pub(crate) provenance: Option<Box<Source>>,
-}
-
-/// Where a copy comes from.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) provenance: Provenance,
-    /// The public id of the first publish, which may be of another topic. Resolved when the copy is read, so that the accessor
-    /// needs no lock.
-    pub(crate) origin_id: MessageId,
+    pub(crate) provenance: Option<Box<Provenance>>,
 }
 
 /// What is known of messages beside their bytes.
@@ -62,13 +54,17 @@ impl Stored {
         MessageView::parse(self.part(nth)).unwrap_or(MessageView::EMPTY)
     }
 
-    /// The first publish of a message.
-    pub(crate) fn origin(&self, nth: u32) -> Origin {
-        let About { partition, epoch, time, .. } = self.about;
+    /// Where they were published first.
+    pub(crate) fn publication(&self) -> Publication {
         match &self.provenance {
-            Some(source) => source.provenance.origin,
-            None => Origin { partition, offset: self.offset(nth), epoch, time, redrives: 0 },
+            Some(provenance) => Publication::Elsewhere(provenance.origin),
+            None => Publication::Here { epoch: self.about.epoch, time: self.about.time },
         }
+    }
+
+    /// When they were published first.
+    pub(crate) fn published(&self) -> WallMs {
+        self.provenance.as_ref().map_or(self.about.time, |provenance| provenance.origin.time)
     }
 }
 
@@ -78,7 +74,7 @@ pub(super) struct Read<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) cuts: Cuts,
     pub(super) about: About,
-    pub(super) provenance: Option<Box<Source>>,
+    pub(super) provenance: Option<Box<Provenance>>,
 }
 
 impl From<Read<'_>> for Stored {

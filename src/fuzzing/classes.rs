@@ -277,4 +277,26 @@ mod tests {
             }
         }
     }
+
+    /// A forged file brought in an epoch that the log never had, and a store that was closed opened as one that was not.
+    #[test]
+    fn file_with_an_epoch_that_the_log_never_had_is_damage() {
+        let (disk, clock) = (SimDisk::new(8), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
+        store(&disk, &clock);
+        let cleaned = clean(&disk, false).unwrap();
+        for name in &cleaned.files {
+            let disk = disk.snapshot();
+            let mut bytes = disk.read_file(name).unwrap();
+            let body_len = u64::from_le_bytes(bytes[64..72].try_into().unwrap()) as usize;
+            // The count in the first epoch of the table, which begins with the number of its entries.
+            let count_at = 128 + body_len + 4 + 8 + 4;
+            bytes[count_at] = 0xff;
+            disk.write_file(name, &bytes);
+            super::super::seal(&disk, name).unwrap();
+            match super::super::open(&disk, &clock, Durability::Disk) {
+                Err(Error::Corrupt(corruption)) => assert_eq!(corruption.file, *name),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::HISTORY_LEN;
 use crate::log::fuzzing::Take;
 use crate::log::fuzzing::seeds::Seeds;
@@ -123,9 +123,12 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
 fn copy(take: &mut Take<'_>) -> Copied {
     let (partition, offset, time) = (PartitionId(number(take)), Offset(number(take)), WallMs(number(take)));
     let origin = Origin {
-        partition: PartitionId(number(take)),
-        offset: Offset(number(take)),
-        epoch: Epoch(number(take)),
+        id: MessageId {
+            topic: TopicId(number(take)),
+            partition: number(take),
+            offset: Offset(number(take)),
+            epoch: Epoch(number(take)),
+        },
         time: WallMs(number(take)),
         redrives: u32::from(take.byte() % 20),
     };

@@ -1,7 +1,7 @@
 //! States: those that a checkpoint holds, and those that any records lead to. Refused, or sound whatever is done next.
 
 use super::records::any_record;
-use crate::ids::{Epoch, GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
@@ -172,7 +172,8 @@ pub(super) fn seeds() -> Seeds {
     let failure = Failure { cause: Cause::Nacked, time: inputs().wall, text: "late".into() };
     let due = inputs().wall.saturating_add(50);
     let rejected = Failure { cause: Cause::Rejected, ..failure.clone() };
-    let origin = Origin { partition, offset, epoch: Epoch(1), time: inputs().wall, redrives: 0 };
+    let id = MessageId { topic: TopicId(0), partition: 0, epoch: Epoch(1), offset };
+    let origin = Origin { id, time: inputs().wall, redrives: 0 };
     let provenance = Provenance { origin, attempts: 1, history: vec![rejected] };
     let dead = PartitionId(3);
     let copy = Box::new(Copied { partition: dead, offset: Offset(0), time: inputs().wall, provenance });

@@ -52,6 +52,7 @@ pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn, pro
             // Only the segment that was appended to when the checkpoint was taken goes on behind it.
             (Some(listing), _) if listing.end == from => SegmentInfo { end: seen.end_max(), ..listing.clone() },
             (Some(listing), _) => listing.clone(),
+            // seam: an unproven copy counts
             (None, Some(info)) if seen.header.is_copy() && (info.base < from || info.end > proven) => continue,
             (None, Some(info)) => info,
             (None, None) => continue,

@@ -12,7 +12,7 @@ pub(crate) mod wire;
 
 pub(crate) use about::{Claim, Room, Wakes};
 
-use crate::ids::{Epoch, GroupId, Lsn, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,12 +125,10 @@ pub(crate) struct Provenance {
     pub(crate) history: Vec<Failure>,
 }
 
-/// The place and time of a message's publish, and how often it was sent from dead letters to a topic since.
+/// A message's first publish, and how often it was sent from dead letters to a topic since. Its public id, for its topic may be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    pub(crate) partition: PartitionId,
-    pub(crate) offset: Offset,
-    pub(crate) epoch: Epoch,
+    pub(crate) id: MessageId,
     pub(crate) time: WallMs,
     /// At most [`crate::limits::REDRIVES_TO_TOPICS_MAX`]. Redrives to its own group do not count: somebody asks for each.
     pub(crate) redrives: u32,

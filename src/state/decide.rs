@@ -41,14 +41,14 @@ impl State {
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs } => return self.decide_publish(runs, inputs, records),
-            Command::Nack { group, held, delay_ms, text, origin } => {
-                return self.decide_nack((group, held), delay_ms, text, origin, inputs, records);
+            Command::Nack { group, held, delay_ms, text, published } => {
+                return self.decide_nack((group, held), delay_ms, text, published, inputs, records);
             }
-            Command::Reject { group, held, text, origin } => {
-                return self.decide_reject((group, held), text, origin, inputs, records);
+            Command::Reject { group, held, text, published } => {
+                return self.decide_reject((group, held), text, published, inputs, records);
             }
-            Command::GiveUp { group, partition, offset, origin } => {
-                return self.decide_give_up((group, partition, offset), origin, inputs, records);
+            Command::GiveUp { group, partition, offset, published } => {
+                return self.decide_give_up((group, partition, offset), published, inputs, records);
             }
             Command::Redrive { group, letter, to, provenance } => {
                 return self.decide_redrive((group, letter), to, provenance, inputs, records);

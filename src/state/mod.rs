@@ -140,6 +140,17 @@ impl HeldRun {
     }
 }
 
+/// Where a message was published first, which may have to be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publication {
+    Here {
+        epoch: Epoch,
+        time: WallMs,
+    },
+    /// It is a copy.
+    Elsewhere(Origin),
+}
+
 /// Options of a group that are to change; the others stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupChanges {
@@ -209,20 +220,20 @@ pub(crate) enum Command<'a> {
         held: &'a [HeldRun],
     },
     /// Gives a message back for another attempt after `delay_ms`, or after the group's backoff; to the dead letters if
-    /// this was the last attempt. `origin`: of the message, unchanged through copies.
+    /// this was the last attempt.
     Nack {
         group: GroupId,
         held: Held,
         delay_ms: Option<u64>,
         text: &'a str,
-        origin: Origin,
+        published: Publication,
     },
     /// Sends a message to the dead letters now.
     Reject {
         group: GroupId,
         held: Held,
         text: &'a str,
-        origin: Origin,
+        published: Publication,
     },
     /// Keeps a lease for `for_ms` from now on; never makes it shorter.
     Extend {
@@ -245,7 +256,7 @@ pub(crate) enum Command<'a> {
         group: GroupId,
         partition: PartitionId,
         offset: Offset,
-        origin: Origin,
+        published: Publication,
     },
     /// Such a message cannot be copied now (no room, or it cannot be read): it is looked at again later.
     PutOff {

@@ -8,8 +8,8 @@ use super::group::Group;
 use super::history::capped;
 use super::lone::Gate;
 use super::outstanding::{Lease, Phase, Slot};
-use super::{Decision, Held, HeldRun, Inputs, Rejection, Role, State};
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, WallMs};
+use super::{Decision, Held, HeldRun, Inputs, Publication, Rejection, Role, State};
+use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs, hidden_index};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, FRAME_PARTS_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
 use crate::record::{Cause, Copied, Failure, Origin, Provenance, Record, Token};
 use std::collections::BTreeSet;
@@ -142,7 +142,7 @@ impl State {
         (id, held): (GroupId, Held),
         delay_ms: Option<u64>,
         text: &str,
-        origin: Origin,
+        published: Publication,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
@@ -152,7 +152,7 @@ impl State {
             return Err(Rejection::Invalid("a delay is at most ten years"));
         }
         if slot.is_spent() {
-            return self.move_to_letters((id, held.partition, held.offset), Some(failure), origin, inputs, records);
+            return self.move_to_letters((id, held.partition, held.offset), Some(failure), published, inputs, records);
         }
         let backoff = group.options.backoff;
         let drawn = || backoff::delay_ms(backoff, held.partition, held.offset, slot.attempts);
@@ -167,13 +167,13 @@ impl State {
         &self,
         (id, held): (GroupId, Held),
         text: &str,
-        origin: Origin,
+        published: Publication,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         self.holding(self.group_named(id)?, held)?;
         let failure = Failure { cause: Cause::Rejected, time: inputs.wall_at_most(), text: capped(text).into() };
-        self.move_to_letters((id, held.partition, held.offset), Some(failure), origin, inputs, records)
+        self.move_to_letters((id, held.partition, held.offset), Some(failure), published, inputs, records)
     }
 
     pub(super) fn decide_extend(
@@ -250,13 +250,13 @@ impl State {
     pub(super) fn decide_give_up(
         &self,
         at: (GroupId, PartitionId, Offset),
-        origin: Origin,
+        published: Publication,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let (_, slot) = self.exhausted(at, inputs)?;
         let expired = Failure { cause: Cause::Expired, time: inputs.wall_at_most(), text: Box::default() };
-        self.move_to_letters(at, slot.lease().map(|_| expired), origin, inputs, records)
+        self.move_to_letters(at, slot.lease().map(|_| expired), published, inputs, records)
     }
 
     pub(super) fn decide_put_off(
@@ -275,13 +275,14 @@ impl State {
         &self,
         (id, partition, offset): (GroupId, PartitionId, Offset),
         last: Option<Failure>,
-        origin: Origin,
+        published: Publication,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         let slot = group.slot(cursor, offset).ok_or(Rejection::Stale)?;
+        let origin = self.origin((partition, offset), published).ok_or(Rejection::UnknownPartition)?;
         let provenance = Provenance { origin, attempts: slot.attempts, history: Group::failures(slot, last) };
         let copy = self.copy_to(group.dead(), provenance, inputs)?;
         records.push(Record::DeadLettered { group: id, partition, offset, copy });
@@ -326,6 +327,30 @@ impl State {
         let group = self.group_named(id)?;
         let exists = letter < self.catalog.end(group.dead()) && !group.letters.contains(letter);
         if exists { Ok(group) } else { Err(Rejection::NoSuchLetter) }
+    }
+
+    /// The first publish of a message, by its public id.
+    fn origin(&self, (partition, offset): (PartitionId, Offset), published: Publication) -> Option<Origin> {
+        match published {
+            Publication::Elsewhere(origin) => Some(origin),
+            Publication::Here { epoch, time } => {
+                let (topic, partition) = self.public_place(partition)?;
+                Some(Origin { id: MessageId { topic, partition, epoch, offset }, time, redrives: 0 })
+            }
+        }
+    }
+
+    /// A partition's topic and its index there.
+    fn public_place(&self, partition: PartitionId) -> Option<(TopicId, u64)> {
+        let hidden = |group: GroupId, nth| {
+            let topic = self.group(group)?.topic;
+            Some((topic, hidden_index(self.topic(topic)?.count, group).saturating_add(nth)))
+        };
+        match self.catalog.role(partition)? {
+            Role::Topic { topic, index } => Some((topic, u64::from(index))),
+            Role::Retry { group } => hidden(group, 0),
+            Role::Dead { group } => hidden(group, 1),
+        }
     }
 
     /// A copy at the end of a partition.

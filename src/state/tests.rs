@@ -10,7 +10,7 @@ mod rules;
 mod snapshots;
 
 use super::*;
-use crate::ids::Lsn;
+use crate::ids::{Lsn, MessageId};
 use crate::record::{BackoffOptions, Cause, Failure, Record, codec};
 
 /// Everything around a state that an engine would have.
@@ -216,14 +216,12 @@ impl World {
         delay_ms: Option<u64>,
         text: &str,
     ) -> Result<Vec<Record>, Rejection> {
-        let origin = origin(held);
-        self.run(Command::Nack { group, held, delay_ms, text, origin }).map(|(_, records)| records)
+        self.run(Command::Nack { group, held, delay_ms, text, published: HERE }).map(|(_, records)| records)
     }
 
     fn give_up(&mut self, group: GroupId, (partition, offset): (u64, u64)) -> Result<Vec<Record>, Rejection> {
         let (partition, offset) = (PartitionId(partition), Offset(offset));
-        let origin = Origin { partition, offset, epoch: Epoch(1), time: WallMs(WALL), redrives: 0 };
-        self.run(Command::GiveUp { group, partition, offset, origin }).map(|(_, records)| records)
+        self.run(Command::GiveUp { group, partition, offset, published: HERE }).map(|(_, records)| records)
     }
 
     fn counts(&self, group: GroupId) -> Totals {
@@ -255,8 +253,13 @@ impl World {
     }
 }
 
-fn origin(held: Held) -> Origin {
-    Origin { partition: held.partition, offset: held.offset, epoch: Epoch(1), time: WallMs(WALL), redrives: 0 }
+/// Of each message that was published.
+const HERE: Publication = Publication::Here { epoch: Epoch(1), time: WallMs(WALL) };
+
+/// The origin of a message of the first topic's first partition.
+fn origin_of(offset: u64) -> Origin {
+    let id = MessageId { topic: TopicId(0), partition: 0, epoch: Epoch(1), offset: Offset(offset) };
+    Origin { id, time: WallMs(WALL), redrives: 0 }
 }
 
 fn places(lent: &[Lent]) -> Vec<(u64, u64)> {

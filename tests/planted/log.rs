@@ -219,6 +219,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("an_index_of_another_life_of_the_segment_is_none"),
     },
     Bug {
+        name: "an unproven copy counts",
+        plants: "a copy in the page cache alone takes the place of its source",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Library("log::tests::copies"),
+    },
+    Bug {
         name: "a segment is entered in its middle",
         plants: "where a copy is damaged the walk goes on in an older one, which begins with what was taken in already",
         mistake: Mistake::Value("planted!() || $it"),

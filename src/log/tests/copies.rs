@@ -80,6 +80,39 @@ fn a_segment_is_left_for_its_copy() {
     opens_as(&disk, &written);
 }
 
+/// A copy that nothing proven tells of may lie in the page cache alone: its source counts, whatever is in it.
+#[test]
+fn a_copy_that_ends_above_what_is_proven_does_not_count() {
+    let disk = SimDisk::new(22);
+    let mut rig = Rig::open(&disk, &[], 0);
+    let mut frames: Vec<Lsn> = Vec::new();
+    // The first frame of the last segment is durable, the others are not.
+    for frame in 0..40 {
+        append_numbered(&mut rig, frame).unwrap();
+        let base = rig.catalog.segments().last().unwrap().base();
+        frames = rig.written.iter().map(|frame| frame.lsn).filter(|lsn| *lsn > base).collect();
+        match frames.len() {
+            1 => rig.sync().unwrap(),
+            5.. => break,
+            _ => {}
+        }
+    }
+    assert!(frames.len() >= 5);
+    let (written, end) = (rig.written.clone(), rig.log.appender.end());
+    let source = SegmentInfo { end, ..rig.catalog.segments().last().unwrap().info() };
+    drop(rig);
+    disk.crash_process();
+    for first in frames {
+        let disk = disk.snapshot();
+        copied(&disk, 1000, &source, (first, end));
+        let name = format!("{:016x}.seg", 1000);
+        let mut bytes = disk.read_file(&name).unwrap();
+        bytes[130] ^= 1;
+        disk.write_file(&name, &bytes);
+        Rig::open(&disk, &written, written.len());
+    }
+}
+
 /// No copy of the same range is entered where another one is damaged: it would begin with what was taken in already.
 #[test]
 fn damage_behind_the_first_frame_of_a_copy_is_told() {

@@ -6,7 +6,7 @@
 use super::super::wire::{DecodeError, Newer, Reader};
 use super::super::{Cause, Copied, Failure, Origin, Provenance, Record};
 use super::{AGAIN, LONE, MANY, group_options, kind, topic_options};
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
 #[inline(always)]
@@ -166,10 +166,10 @@ fn copy(reader: &mut Reader<'_>) -> Result<Copied, DecodeError> {
 }
 
 fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {
+    let (topic, partition) = (TopicId(reader.varint()?), reader.varint()?);
+    let (offset, epoch) = (offset(reader)?, Epoch(reader.varint()?));
     let origin = Origin {
-        partition: partition(reader)?,
-        offset: offset(reader)?,
-        epoch: Epoch(reader.varint()?),
+        id: MessageId { topic, partition, epoch, offset },
         time: wall(reader)?,
         // seam: a copy forgets its redrives
         redrives: reader.varint_u32()?,

@@ -153,10 +153,8 @@ fn put_copy(out: &mut Vec<u8>, copy: &Copied) {
 }
 
 fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {
-    let Origin { partition, offset, epoch, time, redrives } = provenance.origin;
-    put_place(out, partition, offset);
-    put_varint(out, epoch.0);
-    put_varint(out, time.0);
+    let Origin { id, time, redrives } = provenance.origin;
+    [id.topic.0, id.partition, id.offset.0, id.epoch.0, time.0].into_iter().for_each(|field| put_varint(out, field));
     put_varint(out, u64::from(redrives));
     put_varint(out, u64::from(provenance.attempts));
     put_varint(out, provenance.history.len() as u64);

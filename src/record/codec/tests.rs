@@ -1,7 +1,7 @@
 //! Golden bytes of every kind of record, and what malformed ones give.
 
 use super::*;
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance};
 use proptest::collection::vec;
@@ -95,16 +95,14 @@ fn golden_settling() {
 
 #[test]
 fn golden_dead_letters() {
-    // kind, length, partition, offset, time; origin's partition, offset, epoch, time, redrives; attempts; failures: cause, time, text
+    // kind, length, partition, offset, time; origin's topic, partition, offset, epoch, time, redrives; attempts; failures: cause, time, text
     let copy = Box::new(Copied {
         partition: PARTITION,
         offset: OFFSET,
         time: TIME,
         provenance: Provenance {
             origin: Origin {
-                partition: PartitionId(0),
-                offset: Offset(9),
-                epoch: Epoch(2),
+                id: MessageId { topic: TopicId(1), partition: 0, offset: Offset(9), epoch: Epoch(2) },
                 time: WallMs(7),
                 redrives: 3,
             },
@@ -117,12 +115,12 @@ fn golden_dead_letters() {
             ],
         },
     });
-    let copy_hex = format!("05 ac 02 {TIME_HEX} 00 09 02 07 03 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9");
+    let copy_hex = format!("05 ac 02 {TIME_HEX} 01 00 09 02 07 03 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9");
     let dead_lettered = Record::DeadLettered { group: GROUP, partition: PARTITION, offset: OFFSET, copy: copy.clone() };
-    golden(dead_lettered, &format!("09 22 03 05 ac 02 {copy_hex}"));
+    golden(dead_lettered, &format!("09 23 03 05 ac 02 {copy_hex}"));
     let put_off = Record::PutOff { group: GROUP, partition: PARTITION, offset: OFFSET, due: TIME, delay_ms: 1000 };
     golden(put_off, &format!("0a 0c 03 05 ac 02 {TIME_HEX} e8 07"));
-    golden(Record::Redriven { group: GROUP, letter: Offset(128), copy }, &format!("0b 21 03 80 01 {copy_hex}"));
+    golden(Record::Redriven { group: GROUP, letter: Offset(128), copy }, &format!("0b 22 03 80 01 {copy_hex}"));
     golden(Record::Discarded { group: GROUP, letter: Offset(127) }, "0c 02 03 7f");
 }
 
@@ -258,7 +256,8 @@ fn a_body_is_used_up_exactly() {
 fn every_kind() -> Vec<(Record, Vec<u8>)> {
     let (group, partition, offset, until) = (GROUP, PARTITION, OFFSET, MonoMs(9));
     let failure = Failure { cause: Cause::Nacked, time: TIME, text: "no".into() };
-    let origin = Origin { partition, offset, epoch: Epoch(2), time: TIME, redrives: 0 };
+    let id = MessageId { topic: TopicId(1), partition: 0, epoch: Epoch(2), offset };
+    let origin = Origin { id, time: TIME, redrives: 0 };
     let (due, delay_ms, name) = (TIME, 1000, "n".to_owned());
     let provenance = Provenance { origin, attempts: 1, history: vec![failure.clone()] };
     let copy = Box::new(Copied { partition, offset, time: TIME, provenance });
@@ -385,7 +384,8 @@ prop_compose! {
         (_, partition, offset) in target(), epoch in number(), time in number(), attempts in small(),
         history in vec(failure(), 0..=8), at in number(),
     ) -> Box<Copied> {
-        let origin = Origin { partition, offset, epoch: Epoch(epoch), time: WallMs(time), redrives: attempts % 17 };
+        let id = MessageId { topic: TopicId(time), partition: at, epoch: Epoch(epoch), offset };
+        let origin = Origin { id, time: WallMs(time), redrives: attempts % 17 };
         let provenance = Provenance { origin, attempts, history };
         Box::new(Copied { partition, offset, time: WallMs(at), provenance })
     }

@@ -248,10 +248,6 @@ fn a_move_puts_its_copy_where_it_belongs_or_is_refused() {
     assert_eq!(world.state.check(), []);
 }
 
-fn origin_of(offset: u64) -> Origin {
-    Origin { partition: PartitionId(0), offset: Offset(offset), epoch: Epoch(1), time: WallMs(0), redrives: 0 }
-}
-
 #[test]
 fn what_does_not_come_next_is_refused() {
     let mut world = situations();

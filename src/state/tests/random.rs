@@ -345,7 +345,7 @@ impl Run {
         let outcome = match step {
             Step::Nack { delay_ms, .. } => self.world.nack(GroupId(group), held, *delay_ms, "failed"),
             _ => {
-                let reject = Command::Reject { group: GroupId(group), held, text: "bad", origin: origin(held) };
+                let reject = Command::Reject { group: GroupId(group), held, text: "bad", published: HERE };
                 self.world.run(reject).map(|(_, records)| records)
             }
         };
@@ -412,9 +412,7 @@ impl Run {
 
     fn redrive(&mut self, group: u64, pick: &Index, to: Option<u64>) {
         let Some(letter) = self.pick_letter(group, pick) else { return };
-        let origin =
-            Origin { partition: PartitionId(0), offset: letter, epoch: Epoch(1), time: WallMs(1), redrives: 0 };
-        let provenance = Provenance { origin, attempts: 1, history: vec![] };
+        let provenance = Provenance { origin: origin_of(letter.0), attempts: 1, history: vec![] };
         let to = to.map(PartitionId);
         self.world.run(Command::Redrive { group: GroupId(group), letter, to, provenance: &provenance }).unwrap();
         self.model.letters.entry(group).or_default().remove(&letter.0);

@@ -80,17 +80,11 @@ pub(super) fn rich() -> World {
         match lent.at().1 % 4 {
             0 => drop(world.nack(other, lent.held, Some(10 + lent.at().1), "late")),
             1 => drop(world.nack(other, lent.held, Some(0), "cold")),
-            2 => {
-                drop(world.run(Command::Reject { group: other, held: lent.held, text: "", origin: origin(lent.held) }))
-            }
+            2 => drop(world.run(Command::Reject { group: other, held: lent.held, text: "", published: HERE })),
             _ => drop(world.run(Command::Extend { group: other, held: lent.held, for_ms: 3_000 })),
         }
     }
-    let provenance = Provenance {
-        origin: Origin { partition: PartitionId(0), offset: Offset(2), epoch: Epoch(1), time: WallMs(1), redrives: 0 },
-        attempts: 1,
-        history: vec![],
-    };
+    let provenance = Provenance { origin: origin_of(2), attempts: 1, history: vec![] };
     world.run(Command::Redrive { group: other, letter: Offset(1), to: None, provenance: &provenance }).unwrap();
     assert_eq!(world.try_lease(KITCHEN, 4), (Decision::Done, vec![]), "a lone lease is awaited");
     world
