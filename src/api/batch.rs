@@ -126,7 +126,8 @@ impl Batch {
     /// Acknowledges all, in one frame. Returns those whose lease was lost; the others are done.
     ///
     /// # Errors
-    /// The store's: nothing was acknowledged, and the messages come back when their leases end.
+    /// `Removed`: the group was removed, and wants no message any more. The store's: nothing was acknowledged, and the messages come back
+    /// when their leases end.
     pub fn ack(self) -> Result<LostLeases> {
         self.acknowledge(false)
     }

@@ -159,7 +159,7 @@ impl DeadLetter {
     /// in one step, whatever crashes; on return that survives what the store's level says.
     ///
     /// # Errors
-    /// `NoSuchLetter` where it was redriven or discarded meanwhile; `DiskFull`: nothing was changed; the store's.
+    /// `NoSuchLetter` where it was redriven or discarded meanwhile; `DiskFull`, `Removed`: nothing was changed; the store's.
     pub fn redrive(self) -> Result<()> {
         self.move_to(None)
     }

@@ -168,7 +168,8 @@ impl Delivery {
     /// the message back.
     ///
     /// # Errors
-    /// `LeaseLost`: another consumer has the message or has settled it. The store's: the message comes back.
+    /// `LeaseLost`: another consumer has the message or has settled it. `Removed`: the group was removed, and wants no message any more.
+    /// The store's: the message comes back.
     pub fn ack(self) -> Result<()> {
         self.acknowledge(false)
     }

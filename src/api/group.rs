@@ -145,6 +145,7 @@ impl Group {
     /// account before this returns, and stays there whatever happens to the process.
     ///
     /// # Errors
+    /// - `Removed` if the group or its topic was removed, also while this call waits.
     /// - `Corrupt`, `Io` if the next message cannot be read: it was put back with the longest backoff, its attempt not counted, and others
     ///   can be received.
     /// - `TooManyOpenFiles`, `OutOfMemory`, and any other error of the kind [`Retry`](crate::ErrorKind::Retry), if it cannot be read just
@@ -245,7 +246,7 @@ impl Group {
     /// at `Disk` a letter is met once it is durable, as every message is: within the sync interval, or after [`Store::sync`](crate::Store::sync).
     ///
     /// # Errors
-    /// `Closed`, `Poisoned`, `Forked`.
+    /// `Removed`; `Closed`, `Poisoned`, `Forked`.
     pub fn dead_letters(&self) -> Result<DeadLetters> {
         DeadLetters::new(Arc::clone(&self.inner))
     }
@@ -254,7 +255,7 @@ impl Group {
     /// In a store opened at `Disk` it is found once it is durable, as in [`Group::dead_letters`].
     ///
     /// # Errors
-    /// `Corrupt`, `Io` if it cannot be read; `Closed`, `Poisoned`, `Forked`.
+    /// `Corrupt`, `Io` if it cannot be read; `Removed`; `Closed`, `Poisoned`, `Forked`.
     pub fn dead_letter(&self, id: MessageId) -> Result<Option<DeadLetter>> {
         DeadLetter::find(&self.inner, id)
     }

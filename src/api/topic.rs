@@ -120,7 +120,7 @@ impl Topic {
     ///
     /// # Errors
     /// `TooLarge`, `InvalidName`, `InvalidOption`, `DiskFull`, `TooManyOpenFiles`: nothing was published. `OutcomeUnknown`: it is
-    /// there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`: nothing was published.
+    /// there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was published.
     #[inline]
     pub fn publish<'a>(&self, message: impl Into<Message<'a>>) -> Result<Receipt> {
         self.publish_one(&message.into())

@@ -294,3 +294,52 @@ fn end_of_a_lone_lease_wakes_the_other_group() {
         assert!(store.violations().is_empty() && store.stuck_sleepers().is_empty());
     });
 }
+
+/// A group, or its topic, is removed while consumers wait or come to wait: each is told, though no time passes.
+#[test]
+fn removal_tells_everybody_who_waits() {
+    explore("removal_tells_everybody_who_waits", ["of the group", "of its topic"], |seen| {
+        let machine = Machine::new();
+        let durable = thread_rng().gen_bool(0.5);
+        let store = machine.open(if durable { Durability::Disk } else { Durability::Os });
+        let topic = topic(&store);
+        let group = topic.group("g").backoff(Backoff::none()).open().unwrap();
+        let consumers: Vec<_> = (0..3)
+            .map(|_| {
+                let group = group.clone();
+                thread::spawn(move || {
+                    loop {
+                        match group.receive(LONG) {
+                            Ok(delivery) => match delivery.expect("nobody lets time pass").ack() {
+                                Ok(()) | Err(Error::Removed { .. }) => {}
+                                Err(error) => panic!("{error}"),
+                            },
+                            Err(error) => return error,
+                        }
+                    }
+                })
+            })
+            .collect();
+        let publishing = {
+            let topic = topic.clone();
+            thread::spawn(move || topic.publish("m").map(drop))
+        };
+        let whole = thread_rng().gen_bool(0.5);
+        seen.note(usize::from(whole));
+        if whole {
+            store.remove_topic(topic.name()).unwrap()
+        } else {
+            topic.remove_group("g").unwrap()
+        }
+        for consumer in consumers {
+            let error = consumer.join().unwrap();
+            assert!(matches!(error, Error::Removed { what: "group" }), "{error}");
+        }
+        let published = publishing.join().unwrap();
+        assert!(
+            published.is_ok() || whole && matches!(published, Err(Error::Removed { what: "topic" })),
+            "{published:?}"
+        );
+        assert!(store.violations().is_empty() && store.stuck_sleepers().is_empty());
+    });
+}
