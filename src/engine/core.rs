@@ -9,7 +9,7 @@ use super::positions::Positions;
 use super::visible::VisibleEnds;
 use super::waiters::Waiters;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId, WallMs};
-use crate::log::{AppendRefusal, Appended, Appender, Catalog, OwnFrame, Parts, Reserve};
+use crate::log::{AppendRefusal, Appended, Appender, Catalog, ControlFrame, Parts, Reserve};
 use crate::record::{Record, Room, Wakes, codec};
 use crate::state::{Command, Decision, HoldUp, Inconsistent, Inputs, Rejection, Role, State};
 use std::sync::Arc;
@@ -29,11 +29,11 @@ pub(crate) struct Core {
     /// The background threads are woken when the log ends beyond this: because they rest, or because much waits for a sync.
     pub(crate) wake_beyond: Lsn,
     /// Whether the background threads know that a segment is to be created ahead.
-    pub(crate) spare_asked: bool,
+    pub(crate) standby_asked: bool,
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
     pub(crate) counters: Counters,
-    /// What lone leases have cost all others.
+    /// What exclusive leases have cost all others.
     pub(crate) isolation: Isolation,
     /// The records of the last commit.
     pub(crate) records: Vec<Record>,
@@ -52,7 +52,7 @@ pub(crate) struct CheckpointNote {
     pub(crate) end_seen_at: MonoMs,
 }
 
-/// For how long a lone lease, and the wait for it, have held up and may hold up all others.
+/// For how long an exclusive lease, and the wait for it, have held up and may hold up all others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Isolation {
     /// At a time.
@@ -66,7 +66,7 @@ pub(crate) struct Isolation {
 }
 
 impl Isolation {
-    /// For all lone leases of a process together.
+    /// For all exclusive leases of a process together.
     const TOTAL_MS: u64 = 30_000;
 
     pub(crate) fn new(limit_ms: u64) -> Self {
@@ -75,7 +75,7 @@ impl Isolation {
 
     /// How long the time that runs now, or the next one, may be in all.
     fn hold_up(&self) -> HoldUp {
-        // seam: lone leases hold up the store without end
+        // seam: exclusive leases hold up the store without end
         HoldUp(self.limit_ms.min(Self::TOTAL_MS.saturating_sub(self.spent_ms)))
     }
 
@@ -93,7 +93,7 @@ impl Isolation {
     }
 }
 
-/// What those who sleep go by while others are held up for a lone lease.
+/// What those who sleep go by while others are held up for an exclusive lease.
 #[derive(Clone, Copy, Debug, Default)]
 struct HeldUp {
     /// When that ends by itself.
@@ -181,12 +181,12 @@ impl Core {
         Ok(())
     }
 
-    /// Appends a frame of the log's own. Returns the end of the log after it.
+    /// Appends a control frame. Returns the end of the log after it.
     ///
     /// # Errors
     /// What the log needs first; nothing was changed.
-    pub(crate) fn append_own(&mut self, own: OwnFrame, watermark: Lsn) -> Result<Lsn, AppendRefusal> {
-        let frame = self.appender.append_own(own, watermark)?;
+    pub(crate) fn append_control(&mut self, control: ControlFrame, watermark: Lsn) -> Result<Lsn, AppendRefusal> {
+        let frame = self.appender.append_control(control, watermark)?;
         entered(&frame, &mut self.catalog, &mut self.positions);
         Ok(frame.end)
     }
@@ -227,14 +227,14 @@ impl Core {
         }
         let held_up = self.held_up(now);
         // All look again when a hold-up ends, and when its end is another than they know.
-        // seam: the end of a lone lease wakes nobody
+        // seam: the end of an exclusive lease wakes nobody
         if held_up.until != before.until {
             self.waiters.wake_each();
         } else if held_up.goes_alone != before.goes_alone
             && let Some((group, _)) = held_up.goes_alone
         {
             // Another lease is over before its time: it may go earlier than its sleepers know.
-            // seam: a lone lease that may go early is not told of
+            // seam: an exclusive lease that may go early is not told of
             self.waiters.wake_one(group);
         }
     }

@@ -28,9 +28,9 @@ pub struct GroupCounters {
     pub unreadable: u64,
     /// Messages that became dead letters.
     pub dead: u64,
-    /// Dead letters that were redriven.
+    /// Dead dead letters that were redriven.
     pub redriven: u64,
-    /// Dead letters that were discarded.
+    /// Dead dead letters that were discarded.
     pub discarded: u64,
 }
 
@@ -105,7 +105,7 @@ impl Counters {
                 Record::Published { .. }
                 | Record::GroupAltered { .. }
                 | Record::Extended { .. }
-                | Record::LoneAwaited { .. }
+                | Record::ExclusivePending { .. }
                 | Record::Opened { .. }
                 | Record::ClockJumped { .. }
                 | Record::TopicCreated { .. }

@@ -11,7 +11,7 @@ use super::visible::VisibleEnds;
 use crate::clock::Clock;
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Epoch, Lsn, PartitionId};
-use crate::log::{self, Catalog, Class, FileName, Keeper, Met, Recovered, Segment};
+use crate::log::{self, Catalog, Class, FileManager, FileName, Met, Recovered, Segment};
 use crate::record::Record;
 use crate::record::wire::DecodeError;
 use crate::state::{Command, HoldUp, Inputs, State, Visible};
@@ -35,10 +35,10 @@ impl Fold {
     /// The whole log folded; index files that are missing are written where that leaves `leave` bytes on the disk.
     pub(super) fn of(recovered: &mut Recovered, durable_only: bool, leave: u64) -> Result<Self> {
         let mut fold = Self::start(recovered, durable_only)?;
-        fold.replay(&recovered.keeper, &recovered.catalog)?;
+        fold.replay(&recovered.file_manager, &recovered.catalog)?;
         fold.positions.seal();
         fold.complete_holes(&recovered.catalog);
-        fold.index_old_segments(&mut recovered.keeper, &recovered.catalog, leave);
+        fold.index_old_segments(&mut recovered.file_manager, &recovered.catalog, leave);
         Ok(fold)
     }
 
@@ -49,7 +49,7 @@ impl Fold {
                 let state = State::decode(bytes).map_err(|error| match error {
                     DecodeError::Newer(newer) => newer.into(),
                     DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {
-                        contradiction(&recovered.keeper, "a state that cannot be decoded")
+                        contradiction(&recovered.file_manager, "a state that cannot be decoded")
                     }
                 });
                 (*covers, state?)
@@ -61,11 +61,11 @@ impl Fold {
     }
 
     /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
-    fn replay(&mut self, keeper: &Keeper, catalog: &Catalog) -> Result<()> {
+    fn replay(&mut self, file_manager: &FileManager, catalog: &Catalog) -> Result<()> {
         // seam: only the newest segment is replayed
         for segment in catalog.segments() {
             // An index file that cannot be read is as good as none: it is derived.
-            let index = keeper.open_index(segment).unwrap_or_default();
+            let index = file_manager.open_index(segment).unwrap_or_default();
             let place = index.is_none();
             if place {
                 self.positions.roll(segment.number());
@@ -162,13 +162,14 @@ impl Fold {
     }
 
     /// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
-    fn index_old_segments(&mut self, keeper: &mut Keeper, catalog: &Catalog, leave: u64) {
+    fn index_old_segments(&mut self, file_manager: &mut FileManager, catalog: &Catalog, leave: u64) {
         const IN_MEMORY_MAX: usize = 4;
         while self.positions.unindexed().count() > IN_MEMORY_MAX {
             let Some(runs) = self.positions.unindexed().next().map(Arc::clone) else { return };
             let Some(segment) = catalog.segment(runs.segment) else { return };
-            let written =
-                keeper.write_index(segment, &runs.key_rows(), leave).and_then(|()| keeper.open_index(segment));
+            let written = file_manager
+                .write_index(segment, &runs.key_rows(), leave)
+                .and_then(|()| file_manager.open_index(segment));
             // Where one cannot be written its rows stay in memory: chores try again, and say what is wrong.
             let Ok(Some(index)) = written else { return };
             self.positions.set_indexed(runs.segment, index, share_of(&self.state, segment));
@@ -176,7 +177,12 @@ impl Fold {
     }
 
     /// Begins this process's epoch in memory. The record is appended before any other.
-    pub(super) fn open(&mut self, keeper: &Keeper, (epoch, clean): (Epoch, bool), clock: &dyn Clock) -> Result<Record> {
+    pub(super) fn open(
+        &mut self,
+        file_manager: &FileManager,
+        (epoch, clean): (Epoch, bool),
+        clock: &dyn Clock,
+    ) -> Result<Record> {
         let inputs = Inputs {
             mono: clock.monotonic(),
             wall: clock.wall(),
@@ -188,18 +194,18 @@ impl Fold {
         let decided = self.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
         match (decided, records.pop()) {
             (Ok(_), Some(record)) => {
-                self.state.apply(&record, Lsn(0)).map_err(|_| contradiction(keeper, OTHER_EPOCH))?;
+                self.state.apply(&record, Lsn(0)).map_err(|_| contradiction(file_manager, OTHER_EPOCH))?;
                 Ok(record)
             }
-            _ => Err(contradiction(keeper, OTHER_EPOCH)),
+            _ => Err(contradiction(file_manager, OTHER_EPOCH)),
         }
     }
 }
 
 /// The log's checksums agree, and what they cover cannot be: what it rests on is named, the newest checkpoint, or `STORE` where there
 /// is none.
-fn contradiction(keeper: &Keeper, reason: &'static str) -> Error {
-    let checkpoint = keeper.checkpoints().last().map(|newest| FileName::Checkpoint(newest.number));
+fn contradiction(file_manager: &FileManager, reason: &'static str) -> Error {
+    let checkpoint = file_manager.checkpoints().last().map(|newest| FileName::Checkpoint(newest.number));
     Error::Corrupt(Corruption::of(checkpoint.unwrap_or(FileName::Store), None, reason))
 }
 

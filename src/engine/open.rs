@@ -17,7 +17,7 @@ use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::limits;
-use crate::log::{self, BlockCache, Dropped, FileName, FrontCache, Keeper, OpenError, Recovered, Settings};
+use crate::log::{self, BlockCache, Dropped, FileManager, FileName, FrontCache, OpenError, Recovered, Settings};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use std::io;
@@ -40,7 +40,7 @@ pub(crate) struct Setup {
     pub(crate) segment_bytes_max: u64,
     pub(crate) message_bytes_max: usize,
     pub(crate) allow_network_fs: bool,
-    /// How long a lone lease may hold up all others, the wait for it included.
+    /// How long an exclusive lease may hold up all others, the wait for it included.
     pub(crate) isolation_limit_ms: u64,
 }
 
@@ -150,7 +150,7 @@ impl Engine {
         // Index files take nothing of what is kept back, as far as that is known by now.
         let leave = RESERVED_LEN_MIN.saturating_mul(4).saturating_add(setup.message_bytes_max as u64);
         let mut fold = Fold::of(&mut recovered, setup.durable_only, leave)?;
-        match recovered.keeper.leave_links() {
+        match recovered.file_manager.leave_links() {
             Ok(true) => {}
             Ok(false) => return Err(Error::io("find STORE", std::io::ErrorKind::NotFound.into())),
             // Before the first slot is written it is tried again.
@@ -159,9 +159,9 @@ impl Engine {
         }
         let report = report(&recovered, &fold);
         let epoch = (recovered.appender.epoch(), recovered.previous.clean);
-        let opened = fold.open(&recovered.keeper, epoch, clock.as_ref())?;
+        let opened = fold.open(&recovered.file_manager, epoch, clock.as_ref())?;
         let end = recovered.appender.end();
-        let checkpoint = checkpoint_note(&recovered.keeper);
+        let checkpoint = checkpoint_note(&recovered.file_manager);
         let counters = Counters::new(&fold.state);
         let core = Core {
             visible: fold.visible,
@@ -173,7 +173,7 @@ impl Engine {
             unwritten_open: Some(opened),
             last_sync: None,
             wake_beyond: Lsn(u64::MAX),
-            spare_asked: false,
+            standby_asked: false,
             checkpoint,
             counters,
             isolation: Isolation::new(setup.isolation_limit_ms),
@@ -181,7 +181,7 @@ impl Engine {
             head: Vec::new(),
         };
         Ok(Self {
-            keeper: Mutex::new(recovered.keeper),
+            file_manager: Mutex::new(recovered.file_manager),
             core: Mutex::new(core),
             commit: Commit::new(end),
             health: Health::default(),
@@ -237,14 +237,14 @@ impl Engine {
             return Ok(());
         }
         self.wait_durable(end)?;
-        let spare = {
+        let standby = {
             let mut core = self.lock_core();
             core.positions.seal();
             core.appender.finish()
         };
-        let cut = spare.map_or(Ok(()), |spare| {
-            let mut keeper = self.keeper.lock();
-            keeper.cut_spare(spare).map_err(|error| self.keeper_error(&keeper, error))
+        let cut = standby.map_or(Ok(()), |standby| {
+            let mut file_manager = self.file_manager.lock();
+            file_manager.cut_standby(standby).map_err(|error| self.file_manager_error(&file_manager, error))
         });
         for done in [cut, self.finish_segments()] {
             // A spare that is not cut takes room until the next process removes it, and that does without index files.
@@ -253,8 +253,8 @@ impl Engine {
             }
         }
         self.checkpoint()?;
-        let mut keeper = self.keeper.lock();
-        keeper.close(self.commit.watermark()).map_err(|error| self.keeper_error(&keeper, error))
+        let mut file_manager = self.file_manager.lock();
+        file_manager.close(self.commit.watermark()).map_err(|error| self.file_manager_error(&file_manager, error))
     }
 }
 
@@ -278,8 +278,8 @@ fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
     }
 }
 
-fn checkpoint_note(keeper: &Keeper) -> CheckpointNote {
-    let (newest, older) = match keeper.checkpoints() {
+fn checkpoint_note(file_manager: &FileManager) -> CheckpointNote {
+    let (newest, older) = match file_manager.checkpoints() {
         [.., older, newest] => (Some(newest), Some(older)),
         [newest] => (Some(newest), None),
         [] => (None, None),

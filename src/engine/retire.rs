@@ -9,7 +9,7 @@ use super::read::share_of;
 use super::runs::Share;
 use crate::error::{Error, Result};
 use crate::ids::{FileNumber, Lsn};
-use crate::log::{OwnFrame, Reserve, Segment};
+use crate::log::{ControlFrame, Reserve, Segment};
 use crate::sync::atomic::Ordering;
 use std::io;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Engine {
     }
 
     fn finish_segment(&self, number: FileNumber) -> Result<()> {
-        let mut keeper = self.keeper.lock();
+        let mut file_manager = self.file_manager.lock();
         let (runs, segment, kept) = {
             let core = self.lock_core();
             let runs = core.positions.unindexed().find(|runs| runs.segment == number).map(Arc::clone);
@@ -58,13 +58,14 @@ impl Engine {
         let finished = if segment.is_closed() {
             segment
         } else {
-            let finished = keeper.cut(&segment).map_err(|error| self.keeper_error(&keeper, error))?;
+            let finished = file_manager.cut(&segment).map_err(|error| self.file_manager_error(&file_manager, error))?;
             self.lock_core().catalog.replace(Arc::clone(&finished));
             finished
         };
         let rows = runs.key_rows();
-        let written = keeper.write_index(&finished, &rows, kept).and_then(|()| keeper.open_index(&finished));
-        let index = written.map_err(|error| self.keeper_error(&keeper, error))?;
+        let written =
+            file_manager.write_index(&finished, &rows, kept).and_then(|()| file_manager.open_index(&finished));
+        let index = written.map_err(|error| self.file_manager_error(&file_manager, error))?;
         let Some(index) = index else {
             return Err(Error::io("read the index file that was just written", io::ErrorKind::InvalidData.into()));
         };
@@ -78,9 +79,9 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(super) fn remove_leftovers(&self) -> Result<()> {
-        let mut keeper = self.keeper.lock();
-        let removed = keeper.remove_leftovers(self.commit.watermark());
-        removed.map(drop).map_err(|error| self.keeper_error(&keeper, error))
+        let mut file_manager = self.file_manager.lock();
+        let removed = file_manager.remove_leftovers(self.commit.watermark());
+        removed.map(drop).map_err(|error| self.file_manager_error(&file_manager, error))
     }
 
     /// Retires and unlinks the segments in which nothing lives: durably recorded first, unlinked after.
@@ -109,9 +110,10 @@ impl Engine {
         }
         // seam: unlinked before recorded
         self.wait_durable(end)?;
-        let mut keeper = self.keeper.lock();
-        let removed =
-            |gone: Arc<Segment>| keeper.remove_segment(&gone).map_err(|error| self.keeper_error(&keeper, error));
+        let mut file_manager = self.file_manager.lock();
+        let removed = |gone: Arc<Segment>| {
+            file_manager.remove_segment(&gone).map_err(|error| self.file_manager_error(&file_manager, error))
+        };
         retired.into_iter().map(removed).fold(recorded, Result::and)
     }
 
@@ -129,7 +131,7 @@ impl Engine {
             let found = core.catalog.segment(number).filter(|segment| is_dead(&core, segment));
             let Some(segment) = found.map(Arc::clone) else { return Ok(None) };
             let (from, to, classes) = (segment.base(), segment.end(), segment.serves());
-            match core.append_own(OwnFrame::RangeRetired { from, to, classes }, self.commit.watermark()) {
+            match core.append_control(ControlFrame::RangeRetired { from, to, classes }, self.commit.watermark()) {
                 Ok(end) => {
                     let gone = core.catalog.retire(from, to, classes);
                     core.positions.forget(segment.number());
@@ -216,9 +218,9 @@ mod tests {
     fn retired(engine: &Engine) -> u64 {
         engine.chores().unwrap();
         let core = engine.lock_core();
-        let (messages, letters) =
+        let (messages, dead_letters) =
             (core.catalog.retired().of(Class::Messages), core.catalog.retired().of(Class::DeadLetters));
-        assert_eq!(messages, letters, "a segment is retired in both classes");
+        assert_eq!(messages, dead_letters, "a segment is retired in both classes");
         messages.iter().map(|(from, to)| to.0 - from.0).sum()
     }
 

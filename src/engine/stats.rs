@@ -64,7 +64,7 @@ pub struct GroupStats {
     pub waiting: u64,
     /// Messages without another attempt, which become dead letters when a consumer asks, as far as there is room.
     pub exhausted: u64,
-    /// Dead letters that were neither redriven nor discarded.
+    /// Dead dead letters that were neither redriven nor discarded.
     pub dead: u64,
     /// Messages that are not settled: ready, leased, waiting, exhausted, and those that wait for a sync.
     pub lag: u64,

@@ -5,10 +5,10 @@
 
 use super::bytes::padded;
 use super::class::Classes;
+use super::control::ControlFrame;
 use super::frame::{Outline, Parts, Spot, encode_front, frame_len};
 use super::header::{FileKind, HEADER_LEN};
 use super::name::FileName;
-use super::own::OwnFrame;
 use super::reserve::Reserve;
 use super::segment::{Segment, SegmentInfo};
 use super::sync::SyncJob;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// A file with a durable header and name, to which nothing has been appended.
 #[derive(Debug)]
-pub(crate) struct Spare {
+pub(crate) struct Standby {
     pub(crate) number: FileNumber,
     pub(crate) salt: u64,
     pub(crate) len: u64,
@@ -36,7 +36,7 @@ enum FrameKind {
     /// The layers above.
     Records,
     /// The log's own, and whether it says nothing but the watermark: such a frame causes no sync.
-    Own { mark: bool },
+    Control { mark: bool },
 }
 
 /// Where a frame went.
@@ -57,7 +57,7 @@ pub(crate) struct Appended<'a> {
 pub(crate) enum AppendRefusal {
     /// The frame needs a new segment: see [`Appender::add_spare`]. Of this length, or where there is no room for it, of at
     /// least `len_min`.
-    NeedSpare {
+    NeedStandby {
         len: u64,
         len_min: u64,
         reserve: Reserve,
@@ -93,7 +93,7 @@ pub(crate) struct Appender {
     active: Option<Active>,
     /// The segment before the active one, until it is synced.
     before: Option<Arc<Segment>>,
-    spare: Option<Spare>,
+    standby: Option<Standby>,
     /// All below is durable.
     synced: Lsn,
     /// The end of the last frame that is worth a sync.
@@ -107,7 +107,7 @@ pub(crate) struct Appender {
     next_len: u64,
     len_max: u64,
     scratch: Vec<u8>,
-    own_head: Vec<u8>,
+    control_block: Vec<u8>,
 }
 
 const ZEROS: [u8; 8] = [0; 8];
@@ -124,7 +124,7 @@ impl Appender {
             newest: end,
             active: None,
             before: None,
-            spare: None,
+            standby: None,
             synced: end,
             wanted: end,
             scarce: false,
@@ -133,7 +133,7 @@ impl Appender {
             next_len: len_first.clamp(4096, len_max),
             len_max,
             scratch: Vec::with_capacity(4096),
-            own_head: Vec::with_capacity(OwnFrame::LEN_MAX),
+            control_block: Vec::with_capacity(ControlFrame::LEN_MAX),
         }
     }
 
@@ -163,27 +163,28 @@ impl Appender {
         self.active.as_ref().map(|active| &active.segment)
     }
 
-    /// Where bytes will be appended soon: the rest of the segment that grows, and then the spare, by name and range.
+    /// Where bytes will be appended soon: the rest of the segment that grows, and then the standby segment, by name and range.
     pub(crate) fn ahead(&self) -> [Option<(FileName, Range<u64>)>; 2] {
         let active = self.active.as_ref().map(|active| (active.segment.name(), active.at..active.len));
-        let spare = self.spare.as_ref().map(|spare| (FileName::Segment(spare.number), HEADER_LEN as u64..spare.len));
-        [active, spare]
+        let standby =
+            self.standby.as_ref().map(|standby| (FileName::Segment(standby.number), HEADER_LEN as u64..standby.len));
+        [active, standby]
     }
 
     /// The length of the segment to create ahead, once this process appends and where there is none.
-    pub(crate) fn spare_wanted(&self) -> Option<u64> {
-        (self.begun() && self.spare.is_none()).then_some(self.next_len)
+    pub(crate) fn standby_wanted(&self) -> Option<u64> {
+        (self.begun() && self.standby.is_none()).then_some(self.next_len)
     }
 
-    /// Whether there is a spare of at least this length for who may use that much of the reserve.
-    pub(crate) fn has_spare(&self, len_min: u64, reserve: Reserve) -> bool {
-        self.spare.as_ref().is_some_and(|spare| spare.len >= len_min && spare.reserve <= reserve)
+    /// Whether there is a standby segment of at least this length for who may use that much of the reserve.
+    pub(crate) fn has_standby(&self, len_min: u64, reserve: Reserve) -> bool {
+        self.standby.as_ref().is_some_and(|standby| standby.len >= len_min && standby.reserve <= reserve)
     }
 
     /// How much can be appended to the files that are there.
     pub(crate) fn room(&self) -> u64 {
         let active = self.active.as_ref().map_or(0, |active| active.len.saturating_sub(active.at));
-        self.spare.as_ref().map_or(0, |spare| spare.len).saturating_add(active)
+        self.standby.as_ref().map_or(0, |standby| standby.len).saturating_add(active)
     }
 
     /// Says whether room is so scarce that only appends which may use all of the reserve are to be taken. Returns whether it was.
@@ -200,17 +201,18 @@ impl Appender {
     pub(crate) fn files(&self) -> impl Iterator<Item = (FileName, Arc<dyn File>)> {
         let segments = self.before.iter().chain(self.active());
         let written = segments.filter_map(|segment| Some((segment.name(), Arc::clone(segment.open_file()?))));
-        let spare = self.spare.iter().map(|spare| (FileName::Segment(spare.number), Arc::clone(spare.tail.file())));
-        written.chain(spare)
+        let standby =
+            self.standby.iter().map(|standby| (FileName::Segment(standby.number), Arc::clone(standby.tail.file())));
+        written.chain(standby)
     }
 
     /// Appends no more to the file of this name. A spare comes back, for removal.
-    pub(crate) fn leave(&mut self, name: FileName) -> Option<Spare> {
+    pub(crate) fn leave(&mut self, name: FileName) -> Option<Standby> {
         if let Some(active) = self.active.as_mut().filter(|active| active.segment.name() == name) {
             // seam: a linked segment is appended to
             active.len = active.at;
         }
-        self.spare.take_if(|spare| FileName::Segment(spare.number) == name)
+        self.standby.take_if(|standby| FileName::Segment(standby.number) == name)
     }
 
     /// The end of the last frame that is worth a sync.
@@ -224,10 +226,10 @@ impl Appender {
     }
 
     /// Takes the next segment. A spare that is thereby superseded comes back, for removal.
-    pub(crate) fn add_spare(&mut self, spare: Spare) -> Option<Spare> {
-        match &self.spare {
-            Some(held) if held.len >= spare.len && held.reserve <= spare.reserve => Some(spare),
-            _ => self.spare.replace(spare),
+    pub(crate) fn add_standby(&mut self, standby: Standby) -> Option<Standby> {
+        match &self.standby {
+            Some(held) if held.len >= standby.len && held.reserve <= standby.reserve => Some(standby),
+            _ => self.standby.replace(standby),
         }
     }
 
@@ -248,24 +250,28 @@ impl Appender {
         self.appended(rolled)
     }
 
-    /// Appends a frame of the log's own, which may use all of the reserve.
+    /// Appends a control frame, which may use all of the reserve.
     ///
     /// # Errors
     /// See [`AppendRefusal`].
-    pub(crate) fn append_own(&mut self, own: OwnFrame, watermark: Lsn) -> Result<Appended<'_>, AppendRefusal> {
-        let mut head = std::mem::take(&mut self.own_head);
-        own.encode(&mut head);
-        let mark = own == OwnFrame::Mark;
-        let rolled = self.place(FrameKind::Own { mark }, &head, Parts::default(), watermark, Reserve::Use);
-        self.own_head = head;
+    pub(crate) fn append_control(
+        &mut self,
+        control: ControlFrame,
+        watermark: Lsn,
+    ) -> Result<Appended<'_>, AppendRefusal> {
+        let mut head = std::mem::take(&mut self.control_block);
+        control.encode(&mut head);
+        let mark = control == ControlFrame::Mark;
+        let rolled = self.place(FrameKind::Control { mark }, &head, Parts::default(), watermark, Reserve::Use);
+        self.control_block = head;
         self.appended(rolled?)
     }
 
-    /// Ends appending, once all is durable: the last segment may be cut then. Gives up the spare, if there is one.
-    pub(crate) fn finish(&mut self) -> Option<Spare> {
+    /// Ends appending, once all is durable: the last segment may be cut then. Gives up the standby segment, if there is one.
+    pub(crate) fn finish(&mut self) -> Option<Standby> {
         self.finished = self.begun();
         self.active = None;
-        self.spare.take()
+        self.standby.take()
     }
 
     /// What to sync next so that more is durable; `None` where all is that was appended. The watermark enters a segment only when
@@ -319,7 +325,7 @@ impl Appender {
             carries_lsn: false,
             epoch: None,
             watermark: moved.then_some(watermark),
-            log: matches!(kind, FrameKind::Own { .. }),
+            log: matches!(kind, FrameKind::Control { .. }),
         };
         let len = checked_len(frame_len(&outline, head.len(), &parts))?;
         let taken = !self.scarce || reserve == Reserve::Use;
@@ -349,7 +355,7 @@ impl Appender {
         if moved {
             self.carried = Some(watermark);
         }
-        if kind != (FrameKind::Own { mark: true }) {
+        if kind != (FrameKind::Control { mark: true }) {
             self.wanted = end;
         }
         Ok(false)
@@ -368,7 +374,7 @@ impl Appender {
         let (base, start_at) = (self.end, HEADER_LEN as u32);
         let start =
             Outline { lsn: base, carries_lsn: true, epoch: Some(self.epoch), watermark: Some(watermark), log: true };
-        let start_head = OwnFrame::START_HEAD;
+        let start_head = ControlFrame::START_HEAD;
         let start_len = checked_len(frame_len(&start, start_head.len(), &Parts::default()))?;
         let outline = Outline { lsn: base.saturating_add(u64::from(start_len.padded)), ..outline };
         let len = checked_len(frame_len(&outline, head.len(), &parts))?;
@@ -378,33 +384,33 @@ impl Appender {
             return Err(AppendRefusal::NeedSync { upto: before.end() });
         }
         let taken = !self.scarce || reserve == Reserve::Use;
-        let fits = |spare: &mut Spare| spare.len >= needed && spare.reserve <= reserve && taken;
-        let Some(mut spare) = self.spare.take_if(fits) else {
+        let fits = |standby: &mut Standby| standby.len >= needed && standby.reserve <= reserve && taken;
+        let Some(mut standby) = self.standby.take_if(fits) else {
             let len_min = needed.next_multiple_of(4096);
-            return Err(AppendRefusal::NeedSpare { len: self.next_len.max(len_min), len_min, reserve });
+            return Err(AppendRefusal::NeedStandby { len: self.next_len.max(len_min), len_min, reserve });
         };
         let at = start_at + start_len.padded;
         self.scratch.clear();
-        let spot = Spot { salt: spare.salt, at: start_at };
+        let spot = Spot { salt: standby.salt, at: start_at };
         encode_front(&mut self.scratch, spot, &start, start_len.plain, &start_head, &Parts::default());
         self.scratch.extend_from_slice(padding(&start_len));
-        let spot = Spot { salt: spare.salt, at };
+        let spot = Spot { salt: standby.salt, at };
         encode_front(&mut self.scratch, spot, &outline, len.plain, head, &parts);
-        if let Err(error) = spare.tail.append(u64::from(start_at), &[&self.scratch, parts.bytes, padding(&len)]) {
-            self.spare = Some(spare);
+        if let Err(error) = standby.tail.append(u64::from(start_at), &[&self.scratch, parts.bytes, padding(&len)]) {
+            self.standby = Some(standby);
             return Err(AppendRefusal::Io(error));
         }
-        self.begin(spare, base, outline.lsn.saturating_add(u64::from(len.padded)), needed);
+        self.begin(standby, base, outline.lsn.saturating_add(u64::from(len.padded)), needed);
         self.newest = outline.lsn;
         self.carried = Some(watermark);
         Ok(true)
     }
 
-    fn begin(&mut self, spare: Spare, base: Lsn, end: Lsn, at: u64) {
+    fn begin(&mut self, standby: Standby, base: Lsn, end: Lsn, at: u64) {
         let info = SegmentInfo {
-            number: spare.number,
+            number: standby.number,
             kind: FileKind::Appended,
-            salt: spare.salt,
+            salt: standby.salt,
             generation: 0,
             base,
             end,
@@ -412,8 +418,8 @@ impl Appender {
             epochs: vec![(base, self.epoch)],
             serves: Classes::BOTH,
         };
-        let segment = Arc::new(Segment::open(info, Arc::clone(spare.tail.file())));
-        let Spare { salt, len, tail, reserve, .. } = spare;
+        let segment = Arc::new(Segment::open(info, Arc::clone(standby.tail.file())));
+        let Standby { salt, len, tail, reserve, .. } = standby;
         let previous = self.active.replace(Active { segment, tail, salt, at, len, reserve });
         self.before = previous.map(|active| active.segment).filter(|segment| segment.end() > self.synced);
         self.end = end;

@@ -3,7 +3,7 @@
 //! Keyed by the file's salt, which no other file has: a file that is made anew has a new one, so nothing is ever stale.
 //! Files that are appended to are read directly. Never here: what the blocks mean.
 
-use super::mix;
+use super::checksum;
 use crate::disk::File;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ impl Hasher for Mixer {
     }
 
     fn write_u64(&mut self, value: u64) {
-        self.0 = mix::step(self.0 ^ value);
+        self.0 = checksum::step(self.0 ^ value);
     }
 }
 
@@ -138,7 +138,7 @@ impl BlockCache {
             blocks.free.take().unwrap_or_default()
         };
         let (_, number) = key;
-        super::survey::read_into(&*open()?, number.saturating_mul(BLOCK_LEN as u64), BLOCK_LEN, &mut block)?;
+        super::directory::read_into(&*open()?, number.saturating_mul(BLOCK_LEN as u64), BLOCK_LEN, &mut block)?;
         let block = Arc::new(block);
         self.blocks.lock().put(key, Arc::clone(&block), self.places_max);
         Ok(block)

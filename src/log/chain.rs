@@ -4,14 +4,14 @@
 //! one epoch the one that begins later counts, or else has the higher number, as a copy has. Files of a class are never walked.
 //! Reads only. Never here: what to do about the end.
 
+use super::control::ControlFrame;
+use super::directory::DirectoryScan;
 use super::error::{Corruption, OpenError};
 use super::frames::{Frames, Lsns, Next};
 use super::handles::Handles;
 use super::header::{FileKind, HEADER_LEN};
 use super::name::FileName;
-use super::own::OwnFrame;
 use super::segment::SegmentInfo;
-use super::survey::Survey;
 use crate::ids::{Epoch, FileNumber, Lsn};
 use std::collections::BTreeMap;
 
@@ -41,17 +41,17 @@ impl Candidate {
 /// The segments that may hold the log from `from` on. `listed` are the files that the checkpoint lists. Another copy counts only if
 /// it begins there and ends below `proven`: a slot or a segment tells of it then, and before that it may lie in the page cache alone,
 /// so that nothing may depend on it and its source is still whole.
-pub(super) fn candidates(survey: &Survey, listed: &[SegmentInfo], from: Lsn, proven: Lsn) -> Vec<Candidate> {
+pub(super) fn candidates(directory: &DirectoryScan, listed: &[SegmentInfo], from: Lsn, proven: Lsn) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
     let appended = listed.iter().filter(|info| info.kind == FileKind::Appended);
     let listings: BTreeMap<FileNumber, &SegmentInfo> = appended.map(|info| (info.number, info)).collect();
-    for seen in &survey.segments {
-        let listing = listings.get(&seen.header.number).copied();
-        let info = match (listing, seen.info()) {
+    for seen in &directory.segments {
+        let manifest = listings.get(&seen.header.number).copied();
+        let info = match (manifest, seen.info()) {
             // A listed segment needs no first frame: the list has what that would tell.
             // Only the segment that was appended to when the checkpoint was taken goes on behind it.
-            (Some(listing), _) if listing.end == from => SegmentInfo { end: seen.end_max(), ..listing.clone() },
-            (Some(listing), _) => listing.clone(),
+            (Some(manifest), _) if manifest.end == from => SegmentInfo { end: seen.end_max(), ..manifest.clone() },
+            (Some(manifest), _) => manifest.clone(),
             // seam: an unproven copy counts
             (None, Some(info)) if seen.header.is_copy() && (info.base < from || info.end > proven) => continue,
             (None, Some(info)) => info,
@@ -105,8 +105,8 @@ pub(super) struct Walk {
     idle_ends: Vec<Lsn>,
     /// The highest watermark in a valid frame.
     pub(super) watermark: Lsn,
-    /// The log's own frames that change which files belong to it, with their LSNs.
-    pub(super) changes: Vec<(Lsn, OwnFrame)>,
+    /// Control frames that change which files belong to it, with their LSNs.
+    pub(super) changes: Vec<(Lsn, ControlFrame)>,
 }
 
 impl Walk {
@@ -181,19 +181,18 @@ fn read_piece(candidate: &Candidate, handles: &Handles, stop: Lsn, walk: &mut Wa
             break;
         }
         walk.watermark = walk.watermark.max(frame.watermark.unwrap_or(Lsn(0)));
-        let idle = frame.is_log() && note_own(frame.lsn, frame.head(), &name, frame.at, walk)?;
+        let idle = frame.is_log() && note_control(frame.lsn, frame.head(), &name, frame.at, walk)?;
         walk.reach(end, !idle);
     }
     Ok(())
 }
 
-/// Takes note of a frame of the log's own; says whether it could as well not be there.
-fn note_own(lsn: Lsn, head: &[u8], name: &FileName, at: u32, walk: &mut Walk) -> Result<bool, Corruption> {
-    let own = OwnFrame::decode(head).ok_or_else(|| {
-        Corruption::of(*name, Some(u64::from(at)), "a frame of the log's own that this version does not know")
-    })?;
-    if matches!(own, OwnFrame::FileAdded { .. } | OwnFrame::RangeRetired { .. }) {
-        walk.changes.push((lsn, own));
+/// Takes note of a control frame; says whether it could as well not be there.
+fn note_control(lsn: Lsn, head: &[u8], name: &FileName, at: u32, walk: &mut Walk) -> Result<bool, Corruption> {
+    let control = ControlFrame::decode(head)
+        .ok_or_else(|| Corruption::of(*name, Some(u64::from(at)), "a control frame that this version does not know"))?;
+    if matches!(control, ControlFrame::FileAdded { .. } | ControlFrame::RangeRetired { .. }) {
+        walk.changes.push((lsn, control));
     }
-    Ok(own.is_idle())
+    Ok(control.is_idle())
 }

@@ -5,9 +5,9 @@
 
 use super::bytes::Cursor;
 use super::catalog::Catalog;
+use super::checksum::crc;
 use super::class::{Class, Classes, Retired, merge_range};
 use super::header::{FileHeader, FileKind, Uuid};
-use super::mix::crc;
 use super::segment::SegmentInfo;
 use crate::ids::{Epoch, FileNumber, Lsn};
 

@@ -5,14 +5,14 @@
 
 use super::appender::Appender;
 use super::catalog::Catalog;
+use super::checksum::low;
 use super::class::Classes;
 use super::error::{Corruption, OpenError};
+use super::file_manager::{CheckpointInfo, FileManager, Found};
 use super::frame::{Frame, Spot};
 use super::frames::{Frames, Lsns, Next};
 use super::handles::Handles;
 use super::header::{FileHeader, HEADER_LEN, Uuid};
-use super::keeper::{CheckpointInfo, Found, Keeper};
-use super::mix::low;
 use super::name::FileName;
 use super::recovery::{Plan, Stretch};
 use super::scan::Scanned;
@@ -40,7 +40,7 @@ pub(super) fn execute(
     };
     let io = OpenError::io;
     let store = disk.open(&FileName::Store.to_string()).map_err(io("open", FileName::Store))?;
-    let Some(uuid) = scanned.survey.uuid else {
+    let Some(uuid) = scanned.directory.uuid else {
         return Err(Corruption::of(FileName::Store, None, "no identity").into());
     };
     let mut slots = Slots::found(Arc::clone(&disk), store, uuid, scanned.slot);
@@ -89,7 +89,7 @@ pub(super) fn execute(
         checkpoint: scanned.checkpoint.map(|checkpoint| (checkpoint.covers, checkpoint.state)),
         catalog: Catalog::new(segments.into_iter().map(closed).collect(), retired, epochs),
         appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
-        keeper: Keeper::new(disk, settings.access, found),
+        file_manager: FileManager::new(disk, settings.access, found),
         report,
         previous: Previous { epoch: scanned.facts.epoch, clean: scanned.clean },
     })
@@ -117,8 +117,13 @@ fn lay_out(
         checkpoint: None,
         catalog: Catalog::default(),
         appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
-        keeper: Keeper::new(disk, settings.access, found),
-        report: Report { created: true, was_clean: true, files_ignored: scanned.survey.ignored, ..Report::default() },
+        file_manager: FileManager::new(disk, settings.access, found),
+        report: Report {
+            created: true,
+            was_clean: true,
+            files_ignored: scanned.directory.ignored,
+            ..Report::default()
+        },
         previous: Previous { epoch: Epoch(0), clean: true },
     })
 }
@@ -134,21 +139,21 @@ fn draw_epoch(disk: &dyn Disk, count: u32) -> Epoch {
 fn rests_on_slot(scanned: &Scanned, segments: &[SegmentInfo]) -> bool {
     let listed = scanned.checkpoint.iter().flat_map(|checkpoint| &checkpoint.section.files);
     let listed: BTreeSet<FileNumber> = listed.map(|info| info.number).collect();
-    let is_copy = |info: &SegmentInfo| scanned.survey.segment(info.number).is_some_and(|seen| seen.header.is_copy());
+    let is_copy = |info: &SegmentInfo| scanned.directory.segment(info.number).is_some_and(|seen| seen.header.is_copy());
     segments.iter().any(|info| is_copy(info) && !listed.contains(&info.number))
 }
 
 /// The highest number that any file has or had.
 fn last_number(scanned: &Scanned, segments: &[SegmentInfo]) -> FileNumber {
-    let of_names = scanned.survey.names.iter().filter_map(|name| name.number());
-    let slots = scanned.survey.slots.iter().flatten();
+    let of_names = scanned.directory.names.iter().filter_map(|name| name.number());
+    let slots = scanned.directory.slots.iter().flatten();
     let of_slots = slots.flat_map(|slot| [slot.newest_segment, slot.newest_checkpoint]);
     let of_list = segments.iter().map(|info| info.number);
     of_names.chain(of_slots).chain(of_list).max().unwrap_or(FileNumber(0))
 }
 
 fn checkpoints(scanned: &Scanned) -> Vec<CheckpointInfo> {
-    let seen = scanned.survey.checkpoints.iter().map(|seen| &seen.header);
+    let seen = scanned.directory.checkpoints.iter().map(|seen| &seen.header);
     seen.map(|header| CheckpointInfo { number: header.number, covers: header.to, len: header.body_len }).collect()
 }
 
@@ -160,24 +165,24 @@ fn leftovers(scanned: &Scanned, segments: &[SegmentInfo]) -> Vec<FileName> {
         FileName::Store => false,
         FileName::Segment(_) | FileName::Messages(_) | FileName::DeadLetters(_) => !named.contains(*name),
         FileName::Index(number) => !needed.contains(&number),
-        FileName::Checkpoint(number) => !scanned.survey.checkpoints.iter().any(|seen| seen.header.number == number),
+        FileName::Checkpoint(number) => !scanned.directory.checkpoints.iter().any(|seen| seen.header.number == number),
     };
-    scanned.survey.names.iter().filter(is_left).copied().collect()
+    scanned.directory.names.iter().filter(is_left).copied().collect()
 }
 
 fn report(scanned: &Scanned, end: Lsn, copied_bytes: u64, leftovers: usize) -> Report {
-    let evidence = &scanned.evidence;
-    let dropped = evidence.stop.filter(|_| evidence.dropped > 0);
+    let tail_scan = &scanned.tail_scan;
+    let dropped = tail_scan.stop.filter(|_| tail_scan.dropped > 0);
     Report {
         created: false,
         was_clean: scanned.clean,
         watermark: scanned.facts.watermark,
         end,
         copied_bytes,
-        dropped: dropped.map(|(segment, offset)| Dropped { segment, offset, bytes: evidence.dropped }),
+        dropped: dropped.map(|(segment, offset)| Dropped { segment, offset, bytes: tail_scan.dropped }),
         checkpoint_lsn: scanned.checkpoint.as_ref().map(|checkpoint| checkpoint.covers),
-        checkpoints_damaged: scanned.survey.checkpoints_damaged,
-        files_ignored: scanned.survey.ignored,
+        checkpoints_damaged: scanned.directory.checkpoints_damaged,
+        files_ignored: scanned.directory.ignored,
         leftovers,
     }
 }

@@ -23,8 +23,8 @@ const SEARCH_CHUNK_LEN: usize = 1 << 20;
 const TRIED_LEN_MAX: u64 = 1 << 30;
 /// A front up to this length is always tried.
 const SHORT_LEN: u64 = 4 << 10;
-/// No frame of the log's own is longer.
-const OWN_LEN_MAX: u32 = 128;
+/// No control frame is longer.
+const CONTROL_LEN_MAX: u32 = 128;
 
 /// How the LSNs of frames are known.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +186,7 @@ impl Frames {
     fn may_begin(&mut self, stop: u64, tried: &mut u64) -> io::Result<bool> {
         self.fill(PREFIX_LEN_MAX)?;
         let Some(claim) = Claim::parse(self.window()) else { return Ok(false) };
-        let is_own = claim.log && claim.parts == 0 && claim.len <= OWN_LEN_MAX;
+        let is_control = claim.log && claim.parts == 0 && claim.len <= CONTROL_LEN_MAX;
         let is_of_records = !claim.log && claim.epoch.is_none();
         let is_placed = match self.lsns {
             Lsns::Placed { base } => {
@@ -195,7 +195,7 @@ impl Frames {
             Lsns::Carried { next, to } => claim.lsn.is_some_and(|lsn| next <= lsn && lsn < to),
         };
         let fits = self.at.saturating_add(u64::from(claim.padded())) <= stop;
-        if !(is_own || is_of_records) || !is_placed || !fits || !self.fill(claim.head_at as usize)? {
+        if !(is_control || is_of_records) || !is_placed || !fits || !self.fill(claim.head_at as usize)? {
             return Ok(false);
         }
         let last_entry = claim.parts.checked_sub(1).map_or(0, |last| claim.entry_at(last));

@@ -4,8 +4,8 @@
 //! without a valid header does not exist. Never here: frames, and what a checkpoint holds.
 
 use super::bytes::Cursor;
+use super::checksum::crc;
 use super::class::Class;
-use super::mix::crc;
 use super::name::FileName;
 use crate::ids::{Epoch, FileNumber, Lsn};
 
@@ -29,7 +29,7 @@ pub(crate) enum FileKind {
     Messages,
     /// A checkpoint.
     Checkpoint,
-    /// Dead letters, written whole; each frame carries its LSN.
+    /// Dead dead letters, written whole; each frame carries its LSN.
     DeadLetters,
 }
 

@@ -7,13 +7,13 @@
 
 use super::bytes::{Cursor, u32_at};
 use super::cache::BlockCache;
+use super::checksum;
+use super::directory::read_up_to;
+use super::file_manager::FileManager;
 use super::handles::Handles;
 use super::header::{FORMAT, Uuid};
-use super::keeper::Keeper;
-use super::mix;
 use super::name::FileName;
 use super::segment::Segment;
-use super::survey::read_up_to;
 use crate::disk::File;
 use crate::ids::{FileNumber, Lsn};
 use std::io;
@@ -115,8 +115,8 @@ fn encode_front(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> 
     for field in [segment.number().0, segment.salt(), salt, segment.base().0, segment.end().0] {
         out.extend_from_slice(&field.to_le_bytes());
     }
-    out.extend_from_slice(&mix::crc(0, &directory).to_le_bytes());
-    let sum = mix::crc(0, &out);
+    out.extend_from_slice(&checksum::crc(0, &directory).to_le_bytes());
+    let sum = checksum::crc(0, &out);
     out.extend_from_slice(&sum.to_le_bytes());
     out.extend_from_slice(&directory);
     ordered.then_some(out)
@@ -134,10 +134,11 @@ pub(super) struct StoredRow {
 impl StoredRow {
     /// What makes a row prove itself: it is this row, of this key, of this file.
     pub(super) fn check(&self, salt: u64, key: u64, number: u64) -> u32 {
-        let of_key = mix::step(mix::place(salt, number) ^ key);
-        let of_place = mix::step(mix::step(of_key ^ self.difference) ^ u64::from(self.at) ^ u64::from(self.part) << 32);
+        let of_key = checksum::step(checksum::position_seed(salt, number) ^ key);
+        let of_place =
+            checksum::step(checksum::step(of_key ^ self.difference) ^ u64::from(self.at) ^ u64::from(self.part) << 32);
         // seam: the check of a row leaves its count out
-        mix::low(mix::step(of_place ^ u64::from(self.count)))
+        checksum::low(checksum::step(of_place ^ u64::from(self.count)))
     }
 
     fn encode(&self, check: u32) -> [u8; ROW_LEN] {
@@ -184,7 +185,7 @@ fn write_slices(file: &dyn File, front: Vec<u8>, rows: impl Iterator<Item = [u8;
     file.write_at(at, &slice)
 }
 
-impl Keeper {
+impl FileManager {
     /// Writes the index of a segment that is complete, in place of any other. It is not synced: after a power cut a row that
     /// does not prove itself is one that was never written.
     ///
@@ -243,7 +244,7 @@ impl Index {
             front = read_up_to(&*file, 0, front_len as usize)?;
         }
         let Some(directory) = front.get(HEADER_LEN..front_len as usize) else { return Ok(None) };
-        if mix::crc(0, directory) != directory_crc {
+        if checksum::crc(0, directory) != directory_crc {
             return Ok(None);
         }
         let keys = decode_directory(directory);
@@ -352,10 +353,10 @@ impl Index {
     }
 }
 
-/// Own salt, count of keys and CRC of the directory, if this is an index of all that `segment` holds.
+/// Control salt, count of keys and CRC of the directory, if this is an index of all that `segment` holds.
 fn decode_header(header: &[u8], uuid: &Uuid, segment: &Segment) -> Option<(u64, u32, u32)> {
     let covered = header.get(..HEADER_LEN - 4)?;
-    if !covered.starts_with(&MAGIC) || u32_at(header, HEADER_LEN - 4)? != mix::crc(0, covered) {
+    if !covered.starts_with(&MAGIC) || u32_at(header, HEADER_LEN - 4)? != checksum::crc(0, covered) {
         return None;
     }
     let mut cursor = Cursor::new(covered);

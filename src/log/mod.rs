@@ -3,8 +3,8 @@
 //! Segments of frames that tile one axis of LSNs, found and judged at open by a plan, appended to by the one [`Appender`] that
 //! a finished recovery yields. Below the horizon files of messages and of dead letters take their place. Never here: records, state, clocks, threads.
 //!
-//! Reading order: `frame` (the bytes), `header` and `store_file` (what files say of themselves), `survey`, `chain`,
-//! `evidence`, `listing` and `scan` (finding the facts), `recovery` (the table), `execute`; then `appender` and `keeper`
+//! Reading order: `frame` (the bytes), `header` and `store_file` (what files say of themselves), `directory`, `chain`,
+//! `tail_scan`, `manifest` and `scan` (finding the facts), `recovery` (the table), `execute`; then `appender` and `file_manager`
 //! (writing), `part`, `window` and `cache` (reading one message).
 
 mod appender;
@@ -13,10 +13,13 @@ mod cache;
 mod catalog;
 mod chain;
 mod checkpoint;
+mod checksum;
 mod class;
+mod control;
+mod directory;
 mod error;
-mod evidence;
 mod execute;
+mod file_manager;
 mod frame;
 mod frames;
 mod fronts;
@@ -25,11 +28,8 @@ pub(crate) mod fuzzing;
 mod handles;
 mod header;
 mod index;
-mod keeper;
-mod listing;
-mod mix;
+mod manifest;
 mod name;
-mod own;
 mod part;
 mod recovery;
 mod reserve;
@@ -37,26 +37,26 @@ mod scan;
 mod segment;
 mod slots;
 mod store_file;
-mod survey;
 mod sync;
+mod tail_scan;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
+pub(crate) use appender::{AppendRefusal, Appended, Appender, Standby};
 pub(crate) use cache::BlockCache;
 pub(crate) use catalog::Catalog;
 pub(crate) use class::Class;
+pub(crate) use control::ControlFrame;
 pub(crate) use error::{OpenError, ReadError};
+pub(crate) use file_manager::FileManager;
 pub(crate) use frame::{Frame, Parts};
 pub(crate) use frames::{Met, for_each_left};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use frames::{for_each as for_each_frame, for_each_whole};
 pub(crate) use fronts::FrontCache;
 pub(crate) use index::{Index, IndexKey, KeyRows, Row};
-pub(crate) use keeper::Keeper;
 pub(crate) use name::FileName;
-pub(crate) use own::OwnFrame;
 pub(crate) use part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use reserve::Reserve;
 pub(crate) use segment::Segment;
@@ -82,7 +82,7 @@ pub(crate) struct Recovered {
     pub(crate) checkpoint: Option<(Lsn, Vec<u8>)>,
     pub(crate) catalog: Catalog,
     pub(crate) appender: Appender,
-    pub(crate) keeper: Keeper,
+    pub(crate) file_manager: FileManager,
     pub(crate) report: Report,
     pub(crate) previous: Previous,
 }

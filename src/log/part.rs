@@ -5,11 +5,11 @@
 //! here: whole frames.
 
 use super::cache::BlockCache;
+use super::checksum;
 use super::error::ReadError;
 use super::frame::{ALIGN, Claim, Spot, front_proves_itself};
 use super::fronts::{FrontCache, Seen, WIDE_PARTS};
 use super::header::HEADER_LEN;
-use super::mix;
 use super::segment::Segment;
 use super::window::Window;
 use crate::ids::{Epoch, Lsn};
@@ -291,6 +291,6 @@ impl Front {
     #[inline]
     fn proves(&self, part: &[u8], check: u32) -> bool {
         // seam: a message is delivered unchecked
-        mix::crc(0, part) ^ self.mask == check
+        checksum::crc(0, part) ^ self.mask == check
     }
 }

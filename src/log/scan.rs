@@ -5,36 +5,36 @@
 use super::chain::{self, Candidate, Walk};
 use super::checkpoint::{Section, note_epoch};
 use super::class::Retired;
+use super::directory::{CheckpointLoaded, DirectoryScan};
 use super::error::{Corruption, OpenError};
-use super::evidence::{self, Evidence};
 use super::handles::Handles;
-use super::listing::continue_with;
+use super::manifest::continue_with;
 use super::name::FileName;
 use super::recovery::{Conditions, Facts};
 use super::segment::SegmentInfo;
 use super::store_file::Slot;
-use super::survey::{CheckpointLoaded, Survey};
+use super::tail_scan::{self, TailScan};
 use crate::disk::Disk;
 use crate::ids::{Epoch, FileNumber, Lsn};
 
 /// What a scan found.
 #[derive(Debug)]
 pub(super) struct Scanned {
-    pub(super) survey: Survey,
+    pub(super) directory: DirectoryScan,
     pub(super) slot: Slot,
     pub(super) checkpoint: Option<CheckpointLoaded>,
     pub(super) facts: Facts,
-    pub(super) evidence: Evidence,
+    pub(super) tail_scan: TailScan,
     /// A slot says that the log was closed at its end, and nothing contradicts.
     pub(super) clean: bool,
 }
 
 pub(super) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenError> {
-    let mut survey = Survey::read(disk, handles)?;
-    let checkpoint = survey.load_checkpoint(handles)?;
-    let slot = survey.slot().unwrap_or_default();
-    let facts = first_facts(&survey, slot, checkpoint.is_some());
-    let mut scanned = Scanned { survey, slot, checkpoint, facts, evidence: Evidence::default(), clean: false };
+    let mut directory = DirectoryScan::read(disk, handles)?;
+    let checkpoint = directory.load_checkpoint(handles)?;
+    let slot = directory.slot().unwrap_or_default();
+    let facts = first_facts(&directory, slot, checkpoint.is_some());
+    let mut scanned = Scanned { directory, slot, checkpoint, facts, tail_scan: TailScan::default(), clean: false };
     let Conditions { identified, slotted, headed, checkpointed, .. } = scanned.facts.conditions;
     if identified && slotted && headed && checkpointed {
         scanned.read_log(handles)?;
@@ -43,14 +43,14 @@ pub(super) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenEr
 }
 
 /// What is known before any frame is read; the rest as if there were no frame.
-fn first_facts(survey: &Survey, slot: Slot, checkpoint_whole: bool) -> Facts {
+fn first_facts(directory: &DirectoryScan, slot: Slot, checkpoint_whole: bool) -> Facts {
     // seam: a lost header goes unnoticed
-    let headless = survey.headless().filter(|number| *number <= slot.newest_segment);
-    let newest = slot.newest_segment == FileNumber(0) || survey.segment(slot.newest_segment).is_some();
+    let headless = directory.headless().filter(|number| *number <= slot.newest_segment);
+    let newest = slot.newest_segment == FileNumber(0) || directory.segment(slot.newest_segment).is_some();
     let conditions = Conditions {
-        identified: survey.uuid.is_some(),
-        others: !survey.names.is_empty(),
-        slotted: survey.slot().is_some(),
+        identified: directory.uuid.is_some(),
+        others: !directory.names.is_empty(),
+        slotted: directory.slot().is_some(),
         headed: newest && headless.is_none(),
         checkpointed: slot.newest_checkpoint == FileNumber(0) || checkpoint_whole,
         listed: false,
@@ -81,10 +81,11 @@ impl Scanned {
             Some(checkpoint) => (checkpoint.covers, checkpoint.section.clone()),
             None => (Lsn(0), Section::default()),
         };
-        let in_starts = self.survey.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
+        let in_starts =
+            self.directory.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
         // seam: the slot's watermark is not read
         let proven = in_starts.max().unwrap_or(Lsn(0)).max(self.slot.watermark).max(covers);
-        let candidates = chain::candidates(&self.survey, &section.files, covers, proven);
+        let candidates = chain::candidates(&self.directory, &section.files, covers, proven);
         let walk = chain::walk(&candidates, handles, covers)?;
         let watermark = walk.watermark.max(proven);
         self.facts.epoch = self.highest_epoch(&section.files);
@@ -94,27 +95,28 @@ impl Scanned {
             && walk.end == self.slot.watermark
             && watermark == self.slot.watermark;
         if self.clean {
-            self.evidence = evidence::clean(&candidates, &walk);
+            self.tail_scan = tail_scan::clean(&candidates, &walk);
         } else {
-            self.evidence = evidence::gather(&self.survey, &candidates, handles, &walk)?;
+            self.tail_scan = tail_scan::gather(&self.directory, &candidates, handles, &walk)?;
         }
         // seam: cut at the first bad frame
-        let watermark = watermark.max(self.evidence.watermark);
-        let mut listing = section;
+        let watermark = watermark.max(self.tail_scan.watermark);
+        let mut manifest = section;
         let changes = walk.changes.iter().filter(|(lsn, _)| *lsn < watermark.max(walk.facts_end));
-        let changed = changes.map(|(_, own)| listing.change(*own, &self.survey, covers)).fold(Ok(()), Result::and);
+        let changed =
+            changes.map(|(_, control)| manifest.change(*control, &self.directory, covers)).fold(Ok(()), Result::and);
         // A file that took the place of others has no epoch that the log did not have.
         let newest = self.facts.epoch;
-        let beyond = listing.files.iter().find(|file| file.epochs.iter().any(|(_, epoch)| *epoch > newest));
+        let beyond = manifest.files.iter().find(|file| file.epochs.iter().any(|(_, epoch)| *epoch > newest));
         let beyond =
             beyond.map(|file| Corruption::of(file.name(), None, "an epoch above that of every slot and segment"));
-        let checked = changed.and_then(|()| listing.check(&self.survey, covers));
+        let checked = changed.and_then(|()| manifest.check(&self.directory, covers));
         self.facts.list_fault = checked.err().or(beyond);
-        self.conclude(watermark, listing, &candidates, &walk);
+        self.conclude(watermark, manifest, &candidates, &walk);
         Ok(())
     }
 
-    fn conclude(&mut self, watermark: Lsn, listing: Section, candidates: &[Candidate], walk: &Walk) {
+    fn conclude(&mut self, watermark: Lsn, manifest: Section, candidates: &[Candidate], walk: &Walk) {
         let facts = &mut self.facts;
         if !walk.can_end_from(watermark) {
             facts.list_fault = Some(Corruption::of(FileName::Store, None, "the watermark lies within a frame"));
@@ -125,10 +127,10 @@ impl Scanned {
         facts.valid_end = walk.end;
         facts.watermark = watermark;
         facts.end = watermark.max(walk.facts_end);
-        facts.stop = self.evidence.stop;
-        facts.proven = listing.files;
-        facts.retired = listing.retired;
-        facts.epochs = listing.epochs;
+        facts.stop = self.tail_scan.stop;
+        facts.proven = manifest.files;
+        facts.retired = manifest.retired;
+        facts.epochs = manifest.epochs;
         // What a segment holds beyond the end is dropped, and with it an epoch that said nothing.
         // seam: epochs behind the checkpoint are forgotten
         for piece in walk.pieces.iter().filter(|piece| piece.from < facts.end) {
@@ -142,9 +144,9 @@ impl Scanned {
     }
 
     fn highest_epoch(&self, listed: &[SegmentInfo]) -> Epoch {
-        let of_slots = self.survey.slots.iter().flatten().map(|slot| slot.epoch);
+        let of_slots = self.directory.slots.iter().flatten().map(|slot| slot.epoch);
         let of_files =
-            self.survey.segments.iter().filter_map(|seen| seen.start.as_ref()).flat_map(|start| &start.epochs);
+            self.directory.segments.iter().filter_map(|seen| seen.start.as_ref()).flat_map(|start| &start.epochs);
         let of_list = listed.iter().flat_map(|file| &file.epochs);
         of_slots.chain(of_files.chain(of_list).map(|(_, epoch)| *epoch)).max().unwrap_or(Epoch(0))
     }

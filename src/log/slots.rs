@@ -2,10 +2,10 @@
 //!
 //! Never here: when a slot is due, and what is in it.
 
+use super::directory::read_up_to;
 use super::header::Uuid;
 use super::name::FileName;
 use super::store_file::{Identity, OWNED_LEN, STORE_LEN, Slot};
-use super::survey::read_up_to;
 use crate::disk::{Disk, File};
 use crate::error::Error;
 use crate::ids::Epoch;
@@ -79,9 +79,9 @@ impl Slots {
             bytes.resize(STORE_LEN as usize, 0);
             let slot = self.newest.encode(&self.uuid);
             let places = [(0, Identity::encode(&self.uuid)), (Slot::position(self.newest.sequence), slot)];
-            for (at, own) in places {
+            for (at, control) in places {
                 let at = usize::try_from(at).unwrap_or(usize::MAX);
-                bytes.iter_mut().skip(at).zip(&own).for_each(|(byte, own)| *byte = *own);
+                bytes.iter_mut().skip(at).zip(&control).for_each(|(byte, control)| *byte = *control);
             }
             self.file = self.disk.replace_lock_file(&bytes)?;
             self.certain = true;

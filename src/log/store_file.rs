@@ -11,8 +11,8 @@
 //! The identity keeps its layout in every format, so that a later one can be recognised. Never here: I/O, decisions.
 
 use super::bytes::{Cursor, u32_at};
+use super::checksum;
 use super::header::{FORMAT, Uuid};
-use super::mix;
 use crate::ids::{Epoch, FileNumber, Lsn};
 use std::fmt;
 
@@ -95,7 +95,7 @@ impl Identity {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(uuid);
-        let sum = mix::crc(0, &out);
+        let sum = checksum::crc(0, &out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
     }
@@ -106,7 +106,7 @@ impl Identity {
 
     fn try_decode(file: &[u8]) -> Option<Self> {
         let covered = file.get(..IDENTITY_LEN)?;
-        if !covered.starts_with(&MAGIC) || u32_at(file, IDENTITY_LEN)? != mix::crc(0, covered) {
+        if !covered.starts_with(&MAGIC) || u32_at(file, IDENTITY_LEN)? != checksum::crc(0, covered) {
             return None;
         }
         let mut cursor = Cursor::new(covered);
@@ -170,7 +170,7 @@ impl Slot {
         out.extend_from_slice(&self.instance);
         out.extend_from_slice(&self.secret);
         out.resize(CHECK_AT, 0);
-        let sum = mix::crc(seed(uuid, Self::position(self.sequence)), &out);
+        let sum = checksum::crc(seed(uuid, Self::position(self.sequence)), &out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
     }
@@ -179,7 +179,7 @@ impl Slot {
     pub(crate) fn decode(file: &[u8], uuid: &Uuid, position: u64) -> Option<Self> {
         let page = file.get(usize::try_from(position).ok()?..)?;
         let covered = page.get(..CHECK_AT)?;
-        if u32_at(page, CHECK_AT)? != mix::crc(seed(uuid, position), covered) {
+        if u32_at(page, CHECK_AT)? != checksum::crc(seed(uuid, position), covered) {
             return None;
         }
         let mut cursor = Cursor::new(covered);
@@ -207,7 +207,7 @@ impl Slot {
 
 /// A slot of another store, or at the other position, is no slot.
 fn seed(uuid: &Uuid, position: u64) -> u32 {
-    mix::crc(mix::low(mix::step(position)), uuid)
+    checksum::crc(checksum::low(checksum::step(position)), uuid)
 }
 
 #[cfg(test)]
@@ -302,7 +302,7 @@ mod tests {
         for (at, format, features) in words {
             let mut whole = file(&[]);
             whole[at] ^= 1;
-            let sum = mix::crc(0, &whole[..IDENTITY_LEN]);
+            let sum = checksum::crc(0, &whole[..IDENTITY_LEN]);
             whole[IDENTITY_LEN..IDENTITY_LEN + 4].copy_from_slice(&sum.to_le_bytes());
             assert_eq!(Identity::decode(&whole), Identity::Newer { format, features });
         }

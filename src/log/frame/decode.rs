@@ -4,7 +4,7 @@
 //! No length is believed, and no buffer grows by one, before the checksum that covers it agrees.
 
 use super::super::bytes::{Cursor, padded, u32_at};
-use super::super::mix::crc;
+use super::super::checksum::crc;
 use super::{
     ALIGN, ENTRY_LEN, FIXED_LEN, HAS_EPOCH, HAS_LSN, HAS_WATERMARK, IS_LOG, LEN_MASK, PARTS_MANY, PARTS_NONE,
     PARTS_ONE, PARTS_SHIFT, PREFIX_LEN_MAX, Spot,

@@ -18,7 +18,7 @@ mod tests;
 pub(crate) use decode::{Claim, Covered, Frame, Probe, front_proves_itself};
 pub(crate) use encode::{Outline, Parts, encode_front, frame_len};
 
-use super::mix;
+use super::checksum;
 use crate::ids::Lsn;
 
 /// Frames begin and end at multiples of this, in LSNs and in files.
@@ -59,14 +59,14 @@ impl Spot {
     pub(crate) fn checksum(self, covered: &[u8]) -> u32 {
         // seam: the checksum does not cover the length
         // seam: no seed in the checksum
-        let place = mix::place(self.salt, self.at as u64);
+        let place = checksum::position_seed(self.salt, self.at as u64);
         // seam: checksums that cancel
-        mix::crc(mix::low(place), covered)
+        checksum::crc(checksum::low(place), covered)
     }
 
     /// What turns the CRCs of the frame's parts into their checks, and back: one is the other with this added by bits.
     #[inline]
     pub(crate) const fn mask(self, lsn: Lsn) -> u32 {
-        mix::low(mix::step(mix::place(self.salt, self.at as u64) ^ lsn.0))
+        checksum::low(checksum::step(checksum::position_seed(self.salt, self.at as u64) ^ lsn.0))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::Epoch;
-use crate::log::mix::crc;
+use crate::log::checksum::crc;
 
 const SPOT: Spot = Spot { salt: 0x0123_4567_89ab_cdef, at: 128 };
 

@@ -23,9 +23,9 @@ fn segment(handles: &Arc<Handles>) -> Segment {
     Segment::closed(info, Arc::clone(handles))
 }
 
-fn keeper(disk: &SimDisk) -> Keeper {
+fn file_manager(disk: &SimDisk) -> FileManager {
     let settings = Settings { segment_len_first: 4096, segment_len_max: 4096, access: crate::disk::Access::SyncOften };
-    open(Arc::new(disk.attach().unwrap()), settings).unwrap().keeper
+    open(Arc::new(disk.attach().unwrap()), settings).unwrap().file_manager
 }
 
 fn row(first: u64, count: u32, at: u32, part: u32) -> Row {
@@ -47,13 +47,13 @@ fn sample() -> Vec<KeyRows> {
 #[test]
 fn every_ordinal_is_found_and_no_other() {
     let disk = SimDisk::new(1);
-    let mut keeper = keeper(&disk);
-    let segment = segment(keeper.handles());
-    assert!(keeper.open_index(&segment).unwrap().is_none());
+    let mut file_manager = file_manager(&disk);
+    let segment = segment(file_manager.handles());
+    assert!(file_manager.open_index(&segment).unwrap().is_none());
     for _ in 0..2 {
-        keeper.write_index(&segment, &sample(), 0).unwrap();
+        file_manager.write_index(&segment, &sample(), 0).unwrap();
     }
-    let index = keeper.open_index(&segment).unwrap().unwrap();
+    let index = file_manager.open_index(&segment).unwrap().unwrap();
     let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first, key.end, key.time_ms)).collect();
     let told =
         sample().into_iter().map(|key| (key.key, key.rows[0].first, key.rows.last().unwrap().end(), key.time_ms));
@@ -83,29 +83,29 @@ fn every_ordinal_is_found_and_no_other() {
 #[test]
 fn many_keys_are_found() {
     let disk = SimDisk::new(2);
-    let mut keeper = keeper(&disk);
-    let segment = segment(keeper.handles());
+    let mut file_manager = file_manager(&disk);
+    let segment = segment(file_manager.handles());
     let name = FileName::Index(segment.number());
     let fitting = (FIRST_READ_LEN - HEADER_LEN) / ENTRY_LEN;
     for count in [fitting - 1, fitting, fitting + 1, 1000] {
         let one = |key: u64| KeyRows { key, time_ms: 0, rows: vec![row(key, 1, 128, 0)] };
         let keys: Vec<_> = (0..count as u64).map(one).collect();
-        keeper.write_index(&segment, &keys, 0).unwrap();
-        let index = keeper.open_index(&segment).unwrap().unwrap();
+        file_manager.write_index(&segment, &keys, 0).unwrap();
+        let index = file_manager.open_index(&segment).unwrap().unwrap();
         let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first)).collect();
         assert_eq!(found, (0..count).map(|key| (key as u64, key as u64)).collect::<Vec<_>>());
         let front_len = (HEADER_LEN + count * ENTRY_LEN) as u64;
-        keeper.disk().open(&name.to_string()).unwrap().set_len(front_len - 1).unwrap();
-        assert!(keeper.open_index(&segment).unwrap().is_none(), "{count} keys");
+        file_manager.disk().open(&name.to_string()).unwrap().set_len(front_len - 1).unwrap();
+        assert!(file_manager.open_index(&segment).unwrap().is_none(), "{count} keys");
     }
 }
 
 #[test]
 fn golden() {
     let disk = SimDisk::new(1);
-    let keeper = keeper(&disk);
+    let file_manager = file_manager(&disk);
     let keys = [KeyRows { key: 2, time_ms: 9, rows: vec![row(5, 2, 128, 0), row(1 << 40, 1, 256, 4)] }];
-    let front = encode_front(b"0123456789abcdef", &segment(keeper.handles()), 13, &keys).unwrap();
+    let front = encode_front(b"0123456789abcdef", &segment(file_manager.handles()), 13, &keys).unwrap();
     let bytes = front.into_iter().chain(encoded_rows(13, &keys).flatten());
     let hex: String = bytes.map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
@@ -118,20 +118,20 @@ fn golden() {
 #[test]
 fn a_damaged_index_is_of_no_use_or_right() {
     let disk = SimDisk::new(1);
-    let mut keeper = keeper(&disk);
-    let segment = segment(keeper.handles());
+    let mut file_manager = file_manager(&disk);
+    let segment = segment(file_manager.handles());
     let keys = vec![
         KeyRows { key: 1, time_ms: 1, rows: (0..3).map(|nth| row(nth * 3, 3, 128, nth as u32)).collect() },
         KeyRows { key: 2, time_ms: 2, rows: vec![row(9, 1, 136, 1), row(12, 2, 144, 0)] },
     ];
-    keeper.write_index(&segment, &keys, 0).unwrap();
+    file_manager.write_index(&segment, &keys, 0).unwrap();
     let name = FileName::Index(segment.number()).to_string();
     let whole = disk.read_file(&name).unwrap();
     let (mut absent, mut useless) = (0, 0);
     let mut try_it = |bytes: &[u8]| {
         disk.write_file(&name, bytes);
-        keeper.handles().forget(FileName::Index(segment.number()));
-        let Some(index) = keeper.open_index(&segment).unwrap() else {
+        file_manager.handles().forget(FileName::Index(segment.number()));
+        let Some(index) = file_manager.open_index(&segment).unwrap() else {
             absent += 1;
             return;
         };
@@ -165,9 +165,9 @@ fn a_damaged_index_is_of_no_use_or_right() {
 #[test]
 fn an_index_of_another_life_of_the_segment_is_none() {
     let disk = SimDisk::new(1);
-    let mut keeper = keeper(&disk);
-    let segment = segment(keeper.handles());
-    keeper.write_index(&segment, &sample(), 0).unwrap();
+    let mut file_manager = file_manager(&disk);
+    let segment = segment(file_manager.handles());
+    file_manager.write_index(&segment, &sample(), 0).unwrap();
     let info = segment.info();
     let others = [
         SegmentInfo { salt: 12, ..info.clone() },
@@ -175,28 +175,30 @@ fn an_index_of_another_life_of_the_segment_is_none() {
         SegmentInfo { end: Lsn(5000), ..info },
     ];
     for other in others {
-        assert!(keeper.open_index(&Segment::closed(other, Arc::clone(keeper.handles()))).unwrap().is_none());
+        assert!(
+            file_manager.open_index(&Segment::closed(other, Arc::clone(file_manager.handles()))).unwrap().is_none()
+        );
     }
     let mut refused = vec![vec![sample()[1].clone(), sample()[0].clone()]];
     for rows in [vec![row(5, 2, 128, 0), row(6, 1, 136, 0)], vec![row(5, 0, 128, 0)], vec![row(u64::MAX, 1, 128, 0)]] {
         refused.push(vec![KeyRows { key: 1, time_ms: 0, rows }]);
     }
     for keys in refused {
-        assert!(keeper.write_index(&segment, &keys, 0).is_err(), "{keys:?}");
+        assert!(file_manager.write_index(&segment, &keys, 0).is_err(), "{keys:?}");
     }
-    keeper.remove_index(segment.number()).unwrap();
-    assert!(keeper.open_index(&segment).unwrap().is_none());
+    file_manager.remove_index(segment.number()).unwrap();
+    assert!(file_manager.open_index(&segment).unwrap().is_none());
 }
 
 #[test]
 fn a_power_cut_leaves_it_right_or_of_no_use() {
     for (seed, outcome) in (0..).zip(PowerOutcome::EACH) {
         let disk = SimDisk::new(seed);
-        let mut first = keeper(&disk);
+        let mut first = file_manager(&disk);
         let segment = segment(first.handles());
         first.write_index(&segment, &sample(), 0).unwrap();
         disk.crash_power(outcome);
-        let next = keeper(&disk);
+        let next = file_manager(&disk);
         let Some(index) = next.open_index(&segment).unwrap() else { continue };
         let mut out = Vec::new();
         let cache = BlockCache::new(1 << 20);

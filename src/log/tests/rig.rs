@@ -3,11 +3,11 @@
 use crate::disk::sim::SimDisk;
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::log::checksum::crc;
 use crate::log::header::FileKind;
-use crate::log::mix::crc;
 use crate::log::{
-    AppendRefusal, Catalog, Frame, OpenError, OwnFrame, Parts, ReadError, Recovered, Reserve, Settings, for_each_frame,
-    open,
+    AppendRefusal, Catalog, ControlFrame, Frame, OpenError, Parts, ReadError, Recovered, Reserve, Settings,
+    for_each_frame, open,
 };
 use std::io;
 use std::sync::Arc;
@@ -175,10 +175,10 @@ impl Rig {
         }
     }
 
-    pub(super) fn own(&mut self, own: OwnFrame) -> io::Result<Lsn> {
+    pub(super) fn control(&mut self, control: ControlFrame) -> io::Result<Lsn> {
         loop {
             let watermark = self.log.appender.durable();
-            match self.log.appender.append_own(own, watermark) {
+            match self.log.appender.append_control(control, watermark) {
                 Ok(appended) => {
                     if appended.rolled {
                         self.catalog.add(Arc::clone(appended.segment));
@@ -192,9 +192,10 @@ impl Rig {
 
     fn serve(&mut self, refusal: AppendRefusal) -> io::Result<()> {
         match refusal {
-            AppendRefusal::NeedSpare { len, .. } => {
-                let spare = self.log.keeper.create_spare(len, self.log.appender.durable(), Reserve::Keep, 0)?;
-                assert!(self.log.appender.add_spare(spare).is_none());
+            AppendRefusal::NeedStandby { len, .. } => {
+                let standby =
+                    self.log.file_manager.create_standby(len, self.log.appender.durable(), Reserve::Keep, 0)?;
+                assert!(self.log.appender.add_standby(standby).is_none());
                 Ok(())
             }
             AppendRefusal::NeedSync { .. } => self.sync(),
@@ -217,8 +218,8 @@ impl Rig {
     pub(super) fn checkpoint(&mut self) -> io::Result<()> {
         self.sync()?;
         let covers = self.log.appender.end();
-        self.log.keeper.write_checkpoint(covers, &self.catalog, &state_at(covers), covers)?;
-        self.log.keeper.prune_checkpoints()
+        self.log.file_manager.write_checkpoint(covers, &self.catalog, &state_at(covers), covers)?;
+        self.log.file_manager.prune_checkpoints()
     }
 
     /// Cuts every segment that is complete, and removes leftovers.
@@ -228,17 +229,17 @@ impl Rig {
         for segment in segments {
             if Some(segment.number()) != active && !segment.is_closed() && segment.end() <= self.log.appender.durable()
             {
-                let cut = self.log.keeper.cut(&segment)?;
+                let cut = self.log.file_manager.cut(&segment)?;
                 self.catalog.replace(cut);
             }
         }
-        self.log.keeper.remove_leftovers(self.log.appender.durable())?;
+        self.log.file_manager.remove_leftovers(self.log.appender.durable())?;
         Ok(())
     }
 
     pub(super) fn close(mut self) -> io::Result<Vec<Written>> {
         self.sync()?;
-        self.log.keeper.close(self.log.appender.end())?;
+        self.log.file_manager.close(self.log.appender.end())?;
         Ok(self.written)
     }
 }

@@ -6,13 +6,13 @@
 
 use super::bytes::u32_at;
 use super::chain::{Candidate, Walk};
+use super::control::ControlFrame;
+use super::directory::{DirectoryScan, read_into};
 use super::error::OpenError;
 use super::frame::{ALIGN, Claim, Covered, FIXED_LEN, Probe, Spot};
 use super::handles::Handles;
 use super::header::HEADER_LEN;
 use super::name::FileName;
-use super::own::OwnFrame;
-use super::survey::{Survey, read_into};
 use crate::disk::File;
 use crate::ids::{FileNumber, Lsn};
 use std::io;
@@ -27,7 +27,7 @@ const ZEROS: [u8; STRIDE] = [0; STRIDE];
 
 /// Where the log stops, and what lies behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Evidence {
+pub(super) struct TailScan {
     /// The highest watermark that a frame behind the end carries.
     pub(super) watermark: Lsn,
     /// The file that holds the end of the log, and the place there.
@@ -38,30 +38,30 @@ pub(super) struct Evidence {
 
 /// Looks at the rest of the file that holds the end of the log, and at all files that were begun later.
 pub(super) fn gather(
-    survey: &Survey,
+    directory: &DirectoryScan,
     candidates: &[Candidate],
     handles: &Handles,
     walk: &Walk,
-) -> Result<Evidence, OpenError> {
-    let mut evidence = Evidence::default();
+) -> Result<TailScan, OpenError> {
+    let mut tail_scan = TailScan::default();
     let last = last_begun(candidates, walk.end);
     // Where that is a copy, the recovery that made it judged all files of its time.
     if let Some(last) = last {
         let at = last.place(walk.end);
-        look(handles, last.name(), &mut Search::new(last.info.salt, last.info.base, at, last.len), &mut evidence)?;
+        look(handles, last.name(), &mut Search::new(last.info.salt, last.info.base, at, last.len), &mut tail_scan)?;
     }
-    evidence.stop = stop(last, walk.end);
+    tail_scan.stop = stop(last, walk.end);
     let later = last.map_or(FileNumber(0), |last| last.info.number);
     // A copy that does not count says nothing that its source does not.
-    let begun_later = survey.segments.iter().filter(|seen| seen.header.number > later && !seen.header.is_copy());
+    let begun_later = directory.segments.iter().filter(|seen| seen.header.number > later && !seen.header.is_copy());
     for seen in begun_later {
         // Numbers rise with LSNs, so the file began behind the last fact: taking that for its base where its
         // first frame is gone makes the evidence too weak at worst, never too strong.
         let base = seen.start.as_ref().map_or(walk.facts_end, |start| start.base);
         let at = HEADER_LEN as u64;
-        look(handles, seen.name(), &mut Search::new(seen.header.salt, base, at, seen.len), &mut evidence)?;
+        look(handles, seen.name(), &mut Search::new(seen.header.salt, base, at, seen.len), &mut tail_scan)?;
     }
-    Ok(evidence)
+    Ok(tail_scan)
 }
 
 /// The place of `end`, where the segment `last` reaches that far.
@@ -72,8 +72,8 @@ fn stop(last: Option<&Candidate>, end: Lsn) -> Option<(FileNumber, u64)> {
 }
 
 /// Where the log ends if nothing behind needs to be looked at.
-pub(super) fn clean(candidates: &[Candidate], walk: &Walk) -> Evidence {
-    Evidence { stop: stop(last_begun(candidates, walk.end), walk.end), ..Evidence::default() }
+pub(super) fn clean(candidates: &[Candidate], walk: &Walk) -> TailScan {
+    TailScan { stop: stop(last_begun(candidates, walk.end), walk.end), ..TailScan::default() }
 }
 
 /// The segment that was the last to begin before `end` or at it, among those that `end` does not lie behind.
@@ -83,13 +83,13 @@ fn last_begun(candidates: &[Candidate], end: Lsn) -> Option<&Candidate> {
     live.max_by_key(|candidate| (candidate.info.last_epoch(), candidate.info.base, candidate.info.number))
 }
 
-fn look(handles: &Handles, name: FileName, search: &mut Search, evidence: &mut Evidence) -> Result<(), OpenError> {
+fn look(handles: &Handles, name: FileName, search: &mut Search, tail_scan: &mut TailScan) -> Result<(), OpenError> {
     let file = handles.get(name).map_err(OpenError::io("open", name))?;
     search.run(&*file).map_err(OpenError::io("read", name))?;
     // seam: no look behind the end
-    evidence.watermark = evidence.watermark.max(search.watermark);
+    tail_scan.watermark = tail_scan.watermark.max(search.watermark);
     if let Some((first, last)) = search.foreign {
-        evidence.dropped = evidence.dropped.saturating_add(last - first);
+        tail_scan.dropped = tail_scan.dropped.saturating_add(last - first);
     }
     Ok(())
 }
@@ -192,7 +192,7 @@ impl Search {
         let Probe::Covered(covered) = Covered::probe(bounded, self.limit.checked_sub(at)?, spot) else { return None };
         let lsn = covered.claim.lsn.or(self.base.checked_add(at.checked_sub(HEADER_LEN as u64)?))?;
         self.watermark = self.watermark.max(covered.watermark(lsn).unwrap_or(Lsn(0)));
-        let idle = covered.claim.log && OwnFrame::decode(covered.head(bytes)).is_some_and(OwnFrame::is_idle);
+        let idle = covered.claim.log && ControlFrame::decode(covered.head(bytes)).is_some_and(ControlFrame::is_idle);
         Some((covered.claim.padded() as usize, idle))
     }
 }

@@ -4,14 +4,14 @@
 
 use super::bytes::Cursor;
 use super::checkpoint::{self, Section, decode_epochs};
+use super::checksum::crc;
 use super::class::Classes;
+use super::control::ControlFrame;
 use super::error::OpenError;
 use super::frame::{Covered, Probe, Spot};
 use super::handles::Handles;
 use super::header::{FORMAT, FileHeader, FileKind, HEADER_LEN, HeaderRead, Uuid};
-use super::mix::crc;
 use super::name::FileName;
-use super::own::OwnFrame;
 use super::segment::SegmentInfo;
 use super::store_file::{Features, Identity, STORE_LEN, Slot};
 use crate::disk::{Disk, File};
@@ -85,7 +85,7 @@ pub(super) struct CheckpointLoaded {
 
 /// The directory.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct DirectoryScan {
     /// Our files but `STORE`.
     pub(super) names: Vec<FileName>,
     /// Files whose names are not of our grammar.
@@ -102,7 +102,7 @@ pub(super) struct Survey {
     pub(super) checkpoints_damaged: usize,
 }
 
-impl Survey {
+impl DirectoryScan {
     /// The slot that counts, with the features of both.
     pub(super) fn slot(&self) -> Option<Slot> {
         // seam: the older slot counts
@@ -137,7 +137,7 @@ impl Survey {
 
     pub(super) fn read(disk: &dyn Disk, handles: &Handles) -> Result<Self, OpenError> {
         let entries = disk.list().map_err(OpenError::io("list", FileName::Store))?;
-        let mut survey = Self {
+        let mut directory = Self {
             names: Vec::new(),
             ignored: 0,
             uuid: None,
@@ -152,21 +152,21 @@ impl Survey {
             match FileName::parse(&entry.name) {
                 Some(FileName::Store) => {}
                 Some(name) => files.push((name, entry.len)),
-                None => survey.ignored += 1,
+                None => directory.ignored += 1,
             }
         }
         files.sort_unstable();
-        survey.names = files.iter().map(|(name, _)| *name).collect();
-        survey.read_store(disk)?;
-        if let Some(uuid) = survey.uuid {
+        directory.names = files.iter().map(|(name, _)| *name).collect();
+        directory.read_store(disk)?;
+        if let Some(uuid) = directory.uuid {
             for (name, len) in files {
-                survey.read_file(handles, name, len, &uuid)?;
+                directory.read_file(handles, name, len, &uuid)?;
             }
-            survey.segments.sort_by_key(|seen| seen.header.number);
-            survey.of_classes.sort_by_key(|seen| seen.header.number);
-            survey.checkpoints.sort_by_key(|seen| seen.header.number);
+            directory.segments.sort_by_key(|seen| seen.header.number);
+            directory.of_classes.sort_by_key(|seen| seen.header.number);
+            directory.checkpoints.sort_by_key(|seen| seen.header.number);
         }
-        Ok(survey)
+        Ok(directory)
     }
 
     fn read_store(&mut self, disk: &dyn Disk) -> Result<(), OpenError> {
@@ -284,7 +284,7 @@ fn first_frame(header: &FileHeader, first: &[u8]) -> Option<Start> {
     let spot = Spot { salt: header.salt, at: HEADER_LEN as u32 };
     let Probe::Covered(covered) = Covered::probe(bytes, bytes.len() as u64, spot) else { return None };
     let frame = covered.verify(bytes, spot, None)?;
-    let is_start = frame.is_log() && OwnFrame::decode(frame.head()) == Some(OwnFrame::SegmentStart);
+    let is_start = frame.is_log() && ControlFrame::decode(frame.head()) == Some(ControlFrame::SegmentStart);
     let epochs = vec![(frame.lsn, frame.epoch()?)];
     is_start.then(|| Start { base: frame.lsn, epochs, watermark: frame.watermark.unwrap_or(Lsn(0)) })
 }

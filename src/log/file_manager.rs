@@ -1,11 +1,11 @@
 //! Keeping the files: creating, cutting and removing them, and noting it in `STORE`.
 //!
-//! Cold paths only, under a mutex of its own. After a failed write or sync of what the log rests on the keeper refuses everything:
+//! Cold paths only, under a mutex of its own. After a failed write or sync of what the log rests on the file manager refuses everything:
 //! the store is poisoned. A lack of room, memory or descriptors that left all as it was is no such failure, nor is a file that
 //! could not be unlinked or cut. A file that others have links to is never written to nor cut. Never here: which file is no longer
 //! needed.
 
-use super::appender::Spare;
+use super::appender::Standby;
 use super::catalog::Catalog;
 use super::checkpoint::{self, Section};
 use super::handles::Handles;
@@ -34,7 +34,7 @@ pub(crate) struct CheckpointInfo {
     pub(crate) len: u64,
 }
 
-/// What recovery hands over to the keeper.
+/// What recovery hands over to the file manager.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) slots: Slots,
@@ -55,7 +55,7 @@ pub(super) struct Found {
 
 /// The hand on the directory.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct FileManager {
     disk: Arc<dyn Disk>,
     access: Access,
     found: Found,
@@ -65,7 +65,7 @@ pub(crate) struct Keeper {
     failed: bool,
 }
 
-impl Keeper {
+impl FileManager {
     pub(super) const fn new(disk: Arc<dyn Disk>, access: Access, found: Found) -> Self {
         Self { disk, access, found, uncertain: Vec::new(), begun: false, failed: false }
     }
@@ -84,8 +84,14 @@ impl Keeper {
     /// durably before that.
     ///
     /// # Errors
-    /// `StorageFull` and whatever else creating a file says, with nothing changed; what [`Keeper::is_failed`] tells of.
-    pub(crate) fn create_spare(&mut self, len: u64, watermark: Lsn, reserve: Reserve, leave: u64) -> io::Result<Spare> {
+    /// `StorageFull` and whatever else creating a file says, with nothing changed; what [`FileManager::is_failed`] tells of.
+    pub(crate) fn create_standby(
+        &mut self,
+        len: u64,
+        watermark: Lsn,
+        reserve: Reserve,
+        leave: u64,
+    ) -> io::Result<Standby> {
         self.check()?;
         if leave > 0 && self.disk.available()? < len.saturating_add(leave) {
             return Err(io::ErrorKind::StorageFull.into());
@@ -114,19 +120,19 @@ impl Keeper {
             slot.newest_segment = number;
         })?;
         self.found.unfinished.pop();
-        Ok(Spare { number, salt, len, reserve, tail })
+        Ok(Standby { number, salt, len, reserve, tail })
     }
 
-    /// Removes a spare that was superseded.
-    pub(crate) fn discard_spare(&mut self, spare: Spare) {
+    /// Removes a standby segment that was superseded.
+    pub(crate) fn discard_standby(&mut self, standby: Standby) {
         // A newer segment stands in the slot by now; where not, the file is what the slot calls the newest.
-        self.found.leftovers.push(FileName::Segment(spare.number));
+        self.found.leftovers.push(FileName::Segment(standby.number));
     }
 
     /// Writes the fold of the log below `covers`. The caller guarantees that all below it is durable.
     ///
     /// # Errors
-    /// As [`Keeper::create_spare`]; `InvalidInput` where `catalog` is not that of the log below `covers`.
+    /// As [`FileManager::create_spare`]; `InvalidInput` where `catalog` is not that of the log below `covers`.
     pub(crate) fn write_checkpoint(
         &mut self,
         covers: Lsn,
@@ -165,7 +171,7 @@ impl Keeper {
     /// Removes all checkpoints but the two newest. What cannot be removed now is a leftover.
     ///
     /// # Errors
-    /// What [`Keeper::is_failed`] tells of.
+    /// What [`FileManager::is_failed`] tells of.
     pub(crate) fn prune_checkpoints(&mut self) -> io::Result<()> {
         self.check()?;
         while self.found.checkpoints.len() > CHECKPOINTS_KEPT {
@@ -196,7 +202,7 @@ impl Keeper {
     /// cannot be removed now is a leftover.
     ///
     /// # Errors
-    /// What [`Keeper::is_failed`] tells of.
+    /// What [`FileManager::is_failed`] tells of.
     pub(crate) fn remove_segment(&mut self, segment: &Segment) -> io::Result<()> {
         self.check()?;
         for name in [FileName::Index(segment.number()), segment.name()] {
@@ -233,7 +239,7 @@ impl Keeper {
     /// the one before it was stopped cleanly is still to be told to the next that appends.
     ///
     /// # Errors
-    /// What [`Keeper::is_failed`] tells of.
+    /// What [`FileManager::is_failed`] tells of.
     pub(crate) fn close(&mut self, watermark: Lsn) -> io::Result<()> {
         self.check()?;
         if !self.begun {
@@ -245,21 +251,21 @@ impl Keeper {
         })
     }
 
-    /// Cuts a spare that nothing will be appended to. It may be the file that the slot calls the newest: it stays, and takes no room.
+    /// Cuts a standby segment that nothing will be appended to. It may be the file that the slot calls the newest: it stays, and takes no room.
     ///
     /// # Errors
     /// Whatever cutting says.
-    pub(crate) fn cut_spare(&mut self, spare: Spare) -> io::Result<()> {
+    pub(crate) fn cut_standby(&mut self, standby: Standby) -> io::Result<()> {
         self.check()?;
-        let file = Arc::clone(spare.tail.file());
-        drop(spare);
+        let file = Arc::clone(standby.tail.file());
+        drop(standby);
         if file.links()? <= 1 { file.set_len(HEADER_LEN as u64) } else { Ok(()) }
     }
 
     /// Leaves `STORE` to whoever has links to it. `false` where it has lost its name.
     ///
     /// # Errors
-    /// As [`Keeper::create_spare`].
+    /// As [`FileManager::create_spare`].
     pub(crate) fn leave_links(&mut self) -> io::Result<bool> {
         self.check()?;
         let left = self.found.slots.leave_links();

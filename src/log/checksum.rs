@@ -23,7 +23,7 @@ pub(crate) const fn step(value: u64) -> u64 {
 
 /// What identifies byte `at` of the file with this salt: the generator's number `at` from there.
 #[inline]
-pub(crate) const fn place(salt: u64, at: u64) -> u64 {
+pub(crate) const fn position_seed(salt: u64, at: u64) -> u64 {
     step(salt.wrapping_add(at.wrapping_mul(GAMMA)))
 }
 
@@ -50,7 +50,7 @@ mod tests {
         assert_eq!(step(0), 0xe220_a839_7b1d_cdaf);
         assert_eq!(crc(crc(0, b"1234"), b"56789"), 0xcbf4_3926);
         assert_ne!(crc(1, b"123456789"), 0xcbf4_3926);
-        assert_ne!(place(7, 128), place(7, 136));
-        assert_ne!(place(7, 128), place(128, 7));
+        assert_ne!(position_seed(7, 128), position_seed(7, 136));
+        assert_ne!(position_seed(7, 128), position_seed(128, 7));
     }
 }

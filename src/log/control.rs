@@ -1,4 +1,4 @@
-//! The heads of the log's own frames.
+//! The heads of control frames.
 //!
 //! Never here: what the layers above put into theirs.
 
@@ -6,9 +6,9 @@ use super::bytes::Cursor;
 use super::class::{Class, Classes};
 use crate::ids::{FileNumber, Lsn};
 
-/// What a frame of the log's own says.
+/// What a control frame says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OwnFrame {
+pub(crate) enum ControlFrame {
     /// The first frame of an appended segment; it carries the segment's base LSN and epoch as every frame can.
     SegmentStart,
     /// Nothing but the watermark that it carries.
@@ -24,10 +24,10 @@ const MARK: u8 = 2;
 const FILE_ADDED: u8 = 3;
 const RANGE_RETIRED: u8 = 4;
 
-impl OwnFrame {
+impl ControlFrame {
     /// The longest encoding.
     pub(crate) const LEN_MAX: usize = 1 + 8 * 4 + 4 + 1;
-    /// The encoding of [`OwnFrame::SegmentStart`].
+    /// The encoding of [`ControlFrame::SegmentStart`].
     pub(crate) const START_HEAD: [u8; 1] = [SEGMENT_START];
 
     /// Whether recovery may drop the frame without losing a fact.
@@ -62,7 +62,7 @@ impl OwnFrame {
     /// `None` for a head that this code did not write.
     pub(crate) fn decode(head: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(head);
-        let own = match cursor.u8()? {
+        let control = match cursor.u8()? {
             SEGMENT_START => Self::SegmentStart,
             MARK => Self::Mark,
             FILE_ADDED => {
@@ -76,11 +76,11 @@ impl OwnFrame {
             }
             _ => return None,
         };
-        let ordered = match own {
+        let ordered = match control {
             Self::FileAdded { from, to, .. } | Self::RangeRetired { from, to, .. } => from < to,
             Self::SegmentStart | Self::Mark => true,
         };
-        (cursor.left() == 0 && ordered).then_some(own)
+        (cursor.left() == 0 && ordered).then_some(control)
     }
 }
 
@@ -91,10 +91,10 @@ mod tests {
     #[test]
     fn golden_and_back() {
         let (number, class) = (FileNumber(9), Class::DeadLetters);
-        let added = OwnFrame::FileAdded { number, from: Lsn(8), to: Lsn(16), generation: 2, salt: 5, class };
-        let golden: [(OwnFrame, &[u8]); 4] = [
-            (OwnFrame::SegmentStart, &[1]),
-            (OwnFrame::Mark, &[2]),
+        let added = ControlFrame::FileAdded { number, from: Lsn(8), to: Lsn(16), generation: 2, salt: 5, class };
+        let golden: [(ControlFrame, &[u8]); 4] = [
+            (ControlFrame::SegmentStart, &[1]),
+            (ControlFrame::Mark, &[2]),
             (
                 added,
                 &[
@@ -103,26 +103,26 @@ mod tests {
                 ],
             ),
             (
-                OwnFrame::RangeRetired { from: Lsn(0), to: Lsn(24), classes: Classes::BOTH },
+                ControlFrame::RangeRetired { from: Lsn(0), to: Lsn(24), classes: Classes::BOTH },
                 &[4, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 3],
             ),
         ];
-        for (own, bytes) in golden {
+        for (control, bytes) in golden {
             let mut out = vec![0xee];
-            own.encode(&mut out);
+            control.encode(&mut out);
             assert_eq!(out, bytes);
-            assert!(out.len() <= OwnFrame::LEN_MAX);
-            assert_eq!(OwnFrame::decode(bytes), Some(own));
-            assert_eq!(OwnFrame::decode(&bytes[..bytes.len() - 1]), None);
-            assert_eq!(OwnFrame::decode(&[bytes, &[0]].concat()), None);
+            assert!(out.len() <= ControlFrame::LEN_MAX);
+            assert_eq!(ControlFrame::decode(bytes), Some(control));
+            assert_eq!(ControlFrame::decode(&bytes[..bytes.len() - 1]), None);
+            assert_eq!(ControlFrame::decode(&[bytes, &[0]].concat()), None);
         }
-        assert_eq!(OwnFrame::decode(&OwnFrame::START_HEAD), Some(OwnFrame::SegmentStart));
-        assert_eq!(OwnFrame::decode(&[0]), None);
-        assert_eq!(OwnFrame::decode(&[5]), None);
-        assert_eq!(OwnFrame::decode(&[4; 18]), None, "no range");
+        assert_eq!(ControlFrame::decode(&ControlFrame::START_HEAD), Some(ControlFrame::SegmentStart));
+        assert_eq!(ControlFrame::decode(&[0]), None);
+        assert_eq!(ControlFrame::decode(&[5]), None);
+        assert_eq!(ControlFrame::decode(&[4; 18]), None, "no range");
         for code in [0, 4] {
             let retired = [&[4], &0u64.to_le_bytes()[..], &8u64.to_le_bytes(), &[code]].concat();
-            assert_eq!(OwnFrame::decode(&retired), None, "no class");
+            assert_eq!(ControlFrame::decode(&retired), None, "no class");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Dead letters, histories, redrive.
+//! Dead dead letters, histories, redrive.
 
 use super::*;
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
@@ -22,7 +22,7 @@ fn g9_attempts_are_charged_at_hand_out_and_end_in_the_letters() {
     assert_eq!(provenance(&records).history[2].time, WallMs(world.wall));
     assert_eq!(world.give_up(KITCHEN, (0, 0)), Err(Rejection::Stale));
     assert_eq!(world.lease_one(KITCHEN).at(), (0, 1));
-    assert_eq!(world.state.letters(KITCHEN, Offset(0), 9), [Offset(0)]);
+    assert_eq!(world.state.dead_letters(KITCHEN, Offset(0), 9), [Offset(0)]);
     assert_eq!(world.counts(KITCHEN).dead, 1);
 }
 
@@ -59,7 +59,7 @@ fn without_a_limit_there_is_no_last_attempt() {
     world.publish(0, 1);
     for attempt in 1..=50 {
         let lent = world.lease_one(KITCHEN);
-        assert_eq!((lent.attempt, lent.lone), (attempt, false));
+        assert_eq!((lent.attempt, lent.exclusive), (attempt, false));
         match attempt % 3 {
             0 => world.open(false),
             1 => world.advance(TIMEOUT_MS),
@@ -108,11 +108,11 @@ fn g10_a_redriven_letter_is_in_one_place_and_reaches_only_its_group() {
     let held = world.lease_one(KITCHEN).held;
     let records = world.nack(KITCHEN, held, None, "burnt").unwrap();
     let provenance = provenance(&records).clone();
-    let redrive = Command::Redrive { group: KITCHEN, letter: Offset(0), to: None, provenance: &provenance };
+    let redrive = Command::Redrive { group: KITCHEN, dead_letter: Offset(0), to: None, provenance: &provenance };
     let (_, records) = world.run(redrive).unwrap();
     assert!(matches!(&records[0], Record::Redriven { copy, .. } if copy.provenance == provenance));
-    assert_eq!(world.run(redrive), Err(Rejection::NoSuchLetter));
-    assert_eq!(world.state.letters(KITCHEN, Offset(0), 9), []);
+    assert_eq!(world.run(redrive), Err(Rejection::NoSuchDeadLetter));
+    assert_eq!(world.state.dead_letters(KITCHEN, Offset(0), 9), []);
     let retry = world.state.group(KITCHEN).unwrap().retry;
     assert_eq!(world.state.partition_role(retry), Some(Role::Retry { group: KITCHEN }));
     let lent = world.lease_one(KITCHEN);
@@ -132,7 +132,8 @@ fn a_letter_can_be_redriven_to_any_topic_but_to_no_hidden_partition() {
     let held = world.lease_one(KITCHEN).held;
     let records = world.nack(KITCHEN, held, None, "").unwrap();
     let provenance = provenance(&records).clone();
-    let redrive = |to| Command::Redrive { group: KITCHEN, letter: Offset(0), to: Some(to), provenance: &provenance };
+    let redrive =
+        |to| Command::Redrive { group: KITCHEN, dead_letter: Offset(0), to: Some(to), provenance: &provenance };
     let foreign = world.state.group(other).unwrap().retry;
     let dead = world.state.group(KITCHEN).unwrap().dead();
     for to in [foreign, dead, PartitionId(99)] {
@@ -145,20 +146,20 @@ fn a_letter_can_be_redriven_to_any_topic_but_to_no_hidden_partition() {
 }
 
 #[test]
-fn letters_are_settled_in_any_order() {
+fn dead_letters_are_settled_in_any_order() {
     let mut world = World::with(1, GroupOptions { max_attempts: 1, ..options() });
     world.publish(0, 6);
     for lent in world.lease(KITCHEN, 6) {
         world.nack(KITCHEN, lent.held, None, "").unwrap();
     }
-    let discard = |letter| Command::Discard { group: KITCHEN, letter: Offset(letter) };
-    for letter in [4, 0, 2] {
-        world.run(discard(letter)).unwrap();
+    let discard = |dead_letter| Command::Discard { group: KITCHEN, dead_letter: Offset(dead_letter) };
+    for dead_letter in [4, 0, 2] {
+        world.run(discard(dead_letter)).unwrap();
     }
-    assert_eq!(world.run(discard(2)), Err(Rejection::NoSuchLetter));
-    assert_eq!(world.run(discard(6)), Err(Rejection::NoSuchLetter));
-    assert_eq!(world.state.letters(KITCHEN, Offset(0), 9), [Offset(1), Offset(3), Offset(5)]);
-    assert_eq!(world.state.letters(KITCHEN, Offset(2), 1), [Offset(3)]);
+    assert_eq!(world.run(discard(2)), Err(Rejection::NoSuchDeadLetter));
+    assert_eq!(world.run(discard(6)), Err(Rejection::NoSuchDeadLetter));
+    assert_eq!(world.state.dead_letters(KITCHEN, Offset(0), 9), [Offset(1), Offset(3), Offset(5)]);
+    assert_eq!(world.state.dead_letters(KITCHEN, Offset(2), 1), [Offset(3)]);
     let dead = world.state.group(KITCHEN).unwrap().dead();
     assert_eq!(world.state.settled_before(dead), Offset(1));
     assert_eq!(world.counts(KITCHEN).dead, 3);
@@ -207,7 +208,7 @@ fn g15_over_its_cap_a_group_drops_its_oldest_texts_and_counts_them() {
         .filter(|(index, _)| *index < 2 || *index >= fit - 1)
         .map(|(_, held)| {
             let group = world.state.group(KITCHEN).unwrap();
-            let history = Group::failures(group.slot(0, held.offset).unwrap(), None);
+            let history = Group::failures(group.entry(0, held.offset).unwrap(), None);
             assert_eq!(causes(&history), [Cause::Nacked], "the failure itself stays");
             !history[0].text.is_empty()
         })

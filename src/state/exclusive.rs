@@ -1,8 +1,8 @@
-//! The lone lease of the store: awaited, or out.
+//! The exclusive lease of the store: awaited, or out.
 //!
 //! A message that may have killed the process takes its last attempt alone, so that no other message dies for it. That
 //! holds up every group, so it has an end: [`HoldUp`] says how long the wait and the lease together may take. After that others
-//! get leases again, and the first of them makes an ordinary lease of the lone one. Never here: which message needs one.
+//! get leases again, and the first of them makes an ordinary lease of the exclusive one. Never here: which message needs one.
 
 use super::HoldUp;
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId};
@@ -22,7 +22,7 @@ pub(super) struct Awaited {
     pub(super) since: MonoMs,
 }
 
-/// A lone lease.
+/// An exclusive lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Out {
     pub(super) place: Place,
@@ -33,10 +33,10 @@ pub(super) struct Out {
 
 /// At most one of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lone {
+pub(super) struct Exclusive {
     /// The message that was awaited last, while nobody has it; the wait may be over.
     pub(super) awaited: Option<Awaited>,
-    /// The lone lease granted last, while its message has it and nobody else got one; it may have ended.
+    /// The exclusive lease granted last, while its message has it and nobody else got one; it may have ended.
     pub(super) out: Option<Out>,
 }
 
@@ -50,15 +50,15 @@ pub(super) enum Gate {
     Closed,
 }
 
-impl Lone {
+impl Exclusive {
     #[inline]
     pub(super) fn gate(&self, mono: MonoMs, hold_up: HoldUp) -> Gate {
-        // seam: leases beside a lone one
+        // seam: leases beside an exclusive one
         if self.out.is_some_and(|out| mono < hold_up.end(out.since).min(out.until)) {
             return Gate::Closed;
         }
         match self.awaited {
-            // seam: a wait for a lone lease has no end
+            // seam: a wait for an exclusive lease has no end
             Some(awaited) if mono < hold_up.end(awaited.since) => Gate::Only(awaited.place),
             _ => Gate::Open,
         }
@@ -69,17 +69,17 @@ impl Lone {
         self.awaited.is_some_and(|awaited| hold_up.end(awaited.since) <= mono)
     }
 
-    /// When the last wait or lone lease began to hold others up that is noted here, over or not.
+    /// When the last wait or exclusive lease began to hold others up that is noted here, over or not.
     pub(super) fn since(&self) -> Option<MonoMs> {
         self.out.map(|out| out.since).max(self.awaited.map(|awaited| awaited.since))
     }
 
-    /// Whether nothing is awaited and no lone lease is out.
+    /// Whether nothing is awaited and no exclusive lease is out.
     pub(super) fn is_idle(&self) -> bool {
         self.awaited.is_none() && self.out.is_none()
     }
 
-    /// `count` messages from `place` on got another phase or were settled: nothing waits for them, and a lone lease of
+    /// `count` messages from `place` on got another phase or were settled: nothing waits for them, and an exclusive lease of
     /// theirs is over.
     #[inline]
     pub(super) fn touched(&mut self, place: Place, count: u32) {

@@ -5,25 +5,30 @@
 use super::chain::{Candidate, Piece};
 use super::checkpoint::Section;
 use super::class::Classes;
+use super::control::ControlFrame;
+use super::directory::{DirectoryScan, SegmentSeen};
 use super::error::Corruption;
 use super::header::FileKind;
 use super::name::FileName;
-use super::own::OwnFrame;
 use super::recovery::Stretch;
 use super::segment::SegmentInfo;
-use super::survey::{SegmentSeen, Survey};
 use crate::ids::{Epoch, Lsn};
 
 impl Section {
-    /// Applies what a frame of the log's own says. `covers` is what the checkpoint covers: what stands above is replaced by nothing.
-    pub(super) fn change(&mut self, own: OwnFrame, survey: &Survey, covers: Lsn) -> Result<(), Corruption> {
-        match own {
-            OwnFrame::SegmentStart | OwnFrame::Mark => {}
-            OwnFrame::RangeRetired { from, to, classes } => {
+    /// Applies what a control frame says. `covers` is what the checkpoint covers: what stands above is replaced by nothing.
+    pub(super) fn change(
+        &mut self,
+        control: ControlFrame,
+        directory: &DirectoryScan,
+        covers: Lsn,
+    ) -> Result<(), Corruption> {
+        match control {
+            ControlFrame::SegmentStart | ControlFrame::Mark => {}
+            ControlFrame::RangeRetired { from, to, classes } => {
                 self.leave(classes, from, to);
                 self.retired.add(classes, from, to);
             }
-            OwnFrame::FileAdded { number, from, to, generation, salt, class } => {
+            ControlFrame::FileAdded { number, from, to, generation, salt, class } => {
                 let (kind, serves) = (FileKind::of(class), Classes::of(class));
                 // seam: a file is added above the checkpoint
                 if to > covers {
@@ -35,7 +40,7 @@ impl Section {
                 }
                 self.leave(serves, from, to);
                 // An absent file keeps its entry, for the check to find unless it is retired later.
-                let seen = survey.seen(kind, number);
+                let seen = directory.seen(kind, number);
                 let told = seen.and_then(|seen| seen.start.as_ref()).map(|start| start.epochs.clone());
                 self.files.push(SegmentInfo {
                     number,
@@ -63,13 +68,13 @@ impl Section {
     }
 
     /// Whether every file is there, is what the list says and long enough, and all below `covers` is accounted for.
-    pub(super) fn check(&self, survey: &Survey, covers: Lsn) -> Result<(), Corruption> {
+    pub(super) fn check(&self, directory: &DirectoryScan, covers: Lsn) -> Result<(), Corruption> {
         let wrong = |file: &SegmentInfo, reason| {
             let lsns = Some((file.base, file.end));
             Err(Corruption { lsns, ..Corruption::of(file.name(), None, reason) })
         };
         for file in &self.files {
-            match survey.seen(file.kind, file.number) {
+            match directory.seen(file.kind, file.number) {
                 None => return wrong(file, "a listed file is absent or has no valid header"),
                 Some(seen) if !is_same(file, seen) => return wrong(file, "a listed file is another one"),
                 Some(seen) if file.limit().is_none_or(|limit| limit > seen.len) => {
