@@ -13,18 +13,18 @@ pub(crate) mod whole;
 pub use stream::stream;
 pub(crate) use stream::{append_control, sync};
 
-use super::bytes::Cursor;
-use super::cache::BlockCache;
-use super::checkpoint::{self, Section};
-use super::control::ControlFrame;
-use super::frame::{Covered, Frame, Outline, Parts, Probe, Spot, encode_front, frame_len};
-use super::header::{FileHeader, HeaderRead};
-use super::name::FileName;
-use super::store_file::{Identity, Slot};
-use super::{Row, Settings};
 use crate::disk::Access;
 use crate::disk::sim::SimDisk;
 use crate::ids::Lsn;
+use crate::log::format::bytes::Cursor;
+use crate::log::format::checkpoint::{self, Section};
+use crate::log::format::control::ControlFrame;
+use crate::log::format::frame::{Covered, Frame, Outline, Parts, Probe, Spot, encode_front, frame_len};
+use crate::log::format::header::{FileHeader, HeaderRead};
+use crate::log::format::name::FileName;
+use crate::log::format::store_file::{Identity, Slot};
+use crate::log::read::cache::BlockCache;
+use crate::log::{Row, Settings};
 use std::sync::Arc;
 
 /// Of all logs that are made here.
@@ -194,7 +194,7 @@ pub(crate) fn checkpoint_state(bytes: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let (table_at, end) = (usize::try_from(table_at).ok()?, usize::try_from(end).ok()?);
-    let (state, table) = (bytes.get(super::header::HEADER_LEN..table_at)?, bytes.get(table_at..end)?);
+    let (state, table) = (bytes.get(crate::log::format::header::HEADER_LEN..table_at)?, bytes.get(table_at..end)?);
     checkpoint::verify(&header, state, table)?;
     Some(state.to_vec())
 }

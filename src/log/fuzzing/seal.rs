@@ -3,12 +3,12 @@
 //! So that a mutated input reaches what lies behind the checks. Never here: bytes that are no checksum or identity.
 
 use crate::ids::Lsn;
-use crate::log::bytes::u32_at;
-use crate::log::checksum::{self, crc};
-use crate::log::frame::{Claim, Spot};
-use crate::log::header::{HEADER_LEN, Uuid};
-use crate::log::index::StoredRow;
-use crate::log::name::FileName;
+use crate::log::format::bytes::u32_at;
+use crate::log::format::checksum::{self, crc};
+use crate::log::format::frame::{Claim, Spot};
+use crate::log::format::header::{HEADER_LEN, Uuid};
+use crate::log::format::name::FileName;
+use crate::log::read::index::StoredRow;
 
 /// Whose all sealed files are.
 pub(crate) const UUID: Uuid = *b"of a fuzz target";

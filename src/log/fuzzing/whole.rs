@@ -4,12 +4,12 @@
 
 use super::stream::write_frame;
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::checkpoint::encode_epochs;
-use crate::log::checksum::{crc, step};
-use crate::log::class::Class;
-use crate::log::control::ControlFrame;
-use crate::log::frame::Outline;
-use crate::log::header::{FileHeader, FileKind, HEADER_LEN, Uuid};
+use crate::log::format::checkpoint::encode_epochs;
+use crate::log::format::checksum::{crc, step};
+use crate::log::format::class::Class;
+use crate::log::format::control::ControlFrame;
+use crate::log::format::frame::Outline;
+use crate::log::format::header::{FileHeader, FileKind, HEADER_LEN, Uuid};
 
 /// A file of a class that is being made.
 pub(crate) struct WholeFile {

@@ -3,11 +3,11 @@
 use super::rig::{Rig, Written, append_numbered, attach, contents_from};
 use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Lsn;
-use crate::log::class::{Class, Classes};
+use crate::log::format::class::{Class, Classes};
+use crate::log::format::header::HEADER_LEN;
 use crate::log::fuzzing::whole::WholeFile;
 use crate::log::fuzzing::{append_control, sync};
-use crate::log::header::HEADER_LEN;
-use crate::log::segment::Segment;
+use crate::log::read::segment::Segment;
 use crate::log::{ControlFrame, OpenError, ReadError, Recovered, for_each_whole};
 use std::sync::Arc;
 

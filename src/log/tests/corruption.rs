@@ -3,8 +3,8 @@
 use super::rig::{Rig, Written, append_numbered, attach, contents_from};
 use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Lsn;
-use crate::log::header::HEADER_LEN;
-use crate::log::name::FileName;
+use crate::log::format::header::HEADER_LEN;
+use crate::log::format::name::FileName;
 use crate::log::{BlockCache, ControlFrame, Dropped, FrontCache, OpenError, PartReader, Reserve};
 
 /// A small store, closed cleanly: cut segments, a full one, an empty spare of a dead process, two checkpoints, marks.

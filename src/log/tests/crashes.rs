@@ -4,7 +4,7 @@
 use super::rig::{History, Rig, append_numbered, attach, contents_from};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::Lsn;
-use crate::log::class::Classes;
+use crate::log::format::class::Classes;
 use crate::log::{ControlFrame, OpenError};
 use std::io;
 

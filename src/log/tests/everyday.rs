@@ -3,9 +3,9 @@
 use super::rig::{Rig, append_numbered, attach, contents_from};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
-use crate::log::class::{Class, Classes};
-use crate::log::control::ControlFrame;
-use crate::log::name::FileName;
+use crate::log::format::class::{Class, Classes};
+use crate::log::format::control::ControlFrame;
+use crate::log::format::name::FileName;
 use crate::log::{
     AppendRefusal, BlockCache, FrontCache, OpenError, PartReader, Parts, ReadError, Reserve, for_each_frame,
 };
@@ -160,7 +160,7 @@ fn at_most_two_segments_are_unsynced() {
     let mut refusals = 0;
     let filler = vec![1; 3000];
     for _ in 0..12 {
-        let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::checksum::crc(0, &filler)] };
+        let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::format::checksum::crc(0, &filler)] };
         match rig.log.appender.append(b"h", parts, Lsn(0), Reserve::Keep) {
             Ok(_) => {}
             Err(AppendRefusal::NeedSync { upto }) => {

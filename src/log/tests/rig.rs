@@ -3,8 +3,8 @@
 use crate::disk::sim::SimDisk;
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::checksum::crc;
-use crate::log::header::FileKind;
+use crate::log::format::checksum::crc;
+use crate::log::format::header::FileKind;
 use crate::log::{
     AppendRefusal, Catalog, ControlFrame, Frame, OpenError, Parts, ReadError, Recovered, Reserve, Settings,
     for_each_frame, open,
