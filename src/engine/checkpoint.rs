@@ -62,7 +62,7 @@ impl Engine {
             if core.unwritten_open.is_some() {
                 return Ok(());
             }
-            (core.appender.end(), core.catalog.clone(), core.state.snapshot())
+            (core.appender.end(), core.view.catalog.clone(), core.view.state.snapshot())
         };
         let mut encoded = Vec::new();
         state.encode(&mut encoded);

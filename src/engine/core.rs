@@ -3,25 +3,19 @@
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
-use super::counters::Counters;
-use super::follow::{FrameAt, follow};
-use super::positions::Positions;
-use super::visible::VisibleEnds;
 use super::waiters::Waiters;
-use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId, WallMs};
-use crate::log::{AppendRefusal, Appended, Appender, Catalog, ControlFrame, Parts, Reserve};
+use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId};
+use crate::log::{AppendRefusal, Appended, Appender, ControlFrame, Parts, Reserve};
 use crate::record::{Record, Room, Wakes, codec};
 use crate::state::{Command, Decision, HoldUp, Inconsistent, Inputs, Rejection, Role, State};
+use crate::view::{Counters, FrameAt, Now, View};
 use std::sync::Arc;
 
 /// The store's changing parts. One lock holds them together.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub(crate) state: State,
+    pub(crate) view: View,
     pub(crate) appender: Appender,
-    pub(crate) catalog: Catalog,
-    pub(crate) positions: Positions,
-    pub(crate) visible: VisibleEnds,
     pub(crate) waiters: Waiters,
     /// This process's `opened` record: applied already, and to be appended before any other.
     pub(crate) unwritten_open: Option<Record>,
@@ -102,17 +96,6 @@ struct HeldUp {
     goes_alone: Option<(GroupId, MonoMs)>,
 }
 
-/// The times and the watermark that an operation goes by, read before it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    pub(crate) mono: MonoMs,
-    // Between the two, which are then not copied in one go: a load of what two stores have just written waits for both.
-    pub(crate) watermark: Lsn,
-    pub(crate) wall: WallMs,
-    /// By how much the clocks may be behind.
-    pub(crate) slack_ms: u64,
-}
-
 /// What a commit did.
 #[derive(Debug)]
 pub(crate) struct Committed {
@@ -141,8 +124,8 @@ impl Core {
     pub(crate) fn commit(&mut self, command: &Command<'_>, parts: Parts<'_>, now: Now) -> Result<Committed, Blocked> {
         self.records.clear();
         let hold_up = self.isolation.hold_up();
-        let inputs = inputs(now, hold_up, &self.visible);
-        let decision = self.state.decide(command, &inputs, &mut self.records).map_err(Blocked::Rejected)?;
+        let inputs = now.inputs(hold_up, &self.view.visible);
+        let decision = self.view.state.decide(command, &inputs, &mut self.records).map_err(Blocked::Rejected)?;
         if self.records.is_empty() {
             return Ok(Committed { decision, frame: None });
         }
@@ -156,12 +139,11 @@ impl Core {
         let parts = if claimed { parts } else { Parts::default() };
         let frame = self.appender.append(&self.head, parts, now.watermark, reserve).map_err(Blocked::Refused)?;
         let (lsn, end) = (frame.lsn, frame.end);
-        let place = Some((entered(&frame, &mut self.catalog, &mut self.positions), frame.at));
-        self.counters.count(&self.records, &self.state);
+        let place = Some((entered(&frame, &mut self.view), frame.at));
+        self.counters.count(&self.records, &self.view.state);
         let held_up = if self.waiters.any() { self.held_up(now) } else { HeldUp::default() };
-        let Self { state, positions, visible, records, .. } = self;
-        follow(state, positions, visible, records, &FrameAt { lsn, end, place }).map_err(Blocked::Inconsistent)?;
-        self.isolation.note(self.state.held_up_since(), now.mono);
+        self.view.follow(&self.records, &FrameAt { lsn, end, place }).map_err(Blocked::Inconsistent)?;
+        self.isolation.note(self.view.state.held_up_since(), now.mono);
         if self.waiters.any() {
             self.wake_for_records(held_up, now);
         }
@@ -176,7 +158,7 @@ impl Core {
         codec::encode(std::slice::from_ref(opened), &mut self.head);
         let frame = self.appender.append(&self.head, Parts::default(), now.watermark, reserve);
         let frame = frame.map_err(Blocked::Refused)?;
-        entered(&frame, &mut self.catalog, &mut self.positions);
+        entered(&frame, &mut self.view);
         self.unwritten_open = None;
         Ok(())
     }
@@ -187,13 +169,13 @@ impl Core {
     /// What the log needs first; nothing was changed.
     pub(crate) fn append_control(&mut self, control: ControlFrame, watermark: Lsn) -> Result<Lsn, AppendRefusal> {
         let frame = self.appender.append_control(control, watermark)?;
-        entered(&frame, &mut self.catalog, &mut self.positions);
+        entered(&frame, &mut self.view);
         Ok(frame.end)
     }
 
     /// Shows what lies below the new watermark, where only durable messages may be seen.
     pub(crate) fn make_visible(&mut self, watermark: Lsn) {
-        let Self { visible, waiters, state, .. } = self;
+        let Self { view: View { visible, state, .. }, waiters, .. } = self;
         visible.advance(watermark, |partition| wake_partition(waiters, state, partition));
     }
 
@@ -201,8 +183,8 @@ impl Core {
     fn held_up(&self, now: Now) -> HeldUp {
         let hold_up = self.isolation.hold_up();
         HeldUp {
-            until: self.state.held_up_until(now.mono, hold_up),
-            goes_alone: self.state.goes_alone(now.mono, hold_up),
+            until: self.view.state.held_up_until(now.mono, hold_up),
+            goes_alone: self.view.state.goes_alone(now.mono, hold_up),
         }
     }
 
@@ -212,8 +194,8 @@ impl Core {
             match record.wakes() {
                 Wakes::Nobody => {}
                 Wakes::ReadersOf(partition) => {
-                    if !self.visible.is_durable_only() {
-                        wake_partition(&mut self.waiters, &self.state, partition);
+                    if !self.view.visible.is_durable_only() {
+                        wake_partition(&mut self.waiters, &self.view.state, partition);
                     }
                 }
                 Wakes::Group(group) => self.waiters.wake_one(group),
@@ -242,7 +224,7 @@ impl Core {
     /// When time alone may make something deliverable to the group.
     pub(crate) fn sleep_until(&self, group: GroupId, now: Now) -> Option<u64> {
         let inputs = self.inputs(now);
-        let deadline = self.state.next_deadline(group, &inputs);
+        let deadline = self.view.state.next_deadline(group, &inputs);
         let mono = deadline.mono.map(|at| at.0.saturating_sub(now.mono.0));
         let wall = deadline.wall.map(|at| at.0.saturating_sub(now.wall.0));
         match (mono, wall) {
@@ -253,21 +235,16 @@ impl Core {
 
     /// Decisions go by this.
     pub(crate) fn inputs(&self, now: Now) -> Inputs<'_> {
-        inputs(now, self.isolation.hold_up(), &self.visible)
+        now.inputs(self.isolation.hold_up(), &self.view.visible)
     }
 }
 
-/// Of parts of the core, so that others may change meanwhile.
-pub(super) fn inputs(now: Now, hold_up: HoldUp, visible: &VisibleEnds) -> Inputs<'_> {
-    Inputs { mono: now.mono, wall: now.wall, slack_ms: now.slack_ms, hold_up, visible: visible.as_input() }
-}
-
 /// Takes the frame's segment into the catalog when this frame began it. Returns its number.
-fn entered(frame: &Appended<'_>, catalog: &mut Catalog, positions: &mut Positions) -> FileNumber {
+fn entered(frame: &Appended<'_>, view: &mut View) -> FileNumber {
     let number = frame.segment.number();
     if frame.rolled {
-        catalog.add(Arc::clone(frame.segment));
-        positions.roll(number);
+        view.catalog.add(Arc::clone(frame.segment));
+        view.positions.roll(number);
     }
     number
 }

@@ -1,11 +1,9 @@
-//! Dead dead letters: reading, redriving and discarding them.
+//! Dead letters: reading, redriving and discarding them.
 //!
 //! A dead letter is a message of its group's hidden partition. Redriving moves it, in one frame, to the group's retry
 //! partition or to a topic's; discarding settles it. Never here: deciding what becomes a dead letter.
 
 use super::core::Core;
-use super::read::absent;
-use super::stored::Stored;
 use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId};
@@ -13,6 +11,9 @@ use crate::limits::REDRIVES_TO_TOPICS_MAX;
 use crate::log::Parts;
 use crate::record::Provenance;
 use crate::state::{Command, Rejection};
+use crate::view::Stored;
+use crate::view::ViewHolder;
+use crate::view::absent;
 
 /// How many dead letters are listed under one hold of the lock.
 const LIST_AT_ONCE: usize = 256;
@@ -34,8 +35,8 @@ impl Engine {
         self.enter()?;
         let core = self.lock_core();
         let dead = dead_of(&core, group)?;
-        let visible = core.visible.end(dead, core.state.partition_end(dead));
-        let mut dead_letters = core.state.dead_letters(group, from, LIST_AT_ONCE);
+        let visible = core.view.visible.end(dead, core.view.state.partition_end(dead));
+        let mut dead_letters = core.view.state.dead_letters(group, from, LIST_AT_ONCE);
         dead_letters.retain(|offset| *offset < visible);
         Ok(dead_letters)
     }
@@ -47,7 +48,7 @@ impl Engine {
     pub(crate) fn dead_letters_end(&self, group: GroupId) -> Result<Offset> {
         self.enter()?;
         let core = self.lock_core();
-        Ok(core.state.partition_end(dead_of(&core, group)?))
+        Ok(core.view.state.partition_end(dead_of(&core, group)?))
     }
 
     /// Reads a dead letter, or `None` where it has left meanwhile, or may not be seen yet.
@@ -59,8 +60,8 @@ impl Engine {
         let dead = {
             let core = self.lock_core();
             let dead = dead_of(&core, group)?;
-            let is_visible = offset < core.visible.end(dead, core.state.partition_end(dead));
-            if !is_visible || core.state.dead_letters(group, offset, 1).first() != Some(&offset) {
+            let is_visible = offset < core.view.visible.end(dead, core.view.state.partition_end(dead));
+            if !is_visible || core.view.state.dead_letters(group, offset, 1).first() != Some(&offset) {
                 return Ok(None);
             }
             dead
@@ -109,5 +110,5 @@ impl Engine {
 
 /// The partition of the group's dead letters.
 fn dead_of(core: &Core, group: GroupId) -> Result<PartitionId> {
-    core.state.group(group).map(|group| group.dead()).ok_or(Error::Removed { what: "group" })
+    core.view.state.group(group).map(|group| group.dead()).ok_or(Error::Removed { what: "group" })
 }

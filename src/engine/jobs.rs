@@ -180,13 +180,13 @@ impl Engine {
     fn rest_when_idle(&self) {
         let mono = self.clock.monotonic();
         let mut core = self.lock_core();
-        let Core { appender, checkpoint, state, .. } = &*core;
+        let Core { appender, checkpoint, view, .. } = &*core;
         let (end, watermark) = (appender.end(), self.commit.watermark());
         let quiet = checkpoint.end_seen == appender.wanted()
             && mono.0.saturating_sub(checkpoint.end_seen_at.0) >= REST_AFTER_MS;
         let done =
             appender.wanted() <= watermark && !appender.mark_wanted(watermark) && appender.standby_wanted().is_none();
-        if quiet && done && !state.has_due_times() {
+        if quiet && done && !view.state.has_due_times() {
             core.wake_beyond = end;
             self.jobs.rest();
         }
@@ -313,7 +313,7 @@ impl Engine {
         let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
         // A process that only looks writes nothing, unless something would wait longer for it.
         // seam: a clock jump is not noticed
-        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().state.has_due_times() {
+        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().view.state.has_due_times() {
             return Ok(());
         }
         let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());

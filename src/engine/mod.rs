@@ -12,30 +12,21 @@
 mod checkpoint;
 mod commit;
 mod core;
-mod counters;
 mod dead_letters;
 mod deliver;
-mod fold;
-mod follow;
 mod health;
 mod jobs;
 mod leased;
 mod moves;
 mod open;
-mod owners;
-mod positions;
 mod publish;
-mod read;
 mod retire;
-mod runs;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
 mod stats;
-mod stored;
 mod threads;
 mod topics;
-mod visible;
 mod waiters;
 
 /// What handles need of the layers below, so that they know the engine alone.
@@ -44,33 +35,33 @@ pub(crate) use crate::disk::Disk as AnyDisk;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun};
-pub use counters::GroupCounters;
+pub(crate) use crate::view::Reader;
+pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use dead_letters::StoredDeadLetter;
 pub(crate) use deliver::Wait;
 pub(crate) use leased::Received;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
-pub(crate) use read::Reader;
-pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use waiters::Ticket;
 
 use self::commit::Commit;
-use self::core::{Blocked, Committed, Core, Now};
+use self::core::{Blocked, Committed, Core};
 use self::health::Health;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
-use crate::log::{AppendRefusal, BlockCache, FileManager, FrontCache, Parts, Reserve, Standby};
+use crate::log::{AppendRefusal, FileManager, Parts, Reserve, Standby};
 use crate::state::{Command, Rejection};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
+use crate::view::{Now, ReadCaches, View, ViewHolder};
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What an open store is.
@@ -80,11 +71,8 @@ pub(crate) struct Engine {
     core: Mutex<Core>,
     commit: Commit,
     health: Health,
-    cache: BlockCache,
-    fronts: FrontCache<owners::Owners>,
+    caches: ReadCaches,
     disk: Arc<dyn Disk>,
-    /// For errors. Empty where the disk is the caller's.
-    dir: PathBuf,
     clock: Arc<dyn Clock>,
     setup: Setup,
     report: OpenReport,
@@ -184,6 +172,16 @@ impl From<Error> for Refusal {
     }
 }
 
+impl ViewHolder for Engine {
+    fn with_view<R>(&self, look: impl FnOnce(&mut View) -> R) -> R {
+        look(&mut self.lock_core().view)
+    }
+
+    fn caches(&self) -> &ReadCaches {
+        &self.caches
+    }
+}
+
 impl Engine {
     /// Fails if no operation may begin: in a forked child, closed, or poisoned. The fork is checked first, because the other answers
     /// may need a lock, and a thread that does not exist in the child may have held it at the fork.
@@ -207,7 +205,7 @@ impl Engine {
 
     /// The directory, if the store was opened by a path.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        &self.caches.dir
     }
 
     pub(crate) fn setup(&self) -> &Setup {
@@ -322,7 +320,7 @@ impl Engine {
                 max: crate::limits::FRAME_LEN_MAX as u64,
                 unit: "bytes",
             }),
-            AppendRefusal::Io(error) => match Error::io("append to the log in", error).at(&self.dir) {
+            AppendRefusal::Io(error) => match Error::io("append to the log in", error).at(&self.caches.dir) {
                 lack if lack.is_passing() => Err(lack),
                 other => Err(self.fail(&other.to_string())),
             },
@@ -398,7 +396,7 @@ impl Engine {
     /// and what the file system itself needs; as much again for leases, so that there is something to settle; and one for the copies
     /// of messages, of which one at least should fit.
     fn reserved_bytes(&self, core: &Core, reserve: Reserve) -> u64 {
-        let outstanding = core.state.outstanding_count().saturating_mul(SETTLING_LEN);
+        let outstanding = core.view.state.outstanding_count().saturating_mul(SETTLING_LEN);
         let settling =
             RESERVED_LEN_MIN.saturating_add(outstanding).saturating_add(core.checkpoint.len.saturating_mul(2));
         let leasing = settling.saturating_mul(2);
@@ -413,7 +411,7 @@ impl Engine {
 
     /// A failure of the file manager: where it changed nothing, it is the caller's to mend; else it stops the store.
     fn file_manager_error(&self, file_manager: &FileManager, error: std::io::Error) -> Error {
-        let error = Error::io("manage the files in", error).at(&self.dir);
+        let error = Error::io("manage the files in", error).at(&self.caches.dir);
         if file_manager.is_failed() { self.fail(&error.to_string()) } else { error }
     }
 

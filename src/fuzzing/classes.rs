@@ -86,8 +86,8 @@ pub fn clean(disk: &SimDisk, unlinked: bool) -> Option<Cleaned> {
     let uuid = disk.read_file("STORE")?[24..40].try_into().ok()?;
     let mut log = crate::log::open(Arc::clone(&handle), settings).unwrap();
     let [older, _] = log.file_manager.checkpoints() else { return None };
-    let (horizon, live) = (older.covers, Live::of(State::decode(&log.checkpoint.as_ref()?.1).unwrap()));
-    let below = log.catalog.segments().iter().filter(|segment| segment.end() <= horizon);
+    let (horizon, live) = (older.covers, Live::of(State::decode(&log.contents.checkpoint.as_ref()?.state).unwrap()));
+    let below = log.contents.catalog.segments().iter().filter(|segment| segment.end() <= horizon);
     let segments: Vec<Arc<Segment>> = below.map(Arc::clone).collect();
     let range = (segments.first()?.base(), segments.last()?.end());
     let mut kept = [0; 2];

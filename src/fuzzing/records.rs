@@ -208,7 +208,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
     let handle: Arc<dyn Disk> = Arc::new(disk.snapshot().attach().map_err(|error| error.to_string())?);
     let log = crate::log::open(handle, settings).map_err(|error| error.to_string())?;
     let mut counts = BTreeMap::new();
-    for segment in log.catalog.segments() {
+    for segment in log.contents.catalog.segments() {
         let walked = crate::log::for_each_frame::<ReadError>(segment, segment.base(), &mut |frame| {
             let control = match ControlFrame::decode(frame.head()).filter(|_| frame.is_log()) {
                 Some(ControlFrame::SegmentStart) => Some("segment start"),

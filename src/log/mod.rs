@@ -26,7 +26,7 @@ pub(crate) use read::frames::{Met, for_each_left};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use read::frames::{for_each as for_each_frame, for_each_whole};
 pub(crate) use read::fronts::FrontCache;
-pub(crate) use read::index::{Index, IndexKey, KeyRows, Row};
+pub(crate) use read::index::{Index, IndexKey, Indexes, KeyRows, Row};
 pub(crate) use read::part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use read::segment::Segment;
 pub(crate) use write::appender::{AppendRefusal, Appended, Appender, Standby};
@@ -50,13 +50,31 @@ pub(crate) struct Settings {
 /// A log that was found or made, with all that is needed to use it.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// The newest checkpoint: what it covers, and its state.
-    pub(crate) checkpoint: Option<(Lsn, Vec<u8>)>,
-    pub(crate) catalog: Catalog,
+    pub(crate) contents: Contents,
     pub(crate) appender: Appender,
     pub(crate) file_manager: FileManager,
     pub(crate) report: Report,
     pub(crate) previous: Previous,
+}
+
+/// What a log holds, for reading.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    /// The newest checkpoint.
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) catalog: Catalog,
+    pub(crate) indexes: Indexes,
+    /// The end of the log: all below is durable.
+    pub(crate) end: Lsn,
+}
+
+/// A checkpoint as read.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) number: FileNumber,
+    /// It is the state at this LSN.
+    pub(crate) covers: Lsn,
+    pub(crate) state: Vec<u8>,
 }
 
 /// The process before this one.
@@ -118,6 +136,22 @@ pub(crate) fn open_existing(disk: Arc<dyn Disk>, settings: Settings) -> Result<O
         recover::plan::Plan::LayOut => Ok(None),
         plan @ recover::plan::Plan::Continue { .. } => {
             recover::execute::execute(disk, handles, &settings, plan, scanned).map(Some)
+        }
+    }
+}
+
+/// What is durable of the log in a directory, without changing anything; `None` where there is no log.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) fn observe(disk: &Arc<dyn Disk>) -> Result<Option<Contents>, OpenError> {
+    let (handles, plan, scanned) = look(disk)?;
+    match plan {
+        recover::plan::Plan::LayOut => Ok(None),
+        recover::plan::Plan::Continue { segments, retired, epochs, .. } => {
+            let end = scanned.facts.watermark;
+            recover::execute::contents(scanned, &handles, (segments, retired, epochs), end).map(Some)
         }
     }
 }

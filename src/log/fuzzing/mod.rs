@@ -210,8 +210,8 @@ pub fn index(data: &[u8]) -> bool {
     }
     disk.write_file(&FileName::Index(crate::ids::FileNumber(1)).to_string(), &bytes);
     let log = super::open(Arc::new(disk.attach().unwrap()), SETTINGS).unwrap();
-    let segment = log.catalog.segments().first().unwrap();
-    let Ok(Some(index)) = log.file_manager.open_index(segment) else { return false };
+    let segment = log.contents.catalog.segments().first().unwrap();
+    let Ok(Some(index)) = log.contents.indexes.open(segment) else { return false };
     let cache = BlockCache::new(1 << 16);
     let known: Vec<u64> = index.keys().iter().map(|key| key.key).chain(0..4).collect();
     for key in known {

@@ -146,7 +146,7 @@ pub(super) fn attach(disk: &SimDisk) -> Result<Recovered, OpenError> {
 
 fn contents(log: &Recovered) -> Vec<Seen> {
     let (mut found, mut heads) = (Vec::new(), Vec::new());
-    for segment in log.catalog.segments() {
+    for segment in log.contents.catalog.segments() {
         let whole = frames::for_each_whole::<ReadError>(segment, segment.base(), &mut |frame| {
             if !frame.is_log() {
                 found.push(content(frame));

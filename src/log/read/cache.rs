@@ -138,7 +138,7 @@ impl BlockCache {
             blocks.free.take().unwrap_or_default()
         };
         let (_, number) = key;
-        crate::log::recover::directory::read_into(
+        crate::log::read::handles::read_into(
             &*open()?,
             number.saturating_mul(BLOCK_LEN as u64),
             BLOCK_LEN,

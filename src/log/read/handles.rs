@@ -51,3 +51,26 @@ impl Handles {
         Some(file)
     }
 }
+
+/// Up to `len` bytes from `at` on: fewer only at the end of the file.
+pub(in crate::log) fn read_up_to(file: &dyn File, at: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_into(file, at, len, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// As [`read_up_to`], in place of what `bytes` held.
+pub(in crate::log) fn read_into(file: &dyn File, at: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.try_reserve_exact(len.saturating_sub(bytes.len())).map_err(io::Error::other)?;
+    bytes.resize(len, 0);
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let read = file.read_at(at.saturating_add(filled as u64), rest)?;
+        if read == 0 {
+            break;
+        }
+        filled += read;
+    }
+    bytes.truncate(filled);
+    Ok(())
+}

@@ -5,7 +5,6 @@
 //! that nothing needs to be read but what a look-up touches. Whatever is wrong with an index, it counts as absent, and is made
 //! again from its segment. Never here: what keys mean, and the truth.
 
-use crate::disk::File;
 use crate::ids::{FileNumber, Lsn};
 use crate::log::format::bytes::{Cursor, u32_at};
 use crate::log::format::checksum;
@@ -13,9 +12,8 @@ use crate::log::format::header::{FORMAT, Uuid};
 use crate::log::format::name::FileName;
 use crate::log::read::cache::BlockCache;
 use crate::log::read::handles::Handles;
+use crate::log::read::handles::read_up_to;
 use crate::log::read::segment::Segment;
-use crate::log::recover::directory::read_up_to;
-use crate::log::write::file_manager::FileManager;
 use std::io;
 use std::sync::Arc;
 
@@ -25,11 +23,9 @@ const HEADER_LEN: usize = 8 + 4 + 4 + 16 + 8 * 5 + 4 + 4;
 /// Key, first ordinal, end, time, number of the first row, count of rows.
 const ENTRY_LEN: usize = 8 * 5 + 4;
 /// Difference, count, frame, part, check.
-const ROW_LEN: usize = 8 + 4 * 4;
+pub(in crate::log) const ROW_LEN: usize = 8 + 4 * 4;
 /// Header and directory of an index of few keys.
 const FIRST_READ_LEN: usize = 1024;
-/// How much is written at a time.
-const SLICE_LEN: usize = 256 << 10;
 /// How many rows are read at a time.
 const ROWS_MAX: usize = 16;
 
@@ -94,7 +90,7 @@ fn are_apart(rows: &[Row]) -> bool {
 }
 
 /// Header and directory of an index of `segment`; `None` where rows or keys are out of order.
-fn encode_front(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> Option<Vec<u8>> {
+pub(in crate::log) fn encode_front(uuid: &Uuid, segment: &Segment, salt: u64, keys: &[KeyRows]) -> Option<Vec<u8>> {
     let ordered = keys.is_sorted_by(|a, b| a.key < b.key) && keys.iter().all(|key| are_apart(&key.rows));
     let mut directory = Vec::with_capacity(keys.len() * ENTRY_LEN);
     let mut rows_from = 0u64;
@@ -161,7 +157,7 @@ impl StoredRow {
 }
 
 /// The rows of an index, whose front could be encoded, one after another.
-fn encoded_rows(salt: u64, keys: &[KeyRows]) -> impl Iterator<Item = [u8; ROW_LEN]> {
+pub(in crate::log) fn encoded_rows(salt: u64, keys: &[KeyRows]) -> impl Iterator<Item = [u8; ROW_LEN]> {
     let rows = keys.iter().flat_map(|key| key.rows.iter().map(move |row| (key, row)));
     (0u64..).zip(rows).map(move |(number, (key, row))| {
         let first = key.rows.first().map_or(0, |row| row.first);
@@ -171,59 +167,24 @@ fn encoded_rows(salt: u64, keys: &[KeyRows]) -> impl Iterator<Item = [u8; ROW_LE
     })
 }
 
-/// Writes `front` and the rows behind it, a slice at a time: others wait for nothing that is long, and memory stays small.
-fn write_slices(file: &dyn File, front: Vec<u8>, rows: impl Iterator<Item = [u8; ROW_LEN]>) -> io::Result<()> {
-    let (mut at, mut slice) = (0, front);
-    for row in rows {
-        slice.extend_from_slice(&row);
-        if let Some(full) = slice.get(..SLICE_LEN) {
-            file.write_at(at, full)?;
-            at += SLICE_LEN as u64;
-            slice.drain(..SLICE_LEN);
-        }
-    }
-    file.write_at(at, &slice)
+/// Opens the index files of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct Indexes {
+    handles: Arc<Handles>,
+    uuid: Uuid,
 }
 
-impl FileManager {
-    /// Writes the index of a segment that is complete, in place of any other. It is not synced: after a power cut a row that
-    /// does not prove itself is one that was never written.
-    ///
-    /// # Errors
-    /// `StorageFull` where less than `leave` bytes would remain on the disk; `InvalidInput` where the rows are not in order; whatever
-    /// creating and writing says. There is no index then that is of use.
-    pub(crate) fn write_index(&mut self, segment: &Segment, keys: &[KeyRows], leave: u64) -> io::Result<()> {
-        let salt = self.disk().random();
-        let front = encode_front(self.uuid(), segment, salt, keys).ok_or(io::ErrorKind::InvalidInput)?;
-        self.remove_index(segment.number())?;
-        let name = FileName::Index(segment.number());
-        let rows: usize = keys.iter().map(|key| key.rows.len()).sum();
-        let len = (front.len() + rows * ROW_LEN) as u64;
-        if self.disk().available()? < len.saturating_add(leave) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let file = self.disk().create(&name.to_string(), len)?;
-        let written = write_slices(&*file, front, encoded_rows(salt, keys));
-        if written.is_err() {
-            self.remove_index(segment.number())?;
-        }
-        written
-    }
-
-    /// Removes the index of a segment, if there is one.
-    ///
-    /// # Errors
-    /// Whatever removing says.
-    pub(crate) fn remove_index(&mut self, number: FileNumber) -> io::Result<()> {
-        self.remove(FileName::Index(number))
+impl Indexes {
+    pub(in crate::log) const fn new(handles: Arc<Handles>, uuid: Uuid) -> Self {
+        Self { handles, uuid }
     }
 
     /// The index of a segment, or `None` where there is none that is of use.
     ///
     /// # Errors
     /// Whatever reading says, but for a file that is not there.
-    pub(crate) fn open_index(&self, segment: &Segment) -> io::Result<Option<Index>> {
-        Index::open(self.handles(), self.uuid(), segment)
+    pub(crate) fn open(&self, segment: &Segment) -> io::Result<Option<Index>> {
+        Index::open(&self.handles, &self.uuid, segment)
     }
 }
 

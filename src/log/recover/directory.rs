@@ -14,7 +14,7 @@ use crate::log::format::frame::{Covered, Probe, Spot};
 use crate::log::format::header::{FORMAT, FileHeader, FileKind, HEADER_LEN, HeaderRead, Uuid};
 use crate::log::format::name::FileName;
 use crate::log::format::store_file::{Features, Identity, STORE_LEN, Slot};
-use crate::log::read::handles::Handles;
+use crate::log::read::handles::{Handles, read_up_to};
 use crate::log::read::segment::SegmentInfo;
 use std::io;
 
@@ -78,6 +78,7 @@ pub(in crate::log) struct CheckpointSeen {
 /// The checkpoint to begin from.
 #[derive(Debug)]
 pub(in crate::log) struct CheckpointLoaded {
+    pub(in crate::log) number: FileNumber,
     pub(in crate::log) covers: Lsn,
     pub(in crate::log) state: Vec<u8>,
     pub(in crate::log) section: Section,
@@ -235,7 +236,7 @@ impl DirectoryScan {
             let file = handles.get(name).map_err(OpenError::io("open", name))?;
             handles.forget(name);
             if let Some((state, section)) = read_checkpoint(&*file, header).map_err(OpenError::io("read", name))? {
-                return Ok(Some(CheckpointLoaded { covers: header.to, state, section }));
+                return Ok(Some(CheckpointLoaded { number: header.number, covers: header.to, state, section }));
             }
             self.checkpoints.pop();
             self.checkpoints_damaged += 1;
@@ -248,29 +249,6 @@ fn newer(name: FileName, format: u32, features: Features) -> OpenError {
     let features = if features.is_empty() { String::new() } else { format!(" with {features}") };
     let found = format!("format {format}{features}");
     OpenError::NewerFormat { file: name.to_string(), found, supported: format!("format {FORMAT}") }
-}
-
-/// Up to `len` bytes from `at` on: fewer only at the end of the file.
-pub(in crate::log) fn read_up_to(file: &dyn File, at: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    read_into(file, at, len, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// As [`read_up_to`], in place of what `bytes` held.
-pub(in crate::log) fn read_into(file: &dyn File, at: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
-    bytes.try_reserve_exact(len.saturating_sub(bytes.len())).map_err(io::Error::other)?;
-    bytes.resize(len, 0);
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let read = file.read_at(at.saturating_add(filled as u64), rest)?;
-        if read == 0 {
-            break;
-        }
-        filled += read;
-    }
-    bytes.truncate(filled);
-    Ok(())
 }
 
 /// What the header of a copy tells.

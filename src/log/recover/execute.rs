@@ -7,20 +7,22 @@ use crate::disk::{Disk, File};
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::log::error::{Corruption, OpenError};
 use crate::log::format::checksum::low;
-use crate::log::format::class::Classes;
+use crate::log::format::class::{Classes, Retired};
 use crate::log::format::frame::{Frame, Spot};
 use crate::log::format::header::{FileHeader, HEADER_LEN, Uuid};
 use crate::log::format::name::FileName;
 use crate::log::read::catalog::Catalog;
 use crate::log::read::frames::{Frames, Lsns, Next};
 use crate::log::read::handles::Handles;
+use crate::log::read::index::Indexes;
 use crate::log::read::segment::{Segment, SegmentInfo};
+use crate::log::recover::directory::CheckpointLoaded;
 use crate::log::recover::plan::{Plan, Stretch};
 use crate::log::recover::scan::Scanned;
 use crate::log::write::appender::Appender;
 use crate::log::write::file_manager::{CheckpointInfo, FileManager, Found};
 use crate::log::write::slots::Slots;
-use crate::log::{Dropped, Previous, Recovered, Report, Settings};
+use crate::log::{Checkpoint, Contents, Dropped, Previous, Recovered, Report, Settings};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -84,14 +86,32 @@ pub(in crate::log) fn execute(
         end,
         epoch,
     };
-    let closed = |info| Arc::new(Segment::closed(info, Arc::clone(&handles)));
+    let previous = Previous { epoch: scanned.facts.epoch, clean: scanned.clean };
     Ok(Recovered {
-        checkpoint: scanned.checkpoint.map(|checkpoint| (checkpoint.covers, checkpoint.state)),
-        catalog: Catalog::new(segments.into_iter().map(closed).collect(), retired, epochs),
+        contents: contents(scanned, &handles, (segments, retired, epochs), end)?,
         appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
         file_manager: FileManager::new(disk, settings.access, found),
         report,
-        previous: Previous { epoch: scanned.facts.epoch, clean: scanned.clean },
+        previous,
+    })
+}
+
+/// What is to be read of the log that stands in `segments`.
+pub(in crate::log) fn contents(
+    scanned: Scanned,
+    handles: &Arc<Handles>,
+    (segments, retired, epochs): (Vec<SegmentInfo>, Retired, Vec<(Lsn, Epoch)>),
+    end: Lsn,
+) -> Result<Contents, OpenError> {
+    let uuid = scanned.directory.uuid.ok_or_else(|| Corruption::of(FileName::Store, None, "no identity"))?;
+    let closed = |info| Arc::new(Segment::closed(info, Arc::clone(handles)));
+    let checkpoint =
+        scanned.checkpoint.map(|CheckpointLoaded { number, covers, state, .. }| Checkpoint { number, covers, state });
+    Ok(Contents {
+        checkpoint,
+        catalog: Catalog::new(segments.into_iter().map(closed).collect(), retired, epochs),
+        indexes: Indexes::new(Arc::clone(handles), uuid),
+        end,
     })
 }
 
@@ -102,6 +122,7 @@ fn lay_out(
     scanned: &Scanned,
 ) -> Result<Recovered, OpenError> {
     let slots = Slots::lay_out(Arc::clone(&disk)).map_err(OpenError::io("create", FileName::Store))?;
+    let indexes = Indexes::new(Arc::clone(&handles), *slots.uuid());
     let (end, epoch) = (Lsn(0), draw_epoch(&*disk, 1));
     let found = Found {
         slots,
@@ -114,8 +135,7 @@ fn lay_out(
         epoch,
     };
     Ok(Recovered {
-        checkpoint: None,
-        catalog: Catalog::default(),
+        contents: Contents { checkpoint: None, catalog: Catalog::default(), indexes, end },
         appender: Appender::new(end, epoch, settings.segment_len_first, settings.segment_len_max),
         file_manager: FileManager::new(disk, settings.access, found),
         report: Report {

@@ -13,8 +13,9 @@ use crate::log::format::frame::{ALIGN, Claim, Covered, FIXED_LEN, Probe, Spot};
 use crate::log::format::header::HEADER_LEN;
 use crate::log::format::name::FileName;
 use crate::log::read::handles::Handles;
+use crate::log::read::handles::read_into;
 use crate::log::recover::chain::{Candidate, Walk};
-use crate::log::recover::directory::{DirectoryScan, read_into};
+use crate::log::recover::directory::DirectoryScan;
 use std::io;
 use std::ops::Range;
 

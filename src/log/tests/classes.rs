@@ -75,7 +75,7 @@ fn opened(disk: &SimDisk, written: &[Written]) -> Rig {
 
 /// What a file in the catalog serves.
 fn serves(log: &Recovered, segment: &Segment) -> Option<Classes> {
-    log.catalog.segment(segment.number()).map(|segment| segment.serves())
+    log.contents.catalog.segment(segment.number()).map(|segment| segment.serves())
 }
 
 /// A segment is left class by class, and its file goes when it serves none. A checkpoint lists what is there.
@@ -125,8 +125,9 @@ fn classes_leave_a_segment_one_by_one() {
         drop(rig);
         disk.crash_process();
         let log = attach(&disk).unwrap();
-        let listed =
-            files.iter().all(|(name, ..)| log.catalog.segments().iter().any(|of| of.name().to_string() == *name));
+        let listed = files
+            .iter()
+            .all(|(name, ..)| log.contents.catalog.segments().iter().any(|of| of.name().to_string() == *name));
         assert!(listed && serves(&log, &segments[0]).is_none());
     }
 }
@@ -208,7 +209,7 @@ fn file_that_is_needed_is_judged() {
         refused(&disk)
     };
     assert_eq!(told(from, to, 2), (name.clone(), "a listed file is another one"));
-    let covers = attach(&unadded).unwrap().checkpoint.unwrap().0;
+    let covers = attach(&unadded).unwrap().contents.checkpoint.unwrap().covers;
     assert_eq!(told(from, Lsn(covers.0 + 8), 1), (name.clone(), "a file was added for what no checkpoint covers"));
     // The file says that it holds less than a segment that still serves its class.
     let uuid = disk.read_file("STORE").unwrap()[24..40].try_into().unwrap();
@@ -226,7 +227,7 @@ fn file_that_is_needed_is_judged() {
     cut.truncate(bytes.len() - 4);
     disk.write_file(&name, &cut);
     let log = attach(&disk).unwrap();
-    let segment = log.catalog.segment(number).unwrap();
+    let segment = log.contents.catalog.segment(number).unwrap();
     assert_eq!(segment.epoch_at(from), written[0].epoch);
 }
 

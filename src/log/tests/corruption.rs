@@ -37,7 +37,7 @@ fn same_or_told(disk: &SimDisk, written: &[Written], what: &dyn Fn() -> String) 
         Err(OpenError::ForeignFile { .. } | OpenError::NewerFormat { .. }) => return false,
         Err(OpenError::Io { .. }) => panic!("{}", what()),
     };
-    match contents_from(&log.catalog, Lsn(0)) {
+    match contents_from(&log.contents.catalog, Lsn(0)) {
         Ok(found) => {
             assert!(found == written, "{}: {} frames of {}", what(), found.len(), written.len());
             true

@@ -235,7 +235,7 @@ fn crash_after_crash() {
             }
             let rig = Rig::recover(&disk, &history);
             history = rig.history();
-            let all = contents_from(&rig.log.catalog, Lsn(0)).unwrap();
+            let all = contents_from(&rig.log.contents.catalog, Lsn(0)).unwrap();
             assert_eq!(all, history.written, "seed {seed} round {round}");
         }
     }
@@ -274,7 +274,7 @@ fn a_power_cut_while_the_next_process_begins() {
 /// Opens, appends and syncs, as far as that goes.
 fn begin(disk: &SimDisk, history: &History) -> History {
     let Ok(log) = attach(disk) else { return history.clone() };
-    let Ok(found) = contents_from(&log.catalog, log.report.checkpoint_lsn.unwrap_or(Lsn(0))) else {
+    let Ok(found) = contents_from(&log.contents.catalog, log.report.checkpoint_lsn.unwrap_or(Lsn(0))) else {
         return history.clone();
     };
     let recovered = found.last().map_or(log.report.checkpoint_lsn.unwrap_or(Lsn(0)), |last| Lsn(last.lsn.0 + 1));

@@ -22,7 +22,7 @@ fn an_empty_directory_becomes_a_store_and_opening_again_writes_nothing() {
     let disk = SimDisk::new(1);
     let log = attach(&disk).unwrap();
     assert_eq!((log.appender.end(), log.appender.epoch().count()), (Lsn(0), 1));
-    assert!(log.previous.clean && log.checkpoint.is_none());
+    assert!(log.previous.clean && log.contents.checkpoint.is_none());
     drop(log);
     let before = writes(&disk);
     for _ in 0..2 {
@@ -90,9 +90,9 @@ fn checkpoints_cover_what_they_say_and_two_are_kept() {
     let checkpoints: Vec<_> = disk.files().into_iter().filter(|entry| entry.name.ends_with(".ckp")).collect();
     assert_eq!(checkpoints.len(), 2);
     let rig = Rig::open(&disk, &written, written.len());
-    let covers = rig.log.checkpoint.as_ref().unwrap().0;
+    let covers = rig.log.contents.checkpoint.as_ref().unwrap().covers;
     assert_eq!(rig.log.report.checkpoint_lsn, Some(covers));
-    assert_eq!(contents_from(&rig.log.catalog, Lsn(0)).unwrap(), written);
+    assert_eq!(contents_from(&rig.log.contents.catalog, Lsn(0)).unwrap(), written);
     drop(rig);
     // F05: the newest one is damaged: the older one and more frames give the same.
     let newest = &checkpoints.iter().map(|entry| entry.name.clone()).max().unwrap();
@@ -135,7 +135,7 @@ fn a_file_that_ends_within_the_last_parts_is_damaged() {
     rig.append(b"long", &[&[b'x'; 50_000]]).unwrap();
     rig.close().unwrap();
     let log = attach(&disk).unwrap();
-    let segment = log.catalog.segments().last().unwrap();
+    let segment = log.contents.catalog.segments().last().unwrap();
     let name = segment.name().to_string();
     let whole = disk.read_file(&name).unwrap();
     let walk = || {
@@ -273,9 +273,9 @@ fn retired_segments_may_be_absent() {
     for disk in [disk, again] {
         let rig = Rig::open(&disk, &written, written.len());
         for class in Class::EACH {
-            assert_eq!(rig.log.catalog.retired().of(class), [(Lsn(0), end)]);
+            assert_eq!(rig.log.contents.catalog.retired().of(class), [(Lsn(0), end)]);
         }
-        assert!(rig.log.catalog.segment(first).is_none());
+        assert!(rig.log.contents.catalog.segment(first).is_none());
     }
     assert!(unretired.remove_file(&FileName::Segment(first).to_string()));
     let Err(OpenError::Corrupt(corruption)) = attach(&unretired) else { panic!("opened") };
@@ -498,7 +498,7 @@ fn epochs_of_the_log_are_kept() {
     let (mut written, mut expected) = (Vec::new(), Vec::new());
     for process in 0..12 {
         let mut rig = Rig::open(&disk, &written, written.len());
-        assert_eq!(rig.log.catalog.epochs(), expected, "before process {process}");
+        assert_eq!(rig.log.contents.catalog.epochs(), expected, "before process {process}");
         if process % 4 == 3 {
             // It says nothing that is worth keeping.
             rig.control(ControlFrame::Mark).unwrap();

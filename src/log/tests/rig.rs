@@ -3,6 +3,7 @@
 use crate::disk::sim::SimDisk;
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::log::Checkpoint;
 use crate::log::format::checksum::crc;
 use crate::log::format::header::FileKind;
 use crate::log::{
@@ -54,7 +55,10 @@ pub(super) fn attach(disk: &SimDisk) -> Result<Recovered, OpenError> {
 
 /// All frames of the layers above from the checkpoint on.
 pub(super) fn contents(log: &Recovered) -> Result<Vec<Written>, ReadError> {
-    contents_from(&log.catalog, log.checkpoint.as_ref().map_or(Lsn(0), |(covers, _)| *covers))
+    contents_from(
+        &log.contents.catalog,
+        log.contents.checkpoint.as_ref().map_or(Lsn(0), |checkpoint| checkpoint.covers),
+    )
 }
 
 pub(super) fn contents_from(catalog: &Catalog, from: Lsn) -> Result<Vec<Written>, ReadError> {
@@ -119,7 +123,7 @@ impl Rig {
 
     /// Goes on without looking at the log.
     pub(super) fn trusting(log: Recovered, history: History) -> Self {
-        let catalog = log.catalog.clone();
+        let catalog = log.contents.catalog.clone();
         let History { written, durable, attempt } = history;
         Self { log, catalog, written, durable, attempt, places: Vec::new() }
     }
@@ -129,7 +133,7 @@ impl Rig {
     }
 
     pub(super) fn resume(log: Recovered, before: &[Written], durable: usize) -> Self {
-        let from = log.checkpoint.as_ref().map_or(Lsn(0), |(covers, _)| *covers);
+        let from = log.contents.checkpoint.as_ref().map_or(Lsn(0), |checkpoint| checkpoint.covers);
         let found = contents(&log).unwrap();
         let skipped = before.iter().take_while(|written| written.lsn < from).count();
         let len = skipped + found.len();
@@ -137,10 +141,10 @@ impl Rig {
         assert_eq!(found, before[skipped..len], "a prefix");
         assert!(len >= durable, "{len} frames, {durable} durable");
         assert_eq!(log.appender.end(), log.report.end);
-        if let Some((covers, state)) = &log.checkpoint {
+        if let Some(Checkpoint { covers, state, .. }) = &log.contents.checkpoint {
             assert_eq!(state, &state_at(*covers));
         }
-        let catalog = log.catalog.clone();
+        let catalog = log.contents.catalog.clone();
         Self { log, catalog, written: before[..len].to_vec(), durable: len, attempt: None, places: Vec::new() }
     }
 

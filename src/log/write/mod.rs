@@ -4,6 +4,7 @@
 
 pub(in crate::log) mod appender;
 pub(in crate::log) mod file_manager;
+mod index_file;
 pub(in crate::log) mod reserve;
 pub(in crate::log) mod slots;
 pub(in crate::log) mod sync;

@@ -8,7 +8,7 @@ use crate::ids::Epoch;
 use crate::log::format::header::Uuid;
 use crate::log::format::name::FileName;
 use crate::log::format::store_file::{Identity, OWNED_LEN, STORE_LEN, Slot};
-use crate::log::recover::directory::read_up_to;
+use crate::log::read::handles::read_up_to;
 use std::io;
 use std::sync::Arc;
 

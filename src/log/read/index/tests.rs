@@ -6,6 +6,7 @@ use crate::ids::Epoch;
 use crate::log::format::class::Classes;
 use crate::log::format::header::FileKind;
 use crate::log::read::segment::SegmentInfo;
+use crate::log::write::file_manager::FileManager;
 use crate::log::{Settings, open};
 
 fn segment(handles: &Arc<Handles>) -> Segment {
@@ -49,11 +50,11 @@ fn every_ordinal_is_found_and_no_other() {
     let disk = SimDisk::new(1);
     let mut file_manager = file_manager(&disk);
     let segment = segment(file_manager.handles());
-    assert!(file_manager.open_index(&segment).unwrap().is_none());
+    assert!(file_manager.indexes().open(&segment).unwrap().is_none());
     for _ in 0..2 {
         file_manager.write_index(&segment, &sample(), 0).unwrap();
     }
-    let index = file_manager.open_index(&segment).unwrap().unwrap();
+    let index = file_manager.indexes().open(&segment).unwrap().unwrap();
     let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first, key.end, key.time_ms)).collect();
     let told =
         sample().into_iter().map(|key| (key.key, key.rows[0].first, key.rows.last().unwrap().end(), key.time_ms));
@@ -91,12 +92,12 @@ fn many_keys_are_found() {
         let one = |key: u64| KeyRows { key, time_ms: 0, rows: vec![row(key, 1, 128, 0)] };
         let keys: Vec<_> = (0..count as u64).map(one).collect();
         file_manager.write_index(&segment, &keys, 0).unwrap();
-        let index = file_manager.open_index(&segment).unwrap().unwrap();
+        let index = file_manager.indexes().open(&segment).unwrap().unwrap();
         let found: Vec<_> = index.keys().iter().map(|key| (key.key, key.first)).collect();
         assert_eq!(found, (0..count).map(|key| (key as u64, key as u64)).collect::<Vec<_>>());
         let front_len = (HEADER_LEN + count * ENTRY_LEN) as u64;
         file_manager.disk().open(&name.to_string()).unwrap().set_len(front_len - 1).unwrap();
-        assert!(file_manager.open_index(&segment).unwrap().is_none(), "{count} keys");
+        assert!(file_manager.indexes().open(&segment).unwrap().is_none(), "{count} keys");
     }
 }
 
@@ -131,7 +132,7 @@ fn a_damaged_index_is_of_no_use_or_right() {
     let mut try_it = |bytes: &[u8]| {
         disk.write_file(&name, bytes);
         file_manager.handles().forget(FileName::Index(segment.number()));
-        let Some(index) = file_manager.open_index(&segment).unwrap() else {
+        let Some(index) = file_manager.indexes().open(&segment).unwrap() else {
             absent += 1;
             return;
         };
@@ -176,7 +177,7 @@ fn an_index_of_another_life_of_the_segment_is_none() {
     ];
     for other in others {
         assert!(
-            file_manager.open_index(&Segment::closed(other, Arc::clone(file_manager.handles()))).unwrap().is_none()
+            file_manager.indexes().open(&Segment::closed(other, Arc::clone(file_manager.handles()))).unwrap().is_none()
         );
     }
     let mut refused = vec![vec![sample()[1].clone(), sample()[0].clone()]];
@@ -187,7 +188,7 @@ fn an_index_of_another_life_of_the_segment_is_none() {
         assert!(file_manager.write_index(&segment, &keys, 0).is_err(), "{keys:?}");
     }
     file_manager.remove_index(segment.number()).unwrap();
-    assert!(file_manager.open_index(&segment).unwrap().is_none());
+    assert!(file_manager.indexes().open(&segment).unwrap().is_none());
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn a_power_cut_leaves_it_right_or_of_no_use() {
         first.write_index(&segment, &sample(), 0).unwrap();
         disk.crash_power(outcome);
         let next = file_manager(&disk);
-        let Some(index) = next.open_index(&segment).unwrap() else { continue };
+        let Some(index) = next.indexes().open(&segment).unwrap() else { continue };
         let mut out = Vec::new();
         let cache = BlockCache::new(1 << 20);
         for ordinal in 50..3050 {

@@ -28,9 +28,9 @@ pub struct GroupCounters {
     pub unreadable: u64,
     /// Messages that became dead letters.
     pub dead: u64,
-    /// Dead dead letters that were redriven.
+    /// Dead letters that were redriven.
     pub redriven: u64,
-    /// Dead dead letters that were discarded.
+    /// Dead letters that were discarded.
     pub discarded: u64,
 }
 

@@ -3,11 +3,11 @@
 //! Every byte that leaves here was checked against its checksum, and its record names the partition and offset asked
 //! for. Never here: leases.
 
-use super::Engine;
 use super::owners::Owners;
 use super::positions::Place;
 use super::runs::{SegmentRuns, Share};
 use super::stored::{About, Gathered, Read, Stored};
+use super::{ReadCaches, View};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::log::{self, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
@@ -46,22 +46,22 @@ struct AtHand {
 
 impl Reader {
     /// About how many messages like the last ones come to this many bytes: at least one.
-    pub(super) fn fits(&self, bytes: usize) -> usize {
+    pub(crate) fn fits(&self, bytes: usize) -> usize {
         bytes.checked_div(self.typical_len).unwrap_or(usize::MAX).saturating_add(1)
     }
 
     /// Notes how large the messages of a receive were.
-    pub(super) fn note_typical(&mut self, count: usize, bytes: usize) {
+    pub(crate) fn note_typical(&mut self, count: usize, bytes: usize) {
         self.typical_len = bytes.checked_div(count).unwrap_or(self.typical_len);
     }
 
     /// What was gathered last, if anything.
-    pub(super) fn take(&mut self) -> Option<Stored> {
+    pub(crate) fn take(&mut self) -> Option<Stored> {
         self.gathered.take()
     }
 
     /// Keeps nothing large: the consumer may come again much later, and there may be many of them.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.at_hand.parts.rest();
     }
 }
@@ -80,7 +80,7 @@ struct RowsAtHand {
 /// How many rows are read at a time by who reads on in order.
 const ROWS_AHEAD: usize = 128;
 
-impl super::core::Core {
+impl View {
     /// Where a message stands.
     pub(crate) fn locate(&self, partition: PartitionId, offset: Offset) -> Option<Located> {
         let mut found = None;
@@ -97,14 +97,19 @@ impl super::core::Core {
     }
 }
 
-impl Engine {
+/// Holds a view under a lock of its own, and reads messages through it.
+pub(crate) trait ViewHolder {
+    /// Looks at the view under the lock: no I/O there.
+    fn with_view<R>(&self, look: impl FnOnce(&mut View) -> R) -> R;
+
+    fn caches(&self) -> &ReadCaches;
+
     /// Finds and reads a message.
     ///
     /// # Errors
     /// `Corrupt` where no segment holds it or its bytes do not prove themselves; `Io`.
-    pub(crate) fn fetch(&self, partition: PartitionId, offset: Offset) -> Result<Stored> {
-        let located = self.lock_core().locate(partition, offset);
-        match located {
+    fn fetch(&self, partition: PartitionId, offset: Offset) -> Result<Stored> {
+        match self.with_view(|view| view.locate(partition, offset)) {
             Some(at) => self.read(&mut Reader::default(), &at.segment, &at.place, 0, (partition, offset)),
             None => Err(absent(partition, offset)),
         }
@@ -113,8 +118,8 @@ impl Engine {
     /// Reads a message of a stretch whose place is known.
     ///
     /// # Errors
-    /// As [`Engine::fetch`].
-    pub(crate) fn read(
+    /// As [`ViewHolder::fetch`].
+    fn read(
         &self,
         reader: &mut Reader,
         segment: &Segment,
@@ -122,16 +127,16 @@ impl Engine {
         skip: u32,
         of: (PartitionId, Offset),
     ) -> Result<Stored> {
-        self.read_some(&mut reader.at_hand, segment, place, (skip, 1), of).map(Stored::from)
+        read_some(self, &mut reader.at_hand, segment, place, (skip, 1), of).map(Stored::from)
     }
 
-    /// Reads a message as [`Engine::read`] does, and of those behind it, up to `max` in all, as many as share its frame and are
+    /// Reads a message as [`ViewHolder::read`] does, and of those behind it, up to `max` in all, as many as share its frame and are
     /// small. `each` gets them in order, but for the last ones: more may join these, and in the end [`Reader::take`] gives them.
     /// Returns how many were read.
     ///
     /// # Errors
-    /// As [`Engine::fetch`], of the first.
-    pub(super) fn gather(
+    /// As [`ViewHolder::fetch`], of the first.
+    fn gather(
         &self,
         reader: &mut Reader,
         segment: &Segment,
@@ -141,7 +146,7 @@ impl Engine {
         mut each: impl FnMut(Stored),
     ) -> Result<u32> {
         let Reader { at_hand, gathered, .. } = reader;
-        let read = self.read_some(at_hand, segment, place, (skip, max), of)?;
+        let read = read_some(self, at_hand, segment, place, (skip, max), of)?;
         let count = read.cuts.parts();
         let may_join = read.bytes.len() <= RUN_LEN_MAX / 2 && read.provenance.is_none();
         if may_join && gathered.take_in(&read) {
@@ -155,91 +160,92 @@ impl Engine {
         }
         Ok(count)
     }
+}
 
-    fn read_some<'a>(
-        &self,
-        reader: &'a mut AtHand,
-        segment: &Segment,
-        place: &Place,
-        (skip, max): (u32, u32),
-        (partition, offset): (PartitionId, Offset),
-    ) -> Result<Read<'a>> {
-        let (at, part) = match place {
-            Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
-            Place::Indexed { .. } => self.look_up(&mut reader.rows, segment, partition, offset)?,
-        };
-        let caches = (&self.cache, &self.fronts);
-        let read = reader.parts.read(caches, segment, at, part, max);
-        let mut read = read.map_err(|error| read_error(error).at(&self.dir))?;
-        let lsn = read.lsn;
-        let damaged = |reason| {
-            Error::Corrupt(Corruption {
-                file: segment.name().to_string(),
-                offset: Some(u64::from(at)),
-                lsns: Some((lsn, lsn)),
-                reason,
-            })
-        };
-        // seam: owners are decoded anew
-        let owners = read.note.get_or_init(|| Owners::of(read.head));
-        let Some((count, time, provenance)) = owners.claim(part, partition, offset) else {
-            // What a record of a newer version claims, nobody knows here.
-            let damage = || damaged("a frame that does not hold the message looked for");
-            return Err(owners.newer().map_or_else(damage, Error::from));
-        };
-        read.keep(count);
-        let is_message = |nth: &u32| {
-            let part = read.bytes.get(read.cuts.range(*nth, read.bytes.len()));
-            part.is_some_and(|part| MessageView::parse(part).is_ok())
-        };
-        let count = (0..read.cuts.parts()).take_while(is_message).count() as u32;
-        if count == 0 {
-            return Err(damaged("a message that cannot be decoded"));
-        }
-        read.keep(count);
-        let about = About { partition, first: offset, epoch: read.epoch, time };
-        Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
+fn read_some<'a, H: ViewHolder + ?Sized>(
+    holder: &H,
+    reader: &'a mut AtHand,
+    segment: &Segment,
+    place: &Place,
+    (skip, max): (u32, u32),
+    (partition, offset): (PartitionId, Offset),
+) -> Result<Read<'a>> {
+    let (at, part) = match place {
+        Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
+        Place::Indexed { .. } => look_up(holder, &mut reader.rows, segment, partition, offset)?,
+    };
+    let caches = (&holder.caches().blocks, &holder.caches().fronts);
+    let read = reader.parts.read(caches, segment, at, part, max);
+    let mut read = read.map_err(|error| read_error(error).at(&holder.caches().dir))?;
+    let lsn = read.lsn;
+    let damaged = |reason| {
+        Error::Corrupt(Corruption {
+            file: segment.name().to_string(),
+            offset: Some(u64::from(at)),
+            lsns: Some((lsn, lsn)),
+            reason,
+        })
+    };
+    // seam: owners are decoded anew
+    let owners = read.note.get_or_init(|| Owners::of(read.head));
+    let Some((count, time, provenance)) = owners.claim(part, partition, offset) else {
+        // What a record of a newer version claims, nobody knows here.
+        let damage = || damaged("a frame that does not hold the message looked for");
+        return Err(owners.newer().map_or_else(damage, Error::from));
+    };
+    read.keep(count);
+    let is_message = |nth: &u32| {
+        let part = read.bytes.get(read.cuts.range(*nth, read.bytes.len()));
+        part.is_some_and(|part| MessageView::parse(part).is_ok())
+    };
+    let count = (0..read.cuts.parts()).take_while(is_message).count() as u32;
+    if count == 0 {
+        return Err(damaged("a message that cannot be decoded"));
     }
+    read.keep(count);
+    let about = About { partition, first: offset, epoch: read.epoch, time };
+    Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
+}
 
-    /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
-    /// use: its rows are made anew from the segment.
-    fn look_up(
-        &self,
-        at_hand: &mut RowsAtHand,
-        segment: &Segment,
-        partition: PartitionId,
-        offset: Offset,
-    ) -> Result<(u32, u32)> {
-        let salt = segment.salt();
-        if let Some(place) = at_hand.find(salt, partition, offset) {
-            return Ok(place);
+/// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
+/// use: its rows are made anew from the segment.
+fn look_up<H: ViewHolder + ?Sized>(
+    holder: &H,
+    at_hand: &mut RowsAtHand,
+    segment: &Segment,
+    partition: PartitionId,
+    offset: Offset,
+) -> Result<(u32, u32)> {
+    let salt = segment.salt();
+    if let Some(place) = at_hand.find(salt, partition, offset) {
+        return Ok(place);
+    }
+    let index = holder.with_view(|view| view.positions.index(segment.number()));
+    if let Some(index) = index {
+        // Whoever comes from the last row reads on; anybody else may want this row alone.
+        let is_next = at_hand.rows.last().is_some_and(|row| row.end() == offset.0);
+        let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && is_next;
+        let max = if reads_on { ROWS_AHEAD } else { 1 };
+        let found = index.look_up(&holder.caches().blocks, partition.0, offset.0, max, &mut at_hand.rows);
+        if let Ok(true) = found {
+            (at_hand.salt, at_hand.key, at_hand.last) = (salt, partition.0, 0);
+            return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
         }
-        let index = self.lock_core().positions.index(segment.number());
-        if let Some(index) = index {
-            // Whoever comes from the last row reads on; anybody else may want this row alone.
-            let is_next = at_hand.rows.last().is_some_and(|row| row.end() == offset.0);
-            let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && is_next;
-            let max = if reads_on { ROWS_AHEAD } else { 1 };
-            let found = index.look_up(&self.cache, partition.0, offset.0, max, &mut at_hand.rows);
-            if let Ok(true) = found {
-                (at_hand.salt, at_hand.key, at_hand.last) = (salt, partition.0, 0);
-                return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
-            }
-            at_hand.rows.clear();
-            let wanted = self.lock_core().wanted_keys(segment, &index);
-            let runs = read_runs(segment, &index, &wanted)?;
-            let mut core = self.lock_core();
+        at_hand.rows.clear();
+        let wanted = holder.with_view(|view| view.wanted_keys(segment, &index));
+        let runs = read_runs(segment, &index, &wanted)?;
+        holder.with_view(|view| {
             // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.
-            let known = core.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
-            if known && core.catalog.segment(segment.number()).is_some() {
-                core.positions.set_unindexed(runs);
+            let known = view.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
+            if known && view.catalog.segment(segment.number()).is_some() {
+                view.positions.set_unindexed(runs);
             }
-        }
-        let located = self.lock_core().locate(partition, offset);
-        match located.map(|located| located.place) {
-            Some(Place::Known { at, part, .. }) => Ok((at, part)),
-            _ => Err(absent(partition, offset)),
-        }
+        });
+    }
+    let located = holder.with_view(|view| view.locate(partition, offset));
+    match located.map(|located| located.place) {
+        Some(Place::Known { at, part, .. }) => Ok((at, part)),
+        _ => Err(absent(partition, offset)),
     }
 }
 
@@ -269,7 +275,7 @@ pub(super) fn class_of(state: &State, partition: PartitionId) -> Option<Class> {
 }
 
 /// What a partition's share of a file is, as the state knows the partition.
-pub(super) fn share_of(state: &State, segment: &Segment) -> impl Fn(PartitionId) -> Share {
+pub(crate) fn share_of(state: &State, segment: &Segment) -> impl Fn(PartitionId) -> Share {
     let serves = segment.serves();
     move |partition| match class_of(state, partition) {
         Some(class) if serves.contains(class) => Share::Wanted,
@@ -350,7 +356,7 @@ pub(super) fn damaged(segment: &Segment, frame: &log::Frame<'_>, reason: &'stati
     })
 }
 
-pub(super) fn absent(partition: PartitionId, offset: Offset) -> Error {
+pub(crate) fn absent(partition: PartitionId, offset: Offset) -> Error {
     Error::Corrupt(Corruption {
         file: format!("partition {partition}, offset {offset}"),
         offset: None,
