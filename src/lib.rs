@@ -16,6 +16,7 @@ mod record;
 mod state;
 mod sync;
 mod view;
+mod wait;
 
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery,

@@ -8,7 +8,6 @@ use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
 use super::health::Health;
 use super::jobs::Jobs;
-use super::waiters::Waiters;
 use super::{Engine, RESERVED_LEN_MIN};
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
@@ -21,6 +20,7 @@ use crate::state::{Command, HoldUp, Inputs, Visible};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::view::{Counters, Fold, ReadCaches, View, contradiction, open_error, share_of};
+use crate::wait::WaitList;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -165,7 +165,7 @@ impl Engine {
         let core = Core {
             view: fold.view,
             appender: recovered.appender,
-            waiters: Waiters::default(),
+            waiters: WaitList::default(),
             unwritten_open: Some(opened),
             last_sync: None,
             wake_beyond: Lsn(u64::MAX),

@@ -1,27 +1,29 @@
-//! Who sleeps until there is a message for a group.
+//! The consumers that wait until there is a message for their group.
 //!
-//! A consumer that finds nothing leaves a [`Ticket`] and sleeps on it, without the store's lock. Those who add a message wake one
-//! consumer of each group; one who takes a message, or fails to, wakes the next. With nobody asleep that costs a load.
+//! A consumer that finds nothing leaves a [`Ticket`] with its waker and sleeps, without the store's lock. A commit that adds a message
+//! wakes one consumer of each group. A consumer that takes a message, or fails to, wakes the next. With nobody asleep that costs a load.
 //!
 //! If no sleeper of a group has been woken: (1) nothing is deliverable to the group; (2) one sleeper's timer is at or before the next
 //! deadline. So a commit that changes either, and a consumer that leaves without a lease, wakes one sleeper to look again. Never here:
 //! time.
 
+use super::DueWakers;
 use crate::ids::{GroupId, MonoMs, TopicId};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Waker;
 
 #[derive(Debug, Default)]
-pub(crate) struct Waiters {
+pub(crate) struct WaitList {
     /// How many are asleep and not woken.
     asleep: usize,
     /// Groups with consumers that sleep or were woken.
     groups: BTreeMap<GroupId, Sleepers>,
     /// Of each topic the groups with consumers asleep.
     topics: BTreeMap<TopicId, Vec<GroupId>>,
+    /// Of those that were woken and not told yet.
+    due: DueWakers,
 }
 
 /// The consumers of a group that sleep.
@@ -43,31 +45,38 @@ pub(crate) struct Ticket {
     /// When the sleeper wakes by itself.
     pub(crate) until: MonoMs,
     woken: AtomicBool,
-    condvar: Condvar,
+    waker: Waker,
 }
 
 impl Ticket {
-    /// Sleeps until woken, or for as long as given; or for no reason.
-    pub(crate) fn sleep<T>(&self, guard: &mut MutexGuard<'_, T>, at_most: Duration) {
-        self.condvar.wait_for(guard, at_most);
-    }
-
     /// Whether somebody woke this sleeper. Changes only under the store's lock.
     pub(crate) fn is_woken(&self) -> bool {
         self.woken.load(Ordering::Relaxed)
     }
 }
 
-impl Waiters {
+impl WaitList {
     #[inline]
     pub(crate) fn any(&self) -> bool {
         self.asleep > 0
     }
 
-    /// Takes in a consumer that goes to sleep. [`Waiters::leave`] follows.
-    pub(crate) fn enter(&mut self, topic: TopicId, group: GroupId, held_back: bool, until: MonoMs) -> Arc<Ticket> {
-        let (woken, condvar) = (AtomicBool::new(false), Condvar::new());
-        let ticket = Arc::new(Ticket { topic, group, until, woken, condvar });
+    /// The wakers of those that were woken since the last call: to be dropped without the lock.
+    #[inline]
+    pub(crate) fn take_due(&mut self) -> DueWakers {
+        if self.due.is_empty() { DueWakers::default() } else { self.due.take() }
+    }
+
+    /// Takes in a consumer that goes to sleep. [`WaitList::leave`] follows.
+    pub(crate) fn enter(
+        &mut self,
+        (topic, group): (TopicId, GroupId),
+        held_back: bool,
+        until: MonoMs,
+        waker: &Waker,
+    ) -> Arc<Ticket> {
+        let (woken, waker) = (AtomicBool::new(false), waker.clone());
+        let ticket = Arc::new(Ticket { topic, group, until, woken, waker });
         self.asleep += 1;
         let sleepers = self.groups.entry(group).or_default();
         sleepers.held_back |= held_back;
@@ -97,7 +106,7 @@ impl Waiters {
         let Some(ticket) = sleepers.asleep.pop_front() else { return };
         sleepers.woken += 1;
         ticket.woken.store(true, Ordering::Relaxed);
-        ticket.condvar.notify_one();
+        self.due.push(ticket.waker.clone());
         self.gone(ticket.topic, group);
     }
 
