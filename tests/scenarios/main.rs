@@ -2,11 +2,15 @@
 //!
 //! A line that begins with `> ` is a command. The lines below it are its reply, up to the next command, comment or empty line; a command
 //! that succeeds and has nothing to say has none. A comment begins with `# ` and states the rule that the scenario shows. Replies are
-//! written by hand from the rule. `UPDATE=1` shows every reply that differs instead of the first; nothing ever writes to a file.
+//! written by hand from the rule. `UPDATE=1` shows every reply that differs instead of the first, and is refused if `CI` is set; nothing
+//! ever writes to a file. `tests/planted/scenarios.rs` names a mistake that each file must detect.
 //!
 //! `#1` is a delivery, `B1` a batch, `L1` a dead letter and `S1` a subscription, counted from 1 in each process. A message is named by
-//! topic, partition and offset: `orders/0@3`. Times are counted from the start of the scenario. Background work is done whenever time
-//! passes (`advance`).
+//! topic, partition and offset: `orders/0@3`. Times are counted from the start of the scenario.
+//!
+//! Most commands are named after methods of the API. The others are about the world around the store: `advance` (background work is done
+//! then), `clock_jump`, `crash` (of the process), `power_cut`, `disk_full`, `disk_room`. Two spare a scenario many lines: `offered S1` waits
+//! until a requested delivery is in the channel, and `circulate GROUP TOPIC 15` rejects a message and redrives it to the topic, 15 times.
 
 #![allow(clippy::panic, reason = "a scenario that fails says where")]
 
