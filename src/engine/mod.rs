@@ -391,6 +391,7 @@ impl Engine {
     /// that grows. Returns whether that was so before.
     fn note_room(&self, core: &mut Core, available: u64) -> bool {
         let room = available.saturating_add(core.appender.room());
+        // seam: a publish takes the room for settling
         let scarce = room < self.reserved_bytes(core, Reserve::Share);
         core.appender.set_scarce(scarce)
     }

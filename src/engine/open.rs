@@ -211,6 +211,7 @@ impl Engine {
         if *closed {
             return if self.health.is_poisoned() { self.health.check() } else { Ok(()) };
         }
+        // seam: a close saves nothing
         let saved = if self.health.is_poisoned() { self.health.check() } else { self.save() };
         // seam: a second close does nothing
         if saved.is_err() && !self.health.is_poisoned() {

@@ -12,6 +12,7 @@ const DEFERRAL_MS_MIN: u64 = 1_000;
 /// The delay after attempt number `attempt` (from 1): `first * 2^(attempt - 1)`, at most `max`; with jitter, somewhere in
 /// the upper half of that.
 pub(super) fn delay_ms(options: BackoffOptions, partition: PartitionId, offset: Offset, attempt: u32) -> u64 {
+    // seam: a backoff does not double
     let factor = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
     let full = options.first_ms.saturating_mul(factor).min(options.max_ms);
     if !options.jitter {
