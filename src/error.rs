@@ -20,6 +20,8 @@ pub enum ErrorKind {
     FixCall,
     /// The work on this message is not this consumer's any more. Drop it and receive the next.
     LeaseLost,
+    /// The message cannot be read. Go on with the next; nothing else is wrong. It waits for its longest backoff, or stays where it is.
+    Skip,
     /// Call again when the shortage that the error names has passed: room on the disk, a descriptor, memory, the lock of another
     /// process. Nothing was changed.
     Retry,
@@ -27,6 +29,18 @@ pub enum ErrorKind {
     Reopen,
     /// A person has to look at the directory, its permissions or its file system before anything goes on.
     Stop,
+}
+
+/// What an [`Error`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorScope {
+    /// This call. Others, with other arguments or at another time, may succeed.
+    Call,
+    /// One message. Calls for other messages are not concerned.
+    Message,
+    /// The store: every call for it fails, or it could not be opened.
+    Store,
 }
 
 /// Why a call failed.
@@ -151,8 +165,19 @@ pub enum Error {
         /// Its kind.
         kind: &'static str,
     },
-    /// Bytes on disk are not what was written.
+    /// Bytes on disk are not what was written, and the store is not opened for that.
     Corrupt(Corruption),
+    /// One message cannot be read. It stays where it is.
+    Unreadable {
+        /// The name of its topic.
+        topic: String,
+        /// Its partition, numbered as in its [`MessageId`].
+        partition: u64,
+        /// Its offset there.
+        offset: u64,
+        /// Why: `Corrupt`, `Io` or `NewerFormat`.
+        cause: Arc<Error>,
+    },
     /// An earlier failure stopped the store for good. Open it again.
     Poisoned {
         /// The first failure.
@@ -211,6 +236,7 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
+            Self::Unreadable { .. } => ErrorKind::Skip,
             Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory | Self::Locked { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Io { source, .. } => match source.kind() {
@@ -220,6 +246,49 @@ impl Error {
                 _ => ErrorKind::Reopen,
             },
             Self::NewerFormat { .. } | Self::ForeignFile { .. } | Self::Corrupt(_) => ErrorKind::Stop,
+        }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub const fn scope(&self) -> ErrorScope {
+        match self {
+            Self::InvalidName { .. }
+            | Self::InvalidOption { .. }
+            | Self::TooLarge { .. }
+            | Self::OptionMismatch { .. }
+            | Self::NotFound { .. }
+            | Self::Removed { .. }
+            | Self::LimitReached { .. }
+            | Self::DiskFull
+            | Self::TooManyOpenFiles
+            | Self::OutOfMemory
+            | Self::Io { .. } => ErrorScope::Call,
+            Self::NoSuchDeadLetter { .. }
+            | Self::TooManyRedrives { .. }
+            | Self::LeaseLost { .. }
+            | Self::Unreadable { .. } => ErrorScope::Message,
+            Self::Locked { .. }
+            | Self::NotADirectory { .. }
+            | Self::NotAStore { .. }
+            | Self::NewerFormat { .. }
+            | Self::ForeignFile { .. }
+            | Self::UnsupportedFileSystem { .. }
+            | Self::Corrupt(_)
+            | Self::Poisoned { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Closed
+            | Self::Forked => ErrorScope::Store,
+        }
+    }
+
+    /// Where bytes on disk are not what was written, if that is the reason.
+    #[must_use]
+    pub fn corruption(&self) -> Option<&Corruption> {
+        match self {
+            Self::Corrupt(corruption) => Some(corruption),
+            Self::Unreadable { cause, .. } => cause.corruption(),
+            _ => None,
         }
     }
 
@@ -332,6 +401,12 @@ impl fmt::Display for Error {
                 )
             }
             Self::Corrupt(corruption) => write!(f, "corrupt data in {corruption}"),
+            Self::Unreadable { topic, partition, offset, cause } => {
+                write!(
+                    f,
+                    "message {partition}@{offset} of topic {topic:?} cannot be read: {cause}; go on with the next"
+                )
+            }
             Self::Poisoned { cause } => write!(f, "store stopped after a failure ({cause}); open it again"),
             Self::OutcomeUnknown { cause } => {
                 write!(f, "outcome unknown: {cause}; reopen the store and check for the operation")
@@ -349,6 +424,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => source.source(),
+            Self::Unreadable { cause, .. } => cause.source(),
             _ => None,
         }
     }

@@ -347,7 +347,7 @@ impl State {
     }
 
     /// A partition's topic and its index there.
-    fn public_place(&self, partition: PartitionId) -> Option<(TopicId, u64)> {
+    pub(crate) fn public_place(&self, partition: PartitionId) -> Option<(TopicId, u64)> {
         let hidden = |group: GroupId, nth| {
             let topic = self.group(group)?.topic;
             Some((topic, hidden_index(self.topic(topic)?.count, group).saturating_add(nth)))

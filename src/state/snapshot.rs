@@ -22,7 +22,7 @@ use super::queue::{Class, class};
 use super::topic::{Catalog, NextIds, Tables};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId};
 use crate::record::codec;
-use crate::record::message::checksum;
+use crate::record::message::splitmix;
 use crate::record::wire::{DecodeError, Newer, Reader, put_bytes, put_varint};
 use std::collections::BTreeMap;
 
@@ -93,8 +93,8 @@ impl Snapshot {
         let mut bytes = Vec::new();
         self.encode(&mut bytes);
         let (words, rest) = bytes.as_chunks::<8>();
-        let hash = words.iter().fold(bytes.len() as u64, |hash, word| checksum(hash ^ u64::from_le_bytes(*word)));
-        rest.iter().fold(hash, |hash, &byte| checksum(hash ^ u64::from(byte)))
+        let hash = words.iter().fold(bytes.len() as u64, |hash, word| splitmix(hash ^ u64::from_le_bytes(*word)));
+        rest.iter().fold(hash, |hash, &byte| splitmix(hash ^ u64::from(byte)))
     }
 }
 

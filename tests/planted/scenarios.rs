@@ -63,7 +63,7 @@ const ALSO: &[(&str, &str)] = &[
     ("leases are not recorded", "files::crash"),
     ("a dead letter stays in its partition", "files::dead_letter"),
     ("shown before durable", "files::durability"),
-    ("leases beside a lone one", "files::exclusive_lease"),
+    ("leases beside an exclusive one", "files::exclusive_lease"),
     ("a stale token is accepted", "files::expiry"),
     ("an extension is forgotten", "files::extend"),
     ("leases by the wall clock", "files::lease"),
