@@ -41,7 +41,7 @@ fn every_test_that_a_page_names_is_there() {
 /// The guarantees are numbered, some numbers are kept for later, and each names a test or says what is missing.
 #[test]
 fn every_guarantee_has_a_test_or_says_not_yet() {
-    let page = super::read("docs/guarantees.md");
+    let page = super::read("docs/reference/guarantees.md");
     let sections: Vec<&str> = page.split("\n## G").skip(1).collect();
     assert_eq!(sections.len(), 19);
     for (number, section) in (1..=17).chain([23, 24]).zip(sections) {
