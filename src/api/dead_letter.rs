@@ -1,4 +1,4 @@
-//! Dead dead letters as the user sees them.
+//! Dead letters as the user sees them.
 
 use super::Topic;
 use super::group::GroupInner;
@@ -22,14 +22,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// # orders.publish_batch(["soup", "stone soup"])?;
 /// # for delivery in kitchen.receive_batch(2, Duration::ZERO)? { delivery.reject("no oven")?; }
 /// # store.sync()?;
-/// for dead letter in kitchen.dead_letters()? {
-///     let dead letter = dead letter?;
-///     let reason = dead letter.history().last().map(|failure| failure.text.clone());
-///     println!("{} after {} attempts: {reason:?}", dead letter.origin(), dead letter.attempts());
-///     if dead letter.payload().starts_with(b"stone") {
-///         dead letter.discard()?;
+/// for dead in kitchen.dead_letters()? {
+///     let dead = dead?;
+///     let reason = dead.history().last().map(|failure| failure.text.clone());
+///     println!("{} after {} attempts: {reason:?}", dead.origin(), dead.attempts());
+///     if dead.payload().starts_with(b"stone") {
+///         dead.discard()?;
 ///     } else {
-///         dead letter.redrive()?; // tried again by this group, from the first attempt on
+///         dead.redrive()?; // tried again by this group, from the first attempt on
 ///     }
 /// }
 /// # store.sync()?;

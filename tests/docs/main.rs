@@ -1,11 +1,14 @@
 //! The pages in `docs/` say what is so: the example of the format is what the code writes, the format's page has been read
-//! again since its code changed, every error has a row, and every test that a page names is there.
+//! again since its code changed, every error and limit has a row, and every test and page that a page names is there.
+//! Pages and comments keep to the words of the field, and the name of a type is given once.
 
 mod errors;
 mod example;
+mod limits;
 mod links;
 mod named;
 mod sources;
+mod types;
 
 use std::path::{Path, PathBuf};
 

@@ -14,7 +14,7 @@ pub(crate) enum FileName {
     Segment(FileNumber),
     /// Messages of a range of the log.
     Messages(FileNumber),
-    /// Dead dead letters of a range of the log.
+    /// Dead letters of a range of the log.
     DeadLetters(FileNumber),
     /// The value of the fold at an LSN.
     Checkpoint(FileNumber),
