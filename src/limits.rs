@@ -38,7 +38,7 @@ pub const SEGMENT_LEN_MAX: u64 = 1 << 30;
 pub const OUTSTANDING_DEFAULT: u32 = 65_536;
 /// The greatest value of that option.
 pub const OUTSTANDING_MAX: u32 = 1 << 20;
-/// The most messages that one `receive_batch` hands out.
+/// The most messages that one `receive_batch` delivers.
 pub const RECEIVE_BATCH_MAX: usize = 65_536;
 /// Messages of one receive, encoded, in bytes, but for the last of them.
 pub const BATCH_BYTES_MAX: usize = 64 << 20;

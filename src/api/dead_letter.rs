@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A message that its group gave up on, with what it went through. It stays until it is redriven or discarded.
+/// A message set aside after its last attempt, with the history of its attempts. It stays until it is redriven or discarded.
 ///
 /// ```
 /// # use millpond::Store;
@@ -95,7 +95,7 @@ impl DeadLetter {
         &self.group.topic.name
     }
 
-    /// The name of the group that gave up on it.
+    /// The name of the group whose dead letter it is.
     #[must_use]
     pub fn group(&self) -> &str {
         &self.group.name
@@ -192,7 +192,7 @@ impl DeadLetter {
         if shared.level == super::Durability::Disk { shared.engine.wait_durable(end) } else { Ok(()) }
     }
 
-    /// Throws the dead letter away. On return that survives the death of the process; a power cut within the sync interval may bring
+    /// Throws the dead letter away. On return that survives a process crash; a power failure within the sync interval may bring
     /// the dead letter back.
     ///
     /// # Errors

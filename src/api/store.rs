@@ -134,7 +134,7 @@ impl Store {
         self.shared.engine.stats()
     }
 
-    /// Returns once everything that was published or settled before this call survives a power cut.
+    /// Returns once everything that was published or settled before this call survives a power failure.
     ///
     /// # Errors
     /// `OutcomeUnknown` where the sync failed; `Closed`, `Poisoned`, `Forked`.
@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// Makes everything durable, writes a checkpoint and lets nobody use the store any more: every later call on any of its
-    /// handles fails with `Closed`, and leases that are out end without being charged as crashes. After a crash inside it
+    /// handles fails with `Closed`, and live leases end without being counted as crashes. After a crash inside it
     /// the next open recovers as from any other.
     ///
     /// A close that fails for want of room, descriptors or memory can be called again: it then does what was left to be done, and says

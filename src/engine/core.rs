@@ -41,7 +41,7 @@ pub(crate) struct CheckpointNote {
     pub(crate) len: u64,
     /// What the one before it covers: nothing above that may be unlinked.
     pub(crate) older_covers: Lsn,
-    /// The end of the log when chores last saw that it had moved, and when that was.
+    /// The end of the log when maintenance last saw that it had moved, and when that was.
     pub(crate) end_seen: Lsn,
     pub(crate) end_seen_at: MonoMs,
 }

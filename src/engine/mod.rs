@@ -299,7 +299,7 @@ impl Engine {
         match refusal {
             Refusal::Failed(error) => error,
             Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
-            // Whoever has a handle once found it: it was removed.
+            // A handle exists, so the group did: it was removed.
             Refusal::Rejected(Rejection::UnknownTopic | Rejection::UnknownPartition) => {
                 Error::Removed { what: "topic" }
             }
@@ -350,7 +350,7 @@ impl Engine {
             Reserve::ALL.map(|reserve| (reserve, self.reserved_bytes(&core, reserve)))
         };
         let mut len = len;
-        // For whoever may use the least of what is kept back, so that all may use it where there is room.
+        // For the command that may use the least of the reserve, so that all may use it where there is room.
         for (level, leave) in kept.into_iter().filter(|(level, _)| *level <= reserve) {
             // What a quota or a limit on file sizes refuses counts as free to the file system, and is what is kept back then.
             let len_least = if level == Reserve::Keep { leave.max(len_min) } else { len_min };

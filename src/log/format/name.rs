@@ -16,7 +16,7 @@ pub(crate) enum FileName {
     Messages(FileNumber),
     /// Dead letters of a range of the log.
     DeadLetters(FileNumber),
-    /// The value of the fold at an LSN.
+    /// The state at an LSN.
     Checkpoint(FileNumber),
     /// Derived: where the segment or file of a class with the same number holds what.
     Index(FileNumber),
