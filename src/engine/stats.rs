@@ -9,7 +9,7 @@ use super::visible::VisibleEnds;
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::log::Catalog;
-use crate::state::{GroupCounts, HoldUp, Kept, Snapshot};
+use crate::state::{GroupCounts, GroupData, HoldUp, Snapshot};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -267,7 +267,7 @@ impl Moment {
     fn count_group(
         &self,
         id: GroupId,
-        group: &Kept,
+        group: &GroupData,
         (topic, nth): (usize, usize),
         looks: &mut Vec<Look>,
     ) -> GroupStats {
