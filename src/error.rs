@@ -89,6 +89,11 @@ pub enum Error {
         /// The value that was asked for.
         asked: String,
     },
+    /// The transaction contradicts itself, or names handles of another store. Nothing was changed.
+    InvalidTransaction {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// There is no store, topic or group of this name, and it was not to be created. Nothing was changed.
     NotFound {
         /// `"store"`, `"topic"` or `"group"`.
@@ -226,6 +231,7 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::TooLarge { .. }
             | Self::OptionMismatch { .. }
+            | Self::InvalidTransaction { .. }
             | Self::NotFound { .. }
             | Self::Removed { .. }
             | Self::NoSuchDeadLetter { .. }
@@ -257,6 +263,7 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::TooLarge { .. }
             | Self::OptionMismatch { .. }
+            | Self::InvalidTransaction { .. }
             | Self::NotFound { .. }
             | Self::Removed { .. }
             | Self::LimitReached { .. }
@@ -357,6 +364,7 @@ impl fmt::Display for Error {
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
+            Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
             Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
             Self::TooManyRedrives { id, max } => write!(

@@ -159,7 +159,7 @@ impl Engine {
         let report = report(&recovered, &fold);
         let epoch = (recovered.appender.epoch(), recovered.previous.clean);
         let opened = begin_epoch(&mut fold.view, &recovered.contents, epoch, clock.as_ref())?;
-        let end = recovered.appender.end();
+        let end = recovered.contents.end;
         let checkpoint = checkpoint_note(&recovered.file_manager);
         let counters = Counters::new(&fold.view.state);
         let core = Core {

@@ -90,6 +90,60 @@ impl Record {
         }
     }
 
+    /// The partition, first offset and count of the messages that it claims.
+    pub(crate) fn claim_mut(&mut self) -> Option<(PartitionId, &mut Offset, u32)> {
+        match self {
+            Self::Published { partition, base, count, .. } => Some((*partition, base, *count)),
+            Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => {
+                Some((copy.partition, &mut copy.offset, 1))
+            }
+            Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::Leased { .. }
+            | Self::ExclusivePending { .. }
+            | Self::Extended { .. }
+            | Self::Acked { .. }
+            | Self::Nacked { .. }
+            | Self::Released { .. }
+            | Self::Unreadable { .. }
+            | Self::PutOff { .. }
+            | Self::Discarded { .. } => None,
+        }
+    }
+
+    /// The messages whose leases it ends: group, partition, the first, and one beyond the last.
+    pub(crate) fn settles(&self) -> Option<(GroupId, PartitionId, Offset, Offset)> {
+        let one = |group: GroupId, partition: PartitionId, first: Offset, count: u32| {
+            Some((group, partition, first, first.saturating_add(u64::from(count))))
+        };
+        match *self {
+            Self::Acked { group, partition, first, count } => one(group, partition, first, count),
+            Self::Nacked { group, partition, offset, .. }
+            | Self::DeadLettered { group, partition, offset, .. }
+            | Self::Released { group, partition, offset }
+            | Self::Unreadable { group, partition, offset, .. } => one(group, partition, offset, 1),
+            Self::Published { .. }
+            | Self::Redriven { .. }
+            | Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::Leased { .. }
+            | Self::ExclusivePending { .. }
+            | Self::Extended { .. }
+            | Self::PutOff { .. }
+            | Self::Discarded { .. } => None,
+        }
+    }
+
     /// Who is to look again.
     #[inline]
     pub(crate) fn wakes(&self) -> Wakes {

@@ -225,6 +225,13 @@ pub(crate) enum Command<'a> {
         group: GroupId,
         dead_letter: Offset,
     },
+    /// Publishes, acks, nacks and rejections, all in one frame or none. Their records claim `parts` messages. `settled_len`: the bytes of
+    /// the messages that are settled.
+    Transaction {
+        steps: &'a [Command<'a>],
+        parts: u32,
+        settled_len: u64,
+    },
 }
 
 /// What follows from a command, beside its records.
@@ -252,11 +259,16 @@ pub(crate) enum Rejection {
     UnknownPartition,
     /// The token is dead: the message was settled, or belongs to another holder, or to none since the store was reopened.
     LeaseLost,
+    /// The same, in a transaction: of message `number` of this step.
+    LeaseLostIn {
+        step: u32,
+        number: u32,
+    },
     /// No dead letter has this offset, or it was settled.
     NoSuchDeadLetter,
     /// The dead letter was sent to topics as often as a message may be.
     TooManyRedrives,
-    /// The message is not exhausted (any more).
+    /// The message is not exhausted (any more), or a transaction rests on what has changed.
     Stale,
     /// The name is taken.
     Exists,
@@ -272,7 +284,7 @@ impl fmt::Display for Rejection {
             Self::UnknownTopic => "there is no such topic",
             Self::UnknownGroup => "there is no such group",
             Self::UnknownPartition => "there is no such partition",
-            Self::LeaseLost => "the lease is lost",
+            Self::LeaseLost | Self::LeaseLostIn { .. } => "the lease is lost",
             Self::NoSuchDeadLetter => "there is no such dead letter",
             Self::TooManyRedrives => "the dead letter was sent to topics too often",
             Self::Stale => "the message is no longer exhausted",
@@ -304,7 +316,7 @@ impl From<Rejection> for Inconsistent {
             Rejection::UnknownTopic => "there is no such topic",
             Rejection::UnknownGroup => "there is no such group",
             Rejection::UnknownPartition => "there is no such partition",
-            Rejection::LeaseLost => "there is no such lease",
+            Rejection::LeaseLost | Rejection::LeaseLostIn { .. } => "there is no such lease",
             Rejection::NoSuchDeadLetter => "there is no such dead letter",
             Rejection::TooManyRedrives => "a message was sent to topics too often",
             Rejection::Stale => "the message is not exhausted",

@@ -22,6 +22,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod transaction;
 
 pub(crate) use command::{
     Command, Decision, GroupChanges, Held, HeldRun, HoldUp, Inconsistent, Inputs, Publication, Rejection, Visible,
@@ -146,6 +147,9 @@ impl State {
             Command::Release { group, held } => return self.decide_release(group, held, records),
             Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
             Command::PutOff { group, partition, offset } => self.decide_put_off((group, partition, offset), inputs)?,
+            Command::Transaction { steps, parts, .. } => {
+                return self.decide_transaction(steps, parts, inputs, records);
+            }
             Command::Discard { group, dead_letter } => self.decide_discard((group, dead_letter))?,
             Command::Open { epoch, clean } => self.decide_open(epoch, clean, inputs)?,
             Command::NoteClockJump => Record::ClockJumped { wall: inputs.wall },

@@ -18,6 +18,12 @@ use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX};
 use crate::record::{Cause, Failure, Record};
 
 impl State {
+    /// Whether a nack of this message moves it to the dead letters. `false` if it is not held.
+    pub(crate) fn nack_moves(&self, group: GroupId, held: Held) -> bool {
+        let holding = self.group(group).map(|group| self.holding(group, held));
+        matches!(holding, Some(Ok(Holding { entry, .. })) if entry.is_spent())
+    }
+
     pub(in crate::state) fn decide_nack(
         &self,
         (id, held): (GroupId, Held),
