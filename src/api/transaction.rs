@@ -265,6 +265,7 @@ impl<'a> Transaction<'a> {
         })?;
         self.settled.iter().for_each(Settled::note);
         set_ids(&mut self.ids, order.as_deref(), bases, published.epoch);
+        // seam: a transaction does not wait
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;
         }

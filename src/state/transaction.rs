@@ -69,9 +69,9 @@ impl State {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
                 other => other,
             };
+            // seam: a lost lease does not reject a transaction
             match decision? {
                 Decision::Done | Decision::Nothing => {}
-                // seam: a lost lease does not reject a transaction
                 Decision::Settled { lost } => match lost.first() {
                     Some(&number) => return Err(Rejection::LeaseLostIn { step: nth, number }),
                     None => {}
