@@ -408,7 +408,8 @@ mod tests {
         for _ in 0..3 {
             match open(&copy) {
                 Err(Error::NewerFormat { found, supported }) => {
-                    assert_eq!((&found[..], &supported[..]), ("record kind 99", "record kinds up to 19"));
+                    assert_eq!(found, "record kind 99");
+                    assert!(supported.starts_with("record kinds up to "), "{supported}");
                 }
                 other => panic!("{:?}", other.map(drop)),
             }
