@@ -222,26 +222,41 @@ fn readers_agree_on_damaged_stores() {
     assert!(["opens", "Corrupt", "ForeignFile"].iter().all(|verdict| verdicts[*verdict] > 5), "{verdicts:?}");
 }
 
-/// Stores in which something is wrong and every checksum of a file agrees all the same.
+/// The store of this number in which something is wrong and every checksum of a file agrees all the same.
+fn forged(number: u64) -> SimDisk {
+    let corpus: Vec<Vec<u8>> = corpus().into_iter().map(|(_, input)| input).collect();
+    let mut rng = Rng::new(number);
+    let mut input = corpus[rng.index(corpus.len())].clone();
+    let other = &corpus[rng.index(corpus.len())];
+    mutate(&mut input, other, &mut rng);
+    if let Some(flags) = input.first_mut() {
+        *flags &= !1;
+    }
+    let disk = directory_disk(&input);
+    // A forged index file leads to other places than the page says, and is believed.
+    names(&disk).iter().filter(|name| name.ends_with(".idx")).for_each(|name| assert!(disk.remove_file(name)));
+    disk
+}
+
 #[test]
 fn readers_agree_on_forged_stores() {
     if !reader::is_there() {
         return;
     }
-    let corpus: Vec<Vec<u8>> = corpus().into_iter().map(|(_, input)| input).collect();
-    let forged = |number: usize| {
-        let mut rng = Rng::new(number as u64);
-        let mut input = corpus[rng.index(corpus.len())].clone();
-        let other = &corpus[rng.index(corpus.len())];
-        mutate(&mut input, other, &mut rng);
-        if let Some(flags) = input.first_mut() {
-            *flags &= !1;
-        }
-        directory_disk(&input)
-    };
     let case = |number| Case::whole(format!("forged {number}"), forged(number));
-    let verdicts = compare_damaged(&[], &(0..wanted()).map(case).collect::<Vec<_>>());
+    let verdicts = compare_damaged(&[], &(0..wanted() as u64).map(case).collect::<Vec<_>>());
     assert!(["opens", "Corrupt", "NewerFormat"].iter().all(|verdict| verdicts[*verdict] > 5), "{verdicts:?}");
+}
+
+/// With `MILLPOND_READER_FORGED` set to a number, leaves the files of that forged store for a look at them.
+#[test]
+fn one_forged_store() {
+    let Ok(number) = std::env::var("MILLPOND_READER_FORGED") else { return };
+    let disk = forged(number.parse().expect("MILLPOND_READER_FORGED is a number"));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("forged-{number}"));
+    std::fs::create_dir_all(&dir).unwrap();
+    names(&disk).iter().for_each(|name| std::fs::write(dir.join(name), disk.read_file(name).unwrap()).unwrap());
+    println!("{}: {:?}", dir.display(), library(&disk));
 }
 
 /// The comparison finds a message that is missing, another one, another end, another state and another verdict.
