@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("with a parser that knows no comma:");
     import(&importer, |text| text.parse())?;
 
-    // A letter is listed once it is durable. That is within 50 ms anyway; this waits for no longer than it must.
+    // A dead letter is listed once it is durable. That is within 50 ms anyway; this waits for no longer than it must.
     store.sync()?;
     println!("the dead letters:");
     for letter in importer.dead_letters()? {

@@ -63,7 +63,7 @@ pub enum Error {
         unit: &'static str,
     },
     /// The topic or group exists with another value of this option.
-    Contradiction {
+    OptionMismatch {
         /// `"topic"` or `"group"`.
         what: &'static str,
         /// Its name.
@@ -88,13 +88,13 @@ pub enum Error {
         what: &'static str,
     },
     /// The dead letter is no longer there: it was redriven or discarded.
-    NoSuchLetter {
-        /// The letter's id.
+    NoSuchDeadLetter {
+        /// The dead letter's id.
         id: MessageId,
     },
-    /// The message was sent from the dead letters to a topic as often as one may be: it seems to go in circles. The letter stays.
+    /// The message was sent from the dead letters to a topic as often as one may be: it seems to go in circles. The dead letter stays.
     TooManyRedrives {
-        /// The letter's id.
+        /// The dead letter's id.
         id: MessageId,
         /// The limit.
         max: u32,
@@ -200,10 +200,10 @@ impl Error {
             Self::InvalidName { .. }
             | Self::InvalidOption { .. }
             | Self::TooLarge { .. }
-            | Self::Contradiction { .. }
+            | Self::OptionMismatch { .. }
             | Self::NotFound { .. }
             | Self::Removed { .. }
-            | Self::NoSuchLetter { .. }
+            | Self::NoSuchDeadLetter { .. }
             | Self::TooManyRedrives { .. }
             | Self::LimitReached { .. }
             | Self::NotADirectory { .. }
@@ -281,7 +281,7 @@ impl fmt::Display for Error {
             Self::TooLarge { what, len, max, unit } => {
                 write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
             }
-            Self::Contradiction { what, name, option, stored, asked } => write!(
+            Self::OptionMismatch { what, name, option, stored, asked } => write!(
                 f,
                 "{what} {name:?} has {option} = {stored}, requested {asked}; omit the option to keep the stored value"
             ),
@@ -289,7 +289,7 @@ impl fmt::Display for Error {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
-            Self::NoSuchLetter { id } => {
+            Self::NoSuchDeadLetter { id } => {
                 write!(f, "dead letter {id} was redriven or discarded before; list them again")
             }
             Self::TooManyRedrives { id, max } => write!(

@@ -15,6 +15,7 @@ mod log;
 mod record;
 mod state;
 mod sync;
+mod view;
 
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery,

@@ -51,7 +51,7 @@ fn what_a_dead_process_left_is_removed() {
     let store = open(&disk, &clock);
     store.topic("t").open().unwrap().publish("m").unwrap();
     store.tick().unwrap();
-    let spare =
+    let standby =
         disk.files().into_iter().filter(|file| file.name.ends_with(".seg")).max_by_key(|file| file.name.clone());
     disk.crash_process();
     drop(store);
@@ -61,8 +61,8 @@ fn what_a_dead_process_left_is_removed() {
     topic.publish("n").unwrap();
     store.sync().unwrap();
     store.tick().unwrap();
-    let spare = spare.unwrap().name;
-    assert!(disk.files().iter().all(|file| file.name != spare), "{spare} holds nothing and is still there");
+    let standby = standby.unwrap().name;
+    assert!(disk.files().iter().all(|file| file.name != standby), "{standby} holds nothing and is still there");
     assert_eq!(topic.group("g").open().unwrap().receive_batch(9, Duration::ZERO).unwrap().len(), 2);
 }
 
@@ -87,7 +87,7 @@ fn a_clock_jump_before_the_first_append_is_noticed() {
 
 /// It was taken for a contradiction of the state, and stopped the store for everybody (G9).
 #[test]
-fn a_second_extension_of_a_lone_lease_does_not_stop_the_store() {
+fn a_second_extension_of_an_exclusive_lease_does_not_stop_the_store() {
     let (disk, clock) = (SimDisk::new(4), Arc::new(SimClock::new(WallMs(WALL))));
     let store = open(&disk, &clock);
     let topic = store.topic("t").open().unwrap();
@@ -99,11 +99,11 @@ fn a_second_extension_of_a_lone_lease_does_not_stop_the_store() {
 
     let store = open(&disk, &clock);
     let topic = store.topic("t").open().unwrap();
-    let lone = topic.group("g").open().unwrap().receive(Duration::ZERO).unwrap().unwrap();
-    lone.extend(Duration::from_secs(60)).unwrap();
-    lone.extend(Duration::from_secs(90)).unwrap();
+    let exclusive = topic.group("g").open().unwrap().receive(Duration::ZERO).unwrap().unwrap();
+    exclusive.extend(Duration::from_secs(60)).unwrap();
+    exclusive.extend(Duration::from_secs(90)).unwrap();
     topic.publish("the store goes on").unwrap();
-    lone.ack().unwrap();
+    exclusive.ack().unwrap();
 }
 
 /// Where a group began with messages of unlinked segments, each of them was reported as damage (G5).

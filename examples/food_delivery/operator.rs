@@ -7,7 +7,7 @@ use crate::shop::Shop;
 
 /// Lists the dead letters of all groups and enters those of the chefs in the ledger. Returns how many there are.
 pub(crate) fn review_dead_letters(shop: &Shop) -> Result<u64> {
-    // A letter is listed once it is durable.
+    // A dead letter is listed once it is durable.
     shop.store.sync()?;
     let mut count = 0;
     for crew in shop.crews() {

@@ -1,8 +1,8 @@
-//! Dead letters as the user sees them.
+//! Dead dead letters as the user sees them.
 
 use super::Topic;
 use super::group::GroupInner;
-use crate::engine::{self, Letter};
+use crate::engine::{self, StoredDeadLetter};
 use crate::error::{Error, Result};
 use crate::ids::{MessageId, Offset};
 use std::collections::VecDeque;
@@ -22,14 +22,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// # orders.publish_batch(["soup", "stone soup"])?;
 /// # for delivery in kitchen.receive_batch(2, Duration::ZERO)? { delivery.reject("no oven")?; }
 /// # store.sync()?;
-/// for letter in kitchen.dead_letters()? {
-///     let letter = letter?;
-///     let reason = letter.history().last().map(|failure| failure.text.clone());
-///     println!("{} after {} attempts: {reason:?}", letter.origin(), letter.attempts());
-///     if letter.payload().starts_with(b"stone") {
-///         letter.discard()?;
+/// for dead letter in kitchen.dead_letters()? {
+///     let dead letter = dead letter?;
+///     let reason = dead letter.history().last().map(|failure| failure.text.clone());
+///     println!("{} after {} attempts: {reason:?}", dead letter.origin(), dead letter.attempts());
+///     if dead letter.payload().starts_with(b"stone") {
+///         dead letter.discard()?;
 ///     } else {
-///         letter.redrive()?; // tried again by this group, from the first attempt on
+///         dead letter.redrive()?; // tried again by this group, from the first attempt on
 ///     }
 /// }
 /// # store.sync()?;
@@ -39,7 +39,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// ```
 pub struct DeadLetter {
     group: Arc<GroupInner>,
-    letter: Letter,
+    letter: StoredDeadLetter,
     history: Vec<Failure>,
 }
 
@@ -72,19 +72,19 @@ pub enum Cause {
 }
 
 impl DeadLetter {
-    fn new(group: Arc<GroupInner>, letter: Letter) -> Self {
+    fn new(group: Arc<GroupInner>, letter: StoredDeadLetter) -> Self {
         let history = letter.provenance.history.iter().map(Failure::from).collect();
         Self { group, letter, history }
     }
 
-    /// The group's letter of this id.
+    /// The group's dead letter of this id.
     pub(super) fn find(group: &Arc<GroupInner>, id: MessageId) -> Result<Option<Self>> {
         let engine = &group.topic.shared.engine;
         engine.enter()?;
         if id != group.message_id(group.info.dead, id.epoch, id.offset) {
             return Ok(None);
         }
-        let letter = engine.letter(group.info.id, id.offset)?;
+        let letter = engine.dead_letter(group.info.id, id.offset)?;
         // Another epoch: a crash dropped the message of this id, and its offset was given again.
         Ok(letter.map(|letter| Self::new(Arc::clone(group), letter)).filter(|letter| letter.id() == id))
     }
@@ -101,7 +101,7 @@ impl DeadLetter {
         &self.group.name
     }
 
-    /// The letter's own id, for [`Group::dead_letter`](super::Group::dead_letter).
+    /// The dead letter's own id, for [`Group::dead_letter`](super::Group::dead_letter).
     #[must_use]
     pub fn id(&self) -> MessageId {
         let about = &self.letter.stored.about;
@@ -155,16 +155,16 @@ impl DeadLetter {
         &self.history
     }
 
-    /// Sends the message back to its group, with its attempts counted from zero. The letter is gone and the message is there
+    /// Sends the message back to its group, with its attempts counted from zero. The dead letter is gone and the message is there
     /// in one step, whatever crashes; on return that survives what the store's level says.
     ///
     /// # Errors
-    /// `NoSuchLetter` where it was redriven or discarded meanwhile; `DiskFull`, `Removed`: nothing was changed; the store's.
+    /// `NoSuchDeadLetter` where it was redriven or discarded meanwhile; `DiskFull`, `Removed`: nothing was changed; the store's.
     pub fn redrive(self) -> Result<()> {
         self.move_to(None)
     }
 
-    /// Publishes the message to `topic`, for all its groups, and removes the letter, in one step. It goes to the partition of its
+    /// Publishes the message to `topic`, for all its groups, and removes the dead letter, in one step. It goes to the partition of its
     /// key.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl DeadLetter {
             return Err(Error::InvalidOption {
                 option: "topic",
                 value: format!("{:?} of another store", topic.name()),
-                expected: "a topic of the letter's store",
+                expected: "a topic of the dead letter's store",
             });
         }
         let index = match self.key() {
@@ -192,8 +192,8 @@ impl DeadLetter {
         if shared.level == super::Durability::Disk { shared.engine.wait_durable(end) } else { Ok(()) }
     }
 
-    /// Throws the letter away. On return that survives the death of the process; a power cut within the sync interval may bring
-    /// the letter back.
+    /// Throws the dead letter away. On return that survives the death of the process; a power cut within the sync interval may bring
+    /// the dead letter back.
     ///
     /// # Errors
     /// As [`DeadLetter::redrive`].
@@ -225,14 +225,14 @@ pub struct DeadLetters {
 
 impl DeadLetters {
     pub(super) fn new(group: Arc<GroupInner>) -> Result<Self> {
-        // A group that was removed says so here already, and not at the first letter.
-        group.topic.shared.engine.letters_end(group.info.id)?;
+        // A group that was removed says so here already, and not at the first dead letter.
+        group.topic.shared.engine.dead_letters_end(group.info.id)?;
         Ok(Self { group, page: VecDeque::new(), next: Offset(0), end: None })
     }
 
-    /// Only those that are there now, so that letters that come back while one redrives them are not met again.
+    /// Only those that are there now, so that dead letters that come back while one redrives them are not met again.
     pub(super) fn until_now(group: Arc<GroupInner>) -> Result<Self> {
-        let end = group.topic.shared.engine.letters_end(group.info.id)?;
+        let end = group.topic.shared.engine.dead_letters_end(group.info.id)?;
         Ok(Self { end: Some(end), ..Self::new(group)? })
     }
 }
@@ -247,7 +247,7 @@ impl Iterator for DeadLetters {
                 return None;
             }
             if self.page.is_empty() {
-                match engine.letters(self.group.info.id, self.next) {
+                match engine.dead_letters(self.group.info.id, self.next) {
                     Ok(page) => self.page = page.into(),
                     Err(error) => {
                         // The store is gone: that is said once, and is the end.
@@ -261,7 +261,7 @@ impl Iterator for DeadLetters {
             if self.end.is_some_and(|end| offset >= end) {
                 return None;
             }
-            match engine.letter(self.group.info.id, offset) {
+            match engine.dead_letter(self.group.info.id, offset) {
                 Ok(Some(letter)) => return Some(Ok(DeadLetter::new(Arc::clone(&self.group), letter))),
                 Ok(None) => {}
                 Err(error) => return Some(Err(error)),

@@ -87,7 +87,7 @@ impl GroupBuilder {
     /// published after that is for it.
     ///
     /// # Errors
-    /// `InvalidName`, `InvalidOption`; `Contradiction` where it exists and an option given here differs from what is stored;
+    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists and an option given here differs from what is stored;
     /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
     pub fn open(self) -> Result<Group> {
         check_name("group", &self.name)?;
@@ -243,7 +243,7 @@ impl Group {
     }
 
     /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear. In a store opened
-    /// at `Disk` a letter is met once it is durable, as every message is: within the sync interval, or after [`Store::sync`](crate::Store::sync).
+    /// at `Disk` a dead letter is met once it is durable, as every message is: within the sync interval, or after [`Store::sync`](crate::Store::sync).
     ///
     /// # Errors
     /// `Removed`; `Closed`, `Poisoned`, `Forked`.
@@ -265,7 +265,7 @@ impl Group {
     /// [`Store::sync`](crate::Store::sync) makes the others so.
     ///
     /// # Errors
-    /// `Corrupt`, `Io` if letters cannot be read: the first such error, once all others are redriven. Those of appending; the letters before
+    /// `Corrupt`, `Io` if dead letters cannot be read: the first such error, once all others are redriven. Those of appending; the dead letters before
     /// that are redriven.
     pub fn redrive_all(&self) -> Result<u64> {
         self.redrive_where(|_| true)
@@ -293,7 +293,7 @@ impl Group {
             match letter.redrive() {
                 Ok(()) => redriven += 1,
                 // Someone else took it meanwhile.
-                Err(Error::NoSuchLetter { .. }) => {}
+                Err(Error::NoSuchDeadLetter { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

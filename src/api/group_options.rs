@@ -63,7 +63,7 @@ impl Given {
         };
         for ((option, stored), (_, asked)) in shown(stored).into_iter().zip(shown(&asked)) {
             if stored != asked {
-                return Err(Error::Contradiction { what: "group", name: group.to_owned(), option, stored, asked });
+                return Err(Error::OptionMismatch { what: "group", name: group.to_owned(), option, stored, asked });
             }
         }
         Ok(())

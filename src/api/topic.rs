@@ -63,7 +63,7 @@ impl TopicBuilder {
     /// Opens the topic, creating it where it does not exist. A created topic is durable on return.
     ///
     /// # Errors
-    /// `InvalidName`, `InvalidOption`; `Contradiction` where it exists with another number of partitions;
+    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists with another number of partitions;
     /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
     pub fn open(self) -> Result<Topic> {
         check_name("topic", &self.name)?;
@@ -82,7 +82,7 @@ impl TopicBuilder {
             engine.find_topic(&self.name)?
         };
         if let Some(asked) = asked.filter(|asked| *asked != info.partitions) {
-            return Err(Error::Contradiction {
+            return Err(Error::OptionMismatch {
                 what: "topic",
                 name: self.name,
                 option: "partitions",

@@ -62,24 +62,24 @@ impl Engine {
             if core.unwritten_open.is_some() {
                 return Ok(());
             }
-            (core.appender.end(), core.catalog.clone(), core.state.snapshot())
+            (core.appender.end(), core.view.catalog.clone(), core.view.state.snapshot())
         };
         let mut encoded = Vec::new();
         state.encode(&mut encoded);
         // Nobody who needs a segment waits for this sync.
         self.wait_durable(covers)?;
-        let mut keeper = self.keeper.lock();
+        let mut file_manager = self.file_manager.lock();
         // One that covers no more is a second one for what the first covers: then nothing is kept for the one before.
-        if keeper.checkpoints().iter().filter(|known| known.covers >= covers).count() >= 2 {
+        if file_manager.checkpoints().iter().filter(|known| known.covers >= covers).count() >= 2 {
             return Ok(());
         }
-        let info = keeper
+        let info = file_manager
             .write_checkpoint(covers, &catalog, &encoded, self.commit.watermark())
-            .map_err(|error| self.keeper_error(&keeper, error))?;
+            .map_err(|error| self.file_manager_error(&file_manager, error))?;
         let mut core = self.lock_core();
         let older_covers = core.checkpoint.covers;
         core.checkpoint = CheckpointNote { covers, len: info.len, older_covers, ..core.checkpoint };
         drop(core);
-        keeper.prune_checkpoints().map_err(|error| self.keeper_error(&keeper, error))
+        file_manager.prune_checkpoints().map_err(|error| self.file_manager_error(&file_manager, error))
     }
 }

@@ -3,25 +3,19 @@
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
-use super::counters::Counters;
-use super::follow::{FrameAt, follow};
-use super::positions::Positions;
-use super::visible::VisibleEnds;
 use super::waiters::Waiters;
-use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId, WallMs};
-use crate::log::{AppendRefusal, Appended, Appender, Catalog, OwnFrame, Parts, Reserve};
+use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId};
+use crate::log::{AppendRefusal, Appended, Appender, ControlFrame, Parts, Reserve};
 use crate::record::{Record, Room, Wakes, codec};
 use crate::state::{Command, Decision, HoldUp, Inconsistent, Inputs, Rejection, Role, State};
+use crate::view::{Counters, FrameAt, Now, View};
 use std::sync::Arc;
 
 /// The store's changing parts. One lock holds them together.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub(crate) state: State,
+    pub(crate) view: View,
     pub(crate) appender: Appender,
-    pub(crate) catalog: Catalog,
-    pub(crate) positions: Positions,
-    pub(crate) visible: VisibleEnds,
     pub(crate) waiters: Waiters,
     /// This process's `opened` record: applied already, and to be appended before any other.
     pub(crate) unwritten_open: Option<Record>,
@@ -29,11 +23,11 @@ pub(crate) struct Core {
     /// The background threads are woken when the log ends beyond this: because they rest, or because much waits for a sync.
     pub(crate) wake_beyond: Lsn,
     /// Whether the background threads know that a segment is to be created ahead.
-    pub(crate) spare_asked: bool,
+    pub(crate) standby_asked: bool,
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
     pub(crate) counters: Counters,
-    /// What lone leases have cost all others.
+    /// What exclusive leases have cost all others.
     pub(crate) isolation: Isolation,
     /// The records of the last commit.
     pub(crate) records: Vec<Record>,
@@ -52,7 +46,7 @@ pub(crate) struct CheckpointNote {
     pub(crate) end_seen_at: MonoMs,
 }
 
-/// For how long a lone lease, and the wait for it, have held up and may hold up all others.
+/// For how long an exclusive lease, and the wait for it, have held up and may hold up all others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Isolation {
     /// At a time.
@@ -66,7 +60,7 @@ pub(crate) struct Isolation {
 }
 
 impl Isolation {
-    /// For all lone leases of a process together.
+    /// For all exclusive leases of a process together.
     const TOTAL_MS: u64 = 30_000;
 
     pub(crate) fn new(limit_ms: u64) -> Self {
@@ -75,7 +69,7 @@ impl Isolation {
 
     /// How long the time that runs now, or the next one, may be in all.
     fn hold_up(&self) -> HoldUp {
-        // seam: lone leases hold up the store without end
+        // seam: exclusive leases hold up the store without end
         HoldUp(self.limit_ms.min(Self::TOTAL_MS.saturating_sub(self.spent_ms)))
     }
 
@@ -93,24 +87,13 @@ impl Isolation {
     }
 }
 
-/// What those who sleep go by while others are held up for a lone lease.
+/// What those who sleep go by while others are held up for an exclusive lease.
 #[derive(Clone, Copy, Debug, Default)]
 struct HeldUp {
     /// When that ends by itself.
     until: Option<MonoMs>,
     /// Whose message is waited for, and from when on it could have its lease.
     goes_alone: Option<(GroupId, MonoMs)>,
-}
-
-/// The times and the watermark that an operation goes by, read before it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    pub(crate) mono: MonoMs,
-    // Between the two, which are then not copied in one go: a load of what two stores have just written waits for both.
-    pub(crate) watermark: Lsn,
-    pub(crate) wall: WallMs,
-    /// By how much the clocks may be behind.
-    pub(crate) slack_ms: u64,
 }
 
 /// What a commit did.
@@ -141,8 +124,8 @@ impl Core {
     pub(crate) fn commit(&mut self, command: &Command<'_>, parts: Parts<'_>, now: Now) -> Result<Committed, Blocked> {
         self.records.clear();
         let hold_up = self.isolation.hold_up();
-        let inputs = inputs(now, hold_up, &self.visible);
-        let decision = self.state.decide(command, &inputs, &mut self.records).map_err(Blocked::Rejected)?;
+        let inputs = now.inputs(hold_up, &self.view.visible);
+        let decision = self.view.state.decide(command, &inputs, &mut self.records).map_err(Blocked::Rejected)?;
         if self.records.is_empty() {
             return Ok(Committed { decision, frame: None });
         }
@@ -156,12 +139,11 @@ impl Core {
         let parts = if claimed { parts } else { Parts::default() };
         let frame = self.appender.append(&self.head, parts, now.watermark, reserve).map_err(Blocked::Refused)?;
         let (lsn, end) = (frame.lsn, frame.end);
-        let place = Some((entered(&frame, &mut self.catalog, &mut self.positions), frame.at));
-        self.counters.count(&self.records, &self.state);
+        let place = Some((entered(&frame, &mut self.view), frame.at));
+        self.counters.count(&self.records, &self.view.state);
         let held_up = if self.waiters.any() { self.held_up(now) } else { HeldUp::default() };
-        let Self { state, positions, visible, records, .. } = self;
-        follow(state, positions, visible, records, &FrameAt { lsn, end, place }).map_err(Blocked::Inconsistent)?;
-        self.isolation.note(self.state.held_up_since(), now.mono);
+        self.view.follow(&self.records, &FrameAt { lsn, end, place }).map_err(Blocked::Inconsistent)?;
+        self.isolation.note(self.view.state.held_up_since(), now.mono);
         if self.waiters.any() {
             self.wake_for_records(held_up, now);
         }
@@ -176,24 +158,24 @@ impl Core {
         codec::encode(std::slice::from_ref(opened), &mut self.head);
         let frame = self.appender.append(&self.head, Parts::default(), now.watermark, reserve);
         let frame = frame.map_err(Blocked::Refused)?;
-        entered(&frame, &mut self.catalog, &mut self.positions);
+        entered(&frame, &mut self.view);
         self.unwritten_open = None;
         Ok(())
     }
 
-    /// Appends a frame of the log's own. Returns the end of the log after it.
+    /// Appends a control frame. Returns the end of the log after it.
     ///
     /// # Errors
     /// What the log needs first; nothing was changed.
-    pub(crate) fn append_own(&mut self, own: OwnFrame, watermark: Lsn) -> Result<Lsn, AppendRefusal> {
-        let frame = self.appender.append_own(own, watermark)?;
-        entered(&frame, &mut self.catalog, &mut self.positions);
+    pub(crate) fn append_control(&mut self, control: ControlFrame, watermark: Lsn) -> Result<Lsn, AppendRefusal> {
+        let frame = self.appender.append_control(control, watermark)?;
+        entered(&frame, &mut self.view);
         Ok(frame.end)
     }
 
     /// Shows what lies below the new watermark, where only durable messages may be seen.
     pub(crate) fn make_visible(&mut self, watermark: Lsn) {
-        let Self { visible, waiters, state, .. } = self;
+        let Self { view: View { visible, state, .. }, waiters, .. } = self;
         visible.advance(watermark, |partition| wake_partition(waiters, state, partition));
     }
 
@@ -201,8 +183,8 @@ impl Core {
     fn held_up(&self, now: Now) -> HeldUp {
         let hold_up = self.isolation.hold_up();
         HeldUp {
-            until: self.state.held_up_until(now.mono, hold_up),
-            goes_alone: self.state.goes_alone(now.mono, hold_up),
+            until: self.view.state.held_up_until(now.mono, hold_up),
+            goes_alone: self.view.state.goes_alone(now.mono, hold_up),
         }
     }
 
@@ -212,8 +194,8 @@ impl Core {
             match record.wakes() {
                 Wakes::Nobody => {}
                 Wakes::ReadersOf(partition) => {
-                    if !self.visible.is_durable_only() {
-                        wake_partition(&mut self.waiters, &self.state, partition);
+                    if !self.view.visible.is_durable_only() {
+                        wake_partition(&mut self.waiters, &self.view.state, partition);
                     }
                 }
                 Wakes::Group(group) => self.waiters.wake_one(group),
@@ -227,14 +209,14 @@ impl Core {
         }
         let held_up = self.held_up(now);
         // All look again when a hold-up ends, and when its end is another than they know.
-        // seam: the end of a lone lease wakes nobody
+        // seam: the end of an exclusive lease wakes nobody
         if held_up.until != before.until {
             self.waiters.wake_each();
         } else if held_up.goes_alone != before.goes_alone
             && let Some((group, _)) = held_up.goes_alone
         {
             // Another lease is over before its time: it may go earlier than its sleepers know.
-            // seam: a lone lease that may go early is not told of
+            // seam: an exclusive lease that may go early is not told of
             self.waiters.wake_one(group);
         }
     }
@@ -242,7 +224,7 @@ impl Core {
     /// When time alone may make something deliverable to the group.
     pub(crate) fn sleep_until(&self, group: GroupId, now: Now) -> Option<u64> {
         let inputs = self.inputs(now);
-        let deadline = self.state.next_deadline(group, &inputs);
+        let deadline = self.view.state.next_deadline(group, &inputs);
         let mono = deadline.mono.map(|at| at.0.saturating_sub(now.mono.0));
         let wall = deadline.wall.map(|at| at.0.saturating_sub(now.wall.0));
         match (mono, wall) {
@@ -253,21 +235,16 @@ impl Core {
 
     /// Decisions go by this.
     pub(crate) fn inputs(&self, now: Now) -> Inputs<'_> {
-        inputs(now, self.isolation.hold_up(), &self.visible)
+        now.inputs(self.isolation.hold_up(), &self.view.visible)
     }
 }
 
-/// Of parts of the core, so that others may change meanwhile.
-pub(super) fn inputs(now: Now, hold_up: HoldUp, visible: &VisibleEnds) -> Inputs<'_> {
-    Inputs { mono: now.mono, wall: now.wall, slack_ms: now.slack_ms, hold_up, visible: visible.as_input() }
-}
-
 /// Takes the frame's segment into the catalog when this frame began it. Returns its number.
-fn entered(frame: &Appended<'_>, catalog: &mut Catalog, positions: &mut Positions) -> FileNumber {
+fn entered(frame: &Appended<'_>, view: &mut View) -> FileNumber {
     let number = frame.segment.number();
     if frame.rolled {
-        catalog.add(Arc::clone(frame.segment));
-        positions.roll(number);
+        view.catalog.add(Arc::clone(frame.segment));
+        view.positions.roll(number);
     }
     number
 }

@@ -3,10 +3,8 @@
 //! [`Engine::receive`] leases under the lock and reads outside it ([`Reading`]). Messages that used up their attempts are moved to the
 //! dead letters when a consumer asks and meets them (`moves`). Never here: public handles, settling.
 
-use super::core::Now;
 use super::leased::{Leases, Reading, Received, collect};
 use super::moves::Moves;
-use super::read::Reader;
 use super::waiters::Ticket;
 use super::{CoreGuard, Engine};
 use crate::error::{Error, Result};
@@ -17,6 +15,8 @@ use crate::record::Token;
 use crate::state::{Command, Decision};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::view::Now;
+use crate::view::Reader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,7 +169,7 @@ impl Engine {
                         // There may be more; and somebody must know when these leases end.
                         core.waiters.wake_one(group);
                         let token = Token { epoch: core.appender.epoch(), lsn };
-                        return Ok(Look::Leased { token, catalog: core.catalog.clone() });
+                        return Ok(Look::Leased { token, catalog: core.view.catalog.clone() });
                     }
                     if wait.is_over(now.mono) || moves.are_enough() {
                         // This one may have been the only sleeper that knew the next deadline.
@@ -206,7 +206,7 @@ impl Engine {
         until: MonoMs,
         now: Now,
     ) -> Arc<Ticket> {
-        let held_back = core.state.is_at_cap(group);
+        let held_back = core.view.state.is_at_cap(group);
         let rest = self.moves_rest_until().0.checked_sub(now.mono.0).filter(|&ms| ms > 0);
         // seam: a sleeper does not know the next deadline
         let next = core.sleep_until(group, now).into_iter().chain(rest).min();

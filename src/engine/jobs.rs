@@ -8,7 +8,7 @@ use super::core::Core;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MonoMs, WallMs};
-use crate::log::{AppendRefusal, FileName, OwnFrame, Parts, Reserve};
+use crate::log::{AppendRefusal, ControlFrame, FileName, Parts, Reserve};
 use crate::state::Command;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, yield_now};
@@ -73,7 +73,7 @@ struct Signal {
 struct Ahead {
     /// The end of the log at the last beat.
     end: Lsn,
-    /// Up to which place of the growing segment, and of the spare.
+    /// Up to which place of the growing segment, and of the standby segment.
     upto: [Option<(FileName, u64)>; 2],
 }
 
@@ -157,10 +157,10 @@ impl Engine {
             if core.wake_beyond != end {
                 core.wake_beyond = end.saturating_add(BEAT_LEN_MAX);
             }
-            (due, due <= watermark, core.appender.spare_wanted())
+            (due, due <= watermark, core.appender.standby_wanted())
         };
         if let Some(len) = wanted {
-            self.may_wait(self.make_spare(len, len.min(super::SMALL_LEN), Reserve::Keep))?;
+            self.may_wait(self.make_standby(len, len.min(super::SMALL_LEN), Reserve::Keep))?;
         }
         self.prepare_ahead();
         // A consumer that was woken meanwhile does not wait until the sync has begun as well.
@@ -180,13 +180,13 @@ impl Engine {
     fn rest_when_idle(&self) {
         let mono = self.clock.monotonic();
         let mut core = self.lock_core();
-        let Core { appender, checkpoint, state, .. } = &*core;
+        let Core { appender, checkpoint, view, .. } = &*core;
         let (end, watermark) = (appender.end(), self.commit.watermark());
         let quiet = checkpoint.end_seen == appender.wanted()
             && mono.0.saturating_sub(checkpoint.end_seen_at.0) >= REST_AFTER_MS;
         let done =
-            appender.wanted() <= watermark && !appender.mark_wanted(watermark) && appender.spare_wanted().is_none();
-        if quiet && done && !state.has_due_times() {
+            appender.wanted() <= watermark && !appender.mark_wanted(watermark) && appender.standby_wanted().is_none();
+        if quiet && done && !view.state.has_due_times() {
             core.wake_beyond = end;
             self.jobs.rest();
         }
@@ -255,9 +255,9 @@ impl Engine {
     /// Looks whether the files that are written to are the store's alone. One that others have links to, as a backup makes them, is
     /// left to them. One that has lost its name is lost with all that is written to it: the store stops.
     fn look_at_files(&self) -> Result<()> {
-        // Another thread holds the keeper; the next beat checks.
-        let Some(mut keeper) = self.keeper.try_lock() else { return Ok(()) };
-        if let Ok(available) = keeper.available() {
+        // Another thread holds the file manager; the next beat checks.
+        let Some(mut file_manager) = self.file_manager.try_lock() else { return Ok(()) };
+        if let Ok(available) = file_manager.available() {
             self.note_room(&mut self.lock_core(), available);
         }
         // The segments first: leaving one needs no room, as a new `STORE` does.
@@ -268,18 +268,18 @@ impl Engine {
                 // seam: a lost segment goes unnoticed
                 Ok(0) => return Err(self.lost(name)),
                 Ok(links) if links > 1 => {
-                    if let Some(spare) = self.lock_core().appender.leave(name) {
-                        keeper.discard_spare(spare);
+                    if let Some(standby) = self.lock_core().appender.leave(name) {
+                        file_manager.discard_standby(standby);
                     }
                 }
                 Ok(_) => {}
                 Err(error) => looked = looked.and(Err(Error::io("look at a segment", error))),
             }
         }
-        match keeper.leave_links() {
+        match file_manager.leave_links() {
             Ok(true) => looked,
             Ok(false) => Err(self.lost(FileName::Store)),
-            Err(error) => looked.and(Err(self.keeper_error(&keeper, error))),
+            Err(error) => looked.and(Err(self.file_manager_error(&file_manager, error))),
         }
     }
 
@@ -296,9 +296,9 @@ impl Engine {
         if !core.appender.mark_wanted(watermark) {
             return Ok(());
         }
-        match core.append_own(OwnFrame::Mark, watermark) {
+        match core.append_control(ControlFrame::Mark, watermark) {
             // A mark is worth no new segment and no sync.
-            Ok(_) | Err(AppendRefusal::NeedSpare { .. } | AppendRefusal::NeedSync { .. }) => Ok(()),
+            Ok(_) | Err(AppendRefusal::NeedStandby { .. } | AppendRefusal::NeedSync { .. }) => Ok(()),
             Err(refusal) => {
                 drop(core);
                 self.make_way(refusal)
@@ -313,7 +313,7 @@ impl Engine {
         let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
         // A process that only looks writes nothing, unless something would wait longer for it.
         // seam: a clock jump is not noticed
-        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().state.has_due_times() {
+        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().view.state.has_due_times() {
             return Ok(());
         }
         let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());

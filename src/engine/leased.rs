@@ -5,15 +5,16 @@
 
 use super::Engine;
 use super::core::Core;
-use super::positions::Place;
-use super::read::Reader;
-use super::stored::Stored;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::log::{Catalog, Parts, Segment};
 use crate::record::{Record, Token};
 use crate::state::{Command, Held, HeldRun};
+use crate::view::Place;
+use crate::view::Reader;
+use crate::view::Stored;
+use crate::view::ViewHolder;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -175,7 +176,7 @@ impl<'a> Reading<'a> {
 pub(super) fn collect(core: &Core, leases: &mut Leases) -> bool {
     for record in &core.records {
         let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
-        core.positions.find(partition, first, count, |first, count, place| {
+        core.view.positions.find(partition, first, count, |first, count, place| {
             leases.push(Lease { partition, first, count, attempt, place });
         });
     }

@@ -4,7 +4,7 @@
 //! append, apply under the lock) -> [`Engine::wait_durable`](commit). A receive goes `api::Group::receive` ->
 //! [`Engine::receive`](deliver) -> `Core::commit` (lease) -> [`Engine::read`](read) outside the lock.
 //!
-//! Locks, in the order in which they may be taken: `closed` (while a close saves), a handle's `reader` (while messages are read), `keeper`
+//! Locks, in the order in which they may be taken: `closed` (while a close saves), a handle's `reader` (while messages are read), `file_manager`
 //! (creates and removes files), `core` (log end and state). Then come those that are held for moments, inside their own calls: of the
 //! block cache, the front cache, group commit and `jobs`. Threads are started here and nowhere else; each runs a plain function that
 //! a simulator calls as well. Never here: public handles.
@@ -12,30 +12,21 @@
 mod checkpoint;
 mod commit;
 mod core;
-mod counters;
+mod dead_letters;
 mod deliver;
-mod fold;
-mod follow;
 mod health;
 mod jobs;
 mod leased;
-mod letters;
 mod moves;
 mod open;
-mod owners;
-mod positions;
 mod publish;
-mod read;
 mod retire;
-mod runs;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
 mod stats;
-mod stored;
 mod threads;
 mod topics;
-mod visible;
 mod waiters;
 
 /// What handles need of the layers below, so that they know the engine alone.
@@ -44,47 +35,44 @@ pub(crate) use crate::disk::Disk as AnyDisk;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun};
-pub use counters::GroupCounters;
+pub(crate) use crate::view::Reader;
+pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub(crate) use dead_letters::StoredDeadLetter;
 pub(crate) use deliver::Wait;
 pub(crate) use leased::Received;
-pub(crate) use letters::Letter;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
-pub(crate) use read::Reader;
-pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use waiters::Ticket;
 
 use self::commit::Commit;
-use self::core::{Blocked, Committed, Core, Now};
+use self::core::{Blocked, Committed, Core};
 use self::health::Health;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
-use crate::log::{AppendRefusal, BlockCache, FrontCache, Keeper, Parts, Reserve, Spare};
+use crate::log::{AppendRefusal, FileManager, Parts, Reserve, Standby};
 use crate::state::{Command, Rejection};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
+use crate::view::{Now, ReadCaches, View, ViewHolder};
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What an open store is.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    keeper: Mutex<Keeper>,
+    file_manager: Mutex<FileManager>,
     core: Mutex<Core>,
     commit: Commit,
     health: Health,
-    cache: BlockCache,
-    fronts: FrontCache<owners::Owners>,
+    caches: ReadCaches,
     disk: Arc<dyn Disk>,
-    /// For errors. Empty where the disk is the caller's.
-    dir: PathBuf,
     clock: Arc<dyn Clock>,
     setup: Setup,
     report: OpenReport,
@@ -126,10 +114,10 @@ impl Drop for CoreGuard<'_> {
         }
         let core = &mut *self.guard;
         let moved = core.appender.end() > core.wake_beyond;
-        let took_spare = core.appender.spare_wanted().is_some() && !core.spare_asked;
-        if moved || took_spare {
+        let took_standby = core.appender.standby_wanted().is_some() && !core.standby_asked;
+        if moved || took_standby {
             core.wake_beyond = Lsn(u64::MAX);
-            core.spare_asked |= took_spare;
+            core.standby_asked |= took_standby;
             self.engine.jobs.wake();
         }
     }
@@ -184,6 +172,16 @@ impl From<Error> for Refusal {
     }
 }
 
+impl ViewHolder for Engine {
+    fn with_view<R>(&self, look: impl FnOnce(&mut View) -> R) -> R {
+        look(&mut self.lock_core().view)
+    }
+
+    fn caches(&self) -> &ReadCaches {
+        &self.caches
+    }
+}
+
 impl Engine {
     /// Fails if no operation may begin: in a forked child, closed, or poisoned. The fork is checked first, because the other answers
     /// may need a lock, and a thread that does not exist in the child may have held it at the fork.
@@ -207,7 +205,7 @@ impl Engine {
 
     /// The directory, if the store was opened by a path.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        &self.caches.dir
     }
 
     pub(crate) fn setup(&self) -> &Setup {
@@ -234,7 +232,7 @@ impl Engine {
 
     /// Unlocks the directory once no call writes to it. No later call may write: the store is closed, poisoned or abandoned.
     fn detach(&self) {
-        let _quiet = (self.keeper.lock(), self.core.lock());
+        let _quiet = (self.file_manager.lock(), self.core.lock());
         self.disk.detach();
     }
 
@@ -312,7 +310,7 @@ impl Engine {
     /// Does what an append needs and may not do under the lock.
     fn make_way(&self, refusal: AppendRefusal) -> Result<()> {
         match refusal {
-            AppendRefusal::NeedSpare { len, len_min, reserve } => self.make_spare(len, len_min, reserve),
+            AppendRefusal::NeedStandby { len, len_min, reserve } => self.make_standby(len, len_min, reserve),
             AppendRefusal::NeedSync { upto } => {
                 self.wait_durable(upto).map_err(|_| Error::Poisoned { cause: self.health.cause() })
             }
@@ -322,7 +320,7 @@ impl Engine {
                 max: crate::limits::FRAME_LEN_MAX as u64,
                 unit: "bytes",
             }),
-            AppendRefusal::Io(error) => match Error::io("append to the log in", error).at(&self.dir) {
+            AppendRefusal::Io(error) => match Error::io("append to the log in", error).at(&self.caches.dir) {
                 lack if lack.is_passing() => Err(lack),
                 other => Err(self.fail(&other.to_string())),
             },
@@ -334,16 +332,16 @@ impl Engine {
     ///
     /// # Errors
     /// `DiskFull` where it would take what is kept back from who may use no more than `reserve`.
-    fn make_spare(&self, len: u64, len_min: u64, reserve: Reserve) -> Result<()> {
-        let mut keeper = self.keeper.lock();
+    fn make_standby(&self, len: u64, len_min: u64, reserve: Reserve) -> Result<()> {
+        let mut file_manager = self.file_manager.lock();
         self.health.check()?;
-        let available = keeper.available().map_err(|error| self.keeper_error(&keeper, error))?;
+        let available = file_manager.available().map_err(|error| self.file_manager_error(&file_manager, error))?;
         let kept = {
             let mut core = self.lock_core();
             let was_scarce = self.note_room(&mut core, available);
             let is_scarce = core.appender.is_scarce();
             let is_taken = !is_scarce || reserve == Reserve::Use;
-            if was_scarce && !is_scarce || is_taken && core.appender.has_spare(len_min, reserve) {
+            if was_scarce && !is_scarce || is_taken && core.appender.has_standby(len_min, reserve) {
                 return Ok(());
             }
             Reserve::ALL.map(|reserve| (reserve, self.reserved_bytes(&core, reserve)))
@@ -355,10 +353,10 @@ impl Engine {
             let len_least = if level == Reserve::Keep { leave.max(len_min) } else { len_min };
             let mut share = segment_share(len, len_min, available.saturating_sub(leave));
             while let Some(size) = share {
-                match keeper.create_spare(size, self.commit.watermark(), level, leave) {
-                    Ok(spare) => {
+                match file_manager.create_standby(size, self.commit.watermark(), level, leave) {
+                    Ok(standby) => {
                         self.jobs.want_room(level > Reserve::Keep);
-                        self.take_spare(&mut keeper, spare);
+                        self.take_standby(&mut file_manager, standby);
                         return Ok(());
                     }
                     Err(error) if is_full(&error) => {
@@ -366,7 +364,7 @@ impl Engine {
                         len = half.max(len_min);
                         share = (half >= len_least && half < size).then_some(half);
                     }
-                    Err(error) => return Err(self.keeper_error(&keeper, error)),
+                    Err(error) => return Err(self.file_manager_error(&file_manager, error)),
                 }
             }
         }
@@ -375,14 +373,14 @@ impl Engine {
     }
 
     /// Hands a segment that was created to the appender.
-    fn take_spare(&self, keeper: &mut Keeper, spare: Spare) {
+    fn take_standby(&self, file_manager: &mut FileManager, standby: Standby) {
         let superseded = {
             let mut core = self.lock_core();
-            core.spare_asked = false;
-            core.appender.add_spare(spare)
+            core.standby_asked = false;
+            core.appender.add_standby(standby)
         };
         if let Some(superseded) = superseded {
-            keeper.discard_spare(superseded);
+            file_manager.discard_standby(superseded);
         }
     }
 
@@ -398,7 +396,7 @@ impl Engine {
     /// and what the file system itself needs; as much again for leases, so that there is something to settle; and one for the copies
     /// of messages, of which one at least should fit.
     fn reserved_bytes(&self, core: &Core, reserve: Reserve) -> u64 {
-        let outstanding = core.state.outstanding_count().saturating_mul(SETTLING_LEN);
+        let outstanding = core.view.state.outstanding_count().saturating_mul(SETTLING_LEN);
         let settling =
             RESERVED_LEN_MIN.saturating_add(outstanding).saturating_add(core.checkpoint.len.saturating_mul(2));
         let leasing = settling.saturating_mul(2);
@@ -411,10 +409,10 @@ impl Engine {
         }
     }
 
-    /// A failure of the keeper: where it changed nothing, it is the caller's to mend; else it stops the store.
-    fn keeper_error(&self, keeper: &Keeper, error: std::io::Error) -> Error {
-        let error = Error::io("manage the files in", error).at(&self.dir);
-        if keeper.is_failed() { self.fail(&error.to_string()) } else { error }
+    /// A failure of the file manager: where it changed nothing, it is the caller's to mend; else it stops the store.
+    fn file_manager_error(&self, file_manager: &FileManager, error: std::io::Error) -> Error {
+        let error = Error::io("manage the files in", error).at(&self.caches.dir);
+        if file_manager.is_failed() { self.fail(&error.to_string()) } else { error }
     }
 
     /// Stops the store for good and wakes all who wait. Returns the error to give.

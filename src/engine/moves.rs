@@ -9,6 +9,7 @@ use crate::ids::{GroupId, MonoMs, Offset, PartitionId};
 use crate::log::Parts;
 use crate::state::{Command, Rejection};
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::view::ViewHolder;
 
 /// How many dead letters a call that does not wait copies at most before it looks for something to deliver.
 const MOVES_MAX: u32 = 16;

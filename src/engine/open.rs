@@ -6,8 +6,6 @@
 
 use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
-use super::counters::Counters;
-use super::fold::Fold;
 use super::health::Health;
 use super::jobs::Jobs;
 use super::waiters::Waiters;
@@ -17,19 +15,19 @@ use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn};
 use crate::limits;
-use crate::log::{self, BlockCache, Dropped, FileName, FrontCache, Keeper, OpenError, Recovered, Settings};
+use crate::log::{self, Contents, Dropped, FileManager, FileName, Recovered, Settings};
+use crate::record::Record;
+use crate::state::{Command, HoldUp, Inputs, Visible};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::view::{Counters, Fold, ReadCaches, View, contradiction, open_error, share_of};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How much of sealed segments and their indexes is kept in memory.
-const CACHE_BYTES: usize = 16 << 20;
-
-/// How much is kept in memory of what stands before the messages of frames that hold many.
-const FRONTS_BYTES: usize = 16 << 20;
+/// The state has seen an epoch that no slot and no segment tells of.
+const OTHER_EPOCH: &str = "an epoch above that of every slot and segment";
 
 /// How a store is to be opened.
 #[derive(Clone, Debug)]
@@ -40,7 +38,7 @@ pub(crate) struct Setup {
     pub(crate) segment_bytes_max: u64,
     pub(crate) message_bytes_max: usize,
     pub(crate) allow_network_fs: bool,
-    /// How long a lone lease may hold up all others, the wait for it included.
+    /// How long an exclusive lease may hold up all others, the wait for it included.
     pub(crate) isolation_limit_ms: u64,
 }
 
@@ -149,8 +147,9 @@ impl Engine {
         let Some(mut recovered) = recovered.map_err(open_error)? else { return Err(no_store(dir)) };
         // Index files take nothing of what is kept back, as far as that is known by now.
         let leave = RESERVED_LEN_MIN.saturating_mul(4).saturating_add(setup.message_bytes_max as u64);
-        let mut fold = Fold::of(&mut recovered, setup.durable_only, leave)?;
-        match recovered.keeper.leave_links() {
+        let mut fold = Fold::of(&recovered.contents, setup.durable_only)?;
+        index_old_segments(&mut fold.view, &mut recovered.file_manager, leave);
+        match recovered.file_manager.leave_links() {
             Ok(true) => {}
             Ok(false) => return Err(Error::io("find STORE", std::io::ErrorKind::NotFound.into())),
             // Before the first slot is written it is tried again.
@@ -159,21 +158,18 @@ impl Engine {
         }
         let report = report(&recovered, &fold);
         let epoch = (recovered.appender.epoch(), recovered.previous.clean);
-        let opened = fold.open(&recovered.keeper, epoch, clock.as_ref())?;
+        let opened = begin_epoch(&mut fold.view, &recovered.contents, epoch, clock.as_ref())?;
         let end = recovered.appender.end();
-        let checkpoint = checkpoint_note(&recovered.keeper);
-        let counters = Counters::new(&fold.state);
+        let checkpoint = checkpoint_note(&recovered.file_manager);
+        let counters = Counters::new(&fold.view.state);
         let core = Core {
-            visible: fold.visible,
-            state: fold.state,
+            view: fold.view,
             appender: recovered.appender,
-            catalog: recovered.catalog,
-            positions: fold.positions,
             waiters: Waiters::default(),
             unwritten_open: Some(opened),
             last_sync: None,
             wake_beyond: Lsn(u64::MAX),
-            spare_asked: false,
+            standby_asked: false,
             checkpoint,
             counters,
             isolation: Isolation::new(setup.isolation_limit_ms),
@@ -181,14 +177,12 @@ impl Engine {
             head: Vec::new(),
         };
         Ok(Self {
-            keeper: Mutex::new(recovered.keeper),
+            file_manager: Mutex::new(recovered.file_manager),
             core: Mutex::new(core),
             commit: Commit::new(end),
             health: Health::default(),
-            cache: BlockCache::new(CACHE_BYTES),
-            fronts: FrontCache::new(FRONTS_BYTES),
+            caches: ReadCaches::new(dir.to_path_buf()),
             disk,
-            dir: dir.to_path_buf(),
             jobs: Jobs::new(clock.as_ref()),
             starts_sought: AtomicUsize::new(0),
             clock,
@@ -237,14 +231,14 @@ impl Engine {
             return Ok(());
         }
         self.wait_durable(end)?;
-        let spare = {
+        let standby = {
             let mut core = self.lock_core();
-            core.positions.seal();
+            core.view.positions.seal();
             core.appender.finish()
         };
-        let cut = spare.map_or(Ok(()), |spare| {
-            let mut keeper = self.keeper.lock();
-            keeper.cut_spare(spare).map_err(|error| self.keeper_error(&keeper, error))
+        let cut = standby.map_or(Ok(()), |standby| {
+            let mut file_manager = self.file_manager.lock();
+            file_manager.cut_standby(standby).map_err(|error| self.file_manager_error(&file_manager, error))
         });
         for done in [cut, self.finish_segments()] {
             // A spare that is not cut takes room until the next process removes it, and that does without index files.
@@ -253,8 +247,43 @@ impl Engine {
             }
         }
         self.checkpoint()?;
-        let mut keeper = self.keeper.lock();
-        keeper.close(self.commit.watermark()).map_err(|error| self.keeper_error(&keeper, error))
+        let mut file_manager = self.file_manager.lock();
+        file_manager.close(self.commit.watermark()).map_err(|error| self.file_manager_error(&file_manager, error))
+    }
+}
+
+/// Writes the index files that are missing for all but the newest segments, so that their rows need no memory.
+fn index_old_segments(view: &mut View, file_manager: &mut FileManager, leave: u64) {
+    const IN_MEMORY_MAX: usize = 4;
+    while view.positions.unindexed().count() > IN_MEMORY_MAX {
+        let Some(runs) = view.positions.unindexed().next().map(Arc::clone) else { return };
+        let Some(segment) = view.catalog.segment(runs.segment) else { return };
+        let written = file_manager
+            .write_index(segment, &runs.key_rows(), leave)
+            .and_then(|()| file_manager.indexes().open(segment));
+        // Where one cannot be written its rows stay in memory: chores try again, and say what is wrong.
+        let Ok(Some(index)) = written else { return };
+        view.positions.set_indexed(runs.segment, index, share_of(&view.state, segment));
+    }
+}
+
+/// Begins this process's epoch in memory. The record is appended before any other.
+fn begin_epoch(
+    view: &mut View,
+    contents: &Contents,
+    (epoch, clean): (Epoch, bool),
+    clock: &dyn Clock,
+) -> Result<Record> {
+    let inputs =
+        Inputs { mono: clock.monotonic(), wall: clock.wall(), slack_ms: 0, hold_up: HoldUp(0), visible: Visible::All };
+    let mut records = Vec::new();
+    let decided = view.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
+    match (decided, records.pop()) {
+        (Ok(_), Some(record)) => {
+            view.state.apply(&record, Lsn(0)).map_err(|_| contradiction(contents, OTHER_EPOCH))?;
+            Ok(record)
+        }
+        _ => Err(contradiction(contents, OTHER_EPOCH)),
     }
 }
 
@@ -273,13 +302,13 @@ fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
             let file = FileName::Segment(segment).to_string();
             DroppedTail { file, offset, bytes }
         }),
-        state_hash: fold.state.hash(),
+        state_hash: fold.view.state.hash(),
         files_ignored: found.files_ignored,
     }
 }
 
-fn checkpoint_note(keeper: &Keeper) -> CheckpointNote {
-    let (newest, older) = match keeper.checkpoints() {
+fn checkpoint_note(file_manager: &FileManager) -> CheckpointNote {
+    let (newest, older) = match file_manager.checkpoints() {
         [.., older, newest] => (Some(newest), Some(older)),
         [newest] => (Some(newest), None),
         [] => (None, None),
@@ -319,13 +348,86 @@ fn attach_error(path: &Path, error: AttachError) -> Error {
     }
 }
 
-fn open_error(error: OpenError) -> Error {
-    match error {
-        OpenError::Corrupt(corruption) => Error::Corrupt(corruption),
-        OpenError::ForeignFile { file } => Error::ForeignFile { file },
-        OpenError::NewerFormat { file, found, supported } => {
-            Error::NewerFormat { found: format!("{found} in {file}"), supported }
+#[cfg(test)]
+mod tests {
+    use super::super::{Engine, Outgoing, Setup};
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::ids::{Offset, PartitionId, WallMs};
+    use crate::log::{Parts, Reserve};
+    use crate::record::codec;
+    use crate::view::ViewHolder;
+
+    /// A record of kind 99 with a body of two bytes.
+    const NEWER: [u8; 4] = [99, 2, 7, 7];
+
+    fn open(disk: &SimDisk) -> Result<Engine> {
+        let setup = Setup::quiet(64 << 10);
+        Engine::open_on(Arc::new(disk.attach().unwrap()), setup, Arc::new(SimClock::new(WallMs(1))))
+    }
+
+    fn files(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
+        let names = disk.files().into_iter().map(|file| file.name);
+        names.map(|name| (name.clone(), disk.read_file(&name).unwrap())).collect()
+    }
+
+    /// Appends a frame of `head` with one message, as a newer version would.
+    fn append(engine: &Engine, head: &[u8], records: &[Record]) {
+        let mut outgoing = Outgoing::default();
+        outgoing.add(PartitionId(0), None, std::iter::empty(), b"hi", 1 << 20).unwrap();
+        let (core, now) = (&mut *engine.lock_core(), engine.now());
+        let parts = if records.is_empty() { Parts::default() } else { outgoing.parts() };
+        let frame = core.appender.append(head, parts, now.watermark, Reserve::Keep).unwrap();
+        let (segment, at, lsn, end) = (frame.segment.number(), frame.at, frame.lsn, frame.end);
+        records.iter().for_each(|record| core.view.state.apply(record, lsn).unwrap());
+        core.view.positions.push_all(records, segment, at);
+        core.view.visible.appended(records, end);
+    }
+
+    /// A store with a topic of one partition and one message.
+    fn engine(disk: &SimDisk) -> Engine {
+        let engine = open(disk).unwrap();
+        let topic = engine.open_topic("t", 1).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.add(topic.first, None, std::iter::empty(), b"hi", 1 << 20).unwrap();
+        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        engine
+    }
+
+    /// Recovery, which comes before, may copy what was not durable to a new file and write a slot.
+    #[test]
+    fn newer_record_refuses_each_open_by_name_and_changes_no_segment() {
+        let disk = SimDisk::new(1);
+        let engine = engine(&disk);
+        append(&engine, &NEWER, &[]);
+        engine.sync().unwrap();
+        let copy = disk.snapshot();
+        let before = files(&copy);
+        for _ in 0..3 {
+            match open(&copy) {
+                Err(Error::NewerFormat { found, supported }) => {
+                    assert_eq!((&found[..], &supported[..]), ("record kind 99", "record kinds up to 19"));
+                }
+                other => panic!("{:?}", other.map(drop)),
+            }
+            let kept = before.iter().filter(|(name, _)| name != "STORE");
+            assert!(kept.clone().count() > 0 && kept.eq(&files(&copy)[..before.len() - 1]));
         }
-        OpenError::Io { context, file, source } => Error::io(context, source).at(Path::new(&file)),
+    }
+
+    #[test]
+    fn newer_record_before_a_message_is_named_when_that_is_read() {
+        let disk = SimDisk::new(1);
+        let engine = engine(&disk);
+        let published = Record::Published { partition: PartitionId(0), base: Offset(1), count: 1, time: WallMs(1) };
+        let mut head = NEWER.to_vec();
+        codec::encode(std::slice::from_ref(&published), &mut head);
+        append(&engine, &head, &[published]);
+        assert!(engine.fetch(PartitionId(0), Offset(0)).is_ok());
+        match engine.fetch(PartitionId(0), Offset(1)) {
+            Err(Error::NewerFormat { found, .. }) => assert_eq!(found, "record kind 99"),
+            other => panic!("{:?}", other.map(drop)),
+        }
     }
 }

@@ -5,12 +5,12 @@
 
 use super::Engine;
 use super::core::Core;
-use super::read::share_of;
-use super::runs::Share;
 use crate::error::{Error, Result};
 use crate::ids::{FileNumber, Lsn};
-use crate::log::{OwnFrame, Reserve, Segment};
+use crate::log::{ControlFrame, Reserve, Segment};
 use crate::sync::atomic::Ordering;
+use crate::view::Share;
+use crate::view::share_of;
 use std::io;
 use std::sync::Arc;
 
@@ -39,17 +39,17 @@ impl Engine {
     pub(super) fn finish_segments(&self) -> Result<()> {
         let unfinished: Vec<FileNumber> = {
             let core = self.lock_core();
-            core.positions.unindexed().map(|runs| runs.segment).collect()
+            core.view.positions.unindexed().map(|runs| runs.segment).collect()
         };
         unfinished.into_iter().map(|number| self.finish_segment(number)).fold(Ok(()), Result::and)
     }
 
     fn finish_segment(&self, number: FileNumber) -> Result<()> {
-        let mut keeper = self.keeper.lock();
+        let mut file_manager = self.file_manager.lock();
         let (runs, segment, kept) = {
             let core = self.lock_core();
-            let runs = core.positions.unindexed().find(|runs| runs.segment == number).map(Arc::clone);
-            let (Some(runs), Some(segment)) = (runs, core.catalog.segment(number)) else { return Ok(()) };
+            let runs = core.view.positions.unindexed().find(|runs| runs.segment == number).map(Arc::clone);
+            let (Some(runs), Some(segment)) = (runs, core.view.catalog.segment(number)) else { return Ok(()) };
             if segment.end() > self.commit.watermark() {
                 return Ok(());
             }
@@ -58,18 +58,19 @@ impl Engine {
         let finished = if segment.is_closed() {
             segment
         } else {
-            let finished = keeper.cut(&segment).map_err(|error| self.keeper_error(&keeper, error))?;
-            self.lock_core().catalog.replace(Arc::clone(&finished));
+            let finished = file_manager.cut(&segment).map_err(|error| self.file_manager_error(&file_manager, error))?;
+            self.lock_core().view.catalog.replace(Arc::clone(&finished));
             finished
         };
         let rows = runs.key_rows();
-        let written = keeper.write_index(&finished, &rows, kept).and_then(|()| keeper.open_index(&finished));
-        let index = written.map_err(|error| self.keeper_error(&keeper, error))?;
+        let written =
+            file_manager.write_index(&finished, &rows, kept).and_then(|()| file_manager.indexes().open(&finished));
+        let index = written.map_err(|error| self.file_manager_error(&file_manager, error))?;
         let Some(index) = index else {
             return Err(Error::io("read the index file that was just written", io::ErrorKind::InvalidData.into()));
         };
         let core = &mut *self.lock_core();
-        core.positions.set_indexed(number, index, share_of(&core.state, &finished));
+        core.view.positions.set_indexed(number, index, share_of(&core.view.state, &finished));
         Ok(())
     }
 
@@ -78,9 +79,9 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(super) fn remove_leftovers(&self) -> Result<()> {
-        let mut keeper = self.keeper.lock();
-        let removed = keeper.remove_leftovers(self.commit.watermark());
-        removed.map(drop).map_err(|error| self.keeper_error(&keeper, error))
+        let mut file_manager = self.file_manager.lock();
+        let removed = file_manager.remove_leftovers(self.commit.watermark());
+        removed.map(drop).map_err(|error| self.file_manager_error(&file_manager, error))
     }
 
     /// Retires and unlinks the segments in which nothing lives: durably recorded first, unlinked after.
@@ -109,9 +110,10 @@ impl Engine {
         }
         // seam: unlinked before recorded
         self.wait_durable(end)?;
-        let mut keeper = self.keeper.lock();
-        let removed =
-            |gone: Arc<Segment>| keeper.remove_segment(&gone).map_err(|error| self.keeper_error(&keeper, error));
+        let mut file_manager = self.file_manager.lock();
+        let removed = |gone: Arc<Segment>| {
+            file_manager.remove_segment(&gone).map_err(|error| self.file_manager_error(&file_manager, error))
+        };
         retired.into_iter().map(removed).fold(recorded, Result::and)
     }
 
@@ -126,13 +128,13 @@ impl Engine {
             if self.starts_sought.load(Ordering::Acquire) > 0 {
                 return Ok(None);
             }
-            let found = core.catalog.segment(number).filter(|segment| is_dead(&core, segment));
+            let found = core.view.catalog.segment(number).filter(|segment| is_dead(&core, segment));
             let Some(segment) = found.map(Arc::clone) else { return Ok(None) };
             let (from, to, classes) = (segment.base(), segment.end(), segment.serves());
-            match core.append_own(OwnFrame::RangeRetired { from, to, classes }, self.commit.watermark()) {
+            match core.append_control(ControlFrame::RangeRetired { from, to, classes }, self.commit.watermark()) {
                 Ok(end) => {
-                    let gone = core.catalog.retire(from, to, classes);
-                    core.positions.forget(segment.number());
+                    let gone = core.view.catalog.retire(from, to, classes);
+                    core.view.positions.forget(segment.number());
                     return Ok(Some((gone, end)));
                 }
                 Err(refusal) => {
@@ -153,15 +155,16 @@ impl Engine {
 
 /// The segments whose every message is settled, and which end above `from` and not above `to`.
 pub(super) fn dead_within(core: &Core, from: Lsn, to: Lsn) -> impl Iterator<Item = FileNumber> {
-    let within = core.catalog.segments().iter().filter(move |segment| segment.end() > from && segment.end() <= to);
+    let within = core.view.catalog.segments().iter().filter(move |segment| segment.end() > from && segment.end() <= to);
     within.filter(|segment| is_dead(core, segment)).map(|segment| segment.number())
 }
 
 /// Whether all that is looked for in a segment is settled for everyone.
 fn is_dead(core: &Core, segment: &Segment) -> bool {
-    let share = share_of(&core.state, segment);
-    let is_settled = |partition, end| share(partition) == Share::Passed || end <= core.state.settled_before(partition);
-    core.positions.are_all(segment.number(), is_settled)
+    let share = share_of(&core.view.state, segment);
+    let is_settled =
+        |partition, end| share(partition) == Share::Passed || end <= core.view.state.settled_before(partition);
+    core.view.positions.are_all(segment.number(), is_settled)
 }
 
 #[cfg(test)]
@@ -216,9 +219,9 @@ mod tests {
     fn retired(engine: &Engine) -> u64 {
         engine.chores().unwrap();
         let core = engine.lock_core();
-        let (messages, letters) =
-            (core.catalog.retired().of(Class::Messages), core.catalog.retired().of(Class::DeadLetters));
-        assert_eq!(messages, letters, "a segment is retired in both classes");
+        let (messages, dead_letters) =
+            (core.view.catalog.retired().of(Class::Messages), core.view.catalog.retired().of(Class::DeadLetters));
+        assert_eq!(messages, dead_letters, "a segment is retired in both classes");
         messages.iter().map(|(from, to)| to.0 - from.0).sum()
     }
 
@@ -250,7 +253,7 @@ mod tests {
         outgoing.add(topic.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
         engine.publish(&outgoing, |_, _, _| ()).unwrap();
         publish(&engine);
-        let (again, newest) = (retired(&engine), engine.lock_core().catalog.segments().to_vec());
+        let (again, newest) = (retired(&engine), engine.lock_core().view.catalog.segments().to_vec());
         assert!(again > after);
         for segment in newest {
             let name = segment.name().to_string();

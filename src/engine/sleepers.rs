@@ -3,12 +3,13 @@
 //! Never here: what a store does for its users.
 
 use super::Engine;
-use super::core::{Core, Now};
+use super::core::Core;
 use super::deliver::Wait;
 use super::waiters::Ticket;
 use crate::error::Result;
 use crate::ids::{GroupId, MonoMs, TopicId};
 use crate::state::{Command, Decision};
+use crate::view::Now;
 use std::sync::Arc;
 
 impl Engine {
@@ -59,7 +60,7 @@ impl Core {
     /// Whether a consumer of the group that looks now would change anything.
     fn has_work(&self, group: GroupId, now: Now, moves_rest_until: MonoMs) -> bool {
         let command = Command::Lease { group, max: 1, pass_exhausted: now.mono < moves_rest_until };
-        let decided = self.state.decide(&command, &self.inputs(now), &mut Vec::new());
+        let decided = self.view.state.decide(&command, &self.inputs(now), &mut Vec::new());
         decided.is_ok_and(|decision| decision != Decision::Nothing)
     }
 }

@@ -1,119 +1,10 @@
-//! A snapshot of the store in numbers.
+//! The store in numbers, and what tests ask of the state.
 //!
-//! What is counted is a snapshot: the lock is held while pointers are copied. Never here: decisions.
+//! What is counted is a snapshot: the lock is held while pointers are copied. For the numbers see `view::stats`.
 
 use super::Engine;
-use super::core::{Now, inputs};
-use super::counters::{Counters, GroupCounters};
-use super::visible::VisibleEnds;
 use crate::error::Result;
-use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
-use crate::log::Catalog;
-use crate::state::{GroupCounts, HoldUp, Kept, Snapshot};
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// The store in numbers, as of one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// All topics, in order of creation.
-    pub topics: Vec<TopicStats>,
-    /// The log under them.
-    pub log: LogStats,
-}
-
-/// A topic in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TopicStats {
-    /// Its name.
-    pub name: String,
-    /// Messages ever published to it.
-    pub published: u64,
-    /// Those of them that were published since this process opened the store, redriven ones included.
-    pub published_since_open: u64,
-    /// Its partitions, by index.
-    pub partitions: Vec<PartitionStats>,
-    /// Its groups, in order of creation.
-    pub groups: Vec<GroupStats>,
-}
-
-/// A partition in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PartitionStats {
-    /// The offset that the next message gets: how many were ever published.
-    pub end: u64,
-    /// One past the last offset that may be delivered. In a store opened at `Disk` the ones above wait for a sync.
-    pub visible_end: u64,
-}
-
-/// A group in numbers. Every message of the group's topic from its start on is settled, ready, leased, waiting, exhausted, or waits for
-/// a sync.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GroupStats {
-    /// Its name.
-    pub name: String,
-    /// Messages that a consumer could receive now, but for those above the group's `max_outstanding` (see [`GroupStats::at_cap`]).
-    pub ready: u64,
-    /// Messages with a consumer, under a lease that has not expired.
-    pub leased: u64,
-    /// Messages that wait for their retry.
-    pub waiting: u64,
-    /// Messages without another attempt, which become dead letters when a consumer asks, as far as there is room.
-    pub exhausted: u64,
-    /// Dead letters that were neither redriven nor discarded.
-    pub dead: u64,
-    /// Messages that are not settled: ready, leased, waiting, exhausted, and those that wait for a sync.
-    pub lag: u64,
-    /// Whether as many messages are outstanding (leased, waiting, or ready for a retry) as the group's `max_outstanding` allows: it gets
-    /// no new ones until one of them is settled.
-    pub at_cap: bool,
-    /// How long the message has been ready that has been so for longest: since it was published, its lease ended or its retry was due.
-    /// `None` where none is ready or it could not be read. Where more than 4,096 messages would have to be read to know, an upper bound.
-    pub oldest_ready_age: Option<Duration>,
-    /// How long ago the oldest message was published, or redriven, that is not settled; it keeps its segment and later ones on the disk.
-    /// `None` where all are settled or it could not be read. An upper bound in the same case.
-    pub oldest_unsettled_age: Option<Duration>,
-    /// What happened since this process opened the store.
-    pub since_open: GroupCounters,
-    /// The same by partition of the topic.
-    pub partitions: Vec<GroupPartitionStats>,
-}
-
-/// A group in one partition, in numbers. Redriven messages are in none of them, only in the group's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GroupPartitionStats {
-    /// As [`GroupStats::ready`].
-    pub ready: u64,
-    /// As [`GroupStats::leased`].
-    pub leased: u64,
-    /// As [`GroupStats::waiting`].
-    pub waiting: u64,
-    /// As [`GroupStats::exhausted`].
-    pub exhausted: u64,
-    /// As [`GroupStats::lag`].
-    pub lag: u64,
-}
-
-/// The log in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LogStats {
-    /// Segments that hold a part of the log.
-    pub segments: usize,
-    /// Bytes of log in them.
-    pub bytes: u64,
-    /// The end of the log: where the next frame goes.
-    pub end: Lsn,
-    /// Everything below this survives a power cut.
-    pub durable: Lsn,
-    /// How long ago the last sync completed, or `None` before the first of this process.
-    pub last_sync_age: Option<Duration>,
-}
+use crate::view::{Moment, Stats};
 
 impl Engine {
     /// The store in numbers: of one moment, but for the ages. Holds the lock for as long as it takes to copy pointers, and counts
@@ -124,10 +15,7 @@ impl Engine {
     pub(crate) fn stats(&self) -> Result<Stats> {
         self.enter()?;
         let moment = self.moment();
-        let mut looks = Vec::new();
-        let mut stats = moment.count(&mut looks);
-        self.look_at_ages(&looks, &mut stats);
-        Ok(stats)
+        Ok(moment.stats(self, self.clock.wall()))
     }
 
     fn moment(&self) -> Moment {
@@ -135,47 +23,13 @@ impl Engine {
         let core = self.lock_core();
         Moment {
             now,
-            state: core.state.snapshot(),
-            visible: core.visible.snapshot(),
+            state: core.view.state.snapshot(),
+            visible: core.view.visible.snapshot(),
             counters: core.counters.clone(),
-            catalog: core.catalog.clone(),
+            catalog: core.view.catalog.clone(),
             end: core.appender.end(),
             last_sync: core.last_sync,
         }
-    }
-
-    /// How long ago the oldest of the messages were published that are looked for.
-    fn look_at_ages(&self, looks: &[Look], stats: &mut Stats) {
-        let wall = self.clock.wall();
-        let mut reads_left = READS_MAX;
-        for of_group in looks.chunk_by(|one, other| (one.topic, one.group) == (other.topic, other.group)) {
-            let Some(&Look { topic, group, .. }) = of_group.first() else { continue };
-            let mut oldest = |wanted: fn(&Look) -> Option<Offset>| {
-                let places = of_group.iter().filter_map(|look| Some((look.partition, wanted(look)?)));
-                let since = self.oldest(&places.collect::<Vec<_>>(), &mut reads_left)?;
-                Some(Duration::from_millis(wall.0.saturating_sub(since.0)))
-            };
-            let (ready_age, unsettled_age) = (oldest(|look| look.ready), oldest(|look| look.unsettled));
-            let group = &mut stats.topics[topic].groups[group];
-            group.oldest_ready_age = group.oldest_ready_age.max(ready_age);
-            group.oldest_unsettled_age = group.oldest_unsettled_age.max(unsettled_age);
-        }
-    }
-
-    /// When the oldest of these messages was published. Where there are too many to be read, a time before that: a segment tells when
-    /// its first message of a partition came. One that was settled and unlinked meanwhile is of no interest.
-    fn oldest(&self, places: &[(PartitionId, Offset)], reads_left: &mut usize) -> Option<WallMs> {
-        if let Some(left) = reads_left.checked_sub(places.len()) {
-            *reads_left = left;
-            let time = |&(partition, offset)| Some(self.fetch(partition, offset).ok()?.about.time);
-            return places.iter().filter_map(time).min();
-        }
-        // In several holds of the lock, so that none is long.
-        let bounds = places.chunks(LOOKS_AT_ONCE).filter_map(|some| {
-            let core = self.lock_core();
-            some.iter().filter_map(|&(partition, offset)| core.positions.time_before(partition, offset)).min()
-        });
-        bounds.min()
     }
 
     /// The fingerprint of the state, once all of it is in the log.
@@ -186,7 +40,7 @@ impl Engine {
     pub(crate) fn state_hash(&self) -> Result<Option<u64>> {
         self.enter()?;
         let core = self.lock_core();
-        Ok(core.unwritten_open.is_none().then(|| core.state.hash()))
+        Ok(core.unwritten_open.is_none().then(|| core.view.state.hash()))
     }
 
     /// What the state keeps twice and does not agree upon: nothing, unless this code is wrong.
@@ -195,112 +49,6 @@ impl Engine {
         if self.is_forked() {
             return Vec::new();
         }
-        self.lock_core().state.check().iter().map(|violation| format!("{violation:?}")).collect()
-    }
-}
-
-/// How many messages one call reads for their ages. Beyond it an age is an upper bound, but where the wall clock jumped back.
-const READS_MAX: usize = 4096;
-/// How many places are looked for in one hold of the lock.
-const LOOKS_AT_ONCE: usize = 1024;
-
-/// Messages of a group in one partition whose ages are wanted.
-struct Look {
-    topic: usize,
-    group: usize,
-    partition: PartitionId,
-    ready: Option<Offset>,
-    unsettled: Option<Offset>,
-}
-
-/// What there is to be counted, as it was at one time.
-struct Moment {
-    now: Now,
-    state: Snapshot,
-    visible: VisibleEnds,
-    counters: Counters,
-    catalog: Catalog,
-    end: Lsn,
-    last_sync: Option<MonoMs>,
-}
-
-impl Moment {
-    /// The numbers, but for the ages of messages that were never leased: those are to be looked for.
-    fn count(&self, looks: &mut Vec<Look>) -> Stats {
-        let mut topics: Vec<TopicStats> = Vec::new();
-        let mut places = BTreeMap::new();
-        for (id, topic) in self.state.topics() {
-            places.insert(id, topics.len());
-            let partition = |index| {
-                let partition = topic.first.nth(index);
-                let end = self.state.end(partition);
-                PartitionStats { end: end.0, visible_end: self.visible.end(partition, end).0 }
-            };
-            let partitions: Vec<PartitionStats> = (0..topic.count).map(partition).collect();
-            let published = partitions.iter().map(|partition| u128::from(partition.end)).sum();
-            topics.push(TopicStats {
-                name: topic.name.to_string(),
-                published: published as u64,
-                published_since_open: self.counters.published(id, published),
-                partitions,
-                groups: Vec::new(),
-            });
-        }
-        for (id, group) in self.state.groups() {
-            let Some(&topic) = places.get(&group.topic) else { continue };
-            let groups = &mut topics[topic].groups;
-            let place = (topic, groups.len());
-            groups.push(self.count_group(id, group, place, looks));
-        }
-        let segments = self.catalog.segments();
-        let mono = self.now.mono;
-        let log = LogStats {
-            segments: segments.len(),
-            bytes: segments.iter().map(|segment| segment.end().0.saturating_sub(segment.base().0)).sum(),
-            end: self.end,
-            durable: self.now.watermark,
-            last_sync_age: self.last_sync.map(|at| Duration::from_millis(mono.0.saturating_sub(at.0))),
-        };
-        Stats { topics, log }
-    }
-
-    fn count_group(
-        &self,
-        id: GroupId,
-        group: &Kept,
-        (topic, nth): (usize, usize),
-        looks: &mut Vec<Look>,
-    ) -> GroupStats {
-        let inputs = inputs(self.now, HoldUp(0), &self.visible);
-        let mut partitions: Vec<GroupPartitionStats> = Vec::new();
-        let mut ready_since = None;
-        for (partition, counts) in self.state.counts(group, &inputs) {
-            let GroupCounts { ready, leased, waiting, exhausted, lag, first_ready, first_unsettled, .. } = counts;
-            partitions.push(GroupPartitionStats { ready, leased, waiting, exhausted, lag });
-            ready_since = ready_since.into_iter().chain(counts.ready_since).min();
-            if first_unsettled.is_some() {
-                looks.push(Look { topic, group: nth, partition, ready: first_ready, unsettled: first_unsettled });
-            }
-        }
-        let sum = |of: fn(&GroupPartitionStats) -> u64| partitions.iter().map(of).sum::<u64>();
-        let (ready, leased, waiting) = (sum(|p| p.ready), sum(|p| p.leased), sum(|p| p.waiting));
-        let (exhausted, lag) = (sum(|p| p.exhausted), sum(|p| p.lag));
-        // The last is that of redriven messages, which belongs to no partition of the topic.
-        partitions.pop();
-        let wall = self.now.wall;
-        GroupStats {
-            name: group.name.to_string(),
-            ready,
-            leased,
-            waiting,
-            exhausted,
-            dead: self.state.dead_letters(group),
-            lag,
-            at_cap: self.state.is_at_cap(group),
-            oldest_ready_age: ready_since.map(|since| Duration::from_millis(wall.0.saturating_sub(since.0))),
-            oldest_unsettled_age: None,
-            since_open: self.counters.of_group(id),
-            partitions,
-        }
+        self.lock_core().view.state.check().iter().map(|violation| format!("{violation:?}")).collect()
     }
 }

@@ -3,7 +3,6 @@
 //! Never here: names' syntax (the handles check that), messages.
 
 use super::core::Core;
-use super::read::Reader;
 use super::settling::end_of;
 use super::{Engine, Refusal};
 use crate::error::{Error, Result};
@@ -11,6 +10,8 @@ use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
 use crate::record::GroupOptions;
 use crate::state::{Command, GroupChanges, Rejection};
+use crate::view::Reader;
+use crate::view::ViewHolder;
 
 /// A topic as it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +77,7 @@ impl Engine {
     pub(crate) fn find_group(&self, topic: TopicId, name: &str) -> Result<GroupInfo> {
         self.enter()?;
         let found = self.group(topic, name);
-        if found.is_none() && self.lock_core().state.topic(topic).is_none() {
+        if found.is_none() && self.lock_core().view.state.topic(topic).is_none() {
             return Err(Error::Removed { what: "topic" });
         }
         found.ok_or_else(|| not_found("group", name))
@@ -84,8 +85,8 @@ impl Engine {
 
     pub(crate) fn topic(&self, name: &str) -> Option<TopicInfo> {
         let core = self.lock_core();
-        let id = core.state.topic_by_name(name)?;
-        let topic = core.state.topic(id)?;
+        let id = core.view.state.topic_by_name(name)?;
+        let topic = core.view.state.topic(id)?;
         Some(TopicInfo { id, first: topic.first, partitions: topic.count })
     }
 
@@ -144,8 +145,9 @@ impl Engine {
     }
 
     fn remove(&self, command: &Command<'_>) -> Result<()> {
-        let removed = self
-            .submit(command, Parts::default(), |core, committed| (end_of(core, committed), core.state.take_removed()));
+        let removed = self.submit(command, Parts::default(), |core, committed| {
+            (end_of(core, committed), core.view.state.take_removed())
+        });
         let (end, removed) = removed.map_err(|refusal| self.refused(refusal))?;
         // Freed outside the lock.
         drop(removed);
@@ -168,30 +170,32 @@ impl Engine {
     /// `Removed`.
     pub(crate) fn visibility_timeout_ms(&self, group: GroupId) -> Result<u64> {
         let core = self.lock_core();
-        let group = core.state.group(group).ok_or(Error::Removed { what: "group" })?;
+        let group = core.view.state.group(group).ok_or(Error::Removed { what: "group" })?;
         Ok(group.options.visibility_timeout_ms)
     }
 
     pub(crate) fn group(&self, topic: TopicId, name: &str) -> Option<GroupInfo> {
         let core = self.lock_core();
-        let id = core.state.group_by_name(topic, name)?;
-        let group = core.state.group(id)?;
+        let id = core.view.state.group_by_name(topic, name)?;
+        let group = core.view.state.group(id)?;
         Some(GroupInfo { id, options: group.options.clone(), retry: group.retry, dead: group.dead() })
     }
 
     /// Where the group begins in each partition. Segments must be pinned.
     fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Vec<Offset>> {
         match begin {
-            Begin::Latest => Ok(self.look_at_each(topic, |core, partition, _| core.state.partition_end(partition))),
+            Begin::Latest => {
+                Ok(self.look_at_each(topic, |core, partition, _| core.view.state.partition_end(partition)))
+            }
             // seam: a group begins at the end
             Begin::Earliest => Ok(self.look_at_each(topic, kept_from)),
             Begin::Offset(offset) => Ok(self.look_at_each(topic, |core, partition, looked_at| {
                 let kept = kept_from(core, partition, looked_at);
-                core.state.partition_end(partition).min(offset).max(kept)
+                core.view.state.partition_end(partition).min(offset).max(kept)
             })),
             Begin::Time(time) => {
                 let kept = self.look_at_each(topic, |core, partition, looked_at| {
-                    (kept_from(core, partition, looked_at), core.state.partition_end(partition))
+                    (kept_from(core, partition, looked_at), core.view.state.partition_end(partition))
                 });
                 self.first_at_or_after(topic, kept, time)
             }
@@ -232,7 +236,7 @@ impl Engine {
                 goes_on = true;
                 let middle = Offset(low.0 + (high.0 - low.0) / 2);
                 let partition = topic.first.nth(index);
-                let located = self.lock_core().locate(partition, middle);
+                let located = self.lock_core().view.locate(partition, middle);
                 let earlier = match located {
                     Some(at) => {
                         self.read(&mut reader, &at.segment, &at.place, 0, (partition, middle))?.about.time < time
@@ -259,5 +263,5 @@ const LOOKED_AT_MAX: usize = 1024;
 
 /// The first message of the partition from which on none is missing.
 fn kept_from(core: &Core, partition: PartitionId, looked_at: &mut usize) -> Offset {
-    core.positions.kept_from(partition, core.state.partition_end(partition), looked_at)
+    core.view.positions.kept_from(partition, core.view.state.partition_end(partition), looked_at)
 }

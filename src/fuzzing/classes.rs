@@ -29,17 +29,17 @@ pub struct Cleaned {
 /// What of the messages of a store is not settled.
 struct Live {
     state: State,
-    letters: BTreeSet<(PartitionId, Offset)>,
+    dead_letters: BTreeSet<(PartitionId, Offset)>,
 }
 
 impl Live {
     fn of(state: State) -> Self {
-        let letters = state.groups().flat_map(|(id, group)| {
-            let unsettled = state.letters(id, Offset(0), usize::MAX);
+        let dead_letters = state.groups().flat_map(|(id, group)| {
+            let unsettled = state.dead_letters(id, Offset(0), usize::MAX);
             unsettled.into_iter().map(|offset| (group.dead(), offset))
         });
-        let letters = letters.collect();
-        Self { state, letters }
+        let dead_letters = dead_letters.collect();
+        Self { state, dead_letters }
     }
 
     /// Whether a message is kept in the file of `class`.
@@ -48,7 +48,7 @@ impl Live {
             (Some(Role::Topic { .. } | Role::Retry { .. }), Class::Messages) => {
                 offset >= self.state.settled_before(partition)
             }
-            (Some(Role::Dead { .. }), Class::DeadLetters) => self.letters.contains(&(partition, offset)),
+            (Some(Role::Dead { .. }), Class::DeadLetters) => self.dead_letters.contains(&(partition, offset)),
             _ => false,
         }
     }
@@ -85,9 +85,9 @@ pub fn clean(disk: &SimDisk, unlinked: bool) -> Option<Cleaned> {
     let handle: Arc<dyn Disk> = Arc::new(disk.attach().unwrap());
     let uuid = disk.read_file("STORE")?[24..40].try_into().ok()?;
     let mut log = crate::log::open(Arc::clone(&handle), settings).unwrap();
-    let [older, _] = log.keeper.checkpoints() else { return None };
-    let (horizon, live) = (older.covers, Live::of(State::decode(&log.checkpoint.as_ref()?.1).unwrap()));
-    let below = log.catalog.segments().iter().filter(|segment| segment.end() <= horizon);
+    let [older, _] = log.file_manager.checkpoints() else { return None };
+    let (horizon, live) = (older.covers, Live::of(State::decode(&log.contents.checkpoint.as_ref()?.state).unwrap()));
+    let below = log.contents.catalog.segments().iter().filter(|segment| segment.end() <= horizon);
     let segments: Vec<Arc<Segment>> = below.map(Arc::clone).collect();
     let range = (segments.first()?.base(), segments.last()?.end());
     let mut kept = [0; 2];
@@ -109,19 +109,19 @@ pub fn clean(disk: &SimDisk, unlinked: bool) -> Option<Cleaned> {
         }
         added.push((file.name(), file.added(), file.finish()));
     }
-    for (name, own, bytes) in &added {
+    for (name, control, bytes) in &added {
         let file = handle.create(name, bytes.len() as u64).unwrap();
         file.write_at(0, bytes).unwrap();
         file.sync().unwrap();
         handle.sync_dir().unwrap();
-        crate::log::fuzzing::append_own(&mut log, *own);
+        crate::log::fuzzing::append_control(&mut log, *control);
     }
     crate::log::fuzzing::sync(&mut log);
     for segment in segments.iter().filter(|_| unlinked) {
-        log.keeper.remove_segment(segment).unwrap();
+        log.file_manager.remove_segment(segment).unwrap();
     }
     let end = log.appender.end();
-    log.keeper.close(end).unwrap();
+    log.file_manager.close(end).unwrap();
     let mut names = added.into_iter().map(|(name, ..)| name);
     let files = [names.next()?, names.next()?];
     Some(Cleaned { segments: segments.iter().map(|segment| segment.name().to_string()).collect(), files, kept })
@@ -158,9 +158,9 @@ mod tests {
             };
         }
         store.tick().unwrap();
-        let letters: Vec<_> = group.dead_letters().unwrap().map(Result::unwrap).collect();
-        assert_eq!(letters.len(), 12);
-        letters.into_iter().step_by(3).for_each(|letter| letter.discard().unwrap());
+        let dead_letters: Vec<_> = group.dead_letters().unwrap().map(Result::unwrap).collect();
+        assert_eq!(dead_letters.len(), 12);
+        dead_letters.into_iter().step_by(3).for_each(|dead_letter| dead_letter.discard().unwrap());
         // Two checkpoints cover what is cleaned.
         for _ in 0..2 {
             topic.publish("later").unwrap();
@@ -175,9 +175,14 @@ mod tests {
         let topic = store.topic("t").open()?;
         let group = topic.group("g").open()?;
         let mut found = Vec::new();
-        for letter in group.dead_letters()? {
-            let letter = letter?;
-            found.push(format!("dead {} {:?} {}", letter.id(), &letter.payload()[..4], letter.attempts()));
+        for dead_letter in group.dead_letters()? {
+            let dead_letter = dead_letter?;
+            found.push(format!(
+                "dead {} {:?} {}",
+                dead_letter.id(),
+                &dead_letter.payload()[..4],
+                dead_letter.attempts()
+            ));
         }
         let mut held = Vec::new();
         while let Some(delivery) = group.receive(NOW)? {
@@ -247,8 +252,8 @@ mod tests {
             store.checkpoint().unwrap();
         }
         store.tick().unwrap();
-        let [messages, letters] = cleaned.files.map(|name| disk.read_file(&name).is_some());
-        assert_eq!((messages, letters), (false, true));
+        let [messages, dead_letters] = cleaned.files.map(|name| disk.read_file(&name).is_some());
+        assert_eq!((messages, dead_letters), (false, true));
         assert_eq!(group.dead_letters().unwrap().map(Result::unwrap).count(), 8);
         store.close().unwrap();
         assert_eq!(opened(&disk, &clock).unwrap().len(), 8 + 2);

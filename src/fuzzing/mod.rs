@@ -10,6 +10,7 @@
 mod classes;
 mod mutate;
 mod names;
+mod observe;
 mod operations;
 mod records;
 mod rich;
@@ -20,6 +21,7 @@ pub use crate::log::fuzzing::{frame, header, index, section, stream};
 pub use classes::{Cleaned, clean};
 pub use mutate::mutate;
 pub use names::names;
+pub use observe::{Observed, observe};
 pub use operations::operations;
 pub use records::{kinds, record};
 pub use rich::{Rich, open, rich};

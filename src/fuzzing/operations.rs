@@ -24,7 +24,7 @@ const ATTEMPTS: u32 = 2;
 struct Promised {
     /// Number and end of each published message.
     sent: BTreeMap<MessageId, (u32, u64)>,
-    /// The end at which a message was acked or its letter discarded.
+    /// The end at which a message was acked or its dead letter discarded.
     settled: BTreeMap<MessageId, u64>,
     /// Settled by a call that did not return `Ok`, or at an end that is not known.
     maybe_settled: BTreeSet<MessageId>,
@@ -98,7 +98,7 @@ impl Promised {
     fn settle(&mut self, id: MessageId, end: Option<u64>, result: &Result<()>) {
         match (result, end) {
             (Ok(()), Some(end)) => drop(self.settled.insert(id, end)),
-            (Err(Error::LeaseLost { .. } | Error::NoSuchLetter { .. } | Error::DiskFull), _) => {}
+            (Err(Error::LeaseLost { .. } | Error::NoSuchDeadLetter { .. } | Error::DiskFull), _) => {}
             _ => drop(self.maybe_settled.insert(id)),
         }
     }
@@ -196,7 +196,7 @@ impl World {
                 });
             }
             13 if !life.held.is_empty() => drop(life.held.remove(0).reject("no good")),
-            14 => self.letters(life, value),
+            14 => self.dead_letters(life, value),
             15 => self.clock.advance(u64::from(value) * 20),
             16 => drop(life.store.tick()),
             17 => drop(life.store.sync()),
@@ -248,17 +248,17 @@ impl World {
         }
     }
 
-    fn letters(&mut self, life: &Life, value: u8) {
-        let Ok(mut letters) = life.group.dead_letters() else { return };
-        let Some(Ok(letter)) = letters.next() else { return };
-        self.promised.name(letter.origin(), letter.payload());
+    fn dead_letters(&mut self, life: &Life, value: u8) {
+        let Ok(mut dead_letters) = life.group.dead_letters() else { return };
+        let Some(Ok(dead_letter)) = dead_letters.next() else { return };
+        self.promised.name(dead_letter.origin(), dead_letter.payload());
         match value % 3 {
             0 => {
-                let origin = letter.origin();
-                let result = letter.discard();
+                let origin = dead_letter.origin();
+                let result = dead_letter.discard();
                 self.promised.settle(origin, end_of(life), &result);
             }
-            1 => drop(letter.redrive()),
+            1 => drop(dead_letter.redrive()),
             _ => drop(life.group.redrive_all()),
         }
     }
@@ -290,7 +290,7 @@ impl World {
         self.look();
     }
 
-    /// Takes everything that there still is: each message is settled, or here, or a letter, and in one place.
+    /// Takes everything that there still is: each message is settled, or here, or a dead letter, and in one place.
     fn drain(&mut self) {
         let Some(mut life) = self.life.take() else { return };
         let mut seen = BTreeSet::new();
@@ -305,11 +305,15 @@ impl World {
             self.clock.advance(3_000);
             life.store.tick().unwrap();
         }
-        for letter in life.group.dead_letters().unwrap() {
-            let letter = letter.unwrap();
-            self.promised.name(letter.origin(), letter.payload());
-            assert!(seen.insert(letter.origin()), "{} is in two places (G10)", letter.origin());
-            assert!(!self.promised.settled.contains_key(&letter.origin()), "{} is dead after its ack", letter.origin());
+        for dead_letter in life.group.dead_letters().unwrap() {
+            let dead_letter = dead_letter.unwrap();
+            self.promised.name(dead_letter.origin(), dead_letter.payload());
+            assert!(seen.insert(dead_letter.origin()), "{} is in two places (G10)", dead_letter.origin());
+            assert!(
+                !self.promised.settled.contains_key(&dead_letter.origin()),
+                "{} is dead after its ack",
+                dead_letter.origin()
+            );
         }
         for id in self.promised.sent.keys() {
             let settled = self.promised.settled.contains_key(id) || self.promised.maybe_settled.contains(id);

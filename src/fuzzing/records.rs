@@ -6,7 +6,7 @@ use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId
 use crate::limits::HISTORY_LEN;
 use crate::log::fuzzing::Take;
 use crate::log::fuzzing::seeds::Seeds;
-use crate::log::{OwnFrame, ReadError, Settings};
+use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record};
@@ -92,7 +92,16 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
             let (count, attempt, until) = (small(take), small(take), MonoMs(number(take)));
             // A first attempt ends no lease, so it has no time.
             let time = WallMs(if attempt == 1 { 0 } else { number(take) });
-            Record::Leased { group, partition, first: offset, count, attempt, until, time, lone: take.byte() & 1 == 1 }
+            Record::Leased {
+                group,
+                partition,
+                first: offset,
+                count,
+                attempt,
+                until,
+                time,
+                exclusive: take.byte() & 1 == 1,
+            }
         }
         2 => Record::Acked { group, partition, first: offset, count: small(take) },
         3 => {
@@ -102,11 +111,11 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         4 => Record::Extended { group, partition, offset, until: MonoMs(number(take)) },
         5 => Record::Released { group, partition, offset },
         6 => Record::Unreadable { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
-        7 => Record::LoneAwaited { group, partition, offset, since: MonoMs(number(take)) },
+        7 => Record::ExclusivePending { group, partition, offset, since: MonoMs(number(take)) },
         8 => Record::DeadLettered { group, partition, offset, copy: Box::new(copy(take)) },
         9 => Record::PutOff { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
-        10 => Record::Redriven { group, letter: offset, copy: Box::new(copy(take)) },
-        11 => Record::Discarded { group, letter: offset },
+        10 => Record::Redriven { group, dead_letter: offset, copy: Box::new(copy(take)) },
+        11 => Record::Discarded { group, dead_letter: offset },
         12 => Record::Opened { epoch: Epoch(offset.0), clean: take.byte() & 1 == 1, wall: WallMs(number(take)) },
         13 => Record::ClockJumped { wall: WallMs(offset.0) },
         14 => {
@@ -175,7 +184,7 @@ fn kind(record: &Record) -> &'static str {
         Record::GroupAltered { .. } => "group altered",
         Record::Published { .. } => "published",
         Record::Leased { .. } => "leased",
-        Record::LoneAwaited { .. } => "lone awaited",
+        Record::ExclusivePending { .. } => "exclusive pending",
         Record::Extended { .. } => "extended",
         Record::Acked { .. } => "acked",
         Record::Nacked { .. } => "nacked",
@@ -188,7 +197,7 @@ fn kind(record: &Record) -> &'static str {
     }
 }
 
-/// How many records of each kind the log of a store holds, the log's own frames among them: for tests that must have seen
+/// How many records of each kind the log of a store holds, control frames among them: for tests that must have seen
 /// all.
 ///
 /// # Errors
@@ -199,16 +208,16 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
     let handle: Arc<dyn Disk> = Arc::new(disk.snapshot().attach().map_err(|error| error.to_string())?);
     let log = crate::log::open(handle, settings).map_err(|error| error.to_string())?;
     let mut counts = BTreeMap::new();
-    for segment in log.catalog.segments() {
+    for segment in log.contents.catalog.segments() {
         let walked = crate::log::for_each_frame::<ReadError>(segment, segment.base(), &mut |frame| {
-            let own = match OwnFrame::decode(frame.head()).filter(|_| frame.is_log()) {
-                Some(OwnFrame::SegmentStart) => Some("segment start"),
-                Some(OwnFrame::Mark) => Some("mark"),
-                Some(OwnFrame::RangeRetired { .. }) => Some("range retired"),
-                Some(OwnFrame::FileAdded { .. }) => Some("file added"),
+            let control = match ControlFrame::decode(frame.head()).filter(|_| frame.is_log()) {
+                Some(ControlFrame::SegmentStart) => Some("segment start"),
+                Some(ControlFrame::Mark) => Some("mark"),
+                Some(ControlFrame::RangeRetired { .. }) => Some("range retired"),
+                Some(ControlFrame::FileAdded { .. }) => Some("file added"),
                 None => None,
             };
-            own.into_iter().for_each(|own| *counts.entry(own).or_default() += 1);
+            control.into_iter().for_each(|control| *counts.entry(control).or_default() += 1);
             if !frame.is_log() {
                 codec::decode(frame.head()).flatten().for_each(|record| *counts.entry(kind(&record)).or_default() += 1);
             }

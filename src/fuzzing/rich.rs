@@ -170,9 +170,9 @@ impl Builder {
         let to = self.open(Durability::Os);
         self.publish(&to.orders, 28..29);
         to.kitchen.dead_letters().unwrap().next().unwrap().unwrap().redrive().unwrap();
-        let mut letters = to.billing.dead_letters().unwrap();
-        letters.next().unwrap().unwrap().discard().unwrap();
-        letters.next().unwrap().unwrap().redrive_to(&to.audit).unwrap();
+        let mut dead_letters = to.billing.dead_letters().unwrap();
+        dead_letters.next().unwrap().unwrap().discard().unwrap();
+        dead_letters.next().unwrap().unwrap().redrive_to(&to.audit).unwrap();
         Self::take(&to.listener, 1).into_iter().for_each(|delivery| delivery.release().unwrap());
         self.clock.set_wall(WallMs(WALL.0 + 86_400_000));
         to.store.tick().unwrap();
@@ -199,7 +199,7 @@ impl Builder {
         drop(left);
     }
 
-    /// A topic and a group that come and go with messages, leases and letters, and a group whose options change under a lease.
+    /// A topic and a group that come and go with messages, leases and dead letters, and a group whose options change under a lease.
     fn altered_and_removed(&self, to: &Handles) {
         let passing = to.store.topic("passing").open().unwrap();
         let reader = passing.group("reader").max_attempts(2).open().unwrap();

@@ -187,7 +187,7 @@ pub(super) fn seeds() -> Seeds {
             "letter",
             vec![
                 Record::DeadLettered { group, partition, offset, copy },
-                Record::Discarded { group, letter: Offset(0) },
+                Record::Discarded { group, dead_letter: Offset(0) },
             ],
         ),
         ("publish", vec![Record::Published { partition, base: Offset(9), count: 2, time: due }]),
@@ -195,7 +195,8 @@ pub(super) fn seeds() -> Seeds {
     for (name, records) in settled {
         let until = MonoMs(31_000);
         let time = WallMs(0);
-        let lease = Record::Leased { group, partition, first: offset, count: 2, attempt: 1, until, time, lone: false };
+        let lease =
+            Record::Leased { group, partition, first: offset, count: 2, attempt: 1, until, time, exclusive: false };
         let mut bytes = vec![0];
         for record in std::iter::once(&lease).chain(&records) {
             let mut head = Vec::new();

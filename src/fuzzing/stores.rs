@@ -216,7 +216,7 @@ fn typed<T>(result: Result<T>) -> Result<T> {
     result
 }
 
-/// Every message of the first topics through a group of its own, the letters of all groups, and a message more.
+/// Every message of the first topics through a group of its own, the dead letters of all groups, and a message more.
 fn read(store: &Store, found: &mut Found) -> Result<()> {
     const GROUPS_MAX: usize = 8;
     let stats = store.stats()?;
@@ -239,14 +239,16 @@ fn read(store: &Store, found: &mut Found) -> Result<()> {
         }
         for group in stats.groups.iter().take(GROUPS_MAX) {
             let group = topic.group(&group.name).open()?;
-            for letter in group.dead_letters()?.take(64) {
-                match letter {
-                    Ok(letter) => found.messages.push(shown(letter.id(), letter.key(), letter.payload())),
+            for dead_letter in group.dead_letters()?.take(64) {
+                match dead_letter {
+                    Ok(dead_letter) => {
+                        found.messages.push(shown(dead_letter.id(), dead_letter.key(), dead_letter.payload()))
+                    }
                     Err(Error::Corrupt(_)) => found.unreadable += 1,
                     Err(error) => return Err(error),
                 }
             }
-            // What is exhausted becomes a letter now; which one depends on what can be read.
+            // What is exhausted becomes a dead letter now; which one depends on what can be read.
             match group.receive_batch(3, Duration::ZERO) {
                 Ok(batch) => found.unreadable += batch.unreadable().len(),
                 Err(Error::Corrupt(_)) => found.unreadable += 1,

@@ -2,8 +2,8 @@
 //!
 //! Never here: errors of appending, which are refusals that change nothing.
 
-use super::name::FileName;
 pub(crate) use crate::error::Corruption;
+use crate::log::format::name::FileName;
 use std::{fmt, io};
 
 /// Why bytes could not be read.

@@ -3,67 +3,39 @@
 //! Segments of frames that tile one axis of LSNs, found and judged at open by a plan, appended to by the one [`Appender`] that
 //! a finished recovery yields. Below the horizon files of messages and of dead letters take their place. Never here: records, state, clocks, threads.
 //!
-//! Reading order: `frame` (the bytes), `header` and `store_file` (what files say of themselves), `survey`, `chain`,
-//! `evidence`, `listing` and `scan` (finding the facts), `recovery` (the table), `execute`; then `appender` and `keeper`
-//! (writing), `part`, `window` and `cache` (reading one message).
+//! `format` is what files contain; `read` needs nothing of `write`; only `recover` yields what may write.
 
-mod appender;
-mod bytes;
-mod cache;
-mod catalog;
-mod chain;
-mod checkpoint;
-mod class;
 mod error;
-mod evidence;
-mod execute;
-mod frame;
-mod frames;
-mod fronts;
+mod format;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod fuzzing;
-mod handles;
-mod header;
-mod index;
-mod keeper;
-mod listing;
-mod mix;
-mod name;
-mod own;
-mod part;
-mod recovery;
-mod reserve;
-mod scan;
-mod segment;
-mod slots;
-mod store_file;
-mod survey;
-mod sync;
+mod read;
+mod recover;
 #[cfg(test)]
 mod tests;
-mod window;
+mod write;
 
-pub(crate) use appender::{AppendRefusal, Appended, Appender, Spare};
-pub(crate) use cache::BlockCache;
-pub(crate) use catalog::Catalog;
-pub(crate) use class::Class;
 pub(crate) use error::{OpenError, ReadError};
-pub(crate) use frame::{Frame, Parts};
-pub(crate) use frames::{Met, for_each_left};
+pub(crate) use format::class::Class;
+pub(crate) use format::control::ControlFrame;
+pub(crate) use format::frame::{Frame, Parts};
+pub(crate) use format::name::FileName;
+pub(crate) use read::cache::BlockCache;
+pub(crate) use read::catalog::Catalog;
+pub(crate) use read::frames::{Met, for_each_left};
 #[cfg(any(test, feature = "simulation"))]
-pub(crate) use frames::{for_each as for_each_frame, for_each_whole};
-pub(crate) use fronts::FrontCache;
-pub(crate) use index::{Index, IndexKey, KeyRows, Row};
-pub(crate) use keeper::Keeper;
-pub(crate) use name::FileName;
-pub(crate) use own::OwnFrame;
-pub(crate) use part::{Cuts, PartReader, RUN_LEN_MAX};
-pub(crate) use reserve::Reserve;
-pub(crate) use segment::Segment;
+pub(crate) use read::frames::{for_each as for_each_frame, for_each_whole};
+pub(crate) use read::fronts::FrontCache;
+pub(crate) use read::index::{Index, IndexKey, Indexes, KeyRows, Row};
+pub(crate) use read::part::{Cuts, PartReader, RUN_LEN_MAX};
+pub(crate) use read::segment::Segment;
+pub(crate) use write::appender::{AppendRefusal, Appended, Appender, Standby};
+pub(crate) use write::file_manager::FileManager;
+pub(crate) use write::reserve::Reserve;
 
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};
-use handles::Handles;
+use read::handles::Handles;
 use std::sync::Arc;
 
 /// What the owner of a log decides.
@@ -78,13 +50,31 @@ pub(crate) struct Settings {
 /// A log that was found or made, with all that is needed to use it.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// The newest checkpoint: what it covers, and its state.
-    pub(crate) checkpoint: Option<(Lsn, Vec<u8>)>,
-    pub(crate) catalog: Catalog,
+    pub(crate) contents: Contents,
     pub(crate) appender: Appender,
-    pub(crate) keeper: Keeper,
+    pub(crate) file_manager: FileManager,
     pub(crate) report: Report,
     pub(crate) previous: Previous,
+}
+
+/// What a log holds, for reading.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    /// The newest checkpoint.
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) catalog: Catalog,
+    pub(crate) indexes: Indexes,
+    /// The end of the log: all below is durable.
+    pub(crate) end: Lsn,
+}
+
+/// A checkpoint as read.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) number: FileNumber,
+    /// It is the state at this LSN.
+    pub(crate) covers: Lsn,
+    pub(crate) state: Vec<u8>,
 }
 
 /// The process before this one.
@@ -133,7 +123,7 @@ pub(crate) struct Dropped {
 /// See [`OpenError`]. Nothing has been changed, but for new files that the next attempt ignores.
 pub(crate) fn open(disk: Arc<dyn Disk>, settings: Settings) -> Result<Recovered, OpenError> {
     let (handles, plan, scanned) = look(&disk)?;
-    execute::execute(disk, handles, &settings, plan, scanned)
+    recover::execute::execute(disk, handles, &settings, plan, scanned)
 }
 
 /// As [`open`], but where there is no log changes nothing and returns `None`.
@@ -143,15 +133,33 @@ pub(crate) fn open(disk: Arc<dyn Disk>, settings: Settings) -> Result<Recovered,
 pub(crate) fn open_existing(disk: Arc<dyn Disk>, settings: Settings) -> Result<Option<Recovered>, OpenError> {
     let (handles, plan, scanned) = look(&disk)?;
     match plan {
-        recovery::Plan::LayOut => Ok(None),
-        plan @ recovery::Plan::Continue { .. } => execute::execute(disk, handles, &settings, plan, scanned).map(Some),
+        recover::plan::Plan::LayOut => Ok(None),
+        plan @ recover::plan::Plan::Continue { .. } => {
+            recover::execute::execute(disk, handles, &settings, plan, scanned).map(Some)
+        }
+    }
+}
+
+/// What is durable of the log in a directory, without changing anything; `None` where there is no log.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) fn observe(disk: &Arc<dyn Disk>) -> Result<Option<Contents>, OpenError> {
+    let (handles, plan, scanned) = look(disk)?;
+    match plan {
+        recover::plan::Plan::LayOut => Ok(None),
+        recover::plan::Plan::Continue { segments, retired, epochs, .. } => {
+            let end = scanned.facts.watermark;
+            recover::execute::contents(scanned, &handles, (segments, retired, epochs), end).map(Some)
+        }
     }
 }
 
 /// What is there, and what is to be done about it.
-fn look(disk: &Arc<dyn Disk>) -> Result<(Arc<Handles>, recovery::Plan, scan::Scanned), OpenError> {
+fn look(disk: &Arc<dyn Disk>) -> Result<(Arc<Handles>, recover::plan::Plan, recover::scan::Scanned), OpenError> {
     let handles = Arc::new(Handles::new(Arc::clone(disk)));
-    let scanned = scan::scan(&**disk, &handles)?;
-    let plan = recovery::plan(&scanned.facts)?;
+    let scanned = recover::scan::scan(&**disk, &handles)?;
+    let plan = recover::plan::plan(&scanned.facts)?;
     Ok((handles, plan, scanned))
 }

@@ -79,7 +79,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Leased { .. }
-            | Self::LoneAwaited { .. }
+            | Self::ExclusivePending { .. }
             | Self::Extended { .. }
             | Self::Acked { .. }
             | Self::Nacked { .. }
@@ -113,7 +113,7 @@ impl Record {
             // nothing ready. Nobody waits yet for what is opened or created.
             Self::Leased { .. }
             | Self::Extended { .. }
-            | Self::LoneAwaited { .. }
+            | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
             | Self::Opened { .. }
             | Self::TopicCreated { .. }
@@ -129,7 +129,7 @@ impl Record {
                 Room::Adds
             }
             Self::DeadLettered { .. } => Room::Moves,
-            Self::Leased { .. } | Self::LoneAwaited { .. } => Room::Leases,
+            Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
             Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }

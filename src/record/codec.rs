@@ -27,7 +27,7 @@ mod kind {
     pub(super) const EXTENDED: u8 = 5;
     pub(super) const RELEASED: u8 = 6;
     pub(super) const UNREADABLE: u8 = 7;
-    pub(super) const LONE_AWAITED: u8 = 8;
+    pub(super) const EXCLUSIVE_PENDING: u8 = 8;
     pub(super) const DEAD_LETTERED: u8 = 9;
     pub(super) const PUT_OFF: u8 = 10;
     pub(super) const REDRIVEN: u8 = 11;
@@ -47,8 +47,8 @@ mod kind {
 const MANY: u8 = 0x01;
 /// Attempt (not one) and time are written.
 const AGAIN: u8 = 0x02;
-/// A lone lease.
-const LONE: u8 = 0x04;
+/// An exclusive lease.
+const EXCLUSIVE: u8 = 0x04;
 
 /// Appends the bytes of `records`.
 #[inline]

@@ -17,7 +17,7 @@ use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, To
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// A process began to append. Ends every lease (charging a crash where the last close was not clean), frees lone
+    /// A process began to append. Ends every lease (charging a crash where the last close was not clean), frees exclusive
     /// leases, and clamps due times to `wall` plus their delay.
     Opened { epoch: Epoch, clean: bool, wall: WallMs },
     /// The wall clock was seen to jump: due times are clamped to `wall` plus their delay.
@@ -51,11 +51,11 @@ pub(crate) enum Record {
         attempt: u32,
         until: MonoMs,
         time: WallMs,
-        lone: bool,
+        exclusive: bool,
     },
     /// Since this time a message waits until no other lease is live, so that it can have one alone. How long others are held up for
     /// it is decided anew each time, and in no record.
-    LoneAwaited { group: GroupId, partition: PartitionId, offset: Offset, since: MonoMs },
+    ExclusivePending { group: GroupId, partition: PartitionId, offset: Offset, since: MonoMs },
     /// The lease of one message now lasts until `until`.
     Extended { group: GroupId, partition: PartitionId, offset: Offset, until: MonoMs },
     /// `count` leased messages from `first` are done.
@@ -72,9 +72,9 @@ pub(crate) enum Record {
     /// An outstanding message was given up, and `copy` stands among the group's dead letters.
     DeadLettered { group: GroupId, partition: PartitionId, offset: Offset, copy: Box<Copied> },
     /// A dead letter left for a topic, or for its group again: as `copy`.
-    Redriven { group: GroupId, letter: Offset, copy: Box<Copied> },
+    Redriven { group: GroupId, dead_letter: Offset, copy: Box<Copied> },
     /// A dead letter was thrown away.
-    Discarded { group: GroupId, letter: Offset },
+    Discarded { group: GroupId, dead_letter: Offset },
 }
 
 /// What a group was created with.

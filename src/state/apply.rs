@@ -8,9 +8,9 @@
 mod lease;
 
 use super::decide::check_options;
+use super::exclusive::Place;
 use super::group::Group;
-use super::lone::Place;
-use super::outstanding::{Lease, Phase, Slot};
+use super::outstanding::{Lease, OutstandingEntry, Phase};
 use super::{Inconsistent, Rejection, Removed, Role, State};
 use crate::ids::{Epoch, GroupId, Lsn, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
@@ -27,7 +27,7 @@ impl From<Rejection> for Inconsistent {
             Rejection::UnknownGroup => "there is no such group",
             Rejection::UnknownPartition => "there is no such partition",
             Rejection::LeaseLost => "there is no such lease",
-            Rejection::NoSuchLetter => "there is no such dead letter",
+            Rejection::NoSuchDeadLetter => "there is no such dead letter",
             Rejection::TooManyRedrives => "a message was sent to topics too often",
             Rejection::Stale => "the message is not exhausted",
             Rejection::Exists => "the name is taken",
@@ -45,7 +45,7 @@ struct At<'a> {
     place: Place,
     group: &'a Group,
     cursor: u32,
-    slot: &'a Slot,
+    entry: &'a OutstandingEntry,
 }
 
 impl State {
@@ -70,14 +70,14 @@ impl State {
             Record::PutOff { group, partition, offset, due, delay_ms } => {
                 self.apply_put_off((*group, *partition, *offset), (*due, *delay_ms))
             }
-            Record::LoneAwaited { group, partition, offset, since } => {
-                self.apply_lone_awaited((*group, *partition, *offset), *since)
+            Record::ExclusivePending { group, partition, offset, since } => {
+                self.apply_exclusive_pending((*group, *partition, *offset), *since)
             }
             Record::DeadLettered { group, partition, offset, copy } => {
                 self.apply_dead_lettered((*group, *partition, *offset), copy)
             }
-            Record::Redriven { group, letter, copy } => self.apply_redriven(*group, *letter, copy),
-            Record::Discarded { group, letter } => self.apply_letter_settled(*group, *letter),
+            Record::Redriven { group, dead_letter, copy } => self.apply_redriven(*group, *dead_letter, copy),
+            Record::Discarded { group, dead_letter } => self.apply_dead_letter_settled(*group, *dead_letter),
             Record::Opened { epoch, clean, wall } => self.apply_opened(*epoch, *clean, *wall),
             Record::ClockJumped { wall } => {
                 self.groups.values_mut().for_each(|group| group.clamp(*wall));
@@ -108,23 +108,28 @@ impl State {
         let place = Place { group, partition, offset };
         let group = self.group_named(group)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
-        let slot = group.slot(cursor, offset).ok_or(Inconsistent("the message is not outstanding"))?;
-        Ok(At { place, group, cursor, slot })
+        let entry = group.entry(cursor, offset).ok_or(Inconsistent("the message is not outstanding"))?;
+        Ok(At { place, group, cursor, entry })
     }
 
     fn leased(&self, at: (GroupId, PartitionId, Offset)) -> Result<(At<'_>, Lease), Inconsistent> {
         let at = self.at(at)?;
-        let lease = at.slot.lease().ok_or(Inconsistent("the message is not leased"))?;
+        let lease = at.entry.lease().ok_or(Inconsistent("the message is not leased"))?;
         Ok((at, *lease))
     }
 
     /// Changes the message of `place`; everything has been checked.
-    fn change(&mut self, place: Place, failure: Option<Failure>, change: impl FnOnce(&mut Slot, u64)) -> Applied {
+    fn change(
+        &mut self,
+        place: Place,
+        failure: Option<Failure>,
+        change: impl FnOnce(&mut OutstandingEntry, u64),
+    ) -> Applied {
         let group = self.groups.get_mut(&place.group).ok_or(Rejection::UnknownGroup)?;
         let cursor = group.cursor_of(place.partition).ok_or(Rejection::UnknownPartition)?;
         group.change(cursor, place.offset, failure, change);
         group.tidy();
-        self.lone.touched(place, 1);
+        self.exclusive.touched(place, 1);
         Ok(())
     }
 
@@ -137,7 +142,7 @@ impl State {
         require(leased == count, "an ack of a message that is not leased")?;
         group.settle(cursor, first, count);
         group.tidy();
-        self.lone.touched(Place { group: id, partition, offset: first }, count);
+        self.exclusive.touched(Place { group: id, partition, offset: first }, count);
         Ok(())
     }
 
@@ -147,13 +152,13 @@ impl State {
         (due, delay_ms): (WallMs, u64),
         failure: &Failure,
     ) -> Applied {
-        let (At { place, slot, .. }, _) = self.leased(at)?;
-        require(!slot.is_spent(), "a nack of the last attempt")?;
+        let (At { place, entry, .. }, _) = self.leased(at)?;
+        require(!entry.is_spent(), "a nack of the last attempt")?;
         let fits = failure.cause == Cause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
         require(fits && due == failure.time.saturating_add(delay_ms), "a nack whose parts contradict each other")?;
-        self.change(place, Some(failure.clone()), |slot, turn| {
-            slot.ended_otherwise(true);
-            slot.phase = if delay_ms == 0 { Phase::Ready { turn } } else { Phase::Waiting { due, delay_ms } };
+        self.change(place, Some(failure.clone()), |entry, turn| {
+            entry.ended_otherwise(true);
+            entry.phase = if delay_ms == 0 { Phase::Ready { turn } } else { Phase::Waiting { due, delay_ms } };
         })
     }
 
@@ -161,9 +166,9 @@ impl State {
     fn apply_given_back(&mut self, at: (GroupId, PartitionId, Offset), wait: Option<(WallMs, u64)>) -> Applied {
         let (At { place, .. }, _) = self.leased(at)?;
         require(wait.is_none_or(|(_, delay_ms)| delay_ms > 0), "an unreadable message that does not wait")?;
-        self.change(place, None, |slot, turn| {
-            slot.attempts = slot.attempts.saturating_sub(1);
-            slot.phase = match wait {
+        self.change(place, None, |entry, turn| {
+            entry.attempts = entry.attempts.saturating_sub(1);
+            entry.phase = match wait {
                 Some((due, delay_ms)) => Phase::Waiting { due, delay_ms },
                 None => Phase::Ready { turn },
             };
@@ -171,13 +176,13 @@ impl State {
     }
 
     fn apply_put_off(&mut self, at: (GroupId, PartitionId, Offset), (due, delay_ms): (WallMs, u64)) -> Applied {
-        let At { place, slot, .. } = self.at(at)?;
-        require(slot.is_exhausted() && delay_ms > 0, "only an exhausted message is put off")?;
+        let At { place, entry, .. } = self.at(at)?;
+        require(entry.is_exhausted() && delay_ms > 0, "only an exhausted message is put off")?;
         let time = due.saturating_sub(delay_ms);
-        let expired = slot.lease().map(|_| Failure { cause: Cause::Expired, time, text: Box::default() });
-        self.change(place, expired, |slot, _| {
-            slot.ended_otherwise(slot.lease().is_some());
-            slot.phase = Phase::Waiting { due, delay_ms };
+        let expired = entry.lease().map(|_| Failure { cause: Cause::Expired, time, text: Box::default() });
+        self.change(place, expired, |entry, _| {
+            entry.ended_otherwise(entry.lease().is_some());
+            entry.phase = Phase::Waiting { due, delay_ms };
         })
     }
 
@@ -190,8 +195,8 @@ impl State {
     }
 
     fn apply_dead_lettered(&mut self, at: (GroupId, PartitionId, Offset), copy: &Copied) -> Applied {
-        let At { place, group, cursor, slot } = self.at(at)?;
-        let may = slot.lease().is_some() || slot.is_exhausted();
+        let At { place, group, cursor, entry } = self.at(at)?;
+        let may = entry.lease().is_some() || entry.is_exhausted();
         require(may, "a message is given up that could have another attempt")?;
         require(copy.partition == group.dead(), "a dead letter among others than its group's")?;
         self.check_copy(copy)?;
@@ -200,31 +205,31 @@ impl State {
         // seam: a dead letter stays in its partition
         group.settle(cursor, place.offset, 1);
         group.tidy();
-        self.lone.touched(place, 1);
+        self.exclusive.touched(place, 1);
         Ok(())
     }
 
-    fn apply_redriven(&mut self, group: GroupId, letter: Offset, copy: &Copied) -> Applied {
+    fn apply_redriven(&mut self, group: GroupId, dead_letter: Offset, copy: &Copied) -> Applied {
         let to_topic = matches!(self.catalog.role(copy.partition), Some(Role::Topic { .. }));
-        let to_group = copy.partition == self.letter(group, letter)?.retry;
-        require(to_topic || to_group, "a letter is redriven to a place that is none")?;
+        let to_group = copy.partition == self.group_of_dead_letter(group, dead_letter)?.retry;
+        require(to_topic || to_group, "a dead letter is redriven to a place that is none")?;
         self.check_copy(copy)?;
         self.catalog.add_copy(copy.partition);
-        self.apply_letter_settled(group, letter)
+        self.apply_dead_letter_settled(group, dead_letter)
     }
 
-    fn apply_letter_settled(&mut self, group: GroupId, letter: Offset) -> Applied {
-        self.letter(group, letter)?;
+    fn apply_dead_letter_settled(&mut self, group: GroupId, dead_letter: Offset) -> Applied {
+        self.group_of_dead_letter(group, dead_letter)?;
         let group = self.groups.get_mut(&group).ok_or(Rejection::UnknownGroup)?;
-        // seam: a redriven letter stays
-        Arc::make_mut(&mut group.kept.letters).insert(letter);
+        // seam: a redriven dead letter stays
+        Arc::make_mut(&mut group.kept.dead_letters).insert(dead_letter);
         Ok(())
     }
 
     fn apply_opened(&mut self, epoch: Epoch, clean: bool, wall: WallMs) -> Applied {
         require(epoch > self.epoch, "an epoch is used only once")?;
         self.epoch = epoch;
-        self.lone = super::lone::Lone::default();
+        self.exclusive = super::exclusive::Exclusive::default();
         self.groups.values_mut().for_each(|group| group.reopen(clean, wall));
         Ok(())
     }
@@ -249,7 +254,7 @@ impl State {
         let group = self.groups.remove(&id).ok_or(Rejection::UnknownGroup)?;
         self.catalog.remove_group(group.topic, &group.name, group.retry);
         // seam: a removed group is waited for
-        self.lone.forget(id);
+        self.exclusive.forget(id);
         let partitions = group.retry.0..group.retry.nth(2).0;
         self.removed.push(Removed { partitions, _group: Some(group) });
         Ok(())

@@ -4,7 +4,7 @@
 
 use crate::ids::{Offset, PartitionId};
 use crate::record::BackoffOptions;
-use crate::record::message::mix;
+use crate::record::message::checksum;
 
 /// The shortest wait of a message that cannot be read or moved: nothing about it changes at once.
 const DEFERRAL_MS_MIN: u64 = 1_000;
@@ -17,7 +17,7 @@ pub(super) fn delay_ms(options: BackoffOptions, partition: PartitionId, offset: 
     if !options.jitter {
         return full;
     }
-    let draw = mix(mix(mix(partition.0) ^ offset.0) ^ u64::from(attempt));
+    let draw = checksum(checksum(checksum(partition.0) ^ offset.0) ^ u64::from(attempt));
     let least = full.div_ceil(2);
     least + draw % (full - least).saturating_add(1)
 }

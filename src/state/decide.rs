@@ -50,8 +50,8 @@ impl State {
             Command::GiveUp { group, partition, offset, published } => {
                 return self.decide_give_up((group, partition, offset), published, inputs, records);
             }
-            Command::Redrive { group, letter, to, provenance } => {
-                return self.decide_redrive((group, letter), to, provenance, inputs, records);
+            Command::Redrive { group, dead_letter, to, provenance } => {
+                return self.decide_redrive((group, dead_letter), to, provenance, inputs, records);
             }
             Command::Extend { group, held, for_ms } => match self.decide_extend((group, held), for_ms, inputs)? {
                 Some(record) => record,
@@ -60,7 +60,7 @@ impl State {
             Command::Release { group, held } => return self.decide_release(group, held, records),
             Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
             Command::PutOff { group, partition, offset } => self.decide_put_off((group, partition, offset), inputs)?,
-            Command::Discard { group, letter } => self.decide_discard((group, letter))?,
+            Command::Discard { group, dead_letter } => self.decide_discard((group, dead_letter))?,
             Command::Open { epoch, .. } if epoch <= self.epoch => {
                 return Err(Rejection::Invalid("an epoch is used only once"));
             }

@@ -9,7 +9,7 @@ use super::history::{History, Texts};
 use super::kit::offsets::OffsetSet;
 use super::kit::sparse::Sparse;
 use super::kit::tree::Tree;
-use super::outstanding::{Lease, Phase, Slot};
+use super::outstanding::{Lease, OutstandingEntry, Phase};
 use super::queue::{Class, Queues, Source, class};
 use super::topic::Topic;
 use crate::ids::{Lsn, Offset, PartitionId, TopicId, WallMs};
@@ -31,7 +31,7 @@ pub(crate) struct Kept {
     /// By cursor: the first offset that was never leased.
     pub(super) nexts: Sparse<Offset>,
     /// By cursor and offset.
-    pub(super) slots: Tree<(u32, Offset), Slot>,
+    pub(super) entries: Tree<(u32, Offset), OutstandingEntry>,
     /// Counts what got ready and what failed, so that each has an age without a clock.
     pub(super) turns: u64,
     /// The cursor where the search for new messages begins: after the one that gave the last.
@@ -41,7 +41,7 @@ pub(crate) struct Kept {
     /// The frame that holds this group's last lease record, and which of its lease records in that frame this was.
     pub(super) rank: (Lsn, u32),
     /// Its dead letters that are settled.
-    pub(super) letters: Arc<OffsetSet>,
+    pub(super) dead_letters: Arc<OffsetSet>,
     /// How many error texts went for want of room.
     pub(super) texts_dropped: u64,
 }
@@ -108,25 +108,25 @@ impl Kept {
     }
 
     #[inline]
-    pub(super) fn slot(&self, cursor: u32, offset: Offset) -> Option<&Slot> {
-        self.slots.get(&(cursor, offset))
+    pub(super) fn entry(&self, cursor: u32, offset: Offset) -> Option<&OutstandingEntry> {
+        self.entries.get(&(cursor, offset))
     }
 
     /// How many of `count` messages from `first` on are leased, up to the first that is not `wanted`.
     pub(super) fn leased_run(&self, cursor: u32, first: Offset, count: u32, wanted: impl Fn(&Lease) -> bool) -> u32 {
-        let is_wanted = |slot: &Slot| slot.lease().is_some_and(&wanted);
+        let is_wanted = |entry: &OutstandingEntry| entry.lease().is_some_and(&wanted);
         if count == 1 {
-            return u32::from(self.slot(cursor, first).is_some_and(is_wanted));
+            return u32::from(self.entry(cursor, first).is_some_and(is_wanted));
         }
         let expected = (first.0..).take(count as usize).map(|offset| (cursor, Offset(offset)));
-        let found = self.slots.from((cursor, first)).zip(expected);
-        found.take_while(|((at, slot), expected)| *at == expected && is_wanted(slot)).count() as u32
+        let found = self.entries.from((cursor, first)).zip(expected);
+        found.take_while(|((at, entry), expected)| *at == expected && is_wanted(entry)).count() as u32
     }
 
     /// The outstanding messages of a cursor, in order.
-    pub(super) fn slots_of(&self, cursor: u32) -> impl Iterator<Item = (Offset, &Slot)> {
-        let all = self.slots.from((cursor, Offset(0)));
-        all.take_while(move |((of, _), _)| *of == cursor).map(|((_, offset), slot)| (*offset, slot))
+    pub(super) fn slots_of(&self, cursor: u32) -> impl Iterator<Item = (Offset, &OutstandingEntry)> {
+        let all = self.entries.from((cursor, Offset(0)));
+        all.take_while(move |((of, _), _)| *of == cursor).map(|((_, offset), entry)| (*offset, entry))
     }
 
     /// The first message of a cursor that is not settled.
@@ -140,13 +140,13 @@ impl Kept {
     #[inline]
     pub(super) fn outstanding(&self) -> u32 {
         // At most `OUTSTANDING_MAX`.
-        self.slots.len() as u32
+        self.entries.len() as u32
     }
 
     /// Whether the message of `key` still has that lease.
     #[inline]
     pub(super) fn holds(&self, of: &Key) -> bool {
-        let lease = self.slot(of.3, of.4).and_then(Slot::lease);
+        let lease = self.entry(of.3, of.4).and_then(OutstandingEntry::lease);
         lease.is_some_and(|lease| key(lease, of.3, of.4) == *of)
     }
 }
@@ -167,12 +167,12 @@ impl Group {
             first: topic.first,
             partitions: topic.count,
             nexts: Sparse::default(),
-            slots: Tree::default(),
+            entries: Tree::default(),
             turns: 0,
             position: 0,
             source: Source::default(),
             rank: (Lsn(0), 0),
-            letters: Arc::default(),
+            dead_letters: Arc::default(),
             texts_dropped: 0,
         };
         let mut considered = 0;
@@ -184,9 +184,9 @@ impl Group {
         Self { kept, considered, queues: Queues::default(), texts: Texts::default() }
     }
 
-    pub(super) fn slot_mut(&mut self, partition: PartitionId, offset: Offset) -> Option<&mut Slot> {
+    pub(super) fn slot_mut(&mut self, partition: PartitionId, offset: Offset) -> Option<&mut OutstandingEntry> {
         let cursor = self.cursor_of(partition)?;
-        self.kept.slots.get_mut(&(cursor, offset))
+        self.kept.entries.get_mut(&(cursor, offset))
     }
 
     /// The rank of the next lease record in the frame at `lsn`.
@@ -200,7 +200,7 @@ impl Group {
     #[inline]
     pub(super) fn lease_new(&mut self, cursor: u32, count: u32, lease: Lease) {
         let max_attempts = self.options.max_attempts;
-        let slot = Slot {
+        let entry = OutstandingEntry {
             phase: Phase::Leased(lease),
             attempts: 1,
             max_attempts,
@@ -210,11 +210,11 @@ impl Group {
         };
         let kept = &mut self.kept;
         let next = kept.next(cursor);
-        self.queues.insert_leased(cursor, next, count, &slot);
+        self.queues.insert_leased(cursor, next, count, &entry);
         if count == 1 {
-            kept.slots.insert((cursor, next), slot);
+            kept.entries.insert((cursor, next), entry);
         } else {
-            kept.slots.insert_run(count, |nth| (cursor, next.saturating_add(u64::from(nth))), &slot);
+            kept.entries.insert_run(count, |nth| (cursor, next.saturating_add(u64::from(nth))), &entry);
         }
         kept.set_next(cursor, next.saturating_add(u64::from(count)));
         kept.source = Source::New;
@@ -224,17 +224,17 @@ impl Group {
 
     /// Leases an outstanding message again. `time` is when its lease ended, if it has one.
     pub(super) fn lease_again(&mut self, cursor: u32, offset: Offset, attempt: u32, time: WallMs, lease: Lease) {
-        self.kept.source = self.slot(cursor, offset).map_or(self.source, Source::of);
+        self.kept.source = self.entry(cursor, offset).map_or(self.source, Source::of);
         let expired = self.source == Source::Ended;
         let failure = expired.then(|| Failure { cause: Cause::Expired, time, text: Box::default() });
         let max_attempts = self.options.max_attempts;
-        self.change(cursor, offset, failure, |slot, _| {
-            slot.ended_otherwise(expired);
+        self.change(cursor, offset, failure, |entry, _| {
+            entry.ended_otherwise(expired);
             // seam: the attempt is not charged
-            slot.attempts = attempt;
+            entry.attempts = attempt;
             // seam: a lease keeps the first limit
-            slot.max_attempts = max_attempts;
-            slot.phase = Phase::Leased(lease);
+            entry.max_attempts = max_attempts;
+            entry.phase = Phase::Leased(lease);
         });
     }
 
@@ -245,25 +245,25 @@ impl Group {
         cursor: u32,
         offset: Offset,
         failure: Option<Failure>,
-        change: impl FnOnce(&mut Slot, u64),
+        change: impl FnOnce(&mut OutstandingEntry, u64),
     ) {
-        let Some(slot) = self.kept.slots.get_mut(&(cursor, offset)) else { return };
+        let Some(entry) = self.kept.entries.get_mut(&(cursor, offset)) else { return };
         self.kept.turns += 1;
         let turn = self.kept.turns;
-        self.queues.remove(cursor, offset, slot);
+        self.queues.remove(cursor, offset, entry);
         if let Some(failure) = failure {
-            let history = Arc::make_mut(slot.history.get_or_insert_default());
+            let history = Arc::make_mut(entry.history.get_or_insert_default());
             self.texts.add((cursor, offset), history, failure, turn);
         }
-        change(slot, turn);
-        self.queues.insert(cursor, offset, slot);
+        change(entry, turn);
+        self.queues.insert(cursor, offset, entry);
         while self.texts.is_over() && self.drop_oldest_text() {}
     }
 
     fn drop_oldest_text(&mut self) -> bool {
         let Some((turn, at)) = self.texts.drop_oldest() else { return false };
         self.kept.texts_dropped = self.kept.texts_dropped.saturating_add(1);
-        if let Some(history) = self.kept.slots.get_mut(&at).and_then(|slot| slot.history.as_mut()) {
+        if let Some(history) = self.kept.entries.get_mut(&at).and_then(|entry| entry.history.as_mut()) {
             self.texts.blank(Arc::make_mut(history), turn);
         }
         true
@@ -273,20 +273,20 @@ impl Group {
     #[inline]
     pub(super) fn settle(&mut self, cursor: u32, first: Offset, count: u32) {
         let Self { kept, queues, texts, .. } = self;
-        let mut taken = |offset: Offset, slot: &Slot| {
-            queues.remove(cursor, offset, slot);
-            if let Some(history) = &slot.history {
+        let mut taken = |offset: Offset, entry: &OutstandingEntry| {
+            queues.remove(cursor, offset, entry);
+            if let Some(history) = &entry.history {
                 texts.forget(history);
             }
         };
         if count == 1 {
-            if let Some(slot) = kept.slots.remove(&(cursor, first)) {
-                taken(first, &slot);
+            if let Some(entry) = kept.entries.remove(&(cursor, first)) {
+                taken(first, &entry);
             }
             return;
         }
         let end = (cursor, first.saturating_add(u64::from(count)));
-        kept.slots.remove_run((cursor, first), end, |(_, offset), slot| taken(*offset, slot));
+        kept.entries.remove_run((cursor, first), end, |(_, offset), entry| taken(*offset, entry));
     }
 
     #[inline]
@@ -297,17 +297,17 @@ impl Group {
 
     /// Ends every lease, as a process ended.
     pub(super) fn reopen(&mut self, clean: bool, wall: WallMs) {
-        let leased = self.slots.iter().filter(|(_, slot)| slot.lease().is_some());
+        let leased = self.entries.iter().filter(|(_, entry)| entry.lease().is_some());
         let leased: Vec<_> = leased.map(|(at, _)| *at).collect();
         let cause = if clean { Cause::Closed } else { Cause::Crashed };
         for (cursor, offset) in leased {
             let failure = Failure { cause, time: wall, text: Box::default() };
-            self.change(cursor, offset, Some(failure), |slot, turn| {
-                let lone = slot.lease().is_some_and(|lease| lease.lone);
+            self.change(cursor, offset, Some(failure), |entry, turn| {
+                let exclusive = entry.lease().is_some_and(|lease| lease.exclusive);
                 // seam: a crash is not charged
-                slot.crashed = !clean;
-                slot.grace = !clean && !lone;
-                slot.phase = Phase::Ready { turn };
+                entry.crashed = !clean;
+                entry.grace = !clean && !exclusive;
+                entry.phase = Phase::Ready { turn };
             });
         }
         self.kept.rank = (Lsn(0), 0);
@@ -319,7 +319,7 @@ impl Group {
     pub(super) fn clamp(&mut self, wall: WallMs) {
         for queue in self.queues.all_mut() {
             let waiting = std::mem::take(&mut queue.waiting).into_iter().map(|(due, cursor, offset)| {
-                match self.kept.slots.get_mut(&(cursor, offset)).map(|slot| &mut slot.phase) {
+                match self.kept.entries.get_mut(&(cursor, offset)).map(|entry| &mut entry.phase) {
                     Some(Phase::Waiting { due, delay_ms }) => {
                         // seam: a due time is not clamped
                         *due = (*due).min(wall.saturating_add(*delay_ms));
@@ -336,28 +336,28 @@ impl Group {
     pub(super) fn restored(kept: Kept) -> Option<Self> {
         let (mut queues, mut texts) = (Queues::default(), Texts::default());
         let mut leases = Vec::new();
-        for (&(cursor, offset), slot) in kept.slots.iter() {
-            match slot.lease() {
-                Some(lease) => leases.push((key(lease, cursor, offset), slot)),
-                None => queues.insert(cursor, offset, slot),
+        for (&(cursor, offset), entry) in kept.entries.iter() {
+            match entry.lease() {
+                Some(lease) => leases.push((key(lease, cursor, offset), entry)),
+                None => queues.insert(cursor, offset, entry),
             }
-            texts.enter((cursor, offset), slot.history.as_deref())?;
+            texts.enter((cursor, offset), entry.history.as_deref())?;
         }
         leases.sort_unstable_by_key(|(key, _)| *key);
-        for ((.., cursor, offset), slot) in leases {
-            queues.insert(cursor, offset, slot);
+        for ((.., cursor, offset), entry) in leases {
+            queues.insert(cursor, offset, entry);
         }
         let considered = kept.nexts.iter().map(|(_, next)| u128::from(next.0)).sum();
         Some(Self { kept, considered, queues, texts })
     }
 
     /// What a copy of the message takes with it when it goes to the dead letters for `last`, or for what is in its account.
-    pub(super) fn failures(slot: &Slot, last: Option<Failure>) -> Vec<Failure> {
-        History::with(slot.history.as_deref(), last)
+    pub(super) fn failures(entry: &OutstandingEntry, last: Option<Failure>) -> Vec<Failure> {
+        History::with(entry.history.as_deref(), last)
     }
 }
 
-impl Slot {
+impl OutstandingEntry {
     pub(super) fn is_exhausted(&self) -> bool {
         class(self) == Class::Exhausted
     }

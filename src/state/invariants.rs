@@ -31,8 +31,8 @@ impl State {
     pub(crate) fn check(&self) -> Vec<Violation> {
         let mut faults = Vec::new();
         self.check_catalog(&mut |what| faults.push(Violation { group: None, what }));
-        if !self.lone_fits() {
-            faults.push(Violation { group: None, what: "the lone lease is not what its message says" });
+        if !self.exclusive_fits() {
+            faults.push(Violation { group: None, what: "the exclusive lease is not what its message says" });
         }
         for (id, group) in self.groups() {
             let mut fault = |what| faults.push(Violation { group: Some(id), what });
@@ -100,7 +100,7 @@ impl State {
         if id >= self.catalog.next().group {
             fault("its number comes again");
         }
-        if let Some(what) = group.letters.fault(self.catalog.end(group.dead())) {
+        if let Some(what) = group.dead_letters.fault(self.catalog.end(group.dead())) {
             fault(what);
         }
     }
@@ -112,7 +112,7 @@ fn check_kept(group: &Group, fault: &mut impl FnMut(&'static str)) {
     if fresh.considered != group.considered {
         fault("its total is not the sum of its cursors");
     }
-    if group.slots.len() > OUTSTANDING_MAX as usize {
+    if group.entries.len() > OUTSTANDING_MAX as usize {
         fault("it has more outstanding messages than any group may");
     }
     for (fresh, kept) in fresh.queues.all().into_iter().zip(group.queues.all()) {
@@ -145,17 +145,17 @@ fn lease_keys(group: &Group) -> Vec<Key> {
 }
 
 fn check_slots(group: &Group, fault: &mut impl FnMut(&'static str)) {
-    if let Some(what) = group.slots.fault() {
+    if let Some(what) = group.entries.fault() {
         fault(what);
     }
-    for (&(cursor, offset), slot) in group.slots.iter() {
+    for (&(cursor, offset), entry) in group.entries.iter() {
         if cursor >= group.cursors() || offset >= group.next(cursor) {
             fault("a message is outstanding that was never leased");
         }
-        if slot.grace && !slot.crashed || slot.lease().is_some() && slot.attempts == 0 {
+        if entry.grace && !entry.crashed || entry.lease().is_some() && entry.attempts == 0 {
             fault("the account of a message cannot be");
         }
-        if slot.history.as_ref().is_some_and(|history| history.past.len() > HISTORY_LEN) {
+        if entry.history.as_ref().is_some_and(|history| history.past.len() > HISTORY_LEN) {
             fault("a history is too long");
         }
     }

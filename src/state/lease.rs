@@ -1,10 +1,10 @@
 //! Who gets which messages: the decision that `Lease` asks for.
 //!
-//! First what is exhausted (it must be given up), then what needs a lone lease. Then the sources take turns, so that messages that fail
+//! First what is exhausted (it must be given up), then what needs an exclusive lease. Then the sources take turns, so that messages that fail
 //! for ever, however fast, keep nobody from the others (G23). Never here: a change of the state.
 
+use super::exclusive::{Gate, Place};
 use super::group::Group;
-use super::lone::{Gate, Place};
 use super::queue::{Class, Source};
 use super::{Decision, HoldUp, Inputs, Rejection, State};
 use crate::ids::{GroupId, MonoMs, Offset, WallMs};
@@ -34,7 +34,7 @@ impl State {
         if max == 0 {
             return Ok(Decision::Nothing);
         }
-        match self.lone.gate(inputs.mono, inputs.hold_up) {
+        match self.exclusive.gate(inputs.mono, inputs.hold_up) {
             Gate::Open => {}
             Gate::Only(place) if place.group == id => return self.lease_awaited(&grant, place, inputs, records),
             Gate::Only(_) | Gate::Closed => return Ok(Decision::Nothing),
@@ -43,14 +43,14 @@ impl State {
         if let Some((cursor, offset)) = first_due(Class::Exhausted).filter(|_| !pass_exhausted) {
             return Ok(Decision::Exhausted { partition: group.partition_of(cursor), offset });
         }
-        if let Some((cursor, offset)) = first_due(Class::Lone) {
+        if let Some((cursor, offset)) = first_due(Class::Exclusive) {
             records.push(if !self.any_live(inputs.mono) {
                 grant.again(cursor, offset, true)?
-            } else if inputs.hold_up == HoldUp(0) || self.lone.waited_in_vain(inputs.mono, inputs.hold_up) {
+            } else if inputs.hold_up == HoldUp(0) || self.exclusive.waited_in_vain(inputs.mono, inputs.hold_up) {
                 // Others have been held up for long enough: it goes among them.
                 grant.again(cursor, offset, false)?
             } else {
-                grant.await_lone(cursor, offset, inputs.mono)
+                grant.await_exclusive(cursor, offset, inputs.mono)
             });
             return Ok(Decision::Done);
         }
@@ -75,7 +75,7 @@ impl State {
         Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
     }
 
-    /// The lone lease that everybody waits for, if it can be granted.
+    /// The exclusive lease that everybody waits for, if it can be granted.
     fn lease_awaited(
         &self,
         grant: &Grant<'_>,
@@ -84,7 +84,7 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let cursor = grant.group.cursor_of(place.partition).ok_or(Rejection::UnknownPartition)?;
-        let due = grant.group.slot(cursor, place.offset).is_some_and(|slot| slot.is_due(inputs.mono, inputs.wall));
+        let due = grant.group.entry(cursor, place.offset).is_some_and(|entry| entry.is_due(inputs.mono, inputs.wall));
         if !due || self.any_live(inputs.mono) {
             return Ok(Decision::Nothing);
         }
@@ -163,23 +163,23 @@ impl State {
 }
 
 impl Grant<'_> {
-    fn record(&self, cursor: u32, first: Offset, count: u32, attempt: u32, time: WallMs, lone: bool) -> Record {
+    fn record(&self, cursor: u32, first: Offset, count: u32, attempt: u32, time: WallMs, exclusive: bool) -> Record {
         let partition = self.group.partition_of(cursor);
-        Record::Leased { group: self.id, partition, first, count, attempt, until: self.until, time, lone }
+        Record::Leased { group: self.id, partition, first, count, attempt, until: self.until, time, exclusive }
     }
 
     /// An outstanding message, leased again.
-    fn again(&self, cursor: u32, offset: Offset, lone: bool) -> Result<Record, Rejection> {
-        let attempts = self.group.slot(cursor, offset).map(|slot| slot.attempts);
+    fn again(&self, cursor: u32, offset: Offset, exclusive: bool) -> Result<Record, Rejection> {
+        let attempts = self.group.entry(cursor, offset).map(|entry| entry.attempts);
         let attempt = attempts.and_then(|attempts| attempts.checked_add(1));
         let attempt = attempt.ok_or(Rejection::Invalid("a queue names a message that cannot be leased"))?;
         let time = if attempt == 1 { WallMs(0) } else { self.wall };
-        Ok(self.record(cursor, offset, 1, attempt, time, lone))
+        Ok(self.record(cursor, offset, 1, attempt, time, exclusive))
     }
 
     /// Shuts the gate for all others.
-    fn await_lone(&self, cursor: u32, offset: Offset, since: MonoMs) -> Record {
-        Record::LoneAwaited { group: self.id, partition: self.group.partition_of(cursor), offset, since }
+    fn await_exclusive(&self, cursor: u32, offset: Offset, since: MonoMs) -> Record {
+        Record::ExclusivePending { group: self.id, partition: self.group.partition_of(cursor), offset, since }
     }
 }
 

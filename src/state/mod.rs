@@ -9,13 +9,13 @@ mod apply;
 mod backoff;
 mod deadlines;
 mod decide;
+mod exclusive;
 mod group;
 mod history;
 #[cfg(any(test, feature = "simulation"))]
 mod invariants;
 mod kit;
 mod lease;
-mod lone;
 mod outstanding;
 mod query;
 mod queue;
@@ -44,7 +44,7 @@ pub(crate) struct State {
     epoch: Epoch,
     catalog: topic::Catalog,
     groups: BTreeMap<GroupId, Box<Group>>,
-    lone: lone::Lone,
+    exclusive: exclusive::Exclusive,
     /// What is no more: whoever holds the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -267,13 +267,13 @@ pub(crate) enum Command<'a> {
     /// Sends a dead letter to a topic's partition, or to its group again.
     Redrive {
         group: GroupId,
-        letter: Offset,
+        dead_letter: Offset,
         to: Option<PartitionId>,
         provenance: &'a Provenance,
     },
     Discard {
         group: GroupId,
-        letter: Offset,
+        dead_letter: Offset,
     },
 }
 
@@ -303,8 +303,8 @@ pub(crate) enum Rejection {
     /// The token is dead: the message was settled, or belongs to another holder, or to none since the store was reopened.
     LeaseLost,
     /// No dead letter has this offset, or it was settled.
-    NoSuchLetter,
-    /// The letter was sent to topics as often as a message may be.
+    NoSuchDeadLetter,
+    /// The dead letter was sent to topics as often as a message may be.
     TooManyRedrives,
     /// The message is not exhausted (any more).
     Stale,
@@ -323,7 +323,7 @@ impl fmt::Display for Rejection {
             Self::UnknownGroup => "there is no such group",
             Self::UnknownPartition => "there is no such partition",
             Self::LeaseLost => "the lease is lost",
-            Self::NoSuchLetter => "there is no such dead letter",
+            Self::NoSuchDeadLetter => "there is no such dead letter",
             Self::TooManyRedrives => "the dead letter was sent to topics too often",
             Self::Stale => "the message is no longer exhausted",
             Self::Exists => "the name is taken",
@@ -354,7 +354,7 @@ impl State {
             epoch: Epoch(0),
             catalog: topic::Catalog::default(),
             groups: BTreeMap::new(),
-            lone: lone::Lone::default(),
+            exclusive: exclusive::Exclusive::default(),
             removed: Vec::new(),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// One outstanding message.
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
+pub(super) struct OutstandingEntry {
     pub(super) phase: Phase,
     /// Attempts charged so far, the one under way included.
     pub(super) attempts: u32,
@@ -17,7 +17,7 @@ pub(super) struct Slot {
     pub(super) max_attempts: u32,
     /// The last attempt that ended did so by a crash.
     pub(super) crashed: bool,
-    /// The last attempt that ended did so by a crash under a lease that was not lone: one more is due, lone. Stays
+    /// The last attempt that ended did so by a crash under a lease that was not exclusive: one more is due, exclusive. Stays
     /// through a lease that is given back unused.
     pub(super) grace: bool,
     pub(super) history: Option<Arc<History>>,
@@ -41,13 +41,14 @@ pub(super) struct Lease {
     pub(super) lsn: Lsn,
     /// Which lease record of its group in the frame at `lsn` granted it.
     pub(super) rank: u32,
-    pub(super) lone: bool,
+    pub(super) exclusive: bool,
     pub(super) extended: bool,
 }
 
-const _: () = assert!(size_of::<usize>() < 8 || size_of::<Slot>() == 48, "a leaf of them is copied under a lock");
+const _: () =
+    assert!(size_of::<usize>() < 8 || size_of::<OutstandingEntry>() == 48, "a leaf of them is copied under a lock");
 
-impl Slot {
+impl OutstandingEntry {
     pub(super) fn lease(&self) -> Option<&Lease> {
         match &self.phase {
             Phase::Leased(lease) => Some(lease),

@@ -2,9 +2,9 @@
 //!
 //! Never here: a change, or anything that is not in the state or the inputs.
 
+use super::exclusive::Gate;
 use super::group::{Group, Kept};
-use super::lone::Gate;
-use super::outstanding::{Phase, Slot};
+use super::outstanding::{OutstandingEntry, Phase};
 use super::{HoldUp, Inputs, Role, Snapshot, State, Topic};
 #[cfg(any(test, feature = "simulation"))]
 use crate::ids::Epoch;
@@ -104,9 +104,9 @@ impl State {
     }
 
     /// The first `max` dead letters from `from` on that are not settled, in order.
-    pub(crate) fn letters(&self, group: GroupId, from: Offset, max: usize) -> Vec<Offset> {
+    pub(crate) fn dead_letters(&self, group: GroupId, from: Offset, max: usize) -> Vec<Offset> {
         let Some(group) = self.group(group) else { return Vec::new() };
-        group.letters.missing(from, self.catalog.end(group.dead())).take(max).collect()
+        group.dead_letters.missing(from, self.catalog.end(group.dead())).take(max).collect()
     }
 
     /// Every message of a partition below this is settled by everyone who could want it.
@@ -121,7 +121,7 @@ impl State {
                 self.group(group).map(|group| group.first_unsettled(group.retry_cursor())).unwrap_or_default()
             }
             Some(Role::Dead { group }) => {
-                self.group(group).map(|group| group.letters.first_missing()).unwrap_or_default()
+                self.group(group).map(|group| group.dead_letters.first_missing()).unwrap_or_default()
             }
             // Nobody wants what belongs to nobody any more.
             // seam: a removed partition holds segments
@@ -135,10 +135,10 @@ impl State {
         let Some(Group { queues, .. }) = self.group(group) else { return Deadline::default() };
         let queues = queues.all();
         let ends = queues.iter().filter_map(|queue| queue.leases.next_after(inputs.mono));
-        // The last of the other leases may end before the wait for a lone one does.
+        // The last of the other leases may end before the wait for an exclusive one does.
         let alone = self.goes_alone(inputs.mono, inputs.hold_up);
         let alone = alone.filter(|&(of, from)| of == group && from > inputs.mono).map(|(_, from)| from);
-        let mono = ends.chain(alone).chain(self.lone.next_after(inputs.mono, inputs.hold_up)).min();
+        let mono = ends.chain(alone).chain(self.exclusive.next_after(inputs.mono, inputs.hold_up)).min();
         Deadline { mono, wall: queues.iter().filter_map(|queue| queue.next_due_after(inputs.wall)).min() }
     }
 
@@ -147,19 +147,19 @@ impl State {
         self.groups.values().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
     }
 
-    /// Until when no lease is granted, since a lone one is awaited or out.
+    /// Until when no lease is granted, since an exclusive one is awaited or out.
     pub(crate) fn held_up_until(&self, mono: MonoMs, hold_up: HoldUp) -> Option<MonoMs> {
-        self.lone.next_after(mono, hold_up)
+        self.exclusive.next_after(mono, hold_up)
     }
 
-    /// Since when a lone lease is awaited or out, whether or not others are still held up.
+    /// Since when an exclusive lease is awaited or out, whether or not others are still held up.
     pub(crate) fn held_up_since(&self) -> Option<MonoMs> {
-        self.lone.since()
+        self.exclusive.since()
     }
 
     /// The group whose message all others wait for, and from when on it could have its lease.
     pub(crate) fn goes_alone(&self, mono: MonoMs, hold_up: HoldUp) -> Option<(GroupId, MonoMs)> {
-        match self.lone.gate(mono, hold_up) {
+        match self.exclusive.gate(mono, hold_up) {
             Gate::Only(place) => Some((place.group, self.latest_end().map_or(mono, |end| end.max(mono)))),
             Gate::Open | Gate::Closed => None,
         }
@@ -167,8 +167,8 @@ impl State {
 
     /// Whether a message is leased, though the lease may have ended.
     pub(crate) fn has_lease(&self, group: GroupId, partition: PartitionId, offset: Offset) -> bool {
-        let slot = self.group(group).and_then(|group| group.slot(group.cursor_of(partition)?, offset));
-        slot.is_some_and(|slot| slot.lease().is_some())
+        let entry = self.group(group).and_then(|group| group.entry(group.cursor_of(partition)?, offset));
+        entry.is_some_and(|entry| entry.lease().is_some())
     }
 
     /// How many messages are outstanding, over all groups.
@@ -192,18 +192,18 @@ impl Kept {
         let (partition, next) = (self.partition_of(cursor), self.next(cursor));
         let mut counts = GroupCounts::default();
         let (mut first, mut first_outstanding) = (None, None);
-        for (offset, slot) in self.slots_of(cursor) {
+        for (offset, entry) in self.slots_of(cursor) {
             first_outstanding = first_outstanding.or(Some(offset));
             counts.lag += 1;
-            if slot.is_live(inputs.mono) {
+            if entry.is_live(inputs.mono) {
                 counts.leased += 1;
-            } else if slot.is_exhausted() {
+            } else if entry.is_exhausted() {
                 counts.exhausted += 1;
-            } else if !slot.is_due(inputs.mono, inputs.wall) {
+            } else if !entry.is_due(inputs.mono, inputs.wall) {
                 counts.waiting += 1;
             } else {
                 counts.ready += 1;
-                match slot.ready_since(inputs) {
+                match entry.ready_since(inputs) {
                     Some(since) => {
                         counts.ready_since = Some(counts.ready_since.map_or(since, |other| other.min(since)))
                     }
@@ -245,7 +245,7 @@ impl Snapshot {
 
     /// How many dead letters the group has that are not settled.
     pub(crate) fn dead_letters(&self, group: &Kept) -> u64 {
-        self.end(group.dead()).0.saturating_sub(group.letters.len())
+        self.end(group.dead()).0.saturating_sub(group.dead_letters.len())
     }
 
     /// Whether the group has as many messages outstanding as it may.
@@ -254,7 +254,7 @@ impl Snapshot {
     }
 }
 
-impl Slot {
+impl OutstandingEntry {
     /// Since when it is ready, which it is; `None` where it is ready as if it had never been leased.
     fn ready_since(&self, inputs: &Inputs<'_>) -> Option<WallMs> {
         match self.phase {

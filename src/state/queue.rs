@@ -4,7 +4,7 @@
 //! it is kept so that the next one is found without looking at the others. Never here: a decision.
 
 use super::deadlines::{Deadlines, Key, key};
-use super::outstanding::{Phase, Slot};
+use super::outstanding::{OutstandingEntry, Phase};
 use crate::ids::{MonoMs, Offset, WallMs};
 use std::collections::BTreeSet;
 
@@ -13,28 +13,28 @@ use std::collections::BTreeSet;
 pub(super) enum Class {
     /// One among others.
     Plain,
-    /// One that may only be made under a lone lease.
-    Lone,
+    /// One that may only be made under an exclusive lease.
+    Exclusive,
     /// None: it goes to the dead letters.
     Exhausted,
 }
 
 /// The class of a message, from its account. A lease counts as ended by its timeout here: while it lasts, this is what the
 /// message would be afterwards.
-pub(super) fn class(slot: &Slot) -> Class {
-    let (grace, crashed) = (slot.grace && slot.lease().is_none(), slot.crashed && slot.lease().is_none());
-    if slot.attempts == u32::MAX {
+pub(super) fn class(entry: &OutstandingEntry) -> Class {
+    let (grace, crashed) = (entry.grace && entry.lease().is_none(), entry.crashed && entry.lease().is_none());
+    if entry.attempts == u32::MAX {
         return Class::Exhausted;
     }
-    match slot.max_attempts {
+    match entry.max_attempts {
         0 => Class::Plain,
         // Its crashes were never alone, and there were enough of them.
         // seam: one more attempt for ever
-        max if slot.attempts >= max.saturating_mul(2) => Class::Exhausted,
-        max if slot.attempts >= max && grace => Class::Lone,
+        max if entry.attempts >= max.saturating_mul(2) => Class::Exhausted,
+        max if entry.attempts >= max && grace => Class::Exclusive,
         // seam: the attempts have no cap
-        max if slot.attempts >= max => Class::Exhausted,
-        max if slot.attempts + 1 == max && crashed => Class::Lone,
+        max if entry.attempts >= max => Class::Exhausted,
+        max if entry.attempts + 1 == max && crashed => Class::Exclusive,
         _ => Class::Plain,
     }
 }
@@ -74,11 +74,11 @@ impl Source {
     }
 
     /// That of an outstanding message that is leased again.
-    pub(super) fn of(slot: &Slot) -> Self {
-        match slot.phase {
+    pub(super) fn of(entry: &OutstandingEntry) -> Self {
+        match entry.phase {
             Phase::Leased(_) => Self::Ended,
             Phase::Waiting { .. } => Self::Waited,
-            Phase::Ready { .. } if slot.attempts == 0 => Self::New,
+            Phase::Ready { .. } if entry.attempts == 0 => Self::New,
             Phase::Ready { .. } => Self::Ready,
         }
     }
@@ -160,7 +160,7 @@ impl Queue {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queues {
     plain: Queue,
-    lone: Queue,
+    exclusive: Queue,
     exhausted: Queue,
 }
 
@@ -168,7 +168,7 @@ impl Queues {
     pub(super) fn of(&self, class: Class) -> &Queue {
         match class {
             Class::Plain => &self.plain,
-            Class::Lone => &self.lone,
+            Class::Exclusive => &self.exclusive,
             Class::Exhausted => &self.exhausted,
         }
     }
@@ -176,47 +176,47 @@ impl Queues {
     fn of_mut(&mut self, class: Class) -> &mut Queue {
         match class {
             Class::Plain => &mut self.plain,
-            Class::Lone => &mut self.lone,
+            Class::Exclusive => &mut self.exclusive,
             Class::Exhausted => &mut self.exhausted,
         }
     }
 
     pub(super) fn all(&self) -> [&Queue; 3] {
-        [&self.plain, &self.lone, &self.exhausted]
+        [&self.plain, &self.exclusive, &self.exhausted]
     }
 
     pub(super) fn all_mut(&mut self) -> [&mut Queue; 3] {
-        [&mut self.plain, &mut self.lone, &mut self.exhausted]
+        [&mut self.plain, &mut self.exclusive, &mut self.exhausted]
     }
 
     /// Enters a message where its account says.
     #[inline]
-    pub(super) fn insert(&mut self, cursor: u32, offset: Offset, slot: &Slot) {
-        let queue = self.of_mut(class(slot));
-        match &slot.phase {
+    pub(super) fn insert(&mut self, cursor: u32, offset: Offset, entry: &OutstandingEntry) {
+        let queue = self.of_mut(class(entry));
+        match &entry.phase {
             Phase::Leased(lease) if lease.extended => queue.leases.push_apart(key(lease, cursor, offset)),
             Phase::Leased(lease) => queue.leases.push(key(lease, cursor, offset), 1),
             Phase::Waiting { due, .. } => drop(queue.waiting.insert((*due, cursor, offset))),
-            Phase::Ready { .. } if slot.attempts == 0 => drop(queue.unseen.insert((cursor, offset))),
+            Phase::Ready { .. } if entry.attempts == 0 => drop(queue.unseen.insert((cursor, offset))),
             Phase::Ready { turn } => drop(queue.ready.insert((*turn, cursor, offset))),
         }
     }
 
     /// Enters `count` messages from `first` on, each of which is as `slot`, under a lease that was never extended.
-    pub(super) fn insert_leased(&mut self, cursor: u32, first: Offset, count: u32, slot: &Slot) {
-        if let Some(lease) = slot.lease() {
-            self.of_mut(class(slot)).leases.push(key(lease, cursor, first), count);
+    pub(super) fn insert_leased(&mut self, cursor: u32, first: Offset, count: u32, entry: &OutstandingEntry) {
+        if let Some(lease) = entry.lease() {
+            self.of_mut(class(entry)).leases.push(key(lease, cursor, first), count);
         }
     }
 
     /// Takes a message out, which has not changed since it was entered. [`Queues::tidy`] follows once it has changed.
     #[inline]
-    pub(super) fn remove(&mut self, cursor: u32, offset: Offset, slot: &Slot) {
-        let queue = self.of_mut(class(slot));
-        match &slot.phase {
+    pub(super) fn remove(&mut self, cursor: u32, offset: Offset, entry: &OutstandingEntry) {
+        let queue = self.of_mut(class(entry));
+        match &entry.phase {
             Phase::Leased(lease) => queue.leases.remove(&key(lease, cursor, offset)),
             Phase::Waiting { due, .. } => drop(queue.waiting.remove(&(*due, cursor, offset))),
-            Phase::Ready { .. } if slot.attempts == 0 => drop(queue.unseen.remove(&(cursor, offset))),
+            Phase::Ready { .. } if entry.attempts == 0 => drop(queue.unseen.remove(&(cursor, offset))),
             Phase::Ready { turn } => drop(queue.ready.remove(&(*turn, cursor, offset))),
         }
     }

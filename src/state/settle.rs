@@ -4,10 +4,10 @@
 //! of the state.
 
 use super::backoff;
+use super::exclusive::Gate;
 use super::group::Group;
 use super::history::capped;
-use super::lone::Gate;
-use super::outstanding::{Lease, Phase, Slot};
+use super::outstanding::{Lease, OutstandingEntry, Phase};
 use super::{Decision, Held, HeldRun, Inputs, Publication, Rejection, Role, State};
 use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs, hidden_index};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, FRAME_PARTS_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
@@ -17,11 +17,11 @@ use std::collections::BTreeSet;
 /// A message that really is held.
 struct Holding<'a> {
     group: &'a Group,
-    slot: &'a Slot,
+    entry: &'a OutstandingEntry,
     lease: &'a Lease,
 }
 
-impl Slot {
+impl OutstandingEntry {
     /// Whether it may have another lease now, as far as time goes.
     pub(super) fn is_due(&self, mono: MonoMs, wall: WallMs) -> bool {
         match self.phase {
@@ -98,9 +98,9 @@ impl Ack<'_> {
 impl State {
     fn holding<'a>(&self, group: &'a Group, held: Held) -> Result<Holding<'a>, Rejection> {
         let cursor = group.cursor_of(held.partition).ok_or(Rejection::UnknownPartition)?;
-        let slot = group.slot(cursor, held.offset).ok_or(Rejection::LeaseLost)?;
-        let lease = slot.lease().filter(|lease| lease.is_named_by(held.token, self.epoch));
-        lease.map(|lease| Holding { group, slot, lease }).ok_or(Rejection::LeaseLost)
+        let entry = group.entry(cursor, held.offset).ok_or(Rejection::LeaseLost)?;
+        let lease = entry.lease().filter(|lease| lease.is_named_by(held.token, self.epoch));
+        lease.map(|lease| Holding { group, entry, lease }).ok_or(Rejection::LeaseLost)
     }
 
     pub(super) fn decide_ack(
@@ -146,16 +146,22 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        let Holding { group, slot, .. } = self.holding(self.group_named(id)?, held)?;
+        let Holding { group, entry, .. } = self.holding(self.group_named(id)?, held)?;
         let failure = Failure { cause: Cause::Nacked, time: inputs.wall_at_most(), text: capped(text).into() };
         if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
             return Err(Rejection::Invalid("a delay is at most ten years"));
         }
-        if slot.is_spent() {
-            return self.move_to_letters((id, held.partition, held.offset), Some(failure), published, inputs, records);
+        if entry.is_spent() {
+            return self.move_to_dead_letters(
+                (id, held.partition, held.offset),
+                Some(failure),
+                published,
+                inputs,
+                records,
+            );
         }
         let backoff = group.options.backoff;
-        let drawn = || backoff::delay_ms(backoff, held.partition, held.offset, slot.attempts);
+        let drawn = || backoff::delay_ms(backoff, held.partition, held.offset, entry.attempts);
         let delay_ms = delay_ms.unwrap_or_else(drawn);
         let due = inputs.wall_at_most().saturating_add(delay_ms);
         let Held { partition, offset, .. } = held;
@@ -173,7 +179,7 @@ impl State {
     ) -> Result<Decision, Rejection> {
         self.holding(self.group_named(id)?, held)?;
         let failure = Failure { cause: Cause::Rejected, time: inputs.wall_at_most(), text: capped(text).into() };
-        self.move_to_letters((id, held.partition, held.offset), Some(failure), published, inputs, records)
+        self.move_to_dead_letters((id, held.partition, held.offset), Some(failure), published, inputs, records)
     }
 
     pub(super) fn decide_extend(
@@ -187,9 +193,9 @@ impl State {
             return Err(Rejection::Invalid("a lease is extended by at most ten years"));
         }
         let until = inputs.mono_in(for_ms)?;
-        // A lease that has ended may go on if nobody took the message: but not beside a lone lease, or as one.
+        // A lease that has ended may go on if nobody took the message: but not beside an exclusive lease, or as one.
         let ended = lease.until <= inputs.mono;
-        if ended && (lease.lone || self.lone.gate(inputs.mono, inputs.hold_up) != Gate::Open) {
+        if ended && (lease.exclusive || self.exclusive.gate(inputs.mono, inputs.hold_up) != Gate::Open) {
             return Err(Rejection::LeaseLost);
         }
         if until <= lease.until {
@@ -239,12 +245,12 @@ impl State {
         &self,
         (id, partition, offset): (GroupId, PartitionId, Offset),
         inputs: &Inputs<'_>,
-    ) -> Result<(&Group, &Slot), Rejection> {
+    ) -> Result<(&Group, &OutstandingEntry), Rejection> {
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
-        let slot = group.slot(cursor, offset).ok_or(Rejection::Stale)?;
-        let exhausted = slot.is_exhausted() && slot.is_due(inputs.mono, inputs.wall);
-        if exhausted { Ok((group, slot)) } else { Err(Rejection::Stale) }
+        let entry = group.entry(cursor, offset).ok_or(Rejection::Stale)?;
+        let exhausted = entry.is_exhausted() && entry.is_due(inputs.mono, inputs.wall);
+        if exhausted { Ok((group, entry)) } else { Err(Rejection::Stale) }
     }
 
     pub(super) fn decide_give_up(
@@ -254,9 +260,9 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        let (_, slot) = self.exhausted(at, inputs)?;
+        let (_, entry) = self.exhausted(at, inputs)?;
         let expired = Failure { cause: Cause::Expired, time: inputs.wall_at_most(), text: Box::default() };
-        self.move_to_letters(at, slot.lease().map(|_| expired), published, inputs, records)
+        self.move_to_dead_letters(at, entry.lease().map(|_| expired), published, inputs, records)
     }
 
     pub(super) fn decide_put_off(
@@ -271,7 +277,7 @@ impl State {
     }
 
     /// One move: a copy to the dead letters, and the message is settled.
-    fn move_to_letters(
+    fn move_to_dead_letters(
         &self,
         (id, partition, offset): (GroupId, PartitionId, Offset),
         last: Option<Failure>,
@@ -281,9 +287,9 @@ impl State {
     ) -> Result<Decision, Rejection> {
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
-        let slot = group.slot(cursor, offset).ok_or(Rejection::Stale)?;
+        let entry = group.entry(cursor, offset).ok_or(Rejection::Stale)?;
         let origin = self.origin((partition, offset), published).ok_or(Rejection::UnknownPartition)?;
-        let provenance = Provenance { origin, attempts: slot.attempts, history: Group::failures(slot, last) };
+        let provenance = Provenance { origin, attempts: entry.attempts, history: Group::failures(entry, last) };
         let copy = self.copy_to(group.dead(), provenance, inputs)?;
         records.push(Record::DeadLettered { group: id, partition, offset, copy });
         Ok(Decision::Done)
@@ -291,13 +297,13 @@ impl State {
 
     pub(super) fn decide_redrive(
         &self,
-        (id, letter): (GroupId, Offset),
+        (id, dead_letter): (GroupId, Offset),
         to: Option<PartitionId>,
         provenance: &Provenance,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        let group = self.letter(id, letter)?;
+        let group = self.group_of_dead_letter(id, dead_letter)?;
         let to = to.unwrap_or(group.retry);
         let is_topic = matches!(self.catalog.role(to), Some(Role::Topic { .. }));
         if to != group.retry && !is_topic {
@@ -313,20 +319,20 @@ impl State {
             let redrives = provenance.origin.redrives.checked_add(1).filter(|count| *count <= REDRIVES_TO_TOPICS_MAX);
             provenance.origin.redrives = redrives.ok_or(Rejection::TooManyRedrives)?;
         }
-        records.push(Record::Redriven { group: id, letter, copy: self.copy_to(to, provenance, inputs)? });
+        records.push(Record::Redriven { group: id, dead_letter, copy: self.copy_to(to, provenance, inputs)? });
         Ok(Decision::Done)
     }
 
-    pub(super) fn decide_discard(&self, (id, letter): (GroupId, Offset)) -> Result<Record, Rejection> {
-        self.letter(id, letter)?;
-        Ok(Record::Discarded { group: id, letter })
+    pub(super) fn decide_discard(&self, (id, dead_letter): (GroupId, Offset)) -> Result<Record, Rejection> {
+        self.group_of_dead_letter(id, dead_letter)?;
+        Ok(Record::Discarded { group: id, dead_letter })
     }
 
     /// The group of a dead letter that is not settled.
-    pub(super) fn letter(&self, id: GroupId, letter: Offset) -> Result<&Group, Rejection> {
+    pub(super) fn group_of_dead_letter(&self, id: GroupId, dead_letter: Offset) -> Result<&Group, Rejection> {
         let group = self.group_named(id)?;
-        let exists = letter < self.catalog.end(group.dead()) && !group.letters.contains(letter);
-        if exists { Ok(group) } else { Err(Rejection::NoSuchLetter) }
+        let exists = dead_letter < self.catalog.end(group.dead()) && !group.dead_letters.contains(dead_letter);
+        if exists { Ok(group) } else { Err(Rejection::NoSuchDeadLetter) }
     }
 
     /// The first publish of a message, by its public id.

@@ -16,13 +16,13 @@
 mod group;
 
 use super::State;
+use super::exclusive::{Awaited, Exclusive, Out, Place};
 use super::group::Kept;
-use super::lone::{Awaited, Lone, Out, Place};
 use super::queue::{Class, class};
 use super::topic::{Catalog, NextIds, Tables};
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId};
 use crate::record::codec;
-use crate::record::message::mix;
+use crate::record::message::checksum;
 use crate::record::wire::{DecodeError, Newer, Reader, put_bytes, put_varint};
 use std::collections::BTreeMap;
 
@@ -40,13 +40,13 @@ pub(crate) struct Snapshot {
     epoch: Epoch,
     tables: Tables,
     groups: Vec<(GroupId, Kept)>,
-    lone: Lone,
+    exclusive: Exclusive,
 }
 
 impl Snapshot {
     pub(super) fn of(state: &State) -> Self {
         let groups = state.groups.iter().map(|(id, group)| (*id, group.kept.clone())).collect();
-        Self { epoch: state.epoch, tables: state.catalog.tables().clone(), groups, lone: state.lone }
+        Self { epoch: state.epoch, tables: state.catalog.tables().clone(), groups, exclusive: state.exclusive }
     }
 
     pub(super) fn tables(&self) -> &Tables {
@@ -85,7 +85,7 @@ impl Snapshot {
             next = id.0 + 1;
             group::encode(group, |partition| self.end(partition), out);
         }
-        encode_lone(&self.lone, out);
+        encode_exclusive(&self.exclusive, out);
     }
 
     /// A hash of the state's bytes: equal for equal states, and only good for comparing.
@@ -93,8 +93,8 @@ impl Snapshot {
         let mut bytes = Vec::new();
         self.encode(&mut bytes);
         let (words, rest) = bytes.as_chunks::<8>();
-        let hash = words.iter().fold(bytes.len() as u64, |hash, word| mix(hash ^ u64::from_le_bytes(*word)));
-        rest.iter().fold(hash, |hash, &byte| mix(hash ^ u64::from(byte)))
+        let hash = words.iter().fold(bytes.len() as u64, |hash, word| checksum(hash ^ u64::from_le_bytes(*word)));
+        rest.iter().fold(hash, |hash, &byte| checksum(hash ^ u64::from(byte)))
     }
 }
 
@@ -128,28 +128,30 @@ impl State {
             let group = group::decode(reader, id, &mut catalog)?;
             groups.insert(id, Box::new(group));
         }
-        let lone = decode_lone(reader)?;
+        let exclusive = decode_exclusive(reader)?;
         if !super::topic::has_room_for_group(groups.len().saturating_sub(1)) {
             return Err(DecodeError::Invalid("more groups than a store has"));
         }
-        let state = Self { epoch, catalog, groups, lone, removed: Vec::new() };
+        let state = Self { epoch, catalog, groups, exclusive, removed: Vec::new() };
         if !reader.is_empty() {
             return Err(DecodeError::Invalid("bytes after the end"));
         }
-        if state.lone_fits() { Ok(state) } else { Err(DecodeError::Invalid("a lone lease that cannot be")) }
+        if state.exclusive_fits() { Ok(state) } else { Err(DecodeError::Invalid("an exclusive lease that cannot be")) }
     }
 
-    /// Whether what the lone lease says is what its message says.
-    pub(super) fn lone_fits(&self) -> bool {
+    /// Whether what the exclusive lease says is what its message says.
+    pub(super) fn exclusive_fits(&self) -> bool {
         let find = |place: Place| {
             let group = self.groups.get(&place.group)?;
-            group.slot(group.cursor_of(place.partition)?, place.offset)
+            group.entry(group.cursor_of(place.partition)?, place.offset)
         };
-        let awaited =
-            self.lone.awaited.is_none_or(|awaited| find(awaited.place).is_some_and(|slot| class(slot) == Class::Lone));
-        let out = self.lone.out.is_none_or(|out| {
-            let lease = find(out.place).and_then(|slot| slot.lease());
-            lease.is_some_and(|lease| lease.lone && lease.until == out.until)
+        let awaited = self
+            .exclusive
+            .awaited
+            .is_none_or(|awaited| find(awaited.place).is_some_and(|entry| class(entry) == Class::Exclusive));
+        let out = self.exclusive.out.is_none_or(|out| {
+            let lease = find(out.place).and_then(|entry| entry.lease());
+            lease.is_some_and(|lease| lease.exclusive && lease.until == out.until)
         });
         awaited && out
     }
@@ -178,33 +180,33 @@ fn decode_topic(reader: &mut Reader<'_>, id: TopicId, catalog: &mut Catalog) -> 
     catalog.restore_topic(id, name, first, &ends).ok_or(DecodeError::Invalid("a topic that cannot be"))
 }
 
-fn encode_lone(lone: &Lone, out: &mut Vec<u8>) {
-    out.push(if lone.awaited.is_some() { AWAITED } else { 0 } | if lone.out.is_some() { OUT } else { 0 });
-    if let Some(Awaited { place, since }) = lone.awaited {
+fn encode_exclusive(exclusive: &Exclusive, out: &mut Vec<u8>) {
+    out.push(if exclusive.awaited.is_some() { AWAITED } else { 0 } | if exclusive.out.is_some() { OUT } else { 0 });
+    if let Some(Awaited { place, since }) = exclusive.awaited {
         put_place(out, place);
         put_varint(out, since.0);
     }
-    if let Some(Out { place, since, until }) = lone.out {
+    if let Some(Out { place, since, until }) = exclusive.out {
         put_place(out, place);
         put_varint(out, since.0);
         put_varint(out, until.0);
     }
 }
 
-fn decode_lone(reader: &mut Reader<'_>) -> Result<Lone, DecodeError> {
+fn decode_exclusive(reader: &mut Reader<'_>) -> Result<Exclusive, DecodeError> {
     let flags = reader.byte()?;
     if flags & !(AWAITED | OUT) != 0 {
-        return Err(DecodeError::Invalid("an unknown flag of the lone lease"));
+        return Err(DecodeError::Invalid("an unknown flag of the exclusive lease"));
     }
-    let mut lone = Lone::default();
+    let mut exclusive = Exclusive::default();
     if flags & AWAITED != 0 {
-        lone.awaited = Some(Awaited { place: place(reader)?, since: MonoMs(reader.varint()?) });
+        exclusive.awaited = Some(Awaited { place: place(reader)?, since: MonoMs(reader.varint()?) });
     }
     if flags & OUT != 0 {
         let (place, since) = (place(reader)?, MonoMs(reader.varint()?));
-        lone.out = Some(Out { place, since, until: MonoMs(reader.varint()?) });
+        exclusive.out = Some(Out { place, since, until: MonoMs(reader.varint()?) });
     }
-    Ok(lone)
+    Ok(exclusive)
 }
 
 fn put_place(out: &mut Vec<u8>, place: Place) {

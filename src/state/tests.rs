@@ -1,9 +1,9 @@
 //! The rules of the state, one test each, on a world with a log, two clocks and nothing else.
 
 mod changes;
+mod dead_letters;
+mod exclusive;
 mod holds;
-mod letters;
-mod lone;
 mod random;
 mod removal;
 mod rules;
@@ -32,7 +32,7 @@ struct World {
 struct Lent {
     held: Held,
     attempt: u32,
-    lone: bool,
+    exclusive: bool,
     until: MonoMs,
 }
 
@@ -180,10 +180,10 @@ impl World {
         let token = Token { epoch: self.state.epoch(), lsn };
         let mut lent = Vec::new();
         for record in records {
-            let Record::Leased { partition, first, count, attempt, until, lone, .. } = record else { continue };
+            let Record::Leased { partition, first, count, attempt, until, exclusive, .. } = record else { continue };
             lent.extend((first.0..first.0 + u64::from(count)).map(|offset| {
                 let held = Held { partition, offset: Offset(offset), token };
-                Lent { held, attempt, lone, until }
+                Lent { held, attempt, exclusive, until }
             }));
         }
         (decision, lent)

@@ -206,11 +206,11 @@ fn attempts_end_in_the_dead_letters() {
     assert_eq!((letters[0].attempts(), &letters[0].history()[0].text[..]), (1, "dropped"));
 }
 
-/// Rejects the next message. The letter that it becomes.
+/// Rejects the next message. The dead letter that it becomes.
 fn rejected(fixture: &Fixture, group: &Group) -> DeadLetter {
     receive(group).reject("no").expect("it rejects");
     fixture.store.sync().expect("it syncs");
-    group.dead_letters().expect("it lists").next().expect("a letter").expect("it can be read")
+    group.dead_letters().expect("it lists").next().expect("a dead letter").expect("it can be read")
 }
 
 #[test]

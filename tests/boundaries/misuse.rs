@@ -80,10 +80,10 @@ fn options_that_contradict_a_topic_are_refused() {
     let fixture = Fixture::new();
     fixture.store.topic("orders").partitions(4).open().unwrap();
     let again = fixture.store.topic("orders").partitions(5).open();
-    assert_error!(again, Error::Contradiction { .. }, "orders", "partitions", 4, 5);
+    assert_error!(again, Error::OptionMismatch { .. }, "orders", "partitions", 4, 5);
     assert_eq!(fixture.store.topic("orders").partitions(4).open().unwrap().partitions(), 4);
     let fixture = fixture.reopened();
-    assert_error!(fixture.store.topic("orders").partitions(1).open(), Error::Contradiction { .. }, "orders", 4, 1);
+    assert_error!(fixture.store.topic("orders").partitions(1).open(), Error::OptionMismatch { .. }, "orders", 4, 1);
     assert_eq!(fixture.store.topic("orders").open().unwrap().partitions(), 4, "none given: the stored one");
     assert_eq!(ends(&fixture.store, "orders").len(), 4);
 }
@@ -110,7 +110,7 @@ fn options_that_contradict_a_group_are_refused() {
             ("backoff", "5", "6"),
         ];
         for (result, (option, stored, given)) in contradiction.into_iter().zip(named) {
-            assert_error!(result, Error::Contradiction { .. }, "kitchen", option, stored, given);
+            assert_error!(result, Error::OptionMismatch { .. }, "kitchen", option, stored, given);
         }
         open().open().unwrap();
         builder().open().unwrap();

@@ -122,7 +122,7 @@ fn what_is_not_to_be_created_is_not() {
     let store = open().unwrap();
     assert!(!store.report().created && store.report().was_clean);
     let topic = store.topic("t").create(false).open().unwrap();
-    assert_error!(store.topic("t").create(false).partitions(2).open(), Error::Contradiction { .. }, "partitions");
+    assert_error!(store.topic("t").create(false).partitions(2).open(), Error::OptionMismatch { .. }, "partitions");
     topic.group("group").create(false).open().unwrap();
 }
 
@@ -150,7 +150,7 @@ fn a_dead_letter_is_found_by_its_id() {
         assert_eq!((letter.id(), letter.origin(), letter.payload()), (*id, *origin, &[n][..]));
         assert_eq!((letter.topic(), letter.group(), letter.header("h")), ("t", "group", Some(&[n][..])));
         assert_eq!(letter.header("other"), None);
-        assert!(kitchen.dead_letter(*origin).unwrap().is_none(), "the message itself is no letter");
+        assert!(kitchen.dead_letter(*origin).unwrap().is_none(), "the message itself is no dead letter");
         assert!(other.dead_letter(*id).unwrap().is_none(), "the other group's");
     }
     let of_a_later_life = MessageId { epoch: Epoch(ids[0].epoch.get() + 1), ..ids[0] };

@@ -289,7 +289,7 @@ fn the_damaged_store_holds_every_kind_of_record() {
             "group created",
             "group removed",
             "leased",
-            "lone awaited",
+            "exclusive pending",
             "nacked",
             "opened",
             "published",

@@ -136,7 +136,7 @@ impl Cycle {
         self.clock.advance(3_600_000);
     }
 
-    /// Of those that are ready so many are received and acked, and a few letters are thrown away.
+    /// Of those that are ready so many are received and acked, and a few dead letters are thrown away.
     pub(crate) fn receives_go_on(&self, count: u32, when: &str) {
         let group = self.topic.group("hanging").open().expect("it opens");
         for nth in 0..count {

@@ -125,7 +125,7 @@ fn a_real_disk_fills_and_empties_and_fills_again() {
     }
 }
 
-/// Copies of messages take nothing of what leases and settles need: with letters to move and others ready, these flow.
+/// Copies of messages take nothing of what leases and settles need: with dead letters to move and others ready, these flow.
 #[test]
 fn moves_to_the_dead_letters_leave_room_for_leases() {
     let disk = SimDisk::new(7);

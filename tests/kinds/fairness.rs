@@ -181,7 +181,7 @@ fn what_nobody_saw_comes_before_what_is_newer() {
 }
 
 /// Messages of many groups that must go alone, while others always have leases: what it costs all others together has a bound, also
-/// where a lone lease has long ended and nobody looks after its message any more.
+/// where an exclusive lease has long ended and nobody looks after its message any more.
 #[test]
 fn hold_ups_of_many_groups_are_bounded_together() {
     for lingers in [false, true] {

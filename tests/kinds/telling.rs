@@ -26,20 +26,20 @@ fn unreadable_dead_letter_keeps_no_other_from_being_redriven() {
         let store = machine.open();
         let topic = store.topic("t").open().unwrap();
         let group = topic.group("g").open().unwrap();
-        topic.publish_batch(["the first letter", "the second letter", "the third letter"]).unwrap();
+        topic.publish_batch(["the first dead letter", "the second dead letter", "the third dead letter"]).unwrap();
         for delivery in group.receive_batch(3, NOW).unwrap() {
             delivery.reject("no").unwrap();
         }
         store.close().unwrap();
     }
-    // The copy of a letter stands behind its message.
+    // The copy of a dead letter stands behind its message.
     let damaged: usize = machine
         .disk
         .files()
         .iter()
         .filter_map(|file| {
             let mut bytes = machine.disk.read_file(&file.name)?;
-            let wanted = b"the second letter";
+            let wanted = b"the second dead letter";
             let at = bytes.windows(wanted.len()).rposition(|window| window == wanted)?;
             bytes[at] ^= 1;
             machine.disk.write_file(&file.name, &bytes);
@@ -81,7 +81,7 @@ fn segments_that_were_retired_before_the_disk_was_full_are_unlinked() {
         let segments = || machine.disk.files().iter().filter(|file| file.name.ends_with(".seg")).count();
         let known = || store.stats().unwrap().log.segments;
         cut_short += usize::from(known() > 3 && known() < 30);
-        // But for the spare.
+        // But for the standby segment.
         assert!(segments() <= known() + 1, "{} files for {} segments, filled by {fill}", segments(), known());
         machine.disk.set_capacity(None);
         for _ in 0..3 {

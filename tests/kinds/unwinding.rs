@@ -100,7 +100,7 @@ const PLACES: &[Place] = &[
     ("the text of a nack with a delay", |_, _, group| one(group).nack_after(NOW, Bad).unwrap(), &[1, 2]),
     ("the text of a rejection", |_, _, group| one(group).reject(Bad).unwrap(), &[1, 2]),
     (
-        "the choice of letters to redrive",
+        "the choice of dead letters to redrive",
         |store, _, group| {
             one(group).reject("dead").unwrap();
             store.sync().unwrap();

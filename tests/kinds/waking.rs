@@ -194,10 +194,10 @@ fn after_a_crash() -> (Machine, Store, [Topic; 2], [Group; 2]) {
 }
 
 #[test]
-fn end_of_a_lone_lease_wakes_the_other_groups() {
+fn end_of_an_exclusive_lease_wakes_the_other_groups() {
     for settle in [0, 1, 2] {
         let (machine, store, [_, two], [a, b]) = after_a_crash();
-        let lone = a.receive(NOW).unwrap().unwrap();
+        let exclusive = a.receive(NOW).unwrap().unwrap();
         let sleeper = b.fall_asleep(LONG).unwrap().unwrap();
         two.publish("innocent").unwrap();
         // Woken by the publish, it looks, finds the store held up, and sleeps on.
@@ -206,8 +206,8 @@ fn end_of_a_lone_lease_wakes_the_other_groups() {
         assert!(b.receive(NOW).unwrap().is_none());
         let sleeper = b.fall_asleep(LONG).unwrap().unwrap();
         match settle {
-            0 => lone.ack().unwrap(),
-            1 => drop(lone),
+            0 => exclusive.ack().unwrap(),
+            1 => drop(exclusive),
             _ => machine.clock.advance(5_000),
         }
         assert_eq!(store.stuck_sleepers(), Vec::<String>::new());
@@ -219,7 +219,7 @@ fn end_of_a_lone_lease_wakes_the_other_groups() {
 
 /// The one that waits for all others to end goes when the last of them does, also where that is earlier than it was to be.
 #[test]
-fn lease_that_is_over_early_lets_the_lone_one_go_early() {
+fn lease_that_is_over_early_lets_the_exclusive_one_go_early() {
     let ways: [fn(millpond::Delivery); 4] = [
         |delivery| delivery.ack().unwrap(),
         |delivery| delivery.nack("").unwrap(),

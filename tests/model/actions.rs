@@ -107,7 +107,9 @@ impl Runner {
                 self.process_mut()?.topics.insert(index, topic);
                 Ok(())
             }
-            Err(Error::Contradiction { option: "partitions", .. }) if partitions.is_some_and(|p| p != stored) => Ok(()),
+            Err(Error::OptionMismatch { option: "partitions", .. }) if partitions.is_some_and(|p| p != stored) => {
+                Ok(())
+            }
             other => Err(format!("opened a topic of {stored} partitions: {other:?}")),
         }
     }
@@ -182,7 +184,7 @@ impl Runner {
                 self.process_mut()?.groups.insert(number, group);
                 Ok(())
             }
-            (Err(Error::Contradiction { option, .. }), Some((asked, false))) if option == asked => Ok(()),
+            (Err(Error::OptionMismatch { option, .. }), Some((asked, false))) if option == asked => Ok(()),
             (other, _) => Err(format!("opened a group with {asked:?} of {stored:?}: {other:?}")),
         }
     }

@@ -101,7 +101,7 @@ impl Runner {
         self.advance(|world| {
             let (exhausted, held_back) = (world.groups[group].exhausted(&now), world.may_hold_back(&now));
             let moved = (dead as usize).checked_sub(world.groups[group].letters.len());
-            let moved = moved.ok_or_else(|| format!("receiving left {dead} letters"))?;
+            let moved = moved.ok_or_else(|| format!("receiving left {dead} dead letters"))?;
             let mut next = Vec::new();
             for choice in subsets(&exhausted, |len| len == moved) {
                 let mut world = world.clone();

@@ -89,7 +89,7 @@ impl Message {
 }
 
 impl Letter {
-    /// Whether what was listed can be this letter.
+    /// Whether what was listed can be this dead letter.
     pub(crate) fn is_seen_as(&self, found: &Self) -> bool {
         let (ours, theirs) = (&self.message, &found.message);
         (self.offsets.0..=self.offsets.1).contains(&theirs.id.offset.0)

@@ -12,7 +12,7 @@ pub(crate) enum State {
     Leased {
         until: u64,
         ticket: u64,
-        lone: bool,
+        exclusive: bool,
     },
     /// Due by the wall clock; a span where jitter is drawn.
     Waiting {
@@ -31,7 +31,7 @@ pub(crate) struct Item {
     pub(crate) failures: Vec<Failure>,
     /// Its last attempt that ended did so by the death of a process.
     pub(crate) crashed: bool,
-    /// Its last attempt ended so, under a lease that was not lone: it gets one more, where it has no other left.
+    /// Its last attempt ended so, under a lease that was not exclusive: it gets one more, where it has no other left.
     pub(crate) once_more: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Dead letters: listing, redriving and discarding them.
+//! Dead dead letters: listing, redriving and discarding them.
 //!
 //! Never here: what is right (see `reference`).
 
@@ -11,10 +11,10 @@ use std::sync::Arc;
 impl Runner {
     /// The group's dead letters as they are read, each known to the reference.
     pub(crate) fn list(&mut self, group: usize) -> Outcome<Vec<DeadLetter>> {
-        let listed = said("list letters", self.process()?.groups[&group].dead_letters())?;
-        let listed = said("read a letter", listed.collect::<Result<Vec<_>, _>>())?;
+        let listed = said("list dead letters", self.process()?.groups[&group].dead_letters())?;
+        let listed = said("read a dead letter", listed.collect::<Result<Vec<_>, _>>())?;
         let order: Vec<_> = listed.iter().map(DeadLetter::id).collect();
-        ensure!(order.is_sorted_by_key(|id| id.offset), "letters out of order: {order:?}");
+        ensure!(order.is_sorted_by_key(|id| id.offset), "dead letters out of order: {order:?}");
         let now = self.now()?;
         let letters: Vec<Letter> = listed.iter().map(read_letter).collect();
         for letter in &letters {
@@ -26,7 +26,7 @@ impl Runner {
             let partition = world.topics[world.groups[group].topic].len() as u32 + 2 * group as u32 + 1;
             ensure!(
                 letters.iter().all(|letter| letter.message.id.partition == u64::from(partition)),
-                "not letters of {group}"
+                "not dead letters of {group}"
             );
             world.groups[group].match_letters(&letters, &now)?;
             Ok(vec![world])
@@ -34,13 +34,13 @@ impl Runner {
         Ok(listed)
     }
 
-    /// A letter of the list, and where every world has it.
+    /// A dead letter of the list, and where every world has it.
     pub(crate) fn letter(&mut self, group: usize, letter: usize) -> Outcome<Option<(usize, DeadLetter)>> {
         let Some(group) = self.pick_group(group)? else { return Ok(None) };
         Ok(self.letter_of(group, letter)?.map(|letter| (group, letter)))
     }
 
-    /// A letter of the list of the group of this number.
+    /// A dead letter of the list of the group of this number.
     fn letter_of(&mut self, group: usize, letter: usize) -> Outcome<Option<DeadLetter>> {
         let mut letters = self.list(group)?;
         Ok(pick(&letters, letter).map(|index| letters.swap_remove(index)))
@@ -57,7 +57,7 @@ impl Runner {
         if let Some(again) = again {
             let result = again.redrive();
             ensure!(
-                matches!(&result, Err(Error::NoSuchLetter { id: gone }) if *gone == id),
+                matches!(&result, Err(Error::NoSuchDeadLetter { id: gone }) if *gone == id),
                 "redrove twice: {result:?}"
             );
         }
@@ -88,12 +88,12 @@ impl Runner {
         let grown = ends.iter().zip(before).position(|(end, messages)| *end > messages.len() as u64);
         let partition = grown.ok_or("redriven to a topic, and no partition is longer")? as u32;
         let body = self.world().groups[group].letter(id).map(|letter| Arc::clone(&letter.message.body));
-        self.check_home(topic, &*body.ok_or("no such letter")?, partition.into())?;
+        self.check_home(topic, &*body.ok_or("no such dead letter")?, partition.into())?;
         let now = self.now()?;
         self.change(|world| world.redrive_to(group, id, (topic, partition), &now))
     }
 
-    /// Redrives all letters, or those whose offset's bit is set. Where each is durable before the next is looked at, those
+    /// Redrives all dead letters, or those whose offset's bit is set. Where each is durable before the next is looked at, those
     /// come too that were not to be seen before.
     pub(crate) fn redrive_where(&mut self, group: usize, wanted: Option<u8>) -> Outcome {
         let Some(group) = self.pick_group(group)? else { return Ok(()) };
@@ -142,7 +142,7 @@ impl Runner {
         if let Some(again) = again {
             let result = again.discard();
             ensure!(
-                matches!(&result, Err(Error::NoSuchLetter { id: gone }) if *gone == id),
+                matches!(&result, Err(Error::NoSuchDeadLetter { id: gone }) if *gone == id),
                 "discarded twice: {result:?}"
             );
         }

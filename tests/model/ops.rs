@@ -147,7 +147,7 @@ operations! {
     Drop { delivery: usize = index() } * 2 calls [];
     Release { delivery: usize = index() } * 2 calls ["Delivery::release"];
     Letters { group: usize = index() } * 2 calls ["Group::dead_letters"];
-    /// Sends a letter back; and once more, through another handle of it.
+    /// Sends a dead letter back; and once more, through another handle of it.
     Redrive { group: usize = index(), letter: usize = index(), twice: bool = any::<bool>() } * 3 calls [
         "DeadLetter::redrive"
     ];
@@ -155,7 +155,7 @@ operations! {
         "DeadLetter::redrive_to"
     ];
     RedriveAll { group: usize = index() } * 1 calls ["Group::redrive_all"];
-    /// Sends back the letters that the bits name.
+    /// Sends back the dead letters that the bits name.
     RedriveWhere { group: usize = index(), wanted: u8 = any::<u8>() } * 1 calls ["Group::redrive_where"];
     Discard { group: usize = index(), letter: usize = index(), twice: bool = any::<bool>() } * 2 calls [
         "DeadLetter::discard"
@@ -218,7 +218,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "looked at in every letter",
+        "looked at in every dead letter",
         &[
             "DeadLetter::id",
             "DeadLetter::origin",
@@ -248,7 +248,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         "names what is there, and changes nothing",
         &["StoreOptions::create", "TopicBuilder::create", "GroupBuilder::create"],
     ),
-    ("finds what a list of letters has, see tests/boundaries", &["Group::dead_letter"]),
+    ("finds what a list of dead letters has, see tests/boundaries", &["Group::dead_letter"]),
     ("need a real directory", &["Store::open", "StoreOptions::open", "StoreOptions::allow_network_fs"]),
 ];
 

@@ -26,7 +26,7 @@ pub(crate) struct Group {
     /// Ever redriven, and ever dead: the ends of the hidden partitions.
     redriven: u64,
     died: u64,
-    /// The partition of the letters.
+    /// The partition of the dead letters.
     dead: u32,
 }
 
@@ -55,7 +55,7 @@ impl Group {
         self.items.values().filter(|item| item.state != State::New).count()
     }
 
-    /// Makes letters of messages, in whatever order.
+    /// Makes dead letters of messages, in whatever order.
     fn bury(&mut self, items: Vec<Item>, now: &Now) {
         let offsets = (self.died, self.died + items.len() as u64 - 1);
         self.died += items.len() as u64;
@@ -85,7 +85,7 @@ impl Group {
         }
     }
 
-    /// Something that a consumer must get, unless a lone lease stands in the way.
+    /// Something that a consumer must get, unless an exclusive lease stands in the way.
     pub(crate) fn must_deliver(&self, now: &Now) -> Option<MessageId> {
         let below_cap = self.outstanding() < self.options.max_outstanding as usize;
         let deliverable = |item: &Item| match item.standing(now) {
@@ -145,7 +145,7 @@ impl Group {
         Some(self.letters.remove(at))
     }
 
-    /// Holds what was listed against the letters that are there, and learns their ids.
+    /// Holds what was listed against the dead letters that are there, and learns their ids.
     pub(crate) fn match_letters(&mut self, listed: &[Letter], now: &Now) -> Check {
         let mut unseen = std::mem::take(&mut self.letters);
         for found in listed {
@@ -235,7 +235,7 @@ impl World {
     fn leases(&self, now: &Now) -> impl Iterator<Item = bool> {
         let items = self.groups.iter().flat_map(|group| group.items.values());
         items.filter_map(move |item| match item.state {
-            State::Leased { until, lone, .. } if until > now.mono => Some(lone),
+            State::Leased { until, exclusive, .. } if until > now.mono => Some(exclusive),
             _ => None,
         })
     }
@@ -248,18 +248,18 @@ impl World {
         let alone = |group: &Group| {
             group.items.values().any(|item| item.goes_alone() && item.standing(now).0 != Standing::Exhausted)
         };
-        self.leases(now).any(|lone| lone) || self.groups.iter().any(alone)
+        self.leases(now).any(|exclusive| exclusive) || self.groups.iter().any(alone)
     }
 
-    /// A lease is to last longer (never shorter), or was found to be `lost` for that. One that expired is not prolonged beside a lone one,
-    /// nor is a lone one that expired.
+    /// A lease is to last longer (never shorter), or was found to be `lost` for that. One that expired is not prolonged beside an exclusive one,
+    /// nor is an exclusive one that expired.
     pub(crate) fn extend(&mut self, group: usize, lease: (MessageId, u64), by: u64, now: &Now, lost: bool) -> Check {
         let held_back = self.may_hold_back(now);
         let item = self.groups[group].items.get_mut(&lease.0).map(|item| &mut item.state);
         match item {
-            Some(State::Leased { until, ticket, lone }) if *ticket == lease.1 => {
+            Some(State::Leased { until, ticket, exclusive }) if *ticket == lease.1 => {
                 let (is_over, is_longer) = (*until <= now.mono, now.mono + by > *until);
-                let may_be_lost = is_over && (held_back || *lone);
+                let may_be_lost = is_over && (held_back || *exclusive);
                 match lost {
                     true if may_be_lost => {}
                     true => return Err("the lease was lost, and it was held".to_owned()),
@@ -274,10 +274,10 @@ impl World {
     }
 
     /// Somebody gets a lease beside others: none of them is alone from here on.
-    fn end_lone(&mut self, now: &Now) {
+    fn end_exclusive(&mut self, now: &Now) {
         for item in self.groups.iter_mut().flat_map(|group| group.items.values_mut()) {
-            if let State::Leased { until, lone, .. } = &mut item.state {
-                *lone &= *until <= now.mono;
+            if let State::Leased { until, exclusive, .. } = &mut item.state {
+                *exclusive &= *until <= now.mono;
             }
         }
     }
@@ -285,7 +285,7 @@ impl World {
     /// Takes one delivery into account, or says why it should not have been.
     pub(crate) fn deliver(&mut self, group: usize, seen: &Seen, now: &Now) -> Check {
         let any_lease = self.leases(now).next().is_some();
-        self.end_lone(now);
+        self.end_exclusive(now);
         let group = &mut self.groups[group];
         let (max, cap, outstanding) = (group.options.max_attempts, group.options.max_outstanding, group.outstanding());
         let until = now.mono + group.options.visibility_timeout;
@@ -306,10 +306,10 @@ impl World {
         if matches!(item.state, State::Leased { .. }) {
             item.fail(Cause::Expired, now.wall, "");
         }
-        let lone = item.goes_alone() && !any_lease;
+        let exclusive = item.goes_alone() && !any_lease;
         item.attempts += 1;
         item.limit = max;
-        item.state = State::Leased { until, ticket: seen.ticket, lone };
+        item.state = State::Leased { until, ticket: seen.ticket, exclusive };
         let message = &item.message;
         if (seen.attempt, seen.origin, seen.published) != (item.attempts, message.origin, message.published) {
             return Err(format!("{id} has attempt, origin or time wrong: {seen:?}, expected {item:?}"));
@@ -317,7 +317,7 @@ impl World {
         if seen.body != *message.body { Err(format!("{id} has other bytes: {seen:?}")) } else { Ok(()) }
     }
 
-    /// Sends a letter back to its group.
+    /// Sends a dead letter back to its group.
     pub(crate) fn redrive(&mut self, group: usize, letter: MessageId, now: &Now) {
         let partitions = self.topics[self.groups[group].topic].len() as u32;
         let target = &mut self.groups[group];
@@ -328,7 +328,7 @@ impl World {
         target.items.insert(id, Item::new(Message { id, stored: now.wall, frame: now.frame, ..message }));
     }
 
-    /// Publishes a letter to a partition of a topic.
+    /// Publishes a dead letter to a partition of a topic.
     pub(crate) fn redrive_to(&mut self, group: usize, letter: MessageId, (topic, partition): (usize, u32), now: &Now) {
         let Some(Letter { message, .. }) = self.groups[group].discard(letter) else { return };
         let offset = Offset(self.topics[topic][partition as usize].len() as u64);
@@ -346,9 +346,9 @@ impl World {
     pub(crate) fn open(&mut self, clean: bool, wall: u64) {
         for group in &mut self.groups {
             for item in group.items.values_mut() {
-                if let State::Leased { lone, .. } = item.state {
+                if let State::Leased { exclusive, .. } = item.state {
                     item.fail(if clean { Cause::Closed } else { Cause::Crashed }, wall, "");
-                    item.once_more = !clean && !lone;
+                    item.once_more = !clean && !exclusive;
                     item.state = State::Ready;
                 }
             }

@@ -16,7 +16,7 @@ fn check(opening: Opening, ops: Vec<Op>) {
     }
 }
 
-/// The reference was wrong: redriving syncs in a store opened at `Disk`, and so shows letters that were hidden before.
+/// The reference was wrong: redriving syncs in a store opened at `Disk`, and so shows dead letters that were hidden before.
 #[test]
 fn redriving_all_meets_letters_that_it_made_visible() {
     let ops = vec![

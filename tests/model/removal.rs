@@ -84,7 +84,7 @@ impl Runner {
         self.use_gone()
     }
 
-    /// What the process holds of letters that are about to go.
+    /// What the process holds of dead letters that are about to go.
     fn keep_letters(&mut self, group: usize) -> Outcome {
         let letters = self.list(group)?;
         self.process_mut()?.gone.letters.extend(letters);
@@ -146,7 +146,7 @@ fn use_group(group: &Group) -> Outcome {
     is_removed("receive", &group.receive(Duration::ZERO))?;
     is_removed("receive a batch", &group.receive_batch(3, Duration::ZERO))?;
     is_removed("wait", &group.receive(Duration::from_secs(60)))?;
-    is_removed("list letters", &group.dead_letters().map(drop))?;
+    is_removed("list dead letters", &group.dead_letters().map(drop))?;
     is_removed("redrive all", &group.redrive_all())?;
     is_removed("redrive where", &group.redrive_where(|_| true))?;
     is_removed("alter", &group.alter().max_attempts(77).apply())

@@ -130,7 +130,7 @@ impl Runner {
         Ok(found)
     }
 
-    /// At the end everything that is not settled must come out, and the letters must all be there.
+    /// At the end everything that is not settled must come out, and the dead letters must all be there.
     pub(crate) fn drain(&mut self) -> Outcome {
         let groups = self.process()?.groups.len();
         let mut idle = 0;

@@ -5,7 +5,7 @@ use crate::{Bug, Level};
 
 pub const BUGS: &[Bug] = &[
     Bug {
-        name: "a lone lease that may go early is not told of",
+        name: "an exclusive lease that may go early is not told of",
         plants: "a message that is to go alone sleeps on when the last other lease is settled early",
         mistake: Mistake::Skip,
         level: Level::Test("kinds", "waking"),
@@ -151,7 +151,7 @@ pub const BUGS: &[Bug] = &[
         level: Level::Simulation,
     },
     Bug {
-        name: "the end of a lone lease wakes nobody",
+        name: "the end of an exclusive lease wakes nobody",
         plants: "other groups sleep on when the store is free again",
         mistake: Mistake::Asks("!planted!() && ($it)"),
         level: Level::Test("kinds", "waking"),
@@ -163,7 +163,7 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("kinds", "waking"),
     },
     Bug {
-        name: "lone leases hold up the store without end",
+        name: "exclusive leases hold up the store without end",
         plants: "after a crash with many in flight others wait for each of them",
         mistake: Mistake::Value("if planted!() { HoldUp(self.limit_ms) } else { $it }"),
         level: Level::Test("kinds", "fairness"),

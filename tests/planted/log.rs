@@ -201,7 +201,7 @@ pub const BUGS: &[Bug] = &[
             "if planted!() {
             let claim = Claim::parse(&[&[0; 4], covered].concat());
             let (prefix, head) = covered.split_at(claim.map_or(0, |claim| claim.head_at as usize - 4));
-            mix::crc(mix::low(place), prefix) ^ mix::crc(0, head)
+            checksum::crc(checksum::low(place), prefix) ^ checksum::crc(0, head)
         } else { $it }",
         ),
         level: Level::Library("equal_changes_of_prefix_and_head_do_not_cancel"),

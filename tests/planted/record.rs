@@ -44,7 +44,7 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "redrives to topics are not counted",
-        plants: "a letter goes in a circle through topics for ever",
+        plants: "a dead letter goes in a circle through topics for ever",
         mistake: Mistake::Asks("!planted!() && ($it)"),
         level: Level::Test("boundaries", "a_message_goes_from_dead_letters_to_topics_16_times"),
     },

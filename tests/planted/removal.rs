@@ -29,7 +29,7 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a removed group is waited for",
-        plants: "the lone lease of a group that is gone holds up all others",
+        plants: "the exclusive lease of a group that is gone holds up all others",
         mistake: Mistake::Skip,
         level: Level::Library("state::tests::removal"),
     },

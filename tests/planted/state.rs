@@ -36,12 +36,12 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a dead letter stays in its partition",
-        plants: "it is copied to the letters and not settled: two places",
+        plants: "it is copied to the dead letters and not settled: two places",
         mistake: Mistake::Skip,
         level: Level::Simulation,
     },
     Bug {
-        name: "a redriven letter stays",
+        name: "a redriven dead letter stays",
         plants: "a redrive is no move, and a discard does nothing",
         mistake: Mistake::Skip,
         level: Level::Simulation,
@@ -67,7 +67,7 @@ pub const BUGS: &[Bug] = &[
         level: Level::Simulation,
     },
     Bug {
-        name: "a checkpoint forgets the letters",
+        name: "a checkpoint forgets the dead letters",
         plants: "what was redriven or discarded comes back",
         mistake: Mistake::Instead("if planted!() { encode_letters(&OffsetSet::default(), out); } else { $it }"),
         level: Level::Simulation,
@@ -79,10 +79,10 @@ pub const BUGS: &[Bug] = &[
         level: Level::Model,
     },
     Bug {
-        name: "leases beside a lone one",
+        name: "leases beside an exclusive one",
         plants: "another message is given out while one is tried alone",
         mistake: Mistake::Asks("!planted!() && ($it)"),
-        level: Level::Library("state::tests::lone"),
+        level: Level::Library("state::tests::exclusive"),
     },
     Bug {
         name: "more outstanding than allowed",
@@ -91,7 +91,7 @@ pub const BUGS: &[Bug] = &[
         level: Level::Model,
     },
     Bug {
-        name: "a wait for a lone lease has no end",
+        name: "a wait for an exclusive lease has no end",
         plants: "one message that must go alone and one that is kept stop every group",
         mistake: Mistake::Asks("planted!() || ($it)"),
         level: Level::Test("kinds", "fairness"),
@@ -106,19 +106,19 @@ pub const BUGS: &[Bug] = &[
         name: "a crash stays on the account",
         plants: "a message that was nacked since must still go alone",
         mistake: Mistake::Asks("!planted!() && $it"),
-        level: Level::Library("state::tests::lone"),
+        level: Level::Library("state::tests::exclusive"),
     },
     Bug {
         name: "one more attempt for ever",
         plants: "a message that is never alone when its process dies never ends",
         mistake: Mistake::Asks("!planted!() && ($it)"),
-        level: Level::Library("state::tests::lone"),
+        level: Level::Library("state::tests::exclusive"),
     },
     Bug {
-        name: "a lone lease stays lone beside others",
+        name: "an exclusive lease stays exclusive beside others",
         plants: "a crash beside others counts as one alone",
         mistake: Mistake::Instead("if planted!() { return; } else { $it }"),
-        level: Level::Library("state::tests::lone"),
+        level: Level::Library("state::tests::exclusive"),
     },
     Bug {
         name: "due times by a clock that is behind",

@@ -110,7 +110,7 @@ impl Crowd {
         self.came.notify_all();
     }
 
-    /// Until another thread has messages in hand; not for ever, for under a lone lease none will.
+    /// Until another thread has messages in hand; not for ever, for under an exclusive lease none will.
     fn wait(&self) {
         let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.came.wait_timeout_while(busy, Duration::from_millis(5), |busy| *busy < 2));

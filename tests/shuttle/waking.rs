@@ -257,8 +257,8 @@ fn handlers_that_panic_stop_nobody() {
 /// A message that has to go alone is settled while consumers of another group wait beside their messages: they are woken, though no
 /// time passes.
 #[test]
-fn end_of_a_lone_lease_wakes_the_other_group() {
-    explore("end_of_a_lone_lease", ["acked", "given back"], |seen| {
+fn end_of_an_exclusive_lease_wakes_the_other_group() {
+    explore("end_of_an_exclusive_lease", ["acked", "given back"], |seen| {
         let machine = Machine::new();
         {
             let store = machine.open(Durability::Os);

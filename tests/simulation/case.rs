@@ -4,6 +4,7 @@ use crate::history::{Life, Plan, Weights};
 use crate::oracle::Oracle;
 use crate::tally::Tally;
 use millpond::ids::WallMs;
+use millpond::simulation::fuzzing::observe;
 use millpond::simulation::{Fault, Op, PowerOutcome, Rng, SimClock, SimDisk};
 use millpond::{Durability, Error, Store};
 use std::sync::Arc;
@@ -136,6 +137,9 @@ impl World {
                 break;
             }
             self.note_hash(&life.store);
+            if self.rng.chance(1, 32) {
+                self.observe(&life.store)?;
+            }
         }
         self.tally.add(&life.tally);
         if life.is_alive() && self.rng.chance(1, 3) {
@@ -208,6 +212,32 @@ impl World {
         if let (Ok(stats), Ok(Some(hash))) = (store.stats(), store.state_hash()) {
             self.oracle.hashes.insert(stats.log.end.0, hash);
         }
+    }
+
+    /// Somebody who only reads sees a state that the log had, with all its messages, and changes nothing.
+    fn observe(&mut self, store: &Store) -> Result<(), String> {
+        let faults = self.disk.faults() > self.faults_before;
+        let seen = match observe(&self.disk) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Err("an observer finds no store".to_owned()),
+            Err(_) if faults => return Ok(()),
+            Err(error) => return Err(format!("an observer is refused: {error}")),
+        };
+        self.tally.count("looks of an observer");
+        let known = self.oracle.hashes.get(&seen.end);
+        self.tally.count_if(known.is_some(), "states that an observer saw again");
+        if known.is_some_and(|known| *known != seen.hash) {
+            return Err(format!("an observer sees another state at {}", seen.end));
+        }
+        let durable = store.stats().map(|stats| stats.log.durable.0);
+        if durable.is_ok_and(|durable| seen.end > durable) {
+            return Err(format!("an observer sees what is not durable, up to {}", seen.end));
+        }
+        if seen.unreadable > 0 && !faults {
+            return Err(format!("an observer cannot read {} messages", seen.unreadable));
+        }
+        self.tally.more("messages that an observer read", seen.messages);
+        Ok(())
     }
 
     /// The process dies, perhaps with the machine; recovery may die as well, up to three deep. Then everything is checked.

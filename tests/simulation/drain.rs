@@ -55,11 +55,11 @@ impl Life<'_> {
             }
         }
         let mut dead = BTreeSet::<MessageId>::new();
-        for letter in self.groups[group].dead_letters().map_err(|error| failed("listing letters", &error))? {
-            let letter = letter.map_err(|error| failed("a letter", &error))?;
+        for letter in self.groups[group].dead_letters().map_err(|error| failed("listing dead letters", &error))? {
+            let letter = letter.map_err(|error| failed("a dead letter", &error))?;
             oracle.name(letter.origin(), letter.payload())?;
             if !dead.insert(letter.origin()) && !oracle.moved.contains(&(group, letter.origin())) {
-                return Err(format!("two letters of {} (G10)", letter.origin()));
+                return Err(format!("two dead letters of {} (G10)", letter.origin()));
             }
         }
         oracle.check_drained(group, self.plan.groups[group].0, &got, &dead)

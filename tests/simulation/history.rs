@@ -361,11 +361,11 @@ impl<'a> Life<'a> {
         let group = rng.index(self.groups.len());
         let mut letters = match self.groups[group].dead_letters() {
             Ok(letters) => letters,
-            Err(error) => return self.excuse("listing letters", &error),
+            Err(error) => return self.excuse("listing dead letters", &error),
         };
         let letter = match letters.next() {
             None => return Ok(()),
-            Some(Err(error)) => return self.excuse("a letter", &error),
+            Some(Err(error)) => return self.excuse("a dead letter", &error),
             Some(Ok(letter)) => letter,
         };
         self.tally.count("dead letters");
@@ -389,6 +389,6 @@ impl<'a> Life<'a> {
             _ => self.groups[group].redrive_all().map(drop),
         };
         self.tally.count_if(done.is_ok(), "redriven");
-        done.or_else(|error| self.excuse("a letter", &error))
+        done.or_else(|error| self.excuse("a dead letter", &error))
     }
 }

@@ -99,7 +99,7 @@ fn find(topic: &Topic, group: usize, oracle: &mut Oracle) -> Result<bool, Error>
             assert!(standing.known != Known::There, "group {group} is gone, and nobody removed it (G1)");
             Ok(false)
         }
-        Err(Error::Contradiction { option, stored, asked, .. }) => {
+        Err(Error::OptionMismatch { option, stored, asked, .. }) => {
             panic!("group {group} is not what it was left as: its {option} is {stored}, and not {asked}: {standing:?}")
         }
         Err(error) => Err(error),
@@ -229,7 +229,7 @@ impl Life<'_> {
             drop(asleep);
             let received = self.groups[group].receive_batch(1, Duration::ZERO);
             self.refused("a receive", received.map(drop))?;
-            self.refused("a list of letters", self.groups[group].dead_letters().map(drop))?;
+            self.refused("a list of dead letters", self.groups[group].dead_letters().map(drop))?;
             for list in [&mut self.held, &mut self.zombies] {
                 let (theirs, others): (Vec<Holding>, _) =
                     std::mem::take(list).into_iter().partition(|h| h.group == group);

@@ -34,7 +34,7 @@ impl Payload {
 
     /// Turns this into the payload with this number and stamp.
     pub(crate) fn set(&mut self, number: u64, stamp: u64) {
-        let key = mix(number);
+        let key = checksum(number);
         let (head, body) = self.0.split_at_mut(16);
         head[..8].copy_from_slice(&number.to_le_bytes());
         head[8..].copy_from_slice(&stamp.to_le_bytes());
@@ -107,11 +107,11 @@ fn digest(bytes: &[u8]) -> u64 {
             *lane = (*lane ^ word).wrapping_mul(WORDS[4]).rotate_left(29);
         }
     }
-    let tail = blocks.remainder().iter().fold(1, |value: u64, byte| mix(value ^ u64::from(*byte)));
-    lanes.into_iter().fold(tail, |value, lane| mix(value ^ lane))
+    let tail = blocks.remainder().iter().fold(1, |value: u64, byte| checksum(value ^ u64::from(*byte)));
+    lanes.into_iter().fold(tail, |value, lane| checksum(value ^ lane))
 }
 
-fn mix(number: u64) -> u64 {
+fn checksum(number: u64) -> u64 {
     let mut value = number.wrapping_add(WORDS[0]);
     value = (value ^ (value >> 30)).wrapping_mul(WORDS[1]);
     value = (value ^ (value >> 27)).wrapping_mul(WORDS[2]);

@@ -11,20 +11,20 @@ mod stream;
 pub(crate) mod whole;
 
 pub use stream::stream;
-pub(crate) use stream::{append_own, sync};
+pub(crate) use stream::{append_control, sync};
 
-use super::bytes::Cursor;
-use super::cache::BlockCache;
-use super::checkpoint::{self, Section};
-use super::frame::{Covered, Frame, Outline, Parts, Probe, Spot, encode_front, frame_len};
-use super::header::{FileHeader, HeaderRead};
-use super::name::FileName;
-use super::own::OwnFrame;
-use super::store_file::{Identity, Slot};
-use super::{Row, Settings};
 use crate::disk::Access;
 use crate::disk::sim::SimDisk;
 use crate::ids::Lsn;
+use crate::log::format::bytes::Cursor;
+use crate::log::format::checkpoint::{self, Section};
+use crate::log::format::control::ControlFrame;
+use crate::log::format::frame::{Covered, Frame, Outline, Parts, Probe, Spot, encode_front, frame_len};
+use crate::log::format::header::{FileHeader, HeaderRead};
+use crate::log::format::name::FileName;
+use crate::log::format::store_file::{Identity, Slot};
+use crate::log::read::cache::BlockCache;
+use crate::log::{Row, Settings};
 use std::sync::Arc;
 
 /// Of all logs that are made here.
@@ -57,7 +57,7 @@ pub fn frame(data: &[u8]) -> bool {
         assert_eq!(write_anew(&frame, SPOT)[8..len], bytes[8..len]);
     }
     if frame.is_log() {
-        own_frame(frame.head());
+        control_frame(frame.head());
     }
     true
 }
@@ -122,15 +122,15 @@ fn content(frame: &Frame<'_>) -> (Lsn, Option<Lsn>, Vec<u8>, Vec<Vec<u8>>) {
     (frame.lsn, frame.watermark, frame.head().to_vec(), parts)
 }
 
-fn own_frame(head: &[u8]) {
-    if let Some(own) = OwnFrame::decode(head) {
+fn control_frame(head: &[u8]) {
+    if let Some(control) = ControlFrame::decode(head) {
         let mut out = Vec::new();
-        own.encode(&mut out);
+        control.encode(&mut out);
         assert_eq!(out, head);
     }
 }
 
-/// What files say of themselves: names, headers, `STORE`, the log's own frames. What is taken has one form.
+/// What files say of themselves: names, headers, `STORE`, control frames. What is taken has one form.
 pub fn header(data: &[u8]) -> bool {
     let Some((flags, bytes)) = data.split_first() else { return false };
     let mut bytes = bytes.to_vec();
@@ -141,7 +141,7 @@ pub fn header(data: &[u8]) -> bool {
         assert_eq!(name.to_string(), text);
         taken = true;
     }
-    own_frame(&bytes);
+    control_frame(&bytes);
     if flags & UNSEALED == 0 {
         seal::header(&mut bytes);
     }
@@ -194,7 +194,7 @@ pub(crate) fn checkpoint_state(bytes: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let (table_at, end) = (usize::try_from(table_at).ok()?, usize::try_from(end).ok()?);
-    let (state, table) = (bytes.get(super::header::HEADER_LEN..table_at)?, bytes.get(table_at..end)?);
+    let (state, table) = (bytes.get(crate::log::format::header::HEADER_LEN..table_at)?, bytes.get(table_at..end)?);
     checkpoint::verify(&header, state, table)?;
     Some(state.to_vec())
 }
@@ -210,8 +210,8 @@ pub fn index(data: &[u8]) -> bool {
     }
     disk.write_file(&FileName::Index(crate::ids::FileNumber(1)).to_string(), &bytes);
     let log = super::open(Arc::new(disk.attach().unwrap()), SETTINGS).unwrap();
-    let segment = log.catalog.segments().first().unwrap();
-    let Ok(Some(index)) = log.keeper.open_index(segment) else { return false };
+    let segment = log.contents.catalog.segments().first().unwrap();
+    let Ok(Some(index)) = log.contents.indexes.open(segment) else { return false };
     let cache = BlockCache::new(1 << 16);
     let known: Vec<u64> = index.keys().iter().map(|key| key.key).chain(0..4).collect();
     for key in known {

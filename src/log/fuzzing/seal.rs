@@ -3,12 +3,12 @@
 //! So that a mutated input reaches what lies behind the checks. Never here: bytes that are no checksum or identity.
 
 use crate::ids::Lsn;
-use crate::log::bytes::u32_at;
-use crate::log::frame::{Claim, Spot};
-use crate::log::header::{HEADER_LEN, Uuid};
-use crate::log::index::StoredRow;
-use crate::log::mix::{self, crc};
-use crate::log::name::FileName;
+use crate::log::format::bytes::u32_at;
+use crate::log::format::checksum::{self, crc};
+use crate::log::format::frame::{Claim, Spot};
+use crate::log::format::header::{HEADER_LEN, Uuid};
+use crate::log::format::name::FileName;
+use crate::log::read::index::StoredRow;
 
 /// Whose all sealed files are.
 pub(crate) const UUID: Uuid = *b"of a fuzz target";
@@ -51,7 +51,7 @@ pub(crate) fn store(bytes: &mut [u8], uuid: &Uuid) {
     put_crc(bytes, 40);
     for position in [4096, 8192] {
         let Some(slot) = bytes.get(position..position + 508) else { continue };
-        let seed = crc(mix::low(mix::step(position as u64)), uuid);
+        let seed = crc(checksum::low(checksum::step(position as u64)), uuid);
         let sum = crc(seed, slot);
         put(bytes, position + 508, &sum.to_le_bytes());
     }

@@ -4,14 +4,14 @@ use super::stream::{append, attach, store_file, sync, write_frame};
 use super::{LSN, SPOT};
 use crate::disk::sim::SimDisk;
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::checkpoint::{self, Section};
-use crate::log::class::{Class, Classes, Retired};
-use crate::log::frame::Outline;
-use crate::log::header::{FileHeader, FileKind, HEADER_LEN};
-use crate::log::name::FileName;
-use crate::log::own::OwnFrame;
-use crate::log::segment::SegmentInfo;
-use crate::log::store_file::Slot;
+use crate::log::format::checkpoint::{self, Section};
+use crate::log::format::class::{Class, Classes, Retired};
+use crate::log::format::control::ControlFrame;
+use crate::log::format::frame::Outline;
+use crate::log::format::header::{FileHeader, FileKind, HEADER_LEN};
+use crate::log::format::name::FileName;
+use crate::log::format::store_file::Slot;
+use crate::log::read::segment::SegmentInfo;
 use crate::log::{KeyRows, Row};
 use std::sync::OnceLock;
 
@@ -60,8 +60,8 @@ fn frames(seeds: &mut Seeds) {
         }
     }
     let mut file = vec![0; HEADER_LEN];
-    let own = Outline { carries_lsn: true, epoch: Some(Epoch(1)), log: true, ..plain(LSN.0) };
-    write_frame(&mut file, SPOT.salt, &own, &OwnFrame::START_HEAD, &[]);
+    let control = Outline { carries_lsn: true, epoch: Some(Epoch(1)), log: true, ..plain(LSN.0) };
+    write_frame(&mut file, SPOT.salt, &control, &ControlFrame::START_HEAD, &[]);
     seeds.push(("frame", "start".to_owned(), flagged(3, &file[HEADER_LEN..])));
 }
 
@@ -82,19 +82,19 @@ fn streams(seeds: &mut Seeds) {
     }
     let mut head = Vec::new();
     let (number, from, to) = (FileNumber(9), Lsn(0), Lsn(32));
-    let added = |class| OwnFrame::FileAdded { number, from, to, generation: 2, salt: 5, class };
-    let retired = OwnFrame::RangeRetired { from, to, classes: Classes::BOTH };
-    let letters = OwnFrame::RangeRetired { from, to, classes: Classes::of(Class::DeadLetters) };
-    let own = [
-        ("mark", OwnFrame::Mark),
+    let added = |class| ControlFrame::FileAdded { number, from, to, generation: 2, salt: 5, class };
+    let retired = ControlFrame::RangeRetired { from, to, classes: Classes::BOTH };
+    let letters = ControlFrame::RangeRetired { from, to, classes: Classes::of(Class::DeadLetters) };
+    let control = [
+        ("mark", ControlFrame::Mark),
         ("retired", retired),
         ("letters-retired", letters),
         ("added", added(Class::Messages)),
         ("letters-added", added(Class::DeadLetters)),
     ];
-    for (name, own) in own {
+    for (name, control) in control {
         let mut file = every.clone();
-        own.encode(&mut head);
+        control.encode(&mut head);
         let lsn = (file.len() - HEADER_LEN) as u64;
         write_frame(&mut file, 0, &Outline { log: true, watermark: Some(Lsn(0)), ..plain(lsn) }, &head, &[]);
         let outline = plain((file.len() - HEADER_LEN) as u64);
@@ -134,7 +134,7 @@ fn headers(seeds: &mut Seeds) {
     // Up to the end of the second slot.
     seeds.push(("header", "store".to_owned(), flagged(0, &store[..8192 + 512])));
     let mut head = Vec::new();
-    OwnFrame::RangeRetired { from: Lsn(0), to: Lsn(8), classes: Classes::BOTH }.encode(&mut head);
+    ControlFrame::RangeRetired { from: Lsn(0), to: Lsn(8), classes: Classes::BOTH }.encode(&mut head);
     seeds.push(("header", "retired".to_owned(), flagged(1, &head)));
     seeds.push(("header", "mark".to_owned(), flagged(1, &[2])));
 }
@@ -183,8 +183,8 @@ pub(super) fn indexed() -> (SimDisk, Vec<KeyRows>) {
         sync(&mut log);
         let segment = log.appender.active().map(std::sync::Arc::clone).unwrap();
         let end = log.appender.end();
-        log.keeper.write_index(&segment, &rows, 0).unwrap();
-        log.keeper.close(end).unwrap();
+        log.file_manager.write_index(&segment, &rows, 0).unwrap();
+        log.file_manager.close(end).unwrap();
         drop(log);
         disk
     });

@@ -5,13 +5,13 @@ use super::{SETTINGS, Take, UNSEALED, bounded, content, seal};
 use crate::disk::sim::SimDisk;
 use crate::disk::{Disk, LOCK_NAME};
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::frame::{Outline, Parts, Spot, encode_front, frame_len};
-use crate::log::frames::{self, Frames, Lsns, Next};
-use crate::log::header::{FileHeader, HEADER_LEN};
-use crate::log::mix::crc;
-use crate::log::name::FileName;
-use crate::log::own::OwnFrame;
-use crate::log::store_file::{Identity, STORE_LEN, Slot};
+use crate::log::format::checksum::crc;
+use crate::log::format::control::ControlFrame;
+use crate::log::format::frame::{Outline, Parts, Spot, encode_front, frame_len};
+use crate::log::format::header::{FileHeader, HEADER_LEN};
+use crate::log::format::name::FileName;
+use crate::log::format::store_file::{Identity, STORE_LEN, Slot};
+use crate::log::read::frames::{self, Frames, Lsns, Next};
 use crate::log::{AppendRefusal, OpenError, ReadError, Recovered, Reserve};
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub fn stream(data: &[u8]) -> bool {
     append(&mut log, b"after", &[b"one", b""]);
     let end = log.appender.end();
     sync(&mut log);
-    log.keeper.close(end).unwrap();
+    log.file_manager.close(end).unwrap();
     drop(log);
     let log = attach(&disk).unwrap_or_else(|error| panic!("a log that was closed does not open: {error}"));
     assert!(log.report.was_clean && log.report.end == end);
@@ -67,7 +67,7 @@ fn refused(error: OpenError) -> bool {
 fn machine(flags: u8, body: &[u8]) -> SimDisk {
     let mut segment = FileHeader::appended(seal::UUID, FileNumber(1), SALT).encode().to_vec();
     let outline = Outline { lsn: Lsn(0), carries_lsn: true, epoch: Some(Epoch(1)), watermark: Some(Lsn(0)), log: true };
-    write_frame(&mut segment, SALT, &outline, &OwnFrame::START_HEAD, &[]);
+    write_frame(&mut segment, SALT, &outline, &ControlFrame::START_HEAD, &[]);
     segment.extend_from_slice(body);
     segment.resize((segment.len() + 64).next_multiple_of(512), 0);
     if flags & UNSEALED == 0 {
@@ -122,7 +122,7 @@ pub(super) fn write_frame(file: &mut Vec<u8>, salt: u64, outline: &Outline, head
     file.resize(file.len().next_multiple_of(8), 0);
 }
 
-/// The frames of the layers above up to the first that is not valid; `None` where frames of the log's own change which files
+/// The frames of the layers above up to the first that is not valid; `None` where control frames change which files
 /// there are.
 fn walk(disk: &SimDisk) -> Option<Vec<Seen>> {
     let handle = disk.attach().unwrap();
@@ -131,9 +131,9 @@ fn walk(disk: &SimDisk) -> Option<Vec<Seen>> {
     let mut frames = Frames::new(file, SALT, Lsns::Placed { base: Lsn(0) }, HEADER_LEN as u64, len);
     let mut seen = Vec::new();
     while let Next::Frame(frame) = frames.next().unwrap() {
-        match OwnFrame::decode(frame.head()) {
+        match ControlFrame::decode(frame.head()) {
             _ if !frame.is_log() => seen.push(content(&frame)),
-            Some(OwnFrame::SegmentStart | OwnFrame::Mark) => {}
+            Some(ControlFrame::SegmentStart | ControlFrame::Mark) => {}
             _ => return None,
         }
     }
@@ -146,7 +146,7 @@ pub(super) fn attach(disk: &SimDisk) -> Result<Recovered, OpenError> {
 
 fn contents(log: &Recovered) -> Vec<Seen> {
     let (mut found, mut heads) = (Vec::new(), Vec::new());
-    for segment in log.catalog.segments() {
+    for segment in log.contents.catalog.segments() {
         let whole = frames::for_each_whole::<ReadError>(segment, segment.base(), &mut |frame| {
             if !frame.is_log() {
                 found.push(content(frame));
@@ -179,9 +179,9 @@ pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
         let durable = log.appender.durable();
         match log.appender.append(head, Parts { bytes: &bytes, ends: &ends, crcs: &crcs }, durable, Reserve::Keep) {
             Ok(_) => return,
-            Err(AppendRefusal::NeedSpare { len, .. }) => {
-                let spare = log.keeper.create_spare(len, durable, Reserve::Keep, 0).unwrap();
-                assert!(log.appender.add_spare(spare).is_none());
+            Err(AppendRefusal::NeedStandby { len, .. }) => {
+                let standby = log.file_manager.create_standby(len, durable, Reserve::Keep, 0).unwrap();
+                assert!(log.appender.add_standby(standby).is_none());
             }
             Err(AppendRefusal::NeedSync { .. }) => sync(log),
             Err(other) => panic!("an append was refused: {other:?}"),
@@ -189,15 +189,15 @@ pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
     }
 }
 
-/// Appends a frame of the log's own.
-pub(crate) fn append_own(log: &mut Recovered, own: OwnFrame) {
+/// Appends a control frame.
+pub(crate) fn append_control(log: &mut Recovered, control: ControlFrame) {
     loop {
         let durable = log.appender.durable();
-        match log.appender.append_own(own, durable) {
+        match log.appender.append_control(control, durable) {
             Ok(_) => return,
-            Err(AppendRefusal::NeedSpare { len, .. }) => {
-                let spare = log.keeper.create_spare(len, durable, Reserve::Keep, 0).unwrap();
-                assert!(log.appender.add_spare(spare).is_none());
+            Err(AppendRefusal::NeedStandby { len, .. }) => {
+                let standby = log.file_manager.create_standby(len, durable, Reserve::Keep, 0).unwrap();
+                assert!(log.appender.add_standby(standby).is_none());
             }
             Err(other) => panic!("an append was refused: {other:?}"),
         }

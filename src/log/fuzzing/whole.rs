@@ -4,12 +4,12 @@
 
 use super::stream::write_frame;
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::checkpoint::encode_epochs;
-use crate::log::class::Class;
-use crate::log::frame::Outline;
-use crate::log::header::{FileHeader, FileKind, HEADER_LEN, Uuid};
-use crate::log::mix::{crc, step};
-use crate::log::own::OwnFrame;
+use crate::log::format::checkpoint::encode_epochs;
+use crate::log::format::checksum::{crc, step};
+use crate::log::format::class::Class;
+use crate::log::format::control::ControlFrame;
+use crate::log::format::frame::Outline;
+use crate::log::format::header::{FileHeader, FileKind, HEADER_LEN, Uuid};
 
 /// A file of a class that is being made.
 pub(crate) struct WholeFile {
@@ -42,9 +42,9 @@ impl WholeFile {
     }
 
     /// What makes the file a part of the log.
-    pub(crate) fn added(&self) -> OwnFrame {
+    pub(crate) fn added(&self) -> ControlFrame {
         let FileHeader { number, from, to, generation, salt, .. } = self.header;
-        OwnFrame::FileAdded { number, from, to, generation, salt, class: self.class }
+        ControlFrame::FileAdded { number, from, to, generation, salt, class: self.class }
     }
 
     /// The bytes of the file.

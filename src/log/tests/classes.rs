@@ -3,12 +3,12 @@
 use super::rig::{Rig, Written, append_numbered, attach, contents_from};
 use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Lsn;
-use crate::log::class::{Class, Classes};
+use crate::log::format::class::{Class, Classes};
+use crate::log::format::header::HEADER_LEN;
 use crate::log::fuzzing::whole::WholeFile;
-use crate::log::fuzzing::{append_own, sync};
-use crate::log::header::HEADER_LEN;
-use crate::log::segment::Segment;
-use crate::log::{OpenError, OwnFrame, ReadError, Recovered, for_each_whole};
+use crate::log::fuzzing::{append_control, sync};
+use crate::log::read::segment::Segment;
+use crate::log::{ControlFrame, OpenError, ReadError, Recovered, for_each_whole};
 use std::sync::Arc;
 
 /// A closed store, what was written there, and its segments; two checkpoints cover the first two.
@@ -61,12 +61,12 @@ fn whole(disk: &SimDisk, class: Class, number: u64, segments: &[Arc<Segment>]) -
     (file, kept)
 }
 
-/// A process that appends a frame of the log's own.
-fn append(disk: &SimDisk, own: OwnFrame) {
+/// A process that appends a control frame.
+fn append(disk: &SimDisk, control: ControlFrame) {
     let mut log = attach(disk).unwrap();
-    append_own(&mut log, own);
+    append_control(&mut log, control);
     sync(&mut log);
-    log.keeper.close(log.appender.end()).unwrap();
+    log.file_manager.close(log.appender.end()).unwrap();
 }
 
 fn opened(disk: &SimDisk, written: &[Written]) -> Rig {
@@ -75,7 +75,7 @@ fn opened(disk: &SimDisk, written: &[Written]) -> Rig {
 
 /// What a file in the catalog serves.
 fn serves(log: &Recovered, segment: &Segment) -> Option<Classes> {
-    log.catalog.segment(segment.number()).map(|segment| segment.serves())
+    log.contents.catalog.segment(segment.number()).map(|segment| segment.serves())
 }
 
 /// A segment is left class by class, and its file goes when it serves none. A checkpoint lists what is there.
@@ -88,12 +88,12 @@ fn classes_leave_a_segment_one_by_one() {
         let mut files = Vec::new();
         for (class, number) in order.into_iter().zip([0x1000, 0x2000]) {
             let (file, kept) = whole(&disk, class, number, &segments[..2]);
-            let (name, own) = (file.name(), file.added());
+            let (name, control) = (file.name(), file.added());
             disk.write_file(&name, &file.finish());
             let before = opened(&disk, &written);
             assert_eq!(serves(&before.log, &segments[1]), Some(left), "nothing told of the file");
             drop(before);
-            append(&disk, own);
+            append(&disk, control);
             left = left.without(Classes::of(class));
             files.push((name, class, kept));
             let rig = opened(&disk, &written);
@@ -111,9 +111,9 @@ fn classes_leave_a_segment_one_by_one() {
             }
             let above = contents_from(&rig.catalog, segments[1].end()).unwrap();
             assert!(written.ends_with(&above) && !above.is_empty());
-            append_own(&mut rig.log, OwnFrame::Mark);
+            append_control(&mut rig.log, ControlFrame::Mark);
             rig.sync().unwrap();
-            rig.log.keeper.remove_leftovers(rig.log.appender.durable()).unwrap();
+            rig.log.file_manager.remove_leftovers(rig.log.appender.durable()).unwrap();
             assert!(segments[..2].iter().all(|segment| disk.read_file(&segment.name().to_string()).is_none()));
             drop(rig);
             disk.crash_process();
@@ -125,8 +125,9 @@ fn classes_leave_a_segment_one_by_one() {
         drop(rig);
         disk.crash_process();
         let log = attach(&disk).unwrap();
-        let listed =
-            files.iter().all(|(name, ..)| log.catalog.segments().iter().any(|of| of.name().to_string() == *name));
+        let listed = files
+            .iter()
+            .all(|(name, ..)| log.contents.catalog.segments().iter().any(|of| of.name().to_string() == *name));
         assert!(listed && serves(&log, &segments[0]).is_none());
     }
 }
@@ -139,24 +140,24 @@ fn crash_at_any_step_leaves_the_log_whole() {
     for (steps, outcome) in (0..=STEPS).flat_map(|steps| PowerOutcome::EACH.map(|outcome| (steps, outcome))) {
         let disk = disk.snapshot();
         let (letters, _) = whole(&disk, Class::DeadLetters, 0x1000, &segments[..1]);
-        let (name, own) = (letters.name(), letters.added());
+        let (name, control) = (letters.name(), letters.added());
         disk.write_file(&name, &letters.finish());
-        append(&disk, own);
+        append(&disk, control);
         let (file, _) = whole(&disk, Class::Messages, 0x2000, &segments[..1]);
-        let (name, own, bytes) = (file.name(), file.added(), file.finish());
+        let (name, control, bytes) = (file.name(), file.added(), file.finish());
         let mut log = attach(&disk).unwrap();
         let (header, body) = bytes.split_at(HEADER_LEN);
         for step in 0..steps {
-            let file = || log.keeper.disk().open(&name).unwrap();
+            let file = || log.file_manager.disk().open(&name).unwrap();
             match step {
-                0 => drop(log.keeper.disk().create(&name, bytes.len() as u64).unwrap()),
+                0 => drop(log.file_manager.disk().create(&name, bytes.len() as u64).unwrap()),
                 1 => file().write_at(HEADER_LEN as u64, body).unwrap(),
                 2 | 4 => file().sync().unwrap(),
                 3 => file().write_at(0, header).unwrap(),
-                5 => log.keeper.disk().sync_dir().unwrap(),
-                6 => append_own(&mut log, own),
+                5 => log.file_manager.disk().sync_dir().unwrap(),
+                6 => append_control(&mut log, control),
                 7 => sync(&mut log),
-                _ => log.keeper.remove_segment(&segments[0]).unwrap(),
+                _ => log.file_manager.remove_segment(&segments[0]).unwrap(),
             }
         }
         disk.crash_power(outcome);
@@ -182,10 +183,10 @@ fn refused(disk: &SimDisk) -> (String, &'static str) {
 fn file_that_is_needed_is_judged() {
     let (disk, written, segments) = store();
     let (file, _) = whole(&disk, Class::Messages, 0x1000, &segments[..2]);
-    let (name, own, bytes) = (file.name(), file.added(), file.finish());
+    let (name, control, bytes) = (file.name(), file.added(), file.finish());
     disk.write_file(&name, &bytes);
     let unadded = disk.snapshot();
-    append(&disk, own);
+    append(&disk, control);
     let absent = disk.snapshot();
     assert!(absent.remove_file(&name));
     assert_eq!(refused(&absent), (name.clone(), "a listed file is absent or has no valid header"));
@@ -201,21 +202,21 @@ fn file_that_is_needed_is_judged() {
     let short = disk.snapshot();
     short.write_file(&name, &bytes[..bytes.len() / 2]);
     assert_eq!(refused(&short), (name.clone(), "a listed file is too short"));
-    let OwnFrame::FileAdded { number, from, to, salt, class, .. } = own else { panic!("{own:?}") };
+    let ControlFrame::FileAdded { number, from, to, salt, class, .. } = control else { panic!("{control:?}") };
     let told = |from, to, generation| {
         let disk = unadded.snapshot();
-        append(&disk, OwnFrame::FileAdded { number, from, to, generation, salt, class });
+        append(&disk, ControlFrame::FileAdded { number, from, to, generation, salt, class });
         refused(&disk)
     };
     assert_eq!(told(from, to, 2), (name.clone(), "a listed file is another one"));
-    let covers = attach(&unadded).unwrap().checkpoint.unwrap().0;
+    let covers = attach(&unadded).unwrap().contents.checkpoint.unwrap().covers;
     assert_eq!(told(from, Lsn(covers.0 + 8), 1), (name.clone(), "a file was added for what no checkpoint covers"));
     // The file says that it holds less than a segment that still serves its class.
     let uuid = disk.read_file("STORE").unwrap()[24..40].try_into().unwrap();
     let part = WholeFile::new(uuid, Class::Messages, 0x1000, (from, Lsn(to.0 - 8)), 1);
-    let (over, own) = (unadded.snapshot(), part.added());
+    let (over, control) = (unadded.snapshot(), part.added());
     over.write_file(&name, &part.finish());
-    append(&over, own);
+    append(&over, control);
     assert_eq!(refused(&over), (name.clone(), "a file that lies over another of its class"));
     // What the checkpoint lists takes the place of a table.
     let mut rig = opened(&disk, &written);
@@ -226,7 +227,7 @@ fn file_that_is_needed_is_judged() {
     cut.truncate(bytes.len() - 4);
     disk.write_file(&name, &cut);
     let log = attach(&disk).unwrap();
-    let segment = log.catalog.segment(number).unwrap();
+    let segment = log.contents.catalog.segment(number).unwrap();
     assert_eq!(segment.epoch_at(from), written[0].epoch);
 }
 
@@ -259,9 +260,9 @@ fn file_takes_the_place_of_one_of_its_class() {
     let second = WholeFile::new(uuid, Class::Messages, 0x2000, (segments[0].base(), segments[1].end()), 2);
     let names = [first.name(), second.name()];
     for file in [first, second] {
-        let (name, own) = (file.name(), file.added());
+        let (name, control) = (file.name(), file.added());
         disk.write_file(&name, &file.finish());
-        append(&disk, own);
+        append(&disk, control);
     }
     let mut rig = opened(&disk, &written);
     let of_classes: Vec<_> = rig.catalog.segments().iter().filter(|of| of.kind().class().is_some()).collect();

@@ -4,10 +4,10 @@ use super::rig::{Rig, append_numbered};
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::ids::{FileNumber, Lsn};
-use crate::log::execute::copy;
-use crate::log::handles::Handles;
-use crate::log::recovery::Stretch;
-use crate::log::segment::SegmentInfo;
+use crate::log::read::handles::Handles;
+use crate::log::read::segment::SegmentInfo;
+use crate::log::recover::execute::copy;
+use crate::log::recover::plan::Stretch;
 use std::sync::Arc;
 
 /// A closed store of several segments, and what its first one is.

@@ -3,9 +3,9 @@
 use super::rig::{Rig, Written, append_numbered, attach, contents_from};
 use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Lsn;
-use crate::log::header::HEADER_LEN;
-use crate::log::name::FileName;
-use crate::log::{BlockCache, Dropped, FrontCache, OpenError, OwnFrame, PartReader, Reserve};
+use crate::log::format::header::HEADER_LEN;
+use crate::log::format::name::FileName;
+use crate::log::{BlockCache, ControlFrame, Dropped, FrontCache, OpenError, PartReader, Reserve};
 
 /// A small store, closed cleanly: cut segments, a full one, an empty spare of a dead process, two checkpoints, marks.
 fn store(checkpointed: bool) -> (SimDisk, Vec<Written>) {
@@ -17,7 +17,7 @@ fn store(checkpointed: bool) -> (SimDisk, Vec<Written>) {
             rig.checkpoint().unwrap();
         }
     }
-    rig.own(OwnFrame::Mark).unwrap();
+    rig.control(ControlFrame::Mark).unwrap();
     rig.tidy().unwrap();
     let written = rig.close().unwrap();
     let mut rig = Rig::open(&disk, &written, written.len());
@@ -37,7 +37,7 @@ fn same_or_told(disk: &SimDisk, written: &[Written], what: &dyn Fn() -> String) 
         Err(OpenError::ForeignFile { .. } | OpenError::NewerFormat { .. }) => return false,
         Err(OpenError::Io { .. }) => panic!("{}", what()),
     };
-    match contents_from(&log.catalog, Lsn(0)) {
+    match contents_from(&log.contents.catalog, Lsn(0)) {
         Ok(found) => {
             assert!(found == written, "{}: {} frames of {}", what(), found.len(), written.len());
             true
@@ -239,7 +239,7 @@ fn unclean(marks: bool) -> (SimDisk, Rig) {
     }
     rig.sync().unwrap();
     if marks {
-        rig.own(OwnFrame::Mark).unwrap();
+        rig.control(ControlFrame::Mark).unwrap();
     }
     for frame in 3..6 {
         append_numbered(&mut rig, frame + 1).unwrap();
@@ -323,7 +323,7 @@ fn a_lost_first_frame_behind_a_copy_is_missed() {
     let mut rig = Rig::open(&disk, &[], 0);
     append_numbered(&mut rig, 1).unwrap();
     rig.sync().unwrap();
-    rig.own(OwnFrame::Mark).unwrap();
+    rig.control(ControlFrame::Mark).unwrap();
     rig.append(b"long", &[&[7; 1500]]).unwrap();
     let history = rig.history();
     drop(rig);
@@ -332,7 +332,7 @@ fn a_lost_first_frame_behind_a_copy_is_missed() {
     assert!(rig.log.report.copied_bytes > 1500, "the long frame was not proven");
     rig.append(b"short", &[]).unwrap();
     rig.sync().unwrap();
-    rig.own(OwnFrame::Mark).unwrap();
+    rig.control(ControlFrame::Mark).unwrap();
     let name = rig.log.appender.active().unwrap().name().to_string();
     drop(rig);
     disk.crash_process();
@@ -348,9 +348,9 @@ fn a_lost_first_frame_behind_a_copy_is_missed() {
 fn a_lost_header_is_missed() {
     let (disk, mut rig) = unclean(false);
     let active = rig.log.appender.active().unwrap().name();
-    let spare = rig.log.keeper.create_spare(4096, Lsn(0), Reserve::Keep, 0).unwrap();
-    assert!(spare.number > active.number().unwrap());
-    drop((rig, spare));
+    let standby = rig.log.file_manager.create_standby(4096, Lsn(0), Reserve::Keep, 0).unwrap();
+    assert!(standby.number > active.number().unwrap());
+    drop((rig, standby));
     disk.crash_process();
     let name = active.to_string();
     let whole = disk.read_file(&name).unwrap();

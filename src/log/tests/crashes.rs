@@ -4,8 +4,8 @@
 use super::rig::{History, Rig, append_numbered, attach, contents_from};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::Lsn;
-use crate::log::class::Classes;
-use crate::log::{OpenError, OwnFrame};
+use crate::log::format::class::Classes;
+use crate::log::{ControlFrame, OpenError};
 use std::io;
 
 const CRASHES: [Fault; 3] = [Fault::CrashBefore, Fault::CrashMiddle, Fault::CrashAfter];
@@ -37,9 +37,9 @@ fn first_process(rig: &mut Rig) -> io::Result<()> {
         }
     }
     rig.sync()?;
-    rig.own(OwnFrame::Mark)?;
+    rig.control(ControlFrame::Mark)?;
     rig.sync()?;
-    rig.log.keeper.close(rig.log.appender.end())
+    rig.log.file_manager.close(rig.log.appender.end())
 }
 
 fn second_process(rig: &mut Rig) -> io::Result<()> {
@@ -50,17 +50,17 @@ fn second_process(rig: &mut Rig) -> io::Result<()> {
     rig.tidy()?;
     let end = rig.catalog.segments()[0].end();
     let gone = rig.catalog.retire(Lsn(0), end, Classes::BOTH);
-    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end, classes: Classes::BOTH })?;
+    rig.control(ControlFrame::RangeRetired { from: Lsn(0), to: end, classes: Classes::BOTH })?;
     rig.sync()?;
     for segment in gone {
-        rig.log.keeper.remove_segment(&segment)?;
+        rig.log.file_manager.remove_segment(&segment)?;
     }
     append_numbered(rig, 26)?;
     rig.checkpoint()?;
     append_numbered(rig, 27)?;
     rig.sync()?;
     append_numbered(rig, 28)?;
-    rig.own(OwnFrame::Mark)?;
+    rig.control(ControlFrame::Mark)?;
     append_numbered(rig, 29)?;
     Ok(())
 }
@@ -214,7 +214,7 @@ fn crash_after_crash() {
                 for frame in 0..rng.below(30) as usize {
                     let step = match rng.below(8) {
                         0 => rig.sync(),
-                        1 => rig.own(OwnFrame::Mark).map(drop),
+                        1 => rig.control(ControlFrame::Mark).map(drop),
                         2 if rng.below(4) == 0 => rig.checkpoint(),
                         2 => rig.tidy(),
                         _ => append_numbered(&mut rig, frame + 100 * round),
@@ -235,7 +235,7 @@ fn crash_after_crash() {
             }
             let rig = Rig::recover(&disk, &history);
             history = rig.history();
-            let all = contents_from(&rig.log.catalog, Lsn(0)).unwrap();
+            let all = contents_from(&rig.log.contents.catalog, Lsn(0)).unwrap();
             assert_eq!(all, history.written, "seed {seed} round {round}");
         }
     }
@@ -274,7 +274,7 @@ fn a_power_cut_while_the_next_process_begins() {
 /// Opens, appends and syncs, as far as that goes.
 fn begin(disk: &SimDisk, history: &History) -> History {
     let Ok(log) = attach(disk) else { return history.clone() };
-    let Ok(found) = contents_from(&log.catalog, log.report.checkpoint_lsn.unwrap_or(Lsn(0))) else {
+    let Ok(found) = contents_from(&log.contents.catalog, log.report.checkpoint_lsn.unwrap_or(Lsn(0))) else {
         return history.clone();
     };
     let recovered = found.last().map_or(log.report.checkpoint_lsn.unwrap_or(Lsn(0)), |last| Lsn(last.lsn.0 + 1));

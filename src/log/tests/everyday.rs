@@ -3,9 +3,9 @@
 use super::rig::{Rig, append_numbered, attach, contents_from};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::ids::{Epoch, Lsn};
-use crate::log::class::{Class, Classes};
-use crate::log::name::FileName;
-use crate::log::own::OwnFrame;
+use crate::log::format::class::{Class, Classes};
+use crate::log::format::control::ControlFrame;
+use crate::log::format::name::FileName;
 use crate::log::{
     AppendRefusal, BlockCache, FrontCache, OpenError, PartReader, Parts, ReadError, Reserve, for_each_frame,
 };
@@ -22,13 +22,13 @@ fn an_empty_directory_becomes_a_store_and_opening_again_writes_nothing() {
     let disk = SimDisk::new(1);
     let log = attach(&disk).unwrap();
     assert_eq!((log.appender.end(), log.appender.epoch().count()), (Lsn(0), 1));
-    assert!(log.previous.clean && log.checkpoint.is_none());
+    assert!(log.previous.clean && log.contents.checkpoint.is_none());
     drop(log);
     let before = writes(&disk);
     for _ in 0..2 {
         let mut log = attach(&disk).unwrap();
         assert!(log.report.was_clean);
-        log.keeper.close(log.appender.end()).unwrap();
+        log.file_manager.close(log.appender.end()).unwrap();
     }
     assert_eq!(writes(&disk), before);
     disk.crash_power(PowerOutcome::LoseAll);
@@ -85,14 +85,14 @@ fn checkpoints_cover_what_they_say_and_two_are_kept() {
             rig.checkpoint().unwrap();
         }
     }
-    assert_eq!(rig.log.keeper.checkpoints().len(), 2);
+    assert_eq!(rig.log.file_manager.checkpoints().len(), 2);
     let written = rig.close().unwrap();
     let checkpoints: Vec<_> = disk.files().into_iter().filter(|entry| entry.name.ends_with(".ckp")).collect();
     assert_eq!(checkpoints.len(), 2);
     let rig = Rig::open(&disk, &written, written.len());
-    let covers = rig.log.checkpoint.as_ref().unwrap().0;
+    let covers = rig.log.contents.checkpoint.as_ref().unwrap().covers;
     assert_eq!(rig.log.report.checkpoint_lsn, Some(covers));
-    assert_eq!(contents_from(&rig.log.catalog, Lsn(0)).unwrap(), written);
+    assert_eq!(contents_from(&rig.log.contents.catalog, Lsn(0)).unwrap(), written);
     drop(rig);
     // F05: the newest one is damaged: the older one and more frames give the same.
     let newest = &checkpoints.iter().map(|entry| entry.name.clone()).max().unwrap();
@@ -135,7 +135,7 @@ fn a_file_that_ends_within_the_last_parts_is_damaged() {
     rig.append(b"long", &[&[b'x'; 50_000]]).unwrap();
     rig.close().unwrap();
     let log = attach(&disk).unwrap();
-    let segment = log.catalog.segments().last().unwrap();
+    let segment = log.contents.catalog.segments().last().unwrap();
     let name = segment.name().to_string();
     let whole = disk.read_file(&name).unwrap();
     let walk = || {
@@ -160,7 +160,7 @@ fn at_most_two_segments_are_unsynced() {
     let mut refusals = 0;
     let filler = vec![1; 3000];
     for _ in 0..12 {
-        let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::mix::crc(0, &filler)] };
+        let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::format::checksum::crc(0, &filler)] };
         match rig.log.appender.append(b"h", parts, Lsn(0), Reserve::Keep) {
             Ok(_) => {}
             Err(AppendRefusal::NeedSync { upto }) => {
@@ -178,10 +178,10 @@ fn at_most_two_segments_are_unsynced() {
                 }
                 assert_eq!(rig.log.appender.sync_job().is_none(), refusals != 1);
             }
-            Err(AppendRefusal::NeedSpare { len, .. }) => {
-                let spare = rig.log.keeper.create_spare(len, Lsn(0), Reserve::Keep, 0).unwrap();
-                assert!(rig.log.appender.add_spare(spare).is_none());
-                assert_eq!(rig.log.appender.spare_wanted(), None);
+            Err(AppendRefusal::NeedStandby { len, .. }) => {
+                let standby = rig.log.file_manager.create_standby(len, Lsn(0), Reserve::Keep, 0).unwrap();
+                assert!(rig.log.appender.add_standby(standby).is_none());
+                assert_eq!(rig.log.appender.standby_wanted(), None);
             }
             Err(other) => panic!("{other:?}"),
         }
@@ -197,7 +197,7 @@ fn an_idle_process_that_dies_leaves_nothing_to_copy() {
     append_numbered(&mut rig, 1).unwrap();
     rig.sync().unwrap();
     let end = rig.log.appender.end();
-    rig.own(OwnFrame::Mark).unwrap();
+    rig.control(ControlFrame::Mark).unwrap();
     assert!(rig.log.appender.wanted() < rig.log.appender.end() && rig.log.appender.sync_job().is_some());
     let written = rig.written.clone();
     disk.crash_process();
@@ -262,10 +262,10 @@ fn retired_segments_may_be_absent() {
     let unretired = disk.snapshot();
     let gone = rig.catalog.retire(Lsn(0), end, Classes::BOTH);
     assert_eq!(gone.len(), 2);
-    rig.own(OwnFrame::RangeRetired { from: Lsn(0), to: end, classes: Classes::BOTH }).unwrap();
+    rig.control(ControlFrame::RangeRetired { from: Lsn(0), to: end, classes: Classes::BOTH }).unwrap();
     rig.sync().unwrap();
     for segment in gone {
-        rig.log.keeper.remove_segment(&segment).unwrap();
+        rig.log.file_manager.remove_segment(&segment).unwrap();
     }
     let again = disk.snapshot();
     rig.checkpoint().unwrap();
@@ -273,9 +273,9 @@ fn retired_segments_may_be_absent() {
     for disk in [disk, again] {
         let rig = Rig::open(&disk, &written, written.len());
         for class in Class::EACH {
-            assert_eq!(rig.log.catalog.retired().of(class), [(Lsn(0), end)]);
+            assert_eq!(rig.log.contents.catalog.retired().of(class), [(Lsn(0), end)]);
         }
-        assert!(rig.log.catalog.segment(first).is_none());
+        assert!(rig.log.contents.catalog.segment(first).is_none());
     }
     assert!(unretired.remove_file(&FileName::Segment(first).to_string()));
     let Err(OpenError::Corrupt(corruption)) = attach(&unretired) else { panic!("opened") };
@@ -377,7 +377,7 @@ fn a_full_disk_is_a_refusal() {
     }
     let (frame, error) = error.unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    assert!(!rig.log.keeper.is_failed());
+    assert!(!rig.log.file_manager.is_failed());
     disk.set_capacity(None);
     append_numbered(&mut rig, frame).unwrap();
     let written = rig.close().unwrap();
@@ -407,17 +407,17 @@ fn a_segment_that_could_not_begin_is_none() {
     }
 }
 
-/// G13: after a failed sync the keeper does nothing more.
+/// G13: after a failed sync the file manager does nothing more.
 #[test]
 fn a_failed_sync_ends_the_keeper() {
     let disk = SimDisk::new(14);
     let mut rig = Rig::open(&disk, &[], 0);
     disk.fail_op_at(Op::Sync, disk.requests_of(Op::Sync) + 1, Fault::Io);
     assert!(append_numbered(&mut rig, 1).is_err());
-    assert!(rig.log.keeper.is_failed());
+    assert!(rig.log.file_manager.is_failed());
     let before = writes(&disk);
     assert!(append_numbered(&mut rig, 1).is_err());
-    assert!(rig.log.keeper.close(Lsn(0)).is_err());
+    assert!(rig.log.file_manager.close(Lsn(0)).is_err());
     assert_eq!(writes(&disk), before);
 }
 
@@ -447,28 +447,28 @@ fn leftovers_go_when_their_end_is_durable() {
     let mut rig = Rig::open(&disk, &[], 0);
     append_numbered(&mut rig, 1).unwrap();
     rig.sync().unwrap();
-    let spare = rig.log.keeper.create_spare(4096, rig.log.appender.durable(), Reserve::Keep, 0).unwrap();
-    let left = FileName::Segment(spare.number).to_string();
+    let standby = rig.log.file_manager.create_standby(4096, rig.log.appender.durable(), Reserve::Keep, 0).unwrap();
+    let left = FileName::Segment(standby.number).to_string();
     let written = rig.written.clone();
-    drop(spare);
+    drop(standby);
     disk.crash_process();
     let mut rig = Rig::open(&disk, &written, 1);
     assert_eq!(rig.log.report.leftovers, 1);
     let is_there = |name: &String| disk.files().iter().any(|entry| entry.name == *name);
     let end = rig.log.appender.end();
-    assert_eq!(rig.log.keeper.remove_leftovers(end).unwrap(), 1);
+    assert_eq!(rig.log.file_manager.remove_leftovers(end).unwrap(), 1);
     append_numbered(&mut rig, 2).unwrap();
-    assert_eq!(rig.log.keeper.remove_leftovers(rig.log.appender.durable()).unwrap(), 1);
+    assert_eq!(rig.log.file_manager.remove_leftovers(rig.log.appender.durable()).unwrap(), 1);
     assert!(is_there(&left));
     rig.sync().unwrap();
     // A spare that another one supersedes: the smaller one, though it is the newest.
-    let large = rig.log.keeper.create_spare(8192, end, Reserve::Keep, 0).unwrap();
-    let small = rig.log.keeper.create_spare(4096, end, Reserve::Keep, 0).unwrap();
+    let large = rig.log.file_manager.create_standby(8192, end, Reserve::Keep, 0).unwrap();
+    let small = rig.log.file_manager.create_standby(4096, end, Reserve::Keep, 0).unwrap();
     let newest = FileName::Segment(small.number).to_string();
-    assert!(rig.log.appender.add_spare(large).is_none());
-    let superseded = rig.log.appender.add_spare(small).unwrap();
-    rig.log.keeper.discard_spare(superseded);
-    assert_eq!(rig.log.keeper.remove_leftovers(rig.log.appender.durable()).unwrap(), 1);
+    assert!(rig.log.appender.add_standby(large).is_none());
+    let superseded = rig.log.appender.add_standby(small).unwrap();
+    rig.log.file_manager.discard_standby(superseded);
+    assert_eq!(rig.log.file_manager.remove_leftovers(rig.log.appender.durable()).unwrap(), 1);
     assert!(!is_there(&left) && is_there(&newest));
     let written = rig.written.clone();
     disk.crash_process();
@@ -483,11 +483,11 @@ fn a_checkpoint_that_failed_to_sync_is_none() {
     append_numbered(&mut rig, 1).unwrap();
     rig.sync().unwrap();
     disk.fail_op_at(Op::Sync, disk.requests_of(Op::Sync) + 1, Fault::Io);
-    assert!(rig.checkpoint().is_err() && rig.log.keeper.is_failed());
+    assert!(rig.checkpoint().is_err() && rig.log.file_manager.is_failed());
     let written = rig.written.clone();
     disk.crash_process();
     let rig = Rig::open(&disk, &written, 1);
-    assert_eq!((rig.log.report.checkpoint_lsn, rig.log.keeper.checkpoints().len()), (None, 0));
+    assert_eq!((rig.log.report.checkpoint_lsn, rig.log.file_manager.checkpoints().len()), (None, 0));
 }
 
 /// Where the epochs of the log began is known, from a checkpoint and from what stands behind it, whatever came of the processes. A
@@ -498,10 +498,10 @@ fn epochs_of_the_log_are_kept() {
     let (mut written, mut expected) = (Vec::new(), Vec::new());
     for process in 0..12 {
         let mut rig = Rig::open(&disk, &written, written.len());
-        assert_eq!(rig.log.catalog.epochs(), expected, "before process {process}");
+        assert_eq!(rig.log.contents.catalog.epochs(), expected, "before process {process}");
         if process % 4 == 3 {
             // It says nothing that is worth keeping.
-            rig.own(OwnFrame::Mark).unwrap();
+            rig.control(ControlFrame::Mark).unwrap();
             drop(rig);
             disk.crash_process();
             continue;

@@ -3,7 +3,7 @@
 use super::rig::{Rig, append_numbered, attach};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};
 use crate::log::OpenError;
-use crate::log::store_file::{Features, Identity, Slot};
+use crate::log::format::store_file::{Features, Identity, Slot};
 
 fn slots(disk: &SimDisk) -> [Slot; 2] {
     let file = disk.read_file("STORE").unwrap();

@@ -3,11 +3,12 @@
 use crate::disk::sim::SimDisk;
 use crate::disk::{Access, Disk};
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::header::FileKind;
-use crate::log::mix::crc;
+use crate::log::Checkpoint;
+use crate::log::format::checksum::crc;
+use crate::log::format::header::FileKind;
 use crate::log::{
-    AppendRefusal, Catalog, Frame, OpenError, OwnFrame, Parts, ReadError, Recovered, Reserve, Settings, for_each_frame,
-    open,
+    AppendRefusal, Catalog, ControlFrame, Frame, OpenError, Parts, ReadError, Recovered, Reserve, Settings,
+    for_each_frame, open,
 };
 use std::io;
 use std::sync::Arc;
@@ -54,7 +55,10 @@ pub(super) fn attach(disk: &SimDisk) -> Result<Recovered, OpenError> {
 
 /// All frames of the layers above from the checkpoint on.
 pub(super) fn contents(log: &Recovered) -> Result<Vec<Written>, ReadError> {
-    contents_from(&log.catalog, log.checkpoint.as_ref().map_or(Lsn(0), |(covers, _)| *covers))
+    contents_from(
+        &log.contents.catalog,
+        log.contents.checkpoint.as_ref().map_or(Lsn(0), |checkpoint| checkpoint.covers),
+    )
 }
 
 pub(super) fn contents_from(catalog: &Catalog, from: Lsn) -> Result<Vec<Written>, ReadError> {
@@ -119,7 +123,7 @@ impl Rig {
 
     /// Goes on without looking at the log.
     pub(super) fn trusting(log: Recovered, history: History) -> Self {
-        let catalog = log.catalog.clone();
+        let catalog = log.contents.catalog.clone();
         let History { written, durable, attempt } = history;
         Self { log, catalog, written, durable, attempt, places: Vec::new() }
     }
@@ -129,7 +133,7 @@ impl Rig {
     }
 
     pub(super) fn resume(log: Recovered, before: &[Written], durable: usize) -> Self {
-        let from = log.checkpoint.as_ref().map_or(Lsn(0), |(covers, _)| *covers);
+        let from = log.contents.checkpoint.as_ref().map_or(Lsn(0), |checkpoint| checkpoint.covers);
         let found = contents(&log).unwrap();
         let skipped = before.iter().take_while(|written| written.lsn < from).count();
         let len = skipped + found.len();
@@ -137,10 +141,10 @@ impl Rig {
         assert_eq!(found, before[skipped..len], "a prefix");
         assert!(len >= durable, "{len} frames, {durable} durable");
         assert_eq!(log.appender.end(), log.report.end);
-        if let Some((covers, state)) = &log.checkpoint {
+        if let Some(Checkpoint { covers, state, .. }) = &log.contents.checkpoint {
             assert_eq!(state, &state_at(*covers));
         }
-        let catalog = log.catalog.clone();
+        let catalog = log.contents.catalog.clone();
         Self { log, catalog, written: before[..len].to_vec(), durable: len, attempt: None, places: Vec::new() }
     }
 
@@ -175,10 +179,10 @@ impl Rig {
         }
     }
 
-    pub(super) fn own(&mut self, own: OwnFrame) -> io::Result<Lsn> {
+    pub(super) fn control(&mut self, control: ControlFrame) -> io::Result<Lsn> {
         loop {
             let watermark = self.log.appender.durable();
-            match self.log.appender.append_own(own, watermark) {
+            match self.log.appender.append_control(control, watermark) {
                 Ok(appended) => {
                     if appended.rolled {
                         self.catalog.add(Arc::clone(appended.segment));
@@ -192,9 +196,10 @@ impl Rig {
 
     fn serve(&mut self, refusal: AppendRefusal) -> io::Result<()> {
         match refusal {
-            AppendRefusal::NeedSpare { len, .. } => {
-                let spare = self.log.keeper.create_spare(len, self.log.appender.durable(), Reserve::Keep, 0)?;
-                assert!(self.log.appender.add_spare(spare).is_none());
+            AppendRefusal::NeedStandby { len, .. } => {
+                let standby =
+                    self.log.file_manager.create_standby(len, self.log.appender.durable(), Reserve::Keep, 0)?;
+                assert!(self.log.appender.add_standby(standby).is_none());
                 Ok(())
             }
             AppendRefusal::NeedSync { .. } => self.sync(),
@@ -217,8 +222,8 @@ impl Rig {
     pub(super) fn checkpoint(&mut self) -> io::Result<()> {
         self.sync()?;
         let covers = self.log.appender.end();
-        self.log.keeper.write_checkpoint(covers, &self.catalog, &state_at(covers), covers)?;
-        self.log.keeper.prune_checkpoints()
+        self.log.file_manager.write_checkpoint(covers, &self.catalog, &state_at(covers), covers)?;
+        self.log.file_manager.prune_checkpoints()
     }
 
     /// Cuts every segment that is complete, and removes leftovers.
@@ -228,17 +233,17 @@ impl Rig {
         for segment in segments {
             if Some(segment.number()) != active && !segment.is_closed() && segment.end() <= self.log.appender.durable()
             {
-                let cut = self.log.keeper.cut(&segment)?;
+                let cut = self.log.file_manager.cut(&segment)?;
                 self.catalog.replace(cut);
             }
         }
-        self.log.keeper.remove_leftovers(self.log.appender.durable())?;
+        self.log.file_manager.remove_leftovers(self.log.appender.durable())?;
         Ok(())
     }
 
     pub(super) fn close(mut self) -> io::Result<Vec<Written>> {
         self.sync()?;
-        self.log.keeper.close(self.log.appender.end())?;
+        self.log.file_manager.close(self.log.appender.end())?;
         Ok(self.written)
     }
 }

@@ -5,7 +5,7 @@
 
 use super::super::wire::{DecodeError, Newer, Reader};
 use super::super::{Cause, Copied, Failure, Origin, Provenance, Record};
-use super::{AGAIN, LONE, MANY, group_options, kind, topic_options};
+use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
@@ -32,11 +32,11 @@ fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
             let (group, partition, first) = target(reader)?;
             Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
         }
-        kind::NACKED..=kind::LONE_AWAITED | kind::DEAD_LETTERED | kind::PUT_OFF => decode_targeted(reader, kind),
+        kind::NACKED..=kind::EXCLUSIVE_PENDING | kind::DEAD_LETTERED | kind::PUT_OFF => decode_targeted(reader, kind),
         kind::REDRIVEN => {
-            Ok(Record::Redriven { group: group(reader)?, letter: offset(reader)?, copy: Box::new(copy(reader)?) })
+            Ok(Record::Redriven { group: group(reader)?, dead_letter: offset(reader)?, copy: Box::new(copy(reader)?) })
         }
-        kind::DISCARDED => Ok(Record::Discarded { group: group(reader)?, letter: offset(reader)? }),
+        kind::DISCARDED => Ok(Record::Discarded { group: group(reader)?, dead_letter: offset(reader)? }),
         kind::OPENED => {
             let (epoch, wall) = (Epoch(reader.varint()?), wall(reader)?);
             Ok(Record::Opened { epoch, clean: boolean(reader)?, wall })
@@ -69,13 +69,13 @@ fn decode_leased(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
     if flags & AGAIN != 0 && attempt == 1 {
         return Err(DecodeError::Invalid("a first attempt is not written out"));
     }
-    Ok(Record::Leased { group, partition, first, count, attempt, until, time, lone: flags & LONE != 0 })
+    Ok(Record::Leased { group, partition, first, count, attempt, until, time, exclusive: flags & EXCLUSIVE != 0 })
 }
 
 fn flags(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
     match reader.byte()? {
         0 => Err(DecodeError::Invalid("no flags are not written out")),
-        flags if flags & !(MANY | AGAIN | LONE) != 0 => Err(DecodeError::Invalid("a lease has an unknown flag")),
+        flags if flags & !(MANY | AGAIN | EXCLUSIVE) != 0 => Err(DecodeError::Invalid("a lease has an unknown flag")),
         flags => Ok(flags),
     }
 }
@@ -102,7 +102,7 @@ fn decode_targeted(reader: &mut Reader<'_>, kind: u8) -> Result<Record, DecodeEr
             Record::Unreadable { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? }
         }
         kind::PUT_OFF => Record::PutOff { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? },
-        kind::LONE_AWAITED => Record::LoneAwaited { group, partition, offset, since: mono(reader)? },
+        kind::EXCLUSIVE_PENDING => Record::ExclusivePending { group, partition, offset, since: mono(reader)? },
         kind::DEAD_LETTERED => Record::DeadLettered { group, partition, offset, copy: Box::new(copy(reader)?) },
         _ => return Err(unknown(u64::from(kind))),
     })

@@ -4,7 +4,7 @@
 
 use super::super::wire::{put_bytes, put_delimited, put_varint};
 use super::super::{Cause, Copied, Failure, Origin, Provenance, Record};
-use super::{AGAIN, LONE, MANY, kind, put_group_options, put_topic_options};
+use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
 #[inline]
@@ -36,10 +36,12 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
         }),
-        Record::LoneAwaited { group, partition, offset, since } => put_record(out, kind::LONE_AWAITED, |out| {
-            put_target(out, *group, *partition, *offset);
-            put_varint(out, since.0);
-        }),
+        Record::ExclusivePending { group, partition, offset, since } => {
+            put_record(out, kind::EXCLUSIVE_PENDING, |out| {
+                put_target(out, *group, *partition, *offset);
+                put_varint(out, since.0);
+            })
+        }
         Record::DeadLettered { group, partition, offset, copy } => put_record(out, kind::DEAD_LETTERED, |out| {
             put_target(out, *group, *partition, *offset);
             put_copy(out, copy);
@@ -48,12 +50,12 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
         }),
-        Record::Redriven { group, letter, copy } => put_record(out, kind::REDRIVEN, |out| {
-            put_letter(out, *group, *letter);
+        Record::Redriven { group, dead_letter, copy } => put_record(out, kind::REDRIVEN, |out| {
+            put_dead_letter(out, *group, *dead_letter);
             put_copy(out, copy);
         }),
-        Record::Discarded { group, letter } => {
-            put_record(out, kind::DISCARDED, |out| put_letter(out, *group, *letter));
+        Record::Discarded { group, dead_letter } => {
+            put_record(out, kind::DISCARDED, |out| put_dead_letter(out, *group, *dead_letter));
         }
         Record::Opened { epoch, clean, wall } => put_record(out, kind::OPENED, |out| {
             [epoch.0, wall.0, u64::from(*clean)].into_iter().for_each(|field| put_varint(out, field));
@@ -82,9 +84,9 @@ fn put_record(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn leased(record: &Record, out: &mut Vec<u8>) {
-    let Record::Leased { group, partition, first, count, attempt, until, time, lone } = record else { return };
+    let Record::Leased { group, partition, first, count, attempt, until, time, exclusive } = record else { return };
     debug_assert!(*attempt != 1 || time.0 == 0, "a first attempt ends no lease, so it has no time");
-    let flags = flag(*count != 1, MANY) | flag(*attempt != 1, AGAIN) | flag(*lone, LONE);
+    let flags = flag(*count != 1, MANY) | flag(*attempt != 1, AGAIN) | flag(*exclusive, EXCLUSIVE);
     put_target(out, *group, *partition, *first);
     put_varint(out, until.0);
     if flags == 0 {
@@ -129,9 +131,9 @@ fn put_target(out: &mut Vec<u8>, group: GroupId, partition: PartitionId, offset:
     put_place(out, partition, offset);
 }
 
-fn put_letter(out: &mut Vec<u8>, group: GroupId, letter: Offset) {
+fn put_dead_letter(out: &mut Vec<u8>, group: GroupId, dead_letter: Offset) {
     put_varint(out, group.0);
-    put_varint(out, letter.0);
+    put_varint(out, dead_letter.0);
 }
 
 /// At the end of a body, where a count of one is left out; or behind a flag that says that it is there.

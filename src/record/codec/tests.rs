@@ -42,7 +42,7 @@ fn golden_published() {
 
 #[test]
 fn golden_leased() {
-    let leased = |count, attempt, time, lone| Record::Leased {
+    let leased = |count, attempt, time, exclusive| Record::Leased {
         group: GROUP,
         partition: PARTITION,
         first: OFFSET,
@@ -50,7 +50,7 @@ fn golden_leased() {
         attempt,
         until: MonoMs(30_000),
         time,
-        lone,
+        exclusive,
     };
     // kind, length, group, partition, first, until
     golden(leased(1, 1, WallMs(0), false), "02 07 03 05 ac 02 b0 ea 01");
@@ -89,7 +89,8 @@ fn golden_settling() {
     let (due, delay_ms) = (TIME, 1000);
     let unreadable = Record::Unreadable { group: GROUP, partition: PARTITION, offset: OFFSET, due, delay_ms };
     golden(unreadable, &format!("07 0c 03 05 ac 02 {TIME_HEX} e8 07"));
-    let awaited = Record::LoneAwaited { group: GROUP, partition: PARTITION, offset: OFFSET, since: MonoMs(30_000) };
+    let awaited =
+        Record::ExclusivePending { group: GROUP, partition: PARTITION, offset: OFFSET, since: MonoMs(30_000) };
     golden(awaited, "08 07 03 05 ac 02 b0 ea 01");
 }
 
@@ -120,8 +121,8 @@ fn golden_dead_letters() {
     golden(dead_lettered, &format!("09 23 03 05 ac 02 {copy_hex}"));
     let put_off = Record::PutOff { group: GROUP, partition: PARTITION, offset: OFFSET, due: TIME, delay_ms: 1000 };
     golden(put_off, &format!("0a 0c 03 05 ac 02 {TIME_HEX} e8 07"));
-    golden(Record::Redriven { group: GROUP, letter: Offset(128), copy }, &format!("0b 22 03 80 01 {copy_hex}"));
-    golden(Record::Discarded { group: GROUP, letter: Offset(127) }, "0c 02 03 7f");
+    golden(Record::Redriven { group: GROUP, dead_letter: Offset(128), copy }, &format!("0b 22 03 80 01 {copy_hex}"));
+    golden(Record::Discarded { group: GROUP, dead_letter: Offset(127) }, "0c 02 03 7f");
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn the_hot_records_stay_within_their_bytes() {
     let (group, partition, first) = (GroupId(127), PartitionId(127), Offset((1 << 28) - 1));
     let until = MonoMs((1 << 35) - 1);
     let time = WallMs(0);
-    let leased = Record::Leased { group, partition, first, count: 1, attempt: 1, until, time, lone: false };
+    let leased = Record::Leased { group, partition, first, count: 1, attempt: 1, until, time, exclusive: false };
     assert!(bytes_of(leased).len() <= 14);
     assert!(bytes_of(Record::Acked { group, partition, first, count: 1 }).len() <= 8);
 }
@@ -263,17 +264,17 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
     let copy = Box::new(Copied { partition, offset, time: TIME, provenance });
     let records = vec![
         Record::Published { partition, base: offset, count: 2, time: TIME },
-        Record::Leased { group, partition, first: offset, count: 2, attempt: 2, until, time: TIME, lone: true },
+        Record::Leased { group, partition, first: offset, count: 2, attempt: 2, until, time: TIME, exclusive: true },
         Record::Acked { group, partition, first: offset, count: 2 },
         Record::Nacked { group, partition, offset, due, delay_ms, failure: failure.clone() },
         Record::Extended { group, partition, offset, until },
         Record::Released { group, partition, offset },
         Record::Unreadable { group, partition, offset, due, delay_ms },
-        Record::LoneAwaited { group, partition, offset, since: until },
+        Record::ExclusivePending { group, partition, offset, since: until },
         Record::DeadLettered { group, partition, offset, copy: copy.clone() },
         Record::PutOff { group, partition, offset, due, delay_ms },
-        Record::Redriven { group, letter: offset, copy },
-        Record::Discarded { group, letter: offset },
+        Record::Redriven { group, dead_letter: offset, copy },
+        Record::Discarded { group, dead_letter: offset },
         Record::Opened { epoch: Epoch(9), clean: true, wall: TIME },
         Record::ClockJumped { wall: TIME },
         Record::TopicCreated { topic: TopicId(1), name: name.clone(), first: partition, count: 1 },
@@ -413,7 +414,7 @@ fn record() -> impl Strategy<Value = Record> {
             time: WallMs(time)
         }),
         (target(), small(), small(), number(), number(), any::<bool>()).prop_map(
-            |((group, partition, first), count, attempt, until, time, lone)| Record::Leased {
+            |((group, partition, first), count, attempt, until, time, exclusive)| Record::Leased {
                 group,
                 partition,
                 first,
@@ -421,7 +422,7 @@ fn record() -> impl Strategy<Value = Record> {
                 attempt,
                 until: MonoMs(until),
                 time: WallMs(if attempt == 1 { 0 } else { time }),
-                lone,
+                exclusive,
             }
         ),
         (target(), small()).prop_map(|((group, partition, first), count)| Record::Acked {
@@ -447,7 +448,7 @@ fn record() -> impl Strategy<Value = Record> {
             due: WallMs(due),
             delay_ms
         }),
-        (target(), number()).prop_map(|((group, partition, offset), since)| Record::LoneAwaited {
+        (target(), number()).prop_map(|((group, partition, offset), since)| Record::ExclusivePending {
             group,
             partition,
             offset,
@@ -468,11 +469,11 @@ fn record() -> impl Strategy<Value = Record> {
             due: WallMs(due),
             delay_ms
         }),
-        (target(), copy()).prop_map(|((group, _, letter), copy)| Record::Redriven { group, letter, copy }),
+        (target(), copy()).prop_map(|((group, _, dead_letter), copy)| Record::Redriven { group, dead_letter, copy }),
         number().prop_map(|topic| Record::TopicRemoved { topic: TopicId(topic) }),
         number().prop_map(|group| Record::GroupRemoved { group: GroupId(group) }),
         (number(), options()).prop_map(|(group, options)| Record::GroupAltered { group: GroupId(group), options }),
-        target().prop_map(|(group, _, letter)| Record::Discarded { group, letter }),
+        target().prop_map(|(group, _, dead_letter)| Record::Discarded { group, dead_letter }),
         (number(), any::<bool>(), number()).prop_map(|(epoch, clean, wall)| Record::Opened {
             epoch: Epoch(epoch),
             clean,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! name | topic | options | retry partition | its end | end of the partition of dead letters | turns | position | rank | texts dropped
-//! letters   floor, count of runs, each: gap and length; count of bitmaps, each: gap and 64 bytes
+//! dead letters   floor, count of runs, each: gap and length; count of bitmaps, each: gap and 64 bytes
 //! cursors   for each partition: how far `next` is from its end
 //! messages  count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], phase, [history]
 //! ```
@@ -16,7 +16,7 @@ use crate::state::decide::check_options;
 use crate::state::group::{Group, Kept};
 use crate::state::history::{History, Past};
 use crate::state::kit::offsets::{Bits, OffsetSet};
-use crate::state::outstanding::{Lease, Phase, Slot};
+use crate::state::outstanding::{Lease, OutstandingEntry, Phase};
 use crate::state::queue::Source;
 use crate::state::topic::Catalog;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ const FOLLOWS: u64 = 0x04;
 const CRASHED: u64 = 0x08;
 const GRACE: u64 = 0x10;
 const HISTORY: u64 = 0x20;
-const LONE: u64 = 0x40;
+const EXCLUSIVE: u64 = 0x40;
 const EXTENDED: u64 = 0x80;
 /// Leased last when the group had another limit of attempts than now.
 const LIMIT: u64 = 0x100;
@@ -81,8 +81,8 @@ pub(super) fn encode(group: &Kept, end: impl Fn(PartitionId) -> Offset, out: &mu
     put_varint(out, group.rank.0.0);
     put_varint(out, u64::from(group.rank.1));
     put_varint(out, group.texts_dropped);
-    // seam: a checkpoint forgets the letters
-    encode_letters(&group.letters, out);
+    // seam: a checkpoint forgets the dead letters
+    encode_dead_letters(&group.dead_letters, out);
     for cursor in 0..group.cursors() {
         put_varint(out, end(group.partition_of(cursor)).0 - group.next(cursor).0);
     }
@@ -90,9 +90,9 @@ pub(super) fn encode(group: &Kept, end: impl Fn(PartitionId) -> Offset, out: &mu
 }
 
 fn encode_messages(group: &Kept, out: &mut Vec<u8>) {
-    let mut all = group.slots.iter().peekable();
+    let mut all = group.entries.iter().peekable();
     let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
-    group.slots.iter().for_each(|((cursor, _), _)| *counts.entry(*cursor).or_default() += 1);
+    group.entries.iter().for_each(|((cursor, _), _)| *counts.entry(*cursor).or_default() += 1);
     put_varint(out, counts.len() as u64);
     let (mut before, mut next_cursor) = (Before::default(), 0);
     for (cursor, count) in counts {
@@ -100,25 +100,25 @@ fn encode_messages(group: &Kept, out: &mut Vec<u8>) {
         next_cursor = cursor + 1;
         put_varint(out, count);
         let mut next = 0;
-        while let Some(((_, offset), slot)) = all.next_if(|((of, _), _)| *of == cursor) {
-            encode_message(group, (offset.0 - next, slot), &mut before, out);
+        while let Some(((_, offset), entry)) = all.next_if(|((of, _), _)| *of == cursor) {
+            encode_message(group, (offset.0 - next, entry), &mut before, out);
             next = offset.0 + 1;
         }
     }
 }
 
-fn encode_message(group: &Kept, (gap, slot): (u64, &Slot), before: &mut Before, out: &mut Vec<u8>) {
-    let follows = before.follows(&slot.phase);
-    before.note(&slot.phase);
+fn encode_message(group: &Kept, (gap, entry): (u64, &OutstandingEntry), before: &mut Before, out: &mut Vec<u8>) {
+    let follows = before.follows(&entry.phase);
+    before.note(&entry.phase);
     // seam: the snapshot forgets a limit
-    let limit = (slot.max_attempts != group.options.max_attempts).then_some(slot.max_attempts);
-    put_varint(out, flags(slot, follows, limit.is_some()));
+    let limit = (entry.max_attempts != group.options.max_attempts).then_some(entry.max_attempts);
+    put_varint(out, flags(entry, follows, limit.is_some()));
     put_varint(out, gap);
-    put_varint(out, u64::from(slot.attempts));
+    put_varint(out, u64::from(entry.attempts));
     if let Some(limit) = limit {
         put_varint(out, u64::from(limit));
     }
-    match slot.phase {
+    match entry.phase {
         Phase::Waiting { due, delay_ms } => {
             put_varint(out, due.0);
             put_varint(out, delay_ms);
@@ -131,7 +131,7 @@ fn encode_message(group: &Kept, (gap, slot): (u64, &Slot), before: &mut Before, 
         }
         Phase::Ready { turn } => put_varint(out, turn),
     }
-    let Some(history) = &slot.history else { return };
+    let Some(history) = &entry.history else { return };
     put_varint(out, history.past.len() as u64);
     for past in &history.past {
         codec::put_failure(out, &past.failure);
@@ -141,18 +141,18 @@ fn encode_message(group: &Kept, (gap, slot): (u64, &Slot), before: &mut Before, 
     }
 }
 
-fn encode_letters(letters: &OffsetSet, out: &mut Vec<u8>) {
-    put_varint(out, letters.floor());
-    put_varint(out, letters.full().len() as u64);
+fn encode_dead_letters(dead_letters: &OffsetSet, out: &mut Vec<u8>) {
+    put_varint(out, dead_letters.floor());
+    put_varint(out, dead_letters.full().len() as u64);
     let mut next = 0;
-    for (first, end) in letters.full() {
+    for (first, end) in dead_letters.full() {
         put_varint(out, first - next);
         put_varint(out, end - first);
         next = *end;
     }
-    put_varint(out, letters.mixed().len() as u64);
+    put_varint(out, dead_letters.mixed().len() as u64);
     let mut next = 0;
-    for (chunk, bits) in letters.mixed() {
+    for (chunk, bits) in dead_letters.mixed() {
         put_varint(out, chunk - next);
         next = chunk + 1;
         for word in bits.iter() {
@@ -161,20 +161,20 @@ fn encode_letters(letters: &OffsetSet, out: &mut Vec<u8>) {
     }
 }
 
-fn flags(slot: &Slot, follows: bool, limit: bool) -> u64 {
-    let phase = match slot.phase {
+fn flags(entry: &OutstandingEntry, follows: bool, limit: bool) -> u64 {
+    let phase = match entry.phase {
         Phase::Leased(_) => LEASED,
         Phase::Waiting { .. } => WAITING,
         Phase::Ready { .. } => READY,
     };
     let flag = |set, bit| if set { bit } else { 0 };
     phase
-        | flag(slot.crashed, CRASHED)
-        | flag(slot.grace, GRACE)
-        | flag(slot.history.is_some(), HISTORY)
+        | flag(entry.crashed, CRASHED)
+        | flag(entry.grace, GRACE)
+        | flag(entry.history.is_some(), HISTORY)
         | flag(follows, FOLLOWS)
-        | flag(slot.lease().is_some_and(|lease| lease.lone), LONE)
-        | flag(slot.lease().is_some_and(|lease| lease.extended), EXTENDED)
+        | flag(entry.lease().is_some_and(|lease| lease.exclusive), EXCLUSIVE)
+        | flag(entry.lease().is_some_and(|lease| lease.extended), EXTENDED)
         | flag(limit, LIMIT)
 }
 
@@ -199,7 +199,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Catalog
     if group.turns > TURNS_MAX || group.position >= group.cursors() {
         return Err(invalid("a group that is nowhere"));
     }
-    group.letters = Arc::new(decode_letters(reader, catalog.end(group.dead()))?);
+    group.dead_letters = Arc::new(decode_dead_letters(reader, catalog.end(group.dead()))?);
     for cursor in 0..group.cursors() {
         let end = catalog.end(group.partition_of(cursor));
         let next = end.0.checked_sub(reader.varint()?).ok_or(invalid("a group beyond the end of a partition"))?;
@@ -207,11 +207,11 @@ pub(super) fn decode(reader: &mut Reader<'_>, id: GroupId, catalog: &mut Catalog
     }
     decode_messages(reader, &mut group)?;
     let group = Group::restored(group).ok_or(invalid("a group whose messages contradict each other"))?;
-    let fits = group.slots.len() <= OUTSTANDING_MAX as usize && group.texts.bytes <= HISTORY_TEXT_BYTES_MAX;
+    let fits = group.entries.len() <= OUTSTANDING_MAX as usize && group.texts.bytes <= HISTORY_TEXT_BYTES_MAX;
     if fits { Ok(group) } else { Err(invalid("a group beyond its limits")) }
 }
 
-fn decode_letters(reader: &mut Reader<'_>, end: Offset) -> Result<OffsetSet, DecodeError> {
+fn decode_dead_letters(reader: &mut Reader<'_>, end: Offset) -> Result<OffsetSet, DecodeError> {
     let floor = reader.varint()?;
     let (mut full, mut next) = (BTreeMap::new(), 0u64);
     for _ in 0..reader.count(2)? {
@@ -229,7 +229,7 @@ fn decode_letters(reader: &mut Reader<'_>, end: Offset) -> Result<OffsetSet, Dec
         }
         mixed.insert(chunk, Arc::new(bits));
     }
-    OffsetSet::restore(floor, full, mixed, end).ok_or(DecodeError::Invalid("a set of letters that cannot be"))
+    OffsetSet::restore(floor, full, mixed, end).ok_or(DecodeError::Invalid("a set of dead letters that cannot be"))
 }
 
 fn decode_messages(reader: &mut Reader<'_>, group: &mut Kept) -> Result<(), DecodeError> {
@@ -257,13 +257,18 @@ fn decode_cursor(
         let offset = next.checked_add(reader.varint()?).filter(|&offset| offset < group.next(cursor).0);
         let offset = offset.ok_or(DecodeError::Invalid("an outstanding message that was never leased"))?;
         next = offset + 1;
-        let slot = decode_slot(reader, flags, group, before)?;
-        group.slots.insert((cursor, Offset(offset)), slot);
+        let entry = decode_slot(reader, flags, group, before)?;
+        group.entries.insert((cursor, Offset(offset)), entry);
     }
     if count == 0 { Err(DecodeError::Invalid("a cursor without messages")) } else { Ok(()) }
 }
 
-fn decode_slot(reader: &mut Reader<'_>, flags: u64, group: &Kept, before: &mut Before) -> Result<Slot, DecodeError> {
+fn decode_slot(
+    reader: &mut Reader<'_>,
+    flags: u64,
+    group: &Kept,
+    before: &mut Before,
+) -> Result<OutstandingEntry, DecodeError> {
     let invalid = DecodeError::Invalid;
     if flags & !FLAGS != 0 {
         return Err(invalid("an unknown flag of a message"));
@@ -274,14 +279,14 @@ fn decode_slot(reader: &mut Reader<'_>, flags: u64, group: &Kept, before: &mut B
     if flags & LIMIT != 0 && max_attempts == usual {
         return Err(invalid("a limit of attempts that is the group's is not written out"));
     }
-    let (follows, lone, extended) = (flags & FOLLOWS != 0, flags & LONE != 0, flags & EXTENDED != 0);
+    let (follows, exclusive, extended) = (flags & FOLLOWS != 0, flags & EXCLUSIVE != 0, flags & EXTENDED != 0);
     let phase = match flags & PHASE {
         LEASED => {
             let (until, lsn, rank) = match before.lease {
                 Some(lease) if follows => lease,
                 _ => (MonoMs(reader.varint()?), Lsn(reader.varint()?), reader.varint_u32()?),
             };
-            Phase::Leased(Lease { until, lsn, rank, lone, extended })
+            Phase::Leased(Lease { until, lsn, rank, exclusive, extended })
         }
         WAITING => Phase::Waiting { due: WallMs(reader.varint()?), delay_ms: reader.varint()? },
         READY => match before.turn {
@@ -297,12 +302,12 @@ fn decode_slot(reader: &mut Reader<'_>, flags: u64, group: &Kept, before: &mut B
         Phase::Ready { turn } => turn <= turns,
     };
     let (crashed, grace) = (flags & CRASHED != 0, flags & GRACE != 0);
-    if !sound || follows != before.follows(&phase) || (lone || extended) && !leased || grace && !crashed {
+    if !sound || follows != before.follows(&phase) || (exclusive || extended) && !leased || grace && !crashed {
         return Err(invalid("an outstanding message that cannot be"));
     }
     before.note(&phase);
     let history = if flags & HISTORY != 0 { Some(Arc::new(decode_history(reader, turns)?)) } else { None };
-    Ok(Slot { phase, attempts, max_attempts, crashed, grace, history })
+    Ok(OutstandingEntry { phase, attempts, max_attempts, crashed, grace, history })
 }
 
 fn decode_history(reader: &mut Reader<'_>, turns: u64) -> Result<History, DecodeError> {

@@ -150,15 +150,15 @@ fn a_lease_that_could_not_be_granted_is_refused() {
     let mut world = situations();
     let until = MonoMs(world.mono + TIMEOUT_MS);
     let time = WallMs(world.wall);
-    let leased = |first, count, attempt, lone| {
+    let leased = |first, count, attempt, exclusive| {
         let time = if attempt == 1 { WallMs(0) } else { time };
         let (group, partition) = (KITCHEN, PartitionId(0));
-        Record::Leased { group, partition, first: Offset(first), count, attempt, until, time, lone }
+        Record::Leased { group, partition, first: Offset(first), count, attempt, until, time, exclusive }
     };
     world.refuses(leased(0, 1, 2, false)); // live
     world.refuses(leased(1, 1, 1, false)); // another attempt
     world.refuses(leased(1, 1, 3, false));
-    world.refuses(leased(1, 1, 2, true)); // no need to be lone
+    world.refuses(leased(1, 1, 2, true)); // no need to be exclusive
     world.refuses(leased(2, 1, 2, false)); // not due
     world.refuses(leased(3, 2, 2, false)); // runs into the new ones
     world.refuses(leased(4, 2, 1, false)); // beyond the end
@@ -169,11 +169,11 @@ fn a_lease_that_could_not_be_granted_is_refused() {
     world.refuses(leased(u64::MAX, 2, 1, false));
     for (group, partition, until) in [(1, 0, until), (0, 2, until), (0, 9, until), (0, 0, MonoMs(5))] {
         let (group, partition, time) = (GroupId(group), PartitionId(partition), WallMs(0));
-        let (first, count, attempt, lone) = (Offset(4), 1, 1, false);
-        world.refuses(Record::Leased { group, partition, first, count, attempt, until, time, lone });
+        let (first, count, attempt, exclusive) = (Offset(4), 1, 1, false);
+        world.refuses(Record::Leased { group, partition, first, count, attempt, until, time, exclusive });
     }
     let (group, partition, first) = (KITCHEN, PartitionId(0), Offset(4));
-    world.refuses(Record::Leased { group, partition, first, count: 1, attempt: 1, until, time, lone: false });
+    world.refuses(Record::Leased { group, partition, first, count: 1, attempt: 1, until, time, exclusive: false });
     for fine in [leased(1, 1, 2, false), leased(3, 1, 2, false), leased(4, 1, 1, false)] {
         world.state.apply(&fine, Lsn(world.lsn)).unwrap();
     }
@@ -220,7 +220,7 @@ fn a_move_puts_its_copy_where_it_belongs_or_is_refused() {
     let mut world = situations();
     let (group, partition, retry, dead) = (KITCHEN, PartitionId(0), 1, 2);
     let dead_lettered = |offset, copy| Record::DeadLettered { group, partition, offset: Offset(offset), copy };
-    let redriven = |letter, copy| Record::Redriven { group, letter: Offset(letter), copy };
+    let redriven = |dead_letter, copy| Record::Redriven { group, dead_letter: Offset(dead_letter), copy };
     let mut long = copy(dead, 0);
     let failure = Failure { cause: Cause::Crashed, time: WallMs(1), text: Box::default() };
     long.provenance.history = vec![failure; 9];
@@ -244,7 +244,7 @@ fn a_move_puts_its_copy_where_it_belongs_or_is_refused() {
     world.state.apply(&redriven(0, copy(retry, 0)), Lsn(world.lsn)).unwrap();
     assert_eq!(world.state.partition_end(PartitionId(retry)), Offset(1));
     world.refuses(redriven(0, copy(retry, 1)));
-    world.refuses(Record::Discarded { group, letter: Offset(0) });
+    world.refuses(Record::Discarded { group, dead_letter: Offset(0) });
     assert_eq!(world.state.check(), []);
 }
 
@@ -278,6 +278,6 @@ fn what_does_not_come_next_is_refused() {
     }
     let (partition, since) = (PartitionId(0), MonoMs(8_000));
     for offset in [3, 9] {
-        world.refuses(Record::LoneAwaited { group: KITCHEN, partition, offset: Offset(offset), since });
+        world.refuses(Record::ExclusivePending { group: KITCHEN, partition, offset: Offset(offset), since });
     }
 }

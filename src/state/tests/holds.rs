@@ -12,7 +12,7 @@ fn outstanding(count: u32) -> State {
     let (partition, group, until, time) = (PartitionId(0), KITCHEN, MonoMs(2 * TIMEOUT_MS), WallMs(0));
     fold(&mut state, &Record::Published { partition, base: Offset(0), count, time });
     let first = Offset(0);
-    fold(&mut state, &Record::Leased { group, partition, first, count, attempt: 1, until, time, lone: false });
+    fold(&mut state, &Record::Leased { group, partition, first, count, attempt: 1, until, time, exclusive: false });
     state
 }
 
@@ -34,7 +34,7 @@ fn wide(groups: u64, partitions: u32) -> State {
             let first = Offset(0);
             fold(
                 &mut state,
-                &Record::Leased { group, partition, first, count: 1, attempt: 1, until, time, lone: false },
+                &Record::Leased { group, partition, first, count: 1, attempt: 1, until, time, exclusive: false },
             );
         }
     }
@@ -43,7 +43,7 @@ fn wide(groups: u64, partitions: u32) -> State {
 
 /// How many pointers a snapshot copies: what is done under the lock.
 fn pointers(state: &State) -> usize {
-    let groups = state.groups().map(|(_, group)| group.slots.pages() + group.nexts.pages() + 2).sum::<usize>();
+    let groups = state.groups().map(|(_, group)| group.entries.pages() + group.nexts.pages() + 2).sum::<usize>();
     groups + state.catalog.tables().partitions.pages() + state.catalog.tables().topics.pages()
 }
 

@@ -103,7 +103,7 @@ type At = (u64, u64, u64);
 enum End {
     Other,
     SharedCrash,
-    LoneCrash,
+    ExclusiveCrash,
 }
 
 /// A message of a group that was handed out and is not settled.
@@ -111,7 +111,7 @@ enum End {
 struct Open {
     attempts: u32,
     holder: Option<(Token, u64)>,
-    lone: bool,
+    exclusive: bool,
     crashed: bool,
     last: End,
 }
@@ -125,7 +125,7 @@ struct Model {
     next: BTreeMap<(u64, u64), u64>,
     /// Everybody who ever had a lease, dead or alive.
     holders: Vec<(u64, Held)>,
-    letters: BTreeMap<u64, BTreeSet<u64>>,
+    dead_letters: BTreeMap<u64, BTreeSet<u64>>,
     /// From here on every exhausted message can be moved.
     has_room: bool,
 }
@@ -163,9 +163,9 @@ impl Run {
             Step::Extend { .. } | Step::Release { .. } | Step::Unreadable { .. } => self.keep_or_give_back(step),
             Step::Redrive { group, pick, to } => self.redrive(*group, pick, *to),
             Step::Discard { group, pick } => {
-                if let Some(letter) = self.pick_letter(*group, pick) {
-                    self.world.run(Command::Discard { group: GroupId(*group), letter }).unwrap();
-                    self.model.letters.entry(*group).or_default().remove(&letter.0);
+                if let Some(dead_letter) = self.pick_dead_letter(*group, pick) {
+                    self.world.run(Command::Discard { group: GroupId(*group), dead_letter }).unwrap();
+                    self.model.dead_letters.entry(*group).or_default().remove(&dead_letter.0);
                 }
             }
             Step::Advance { ms } => self.world.advance(*ms),
@@ -224,9 +224,9 @@ impl Run {
         for open in self.model.open.values_mut() {
             if open.holder.take().is_some() {
                 open.crashed = !clean;
-                open.last = match (clean, open.lone) {
+                open.last = match (clean, open.exclusive) {
                     (true, _) => End::Other,
-                    (false, true) => End::LoneCrash,
+                    (false, true) => End::ExclusiveCrash,
                     (false, false) => End::SharedCrash,
                 };
             }
@@ -245,20 +245,23 @@ impl Run {
         let waited = since.is_some_and(|since| since.0 + self.world.hold_up <= self.world.mono);
         let (decision, lent) = self.world.try_lease(GroupId(group), max);
         assert!(lent.len() <= max as usize);
-        assert!(lent.is_empty() || waited || live.iter().all(|(_, open)| !open.lone), "a lease beside a lone one");
+        assert!(
+            lent.is_empty() || waited || live.iter().all(|(_, open)| !open.exclusive),
+            "a lease beside an exclusive one"
+        );
         for lent in &lent {
             let (partition, offset) = lent.at();
             let at = (group, partition, offset);
             assert!(live.iter().all(|(other, _)| *other != at), "two live leases of {at:?}");
             assert!(!self.model.settled.contains(&at), "{at:?} was settled");
-            assert!(!lent.lone || live.is_empty() && max > 0, "a lone lease beside others");
+            assert!(!lent.exclusive || live.is_empty() && max > 0, "an exclusive lease beside others");
             let visible = self.world.visible.as_ref().unwrap();
             assert!(visible.get(partition).is_some_and(|end| offset < end.0), "{at:?} is not visible");
             let open = self.model.open.entry(at).or_insert_with(|| {
                 let next = self.model.next.entry((group, partition)).or_default();
                 assert_eq!(offset, *next, "first deliveries go out in order");
                 *next += 1;
-                Open { attempts: 0, holder: None, lone: false, crashed: false, last: End::Other }
+                Open { attempts: 0, holder: None, exclusive: false, crashed: false, last: End::Other }
             });
             if open.holder.is_some() {
                 (open.last, open.crashed) = (End::Other, false);
@@ -266,16 +269,16 @@ impl Run {
             open.attempts += 1;
             assert_eq!(lent.attempt, open.attempts, "{at:?}");
             let last = limit != 0 && open.attempts >= limit;
-            assert!(!lent.lone || last && open.crashed, "only the last attempt after a crash is lone");
-            assert!(lent.lone || !last || !open.crashed || waited, "it was not waited for");
+            assert!(!lent.exclusive || last && open.crashed, "only the last attempt after a crash is exclusive");
+            assert!(lent.exclusive || !last || !open.crashed || waited, "it was not waited for");
             assert!(limit == 0 || open.attempts <= limit || open.last == End::SharedCrash);
             assert!(limit == 0 || open.attempts <= 2 * limit);
             open.holder = Some((lent.held.token, lent.until.0));
-            open.lone = lent.lone;
+            open.exclusive = lent.exclusive;
             self.model.holders.push((group, lent.held));
         }
-        if lent.iter().any(|lent| !lent.lone) {
-            live.iter().for_each(|(at, _)| self.model.open.get_mut(at).unwrap().lone = false);
+        if lent.iter().any(|lent| !lent.exclusive) {
+            live.iter().for_each(|(at, _)| self.model.open.get_mut(at).unwrap().exclusive = false);
         }
         if let Decision::Exhausted { partition, offset } = decision {
             self.exhausted(group, partition, offset);
@@ -296,7 +299,7 @@ impl Run {
         }
         let limit = self.world.state.group(GroupId(group)).unwrap().options.max_attempts;
         let is_over = open.holder.is_some() || open.last != End::SharedCrash || open.attempts >= 2 * limit;
-        assert!(is_over, "only a lone death makes a dead letter, or as many again as there are attempts");
+        assert!(is_over, "only an exclusive death makes a dead letter, or as many again as there are attempts");
         let records = self.world.give_up(GroupId(group), (partition.0, offset.0)).unwrap();
         assert_eq!(provenance(&records).attempts, open.attempts);
         self.dead(at);
@@ -310,8 +313,8 @@ impl Run {
     fn dead(&mut self, at: At) {
         self.settled(at);
         let dead = self.world.state.group(GroupId(at.0)).unwrap().dead();
-        let letter = self.world.state.partition_end(dead).0 - 1;
-        assert!(self.model.letters.entry(at.0).or_default().insert(letter));
+        let dead_letter = self.world.state.partition_end(dead).0 - 1;
+        assert!(self.model.dead_letters.entry(at.0).or_default().insert(dead_letter));
     }
 
     /// Somebody who holds a message, or held it once.
@@ -384,7 +387,7 @@ impl Run {
         let shut = self.world.is_held_up();
         let Ok((_, records)) = outcome else {
             let ended = holds && self.model.open[&at].holder.is_some_and(|(_, until)| until <= now);
-            let expected = !holds || for_ms.is_some() && ended && (shut || self.model.open[&at].lone);
+            let expected = !holds || for_ms.is_some() && ended && (shut || self.model.open[&at].exclusive);
             assert!(expected, "{step:?} {outcome:?}");
             return;
         };
@@ -403,19 +406,19 @@ impl Run {
         }
     }
 
-    fn pick_letter(&self, group: u64, pick: &Index) -> Option<Offset> {
-        let letters = self.world.state.letters(GroupId(group), Offset(0), usize::MAX);
-        let expected: Vec<u64> = self.model.letters.get(&group).into_iter().flatten().copied().collect();
-        assert_eq!(letters.iter().map(|letter| letter.0).collect::<Vec<_>>(), expected);
-        letters.get(pick.index(letters.len().max(1))).copied()
+    fn pick_dead_letter(&self, group: u64, pick: &Index) -> Option<Offset> {
+        let dead_letters = self.world.state.dead_letters(GroupId(group), Offset(0), usize::MAX);
+        let expected: Vec<u64> = self.model.dead_letters.get(&group).into_iter().flatten().copied().collect();
+        assert_eq!(dead_letters.iter().map(|dead_letter| dead_letter.0).collect::<Vec<_>>(), expected);
+        dead_letters.get(pick.index(dead_letters.len().max(1))).copied()
     }
 
     fn redrive(&mut self, group: u64, pick: &Index, to: Option<u64>) {
-        let Some(letter) = self.pick_letter(group, pick) else { return };
-        let provenance = Provenance { origin: origin_of(letter.0), attempts: 1, history: vec![] };
+        let Some(dead_letter) = self.pick_dead_letter(group, pick) else { return };
+        let provenance = Provenance { origin: origin_of(dead_letter.0), attempts: 1, history: vec![] };
         let to = to.map(PartitionId);
-        self.world.run(Command::Redrive { group: GroupId(group), letter, to, provenance: &provenance }).unwrap();
-        self.model.letters.entry(group).or_default().remove(&letter.0);
+        self.world.run(Command::Redrive { group: GroupId(group), dead_letter, to, provenance: &provenance }).unwrap();
+        self.model.dead_letters.entry(group).or_default().remove(&dead_letter.0);
     }
 
     /// After everything: every message of every group can be brought to an end.
@@ -451,7 +454,7 @@ impl Run {
         }
         for (group, of) in self.world.state.groups() {
             let counts = self.world.counts(group);
-            let dead = self.model.letters.get(&group.0).map_or(0, |letters| letters.len() as u64);
+            let dead = self.model.dead_letters.get(&group.0).map_or(0, |dead_letters| dead_letters.len() as u64);
             let texts_dropped = counts.texts_dropped;
             assert_eq!(counts, Totals { dead, texts_dropped, ..Totals::default() });
             for partition in (0..PARTITIONS).chain([of.retry.0]) {
@@ -533,8 +536,10 @@ fn the_random_walk_meets_every_kind_of_record() {
             let debug = format!("{record:?}");
             let mut name = debug.split([' ', '{']).next().unwrap_or_default().to_owned();
             match record {
-                Record::Leased { lone: true, attempt, .. } if *attempt > max_attempts => name += " lone again",
-                Record::Leased { lone: true, .. } => name += " lone",
+                Record::Leased { exclusive: true, attempt, .. } if *attempt > max_attempts => {
+                    name += " exclusive again"
+                }
+                Record::Leased { exclusive: true, .. } => name += " exclusive",
                 Record::Leased { attempt: 2.., .. } => name += " again",
                 Record::DeadLettered { copy, .. } => name += &format!(" {:?}", causes(&copy.provenance.history).last()),
                 _ => {}
@@ -551,15 +556,15 @@ fn the_random_walk_meets_every_kind_of_record() {
         "DeadLettered Some(Nacked)",
         "DeadLettered Some(Rejected)",
         "Discarded",
+        "ExclusivePending",
         "Extended",
         "GroupAltered",
         "GroupCreated",
         "GroupRemoved",
         "Leased",
         "Leased again",
-        "Leased lone",
-        "Leased lone again",
-        "LoneAwaited",
+        "Leased exclusive",
+        "Leased exclusive again",
         "Nacked",
         "Opened",
         "Published",

@@ -12,7 +12,7 @@ fn bytes(state: &State) -> Vec<u8> {
 
 #[test]
 fn golden_snapshot() {
-    // version, epoch, next topic, group, partition, topics: none, groups: none, lone: none
+    // version, epoch, next topic, group, partition, topics: none, groups: none, exclusive: none
     assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0]);
     let mut world = World::with(1, options());
     world.publish(0, 3);
@@ -27,13 +27,13 @@ fn golden_snapshot() {
         3, 1, 100, 4, 2, 0x90, 0x4e,                    // first, max
         5, 1, 0, 6, 2, 0xe8, 0x07,                      // jitter, outstanding
         1, 0, 0, 1, 7, 32, 0, 0,                        // retry, two ends, turns, position and source, rank, texts dropped
-        0, 0, 0,                                        // letters
+        0, 0, 0,                                        // dead letters
         1, 0,                                           // cursors
         1, 0, 2,                                        // messages: of one cursor, of the first cursor, two messages
         0x00, 0, 1, 0xf0, 0x2e, 32, 0,                  // leased: gap, attempts, until, LSN, rank
         0x22, 0, 1, 1,                                  // ready, with a history: gap, attempts, turn
         1, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 2, b'n', b'o', 1, // one failure: cause, time, text, turn
-        0,                                              // lone
+        0,                                              // exclusive
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -85,8 +85,8 @@ pub(super) fn rich() -> World {
         }
     }
     let provenance = Provenance { origin: origin_of(2), attempts: 1, history: vec![] };
-    world.run(Command::Redrive { group: other, letter: Offset(1), to: None, provenance: &provenance }).unwrap();
-    assert_eq!(world.try_lease(KITCHEN, 4), (Decision::Done, vec![]), "a lone lease is awaited");
+    world.run(Command::Redrive { group: other, dead_letter: Offset(1), to: None, provenance: &provenance }).unwrap();
+    assert_eq!(world.try_lease(KITCHEN, 4), (Decision::Done, vec![]), "an exclusive lease is awaited");
     world
 }
 

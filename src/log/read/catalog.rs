@@ -1,0 +1,126 @@
+//! Which file holds which LSNs.
+//!
+//! A catalog is a value: a clone is cheap and stays as it was. Never here: I/O but for replay, which reads.
+
+use crate::ids::{Epoch, FileNumber, Lsn};
+#[cfg(test)]
+use crate::log::error::ReadError;
+use crate::log::format::checkpoint::note_epoch;
+use crate::log::format::class::{Classes, Retired};
+#[cfg(test)]
+use crate::log::format::frame::Frame;
+#[cfg(test)]
+use crate::log::read::frames;
+use crate::log::read::segment::Segment;
+use std::sync::Arc;
+
+#[cfg(test)]
+/// What a replay is shown: each frame, and the segment that it lies in.
+pub(crate) type Visit<'v, E> = &'v mut dyn FnMut(&Frame<'_>, &Arc<Segment>) -> Result<(), E>;
+
+/// The segments and files of classes that tile the log, in the order of their LSNs, and the ranges that were given up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inner {
+    segments: Vec<Arc<Segment>>,
+    /// Numbers with indexes into `segments`, sorted: numbers do not follow the order of LSNs.
+    by_number: Vec<(FileNumber, usize)>,
+    retired: Retired,
+    /// Where the last epochs of the log began. Shared by copies of the catalog: a process adds one.
+    epochs: Arc<Vec<(Lsn, Epoch)>>,
+}
+
+impl Inner {
+    fn renumber(&mut self) {
+        self.segments.sort_by_key(|segment| (segment.base(), segment.number()));
+        self.by_number.clear();
+        self.by_number.extend(self.segments.iter().map(|segment| segment.number()).zip(0..));
+        self.by_number.sort_unstable();
+    }
+}
+
+impl Catalog {
+    pub(crate) fn new(segments: Vec<Arc<Segment>>, retired: Retired, epochs: Vec<(Lsn, Epoch)>) -> Self {
+        let mut inner = Inner { segments, by_number: Vec::new(), retired, epochs: Arc::new(epochs) };
+        inner.renumber();
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The segments and files of classes in the order of their first LSNs.
+    pub(crate) fn segments(&self) -> &[Arc<Segment>] {
+        &self.inner.segments
+    }
+
+    /// The retired ranges.
+    pub(crate) fn retired(&self) -> &Retired {
+        &self.inner.retired
+    }
+
+    /// Where the last epochs of the log began, in order.
+    pub(crate) fn epochs(&self) -> &[(Lsn, Epoch)] {
+        &self.inner.epochs
+    }
+
+    /// The segment in this file.
+    pub(crate) fn segment(&self, number: FileNumber) -> Option<&Arc<Segment>> {
+        let found = self.inner.by_number.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let (_, index) = self.inner.by_number.get(found)?;
+        self.inner.segments.get(*index)
+    }
+
+    /// Adds the segment that the appender has begun.
+    pub(crate) fn add(&mut self, segment: Arc<Segment>) {
+        let inner = Arc::make_mut(&mut self.inner);
+        let begun = (segment.base(), segment.epoch_at(segment.base()));
+        if inner.epochs.last().is_none_or(|(_, last)| *last < begun.1) {
+            note_epoch(Arc::make_mut(&mut inner.epochs), begun);
+        }
+        inner.segments.push(segment);
+        inner.renumber();
+    }
+
+    /// Puts `segment`, as it is once it was cut, in its own place.
+    pub(crate) fn replace(&mut self, segment: Arc<Segment>) {
+        let inner = Arc::make_mut(&mut self.inner);
+        inner.segments.retain(|old| old.number() != segment.number());
+        inner.segments.push(segment);
+        inner.renumber();
+    }
+
+    /// Gives up the range in these classes, and returns what served no other within it: those files may be removed once the
+    /// retirement is durable.
+    pub(crate) fn retire(&mut self, from: Lsn, to: Lsn, classes: Classes) -> Vec<Arc<Segment>> {
+        let inner = Arc::make_mut(&mut self.inner);
+        let mut gone = Vec::new();
+        for segment in std::mem::take(&mut inner.segments) {
+            let left = segment.serves().without(classes);
+            if segment.base() < from || segment.end() > to || left == segment.serves() {
+                inner.segments.push(segment);
+            } else if left.is_empty() {
+                gone.push(segment);
+            } else {
+                inner.segments.push(Arc::new(segment.serving(left)));
+            }
+        }
+        inner.retired.add(classes, from, to);
+        inner.renumber();
+        gone
+    }
+
+    #[cfg(test)]
+    /// Shows `visit` every frame of the segments from `from` on, verified, in order.
+    ///
+    /// # Errors
+    /// The first frame that cannot be read or is not valid, or what `visit` says.
+    pub(crate) fn replay<E: From<ReadError>>(&self, from: Lsn, visit: Visit<'_, E>) -> Result<(), E> {
+        let appended = self.inner.segments.iter().filter(|segment| segment.kind().class().is_none());
+        for segment in appended.filter(|segment| segment.end() > from) {
+            frames::for_each_whole(segment, from, &mut |frame| visit(frame, segment))?;
+        }
+        Ok(())
+    }
+}

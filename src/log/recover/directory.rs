@@ -1,0 +1,294 @@
+//! What lies in the directory: names, headers, first frames, checkpoints. Reads only, and judges as little as it can.
+//!
+//! One short read a file. Never here: frames beyond a segment's first, decisions about damage.
+
+use crate::disk::{Disk, File};
+use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::log::error::OpenError;
+use crate::log::format::bytes::Cursor;
+use crate::log::format::checkpoint::{self, Section, decode_epochs};
+use crate::log::format::checksum::crc;
+use crate::log::format::class::Classes;
+use crate::log::format::control::ControlFrame;
+use crate::log::format::frame::{Covered, Probe, Spot};
+use crate::log::format::header::{FORMAT, FileHeader, FileKind, HEADER_LEN, HeaderRead, Uuid};
+use crate::log::format::name::FileName;
+use crate::log::format::store_file::{Features, Identity, STORE_LEN, Slot};
+use crate::log::read::handles::{Handles, read_up_to};
+use crate::log::read::segment::SegmentInfo;
+use std::io;
+
+/// The first read of a file: header and first frame lie within.
+const FIRST_READ_LEN: usize = 512;
+/// A file of a class has no longer table: 65,535 epochs.
+const EPOCHS_LEN_MAX: u64 = 1 << 20;
+
+/// A segment or a file of a class with a valid header.
+#[derive(Clone, Debug)]
+pub(in crate::log) struct SegmentSeen {
+    pub(in crate::log) header: FileHeader,
+    /// The length of the file.
+    pub(in crate::log) len: u64,
+    pub(in crate::log) start: Option<Start>,
+}
+
+/// What a segment's first frame tells, a copy's header, or the header and table of a file of a class.
+#[derive(Clone, Debug)]
+pub(in crate::log) struct Start {
+    pub(in crate::log) base: Lsn,
+    pub(in crate::log) epochs: Vec<(Lsn, Epoch)>,
+    /// The watermark in the first frame.
+    pub(in crate::log) watermark: Lsn,
+}
+
+impl SegmentSeen {
+    pub(in crate::log) const fn name(&self) -> FileName {
+        self.header.kind.name(self.header.number)
+    }
+
+    /// Where the frames end at the latest, as far as the file tells: what was filled by appends does not.
+    pub(in crate::log) fn end_max(&self) -> Lsn {
+        if self.header.is_copy() { self.header.to } else { Lsn(u64::MAX) }
+    }
+
+    /// What a segment tells of itself.
+    pub(in crate::log) fn info(&self) -> Option<SegmentInfo> {
+        let Start { base, epochs, .. } = self.start.clone()?;
+        Some(SegmentInfo {
+            number: self.header.number,
+            kind: self.header.kind,
+            salt: self.header.salt,
+            generation: 0,
+            base,
+            end: self.end_max(),
+            body_len: 0,
+            epochs,
+            serves: Classes::BOTH,
+        })
+    }
+}
+
+/// A checkpoint with a valid header.
+#[derive(Clone, Debug)]
+pub(in crate::log) struct CheckpointSeen {
+    pub(in crate::log) header: FileHeader,
+    pub(in crate::log) len: u64,
+}
+
+/// The checkpoint to begin from.
+#[derive(Debug)]
+pub(in crate::log) struct CheckpointLoaded {
+    pub(in crate::log) number: FileNumber,
+    pub(in crate::log) covers: Lsn,
+    pub(in crate::log) state: Vec<u8>,
+    pub(in crate::log) section: Section,
+}
+
+/// The directory.
+#[derive(Debug)]
+pub(in crate::log) struct DirectoryScan {
+    /// Our files but `STORE`.
+    pub(in crate::log) names: Vec<FileName>,
+    /// Files whose names are not of our grammar.
+    pub(in crate::log) ignored: usize,
+    pub(in crate::log) uuid: Option<Uuid>,
+    pub(in crate::log) slots: [Option<Slot>; 2],
+    /// In the order of their numbers.
+    pub(in crate::log) segments: Vec<SegmentSeen>,
+    /// Files of classes, in the order of their numbers.
+    pub(in crate::log) of_classes: Vec<SegmentSeen>,
+    /// From oldest to newest.
+    pub(in crate::log) checkpoints: Vec<CheckpointSeen>,
+    /// Checkpoints that have a header, but are not what it says.
+    pub(in crate::log) checkpoints_damaged: usize,
+}
+
+impl DirectoryScan {
+    /// The slot that counts, with the features of both.
+    pub(in crate::log) fn slot(&self) -> Option<Slot> {
+        // seam: the older slot counts
+        let counts = self.slots.iter().flatten().max_by_key(|slot| slot.sequence).copied();
+        counts.map(|slot| Slot { features: self.features(), ..slot })
+    }
+
+    /// The features of the store: those of all slots that are valid.
+    fn features(&self) -> Features {
+        self.slots.iter().flatten().fold(Features::default(), |all, slot| all.union(slot.features))
+    }
+
+    /// The segment in this file.
+    pub(in crate::log) fn segment(&self, number: FileNumber) -> Option<&SegmentSeen> {
+        self.seen(FileKind::Appended, number)
+    }
+
+    /// The segment, or the file of a class, of this kind and number.
+    pub(in crate::log) fn seen(&self, kind: FileKind, number: FileNumber) -> Option<&SegmentSeen> {
+        let all = if kind == FileKind::Appended { &self.segments } else { &self.of_classes };
+        let found = all.binary_search_by_key(&number, |seen| seen.header.number).ok()?;
+        all.get(found).filter(|seen| seen.header.kind == kind)
+    }
+
+    /// The first file that has a segment's name and not its header.
+    pub(in crate::log) fn headless(&self) -> Option<FileNumber> {
+        self.names.iter().find_map(|name| match name {
+            FileName::Segment(number) if self.segment(*number).is_none() => Some(*number),
+            _ => None,
+        })
+    }
+
+    pub(in crate::log) fn read(disk: &dyn Disk, handles: &Handles) -> Result<Self, OpenError> {
+        let entries = disk.list().map_err(OpenError::io("list", FileName::Store))?;
+        let mut directory = Self {
+            names: Vec::new(),
+            ignored: 0,
+            uuid: None,
+            slots: [None, None],
+            segments: Vec::new(),
+            of_classes: Vec::new(),
+            checkpoints: Vec::new(),
+            checkpoints_damaged: 0,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            match FileName::parse(&entry.name) {
+                Some(FileName::Store) => {}
+                Some(name) => files.push((name, entry.len)),
+                None => directory.ignored += 1,
+            }
+        }
+        files.sort_unstable();
+        directory.names = files.iter().map(|(name, _)| *name).collect();
+        directory.read_store(disk)?;
+        if let Some(uuid) = directory.uuid {
+            for (name, len) in files {
+                directory.read_file(handles, name, len, &uuid)?;
+            }
+            directory.segments.sort_by_key(|seen| seen.header.number);
+            directory.of_classes.sort_by_key(|seen| seen.header.number);
+            directory.checkpoints.sort_by_key(|seen| seen.header.number);
+        }
+        Ok(directory)
+    }
+
+    fn read_store(&mut self, disk: &dyn Disk) -> Result<(), OpenError> {
+        let name = FileName::Store;
+        let file = match disk.open(&name.to_string()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(OpenError::io("open", name))?,
+        };
+        let page = read_up_to(&*file, 0, STORE_LEN as usize).map_err(OpenError::io("read", name))?;
+        match Identity::decode(&page) {
+            Identity::Newer { format, features } => Err(newer(name, format, features)),
+            Identity::Invalid => Ok(()),
+            Identity::Valid(uuid) => {
+                self.uuid = Some(uuid);
+                self.slots = Slot::both(&page, &uuid);
+                let refused = self.features().refused();
+                if refused.is_empty() { Ok(()) } else { Err(newer(name, FORMAT, refused)) }
+            }
+        }
+    }
+
+    fn read_file(&mut self, handles: &Handles, name: FileName, len: u64, uuid: &Uuid) -> Result<(), OpenError> {
+        if matches!(name, FileName::Store | FileName::Index(_)) {
+            return Ok(());
+        }
+        let file = handles.get(name).map_err(OpenError::io("open", name))?;
+        let first = read_up_to(&*file, 0, FIRST_READ_LEN).map_err(OpenError::io("read", name))?;
+        let header = match FileHeader::decode(&first) {
+            HeaderRead::Invalid => return Ok(()),
+            HeaderRead::Newer { format } => return Err(newer(name, format, Features::default())),
+            HeaderRead::Valid(header) => header,
+        };
+        if header.kind.name(header.number) != name {
+            // Renamed, or a file that was never synced and holds what its blocks held before: not this file's header.
+            return Ok(());
+        }
+        // seam: a file of another store is taken in
+        if header.uuid != *uuid {
+            return Err(OpenError::ForeignFile { file: name.to_string() });
+        }
+        match header.kind {
+            FileKind::Checkpoint => self.checkpoints.push(CheckpointSeen { header, len }),
+            FileKind::Appended => {
+                let start = if header.is_copy() { Some(copied(&header)) } else { first_frame(&header, &first) };
+                self.segments.push(SegmentSeen { header, len, start });
+            }
+            FileKind::Messages | FileKind::DeadLetters => {
+                let start = epochs_of(&*file, &header, len).map_err(OpenError::io("read", name))?;
+                self.of_classes.push(SegmentSeen { header, len, start });
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest checkpoint that is whole, up to the one that the slot names: a later one may not be durable. Checkpoints
+    /// that are not whole are taken off the list.
+    pub(in crate::log) fn load_checkpoint(&mut self, handles: &Handles) -> Result<Option<CheckpointLoaded>, OpenError> {
+        let newest = self.slot().unwrap_or_default().newest_checkpoint;
+        // seam: a checkpoint before its slot counts
+        self.checkpoints.retain(|seen| seen.header.number <= newest);
+        let named = self.checkpoints.len();
+        self.checkpoints.retain(|seen| seen.header.extent().is_some_and(|(_, end)| end <= seen.len));
+        self.checkpoints_damaged = named - self.checkpoints.len();
+        while let Some(CheckpointSeen { header, .. }) = self.checkpoints.last() {
+            let name = FileName::Checkpoint(header.number);
+            let file = handles.get(name).map_err(OpenError::io("open", name))?;
+            handles.forget(name);
+            if let Some((state, section)) = read_checkpoint(&*file, header).map_err(OpenError::io("read", name))? {
+                return Ok(Some(CheckpointLoaded { number: header.number, covers: header.to, state, section }));
+            }
+            self.checkpoints.pop();
+            self.checkpoints_damaged += 1;
+        }
+        Ok(None)
+    }
+}
+
+fn newer(name: FileName, format: u32, features: Features) -> OpenError {
+    let features = if features.is_empty() { String::new() } else { format!(" with {features}") };
+    let found = format!("format {format}{features}");
+    OpenError::NewerFormat { file: name.to_string(), found, supported: format!("format {FORMAT}") }
+}
+
+/// What the header of a copy tells.
+fn copied(header: &FileHeader) -> Start {
+    Start { base: header.from, epochs: vec![(header.from, header.epoch)], watermark: Lsn(0) }
+}
+
+/// What the first frame of a segment tells; `None` for one that was never appended to.
+fn first_frame(header: &FileHeader, first: &[u8]) -> Option<Start> {
+    let bytes = first.get(HEADER_LEN..)?;
+    let spot = Spot { salt: header.salt, at: HEADER_LEN as u32 };
+    let Probe::Covered(covered) = Covered::probe(bytes, bytes.len() as u64, spot) else { return None };
+    let frame = covered.verify(bytes, spot, None)?;
+    let is_start = frame.is_log() && ControlFrame::decode(frame.head()) == Some(ControlFrame::SegmentStart);
+    let epochs = vec![(frame.lsn, frame.epoch()?)];
+    is_start.then(|| Start { base: frame.lsn, epochs, watermark: frame.watermark.unwrap_or(Lsn(0)) })
+}
+
+/// What the table of a file of a class tells; `None` where it is damaged.
+fn epochs_of(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Option<Start>> {
+    let Some((table_at, end)) = header.extent() else { return Ok(None) };
+    if end > len || header.table_len > EPOCHS_LEN_MAX || header.from >= header.to {
+        return Ok(None);
+    }
+    let table = read_up_to(file, table_at, header.table_len as usize)?;
+    if table.len() as u64 != header.table_len || crc(0, &table) != header.table_crc {
+        return Ok(None);
+    }
+    let start = |epochs| Start { base: header.from, epochs, watermark: Lsn(0) };
+    let epochs = decode_epochs(&mut Cursor::new(&table)).filter(|epochs| !epochs.is_empty());
+    Ok(epochs.map(start))
+}
+
+/// State and section, or `None` where they are not what the header says. The lengths are within the file's.
+fn read_checkpoint(file: &dyn File, header: &FileHeader) -> io::Result<Option<(Vec<u8>, Section)>> {
+    let Some((table_at, _)) = header.extent() else { return Ok(None) };
+    let (Ok(state_len), Ok(table_len)) = (usize::try_from(header.body_len), usize::try_from(header.table_len)) else {
+        return Ok(None);
+    };
+    let state = read_up_to(file, HEADER_LEN as u64, state_len)?;
+    let table = read_up_to(file, table_at, table_len)?;
+    Ok(checkpoint::verify(header, &state, &table).map(|section| (state, section)))
+}

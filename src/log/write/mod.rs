@@ -1,0 +1,10 @@
+//! Changing the log: the appender, syncs, and the file manager, which creates, truncates and unlinks files and writes `STORE`.
+//!
+//! Only a finished recovery (`recover`) creates an appender.
+
+pub(in crate::log) mod appender;
+pub(in crate::log) mod file_manager;
+mod index_file;
+pub(in crate::log) mod reserve;
+pub(in crate::log) mod slots;
+pub(in crate::log) mod sync;

@@ -1,0 +1,181 @@
+//! Folding the log into a view when a store is opened or observed.
+//!
+//! The newest checkpoint is the state, and every frame after it is applied. Below it only places are wanted, and only where no index
+//! file tells of them: damage there costs the messages that it hit, and not the open. Never here: what recovery found out before.
+
+use super::follow::FrameAt;
+use super::read::{Failure, MISPLACED, class_of, damaged, decode_frame, share_of};
+use super::runs::Share;
+use super::visible::VisibleEnds;
+use super::{Positions, View};
+use crate::error::{Corruption, Error, Result};
+use crate::ids::{Lsn, PartitionId};
+use crate::log::{self, Class, Contents, FileName, Met, OpenError, Segment};
+use crate::record::Record;
+use crate::record::wire::DecodeError;
+use crate::state::State;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The view while the log is folded into it.
+#[derive(Debug)]
+pub(crate) struct Fold {
+    pub(crate) view: View,
+    /// What the checkpoint covers.
+    pub(crate) from: Lsn,
+    /// How many records were folded after it.
+    pub(crate) records: u64,
+}
+
+impl Fold {
+    /// The whole log folded. Changes nothing.
+    ///
+    /// # Errors
+    /// `Corrupt`, `NewerFormat`, `Io`.
+    pub(crate) fn of(contents: &Contents, durable_only: bool) -> Result<Self> {
+        let mut fold = Self::start(contents, durable_only)?;
+        fold.replay(contents)?;
+        fold.view.positions.seal();
+        fold.complete_holes();
+        Ok(fold)
+    }
+
+    /// The checkpoint's state, or an empty one.
+    fn start(contents: &Contents, durable_only: bool) -> Result<Self> {
+        let (from, state) = match &contents.checkpoint {
+            Some(checkpoint) => {
+                let state = State::decode(&checkpoint.state).map_err(|error| match error {
+                    DecodeError::Newer(newer) => newer.into(),
+                    DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {
+                        contradiction(contents, "a state that cannot be decoded")
+                    }
+                });
+                (checkpoint.covers, state?)
+            }
+            None => (Lsn(0), State::new()),
+        };
+        let visible = VisibleEnds::new(durable_only, &state);
+        let view = View { state, catalog: contents.catalog.clone(), positions: Positions::default(), visible };
+        Ok(Self { view, from, records: 0 })
+    }
+
+    /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
+    fn replay(&mut self, contents: &Contents) -> Result<()> {
+        // seam: only the newest segment is replayed
+        for segment in contents.catalog.segments() {
+            // An index file that cannot be read is as good as none: it is derived.
+            let index = contents.indexes.open(segment).unwrap_or_default();
+            let place = index.is_none();
+            if place {
+                self.view.positions.roll(segment.number());
+            }
+            let from = if place { segment.base() } else { self.from };
+            if from < segment.end() {
+                self.replay_segment(segment, from, self.from, place)?;
+            }
+            let Some(index) = index else { continue };
+            let share = share_of(&self.view.state, segment);
+            // Once its segment is folded, the state knows of every partition in it that there ever was.
+            if index.keys().iter().all(|key| share(PartitionId(key.key)) != Share::Impossible) {
+                self.view.positions.set_indexed(segment.number(), index, share);
+                continue;
+            }
+            drop(share);
+            self.view.positions.roll(segment.number());
+            self.replay_segment(segment, segment.base(), Lsn(u64::MAX), true)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a segment from `from` on: folds the frames from `fold_from` on, and notes where all messages stand if `place`. Below
+    /// the checkpoint only places are wanted: what does not prove itself there is passed over, as where an index file tells them.
+    fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, fold_from: Lsn, place: bool) -> Result<()> {
+        let mut records = Vec::new();
+        let needed_from = self.from;
+        log::for_each_left::<Failure>(segment, from, needed_from, &mut |met| {
+            let frame = match met {
+                Met::Frame(frame) => frame,
+                Met::Hole(at) => {
+                    if place {
+                        self.view.positions.note_hole(at);
+                    }
+                    return Ok(());
+                }
+            };
+            if frame.is_log() {
+                return Ok(());
+            }
+            match self.replay_frame(segment, frame, fold_from, place, &mut records) {
+                Err(_) if place && frame.lsn < needed_from => self.view.positions.note_hole(frame.at),
+                other => other?,
+            }
+            Ok(())
+        })
+        .map_err(|failure| failure.0)
+    }
+
+    fn replay_frame(
+        &mut self,
+        segment: &Segment,
+        frame: &log::Frame<'_>,
+        fold_from: Lsn,
+        place: bool,
+        records: &mut Vec<Record>,
+    ) -> Result<(), Failure> {
+        decode_frame(segment, frame, records)?;
+        // seam: replay from before the checkpoint
+        if frame.lsn >= fold_from {
+            self.records += records.len() as u64;
+            // Positions are checked below, as those of older frames are.
+            let at = FrameAt { lsn: frame.lsn, end: frame.lsn.saturating_add(frame.padded().into()), place: None };
+            let followed = self.view.follow(records, &at);
+            followed.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+            // What recovery kept is durable.
+            self.view.visible.advance(at.end, |_| ());
+            drop(self.view.state.take_removed());
+        }
+        let share = share_of(&self.view.state, segment);
+        if place && !self.view.positions.try_push_all(records, segment.number(), frame.at, &share) {
+            return Err(Failure(damaged(segment, frame, MISPLACED)));
+        }
+        Ok(())
+    }
+
+    /// Once all is folded: what is missing stands in what could not be read, or was retired.
+    fn complete_holes(&mut self) {
+        for class in Class::EACH {
+            let mut segments = Vec::new();
+            let (mut before, mut was_cleaned) = (Lsn(0), false);
+            for segment in self.view.catalog.segments().iter().filter(|segment| segment.serves().contains(class)) {
+                // A file of a class lacks what was cleaned away, also before its first message and after its last.
+                let is_cleaned = segment.kind().class().is_some();
+                segments.push((segment.number(), segment.base() > before || is_cleaned || was_cleaned));
+                (before, was_cleaned) = (segment.end(), is_cleaned);
+            }
+            let state = &self.view.state;
+            let ends = |partition| (state.settled_before(partition), state.partition_end(partition));
+            let all = state.partitions().map(|(partition, _)| partition);
+            let of_class = all.filter(|partition| class_of(state, *partition) == Some(class));
+            self.view.positions.complete_holes(&segments, of_class, ends);
+        }
+    }
+}
+
+/// The log's checksums agree, and what they cover cannot be: what it rests on is named, the newest checkpoint, or `STORE` where there
+/// is none.
+pub(crate) fn contradiction(contents: &Contents, reason: &'static str) -> Error {
+    let checkpoint = contents.checkpoint.as_ref().map(|newest| FileName::Checkpoint(newest.number));
+    Error::Corrupt(Corruption::of(checkpoint.unwrap_or(FileName::Store), None, reason))
+}
+
+/// Why a log could not be opened.
+pub(crate) fn open_error(error: OpenError) -> Error {
+    match error {
+        OpenError::Corrupt(corruption) => Error::Corrupt(corruption),
+        OpenError::ForeignFile { file } => Error::ForeignFile { file },
+        OpenError::NewerFormat { file, found, supported } => {
+            Error::NewerFormat { found: format!("{found} in {file}"), supported }
+        }
+        OpenError::Io { context, file, source } => Error::io(context, source).at(Path::new(&file)),
+    }
+}

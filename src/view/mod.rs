@@ -1,0 +1,87 @@
+//! What can be known of a store by reading alone: its state at one LSN, and where its messages are.
+//!
+//! A [`View`] is folded from what the log says and needs no writer's lock. The writer holds one under its own lock and moves it on
+//! with each frame that it appends; an observer holds one of its own. Both read messages by the same functions ([`ViewHolder`]).
+//! Never here: appending, files that are created or removed, threads.
+
+mod counters;
+mod fold;
+mod follow;
+#[cfg(any(test, feature = "simulation"))]
+mod observer;
+mod owners;
+mod positions;
+mod read;
+mod runs;
+mod stats;
+mod stored;
+mod visible;
+
+pub(crate) use counters::Counters;
+pub use counters::GroupCounters;
+pub(crate) use fold::{Fold, contradiction, open_error};
+pub(crate) use follow::FrameAt;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use observer::Observer;
+pub(crate) use positions::{Place, Positions};
+pub(crate) use read::{Reader, ViewHolder, absent, share_of};
+pub(crate) use runs::Share;
+pub(crate) use stats::Moment;
+pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub(crate) use stored::Stored;
+pub(crate) use visible::VisibleEnds;
+
+use crate::ids::{Lsn, MonoMs, WallMs};
+use crate::log::{BlockCache, Catalog, FrontCache};
+use crate::state::{HoldUp, Inputs, State};
+use owners::Owners;
+use std::path::PathBuf;
+
+/// The store as of one LSN.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) state: State,
+    /// The files that hold the log.
+    pub(crate) catalog: Catalog,
+    pub(crate) positions: Positions,
+    pub(crate) visible: VisibleEnds,
+}
+
+/// How much of sealed segments and their indexes is kept in memory.
+const CACHE_BYTES: usize = 16 << 20;
+/// How much is kept in memory of what stands before the messages of frames that hold many.
+const FRONTS_BYTES: usize = 16 << 20;
+
+/// What all readers of a store share.
+#[derive(Debug)]
+pub(crate) struct ReadCaches {
+    blocks: BlockCache,
+    fronts: FrontCache<Owners>,
+    /// For errors. Empty where the disk is the caller's.
+    pub(crate) dir: PathBuf,
+}
+
+impl ReadCaches {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { blocks: BlockCache::new(CACHE_BYTES), fronts: FrontCache::new(FRONTS_BYTES), dir }
+    }
+}
+
+/// The times and the watermark that an operation goes by, read before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) mono: MonoMs,
+    // Between the two, which are then not copied in one go: a load of what two stores have just written waits for both.
+    pub(crate) watermark: Lsn,
+    pub(crate) wall: WallMs,
+    /// By how much the clocks may be behind.
+    pub(crate) slack_ms: u64,
+}
+
+impl Now {
+    /// What decisions and counts go by.
+    pub(crate) fn inputs<'a>(&self, hold_up: HoldUp, visible: &'a VisibleEnds) -> Inputs<'a> {
+        let Self { mono, wall, slack_ms, .. } = *self;
+        Inputs { mono, wall, slack_ms, hold_up, visible: visible.as_input() }
+    }
+}
