@@ -25,7 +25,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "view"]),
     ("api", &["ids", "limits", "error", "clock", "sync", "engine"]),
     // There with the simulation only: what is put on top of every layer to try it.
-    ("fuzzing", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "view", "engine", "api"]),
+    (
+        "fuzzing",
+        &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "view", "engine", "api"],
+    ),
 ];
 
 /// Uses that only some files may make: the path, where it may stand, and what to do instead.

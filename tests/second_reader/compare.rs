@@ -7,8 +7,22 @@ use crate::reader::{Judged, Partition};
 use millpond::{Error, OpenReport};
 use std::collections::BTreeSet;
 
+/// Where a store comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The library wrote it, and bytes of it were damaged.
+    Written,
+    /// Its checksums were made to agree with whatever its files hold.
+    Forged,
+}
+
 /// `Ok` where both say the same of a store whose files had these names.
-pub fn compare(library: &Result<Seen, Error>, judged: &Judged, names: &BTreeSet<String>) -> Result<(), String> {
+pub fn compare(
+    library: &Result<Seen, Error>,
+    judged: &Judged,
+    names: &BTreeSet<String>,
+    origin: Origin,
+) -> Result<(), String> {
     let said = match library {
         Ok(seen) if seen.report.created => "laid out",
         Ok(_) => "opens",
@@ -24,7 +38,7 @@ pub fn compare(library: &Result<Seen, Error>, judged: &Judged, names: &BTreeSet<
     }
     match library {
         Ok(seen) if seen.report.created => Ok(()),
-        Ok(seen) => compare_opened(seen, judged),
+        Ok(seen) => compare_opened(seen, judged, origin),
         Err(error) => compare_errors(error, judged, names),
     }
 }
@@ -65,7 +79,7 @@ fn compare_errors(error: &Error, judged: &Judged, names: &BTreeSet<String>) -> R
     }
 }
 
-fn compare_opened(seen: &Seen, judged: &Judged) -> Result<(), String> {
+fn compare_opened(seen: &Seen, judged: &Judged, origin: Origin) -> Result<(), String> {
     let OpenReport { end, watermark, checkpoint, was_clean, state_hash, files_ignored, dropped, .. } = &seen.report;
     equal("end of the log", end.0, judged.end)?;
     equal("watermark", watermark.0, judged.watermark)?;
@@ -75,12 +89,15 @@ fn compare_opened(seen: &Seen, judged: &Judged) -> Result<(), String> {
     equal("what is dropped", dropped, judged.dropped.clone())?;
     equal("files ignored", *files_ignored, judged.ignored)?;
     equal("state", format!("{state_hash:016x}"), judged.state.clone())?;
+    if judged.disputed {
+        return equal("where records claim one offset", origin, Origin::Forged);
+    }
     equal("topics", seen.topics.keys().collect::<Vec<_>>(), judged.topics.keys().collect())?;
     for (name, partitions) in &seen.topics {
         let others = &judged.topics[name];
         equal(&format!("partitions of {name}"), partitions.len(), others.len())?;
         for (index, (one, other)) in partitions.iter().zip(others).enumerate() {
-            compare_partitions(one, other).map_err(|what| format!("partition {index} of {name}: {what}"))?;
+            compare_partitions(one, other, origin).map_err(|what| format!("partition {index} of {name}: {what}"))?;
         }
     }
     equal("groups", seen.groups.keys().collect::<Vec<_>>(), judged.groups.keys().collect())?;
@@ -92,13 +109,17 @@ fn compare_opened(seen: &Seen, judged: &Judged) -> Result<(), String> {
     Ok(())
 }
 
-/// What lies before the first message of which the library knows is read by nobody.
-fn compare_partitions(library: &PartitionSeen, reader: &Partition) -> Result<(), String> {
+/// A new group begins at the first message that there is. Where messages are missing that no damage can have taken, it begins behind
+/// them.
+fn compare_partitions(library: &PartitionSeen, reader: &Partition, origin: Origin) -> Result<(), String> {
     equal("end", library.end, reader.end)?;
     let offsets = library.start..library.end;
+    let begins_behind_missing = library.start > 0 && !reader.messages.contains_key(&(library.start - 1));
     let outside = reader.messages.keys().find(|offset| !offsets.contains(offset));
-    if let Some(offset) = outside {
-        return Err(format!("the reader has a message {offset}, outside {offsets:?}"));
+    match outside {
+        Some(_) if origin == Origin::Forged && begins_behind_missing => {}
+        Some(offset) => return Err(format!("the reader has a message {offset}, outside {offsets:?}")),
+        None => {}
     }
     let differs = |offset: &u64| library.messages.get(offset) != reader.messages.get(offset);
     match offsets.clone().find(differs) {

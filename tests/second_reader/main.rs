@@ -15,7 +15,7 @@ mod mutations;
 mod reader;
 mod workload;
 
-use compare::compare;
+use compare::{Origin, compare};
 use engine::Seen;
 use millpond::Error;
 use millpond::ids::WallMs;
@@ -92,7 +92,7 @@ struct Compared {
 fn compare_healthy(case: &Case, judged: &Judged, compared: &mut Compared) -> Result<(), String> {
     let disk = (case.make)();
     let library = library(&disk);
-    compare(&library, judged, &names(&disk))?;
+    compare(&library, judged, &names(&disk), Origin::Written)?;
     compared.stores += 1;
     compared.refused += usize::from(library.is_err());
     compared.dropped += usize::from(judged.dropped.is_some());
@@ -168,7 +168,7 @@ fn wanted() -> usize {
 }
 
 /// Compares what both say of damaged stores, in two processes. How often which verdict came.
-fn compare_damaged(bases: &[SimDisk], cases: &[Case]) -> BTreeMap<String, usize> {
+fn compare_damaged(bases: &[SimDisk], cases: &[Case], origin: Origin) -> BTreeMap<String, usize> {
     let (verdicts, differences) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for half in cases.chunks(cases.len().div_ceil(2)) {
@@ -176,7 +176,7 @@ fn compare_damaged(bases: &[SimDisk], cases: &[Case]) -> BTreeMap<String, usize>
             scope.spawn(move || {
                 reader::run(bases, half, false, |case, judged| {
                     let disk = (case.make)();
-                    if let Err(what) = compare(&library(&disk), &judged, &names(&disk)) {
+                    if let Err(what) = compare(&library(&disk), &judged, &names(&disk), origin) {
                         differences.lock().unwrap().push(format!("{}: {what}", case.name));
                     }
                     *verdicts.lock().unwrap().entry(judged.verdict).or_insert(0) += 1;
@@ -218,7 +218,7 @@ fn readers_agree_on_damaged_stores() {
             cases.push(Case { name, base: Some(base), make: Box::new(move || sources.damaged(mutation).0) });
         }
     }
-    let verdicts = compare_damaged(&bases, &cases);
+    let verdicts = compare_damaged(&bases, &cases, Origin::Written);
     assert!(["opens", "Corrupt", "ForeignFile"].iter().all(|verdict| verdicts[*verdict] > 5), "{verdicts:?}");
 }
 
@@ -244,7 +244,7 @@ fn readers_agree_on_forged_stores() {
         return;
     }
     let case = |number| Case::whole(format!("forged {number}"), forged(number));
-    let verdicts = compare_damaged(&[], &(0..wanted() as u64).map(case).collect::<Vec<_>>());
+    let verdicts = compare_damaged(&[], &(0..wanted() as u64).map(case).collect::<Vec<_>>(), Origin::Forged);
     assert!(["opens", "Corrupt", "NewerFormat"].iter().all(|verdict| verdicts[*verdict] > 5), "{verdicts:?}");
 }
 
@@ -269,11 +269,11 @@ fn readers_that_differ_are_told_apart() {
     let mut said = None;
     reader::run(&[], &[Case::whole("a store", disk.snapshot())], false, |_, judged| said = Some(judged));
     let (said, seen, names) = (said.unwrap(), library(&disk), names(&disk));
-    assert_eq!(compare(&seen, &said, &names), Ok(()));
+    assert_eq!(compare(&seen, &said, &names, Origin::Written), Ok(()));
     let doctor = |change: &dyn Fn(&mut Judged)| {
         let mut doctored = said.clone();
         change(&mut doctored);
-        compare(&seen, &doctored, &names)
+        compare(&seen, &doctored, &names, Origin::Written)
     };
     let lies: [(&str, &dyn Fn(&mut Judged)); 8] = [
         ("message:", &|said| drop(said.topics.get_mut("orders").unwrap()[0].messages.pop_last())),

@@ -313,7 +313,7 @@ def parse_frame(data, at, limit, salt, lsn=None, base_hint=None, parts_count=Tru
     if watermark is not None and watermark < 0:
         return None
     f = {"at": at, "length": length, "size": size, "lsn": where, "epoch": epoch, "has_lsn": own_lsn is not None,
-         "watermark": watermark, "own": bool(word >> 29 & 1), "head": bytes(data[head_at:head_end]), "parts": []}
+         "watermark": watermark, "control": bool(word >> 29 & 1), "head": bytes(data[head_at:head_end]), "parts": []}
     mask, begin = low(step(place(salt, at) ^ where)), 0
     for stop, check in table:
         a, b = head_end + begin, head_end + stop
@@ -325,12 +325,12 @@ def parse_frame(data, at, limit, salt, lsn=None, base_hint=None, parts_count=Tru
     return f
 
 
-OWN_LENGTHS = {1: 1, 2: 1, 3: 38, 4: 18}
+CONTROL_LENGTHS = {1: 1, 2: 1, 3: 38, 4: 18}
 
 
-def own_frame(head):
-    """What a frame of the log's own says, as (name, fields); Bad where it cannot be decoded."""
-    need(head and len(head) == OWN_LENGTHS.get(head[0]), "a frame of the log's own that cannot be decoded")
+def control_frame(head):
+    """What a control frame says, as (name, fields); Bad where it cannot be decoded."""
+    need(head and len(head) == CONTROL_LENGTHS.get(head[0]), "a control frame that cannot be decoded")
     c = Cursor(head, 1)
     if head[0] == 1:
         return "segment start", {}
@@ -355,7 +355,7 @@ def read_start(entry):
     if not h or h["copy"]:
         return None
     f = parse_frame(data, 128, len(data), h["salt"])
-    if not f or not f["own"] or f["head"] != b"\x01" or f["epoch"] is None:
+    if not f or not f["control"] or f["head"] != b"\x01" or f["epoch"] is None:
         return None
     return f["lsn"], f["epoch"], f["watermark"] or 0
 
@@ -495,10 +495,10 @@ def walk(C, candidates):
             f = parse_frame(data, at, c["length"], salt, lsn)
             if not f or lsn + f["size"] > leave:
                 break
-            item = {"c": c, "f": f, "lsn": lsn, "end": lsn + f["size"], "own": None, "fields": None}
-            if f["own"]:
+            item = {"c": c, "f": f, "lsn": lsn, "end": lsn + f["size"], "control": None, "fields": None}
+            if f["control"]:
                 try:
-                    item["own"], item["fields"] = own_frame(f["head"])
+                    item["control"], item["fields"] = control_frame(f["head"])
                 except Bad as e:
                     raise StoreError("Corrupt", c["name"], at, what=str(e)) from e
             frames.append(item)
@@ -508,11 +508,11 @@ def walk(C, candidates):
 
 
 def says_something(item):
-    return item["own"] not in ("segment start", "mark")
+    return item["control"] not in ("segment start", "mark")
 
 
 def search(data, at, limit, salt, base):
-    """Step 6 in one file: the highest watermark of the frames found, and how long the stretch is that is neither zeros nor idle frames."""
+    """Step 6 in one file: the highest watermark of the frames found, and the length of what is neither zeros nor idle frames."""
     watermark, first, last = 0, None, None
     while at < limit:
         there = NOT_ZERO.search(data, at, limit)
@@ -523,7 +523,7 @@ def search(data, at, limit, salt, base):
         if f:
             watermark = max(watermark, f["watermark"] or 0)
             stop = at + f["size"]
-            idle = f["own"] and f["head"] in (b"\1", b"\2")
+            idle = f["control"] and f["head"] in (b"\1", b"\2")
         else:
             stop = at + len(data[at:min(at + 8, limit)].rstrip(b"\0"))
             idle = stop == at
@@ -562,12 +562,12 @@ def serves_no_more(listed, a, b, classes):
 def change_list(item, found, C, listed, retired):
     """`file added` and `range retired` on the way change the list."""
     x = item["fields"]
-    if item["own"] == "range retired":
+    if item["control"] == "range retired":
         for k in (MESSAGES, DEAD):
             if x["classes"] & k:
                 retired[k].append((x["from"], x["to"]))
         serves_no_more(listed, x["from"], x["to"], x["classes"])
-    elif item["own"] == "file added":
+    elif item["control"] == "file added":
         kind = 2 if x["class"] == MESSAGES else 4
         name = f"{x['number']:016x}.{SUFFIXES[kind]}"
         if x["to"] > C:
@@ -602,8 +602,8 @@ def check_list(found, listed, retired, C, log_epochs, highest):
             raise StoreError("Corrupt", name, what="a file of the list is another one")
         if len(entry["data"]) < 128 + (s["end"] - s["base"] if s["kind"] == 1 else s["body"]):
             raise StoreError("Corrupt", name, what="a file of the list is too short")
-        if s["epochs"] is None:
-            raise StoreError("Corrupt", name, what="the table of a file that no checkpoint lists")
+        if s["epochs"] is None or any(e == 0 for _, e in s["epochs"]):
+            raise StoreError("Corrupt", name, what="a table without epochs, or an epoch that none has")
         s["entry"] = entry
     for s in listed:
         others = [o for o in listed if o is not s and o["classes"] & s["classes"]]
@@ -633,6 +633,15 @@ def highest_epoch(segments, slots, listed):
     return max(epochs)
 
 
+def check_watermark(frames, C, W, end):
+    """Whether what lies above the watermark begins with a frame."""
+    for i in frames:
+        if i["lsn"] < W < min(i["end"], end):
+            c = i["c"]
+            to = min(max(o["end"] for o in frames if o["c"] is c), end)
+            raise StoreError("Corrupt", c["name"], 128 + W - c["base"], [W, to], "the watermark is within a frame")
+
+
 def find_log(found, slot, slots, C, listed, retired, log_epochs):
     """Steps 2 to 7."""
     segments = found["seg"]
@@ -659,6 +668,7 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
     check_list(found, listed, retired, C, log_epochs, highest)
     if highest >> 32 == M32:
         raise StoreError("Corrupt", "STORE", what="an epoch with the highest count there is")
+    check_watermark(frames, C, W, end)
     return {"frames": [i for i in frames if i["end"] <= end], "W": W, "end": end, "clean": clean, "highest": highest,
             "dropped": [*stop, dropped] if stop and dropped else None}
 
@@ -670,7 +680,7 @@ TEN_YEARS = 10 * 366 * 86400 * 1000
 RECORD_KINDS = 19
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
           7: "group partition offset due delay", 8: "group partition offset since",
-          10: "group partition offset due delay", 12: "group letter", 14: "time", 17: "topic", 18: "group"}
+          10: "group partition offset due delay", 12: "group dead_letter", 14: "time", 17: "topic", 18: "group"}
 
 
 def decode_options(c, known):
@@ -725,7 +735,7 @@ def decode_leased(r, c):
         if flags & 2:
             r["attempt"], r["time"] = c.v32(), c.varint()
             need(r["attempt"] != 1, "an attempt of 1 that is written")
-    r["lone"] = bool(flags & 4)
+    r["exclusive"] = bool(flags & 4)
 
 
 def decode_body(kind, c):
@@ -746,7 +756,7 @@ def decode_body(kind, c):
         r.update((n, c.varint()) for n in ("group", "partition", "offset"))
         r["copy"] = decode_copy(c)
     elif kind == 11:
-        r.update((n, c.varint()) for n in ("group", "letter"))
+        r.update((n, c.varint()) for n in ("group", "dead_letter"))
         r["copy"] = decode_copy(c)
     elif kind == 13:
         r["epoch"], r["time"], r["clean"] = c.varint(), c.varint(), c.u8()
@@ -795,8 +805,8 @@ def claim(r):
 FULL = (1 << 512) - 1
 
 
-class Letters:
-    """The settled dead letters of a group: runs of whole chunks of 512, and bitmaps of chunks of which some are."""
+class SettledDeadLetters:
+    """Those of a group: runs of whole chunks of 512, and bitmaps of chunks of which some are."""
 
     def __init__(self):
         self.runs, self.bitmaps = [], {}
@@ -859,14 +869,14 @@ class Letters:
             need(not any(a <= at < b for a, b in letters.runs), "a bitmap in a run")
             letters.bitmaps[at] = bits
             at += 1
-        need(letters.end() < 1 << 64, "a letter above all")
+        need(letters.end() < 1 << 64, "a dead letter above all")
         return letters
 
 
-# ---------------------------------------------------------------- the fold
+# ---------------------------------------------------------------- what records do
 
 LEASED, WAITING, READY = 0, 1, 2
-PLAIN, LONE, EXHAUSTED = "plain", "lone", "exhausted"
+PLAIN, EXCLUSIVE, EXHAUSTED = "plain", "exclusive", "exhausted"
 NACKED, EXPIRED, CRASHED, CLOSED = 0, 1, 2, 3
 
 
@@ -878,11 +888,11 @@ def new_state():
 def new_group(name, topic, options, retry, nexts):
     return {"name": name, "topic": topic, "options": options, "retry": retry, "retry_end": 0, "dead_end": 0,
             "turns": 0, "cursor": 0, "source": 3, "rank_lsn": 0, "rank": 0, "texts_dropped": 0, "text_bytes": 0,
-            "letters": Letters(), "cursors": [{"next": n, "messages": {}} for n in nexts]}
+            "settled": SettledDeadLetters(), "cursors": [{"next": n, "messages": {}} for n in nexts]}
 
 
 def new_message(attempts, limit):
-    return {"phase": LEASED, "attempts": attempts, "limit": limit, "crashed": False, "shared": False, "lone": False,
+    return {"phase": LEASED, "attempts": attempts, "limit": limit, "crashed": False, "shared": False, "exclusive": False,
             "extended": False, "until": 0, "lsn": 0, "rank": 0, "due": 0, "delay": 0, "turn": 0, "history": []}
 
 
@@ -962,16 +972,17 @@ def message_class(m):
     if a >= min(2 * limit, M32):
         return EXHAUSTED
     if a >= limit:
-        return LONE if shared else EXHAUSTED
-    return LONE if a + 1 == limit and crashed else PLAIN
+        return EXCLUSIVE if shared else EXHAUSTED
+    return EXCLUSIVE if a + 1 == limit and crashed else PLAIN
 
 
-def is_at(lone, r, offset):
-    return lone is not None and (lone["group"], lone["partition"], lone["offset"]) == (r["group"], r["partition"], offset)
+def is_at(message, r, offset):
+    wanted = r["group"], r["partition"], offset
+    return message is not None and (message["group"], message["partition"], message["offset"]) == wanted
 
 
-def end_lone(s, r, offset):
-    """The wait for a message ends, and its lone lease is over."""
+def end_exclusive(s, r, offset):
+    """The wait for a message ends, and its exclusive lease is over."""
     for what in ("awaited", "out"):
         if is_at(s[what], r, offset):
             s[what] = None
@@ -984,8 +995,8 @@ def next_turn(group):
 
 def turn_of(s, group, r, m, offset):
     """A turn of the message that is not an extension. Gives its number."""
-    end_lone(s, r, offset)
-    m["lone"] = m["extended"] = False
+    end_exclusive(s, r, offset)
+    m["exclusive"] = m["extended"] = False
     return next_turn(group)
 
 
@@ -1046,7 +1057,7 @@ def check_leased_again(s, r, offsets, now):
         m = outstanding(s, r, o)[2]
         need(r["attempt"] == m["attempts"] + 1, "an attempt that is not the next")
         k = message_class(m)
-        need(k == LONE or (k == PLAIN and not r["lone"]), f"a lease of a message that is {k}")
+        need(k == EXCLUSIVE or (k == PLAIN and not r["exclusive"]), f"a lease of a message that is {k}")
         if m["phase"] == LEASED:
             need(m["until"] <= now, "a lease over one that lasts")
             source = 0
@@ -1058,7 +1069,7 @@ def check_leased_again(s, r, offsets, now):
     return source
 
 
-def fold_leased(s, r, lsn, ranks):
+def apply_leased(s, r, lsn, ranks):
     group, i = cursor_of(s, r["group"], r["partition"])
     cursor, options, rank = group["cursors"][i], group["options"], ranks.get(r["group"], 0)
     now = r["until"] - options[1]
@@ -1069,11 +1080,11 @@ def fold_leased(s, r, lsn, ranks):
     if again:
         need(r["first"] < cursor["next"] and r["count"] <= len(cursor["messages"]), "a lease of what is not outstanding")
         source = check_leased_again(s, r, offsets, now)
-        need(not r["lone"] or (r["count"] == 1 and not lease_lasts(s, now)), "a lone lease beside others")
+        need(not r["exclusive"] or (r["count"] == 1 and not lease_lasts(s, now)), "an exclusive lease beside others")
         if is_at(s["awaited"], r, r["first"]):
             since = s["awaited"]["since"]
     else:
-        need(r["attempt"] == 1 and not r["lone"], "a first lease on another attempt, or lone")
+        need(r["attempt"] == 1 and not r["exclusive"], "a first lease on another attempt, or exclusive")
         need(offsets.stop <= end_of(s, r["partition"]), "a lease of messages that are not there")
         held = sum(len(c["messages"]) for c in group["cursors"])
         need(held + r["count"] <= options[6], "more than max outstanding")
@@ -1082,8 +1093,8 @@ def fold_leased(s, r, lsn, ranks):
         group["cursor"] = (i + 1) % len(group["cursors"])
     group["source"] = source
     out = s["out"]
-    if not r["lone"] and out and out["until"] > now and not any(is_at(out, r, o) for o in (r["first"],)):
-        outstanding(s, out)[2]["lone"] = False
+    if not r["exclusive"] and out and out["until"] > now and not is_at(out, r, r["first"]):
+        outstanding(s, out)[2]["exclusive"] = False
         s["out"] = None
     for o in offsets:
         m = cursor["messages"][o]
@@ -1094,8 +1105,8 @@ def fold_leased(s, r, lsn, ranks):
                 add_failure(group, m, (EXPIRED, r["time"], ""), turn)
                 clear_crash(m)
         set_phase(m, LEASED, until=r["until"], lsn=lsn, rank=rank)
-        m.update(attempts=r["attempt"], limit=options[2], lone=r["lone"], extended=False)
-    if r["lone"]:
+        m.update(attempts=r["attempt"], limit=options[2], exclusive=r["exclusive"], extended=False)
+    if r["exclusive"]:
         s["out"] = {"group": r["group"], "partition": r["partition"], "offset": r["first"], "since": since,
                     "until": r["until"]}
     ranks[r["group"]] = rank + 1
@@ -1103,11 +1114,11 @@ def fold_leased(s, r, lsn, ranks):
 
 
 def settle(s, r, cursor, offset):
-    end_lone(s, r, offset)
+    end_exclusive(s, r, offset)
     del cursor["messages"][offset]
 
 
-def fold_one_message(s, r, kind):
+def apply_one_message(s, r, kind):
     """Records 4 to 8 and 10."""
     group, _, m = outstanding(s, r)
     leased = m["phase"] == LEASED
@@ -1148,12 +1159,12 @@ def fold_one_message(s, r, kind):
             clear_crash(m)
         set_phase(m, WAITING, due=r["due"], delay=r["delay"])
     else:
-        need(message_class(m) == LONE, "awaited, but not lone")
+        need(message_class(m) == EXCLUSIVE, "awaited, but not exclusive")
         need(lease_lasts(s, r["since"]), "awaited while no lease lasts")
         s["awaited"] = {n: r[n] for n in ("group", "partition", "offset", "since")}
 
 
-def fold_copy(s, r):
+def apply_copy(s, r):
     copy, group = r["copy"], s["groups"].get(r["group"])
     need(group is not None, f"no group {r['group']}")
     need(copy["redrives"] <= 16, "more than 16 redrives")
@@ -1167,16 +1178,16 @@ def fold_copy(s, r):
         settle(s, r, cursor, r["offset"])
     else:
         need(where[0] == "topic" or copy["partition"] == group["retry"], "a copy to another's partition")
-        settle_letter(group, r["letter"])
+        settle_dead_letter(group, r["dead_letter"])
     grow(s, copy["partition"], 1)
 
 
-def settle_letter(group, letter):
-    need(letter < group["dead_end"] and letter not in group["letters"], f"no letter {letter}")
-    group["letters"].add(letter)
+def settle_dead_letter(group, letter):
+    need(letter < group["dead_end"] and letter not in group["settled"], f"no dead letter {letter}")
+    group["settled"].add(letter)
 
 
-def fold_opened(s, r):
+def apply_opened(s, r):
     need(r["epoch"] > s["epoch"], "an epoch that is not above all before")
     s["epoch"] = r["epoch"]
     for group, m in all_messages(s):
@@ -1184,8 +1195,8 @@ def fold_opened(s, r):
             continue
         turn = next_turn(group)
         add_failure(group, m, (CLOSED if r["clean"] else CRASHED, r["time"], ""), turn)
-        m["crashed"], m["shared"] = not r["clean"], not r["clean"] and not m["lone"]
-        m["lone"] = m["extended"] = False
+        m["crashed"], m["shared"] = not r["clean"], not r["clean"] and not m["exclusive"]
+        m["exclusive"] = m["extended"] = False
         set_phase(m, READY, turn=turn)
     for group in s["groups"].values():
         group["rank_lsn"] = group["rank"] = 0
@@ -1200,7 +1211,7 @@ def remove_group(s, g):
             s[what] = None
 
 
-def fold_names(s, r, kind):
+def apply_names(s, r, kind):
     """Records 15 to 19."""
     there = sum(len(t["ends"]) for t in s["topics"].values()) + 2 * len(s["groups"])
     if kind == 15:
@@ -1238,7 +1249,7 @@ def fold_names(s, r, kind):
         s["groups"][r["group"]]["options"] = r["options"]
 
 
-def fold_record(s, r, lsn, ranks):
+def apply_record(s, r, lsn, ranks):
     """Checks the precondition of a record and does what it asks for. Bad where the precondition does not hold."""
     kind = r["kind"]
     need(s["epoch"] or kind == 13, "a log whose first record is not `opened`")
@@ -1248,7 +1259,7 @@ def fold_record(s, r, lsn, ranks):
         need(r["base"] == end_of(s, r["partition"]) and r["base"] + r["count"] <= M64, "published not at the end")
         grow(s, r["partition"], r["count"])
     elif kind == 2:
-        fold_leased(s, r, lsn, ranks)
+        apply_leased(s, r, lsn, ranks)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
         need(r["count"] <= len(group["cursors"][i]["messages"]), "acked more than are outstanding")
@@ -1258,25 +1269,25 @@ def fold_record(s, r, lsn, ranks):
         for o in offsets:
             settle(s, r, group["cursors"][i], o)
     elif kind in (4, 5, 6, 7, 8, 10):
-        fold_one_message(s, r, kind)
+        apply_one_message(s, r, kind)
     elif kind in (9, 11):
-        fold_copy(s, r)
+        apply_copy(s, r)
     elif kind == 12:
         need(r["group"] in s["groups"], f"no group {r['group']}")
-        settle_letter(s["groups"][r["group"]], r["letter"])
+        settle_dead_letter(s["groups"][r["group"]], r["dead_letter"])
     elif kind == 13:
-        fold_opened(s, r)
+        apply_opened(s, r)
         ranks.clear()
     elif kind == 14:
         jump(s, r["time"])
     else:
-        fold_names(s, r, kind)
+        apply_names(s, r, kind)
 
 
-def fold_frames(s, frames):
+def replay(s, frames):
     for item in frames:
         f, where = item["f"], (item["c"]["name"], item["f"]["at"], [item["lsn"], item["end"]])
-        if f["own"]:
+        if f["control"]:
             continue
         ranks = {}
         try:
@@ -1284,7 +1295,7 @@ def fold_frames(s, frames):
             if error:
                 raise error
             for r in records:
-                fold_record(s, r, item["lsn"], ranks)
+                apply_record(s, r, item["lsn"], ranks)
         except Newer as e:
             raise StoreError("NewerFormat", *where, str(e)) from e
         except Bad as e:
@@ -1311,7 +1322,7 @@ def encode_message(m, gap, group, last):
         phase = varint(m["turn"])
     limit, flags = m["limit"] != group["options"][2], m["phase"]
     for bit, holds in ((4, follows), (8, m["crashed"]), (0x10, m["shared"]), (0x20, bool(m["history"])),
-                       (0x40, m["lone"]), (0x80, m["extended"]), (0x100, limit)):
+                       (0x40, m["exclusive"]), (0x80, m["extended"]), (0x100, limit)):
         flags |= bit if holds else 0
     out = varint(flags) + varint(gap) + varint(m["attempts"]) + (varint(m["limit"]) if limit else b"")
     out += b"" if follows else phase
@@ -1328,7 +1339,7 @@ def encode_group(s, group):
     for n in (group["retry"], group["retry_end"], group["dead_end"], group["turns"],
               4 * group["cursor"] + group["source"], group["rank_lsn"], group["rank"], group["texts_dropped"]):
         out += varint(n)
-    out += group["letters"].encode()
+    out += group["settled"].encode()
     for c, end in zip(group["cursors"], topic["ends"] + [group["retry_end"]]):
         out += varint(end - c["next"])
     some = [i for i, c in enumerate(group["cursors"]) if c["messages"]]
@@ -1379,7 +1390,7 @@ def decode_message(c, group, last):
     m = new_message(attempts, c.v32() if flags & 0x100 else group["options"][2])
     m["phase"], follows = flags & 3, flags & 4
     m["crashed"], m["shared"] = bool(flags & 8), bool(flags & 0x10)
-    m["lone"], m["extended"] = bool(flags & 0x40), bool(flags & 0x80)
+    m["exclusive"], m["extended"] = bool(flags & 0x40), bool(flags & 0x80)
     need(m["crashed"] or not m["shared"], "a shared crash without a crash")
     if m["phase"] == LEASED:
         if not follows:
@@ -1399,7 +1410,7 @@ def decode_message(c, group, last):
             last["turn"] += 1
         m["turn"] = last["turn"]
         need(m["turn"] <= group["turns"], "a turn that was not")
-    need(m["phase"] == LEASED or not (m["lone"] or m["extended"]), "flags of a lease without one")
+    need(m["phase"] == LEASED or not (m["exclusive"] or m["extended"]), "flags of a lease without one")
     if flags & 0x20:
         m["history"] = decode_history(c, group)
     return gap, m
@@ -1415,8 +1426,8 @@ def decode_group(c, s):
     group["cursor"], group["source"] = position >> 2, position & 3
     need(group["cursor"] <= len(ends) and group["turns"] <= 1 << 62, "a position, or turns")
     group["rank_lsn"], group["rank"], group["texts_dropped"] = c.varint(), c.v32(), c.varint()
-    group["letters"] = Letters.decode(c)
-    need(group["letters"].end() <= group["dead_end"], "a letter that is not there")
+    group["settled"] = SettledDeadLetters.decode(c)
+    need(group["settled"].end() <= group["dead_end"], "a dead letter that is not there")
     for cursor, end in zip(group["cursors"], ends + [group["retry_end"]]):
         cursor["next"] = end - c.varint()
         need(cursor["next"] >= 0, "a next below zero")
@@ -1461,11 +1472,11 @@ def decode_state(data):
         s["groups"][at] = decode_group(c, s)
         at += 1
     need(at <= s["next_group"], "a group at or above the next")
-    lone = c.u8()
-    need(lone < 4, "lone flags")
-    if lone & 1:
+    exclusive = c.u8()
+    need(exclusive < 4, "exclusive flags")
+    if exclusive & 1:
         s["awaited"] = {n: c.varint() for n in ("group", "partition", "offset", "since")}
-    if lone & 2:
+    if exclusive & 2:
         s["out"] = {n: c.varint() for n in ("group", "partition", "offset", "since", "until")}
     c.done()
     check_state(s)
@@ -1483,10 +1494,10 @@ def check_state(s):
     names = [(g["topic"], g["name"]) for g in s["groups"].values()]
     need(len(set(names)) == len(names), "a group's name twice")
     if s["awaited"]:
-        need(message_class(outstanding(s, s["awaited"])[2]) == LONE, "a message is awaited that is not lone")
+        need(message_class(outstanding(s, s["awaited"])[2]) == EXCLUSIVE, "a message is awaited that is not exclusive")
     if s["out"]:
         m = outstanding(s, s["out"])[2]
-        need(m["phase"] == LEASED and m["lone"] and m["until"] == s["out"]["until"], "a lone lease that is none")
+        need(m["phase"] == LEASED and m["exclusive"] and m["until"] == s["out"]["until"], "an exclusive lease that is none")
 
 
 # ---------------------------------------------------------------- messages
@@ -1509,7 +1520,7 @@ def decode_part(data):
 
 def as_a_writer_makes_it(data, f):
     kind = struct.unpack_from("<I", data, f["at"] + 4)[0] >> 30
-    return kind == 0 and f["length"] <= 128 if f["own"] else f["epoch"] is None
+    return kind == 0 and f["length"] <= 128 if f["control"] else f["epoch"] is None
 
 
 def frames_below(s, C):
@@ -1566,12 +1577,15 @@ def fingerprint(origin, time, key, headers, payload):
     return f"{crc(0, out + b'p' + payload):08x}"
 
 
-def collect(state, name, data, f, epoch, classes, messages, ends):
-    """Adds the messages of one frame. False where a record cannot be decoded or claims what cannot be."""
+def collect(state, data, f, epoch, classes, messages, claims, ends):
+    """Adds the messages of one frame, up to a record that claims what cannot be.
+
+    False where there is one, or one cannot be decoded.
+    """
     records, error = decode_records(f["head"])
     if error:
         return False
-    part, found = 0, []
+    part = 0
     for r in records:
         claimed = claim(r)
         if not claimed:
@@ -1584,12 +1598,12 @@ def collect(state, name, data, f, epoch, classes, messages, ends):
             if first < ends.get(partition, 0):
                 return False
             ends[partition] = first + count
+            claims.append((partition, first, first + count))
             number, index = public_place(state, where)
             for i in range(min(count, max(len(f["parts"]) - part, 0))):
-                found.append((partition, first + i, message_of(data, f, part + i, r, (number, index, first + i, epoch))))
+                m = message_of(data, f, part + i, r, (number, index, first + i, epoch))
+                messages.setdefault(partition, {})[first + i] = m
         part += count
-    for partition, offset, m in found:
-        messages.setdefault(partition, {}).setdefault(offset, m)
     return True
 
 
@@ -1607,22 +1621,26 @@ def epoch_at(epochs, lsn):
 
 
 def read_messages(state, listed, log, C):
-    """Messages by partition and offset, of what serves each class, and the places that were passed over."""
-    messages, passed_over = {}, []
+    """Of what serves each class the messages by partition and offset, the places that were passed over, and whether two records
+    claim one offset.
+    """
+    messages, claims, passed_over = {}, [], []
     for s in listed:
         data, ends = s["entry"]["data"], {}
         for f, at in frames_below(s, C):
-            if f and f["own"]:
+            if f and f["control"]:
                 continue
-            if not f or not collect(state, s["name"], data, f, epoch_at(s["epochs"], f["lsn"]), s["classes"], messages, ends):
+            if not f or not collect(state, data, f, epoch_at(s["epochs"], f["lsn"]), s["classes"], messages, claims, ends):
                 passed_over.append([s["name"], at])
     serving = {s["number"]: s["classes"] for s in listed if s["kind"] == 1}
     for i in log["frames"]:
         c, f = i["c"], i["f"]
-        if not f["own"]:
+        if not f["control"]:
             classes = serving.get(c["number"], MESSAGES | DEAD)
-            collect(state, c["name"], c["entry"]["data"], f, epoch_at(c["epochs"], i["lsn"]), classes, messages, {})
-    return messages, passed_over
+            collect(state, c["entry"]["data"], f, epoch_at(c["epochs"], i["lsn"]), classes, messages, claims, {})
+    claims.sort()
+    disputed = any(a[0] == b[0] and b[1] < a[2] for a, b in zip(claims, claims[1:]))
+    return messages, passed_over, disputed
 
 
 # ---------------------------------------------------------------- index files
@@ -1693,7 +1711,7 @@ def useless_indexes(state, found, uuid, listed, log):
 def read_files(files, older=False):
     """What a store of these files (bytes by name) contains; StoreError where it does not open.
 
-    `older`: also the state as folded from the checkpoint before the newest one up to what the newest one covers.
+    `older`: also the state as replayed from the checkpoint before the newest one up to what the newest one covers.
     """
     store = read_store(files)
     if store is None:
@@ -1707,16 +1725,17 @@ def read_files(files, older=False):
     checkpoint, (C, listed, retired, log_epochs, body) = choose_checkpoint(found["ckp"], slot["newest_checkpoint"])
     log = find_log(found, slot, slots, C, listed, retired, log_epochs)
     state = state_of(checkpoint, body)
-    fold_frames(state, log["frames"])
+    replay(state, log["frames"])
     if state["epoch"] >> 32 > log["highest"] >> 32:
         raise StoreError("Corrupt", checkpoint or "STORE", what="an epoch above all others")
-    messages, passed_over = read_messages(state, listed, log, C)
+    messages, passed_over, disputed = read_messages(state, listed, log, C)
     result = {"verdict": "opens", "end": log["end"], "watermark": log["W"], "checkpoint": C, "clean": log["clean"],
               "dropped": log["dropped"], "ignored": len(ignored), "passed over": passed_over,
+              "disputed": disputed,
               "state": state_hash(encode_state(state)), "topics": topics(state, messages),
               "groups": groups(state, messages), "useless": useless_indexes(state, found, uuid, listed, log)}
     if older:
-        result["older"] = fold_from_older(found, slot, slots)
+        result["older"] = replay_from_older(found, slot, slots)
     return result
 
 
@@ -1741,7 +1760,7 @@ def state_hash(data):
     return f"{h:016x}"
 
 
-def fold_from_older(found, slot, slots):
+def replay_from_older(found, slot, slots):
     """The name of the newest whole checkpoint and, as hex, the state that an older one and the log give; None without two."""
     whole = [n for n in sorted(found["ckp"]) if n <= slot["newest_checkpoint"] and whole_checkpoint(found["ckp"][n])]
     if len(whole) < 2:
@@ -1750,7 +1769,7 @@ def fold_from_older(found, slot, slots):
     older, (C, listed, retired, log_epochs, body) = choose_checkpoint(found["ckp"], whole[-2])
     log = find_log(found, slot, slots, C, listed, retired, log_epochs)
     state = state_of(older, body)
-    fold_frames(state, [i for i in log["frames"] if i["end"] <= newest[0]])
+    replay(state, [i for i in log["frames"] if i["end"] <= newest[0]])
     return [name, encode_state(state).hex()]
 
 
@@ -1779,9 +1798,9 @@ def groups(s, messages):
             count += len(cursor["messages"]) + end - cursor["next"]
             items += [m for o, m in messages.get(partition, {}).items()
                       if o < end and (o in cursor["messages"] or o >= cursor["next"])]
-        count += g["dead_end"] - g["letters"].count()
+        count += g["dead_end"] - g["settled"].count()
         dead = messages.get(g["retry"] + 1, {})
-        items += [m for o, m in dead.items() if o < g["dead_end"] and o not in g["letters"]]
+        items += [m for o, m in dead.items() if o < g["dead_end"] and o not in g["settled"]]
         readable = sorted([m["origin"], m["print"]] for m in items if "damaged" not in m)
         result[f"{topic['name']}/{g['name']}"] = {"count": count, "items": readable}
     return result
