@@ -639,7 +639,7 @@ def check_watermark(frames, C, W, end):
         if i["lsn"] < W < min(i["end"], end):
             c = i["c"]
             to = min(max(o["end"] for o in frames if o["c"] is c), end)
-            raise StoreError("Corrupt", c["name"], 128 + W - c["base"], [W, to], "the watermark is within a frame")
+            raise StoreError("Corrupt", c["name"], None, [W, to], "the watermark is within a frame")
 
 
 def find_log(found, slot, slots, C, listed, retired, log_epochs):
@@ -1577,7 +1577,7 @@ def fingerprint(origin, time, key, headers, payload):
     return f"{crc(0, out + b'p' + payload):08x}"
 
 
-def collect(state, data, f, epoch, classes, messages, claims, ends):
+def collect(state, data, f, epoch, classes, messages, ends):
     """Adds the messages of one frame, up to a record that claims what cannot be.
 
     False where there is one, or one cannot be decoded.
@@ -1598,7 +1598,6 @@ def collect(state, data, f, epoch, classes, messages, claims, ends):
             if first < ends.get(partition, 0):
                 return False
             ends[partition] = first + count
-            claims.append((partition, first, first + count))
             number, index = public_place(state, where)
             for i in range(min(count, max(len(f["parts"]) - part, 0))):
                 m = message_of(data, f, part + i, r, (number, index, first + i, epoch))
@@ -1621,26 +1620,29 @@ def epoch_at(epochs, lsn):
 
 
 def read_messages(state, listed, log, C):
-    """Of what serves each class the messages by partition and offset, the places that were passed over, and whether two records
-    claim one offset.
+    """Of what serves each class the messages by partition and offset, and the places that were passed over.
+
+    The offsets of a partition rise over all files. A frame whose checksum agrees and in which they do not, or that cannot be decoded,
+    is one that no writer makes. Then the page leaves open which messages are read: the third result says so.
     """
-    messages, claims, passed_over = {}, [], []
-    for s in listed:
-        data, ends = s["entry"]["data"], {}
+    messages, ends, passed_over, is_open = {}, {}, [], False
+    for s in sorted(listed, key=lambda s: s["base"]):
         for f, at in frames_below(s, C):
             if f and f["control"]:
                 continue
-            if not f or not collect(state, data, f, epoch_at(s["epochs"], f["lsn"]), s["classes"], messages, claims, ends):
-                passed_over.append([s["name"], at])
+            data, classes = s["entry"]["data"], s["classes"]
+            if f and collect(state, data, f, epoch_at(s["epochs"], f["lsn"]), classes, messages, ends):
+                continue
+            passed_over.append([s["name"], at])
+            is_open = is_open or f is not None
     serving = {s["number"]: s["classes"] for s in listed if s["kind"] == 1}
     for i in log["frames"]:
         c, f = i["c"], i["f"]
         if not f["control"]:
             classes = serving.get(c["number"], MESSAGES | DEAD)
-            collect(state, c["entry"]["data"], f, epoch_at(c["epochs"], i["lsn"]), classes, messages, claims, {})
-    claims.sort()
-    disputed = any(a[0] == b[0] and b[1] < a[2] for a, b in zip(claims, claims[1:]))
-    return messages, passed_over, disputed
+            read = collect(state, c["entry"]["data"], f, epoch_at(c["epochs"], i["lsn"]), classes, messages, ends)
+            is_open = is_open or not read
+    return messages, passed_over, is_open
 
 
 # ---------------------------------------------------------------- index files
@@ -1728,10 +1730,10 @@ def read_files(files, older=False):
     replay(state, log["frames"])
     if state["epoch"] >> 32 > log["highest"] >> 32:
         raise StoreError("Corrupt", checkpoint or "STORE", what="an epoch above all others")
-    messages, passed_over, disputed = read_messages(state, listed, log, C)
+    messages, passed_over, is_open = read_messages(state, listed, log, C)
     result = {"verdict": "opens", "end": log["end"], "watermark": log["W"], "checkpoint": C, "clean": log["clean"],
               "dropped": log["dropped"], "ignored": len(ignored), "passed over": passed_over,
-              "disputed": disputed,
+              "left open": is_open,
               "state": state_hash(encode_state(state)), "topics": topics(state, messages),
               "groups": groups(state, messages), "useless": useless_indexes(state, found, uuid, listed, log)}
     if older:

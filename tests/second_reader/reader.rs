@@ -48,8 +48,9 @@ pub struct Judged {
     pub dropped: Option<(String, u64, u64)>,
     pub ignored: usize,
     pub state: String,
-    /// Two records claim one offset, which no writer makes: the page does not say which of them counts.
-    pub disputed: bool,
+    /// There are frames that no writer makes, and the page does not say which messages are read.
+    #[serde(rename = "left open")]
+    pub left_open: bool,
     pub topics: BTreeMap<String, Vec<Partition>>,
     pub groups: BTreeMap<String, Unsettled>,
     /// Index files that are of no use, with the reason.
