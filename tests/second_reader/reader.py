@@ -264,11 +264,8 @@ def check_headers(segments, slot):
 # ---------------------------------------------------------------- frames
 
 @functools.lru_cache(maxsize=20_000)
-def parse_frame(data, at, limit, salt, lsn=None, base_hint=None, parts_count=True, most_before_parts=None):
-    """The frame at byte `at`, or None.
-
-    `lsn` is what the place tells. `base_hint` is an LSN that counts only where the frame carries none.
-    """
+def parse_front(data, at, limit, salt, most=None):
+    """What stands before the parts of the frame at byte `at`, where its checksum agrees; or None. It has at most `most` bytes."""
     if at + 8 > limit or at > M32:
         return None
     checksum, word = struct.unpack_from("<II", data, at)
@@ -279,7 +276,7 @@ def parse_frame(data, at, limit, salt, lsn=None, base_hint=None, parts_count=Tru
     end = at + length
     c = Cursor(data, at + 8, end)
     try:
-        own_lsn = c.u64() if word >> 26 & 1 else None
+        lsn = c.u64() if word >> 26 & 1 else None
         epoch = c.u64() if word >> 27 & 1 else None
         distance = c.varint(shortest=False) if word >> 28 & 1 else None
         kind, table = word >> 30, []
@@ -300,23 +297,38 @@ def parse_frame(data, at, limit, salt, lsn=None, base_hint=None, parts_count=Tru
         return None
     if any(a[0] > b[0] for a, b in zip(table, table[1:])):
         return None
-    if most_before_parts is not None and head_end - at > most_before_parts:
+    if most is not None and head_end - at > most:
         return None
     if crc(low(place(salt, at)), data[at + 4:head_end]) != checksum:
         return None
-    if own_lsn is not None and (own_lsn % 8 or (lsn is not None and own_lsn != lsn)):
+    return {"length": length, "size": size, "lsn": lsn, "epoch": epoch, "distance": distance, "table": table,
+            "control": bool(word >> 29 & 1), "head": bytes(data[head_at:head_end]), "head_end": head_end}
+
+
+@functools.lru_cache(maxsize=20_000)
+def parse_frame(data, at, limit, salt, lsn=None, base_hint=None, parts_count=True, most_before_parts=None):
+    """The frame at byte `at`, or None.
+
+    `lsn` is what the place tells. `base_hint` is an LSN that counts only where the frame carries none.
+    """
+    front = parse_front(data, at, limit, salt, most_before_parts)
+    if front is None:
         return None
-    where = own_lsn if own_lsn is not None else lsn if lsn is not None else base_hint
+    carried = front["lsn"]
+    if carried is not None and lsn is not None and carried != lsn:
+        return None
+    where = carried if carried is not None else lsn if lsn is not None else base_hint
     if where is None or where % 8:
         return None
-    watermark = None if distance is None else where - 8 * distance
+    watermark = None if front["distance"] is None else where - 8 * front["distance"]
     if watermark is not None and watermark < 0:
         return None
-    f = {"at": at, "length": length, "size": size, "lsn": where, "epoch": epoch, "has_lsn": own_lsn is not None,
-         "watermark": watermark, "control": bool(word >> 29 & 1), "head": bytes(data[head_at:head_end]), "parts": []}
+    f = {"at": at, "length": front["length"], "size": front["size"], "lsn": where, "epoch": front["epoch"],
+         "has_lsn": carried is not None, "watermark": watermark, "control": front["control"], "head": front["head"],
+         "parts": []}
     mask, begin = low(step(place(salt, at) ^ where)), 0
-    for stop, check in table:
-        a, b = head_end + begin, head_end + stop
+    for stop, check in front["table"]:
+        a, b = front["head_end"] + begin, front["head_end"] + stop
         good = crc(0, data[a:b]) ^ mask == check
         f["parts"].append((a, b, good))
         if parts_count and not good:
@@ -1418,9 +1430,10 @@ def decode_message(c, group, last):
 
 def decode_group(c, s):
     name, t = c.text(255, 1), c.varint()
+    options, retry = decode_options(c, OPTIONS), c.varint()
     need(t in s["topics"], "a group of no topic")
     ends = s["topics"][t]["ends"]
-    group = new_group(name, t, decode_options(c, OPTIONS), c.varint(), [0] * (len(ends) + 1))
+    group = new_group(name, t, options, retry, [0] * (len(ends) + 1))
     check_options(group["options"])
     group["retry_end"], group["dead_end"], group["turns"], position = (c.varint() for _ in range(4))
     group["cursor"], group["source"] = position >> 2, position & 3
@@ -1524,7 +1537,7 @@ def as_a_writer_makes_it(data, f):
 
 
 def frames_below(s, C):
-    """Of a file of the list below C, (frame or None, byte): None for what was passed over."""
+    """Of a file of the list below C, (frame or None, byte, whether a checksum agrees there): None for what was passed over."""
     entry, of_class = s["entry"], s["kind"] != 1
     data, salt = entry["data"], entry["header"]["salt"]
     limit = min(len(data), 128 + (s["body"] if of_class else min(s["end"], C) - s["base"]))
@@ -1539,12 +1552,12 @@ def frames_below(s, C):
         if f and searching and not as_a_writer_makes_it(data, f):
             f = None
         if f:
-            yield f, at
+            yield f, at, True
             next_lsn, searching = f["lsn"] + 8, False
             at += f["size"]
         else:
             if not searching:
-                yield None, at
+                yield None, at, parse_front(data, at, limit, salt) is not None
             searching = True
             at += 8
 
@@ -1622,19 +1635,20 @@ def epoch_at(epochs, lsn):
 def read_messages(state, listed, log, C):
     """Of what serves each class the messages by partition and offset, and the places that were passed over.
 
-    The offsets of a partition rise over all files. A frame whose checksum agrees and in which they do not, or that cannot be decoded,
-    is one that no writer makes. Then the page leaves open which messages are read: the third result says so.
+    The offsets of a partition rise over all files. A frame whose checksum agrees and in which they do not, that is not valid for
+    another reason, or that cannot be decoded is one that no writer makes. Then the page leaves open which messages are read: the
+    third result says so.
     """
     messages, ends, passed_over, is_open = {}, {}, [], False
     for s in sorted(listed, key=lambda s: s["base"]):
-        for f, at in frames_below(s, C):
+        for f, at, agrees in frames_below(s, C):
             if f and f["control"]:
                 continue
             data, classes = s["entry"]["data"], s["classes"]
             if f and collect(state, data, f, epoch_at(s["epochs"], f["lsn"]), classes, messages, ends):
                 continue
             passed_over.append([s["name"], at])
-            is_open = is_open or f is not None
+            is_open = is_open or agrees
     serving = {s["number"]: s["classes"] for s in listed if s["kind"] == 1}
     for i in log["frames"]:
         c, f = i["c"], i["f"]
