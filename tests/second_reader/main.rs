@@ -63,10 +63,10 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// Every store with files of classes in the place of its older segments, where it has two checkpoints.
+/// Every closed store with files of classes in the place of its older segments, where it has two checkpoints.
 fn with_classes(stores: &[(String, SimDisk)]) -> Vec<(String, SimDisk)> {
     let mut made = Vec::new();
-    for (name, disk) in stores {
+    for (name, disk) in stores.iter().filter(|(name, _)| name.ends_with(", closed")) {
         for unlinked in [false, true] {
             let disk = disk.snapshot();
             if clean(&disk, unlinked).is_some() {
@@ -144,7 +144,7 @@ fn readers_agree_on_the_stores_of_random_workloads() {
     if !reader::is_there() {
         return;
     }
-    let mut stores: Vec<_> = (1..20).flat_map(workload::stores).collect();
+    let mut stores: Vec<_> = (0..wanted() as u64 / 80).flat_map(workload::stores).collect();
     stores.extend(with_classes(&stores));
     let compared = compare_all(stores);
     assert!(compared.messages > 2_000 && compared.states > 20 && compared.dropped > 0, "{compared:?}");
@@ -161,7 +161,7 @@ fn readers_agree_on_the_committed_stores() {
     assert!(compared.stores > 10, "{compared:?}");
 }
 
-/// How many damaged or forged stores are tried.
+/// How many damaged stores are tried, and how many forged ones; of those that a workload makes a share.
 fn wanted() -> usize {
     let wanted = std::env::var("MILLPOND_READER_CASES");
     wanted.map_or(2_000, |number| number.parse().expect("MILLPOND_READER_CASES is a number"))
@@ -191,7 +191,8 @@ fn compare_damaged(bases: &[SimDisk], cases: &[Case], origin: Origin) -> BTreeMa
     verdicts
 }
 
-/// The damage that the sweep of `tests/corruption` tries, to a closed store, one that was not closed, and one with files of classes.
+/// The damage that the sweep of `tests/corruption` tries, to its closed store, the one that was not closed, one with files of classes,
+/// and some that random workloads left.
 #[test]
 fn readers_agree_on_damaged_stores() {
     if !reader::is_there() {
@@ -203,16 +204,22 @@ fn readers_agree_on_damaged_stores() {
         clean(&disk, true).unwrap();
         disk
     };
-    let sources = [
+    let mut sources = vec![
         (Sources::new(&made.closed, &made, &other.closed), 4),
         (Sources::new(&made.unclosed, &made, &other.unclosed), 3),
         (Sources::new(&cleaned(&made.closed), &made, &cleaned(&other.closed)), 3),
     ];
+    for seed in 0..5 {
+        let older: Vec<SimDisk> = workload::stores(seed).into_iter().map(|(_, disk)| disk).collect();
+        let last = older.last().unwrap();
+        let made = Rich { older: older.clone(), ..made.clone() };
+        sources.push((Sources::new(last, &made, &other.closed), 2));
+    }
     let bases: Vec<SimDisk> = sources.iter().map(|(sources, _)| sources.whole()).collect();
     let mut cases = Vec::new();
     for (base, (sources, share)) in sources.into_iter().enumerate() {
         let sources = Arc::new(sources);
-        for mutation in sample(sources.all(61), Some(wanted() * share / 10)) {
+        for mutation in sample(sources.all(61), Some(wanted() * share / 20)) {
             let name = format!("store {base}, {mutation:?} of {}", sources.damaged(mutation).1);
             let sources = Arc::clone(&sources);
             cases.push(Case { name, base: Some(base), make: Box::new(move || sources.damaged(mutation).0) });
