@@ -20,6 +20,8 @@ pub enum ErrorKind {
     FixCall,
     /// The work on this message is not this consumer's any more. Drop it and receive the next.
     LeaseLost,
+    /// The message cannot be read. Go on with the next; nothing else is wrong. It waits for its longest backoff, or stays where it is.
+    Skip,
     /// Call again when the shortage that the error names has passed: room on the disk, a descriptor, memory, the lock of another
     /// process. Nothing was changed.
     Retry,
@@ -27,6 +29,18 @@ pub enum ErrorKind {
     Reopen,
     /// A person has to look at the directory, its permissions or its file system before anything goes on.
     Stop,
+}
+
+/// What an [`Error`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorScope {
+    /// This call. Others, with other arguments or at another time, may succeed.
+    Call,
+    /// One message. Calls for other messages are not concerned.
+    Message,
+    /// The store: every call for it fails, or it could not be opened.
+    Store,
 }
 
 /// Why a call failed.
@@ -151,8 +165,19 @@ pub enum Error {
         /// Its kind.
         kind: &'static str,
     },
-    /// Bytes on disk are not what was written.
+    /// Bytes on disk are not what was written, and the store is not opened for that.
     Corrupt(Corruption),
+    /// One message cannot be read. It stays where it is.
+    Unreadable {
+        /// The name of its topic.
+        topic: String,
+        /// Its partition, numbered as in its [`MessageId`].
+        partition: u64,
+        /// Its offset there.
+        offset: u64,
+        /// Why: `Corrupt`, `Io` or `NewerFormat`.
+        cause: Arc<Error>,
+    },
     /// An earlier failure stopped the store for good. Open it again.
     Poisoned {
         /// The first failure.
@@ -211,6 +236,7 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
+            Self::Unreadable { .. } => ErrorKind::Skip,
             Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory | Self::Locked { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Io { source, .. } => match source.kind() {
@@ -220,6 +246,49 @@ impl Error {
                 _ => ErrorKind::Reopen,
             },
             Self::NewerFormat { .. } | Self::ForeignFile { .. } | Self::Corrupt(_) => ErrorKind::Stop,
+        }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub const fn scope(&self) -> ErrorScope {
+        match self {
+            Self::InvalidName { .. }
+            | Self::InvalidOption { .. }
+            | Self::TooLarge { .. }
+            | Self::OptionMismatch { .. }
+            | Self::NotFound { .. }
+            | Self::Removed { .. }
+            | Self::LimitReached { .. }
+            | Self::DiskFull
+            | Self::TooManyOpenFiles
+            | Self::OutOfMemory
+            | Self::Io { .. } => ErrorScope::Call,
+            Self::NoSuchDeadLetter { .. }
+            | Self::TooManyRedrives { .. }
+            | Self::LeaseLost { .. }
+            | Self::Unreadable { .. } => ErrorScope::Message,
+            Self::Locked { .. }
+            | Self::NotADirectory { .. }
+            | Self::NotAStore { .. }
+            | Self::NewerFormat { .. }
+            | Self::ForeignFile { .. }
+            | Self::UnsupportedFileSystem { .. }
+            | Self::Corrupt(_)
+            | Self::Poisoned { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Closed
+            | Self::Forked => ErrorScope::Store,
+        }
+    }
+
+    /// Where bytes on disk are not what was written, if that is the reason.
+    #[must_use]
+    pub fn corruption(&self) -> Option<&Corruption> {
+        match self {
+            Self::Corrupt(corruption) => Some(corruption),
+            Self::Unreadable { cause, .. } => cause.corruption(),
+            _ => None,
         }
     }
 
@@ -289,9 +358,7 @@ impl fmt::Display for Error {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
-            Self::NoSuchDeadLetter { id } => {
-                write!(f, "dead letter {id} was redriven or discarded before; list them again")
-            }
+            Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
             Self::TooManyRedrives { id, max } => write!(
                 f,
                 "dead letter {id} was redriven to a topic {max} times, nothing was written; redrive it to its group or discard it"
@@ -302,18 +369,14 @@ impl fmt::Display for Error {
             }
             Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),
             Self::TooManyOpenFiles => {
-                f.write_str("no file descriptor left, nothing was written; raise the limit or retry later")
+                f.write_str("no file descriptor left, nothing was written; raise the limit or retry")
             }
             Self::OutOfMemory => f.write_str("no memory left, nothing was written; free some or retry later"),
-            Self::Locked { path, pid: Some(pid) } => {
-                write!(f, "store {} is open in process {pid}; close it there first", path.display())
+            Self::Locked { path, pid } => {
+                let holder = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                write!(f, "store {} is open in {holder}; close it there first", path.display())
             }
-            Self::Locked { path, pid: None } => {
-                write!(f, "store {} is open in another process; close it there first", path.display())
-            }
-            Self::NotADirectory { path } => {
-                write!(f, "{} is not a directory; name the directory of the store", path.display())
-            }
+            Self::NotADirectory { path } => write!(f, "{} is not a directory; name that of the store", path.display()),
             Self::NotAStore { path, found } => write!(
                 f,
                 "{} is not a store and not empty (it contains {found:?}); name an empty or a new directory",
@@ -326,20 +389,23 @@ impl fmt::Display for Error {
                 write!(f, "file {file} belongs to another store; move it away or restore the right one")
             }
             Self::UnsupportedFileSystem { kind } => {
-                write!(
-                    f,
-                    "file system {kind} cannot promise durability; use a local one or allow it with allow_network_fs"
-                )
+                write!(f, "file system {kind} cannot promise durability; use a local one or set allow_network_fs")
             }
             Self::Corrupt(corruption) => write!(f, "corrupt data in {corruption}"),
+            Self::Unreadable { topic, partition, offset, cause } => {
+                write!(f, "message {partition}@{offset} of topic {topic:?} cannot be read: {cause}")
+            }
             Self::Poisoned { cause } => write!(f, "store stopped after a failure ({cause}); open it again"),
             Self::OutcomeUnknown { cause } => {
                 write!(f, "outcome unknown: {cause}; reopen the store and check for the operation")
             }
             Self::Closed => f.write_str("store is closed; open it again"),
             Self::Forked => f.write_str("store was opened before a fork; open it in the process that uses it"),
-            Self::Io { context, path: Some(path), source } => write!(f, "{context} {}: {source}", path.display()),
-            Self::Io { context, path: None, source } => write!(f, "{context}: {source}"),
+            Self::Io { context, path, source } => {
+                f.write_str(context)?;
+                path.iter().try_for_each(|path| write!(f, " {}", path.display()))?;
+                write!(f, ": {source}")
+            }
         }
     }
 }
@@ -349,6 +415,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => source.source(),
+            Self::Unreadable { cause, .. } => cause.source(),
             _ => None,
         }
     }

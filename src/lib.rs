@@ -16,6 +16,7 @@ mod record;
 mod state;
 mod sync;
 mod view;
+mod wait;
 
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery,
@@ -26,7 +27,7 @@ pub use engine::{
     DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats,
     TopicStats,
 };
-pub use error::{Corruption, Error, ErrorKind, Result};
+pub use error::{Corruption, Error, ErrorKind, ErrorScope, Result};
 pub use ids::MessageId;
 
 /// A disk and a clock in memory, for tests that drive the engine through crashes, and the real ones for tests that watch

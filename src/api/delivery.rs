@@ -230,6 +230,7 @@ impl Delivery {
     pub fn reject(mut self, reason: impl Display) -> Result<()> {
         let text = text_of(reason);
         self.settled = true;
+        // seam: a rejected message is tried again
         let held = self.engine().reject(self.group_id(), (&self.parcel.received, self.nth), &text)?;
         self.lost_unless(held)
     }
@@ -266,6 +267,7 @@ impl Delivery {
     /// As [`Delivery::ack`].
     pub fn release(mut self) -> Result<()> {
         self.settled = true;
+        // seam: a release counts the attempt
         let lost = self.engine().release(self.group_id(), &[self.parcel.received.held(self.nth).into()])?;
         self.lost_unless(lost.is_empty())
     }
@@ -273,6 +275,7 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
+        // seam: a dropped delivery stays leased
         if !self.settled {
             // Nothing depends on it: a message that cannot be given back now comes back when its lease expires.
             let _ = self.give_back(None, "dropped");

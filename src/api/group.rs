@@ -271,7 +271,7 @@ impl Group {
         self.redrive_where(|_| true)
     }
 
-    /// As [`Group::redrive_all`], for those that `wanted` accepts. Letters that die again meanwhile are not met twice.
+    /// As [`Group::redrive_all`], for those that `wanted` accepts. Those that die again meanwhile are not met twice.
     ///
     /// # Errors
     /// As [`Group::redrive_all`].
@@ -281,7 +281,7 @@ impl Group {
             let letter = match letter {
                 Ok(letter) => letter,
                 // The others can be redriven all the same.
-                Err(error @ (Error::Corrupt(_) | Error::Io { .. })) => {
+                Err(error @ Error::Unreadable { .. }) => {
                     unreadable = unreadable.or(Some(error));
                     continue;
                 }

@@ -248,6 +248,7 @@ impl Topic {
                 expected: "below the topic's number of partitions",
             }),
             (None, _) if count == 1 => Ok(0),
+            // seam: a key is ignored
             (None, Some(key)) => Ok(self.inner.partition_of_key(key.as_slice())),
             (None, None) => Ok(self.inner.next_in_turn()),
         }

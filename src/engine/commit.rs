@@ -1,15 +1,16 @@
-//! Group commit: one sync for all who wait.
+//! Group commit: one sync for all that wait.
 //!
-//! The first who waits for durability leads: it takes the turn, and syncs what is appended by then, outside the store's lock. The
-//! others wait for the end of that turn, or of the next one where they appended too late for it. The watermark is the LSN
-//! below which a sync has completed. A sync that fails, or a leader that panics, poisons the store, and every waiter
-//! resolves. Never here: what is appended.
+//! The first waiter leads: it syncs everything appended so far, without the store's lock. The others leave a waker for the end of that
+//! round, or of the next one if they appended too late for it. The watermark is the LSN below which a sync has completed. A sync that
+//! fails, or a leader that panics, poisons the store, and every waiter resolves. Never here: what is appended.
 
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, UnwindWatch};
+use crate::sync::{Mutex, UnwindWatch};
+use crate::wait::{DueWakers, Parker};
+use std::task::Waker;
 
 /// Who syncs, and how far syncs have come.
 #[derive(Debug)]
@@ -17,9 +18,6 @@ pub(crate) struct Commit {
     watermark: AtomicU64,
     /// Held for moments only, and never while taking another lock.
     turns: Mutex<Turns>,
-    /// Tell of the ends of turns, each of every other one: who waits for the next turn is not woken by the end of this one, but for
-    /// the one who is to lead then.
-    ended: [Condvar; 2],
 }
 
 /// The turns to sync, one after another.
@@ -27,23 +25,16 @@ pub(crate) struct Commit {
 struct Turns {
     /// Whether somebody is syncing.
     taken: bool,
-    /// How many have ended.
-    ended: usize,
     /// All below is durable when the turn that is taken ends. Before its leader has said so, everybody waits for this turn.
     covers: Lsn,
-}
-
-impl Turns {
-    /// Which of the two ends tells of the turn that is taken, or comes next where none is.
-    const fn parity(&self) -> usize {
-        self.ended % 2
-    }
+    /// Those that wait for the end of the turn that is taken, and those that wait for the end of the one after it.
+    waiting: [DueWakers; 2],
 }
 
 impl Commit {
     pub(crate) fn new(watermark: Lsn) -> Self {
-        let turns = Turns { taken: false, ended: 0, covers: Lsn(u64::MAX) };
-        Self { watermark: AtomicU64::new(watermark.0), turns: Mutex::new(turns), ended: Default::default() }
+        let turns = Turns { taken: false, covers: Lsn(u64::MAX), waiting: Default::default() };
+        Self { watermark: AtomicU64::new(watermark.0), turns: Mutex::new(turns) }
     }
 
     #[inline]
@@ -53,26 +44,24 @@ impl Commit {
 
     /// Wakes all who wait, to look again at watermark and health.
     pub(crate) fn wake_all(&self) {
-        // Taking the lock orders this after the check of anyone about to wait.
-        drop(self.turns.lock());
-        for end in &self.ended {
-            end.notify_all();
-        }
+        // The lock orders this after the check of anyone about to wait; what is taken is dropped without it.
+        let woken = std::mem::take(&mut self.turns.lock().waiting);
+        drop(woken);
     }
 
     /// Ends the turn that is taken: all who wait for it look again, and one of those who wait for the next, to lead it.
     fn end_turn(&self) {
-        let (this, next) = {
+        let (this, leader) = {
             let mut turns = self.turns.lock();
-            let this = turns.parity();
             turns.taken = false;
-            turns.ended = turns.ended.wrapping_add(1);
             turns.covers = Lsn(u64::MAX);
-            (this, turns.parity())
+            turns.waiting.swap(0, 1);
+            let [next, this] = &mut turns.waiting;
+            (this.take(), next.take_first())
         };
-        // The leader first: the others are many, and the device waits for him.
-        self.ended[next].notify_one();
-        self.ended[this].notify_all();
+        // The leader first: the others are many, and the device waits for it.
+        drop(leader);
+        drop(this);
     }
 }
 
@@ -107,16 +96,21 @@ impl Engine {
             if self.health.is_poisoned() {
                 return Err(Error::OutcomeUnknown { cause: self.health.cause() });
             }
-            if let Some(turn) = self.lead_or_wait(lsn) {
-                self.sync_appended();
-                drop(turn);
+            let mut parker = None;
+            match self.try_lead(lsn, || parker.insert(Parker::new()).waker()) {
+                Some(turn) => {
+                    self.sync_appended();
+                    drop(turn);
+                }
+                None => parker.into_iter().for_each(|parker| parker.park()),
             }
         }
         Ok(())
     }
 
-    /// The turn to sync. `None` where `lsn` is durable by now, or after waiting for whoever has the turn.
-    fn lead_or_wait(&self, lsn: Lsn) -> Option<Turn<'_>> {
+    /// The turn to sync. `None` if `lsn` is durable by now, or the store has stopped, or a waker was left: that is called when there is
+    /// something to look at.
+    fn try_lead(&self, lsn: Lsn, waker: impl FnOnce() -> Waker) -> Option<Turn<'_>> {
         let mut turns = self.commit.turns.lock();
         // A leader stores the watermark and the health before it takes this lock to end its turn: what is seen here under the
         // lock is what the last turn left. Seen before it, it may be old, and there would be nothing to sync.
@@ -125,7 +119,7 @@ impl Engine {
         }
         if turns.taken {
             let skip = usize::from(lsn > turns.covers);
-            self.commit.ended[(turns.parity() + skip) % 2].wait(&mut turns);
+            turns.waiting[skip].push(waker());
             return None;
         }
         turns.taken = true;
@@ -161,7 +155,7 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Setup;
+    use super::super::{Outgoing, Setup};
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
@@ -179,11 +173,40 @@ mod tests {
         engine.open_topic("t", 1).unwrap();
         let end = engine.lock_core().appender.end();
         assert_eq!(engine.commit.watermark(), end);
-        assert!(engine.lead_or_wait(end).is_none());
+        assert!(engine.try_lead(end, || Waker::noop().clone()).is_none());
         // There is something to sync for whoever waits for more, and the turn ends.
-        assert!(engine.lead_or_wait(end.saturating_add(8)).is_some());
-        assert!(engine.lead_or_wait(end.saturating_add(8)).is_some());
+        assert!(engine.try_lead(end.saturating_add(8), || Waker::noop().clone()).is_some());
+        assert!(engine.try_lead(end.saturating_add(8), || Waker::noop().clone()).is_some());
         engine.wait_durable(end).unwrap();
         assert!(engine.enter().is_ok());
+    }
+
+    /// A waker that was left while somebody syncs is called once there is something to look at, and no lock is held then.
+    #[test]
+    fn waker_is_called_when_the_round_ends() {
+        struct Looks(Arc<Engine>, AtomicU64);
+        impl std::task::Wake for Looks {
+            fn wake(self: Arc<Self>) {
+                self.1.store(self.0.commit.watermark().0, Ordering::Release);
+                assert!(self.0.commit.turns.try_lock().is_some() && self.0.core.try_lock().is_some());
+            }
+        }
+        let disk = Arc::new(SimDisk::new(1).attach().unwrap());
+        let engine = Engine::open_on(disk, Setup::quiet(1 << 20), Arc::new(SimClock::new(WallMs(1)))).unwrap();
+        let engine = Arc::new(engine);
+        let topic = engine.open_topic("t", 1).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.add(topic.first, None, std::iter::empty(), b"m", 1 << 20).unwrap();
+        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        let end = engine.lock_core().appender.end();
+        let looks = [0; 3].map(|_| Arc::new(Looks(Arc::clone(&engine), AtomicU64::new(0))));
+        let turn = engine.try_lead(end, || unreachable!("nobody leads")).unwrap();
+        for look in &looks {
+            assert!(engine.try_lead(end, || Waker::from(Arc::clone(look))).is_none());
+        }
+        engine.sync_appended();
+        assert!(looks.iter().all(|look| look.1.load(Ordering::Acquire) == 0), "the round has not ended");
+        drop(turn);
+        assert!(looks.iter().all(|look| look.1.load(Ordering::Acquire) == end.0));
     }
 }

@@ -3,12 +3,12 @@
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
-use super::waiters::Waiters;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId};
 use crate::log::{AppendRefusal, Appended, Appender, ControlFrame, Parts, Reserve};
 use crate::record::{Record, Room, Wakes, codec};
 use crate::state::{Command, Decision, HoldUp, Inconsistent, Inputs, Rejection, Role, State};
 use crate::view::{Counters, FrameAt, Now, View};
+use crate::wait::WaitList;
 use std::sync::Arc;
 
 /// The store's changing parts. One lock holds them together.
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(crate) struct Core {
     pub(crate) view: View,
     pub(crate) appender: Appender,
-    pub(crate) waiters: Waiters,
+    pub(crate) waiters: WaitList,
     /// This process's `opened` record: applied already, and to be appended before any other.
     pub(crate) unwritten_open: Option<Record>,
     pub(crate) last_sync: Option<MonoMs>,
@@ -260,7 +260,7 @@ fn reserve_for(records: &[Record]) -> Reserve {
     }
 }
 
-fn wake_partition(waiters: &mut Waiters, state: &State, partition: PartitionId) {
+fn wake_partition(waiters: &mut WaitList, state: &State, partition: PartitionId) {
     match state.partition_role(partition) {
         Some(Role::Topic { topic, .. }) => waiters.wake_topic(topic),
         Some(Role::Retry { group }) => waiters.wake_one(group),

@@ -13,7 +13,7 @@ use crate::record::Provenance;
 use crate::state::{Command, Rejection};
 use crate::view::Stored;
 use crate::view::ViewHolder;
-use crate::view::absent;
+use crate::view::{absent, unreadable};
 
 /// How many dead letters are listed under one hold of the lock.
 const LIST_AT_ONCE: usize = 256;
@@ -68,7 +68,11 @@ impl Engine {
         };
         let stored = self.fetch(dead, offset)?;
         // Only moves put messages there: something else was read.
-        let provenance = stored.provenance.as_deref().cloned().ok_or_else(|| absent(dead, offset))?;
+        let provenance = stored
+            .provenance
+            .as_deref()
+            .cloned()
+            .ok_or_else(|| unreadable(self, (dead, offset), absent(dead, offset)))?;
         Ok(Some(StoredDeadLetter { offset, stored, provenance }))
     }
 

@@ -3,9 +3,9 @@
 //! [`Engine::receive`] leases under the lock and reads outside it ([`Reading`]). Messages that used up their attempts are moved to the
 //! dead letters when a consumer asks and meets them (`moves`). Never here: public handles, settling.
 
+use super::core::Blocked;
 use super::leased::{Leases, Reading, Received, collect};
 use super::moves::Moves;
-use super::waiters::Ticket;
 use super::{CoreGuard, Engine};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId};
@@ -17,7 +17,9 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::view::Now;
 use crate::view::Reader;
+use crate::wait::{Parker, Ticket};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 /// How long a receive may wait for a message.
@@ -39,6 +41,18 @@ enum Look {
         offset: Offset,
     },
     Nothing,
+}
+
+/// What one try came to.
+enum Tried {
+    Found(Look),
+    /// Only work outside the lock helps.
+    Blocked(Blocked),
+    /// The waker was left. The sleeper looks again after `ms` milliseconds, also if nobody wakes it.
+    Asleep {
+        ticket: Arc<Ticket>,
+        ms: u64,
+    },
 }
 
 impl<'a> Wait<'a> {
@@ -148,69 +162,82 @@ impl Engine {
         leases: &mut Leases,
     ) -> Result<Look> {
         let max = u32::try_from(max).unwrap_or(u32::MAX);
-        let mut core = self.lock_core();
         loop {
-            self.health.check()?;
-            if wait.is_stopped() {
-                // The wake-up may have been meant for a message that somebody else wants.
-                core.waiters.wake_one(group);
-                return Ok(Look::Nothing);
-            }
-            let now = self.now();
-            let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
-            match core.commit(&Command::Lease { group, max, pass_exhausted }, Parts::default(), now) {
-                Ok(committed) => {
-                    if let Decision::Exhausted { partition, offset } = committed.decision {
-                        return Ok(Look::Exhausted { partition, offset });
+            let mut parker = None;
+            let waker = || parker.insert(Parker::new()).waker();
+            match self.try_look((topic, group), max, wait, moves, leases, waker)? {
+                Tried::Found(look) => return Ok(look),
+                Tried::Blocked(blocked) => self.unblock(blocked).map_err(|refusal| self.refused(refusal))?,
+                Tried::Asleep { ticket, ms } => {
+                    // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
+                    if let Some(parker) = parker {
+                        parker.park_for(Duration::from_millis(ms.min(3_600_000)));
                     }
-                    if let Some((lsn, _)) = committed.frame
-                        && collect(&core, leases)
-                    {
-                        // There may be more; and somebody must know when these leases end.
-                        core.waiters.wake_one(group);
-                        let token = Token { epoch: core.appender.epoch(), lsn };
-                        return Ok(Look::Leased { token, catalog: core.view.catalog.clone() });
-                    }
-                    if wait.is_over(now.mono) || moves.are_enough() {
-                        // This one may have been the only sleeper that knew the next deadline.
-                        // seam: who leaves takes the deadline along
-                        core.waiters.wake_one(group);
-                        return Ok(Look::Nothing);
-                    }
-                    self.sleep(&mut core, group, topic, wait, now);
-                }
-                Err(blocked) => {
-                    drop(core);
-                    self.unblock(blocked).map_err(|refusal| self.refused(refusal))?;
-                    core = self.lock_core();
+                    self.lock_core().waiters.leave(&ticket);
                 }
             }
         }
     }
 
-    /// Sleeps until someone may have added a message, a deadline of the group has come, or the wait is over.
-    fn sleep(&self, core: &mut CoreGuard<'_>, group: GroupId, topic: TopicId, wait: Wait<'_>, now: Now) {
-        let ticket = self.enter_sleep(core, group, topic, wait.until, now);
+    /// Leases what there is, or else leaves a waker, under one hold of the lock.
+    fn try_look(
+        &self,
+        (topic, group): (TopicId, GroupId),
+        max: u32,
+        wait: Wait<'_>,
+        moves: Moves,
+        leases: &mut Leases,
+        waker: impl FnOnce() -> Waker,
+    ) -> Result<Tried> {
+        let mut core = self.lock_core();
+        self.health.check()?;
+        if wait.is_stopped() {
+            // The wake-up may have been meant for a message that somebody else wants.
+            core.waiters.wake_one(group);
+            return Ok(Tried::Found(Look::Nothing));
+        }
+        let now = self.now();
+        let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
+        let committed = match core.commit(&Command::Lease { group, max, pass_exhausted }, Parts::default(), now) {
+            Ok(committed) => committed,
+            Err(blocked) => return Ok(Tried::Blocked(blocked)),
+        };
+        if let Decision::Exhausted { partition, offset } = committed.decision {
+            return Ok(Tried::Found(Look::Exhausted { partition, offset }));
+        }
+        if let Some((lsn, _)) = committed.frame
+            && collect(&core, leases)
+        {
+            // There may be more; and somebody must know when these leases end.
+            core.waiters.wake_one(group);
+            let token = Token { epoch: core.appender.epoch(), lsn };
+            return Ok(Tried::Found(Look::Leased { token, catalog: core.view.catalog.clone() }));
+        }
+        if wait.is_over(now.mono) || moves.are_enough() {
+            // This one may have been the only sleeper that knew the next deadline.
+            // seam: who leaves takes the deadline along
+            core.waiters.wake_one(group);
+            return Ok(Tried::Found(Look::Nothing));
+        }
+        let ticket = self.enter_sleep(&mut core, (topic, group), wait.until, now, &waker());
         let ms = ticket.until.0.saturating_sub(now.mono.0);
-        // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
-        ticket.sleep(&mut core.guard, Duration::from_millis(ms.min(3_600_000)));
-        core.waiters.leave(&ticket);
+        Ok(Tried::Asleep { ticket, ms })
     }
 
     /// Takes in a sleeper that found nothing, with the time when it has to look again.
     pub(super) fn enter_sleep(
         &self,
         core: &mut CoreGuard<'_>,
-        group: GroupId,
-        topic: TopicId,
+        (topic, group): (TopicId, GroupId),
         until: MonoMs,
         now: Now,
+        waker: &Waker,
     ) -> Arc<Ticket> {
         let held_back = core.view.state.is_at_cap(group);
         let rest = self.moves_rest_until().0.checked_sub(now.mono.0).filter(|&ms| ms > 0);
         // seam: a sleeper does not know the next deadline
         let next = core.sleep_until(group, now).into_iter().chain(rest).min();
         let until = next.map_or(until, |ms| until.min(now.mono.saturating_add(ms.max(1))));
-        core.waiters.enter(topic, group, held_back, until)
+        core.waiters.enter((topic, group), held_back, until, waker)
     }
 }

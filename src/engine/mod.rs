@@ -27,7 +27,6 @@ mod sleepers;
 mod stats;
 mod threads;
 mod topics;
-mod waiters;
 
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
@@ -37,6 +36,8 @@ pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun};
 pub(crate) use crate::view::Reader;
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use crate::wait::Ticket;
 pub(crate) use dead_letters::StoredDeadLetter;
 pub(crate) use deliver::Wait;
 pub(crate) use leased::Received;
@@ -45,8 +46,6 @@ pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) use waiters::Ticket;
 
 use self::commit::Commit;
 use self::core::{Blocked, Committed, Core};
@@ -60,6 +59,7 @@ use crate::state::{Command, Rejection};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
 use crate::view::{Now, ReadCaches, View, ViewHolder};
+use crate::wait::DueWakers;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
@@ -90,6 +90,8 @@ pub(crate) struct CoreGuard<'a> {
     engine: &'a Engine,
     guard: MutexGuard<'a, Core>,
     watch: UnwindWatch,
+    /// Dropped, and thereby called, after the lock is.
+    due: DueWakers,
 }
 
 impl Deref for CoreGuard<'_> {
@@ -113,6 +115,7 @@ impl Drop for CoreGuard<'_> {
             self.engine.commit.wake_all();
         }
         let core = &mut *self.guard;
+        self.due = core.waiters.take_due();
         let moved = core.appender.end() > core.wake_beyond;
         let took_standby = core.appender.standby_wanted().is_some() && !core.standby_asked;
         if moved || took_standby {
@@ -250,7 +253,7 @@ impl Engine {
     fn lock_core(&self) -> CoreGuard<'_> {
         #[cfg(any(test, feature = "simulation"))]
         LOCK_HOLDS.with(|count| count.set(count.get() + 1));
-        CoreGuard { engine: self, watch: UnwindWatch::new(), guard: self.core.lock() }
+        CoreGuard { engine: self, watch: UnwindWatch::new(), guard: self.core.lock(), due: DueWakers::default() }
     }
 
     fn now(&self) -> Now {
@@ -388,6 +391,7 @@ impl Engine {
     /// that grows. Returns whether that was so before.
     fn note_room(&self, core: &mut Core, available: u64) -> bool {
         let room = available.saturating_add(core.appender.room());
+        // seam: a publish takes the room for settling
         let scarce = room < self.reserved_bytes(core, Reserve::Share);
         core.appender.set_scarce(scarce)
     }

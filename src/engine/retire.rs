@@ -261,7 +261,7 @@ mod tests {
             disk.write_file(&name, &zeros);
         }
         let failed = engine.open_group(topic, "g", &GROUP, Begin::Time(WallMs(0)));
-        assert!(matches!(failed, Err(Error::Corrupt(_))), "{failed:?}");
+        assert!(matches!(failed, Err(Error::Unreadable { .. })), "{failed:?}");
         assert_eq!(engine.starts_sought.load(Ordering::Acquire), 0);
         engine.open_group(topic, "g", &GROUP, Begin::Latest).unwrap();
         assert_eq!(engine.starts_sought.load(Ordering::Acquire), 0);

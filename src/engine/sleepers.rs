@@ -5,12 +5,13 @@
 use super::Engine;
 use super::core::Core;
 use super::deliver::Wait;
-use super::waiters::Ticket;
 use crate::error::Result;
 use crate::ids::{GroupId, MonoMs, TopicId};
 use crate::state::{Command, Decision};
 use crate::view::Now;
+use crate::wait::Ticket;
 use std::sync::Arc;
+use std::task::Waker;
 
 impl Engine {
     /// What a receive that waits does in a thread of its own: takes in a sleeper, unless
@@ -20,7 +21,7 @@ impl Engine {
         let now = self.now();
         let mut core = self.lock_core();
         let idle = !core.has_work(group, now, self.moves_rest_until());
-        Ok(idle.then(|| self.enter_sleep(&mut core, group, topic, wait.until, now)))
+        Ok(idle.then(|| self.enter_sleep(&mut core, (topic, group), wait.until, now, Waker::noop())))
     }
 
     /// The end of such a sleep. The sleeper looks now, or passes the wake-up on.

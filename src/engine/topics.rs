@@ -151,6 +151,7 @@ impl Engine {
         let (end, removed) = removed.map_err(|refusal| self.refused(refusal))?;
         // Freed outside the lock.
         drop(removed);
+        // seam: a removal does not wait
         self.wait_durable(end)
     }
 

@@ -229,7 +229,7 @@ impl Builder {
             self.disk.write_file(&name, &bytes);
         };
         flip();
-        assert!(matches!(to.billing.receive(NOW), Err(Error::Corrupt(_))));
+        assert!(matches!(to.billing.receive(NOW), Err(Error::Unreadable { .. })));
         let listened = to.listener.receive_batch(100, NOW).unwrap();
         assert_eq!(listened.unreadable().len(), 1);
         flip();

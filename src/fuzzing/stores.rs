@@ -233,7 +233,7 @@ fn read(store: &Store, found: &mut Found) -> Result<()> {
                     });
                     let _lost = batch.ack()?;
                 }
-                Err(Error::Corrupt(_)) => found.unreadable += 1,
+                Err(Error::Unreadable { .. }) => found.unreadable += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -244,14 +244,14 @@ fn read(store: &Store, found: &mut Found) -> Result<()> {
                     Ok(dead_letter) => {
                         found.messages.push(shown(dead_letter.id(), dead_letter.key(), dead_letter.payload()))
                     }
-                    Err(Error::Corrupt(_)) => found.unreadable += 1,
+                    Err(Error::Unreadable { .. }) => found.unreadable += 1,
                     Err(error) => return Err(error),
                 }
             }
             // What is exhausted becomes a dead letter now; which one depends on what can be read.
             match group.receive_batch(3, Duration::ZERO) {
                 Ok(batch) => found.unreadable += batch.unreadable().len(),
-                Err(Error::Corrupt(_)) => found.unreadable += 1,
+                Err(Error::Unreadable { .. }) => found.unreadable += 1,
                 Err(error) => return Err(error),
             }
         }

@@ -48,9 +48,6 @@ pub(crate) struct MessageView<'a> {
 }
 
 impl<'a> MessageView<'a> {
-    /// A message of nothing.
-    pub(crate) const EMPTY: Self = Self { key: None, headers: &[], payload: &[] };
-
     /// The message that `part` holds.
     pub(crate) fn parse(part: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(part);
@@ -100,11 +97,11 @@ pub(crate) fn key_hash(key: &[u8]) -> u64 {
     let fnv = key
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    checksum(fnv)
+    splitmix(fnv)
 }
 
 /// The finalizer of SplitMix64: every bit of the result depends on every bit of `x`. A constant of the format.
-pub(crate) fn checksum(x: u64) -> u64 {
+pub(crate) fn splitmix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

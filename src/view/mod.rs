@@ -24,7 +24,7 @@ pub(crate) use follow::FrameAt;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use observer::Observer;
 pub(crate) use positions::{Place, Positions};
-pub(crate) use read::{Reader, ViewHolder, absent, share_of};
+pub(crate) use read::{Reader, ViewHolder, absent, share_of, unreadable};
 pub(crate) use runs::Share;
 pub(crate) use stats::Moment;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};

@@ -8,7 +8,7 @@ use super::positions::Place;
 use super::runs::{SegmentRuns, Share};
 use super::stored::{About, Gathered, Read, Stored};
 use super::{ReadCaches, View};
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::log::{self, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
@@ -107,11 +107,11 @@ pub(crate) trait ViewHolder {
     /// Finds and reads a message.
     ///
     /// # Errors
-    /// `Corrupt` where no segment holds it or its bytes do not prove themselves; `Io`.
+    /// `Unreadable` if no segment holds it or its bytes do not prove themselves; what the system lacks for a while.
     fn fetch(&self, partition: PartitionId, offset: Offset) -> Result<Stored> {
         match self.with_view(|view| view.locate(partition, offset)) {
             Some(at) => self.read(&mut Reader::default(), &at.segment, &at.place, 0, (partition, offset)),
-            None => Err(absent(partition, offset)),
+            None => Err(unreadable(self, (partition, offset), absent(partition, offset))),
         }
     }
 
@@ -127,7 +127,8 @@ pub(crate) trait ViewHolder {
         skip: u32,
         of: (PartitionId, Offset),
     ) -> Result<Stored> {
-        read_some(self, &mut reader.at_hand, segment, place, (skip, 1), of).map(Stored::from)
+        let read = read_some(self, &mut reader.at_hand, segment, place, (skip, 1), of).map(Stored::from);
+        read.map_err(|error| unreadable(self, of, error))
     }
 
     /// Reads a message as [`ViewHolder::read`] does, and of those behind it, up to `max` in all, as many as share its frame and are
@@ -146,7 +147,8 @@ pub(crate) trait ViewHolder {
         mut each: impl FnMut(Stored),
     ) -> Result<u32> {
         let Reader { at_hand, gathered, .. } = reader;
-        let read = read_some(self, at_hand, segment, place, (skip, max), of)?;
+        let read = read_some(self, at_hand, segment, place, (skip, max), of);
+        let read = read.map_err(|error| unreadable(self, of, error))?;
         let count = read.cuts.parts();
         let may_join = read.bytes.len() <= RUN_LEN_MAX / 2 && read.provenance.is_none();
         if may_join && gathered.take_in(&read) {
@@ -363,6 +365,26 @@ pub(crate) fn absent(partition: PartitionId, offset: Offset) -> Error {
         lsns: None,
         reason: "a message that no segment holds",
     })
+}
+
+/// The failure to read a message, unless it is passing.
+#[cold]
+pub(crate) fn unreadable<H: ViewHolder + ?Sized>(
+    holder: &H,
+    (partition, offset): (PartitionId, Offset),
+    cause: Error,
+) -> Error {
+    if cause.is_passing() || cause.kind() == ErrorKind::Retry {
+        return cause;
+    }
+    let named = holder.with_view(|view| {
+        let (topic, index) = view.state.public_place(partition)?;
+        Some((view.state.topic(topic)?.name.to_string(), index))
+    });
+    match named {
+        Some((topic, partition)) => Error::Unreadable { topic, partition, offset: offset.0, cause: Arc::new(cause) },
+        None => Error::Removed { what: "topic" },
+    }
 }
 
 /// A failure to read, as the caller sees it.

@@ -5,7 +5,7 @@
 use super::{Counters, GroupCounters, Now, ViewHolder, VisibleEnds};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::log::Catalog;
-use crate::state::{GroupCounts, HoldUp, Kept, Snapshot};
+use crate::state::{GroupCounts, GroupData, HoldUp, Snapshot};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -187,7 +187,7 @@ impl Moment {
     fn count_group(
         &self,
         id: GroupId,
-        group: &Kept,
+        group: &GroupData,
         (topic, nth): (usize, usize),
         looks: &mut Vec<Look>,
     ) -> GroupStats {

@@ -46,12 +46,14 @@ impl Stored {
 
     /// An encoded message, to be copied elsewhere.
     pub(crate) fn part(&self, nth: u32) -> &[u8] {
-        self.bytes.get(self.cuts.range(nth, self.bytes.len())).unwrap_or(&[])
+        let part = self.bytes.get(self.cuts.range(nth, self.bytes.len()));
+        part.expect("internal error: a message beyond those that were read; please report this")
     }
 
     /// A message, which was found valid when it was read.
     pub(crate) fn view(&self, nth: u32) -> MessageView<'_> {
-        MessageView::parse(self.part(nth)).unwrap_or(MessageView::EMPTY)
+        let view = MessageView::parse(self.part(nth));
+        view.expect("internal error: a message in memory is not what was read; please report this")
     }
 
     /// Where they were published first.

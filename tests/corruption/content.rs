@@ -94,8 +94,8 @@ fn drain(group: &Group, share: &mut Share) -> Result<(), Error> {
                 }
                 let _lost = batch.ack()?;
             }
-            Err(Error::Corrupt(corruption)) => {
-                named(&corruption);
+            Err(error @ Error::Unreadable { .. }) => {
+                named(error.corruption().expect("nothing else keeps a message from being read"));
                 share.errors += 1;
             }
             Err(error) => return Err(error),
@@ -112,8 +112,8 @@ fn letters(group: &Group, share: &mut Share) -> Result<(), Error> {
                 let again = share.items.insert(letter.origin(), print);
                 assert!(again.is_none(), "{} is in two places of {}", letter.origin(), group.name());
             }
-            Err(Error::Corrupt(corruption)) => {
-                named(&corruption);
+            Err(error @ Error::Unreadable { .. }) => {
+                named(error.corruption().expect("nothing else keeps a message from being read"));
                 share.errors += 1;
             }
             Err(error) => return Err(error),

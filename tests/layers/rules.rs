@@ -21,13 +21,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("log", &["ids", "limits", "error", "disk"]),
     ("record", &["ids", "limits"]),
     ("state", &["ids", "limits", "record"]),
+    ("wait", &["ids", "sync"]),
     ("view", &["ids", "limits", "error", "sync", "disk", "log", "record", "state"]),
-    ("engine", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "view"]),
+    ("engine", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "wait", "view"]),
     ("api", &["ids", "limits", "error", "clock", "sync", "engine"]),
     // There with the simulation only: what is put on top of every layer to try it.
     (
         "fuzzing",
-        &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "view", "engine", "api"],
+        &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "wait", "view", "engine", "api"],
     ),
 ];
 

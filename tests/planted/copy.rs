@@ -7,8 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Those of `tests` that find bugs.
-const TESTS: &[&str] =
-    &["simulation", "model", "boundaries", "kinds", "failures", "full_disk", "costs", "corruption", "lifecycle"];
+const TESTS: &[&str] = &[
+    "simulation",
+    "model",
+    "boundaries",
+    "kinds",
+    "failures",
+    "full_disk",
+    "costs",
+    "corruption",
+    "lifecycle",
+    "scenarios",
+];
 
 /// The test binaries of the copy.
 #[derive(Debug)]

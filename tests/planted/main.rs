@@ -16,6 +16,7 @@ mod page;
 mod record;
 mod removal;
 mod run;
+mod scenarios;
 mod seam;
 mod state;
 
@@ -51,7 +52,7 @@ pub struct Bug {
 
 /// All of them.
 pub fn bugs() -> Vec<Bug> {
-    [engine::BUGS, log::BUGS, record::BUGS, removal::BUGS, state::BUGS].concat()
+    [engine::BUGS, log::BUGS, record::BUGS, removal::BUGS, scenarios::BUGS, state::BUGS].concat()
 }
 
 /// The package.
@@ -97,11 +98,13 @@ fn every_planted_bug_is_found() {
         run::nothing_planted(&built);
     }
     let is_wanted = |bug: &Bug| only.split(',').any(|part| bug.name.contains(part));
-    let wanted: Vec<Bug> = bugs().into_iter().filter(is_wanted).collect();
-    let found = run::all(&built, &wanted);
-    let table = page::table(&found);
+    let wanted = |bugs: Vec<Bug>| bugs.into_iter().filter(is_wanted).collect::<Vec<_>>();
+    let found = run::all(&built, &wanted(bugs()));
+    let also = run::all(&built, &wanted(scenarios::also()));
+    let table = format!("{}\nScenarios find some of them too:\n\n{}", page::table(&found), page::table(&also));
     println!("{table}");
-    let missed: Vec<_> = found.iter().filter(|(_, finding)| !finding.is_found()).map(|(bug, _)| bug.name).collect();
+    let missed: Vec<_> =
+        found.iter().chain(&also).filter(|(_, finding)| !finding.is_found()).map(|(bug, _)| bug.name).collect();
     assert!(missed.is_empty(), "not found: {missed:?}");
     counts::note("planted bugs", began.elapsed(), &[("planted", found.len() as u64), ("found", found.len() as u64)]);
     if std::env::var_os("MILLPOND_WRITE_DOCS").is_some() && only.is_empty() {

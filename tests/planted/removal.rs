@@ -14,7 +14,7 @@ pub const BUGS: &[Bug] = &[
         name: "a removed partition holds segments",
         plants: "nobody ever settles what was in a removed partition: its segments stay on the disk",
         mistake: Mistake::Asks("!planted!() && $it"),
-        level: Level::Library("state::tests::removal"),
+        level: Level::Library("state::group::tests::removal"),
     },
     Bug {
         name: "a removed number is given again",
@@ -31,7 +31,7 @@ pub const BUGS: &[Bug] = &[
         name: "a removed group is waited for",
         plants: "the exclusive lease of a group that is gone holds up all others",
         mistake: Mistake::Skip,
-        level: Level::Library("state::tests::removal"),
+        level: Level::Library("state::group::tests::removal"),
     },
     Bug {
         name: "an altered limit holds for what is out",

@@ -43,8 +43,14 @@ pub fn now() -> Instant {
 
 /// With no bug awake the copy must be as good as the original.
 pub fn nothing_planted(built: &Built) {
-    let levels =
-        [Level::Simulation, Level::Model, Level::Library("log::"), Level::Library("state::"), Level::Test("kinds", "")];
+    let levels = [
+        Level::Simulation,
+        Level::Model,
+        Level::Library("log::"),
+        Level::Library("state::"),
+        Level::Test("kinds", ""),
+        Level::Test("scenarios", ""),
+    ];
     let sound: Vec<Bug> = levels.into_iter().map(|level| Bug { level, ..NONE }).collect();
     for (bug, finding) in all(built, &sound) {
         assert_eq!(finding, Finding::Missed, "the copy without a bug fails {:?}", bug.level);

@@ -113,7 +113,7 @@ fn read_group(group: &Group, clock: &SimClock) -> Result<(Vec<(String, String)>,
                 let print = fingerprint(&origin, letter.timestamp(), letter.key(), letter.headers(), letter.payload());
                 items.push((origin, print));
             }
-            Err(Error::Corrupt(_) | Error::NewerFormat { .. }) => {}
+            Err(Error::Unreadable { .. }) => {}
             Err(error) => return Err(error),
         }
     }
@@ -142,7 +142,7 @@ fn drain(group: &Group, mut each: impl FnMut(millpond::MessageId, String, String
                 }
                 let _lost = batch.ack()?;
             }
-            Err(Error::Corrupt(_) | Error::NewerFormat { .. }) => {}
+            Err(Error::Unreadable { .. }) => {}
             Err(error) => return Err(error),
         }
     }

@@ -37,7 +37,7 @@ impl World {
             // A message that does not prove itself is told, and not delivered.
             let batch = match group.receive_batch(64, Duration::ZERO) {
                 Ok(batch) => batch,
-                Err(Error::Corrupt(_)) => continue,
+                Err(Error::Unreadable { .. }) => continue,
                 Err(error) => return Err(format!("{place}: {error}")),
             };
             for delivery in &batch {

@@ -156,11 +156,11 @@ impl Plan {
         let fault = first.or(second).filter(|fault| fault.meets(op));
         self.faults += u64::from(fault.is_some());
         self.met.extend(fault.map(|fault| (op, name.to_owned(), fault)));
-        self.checksum(op as u64);
+        self.mix(op as u64);
         self.mix_bytes(name.as_bytes());
-        self.checksum(at);
-        self.checksum(len);
-        self.checksum(fault.map_or(0, |fault| fault as u64 + 1));
+        self.mix(at);
+        self.mix(len);
+        self.mix(fault.map_or(0, |fault| fault as u64 + 1));
         if let Some(lines) = &mut self.lines {
             let fault = fault.map(|fault| format!(" !{fault:?}")).unwrap_or_default();
             lines.push(format!("{request} {op:?} {name} {at}+{len}{fault}"));
@@ -172,12 +172,12 @@ impl Plan {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.checksum(u64::from_le_bytes(word));
+            self.mix(u64::from_le_bytes(word));
         }
-        self.checksum(bytes.len() as u64);
+        self.mix(bytes.len() as u64);
     }
 
-    fn checksum(&mut self, word: u64) {
+    fn mix(&mut self, word: u64) {
         self.hash = (self.hash.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 

@@ -1,0 +1,108 @@
+//! Mistakes that scenarios must detect: at least one for each file of `tests/scenarios`.
+
+use crate::seam::Mistake;
+use crate::{Bug, Level, bugs};
+
+pub const BUGS: &[Bug] = &[
+    Bug {
+        name: "a dropped delivery stays leased",
+        plants: "a handler that panics keeps its message until the visibility timeout",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Test("scenarios", "files::drop"),
+    },
+    Bug {
+        name: "a rejected message is tried again",
+        plants: "a message that cannot be processed is retried until its attempts are used up",
+        mistake: Mistake::Before("if planted!() { return self.give_back(None, &text); }"),
+        level: Level::Test("scenarios", "files::reject"),
+    },
+    Bug {
+        name: "a release counts the attempt",
+        plants: "a consumer that shuts down uses up attempts of messages it never processed",
+        mistake: Mistake::Before("if planted!() { return self.give_back(Some(0), \"\"); }"),
+        level: Level::Test("scenarios", "files::release"),
+    },
+    Bug {
+        name: "a key is ignored",
+        plants: "messages of one key go to several partitions, and are delivered out of order",
+        mistake: Mistake::Value("if planted!() { Ok(self.inner.next_in_turn()) } else { $it }"),
+        level: Level::Test("scenarios", "files::keys"),
+    },
+    Bug {
+        name: "a backoff does not double",
+        plants: "a failing message is retried at the first delay forever",
+        mistake: Mistake::Value("if planted!() { 1 } else { $it }"),
+        level: Level::Test("scenarios", "files::backoff"),
+    },
+    Bug {
+        name: "a close saves nothing",
+        plants: "every open after a close recovers as after a crash",
+        mistake: Mistake::Value("if planted!() { Ok(()) } else { $it }"),
+        level: Level::Test("scenarios", "files::close"),
+    },
+    Bug {
+        name: "a publish takes the room for settling",
+        plants: "a full store cannot be emptied, for acks find no room",
+        mistake: Mistake::Value("!planted!() && ($it)"),
+        level: Level::Test("scenarios", "files::full_disk"),
+    },
+    Bug {
+        name: "a removal does not wait",
+        plants: "a removed topic is back after a power failure, with all its messages",
+        mistake: Mistake::Instead("if planted!() { Ok(()) } else { $it }"),
+        level: Level::Test("scenarios", "files::removal"),
+    },
+];
+
+/// Bugs that another level must find, each with a scenario that must find it as well.
+const ALSO: &[(&str, &str)] = &[
+    ("durable ack does not wait", "files::ack"),
+    ("a lease keeps the first limit", "files::alter"),
+    ("a dropped batch charges what nobody saw", "files::batch"),
+    ("a clock jump is not noticed", "files::clock_jump"),
+    ("leases are not recorded", "files::crash"),
+    ("a dead letter stays in its partition", "files::dead_letter"),
+    ("shown before durable", "files::durability"),
+    ("leases beside an exclusive one", "files::exclusive_lease"),
+    ("a stale token is accepted", "files::expiry"),
+    ("an extension is forgotten", "files::extend"),
+    ("leases by the wall clock", "files::lease"),
+    ("redrives to topics are not counted", "files::loop_of_redrives"),
+    ("the attempt is not charged", "files::nack"),
+    ("more outstanding than allowed", "files::outstanding"),
+    ("a redriven dead letter stays", "files::redrive"),
+    ("a close keeps what was offered", "files::subscription"),
+    ("a group begins at the end", "files::two_groups"),
+];
+
+/// Those bugs, to be found by their scenarios.
+pub fn also() -> Vec<Bug> {
+    let found_by = |bug: Bug| {
+        let files = ALSO.iter().filter(move |(name, _)| *name == bug.name);
+        files.map(move |(_, file)| Bug { level: Level::Test("scenarios", file), ..bug })
+    };
+    bugs().into_iter().flat_map(found_by).collect()
+}
+
+#[test]
+fn each_scenario_has_a_bug_to_find() {
+    let also = also();
+    assert_eq!(also.len(), ALSO.len(), "there is a bug of each name");
+    let mut filters: Vec<&str> = BUGS.iter().copied().chain(also).filter_map(|bug| filter(bug.level)).collect();
+    filters.sort_unstable();
+    let entries = std::fs::read_dir(crate::root().join("tests/scenarios")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let texts = paths.filter(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    let mut files: Vec<String> =
+        texts.map(|path| format!("files::{}", path.file_stem().unwrap().to_string_lossy())).collect();
+    files.sort_unstable();
+    assert_eq!(files, filters);
+    assert!(files.windows(2).all(|two| !two[1].starts_with(&two[0])), "each filter selects one scenario");
+}
+
+fn filter(level: Level) -> Option<&'static str> {
+    match level {
+        Level::Test("scenarios", filter) => Some(filter),
+        Level::Test(..) | Level::Library(_) | Level::Simulation | Level::Model => None,
+    }
+}
