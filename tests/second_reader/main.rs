@@ -266,6 +266,9 @@ fn one_forged_store() {
     println!("{}: {:?}", dir.display(), library(&disk));
 }
 
+/// Changes what the reader said.
+type Lie<'a> = &'a dyn Fn(&mut Judged);
+
 /// The comparison finds a message that is missing, another one, another end, another state and another verdict.
 #[test]
 fn readers_that_differ_are_told_apart() {
@@ -277,12 +280,12 @@ fn readers_that_differ_are_told_apart() {
     reader::run(&[], &[Case::whole("a store", disk.snapshot())], false, |_, judged| said = Some(judged));
     let (said, seen, names) = (said.unwrap(), library(&disk), names(&disk));
     assert_eq!(compare(&seen, &said, &names, Origin::Written), Ok(()));
-    let doctor = |change: &dyn Fn(&mut Judged)| {
+    let doctor = |change: Lie| {
         let mut doctored = said.clone();
         change(&mut doctored);
         compare(&seen, &doctored, &names, Origin::Written)
     };
-    let lies: [(&str, &dyn Fn(&mut Judged)); 8] = [
+    let lies: [(&str, Lie); 8] = [
         ("message:", &|said| drop(said.topics.get_mut("orders").unwrap()[0].messages.pop_last())),
         ("message:", &|said| {
             said.topics.get_mut("orders").unwrap()[1].messages.first_entry().unwrap().get_mut().1.push('0');
