@@ -260,7 +260,7 @@ const CALLS: &[Call] = &[
     (&["the same names as text"], |all| {
         let one = format!("{:?} {:?} {:?} {:?}", all.store, all.topic, all.group, all.receipt);
         let other = format!("{:?} {:?} {:?}", all.deliveries, all.batches, all.letters);
-        let last = format!("{:?} {:?} {:?}", all.batch_receipt, all.listed, all.subscriptions);
+        let last = format!("{:?} {:?} {:?} {:?}", all.batch_receipt, all.committed, all.listed, all.subscriptions);
         (one + &other + &last).contains("\"t\"")
     }),
 ];
@@ -532,6 +532,8 @@ fn the_table_names_every_public_function() {
         for line in source.lines() {
             if let Some(rest) = line.strip_prefix("impl") {
                 let rest = rest.rsplit(" for ").next().unwrap_or(rest);
+                // Generics of the implementation come before the type.
+                let rest = rest.strip_prefix("<T> ").unwrap_or(rest);
                 let named = rest.trim_start_matches(|c: char| !c.is_uppercase());
                 owner = named.split(|c: char| !c.is_alphanumeric()).next().unwrap();
             }

@@ -219,6 +219,11 @@ impl<'a> Transaction<'a> {
         self.settle(Settlement::Reject { message, text: text_of(reason) }, Settled::Delivery(delivery), shared)
     }
 
+    /// How many messages it publishes, and how many settlements it has.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.ids.len(), self.settlements.len())
+    }
+
     fn check_store(&self, shared: &Arc<Shared>, reason: &'static str) -> Result<()> {
         if Arc::ptr_eq(&self.shared, shared) { Ok(()) } else { Err(Error::InvalidTransaction { reason }) }
     }
