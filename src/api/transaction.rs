@@ -181,6 +181,10 @@ impl<'a> Transaction<'a> {
     /// As [`Transaction::ack`].
     pub fn ack_batch(&mut self, batch: &'a Batch) -> Result<()> {
         let (group, received) = batch.parts();
+        if received.is_empty() {
+            let done = self.check_store(&group.topic.shared, OTHER_STORE);
+            return self.noted(done);
+        }
         let held: Vec<HeldRun> = received.iter().map(Received::held_run).collect();
         let len = received.iter().map(|received| received.stored.len() as u64).sum();
         let ack = Settlement::Ack { group: group.info.id, held, len };
@@ -229,7 +233,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn settle(&mut self, settlement: Settlement<'a>, settled: Settled<'a>, shared: &Arc<Shared>) -> Result<()> {
-        let done = self.check_store(shared, "a delivery of another store in a transaction");
+        let done = self.check_store(shared, OTHER_STORE);
         let done = done.and_then(|()| self.count(settlement.count()));
         self.noted(done)?;
         self.settlements.push(settlement);
@@ -277,6 +281,8 @@ impl<'a> Transaction<'a> {
         Ok((self.ids, Frame::new(&self.shared, published.lsn, published.end, self.level)))
     }
 }
+
+const OTHER_STORE: &str = "a delivery of another store in a transaction";
 
 /// What a delivery holds, and the store that it is of.
 fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<Shared>) {
