@@ -306,9 +306,15 @@ impl Engine {
                 Error::Removed { what: "topic" }
             }
             Refusal::Rejected(Rejection::UnknownGroup) => Error::Removed { what: "group" },
-            Refusal::Rejected(other) => {
-                self.fail(&format!("an operation that was checked before was rejected: {other}"))
-            }
+            Refusal::Rejected(
+                rejection @ (Rejection::LeaseLost
+                | Rejection::LeaseLostIn { .. }
+                | Rejection::NoSuchDeadLetter
+                | Rejection::TooManyRedrives
+                | Rejection::Stale
+                | Rejection::Exists
+                | Rejection::Invalid(_)),
+            ) => self.fail(&format!("an operation that was checked before was rejected: {rejection}")),
         }
     }
 
