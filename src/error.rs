@@ -89,6 +89,11 @@ pub enum Error {
         /// The value that was asked for.
         asked: String,
     },
+    /// The transaction contradicts itself, or names handles of another store. Nothing was changed.
+    InvalidTransaction {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// There is no store, topic or group of this name, and it was not to be created. Nothing was changed.
     NotFound {
         /// `"store"`, `"topic"` or `"group"`.
@@ -226,6 +231,7 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::TooLarge { .. }
             | Self::OptionMismatch { .. }
+            | Self::InvalidTransaction { .. }
             | Self::NotFound { .. }
             | Self::Removed { .. }
             | Self::NoSuchDeadLetter { .. }
@@ -257,6 +263,7 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::TooLarge { .. }
             | Self::OptionMismatch { .. }
+            | Self::InvalidTransaction { .. }
             | Self::NotFound { .. }
             | Self::Removed { .. }
             | Self::LimitReached { .. }
@@ -357,10 +364,9 @@ impl fmt::Display for Error {
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
+            Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
-            Self::NoSuchDeadLetter { id } => {
-                write!(f, "dead letter {id} was redriven or discarded before; list them again")
-            }
+            Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
             Self::TooManyRedrives { id, max } => write!(
                 f,
                 "dead letter {id} was redriven to a topic {max} times, nothing was written; redrive it to its group or discard it"
@@ -371,18 +377,14 @@ impl fmt::Display for Error {
             }
             Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),
             Self::TooManyOpenFiles => {
-                f.write_str("no file descriptor left, nothing was written; raise the limit or retry later")
+                f.write_str("no file descriptor left, nothing was written; raise the limit or retry")
             }
             Self::OutOfMemory => f.write_str("no memory left, nothing was written; free some or retry later"),
-            Self::Locked { path, pid: Some(pid) } => {
-                write!(f, "store {} is open in process {pid}; close it there first", path.display())
+            Self::Locked { path, pid } => {
+                let holder = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                write!(f, "store {} is open in {holder}; close it there first", path.display())
             }
-            Self::Locked { path, pid: None } => {
-                write!(f, "store {} is open in another process; close it there first", path.display())
-            }
-            Self::NotADirectory { path } => {
-                write!(f, "{} is not a directory; name the directory of the store", path.display())
-            }
+            Self::NotADirectory { path } => write!(f, "{} is not a directory; name that of the store", path.display()),
             Self::NotAStore { path, found } => write!(
                 f,
                 "{} is not a store and not empty (it contains {found:?}); name an empty or a new directory",
@@ -395,17 +397,11 @@ impl fmt::Display for Error {
                 write!(f, "file {file} belongs to another store; move it away or restore the right one")
             }
             Self::UnsupportedFileSystem { kind } => {
-                write!(
-                    f,
-                    "file system {kind} cannot promise durability; use a local one or allow it with allow_network_fs"
-                )
+                write!(f, "file system {kind} cannot promise durability; use a local one or set allow_network_fs")
             }
             Self::Corrupt(corruption) => write!(f, "corrupt data in {corruption}"),
             Self::Unreadable { topic, partition, offset, cause } => {
-                write!(
-                    f,
-                    "message {partition}@{offset} of topic {topic:?} cannot be read: {cause}; go on with the next"
-                )
+                write!(f, "message {partition}@{offset} of topic {topic:?} cannot be read: {cause}")
             }
             Self::Poisoned { cause } => write!(f, "store stopped after a failure ({cause}); open it again"),
             Self::OutcomeUnknown { cause } => {
@@ -413,8 +409,11 @@ impl fmt::Display for Error {
             }
             Self::Closed => f.write_str("store is closed; open it again"),
             Self::Forked => f.write_str("store was opened before a fork; open it in the process that uses it"),
-            Self::Io { context, path: Some(path), source } => write!(f, "{context} {}: {source}", path.display()),
-            Self::Io { context, path: None, source } => write!(f, "{context}: {source}"),
+            Self::Io { context, path, source } => {
+                f.write_str(context)?;
+                path.iter().try_for_each(|path| write!(f, " {}", path.display()))?;
+                write!(f, ": {source}")
+            }
         }
     }
 }

@@ -30,9 +30,9 @@ mod view;
 mod wait;
 
 pub use api::{
-    Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, DeadLetter, DeadLetters, Delivery,
-    DeliveryRef, Durability, Failure, Group, GroupBuilder, GroupChange, LostLeases, Message, Receipt, Start, Store,
-    StoreOptions, Subscription, Topic, TopicBuilder,
+    Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, DeadLetter, DeadLetters, Delivery,
+    DeliveryRef, Durability, Failure, Group, GroupBuilder, GroupChange, InTransaction, LostLeases, Message, Receipt,
+    Start, Store, StoreOptions, Subscription, Topic, TopicBuilder, Transaction,
 };
 pub use engine::{
     DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats,

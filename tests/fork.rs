@@ -8,8 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use millpond::{
-    Batch, BatchReceipt, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Group, Message, Receipt,
-    Result, Store, Subscription, Topic,
+    Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Group,
+    InTransaction, Message, Receipt, Result, Store, Subscription, Topic,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +29,7 @@ struct Handles {
     group: Group,
     receipt: Receipt,
     batch_receipt: BatchReceipt,
+    committed: Committed<InTransaction>,
     deliveries: Vec<Delivery>,
     batches: Vec<Batch>,
     letters: Vec<DeadLetter>,
@@ -130,6 +131,25 @@ const CALLS: &[Call] = &[
         receipt.ids().len() == 2 && receipt.lsn().get() > 0 && receipt.level() == Durability::Os
     }),
     (&["BatchReceipt::wait_durable"], |all| matches!(all.batch_receipt.wait_durable(), Ok(()) | Err(Error::Forked))),
+    (&["Committed::id", "Committed::ids", "Committed::lsn"], |all| {
+        let done = &all.committed;
+        done.id(done.value) == done.ids().first().copied() && done.ids().len() == 1 && done.lsn().get() > 0
+    }),
+    (&["Committed::wait_durable"], |all| matches!(all.committed.wait_durable(), Ok(()) | Err(Error::Forked))),
+    (
+        &[
+            "Store::transaction",
+            "Transaction::durability",
+            "Transaction::publish",
+            "Transaction::ack",
+            "Transaction::ack_batch",
+            "Transaction::nack",
+            "Transaction::nack_after",
+            "Transaction::reject",
+        ],
+        // There is no transaction to call.
+        |all| refused(all.store.transaction(|_| -> Result<()> { unreachable!("the body is not run") })),
+    ),
     (&["Group::name"], |all| all.group.name() == "g"),
     (&["Group::receive"], |all| refused(all.group.receive(LONG)) && refused(all.group.receive(Duration::ZERO))),
     (&["Group::receive_batch"], |all| refused(all.group.receive_batch(10, LONG))),
@@ -240,7 +260,7 @@ const CALLS: &[Call] = &[
     (&["the same names as text"], |all| {
         let one = format!("{:?} {:?} {:?} {:?}", all.store, all.topic, all.group, all.receipt);
         let other = format!("{:?} {:?} {:?}", all.deliveries, all.batches, all.letters);
-        let last = format!("{:?} {:?} {:?}", all.batch_receipt, all.listed, all.subscriptions);
+        let last = format!("{:?} {:?} {:?} {:?}", all.batch_receipt, all.committed, all.listed, all.subscriptions);
         (one + &other + &last).contains("\"t\"")
     }),
 ];
@@ -292,6 +312,7 @@ const DROPS: &[Dropped] = &[
             group,
             receipt,
             batch_receipt,
+            committed,
             deliveries,
             batches,
             letters,
@@ -300,7 +321,7 @@ const DROPS: &[Dropped] = &[
         } = all;
         drop(subscriptions);
         drop((letters, listed, batches, deliveries));
-        drop((batch_receipt, receipt, group, topic, store));
+        drop((committed, batch_receipt, receipt, group, topic, store));
     }),
     ("deliveries", |all| forget_but(all, |all| std::mem::take(&mut all.deliveries))),
     ("batches", |all| forget_but(all, |all| std::mem::take(&mut all.batches))),
@@ -363,6 +384,8 @@ fn handles(store: Store) -> Handles {
     for delivery in group.receive_batch(4, LONG).unwrap() {
         delivery.reject("no").unwrap();
     }
+    let other = store.topic("transactions").open().unwrap();
+    let committed = store.transaction(|tx| tx.publish(&other, "m")).unwrap();
     let letters = group.dead_letters().unwrap().map(|letter| letter.unwrap()).collect();
     let deliveries = (0..7).map(|_| group.receive(LONG).unwrap().unwrap()).collect();
     let batches = (0..3).map(|_| group.receive_batch(3, LONG).unwrap()).collect();
@@ -373,7 +396,19 @@ fn handles(store: Store) -> Handles {
     while subscriptions[0].request().is_empty() {
         thread::yield_now();
     }
-    Handles { store, topic, group, receipt, batch_receipt, deliveries, batches, letters, listed, subscriptions }
+    Handles {
+        store,
+        topic,
+        group,
+        receipt,
+        batch_receipt,
+        committed,
+        deliveries,
+        batches,
+        letters,
+        listed,
+        subscriptions,
+    }
 }
 
 /// Threads that are in the midst of everything when the process forks.
@@ -497,6 +532,8 @@ fn the_table_names_every_public_function() {
         for line in source.lines() {
             if let Some(rest) = line.strip_prefix("impl") {
                 let rest = rest.rsplit(" for ").next().unwrap_or(rest);
+                // Generics of the implementation come before the type.
+                let rest = rest.strip_prefix("<T> ").unwrap_or(rest);
                 let named = rest.trim_start_matches(|c: char| !c.is_uppercase());
                 owner = named.split(|c: char| !c.is_alphanumeric()).next().unwrap();
             }

@@ -8,7 +8,7 @@ use super::group::GroupInner;
 use crate::engine::{HeldRun, Received};
 use crate::error::{Error, Result};
 use crate::ids::MessageId;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::iter::FusedIterator;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,6 +26,8 @@ pub struct Batch {
     /// How many of the first deliveries somebody has looked at.
     looked_at: AtomicUsize,
     unreadable: Vec<Error>,
+    /// Whether a transaction has settled all.
+    settled: AtomicBool,
 }
 
 /// Which deliveries of a batch were not acknowledged, since another consumer has their messages or has settled them. Empty if all were.
@@ -83,7 +85,14 @@ pub struct BatchIter<'a> {
 impl Batch {
     pub(super) fn new(group: &Arc<GroupInner>, received: Vec<Received>, unreadable: Vec<Error>) -> Self {
         let len = received.iter().map(|received| received.stored.count() as usize).sum();
-        Self { group: Arc::clone(group), received, len, looked_at: AtomicUsize::new(0), unreadable }
+        Self {
+            group: Arc::clone(group),
+            received,
+            len,
+            looked_at: AtomicUsize::new(0),
+            unreadable,
+            settled: AtomicBool::new(false),
+        }
     }
 
     /// Why further messages could not be read; they are not in the batch. Those whose bytes are wrong were put back, their attempts not counted, with
@@ -112,6 +121,19 @@ impl Batch {
     }
 
     /// The same, but what it passes does not count as looked at.
+    pub(super) fn parts(&self) -> (&GroupInner, &[Received]) {
+        (&self.group, &self.received)
+    }
+
+    pub(super) const fn settled(&self) -> &AtomicBool {
+        &self.settled
+    }
+
+    /// The ID of the message of this number.
+    pub(super) fn id(&self, number: u32) -> Option<MessageId> {
+        self.iter_unseen().nth(number as usize).map(|delivery| delivery.id())
+    }
+
     fn iter_unseen(&self) -> BatchIter<'_> {
         BatchIter {
             group: &self.group,
@@ -167,6 +189,9 @@ impl Batch {
         for received in self.received.drain(..) {
             Delivery::each(Arc::clone(&self.group), received, |delivery| deliveries.push(delivery));
         }
+        if self.settled.load(Ordering::Relaxed) {
+            deliveries.iter().for_each(|delivery| delivery.settled().store(true, Ordering::Relaxed));
+        }
         self.len = 0;
         deliveries
     }
@@ -177,7 +202,7 @@ impl Batch {
         let seen = self.looked_at.load(Ordering::Relaxed).saturating_sub(first).min(deliveries.len());
         let mut deliveries = deliveries.into_iter();
         deliveries.by_ref().take(seen).for_each(drop);
-        let unseen: Vec<HeldRun> = deliveries.map(Delivery::forget).collect();
+        let unseen: Vec<HeldRun> = deliveries.filter_map(Delivery::forget).collect();
         if !unseen.is_empty() {
             let engine = &self.group.topic.shared.engine;
             // Nothing depends on it: what cannot be given back now comes back when its lease ends.

@@ -175,3 +175,20 @@ impl Debug for Bytes<'_> {
         f.debug_struct("Bytes").field("len", &self.as_slice().len()).finish()
     }
 }
+
+impl Debug for super::Transaction<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let (published, settled) = self.counts();
+        f.debug_struct("Transaction").field("published", &published).field("settled", &settled).finish_non_exhaustive()
+    }
+}
+
+impl<T: Debug> Debug for super::Committed<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Committed")
+            .field("value", &self.value)
+            .field("messages", &self.ids().len())
+            .field("lsn", &self.lsn())
+            .finish_non_exhaustive()
+    }
+}

@@ -6,6 +6,7 @@ use super::millis;
 use crate::engine::{Engine, HeldRun, Received};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use std::fmt::{Display, Write as _};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub struct Delivery {
     parcel: Holding,
     /// Which message of the buffer.
     nth: u32,
-    settled: bool,
+    settled: AtomicBool,
 }
 
 /// A delivery buffer, owned or shared with other deliveries. Most are owned, and then no references are counted.
@@ -76,7 +77,7 @@ struct Parcel {
 impl Delivery {
     /// The only message of what was received.
     pub(super) fn alone(group: Arc<GroupInner>, received: Received) -> Self {
-        Self { parcel: Holding::Alone(Box::new(Parcel { group, received })), nth: 0, settled: false }
+        Self { parcel: Holding::Alone(Box::new(Parcel { group, received })), nth: 0, settled: AtomicBool::new(false) }
     }
 
     /// Each message of what was received.
@@ -86,7 +87,14 @@ impl Delivery {
             return each(Self::alone(group, received));
         }
         let parcel = Arc::new(Parcel { group, received });
-        (0..=last).for_each(|nth| each(Self { parcel: Holding::Shared(Arc::clone(&parcel)), nth, settled: false }));
+        (0..=last).for_each(|nth| {
+            each(Self { parcel: Holding::Shared(Arc::clone(&parcel)), nth, settled: AtomicBool::new(false) })
+        });
+    }
+
+    /// Whether nothing is to be done when it is dropped.
+    pub(super) fn settled(&self) -> &AtomicBool {
+        &self.settled
     }
 
     fn view(&self) -> DeliveryRef<'_> {
@@ -182,8 +190,8 @@ impl Delivery {
         self.acknowledge(true)
     }
 
-    fn acknowledge(mut self, durable: bool) -> Result<()> {
-        self.settled = true;
+    fn acknowledge(self, durable: bool) -> Result<()> {
+        self.settled.store(true, Ordering::Relaxed);
         let engine = self.engine();
         let (end, lost) = engine.ack(self.group_id(), &[self.parcel.received.held(self.nth).into()])?;
         if !lost.is_empty() {
@@ -198,11 +206,11 @@ impl Delivery {
     ///
     /// # Errors
     /// As [`Delivery::ack`].
-    pub fn nack(mut self, error: impl Display) -> Result<()> {
+    pub fn nack(self, error: impl Display) -> Result<()> {
         // The caller's code: if it panics, the delivery is dropped unsettled, which gives the message back.
         // seam: settled before the reason is known
         let text = text_of(error);
-        self.settled = true;
+        self.settled.store(true, Ordering::Relaxed);
         self.give_back(None, &text)
     }
 
@@ -211,9 +219,9 @@ impl Delivery {
     ///
     /// # Errors
     /// As [`Delivery::ack`], and `InvalidOption`, in which case the message is given back as by a drop.
-    pub fn nack_after(mut self, delay: Duration, error: impl Display) -> Result<()> {
+    pub fn nack_after(self, delay: Duration, error: impl Display) -> Result<()> {
         let (delay_ms, text) = (millis("delay", delay)?, text_of(error));
-        self.settled = true;
+        self.settled.store(true, Ordering::Relaxed);
         self.give_back(Some(delay_ms), &text)
     }
 
@@ -227,9 +235,9 @@ impl Delivery {
     ///
     /// # Errors
     /// As [`Delivery::ack`].
-    pub fn reject(mut self, reason: impl Display) -> Result<()> {
+    pub fn reject(self, reason: impl Display) -> Result<()> {
         let text = text_of(reason);
-        self.settled = true;
+        self.settled.store(true, Ordering::Relaxed);
         // seam: a rejected message is tried again
         let held = self.engine().reject(self.group_id(), (&self.parcel.received, self.nth), &text)?;
         self.lost_unless(held)
@@ -253,9 +261,9 @@ impl Delivery {
     }
 
     /// Leaves the lease to the caller.
-    pub(super) fn forget(mut self) -> HeldRun {
-        self.settled = true;
-        self.parcel.received.held(self.nth).into()
+    pub(super) fn forget(self) -> Option<HeldRun> {
+        let settled = self.settled.swap(true, Ordering::Relaxed);
+        (!settled).then(|| self.parcel.received.held(self.nth).into())
     }
 
     /// Gives the message back as if it had never been delivered: its attempt is not counted, and it is ready at once.
@@ -265,8 +273,8 @@ impl Delivery {
     ///
     /// # Errors
     /// As [`Delivery::ack`].
-    pub fn release(mut self) -> Result<()> {
-        self.settled = true;
+    pub fn release(self) -> Result<()> {
+        self.settled.store(true, Ordering::Relaxed);
         // seam: a release counts the attempt
         let lost = self.engine().release(self.group_id(), &[self.parcel.received.held(self.nth).into()])?;
         self.lost_unless(lost.is_empty())
@@ -276,7 +284,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         // seam: a dropped delivery stays leased
-        if !self.settled {
+        if !self.settled.load(Ordering::Relaxed) {
             // Nothing depends on it: a message that cannot be given back now comes back when its lease expires.
             let _ = self.give_back(None, "dropped");
         }
@@ -284,7 +292,7 @@ impl Drop for Delivery {
 }
 
 /// What a reason says of itself, as far as it gets: an error of its own loses the rest.
-fn text_of(reason: impl Display) -> String {
+pub(super) fn text_of(reason: impl Display) -> String {
     let mut text = String::new();
     let _ = write!(text, "{reason}");
     text

@@ -14,6 +14,7 @@ mod options;
 mod store;
 mod subscription;
 mod topic;
+mod transaction;
 
 pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
@@ -27,6 +28,7 @@ pub use options::{Backoff, Durability, Start};
 pub use store::{Store, StoreOptions};
 pub use subscription::Subscription;
 pub use topic::{BatchReceipt, Receipt, Topic, TopicBuilder};
+pub use transaction::{Committed, InTransaction, Transaction};
 
 use crate::error::{Error, Result};
 use crate::limits::{DURATION_MS_MAX, NAME_LEN_MAX};
@@ -54,7 +56,8 @@ unwind_safe!(
     DeadLetters,
     Subscription,
     Receipt,
-    BatchReceipt
+    BatchReceipt,
+    Transaction<'_>
 );
 
 /// Checks the name of a topic, group or header.

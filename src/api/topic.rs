@@ -205,13 +205,7 @@ impl Topic {
         let order = outgoing.group_by_partition();
         let mut bases = Vec::new();
         let published = self.append(outgoing, |_, base, count| bases.push((base, count)))?;
-        let offsets =
-            bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
-        for (nth, offset) in offsets.enumerate() {
-            let place = order.as_ref().map_or(nth, |order| order[nth] as usize);
-            // seam: a receipt names another message
-            (ids[place].epoch, ids[place].offset) = (published.epoch, offset);
-        }
+        set_ids(&mut ids, order.as_deref(), bases, published.epoch);
         Ok(BatchReceipt { ids, frame: self.frame(published) })
     }
 
@@ -255,7 +249,7 @@ impl Topic {
     }
 
     #[inline]
-    fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message<'_>) -> Result<()> {
+    pub(super) fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message<'_>) -> Result<()> {
         let partition = self.inner.info.first.nth(index);
         let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_slice()));
         let max = self.inner.shared.engine.setup().message_bytes_max;
@@ -279,6 +273,18 @@ impl Topic {
     }
 }
 
+/// Puts epoch and offsets into the IDs of messages that were published: `order` says which message came where, `bases` the first offset
+/// and the count of each run.
+pub(super) fn set_ids(ids: &mut [MessageId], order: Option<&[u32]>, bases: Vec<(Offset, u32)>, epoch: Epoch) {
+    let offsets =
+        bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
+    for (nth, offset) in offsets.enumerate() {
+        let place = order.map_or(nth, |order| order[nth] as usize);
+        // seam: a receipt names another message
+        (ids[place].epoch, ids[place].offset) = (epoch, offset);
+    }
+}
+
 impl TopicInner {
     pub(super) fn partition_of_key(&self, key: &[u8]) -> u32 {
         (key_hash(key) % u64::from(self.info.partitions)) as u32
@@ -291,7 +297,7 @@ impl TopicInner {
 
 /// The frame that a receipt stands for.
 #[derive(Clone)]
-struct Frame {
+pub(super) struct Frame {
     outcome: Arc<Outcome>,
     lsn: Lsn,
     end: Lsn,
@@ -299,7 +305,15 @@ struct Frame {
 }
 
 impl Frame {
-    fn wait_durable(&self) -> Result<()> {
+    pub(super) fn new(shared: &Shared, lsn: Lsn, end: Lsn, level: Durability) -> Self {
+        Self { outcome: Arc::clone(&shared.outcome), lsn, end, level }
+    }
+
+    pub(super) const fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    pub(super) fn wait_durable(&self) -> Result<()> {
         self.outcome.wait_durable(self.end, self.level)
     }
 }

@@ -129,7 +129,7 @@ impl Core {
         if self.records.is_empty() {
             return Ok(Committed { decision, frame: None });
         }
-        let reserve = reserve_for(&self.records);
+        let reserve = reserve_of(command, &self.records, parts);
         self.append_opened(now, reserve)?;
         self.head.clear();
         // seam: leases are not recorded
@@ -258,6 +258,15 @@ fn reserve_for(records: &[Record]) -> Reserve {
         Room::Leases => Reserve::Share,
         Room::Settles => Reserve::Use,
     }
+}
+
+/// As [`reserve_for`]. A transaction that settles at least the bytes that it adds may use what leases may: so a full store can be
+/// emptied by those that consume and produce.
+fn reserve_of(command: &Command<'_>, records: &[Record], parts: Parts<'_>) -> Reserve {
+    let reserve = reserve_for(records);
+    let pays = matches!(command, Command::Transaction { settled_len, .. } if *settled_len >= parts.bytes.len() as u64);
+    // seam: a transaction that settles cannot use the reserve
+    if pays { reserve.max(Reserve::Share) } else { reserve }
 }
 
 fn wake_partition(waiters: &mut WaitList, state: &State, partition: PartitionId) {

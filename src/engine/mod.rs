@@ -27,6 +27,7 @@ mod sleepers;
 mod stats;
 mod threads;
 mod topics;
+mod transaction;
 
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
@@ -46,6 +47,7 @@ pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
+pub(crate) use transaction::{LeasedMessage, Rejected, Settlement};
 
 use self::commit::Commit;
 use self::core::{Blocked, Committed, Core};
@@ -304,9 +306,15 @@ impl Engine {
                 Error::Removed { what: "topic" }
             }
             Refusal::Rejected(Rejection::UnknownGroup) => Error::Removed { what: "group" },
-            Refusal::Rejected(other) => {
-                self.fail(&format!("an operation that was checked before was rejected: {other}"))
-            }
+            Refusal::Rejected(
+                rejection @ (Rejection::LeaseLost
+                | Rejection::LeaseLostIn { .. }
+                | Rejection::NoSuchDeadLetter
+                | Rejection::TooManyRedrives
+                | Rejection::Stale
+                | Rejection::Exists
+                | Rejection::Invalid(_)),
+            ) => self.fail(&format!("an operation that was checked before was rejected: {rejection}")),
         }
     }
 

@@ -132,6 +132,36 @@ impl Outgoing {
         hasher.finalize()
     }
 
+    /// How many messages go into each partition, in order.
+    pub(crate) fn runs(&self) -> &[(PartitionId, u32)] {
+        &self.runs
+    }
+
+    /// These messages, and behind them encoded ones that move elsewhere.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub(crate) fn with_copies(&self, copies: &[&[u8]]) -> Result<Self> {
+        let mut all = Self {
+            bytes: self.bytes.clone(),
+            ends: self.ends.clone(),
+            crcs: self.crcs.clone(),
+            runs: self.runs.clone(),
+            ..Self::default()
+        };
+        for copy in copies {
+            all.bytes.extend_from_slice(copy);
+            check_len(
+                "transaction",
+                all.bytes.len(),
+                crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX,
+                "bytes",
+            )?;
+            all.end_message(crc32fast::hash(copy));
+        }
+        Ok(all)
+    }
+
     pub(crate) fn parts(&self) -> Parts<'_> {
         Parts { bytes: &self.bytes, ends: &self.ends, crcs: &self.crcs }
     }

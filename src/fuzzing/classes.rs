@@ -272,7 +272,7 @@ mod tests {
             bytes[middle] ^= 1;
             disk.write_file(name, &bytes);
             match opened(&disk, &clock) {
-                Err(Error::Corrupt(corruption)) => assert_eq!(corruption.file, *name),
+                Err(error @ Error::Unreadable { .. }) => assert_eq!(error.corruption().unwrap().file, *name),
                 other => panic!("{other:?}"),
             }
             assert!(disk.remove_file(name));

@@ -26,7 +26,7 @@ pub use operations::operations;
 pub use records::{kinds, record};
 pub use rich::{Rich, open, rich};
 pub use state::{checkpoint, fold};
-pub use stores::{directory, seal, segment};
+pub use stores::{directory, directory_disk, seal, segment};
 
 /// A target, and whether an input reached what is behind its outer checks.
 pub type Target = fn(&[u8]) -> bool;

@@ -119,7 +119,7 @@ impl Promised {
 impl World {
     fn step(&mut self, take: &mut Take<'_>) {
         let (op, value) = (take.byte(), take.byte());
-        match op % 20 {
+        match op % 21 {
             0 => self.fault(value, take.byte()),
             1 => return self.fall(None),
             2 => return self.fall(Some(value)),
@@ -130,7 +130,7 @@ impl World {
             self.begin();
         }
         if let Some(mut life) = self.life.take() {
-            self.call(&mut life, op % 20, value);
+            self.call(&mut life, op % 21, value);
             self.life = Some(life);
         }
         self.look();
@@ -202,6 +202,7 @@ impl World {
             17 => drop(life.store.sync()),
             18 => self.clock.set_wall(WallMs(1_700_000_000_000 + (u64::from(value) << 33))),
             19 => life.held.clear(),
+            20 => self.transact(life, value),
             _ => {}
         }
     }
@@ -225,6 +226,36 @@ impl World {
         for (id, number) in receipt.ids().iter().zip(numbers) {
             self.promised.name(*id, &payload(number));
             self.promised.sent.insert(*id, (number, stats.log.end.0));
+        }
+    }
+
+    /// Settles some of what is held and publishes, all of it or none.
+    fn transact(&mut self, life: &mut Life, value: u8) {
+        let taken: Vec<_> = (0..usize::from(value & 3).min(life.held.len())).map(|_| life.held.remove(0)).collect();
+        let numbers: Vec<u32> = (self.promised.next..).take(usize::from(value >> 6)).collect();
+        self.promised.next += numbers.len() as u32;
+        let level = if value & 4 == 0 { Durability::Disk } else { Durability::Os };
+        let how = |nth: usize| usize::from(value >> 3) + nth;
+        let done = life.store.transaction(|tx| {
+            tx.durability(level);
+            for (nth, delivery) in taken.iter().enumerate() {
+                match how(nth) % 4 {
+                    0 | 1 => tx.ack(delivery)?,
+                    2 => tx.nack(delivery, "it failed")?,
+                    _ => tx.reject(delivery, "no good")?,
+                }
+            }
+            numbers.iter().try_for_each(|number| tx.publish(&life.topic, payload(*number)).map(drop))
+        });
+        let end = end_of(life);
+        let settled = done.as_ref().map(|_| ()).map_err(Clone::clone);
+        for (_, delivery) in taken.iter().enumerate().filter(|(nth, _)| how(*nth) % 4 < 2) {
+            self.promised.settle(delivery.origin(), end, &settled);
+        }
+        let (Ok(done), Some(end)) = (done, end) else { return };
+        for (id, number) in done.ids().iter().zip(numbers) {
+            self.promised.name(*id, &payload(number));
+            self.promised.sent.insert(*id, (number, end));
         }
     }
 
@@ -362,6 +393,11 @@ pub(super) fn seeds() -> Seeds {
             "clocks",
             0,
             &[[4, 0xe0], [7, 4], [12, 1], [18, 9], [16, 0], [18, 1], [16, 0], [7, 4], [15, 255], [7, 4]],
+        ),
+        script(
+            "transactions",
+            0,
+            &[[4, 0xe0], [7, 4], [20, 0xc2], [20, 0x41], [2, 0], [7, 4], [20, 0x8b], [20, 0x1d], [1, 0], [7, 4]],
         ),
         // A fault takes three bytes: the kind, and after how many requests.
         ("operations", "fault-io".to_owned(), vec![0, 0, 0, 9, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),

@@ -172,31 +172,6 @@ fn group_created(take: &mut Take<'_>, group: GroupId, retry: PartitionId) -> Rec
     Record::GroupCreated { group, topic, name, options, retry, starts }
 }
 
-/// The name of a record's kind.
-fn kind(record: &Record) -> &'static str {
-    match record {
-        Record::Opened { .. } => "opened",
-        Record::ClockJumped { .. } => "clock jumped",
-        Record::TopicCreated { .. } => "topic created",
-        Record::GroupCreated { .. } => "group created",
-        Record::TopicRemoved { .. } => "topic removed",
-        Record::GroupRemoved { .. } => "group removed",
-        Record::GroupAltered { .. } => "group altered",
-        Record::Published { .. } => "published",
-        Record::Leased { .. } => "leased",
-        Record::ExclusivePending { .. } => "exclusive pending",
-        Record::Extended { .. } => "extended",
-        Record::Acked { .. } => "acked",
-        Record::Nacked { .. } => "nacked",
-        Record::Released { .. } => "released",
-        Record::Unreadable { .. } => "unreadable",
-        Record::PutOff { .. } => "put off",
-        Record::DeadLettered { .. } => "dead-lettered",
-        Record::Redriven { .. } => "redriven",
-        Record::Discarded { .. } => "discarded",
-    }
-}
-
 /// How many records of each kind the log of a store holds, control frames among them: for tests that must have seen
 /// all.
 ///
@@ -219,7 +194,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
             };
             control.into_iter().for_each(|control| *counts.entry(control).or_default() += 1);
             if !frame.is_log() {
-                codec::decode(frame.head()).flatten().for_each(|record| *counts.entry(kind(&record)).or_default() += 1);
+                codec::decode(frame.head()).flatten().for_each(|record| *counts.entry(record.kind()).or_default() += 1);
             }
             Ok(())
         });
@@ -235,7 +210,7 @@ pub(super) fn seeds() -> Seeds {
     for kind in 0..17u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
-        let name = self::kind(&record).replace(' ', "-");
+        let name = record.kind().replace(' ', "-");
         codec::encode(std::slice::from_ref(&record), &mut all);
         let mut head = vec![0];
         codec::encode(&[record], &mut head);

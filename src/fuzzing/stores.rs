@@ -101,6 +101,16 @@ fn change(bytes: &mut Vec<u8>, take: &mut Take<'_>) {
 
 /// A list of files. They open and take everything that a store takes, or there is a typed error.
 pub fn directory(data: &[u8]) -> bool {
+    let disk = directory_disk(data);
+    let (before, len) = (disk.requests(), total(&disk));
+    let found = exercise(&disk);
+    bounded(&disk, before, len);
+    found.is_ok_and(|found| found.end > 0)
+}
+
+/// A machine with the files that an input of [`directory`] stands for.
+#[must_use]
+pub fn directory_disk(data: &[u8]) -> SimDisk {
     let mut take = Take::new(data);
     let flags = take.byte();
     let disk = SimDisk::new(u64::from(flags));
@@ -114,10 +124,7 @@ pub fn directory(data: &[u8]) -> bool {
         }
         disk.write_file(&name, &bytes);
     }
-    let (before, len) = (disk.requests(), total(&disk));
-    let found = exercise(&disk);
-    bounded(&disk, before, len);
-    found.is_ok_and(|found| found.end > 0)
+    disk
 }
 
 /// What of `STORE` is not zero, and where it stands: the identity, and of each slot the fields and the check.

@@ -2,7 +2,7 @@
 //!
 //! Never here: what a record does to the state.
 
-use super::{Copied, Provenance, Record};
+use super::{Cause, Copied, Provenance, Record};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 
 /// The messages of its frame that a record claims: the next `count` parts, in order.
@@ -62,6 +62,57 @@ pub(crate) enum Room {
     Settles,
 }
 
+/// What the running numbers of a group count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Nothing,
+    /// Leases of `count` messages; where they are taken `again`, each that is still leased has expired.
+    Leases {
+        group: GroupId,
+        partition: PartitionId,
+        first: Offset,
+        count: u32,
+        again: bool,
+    },
+    /// So many leases that a consumer ended.
+    Ended {
+        group: GroupId,
+        how: LeaseEnd,
+        count: u32,
+    },
+    /// A lease that expired, if the message is still leased.
+    Expiry {
+        group: GroupId,
+        partition: PartitionId,
+        offset: Offset,
+    },
+    /// A message became a dead letter; `last` is how its lease ended, if it is still leased.
+    DeadLetter {
+        group: GroupId,
+        partition: PartitionId,
+        offset: Offset,
+        last: Option<Cause>,
+    },
+    /// A dead letter was settled.
+    DeadLetterSettled {
+        group: GroupId,
+        redriven: bool,
+    },
+    /// The numbers of a group end.
+    GroupRemoved(GroupId),
+    /// The numbers of a topic and of its groups end.
+    TopicRemoved(TopicId),
+}
+
+/// How a consumer ended a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseEnd {
+    Acked,
+    Nacked,
+    Released,
+    Unreadable,
+}
+
 impl Record {
     /// The messages that it claims.
     #[inline]
@@ -85,6 +136,60 @@ impl Record {
             | Self::Nacked { .. }
             | Self::Released { .. }
             | Self::Unreadable { .. }
+            | Self::PutOff { .. }
+            | Self::Discarded { .. } => None,
+        }
+    }
+
+    /// The partition, first offset and count of the messages that it claims.
+    pub(crate) fn claim_mut(&mut self) -> Option<(PartitionId, &mut Offset, u32)> {
+        match self {
+            Self::Published { partition, base, count, .. } => Some((*partition, base, *count)),
+            Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => {
+                Some((copy.partition, &mut copy.offset, 1))
+            }
+            Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::Leased { .. }
+            | Self::ExclusivePending { .. }
+            | Self::Extended { .. }
+            | Self::Acked { .. }
+            | Self::Nacked { .. }
+            | Self::Released { .. }
+            | Self::Unreadable { .. }
+            | Self::PutOff { .. }
+            | Self::Discarded { .. } => None,
+        }
+    }
+
+    /// The messages whose leases it ends: group, partition, the first, and one beyond the last.
+    pub(crate) fn settles(&self) -> Option<(GroupId, PartitionId, Offset, Offset)> {
+        let one = |group: GroupId, partition: PartitionId, first: Offset, count: u32| {
+            Some((group, partition, first, first.saturating_add(u64::from(count))))
+        };
+        match *self {
+            Self::Acked { group, partition, first, count } => one(group, partition, first, count),
+            Self::Nacked { group, partition, offset, .. }
+            | Self::DeadLettered { group, partition, offset, .. }
+            | Self::Released { group, partition, offset }
+            | Self::Unreadable { group, partition, offset, .. } => one(group, partition, offset, 1),
+            Self::Published { .. }
+            | Self::Redriven { .. }
+            | Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::Leased { .. }
+            | Self::ExclusivePending { .. }
+            | Self::Extended { .. }
             | Self::PutOff { .. }
             | Self::Discarded { .. } => None,
         }
@@ -142,6 +247,64 @@ impl Record {
             | Self::Unreadable { .. }
             | Self::PutOff { .. }
             | Self::Discarded { .. } => Room::Settles,
+        }
+    }
+
+    /// What running numbers count.
+    #[inline]
+    pub(crate) fn counted(&self) -> Counted {
+        match self {
+            &Self::Leased { group, partition, first, count, attempt, .. } => {
+                Counted::Leases { group, partition, first, count, again: attempt > 1 }
+            }
+            &Self::Acked { group, count, .. } => Counted::Ended { group, how: LeaseEnd::Acked, count },
+            &Self::Nacked { group, .. } => Counted::Ended { group, how: LeaseEnd::Nacked, count: 1 },
+            &Self::Released { group, .. } => Counted::Ended { group, how: LeaseEnd::Released, count: 1 },
+            &Self::Unreadable { group, .. } => Counted::Ended { group, how: LeaseEnd::Unreadable, count: 1 },
+            &Self::PutOff { group, partition, offset, .. } => Counted::Expiry { group, partition, offset },
+            Self::DeadLettered { group, partition, offset, copy } => {
+                // The last failure goes along with the copy.
+                let last = copy.provenance.history.last().map(|failure| failure.cause);
+                Counted::DeadLetter { group: *group, partition: *partition, offset: *offset, last }
+            }
+            &Self::Redriven { group, .. } => Counted::DeadLetterSettled { group, redriven: true },
+            &Self::Discarded { group, .. } => Counted::DeadLetterSettled { group, redriven: false },
+            &Self::GroupRemoved { group } => Counted::GroupRemoved(group),
+            &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
+            Self::Published { .. }
+            | Self::GroupAltered { .. }
+            | Self::Extended { .. }
+            | Self::ExclusivePending { .. }
+            | Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. } => Counted::Nothing,
+        }
+    }
+
+    /// The name of its kind, for tests that must have seen all kinds.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "opened",
+            Self::ClockJumped { .. } => "clock jumped",
+            Self::TopicCreated { .. } => "topic created",
+            Self::GroupCreated { .. } => "group created",
+            Self::TopicRemoved { .. } => "topic removed",
+            Self::GroupRemoved { .. } => "group removed",
+            Self::GroupAltered { .. } => "group altered",
+            Self::Published { .. } => "published",
+            Self::Leased { .. } => "leased",
+            Self::ExclusivePending { .. } => "exclusive pending",
+            Self::Extended { .. } => "extended",
+            Self::Acked { .. } => "acked",
+            Self::Nacked { .. } => "nacked",
+            Self::Released { .. } => "released",
+            Self::Unreadable { .. } => "unreadable",
+            Self::PutOff { .. } => "put off",
+            Self::DeadLettered { .. } => "dead-lettered",
+            Self::Redriven { .. } => "redriven",
+            Self::Discarded { .. } => "discarded",
         }
     }
 }

@@ -10,7 +10,7 @@ pub(crate) mod codec;
 pub(crate) mod message;
 pub(crate) mod wire;
 
-pub(crate) use about::{Claim, Room, Wakes};
+pub(crate) use about::{Claim, Counted, LeaseEnd, Room, Wakes};
 
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 

@@ -3,38 +3,39 @@
 //! `decide` turns a command and what the engine has read beforehand into records, or refuses; `apply` folds a record in.
 //! The fold of the log is the state: the same records give the same state, byte for byte in its snapshot, and the same
 //! state decides the same. Whoever drives it, in order: decide, append the records, apply each with the LSN of their
-//! frame. Never here: disk, clocks, threads, randomness, or an order that is not part of the value.
+//! frame. Each capability has a room of its own, with its decisions, what its records change, its part of a snapshot, its
+//! invariants and its tests; here each command and each record is sent to its room. Never here: disk, clocks, threads,
+//! randomness, or an order that is not part of the value.
 
-mod apply;
-mod backoff;
-mod deadlines;
-mod decide;
-mod exclusive;
-mod group;
-mod history;
 #[cfg(any(test, feature = "simulation"))]
-mod invariants;
+mod check;
+mod command;
+mod dead_letter;
+mod epoch;
+mod group;
 mod kit;
 mod lease;
-mod outstanding;
-mod query;
-mod queue;
+mod message;
+mod retry;
 mod settle;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod transaction;
 
-pub(crate) use group::{Group, Kept};
+pub(crate) use command::{
+    Command, Decision, GroupChanges, Held, HeldRun, HoldUp, Inconsistent, Inputs, Publication, Rejection, Visible,
+};
+pub(crate) use group::{GroupCounts, GroupData, GroupState};
 pub(crate) use kit::sparse::Sparse;
-pub(crate) use query::GroupCounts;
 pub(crate) use snapshot::Snapshot;
-pub(crate) use topic::{Role, Topic};
+pub(crate) use topic::Role;
 
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::record::{BackoffOptions, GroupOptions, Origin, Provenance, Token};
+use crate::ids::{Epoch, GroupId, Lsn};
+use crate::record::Record;
+use message::require;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 
 /// Everything that a store is, but for the bytes of its messages.
@@ -42,9 +43,9 @@ use std::ops::Range;
 pub(crate) struct State {
     /// Zero until the first process has opened the store.
     epoch: Epoch,
-    catalog: topic::Catalog,
-    groups: BTreeMap<GroupId, Box<Group>>,
-    exclusive: exclusive::Exclusive,
+    catalog: topic::TopicCatalog,
+    groups: BTreeMap<GroupId, Box<GroupState>>,
+    exclusive: lease::ExclusiveLeases,
     /// What is no more: whoever holds the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -54,307 +55,17 @@ pub(crate) struct State {
 pub(crate) struct Removed {
     partitions: Range<u64>,
     /// Freed with this.
-    _group: Option<Box<Group>>,
+    _group: Option<Box<GroupState>>,
 }
-
-/// What the engine has read before it asks for a decision.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Inputs<'a> {
-    /// Never less than at an earlier decision in the same epoch, and never more than the time that it is.
-    pub(crate) mono: MonoMs,
-    pub(crate) wall: WallMs,
-    /// By how much both clocks may be behind: what is to last a while lasts that much longer, so that nothing ends early.
-    pub(crate) slack_ms: u64,
-    pub(crate) hold_up: HoldUp,
-    pub(crate) visible: Visible<'a>,
-}
-
-impl Inputs<'_> {
-    /// No earlier than `ms` milliseconds from now.
-    fn mono_in(&self, ms: u64) -> Result<MonoMs, Rejection> {
-        let later = self.mono.checked_add(self.slack_ms).and_then(|mono| mono.checked_add(ms));
-        later.ok_or(Rejection::Invalid("the monotonic clock is out of range"))
-    }
-
-    /// No earlier than now.
-    fn wall_at_most(&self) -> WallMs {
-        // seam: due times by a clock that is behind
-        self.wall.saturating_add(self.slack_ms)
-    }
-}
-
-/// How long all others may be held up for one message that is to be alone: what is left of what a process has for that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HoldUp(pub(crate) u64);
-
-impl HoldUp {
-    fn end(self, since: MonoMs) -> MonoMs {
-        since.saturating_add(self.0)
-    }
-}
-
-/// Which messages may be handed out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Visible<'a> {
-    /// All that are there.
-    All,
-    /// Those below an end, by number of partition; none in a partition without one.
-    Ends(&'a Sparse<Offset>),
-}
-
-impl Visible<'_> {
-    #[inline]
-    pub(crate) fn end(&self, partition: PartitionId, end: Offset) -> Offset {
-        match self {
-            Self::All => end,
-            Self::Ends(ends) => ends.get(partition.0).copied().unwrap_or_default().min(end),
-        }
-    }
-}
-
-/// A message that somebody says to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) partition: PartitionId,
-    pub(crate) offset: Offset,
-    pub(crate) token: Token,
-}
-
-impl From<Held> for HeldRun {
-    fn from(first: Held) -> Self {
-        Self { first, count: 1 }
-    }
-}
-
-/// Messages next to each other that somebody says to hold by one token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HeldRun {
-    pub(crate) first: Held,
-    pub(crate) count: u32,
-}
-
-impl HeldRun {
-    /// One of them.
-    pub(crate) fn nth(&self, nth: u32) -> Held {
-        Held { offset: self.first.offset.saturating_add(u64::from(nth)), ..self.first }
-    }
-}
-
-/// Where a message was published first, which may have to be copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Publication {
-    Here {
-        epoch: Epoch,
-        time: WallMs,
-    },
-    /// It is a copy.
-    Elsewhere(Origin),
-}
-
-/// Options of a group that are to change; the others stay.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GroupChanges {
-    pub(crate) visibility_timeout_ms: Option<u64>,
-    pub(crate) max_attempts: Option<u32>,
-    pub(crate) backoff: Option<BackoffOptions>,
-    pub(crate) max_outstanding: Option<u32>,
-}
-
-impl GroupChanges {
-    pub(crate) fn applied_to(&self, options: &GroupOptions) -> GroupOptions {
-        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding } = self;
-        GroupOptions {
-            visibility_timeout_ms: visibility_timeout_ms.unwrap_or(options.visibility_timeout_ms),
-            max_attempts: max_attempts.unwrap_or(options.max_attempts),
-            backoff: backoff.unwrap_or(options.backoff),
-            max_outstanding: max_outstanding.unwrap_or(options.max_outstanding),
-        }
-    }
-}
-
-/// What somebody wants to happen.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Command<'a> {
-    /// A process begins: comes before all others, under an epoch that was never used.
-    Open {
-        epoch: Epoch,
-        clean: bool,
-    },
-    /// The wall clock and the monotonic one have come apart.
-    NoteClockJump,
-    CreateTopic {
-        name: &'a str,
-        partitions: u32,
-    },
-    /// `starts`: the first offset that the group wants, for each of the topic's partitions; none beyond its end.
-    CreateGroup {
-        topic: TopicId,
-        name: &'a str,
-        options: &'a GroupOptions,
-        starts: &'a [Offset],
-    },
-    /// With its groups, and all that they have in progress.
-    RemoveTopic {
-        topic: TopicId,
-    },
-    RemoveGroup {
-        group: GroupId,
-    },
-    AlterGroup {
-        group: GroupId,
-        changes: &'a GroupChanges,
-    },
-    /// So many messages into each of these partitions, which are distinct partitions of topics: one record each, in order.
-    Publish {
-        runs: &'a [(PartitionId, u32)],
-    },
-    /// Exhausted messages are asked for first, unless they are to be passed over: they cannot be moved just now.
-    Lease {
-        group: GroupId,
-        max: u32,
-        pass_exhausted: bool,
-    },
-    /// Those whose tokens are dead are reported and change nothing; the others are acked.
-    Ack {
-        group: GroupId,
-        held: &'a [HeldRun],
-    },
-    /// Gives a message back for another attempt after `delay_ms`, or after the group's backoff; to the dead letters if
-    /// this was the last attempt.
-    Nack {
-        group: GroupId,
-        held: Held,
-        delay_ms: Option<u64>,
-        text: &'a str,
-        published: Publication,
-    },
-    /// Sends a message to the dead letters now.
-    Reject {
-        group: GroupId,
-        held: Held,
-        text: &'a str,
-        published: Publication,
-    },
-    /// Keeps a lease for `for_ms` from now on; never makes it shorter.
-    Extend {
-        group: GroupId,
-        held: Held,
-        for_ms: u64,
-    },
-    /// Gives messages back unused. Those whose tokens are dead are reported and change nothing.
-    Release {
-        group: GroupId,
-        held: &'a [HeldRun],
-    },
-    /// Gives back a message that could not be read.
-    Unreadable {
-        group: GroupId,
-        held: Held,
-    },
-    /// Sends a message to the dead letters that `Lease` found exhausted.
-    GiveUp {
-        group: GroupId,
-        partition: PartitionId,
-        offset: Offset,
-        published: Publication,
-    },
-    /// Such a message cannot be copied now (no room, or it cannot be read): it is looked at again later.
-    PutOff {
-        group: GroupId,
-        partition: PartitionId,
-        offset: Offset,
-    },
-    /// Sends a dead letter to a topic's partition, or to its group again.
-    Redrive {
-        group: GroupId,
-        dead_letter: Offset,
-        to: Option<PartitionId>,
-        provenance: &'a Provenance,
-    },
-    Discard {
-        group: GroupId,
-        dead_letter: Offset,
-    },
-}
-
-/// What follows from a command, beside its records.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    Done,
-    /// There is nothing to lease now; there are no records.
-    Nothing,
-    /// This message must be given up (or put off) before anything is leased; there are no records.
-    Exhausted {
-        partition: PartitionId,
-        offset: Offset,
-    },
-    /// `lost`: the numbers of those whose tokens were dead, counted over all runs, in order.
-    Settled {
-        lost: Vec<u32>,
-    },
-}
-
-/// Why a command changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    UnknownTopic,
-    UnknownGroup,
-    UnknownPartition,
-    /// The token is dead: the message was settled, or belongs to another holder, or to none since the store was reopened.
-    LeaseLost,
-    /// No dead letter has this offset, or it was settled.
-    NoSuchDeadLetter,
-    /// The dead letter was sent to topics as often as a message may be.
-    TooManyRedrives,
-    /// The message is not exhausted (any more).
-    Stale,
-    /// The name is taken.
-    Exists,
-    /// A bound of the engine, by its name in words.
-    LimitReached(&'static str),
-    /// The command contradicts itself or the state.
-    Invalid(&'static str),
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownTopic => "there is no such topic",
-            Self::UnknownGroup => "there is no such group",
-            Self::UnknownPartition => "there is no such partition",
-            Self::LeaseLost => "the lease is lost",
-            Self::NoSuchDeadLetter => "there is no such dead letter",
-            Self::TooManyRedrives => "the dead letter was sent to topics too often",
-            Self::Stale => "the message is no longer exhausted",
-            Self::Exists => "the name is taken",
-            Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
-            Self::Invalid(reason) => reason,
-        })
-    }
-}
-
-impl std::error::Error for Rejection {}
-
-/// A record that does not follow from the state: the log and this code disagree, and nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Inconsistent(pub(crate) &'static str);
-
-impl fmt::Display for Inconsistent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Inconsistent {}
 
 impl State {
     /// A store that was never opened.
     pub(crate) fn new() -> Self {
         Self {
             epoch: Epoch(0),
-            catalog: topic::Catalog::default(),
+            catalog: topic::TopicCatalog::default(),
             groups: BTreeMap::new(),
-            exclusive: exclusive::Exclusive::default(),
+            exclusive: lease::ExclusiveLeases::default(),
             removed: Vec::new(),
         }
     }
@@ -383,5 +94,123 @@ impl State {
     /// The partitions of what removals have taken out, as ranges of numbers.
     pub(crate) fn removed_partitions(&self) -> impl Iterator<Item = Range<u64>> {
         self.removed.iter().map(|removed| removed.partitions.clone())
+    }
+
+    /// Appends the records that `command` leads to. On `Err`, `records` is as it was.
+    #[inline(always)]
+    pub(crate) fn decide(
+        &self,
+        command: &Command<'_>,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let before = records.len();
+        let decision = self.dispatch(command, inputs, records);
+        if decision.is_err() {
+            records.truncate(before);
+        }
+        decision
+    }
+
+    #[inline(never)]
+    fn dispatch(
+        &self,
+        command: &Command<'_>,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        if self.epoch == Epoch(0) && !matches!(command, Command::Open { .. }) {
+            return Err(Rejection::Invalid("the store has not been opened"));
+        }
+        let record = match *command {
+            Command::Lease { group, max, pass_exhausted } => {
+                return self.decide_lease((group, max), pass_exhausted, inputs, records);
+            }
+            Command::Ack { group, held } => return self.decide_ack(group, held, records),
+            Command::Publish { runs } => return self.decide_publish(runs, inputs, records),
+            Command::Nack { group, held, delay_ms, text, published } => {
+                return self.decide_nack((group, held), delay_ms, text, published, inputs, records);
+            }
+            Command::Reject { group, held, text, published } => {
+                return self.decide_reject((group, held), text, published, inputs, records);
+            }
+            Command::GiveUp { group, partition, offset, published } => {
+                return self.decide_give_up((group, partition, offset), published, inputs, records);
+            }
+            Command::Redrive { group, dead_letter, to, provenance } => {
+                return self.decide_redrive((group, dead_letter), to, provenance, inputs, records);
+            }
+            Command::Extend { group, held, for_ms } => match self.decide_extend((group, held), for_ms, inputs)? {
+                Some(record) => record,
+                None => return Ok(Decision::Done),
+            },
+            Command::Release { group, held } => return self.decide_release(group, held, records),
+            Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
+            Command::PutOff { group, partition, offset } => self.decide_put_off((group, partition, offset), inputs)?,
+            Command::Transaction { steps, parts, .. } => {
+                return self.decide_transaction(steps, parts, inputs, records);
+            }
+            Command::Discard { group, dead_letter } => self.decide_discard((group, dead_letter))?,
+            Command::Open { epoch, clean } => self.decide_open(epoch, clean, inputs)?,
+            Command::NoteClockJump => Record::ClockJumped { wall: inputs.wall },
+            Command::CreateTopic { name, partitions } => self.decide_create_topic(name, partitions)?,
+            Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
+            Command::RemoveGroup { group } => self.decide_remove_group(group)?,
+            Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {
+                Some(record) => record,
+                None => return Ok(Decision::Done),
+            },
+            Command::CreateGroup { topic, name, options, starts } => {
+                self.decide_create_group(topic, name, options, starts)?
+            }
+        };
+        records.push(record);
+        Ok(Decision::Done)
+    }
+
+    /// Folds in a record of the frame at `lsn`. On `Err` nothing was changed.
+    pub(crate) fn apply(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
+        let opened = self.epoch != Epoch(0) || matches!(record, Record::Opened { .. });
+        require(opened, "a record before the store was ever opened")?;
+        match record {
+            Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
+            Record::Leased { .. } => self.apply_leased(record, lsn),
+            Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
+            Record::Nacked { group, partition, offset, due, delay_ms, failure } => {
+                self.apply_nacked((*group, *partition, *offset), (*due, *delay_ms), failure)
+            }
+            Record::Extended { group, partition, offset, until } => {
+                self.apply_extended((*group, *partition, *offset), *until)
+            }
+            Record::Released { group, partition, offset } => self.apply_given_back((*group, *partition, *offset), None),
+            Record::Unreadable { group, partition, offset, due, delay_ms } => {
+                self.apply_given_back((*group, *partition, *offset), Some((*due, *delay_ms)))
+            }
+            Record::PutOff { group, partition, offset, due, delay_ms } => {
+                self.apply_put_off((*group, *partition, *offset), (*due, *delay_ms))
+            }
+            Record::ExclusivePending { group, partition, offset, since } => {
+                self.apply_exclusive_pending((*group, *partition, *offset), *since)
+            }
+            Record::DeadLettered { group, partition, offset, copy } => {
+                self.apply_dead_lettered((*group, *partition, *offset), copy)
+            }
+            Record::Redriven { group, dead_letter, copy } => self.apply_redriven(*group, *dead_letter, copy),
+            Record::Discarded { group, dead_letter } => self.apply_dead_letter_settled(*group, *dead_letter),
+            Record::Opened { epoch, clean, wall } => self.apply_opened(*epoch, *clean, *wall),
+            Record::ClockJumped { wall } => {
+                self.apply_clock_jumped(*wall);
+                Ok(())
+            }
+            Record::TopicCreated { topic, name, first, count } => {
+                self.apply_topic_created(*topic, name, *first, *count)
+            }
+            Record::TopicRemoved { topic } => self.apply_topic_removed(*topic),
+            Record::GroupCreated { group, topic, name, options, retry, starts } => {
+                self.apply_group_created((*group, *topic), name, options, *retry, starts)
+            }
+            Record::GroupRemoved { group } => self.apply_group_removed(*group),
+            Record::GroupAltered { group, options } => self.apply_group_altered(*group, options),
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! can be counted in the state.
 
 use crate::ids::{GroupId, TopicId};
-use crate::record::{Cause, Record};
+use crate::record::{Cause, Counted, LeaseEnd, Record};
 use crate::state::State;
 use std::collections::BTreeMap;
 
@@ -65,28 +65,33 @@ impl Counters {
     #[inline]
     pub(crate) fn count(&mut self, records: &[Record], state: &State) {
         for record in records {
-            match record {
-                Record::Leased { group, partition, first, count, attempt, .. } => {
-                    let counters = self.group(*group);
-                    counters.delivered += u64::from(*count);
-                    if *attempt > 1 {
-                        let offsets = (0..u64::from(*count)).map(|nth| first.saturating_add(nth));
-                        let expired = offsets.filter(|offset| state.has_lease(*group, *partition, *offset)).count();
+            match record.counted() {
+                Counted::Nothing => {}
+                Counted::Leases { group, partition, first, count, again } => {
+                    let counters = self.group(group);
+                    counters.delivered += u64::from(count);
+                    if again {
+                        let offsets = (0..u64::from(count)).map(|nth| first.saturating_add(nth));
+                        let expired = offsets.filter(|offset| state.has_lease(group, partition, *offset)).count();
                         counters.expired += expired as u64;
                     }
                 }
-                Record::Acked { group, count, .. } => self.group(*group).acked += u64::from(*count),
-                Record::Nacked { group, .. } => self.group(*group).nacked += 1,
-                Record::Released { group, .. } => self.group(*group).released += 1,
-                Record::Unreadable { group, .. } => self.group(*group).unreadable += 1,
-                Record::PutOff { group, partition, offset, .. } => {
-                    self.group(*group).expired += u64::from(state.has_lease(*group, *partition, *offset));
+                Counted::Ended { group, how, count } => {
+                    let counters = self.group(group);
+                    let counter = match how {
+                        LeaseEnd::Acked => &mut counters.acked,
+                        LeaseEnd::Nacked => &mut counters.nacked,
+                        LeaseEnd::Released => &mut counters.released,
+                        LeaseEnd::Unreadable => &mut counters.unreadable,
+                    };
+                    *counter += u64::from(count);
                 }
-                Record::DeadLettered { group, partition, offset, copy } => {
-                    // The last failure goes along with the copy.
-                    let last = copy.provenance.history.last().map(|failure| failure.cause);
-                    let ended_now = last.filter(|_| state.has_lease(*group, *partition, *offset));
-                    let counters = self.group(*group);
+                Counted::Expiry { group, partition, offset } => {
+                    self.group(group).expired += u64::from(state.has_lease(group, partition, offset));
+                }
+                Counted::DeadLetter { group, partition, offset, last } => {
+                    let ended_now = last.filter(|_| state.has_lease(group, partition, offset));
+                    let counters = self.group(group);
                     counters.dead += 1;
                     match ended_now {
                         Some(Cause::Nacked) => counters.nacked += 1,
@@ -95,21 +100,13 @@ impl Counters {
                         Some(Cause::Crashed | Cause::Closed) | None => {}
                     }
                 }
-                Record::Redriven { group, .. } => self.group(*group).redriven += 1,
-                Record::Discarded { group, .. } => self.group(*group).discarded += 1,
-                Record::GroupRemoved { group } => _ = self.groups.remove(group),
-                Record::TopicRemoved { topic } => {
-                    self.topics_before.remove(topic);
-                    state.groups_of(*topic).for_each(|(group, _)| _ = self.groups.remove(&group));
+                Counted::DeadLetterSettled { group, redriven: true } => self.group(group).redriven += 1,
+                Counted::DeadLetterSettled { group, redriven: false } => self.group(group).discarded += 1,
+                Counted::GroupRemoved(group) => _ = self.groups.remove(&group),
+                Counted::TopicRemoved(topic) => {
+                    self.topics_before.remove(&topic);
+                    state.groups_of(topic).for_each(|(group, _)| _ = self.groups.remove(&group));
                 }
-                Record::Published { .. }
-                | Record::GroupAltered { .. }
-                | Record::Extended { .. }
-                | Record::ExclusivePending { .. }
-                | Record::Opened { .. }
-                | Record::ClockJumped { .. }
-                | Record::TopicCreated { .. }
-                | Record::GroupCreated { .. } => {}
             }
         }
     }

@@ -5,7 +5,7 @@
 use super::{Counters, GroupCounters, Now, ViewHolder, VisibleEnds};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::log::Catalog;
-use crate::state::{GroupCounts, HoldUp, Kept, Snapshot};
+use crate::state::{GroupCounts, GroupData, HoldUp, Snapshot};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ pub struct LogStats {
 /// How many messages one call reads for their ages. Beyond it an age is an upper bound, but where the wall clock jumped back.
 const READS_MAX: usize = 4096;
 /// How many places are looked for in one hold of the lock.
-const LOOKS_AT_ONCE: usize = 1024;
+const LOOKS_AT_ONCE: usize = 128;
 
 /// Messages of a group in one partition whose ages are wanted.
 struct Look {
@@ -187,7 +187,7 @@ impl Moment {
     fn count_group(
         &self,
         id: GroupId,
-        group: &Kept,
+        group: &GroupData,
         (topic, nth): (usize, usize),
         looks: &mut Vec<Look>,
     ) -> GroupStats {

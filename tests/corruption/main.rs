@@ -21,7 +21,7 @@ use millpond::ids::{Lsn, WallMs};
 use millpond::simulation::SimDisk;
 use millpond::simulation::fuzzing::{Rich, kinds, rich};
 use millpond::{Durability, Error};
-use mutations::{Kind, Mutation, Sources};
+use mutations::{Kind, Mutation, Sources, sample};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -248,30 +248,6 @@ fn wanted(default: usize) -> Option<usize> {
         Ok(number) => Some(number.parse().expect("MILLPOND_CORRUPTIONS is a number, or all")),
         Err(_) => Some(default),
     }
-}
-
-/// A sample of each kind: all damage of whole files, of the rest as much as there is room for, bytes most.
-fn sample(mut kinds: Vec<Vec<Mutation>>, wanted: Option<usize>) -> Vec<Mutation> {
-    let Some(wanted) = wanted else { return kinds.concat() };
-    let mut tried = Vec::new();
-    for (kind, share) in [(3, 6), (2, 5), (1, 3), (0, 1)] {
-        let room = (wanted - tried.len()).div_ceil(share);
-        let all = std::mem::take(&mut kinds[kind]);
-        let step = coprime(all.len());
-        tried.extend((0..all.len().min(room)).map(|number| all[number * step % all.len()]));
-    }
-    tried
-}
-
-/// A step that visits all of `len` places before it comes to one again, and goes far.
-fn coprime(len: usize) -> usize {
-    let divides = |mut a: usize, mut b: usize| {
-        while b > 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    (len * 5 / 13 + 1..).find(|step| divides(*step, len) == 1).unwrap_or(1)
 }
 
 fn note(level: &str, took: Duration, counts: &BTreeMap<(Kind, Outcome), u64>) {

@@ -1,8 +1,13 @@
-//! The rules of the house: which layer knows which, what may be used where, how long things may be.
+//! The rules of the house: which layer knows which, what may be used where, what a `match` must name, how long things may
+//! be.
 //!
 //! Each rule takes all of `src/` and returns its complaints. Never here: reading files.
 
-use crate::lexer::{self, NamedPath};
+use crate::arms::What;
+use crate::exemptions::{Exemptions, Leave};
+use crate::source::{Function, NamedPath, Source};
+use crate::tokens;
+use proc_macro2::TokenStream;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest function, in lines.
@@ -10,7 +15,16 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// The longest file, in lines that are not tests.
 const FILE_LINES_MAX: usize = 450;
 
-/// What each layer may know besides itself. From the bottom up; imports point down only.
+/// Where walls stand: in the crate's root, and within some layers.
+const WALLS: &[Walls] = &[Walls { within: &[], rooms: LAYERS }, Walls { within: &["log"], rooms: LOG_ROOMS }];
+
+/// The modules of one module, and what each of them may know besides itself.
+struct Walls {
+    within: &'static [&'static str],
+    rooms: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// The layers, from the bottom up; imports point down only.
 const LAYERS: &[(&str, &[&str])] = &[
     ("ids", &["limits", "error"]),
     ("limits", &["ids", "error"]),
@@ -31,6 +45,22 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "wait", "view", "engine", "api"],
     ),
 ];
+
+/// What is within the log: what only reads can be had without what writes, and what writes comes from a recovery.
+const LOG_ROOMS: &[(&str, &[&str])] = &[
+    ("format", &["error"]),
+    ("error", &["format"]),
+    ("read", &["error", "format"]),
+    ("write", &["error", "format", "read"]),
+    ("recover", &["error", "format", "read", "write"]),
+    ("fuzzing", &["error", "format", "read", "write", "recover"]),
+];
+
+/// Enums of which every `match` names all variants, so that a new one is decided everywhere.
+const NAMED_IN_FULL: &[&str] = &["Command", "Decision", "Record", "Room", "Wakes"];
+
+/// Of these, too, but what one place has no answer for it may hand on as it is, as `?` does.
+const NAMED_OR_HANDED_ON: &[&str] = &["AppendRefusal", "Error", "Refusal", "Rejection"];
 
 /// Uses that only some files may make: the path, where it may stand, and what to do instead.
 const RESERVED: &[(&str, &[&str], &str)] = &[
@@ -56,41 +86,67 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
 /// Macros that have no place in a library.
 const NO_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg", "todo", "unimplemented"];
 
-/// What is allowed in one place only, each with its reason. An entry that is no longer needed is a complaint, too.
-pub(crate) struct Exemptions {
-    /// What one file may know beyond its layer.
-    pub(crate) imports: &'static [(&'static str, &'static str, &'static str)],
-    /// Functions that are longer than allowed, with the length that they may not exceed.
-    pub(crate) long_functions: &'static [(&'static str, &'static str, usize, &'static str)],
-    /// Files that are longer than allowed, with the length that they may not exceed.
-    pub(crate) long_files: &'static [(&'static str, usize, &'static str)],
-}
-
-/// What this crate needs: nothing.
-pub(crate) const EXEMPTIONS: Exemptions = Exemptions { imports: &[], long_functions: &[], long_files: &[] };
-
 /// The files below `src/`, by their paths from there, with `/`.
 pub(crate) type Sources = BTreeMap<String, String>;
 
+/// The same, taken apart.
+type Files = BTreeMap<String, Source>;
+
 /// Everything that is wrong with `sources`.
 pub(crate) fn complaints(sources: &Sources, exempt: &Exemptions) -> Vec<String> {
-    let reached = reached_files(sources);
-    let mut all = unreached(sources, &reached);
-    for (path, text) in sources {
-        let code = lexer::blank(text);
-        all.extend(head(path, text));
-        all.extend(unsafe_code(path, &code));
-        all.extend(leftovers(path, &code));
+    let (files, mut all) = read(sources);
+    let reached = reached_files(&files);
+    all.extend(unreached(&files, &reached));
+    let mut leave = Leave::new(exempt);
+    for (path, file) in &files {
+        all.extend(head(path, &file.text));
+        all.extend(unsafe_code(path, file));
+        all.extend(leftovers(path, file));
         if reached.get(path).copied().unwrap_or(false) {
             continue;
         }
-        let shipped = lexer::without_tests(&code);
-        all.extend(layering(path, &shipped, exempt));
-        all.extend(reserved(path, &shipped));
-        all.extend(sizes(path, text, &code, &shipped, exempt));
+        all.extend(layering(path, &files, &mut leave));
+        all.extend(reserved(path, file));
+        all.extend(catch_alls(path, file, &mut leave));
+        all.extend(sizes(path, file, &mut leave));
     }
-    all.extend(stale(sources, exempt));
+    all.extend(leave.unused());
     all
+}
+
+/// The files that are Rust, and complaints about the others.
+fn read(sources: &Sources) -> (Files, Vec<String>) {
+    let (mut files, mut complaints) = (Files::new(), Vec::new());
+    for (path, text) in sources {
+        match Source::read(text) {
+            Ok(file) => drop(files.insert(path.clone(), file)),
+            Err(error) => complaints.push(format!("{path}:{}: cannot be read: {error}", error.span().start().line)),
+        }
+    }
+    (files, complaints)
+}
+
+/// What the tables name and the sources do not have: a rule about it watches nothing.
+pub(crate) fn strangers(sources: &Sources) -> Vec<String> {
+    let (files, mut found) = read(sources);
+    for Walls { within, rooms } in WALLS {
+        for (room, _) in *rooms {
+            let module = [*within, &[*room]].concat();
+            if file_of(&module, &files).is_none() {
+                found.push(format!("the table has `{}`, which is not there", module.join("/")));
+            }
+        }
+    }
+    let enums: BTreeSet<&str> = files.values().flat_map(|file| &file.enums).map(String::as_str).collect();
+    let named = NAMED_IN_FULL.iter().chain(NAMED_OR_HANDED_ON);
+    found.extend(named.filter(|name| !enums.contains(*name)).map(|name| format!("no enum is named `{name}`")));
+    found
+}
+
+/// The file of a module.
+fn file_of<'a>(module: &[&str], files: &'a Files) -> Option<&'a Source> {
+    let path = module.join("/");
+    files.get(&format!("{path}.rs")).or_else(|| files.get(&format!("{path}/mod.rs")))
 }
 
 /// A file says first what lives in it; for the whole crate the README does.
@@ -102,77 +158,118 @@ fn head(path: &str, text: &str) -> Vec<String> {
     }
 }
 
-fn unsafe_code(path: &str, code: &str) -> Vec<String> {
+fn unsafe_code(path: &str, file: &Source) -> Vec<String> {
     if path == "disk/map.rs" {
         return vec![];
     }
     let complain = |line| format!("{path}:{line}: `unsafe` belongs to disk/map.rs");
-    lexer::lines_with_word(code, "unsafe").into_iter().map(complain).collect()
+    tokens::lines_with_keyword(file.tokens.clone(), "unsafe").into_iter().map(complain).collect()
 }
 
 /// What was forgotten there. Also for files outside `src/`: see [`ignored_tests`].
-fn leftovers(path: &str, code: &str) -> Vec<String> {
-    let calls = NO_MACROS.iter().flat_map(|name| {
-        lexer::lines_with_macro(code, name)
-            .into_iter()
-            .map(move |line| format!("{path}:{line}: `{name}!` in a library"))
-    });
-    calls.chain(ignored_tests(path, code)).collect()
+fn leftovers(path: &str, file: &Source) -> Vec<String> {
+    let calls = tokens::macro_calls(file.tokens.clone(), NO_MACROS).into_iter();
+    let complaints = calls.map(|(line, name)| format!("{path}:{line}: `{name}!` in a library"));
+    complaints.chain(ignored_tests(path, file.tokens.clone())).collect()
 }
 
 /// A test that does not run is no test.
-pub(crate) fn ignored_tests(path: &str, code: &str) -> Vec<String> {
-    let is_ignored = |line: &(usize, &str)| {
-        let dense: String = line.1.split_whitespace().collect();
-        dense.contains("#[ignore]") || dense.contains("#[ignore=") || dense.contains(",ignore)]")
-    };
-    let complain = |(line, _)| format!("{path}:{line}: an ignored test");
-    (1..).zip(code.lines()).filter(is_ignored).map(complain).collect()
+pub(crate) fn ignored_tests(path: &str, file: TokenStream) -> Vec<String> {
+    tokens::lines_with_ignore(file).into_iter().map(|line| format!("{path}:{line}: an ignored test")).collect()
 }
 
-/// Imports point down only.
-fn layering(path: &str, shipped: &str, exempt: &Exemptions) -> Vec<String> {
+/// Imports point down only, in the crate's root and within each module that has walls.
+fn layering(path: &str, files: &Files, leave: &mut Leave<'_>) -> Vec<String> {
     let module = module_of(path);
-    let Some(layer) = module.first() else { return vec![] };
-    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| name == layer) else {
-        return vec![format!("{path}:1: the layer `{layer}` is not in the table of layers")];
-    };
+    let named: Vec<(usize, Vec<String>)> =
+        files[path].paths.iter().filter_map(|named| Some((named.line, absolute(&module, named, files)?))).collect();
     let mut found = Vec::new();
-    for named in lexer::paths(shipped) {
-        let Some(target) = root_name(&module, &named) else { continue };
-        let line = named.line;
-        let excepted = exempt.imports.iter().any(|(file, known, _)| *file == path && *known == target);
-        if target == *layer || allowed.contains(&target.as_str()) || excepted {
+    for walls in WALLS {
+        let Some(room) = walls.room(&module) else { continue };
+        let room_path = walls.path(room);
+        let Some((_, allowed)) = walls.rooms.iter().find(|(name, _)| name == room) else {
+            found.push(format!("{path}:1: the layer `{room_path}` is not in the table of layers"));
             continue;
-        }
-        if LAYERS.iter().any(|(name, _)| *name == target) {
-            found.push(format!("{path}:{line}: `{layer}` must not know `{target}`"));
-        } else {
-            found.push(format!(
-                "{path}:{line}: `{target}` is taken from the crate's root, not from the layer that it lives in"
-            ));
+        };
+        for (line, target) in &named {
+            let Some(target) = walls.room(target) else { continue };
+            if target == room || allowed.contains(&target.as_str()) {
+                continue;
+            }
+            let target_path = walls.path(target);
+            let is_room = walls.rooms.iter().any(|(name, _)| name == target);
+            // What is no room is defined in the module itself; the crate's root defines nothing.
+            if !is_room && target != "*" && !walls.within.is_empty() || leave.to_know(path, &target_path) {
+                continue;
+            }
+            found.push(if is_room {
+                format!("{path}:{line}: `{room_path}` must not know `{target_path}`")
+            } else {
+                let whose = if walls.within.is_empty() { "the crate's root" } else { "the module around" };
+                format!("{path}:{line}: `{target}` is taken from {whose}, not from the layer that it lives in")
+            });
         }
     }
     found
 }
 
-/// The first name below the crate's root that a path leads to, where it begins with `crate` or climbs up to the root.
-fn root_name(module: &[String], named: &NamedPath) -> Option<String> {
-    let mut at: Vec<&String> = module.iter().chain(&named.inside).collect();
+impl Walls {
+    /// The room within these walls that a path leads into.
+    fn room<'a>(&self, path: &'a [String]) -> Option<&'a String> {
+        let is_within = path.iter().zip(self.within).filter(|(part, wall)| part == *wall).count() == self.within.len();
+        path.get(self.within.len()).filter(|_| is_within)
+    }
+
+    fn path(&self, room: &str) -> String {
+        [self.within, &[room]].concat().join("/")
+    }
+}
+
+/// A path from the crate's root, where it leads to this crate. What a module with walls only passes on is followed to
+/// the room that it lives in.
+fn absolute(module: &[String], named: &NamedPath, files: &Files) -> Option<Vec<String>> {
+    let full = from_root(module, named, files, IMPORTS_FOLLOWED_MAX)?;
+    for walls in WALLS.iter().filter(|walls| !walls.within.is_empty()) {
+        let Some(name) = walls.room(&full) else { continue };
+        let Some(import) = file_of(walls.within, files).and_then(|file| file.import(name)) else { continue };
+        let owner: Vec<String> = walls.within.iter().map(|&part| part.to_owned()).collect();
+        let mut target = from_root(&owner, import, files, IMPORTS_FOLLOWED_MAX)
+            .unwrap_or_else(|| owner.iter().chain(&import.parts).cloned().collect());
+        target.extend_from_slice(&full[walls.within.len() + 1..]);
+        return Some(target);
+    }
+    Some(full)
+}
+
+/// How many imports of a file may stand upon each other; one that stands upon itself leads nowhere.
+const IMPORTS_FOLLOWED_MAX: usize = 4;
+
+/// A path from the crate's root, where it begins there, or in the module that names it, or with what its file imports
+/// from there.
+fn from_root(module: &[String], named: &NamedPath, files: &Files, left: usize) -> Option<Vec<String>> {
+    let mut at: Vec<String> = module.iter().chain(&named.inside).cloned().collect();
     let mut parts = named.parts.iter().peekable();
     match parts.peek()?.as_str() {
         "crate" => {
             at.clear();
             parts.next();
         }
-        "super" => {
-            while parts.next_if(|part| *part == "super").is_some() {
-                at.pop();
+        "self" | "super" => {
+            while let Some(part) = parts.next_if(|part| matches!(part.as_str(), "self" | "super")) {
+                if part == "super" {
+                    at.pop();
+                }
             }
         }
-        _ => return None,
+        first => {
+            let module_names: Vec<&str> = module.iter().map(String::as_str).collect();
+            let import = file_of(&module_names, files)?.import(first)?;
+            at = from_root(module, import, files, left.checked_sub(1)?)?;
+            parts.next();
+        }
     }
-    at.into_iter().chain(parts).next().cloned()
+    at.extend(parts.cloned());
+    Some(at)
 }
 
 /// `log/frame.rs` is `log::frame`, `log/mod.rs` is `log`, `lib.rs` is the root.
@@ -184,84 +281,87 @@ fn module_of(path: &str) -> Vec<String> {
     parts
 }
 
-fn reserved(path: &str, shipped: &str) -> Vec<String> {
+fn reserved(path: &str, file: &Source) -> Vec<String> {
     let mut found = BTreeSet::new();
-    for NamedPath { line, parts, .. } in lexer::paths(shipped) {
+    for NamedPath { line, parts, .. } in &file.paths {
         let full = parts.join("::");
         for (what, places, instead) in RESERVED {
-            let is_it = full == *what || full.strip_prefix(what).is_some_and(|rest| rest.starts_with("::"));
-            if is_it && !places.iter().any(|place| path.starts_with(place)) {
-                found.insert((line, format!("{path}:{line}: `{what}` here: {instead}")));
+            let is_it = full.strip_prefix(what).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+            let brings_it_in = full.strip_suffix('*').is_some_and(|all| what.starts_with(all));
+            if (is_it || brings_it_in) && !places.iter().any(|place| path.starts_with(place)) {
+                found.insert((*line, format!("{path}:{line}: `{what}` here: {instead}")));
             }
         }
     }
     found.into_iter().map(|(_, complaint)| complaint).collect()
 }
 
-fn sizes(path: &str, text: &str, code: &str, shipped: &str, exempt: &Exemptions) -> Vec<String> {
-    let mut found = Vec::new();
-    for function in lexer::functions(shipped) {
-        let listed = exempt.long_functions.iter().find(|(file, name, ..)| *file == path && *name == function.name);
-        let max = listed.map_or(FUNCTION_LINES_MAX, |(_, _, len, _)| *len);
-        if function.len > max {
-            let (line, name, len) = (function.line, function.name, function.len);
-            found.push(format!("{path}:{line}: fn {name} has {len} lines, {max} are allowed"));
+/// Where one arm names a variant of an enum that is to be named in full, no other catches the rest of it.
+fn catch_alls(path: &str, file: &Source, leave: &mut Leave<'_>) -> Vec<String> {
+    let mut found = variants_alone(path, file);
+    for one in &file.matches {
+        for catch_all in &one.seen {
+            let tables: &[&[&str]] = match catch_all.what {
+                What::VariantOf(_) => continue,
+                What::Caught => &[NAMED_IN_FULL, NAMED_OR_HANDED_ON],
+                What::HandedOn => &[NAMED_IN_FULL],
+            };
+            let is_caught = |place: &str| {
+                place.strip_prefix(&catch_all.place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            let caught = one.seen.iter().filter(|seen| is_caught(&seen.place)).find_map(|seen| {
+                let What::VariantOf(name) = &seen.what else { return None };
+                let name = file.import(name).and_then(|import| import.parts.last()).unwrap_or(name).as_str();
+                tables.iter().any(|table| table.contains(&name)).then_some(name)
+            });
+            let Some(name) = caught else { continue };
+            if !leave.to_catch_all(path, &one.function) {
+                let line = catch_all.line;
+                found.push(format!("{path}:{line}: this arm catches the rest of `{name}`: name its variants"));
+            }
         }
-    }
-    let len = lines_outside_tests(text, code, shipped);
-    let max = exempt.long_files.iter().find(|(file, ..)| *file == path).map_or(FILE_LINES_MAX, |(_, len, _)| *len);
-    if len > max {
-        found.push(format!("{path}:1: {len} lines without tests, {max} are allowed"));
     }
     found
 }
 
-/// All lines but those that `without_tests` emptied.
-fn lines_outside_tests(text: &str, code: &str, shipped: &str) -> usize {
-    let emptied = code.lines().zip(shipped.lines()).filter(|(code, shipped)| code != shipped).count();
-    text.lines().count() - emptied
+/// Variants that a `use` brings in without their enum: nobody could tell which enum a `match` is about.
+fn variants_alone(path: &str, file: &Source) -> Vec<String> {
+    let is_named =
+        |part: &&String| [NAMED_IN_FULL, NAMED_OR_HANDED_ON].iter().any(|table| table.contains(&part.as_str()));
+    let imports = file.paths.iter().filter(|named| named.imported_as.is_some());
+    let alone = imports.filter_map(|named| Some((named.line, named.parts.iter().rev().skip(1).find(is_named)?)));
+    alone.map(|(line, name)| format!("{path}:{line}: a variant of `{name}` is to be named with it")).collect()
 }
 
-/// An exemption that is no longer needed must go.
-fn stale(sources: &Sources, exempt: &Exemptions) -> Vec<String> {
+fn sizes(path: &str, file: &Source, leave: &mut Leave<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    let shipped = |path: &str| sources.get(path).map(|text| lexer::without_tests(&lexer::blank(text)));
-    for (path, name, ..) in exempt.long_functions {
-        let functions = shipped(path).map(|code| lexer::functions(&code)).unwrap_or_default();
-        if !functions.iter().any(|function| function.name == *name && function.len > FUNCTION_LINES_MAX) {
-            found.push(format!("{path}: fn {name} is listed as long and is not"));
+    for Function { name, line, len } in file.functions.iter().filter(|it| it.len > FUNCTION_LINES_MAX) {
+        let max = leave.function_lines(path, name).unwrap_or(FUNCTION_LINES_MAX);
+        if *len > max {
+            found.push(format!("{path}:{line}: fn {name} has {len} lines, {max} are allowed"));
         }
     }
-    for (path, ..) in exempt.long_files {
-        let text = sources.get(*path).map_or("", String::as_str);
-        let code = lexer::blank(text);
-        if lines_outside_tests(text, &code, &lexer::without_tests(&code)) <= FILE_LINES_MAX {
-            found.push(format!("{path}: is listed as long and is not"));
-        }
-    }
-    for (path, known, _) in exempt.imports {
-        let module = module_of(path);
-        let paths = shipped(path).map(|code| lexer::paths(&code)).unwrap_or_default();
-        if !paths.iter().any(|named| root_name(&module, named).as_deref() == Some(*known)) {
-            found.push(format!("{path}: may know `{known}` and does not"));
+    let len = file.lines_outside_tests();
+    if len > FILE_LINES_MAX {
+        let max = leave.file_lines(path).unwrap_or(FILE_LINES_MAX);
+        if len > max {
+            found.push(format!("{path}:1: {len} lines without tests, {max} are allowed"));
         }
     }
     found
 }
 
 /// The files that `mod` lines lead to from `lib.rs`, and whether each is there for tests only.
-fn reached_files(sources: &Sources) -> BTreeMap<String, bool> {
+fn reached_files(files: &Files) -> BTreeMap<String, bool> {
     let mut reached = BTreeMap::new();
     let mut left = vec![("lib.rs".to_owned(), false)];
     while let Some((path, is_test)) = left.pop() {
-        let Some(text) = sources.get(&path) else { continue };
-        let folder = match path.as_str() {
-            "lib.rs" => String::new(),
-            other => format!("{}/", other.trim_end_matches(".rs").trim_end_matches("/mod")),
-        };
-        for declared in lexer::declarations(&lexer::blank(text)) {
-            for file in [format!("{folder}{}.rs", declared.name), format!("{folder}{}/mod.rs", declared.name)] {
-                left.push((file, is_test || declared.is_test));
+        let Some(file) = files.get(&path) else { continue };
+        for declared in &file.declarations {
+            let mut module = module_of(&path);
+            module.extend(declared.inside.iter().chain([&declared.name]).cloned());
+            for end in [".rs", "/mod.rs"] {
+                left.push((format!("{}{end}", module.join("/")), is_test || declared.is_test));
             }
         }
         reached.insert(path, is_test);
@@ -269,7 +369,7 @@ fn reached_files(sources: &Sources) -> BTreeMap<String, bool> {
     reached
 }
 
-fn unreached(sources: &Sources, reached: &BTreeMap<String, bool>) -> Vec<String> {
+fn unreached(files: &Files, reached: &BTreeMap<String, bool>) -> Vec<String> {
     let is_lost = |path: &&String| !reached.contains_key(*path) && !path.starts_with("bin/");
-    sources.keys().filter(is_lost).map(|path| format!("{path}: no `mod` leads to this file")).collect()
+    files.keys().filter(is_lost).map(|path| format!("{path}: no `mod` leads to this file")).collect()
 }

@@ -16,6 +16,7 @@ mod regressions;
 mod removal;
 mod restart;
 mod runner;
+mod transaction;
 
 use ops::{CALLED, NOT_CALLED, Run};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -73,6 +74,8 @@ fn no_public_function_is_forgotten() {
         for line in source.lines() {
             if let Some(rest) = line.strip_prefix("impl") {
                 let rest = rest.rsplit(" for ").next().unwrap_or(rest);
+                // Generics of the implementation come before the type.
+                let rest = rest.strip_prefix("<T> ").unwrap_or(rest);
                 owner = rest
                     .trim_start_matches(|c: char| !c.is_uppercase())
                     .split(|c: char| !c.is_alphanumeric())

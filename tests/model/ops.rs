@@ -146,6 +146,17 @@ operations! {
     Reject { delivery: usize = index() } * 4 calls ["Delivery::reject"];
     Drop { delivery: usize = index() } * 2 calls [];
     Release { delivery: usize = index() } * 2 calls ["Delivery::release"];
+    /// Settles deliveries that are kept, perhaps a batch, and publishes, all of it or none.
+    Transact {
+        deliveries: Vec<(usize, u8)> = proptest::collection::vec((index(), 0..6u8), 0..4),
+        batch: Option<usize> = proptest::option::weighted(0.2, index()),
+        drafts: Vec<(usize, Draft)> = proptest::collection::vec((index(), draft()), 0..4),
+        disk: bool = any::<bool>(),
+    } * 8 calls [
+        "Store::transaction", "Transaction::durability", "Transaction::publish", "Transaction::ack", "Transaction::ack_batch",
+        "Transaction::nack", "Transaction::nack_after", "Transaction::reject", "Committed::id", "Committed::ids", "Committed::lsn",
+        "Committed::wait_durable"
+    ];
     Letters { group: usize = index() } * 2 calls ["Group::dead_letters"];
     /// Sends a dead letter back; and once more, through another handle of it.
     Redrive { group: usize = index(), letter: usize = index(), twice: bool = any::<bool>() } * 3 calls [

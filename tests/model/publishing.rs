@@ -140,7 +140,7 @@ impl Runner {
     }
 }
 
-fn message(draft: Draft, body: &Body) -> Message<'_> {
+pub(crate) fn message(draft: Draft, body: &Body) -> Message<'_> {
     let message = Message::new(body.payload.clone());
     let message = body.key.iter().fold(message, |message, key| message.key(key.clone()));
     let message =

@@ -17,6 +17,7 @@ const TESTS: &[&str] = &[
     "costs",
     "corruption",
     "lifecycle",
+    "transactions",
     "scenarios",
 ];
 

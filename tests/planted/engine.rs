@@ -110,7 +110,7 @@ pub const BUGS: &[Bug] = &[
         name: "a group begins at the end",
         plants: "a start at the earliest message reads the latest",
         mistake: Mistake::Value(
-            "if planted!() { Ok(self.look_at_each(topic, |core, partition, _| core.state.partition_end(partition))) } else { $it }",
+            "if planted!() { Ok(self.look_at_each(topic, |core, partition, _| core.view.state.partition_end(partition))) } else { $it }",
         ),
         level: Level::Model,
     },
@@ -129,7 +129,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "settled before the reason is known",
         plants: "a Display that panics leaves its message leased",
-        mistake: Mistake::Before("if planted!() { self.settled = true; }"),
+        mistake: Mistake::Before("if planted!() { self.settled.store(true, Ordering::Relaxed); }"),
         level: Level::Test("kinds", "unwinding"),
     },
     Bug {

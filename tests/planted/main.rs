@@ -19,6 +19,7 @@ mod run;
 mod scenarios;
 mod seam;
 mod state;
+mod transaction;
 
 use seam::Mistake;
 use std::collections::BTreeSet;
@@ -52,7 +53,7 @@ pub struct Bug {
 
 /// All of them.
 pub fn bugs() -> Vec<Bug> {
-    [engine::BUGS, log::BUGS, record::BUGS, removal::BUGS, scenarios::BUGS, state::BUGS].concat()
+    [engine::BUGS, log::BUGS, record::BUGS, removal::BUGS, scenarios::BUGS, state::BUGS, transaction::BUGS].concat()
 }
 
 /// The package.

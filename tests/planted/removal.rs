@@ -14,7 +14,7 @@ pub const BUGS: &[Bug] = &[
         name: "a removed partition holds segments",
         plants: "nobody ever settles what was in a removed partition: its segments stay on the disk",
         mistake: Mistake::Asks("!planted!() && $it"),
-        level: Level::Library("state::tests::removal"),
+        level: Level::Library("state::group::tests::removal"),
     },
     Bug {
         name: "a removed number is given again",
@@ -31,17 +31,17 @@ pub const BUGS: &[Bug] = &[
         name: "a removed group is waited for",
         plants: "the exclusive lease of a group that is gone holds up all others",
         mistake: Mistake::Skip,
-        level: Level::Library("state::tests::removal"),
+        level: Level::Library("state::group::tests::removal"),
     },
     Bug {
         name: "an altered limit holds for what is out",
         plants: "a changed option sorts outstanding messages anew, and some die of it",
         mistake: Mistake::Before(
             "if planted!() {
-                let all: Vec<_> = group.slots.iter().map(|(at, _)| *at).collect();
+                let all: Vec<_> = group.data.entries.iter().map(|(at, _)| *at).collect();
                 for at in all {
-                    if let Some(slot) = group.kept.slots.get_mut(&at) {
-                        slot.max_attempts = options.max_attempts;
+                    if let Some(entry) = group.data.entries.get_mut(&at) {
+                        entry.max_attempts = options.max_attempts;
                     }
                 }
             }",

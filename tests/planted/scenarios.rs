@@ -70,7 +70,7 @@ const ALSO: &[(&str, &str)] = &[
     ("redrives to topics are not counted", "files::loop_of_redrives"),
     ("the attempt is not charged", "files::nack"),
     ("more outstanding than allowed", "files::outstanding"),
-    ("a redriven letter stays", "files::redrive"),
+    ("a redriven dead letter stays", "files::redrive"),
     ("a close keeps what was offered", "files::subscription"),
     ("a group begins at the end", "files::two_groups"),
 ];

@@ -69,7 +69,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a checkpoint forgets the dead letters",
         plants: "what was redriven or discarded comes back",
-        mistake: Mistake::Instead("if planted!() { encode_letters(&OffsetSet::default(), out); } else { $it }"),
+        mistake: Mistake::Instead("if planted!() { dead_letter::encode(&Default::default(), out); } else { $it }"),
         level: Level::Simulation,
     },
     Bug {
@@ -82,7 +82,7 @@ pub const BUGS: &[Bug] = &[
         name: "leases beside an exclusive one",
         plants: "another message is given out while one is tried alone",
         mistake: Mistake::Asks("!planted!() && ($it)"),
-        level: Level::Library("state::tests::exclusive"),
+        level: Level::Library("state::lease::tests::exclusive"),
     },
     Bug {
         name: "more outstanding than allowed",
@@ -106,19 +106,19 @@ pub const BUGS: &[Bug] = &[
         name: "a crash stays on the account",
         plants: "a message that was nacked since must still go alone",
         mistake: Mistake::Asks("!planted!() && $it"),
-        level: Level::Library("state::tests::exclusive"),
+        level: Level::Library("state::lease::tests::exclusive"),
     },
     Bug {
         name: "one more attempt for ever",
         plants: "a message that is never alone when its process dies never ends",
         mistake: Mistake::Asks("!planted!() && ($it)"),
-        level: Level::Library("state::tests::exclusive"),
+        level: Level::Library("state::lease::tests::exclusive"),
     },
     Bug {
         name: "an exclusive lease stays exclusive beside others",
         plants: "a crash beside others counts as one alone",
         mistake: Mistake::Instead("if planted!() { return; } else { $it }"),
-        level: Level::Library("state::tests::exclusive"),
+        level: Level::Library("state::lease::tests::exclusive"),
     },
     Bug {
         name: "due times by a clock that is behind",

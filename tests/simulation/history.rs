@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The kinds of operations, by the names under which they are counted.
-const OPERATIONS: [&str; 22] = [
+const OPERATIONS: [&str; 23] = [
     "operation: publish",
     "operation: publish a batch",
     "operation: receive a batch",
@@ -35,6 +35,7 @@ const OPERATIONS: [&str; 22] = [
     "operation: alter a group",
     "operation: remove a group",
     "operation: remove a topic",
+    "operation: transaction",
 ];
 
 /// How often each kind of operation comes: each seed has its own mixture.
@@ -204,7 +205,8 @@ impl<'a> Life<'a> {
             18 => self.clock.advance(5_000),
             19 => self.alter(oracle, rng)?,
             20 => self.remove_group(oracle, rng)?,
-            _ => self.remove_topic(oracle, rng)?,
+            21 => self.remove_topic(oracle, rng)?,
+            _ => self.transact(oracle, rng)?,
         }
         if !self.is_alive() {
             return Ok(());

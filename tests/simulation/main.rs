@@ -22,6 +22,7 @@ mod holding;
 mod oracle;
 mod removal;
 mod tally;
+mod transaction;
 
 use case::{Case, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,8 +8,7 @@ use crate::log::format::bytes::Cursor;
 use crate::log::format::checksum::crc;
 use crate::log::format::class::{Class, Classes, Retired, merge_range};
 use crate::log::format::header::{FileHeader, FileKind, Uuid};
-use crate::log::read::catalog::Catalog;
-use crate::log::read::segment::SegmentInfo;
+use crate::log::format::segment_info::SegmentInfo;
 
 /// What a checkpoint says of the log below the LSN that it covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,19 +36,6 @@ pub(in crate::log) fn note_epoch(epochs: &mut Vec<(Lsn, Epoch)>, (from, epoch): 
 const FILE_LEN_MIN: usize = 8 + 1 + 1 + 4 + 8 * 4 + 4 + 16;
 
 impl Section {
-    /// What `catalog` holds below `covers`.
-    pub(crate) fn of(catalog: &Catalog, covers: Lsn) -> Self {
-        let below = catalog.segments().iter().filter(|segment| segment.base() < covers);
-        let files = below
-            .map(|segment| {
-                let info = segment.info();
-                SegmentInfo { end: info.end.min(covers), ..info }
-            })
-            .collect();
-        let epochs = catalog.epochs().iter().filter(|(from, _)| *from < covers).copied().collect();
-        Self { files, retired: catalog.retired().clone(), epochs }
-    }
-
     /// The files in which a class is looked for.
     pub(in crate::log) fn serving(&self, class: Class) -> impl Iterator<Item = &SegmentInfo> {
         self.files.iter().filter(move |file| file.serves.contains(class))

@@ -10,4 +10,5 @@ pub(in crate::log) mod control;
 pub(in crate::log) mod frame;
 pub(in crate::log) mod header;
 pub(in crate::log) mod name;
+pub(in crate::log) mod segment_info;
 pub(in crate::log) mod store_file;

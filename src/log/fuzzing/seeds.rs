@@ -10,8 +10,8 @@ use crate::log::format::control::ControlFrame;
 use crate::log::format::frame::Outline;
 use crate::log::format::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::log::format::name::FileName;
+use crate::log::format::segment_info::SegmentInfo;
 use crate::log::format::store_file::Slot;
-use crate::log::read::segment::SegmentInfo;
 use crate::log::{KeyRows, Row};
 use std::sync::OnceLock;
 

@@ -184,7 +184,9 @@ pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
                 assert!(log.appender.add_standby(standby).is_none());
             }
             Err(AppendRefusal::NeedSync { .. }) => sync(log),
-            Err(other) => panic!("an append was refused: {other:?}"),
+            Err(refusal @ (AppendRefusal::TooLarge | AppendRefusal::Io(_))) => {
+                panic!("an append was refused: {refusal:?}")
+            }
         }
     }
 }
@@ -199,7 +201,9 @@ pub(crate) fn append_control(log: &mut Recovered, control: ControlFrame) {
                 let standby = log.file_manager.create_standby(len, durable, Reserve::Keep, 0).unwrap();
                 assert!(log.appender.add_standby(standby).is_none());
             }
-            Err(other) => panic!("an append was refused: {other:?}"),
+            Err(refusal @ (AppendRefusal::NeedSync { .. } | AppendRefusal::TooLarge | AppendRefusal::Io(_))) => {
+                panic!("an append was refused: {refusal:?}")
+            }
         }
     }
 }

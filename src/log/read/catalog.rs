@@ -5,10 +5,11 @@
 use crate::ids::{Epoch, FileNumber, Lsn};
 #[cfg(test)]
 use crate::log::error::ReadError;
-use crate::log::format::checkpoint::note_epoch;
+use crate::log::format::checkpoint::{Section, note_epoch};
 use crate::log::format::class::{Classes, Retired};
 #[cfg(test)]
 use crate::log::format::frame::Frame;
+use crate::log::format::segment_info::SegmentInfo;
 #[cfg(test)]
 use crate::log::read::frames;
 use crate::log::read::segment::Segment;
@@ -63,6 +64,19 @@ impl Catalog {
     /// Where the last epochs of the log began, in order.
     pub(crate) fn epochs(&self) -> &[(Lsn, Epoch)] {
         &self.inner.epochs
+    }
+
+    /// What a checkpoint says that covers the log up to `covers`.
+    pub(crate) fn section(&self, covers: Lsn) -> Section {
+        let below = self.segments().iter().filter(|segment| segment.base() < covers);
+        let files = below
+            .map(|segment| {
+                let info = segment.info();
+                SegmentInfo { end: info.end.min(covers), ..info }
+            })
+            .collect();
+        let epochs = self.epochs().iter().filter(|(from, _)| *from < covers).copied().collect();
+        Section { files, retired: self.retired().clone(), epochs }
     }
 
     /// The segment in this file.

@@ -9,9 +9,9 @@ use crate::log::error::{Corruption, OpenError};
 use crate::log::format::control::ControlFrame;
 use crate::log::format::header::{FileKind, HEADER_LEN};
 use crate::log::format::name::FileName;
+use crate::log::format::segment_info::SegmentInfo;
 use crate::log::read::frames::{Frames, Lsns, Next};
 use crate::log::read::handles::Handles;
-use crate::log::read::segment::SegmentInfo;
 use crate::log::recover::directory::DirectoryScan;
 use std::collections::BTreeMap;
 

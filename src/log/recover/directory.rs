@@ -13,9 +13,9 @@ use crate::log::format::control::ControlFrame;
 use crate::log::format::frame::{Covered, Probe, Spot};
 use crate::log::format::header::{FORMAT, FileHeader, FileKind, HEADER_LEN, HeaderRead, Uuid};
 use crate::log::format::name::FileName;
+use crate::log::format::segment_info::SegmentInfo;
 use crate::log::format::store_file::{Features, Identity, STORE_LEN, Slot};
 use crate::log::read::handles::{Handles, read_up_to};
-use crate::log::read::segment::SegmentInfo;
 use std::io;
 
 /// The first read of a file: header and first frame lie within.

@@ -9,7 +9,7 @@ use crate::log::format::class::Classes;
 use crate::log::format::control::ControlFrame;
 use crate::log::format::header::FileKind;
 use crate::log::format::name::FileName;
-use crate::log::read::segment::SegmentInfo;
+use crate::log::format::segment_info::SegmentInfo;
 use crate::log::recover::chain::{Candidate, Piece};
 use crate::log::recover::directory::{DirectoryScan, SegmentSeen};
 use crate::log::recover::plan::Stretch;

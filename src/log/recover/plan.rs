@@ -6,7 +6,7 @@ use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::log::error::Corruption;
 use crate::log::format::class::Retired;
 use crate::log::format::name::FileName;
-use crate::log::read::segment::SegmentInfo;
+use crate::log::format::segment_info::SegmentInfo;
 
 /// What the table is asked about. Where an earlier condition decides, later ones mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -191,9 +191,11 @@ impl Search {
         }
         let bounded = bytes.get(..bytes.len().min(COVERED_LEN_MAX))?;
         let Probe::Covered(covered) = Covered::probe(bounded, self.limit.checked_sub(at)?, spot) else { return None };
-        let lsn = covered.claim.lsn.or(self.base.checked_add(at.checked_sub(HEADER_LEN as u64)?))?;
-        self.watermark = self.watermark.max(covered.watermark(lsn).unwrap_or(Lsn(0)));
-        let idle = covered.claim.log && ControlFrame::decode(covered.head(bytes)).is_some_and(ControlFrame::is_idle);
+        let by_place = self.base.checked_add(at.checked_sub(HEADER_LEN as u64)?)?;
+        let told = covered.claim.lsn.is_none().then_some(by_place);
+        let frame = covered.without_parts(bytes, spot, told)?;
+        self.watermark = self.watermark.max(frame.watermark.unwrap_or(Lsn(0)));
+        let idle = frame.is_log() && ControlFrame::decode(frame.head()).is_some_and(ControlFrame::is_idle);
         Some((covered.claim.padded() as usize, idle))
     }
 }
@@ -211,11 +213,14 @@ mod tests {
     /// A frame at `at` that carries the watermark 8.
     fn frame(at: u64, head: &[u8]) -> Vec<u8> {
         let lsn = Lsn(at - HEADER_LEN as u64);
-        let outline = Outline { lsn, carries_lsn: false, epoch: None, watermark: Some(Lsn(8)), log: false };
+        framed(at, head, &Outline { lsn, carries_lsn: false, epoch: None, watermark: Some(Lsn(8)), log: false })
+    }
+
+    fn framed(at: u64, head: &[u8], outline: &Outline) -> Vec<u8> {
         let (spot, parts) = (Spot { salt: SALT, at: at as u32 }, Parts::default());
         let mut bytes = Vec::new();
-        let len = frame_len(&outline, head.len(), &parts) as u32;
-        encode_front(&mut bytes, spot, &outline, len, head, &parts);
+        let len = frame_len(outline, head.len(), &parts) as u32;
+        encode_front(&mut bytes, spot, outline, len, head, &parts);
         bytes
     }
 
@@ -279,6 +284,9 @@ mod tests {
         let short = frame(at, &head[..100]);
         assert_eq!(search(&[(at, &short[..80])]).0, Lsn(0));
         assert_eq!(search(&[(at + 8, &short)]).0, Lsn(0), "not at its place");
+        let outline = |lsn| Outline { lsn, carries_lsn: true, epoch: None, watermark: Some(Lsn(8)), log: false };
+        assert_eq!(search(&[(at, &framed(at, &head[..100], &outline(Lsn(16))))]).0, Lsn(8));
+        assert_eq!(search(&[(at, &framed(at, &head[..100], &outline(Lsn(20))))]).0, Lsn(0), "an LSN that none has");
         assert_eq!(search(&[]), (Lsn(0), None));
     }
 }

@@ -4,7 +4,7 @@
 //! has changed nothing. Never here: syncs (a [`SyncJob`] is run outside the lock), and the creation of files.
 
 use crate::disk::{File, Tail};
-use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::ids::{Epoch, Lsn};
 use crate::limits::{FRAME_LEN_MAX, FRAME_PARTS_MAX, HEAD_LEN_MAX, SEGMENT_LEN_MAX};
 use crate::log::format::bytes::padded;
 use crate::log::format::class::Classes;
@@ -12,23 +12,14 @@ use crate::log::format::control::ControlFrame;
 use crate::log::format::frame::{Outline, Parts, Spot, encode_front, frame_len};
 use crate::log::format::header::{FileKind, HEADER_LEN};
 use crate::log::format::name::FileName;
-use crate::log::read::segment::{Segment, SegmentInfo};
+use crate::log::format::segment_info::SegmentInfo;
+use crate::log::read::segment::Segment;
 use crate::log::write::reserve::Reserve;
+use crate::log::write::standby::Standby;
 use crate::log::write::sync::SyncJob;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// A file with a durable header and name, to which nothing has been appended.
-#[derive(Debug)]
-pub(crate) struct Standby {
-    pub(crate) number: FileNumber,
-    pub(crate) salt: u64,
-    pub(crate) len: u64,
-    /// For whom it was made: appends that may use less of the reserve do not get in.
-    pub(crate) reserve: Reserve,
-    pub(crate) tail: Box<dyn Tail>,
-}
 
 /// Whose head a frame has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,16 +8,16 @@
 use crate::disk::{Access, Disk, File};
 use crate::error::Error;
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::format::checkpoint::{self, Section};
+use crate::log::format::checkpoint;
 use crate::log::format::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::log::format::name::FileName;
 use crate::log::format::store_file::Slot;
 use crate::log::read::catalog::Catalog;
 use crate::log::read::handles::Handles;
 use crate::log::read::segment::Segment;
-use crate::log::write::appender::Standby;
 use crate::log::write::reserve::Reserve;
 use crate::log::write::slots::Slots;
+use crate::log::write::standby::Standby;
 use std::io;
 use std::sync::Arc;
 
@@ -144,7 +144,7 @@ impl FileManager {
         if covers > watermark || self.found.checkpoints.last().is_some_and(|last| last.covers > covers) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let section = Section::of(catalog, covers);
+        let section = catalog.section(covers);
         if !section.tiles(covers) || !section.tells_epochs(covers) {
             return Err(io::ErrorKind::InvalidInput.into());
         }

@@ -7,4 +7,5 @@ pub(in crate::log) mod file_manager;
 mod index_file;
 pub(in crate::log) mod reserve;
 pub(in crate::log) mod slots;
+pub(in crate::log) mod standby;
 pub(in crate::log) mod sync;

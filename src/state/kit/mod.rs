@@ -3,6 +3,7 @@
 //! What changes and is part of a snapshot lies in pages that a state shares with its snapshots: a snapshot copies pointers, and
 //! whoever changes a shared page copies that page first. Never here: what anything in them means.
 
+pub(super) mod memory;
 pub(super) mod offsets;
 pub(crate) mod sparse;
 pub(super) mod tree;

@@ -96,7 +96,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-type At = (u64, u64, u64);
+type Target = (u64, u64, u64);
 
 /// How the last attempt of a message ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,9 +119,9 @@ struct Open {
 /// What was promised, group by group.
 #[derive(Default)]
 struct Model {
-    open: BTreeMap<At, Open>,
+    open: BTreeMap<Target, Open>,
     /// Everything that was ever handed out, and whether it is settled.
-    settled: BTreeSet<At>,
+    settled: BTreeSet<Target>,
     next: BTreeMap<(u64, u64), u64>,
     /// Everybody who ever had a lease, dead or alive.
     holders: Vec<(u64, Held)>,
@@ -233,7 +233,7 @@ impl Run {
         }
     }
 
-    fn live(&self) -> impl Iterator<Item = (&At, &Open)> {
+    fn live(&self) -> impl Iterator<Item = (&Target, &Open)> {
         let now = self.world.mono;
         self.model.open.iter().filter(move |(_, open)| open.holder.is_some_and(|(_, until)| until > now))
     }
@@ -305,12 +305,12 @@ impl Run {
         self.dead(at);
     }
 
-    fn settled(&mut self, at: At) {
+    fn settled(&mut self, at: Target) {
         self.model.open.remove(&at);
         assert!(self.model.settled.insert(at));
     }
 
-    fn dead(&mut self, at: At) {
+    fn dead(&mut self, at: Target) {
         self.settled(at);
         let dead = self.world.state.group(GroupId(at.0)).unwrap().dead();
         let dead_letter = self.world.state.partition_end(dead).0 - 1;
@@ -318,7 +318,7 @@ impl Run {
     }
 
     /// Somebody who holds a message, or held it once.
-    fn pick(&self, group: u64, pick: &Index) -> Option<(At, Held, bool)> {
+    fn pick(&self, group: u64, pick: &Index) -> Option<(Target, Held, bool)> {
         let holders: Vec<_> = self.model.holders.iter().filter(|holder| holder.0 == group).rev().take(12).collect();
         let held = holders.get(pick.index(holders.len().max(1)))?.1;
         let at = (group, held.partition.0, held.offset.0);

@@ -173,16 +173,6 @@ impl Covered {
         }
     }
 
-    /// The head, from the frame's bytes.
-    pub(crate) fn head<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes.get(self.claim.head_at as usize..self.parts_at as usize).unwrap_or(&[])
-    }
-
-    /// The watermark that the frame carries if its LSN is `lsn`.
-    pub(crate) fn watermark(&self, lsn: Lsn) -> Option<Lsn> {
-        self.claim.watermark(lsn).flatten()
-    }
-
     /// The frame, if its parts agree too. `bytes` are all of it, and `lsn` is what its place says, where that says one.
     pub(crate) fn verify(self, bytes: &[u8], spot: Spot, lsn: Option<Lsn>) -> Option<Frame<'_>> {
         let frame = self.placed(bytes.get(..self.claim.len as usize)?, spot, lsn)?;

@@ -5,7 +5,7 @@ use crate::disk::sim::{PowerOutcome, SimDisk};
 use crate::ids::Epoch;
 use crate::log::format::class::Classes;
 use crate::log::format::header::FileKind;
-use crate::log::read::segment::SegmentInfo;
+use crate::log::format::segment_info::SegmentInfo;
 use crate::log::write::file_manager::FileManager;
 use crate::log::{Settings, open};
 

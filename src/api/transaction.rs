@@ -1,0 +1,340 @@
+//! Transactions: publishing to any topics and settling deliveries of any groups, all of it or none.
+//!
+//! Never here: deciding; a transaction only collects what is to be done.
+
+use super::batch::Batch;
+use super::delivery::{Delivery, text_of};
+use super::store::Shared;
+use super::topic::{Frame, set_ids};
+use super::{Durability, Message, Store, Topic, millis};
+use crate::engine::{HeldRun, LeasedMessage, Outgoing, Received, Rejected, Settlement};
+use crate::error::{Error, Result};
+use crate::ids::{Epoch, Lsn, MessageId, Offset};
+use crate::limits::FRAME_PARTS_MAX;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread_local;
+use std::cell::Cell;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+thread_local! {
+    /// Whether this thread is in the body of a transaction.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What one transaction is to do, all of it or none. Made by [`Store::transaction`].
+pub struct Transaction<'a> {
+    shared: Arc<Shared>,
+    level: Durability,
+    outgoing: Outgoing,
+    /// Of what is published, in the order of the calls; epoch and offset are not known yet.
+    ids: Vec<MessageId>,
+    settlements: Vec<Settlement<'a>>,
+    /// For each settlement, whose it is.
+    settled: Vec<Settled<'a>>,
+    effects: usize,
+    /// Whether one of the calls failed.
+    failed: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Settled<'a> {
+    Delivery(&'a Delivery),
+    Batch(&'a Batch),
+}
+
+/// A message that a transaction publishes. [`Committed::id`] gives its ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTransaction(usize);
+
+/// What a transaction did.
+#[derive(Clone)]
+pub struct Committed<T> {
+    /// What the body returned.
+    pub value: T,
+    ids: Vec<MessageId>,
+    frame: Frame,
+}
+
+impl Store {
+    /// Carries out everything that `body` asks of the [`Transaction`], or nothing: one write, one moment for every reader and after
+    /// every crash. So a message can be consumed and its results published without a gap in which a crash loses or doubles either.
+    ///
+    /// `body` only collects. It is carried out after `body` returned `Ok`; an error or a panic of `body` leaves the store and all
+    /// deliveries as they were. If a lease was lost, nothing is published either. On return the transaction is durable at the level of
+    /// the store, or that of [`Transaction::durability`].
+    ///
+    /// The effects are exactly once inside the store. What the body does elsewhere may happen again: the message comes back if the
+    /// process dies before the transaction is durable.
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let orders = store.topic("orders").open()?;
+    /// let mails = store.topic("mails").open()?;
+    /// let kitchen = orders.group("kitchen").open()?;
+    /// orders.publish("two pizzas")?;
+    ///
+    /// let delivery = kitchen.receive(Duration::ZERO)?.expect("one is there");
+    /// let done = store.transaction(|tx| {
+    ///     tx.ack(&delivery)?;
+    ///     tx.publish(&mails, "your pizzas are on their way")
+    /// })?;
+    /// println!("published as {}", done.id(done.value).expect("it is of this transaction"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// That of `body`. `LeaseLost` if another consumer has one of the messages; `InvalidTransaction`; `Removed`; `TooLarge`; `DiskFull`,
+    /// but not if it settles at least the bytes that it publishes and the reserve suffices. Nothing was done then.
+    pub fn transaction<'a, T, E: From<Error>>(
+        &self,
+        body: impl FnOnce(&mut Transaction<'a>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<Committed<T>, E> {
+        let mut transaction = Transaction::new(&self.shared)?;
+        let value = {
+            let _inside = Inside;
+            body(&mut transaction)?
+        };
+        let (ids, frame) = transaction.commit()?;
+        Ok(Committed { value, ids, frame })
+    }
+}
+
+/// Ends the mark that this thread is in a body, also if that panics.
+struct Inside;
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // Where the thread ends there is nobody to mark it for.
+        let _ = INSIDE.try_with(|inside| inside.set(false));
+    }
+}
+
+impl<'a> Transaction<'a> {
+    fn new(shared: &Arc<Shared>) -> Result<Self> {
+        shared.engine.enter()?;
+        if INSIDE.try_with(|inside| inside.replace(true)).unwrap_or(false) {
+            return Err(Error::InvalidTransaction { reason: "a transaction within another one" });
+        }
+        Ok(Self {
+            shared: Arc::clone(shared),
+            level: shared.level,
+            outgoing: Outgoing::default(),
+            ids: Vec::new(),
+            settlements: Vec::new(),
+            settled: Vec::new(),
+            effects: 0,
+            failed: false,
+        })
+    }
+
+    /// Makes the transaction durable at this level on return, whatever the store's is.
+    pub fn durability(&mut self, level: Durability) {
+        self.level = level;
+    }
+
+    /// Publishes a message to a topic of this store.
+    ///
+    /// # Errors
+    /// As [`Topic::publish`]; `InvalidTransaction` if the topic is of another store.
+    pub fn publish<'m>(&mut self, topic: &Topic, message: impl Into<Message<'m>>) -> Result<InTransaction> {
+        let published = self.add(topic, &message.into());
+        self.noted(published)
+    }
+
+    fn add(&mut self, topic: &Topic, message: &Message<'_>) -> Result<InTransaction> {
+        self.check_store(&topic.inner().shared, "a topic of another store in a transaction")?;
+        message.check()?;
+        self.count(1)?;
+        let (index, info) = (topic.choose(message)?, topic.inner().info);
+        topic.add(&mut self.outgoing, index, message)?;
+        self.ids.push(MessageId { topic: info.id, partition: index.into(), epoch: Epoch(0), offset: Offset(0) });
+        Ok(InTransaction(self.ids.len() - 1))
+    }
+
+    /// A call that failed keeps all of the transaction from being carried out.
+    fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
+        self.failed |= done.is_err();
+        done
+    }
+
+    /// Acknowledges a delivery. It is settled once the transaction is carried out, and as it was if that fails.
+    ///
+    /// # Errors
+    /// `InvalidTransaction` if it is of another store; `TooLarge`.
+    pub fn ack(&mut self, delivery: &'a Delivery) -> Result<()> {
+        let (group, received, nth) = delivery.parts();
+        let (held, len) = (vec![received.held(nth).into()], received.stored.part(nth).len() as u64);
+        let ack = Settlement::Ack { group: group.info.id, held, len };
+        self.settle(ack, Settled::Delivery(delivery), &group.topic.shared)
+    }
+
+    /// Acknowledges all deliveries of a batch. If one of the leases is lost the whole transaction fails.
+    ///
+    /// # Errors
+    /// As [`Transaction::ack`].
+    pub fn ack_batch(&mut self, batch: &'a Batch) -> Result<()> {
+        let (group, received) = batch.parts();
+        if received.is_empty() {
+            let done = self.check_store(&group.topic.shared, OTHER_STORE);
+            return self.noted(done);
+        }
+        let held: Vec<HeldRun> = received.iter().map(Received::held_run).collect();
+        let len = received.iter().map(|received| received.stored.len() as u64).sum();
+        let ack = Settlement::Ack { group: group.info.id, held, len };
+        self.settle(ack, Settled::Batch(batch), &group.topic.shared)
+    }
+
+    /// Gives a delivery back for another attempt, after the backoff of its group; to the dead letters at its last attempt.
+    ///
+    /// # Errors
+    /// As [`Transaction::ack`].
+    pub fn nack(&mut self, delivery: &'a Delivery, error: impl Display) -> Result<()> {
+        self.give_back(delivery, None, error)
+    }
+
+    /// Gives a delivery back for another attempt, after `delay`; to the dead letters at its last attempt.
+    ///
+    /// # Errors
+    /// As [`Transaction::ack`]; `InvalidOption` if the delay is more than ten years.
+    pub fn nack_after(&mut self, delivery: &'a Delivery, delay: Duration, error: impl Display) -> Result<()> {
+        let delay_ms = millis("delay", delay);
+        let delay_ms = self.noted(delay_ms)?;
+        self.give_back(delivery, Some(delay_ms), error)
+    }
+
+    fn give_back(&mut self, delivery: &'a Delivery, delay_ms: Option<u64>, error: impl Display) -> Result<()> {
+        let (message, shared) = leased(delivery);
+        self.settle(Settlement::Nack { message, delay_ms, text: text_of(error) }, Settled::Delivery(delivery), shared)
+    }
+
+    /// Sends a delivery to the dead letters.
+    ///
+    /// # Errors
+    /// As [`Transaction::ack`].
+    pub fn reject(&mut self, delivery: &'a Delivery, reason: impl Display) -> Result<()> {
+        let (message, shared) = leased(delivery);
+        self.settle(Settlement::Reject { message, text: text_of(reason) }, Settled::Delivery(delivery), shared)
+    }
+
+    /// How many messages it publishes, and how many settlements it has.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.ids.len(), self.settlements.len())
+    }
+
+    fn check_store(&self, shared: &Arc<Shared>, reason: &'static str) -> Result<()> {
+        if Arc::ptr_eq(&self.shared, shared) { Ok(()) } else { Err(Error::InvalidTransaction { reason }) }
+    }
+
+    fn settle(&mut self, settlement: Settlement<'a>, settled: Settled<'a>, shared: &Arc<Shared>) -> Result<()> {
+        let done = self.check_store(shared, OTHER_STORE);
+        let done = done.and_then(|()| self.count(settlement.count()));
+        self.noted(done)?;
+        self.settlements.push(settlement);
+        self.settled.push(settled);
+        Ok(())
+    }
+
+    /// Counts what the transaction does, up to a bound.
+    fn count(&mut self, effects: usize) -> Result<()> {
+        self.effects = self.effects.saturating_add(effects);
+        if self.effects <= FRAME_PARTS_MAX {
+            return Ok(());
+        }
+        let (len, max) = (self.effects as u64, FRAME_PARTS_MAX as u64);
+        Err(Error::TooLarge { what: "transaction", len, max, unit: "effects" })
+    }
+
+    fn commit(mut self) -> Result<(Vec<MessageId>, Frame)> {
+        if self.failed {
+            return Err(Error::InvalidTransaction {
+                reason: "a call of the transaction failed and its error was passed over",
+            });
+        }
+        let engine = &self.shared.engine;
+        if self.effects == 0 {
+            engine.enter()?;
+            return Ok((self.ids, Frame::new(&self.shared, Lsn(0), Lsn(0), self.level)));
+        }
+        let order = self.outgoing.group_by_partition();
+        let mut bases = Vec::new();
+        let done = engine.transact(&self.outgoing, &self.settlements, |_, base, count| bases.push((base, count)));
+        let published = done.map_err(|rejected| match rejected {
+            Rejected::Failed(error) => error,
+            Rejected::LeaseLost { settlement, number } => match self.settled.get(settlement) {
+                Some(settled) => Error::LeaseLost { id: settled.id(number) },
+                None => Error::InvalidTransaction { reason: "a lease that it does not name was lost" },
+            },
+        })?;
+        self.settled.iter().for_each(Settled::note);
+        set_ids(&mut self.ids, order.as_deref(), bases, published.epoch);
+        // seam: a transaction does not wait
+        if self.level == Durability::Disk {
+            engine.wait_durable(published.end)?;
+        }
+        Ok((self.ids, Frame::new(&self.shared, published.lsn, published.end, self.level)))
+    }
+}
+
+const OTHER_STORE: &str = "a delivery of another store in a transaction";
+
+/// What a delivery holds, and the store that it is of.
+fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<Shared>) {
+    let (group, received, nth) = delivery.parts();
+    let held = received.held(nth).into();
+    (LeasedMessage { group: group.info.id, held, stored: &received.stored, nth }, &group.topic.shared)
+}
+
+impl Settled<'_> {
+    /// The ID of message `number`.
+    fn id(&self, number: u32) -> MessageId {
+        match self {
+            Self::Delivery(delivery) => delivery.id(),
+            Self::Batch(batch) => {
+                batch.id(number).unwrap_or_else(|| unreachable!("a batch has as many messages as it acks"))
+            }
+        }
+    }
+
+    fn note(&self) {
+        let settled: &AtomicBool = match self {
+            Self::Delivery(delivery) => delivery.settled(),
+            Self::Batch(batch) => batch.settled(),
+        };
+        settled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<T> Committed<T> {
+    /// The ID of a message that the transaction published; `None` for one of another transaction.
+    #[must_use]
+    pub fn id(&self, message: InTransaction) -> Option<MessageId> {
+        self.ids.get(message.0).copied()
+    }
+
+    /// The IDs of all messages that it published, in the order of the calls.
+    #[must_use]
+    pub fn ids(&self) -> &[MessageId] {
+        &self.ids
+    }
+
+    /// Where it stands in the log.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.frame.lsn()
+    }
+
+    /// Returns once it survives a power failure: at once if it was carried out at `Disk`.
+    ///
+    /// # Errors
+    /// As [`Receipt::wait_durable`](crate::Receipt::wait_durable).
+    pub fn wait_durable(&self) -> Result<()> {
+        self.frame.wait_durable()
+    }
+}

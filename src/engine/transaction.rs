@@ -1,0 +1,167 @@
+//! Transactions: publishes and settlements in one frame.
+//!
+//! Whether a nack is the last one, and so needs a copy of its message, is asked before the frame is put together, and checked by the
+//! decision. Never here: public handles.
+
+use super::{Engine, Outgoing, Published, Refusal};
+use crate::error::{Error, Result};
+use crate::ids::{GroupId, Offset, PartitionId};
+use crate::record::Record;
+use crate::state::{Command, HeldRun, Publication, Rejection};
+use crate::view::Stored;
+
+/// What a transaction does to leases.
+#[derive(Debug)]
+pub(crate) enum Settlement<'a> {
+    Ack {
+        group: GroupId,
+        held: Vec<HeldRun>,
+        /// The bytes of its messages.
+        len: u64,
+    },
+    Nack {
+        message: LeasedMessage<'a>,
+        delay_ms: Option<u64>,
+        text: String,
+    },
+    Reject {
+        message: LeasedMessage<'a>,
+        text: String,
+    },
+}
+
+/// A message under a lease, which may have to be copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeasedMessage<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) held: HeldRun,
+    pub(crate) stored: &'a Stored,
+    pub(crate) nth: u32,
+}
+
+impl<'a> LeasedMessage<'a> {
+    fn part(&self) -> &'a [u8] {
+        self.stored.part(self.nth)
+    }
+
+    fn published(&self) -> Publication {
+        self.stored.publication()
+    }
+}
+
+impl Settlement<'_> {
+    /// How many records it may lead to.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Ack { held, .. } => held.len(),
+            Self::Nack { .. } | Self::Reject { .. } => 1,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::Ack { len, .. } => *len,
+            Self::Nack { message, .. } | Self::Reject { message, .. } => message.part().len() as u64,
+        }
+    }
+
+    fn command(&self) -> Command<'_> {
+        match self {
+            Self::Ack { group, held, .. } => Command::Ack { group: *group, held },
+            Self::Nack { message, delay_ms, text } => {
+                let (group, held, published) = (message.group, message.held.first, message.published());
+                Command::Nack { group, held, delay_ms: *delay_ms, text, published }
+            }
+            Self::Reject { message, text } => {
+                let (group, held, published) = (message.group, message.held.first, message.published());
+                Command::Reject { group, held, text, published }
+            }
+        }
+    }
+}
+
+/// Why nothing of a transaction was done.
+#[derive(Debug)]
+pub(crate) enum Rejected {
+    /// Message `number` of this settlement is no longer leased to the caller.
+    LeaseLost {
+        settlement: usize,
+        number: u32,
+    },
+    Failed(Error),
+}
+
+impl From<Error> for Rejected {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Engine {
+    /// Publishes and settles in one frame. `each` sees what was published: partition, first offset, count, in the order of `outgoing`.
+    ///
+    /// # Errors
+    /// Whatever keeps any of it from being done; nothing was done then.
+    pub(crate) fn transact(
+        &self,
+        outgoing: &Outgoing,
+        settlements: &[Settlement<'_>],
+        mut each: impl FnMut(PartitionId, Offset, u32),
+    ) -> Result<Published, Rejected> {
+        self.enter()?;
+        let mut steps = Vec::with_capacity(settlements.len() + 1);
+        let published = outgoing.runs();
+        // The first step, so that its messages come before the copies.
+        steps.extend((!published.is_empty()).then_some(Command::Publish { runs: published }));
+        let before = steps.len();
+        steps.extend(settlements.iter().map(Settlement::command));
+        let settled_len = settlements.iter().map(Settlement::len).sum();
+        loop {
+            let copies = self.copies(settlements);
+            let with_copies = (!copies.is_empty()).then(|| outgoing.with_copies(&copies)).transpose()?;
+            let parts = with_copies.as_ref().unwrap_or(outgoing).parts();
+            let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
+            let committed = self.submit(&command, parts, |core, committed| {
+                for record in &core.records {
+                    if let Record::Published { partition, base, count, .. } = record {
+                        each(*partition, *base, *count);
+                    }
+                }
+                let end = core.appender.end();
+                let (lsn, end) = committed.frame.unwrap_or((end, end));
+                Published { epoch: core.appender.epoch(), lsn, end }
+            });
+            return match committed {
+                Ok(published) => Ok(published),
+                // The options of a group changed since the copies were made.
+                Err(Refusal::Rejected(Rejection::Stale)) => continue,
+                Err(Refusal::Rejected(Rejection::LeaseLostIn { step, number })) => {
+                    Err(Rejected::LeaseLost { settlement: (step as usize).saturating_sub(before), number })
+                }
+                Err(Refusal::Rejected(Rejection::Invalid(reason))) => Err(Error::InvalidTransaction { reason }.into()),
+                Err(refusal) => Err(self.refused(refusal).into()),
+            };
+        }
+    }
+
+    /// The messages that move to the dead letters, in order.
+    fn copies<'a>(&self, settlements: &[Settlement<'a>]) -> Vec<&'a [u8]> {
+        let may_copy = |settlement: &Settlement<'_>| match settlement {
+            Settlement::Ack { .. } => false,
+            Settlement::Nack { .. } | Settlement::Reject { .. } => true,
+        };
+        if !settlements.iter().any(may_copy) {
+            return Vec::new();
+        }
+        let core = self.lock_core();
+        let copied = |settlement: &Settlement<'a>| match settlement {
+            Settlement::Ack { .. } => None,
+            Settlement::Nack { message, .. } => {
+                let moves = core.view.state.nack_moves(message.group, message.held.first);
+                moves.then(|| message.part())
+            }
+            Settlement::Reject { message, .. } => Some(message.part()),
+        };
+        settlements.iter().filter_map(copied).collect()
+    }
+}

@@ -1,0 +1,326 @@
+//! The vocabulary of decisions: what a state can be asked to do, with what facts, and what it says to that.
+//!
+//! The vocabulary of facts is [`crate::record`]. Never here: a rule.
+
+use super::Sparse;
+use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::record::{BackoffOptions, GroupOptions, Origin, Provenance, Token};
+use std::fmt;
+
+/// What the engine has read before it asks for a decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inputs<'a> {
+    /// Never less than at an earlier decision in the same epoch, and never more than the time that it is.
+    pub(crate) mono: MonoMs,
+    pub(crate) wall: WallMs,
+    /// By how much both clocks may be behind: what is to last a while lasts that much longer, so that nothing ends early.
+    pub(crate) slack_ms: u64,
+    pub(crate) hold_up: HoldUp,
+    pub(crate) visible: Visible<'a>,
+}
+
+impl Inputs<'_> {
+    /// No earlier than `ms` milliseconds from now.
+    pub(super) fn mono_in(&self, ms: u64) -> Result<MonoMs, Rejection> {
+        let later = self.mono.checked_add(self.slack_ms).and_then(|mono| mono.checked_add(ms));
+        later.ok_or(Rejection::Invalid("the monotonic clock is out of range"))
+    }
+
+    /// No earlier than now.
+    pub(super) fn wall_at_most(&self) -> WallMs {
+        // seam: due times by a clock that is behind
+        self.wall.saturating_add(self.slack_ms)
+    }
+}
+
+/// How long all others may be held up for one message that is to be alone: what is left of what a process has for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HoldUp(pub(crate) u64);
+
+impl HoldUp {
+    pub(super) fn end(self, since: MonoMs) -> MonoMs {
+        since.saturating_add(self.0)
+    }
+}
+
+/// Which messages may be handed out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Visible<'a> {
+    /// All that are there.
+    All,
+    /// Those below an end, by number of partition; none in a partition without one.
+    Ends(&'a Sparse<Offset>),
+}
+
+impl Visible<'_> {
+    #[inline]
+    pub(crate) fn end(&self, partition: PartitionId, end: Offset) -> Offset {
+        match self {
+            Self::All => end,
+            Self::Ends(ends) => ends.get(partition.0).copied().unwrap_or_default().min(end),
+        }
+    }
+}
+
+/// A message that somebody says to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    pub(crate) token: Token,
+}
+
+impl From<Held> for HeldRun {
+    fn from(first: Held) -> Self {
+        Self { first, count: 1 }
+    }
+}
+
+/// Messages next to each other that somebody says to hold by one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeldRun {
+    pub(crate) first: Held,
+    pub(crate) count: u32,
+}
+
+impl HeldRun {
+    /// One of them.
+    pub(crate) fn nth(&self, nth: u32) -> Held {
+        Held { offset: self.first.offset.saturating_add(u64::from(nth)), ..self.first }
+    }
+}
+
+/// Where a message was published first, which may have to be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publication {
+    Here {
+        epoch: Epoch,
+        time: WallMs,
+    },
+    /// It is a copy.
+    Elsewhere(Origin),
+}
+
+/// Options of a group that are to change; the others stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupChanges {
+    pub(crate) visibility_timeout_ms: Option<u64>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) backoff: Option<BackoffOptions>,
+    pub(crate) max_outstanding: Option<u32>,
+}
+
+impl GroupChanges {
+    pub(crate) fn applied_to(&self, options: &GroupOptions) -> GroupOptions {
+        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding } = self;
+        GroupOptions {
+            visibility_timeout_ms: visibility_timeout_ms.unwrap_or(options.visibility_timeout_ms),
+            max_attempts: max_attempts.unwrap_or(options.max_attempts),
+            backoff: backoff.unwrap_or(options.backoff),
+            max_outstanding: max_outstanding.unwrap_or(options.max_outstanding),
+        }
+    }
+}
+
+/// What somebody wants to happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command<'a> {
+    /// A process begins: comes before all others, under an epoch that was never used.
+    Open {
+        epoch: Epoch,
+        clean: bool,
+    },
+    /// The wall clock and the monotonic one have come apart.
+    NoteClockJump,
+    CreateTopic {
+        name: &'a str,
+        partitions: u32,
+    },
+    /// `starts`: the first offset that the group wants, for each of the topic's partitions; none beyond its end.
+    CreateGroup {
+        topic: TopicId,
+        name: &'a str,
+        options: &'a GroupOptions,
+        starts: &'a [Offset],
+    },
+    /// With its groups, and all that they have in progress.
+    RemoveTopic {
+        topic: TopicId,
+    },
+    RemoveGroup {
+        group: GroupId,
+    },
+    AlterGroup {
+        group: GroupId,
+        changes: &'a GroupChanges,
+    },
+    /// So many messages into each of these partitions, which are distinct partitions of topics: one record each, in order.
+    Publish {
+        runs: &'a [(PartitionId, u32)],
+    },
+    /// Exhausted messages are asked for first, unless they are to be passed over: they cannot be moved just now.
+    Lease {
+        group: GroupId,
+        max: u32,
+        pass_exhausted: bool,
+    },
+    /// Those whose tokens are dead are reported and change nothing; the others are acked.
+    Ack {
+        group: GroupId,
+        held: &'a [HeldRun],
+    },
+    /// Gives a message back for another attempt after `delay_ms`, or after the group's backoff; to the dead letters if
+    /// this was the last attempt.
+    Nack {
+        group: GroupId,
+        held: Held,
+        delay_ms: Option<u64>,
+        text: &'a str,
+        published: Publication,
+    },
+    /// Sends a message to the dead letters now.
+    Reject {
+        group: GroupId,
+        held: Held,
+        text: &'a str,
+        published: Publication,
+    },
+    /// Keeps a lease for `for_ms` from now on; never makes it shorter.
+    Extend {
+        group: GroupId,
+        held: Held,
+        for_ms: u64,
+    },
+    /// Gives messages back unused. Those whose tokens are dead are reported and change nothing.
+    Release {
+        group: GroupId,
+        held: &'a [HeldRun],
+    },
+    /// Gives back a message that could not be read.
+    Unreadable {
+        group: GroupId,
+        held: Held,
+    },
+    /// Sends a message to the dead letters that `Lease` found exhausted.
+    GiveUp {
+        group: GroupId,
+        partition: PartitionId,
+        offset: Offset,
+        published: Publication,
+    },
+    /// Such a message cannot be copied now (no room, or it cannot be read): it is looked at again later.
+    PutOff {
+        group: GroupId,
+        partition: PartitionId,
+        offset: Offset,
+    },
+    /// Sends a dead letter to a topic's partition, or to its group again.
+    Redrive {
+        group: GroupId,
+        dead_letter: Offset,
+        to: Option<PartitionId>,
+        provenance: &'a Provenance,
+    },
+    Discard {
+        group: GroupId,
+        dead_letter: Offset,
+    },
+    /// Publishes, acks, nacks and rejections, all in one frame or none. Their records claim `parts` messages. `settled_len`: the bytes of
+    /// the messages that are settled.
+    Transaction {
+        steps: &'a [Command<'a>],
+        parts: u32,
+        settled_len: u64,
+    },
+}
+
+/// What follows from a command, beside its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Done,
+    /// There is nothing to lease now; there are no records.
+    Nothing,
+    /// This message must be given up (or put off) before anything is leased; there are no records.
+    Exhausted {
+        partition: PartitionId,
+        offset: Offset,
+    },
+    /// `lost`: the numbers of those whose tokens were dead, counted over all runs, in order.
+    Settled {
+        lost: Vec<u32>,
+    },
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    UnknownTopic,
+    UnknownGroup,
+    UnknownPartition,
+    /// The token is dead: the message was settled, or belongs to another holder, or to none since the store was reopened.
+    LeaseLost,
+    /// The same, in a transaction: of message `number` of this step.
+    LeaseLostIn {
+        step: u32,
+        number: u32,
+    },
+    /// No dead letter has this offset, or it was settled.
+    NoSuchDeadLetter,
+    /// The dead letter was sent to topics as often as a message may be.
+    TooManyRedrives,
+    /// The message is not exhausted (any more), or a transaction rests on what has changed.
+    Stale,
+    /// The name is taken.
+    Exists,
+    /// A bound of the engine, by its name in words.
+    LimitReached(&'static str),
+    /// The command contradicts itself or the state.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownTopic => "there is no such topic",
+            Self::UnknownGroup => "there is no such group",
+            Self::UnknownPartition => "there is no such partition",
+            Self::LeaseLost | Self::LeaseLostIn { .. } => "the lease is lost",
+            Self::NoSuchDeadLetter => "there is no such dead letter",
+            Self::TooManyRedrives => "the dead letter was sent to topics too often",
+            Self::Stale => "the message is no longer exhausted",
+            Self::Exists => "the name is taken",
+            Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
+            Self::Invalid(reason) => reason,
+        })
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+/// A record that does not follow from the state: the log and this code disagree, and nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inconsistent(pub(crate) &'static str);
+
+impl fmt::Display for Inconsistent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Inconsistent {}
+
+impl From<Rejection> for Inconsistent {
+    fn from(rejection: Rejection) -> Self {
+        Self(match rejection {
+            Rejection::Invalid(reason) | Rejection::LimitReached(reason) => reason,
+            Rejection::UnknownTopic => "there is no such topic",
+            Rejection::UnknownGroup => "there is no such group",
+            Rejection::UnknownPartition => "there is no such partition",
+            Rejection::LeaseLost | Rejection::LeaseLostIn { .. } => "there is no such lease",
+            Rejection::NoSuchDeadLetter => "there is no such dead letter",
+            Rejection::TooManyRedrives => "a message was sent to topics too often",
+            Rejection::Stale => "the message is not exhausted",
+            Rejection::Exists => "the name is taken",
+        })
+    }
+}

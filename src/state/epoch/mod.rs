@@ -1,0 +1,83 @@
+//! What a process and its clocks do to a state: it begins, or a clock jumps.
+//!
+//! A process that begins ends every lease, since no holder outlives its process. Never here: how long a message waits.
+
+#[cfg(test)]
+mod tests;
+
+use super::group::GroupState;
+use super::lease::{ExclusiveLeases, Phase};
+use super::message::{Applied, require};
+use super::{Inputs, Rejection, State};
+use crate::ids::{Epoch, Lsn, WallMs};
+use crate::record::{Cause, Failure, Record};
+
+impl State {
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(in crate::state) fn decide_open(
+        &self,
+        epoch: Epoch,
+        clean: bool,
+        inputs: &Inputs<'_>,
+    ) -> Result<Record, Rejection> {
+        if epoch <= self.epoch {
+            return Err(Rejection::Invalid("an epoch is used only once"));
+        }
+        Ok(Record::Opened { epoch, clean, wall: inputs.wall })
+    }
+
+    pub(in crate::state) fn apply_opened(&mut self, epoch: Epoch, clean: bool, wall: WallMs) -> Applied {
+        require(epoch > self.epoch, "an epoch is used only once")?;
+        self.epoch = epoch;
+        self.exclusive = ExclusiveLeases::default();
+        self.groups.values_mut().for_each(|group| group.reopen(clean, wall));
+        Ok(())
+    }
+
+    pub(in crate::state) fn apply_clock_jumped(&mut self, wall: WallMs) {
+        self.groups.values_mut().for_each(|group| group.clamp(wall));
+    }
+}
+
+impl GroupState {
+    /// Ends every lease, as a process ended.
+    pub(in crate::state) fn reopen(&mut self, clean: bool, wall: WallMs) {
+        let leased = self.entries.iter().filter(|(_, entry)| entry.lease().is_some());
+        let leased: Vec<_> = leased.map(|(at, _)| *at).collect();
+        let cause = if clean { Cause::Closed } else { Cause::Crashed };
+        for (cursor, offset) in leased {
+            let failure = Failure { cause, time: wall, text: Box::default() };
+            self.change(cursor, offset, Some(failure), |entry, turn| {
+                let exclusive = entry.lease().is_some_and(|lease| lease.exclusive);
+                // seam: a crash is not charged
+                entry.crashed = !clean;
+                entry.grace = !clean && !exclusive;
+                entry.phase = Phase::Ready { turn };
+            });
+        }
+        self.data.rank = (Lsn(0), 0);
+        self.tidy();
+        self.clamp(wall);
+    }
+
+    /// No message waits longer from `wall` on than its delay.
+    pub(in crate::state) fn clamp(&mut self, wall: WallMs) {
+        for queue in self.queues.all_mut() {
+            let waiting = std::mem::take(&mut queue.waiting).into_iter().map(|(due, cursor, offset)| {
+                match self.data.entries.get_mut(&(cursor, offset)).map(|entry| &mut entry.phase) {
+                    Some(Phase::Waiting { due, delay_ms }) => {
+                        // seam: a due time is not clamped
+                        *due = (*due).min(wall.saturating_add(*delay_ms));
+                        (*due, cursor, offset)
+                    }
+                    _ => (due, cursor, offset),
+                }
+            });
+            queue.waiting = waiting.collect();
+        }
+    }
+}

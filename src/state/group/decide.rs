@@ -1,0 +1,93 @@
+//! Creating, altering and removing groups.
+//!
+//! Never here: a change of the state.
+
+use crate::ids::{GroupId, Offset, PartitionId, TopicId};
+use crate::limits::{DURATION_MS_MAX, GROUPS_MAX, OUTSTANDING_MAX};
+use crate::record::{GroupOptions, Record};
+use crate::state::topic::{NextIds, check_name};
+use crate::state::{GroupChanges, Rejection, State};
+
+impl State {
+    pub(in crate::state) fn decide_create_group(
+        &self,
+        topic: TopicId,
+        name: &str,
+        options: &GroupOptions,
+        starts: &[Offset],
+    ) -> Result<Record, Rejection> {
+        let NextIds { group, partition: retry, .. } = *self.catalog.next();
+        self.check_new_group((group, topic), name, options, retry, starts)?;
+        let (name, options, starts) = (name.to_owned(), options.clone(), starts.to_vec());
+        Ok(Record::GroupCreated { group, topic, name, options, retry, starts })
+    }
+
+    /// Whether this group may be the next one; also asked of a record.
+    pub(in crate::state) fn check_new_group(
+        &self,
+        (group, topic): (GroupId, TopicId),
+        name: &str,
+        options: &GroupOptions,
+        retry: PartitionId,
+        starts: &[Offset],
+    ) -> Result<(), Rejection> {
+        check_name(name)?;
+        check_options(options)?;
+        let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
+        let topic = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?;
+        if audience.groups.contains_key(name) {
+            return Err(Rejection::Exists);
+        }
+        if starts.len() != topic.count as usize {
+            return Err(Rejection::Invalid("a group starts somewhere in each partition of its topic"));
+        }
+        let ends = topic.partitions().map(|partition| self.catalog.end(partition));
+        if starts.iter().zip(ends).any(|(&start, end)| start > end) {
+            return Err(Rejection::Invalid("a group cannot start beyond the end of a partition"));
+        }
+        if (group, retry) != (self.catalog.next().group, self.catalog.next().partition) {
+            return Err(Rejection::Invalid("groups and partitions are numbered in order"));
+        }
+        if !has_room_for_group(self.groups.len()) || group.checked_add(1).is_none() {
+            return Err(Rejection::LimitReached("groups"));
+        }
+        if self.catalog.has_room(2) { Ok(()) } else { Err(Rejection::LimitReached("partitions")) }
+    }
+
+    pub(in crate::state) fn decide_remove_group(&self, group: GroupId) -> Result<Record, Rejection> {
+        self.group_named(group)?;
+        Ok(Record::GroupRemoved { group })
+    }
+
+    /// `None` if nothing would change.
+    pub(in crate::state) fn decide_alter_group(
+        &self,
+        group: GroupId,
+        changes: &GroupChanges,
+    ) -> Result<Option<Record>, Rejection> {
+        let before = &self.group_named(group)?.options;
+        let options = changes.applied_to(before);
+        check_options(&options)?;
+        Ok((options != *before).then_some(Record::GroupAltered { group, options }))
+    }
+}
+
+/// Whether a group may have these options; also asked of a snapshot.
+pub(in crate::state) fn check_options(options: &GroupOptions) -> Result<(), Rejection> {
+    let backoff = options.backoff;
+    if options.visibility_timeout_ms == 0 || options.visibility_timeout_ms > DURATION_MS_MAX {
+        return Err(Rejection::Invalid("a visibility timeout is from 1 ms to ten years"));
+    }
+    if backoff.first_ms > DURATION_MS_MAX || backoff.max_ms > DURATION_MS_MAX {
+        return Err(Rejection::Invalid("a delay is at most ten years"));
+    }
+    if options.max_outstanding == 0 || options.max_outstanding > OUTSTANDING_MAX {
+        return Err(Rejection::Invalid("a group has room for 1 to 1,048,576 outstanding messages"));
+    }
+    Ok(())
+}
+
+/// Whether one more group fits beside `groups` others.
+pub(in crate::state) fn has_room_for_group(groups: usize) -> bool {
+    groups < GROUPS_MAX as usize
+}

@@ -1,0 +1,155 @@
+//! What can be asked about groups, and how each stands.
+//!
+//! Never here: a change, or anything that is not in the state or the inputs.
+
+use super::{GroupData, GroupState};
+use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
+use crate::state::lease::{OutstandingEntry, Phase};
+use crate::state::{Inputs, Role, Snapshot, State};
+
+/// How a group stands in one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupCounts {
+    /// Deliverable now: due again, or new and visible.
+    pub(crate) ready: u64,
+    /// Held under a live lease.
+    pub(crate) leased: u64,
+    /// Waiting for their due time.
+    pub(crate) waiting: u64,
+    /// Without another attempt, and not yet moved to the dead letters.
+    pub(crate) exhausted: u64,
+    /// Messages that are not settled, visible or not; dead letters are.
+    pub(crate) lag: u64,
+    /// Since when the outstanding message is ready that has been so for longest, as far as its account says.
+    pub(crate) ready_since: Option<WallMs>,
+    /// The first message that has been ready since it was published.
+    pub(crate) first_ready: Option<Offset>,
+    /// The first message that is not settled.
+    pub(crate) first_unsettled: Option<Offset>,
+}
+
+impl State {
+    pub(crate) fn group_by_name(&self, topic: TopicId, name: &str) -> Option<GroupId> {
+        self.catalog.audience(topic)?.groups.get(name).copied()
+    }
+
+    pub(crate) fn group(&self, group: GroupId) -> Option<&GroupState> {
+        self.groups.get(&group).map(Box::as_ref)
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    /// In order of their numbers.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &GroupState)> {
+        self.groups.iter().map(|(id, group)| (*id, group.as_ref()))
+    }
+
+    /// In order of their names.
+    pub(crate) fn groups_of(&self, topic: TopicId) -> impl Iterator<Item = (GroupId, &GroupState)> {
+        let ids = self.catalog.audience(topic).into_iter().flat_map(|audience| audience.groups.values().copied());
+        ids.filter_map(|id| Some((id, self.group(id)?)))
+    }
+
+    /// Every message of a partition below this is settled by everyone who could want it.
+    pub(crate) fn settled_before(&self, partition: PartitionId) -> Offset {
+        match self.catalog.role(partition) {
+            Some(Role::Topic { topic, index }) => {
+                let of = |(_, group): (_, &GroupState)| group.first_unsettled(index);
+                // seam: retirement ignores a group
+                self.groups_of(topic).map(of).min().unwrap_or_default()
+            }
+            Some(Role::Retry { group }) => {
+                self.group(group).map(|group| group.first_unsettled(group.retry_cursor())).unwrap_or_default()
+            }
+            Some(Role::Dead { group }) => {
+                self.group(group).map(|group| group.dead_letters.first_missing()).unwrap_or_default()
+            }
+            // Nobody wants what belongs to nobody any more.
+            // seam: a removed partition holds segments
+            None if self.catalog.is_removed(partition) => Offset(u64::MAX),
+            None => Offset(0),
+        }
+    }
+
+    /// How many messages are outstanding, over all groups.
+    pub(crate) fn outstanding_count(&self) -> u64 {
+        self.groups.values().map(|group| u64::from(group.outstanding())).sum()
+    }
+
+    /// Whether the group has as many messages outstanding as it may.
+    pub(crate) fn is_at_cap(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(|group| group.is_at_cap())
+    }
+}
+
+impl GroupData {
+    /// Whether it has as many messages outstanding as it may.
+    pub(in crate::state) fn is_at_cap(&self) -> bool {
+        self.outstanding() >= self.options.max_outstanding
+    }
+
+    fn count(&self, cursor: u32, end: Offset, inputs: &Inputs<'_>) -> GroupCounts {
+        let (partition, next) = (self.partition_of(cursor), self.next(cursor));
+        let mut counts = GroupCounts::default();
+        let (mut first, mut first_outstanding) = (None, None);
+        for (offset, entry) in self.entries_of(cursor) {
+            first_outstanding = first_outstanding.or(Some(offset));
+            counts.lag += 1;
+            if entry.is_live(inputs.mono) {
+                counts.leased += 1;
+            } else if entry.is_exhausted() {
+                counts.exhausted += 1;
+            } else if !entry.is_due(inputs.mono, inputs.wall) {
+                counts.waiting += 1;
+            } else {
+                counts.ready += 1;
+                match entry.ready_since(inputs) {
+                    Some(since) => {
+                        counts.ready_since = Some(counts.ready_since.map_or(since, |other| other.min(since)))
+                    }
+                    None => first = first.or(Some(offset)),
+                }
+            }
+        }
+        let new = inputs.visible.end(partition, end).0.saturating_sub(next.0);
+        counts.ready = counts.ready.saturating_add(new);
+        counts.lag = counts.lag.saturating_add(end.0.saturating_sub(next.0));
+        counts.first_ready = first.or((new > 0).then_some(next));
+        counts.first_unsettled = Some(first_outstanding.unwrap_or(next)).filter(|first| *first < end);
+        counts
+    }
+}
+
+impl Snapshot {
+    /// In order of their numbers.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &GroupData)> {
+        self.all_groups().iter().map(|(id, group)| (*id, group))
+    }
+
+    /// How the group stands in each partition of its subscription: the topic's in order, then its own of redriven messages.
+    pub(crate) fn counts<'a>(
+        &'a self,
+        group: &'a GroupData,
+        inputs: &'a Inputs<'_>,
+    ) -> impl Iterator<Item = (PartitionId, GroupCounts)> + 'a {
+        (0..group.cursors()).map(|cursor| {
+            let partition = group.partition_of(cursor);
+            (partition, group.count(cursor, self.end(partition), inputs))
+        })
+    }
+
+    /// Whether the group has as many messages outstanding as it may.
+    pub(crate) fn is_at_cap(&self, group: &GroupData) -> bool {
+        group.is_at_cap()
+    }
+}
+
+impl OutstandingEntry {
+    /// Since when it is ready, which it is; `None` where it is ready as if it had never been leased.
+    fn ready_since(&self, inputs: &Inputs<'_>) -> Option<WallMs> {
+        match self.phase {
+            Phase::Leased(lease) => Some(inputs.wall.saturating_sub(inputs.mono.0.saturating_sub(lease.until.0))),
+            Phase::Waiting { due, .. } => Some(due),
+            Phase::Ready { .. } => self.history.as_ref()?.past.last().map(|past| past.failure.time),
+        }
+    }
+}

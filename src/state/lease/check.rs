@@ -1,0 +1,32 @@
+//! What is true of the messages of each group, and of the exclusive lease.
+
+use super::deadlines::Key;
+use crate::ids::MonoMs;
+use crate::limits::HISTORY_LEN;
+use crate::state::group::GroupState;
+
+/// All leases in the order of their ends.
+pub(in crate::state) fn lease_keys(group: &GroupState) -> Vec<Key> {
+    let holds = |key: &Key| group.holds(key);
+    let all = group.queues.all().into_iter();
+    let mut keys: Vec<Key> = all.flat_map(|queue| queue.leases.expired(MonoMs(u64::MAX), holds)).collect();
+    keys.sort_unstable();
+    keys
+}
+
+pub(in crate::state) fn check_entries(group: &GroupState, fault: &mut impl FnMut(&'static str)) {
+    if let Some(what) = group.entries.fault() {
+        fault(what);
+    }
+    for (&(cursor, offset), entry) in group.entries.iter() {
+        if cursor >= group.cursors() || offset >= group.next(cursor) {
+            fault("a message is outstanding that was never leased");
+        }
+        if entry.grace && !entry.crashed || entry.lease().is_some() && entry.attempts == 0 {
+            fault("the account of a message cannot be");
+        }
+        if entry.history.as_ref().is_some_and(|history| history.past.len() > HISTORY_LEN) {
+            fault("a history is too long");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Who gets which messages: the decision that `Lease` asks for.
+//!
+//! First what is exhausted (it must be given up), then what needs an exclusive lease. Then the sources take turns, so that messages that fail
+//! for ever, however fast, keep nobody from the others (G23). Never here: a change of the state.
+
+use super::exclusive::Gate;
+use super::queue::{Class, Source};
+use crate::ids::{GroupId, MonoMs, Offset, WallMs};
+use crate::limits::{DURATION_MS_MAX, RECEIVE_BATCH_MAX};
+use crate::record::Record;
+use crate::state::group::GroupState;
+use crate::state::message::MessageRef;
+use crate::state::settle::Holding;
+use crate::state::{Decision, Held, HoldUp, Inputs, Rejection, State};
+
+/// A lease that is being granted.
+struct Grant<'a> {
+    id: GroupId,
+    group: &'a GroupState,
+    until: MonoMs,
+    wall: WallMs,
+}
+
+impl State {
+    pub(in crate::state) fn decide_lease(
+        &self,
+        (id, max): (GroupId, u32),
+        pass_exhausted: bool,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let group = self.group_named(id)?;
+        // seam: leases end by a clock that is behind
+        let until = inputs.mono_in(group.options.visibility_timeout_ms)?;
+        let grant = Grant { id, group, until, wall: inputs.wall };
+        if max == 0 {
+            return Ok(Decision::Nothing);
+        }
+        match self.exclusive.gate(inputs.mono, inputs.hold_up) {
+            Gate::Open => {}
+            Gate::Only(message) if message.group == id => return self.lease_pending(&grant, message, inputs, records),
+            Gate::Only(_) | Gate::Closed => return Ok(Decision::Nothing),
+        }
+        let first_due = |class| group.queues.of(class).first_due(inputs.mono, inputs.wall);
+        if let Some((cursor, offset)) = first_due(Class::Exhausted).filter(|_| !pass_exhausted) {
+            return Ok(Decision::Exhausted { partition: group.partition_of(cursor), offset });
+        }
+        if let Some((cursor, offset)) = first_due(Class::Exclusive) {
+            records.push(if !self.any_live(inputs.mono) {
+                grant.again(cursor, offset, true)?
+            } else if inputs.hold_up == HoldUp(0) || self.exclusive.waited_in_vain(inputs.mono, inputs.hold_up) {
+                // Others have been held up for long enough: it goes among them.
+                grant.again(cursor, offset, false)?
+            } else {
+                grant.hold_for_exclusive(cursor, offset, inputs.mono)
+            });
+            return Ok(Decision::Done);
+        }
+        let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
+        if group.queues.of(Class::Plain).is_all_idle(inputs.mono, inputs.wall) {
+            // Most often there is nothing but what is new.
+            let leased = self.lease_new(&grant, max, inputs, records);
+            return Ok(if leased > 0 { Decision::Done } else { Decision::Nothing });
+        }
+        let mut left = max;
+        for source in group.source.turns() {
+            left -= match source {
+                Source::New => {
+                    let unseen = self.lease_due(&grant, source, left, inputs, records)?;
+                    unseen + self.lease_new(&grant, left - unseen, inputs, records)
+                }
+                Source::Ended | Source::Waited | Source::Ready => {
+                    self.lease_due(&grant, source, left, inputs, records)?
+                }
+            };
+        }
+        Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
+    }
+
+    /// The exclusive lease that everybody waits for, if it can be granted.
+    fn lease_pending(
+        &self,
+        grant: &Grant<'_>,
+        message: MessageRef,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let cursor = grant.group.cursor_of(message.partition).ok_or(Rejection::UnknownPartition)?;
+        let due = grant.group.entry(cursor, message.offset).is_some_and(|entry| entry.is_due(inputs.mono, inputs.wall));
+        if !due || self.any_live(inputs.mono) {
+            return Ok(Decision::Nothing);
+        }
+        records.push(grant.again(cursor, message.offset, true)?);
+        Ok(Decision::Done)
+    }
+
+    /// Leases at most `max` outstanding messages of a source, and returns how many.
+    fn lease_due(
+        &self,
+        grant: &Grant<'_>,
+        source: Source,
+        max: u32,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<u32, Rejection> {
+        let queue = grant.group.queues.of(Class::Plain);
+        if queue.is_idle(source, inputs.mono, inputs.wall) {
+            return Ok(0);
+        }
+        let (start, mut leased) = (records.len(), 0);
+        let holds = |key: &_| grant.group.holds(key);
+        for (cursor, offset) in queue.due(source, inputs.mono, inputs.wall, holds).take(max as usize) {
+            let lease = grant.again(cursor, offset, false)?;
+            if !records[start..].last_mut().is_some_and(|last| extend_run(last, &lease)) {
+                records.push(lease);
+            }
+            leased += 1;
+        }
+        Ok(leased)
+    }
+
+    /// Leases at most `max` messages that never had an attempt, and returns how many: partition by partition, from where the last one
+    /// left off.
+    fn lease_new(&self, grant: &Grant<'_>, max: u32, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> u32 {
+        let group = grant.group;
+        // seam: more outstanding than allowed
+        let room = max.min(group.options.max_outstanding.saturating_sub(group.outstanding()));
+        let mut left = u64::from(room);
+        let mut unseen = self.new_count(group);
+        let mut cursor = group.position;
+        for _ in 0..group.cursors() {
+            if left == 0 || unseen == 0 {
+                break;
+            }
+            let (partition, next) = (group.partition_of(cursor), group.next(cursor));
+            let end = self.catalog.end(partition);
+            let count = inputs.visible.end(partition, end).0.saturating_sub(next.0).min(left);
+            if count > 0 {
+                // `left` is at most a u32.
+                records.push(grant.record(cursor, next, count as u32, 1, WallMs(0), false));
+                left -= count;
+            }
+            unseen -= u128::from(end.0.saturating_sub(next.0));
+            cursor = if cursor + 1 == group.cursors() { 0 } else { cursor + 1 };
+        }
+        room - left as u32
+    }
+
+    /// How many messages the group has never leased, visible or not.
+    #[inline]
+    pub(in crate::state) fn new_count(&self, group: &GroupState) -> u128 {
+        let published = self.catalog.audience(group.topic).map_or(0, |audience| audience.published);
+        published + u128::from(self.catalog.end(group.retry).0) - group.considered
+    }
+
+    /// Whether any lease in the store is live.
+    pub(in crate::state) fn any_live(&self, mono: MonoMs) -> bool {
+        self.latest_end().is_some_and(|until| until > mono)
+    }
+
+    /// The latest end of any lease.
+    pub(in crate::state) fn latest_end(&self) -> Option<MonoMs> {
+        self.groups.values().flat_map(|group| group.queues.all()).filter_map(|queue| queue.leases.latest()).max()
+    }
+
+    pub(in crate::state) fn decide_extend(
+        &self,
+        (id, held): (GroupId, Held),
+        for_ms: u64,
+        inputs: &Inputs<'_>,
+    ) -> Result<Option<Record>, Rejection> {
+        let Holding { lease, .. } = self.holding(self.group_named(id)?, held)?;
+        if for_ms > DURATION_MS_MAX {
+            return Err(Rejection::Invalid("a lease is extended by at most ten years"));
+        }
+        let until = inputs.mono_in(for_ms)?;
+        // A lease that has ended may go on if nobody took the message: but not beside an exclusive lease, or as one.
+        let ended = lease.until <= inputs.mono;
+        if ended && (lease.exclusive || self.exclusive.gate(inputs.mono, inputs.hold_up) != Gate::Open) {
+            return Err(Rejection::LeaseLost);
+        }
+        if until <= lease.until {
+            return Ok(None);
+        }
+        Ok(Some(Record::Extended { group: id, partition: held.partition, offset: held.offset, until }))
+    }
+}
+
+impl Grant<'_> {
+    fn record(&self, cursor: u32, first: Offset, count: u32, attempt: u32, time: WallMs, exclusive: bool) -> Record {
+        let partition = self.group.partition_of(cursor);
+        Record::Leased { group: self.id, partition, first, count, attempt, until: self.until, time, exclusive }
+    }
+
+    /// An outstanding message, leased again.
+    fn again(&self, cursor: u32, offset: Offset, exclusive: bool) -> Result<Record, Rejection> {
+        let attempts = self.group.entry(cursor, offset).map(|entry| entry.attempts);
+        let attempt = attempts.and_then(|attempts| attempts.checked_add(1));
+        let attempt = attempt.ok_or(Rejection::Invalid("a queue names a message that cannot be leased"))?;
+        let time = if attempt == 1 { WallMs(0) } else { self.wall };
+        Ok(self.record(cursor, offset, 1, attempt, time, exclusive))
+    }
+
+    /// Shuts the gate for all others.
+    fn hold_for_exclusive(&self, cursor: u32, offset: Offset, since: MonoMs) -> Record {
+        Record::ExclusivePending { group: self.id, partition: self.group.partition_of(cursor), offset, since }
+    }
+}
+
+/// Adds the message of `lease` to the run of `last` if it is the next one and on the same attempt.
+fn extend_run(last: &mut Record, lease: &Record) -> bool {
+    let Record::Leased { partition, first, count, attempt, .. } = last else { return false };
+    let Record::Leased { partition: next_partition, first: next, attempt: next_attempt, .. } = lease else {
+        return false;
+    };
+    let follows = partition == next_partition
+        && attempt == next_attempt
+        && first.checked_add(u64::from(*count)) == Some(*next)
+        && *count < u32::MAX;
+    if follows {
+        *count += 1;
+    }
+    follows
+}

@@ -1,0 +1,24 @@
+//! Leases: who gets which messages, for how long, and when the next one may have them.
+
+mod apply;
+#[cfg(any(test, feature = "simulation"))]
+mod check;
+mod deadlines;
+mod decide;
+mod exclusive;
+mod outstanding;
+mod query;
+mod queue;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+#[cfg(any(test, feature = "simulation"))]
+pub(super) use check::{check_entries, lease_keys};
+pub(super) use deadlines::{Key, key};
+pub(super) use exclusive::ExclusiveLeases;
+pub(super) use outstanding::{Lease, OutstandingEntry, Phase};
+pub(super) use queue::{Queues, Source};
+pub(super) use snapshot::{
+    decode_cursors, decode_exclusive, decode_messages, encode_cursors, encode_exclusive, encode_messages,
+};

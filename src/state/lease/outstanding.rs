@@ -1,0 +1,89 @@
+//! An outstanding message: handed out at least once, and not settled.
+//!
+//! Never here: when it may be leased again.
+
+use super::queue::{Class, class};
+use crate::ids::{Lsn, MonoMs, WallMs};
+use crate::state::retry::History;
+use std::sync::Arc;
+
+/// One outstanding message.
+#[derive(Clone, Debug)]
+pub(in crate::state) struct OutstandingEntry {
+    pub(in crate::state) phase: Phase,
+    /// Attempts charged so far, the one under way included.
+    pub(in crate::state) attempts: u32,
+    /// The group's `max_attempts` when it was leased last: whoever changes that option sorts nothing anew.
+    pub(in crate::state) max_attempts: u32,
+    /// The last attempt that ended did so by a crash.
+    pub(in crate::state) crashed: bool,
+    /// The last attempt that ended did so by a crash under a lease that was not exclusive: one more is due, exclusive. Stays
+    /// through a lease that is given back unused.
+    pub(in crate::state) grace: bool,
+    pub(in crate::state) history: Option<Arc<History>>,
+}
+
+/// What an outstanding message is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::state) enum Phase {
+    /// Its consumer, or the end of the lease.
+    Leased(Lease),
+    /// The wall clock; `delay_ms` is the whole delay, by which `due` is clamped when the clock jumps.
+    Waiting { due: WallMs, delay_ms: u64 },
+    /// A consumer. `turn` says since when, by the group's own count.
+    Ready { turn: u64 },
+}
+
+/// A lease. Its token is the epoch of the state (every epoch begins without leases) and `lsn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::state) struct Lease {
+    pub(in crate::state) until: MonoMs,
+    pub(in crate::state) lsn: Lsn,
+    /// Which lease record of its group in the frame at `lsn` granted it.
+    pub(in crate::state) rank: u32,
+    pub(in crate::state) exclusive: bool,
+    pub(in crate::state) extended: bool,
+}
+
+const _: () =
+    assert!(size_of::<usize>() < 8 || size_of::<OutstandingEntry>() == 48, "a leaf of them is copied under a lock");
+
+impl OutstandingEntry {
+    pub(in crate::state) fn lease(&self) -> Option<&Lease> {
+        match &self.phase {
+            Phase::Leased(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// An attempt ended by something else than a crash, if it `ended`: then no crash is on the account any more.
+    pub(in crate::state) fn ended_otherwise(&mut self, ended: bool) {
+        // seam: a crash stays on the account
+        if ended {
+            (self.crashed, self.grace) = (false, false);
+        }
+    }
+
+    /// Whether a lease holds it at `mono`.
+    pub(in crate::state) fn is_live(&self, mono: MonoMs) -> bool {
+        self.lease().is_some_and(|lease| lease.until > mono)
+    }
+
+    pub(in crate::state) fn is_exhausted(&self) -> bool {
+        class(self) == Class::Exhausted
+    }
+
+    /// Whether the last attempt that `max_attempts` allows has been charged.
+    pub(in crate::state) fn is_spent(&self) -> bool {
+        self.max_attempts != 0 && self.attempts >= self.max_attempts
+    }
+
+    /// Whether it may have another lease now, as far as time goes.
+    pub(in crate::state) fn is_due(&self, mono: MonoMs, wall: WallMs) -> bool {
+        match self.phase {
+            Phase::Leased(lease) => lease.until <= mono,
+            Phase::Waiting { due, .. } => due <= wall,
+            Phase::Ready { .. } => true,
+        }
+    }
+}

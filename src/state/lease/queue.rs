@@ -1,0 +1,230 @@
+//! The outstanding messages of a group in the order in which they may be leased again.
+//!
+//! A message stands in the queue of its class, and there under its phase. Everything here can be derived from the slots:
+//! it is kept so that the next one is found without looking at the others. Never here: a decision.
+
+use super::deadlines::{Deadlines, Key, key};
+use super::outstanding::{OutstandingEntry, Phase};
+use crate::ids::{MonoMs, Offset, WallMs};
+use std::collections::BTreeSet;
+
+/// What a message's next attempt would be, once it may have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::state) enum Class {
+    /// One among others.
+    Plain,
+    /// One that may only be made under an exclusive lease.
+    Exclusive,
+    /// None: it goes to the dead letters.
+    Exhausted,
+}
+
+/// The class of a message, from its account. A lease counts as ended by its timeout here: while it lasts, this is what the
+/// message would be afterwards.
+pub(in crate::state) fn class(entry: &OutstandingEntry) -> Class {
+    let (grace, crashed) = (entry.grace && entry.lease().is_none(), entry.crashed && entry.lease().is_none());
+    if entry.attempts == u32::MAX {
+        return Class::Exhausted;
+    }
+    match entry.max_attempts {
+        0 => Class::Plain,
+        // Its crashes were never alone, and there were enough of them.
+        // seam: one more attempt for ever
+        max if entry.attempts >= max.saturating_mul(2) => Class::Exhausted,
+        max if entry.attempts >= max && grace => Class::Exclusive,
+        // seam: the attempts have no cap
+        max if entry.attempts >= max => Class::Exhausted,
+        max if entry.attempts + 1 == max && crashed => Class::Exclusive,
+        _ => Class::Plain,
+    }
+}
+
+/// Where the next message to be leased comes from. They take turns: the one that gave the last message is the last to be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::state) enum Source {
+    /// Leases that ended.
+    Ended,
+    /// Messages whose due time has come.
+    Waited,
+    /// Messages that failed and are ready at once.
+    Ready,
+    /// Messages of which no attempt is on the account: those given back before anybody saw them, in offset order, and then those that were
+    /// never leased.
+    #[default]
+    New,
+}
+
+impl Source {
+    const ALL: [Self; 4] = [Self::Ended, Self::Waited, Self::Ready, Self::New];
+
+    /// The sources in the order in which they are asked after this one gave a message.
+    pub(in crate::state) fn turns(self) -> impl Iterator<Item = Self> {
+        // seam: retries come before what is new for ever
+        let after = self as usize + 1;
+        (0..Self::ALL.len()).map(move |nth| Self::ALL[(after + nth) % Self::ALL.len()])
+    }
+
+    /// The number by which a snapshot knows it.
+    pub(in crate::state) fn number(self) -> u64 {
+        self as u64
+    }
+
+    pub(in crate::state) fn numbered(number: u64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// That of an outstanding message that is leased again.
+    pub(in crate::state) fn of(entry: &OutstandingEntry) -> Self {
+        match entry.phase {
+            Phase::Leased(_) => Self::Ended,
+            Phase::Waiting { .. } => Self::Waited,
+            Phase::Ready { .. } if entry.attempts == 0 => Self::New,
+            Phase::Ready { .. } => Self::Ready,
+        }
+    }
+}
+
+/// The messages of one class.
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct Queue {
+    pub(in crate::state) leases: Deadlines,
+    pub(in crate::state) waiting: BTreeSet<(WallMs, u32, Offset)>,
+    pub(in crate::state) ready: BTreeSet<(u64, u32, Offset)>,
+    /// Ready, and no attempt is on the account.
+    pub(in crate::state) unseen: BTreeSet<(u32, Offset)>,
+}
+
+impl Queue {
+    /// Whether a source has none that may be leased now. Most have none.
+    #[inline]
+    pub(in crate::state) fn is_idle(&self, source: Source, mono: MonoMs, wall: WallMs) -> bool {
+        match source {
+            Source::Ended => self.leases.first().is_none_or(|key| key.0 > mono),
+            Source::Waited => self.waiting.first().is_none_or(|(due, ..)| *due > wall),
+            Source::Ready => self.ready.is_empty(),
+            Source::New => self.unseen.is_empty(),
+        }
+    }
+
+    /// Those of a source that may be leased now, by age.
+    pub(in crate::state) fn due(
+        &self,
+        source: Source,
+        mono: MonoMs,
+        wall: WallMs,
+        holds: impl Fn(&Key) -> bool,
+    ) -> impl Iterator<Item = (u32, Offset)> {
+        let is = |one| source == one;
+        let ended =
+            is(Source::Ended).then(|| self.leases.expired(mono, holds).map(|(.., cursor, offset)| (cursor, offset)));
+        let due = move |&&(due, ..): &&(WallMs, u32, Offset)| due <= wall;
+        let waited =
+            is(Source::Waited).then(|| self.waiting.iter().take_while(due).map(|&(_, cursor, at)| (cursor, at)));
+        let ready = is(Source::Ready).then(|| self.ready.iter().map(|&(_, cursor, offset)| (cursor, offset)));
+        let unseen = is(Source::New).then(|| self.unseen.iter().copied());
+        let (waited, ready) = (waited.into_iter().flatten(), ready.into_iter().flatten());
+        ended.into_iter().flatten().chain(waited).chain(ready).chain(unseen.into_iter().flatten())
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.leases.is_empty() && self.waiting.is_empty() && self.ready.is_empty() && self.unseen.is_empty()
+    }
+
+    /// Whether no source has one that may be leased now.
+    #[inline]
+    pub(in crate::state) fn is_all_idle(&self, mono: MonoMs, wall: WallMs) -> bool {
+        self.is_empty() || Source::ALL.into_iter().all(|source| self.is_idle(source, mono, wall))
+    }
+
+    /// The first of those of all sources.
+    #[inline]
+    pub(in crate::state) fn first_due(&self, mono: MonoMs, wall: WallMs) -> Option<(u32, Offset)> {
+        if self.is_empty() {
+            return None;
+        }
+        let expired = self.leases.first().filter(|key| key.0 <= mono).map(|(.., cursor, offset)| (cursor, offset));
+        let waited = || self.waiting.first().filter(|(due, ..)| *due <= wall).map(|&(_, cursor, at)| (cursor, at));
+        let ready = || self.ready.first().map(|&(_, cursor, offset)| (cursor, offset));
+        expired.or_else(waited).or_else(ready).or_else(|| self.unseen.first().copied())
+    }
+
+    /// The first due time after `wall`.
+    pub(in crate::state) fn next_due_after(&self, wall: WallMs) -> Option<WallMs> {
+        let from = (wall.checked_add(1)?, 0, Offset(0));
+        self.waiting.range(from..).next().map(|&(due, ..)| due)
+    }
+}
+
+/// The queues of a group.
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct Queues {
+    plain: Queue,
+    exclusive: Queue,
+    exhausted: Queue,
+}
+
+impl Queues {
+    pub(in crate::state) fn of(&self, class: Class) -> &Queue {
+        match class {
+            Class::Plain => &self.plain,
+            Class::Exclusive => &self.exclusive,
+            Class::Exhausted => &self.exhausted,
+        }
+    }
+
+    fn of_mut(&mut self, class: Class) -> &mut Queue {
+        match class {
+            Class::Plain => &mut self.plain,
+            Class::Exclusive => &mut self.exclusive,
+            Class::Exhausted => &mut self.exhausted,
+        }
+    }
+
+    pub(in crate::state) fn all(&self) -> [&Queue; 3] {
+        [&self.plain, &self.exclusive, &self.exhausted]
+    }
+
+    pub(in crate::state) fn all_mut(&mut self) -> [&mut Queue; 3] {
+        [&mut self.plain, &mut self.exclusive, &mut self.exhausted]
+    }
+
+    /// Enters a message where its account says.
+    #[inline]
+    pub(in crate::state) fn insert(&mut self, cursor: u32, offset: Offset, entry: &OutstandingEntry) {
+        let queue = self.of_mut(class(entry));
+        match &entry.phase {
+            Phase::Leased(lease) if lease.extended => queue.leases.push_apart(key(lease, cursor, offset)),
+            Phase::Leased(lease) => queue.leases.push(key(lease, cursor, offset), 1),
+            Phase::Waiting { due, .. } => drop(queue.waiting.insert((*due, cursor, offset))),
+            Phase::Ready { .. } if entry.attempts == 0 => drop(queue.unseen.insert((cursor, offset))),
+            Phase::Ready { turn } => drop(queue.ready.insert((*turn, cursor, offset))),
+        }
+    }
+
+    /// Enters `count` messages from `first` on, each of which is as `slot`, under a lease that was never extended.
+    pub(in crate::state) fn insert_leased(&mut self, cursor: u32, first: Offset, count: u32, entry: &OutstandingEntry) {
+        if let Some(lease) = entry.lease() {
+            self.of_mut(class(entry)).leases.push(key(lease, cursor, first), count);
+        }
+    }
+
+    /// Takes a message out, which has not changed since it was entered. [`Queues::tidy`] follows once it has changed.
+    #[inline]
+    pub(in crate::state) fn remove(&mut self, cursor: u32, offset: Offset, entry: &OutstandingEntry) {
+        let queue = self.of_mut(class(entry));
+        match &entry.phase {
+            Phase::Leased(lease) => queue.leases.remove(&key(lease, cursor, offset)),
+            Phase::Waiting { due, .. } => drop(queue.waiting.remove(&(*due, cursor, offset))),
+            Phase::Ready { .. } if entry.attempts == 0 => drop(queue.unseen.remove(&(cursor, offset))),
+            Phase::Ready { turn } => drop(queue.ready.remove(&(*turn, cursor, offset))),
+        }
+    }
+
+    #[inline]
+    pub(in crate::state) fn tidy(&mut self, holds: impl Fn(&Key) -> bool) {
+        for queue in self.all_mut() {
+            queue.leases.tidy(&holds);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What happened to an outstanding message: its last attempts, with the texts of their errors under a group's byte cap.
+//!
+//! Never here: which attempt is charged.
+
+use crate::ids::Offset;
+use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
+use crate::record::Failure;
+use crate::state::group::GroupState;
+use crate::state::lease::OutstandingEntry;
+use std::collections::BTreeMap;
+
+/// The last attempts of a message, oldest first: at most [`HISTORY_LEN`].
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct History {
+    pub(in crate::state) past: Vec<Past>,
+}
+
+/// An attempt that failed.
+#[derive(Clone, Debug)]
+pub(in crate::state) struct Past {
+    pub(in crate::state) failure: Failure,
+    /// When its text came to the group, by the group's own count; zero where there is no text.
+    pub(in crate::state) turn: u64,
+}
+
+impl History {
+    /// The failures that a copy of the message takes with it, ending with `last`.
+    pub(in crate::state) fn with(history: Option<&Self>, last: Option<Failure>) -> Vec<Failure> {
+        let past = history.map_or(&[][..], |history| &history.past[..]);
+        let room = HISTORY_LEN - usize::from(last.is_some());
+        let kept = &past[past.len().saturating_sub(room)..];
+        kept.iter().map(|past| past.failure.clone()).chain(last).collect()
+    }
+}
+
+/// The texts of all outstanding messages of a group.
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct Texts {
+    /// By age: which message has the text that came at a turn.
+    pub(in crate::state) order: BTreeMap<u64, (u32, Offset)>,
+    pub(in crate::state) bytes: usize,
+}
+
+impl Texts {
+    /// Adds a failure to a message's history. The caller then makes room while [`Texts::is_over`].
+    pub(in crate::state) fn add(&mut self, at: (u32, Offset), history: &mut History, failure: Failure, turn: u64) {
+        if history.past.len() >= HISTORY_LEN {
+            let oldest = history.past.remove(0);
+            self.forget_one(&oldest);
+        }
+        let has_text = !failure.text.is_empty();
+        if has_text {
+            self.order.insert(turn, at);
+            self.bytes += failure.text.len();
+        }
+        history.past.push(Past { failure, turn: if has_text { turn } else { 0 } });
+    }
+
+    /// Enters the texts of a restored message; `None` if two came at one turn.
+    pub(in crate::state) fn enter(&mut self, at: (u32, Offset), history: Option<&History>) -> Option<()> {
+        for past in history.iter().flat_map(|history| &history.past) {
+            if !past.failure.text.is_empty() {
+                self.bytes += past.failure.text.len();
+                if self.order.insert(past.turn, at).is_some() {
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Forgets the texts of a message that is settled.
+    pub(in crate::state) fn forget(&mut self, history: &History) {
+        for past in &history.past {
+            self.forget_one(past);
+        }
+    }
+
+    fn forget_one(&mut self, past: &Past) {
+        if !past.failure.text.is_empty() {
+            self.order.remove(&past.turn);
+            self.bytes -= past.failure.text.len();
+        }
+    }
+
+    pub(in crate::state) fn is_over(&self) -> bool {
+        self.bytes > HISTORY_TEXT_BYTES_MAX
+    }
+
+    /// Takes the oldest text from the books and says whose it is, and which: the caller blanks it with [`Texts::blank`].
+    pub(in crate::state) fn drop_oldest(&mut self) -> Option<(u64, (u32, Offset))> {
+        self.order.pop_first()
+    }
+
+    /// Blanks the text that came at `turn`.
+    pub(in crate::state) fn blank(&mut self, history: &mut History, turn: u64) {
+        let found = history.past.iter_mut().find(|past| past.turn == turn && !past.failure.text.is_empty());
+        if let Some(past) = found {
+            self.bytes -= past.failure.text.len();
+            past.failure.text = Box::default();
+            past.turn = 0;
+        }
+    }
+}
+
+impl GroupState {
+    /// What a copy of the message takes with it when it goes to the dead letters for `last`, or for what is in its account.
+    pub(in crate::state) fn failures(entry: &OutstandingEntry, last: Option<Failure>) -> Vec<Failure> {
+        History::with(entry.history.as_deref(), last)
+    }
+}
+
+/// As much of an error's text as a history keeps.
+pub(in crate::state) fn capped(text: &str) -> &str {
+    let mut len = text.len().min(ERROR_TEXT_LEN_MAX);
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    &text[..len]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let long = format!("{}é", "x".repeat(ERROR_TEXT_LEN_MAX - 1));
+        assert_eq!(capped(&long), "x".repeat(ERROR_TEXT_LEN_MAX - 1));
+        let exact = "é".repeat(ERROR_TEXT_LEN_MAX / 2);
+        assert_eq!(capped(&format!("{exact}é")), exact);
+        assert_eq!(capped(""), "");
+    }
+}

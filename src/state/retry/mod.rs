@@ -1,0 +1,100 @@
+//! Attempts that failed: when the next one may begin, and what is remembered of those that were.
+
+pub(in crate::state) mod backoff;
+mod history;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub(super) use history::{History, Past, Texts, capped};
+pub(super) use snapshot::{TURNS_MAX, decode_history, encode_history};
+
+use super::lease::Phase;
+use super::message::{Applied, Target, require};
+use super::settle::Holding;
+use super::{Decision, Held, Inputs, Publication, Rejection, State};
+use crate::ids::{GroupId, Offset, PartitionId, WallMs};
+use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX};
+use crate::record::{Cause, Failure, Record};
+
+impl State {
+    /// Whether a nack of this message moves it to the dead letters. `false` if it is not held.
+    pub(crate) fn nack_moves(&self, group: GroupId, held: Held) -> bool {
+        let holding = self.group(group).map(|group| self.holding(group, held));
+        matches!(holding, Some(Ok(Holding { entry, .. })) if entry.is_spent())
+    }
+
+    pub(in crate::state) fn decide_nack(
+        &self,
+        (id, held): (GroupId, Held),
+        delay_ms: Option<u64>,
+        text: &str,
+        published: Publication,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let Holding { group, entry, .. } = self.holding(self.group_named(id)?, held)?;
+        let failure = Failure { cause: Cause::Nacked, time: inputs.wall_at_most(), text: capped(text).into() };
+        if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
+            return Err(Rejection::Invalid("a delay is at most ten years"));
+        }
+        if entry.is_spent() {
+            return self.move_to_dead_letters(
+                (id, held.partition, held.offset),
+                Some(failure),
+                published,
+                inputs,
+                records,
+            );
+        }
+        let backoff = group.options.backoff;
+        let drawn = || backoff::delay_ms(backoff, held.partition, held.offset, entry.attempts);
+        let delay_ms = delay_ms.unwrap_or_else(drawn);
+        let due = inputs.wall_at_most().saturating_add(delay_ms);
+        let Held { partition, offset, .. } = held;
+        records.push(Record::Nacked { group: id, partition, offset, due, delay_ms, failure });
+        Ok(Decision::Done)
+    }
+
+    pub(in crate::state) fn decide_put_off(
+        &self,
+        at: (GroupId, PartitionId, Offset),
+        inputs: &Inputs<'_>,
+    ) -> Result<Record, Rejection> {
+        let (group, _) = self.exhausted(at, inputs)?;
+        let delay_ms = backoff::deferral_ms(group.options.backoff);
+        let due = inputs.wall_at_most().saturating_add(delay_ms);
+        Ok(Record::PutOff { group: at.0, partition: at.1, offset: at.2, due, delay_ms })
+    }
+
+    pub(in crate::state) fn apply_nacked(
+        &mut self,
+        at: (GroupId, PartitionId, Offset),
+        (due, delay_ms): (WallMs, u64),
+        failure: &Failure,
+    ) -> Applied {
+        let (Target { message, entry, .. }, _) = self.leased(at)?;
+        require(!entry.is_spent(), "a nack of the last attempt")?;
+        let fits = failure.cause == Cause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
+        require(fits && due == failure.time.saturating_add(delay_ms), "a nack whose parts contradict each other")?;
+        self.change(message, Some(failure.clone()), |entry, turn| {
+            entry.ended_otherwise(true);
+            entry.phase = if delay_ms == 0 { Phase::Ready { turn } } else { Phase::Waiting { due, delay_ms } };
+        })
+    }
+
+    pub(in crate::state) fn apply_put_off(
+        &mut self,
+        at: (GroupId, PartitionId, Offset),
+        (due, delay_ms): (WallMs, u64),
+    ) -> Applied {
+        let Target { message, entry, .. } = self.target(at)?;
+        require(entry.is_exhausted() && delay_ms > 0, "only an exhausted message is put off")?;
+        let time = due.saturating_sub(delay_ms);
+        let expired = entry.lease().map(|_| Failure { cause: Cause::Expired, time, text: Box::default() });
+        self.change(message, expired, |entry, _| {
+            entry.ended_otherwise(entry.lease().is_some());
+            entry.phase = Phase::Waiting { due, delay_ms };
+        })
+    }
+}

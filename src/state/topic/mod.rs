@@ -1,0 +1,288 @@
+//! Topics and partitions: what exists, what each partition is for, and where it ends.
+//!
+//! Numbers of topics, groups and partitions are given in order and never twice, so what was removed leaves gaps. Never here: what
+//! any group has done with the messages.
+
+#[cfg(any(test, feature = "simulation"))]
+mod check;
+mod decide;
+mod query;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub(super) use decide::check_name;
+pub(super) use snapshot::{decode, encode};
+
+use super::kit::sparse::Sparse;
+use super::message::Applied;
+use super::{Rejection, Removed, State};
+use crate::ids::{GroupId, Offset, PartitionId, TopicId};
+use crate::limits::{STORE_PARTITIONS_MAX, TOPICS_MAX};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a partition is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// PartitionState number `index` of a topic.
+    Topic { topic: TopicId, index: u32 },
+    /// Where a group's redriven messages go: a further partition of its subscription.
+    Retry { group: GroupId },
+    /// Where a group's dead letters go.
+    Dead { group: GroupId },
+}
+
+/// A topic.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicState {
+    pub(crate) name: Arc<str>,
+    /// Its partitions are `first .. first + count`.
+    pub(crate) first: PartitionId,
+    pub(crate) count: u32,
+}
+
+impl TopicState {
+    pub(in crate::state) fn partitions(&self) -> impl Iterator<Item = PartitionId> {
+        let first = self.first;
+        (0..self.count).map(move |index| first.nth(index))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(in crate::state) struct PartitionState {
+    pub(in crate::state) role: Role,
+    pub(in crate::state) end: Offset,
+}
+
+impl PartitionState {
+    /// The topic, and the end after `count` messages that are published at `base`.
+    #[inline]
+    fn end_after(&self, base: Offset, count: u32) -> Result<(TopicId, Offset), Rejection> {
+        let Role::Topic { topic, .. } = self.role else { return Err(Rejection::UnknownPartition) };
+        if count == 0 || base != self.end {
+            return Err(Rejection::Invalid("messages are published at the end of a partition, one at least"));
+        }
+        let end = base.checked_add(u64::from(count));
+        end.map(|end| (topic, end)).ok_or(Rejection::LimitReached("messages in a partition"))
+    }
+}
+
+/// The numbers that come next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::state) struct NextIds {
+    pub(in crate::state) topic: TopicId,
+    pub(in crate::state) group: GroupId,
+    pub(in crate::state) partition: PartitionId,
+}
+
+/// What a snapshot has of topics and partitions. A clone shares its pages.
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct Tables {
+    pub(in crate::state) next: NextIds,
+    pub(in crate::state) topics: Sparse<TopicState>,
+    pub(in crate::state) partitions: Sparse<PartitionState>,
+}
+
+/// Who reads a topic.
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct Audience {
+    /// Its groups by name.
+    pub(in crate::state) groups: BTreeMap<Arc<str>, GroupId>,
+    /// The sum of its partitions' ends, so that a group can see at once that it has caught up.
+    pub(in crate::state) published: u128,
+}
+
+/// All topics and all partitions, and what follows from them.
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct TopicCatalog {
+    tables: Tables,
+    names: BTreeMap<Arc<str>, TopicId>,
+    audiences: BTreeMap<TopicId, Audience>,
+}
+
+impl TopicCatalog {
+    pub(in crate::state) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(in crate::state) fn next(&self) -> &NextIds {
+        &self.tables.next
+    }
+
+    /// In order of their numbers.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(in crate::state) fn topics(&self) -> impl Iterator<Item = (TopicId, &TopicState)> {
+        self.tables.topics.iter().map(|(id, topic)| (TopicId(id), topic))
+    }
+
+    pub(in crate::state) fn topic(&self, id: TopicId) -> Option<&TopicState> {
+        self.tables.topics.get(id.0)
+    }
+
+    pub(in crate::state) fn audience(&self, id: TopicId) -> Option<&Audience> {
+        self.audiences.get(&id)
+    }
+
+    pub(in crate::state) fn audiences(&self) -> impl Iterator<Item = (TopicId, &Audience)> {
+        self.audiences.iter().map(|(id, audience)| (*id, audience))
+    }
+
+    pub(in crate::state) fn topic_by_name(&self, name: &str) -> Option<TopicId> {
+        self.names.get(name).copied()
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(in crate::state) fn names(&self) -> &BTreeMap<Arc<str>, TopicId> {
+        &self.names
+    }
+
+    #[inline]
+    pub(in crate::state) fn role(&self, partition: PartitionId) -> Option<Role> {
+        self.tables.partitions.get(partition.0).map(|partition| partition.role)
+    }
+
+    /// Zero for a partition that does not exist.
+    #[inline]
+    pub(in crate::state) fn end(&self, partition: PartitionId) -> Offset {
+        self.tables.end(partition)
+    }
+
+    /// Whether there was such a partition, and is no more.
+    pub(in crate::state) fn is_removed(&self, partition: PartitionId) -> bool {
+        partition < self.tables.next.partition && self.role(partition).is_none()
+    }
+
+    /// Whether `more` partitions still fit into a store.
+    pub(in crate::state) fn has_room(&self, more: u32) -> bool {
+        let fits = self.tables.partitions.len() + u64::from(more) <= u64::from(STORE_PARTITIONS_MAX);
+        fits && self.tables.next.partition.checked_add(more.into()).is_some()
+    }
+
+    pub(in crate::state) fn has_room_for_topic(&self) -> bool {
+        self.tables.topics.len() < u64::from(TOPICS_MAX)
+    }
+
+    /// The caller has checked that the name is free and that there is room.
+    pub(in crate::state) fn add_topic(&mut self, name: &str, count: u32) {
+        let NextIds { topic: id, partition: first, .. } = self.tables.next;
+        for index in 0..count {
+            let role = Role::Topic { topic: id, index };
+            self.tables.partitions.insert(first.nth(index).0, PartitionState { role, end: Offset(0) });
+        }
+        let next = &mut self.tables.next;
+        (next.topic, next.partition) = (id.saturating_add(1), first.nth(count));
+        self.enter_topic(id, TopicState { name: name.into(), first, count }, 0);
+    }
+
+    fn enter_topic(&mut self, id: TopicId, topic: TopicState, published: u128) {
+        self.names.insert(Arc::clone(&topic.name), id);
+        self.audiences.insert(id, Audience { groups: BTreeMap::new(), published });
+        self.tables.topics.insert(id.0, topic);
+    }
+
+    /// The caller has checked that the topic exists, that the name is free in it, and that there is room.
+    pub(in crate::state) fn add_group(&mut self, topic: TopicId, name: &Arc<str>) {
+        let NextIds { group, partition: retry, .. } = self.tables.next;
+        for (role, partition) in [Role::Retry { group }, Role::Dead { group }].into_iter().zip(retry.0..) {
+            self.tables.partitions.insert(partition, PartitionState { role, end: Offset(0) });
+        }
+        let next = &mut self.tables.next;
+        (next.group, next.partition) = (group.saturating_add(1), retry.nth(2));
+        self.enter_group(topic, name, group);
+    }
+
+    fn enter_group(&mut self, topic: TopicId, name: &Arc<str>, group: GroupId) {
+        if let Some(audience) = self.audiences.get_mut(&topic) {
+            audience.groups.insert(Arc::clone(name), group);
+        }
+    }
+
+    /// Takes a topic out, with its partitions, and says which those were. Its groups have been taken out.
+    pub(in crate::state) fn remove_topic(&mut self, id: TopicId) -> Option<Range<u64>> {
+        let topic = self.tables.topics.remove(id.0)?;
+        self.names.remove(&topic.name);
+        for partition in topic.partitions() {
+            self.tables.partitions.remove(partition.0);
+        }
+        self.audiences.remove(&id);
+        Some(topic.first.0..topic.first.nth(topic.count).0)
+    }
+
+    /// Takes a group out, with its partitions.
+    pub(in crate::state) fn remove_group(&mut self, topic: TopicId, name: &str, retry: PartitionId) {
+        if let Some(audience) = self.audiences.get_mut(&topic) {
+            audience.groups.remove(name);
+        }
+        // seam: a removed number is given again
+        for partition in [retry, retry.nth(1)] {
+            self.tables.partitions.remove(partition.0);
+        }
+    }
+
+    /// Whether `count` messages may be published at `base`.
+    #[inline]
+    pub(in crate::state) fn check_published(
+        &self,
+        partition: PartitionId,
+        base: Offset,
+        count: u32,
+    ) -> Result<(), Rejection> {
+        self.tables.partitions.get(partition.0).ok_or(Rejection::UnknownPartition)?.end_after(base, count).map(drop)
+    }
+
+    /// Takes in `count` messages that were published at `base`.
+    #[inline]
+    pub(in crate::state) fn publish(
+        &mut self,
+        partition: PartitionId,
+        base: Offset,
+        count: u32,
+    ) -> Result<(), Rejection> {
+        let found = self.tables.partitions.get_mut(partition.0).ok_or(Rejection::UnknownPartition)?;
+        let (topic, end) = found.end_after(base, count)?;
+        found.end = end;
+        self.count_published(topic, count);
+        Ok(())
+    }
+
+    /// Adds a copy at the end of a partition. The caller has checked that there is room for it.
+    pub(in crate::state) fn add_copy(&mut self, partition: PartitionId) {
+        let Some(found) = self.tables.partitions.get_mut(partition.0) else { return };
+        found.end = found.end.saturating_add(1);
+        if let Role::Topic { topic, .. } = found.role {
+            self.count_published(topic, 1);
+        }
+    }
+
+    fn count_published(&mut self, topic: TopicId, count: u32) {
+        if let Some(audience) = self.audiences.get_mut(&topic) {
+            audience.published += u128::from(count);
+        }
+    }
+}
+
+impl State {
+    pub(in crate::state) fn apply_topic_created(
+        &mut self,
+        topic: TopicId,
+        name: &str,
+        first: PartitionId,
+        count: u32,
+    ) -> Applied {
+        self.check_new_topic(topic, name, first, count)?;
+        self.catalog.add_topic(name, count);
+        Ok(())
+    }
+
+    pub(in crate::state) fn apply_topic_removed(&mut self, topic: TopicId) -> Applied {
+        let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
+        let groups: Vec<GroupId> = audience.groups.values().copied().collect();
+        groups.into_iter().try_for_each(|group| self.apply_group_removed(group))?;
+        if let Some(partitions) = self.catalog.remove_topic(topic) {
+            self.removed.push(Removed { partitions, _group: None });
+        }
+        Ok(())
+    }
+}

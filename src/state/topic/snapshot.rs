@@ -1,0 +1,120 @@
+//! Topics within a snapshot: their bytes, and how they are put back.
+//!
+//! ```text
+//! next topic | next group | next partition
+//! count of topics, then each: gap, name, first partition, count of partitions, options, end of each partition
+//! ```
+
+use super::{NextIds, PartitionState, Role, Tables, TopicCatalog, TopicState};
+use crate::ids::{GroupId, Offset, PartitionId, TopicId};
+use crate::limits::{STORE_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
+use crate::record::codec;
+use crate::record::wire::{DecodeError, Reader, put_bytes, put_varint};
+use crate::state::snapshot::Ids;
+use std::sync::Arc;
+
+/// The shortest topic, so that a count is never believed beyond the bytes.
+const TOPIC_LEN_MIN: usize = 7;
+
+pub(in crate::state) fn encode(tables: &Tables, out: &mut Vec<u8>) {
+    let NextIds { topic, group, partition } = tables.next;
+    [topic.0, group.0, partition.0].into_iter().for_each(|field| put_varint(out, field));
+    put_varint(out, tables.topics.len());
+    let mut next = 0;
+    for (id, topic) in tables.topics.iter() {
+        put_varint(out, id - next);
+        next = id + 1;
+        put_bytes(out, topic.name.as_bytes());
+        put_varint(out, topic.first.0);
+        put_varint(out, u64::from(topic.count));
+        codec::put_topic_options(out);
+        topic.partitions().for_each(|partition| put_varint(out, tables.end(partition).0));
+    }
+}
+
+pub(in crate::state) fn decode(reader: &mut Reader<'_>) -> Result<TopicCatalog, DecodeError> {
+    let next = NextIds {
+        topic: TopicId(reader.varint()?),
+        group: GroupId(reader.varint()?),
+        partition: PartitionId(reader.varint()?),
+    };
+    let mut catalog = TopicCatalog::restore(next);
+    let mut ids = Ids::default();
+    for _ in 0..reader.count(TOPIC_LEN_MIN)? {
+        let id = ids.next(reader)?;
+        decode_topic(reader, TopicId(id), &mut catalog)?;
+    }
+    Ok(catalog)
+}
+
+fn decode_topic(reader: &mut Reader<'_>, id: TopicId, catalog: &mut TopicCatalog) -> Result<(), DecodeError> {
+    let name = codec::name(reader)?;
+    let first = PartitionId(reader.varint()?);
+    let count = reader.count(1)?;
+    codec::topic_options(reader)?;
+    let ends = (0..count).map(|_| reader.varint().map(Offset)).collect::<Result<Vec<_>, _>>()?;
+    catalog.restore_topic(id, name, first, &ends).ok_or(DecodeError::Invalid("a topic that cannot be"))
+}
+
+impl Tables {
+    /// Zero for a partition that does not exist.
+    #[inline]
+    pub(in crate::state) fn end(&self, partition: PartitionId) -> Offset {
+        self.partitions.get(partition.0).map(|partition| partition.end).unwrap_or_default()
+    }
+}
+
+impl TopicCatalog {
+    /// A catalog without topics in which these numbers come next.
+    pub(in crate::state) fn restore(next: NextIds) -> Self {
+        Self { tables: Tables { next, ..Tables::default() }, ..Self::default() }
+    }
+
+    /// Puts a topic of a snapshot back, whose partitions end at `ends`; `None` if it cannot be.
+    pub(in crate::state) fn restore_topic(
+        &mut self,
+        id: TopicId,
+        name: &str,
+        first: PartitionId,
+        ends: &[Offset],
+    ) -> Option<()> {
+        let count = u32::try_from(ends.len()).ok().filter(|count| (1..=TOPIC_PARTITIONS_MAX).contains(count))?;
+        let is_free = id < self.tables.next.topic && !self.names.contains_key(name);
+        if !is_free || !self.has_room_for_topic() {
+            return None;
+        }
+        for (index, end) in (0..).zip(ends) {
+            self.claim(first.checked_add(index)?, Role::Topic { topic: id, index: index as u32 }, *end)?;
+        }
+        let published = ends.iter().map(|end| u128::from(end.0)).sum();
+        self.enter_topic(id, TopicState { name: name.into(), first, count }, published);
+        Some(())
+    }
+
+    /// Puts a group of a snapshot back, whose two partitions end at `ends`; `None` if it cannot be.
+    pub(in crate::state) fn restore_group(
+        &mut self,
+        group: GroupId,
+        topic: TopicId,
+        name: &Arc<str>,
+        retry: PartitionId,
+        ends: [Offset; 2],
+    ) -> Option<()> {
+        if self.audience(topic)?.groups.contains_key(name) || group >= self.tables.next.group {
+            return None;
+        }
+        self.claim(retry, Role::Retry { group }, ends[0])?;
+        self.claim(retry.checked_add(1)?, Role::Dead { group }, ends[1])?;
+        self.enter_group(topic, name, group);
+        Some(())
+    }
+
+    fn claim(&mut self, partition: PartitionId, role: Role, end: Offset) -> Option<()> {
+        let is_free = partition < self.tables.next.partition && self.role(partition).is_none();
+        if !is_free || self.tables.partitions.len() >= u64::from(STORE_PARTITIONS_MAX) {
+            return None;
+        }
+        self.tables.partitions.insert(partition.0, PartitionState { role, end });
+        Some(())
+    }
+}

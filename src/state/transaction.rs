@@ -1,0 +1,115 @@
+//! Several commands in one frame: all of them, or none.
+//!
+//! Each command is decided against the state as it is before the frame. What those before it change for it stands in an overlay: where
+//! partitions end by then, and which messages were touched. No message is touched twice in a frame. Never here: a change of the state.
+
+use super::{Command, Decision, Inputs, Rejection, State};
+use crate::ids::{GroupId, Offset, PartitionId};
+use crate::limits::FRAME_PARTS_MAX;
+use crate::record::Record;
+use std::collections::BTreeMap;
+
+/// What the commands so far change for the next one.
+#[derive(Debug, Default)]
+struct Overlay {
+    /// How many messages were added to each partition.
+    added: BTreeMap<PartitionId, u64>,
+    /// Messages whose leases ended: group, partition, the first and one beyond the last.
+    touched: Vec<(GroupId, PartitionId, Offset, Offset)>,
+    /// How many messages the frame has.
+    parts: u64,
+}
+
+impl Overlay {
+    /// Takes in a record, which was decided against the state alone, and puts its messages behind those of the frame so far.
+    fn take_in(&mut self, record: &mut Record) -> Result<(), Rejection> {
+        if let Some((partition, first, count)) = record.claim_mut() {
+            let added = self.added.entry(partition).or_default();
+            // seam: messages of one frame overlap
+            let begin = first.checked_add(*added).ok_or(Rejection::LimitReached("messages in a partition"))?;
+            begin.checked_add(u64::from(count)).ok_or(Rejection::LimitReached("messages in a partition"))?;
+            *first = begin;
+            *added += u64::from(count);
+            self.parts += u64::from(count);
+        }
+        self.touched.extend(record.settles());
+        Ok(())
+    }
+
+    fn check(mut self, parts: u64) -> Result<(), Rejection> {
+        self.touched.sort_unstable();
+        let is_same = |one: &(GroupId, PartitionId, Offset, Offset), other: &(GroupId, PartitionId, Offset, Offset)| {
+            (one.0, one.1) == (other.0, other.1) && one.3 > other.2
+        };
+        // seam: a message is settled twice in a frame
+        if self.touched.windows(2).any(|pair| is_same(&pair[0], &pair[1])) {
+            return Err(Rejection::Invalid("a message is settled twice in a transaction"));
+        }
+        if self.parts > FRAME_PARTS_MAX as u64 {
+            return Err(Rejection::LimitReached("messages in a transaction"));
+        }
+        // What was to be a copy is none, or the other way round: the options of the group changed meanwhile.
+        if self.parts != parts { Err(Rejection::Stale) } else { Ok(()) }
+    }
+}
+
+impl State {
+    /// Decides all of `steps`, whose records claim `parts` messages.
+    pub(super) fn decide_transaction(
+        &self,
+        steps: &[Command<'_>],
+        parts: u32,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        let mut overlay = Overlay::default();
+        for (nth, step) in (0..).zip(steps) {
+            let start = records.len();
+            let decision = match self.decide_step(step, inputs, records) {
+                Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
+                other => other,
+            };
+            // seam: a lost lease does not reject a transaction
+            match decision? {
+                Decision::Done | Decision::Nothing => {}
+                Decision::Settled { lost } => match lost.first() {
+                    Some(&number) => return Err(Rejection::LeaseLostIn { step: nth, number }),
+                    None => {}
+                },
+                Decision::Exhausted { .. } => return Err(Rejection::Invalid("only a lease finds what is exhausted")),
+            }
+            records[start..].iter_mut().try_for_each(|record| overlay.take_in(record))?;
+        }
+        overlay.check(u64::from(parts))?;
+        Ok(Decision::Done)
+    }
+
+    fn decide_step(
+        &self,
+        step: &Command<'_>,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        match step {
+            Command::Publish { .. } | Command::Ack { .. } | Command::Nack { .. } | Command::Reject { .. } => {
+                self.dispatch(step, inputs, records)
+            }
+            Command::Open { .. }
+            | Command::NoteClockJump
+            | Command::CreateTopic { .. }
+            | Command::CreateGroup { .. }
+            | Command::RemoveTopic { .. }
+            | Command::RemoveGroup { .. }
+            | Command::AlterGroup { .. }
+            | Command::Lease { .. }
+            | Command::Extend { .. }
+            | Command::Release { .. }
+            | Command::Unreadable { .. }
+            | Command::GiveUp { .. }
+            | Command::PutOff { .. }
+            | Command::Redrive { .. }
+            | Command::Discard { .. }
+            | Command::Transaction { .. } => Err(Rejection::Invalid("no part of a transaction")),
+        }
+    }
+}

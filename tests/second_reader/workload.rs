@@ -1,0 +1,181 @@
+//! Stores made by random calls of the public API, with crashes and power failures between the processes.
+//!
+//! Never here: what a call must return. Equal seeds give equal stores.
+
+use millpond::ids::WallMs;
+use millpond::simulation::fuzzing::open;
+use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
+use millpond::{Backoff, Delivery, Durability, Group, Message, Result, Store, Topic};
+use std::sync::Arc;
+use std::time::Duration;
+
+const NOW: Duration = Duration::ZERO;
+const PROCESSES: usize = 10;
+const CALLS: u64 = 60;
+const WALL: WallMs = WallMs(1_800_000_000_000);
+
+/// A process with the store open.
+struct Process<'a> {
+    rng: &'a mut Rng,
+    clock: &'a SimClock,
+    store: Store,
+    held: Vec<Delivery>,
+}
+
+/// What the machine has after each process, with what ended it.
+pub fn stores(seed: u64) -> Vec<(String, SimDisk)> {
+    let (disk, clock, mut rng) = (SimDisk::new(seed), Arc::new(SimClock::new(WALL)), Rng::new(seed));
+    let mut made = Vec::new();
+    for number in 0..PROCESSES {
+        clock.advance(1_000);
+        let ended = process(&disk, &clock, &mut rng);
+        disk.clear_faults();
+        made.push((format!("store {seed} after process {number}, {ended}"), disk.snapshot()));
+    }
+    made
+}
+
+/// One process, from opening the store to its end. Some die within a request to the disk, while they open the store or later.
+fn process(disk: &SimDisk, clock: &Arc<SimClock>, rng: &mut Rng) -> &'static str {
+    if rng.chance(2, 5) {
+        let soon = if rng.coin() { 30 } else { 300 };
+        let faults = [Fault::CrashBefore, Fault::CrashMiddle, Fault::CrashAfter];
+        disk.fail_at(disk.requests() + rng.below(soon), faults[rng.index(faults.len())]);
+    }
+    let level = if rng.coin() { Durability::Disk } else { Durability::Os };
+    let opened = open(disk, clock, level);
+    let Ok(store) = opened else {
+        disk.crash_process();
+        return "killed while it opened the store";
+    };
+    let calls = rng.below(CALLS);
+    let mut process = Process { rng: &mut *rng, clock, store, held: Vec::new() };
+    for _ in 0..calls {
+        // Where the process is dead, every further call fails; other errors are part of the game.
+        let _refused = process.call();
+    }
+    let Process { store, held, .. } = process;
+    let ended = match rng.below(3) {
+        0 => {
+            disk.crash_process();
+            "killed"
+        }
+        1 => {
+            let outcomes = [
+                PowerOutcome::LoseAll,
+                PowerOutcome::RandomSectors,
+                PowerOutcome::Torn,
+                PowerOutcome::KeepAll,
+                PowerOutcome::Garbage,
+            ];
+            disk.crash_power(outcomes[rng.index(outcomes.len())]);
+            "without power"
+        }
+        _ if store.close().is_ok() => "closed",
+        _ => {
+            disk.crash_process();
+            "killed while it closed the store"
+        }
+    };
+    drop((store, held));
+    ended
+}
+
+impl Process<'_> {
+    fn topic(&mut self) -> Result<Topic> {
+        let number = self.rng.below(3) as u32;
+        self.store.topic(format!("topic {number}")).partitions(number + 1).open()
+    }
+
+    fn group(&mut self) -> Result<(Topic, Group)> {
+        let (topic, number) = (self.topic()?, self.rng.below(4) as u32);
+        let backoff = Backoff::exponential(Duration::from_millis(50));
+        let builder = topic.group(format!("group {number}")).max_attempts(number).backoff(backoff);
+        let group = match builder.visibility_timeout(Duration::from_secs(5)).open() {
+            Ok(group) => group,
+            // It was altered.
+            Err(_) => topic.group(format!("group {number}")).open()?,
+        };
+        Ok((topic, group))
+    }
+
+    fn message(&mut self) -> Message<'static> {
+        let len = [0, 3, 40, 600, 3_000][self.rng.index(5)];
+        let mut message = Message::new(self.rng.next_u64().to_le_bytes().repeat(len / 8 + 1)[..len].to_vec());
+        if self.rng.coin() {
+            message = message.key(format!("key {}", self.rng.below(9)));
+        }
+        if self.rng.chance(1, 4) {
+            message = message.header("type", "order").header("empty", Vec::new());
+        }
+        message
+    }
+
+    fn call(&mut self) -> Result<()> {
+        match self.rng.below(20) {
+            0..6 => {
+                let (topic, count) = (self.topic()?, self.rng.below(4));
+                let messages: Vec<_> = (0..count).map(|_| self.message()).collect();
+                topic.publish_batch(messages)?;
+            }
+            6..9 => {
+                let count = 1 + self.rng.index(5);
+                let taken = self.group()?.1.receive_batch(count, NOW)?;
+                self.held.extend(taken);
+            }
+            9..14 => self.settle()?,
+            14 => self.clock.advance([100, 3_000, 20_000][self.rng.index(3)]),
+            15 => {
+                self.clock.set_wall(WallMs(WALL.0 + self.rng.below(1 << 30)));
+                self.store.tick()?;
+            }
+            16 => self.dead_letters()?,
+            17 => {
+                self.store.sync()?;
+                self.store.tick()?;
+            }
+            18 => self.store.checkpoint()?,
+            _ => self.change()?,
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let delivery = self.held.swap_remove(self.rng.index(self.held.len()));
+        match self.rng.below(7) {
+            0 => delivery.nack("again"),
+            1 => delivery.nack_after(NOW, format!("at once, {}", self.rng.next_u64())),
+            2 => delivery.nack_after(Duration::from_secs(self.rng.below(100_000)), "later"),
+            3 => delivery.reject("never"),
+            4 => delivery.release(),
+            5 => delivery.extend(Duration::from_secs(60)).map(|()| self.held.push(delivery)),
+            _ => delivery.ack(),
+        }
+    }
+
+    fn dead_letters(&mut self) -> Result<()> {
+        let (_, group) = self.group()?;
+        let to = self.topic()?;
+        for letter in group.dead_letters()?.take(3) {
+            let letter = letter?;
+            match self.rng.below(3) {
+                0 => letter.redrive()?,
+                1 => letter.redrive_to(&to)?,
+                _ => letter.discard()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn change(&mut self) -> Result<()> {
+        let (topic, group) = self.group()?;
+        match self.rng.below(6) {
+            0 => topic.remove_group(group.name()),
+            1 => self.store.remove_topic(topic.name()),
+            _ => group.alter().max_attempts(1 + self.rng.below(4) as u32).apply(),
+        }
+    }
+}
