@@ -94,6 +94,7 @@ const CALLS: &[Call] = &[
             "GroupChange::max_attempts",
             "GroupChange::backoff",
             "GroupChange::max_outstanding",
+            "GroupChange::max_closes",
         ],
         |all| refused(all.group.alter().max_attempts(9).apply()) && refused(all.group.alter().apply()),
     ),
@@ -111,6 +112,7 @@ const CALLS: &[Call] = &[
             "GroupBuilder::max_attempts",
             "GroupBuilder::backoff",
             "GroupBuilder::max_outstanding",
+            "GroupBuilder::max_closes",
             "GroupBuilder::start",
         ],
         |all| {

@@ -265,7 +265,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "the check of a row leaves its count out",
         plants: "a changed count in an index file is believed",
-        mistake: Mistake::Value("if planted!() { mix::low(of_place) } else { $it }"),
+        mistake: Mistake::Value("if planted!() { checksum::low(of_place) } else { $it }"),
         level: Level::Library("a_damaged_index_is_of_no_use_or_right"),
     },
     Bug {

@@ -38,9 +38,9 @@ pub const BUGS: &[Bug] = &[
         plants: "a changed option sorts outstanding messages anew, and some die of it",
         mistake: Mistake::Before(
             "if planted!() {
-                let all: Vec<_> = group.slots.iter().map(|(at, _)| *at).collect();
+                let all: Vec<_> = group.entries.iter().map(|(at, _)| *at).collect();
                 for at in all {
-                    if let Some(slot) = group.kept.slots.get_mut(&at) {
+                    if let Some(slot) = group.data.entries.get_mut(&at) {
                         slot.max_attempts = options.max_attempts;
                     }
                 }
