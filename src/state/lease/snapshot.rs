@@ -106,7 +106,6 @@ fn encode_message(group: &GroupData, (gap, entry): (u64, &OutstandingEntry), las
     if entry.crashes > 0 {
         put_varint(out, u64::from(entry.crashes));
     }
-    // seam: a checkpoint forgets the closes
     if entry.closes > 0 {
         put_varint(out, u64::from(entry.closes));
     }
