@@ -502,7 +502,7 @@ fn record() -> impl Strategy<Value = Record> {
     prop_oneof![common, rare]
 }
 
-proptest! {
+properties! {
     #[test]
     fn records_come_back(records in vec(record(), 0..12)) {
         let mut head = Vec::new();

@@ -502,8 +502,7 @@ impl Run {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+properties! {
     #[test]
     fn whatever_happens_the_promises_hold(
         max_attempts in 0u32..4, max_outstanding in 3u32..20,

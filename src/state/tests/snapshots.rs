@@ -126,7 +126,7 @@ fn counts_beyond_the_bytes_make_nothing() {
     }
 }
 
-proptest! {
+properties! {
     #[test]
     fn any_bytes_are_refused_or_give_a_sound_state(
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in 0usize..3,
