@@ -2,6 +2,11 @@
 //!
 #![doc = include_str!("../README.md")]
 
+// First, for its macro is known only below it.
+#[cfg(test)]
+#[macro_use]
+mod properties;
+
 /// Compiles the code of the guide (`cargo test --doc`).
 #[cfg(doctest)]
 mod guide {

@@ -95,6 +95,7 @@ const CALLS: &[Call] = &[
             "GroupChange::max_attempts",
             "GroupChange::backoff",
             "GroupChange::max_outstanding",
+            "GroupChange::max_closes",
         ],
         |all| refused(all.group.alter().max_attempts(9).apply()) && refused(all.group.alter().apply()),
     ),
@@ -112,6 +113,7 @@ const CALLS: &[Call] = &[
             "GroupBuilder::max_attempts",
             "GroupBuilder::backoff",
             "GroupBuilder::max_outstanding",
+            "GroupBuilder::max_closes",
             "GroupBuilder::start",
         ],
         |all| {

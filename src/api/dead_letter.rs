@@ -65,7 +65,7 @@ pub enum Cause {
     Expired,
     /// The process died.
     Crashed,
-    /// The store was closed.
+    /// The store was closed, as it had been at [`max_closes`](super::GroupBuilder::max_closes) closes in a row before.
     Closed,
     /// The consumer rejected the message.
     Rejected,

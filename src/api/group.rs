@@ -58,7 +58,8 @@ impl GroupBuilder {
         self
     }
 
-    /// How long a message waits after a failed attempt. Default [`Backoff::default`].
+    /// How long a message waits after a failed attempt: after a nack without a delay of its own, and from the second attempt on
+    /// after an expired lease or a crash too. Default [`Backoff::default`].
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.given.backoff = Some(backoff);
         self
@@ -68,6 +69,13 @@ impl GroupBuilder {
     /// 1,048,576; default 65,536.
     pub fn max_outstanding(mut self, messages: u32) -> Self {
         self.given.max_outstanding = Some(messages);
+        self
+    }
+
+    /// At how many orderly closes in a row a message may be leased before each further one counts as an attempt: an orderly close
+    /// by itself does not. Any other end of a delivery begins the count anew. 0 to 255; default 20.
+    pub fn max_closes(mut self, closes: u32) -> Self {
+        self.given.max_closes = Some(closes);
         self
     }
 

@@ -17,6 +17,7 @@ pub(super) struct Given {
     pub(super) max_attempts: Option<u32>,
     pub(super) backoff: Option<Backoff>,
     pub(super) max_outstanding: Option<u32>,
+    pub(super) max_closes: Option<u32>,
 }
 
 impl Given {
@@ -30,11 +31,15 @@ impl Given {
         if let Some(messages) = self.max_outstanding.filter(|count| !(1..=limits::OUTSTANDING_MAX).contains(count)) {
             return invalid("max_outstanding", messages.to_string(), "from 1 to 1,048,576");
         }
+        if let Some(closes) = self.max_closes.filter(|count| *count > limits::CLOSES_MAX) {
+            return invalid("max_closes", closes.to_string(), "from 0 to 255");
+        }
         Ok(GroupChanges {
             visibility_timeout_ms,
             max_attempts: self.max_attempts,
             backoff: self.backoff.map(Backoff::to_record).transpose()?,
             max_outstanding: self.max_outstanding,
+            max_closes: self.max_closes,
         })
     }
 
@@ -45,6 +50,7 @@ impl Given {
             max_attempts: 5,
             backoff: Backoff::default().to_record()?,
             max_outstanding: limits::OUTSTANDING_DEFAULT,
+            max_closes: limits::CLOSES_DEFAULT,
         };
         Ok(self.changes()?.applied_to(&defaults))
     }
@@ -59,6 +65,7 @@ impl Given {
                 ("max_attempts", all.max_attempts.to_string()),
                 ("backoff", format!("{first_ms} to {max_ms} ms, jitter {jitter}")),
                 ("max_outstanding", all.max_outstanding.to_string()),
+                ("max_closes", all.max_closes.to_string()),
             ]
         };
         for ((option, stored), (_, asked)) in shown(stored).into_iter().zip(shown(&asked)) {
@@ -92,7 +99,8 @@ impl GroupChange {
         self
     }
 
-    /// How long a message waits after a failed attempt. For failures from now on.
+    /// How long a message waits after a failed attempt. For failures from now on; a delivery that expires keeps the backoff under
+    /// which it was made.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.given.backoff = Some(backoff);
         self
@@ -102,6 +110,13 @@ impl GroupChange {
     /// gets no new ones until enough are settled.
     pub fn max_outstanding(mut self, messages: u32) -> Self {
         self.given.max_outstanding = Some(messages);
+        self
+    }
+
+    /// At how many orderly closes in a row a message may be leased before each further one counts as an attempt. 0 to 255. For
+    /// closes from now on.
+    pub fn max_closes(mut self, closes: u32) -> Self {
+        self.given.max_closes = Some(closes);
         self
     }
 

@@ -143,8 +143,9 @@ impl Store {
     }
 
     /// Makes everything durable, writes a checkpoint and lets nobody use the store any more: every later call on any of its
-    /// handles fails with `Closed`, and live leases end without being counted as crashes. After a crash inside it
-    /// the next open recovers as from any other.
+    /// handles fails with `Closed`. Live leases end without being counted as attempts (see
+    /// [`GroupBuilder::max_closes`](super::GroupBuilder::max_closes)). After a crash inside it the next open recovers as from any
+    /// other.
     ///
     /// A close that fails for want of room, descriptors or memory can be called again: it then does what was left to be done, and says
     /// so. Until one has succeeded the directory stays locked, as long as there are handles. After one that succeeded, another does

@@ -187,6 +187,7 @@ mod tests {
         max_attempts: 5,
         backoff: BackoffOptions { first_ms: 1, max_ms: 1, jitter: false },
         max_outstanding: 10,
+        max_closes: 20,
     };
 
     fn engine(disk: &SimDisk) -> Engine {

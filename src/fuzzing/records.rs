@@ -161,6 +161,7 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
         max_attempts: small(take),
         backoff,
         max_outstanding: small(take),
+        max_closes: small(take),
     }
 }
 

@@ -128,6 +128,7 @@ const OPTIONS: GroupOptions = GroupOptions {
     max_attempts: 2,
     backoff: BackoffOptions { first_ms: 100, max_ms: 1_000, jitter: false },
     max_outstanding: 100,
+    max_closes: 2,
 };
 
 /// A store with a topic, a group and some messages.

@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn a_message_comes_back(
             key in proptest::option::of(vec(any::<u8>(), 0..200)),

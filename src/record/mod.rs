@@ -17,7 +17,7 @@ use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, To
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// A process began to append. Ends every lease (charging a crash where the last close was not clean), frees exclusive
+    /// A process began to append. Ends every lease (by a crash where the last close was not clean), frees exclusive
     /// leases, and clamps due times to `wall` plus their delay.
     Opened { epoch: Epoch, clean: bool, wall: WallMs },
     /// The wall clock was seen to jump: due times are clamped to `wall` plus their delay.
@@ -85,6 +85,8 @@ pub(crate) struct GroupOptions {
     pub(crate) max_attempts: u32,
     pub(crate) backoff: BackoffOptions,
     pub(crate) max_outstanding: u32,
+    /// Of a message: orderly closes in a row while it is leased that are not charged. At most [`crate::limits::CLOSES_MAX`].
+    pub(crate) max_closes: u32,
 }
 
 impl GroupOptions {
@@ -94,6 +96,7 @@ impl GroupOptions {
         max_attempts: 5,
         backoff: BackoffOptions { first_ms: 1_000, max_ms: 300_000, jitter: true },
         max_outstanding: 65_536,
+        max_closes: 20,
     };
 }
 
@@ -152,7 +155,7 @@ pub(crate) enum Cause {
     Expired,
     /// The process died while it was leased.
     Crashed,
-    /// The store was closed while it was leased.
+    /// The store was closed while it was leased, as at too many closes in a row before.
     Closed,
     /// The consumer rejected it.
     Rejected,

@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(Reader::new(&[2, 1, 2]).count(1), Ok(2));
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn a_number_comes_back(value: u64, shift in 0u32..64, behind in proptest::collection::vec(any::<u8>(), 0..10)) {
             let value = value >> shift;

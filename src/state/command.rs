@@ -108,16 +108,18 @@ pub(crate) struct GroupChanges {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) backoff: Option<BackoffOptions>,
     pub(crate) max_outstanding: Option<u32>,
+    pub(crate) max_closes: Option<u32>,
 }
 
 impl GroupChanges {
     pub(crate) fn applied_to(&self, options: &GroupOptions) -> GroupOptions {
-        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding } = self;
+        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes } = self;
         GroupOptions {
             visibility_timeout_ms: visibility_timeout_ms.unwrap_or(options.visibility_timeout_ms),
             max_attempts: max_attempts.unwrap_or(options.max_attempts),
             backoff: backoff.unwrap_or(options.backoff),
             max_outstanding: max_outstanding.unwrap_or(options.max_outstanding),
+            max_closes: max_closes.unwrap_or(options.max_closes),
         }
     }
 }

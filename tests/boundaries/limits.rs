@@ -101,6 +101,8 @@ fn durations_are_checked_when_the_group_opens() {
         let group = topic.group("g").max_outstanding(outstanding).open();
         assert_error!(group, Error::InvalidOption { .. }, "max_outstanding");
     }
+    let group = topic.group("g").max_closes(limits::CLOSES_MAX + 1).open();
+    assert_error!(group, Error::InvalidOption { .. }, "max_closes");
     assert_eq!(fixture.stats().topics[0].groups.len(), 0, "none of them came to be");
 }
 

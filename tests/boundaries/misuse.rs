@@ -93,7 +93,8 @@ fn options_that_contradict_a_group_are_refused() {
     let fixture = Fixture::new();
     let topic = fixture.topic("orders");
     let seconds = Duration::from_secs;
-    let open = || topic.group("kitchen").visibility_timeout(seconds(7)).max_attempts(3).max_outstanding(11);
+    let open =
+        || topic.group("kitchen").visibility_timeout(seconds(7)).max_attempts(3).max_outstanding(11).max_closes(4);
     open().backoff(Backoff::fixed(seconds(5))).open().unwrap();
     let check = || {
         let builder = || topic.group("kitchen");
@@ -101,12 +102,14 @@ fn options_that_contradict_a_group_are_refused() {
             builder().visibility_timeout(seconds(8)).open(),
             builder().max_attempts(4).open(),
             builder().max_outstanding(12).open(),
+            builder().max_closes(5).open(),
             builder().backoff(Backoff::fixed(seconds(6))).open(),
         ];
         let named = [
             ("visibility_timeout", "7", "8"),
             ("max_attempts", "3", "4"),
             ("max_outstanding", "11", "12"),
+            ("max_closes", "4", "5"),
             ("backoff", "5", "6"),
         ];
         for (result, (option, stored, given)) in contradiction.into_iter().zip(named) {
@@ -165,7 +168,7 @@ fn after_close_everything_says_so() {
     let fixture = fixture.reopened();
     let group = fixture.topic("t").group("group").open().unwrap();
     let ids: Vec<u32> = (0..3).map(|_| receive(&group).attempt()).collect();
-    assert_eq!(ids, [2, 2, 2], "none was settled");
+    assert_eq!(ids, [1, 1, 1], "none was settled, and the close was no attempt");
 }
 
 #[test]

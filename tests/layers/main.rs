@@ -170,7 +170,7 @@ fn a_file_that_no_mod_leads_to_is_found() {
 
 #[test]
 fn leftovers_are_found() {
-    for name in ["print", "println", "eprint", "eprintln", "dbg", "todo", "unimplemented"] {
+    for name in ["print", "println", "eprint", "eprintln", "dbg", "todo", "unimplemented", "proptest"] {
         assert_complains("log/mod.rs", &format!("fn f() {{ {name}!(); }}"), &format!("`{name}!` in a library"));
     }
     assert_complains("log/mod.rs", "#[test]\n#[ignore]\nfn f() {}", "log/mod.rs:3: an ignored test");

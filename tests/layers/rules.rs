@@ -83,8 +83,19 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// Macros that have no place in a library.
-const NO_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg", "todo", "unimplemented"];
+/// Macros that only some files may call: the name, where, and what to do instead.
+const RESERVED_MACROS: &[(&str, &[&str], &str)] = &[
+    ("print", &[], NO_OUTPUT),
+    ("println", &[], NO_OUTPUT),
+    ("eprint", &[], NO_OUTPUT),
+    ("eprintln", &[], NO_OUTPUT),
+    ("dbg", &[], NO_OUTPUT),
+    ("todo", &[], "what is not done is not called"),
+    ("unimplemented", &[], "what is not done is not called"),
+    ("proptest", &["properties.rs"], "`properties!` keeps cases that fail below `tests/`"),
+];
+
+const NO_OUTPUT: &str = "a library writes to nobody's terminal";
 
 /// The files below `src/`, by their paths from there, with `/`.
 pub(crate) type Sources = BTreeMap<String, String>;
@@ -168,9 +179,12 @@ fn unsafe_code(path: &str, file: &Source) -> Vec<String> {
 
 /// What was forgotten there. Also for files outside `src/`: see [`ignored_tests`].
 fn leftovers(path: &str, file: &Source) -> Vec<String> {
-    let calls = tokens::macro_calls(file.tokens.clone(), NO_MACROS).into_iter();
-    let complaints = calls.map(|(line, name)| format!("{path}:{line}: `{name}!` in a library"));
-    complaints.chain(ignored_tests(path, file.tokens.clone())).collect()
+    let calls =
+        RESERVED_MACROS.iter().filter(|(_, places, _)| !places.contains(&path)).flat_map(|(name, _, instead)| {
+            let complain = move |line| format!("{path}:{line}: `{name}!` in a library: {instead}");
+            tokens::lines_with_macro(file.tokens.clone(), name).into_iter().map(complain)
+        });
+    calls.chain(ignored_tests(path, file.tokens.clone())).collect()
 }
 
 /// A test that does not run is no test.

@@ -49,16 +49,15 @@ pub(crate) fn lines_with_keyword(stream: TokenStream, keyword: &str) -> Vec<usiz
     found
 }
 
-/// The lines on which one of these macros is called, each with its name.
-pub(crate) fn macro_calls<'a>(stream: TokenStream, names: &[&'a str]) -> Vec<(usize, &'a str)> {
+/// The lines on which a macro is called.
+pub(crate) fn lines_with_macro(stream: TokenStream, name: &str) -> Vec<usize> {
     let mut found = Vec::new();
     each_level(stream, &mut |level| {
-        for three in level.windows(3) {
-            let called = ident(three.first()).and_then(|it| names.iter().find(|name| it == *name));
-            if let (Some(name), true, TokenTree::Group(_)) = (called, is_punct(three.get(1), '!'), &three[2]) {
-                found.push((line_of(&three[0]), *name));
-            }
-        }
+        let calls = level.windows(3).filter(|three| {
+            let is_it = ident(three.first()).is_some_and(|it| it == name);
+            is_it && is_punct(three.get(1), '!') && matches!(three[2], TokenTree::Group(_))
+        });
+        found.extend(calls.map(|three| line_of(&three[0])));
     });
     found
 }

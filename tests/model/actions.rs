@@ -179,6 +179,9 @@ impl Runner {
                 let builder = builder.max_outstanding(stored.max_outstanding + add(same) as u32);
                 (builder, Some(("max_outstanding", same)))
             }
+            Asked::Closes { same } => {
+                (builder.max_closes(stored.max_closes + add(same) as u32), Some(("max_closes", same)))
+            }
         };
         match (builder.open(), expected) {
             (Ok(group), None | Some((_, true))) => {
@@ -239,6 +242,7 @@ fn options(spec: Spec) -> Options {
         backoff_max,
         jitter,
         max_outstanding: spec.outstanding.unwrap_or(65_536),
+        max_closes: spec.closes.unwrap_or(20),
     }
 }
 
@@ -247,6 +251,7 @@ fn with_spec(builder: GroupBuilder, spec: Spec) -> GroupBuilder {
     let builder = spec.timeout.into_iter().fold(builder, |builder, timeout| builder.visibility_timeout(ms(timeout)));
     let builder = spec.attempts.into_iter().fold(builder, GroupBuilder::max_attempts);
     let builder = spec.outstanding.into_iter().fold(builder, GroupBuilder::max_outstanding);
+    let builder = spec.closes.into_iter().fold(builder, GroupBuilder::max_closes);
     match spec.pause {
         Pause::Default => builder,
         Pause::None => builder.backoff(Backoff::none()),

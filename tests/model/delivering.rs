@@ -148,7 +148,8 @@ impl Runner {
     pub(crate) fn overtake(&mut self, delivery: usize) -> Outcome {
         let Some(index) = self.held(delivery)? else { return Ok(()) };
         let group = self.process()?.held[index].group;
-        let by = self.world().groups[group].options.visibility_timeout;
+        let options = &self.world().groups[group].options;
+        let by = options.visibility_timeout + options.backoff_max;
         self.step(&Op::Advance { by })?;
         let Some(group) = self.process()?.groups.keys().position(|number| *number == group) else { return Ok(()) };
         self.step(&Op::ReceiveBatch { group, max: 4, whole: false })

@@ -13,6 +13,8 @@ pub(crate) enum State {
         until: u64,
         ticket: u64,
         exclusive: bool,
+        /// How long it waits once the lease has ended by its timeout; a span where jitter is drawn.
+        pause: (u64, u64),
     },
     /// Due by the wall clock; a span where jitter is drawn.
     Waiting {
@@ -29,8 +31,10 @@ pub(crate) struct Item {
     /// The group's `max_attempts` when it was leased last.
     pub(crate) limit: u32,
     pub(crate) failures: Vec<Failure>,
-    /// Its last attempt that ended did so by the death of a process.
-    pub(crate) crashed: bool,
+    /// Deaths of processes in a row that ended its attempts.
+    pub(crate) crashes: u32,
+    /// Orderly closes in a row while it was leased, which were not charged.
+    pub(crate) closes: u32,
     /// Its last attempt ended so, under a lease that was not exclusive: it gets one more, where it has no other left.
     pub(crate) once_more: bool,
 }
@@ -54,17 +58,15 @@ impl Item {
             attempts: 0,
             limit: 0,
             failures: Vec::new(),
-            crashed: false,
+            crashes: 0,
+            closes: 0,
             once_more: false,
         }
     }
 
     /// What it is, and whether that is certain.
     pub(crate) fn standing(&self, now: &Now) -> (Standing, bool) {
-        let once_more = self.once_more && !matches!(self.state, State::Leased { .. });
-        let spent = self.attempts >= self.limit && !once_more;
-        let exhausted = self.limit > 0 && (spent || self.attempts >= self.limit.saturating_mul(2));
-        let free = if exhausted { Standing::Exhausted } else { Standing::Due };
+        let free = if self.is_exhausted() { Standing::Exhausted } else { Standing::Due };
         match &self.state {
             State::New => match self.message.is_visible(now) {
                 Some(true) => (Standing::New, true),
@@ -73,20 +75,36 @@ impl Item {
             },
             State::Ready => (free, true),
             State::Leased { until, .. } if *until > now.mono => (Standing::Leased, true),
-            State::Leased { .. } => (free, true),
+            State::Leased { .. } if free == Standing::Exhausted => (free, true),
+            State::Leased { until, pause, .. } if until + pause.0 > now.mono => (Standing::Waiting, true),
+            State::Leased { until, pause, .. } => (free, until + pause.1 <= now.mono),
             State::Waiting { due, .. } if due.0 > now.wall => (Standing::Waiting, true),
             State::Waiting { due, .. } => (Standing::Due, due.1 <= now.wall),
         }
     }
 
+    /// Whether it has no other attempt; of a leased one, whether it would have none if its lease ended by its timeout.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let (once_more, crashes) = match self.state {
+            State::Leased { .. } => (false, 0),
+            _ => (self.once_more, self.crashes),
+        };
+        let spent = self.attempts >= self.limit && !once_more;
+        self.limit > 0 && (spent || crashes >= self.limit.saturating_mul(2))
+    }
+
     /// Whether its next attempt is one that it may only take alone (G9).
     pub(crate) fn goes_alone(&self) -> bool {
-        self.crashed && self.limit > 0 && self.attempts + 1 >= self.limit
+        self.crashes > 0 && self.limit > 0 && self.attempts + 1 >= self.limit
     }
 
     pub(crate) fn fail(&mut self, cause: Cause, time: u64, text: &str) {
-        self.crashed = cause == Cause::Crashed;
-        self.once_more &= self.crashed;
+        let crashed = cause == Cause::Crashed;
+        self.crashes = if crashed { self.crashes + 1 } else { 0 };
+        self.once_more &= crashed;
+        if cause != Cause::Closed {
+            self.closes = 0;
+        }
         let end = (0..=text.len().min(120)).rev().find(|end| text.is_char_boundary(*end));
         self.failures.push(Failure { cause, time, text: text[..end.unwrap_or(0)].to_owned() });
         self.failures.drain(..self.failures.len().saturating_sub(8));

@@ -83,7 +83,9 @@ impl Group {
                 continue;
             }
             let since = match (&item.state, item.failures.last()) {
-                (State::Leased { until, .. }, _) => (now.wall.saturating_sub(now.mono - until), 0),
+                (State::Leased { until, pause, .. }, _) => {
+                    (now.wall.saturating_sub(now.mono - until - pause.1), pause.1 - pause.0)
+                }
                 (State::Waiting { due, .. }, _) => (due.1, due.1 - due.0),
                 (State::Ready, Some(failure)) => (failure.time, 0),
                 // Of those that were never delivered the first of a partition counts, which is the oldest unless the clock jumped.

@@ -43,6 +43,7 @@ pub(crate) struct Spec {
     pub(crate) attempts: Option<u32>,
     pub(crate) pause: Pause,
     pub(crate) outstanding: Option<u32>,
+    pub(crate) closes: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +64,7 @@ pub(crate) enum Asked {
     Attempts { same: bool },
     Pause { same: bool },
     Outstanding { same: bool },
+    Closes { same: bool },
 }
 
 /// How a store is opened.
@@ -101,14 +103,14 @@ operations! {
     /// Creates a group, while there are few.
     CreateGroup { topic: usize = index(), spec: Spec = spec(), begin: Begin = begin() } * 3 calls [
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
-        "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::start",
+        "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::max_closes", "GroupBuilder::start",
         "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter"
     ];
     OpenGroup { group: usize = index(), asked: Asked = asked() } * 1 calls [];
     /// Changes options; those that are not given stay.
     AlterGroup { group: usize = index(), spec: Spec = spec() } * 4 calls [
         "Group::alter", "GroupChange::apply", "GroupChange::visibility_timeout", "GroupChange::max_attempts",
-        "GroupChange::backoff", "GroupChange::max_outstanding"
+        "GroupChange::backoff", "GroupChange::max_outstanding", "GroupChange::max_closes"
     ];
     RemoveGroup { group: usize = index() } * 2 calls ["Topic::remove_group"];
     RemoveTopic { topic: usize = index() } * 1 calls ["Store::remove_topic"];
@@ -304,11 +306,13 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
     let timeout = prop_oneof![1 => Just(None), 6 => select(vec![1, 50, 200, 1_000]).prop_map(Some)];
     let attempts = prop_oneof![1 => Just(None), 6 => (0..4u32).prop_map(Some), 1 => Just(Some(12))];
     let outstanding = prop_oneof![3 => Just(None), 2 => (1..5u32).prop_map(Some)];
-    (timeout, attempts, pause, outstanding).prop_map(|(timeout, attempts, pause, outstanding)| Spec {
+    let closes = prop_oneof![1 => Just(None), 2 => (0..3u32).prop_map(Some)];
+    (timeout, attempts, pause, outstanding, closes).prop_map(|(timeout, attempts, pause, outstanding, closes)| Spec {
         timeout,
         attempts,
         pause,
         outstanding,
+        closes,
     })
 }
 
@@ -323,12 +327,13 @@ fn begin() -> impl Strategy<Value = Begin> + use<> {
 }
 
 fn asked() -> impl Strategy<Value = Asked> + use<> {
-    (0..5u8, any::<bool>()).prop_map(|(which, same)| match which {
+    (0..6u8, any::<bool>()).prop_map(|(which, same)| match which {
         0 => Asked::Nothing,
         1 => Asked::Timeout { same },
         2 => Asked::Attempts { same },
         3 => Asked::Pause { same },
-        _ => Asked::Outstanding { same },
+        4 => Asked::Outstanding { same },
+        _ => Asked::Closes { same },
     })
 }
 

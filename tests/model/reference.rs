@@ -51,6 +51,11 @@ impl Group {
         (if self.options.jitter { full.div_ceil(2) } else { full }, full)
     }
 
+    /// Of an attempt that ended by its timeout, a crash or a close.
+    fn unattended(&self, attempt: u32) -> (u64, u64) {
+        if attempt < 2 { (0, 0) } else { self.delay(attempt) }
+    }
+
     pub(crate) fn outstanding(&self) -> usize {
         self.items.values().filter(|item| item.state != State::New).count()
     }
@@ -121,6 +126,7 @@ impl Group {
     pub(crate) fn release(&mut self, id: MessageId) {
         if let Some(item) = self.items.get_mut(&id) {
             item.attempts -= 1;
+            item.closes = 0;
             item.state = State::Ready;
         }
     }
@@ -257,7 +263,7 @@ impl World {
         let held_back = self.may_hold_back(now);
         let item = self.groups[group].items.get_mut(&lease.0).map(|item| &mut item.state);
         match item {
-            Some(State::Leased { until, ticket, exclusive }) if *ticket == lease.1 => {
+            Some(State::Leased { until, ticket, exclusive, .. }) if *ticket == lease.1 => {
                 let (is_over, is_longer) = (*until <= now.mono, now.mono + by > *until);
                 let may_be_lost = is_over && (held_back || *exclusive);
                 match lost {
@@ -286,6 +292,14 @@ impl World {
     pub(crate) fn deliver(&mut self, group: usize, seen: &Seen, now: &Now) -> Check {
         let any_lease = self.leases(now).next().is_some();
         self.end_exclusive(now);
+        let pause = {
+            let group = &self.groups[group];
+            group.items.get(&seen.id).map_or((0, 0), |item| {
+                let (attempt, max) = (item.attempts + 1, group.options.max_attempts);
+                // Nothing waits for an attempt that there will not be.
+                if max > 0 && attempt >= max { (0, 0) } else { group.unattended(attempt) }
+            })
+        };
         let group = &mut self.groups[group];
         let (max, cap, outstanding) = (group.options.max_attempts, group.options.max_outstanding, group.outstanding());
         let until = now.mono + group.options.visibility_timeout;
@@ -309,7 +323,7 @@ impl World {
         let exclusive = item.goes_alone() && !any_lease;
         item.attempts += 1;
         item.limit = max;
-        item.state = State::Leased { until, ticket: seen.ticket, exclusive };
+        item.state = State::Leased { until, ticket: seen.ticket, exclusive, pause };
         let message = &item.message;
         if (seen.attempt, seen.origin, seen.published) != (item.attempts, message.origin, message.published) {
             return Err(format!("{id} has attempt, origin or time wrong: {seen:?}, expected {item:?}"));
@@ -345,11 +359,19 @@ impl World {
     /// A process begins: all leases end, and no wait is longer than it was meant to be.
     pub(crate) fn open(&mut self, clean: bool, wall: u64) {
         for group in &mut self.groups {
-            for item in group.items.values_mut() {
-                if let State::Leased { exclusive, .. } = item.state {
-                    item.fail(if clean { Cause::Closed } else { Cause::Crashed }, wall, "");
-                    item.once_more = !clean && !exclusive;
-                    item.state = State::Ready;
+            let delays: Vec<_> = group.items.values().map(|item| group.unattended(item.attempts)).collect();
+            let max_closes = group.options.max_closes;
+            for (item, delay) in group.items.values_mut().zip(delays) {
+                let State::Leased { exclusive, .. } = item.state else { continue };
+                item.state = State::Ready;
+                if clean && item.closes < max_closes {
+                    (item.attempts, item.closes) = (item.attempts - 1, item.closes + 1);
+                    continue;
+                }
+                item.fail(if clean { Cause::Closed } else { Cause::Crashed }, wall, "");
+                item.once_more = !clean && !exclusive;
+                if delay.1 > 0 && !item.is_exhausted() {
+                    item.state = State::Waiting { due: (wall + delay.0, wall + delay.1), delay };
                 }
             }
         }

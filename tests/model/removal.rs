@@ -167,6 +167,7 @@ fn altered(options: &Options, spec: Spec) -> Options {
         backoff_max,
         jitter,
         max_outstanding: spec.outstanding.unwrap_or(options.max_outstanding),
+        max_closes: spec.closes.unwrap_or(options.max_closes),
     }
 }
 
@@ -175,6 +176,7 @@ fn with_spec(change: GroupChange, spec: Spec) -> GroupChange {
     let change = spec.timeout.into_iter().fold(change, |change, timeout| change.visibility_timeout(ms(timeout)));
     let change = spec.attempts.into_iter().fold(change, GroupChange::max_attempts);
     let change = spec.outstanding.into_iter().fold(change, GroupChange::max_outstanding);
+    let change = spec.closes.into_iter().fold(change, GroupChange::max_closes);
     match spec.pause {
         Pause::Default => change,
         Pause::None => change.backoff(Backoff::none()),

@@ -28,7 +28,7 @@ pub struct Built {
     pub tests: BTreeMap<&'static str, PathBuf>,
 }
 
-/// Goes before the first module of the copy. The variable is read once: a process has one bug or none.
+/// Goes behind the modules of the copy. The variable is read once: a process has one bug or none.
 const SWITCH: &str = r#"
 pub(crate) fn planted(name: &str) -> bool {
     static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
@@ -37,7 +37,7 @@ pub(crate) fn planted(name: &str) -> bool {
 "#;
 
 /// What the copy has no use for, and what takes long to build.
-const UNUSED: &[&str] = &["criterion", "hdrhistogram", "serde", "serde_json"];
+const UNUSED: &[&str] = &["criterion", "hdrhistogram", "proc-macro2", "serde", "serde_json", "syn"];
 
 pub fn build(bugs: &[Bug]) -> Built {
     let to = target().join("source");
@@ -51,8 +51,7 @@ pub fn build(bugs: &[Bug]) -> Built {
     plant(bugs, &to);
     let path = to.join("src/lib.rs");
     let library = fs::read_to_string(&path).unwrap();
-    let (before, after) = library.split_once("\nmod ").unwrap();
-    fs::write(&path, format!("{before}{SWITCH}\nmod {after}")).unwrap();
+    fs::write(&path, library + SWITCH).unwrap();
     compile(&to)
 }
 
@@ -69,14 +68,14 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// The package without its benchmarks and what only they need.
+/// The package alone, without its benchmarks and what the copied tests do not need.
 fn manifest() -> String {
     let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let mut kept = String::new();
     let mut skipping = false;
     for line in text.lines() {
         if line.starts_with('[') {
-            skipping = line == "[[bench]]";
+            skipping = ["[[bench]]", "[workspace]"].contains(&line);
         }
         let unused = UNUSED.iter().any(|name| line.starts_with(&format!("{name} =")));
         if !skipping && !unused {

@@ -105,7 +105,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a crash stays on the account",
         plants: "a message that was nacked since must still go alone",
-        mistake: Mistake::Asks("!planted!() && $it"),
+        mistake: Mistake::Skip,
         level: Level::Library("state::lease::tests::exclusive"),
     },
     Bug {
@@ -113,6 +113,36 @@ pub const BUGS: &[Bug] = &[
         plants: "a message that is never alone when its process dies never ends",
         mistake: Mistake::Asks("!planted!() && ($it)"),
         level: Level::Library("state::lease::tests::exclusive"),
+    },
+    Bug {
+        name: "a close is charged",
+        plants: "a message that is held at each of a few restarts becomes a dead letter",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
+        level: Level::Model,
+    },
+    Bug {
+        name: "closes are never forgotten",
+        plants: "closes that were not in a row count as if they were",
+        mistake: Mistake::Skip,
+        level: Level::Library("state::retry::tests"),
+    },
+    Bug {
+        name: "attempts count as crashes",
+        plants: "a message that failed otherwise has fewer crashes before it is a dead letter",
+        mistake: Mistake::Instead("if planted!() { self.attempts >= limit } else { $it }"),
+        level: Level::Library("state::retry::tests"),
+    },
+    Bug {
+        name: "no backoff after a crash",
+        plants: "a message that kills its process kills the next one at once",
+        mistake: Mistake::Skip,
+        level: Level::Model,
+    },
+    Bug {
+        name: "no backoff after a timeout",
+        plants: "a message whose consumers hang goes to the next one at once",
+        mistake: Mistake::Instead("if planted!() { lease.until } else { $it }"),
+        level: Level::Simulation,
     },
     Bug {
         name: "an exclusive lease stays exclusive beside others",

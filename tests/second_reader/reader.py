@@ -687,7 +687,7 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 
 # ---------------------------------------------------------------- records
 
-OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536}
+OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20}
 TEN_YEARS = 10 * 366 * 86400 * 1000
 RECORD_KINDS = 19
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
@@ -904,7 +904,7 @@ def new_group(name, topic, options, retry, nexts):
 
 
 def new_message(attempts, limit):
-    return {"phase": LEASED, "attempts": attempts, "limit": limit, "crashed": False, "shared": False, "exclusive": False,
+    return {"phase": LEASED, "attempts": attempts, "limit": limit, "crashes": 0, "closes": 0, "backoff": 0, "shared": False, "exclusive": False,
             "extended": False, "until": 0, "lsn": 0, "rank": 0, "due": 0, "delay": 0, "turn": 0, "history": []}
 
 
@@ -975,17 +975,17 @@ def lease_lasts(s, now):
 
 def message_class(m):
     a, limit = m["attempts"], m["limit"]
-    crashed = m["crashed"] and m["phase"] != LEASED
+    crashes = m["crashes"] if m["phase"] != LEASED else 0
     shared = m["shared"] and m["phase"] != LEASED
     if a == M32:
         return EXHAUSTED
     if limit == 0:
         return PLAIN
-    if a >= min(2 * limit, M32):
+    if crashes and (crashes >= 2 * limit or crashes == 65535):
         return EXHAUSTED
     if a >= limit:
         return EXCLUSIVE if shared else EXHAUSTED
-    return EXCLUSIVE if a + 1 == limit and crashed else PLAIN
+    return EXCLUSIVE if a + 1 == limit and crashes else PLAIN
 
 
 def is_at(message, r, offset):
@@ -1012,8 +1012,21 @@ def turn_of(s, group, r, m, offset):
     return next_turn(group)
 
 
-def clear_crash(m):
-    m["crashed"] = m["shared"] = False
+def clear_account(m):
+    m["crashes"], m["shared"], m["closes"] = 0, False, 0
+
+
+def delay_after(group, epoch, partition, offset, n):
+    """For how long a message waits after its attempt n, under a lease of this epoch."""
+    if n < 2:
+        return 0
+    options = group["options"]
+    full = min(options[3] << (n - 1) if n <= 128 else M64, options[4]) if options[3] else 0
+    if not options[5]:
+        return full
+    least = -(-full // 2)
+    draw = finish(finish(finish(finish(epoch) ^ partition) ^ offset) ^ n)
+    return least + draw % (full - least + 1)
 
 
 def add_failure(group, m, failure, turn):
@@ -1044,7 +1057,7 @@ def drop_texts(group):
 
 
 def set_phase(m, phase, **fields):
-    m.update(phase=phase, until=0, lsn=0, rank=0, due=0, delay=0, turn=0)
+    m.update(phase=phase, until=0, lsn=0, rank=0, due=0, delay=0, turn=0, backoff=0)
     m.update(fields)
 
 
@@ -1060,6 +1073,7 @@ def check_options(o):
     need(o[3] <= TEN_YEARS and o[4] <= TEN_YEARS, "delays")
     need(o[5] in (0, 1), "jitter")
     need(1 <= o[6] <= 1 << 20, "max outstanding")
+    need(o[7] <= 255, "max closes")
 
 
 def check_leased_again(s, r, offsets, now):
@@ -1071,7 +1085,7 @@ def check_leased_again(s, r, offsets, now):
         k = message_class(m)
         need(k == EXCLUSIVE or (k == PLAIN and not r["exclusive"]), f"a lease of a message that is {k}")
         if m["phase"] == LEASED:
-            need(m["until"] <= now, "a lease over one that lasts")
+            need(min(m["until"] + m["backoff"], M64) <= now, "a lease over one that lasts, or before its backoff is over")
             source = 0
         elif m["phase"] == WAITING:
             need(r["attempt"] == 1 or m["due"] <= r["time"], "a lease before the due time")
@@ -1115,9 +1129,12 @@ def apply_leased(s, r, lsn, ranks):
             turn = turn_of(s, group, r, m, o)
             if had_ended:
                 add_failure(group, m, (EXPIRED, r["time"], ""), turn)
-                clear_crash(m)
+                clear_account(m)
         set_phase(m, LEASED, until=r["until"], lsn=lsn, rank=rank)
         m.update(attempts=r["attempt"], limit=options[2], exclusive=r["exclusive"], extended=False)
+        is_last = 0 < m["limit"] <= m["attempts"]
+        delay = 0 if is_last else delay_after(group, s["epoch"], r["partition"], o, m["attempts"])
+        m["backoff"] = min(delay, M32)
     if r["exclusive"]:
         s["out"] = {"group": r["group"], "partition": r["partition"], "offset": r["first"], "since": since,
                     "until": r["until"]}
@@ -1141,7 +1158,7 @@ def apply_one_message(s, r, kind):
         need(not 0 < m["limit"] <= m["attempts"], "nacked at the last attempt")
         need(cause == NACKED and r["due"] == min(time + r["delay"], M64), "cause or due of a nack")
         turn = turn_of(s, group, r, m, r["offset"])
-        clear_crash(m)
+        clear_account(m)
         if r["delay"]:
             set_phase(m, WAITING, due=r["due"], delay=r["delay"])
         else:
@@ -1156,11 +1173,13 @@ def apply_one_message(s, r, kind):
     elif kind == 6:
         turn = turn_of(s, group, r, m, r["offset"])
         m["attempts"] -= 1
+        m["closes"] = 0
         set_phase(m, READY, turn=turn)
     elif kind == 7:
         need(r["delay"] > 0, "unreadable without a delay")
         turn_of(s, group, r, m, r["offset"])
         m["attempts"] -= 1
+        m["closes"] = 0
         set_phase(m, WAITING, due=r["due"], delay=r["delay"])
     elif kind == 10:
         need(message_class(m) == EXHAUSTED and r["delay"] > 0, "put off")
@@ -1168,7 +1187,7 @@ def apply_one_message(s, r, kind):
         if leased:
             need(r["due"] >= r["delay"], "put off to before its delay")
             add_failure(group, m, (EXPIRED, r["due"] - r["delay"], ""), turn)
-            clear_crash(m)
+            clear_account(m)
         set_phase(m, WAITING, due=r["due"], delay=r["delay"])
     else:
         need(message_class(m) == EXCLUSIVE, "awaited, but not exclusive")
@@ -1199,17 +1218,34 @@ def settle_dead_letter(group, letter):
     group["settled"].add(letter)
 
 
+def end_lease(s, r, group, where, m):
+    """What `opened` does to a message that is leased."""
+    turn, cause = next_turn(group), CLOSED if r["clean"] else CRASHED
+    charged = not r["clean"] or m["closes"] >= group["options"][7]
+    if not charged:
+        m["attempts"] -= 1
+        m["closes"] += 1
+    elif r["clean"]:
+        m["crashes"], m["shared"] = 0, False
+    else:
+        m["crashes"], m["shared"], m["closes"] = min(m["crashes"] + 1, 65535), not m["exclusive"], 0
+    m["exclusive"] = m["extended"] = False
+    set_phase(m, READY, turn=turn)
+    if charged:
+        add_failure(group, m, (cause, r["time"], ""), turn)
+        delay = delay_after(group, s["epoch"], *where, m["attempts"])
+        if delay and message_class(m) != EXHAUSTED:
+            set_phase(m, WAITING, due=min(r["time"] + delay, M64), delay=delay)
+
+
 def apply_opened(s, r):
     need(r["epoch"] > s["epoch"], "an epoch that is not above all before")
+    for _, group in sorted(s["groups"].items()):
+        for partition, cursor in zip(partitions_of(s, group), group["cursors"]):
+            for offset, m in sorted(cursor["messages"].items()):
+                if m["phase"] == LEASED:
+                    end_lease(s, r, group, (partition, offset), m)
     s["epoch"] = r["epoch"]
-    for group, m in all_messages(s):
-        if m["phase"] != LEASED:
-            continue
-        turn = next_turn(group)
-        add_failure(group, m, (CLOSED if r["clean"] else CRASHED, r["time"], ""), turn)
-        m["crashed"], m["shared"] = not r["clean"], not r["clean"] and not m["exclusive"]
-        m["exclusive"] = m["extended"] = False
-        set_phase(m, READY, turn=turn)
     for group in s["groups"].values():
         group["rank_lsn"] = group["rank"] = 0
     s["awaited"] = s["out"] = None
@@ -1333,10 +1369,13 @@ def encode_message(m, gap, group, last):
         follows, last["turn"] = last["turn"] is not None and last["turn"] + 1 == m["turn"], m["turn"]
         phase = varint(m["turn"])
     limit, flags = m["limit"] != group["options"][2], m["phase"]
-    for bit, holds in ((4, follows), (8, m["crashed"]), (0x10, m["shared"]), (0x20, bool(m["history"])),
-                       (0x40, m["exclusive"]), (0x80, m["extended"]), (0x100, limit)):
+    for bit, holds in ((4, follows), (8, m["crashes"]), (0x10, m["shared"]), (0x20, bool(m["history"])),
+                       (0x40, m["exclusive"]), (0x80, m["extended"]), (0x100, limit), (0x200, m["closes"])):
         flags |= bit if holds else 0
     out = varint(flags) + varint(gap) + varint(m["attempts"]) + (varint(m["limit"]) if limit else b"")
+    out += varint(m["crashes"]) if m["crashes"] else b""
+    out += varint(m["closes"]) if m["closes"] else b""
+    out += varint(m["backoff"]) if m["phase"] == LEASED and m["attempts"] > 1 else b""
     out += b"" if follows else phase
     if m["history"]:
         out += varint(len(m["history"]))
@@ -1398,12 +1437,17 @@ def decode_history(c, group):
 
 def decode_message(c, group, last):
     flags, gap, attempts = c.varint(), c.varint(), c.v32()
-    need(flags < 0x200 and flags & 3 != 3, f"flags {flags} of a message")
+    need(flags < 0x400 and flags & 3 != 3, f"flags {flags} of a message")
     m = new_message(attempts, c.v32() if flags & 0x100 else group["options"][2])
     m["phase"], follows = flags & 3, flags & 4
-    m["crashed"], m["shared"] = bool(flags & 8), bool(flags & 0x10)
+    m["crashes"], m["closes"] = c.varint() if flags & 8 else 0, c.varint() if flags & 0x200 else 0
+    need(bool(flags & 8) <= (m["crashes"] > 0) and m["crashes"] < 1 << 16, "crashes")
+    need(bool(flags & 0x200) <= (m["closes"] > 0) and m["closes"] < 1 << 8, "closes")
+    need(m["crashes"] <= attempts - (m["phase"] == LEASED) or not m["crashes"], "more crashes than attempts")
+    m["backoff"] = c.v32() if m["phase"] == LEASED and attempts > 1 else 0
+    m["shared"] = bool(flags & 0x10)
     m["exclusive"], m["extended"] = bool(flags & 0x40), bool(flags & 0x80)
-    need(m["crashed"] or not m["shared"], "a shared crash without a crash")
+    need(m["crashes"] or not m["shared"], "a shared crash without a crash")
     if m["phase"] == LEASED:
         if not follows:
             last["lease"] = (c.varint(), c.varint(), c.v32())

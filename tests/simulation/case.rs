@@ -166,6 +166,7 @@ impl World {
 
     pub fn begin<'a>(&mut self, store: Store, plan: &'a Plan, durable_only: bool) -> Result<Life<'a>, Error> {
         let before = (durable_only, self.faults_before);
+        self.oracle.process_ended(store.report().was_clean);
         Life::begin(store, plan, Arc::clone(&self.clock), &self.disk, &mut self.oracle, before)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::history::{Life, key};
 use crate::oracle::Oracle;
+use crate::removal::{PAUSE_FIRST_MS, PAUSE_MAX_MS};
 use millpond::ids::MonoMs;
 use millpond::simulation::Rng;
 use millpond::{Delivery, DeliveryRef, Error, MessageId};
@@ -22,6 +23,15 @@ pub struct Holding {
 pub struct Hold {
     pub ticket: u64,
     pub until: MonoMs,
+    pub attempt: u32,
+}
+
+impl Hold {
+    /// From when on the message may be given out again, at the earliest: each group waits for as long as `removal` says, or half of that.
+    fn again(&self) -> MonoMs {
+        let full = PAUSE_FIRST_MS.saturating_mul(1 << (self.attempt - 1).min(20)).min(PAUSE_MAX_MS);
+        self.until.saturating_add(if self.attempt < 2 { 0 } else { full / 2 })
+    }
 }
 
 impl Life<'_> {
@@ -46,9 +56,9 @@ impl Life<'_> {
         oracle.name(origin, delivery.payload())?;
         oracle.name(id, delivery.payload())?;
         let allowed = oracle.standing(group).allowed.unwrap_or(self.plan.groups[group].1);
-        // Each earlier process that crashed may have given a message one more attempt, and there are as many of those at most.
+        // Each earlier process that crashed may have given a message one more attempt, and twice as many of those in a row at most.
         let crashes = self.store.report().epoch.count() - 1;
-        if allowed != 0 && delivery.attempt() > allowed + crashes.min(allowed) {
+        if allowed != 0 && delivery.attempt() > allowed + crashes.min(2 * allowed - 1) {
             return Err(format!("attempt {} of {allowed} after {crashes} crashes (G9)", delivery.attempt()));
         }
         let key = key(group, delivery);
@@ -56,10 +66,13 @@ impl Life<'_> {
             return Err(format!("{origin} was delivered to group {group} after its ack (G6)"));
         }
         let ticket = self.tally.of("deliveries");
-        let hold = Hold { ticket, until: now.saturating_add(LEASE_MS) };
+        let hold = Hold { ticket, until: now.saturating_add(LEASE_MS), attempt: delivery.attempt() };
         if let Some(other) = self.holds.insert((group, id), hold) {
             if other.until > now {
                 return Err(format!("{id} was given out again {} before its lease ends (G8)", other.until.0 - now.0));
+            }
+            if other.again() > now {
+                return Err(format!("{id} was given out again {} before its backoff ends", other.again().0 - now.0));
             }
             self.tally.count("message taken over after its lease ended");
         }
@@ -151,6 +164,7 @@ impl Life<'_> {
         match done {
             Ok(()) if !holds => return Err(format!("{} was settled with a dead token (G8)", place.1)),
             Ok(()) => {
+                oracle.out.remove(&place);
                 self.tally.count_if(ack && late, "ack after the lease ended, accepted");
                 match self.log() {
                     Some((end, durable)) if how == 1 && durable < end => {

@@ -43,6 +43,8 @@ pub struct Oracle {
     pub hashes: BTreeMap<u64, u64>,
     /// The last attempt at each message of a group that a consumer saw, and the log's end then.
     pub attempts: BTreeMap<(usize, MessageId), (u32, u64)>,
+    /// Those of them that this process delivered and that were not settled for sure.
+    pub out: BTreeSet<(usize, MessageId)>,
     /// What is known of each group, but for its messages.
     pub groups: BTreeMap<usize, Standing>,
     published: u64,
@@ -77,11 +79,19 @@ impl Oracle {
 
     /// A consumer saw this attempt, when the log ended at `end`: each is charged before it is seen, so none comes twice (G9).
     pub fn attempt(&mut self, key: (usize, MessageId), attempt: u32, end: u64) -> Result<(), String> {
+        self.out.insert(key);
         match self.attempts.insert(key, (attempt, end)) {
             Some((before, _)) if before >= attempt => {
                 Err(format!("attempt {attempt} at {} comes after attempt {before} (G9)", key.1))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The process before has ended: by an orderly close, which charges nothing, or not.
+    pub fn process_ended(&mut self, orderly: bool) {
+        for place in std::mem::take(&mut self.out).into_iter().filter(|_| orderly) {
+            self.attempts.entry(place).and_modify(|(attempt, _)| *attempt = attempt.saturating_sub(1));
         }
     }
 

@@ -39,8 +39,12 @@ pub struct Standing {
 }
 
 fn pause(life: u64) -> Backoff {
-    Backoff::exponential(Duration::from_millis(100)).max(Duration::from_millis(2_000 + life))
+    Backoff::exponential(Duration::from_millis(PAUSE_FIRST_MS)).max(Duration::from_millis(PAUSE_MAX_MS + life))
 }
+
+/// The first and the longest delay of a group's first life.
+pub const PAUSE_FIRST_MS: u64 = 100;
+pub const PAUSE_MAX_MS: u64 = 2_000;
 
 impl Oracle {
     pub fn standing(&mut self, group: usize) -> &mut Standing {

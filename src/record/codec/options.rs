@@ -13,7 +13,7 @@ struct GroupOption {
 }
 
 /// That at index n has the tag n + 1.
-const GROUP: [GroupOption; 6] = [
+const GROUP: [GroupOption; 7] = [
     GroupOption {
         get: |all| all.visibility_timeout_ms,
         set: |all, value| fit(value).map(|value| all.visibility_timeout_ms = value),
@@ -34,6 +34,10 @@ const GROUP: [GroupOption; 6] = [
     GroupOption {
         get: |all| u64::from(all.max_outstanding),
         set: |all, value| fit(value).map(|value| all.max_outstanding = value),
+    },
+    GroupOption {
+        get: |all| u64::from(all.max_closes),
+        set: |all, value| fit(value).map(|value| all.max_closes = value),
     },
 ];
 

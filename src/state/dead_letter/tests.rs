@@ -42,7 +42,7 @@ fn g9_attempts_are_charged_at_hand_out_and_end_in_the_letters() {
     for attempt in 1..=3 {
         let lent = world.lease_one(KITCHEN);
         assert_eq!((lent.at(), lent.attempt), ((0, 0), attempt));
-        world.advance(TIMEOUT_MS);
+        world.advance(TIMEOUT_MS + if attempt < 3 { options().backoff.max_ms } else { 0 });
     }
     world.publish(0, 1);
     let (decision, lent) = world.try_lease(KITCHEN, 5);

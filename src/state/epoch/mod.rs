@@ -8,6 +8,8 @@ mod tests;
 use super::group::GroupState;
 use super::lease::{ExclusiveLeases, Phase};
 use super::message::{Applied, require};
+use super::retry::Ending;
+use super::retry::backoff::{self, Attempt};
 use super::{Inputs, Rejection, State};
 use crate::ids::{Epoch, Lsn, WallMs};
 use crate::record::{Cause, Failure, Record};
@@ -32,9 +34,9 @@ impl State {
 
     pub(in crate::state) fn apply_opened(&mut self, epoch: Epoch, clean: bool, wall: WallMs) -> Applied {
         require(epoch > self.epoch, "an epoch is used only once")?;
-        self.epoch = epoch;
+        let before = std::mem::replace(&mut self.epoch, epoch);
         self.exclusive = ExclusiveLeases::default();
-        self.groups.values_mut().for_each(|group| group.reopen(clean, wall));
+        self.groups.values_mut().for_each(|group| group.reopen(before, clean, wall));
         Ok(())
     }
 
@@ -44,19 +46,26 @@ impl State {
 }
 
 impl GroupState {
-    /// Ends every lease, as a process ended.
-    pub(in crate::state) fn reopen(&mut self, clean: bool, wall: WallMs) {
-        let leased = self.entries.iter().filter(|(_, entry)| entry.lease().is_some());
-        let leased: Vec<_> = leased.map(|(at, _)| *at).collect();
+    /// Ends every lease, as the process of `epoch` ended.
+    pub(in crate::state) fn reopen(&mut self, epoch: Epoch, clean: bool, wall: WallMs) {
+        let max_closes = u8::try_from(self.options.max_closes).unwrap_or(u8::MAX);
+        let options = self.options.backoff;
         let cause = if clean { Cause::Closed } else { Cause::Crashed };
-        for (cursor, offset) in leased {
-            let failure = Failure { cause, time: wall, text: Box::default() };
-            self.change(cursor, offset, Some(failure), |entry, turn| {
-                let exclusive = entry.lease().is_some_and(|lease| lease.exclusive);
-                // seam: a crash is not charged
-                entry.crashed = !clean;
-                entry.grace = !clean && !exclusive;
+        let leased = self.entries.iter().filter(|(_, entry)| entry.lease().is_some());
+        let leased: Vec<_> = leased.map(|(at, entry)| (*at, Ending::of_process(entry, clean, max_closes))).collect();
+        for ((cursor, offset), ending) in leased {
+            // What is not charged was no attempt.
+            let is_charged = ending != Ending::Closed;
+            let failure = is_charged.then(|| Failure { cause, time: wall, text: Box::default() });
+            let partition = self.partition_of(cursor);
+            self.change(cursor, offset, failure, |entry, turn| {
+                let attempt = Attempt { epoch, partition, offset, number: entry.attempts };
+                entry.end_lease(ending);
                 entry.phase = Phase::Ready { turn };
+                if is_charged && !entry.is_exhausted() {
+                    // seam: no backoff after a crash
+                    entry.wait_from(wall, backoff::delay_unattended_ms(options, attempt));
+                }
             });
         }
         self.data.rank = (Lsn(0), 0);

@@ -42,7 +42,9 @@ pub(in crate::state) fn check_derived(group: &GroupState, fault: &mut impl FnMut
         fault("it has more outstanding messages than any group may");
     }
     for (fresh, kept) in fresh.queues.all().into_iter().zip(group.queues.all()) {
-        if (&fresh.waiting, &fresh.ready) != (&kept.waiting, &kept.ready) || fresh.leases.len() != kept.leases.len() {
+        if (&fresh.waiting, &fresh.ready, &fresh.backoffs) != (&kept.waiting, &kept.ready, &kept.backoffs)
+            || fresh.leases.len() != kept.leases.len()
+        {
             fault("a queue does not hold what its messages say");
         }
         let classed = |key: &_| group.holds(key);

@@ -3,7 +3,7 @@
 //! Never here: a change of the state.
 
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
-use crate::limits::{DURATION_MS_MAX, GROUPS_MAX, OUTSTANDING_MAX};
+use crate::limits::{CLOSES_MAX, DURATION_MS_MAX, GROUPS_MAX, OUTSTANDING_MAX};
 use crate::record::{GroupOptions, Record};
 use crate::state::topic::{NextIds, check_name};
 use crate::state::{GroupChanges, Rejection, State};
@@ -83,6 +83,9 @@ pub(in crate::state) fn check_options(options: &GroupOptions) -> Result<(), Reje
     }
     if options.max_outstanding == 0 || options.max_outstanding > OUTSTANDING_MAX {
         return Err(Rejection::Invalid("a group has room for 1 to 1,048,576 outstanding messages"));
+    }
+    if options.max_closes > CLOSES_MAX {
+        return Err(Rejection::Invalid("at most 255 closes in a row are not charged"));
     }
     Ok(())
 }

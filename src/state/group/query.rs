@@ -147,7 +147,9 @@ impl OutstandingEntry {
     /// Since when it is ready, which it is; `None` where it is ready as if it had never been leased.
     fn ready_since(&self, inputs: &Inputs<'_>) -> Option<WallMs> {
         match self.phase {
-            Phase::Leased(lease) => Some(inputs.wall.saturating_sub(inputs.mono.0.saturating_sub(lease.until.0))),
+            Phase::Leased(lease) => {
+                Some(inputs.wall.saturating_sub(inputs.mono.0.saturating_sub(self.leasable_from(&lease).0)))
+            }
             Phase::Waiting { due, .. } => Some(due),
             Phase::Ready { .. } => self.history.as_ref()?.past.last().map(|past| past.failure.time),
         }

@@ -211,7 +211,7 @@ mod tests {
         assert!(!whole(0, &[], &[(4, [1; WORDS])]) && !whole(0, &[], &[(u64::MAX, [1; WORDS])]), "beyond the end");
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn it_behaves_like_a_set(
             end in 1u64..3000, picks in proptest::collection::vec((0u64..3000, 0u64..700), 0..60), from in 0u64..3100,

@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(shared, 6, "of eight pages two were changed");
     }
 
-    proptest::proptest! {
+    properties! {
         #[test]
         fn it_behaves_like_a_map(steps in proptest::collection::vec((0u8..3, 0u64..2000, 0u32..9), 0..300)) {
             let (mut sparse, mut model) = (Sparse::default(), BTreeMap::new());

@@ -337,7 +337,7 @@ mod tests {
         }
     }
 
-    proptest! {
+    properties! {
         /// Whatever goes, what stays beside it is joined.
         #[test]
         fn no_two_neighbors_stay_nearly_empty(

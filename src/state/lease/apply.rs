@@ -9,6 +9,8 @@ use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::record::{Cause, Failure, Record};
 use crate::state::group::GroupState;
 use crate::state::message::{Applied, MessageRef, Target, require};
+use crate::state::retry::Ending;
+use crate::state::retry::backoff::{self, Attempt};
 use crate::state::{Inconsistent, Rejection, State};
 
 impl State {
@@ -45,6 +47,7 @@ impl State {
         if !exclusive {
             self.end_exclusive(message, mono);
         }
+        let epoch = self.epoch;
         let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
         let lease = Lease { until, lsn, rank: group.next_rank(lsn), exclusive, extended: false };
         if is_new {
@@ -52,7 +55,8 @@ impl State {
             return Ok(());
         }
         for offset in offsets(first, count) {
-            group.lease_again(cursor, offset, attempt, time, lease);
+            let attempt = Attempt { epoch, partition, offset, number: attempt };
+            group.lease_again(cursor, attempt, time, lease);
         }
         group.tidy();
         self.exclusive.touched(message, count);
@@ -143,7 +147,9 @@ impl GroupState {
             phase: Phase::Leased(lease),
             attempts: 1,
             max_attempts,
-            crashed: false,
+            backoff_ms: 0,
+            crashes: 0,
+            closes: 0,
             grace: false,
             history: None,
         };
@@ -162,25 +168,24 @@ impl GroupState {
     }
 
     /// Leases an outstanding message again. `time` is when its lease ended, if it has one.
-    pub(in crate::state) fn lease_again(
-        &mut self,
-        cursor: u32,
-        offset: Offset,
-        attempt: u32,
-        time: WallMs,
-        lease: Lease,
-    ) {
+    pub(in crate::state) fn lease_again(&mut self, cursor: u32, attempt: Attempt, time: WallMs, lease: Lease) {
+        let offset = attempt.offset;
         self.data.source = self.entry(cursor, offset).map_or(self.source, Source::of);
         let expired = self.source == Source::Ended;
         let failure = expired.then(|| Failure { cause: Cause::Expired, time, text: Box::default() });
-        let max_attempts = self.options.max_attempts;
+        let (max_attempts, backoff) = (self.options.max_attempts, self.options.backoff);
         self.change(cursor, offset, failure, |entry, _| {
-            entry.ended_otherwise(expired);
+            if expired {
+                entry.end_lease(Ending::Failed);
+            }
             // seam: the attempt is not charged
-            entry.attempts = attempt;
+            entry.attempts = attempt.number;
             // seam: a lease keeps the first limit
             entry.max_attempts = max_attempts;
             entry.phase = Phase::Leased(lease);
+            // Nothing waits for an attempt that there will not be.
+            let delay_ms = if entry.is_spent() { 0 } else { backoff::delay_unattended_ms(backoff, attempt) };
+            entry.backoff_ms = u32::try_from(delay_ms).unwrap_or(u32::MAX);
         });
     }
 }

@@ -22,8 +22,12 @@ pub(in crate::state) fn check_entries(group: &GroupState, fault: &mut impl FnMut
         if cursor >= group.cursors() || offset >= group.next(cursor) {
             fault("a message is outstanding that was never leased");
         }
-        if entry.grace && !entry.crashed || entry.lease().is_some() && entry.attempts == 0 {
+        let ended = entry.attempts.checked_sub(u32::from(entry.lease().is_some()));
+        if entry.grace && entry.crashes == 0 || ended.is_none_or(|ended| ended < u32::from(entry.crashes)) {
             fault("the account of a message cannot be");
+        }
+        if entry.backoff_ms > 0 && (entry.lease().is_none() || entry.attempts < 2) {
+            fault("a message waits for a lease that it has not");
         }
         if entry.history.as_ref().is_some_and(|history| history.past.len() > HISTORY_LEN) {
             fault("a history is too long");

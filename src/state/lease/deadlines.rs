@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(deadlines.latest(), Some(MonoMs(5)));
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn it_behaves_like_an_ordered_set(
             steps in proptest::collection::vec((0u8..4, 0u64..12, 0u64..4, prop::sample::Index::arbitrary()), 1..400),

@@ -160,7 +160,7 @@ impl State {
 
     /// The latest end of any lease.
     pub(in crate::state) fn latest_end(&self) -> Option<MonoMs> {
-        self.groups.values().flat_map(|group| group.queues.all()).filter_map(|queue| queue.leases.latest()).max()
+        self.groups.values().flat_map(|group| group.queues.all()).filter_map(|queue| queue.latest_end()).max()
     }
 
     pub(in crate::state) fn decide_extend(

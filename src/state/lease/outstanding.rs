@@ -15,10 +15,14 @@ pub(in crate::state) struct OutstandingEntry {
     pub(in crate::state) attempts: u32,
     /// The group's `max_attempts` when it was leased last: whoever changes that option sorts nothing anew.
     pub(in crate::state) max_attempts: u32,
-    /// The last attempt that ended did so by a crash.
-    pub(in crate::state) crashed: bool,
+    /// Of a leased message: how long it waits once its lease has ended by its timeout. Fixed with the lease, like its limit.
+    pub(in crate::state) backoff_ms: u32,
+    /// How many crashes it was out in since an attempt ended otherwise.
+    pub(in crate::state) crashes: u16,
+    /// At how many orderly closes in a row it was leased; no more than were not charged.
+    pub(in crate::state) closes: u8,
     /// The last attempt that ended did so by a crash under a lease that was not exclusive: one more is due, exclusive. Stays
-    /// through a lease that is given back unused.
+    /// through a lease that is not charged.
     pub(in crate::state) grace: bool,
     pub(in crate::state) history: Option<Arc<History>>,
 }
@@ -56,11 +60,16 @@ impl OutstandingEntry {
         }
     }
 
-    /// An attempt ended by something else than a crash, if it `ended`: then no crash is on the account any more.
-    pub(in crate::state) fn ended_otherwise(&mut self, ended: bool) {
-        // seam: a crash stays on the account
-        if ended {
-            (self.crashed, self.grace) = (false, false);
+    /// When it may be leased again if its lease ends by its timeout.
+    pub(in crate::state) fn leasable_from(&self, lease: &Lease) -> MonoMs {
+        // seam: no backoff after a timeout
+        lease.until.saturating_add(u64::from(self.backoff_ms))
+    }
+
+    /// Lets a message that is ready wait for `delay_ms` from `wall` on, if that is any time.
+    pub(in crate::state) fn wait_from(&mut self, wall: WallMs, delay_ms: u64) {
+        if delay_ms > 0 {
+            self.phase = Phase::Waiting { due: wall.saturating_add(delay_ms), delay_ms };
         }
     }
 
@@ -81,7 +90,7 @@ impl OutstandingEntry {
     /// Whether it may have another lease now, as far as time goes.
     pub(in crate::state) fn is_due(&self, mono: MonoMs, wall: WallMs) -> bool {
         match self.phase {
-            Phase::Leased(lease) => lease.until <= mono,
+            Phase::Leased(lease) => self.leasable_from(&lease) <= mono,
             Phase::Waiting { due, .. } => due <= wall,
             Phase::Ready { .. } => true,
         }

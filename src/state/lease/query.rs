@@ -20,7 +20,7 @@ impl State {
     pub(crate) fn next_deadline(&self, group: GroupId, inputs: &Inputs<'_>) -> Deadline {
         let Some(GroupState { queues, .. }) = self.group(group) else { return Deadline::default() };
         let queues = queues.all();
-        let ends = queues.iter().filter_map(|queue| queue.leases.next_after(inputs.mono));
+        let ends = queues.iter().filter_map(|queue| queue.next_ended_after(inputs.mono));
         // The last of the other leases may end before the wait for an exclusive one does.
         let alone = self.goes_alone(inputs.mono, inputs.hold_up);
         let alone = alone.filter(|&(of, from)| of == group && from > inputs.mono).map(|(_, from)| from);

@@ -4,7 +4,7 @@
 //! it is kept so that the next one is found without looking at the others. Never here: a decision.
 
 use super::deadlines::{Deadlines, Key, key};
-use super::outstanding::{OutstandingEntry, Phase};
+use super::outstanding::{Lease, OutstandingEntry, Phase};
 use crate::ids::{MonoMs, Offset, WallMs};
 use std::collections::BTreeSet;
 
@@ -22,7 +22,8 @@ pub(in crate::state) enum Class {
 /// The class of a message, from its account. A lease counts as ended by its timeout here: while it lasts, this is what the
 /// message would be afterwards.
 pub(in crate::state) fn class(entry: &OutstandingEntry) -> Class {
-    let (grace, crashed) = (entry.grace && entry.lease().is_none(), entry.crashed && entry.lease().is_none());
+    let is_leased = entry.lease().is_some();
+    let (grace, crashed) = (entry.grace && !is_leased, entry.crashes > 0 && !is_leased);
     if entry.attempts == u32::MAX {
         return Class::Exhausted;
     }
@@ -30,7 +31,7 @@ pub(in crate::state) fn class(entry: &OutstandingEntry) -> Class {
         0 => Class::Plain,
         // Its crashes were never alone, and there were enough of them.
         // seam: one more attempt for ever
-        max if entry.attempts >= max.saturating_mul(2) => Class::Exhausted,
+        _ if crashed && entry.is_crash_limit_reached() => Class::Exhausted,
         max if entry.attempts >= max && grace => Class::Exclusive,
         // seam: the attempts have no cap
         max if entry.attempts >= max => Class::Exhausted,
@@ -84,10 +85,42 @@ impl Source {
     }
 }
 
+/// Leased messages that wait for a while once their leases have ended: few, and in no order that they come in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::state) struct Backoffs {
+    /// By the time from which on each may be leased again.
+    again: BTreeSet<(MonoMs, u32, Offset)>,
+    /// By the ends of their leases.
+    ends: BTreeSet<(MonoMs, u32, Offset)>,
+}
+
+impl Backoffs {
+    fn insert(&mut self, cursor: u32, offset: Offset, entry: &OutstandingEntry, lease: &Lease) {
+        self.again.insert((entry.leasable_from(lease), cursor, offset));
+        self.ends.insert((lease.until, cursor, offset));
+    }
+
+    fn remove(&mut self, cursor: u32, offset: Offset, entry: &OutstandingEntry, lease: &Lease) {
+        self.again.remove(&(entry.leasable_from(lease), cursor, offset));
+        self.ends.remove(&(lease.until, cursor, offset));
+    }
+
+    fn first(&self) -> Option<MonoMs> {
+        self.again.first().map(|(again, ..)| *again)
+    }
+
+    fn next_after(&self, mono: MonoMs) -> Option<MonoMs> {
+        let from = (mono.checked_add(1)?, 0, Offset(0));
+        self.again.range(from..).next().map(|(again, ..)| *again)
+    }
+}
+
 /// The messages of one class.
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct Queue {
+    /// Of messages that may be leased again as soon as these have ended.
     pub(in crate::state) leases: Deadlines,
+    pub(in crate::state) backoffs: Backoffs,
     pub(in crate::state) waiting: BTreeSet<(WallMs, u32, Offset)>,
     pub(in crate::state) ready: BTreeSet<(u64, u32, Offset)>,
     /// Ready, and no attempt is on the account.
@@ -99,7 +132,10 @@ impl Queue {
     #[inline]
     pub(in crate::state) fn is_idle(&self, source: Source, mono: MonoMs, wall: WallMs) -> bool {
         match source {
-            Source::Ended => self.leases.first().is_none_or(|key| key.0 > mono),
+            Source::Ended => {
+                self.leases.first().is_none_or(|key| key.0 > mono)
+                    && self.backoffs.first().is_none_or(|again| again > mono)
+            }
             Source::Waited => self.waiting.first().is_none_or(|(due, ..)| *due > wall),
             Source::Ready => self.ready.is_empty(),
             Source::New => self.unseen.is_empty(),
@@ -115,8 +151,7 @@ impl Queue {
         holds: impl Fn(&Key) -> bool,
     ) -> impl Iterator<Item = (u32, Offset)> {
         let is = |one| source == one;
-        let ended =
-            is(Source::Ended).then(|| self.leases.expired(mono, holds).map(|(.., cursor, offset)| (cursor, offset)));
+        let ended = is(Source::Ended).then(|| self.ended(mono, holds));
         let due = move |&&(due, ..): &&(WallMs, u32, Offset)| due <= wall;
         let waited =
             is(Source::Waited).then(|| self.waiting.iter().take_while(due).map(|&(_, cursor, at)| (cursor, at)));
@@ -126,9 +161,38 @@ impl Queue {
         ended.into_iter().flatten().chain(waited).chain(ready).chain(unseen.into_iter().flatten())
     }
 
+    /// Those whose leases have ended and that wait no longer, by the time since when that is so.
+    fn ended(&self, mono: MonoMs, holds: impl Fn(&Key) -> bool) -> impl Iterator<Item = (u32, Offset)> {
+        let plain = self.leases.expired(mono, holds).map(|(until, _, _, cursor, offset)| (until, cursor, offset));
+        let (mut plain, mut again) = (plain.peekable(), self.backoffs.again.iter().copied().peekable());
+        std::iter::from_fn(move || {
+            let from = again.peek().map(|(from, ..)| *from).filter(|from| *from <= mono);
+            match (plain.peek(), from) {
+                (Some((until, ..)), Some(from)) if from < *until => again.next(),
+                (None, Some(_)) => again.next(),
+                _ => plain.next(),
+            }
+        })
+        .map(|(_, cursor, offset)| (cursor, offset))
+    }
+
+    /// The latest end of any lease.
+    pub(in crate::state) fn latest_end(&self) -> Option<MonoMs> {
+        self.leases.latest().max(self.backoffs.ends.last().map(|(until, ..)| *until))
+    }
+
+    /// The next time after `mono` at which a message may be leased since its lease has ended.
+    pub(in crate::state) fn next_ended_after(&self, mono: MonoMs) -> Option<MonoMs> {
+        self.leases.next_after(mono).into_iter().chain(self.backoffs.next_after(mono)).min()
+    }
+
     #[inline]
     fn is_empty(&self) -> bool {
-        self.leases.is_empty() && self.waiting.is_empty() && self.ready.is_empty() && self.unseen.is_empty()
+        self.backoffs.again.is_empty()
+            && self.leases.is_empty()
+            && self.waiting.is_empty()
+            && self.ready.is_empty()
+            && self.unseen.is_empty()
     }
 
     /// Whether no source has one that may be leased now.
@@ -143,10 +207,12 @@ impl Queue {
         if self.is_empty() {
             return None;
         }
-        let expired = self.leases.first().filter(|key| key.0 <= mono).map(|(.., cursor, offset)| (cursor, offset));
+        let leases = self.leases.first().map(|(until, _, _, cursor, offset)| (until, cursor, offset));
+        let ended = leases.into_iter().chain(self.backoffs.again.first().copied()).min();
+        let ended = ended.filter(|(from, ..)| *from <= mono).map(|(_, cursor, offset)| (cursor, offset));
         let waited = || self.waiting.first().filter(|(due, ..)| *due <= wall).map(|&(_, cursor, at)| (cursor, at));
         let ready = || self.ready.first().map(|&(_, cursor, offset)| (cursor, offset));
-        expired.or_else(waited).or_else(ready).or_else(|| self.unseen.first().copied())
+        ended.or_else(waited).or_else(ready).or_else(|| self.unseen.first().copied())
     }
 
     /// The first due time after `wall`.
@@ -194,6 +260,7 @@ impl Queues {
     pub(in crate::state) fn insert(&mut self, cursor: u32, offset: Offset, entry: &OutstandingEntry) {
         let queue = self.of_mut(class(entry));
         match &entry.phase {
+            Phase::Leased(lease) if entry.backoff_ms > 0 => queue.backoffs.insert(cursor, offset, entry, lease),
             Phase::Leased(lease) if lease.extended => queue.leases.push_apart(key(lease, cursor, offset)),
             Phase::Leased(lease) => queue.leases.push(key(lease, cursor, offset), 1),
             Phase::Waiting { due, .. } => drop(queue.waiting.insert((*due, cursor, offset))),
@@ -214,6 +281,7 @@ impl Queues {
     pub(in crate::state) fn remove(&mut self, cursor: u32, offset: Offset, entry: &OutstandingEntry) {
         let queue = self.of_mut(class(entry));
         match &entry.phase {
+            Phase::Leased(lease) if entry.backoff_ms > 0 => queue.backoffs.remove(cursor, offset, entry, lease),
             Phase::Leased(lease) => queue.leases.remove(&key(lease, cursor, offset)),
             Phase::Waiting { due, .. } => drop(queue.waiting.remove(&(*due, cursor, offset))),
             Phase::Ready { .. } if entry.attempts == 0 => drop(queue.unseen.remove(&(cursor, offset))),

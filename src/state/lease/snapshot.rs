@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cursors    for each partition: how far `next` is from its end
-//! messages   count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], phase, [history]
+//! messages   count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], [crashes], [closes],
+//!            [backoff], phase, [history]
 //! exclusive  flags, [pending], [granted]
 //! ```
 //! A gap is the distance from the one before less one.
@@ -31,7 +32,9 @@ const EXCLUSIVE: u64 = 0x40;
 const EXTENDED: u64 = 0x80;
 /// Leased last when the group had another limit of attempts than now.
 const LIMIT: u64 = 0x100;
-const FLAGS: u64 = 0x1ff;
+/// Leased at orderly closes in a row.
+const CLOSES: u64 = 0x200;
+const FLAGS: u64 = 0x3ff;
 
 /// The shortest cursor with messages, and the shortest message.
 const CURSOR_LEN_MIN: usize = 5;
@@ -100,6 +103,16 @@ fn encode_message(group: &GroupData, (gap, entry): (u64, &OutstandingEntry), las
     if let Some(limit) = limit {
         put_varint(out, u64::from(limit));
     }
+    if entry.crashes > 0 {
+        put_varint(out, u64::from(entry.crashes));
+    }
+    if entry.closes > 0 {
+        put_varint(out, u64::from(entry.closes));
+    }
+    // One that is leased on its first attempt has none.
+    if entry.lease().is_some() && entry.attempts > 1 {
+        put_varint(out, u64::from(entry.backoff_ms));
+    }
     match entry.phase {
         Phase::Waiting { due, delay_ms } => {
             put_varint(out, due.0);
@@ -126,13 +139,14 @@ fn flags(entry: &OutstandingEntry, follows: bool, limit: bool) -> u64 {
     };
     let flag = |set, bit| if set { bit } else { 0 };
     phase
-        | flag(entry.crashed, CRASHED)
+        | flag(entry.crashes > 0, CRASHED)
         | flag(entry.grace, GRACE)
         | flag(entry.history.is_some(), HISTORY)
         | flag(follows, FOLLOWS)
         | flag(entry.lease().is_some_and(|lease| lease.exclusive), EXCLUSIVE)
         | flag(entry.lease().is_some_and(|lease| lease.extended), EXTENDED)
         | flag(limit, LIMIT)
+        | flag(entry.closes > 0, CLOSES)
 }
 
 pub(in crate::state) fn decode_cursors(
@@ -196,6 +210,10 @@ fn decode_entry(
     if flags & LIMIT != 0 && max_attempts == usual {
         return Err(invalid("a limit of attempts that is the group's is not written out"));
     }
+    let crashes: u16 = count_there(reader, flags & CRASHED != 0)?;
+    let closes = count_there(reader, flags & CLOSES != 0)?;
+    let has_backoff = flags & PHASE == LEASED && attempts > 1;
+    let backoff_ms = if has_backoff { reader.varint_u32()? } else { 0 };
     let (follows, exclusive, extended) = (flags & FOLLOWS != 0, flags & EXCLUSIVE != 0, flags & EXTENDED != 0);
     let phase = match flags & PHASE {
         LEASED => {
@@ -213,18 +231,33 @@ fn decode_entry(
         _ => return Err(invalid("an unknown phase")),
     };
     let leased = matches!(phase, Phase::Leased(_));
-    let sound = match phase {
-        Phase::Leased(_) => attempts > 0,
+    // A crash is one of the attempts that ended.
+    let ended = if leased { attempts.checked_sub(1) } else { Some(attempts) };
+    let sound = ended.is_some_and(|ended| u32::from(crashes) <= ended);
+    let fits = match phase {
+        Phase::Leased(_) => true,
         Phase::Waiting { delay_ms, .. } => delay_ms > 0,
         Phase::Ready { turn } => turn <= turns,
     };
-    let (crashed, grace) = (flags & CRASHED != 0, flags & GRACE != 0);
-    if !sound || follows != last.follows(&phase) || (exclusive || extended) && !leased || grace && !crashed {
+    let grace = flags & GRACE != 0;
+    let sound = sound && fits && (crashes > 0 || !grace);
+    if !sound || follows != last.follows(&phase) || (exclusive || extended) && !leased {
         return Err(invalid("an outstanding message that cannot be"));
     }
     last.note(&phase);
     let history = if flags & HISTORY != 0 { Some(Arc::new(retry::decode_history(reader, turns)?)) } else { None };
-    Ok(OutstandingEntry { phase, attempts, max_attempts, crashed, grace, history })
+    Ok(OutstandingEntry { phase, attempts, max_attempts, backoff_ms, crashes, closes, grace, history })
+}
+
+/// A count that is told where it is not zero.
+fn count_there<T: TryFrom<u32> + Default>(reader: &mut Reader<'_>, is_there: bool) -> Result<T, DecodeError> {
+    if !is_there {
+        return Ok(T::default());
+    }
+    match reader.varint_u32()? {
+        0 => Err(DecodeError::Invalid("a count of zero is not written out")),
+        count => T::try_from(count).map_err(|_| DecodeError::BadNumber),
+    }
 }
 
 pub(in crate::state) fn encode_exclusive(exclusive: &ExclusiveLeases, out: &mut Vec<u8>) {

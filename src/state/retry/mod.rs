@@ -1,11 +1,13 @@
 //! Attempts that failed: when the next one may begin, and what is remembered of those that were.
 
+mod account;
 pub(in crate::state) mod backoff;
 mod history;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(super) use account::Ending;
 pub(super) use history::{History, Past, Texts, capped};
 pub(super) use snapshot::{TURNS_MAX, decode_history, encode_history};
 
@@ -16,6 +18,7 @@ use super::{Decision, Held, Inputs, Publication, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX};
 use crate::record::{Cause, Failure, Record};
+use backoff::Attempt;
 
 impl State {
     /// Whether a nack of this message moves it to the dead letters. `false` if it is not held.
@@ -48,10 +51,10 @@ impl State {
             );
         }
         let backoff = group.options.backoff;
-        let drawn = || backoff::delay_ms(backoff, held.partition, held.offset, entry.attempts);
-        let delay_ms = delay_ms.unwrap_or_else(drawn);
-        let due = inputs.wall_at_most().saturating_add(delay_ms);
         let Held { partition, offset, .. } = held;
+        let attempt = Attempt { epoch: self.epoch, partition, offset, number: entry.attempts };
+        let delay_ms = delay_ms.unwrap_or_else(|| backoff::delay_ms(backoff, attempt));
+        let due = inputs.wall_at_most().saturating_add(delay_ms);
         records.push(Record::Nacked { group: id, partition, offset, due, delay_ms, failure });
         Ok(Decision::Done)
     }
@@ -78,7 +81,7 @@ impl State {
         let fits = failure.cause == Cause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
         require(fits && due == failure.time.saturating_add(delay_ms), "a nack whose parts contradict each other")?;
         self.change(message, Some(failure.clone()), |entry, turn| {
-            entry.ended_otherwise(true);
+            entry.end_lease(Ending::Failed);
             entry.phase = if delay_ms == 0 { Phase::Ready { turn } } else { Phase::Waiting { due, delay_ms } };
         })
     }
@@ -93,7 +96,9 @@ impl State {
         let time = due.saturating_sub(delay_ms);
         let expired = entry.lease().map(|_| Failure { cause: Cause::Expired, time, text: Box::default() });
         self.change(message, expired, |entry, _| {
-            entry.ended_otherwise(entry.lease().is_some());
+            if entry.lease().is_some() {
+                entry.end_lease(Ending::Failed);
+            }
             entry.phase = Phase::Waiting { due, delay_ms };
         })
     }

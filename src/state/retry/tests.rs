@@ -1,6 +1,7 @@
 //! Failures, delays, histories.
 
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
+use crate::state::lease::OutstandingEntry;
 use crate::state::tests::*;
 
 #[test]
@@ -57,6 +58,7 @@ fn without_a_limit_there_is_no_last_attempt() {
             1 => world.advance(TIMEOUT_MS),
             _ => drop(world.nack(KITCHEN, lent.held, Some(0), "").unwrap()),
         }
+        world.advance(options().backoff.max_ms);
     }
 }
 
@@ -109,4 +111,193 @@ fn g15_over_its_cap_a_group_drops_its_oldest_texts_and_counts_them() {
         })
         .collect();
     assert_eq!(texts, [true, true, true, false, false, false]);
+}
+
+/// The only message, as the group has it.
+fn entry(world: &World) -> &OutstandingEntry {
+    world.state.group(KITCHEN).unwrap().entry(0, Offset(0)).unwrap()
+}
+
+#[test]
+fn an_orderly_close_charges_no_attempt() {
+    let mut world = World::with(1, GroupOptions { max_attempts: 2, ..options() });
+    world.publish(0, 2);
+    for _ in 0..20 {
+        let lent = world.lease(KITCHEN, 2);
+        assert_eq!((places(&lent), lent[0].attempt), (vec![(0, 0), (0, 1)], 1));
+        world.open(true);
+        assert_eq!(world.counts(KITCHEN), Totals { ready: 2, lag: 2, ..Totals::default() });
+    }
+    assert!(entry(&world).history.is_none(), "no attempt ended");
+}
+
+#[test]
+fn beyond_max_closes_in_a_row_each_close_is_charged() {
+    let mut world = World::with(1, GroupOptions { max_attempts: 3, max_closes: 2, ..options() });
+    world.publish(0, 1);
+    for attempt in [1, 1, 1, 2, 3] {
+        assert_eq!(world.lease_one(KITCHEN).attempt, attempt);
+        world.open(true);
+        world.advance(options().backoff.max_ms);
+    }
+    let records = world.give_up(KITCHEN, (0, 0)).unwrap();
+    assert_eq!(provenance(&records).attempts, 3);
+    assert_eq!(causes(&provenance(&records).history), [Cause::Closed; 3]);
+}
+
+#[test]
+fn any_other_end_begins_the_count_of_closes_anew() {
+    let ends: [fn(&mut World, Held); 5] = [
+        |world, held| drop(world.nack(KITCHEN, held, Some(0), "").unwrap()),
+        |world, held| world.release(KITCHEN, held).unwrap(),
+        |world, held| drop(world.run(Command::Unreadable { group: KITCHEN, held }).unwrap()),
+        |world, _| world.advance(TIMEOUT_MS),
+        |world, _| world.open(false),
+    ];
+    for end in ends {
+        let mut world = World::with(1, GroupOptions { max_attempts: 9, max_closes: 2, ..options() });
+        world.publish(0, 1);
+        for _ in 0..3 {
+            for closes in [1, 2] {
+                world.lease_one(KITCHEN);
+                world.open(true);
+                assert_eq!(entry(&world).closes, closes);
+            }
+            let held = world.lease_one(KITCHEN).held;
+            end(&mut world, held);
+            world.advance(options().backoff.max_ms);
+        }
+        let attempts = entry(&world).attempts;
+        let held = world.lease_one(KITCHEN).held;
+        world.release(KITCHEN, held).unwrap();
+        assert_eq!((entry(&world).closes, entry(&world).attempts), (0, attempts));
+        assert!(
+            entry(&world)
+                .history
+                .iter()
+                .all(|history| history.past.iter().all(|past| past.failure.cause != Cause::Closed))
+        );
+    }
+}
+
+/// G9: other failures do not count towards the limit on crashes.
+#[test]
+fn twice_as_many_crashes_as_attempts_end_in_the_letters() {
+    let mut world = World::with(1, GroupOptions { max_attempts: 3, max_outstanding: 1, ..options() });
+    let other = world.group("other", &GroupOptions { visibility_timeout_ms: 1_000_000, ..options() });
+    world.hold_up = 0;
+    world.publish(0, 30);
+    for _ in 0..2 {
+        let held = world.lease_one(KITCHEN).held;
+        world.nack(KITCHEN, held, Some(0), "").unwrap();
+    }
+    for crashes in 0..6 {
+        world.lease_one(other);
+        let lent = world.lease_one(KITCHEN);
+        assert_eq!((lent.at(), lent.attempt, lent.exclusive), ((0, 0), 3 + crashes, false));
+        world.open(false);
+        world.advance(options().backoff.max_ms);
+    }
+    let records = world.give_up(KITCHEN, (0, 0)).unwrap();
+    assert_eq!(provenance(&records).attempts, 8);
+}
+
+#[test]
+fn after_a_crash_a_message_waits_from_its_second_attempt_on() {
+    let mut world = World::with(1, GroupOptions { max_attempts: 3, ..options() });
+    world.publish(0, 1);
+    for delay in [0, 200] {
+        world.lease_one(KITCHEN);
+        world.open(false);
+        assert_eq!(world.counts(KITCHEN).waiting, u64::from(delay > 0));
+        let due = world.state.next_deadline(KITCHEN, &world.inputs()).wall;
+        assert_eq!(due, (delay > 0).then(|| WallMs(world.wall + delay)));
+        world.advance(delay);
+        assert_eq!(world.counts(KITCHEN).ready, 1);
+    }
+    assert!(world.lease_one(KITCHEN).exclusive);
+    world.open(false);
+    assert_eq!(world.counts(KITCHEN).exhausted, 1, "nothing waits for an attempt that there will not be");
+    world.give_up(KITCHEN, (0, 0)).unwrap();
+}
+
+#[test]
+fn after_its_timeout_a_message_waits_from_its_second_attempt_on() {
+    let mut world = World::with(1, GroupOptions { max_attempts: 4, ..options() });
+    world.publish(0, 1);
+    for (attempt, delay) in [(1, 0), (2, 200), (3, 400)] {
+        let lent = world.lease_one(KITCHEN);
+        assert_eq!(lent.attempt, attempt);
+        let again = MonoMs(lent.until.0 + delay);
+        assert_eq!(world.state.next_deadline(KITCHEN, &world.inputs()).mono, Some(again));
+        world.advance(TIMEOUT_MS + delay - 1);
+        assert_eq!(world.lease(KITCHEN, 1), []);
+        assert_eq!(world.state.next_deadline(KITCHEN, &world.inputs()).mono, Some(again));
+        let counts = world.counts(KITCHEN);
+        assert_eq!((counts.leased, counts.waiting), if delay > 0 { (0, 1) } else { (1, 0) });
+        let (group, partition, first) = (KITCHEN, PartitionId(0), Offset(0));
+        let (until, time) = (MonoMs(world.mono + TIMEOUT_MS), WallMs(world.wall));
+        let attempt = attempt + 1;
+        world.refuses(Record::Leased { group, partition, first, count: 1, attempt, until, time, exclusive: false });
+        world.advance(1);
+        assert_eq!(world.counts(KITCHEN).ready, 1);
+    }
+    // The last one is followed by none.
+    world.lease_one(KITCHEN);
+    world.advance(TIMEOUT_MS);
+    let records = world.give_up(KITCHEN, (0, 0)).unwrap();
+    assert_eq!(causes(&provenance(&records).history), [Cause::Expired; 4]);
+}
+
+/// Its holder may still settle or extend it meanwhile; nobody else is held up by it.
+#[test]
+fn a_message_in_backoff_still_has_its_holder() {
+    let mut world = World::with(1, options());
+    world.publish(0, 3);
+    world.lease(KITCHEN, 3);
+    world.advance(TIMEOUT_MS);
+    let lent = world.lease(KITCHEN, 3);
+    assert_eq!(lent[0].attempt, 2);
+    world.advance(TIMEOUT_MS + 100);
+    assert_eq!(world.ack(KITCHEN, &[lent[0].held]), Vec::<u32>::new());
+    world.run(Command::Extend { group: KITCHEN, held: lent[1].held, for_ms: 500 }).unwrap();
+    world.advance(100);
+    assert_eq!(places(&world.lease(KITCHEN, 3)), [(0, 2)]);
+    world.advance(599);
+    assert_eq!(world.lease(KITCHEN, 3), []);
+    world.advance(1);
+    assert_eq!(places(&world.lease(KITCHEN, 3)), [(0, 1)]);
+}
+
+#[test]
+fn a_lease_keeps_the_backoff_under_which_it_was_granted() {
+    let mut world = World::with(1, options());
+    world.publish(0, 2);
+    world.lease(KITCHEN, 2);
+    world.advance(TIMEOUT_MS);
+    let lent = world.lease(KITCHEN, 2);
+    let backoff = BackoffOptions { first_ms: 1, max_ms: 1, jitter: false };
+    let changes = GroupChanges { backoff: Some(backoff), ..GroupChanges::default() };
+    world.run(Command::AlterGroup { group: KITCHEN, changes: &changes }).unwrap();
+    assert_eq!(world.ack(KITCHEN, &[lent[1].held]), Vec::<u32>::new());
+    world.advance(TIMEOUT_MS + 199);
+    assert_eq!(world.lease(KITCHEN, 1), []);
+    world.advance(1);
+    assert_eq!(world.lease_one(KITCHEN).attempt, 3);
+    world.advance(TIMEOUT_MS + 1);
+    assert_eq!(world.lease_one(KITCHEN).attempt, 4);
+}
+
+#[test]
+fn what_ended_first_is_leased_first_with_a_backoff_or_without() {
+    let mut world = World::with(1, options());
+    world.publish(0, 3);
+    world.lease_one(KITCHEN);
+    world.advance(TIMEOUT_MS);
+    world.lease_one(KITCHEN);
+    world.lease_one(KITCHEN);
+    world.advance(201);
+    world.lease_one(KITCHEN);
+    world.advance(TIMEOUT_MS);
+    assert_eq!(places(&world.lease(KITCHEN, 3)), [(0, 1), (0, 0), (0, 2)]);
 }

@@ -8,7 +8,7 @@ mod tests;
 use super::group::GroupState;
 use super::lease::{Lease, OutstandingEntry, Phase};
 use super::message::{Applied, MessageRef, Target, require};
-use super::retry::backoff;
+use super::retry::{Ending, backoff};
 use super::{Decision, Held, HeldRun, Inputs, Rejection, State};
 use crate::ids::{Epoch, GroupId, Offset, PartitionId, WallMs};
 use crate::limits::FRAME_PARTS_MAX;
@@ -191,7 +191,7 @@ impl State {
         let (Target { message, .. }, _) = self.leased(at)?;
         require(wait.is_none_or(|(_, delay_ms)| delay_ms > 0), "an unreadable message that does not wait")?;
         self.change(message, None, |entry, turn| {
-            entry.attempts = entry.attempts.saturating_sub(1);
+            entry.end_lease(Ending::GivenBack);
             entry.phase = match wait {
                 Some((due, delay_ms)) => Phase::Waiting { due, delay_ms },
                 None => Phase::Ready { turn },

@@ -51,6 +51,7 @@ pub(in crate::state) fn options() -> GroupOptions {
         max_attempts: 5,
         backoff: BackoffOptions { first_ms: 100, max_ms: 10_000, jitter: false },
         max_outstanding: 1_000,
+        max_closes: 20,
     }
 }
 

@@ -112,8 +112,17 @@ struct Open {
     attempts: u32,
     holder: Option<(Token, u64)>,
     exclusive: bool,
-    crashed: bool,
+    /// In a row.
+    crashes: u32,
+    closes: u32,
     last: End,
+}
+
+impl Open {
+    /// An attempt ended by something else than a crash or a close that is not charged.
+    fn failed(&mut self) {
+        (self.holder, self.last, self.crashes, self.closes) = (None, End::Other, 0, 0);
+    }
 }
 
 /// What was promised, group by group.
@@ -143,11 +152,12 @@ const PARTITIONS: u64 = 3;
 impl Run {
     fn new(max_attempts: u32, max_outstanding: u32) -> Self {
         let backoff = BackoffOptions { first_ms: 20, max_ms: 300, jitter: true };
-        let options = GroupOptions { visibility_timeout_ms: 600, max_attempts, backoff, max_outstanding };
+        let options =
+            GroupOptions { visibility_timeout_ms: 600, max_attempts, backoff, max_outstanding, max_closes: 1 };
         let mut world = World::with(PARTITIONS as u32, options.clone());
         world.group(
             "second",
-            &GroupOptions { visibility_timeout_ms: 250, max_attempts: max_attempts.max(1), ..options },
+            &GroupOptions { visibility_timeout_ms: 250, max_attempts: max_attempts.max(1), max_closes: 0, ..options },
         );
         world.visible = Some(Sparse::default());
         Self { world, model: Model::default(), snapshot: None }
@@ -221,14 +231,21 @@ impl Run {
 
     fn open(&mut self, clean: bool) {
         self.world.open(clean);
-        for open in self.model.open.values_mut() {
-            if open.holder.take().is_some() {
-                open.crashed = !clean;
-                open.last = match (clean, open.exclusive) {
-                    (true, _) => End::Other,
-                    (false, true) => End::ExclusiveCrash,
-                    (false, false) => End::SharedCrash,
-                };
+        for (at, open) in &mut self.model.open {
+            let max_closes = self.world.state.group(GroupId(at.0)).unwrap().options.max_closes;
+            if open.holder.take().is_none() {
+                continue;
+            }
+            match (clean, open.exclusive) {
+                (true, _) if open.closes < max_closes => {
+                    open.closes += 1;
+                    open.attempts -= 1;
+                }
+                (true, _) => (open.crashes, open.last) = (0, End::Other),
+                (false, exclusive) => {
+                    (open.crashes, open.closes) = (open.crashes + 1, 0);
+                    open.last = if exclusive { End::ExclusiveCrash } else { End::SharedCrash };
+                }
             }
         }
     }
@@ -261,18 +278,21 @@ impl Run {
                 let next = self.model.next.entry((group, partition)).or_default();
                 assert_eq!(offset, *next, "first deliveries go out in order");
                 *next += 1;
-                Open { attempts: 0, holder: None, exclusive: false, crashed: false, last: End::Other }
+                Open { attempts: 0, holder: None, exclusive: false, crashes: 0, closes: 0, last: End::Other }
             });
-            if open.holder.is_some() {
-                (open.last, open.crashed) = (End::Other, false);
+            if let Some((_, until)) = open.holder {
+                let full = (20u64 << (open.attempts - 1).min(9)).min(300);
+                let least = if open.attempts < 2 { 0 } else { full / 2 };
+                assert!(self.world.mono >= until + least, "{at:?} had no backoff after its timeout");
+                open.failed();
             }
+            assert!(limit == 0 || open.crashes < 2 * limit, "{at:?} was out in {} crashes", open.crashes);
             open.attempts += 1;
             assert_eq!(lent.attempt, open.attempts, "{at:?}");
             let last = limit != 0 && open.attempts >= limit;
-            assert!(!lent.exclusive || last && open.crashed, "only the last attempt after a crash is exclusive");
-            assert!(lent.exclusive || !last || !open.crashed || waited, "it was not waited for");
+            assert!(!lent.exclusive || last && open.crashes > 0, "only the last attempt after a crash is exclusive");
+            assert!(lent.exclusive || !last || open.crashes == 0 || waited, "it was not waited for");
             assert!(limit == 0 || open.attempts <= limit || open.last == End::SharedCrash);
-            assert!(limit == 0 || open.attempts <= 2 * limit);
             open.holder = Some((lent.held.token, lent.until.0));
             open.exclusive = lent.exclusive;
             self.model.holders.push((group, lent.held));
@@ -292,13 +312,13 @@ impl Run {
             let put_off = Command::PutOff { group: GroupId(group), partition, offset };
             self.world.run(put_off).unwrap();
             let open = self.model.open.get_mut(&at).unwrap();
-            if open.holder.take().is_some() {
-                (open.last, open.crashed) = (End::Other, false);
+            if open.holder.is_some() {
+                open.failed();
             }
             return;
         }
         let limit = self.world.state.group(GroupId(group)).unwrap().options.max_attempts;
-        let is_over = open.holder.is_some() || open.last != End::SharedCrash || open.attempts >= 2 * limit;
+        let is_over = open.holder.is_some() || open.last != End::SharedCrash || open.crashes >= 2 * limit;
         assert!(is_over, "only an exclusive death makes a dead letter, or as many again as there are attempts");
         let records = self.world.give_up(GroupId(group), (partition.0, offset.0)).unwrap();
         assert_eq!(provenance(&records).attempts, open.attempts);
@@ -361,7 +381,7 @@ impl Run {
             self.dead(at);
         } else {
             let open = self.model.open.get_mut(&at).unwrap();
-            (open.holder, open.last, open.crashed) = (None, End::Other, false);
+            open.failed();
         }
     }
 
@@ -400,7 +420,7 @@ impl Run {
                 open.holder = Some((held.token, until.0));
             }
             _ => {
-                open.holder = None;
+                (open.holder, open.closes) = (None, 0);
                 open.attempts -= 1;
             }
         }
@@ -482,8 +502,7 @@ impl Run {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+properties! {
     #[test]
     fn whatever_happens_the_promises_hold(
         max_attempts in 0u32..4, max_outstanding in 3u32..20,

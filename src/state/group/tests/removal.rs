@@ -82,8 +82,12 @@ fn a_group_that_is_altered_goes_on_with_what_it_has() {
     let mut world = World::with(1, GroupOptions { max_attempts: 2, max_outstanding: 4, ..options() });
     world.publish(0, 9);
     let lent = world.lease(KITCHEN, 4);
-    let less =
-        GroupChanges { max_attempts: Some(1), max_outstanding: Some(2), visibility_timeout_ms: Some(7), backoff: None };
+    let less = GroupChanges {
+        max_attempts: Some(1),
+        max_outstanding: Some(2),
+        visibility_timeout_ms: Some(7),
+        ..GroupChanges::default()
+    };
     world.run(Command::AlterGroup { group: KITCHEN, changes: &less }).unwrap();
     // There are more than the new limit allows: no new ones, until enough are settled.
     assert_eq!(world.lease(KITCHEN, 9), []);

@@ -6,10 +6,10 @@ fn limited(max_attempts: u32) -> GroupOptions {
     GroupOptions { max_attempts, ..options() }
 }
 
-/// Ends the process while it works on what it has leased.
+/// Ends the process while it works on what it has leased, and lets what was out be ready again.
 fn crash(world: &mut World) {
     world.open(false);
-    world.advance(10);
+    world.advance(options().backoff.max_ms);
 }
 
 #[test]
@@ -49,26 +49,47 @@ fn whoever_dies_beside_others_on_the_last_attempt_gets_one_more_alone() {
 
 #[test]
 fn a_clean_close_is_no_crash() {
-    let mut world = World::with(1, limited(2));
+    let mut world = World::with(1, GroupOptions { max_closes: 0, ..limited(3) });
     world.publish(0, 1);
     world.lease_one(KITCHEN);
-    world.open(true);
-    let lent = world.lease_one(KITCHEN);
-    assert_eq!((lent.attempt, lent.exclusive), (2, false));
-    world.open(true);
+    crash(&mut world);
+    for attempt in 2..=3 {
+        let lent = world.lease_one(KITCHEN);
+        assert_eq!((lent.attempt, lent.exclusive), (attempt, false));
+        world.open(true);
+        world.advance(options().backoff.max_ms);
+    }
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
-    assert_eq!(causes(&provenance(&records).history), [Cause::Closed; 2]);
+    assert_eq!(causes(&provenance(&records).history), [Cause::Crashed, Cause::Closed, Cause::Closed]);
+}
+
+#[test]
+fn an_uncharged_close_leaves_an_exclusive_claim() {
+    for max_attempts in [1, 2] {
+        let mut world = World::with(1, limited(max_attempts));
+        world.publish(0, 1);
+        world.lease_one(KITCHEN);
+        crash(&mut world);
+        for _ in 0..3 {
+            let lent = world.lease_one(KITCHEN);
+            assert_eq!((lent.attempt, lent.exclusive), (2, true));
+            world.open(true);
+        }
+    }
 }
 
 #[test]
 fn an_attempt_that_ends_otherwise_clears_the_crash() {
     let ends: [fn(&mut World, Held); 3] = [
         |world, held| drop(world.nack(KITCHEN, held, Some(0), "").unwrap()),
-        |world, _| world.advance(TIMEOUT_MS),
-        |world, _| world.open(true),
+        |world, _| world.advance(TIMEOUT_MS + options().backoff.max_ms),
+        |world, _| {
+            world.open(true);
+            world.advance(options().backoff.max_ms);
+        },
     ];
     for end in ends {
-        let mut world = World::with(1, limited(3));
+        let mut world = World::with(1, GroupOptions { max_closes: 0, ..limited(3) });
         world.publish(0, 1);
         world.lease_one(KITCHEN);
         crash(&mut world);
