@@ -214,7 +214,7 @@ impl Record {
             Self::TopicRemoved { topic } => Wakes::AllOfTopic(*topic),
             // Under another limit there may be a place, or another deadline.
             Self::GroupAltered { group, .. } => Wakes::Group(*group),
-            // Whoever leases wakes the next, who then knows when that lease ends. What makes a lease longer, or others wait, makes
+            // A consumer that leases wakes the next, which then sleeps until that lease ends. What makes a lease longer, or others wait, makes
             // nothing ready. Nobody waits yet for what is opened or created.
             Self::Leased { .. }
             | Self::Extended { .. }

@@ -2,8 +2,8 @@
 //!
 //! A record is its kind, the length of its body, and the body: fields as varints in the order written here, which use it up.
 //! What the common case does not need stands at the end of a body, and is left out there. Every record has exactly one
-//! encoding: what may be left out is never written. Kinds are for ever; an unknown one is told from damage, and is not passed
-//! over. Never here: whether a fact may follow those before it.
+//! encoding: what may be left out is never written. Kinds are for ever; an unknown one is told from damage, and is not
+//! skipped. Never here: whether a fact may follow those before it.
 
 use super::Record;
 use super::wire::{DecodeError, Reader};

@@ -85,7 +85,7 @@ pub(crate) struct GroupOptions {
     pub(crate) max_attempts: u32,
     pub(crate) backoff: BackoffOptions,
     pub(crate) max_outstanding: u32,
-    /// Of a message: orderly closes in a row while it is leased that are not charged. At most [`crate::limits::CLOSES_MAX`].
+    /// Of a message: orderly closes in a row while it is leased that are not counted. At most [`crate::limits::CLOSES_MAX`].
     pub(crate) max_closes: u32,
 }
 

@@ -1,7 +1,7 @@
 //! The integers and strings of the formats above the log: canonical LEB128 varints, lengths before bytes.
 //!
 //! Every value has exactly one encoding, so equal facts have equal bytes. Reading never panics and allocates nothing;
-//! whoever collects what it read checks the count against [`Reader::remaining`] first. Never here: what the numbers mean.
+//! a caller that collects what it read checks the count against [`Reader::remaining`] first. Never here: what the numbers mean.
 
 use std::fmt;
 

@@ -43,7 +43,7 @@ impl HoldUp {
     }
 }
 
-/// Which messages may be handed out.
+/// Which messages may be delivered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Visible<'a> {
     /// All that are there.
@@ -160,7 +160,7 @@ pub(crate) enum Command<'a> {
     Publish {
         runs: &'a [(PartitionId, u32)],
     },
-    /// Exhausted messages are asked for first, unless they are to be passed over: they cannot be moved just now.
+    /// Exhausted messages are asked for first, unless they are to be skipped: they cannot be moved just now.
     Lease {
         group: GroupId,
         max: u32,

@@ -1,8 +1,8 @@
-//! The state of a store: the fold of its records, as a pure machine.
+//! The state of a store: the result of its records, as a pure machine.
 //!
-//! `decide` turns a command and what the engine has read beforehand into records, or refuses; `apply` folds a record in.
-//! The fold of the log is the state: the same records give the same state, byte for byte in its snapshot, and the same
-//! state decides the same. Whoever drives it, in order: decide, append the records, apply each with the LSN of their
+//! `decide` turns a command and what the engine has read beforehand into records, or refuses; `apply` takes in a record.
+//! Replaying the log gives the state: the same records give the same state, byte for byte in its snapshot, and the same
+//! state decides the same. The caller does, in order: decide, append the records, apply each with the LSN of their
 //! frame. Each capability has a room of its own, with its decisions, what its records change, its part of a snapshot, its
 //! invariants and its tests; here each command and each record is sent to its room. Never here: disk, clocks, threads,
 //! randomness, or an order that is not part of the value.
@@ -46,7 +46,7 @@ pub(crate) struct State {
     catalog: topic::TopicCatalog,
     groups: BTreeMap<GroupId, Box<GroupState>>,
     exclusive: lease::ExclusiveLeases,
-    /// What is no more: whoever holds the lock takes it out, to free it outside.
+    /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
 
@@ -168,7 +168,7 @@ impl State {
         Ok(Decision::Done)
     }
 
-    /// Folds in a record of the frame at `lsn`. On `Err` nothing was changed.
+    /// Applies a record of the frame at `lsn`. On `Err` nothing was changed.
     pub(crate) fn apply(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
         let opened = self.epoch != Epoch(0) || matches!(record, Record::Opened { .. });
         require(opened, "a record before the store was ever opened")?;

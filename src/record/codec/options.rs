@@ -1,7 +1,7 @@
 //! Options of groups and topics: those that differ from what is left out, each with its tag and length.
 //!
 //! Tags are for ever, like kinds. A tag that is not known here is a newer version's: an option changes what may follow, so
-//! none is passed over. Never here: which values an option may have.
+//! none is skipped. Never here: which values an option may have.
 
 use super::super::GroupOptions;
 use super::super::wire::{DecodeError, Newer, Reader, put_delimited, put_varint};

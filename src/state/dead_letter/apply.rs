@@ -1,4 +1,4 @@
-//! Folding in what makes, moves and discards dead letters.
+//! Applying what makes, moves and discards dead letters.
 //!
 //! Never here: a choice.
 

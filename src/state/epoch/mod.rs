@@ -54,7 +54,7 @@ impl GroupState {
         let leased = self.entries.iter().filter(|(_, entry)| entry.lease().is_some());
         let leased: Vec<_> = leased.map(|(at, entry)| (*at, Ending::of_process(entry, clean, max_closes))).collect();
         for ((cursor, offset), ending) in leased {
-            // What is not charged was no attempt.
+            // What is not counted was no attempt.
             let is_charged = ending != Ending::Closed;
             let failure = is_charged.then(|| Failure { cause, time: wall, text: Box::default() });
             let partition = self.partition_of(cursor);

@@ -1,7 +1,7 @@
 //! Plain data structures that a state is made of.
 //!
 //! What changes and is part of a snapshot lies in pages that a state shares with its snapshots: a snapshot copies pointers, and
-//! whoever changes a shared page copies that page first. Never here: what anything in them means.
+//! a writer of a shared page copies that page first. Never here: what anything in them means.
 
 pub(super) mod memory;
 pub(super) mod offsets;

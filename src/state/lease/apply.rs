@@ -1,4 +1,4 @@
-//! Folding in what grants leases, makes them longer, and waits for an exclusive one.
+//! Applying what grants leases, makes them longer, and waits for an exclusive one.
 //!
 //! Never here: what ends a lease.
 

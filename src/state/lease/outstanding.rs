@@ -1,4 +1,4 @@
-//! An outstanding message: handed out at least once, and not settled.
+//! An outstanding message: delivered at least once, and not settled.
 //!
 //! Never here: when it may be leased again.
 
@@ -11,18 +11,18 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(in crate::state) struct OutstandingEntry {
     pub(in crate::state) phase: Phase,
-    /// Attempts charged so far, the one under way included.
+    /// Attempts counted so far, the one under way included.
     pub(in crate::state) attempts: u32,
-    /// The group's `max_attempts` when it was leased last: whoever changes that option sorts nothing anew.
+    /// The group's `max_attempts` when it was leased last: a change of that option sorts nothing anew.
     pub(in crate::state) max_attempts: u32,
     /// Of a leased message: how long it waits once its lease has ended by its timeout. Fixed with the lease, like its limit.
     pub(in crate::state) backoff_ms: u32,
     /// How many crashes it was out in since an attempt ended otherwise.
     pub(in crate::state) crashes: u16,
-    /// At how many orderly closes in a row it was leased; no more than were not charged.
+    /// At how many orderly closes in a row it was leased; no more than were not counted.
     pub(in crate::state) closes: u8,
     /// The last attempt that ended did so by a crash under a lease that was not exclusive: one more is due, exclusive. Stays
-    /// through a lease that is not charged.
+    /// through a lease that is not counted.
     pub(in crate::state) grace: bool,
     pub(in crate::state) history: Option<Arc<History>>,
 }
@@ -82,7 +82,7 @@ impl OutstandingEntry {
         class(self) == Class::Exhausted
     }
 
-    /// Whether the last attempt that `max_attempts` allows has been charged.
+    /// Whether the last attempt that `max_attempts` allows has been counted.
     pub(in crate::state) fn is_spent(&self) -> bool {
         self.max_attempts != 0 && self.attempts >= self.max_attempts
     }

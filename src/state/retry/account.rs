@@ -1,6 +1,6 @@
 //! The account of an outstanding message: which ends of its leases count against it, and how.
 //!
-//! A lease is charged when it is granted, so that an attempt is on the account whatever becomes of the process. Its end may take that
+//! A lease is counted when it is granted, so that an attempt is on the account whatever becomes of the process. Its end may take that
 //! back. Never here: when the next lease may begin.
 
 use crate::state::lease::{Lease, OutstandingEntry};

@@ -39,7 +39,7 @@ pub(in crate::state) fn delay_unattended_ms(options: BackoffOptions, attempt: At
     if attempt.number < 2 { 0 } else { delay_ms(options, attempt) }
 }
 
-/// The delay of a message that cannot be read, or moved to the dead letters: the longest, not charged.
+/// The delay of a message that cannot be read, or moved to the dead letters: the longest, not counted.
 pub(in crate::state) fn deferral_ms(options: BackoffOptions) -> u64 {
     options.max_ms.max(DEFERRAL_MS_MIN)
 }

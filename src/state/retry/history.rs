@@ -1,6 +1,6 @@
 //! What happened to an outstanding message: its last attempts, with the texts of their errors under a group's byte cap.
 //!
-//! Never here: which attempt is charged.
+//! Never here: which attempt is counted.
 
 use crate::ids::Offset;
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};

@@ -182,7 +182,7 @@ impl State {
         Ok(())
     }
 
-    /// A lease given back: its attempt is not charged.
+    /// A lease given back: its attempt is not counted.
     pub(in crate::state) fn apply_given_back(
         &mut self,
         at: (GroupId, PartitionId, Offset),

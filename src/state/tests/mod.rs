@@ -19,7 +19,7 @@ pub(in crate::state) struct World {
     pub(in crate::state) mono: u64,
     pub(in crate::state) wall: u64,
     pub(in crate::state) lsn: u64,
-    /// What may be handed out; everything if `None`.
+    /// What may be delivered; everything if `None`.
     pub(in crate::state) visible: Option<Sparse<Offset>>,
     pub(in crate::state) hold_up: u64,
     pub(in crate::state) slack_ms: u64,

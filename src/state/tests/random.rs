@@ -106,7 +106,7 @@ enum End {
     ExclusiveCrash,
 }
 
-/// A message of a group that was handed out and is not settled.
+/// A message of a group that was delivered and is not settled.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     attempts: u32,
@@ -119,7 +119,7 @@ struct Open {
 }
 
 impl Open {
-    /// An attempt ended by something else than a crash or a close that is not charged.
+    /// An attempt ended by something else than a crash or a close that is not counted.
     fn failed(&mut self) {
         (self.holder, self.last, self.crashes, self.closes) = (None, End::Other, 0, 0);
     }
@@ -129,7 +129,7 @@ impl Open {
 #[derive(Default)]
 struct Model {
     open: BTreeMap<Target, Open>,
-    /// Everything that was ever handed out, and whether it is settled.
+    /// Everything that was ever delivered, and whether it is settled.
     settled: BTreeSet<Target>,
     next: BTreeMap<(u64, u64), u64>,
     /// Everybody who ever had a lease, dead or alive.

@@ -57,7 +57,7 @@ fn a_removed_topic_takes_its_groups_along() {
     assert_eq!(world.state.settled_before(PartitionId(99)), Offset(0), "it may come yet");
 }
 
-/// Whoever is removed holds nobody up.
+/// A removed group holds up no other.
 #[test]
 fn a_removed_group_ends_its_exclusive_lease() {
     for awaited in [true, false] {
