@@ -49,7 +49,7 @@ fn run_threads(pond: &Pond, group: &Group, pairs: u64, each: u64) {
                 }
             });
             scope.spawn(|| {
-                // A ticket for each message: whoever holds one waits until it comes.
+                // A ticket for each message: its holder waits until it comes.
                 while taken.fetch_add(1, Ordering::Relaxed) < total {
                     let delivery = group.receive(Duration::from_secs(30)).expect("receive").expect("a message in time");
                     sum.fetch_add(number(delivery.payload()), Ordering::Relaxed);

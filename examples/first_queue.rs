@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mail = store.topic("mail").open()?;
     let sender = mail.group("sender").open()?;
 
-    // When `publish` returns, the message survives a power cut.
+    // When `publish` returns, the message survives a power failure.
     let receipt = mail.publish(Message::new("Your parcel is on its way.").key("ana@example.org"))?;
     println!("published {}", receipt.id());
     mail.publish(Message::new("Willkommen!").key("jürgen@example.org").header("language", "de"))?;

@@ -71,7 +71,7 @@ impl<'a> Shift<'a> {
         for order in orders.iter().filter(|order| !published.contains(&order.order_id)) {
             let message =
                 Message::new(serde_json::to_vec(order)?).key(order.customer.id.as_str()).header("type", "OrderPlaced");
-            // When this returns, the order survives a power cut.
+            // When this returns, the order survives a power failure.
             self.shop.orders.publish(message)?;
             if self.is_broken.load(SeqCst) {
                 return Ok(());
