@@ -2,21 +2,23 @@
 //!
 #![doc = include_str!("../README.md")]
 
-// First, for its macro is known only below it.
-#[cfg(test)]
-#[macro_use]
-mod properties;
-
 /// Compiles the code of the guide (`cargo test --doc`).
 #[cfg(doctest)]
 mod guide {
     #[doc = include_str!("../docs/getting-started.md")]
     mod getting_started {}
+    #[doc = include_str!("../docs/exactly-once.md")]
+    mod exactly_once {}
     #[doc = include_str!("../docs/retries.md")]
     mod retries {}
     #[doc = include_str!("../docs/operations.md")]
     mod operations {}
 }
+
+// First, for its macro is known only below it.
+#[cfg(test)]
+#[macro_use]
+mod properties;
 
 mod api;
 mod clock;

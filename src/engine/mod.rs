@@ -50,7 +50,7 @@ pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 pub(crate) use transaction::{LeasedMessage, Rejected, Settlement};
 
 use self::commit::Commit;
-use self::core::{Blocked, Committed, Core};
+use self::core::{Blocked, CommitOutcome, Core};
 use self::health::Health;
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -270,7 +270,7 @@ impl Engine {
         &self,
         command: &Command<'_>,
         parts: Parts<'_>,
-        then: impl FnOnce(&mut Core, &Committed) -> T,
+        then: impl FnOnce(&mut Core, &CommitOutcome) -> T,
     ) -> Result<T, Refusal> {
         loop {
             let mut core = self.lock_core();
