@@ -6,7 +6,7 @@
 //!
 //! # What survives
 //!
-//! *Death of the process* (kill -9, abort): every call that returned. Of a [`Tail::append`] in flight, any subset of its
+//! *Process crash* (kill -9, abort): every call that returned. Of a [`Tail::append`] in flight, any subset of its
 //! aligned 8-byte words; of any other write in flight, any subset of its bytes; of a creation, nothing or a file of any
 //! length; of a sync, any part; of any other call, all or nothing.
 //!

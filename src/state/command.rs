@@ -242,7 +242,7 @@ pub(crate) enum Decision {
     Done,
     /// There is nothing to lease now; there are no records.
     Nothing,
-    /// This message must be given up (or put off) before anything is leased; there are no records.
+    /// This message must be dead-lettered or postponed before anything is leased; there are no records.
     Exhausted {
         partition: PartitionId,
         offset: Offset,
