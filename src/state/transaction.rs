@@ -72,10 +72,11 @@ impl State {
             // seam: a lost lease does not reject a transaction
             match decision? {
                 Decision::Done | Decision::Nothing => {}
-                Decision::Settled { lost } => match lost.first() {
-                    Some(&number) => return Err(Rejection::LeaseLostIn { step: nth, number }),
-                    None => {}
-                },
+                Decision::Settled { lost } => {
+                    if let Some(&number) = lost.first() {
+                        return Err(Rejection::LeaseLostIn { step: nth, number });
+                    }
+                }
                 Decision::Exhausted { .. } => return Err(Rejection::Invalid("only a lease finds what is exhausted")),
             }
             records[start..].iter_mut().try_for_each(|record| overlay.take_in(record))?;

@@ -42,13 +42,13 @@ impl<'a> Leave<'a> {
     }
 
     /// Whether a file may know this, which its layer must not.
-    pub(crate) fn to_know(&mut self, path: &str, known: &str) -> bool {
+    pub(crate) fn may_know(&mut self, path: &str, known: &str) -> bool {
         self.unused.remove(&import(path, known));
         self.exempt.imports.iter().any(|(file, exempt, _)| *file == path && *exempt == known)
     }
 
     /// Whether a `match` of this function may have a catch-all arm, which it has.
-    pub(crate) fn to_catch_all(&mut self, path: &str, function: &str) -> bool {
+    pub(crate) fn may_catch_all(&mut self, path: &str, function: &str) -> bool {
         self.unused.remove(&catch_all(path, function));
         self.exempt.catch_alls.iter().any(|(file, name, _)| *file == path && *name == function)
     }
