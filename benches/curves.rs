@@ -1,6 +1,6 @@
 //! What publishing, receiving, acking and opening cost as the store grows: with messages that wait, with groups, with topics.
 //!
-//! `cargo bench --bench curves`; words after `--` choose parts. `MILLPOND_WRITE_DOCS=1` writes `docs/curves.md`.
+//! `cargo bench --bench curves`; words after `--` choose parts. `MILLPOND_WRITE_DOCS=1` writes `docs/measured/scaling.md`.
 
 mod common;
 
@@ -183,10 +183,10 @@ fn section(text: &RefCell<String>, title: &str, what: &str, table: &Table) {
     text.borrow_mut().push_str(&section);
 }
 
-const PREFACE: &str = "# Curves
+const PREFACE: &str = "# Scaling
 
-How costs change as a store grows. Printed by `cargo bench --bench curves`, and written here with `MILLPOND_WRITE_DOCS=1`; never edited by
-hand. Times are for one message, medians of three runs.
+How costs change as a store grows. Printed by `cargo bench --bench curves`, and written here with
+`MILLPOND_WRITE_DOCS=1`; never edited by hand. Times are for one message, medians of three runs.
 ";
 
 fn main() -> ExitCode {
@@ -201,7 +201,7 @@ fn main() -> ExitCode {
         let titles = text.borrow().matches("\n## ").count();
         if titles == parts.len() {
             let facts = machine::facts(Arena::new().path());
-            table::write("curves.md", &format!("{PREFACE}\n{facts}.\n{}", text.borrow()));
+            table::write("scaling.md", &format!("{PREFACE}\n{facts}.\n{}", text.borrow()));
         }
     })
 }

@@ -2,7 +2,7 @@
 //! and dead segments are unlinked.
 //!
 //! `cargo bench --bench latency`; words after `--` choose parts. Each latency counts from the moment the message was due, so a stall
-//! counts for every message that it held up. `MILLPOND_WRITE_DOCS=1` writes `docs/latency.md`.
+//! counts for every message that it held up. `MILLPOND_WRITE_DOCS=1` writes `docs/measured/latency.md`.
 
 mod common;
 
@@ -156,10 +156,11 @@ fn section(text: &RefCell<String>, title: &str, what: &str, table: &Table) {
 
 const PREFACE: &str = "# Latency
 
-How long a message takes at a steady rate, and how long the call of publish does. Printed by `cargo bench --bench latency`, and written here with
-`MILLPOND_WRITE_DOCS=1`; never edited by hand. Messages of 100 B are sent on a fixed schedule for five seconds, and each latency counts from the moment
-at which the message was due, so a stall counts for every message that it held up. One run: what a table says of its rarest events is one
-sample of them.
+How long a message takes at a steady rate, and how long the call of publish does. Printed by `cargo
+bench --bench latency`, and written here with `MILLPOND_WRITE_DOCS=1`; never edited by hand.
+Messages of 100 B are sent on a fixed schedule for five seconds, and each latency counts from the
+moment at which the message was due, so a stall counts for every message that it held up. One run:
+what a table says of its rarest events is one sample of them.
 ";
 
 fn main() -> ExitCode {

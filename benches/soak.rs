@@ -1,6 +1,6 @@
 //! Whether a store grows that should not: millions of messages through a small one, and many that wait in a large one.
 //!
-//! `cargo bench --bench soak`; words after `--` choose parts. `MILLPOND_WRITE_DOCS=1` writes `docs/soak.md`.
+//! `cargo bench --bench soak`; words after `--` choose parts. `MILLPOND_WRITE_DOCS=1` writes `docs/measured/soak.md`.
 
 mod common;
 
@@ -111,8 +111,8 @@ fn section(text: &RefCell<String>, title: &str, what: &str, table: &Table, end: 
 
 const PREFACE: &str = "# Soak
 
-Whether memory or disk grows with messages that have passed, and what those cost that wait. Printed by `cargo bench --bench soak`, and written
-here with `MILLPOND_WRITE_DOCS=1`; never edited by hand.
+Whether memory or disk grows with messages that have passed, and what those cost that wait. Printed
+by `cargo bench --bench soak`, and written here with `MILLPOND_WRITE_DOCS=1`; never edited by hand.
 ";
 
 fn main() -> ExitCode {

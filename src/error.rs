@@ -314,7 +314,7 @@ impl Error {
         const EMFILE: i32 = 24;
         const ENFILE: i32 = 23;
         match (source.kind(), source.raw_os_error()) {
-            // A limit on the sizes of this process's files is a full disk to whoever needs a larger one.
+            // A limit on the sizes of this process's files is a full disk to a call that needs a larger one.
             (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, _) => {
                 Some(Self::DiskFull)
             }

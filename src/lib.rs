@@ -2,6 +2,17 @@
 //!
 #![doc = include_str!("../README.md")]
 
+/// Compiles the code of the guide (`cargo test --doc`).
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/getting-started.md")]
+    mod getting_started {}
+    #[doc = include_str!("../docs/retries.md")]
+    mod retries {}
+    #[doc = include_str!("../docs/operations.md")]
+    mod operations {}
+}
+
 // First, for its macro is known only below it.
 #[cfg(test)]
 #[macro_use]

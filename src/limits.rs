@@ -38,11 +38,11 @@ pub const SEGMENT_LEN_MAX: u64 = 1 << 30;
 pub const OUTSTANDING_DEFAULT: u32 = 65_536;
 /// The greatest value of that option.
 pub const OUTSTANDING_MAX: u32 = 1 << 20;
-/// At how many orderly closes in a row a message may be leased before a further one is charged: default of the group's option.
+/// At how many orderly closes in a row a message may be leased before a further one is counted: default of the group's option.
 pub const CLOSES_DEFAULT: u32 = 20;
 /// The greatest value of that option.
 pub const CLOSES_MAX: u32 = 255;
-/// The most messages that one `receive_batch` hands out.
+/// The most messages that one `receive_batch` delivers.
 pub const RECEIVE_BATCH_MAX: usize = 65_536;
 /// Messages of one receive, encoded, in bytes, but for the last of them.
 pub const BATCH_BYTES_MAX: usize = 64 << 20;

@@ -1,4 +1,4 @@
-//! One test for each bug that another level found: see docs/bugs.md.
+//! One test for each bug that another level found: see docs/internals/bugs.md.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

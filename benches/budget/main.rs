@@ -1,7 +1,7 @@
 //! The table of budgets: for each promise of speed its floor, what was measured, and whether the budget was met.
 //!
 //! `cargo bench --bench budget` runs all; words after `--` choose rows by name. Each row is the median of three runs, and each
-//! run a mean over at least four segments unless its row says otherwise. `MILLPOND_WRITE_DOCS=1` writes `docs/budgets.md`.
+//! run a mean over at least four segments unless its row says otherwise. `MILLPOND_WRITE_DOCS=1` writes `docs/measured/budgets.md`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -73,30 +73,36 @@ fn cells(line: &Line, samples: &[Sample]) -> Vec<String> {
 
 const PREFACE: &str = "# Budgets
 
-What millpond may cost, and what it costs, beside the floor: the least that the same machine needs for the same work, measured in the
-same run by a few lines of code without topics, leases or recovery (`benches/common/floor.rs`). Printed by
-`cargo bench --bench budget`, and written here with `MILLPOND_WRITE_DOCS=1`; never edited by hand.
+What millpond may cost, and what it costs, beside the floor: the least that the same machine needs
+for the same work, measured in the same run by a few lines of code without topics, leases or
+recovery (`benches/common/floor.rs`). Printed by `cargo bench --bench budget`, and written here with
+`MILLPOND_WRITE_DOCS=1`; never edited by hand.
 ";
 
 const NOTES: &str = "
-Every figure is the median of three runs. A run of a row about publishing or receiving at `Os` covers at least four segments of
-64 MiB. p99.99 is of single calls, measured in a pass of its own, and holds the time of reading the clock. A budget given as a figure was set on a machine with 2
-cores and a virtual disk; beside it stands the ratio to the floor of that machine, which carries over to others. \"Met by ratio\" and \"met
-by figure\" say that only one of the two holds. A machine that does other work at the same time spoils the figures, and the
-ratios less.
+Every figure is the median of three runs. A run of a row about publishing or receiving at `Os`
+covers at least four segments of 64 MiB. p99.99 is of single calls, measured in a pass of its own,
+and holds the time of reading the clock. A budget given as a figure was set on a machine with 2
+cores and a virtual disk; beside it stands the ratio to the floor of that machine, which carries
+over to others. \"Met by ratio\" and \"met by figure\" say that only one of the two holds. A machine
+that does other work at the same time spoils the figures, and the ratios less.
 
-- Publishing `Disk`, one thread: in the middle of each quarter of four segments, millpond and floor in turn. The floor is the better of a
-  mapped store and a positional write, each followed by `fdatasync`. Bytes a sync are those written to the device by everybody: the
-  median within a quarter, and of the quarters the worst.
+- Publishing `Disk`, one thread: in the middle of each quarter of four segments, millpond and floor
+  in turn. The floor is the better of a mapped store and a positional write, each followed by
+  `fdatasync`. Bytes a sync are those written to the device by everybody: the median within a
+  quarter, and of the quarters the worst.
 - 64 threads: segments of 4 MiB, so that a short run covers four.
 - Pipelined: segments of 16 MiB. The floor syncs once for every thousand stores.
-- Receiving: messages that wait, taken in order. The floor reads them by 64 KiB, checks and copies out each, and appends two small
-  records.
-- Before publishing and receiving 4 GiB of memory are touched and freed: docs/performance.md says why. What is paced is measured first.
+- Receiving: messages that wait, taken in order. The floor reads them by 64 KiB, checks and copies
+  out each, and appends two small records.
+- Before publishing and receiving 4 GiB of memory are touched and freed:
+  docs/internals/performance.md says why. What is paced is measured first.
 - Many topics: the floor is one topic, by the same code.
-- Paced: the latency of a message counts from the moment it was due. The floor hands a number through a channel.
-- Opening: in a process of its own, with the page cache warm. What a segment adds is told by a second store, with the same messages in
-  segments of 4 MiB. Memory is what the open store adds to the process.
+- Paced: the latency of a message counts from the moment it was due. The floor hands a number
+  through a channel.
+- Opening: in a process of its own, with the page cache warm. What a segment adds is told by a
+  second store, with the same messages in segments of 4 MiB. Memory is what the open store adds to
+  the process.
 - Bytes of log: by the log's own axis, so without the unused end of the last segment.
 ";
 

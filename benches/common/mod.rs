@@ -13,6 +13,7 @@ pub(crate) mod machine;
 pub(crate) mod pace;
 pub(crate) mod pond;
 pub(crate) mod table;
+pub(crate) mod wrap;
 pub(crate) mod yard;
 
 use std::cell::Cell;

@@ -4,6 +4,7 @@
 
 use super::call::is_tiny;
 use super::say;
+use super::wrap::wrapped;
 use hdrhistogram::Histogram;
 use std::fmt::Write;
 use std::path::Path;
@@ -53,15 +54,15 @@ impl Table {
     }
 }
 
-/// Writes `text` to `docs/name` if `MILLPOND_WRITE_DOCS=1` and this was a full run.
+/// Writes `text` to `docs/measured/name` if `MILLPOND_WRITE_DOCS=1` and this was a full run.
 pub(crate) fn write(name: &str, text: &str) {
     if is_tiny() || std::env::var_os("MILLPOND_WRITE_DOCS").is_none_or(|value| value != "1") {
         return;
     }
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/measured");
     std::fs::create_dir_all(&directory).expect("create the directory of documents");
-    std::fs::write(directory.join(name), text).expect("write the document");
-    say(&format!("Wrote docs/{name}."));
+    std::fs::write(directory.join(name), wrapped(text)).expect("write the document");
+    say(&format!("Wrote docs/measured/{name}."));
 }
 
 /// A duration in nanoseconds with three digits and a fitting unit.

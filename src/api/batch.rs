@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Several deliveries of one receive. Read them with [`Batch::iter`]. Ack them all in one write with [`Batch::ack`], or iterate by
 /// value to settle each.
 ///
-/// Dropping it nacks the deliveries that were read and gives back the others as if they had never been handed out: so a handler that
-/// panics is charged for what it has seen, and for nothing else.
+/// Dropping it nacks the deliveries that were read and releases the others as if they had never been delivered. So if a handler
+/// panics, only the attempts of what it has read are counted.
 pub struct Batch {
     group: Arc<GroupInner>,
     /// What is not settled yet: all, and nothing afterwards.
@@ -51,7 +51,7 @@ impl LostLeases {
 }
 
 /// The deliveries of a [`Batch`], one after another. Those that are left when it is dropped are given back as if they had never been
-/// handed out, but for those that were read before.
+/// delivered, but for those that were read before.
 #[derive(Debug)]
 pub struct BatchIntoIter {
     batch: Batch,
@@ -95,7 +95,7 @@ impl Batch {
         }
     }
 
-    /// Why further messages could not be read; they are not in the batch. Those whose bytes are wrong were put back uncharged, with
+    /// Why further messages could not be read; they are not in the batch. Those whose bytes are wrong were put back, their attempts not counted, with
     /// the group's longest backoff; where the trouble is passing ([`ErrorKind::Retry`](crate::ErrorKind::Retry)) all that was not read
     /// is ready again at once.
     #[must_use]
@@ -274,7 +274,7 @@ impl<'a> Iterator for BatchIter<'a> {
         self.at = Some((received, nth + 1));
         self.len -= 1;
         self.number += 1;
-        // No exchange, for its cost: two threads that iterate at once may note less than they saw, and are then charged for less.
+        // No exchange, for its cost: two threads that iterate at once may note less than they saw, and then fewer attempts are counted.
         if let Some(looked_at) = self.looked_at.filter(|looked_at| looked_at.load(Ordering::Relaxed) < self.number) {
             looked_at.store(self.number, Ordering::Relaxed);
         }

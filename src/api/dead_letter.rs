@@ -1,4 +1,4 @@
-//! Dead dead letters as the user sees them.
+//! Dead letters as the user sees them.
 
 use super::Topic;
 use super::group::GroupInner;
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A message that its group gave up on, with what it went through. It stays until it is redriven or discarded.
+/// A message set aside after its last attempt, with the history of its attempts. It stays until it is redriven or discarded.
 ///
 /// ```
 /// # use millpond::Store;
@@ -22,14 +22,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// # orders.publish_batch(["soup", "stone soup"])?;
 /// # for delivery in kitchen.receive_batch(2, Duration::ZERO)? { delivery.reject("no oven")?; }
 /// # store.sync()?;
-/// for dead letter in kitchen.dead_letters()? {
-///     let dead letter = dead letter?;
-///     let reason = dead letter.history().last().map(|failure| failure.text.clone());
-///     println!("{} after {} attempts: {reason:?}", dead letter.origin(), dead letter.attempts());
-///     if dead letter.payload().starts_with(b"stone") {
-///         dead letter.discard()?;
+/// for dead in kitchen.dead_letters()? {
+///     let dead = dead?;
+///     let reason = dead.history().last().map(|failure| failure.text.clone());
+///     println!("{} after {} attempts: {reason:?}", dead.origin(), dead.attempts());
+///     if dead.payload().starts_with(b"stone") {
+///         dead.discard()?;
 ///     } else {
-///         dead letter.redrive()?; // tried again by this group, from the first attempt on
+///         dead.redrive()?; // tried again by this group, from the first attempt on
 ///     }
 /// }
 /// # store.sync()?;
@@ -95,7 +95,7 @@ impl DeadLetter {
         &self.group.topic.name
     }
 
-    /// The name of the group that gave up on it.
+    /// The name of the group whose dead letter it is.
     #[must_use]
     pub fn group(&self) -> &str {
         &self.group.name
@@ -192,7 +192,7 @@ impl DeadLetter {
         if shared.level == super::Durability::Disk { shared.engine.wait_durable(end) } else { Ok(()) }
     }
 
-    /// Throws the dead letter away. On return that survives the death of the process; a power cut within the sync interval may bring
+    /// Throws the dead letter away. On return that survives a process crash; a power failure within the sync interval may bring
     /// the dead letter back.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 /// If the process dies, the message comes back with its attempt counted. If the visibility timeout passes, it goes to
 /// another consumer, and settling this delivery then fails with `LeaseLost`; until it has, it may still be settled.
 ///
-/// How it is settled survives the death of the process. A power cut within the sync interval may take it back: the message is
+/// How it is settled survives a process crash. A power failure within the sync interval may take it back: the message is
 /// then delivered again, which is why handlers must be able to see a message twice.
 ///
 /// ```
@@ -47,12 +47,12 @@ use std::time::{Duration, SystemTime};
 /// ```
 pub struct Delivery {
     parcel: Holding,
-    /// Which message of the parcel.
+    /// Which message of the buffer.
     nth: u32,
     settled: AtomicBool,
 }
 
-/// A parcel of one's own, or one that others hold as well. Most are alone, and then nobody need count.
+/// A delivery buffer, owned or shared with other deliveries. Most are owned, and then no references are counted.
 enum Holding {
     Alone(Box<Parcel>),
     Shared(Arc<Parcel>),
@@ -172,7 +172,7 @@ impl Delivery {
         self.view().timestamp()
     }
 
-    /// The work is done. On return that survives the death of the process; a power cut within the sync interval may bring
+    /// The work is done. On return that survives a process crash; a power failure within the sync interval may bring
     /// the message back.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Delivery {
     ///
     /// # Errors
     /// `LeaseLost`: another consumer has the message or has settled it. A lease that has ended cannot be extended if its message was
-    /// delivered alone, or while another message is delivered alone or awaited (see
+    /// delivered alone, or while another message is delivered alone or pending (see
     /// [`isolation_limit`](crate::StoreOptions::isolation_limit)); the delivery may still be settled then. `InvalidOption`: more than
     /// ten years. The store's.
     pub fn extend(&self, duration: Duration) -> Result<()> {

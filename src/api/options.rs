@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 /// What an operation survives once it has returned `Ok`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Power loss, kernel crash and process death: returns after the sync. The default. In a store opened at this
+    /// Power loss, kernel crash and process crash: returns after the sync. The default. In a store opened at this
     /// level a message is delivered only once it is durable.
     #[default]
     Disk,
-    /// Process death (kill -9, abort, out of memory): returns when the kernel has the bytes. A background sync follows within
+    /// Process crash (kill -9, abort, out of memory): returns when the kernel has the bytes. A background sync follows within
     /// the store's sync interval.
     Os,
 }

@@ -134,7 +134,7 @@ impl Store {
         self.shared.engine.stats()
     }
 
-    /// Returns once everything that was published or settled before this call survives a power cut.
+    /// Returns once everything that was published or settled before this call survives a power failure.
     ///
     /// # Errors
     /// `OutcomeUnknown` where the sync failed; `Closed`, `Poisoned`, `Forked`.

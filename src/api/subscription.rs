@@ -2,7 +2,7 @@
 //!
 //! The methods that receive lease a message in the calling thread, as [`Group::receive`](crate::Group::receive) does. Only
 //! [`Subscription::request`] needs the subscription's own thread: it leases one message for each request and puts it into a channel
-//! that can be selected on. No lease is recorded without a request, and what nobody takes is released uncharged.
+//! that can be selected on. No lease is recorded without a request, and what nobody takes is released, its attempt not counted.
 
 use super::delivery::Delivery;
 use super::group::GroupInner;
@@ -32,7 +32,7 @@ const OFFER_MS_MAX: u64 = 3_600_000;
 /// A message that cannot be read is an `Err`, and so is trouble that passes, like a full disk; the subscription goes on after
 /// both. [`Error::Closed`], [`Error::Poisoned`] and [`Error::Forked`] come once on the channel, which then ends.
 ///
-/// Dropping the subscription ends its thread. A delivery that was requested and not taken is released, uncharged: when the
+/// Dropping the subscription ends its thread. A delivery that was requested and not taken is released, its attempt not counted: when the
 /// subscription is dropped, when the store is closed, or after half the visibility timeout (an hour at most). A subscription
 /// can be sent to another thread, but not shared: each consumer has one of its own.
 ///
@@ -191,7 +191,7 @@ impl Subscription {
     /// Asks for one delivery and returns the channel that carries it. Asking again before it was taken changes nothing, so a loop
     /// calls this in its `select!`.
     ///
-    /// A delivery that is not taken within half the visibility timeout (an hour at most) is released, uncharged. The subscription then
+    /// A delivery that is not taken within half the visibility timeout (an hour at most) is released, its attempt not counted. The subscription then
     /// pauses and offers again; each pause is twice as long. Calling `request` again ends the pause. The errors that end the
     /// subscription come once; then the channel is disconnected.
     pub fn request(&self) -> &Receiver<Result<Delivery>> {
@@ -405,7 +405,7 @@ impl Server {
     }
 }
 
-/// Gives back what no consumer saw, uncharged. If that cannot be recorded, the lease expires.
+/// Releases what no consumer saw, its attempt not counted. If that cannot be recorded, the lease expires.
 fn release(delivery: Delivery) {
     let _ = delivery.release();
 }

@@ -114,7 +114,7 @@ fn writes_are_read_through_every_handle() {
     });
 }
 
-/// Whatever was just stored, through a map or not, synced or not, is never passed over.
+/// Whatever was just stored, through a map or not, synced or not, is never skipped.
 #[test]
 fn only_zeros_are_passed_over() {
     on_every_disk(|disk| {

@@ -214,7 +214,7 @@ fn what_systems_leave_in_empty_directories_does_no_harm() {
     assert_eq!(names, [".DS_Store", LOCK_NAME]);
 }
 
-/// Whoever left it empty may not have come to sync the directory, or a sync may have failed for good: only a new name can be
+/// The process that left it empty may not have come to sync the directory, or a sync may have failed for good: only a new name can be
 /// made durable then.
 #[test]
 fn an_empty_lock_file_is_replaced_by_a_new_one() {

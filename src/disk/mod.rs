@@ -10,7 +10,7 @@
 //! aligned 8-byte words; of any other write in flight, any subset of its bytes; of a creation, nothing or a file of any
 //! length; of a sync, any part; of any other call, all or nothing.
 //!
-//! *Power cut*:
+//! *Power failure*:
 //! - the bytes of a file, and its length, as of its last [`File::sync`] that returned `Ok`; of every later write any subset
 //!   of its 512-byte sectors, in any order, and any content (old bytes, zeros, garbage) in a sector that was being written;
 //! - the names in the directory as of the last [`Disk::sync_dir`] that returned `Ok`; of each later creation or
@@ -123,7 +123,7 @@ pub trait Disk: Debug + Send + Sync {
     /// As [`Disk::create`].
     fn create_tail(&self, name: &str, len: u64, access: Access) -> io::Result<Box<dyn Tail>>;
 
-    /// Gets memory ready for the bytes of a file that a [`Tail`] will append to soon, where appending goes through a map: whoever
+    /// Gets memory ready for the bytes of a file that a [`Tail`] will append to soon, where appending goes through a map: a caller that
     /// stores there first would wait for that, up to tens of milliseconds. Changes no byte and makes none dirty.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ pub trait Tail: Debug + Send {
     /// # Errors
     /// `InvalidInput` where `at` lies before that end or the pieces reach past the file's length; otherwise whatever the
     /// kernel says. After an error nothing new is visible to readers and the same place may be written again. `StorageFull`
-    /// has changed no byte up to the next multiple of 8 above `at`, also for whoever opens the file later: a frame whose
+    /// has changed no byte up to the next multiple of 8 above `at`, also for a later open of the file: a frame whose
     /// first word is not there is none.
     fn append(&mut self, at: u64, pieces: &[&[u8]]) -> io::Result<()>;
 

@@ -194,7 +194,7 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        // Whoever locked a new file of that name would not exclude us.
+        // A process that locked a new file of that name would not exclude us.
         if checked_name(name)? == LOCK_NAME {
             return Err(io::ErrorKind::InvalidInput.into());
         }

@@ -134,7 +134,7 @@ impl Engine {
             core.appender.sync_job()
         };
         let Some(job) = job else {
-            // Whoever waits, waits for something that was appended.
+            // A waiter waits only for what was appended.
             return self.poison("nothing to sync below an LSN that is not durable");
         };
         self.commit.turns.lock().covers = job.upto;
@@ -174,7 +174,7 @@ mod tests {
         let end = engine.lock_core().appender.end();
         assert_eq!(engine.commit.watermark(), end);
         assert!(engine.try_lead(end, || Waker::noop().clone()).is_none());
-        // There is something to sync for whoever waits for more, and the turn ends.
+        // There is something to sync for a waiter that waits for more, and the turn ends.
         assert!(engine.try_lead(end.saturating_add(8), || Waker::noop().clone()).is_some());
         assert!(engine.try_lead(end.saturating_add(8), || Waker::noop().clone()).is_some());
         engine.wait_durable(end).unwrap();

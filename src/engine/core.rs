@@ -41,7 +41,7 @@ pub(crate) struct CheckpointNote {
     pub(crate) len: u64,
     /// What the one before it covers: nothing above that may be unlinked.
     pub(crate) older_covers: Lsn,
-    /// The end of the log when chores last saw that it had moved, and when that was.
+    /// The end of the log when maintenance last saw that it had moved, and when that was.
     pub(crate) end_seen: Lsn,
     pub(crate) end_seen_at: MonoMs,
 }
@@ -98,7 +98,7 @@ struct HeldUp {
 
 /// What a commit did.
 #[derive(Debug)]
-pub(crate) struct Committed {
+pub(crate) struct CommitOutcome {
     pub(crate) decision: Decision,
     /// The frame's own LSN and the end of the log after it, or `None` where the decision needed no record.
     pub(crate) frame: Option<(Lsn, Lsn)>,
@@ -121,13 +121,18 @@ impl Core {
     /// # Errors
     /// Whatever blocks it; nothing was changed then but that this process's `opened` record may have been appended, except by
     /// `Inconsistent`.
-    pub(crate) fn commit(&mut self, command: &Command<'_>, parts: Parts<'_>, now: Now) -> Result<Committed, Blocked> {
+    pub(crate) fn commit(
+        &mut self,
+        command: &Command<'_>,
+        parts: Parts<'_>,
+        now: Now,
+    ) -> Result<CommitOutcome, Blocked> {
         self.records.clear();
         let hold_up = self.isolation.hold_up();
         let inputs = now.inputs(hold_up, &self.view.visible);
         let decision = self.view.state.decide(command, &inputs, &mut self.records).map_err(Blocked::Rejected)?;
         if self.records.is_empty() {
-            return Ok(Committed { decision, frame: None });
+            return Ok(CommitOutcome { decision, frame: None });
         }
         let reserve = reserve_of(command, &self.records, parts);
         self.append_opened(now, reserve)?;
@@ -147,7 +152,7 @@ impl Core {
         if self.waiters.any() {
             self.wake_for_records(held_up, now);
         }
-        Ok(Committed { decision, frame: Some((lsn, end)) })
+        Ok(CommitOutcome { decision, frame: Some((lsn, end)) })
     }
 
     /// Appends this process's `opened` record unless that has been done.

@@ -84,7 +84,7 @@ impl Engine {
     /// Leases up to `max` messages for the group and reads them, waiting for the first as long as `wait` allows; `each` gets them in
     /// order. `reader` caches the last reads of the consumer; if another thread is using it, this call reads without. Returns why
     /// other messages could not be read: what is passing gave them back as if they had not been leased, anything else put them back
-    /// uncharged with the longest backoff.
+    /// with the longest backoff, its attempt not counted.
     ///
     /// # Errors
     /// The store's; nobody has been leased a message then. A message that cannot be read is none.

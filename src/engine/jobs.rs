@@ -1,6 +1,6 @@
-//! The background jobs, as plain functions: *pulse* keeps the log flowing, *chores* keep the directory small.
+//! The background work, as plain functions: `pulse` flushes the log, `chores` (maintenance) keeps the directory small.
 //!
-//! Neither is needed for safety: whoever needs a segment or a sync does that job itself. Never here: threads (they call
+//! Neither is needed for safety: a caller that needs a segment or a sync does that job itself. Never here: threads (they call
 //! these functions), waiting.
 
 use super::Engine;
@@ -18,10 +18,10 @@ use std::time::Duration;
 /// A wall clock that moved this much more or less than the monotonic one has jumped.
 const JUMP_MS: u64 = 1_000;
 
-/// How much of the log's way memory is got ready for: twice what the last beat appended, within these bounds.
+/// How much of the log's way memory is got ready for: twice what the last tick appended, within these bounds.
 const AHEAD_LEN: RangeInclusive<u64> = 1 << 20..=32 << 20;
 
-/// After this much log a beat begins early: a segment is to be durable before the one after it is full, else a publisher waits.
+/// After this much log a tick begins early: a segment is to be durable before the one after it is full, else a publisher waits.
 const BEAT_LEN_MAX: u64 = 16 << 20;
 
 /// How long nothing was appended when the threads come to rest.
@@ -30,14 +30,14 @@ const REST_AFTER_MS: u64 = 1_000;
 /// How often a thread at rest looks whether there is something to do after all: what a full disk kept from being done.
 const REST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After an I/O error a chore is left alone for so long.
+/// After an I/O error a maintenance job is left alone for so long.
 const PAUSE_MS: u64 = 5_000;
 
 /// What needs room does not keep what gives room back from being done.
 const CHORES: [fn(&Engine) -> Result<()>; 4] =
     [Engine::finish_segments, Engine::checkpoint_if_due, Engine::retire_dead_segments, Engine::remove_leftovers];
 
-/// A lack of room, memory or descriptors is no failure of a job: whoever needs them says so, and the next beat tries again.
+/// A lack of room, memory or descriptors is no failure of a job: the call that needs them returns the error, and the next tick tries again.
 fn passing(done: Result<()>) -> Result<()> {
     match done {
         Err(lack) if lack.is_passing() => Ok(()),
@@ -45,13 +45,13 @@ fn passing(done: Result<()>) -> Result<()> {
     }
 }
 
-/// When the threads run, and what pulse saw of the clocks and did ahead.
+/// When the threads run, and what the last tick saw of the clocks and did ahead.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     signal: Mutex<Signal>,
     woken: Condvar,
     clocks: Mutex<(MonoMs, WallMs)>,
-    /// When each of the chores may run again after an I/O error.
+    /// When each maintenance job may run again after an I/O error.
     paused: Mutex<[MonoMs; CHORES.len()]>,
     /// Whether somebody was refused for want of room since there was some.
     wants_room: AtomicBool,
@@ -71,7 +71,7 @@ struct Signal {
 /// For which bytes memory was got ready.
 #[derive(Debug, Default)]
 struct Ahead {
-    /// The end of the log at the last beat.
+    /// The end of the log at the last tick.
     end: Lsn,
     /// Up to which place of the growing segment, and of the standby segment.
     upto: [Option<(FileName, u64)>; 2],
@@ -91,7 +91,7 @@ impl Jobs {
         }
     }
 
-    /// Whether chores are to make room also where that is otherwise not worth it.
+    /// Whether maintenance makes room also where that is otherwise not worth it.
     pub(super) fn want_room(&self, wanted: bool) {
         self.wants_room.store(wanted, Ordering::Release);
     }
@@ -141,10 +141,10 @@ impl Jobs {
 }
 
 impl Engine {
-    /// One beat: syncs what is due, leaves a mark when idle, prepares the next segment, notices a jump of the clock.
+    /// One tick: syncs what is due, leaves a mark when idle, prepares the next segment, notices a jump of the clock.
     ///
     /// # Errors
-    /// The store's; a lack of room, memory or descriptors is no error here, for whoever needs them will say so.
+    /// The store's; a lack of room, memory or descriptors is no error here, for the call that needs them returns it.
     pub(crate) fn pulse(&self) -> Result<()> {
         self.enter()?;
         self.may_wait(self.look_at_files())?;
@@ -153,7 +153,7 @@ impl Engine {
             let mut core = self.lock_core();
             let watermark = self.commit.watermark();
             let (due, end) = (core.appender.wanted(), core.appender.end());
-            // At rest the next append is to wake the threads, also during this beat.
+            // At rest the next append is to wake the threads, also during this tick.
             if core.wake_beyond != end {
                 core.wake_beyond = end.saturating_add(BEAT_LEN_MAX);
             }
@@ -175,8 +175,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets the threads rest where nothing was appended for a while, all is done, and nothing depends on the wall clock. Whoever
-    /// appends then wakes them.
+    /// Lets the threads rest where nothing was appended for a while, all is done, and nothing depends on the wall clock. The
+    /// next append wakes them.
     fn rest_when_idle(&self) {
         let mono = self.clock.monotonic();
         let mut core = self.lock_core();
@@ -192,7 +192,7 @@ impl Engine {
         }
     }
 
-    /// Gets memory ready for what will be appended until the next beat, so that no append waits for that. Not where syncs are
+    /// Gets memory ready for what will be appended until the next tick, so that no append waits for that. Not where syncs are
     /// frequent: there the pages are to stay small.
     fn prepare_ahead(&self) {
         if self.setup.durable_only {
@@ -255,7 +255,7 @@ impl Engine {
     /// Looks whether the files that are written to are the store's alone. One that others have links to, as a backup makes them, is
     /// left to them. One that has lost its name is lost with all that is written to it: the store stops.
     fn look_at_files(&self) -> Result<()> {
-        // Another thread holds the file manager; the next beat checks.
+        // Another thread holds the file manager; the next tick checks.
         let Some(mut file_manager) = self.file_manager.try_lock() else { return Ok(()) };
         if let Ok(available) = file_manager.available() {
             self.note_room(&mut self.lock_core(), available);
@@ -318,7 +318,7 @@ impl Engine {
         }
         let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());
         if noted.is_err() {
-            // The next beat sees it again. What is due by the new clock is ready all the same.
+            // The next tick sees it again. What is due by the new clock is ready all the same.
             *self.jobs.clocks.lock() = (mono_before, wall_before);
             self.lock_core().waiters.wake_each();
         }
@@ -335,7 +335,7 @@ mod tests {
     use crate::ids::PartitionId;
     use std::sync::Arc;
 
-    /// The threads do not sleep out their interval while much waits for a sync, and every beat sees to that anew.
+    /// The threads do not sleep out their interval while much waits for a sync, and every tick sees to that anew.
     #[test]
     fn a_beat_begins_early_where_much_waits() {
         let setup = Setup::quiet(64 << 20);
@@ -355,7 +355,7 @@ mod tests {
                 let core = engine.lock_core();
                 core.wake_beyond.0 - core.appender.end().0
             };
-            // But for the mark that the beat may have left.
+            // But for the mark that the tick may have left.
             assert!((BEAT_LEN_MAX - 100..=BEAT_LEN_MAX).contains(&room), "{room}");
             publish();
             assert_eq!(wakes(), before, "little waits");

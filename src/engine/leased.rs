@@ -1,6 +1,6 @@
 //! Messages that were leased: where they stand, and reading them outside the lock.
 //!
-//! What cannot be read is put back with the longest backoff, uncharged; passing trouble, and a bound in bytes, give back all that is left
+//! What cannot be read is put back with the longest backoff, its attempt not counted; passing trouble, and a bound in bytes, give back all that is left
 //! as if it had not been leased. Never here: who gets what.
 
 use super::Engine;

@@ -50,7 +50,7 @@ pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 pub(crate) use transaction::{LeasedMessage, Rejected, Settlement};
 
 use self::commit::Commit;
-use self::core::{Blocked, Committed, Core};
+use self::core::{Blocked, CommitOutcome, Core};
 use self::health::Health;
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -270,7 +270,7 @@ impl Engine {
         &self,
         command: &Command<'_>,
         parts: Parts<'_>,
-        then: impl FnOnce(&mut Core, &Committed) -> T,
+        then: impl FnOnce(&mut Core, &CommitOutcome) -> T,
     ) -> Result<T, Refusal> {
         loop {
             let mut core = self.lock_core();
@@ -301,7 +301,7 @@ impl Engine {
         match refusal {
             Refusal::Failed(error) => error,
             Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
-            // Whoever has a handle once found it: it was removed.
+            // A handle exists, so the group did: it was removed.
             Refusal::Rejected(Rejection::UnknownTopic | Rejection::UnknownPartition) => {
                 Error::Removed { what: "topic" }
             }
@@ -358,7 +358,7 @@ impl Engine {
             Reserve::ALL.map(|reserve| (reserve, self.reserved_bytes(&core, reserve)))
         };
         let mut len = len;
-        // For whoever may use the least of what is kept back, so that all may use it where there is room.
+        // For the command that may use the least of the reserve, so that all may use it where there is room.
         for (level, leave) in kept.into_iter().filter(|(level, _)| *level <= reserve) {
             // What a quota or a limit on file sizes refuses counts as free to the file system, and is what is kept back then.
             let len_least = if level == Reserve::Keep { leave.max(len_min) } else { len_min };

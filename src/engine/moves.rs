@@ -15,7 +15,7 @@ use crate::view::ViewHolder;
 const MOVES_MAX: u32 = 16;
 /// And of how many bytes, but for the last one.
 const MOVED_BYTES_MAX: usize = 1 << 20;
-/// How long exhausted messages are passed over once there was no room for one of them.
+/// How long exhausted messages are skipped once there was no room for one of them.
 const MOVES_REST_MS: u64 = 1_000;
 
 /// The dead letters that one receive has copied since it looked last for something to deliver.
@@ -33,7 +33,7 @@ impl Moves {
 }
 
 impl Engine {
-    /// Exhausted messages are passed over until then.
+    /// Exhausted messages are skipped until then.
     pub(super) fn moves_rest_until(&self) -> MonoMs {
         MonoMs(self.moves_rest_until.load(Relaxed))
     }

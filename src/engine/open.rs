@@ -1,6 +1,6 @@
-//! Opening and closing: recover the log, fold it into the state, take up work; and leave it so that opening is quick.
+//! Opening and closing: recover the log, replay it into the state, take up work; and leave it so that opening is quick.
 //!
-//! Opening writes nothing, except where recovery had to copy an unproven end of the log to fresh blocks, or where more than
+//! Opening writes nothing, except where recovery had to copy an unsynced end of the log to fresh blocks, or where more than
 //! four index files are missing: those are written again. The first append
 //! of the process raises the epoch. Never here: threads.
 
@@ -86,7 +86,7 @@ pub struct OpenReport {
     pub watermark: Lsn,
     /// What the checkpoint covers that was used: the log from here on was read. Zero where there was none.
     pub checkpoint: Lsn,
-    /// Records folded from the log after the checkpoint.
+    /// Records replayed from the log after the checkpoint.
     pub replayed_records: u64,
     /// Bytes of valid log above the watermark that were copied to fresh blocks.
     pub copied_bytes: u64,
@@ -242,7 +242,7 @@ impl Engine {
             file_manager.cut_standby(standby).map_err(|error| self.file_manager_error(&file_manager, error))
         });
         for done in [cut, self.finish_segments()] {
-            // A spare that is not cut takes room until the next process removes it, and that does without index files.
+            // A standby segment that is not cut takes room until the next process removes it, and that does without index files.
             if self.health.is_poisoned() {
                 done?;
             }
@@ -262,7 +262,7 @@ fn index_old_segments(view: &mut View, file_manager: &mut FileManager, leave: u6
         let written = file_manager
             .write_index(segment, &runs.key_rows(), leave)
             .and_then(|()| file_manager.indexes().open(segment));
-        // Where one cannot be written its rows stay in memory: chores try again, and say what is wrong.
+        // Where one cannot be written its rows stay in memory: maintenance tries again, and says what is wrong.
         let Ok(Some(index)) = written else { return };
         view.positions.set_indexed(runs.segment, index, share_of(&view.state, segment));
     }

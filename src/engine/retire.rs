@@ -25,7 +25,7 @@ impl Drop for Pin<'_> {
 }
 
 impl Engine {
-    /// Keeps every segment. Whoever locks the core afterwards sees all that was retired before.
+    /// Keeps every segment. A thread that locks the core afterwards sees all that was retired before.
     pub(super) fn pin_segments(&self) -> Pin<'_> {
         self.starts_sought.fetch_add(1, Ordering::AcqRel);
         Pin(self)

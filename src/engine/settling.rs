@@ -2,7 +2,7 @@
 //!
 //! Never here: public handles, and what a lease is (the state decides whether one is held).
 
-use super::core::{Committed, Core};
+use super::core::{CommitOutcome, Core};
 use super::leased::Received;
 use super::{Engine, Refusal};
 use crate::error::Result;
@@ -88,7 +88,7 @@ impl Engine {
 }
 
 /// The numbers of the leases that a command found lost.
-fn lost(committed: &Committed) -> Vec<u32> {
+fn lost(committed: &CommitOutcome) -> Vec<u32> {
     match &committed.decision {
         Decision::Settled { lost } => lost.clone(),
         Decision::Done | Decision::Nothing | Decision::Exhausted { .. } => Vec::new(),
@@ -96,7 +96,7 @@ fn lost(committed: &Committed) -> Vec<u32> {
 }
 
 /// Where the log must be durable for what was committed to be.
-pub(super) fn end_of(core: &mut Core, committed: &Committed) -> Lsn {
+pub(super) fn end_of(core: &mut Core, committed: &CommitOutcome) -> Lsn {
     // A mark at the end asks for no sync: where it is all that a sync would add, a crash may take it back.
     committed.frame.map_or(core.appender.wanted(), |(_, end)| end)
 }

@@ -8,7 +8,7 @@ use crate::sync::{Builder, JoinHandle, panicking};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often chores look whether there is something to do.
+/// How often maintenance checks for work.
 const CHORES_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The running threads of a store.
@@ -29,7 +29,7 @@ impl Drop for PoisonOnPanic<'_> {
 }
 
 impl Threads {
-    /// Starts pulse and chores.
+    /// Starts the flusher and maintenance.
     ///
     /// # Errors
     /// `Io` or `OutOfMemory` where the system has no thread to give; none runs then.

@@ -1,4 +1,4 @@
-//! Calls of the API in any order, with faults of the disk and power cuts at any request, against a naive model.
+//! Calls of the API in any order, with faults of the disk and power failures at any request, against a naive model.
 //!
 //! The model notes each call that returned with the end of the log at that time; what survives is a prefix of the log, so
 //! the end that recovery reports decides which calls there were. Never here: several topics and groups, and threads;

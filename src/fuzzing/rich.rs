@@ -165,7 +165,7 @@ impl Builder {
         to.store.close().unwrap();
     }
 
-    /// Letters move; a subscriber gives a message back; the wall clock jumps; the process dies with leases and unsynced frames.
+    /// Dead letters move; a subscriber gives a message back; the wall clock jumps; the process dies with leases and unsynced frames.
     fn moved_and_killed(&self) {
         let to = self.open(Durability::Os);
         self.publish(&to.orders, 28..29);

@@ -89,7 +89,7 @@ pub(crate) struct Previous {
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// There was no log, and one was laid out.
+    /// There was no log, and one was initialized.
     pub(crate) created: bool,
     pub(crate) was_clean: bool,
     /// The LSN below which durability was proven.
@@ -101,7 +101,7 @@ pub(crate) struct Report {
     /// What was torn.
     pub(crate) dropped: Option<Dropped>,
     pub(crate) checkpoint_lsn: Option<Lsn>,
-    /// Checkpoints that were passed over for an older one.
+    /// Checkpoints that were skipped for an older one.
     pub(crate) checkpoints_damaged: usize,
     /// Files that are not ours.
     pub(crate) files_ignored: usize,
@@ -117,7 +117,7 @@ pub(crate) struct Dropped {
     pub(crate) bytes: u64,
 }
 
-/// Opens the log in a directory, or lays out a new one where there is none. An existing log is not changed, but for a valid
+/// Opens the log in a directory, or initializes a new one where there is none. An existing log is not changed, but for a valid
 /// suffix that nothing proves to be durable: that is copied.
 ///
 /// # Errors

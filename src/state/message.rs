@@ -27,7 +27,7 @@ pub(super) struct MessageRef {
 
 /// One outstanding message, and where it stands.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(super) struct LeaseTarget<'a> {
     pub(super) message: MessageRef,
     pub(super) group: &'a GroupState,
     pub(super) cursor: u32,
@@ -42,15 +42,15 @@ impl State {
     pub(super) fn target(
         &self,
         (group, partition, offset): (GroupId, PartitionId, Offset),
-    ) -> Result<Target<'_>, Inconsistent> {
+    ) -> Result<LeaseTarget<'_>, Inconsistent> {
         let message = MessageRef { group, partition, offset };
         let group = self.group_named(group)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         let entry = group.entry(cursor, offset).ok_or(Inconsistent("the message is not outstanding"))?;
-        Ok(Target { message, group, cursor, entry })
+        Ok(LeaseTarget { message, group, cursor, entry })
     }
 
-    pub(super) fn leased(&self, at: (GroupId, PartitionId, Offset)) -> Result<(Target<'_>, Lease), Inconsistent> {
+    pub(super) fn leased(&self, at: (GroupId, PartitionId, Offset)) -> Result<(LeaseTarget<'_>, Lease), Inconsistent> {
         let at = self.target(at)?;
         let lease = at.entry.lease().ok_or(Inconsistent("the message is not leased"))?;
         Ok((at, *lease))

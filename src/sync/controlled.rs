@@ -1,6 +1,6 @@
 //! What shuttle has, in the form of parking_lot: no poisoning, guards that are waited with in place, waits that time out.
 //!
-//! Time stands still until [`elapse`] is called, so whoever waits for a wake-up that never comes is in a deadlock, which shuttle
+//! Time stands still until [`elapse`] is called, so a thread that waits for a wake-up that never comes is in a deadlock, which shuttle
 //! reports, whatever the wait's time limit. A condition variable here wakes any one of its waiters, not the first, and
 //! nobody unasked.
 

@@ -1,4 +1,4 @@
-//! Folding the log into a view when a store is opened or observed.
+//! Replaying the log into a view when a store is opened or observed.
 //!
 //! The newest checkpoint is the state, and every frame after it is applied. Below it only places are wanted, and only where no index
 //! file tells of them: damage there costs the messages that it hit, and not the open. Never here: what recovery found out before.
@@ -17,18 +17,18 @@ use crate::state::State;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The view while the log is folded into it.
+/// The view while the log is replayed into it.
 #[derive(Debug)]
 pub(crate) struct Fold {
     pub(crate) view: View,
     /// What the checkpoint covers.
     pub(crate) from: Lsn,
-    /// How many records were folded after it.
+    /// How many records were replayed after it.
     pub(crate) records: u64,
 }
 
 impl Fold {
-    /// The whole log folded. Changes nothing.
+    /// The whole log replayed. Changes nothing.
     ///
     /// # Errors
     /// `Corrupt`, `NewerFormat`, `Io`.
@@ -59,7 +59,7 @@ impl Fold {
         Ok(Self { view, from, records: 0 })
     }
 
-    /// Folds every frame above the checkpoint into the state, and notes where messages stand that no index file tells of.
+    /// Applies every frame above the checkpoint to the state, and notes where messages stand that no index file tells of.
     fn replay(&mut self, contents: &Contents) -> Result<()> {
         // seam: only the newest segment is replayed
         for segment in contents.catalog.segments() {
@@ -75,7 +75,7 @@ impl Fold {
             }
             let Some(index) = index else { continue };
             let share = share_of(&self.view.state, segment);
-            // Once its segment is folded, the state knows of every partition in it that there ever was.
+            // Once its segment is replayed, the state knows of every partition in it that there ever was.
             if index.keys().iter().all(|key| share(PartitionId(key.key)) != Share::Impossible) {
                 self.view.positions.set_indexed(segment.number(), index, share);
                 continue;
@@ -87,8 +87,8 @@ impl Fold {
         Ok(())
     }
 
-    /// Reads a segment from `from` on: folds the frames from `fold_from` on, and notes where all messages stand if `place`. Below
-    /// the checkpoint only places are wanted: what does not prove itself there is passed over, as where an index file tells them.
+    /// Reads a segment from `from` on: applies the frames from `fold_from` on, and notes where all messages stand if `place`. Below
+    /// the checkpoint only places are wanted: what does not prove itself there is skipped, as where an index file tells them.
     fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, fold_from: Lsn, place: bool) -> Result<()> {
         let mut records = Vec::new();
         let needed_from = self.from;
@@ -141,7 +141,7 @@ impl Fold {
         Ok(())
     }
 
-    /// Once all is folded: what is missing stands in what could not be read, or was retired.
+    /// Once all is replayed: what is missing stands in what could not be read, or was retired.
     fn complete_holes(&mut self) {
         for class in Class::EACH {
             let mut segments = Vec::new();

@@ -1,6 +1,6 @@
 //! What can be known of a store by reading alone: its state at one LSN, and where its messages are.
 //!
-//! A [`View`] is folded from what the log says and needs no writer's lock. The writer holds one under its own lock and moves it on
+//! A [`View`] is built by replaying the log and needs no writer's lock. The writer holds one under its own lock and moves it on
 //! with each frame that it appends; an observer holds one of its own. Both read messages by the same functions ([`ViewHolder`]).
 //! Never here: appending, files that are created or removed, threads.
 

@@ -29,7 +29,7 @@ pub(crate) struct Located {
     pub(crate) place: Place,
 }
 
-/// What a consumer has at hand from its last reads: whoever reads on in order finds the next message there.
+/// What a consumer caches of its last reads: a reader that continues in order finds the next message there.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     at_hand: AtHand,
@@ -224,7 +224,7 @@ fn look_up<H: ViewHolder + ?Sized>(
     }
     let index = holder.with_view(|view| view.positions.index(segment.number()));
     if let Some(index) = index {
-        // Whoever comes from the last row reads on; anybody else may want this row alone.
+        // A reader that comes from the last row reads on; any other may want this row alone.
         let is_next = at_hand.rows.last().is_some_and(|row| row.end() == offset.0);
         let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && is_next;
         let max = if reads_on { ROWS_AHEAD } else { 1 };
@@ -252,7 +252,7 @@ fn look_up<H: ViewHolder + ?Sized>(
 }
 
 impl RowsAtHand {
-    /// Frame and part of a message, if its row is at hand.
+    /// Frame and part of a message, if its row is cached.
     fn find(&mut self, salt: u64, partition: PartitionId, offset: Offset) -> Option<(u32, u32)> {
         if self.salt != salt || self.key != partition.0 {
             return None;

@@ -75,7 +75,7 @@ pub(crate) struct SegmentRuns {
     /// The index of the partition that was added to last.
     last: usize,
     /// The first and the last place from which on no frame proves itself, up to the next one that does: what is missing there is
-    /// told of by a row that leads there, so that whoever wants it learns what is wrong.
+    /// told of by a row that leads there, so that a reader of it learns what is wrong.
     pub(super) holes: Option<(u32, u32)>,
 }
 

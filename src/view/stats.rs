@@ -105,7 +105,7 @@ pub struct LogStats {
     pub bytes: u64,
     /// The end of the log: where the next frame goes.
     pub end: Lsn,
-    /// Everything below this survives a power cut.
+    /// Everything below this survives a power failure.
     pub durable: Lsn,
     /// How long ago the last sync completed, or `None` before the first of this process.
     pub last_sync_age: Option<Duration>,

@@ -8,7 +8,7 @@ use crate::record::Provenance;
 use crate::record::message::MessageView;
 use crate::state::Publication;
 
-/// Messages as they were read and proven: one of any size, or consecutive ones that are small together, so that whoever keeps
+/// Messages as they were read and proven: one of any size, or consecutive ones that are small together, so that a caller that keeps
 /// one of them keeps little more.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -152,7 +152,7 @@ mod tests {
         assert!(gathered.take().is_none());
     }
 
-    /// Whoever keeps one message keeps little more than it.
+    /// A caller that keeps one message keeps little more than it.
     #[test]
     fn a_block_stays_small() {
         for len in [1, 60, 100, 500, RUN_LEN_MAX / 2] {

@@ -1,4 +1,4 @@
-//! What a level counted in one run, noted for the page of counts (docs/counts.md).
+//! What a level counted in one run, noted for the page of counts (docs/measured/coverage.md).
 //!
 //! Nothing is written unless `MILLPOND_COUNTS` names a directory; `.ci/counts` sets it, and makes the page of what it finds there.
 

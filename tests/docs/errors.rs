@@ -1,4 +1,4 @@
-//! Every error of src/error.rs stands in docs/errors.md, with the kind that the code gives it.
+//! Every error of src/error.rs stands in docs/reference/errors.md, with the kind that the code gives it.
 
 use super::read;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ fn answers(source: &str, function: &str, of: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn every_error_is_in_the_table() {
-    let (source, page) = (read("src/error.rs"), read("docs/errors.md"));
+    let (source, page) = (read("src/error.rs"), read("docs/reference/errors.md"));
     let rows = |columns: usize| -> Vec<Vec<String>> {
         let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
         page.lines().filter(|line| line.starts_with("| `")).map(cells).filter(|row| row.len() == columns + 2).collect()

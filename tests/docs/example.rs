@@ -1,4 +1,4 @@
-//! The worked example of docs/format.md: the bytes of a tiny store.
+//! The worked example of docs/reference/format.md: the bytes of a tiny store.
 //!
 //! In the page each file is a block that begins with ```` ```hex ````, its name and its length; each line then is a place, two
 //! spaces, bytes, and after three spaces what they are. Bytes that no line gives are zero.
@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-const PAGE: &str = "docs/format.md";
+const PAGE: &str = "docs/reference/format.md";
 
 /// One topic, one group, one message, one lease, one ack; closed.
 fn tiny_store() -> BTreeMap<String, Vec<u8>> {

@@ -1,9 +1,9 @@
-//! The code that decides what is on disk may not change without a look at docs/format.md.
+//! The code that decides what is on disk may not change without a look at docs/reference/format.md.
 
 use super::{read, root};
 use std::path::{Path, PathBuf};
 
-const PAGE: &str = "docs/format.md";
+const PAGE: &str = "docs/reference/format.md";
 const MARK: &str = "<!-- fingerprint of the sources: ";
 
 /// Everything that lays out bytes. Directories count with all that is in them.

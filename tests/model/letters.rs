@@ -1,4 +1,4 @@
-//! Dead dead letters: listing, redriving and discarding them.
+//! Dead letters: listing, redriving and discarding them.
 //!
 //! Never here: what is right (see `reference`).
 

@@ -3,7 +3,7 @@
 //! A copy of the source gets all of them at once, each asleep until an environment variable names it, so that one build serves
 //! all. The source that is shipped holds nothing of this. `MILLPOND_PLANTED=1` builds the copy and runs it; without that the
 //! list is only held against the seams in the source, so that it cannot rot. `MILLPOND_PLANTED_ONLY` names some, by parts of their names,
-//! separated by commas. `MILLPOND_WRITE_DOCS=1` writes docs/planted.md.
+//! separated by commas. `MILLPOND_WRITE_DOCS=1` writes docs/measured/injected-bugs.md.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
 
@@ -109,7 +109,7 @@ fn every_planted_bug_is_found() {
     assert!(missed.is_empty(), "not found: {missed:?}");
     counts::note("planted bugs", began.elapsed(), &[("planted", found.len() as u64), ("found", found.len() as u64)]);
     if std::env::var_os("MILLPOND_WRITE_DOCS").is_some() && only.is_empty() {
-        std::fs::write(root().join("docs/planted.md"), page::page(&found, &table)).unwrap();
+        std::fs::write(root().join("docs/measured/injected-bugs.md"), page::page(&found, &table)).unwrap();
     }
 }
 

@@ -39,13 +39,14 @@ pub fn page(found: &[(Bug, Finding)], table: &str) -> String {
     let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().unwrap().stdout;
     let date = String::from_utf8(date).unwrap();
     format!(
-        "# Planted bugs\n\n\
-        A test that cannot fail proves nothing. So {all} known mistakes, most of them seen in real logs and queues, are put into a copy\n\
-        of the engine one at a time, and the level of testing that is named must find each. The source that is shipped holds\n\
-        nothing of it (`tests/planted`).\n\n\
-        The simulation runs from its first seed, and at most {CASES} cases; it finds {simulated} of the {all}, half of them within {median}\n\
-        cases, and the last after {last}. With no bug awake the copy passes the same runs.\n\n\
-        This page is written by `MILLPOND_PLANTED=1 MILLPOND_WRITE_DOCS=1 cargo test --release --test planted`. Last written on {date}.\n\n\
+        "# Injected bugs\n\n\
+        A test that cannot fail proves nothing. So {all} known mistakes, most of them seen in real logs and\n\
+        queues, are put into a copy of the engine one at a time, and the level of testing that is named must\n\
+        find each. The source that is shipped holds nothing of it (`tests/planted`).\n\n\
+        The simulation runs from its first seed, and at most {CASES} cases; it finds {simulated} of the {all}, half of\n\
+        them within {median} cases, and the last after {last}. With no bug awake the copy passes the same runs.\n\n\
+        This page is written by `MILLPOND_PLANTED=1 MILLPOND_WRITE_DOCS=1 cargo test --release --test\n\
+        planted`. Last written on {date}.\n\n\
         {table}",
         all = found.len(),
         simulated = cases.len(),

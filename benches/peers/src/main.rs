@@ -14,6 +14,8 @@ mod report;
 mod runner;
 mod workload;
 mod workloads;
+#[path = "../../common/wrap.rs"]
+mod wrap;
 
 use options::Options;
 use queue::{Peer, Result};

@@ -16,12 +16,12 @@ usage: millpond-peers [--quick] [--only NAME[,NAME...]] [--dir PATH] [--out FILE
   --quick        one run of each, shorter: to see that all works, not to quote
   --only NAMES   only these queues and workloads; nothing is written unless --out says where
   --dir PATH     where the queues put their files (default: target/peers-data beside this crate's build)
-  --out FILE     the page (default: docs/benchmarks.md); its plots go to a directory plots beside it
+  --out FILE     the page (default: docs/measured/comparison.md); its plots go to a directory plots beside it
   --waiting N    messages waiting where an opening is measured (default 500000, up to 5000000)
   --repeat N     runs of each, of which the median counts (default 3)";
 
 /// Where the page belongs.
-const PAGE: &str = "docs/benchmarks.md";
+const PAGE: &str = "docs/measured/comparison.md";
 /// The most messages waiting.
 const WAITING_MAX: u64 = 5_000_000;
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_part_does_not_overwrite_the_page_unasked() {
-        assert_eq!(parse(&[]).unwrap().unwrap().out, Some("docs/benchmarks.md".into()));
+        assert_eq!(parse(&[]).unwrap().unwrap().out, Some("docs/measured/comparison.md".into()));
         assert_eq!(parse(&["--only", "sled"]).unwrap().unwrap().out, None);
         assert_eq!(parse(&["--only", "sled", "--out", "x.md"]).unwrap().unwrap().out, Some("x.md".into()));
     }
@@ -162,7 +162,7 @@ mod tests {
     fn the_page_shows_the_command_without_paths() {
         let shown = |words: &[&str]| parse(words).unwrap().unwrap().shown;
         assert_eq!(shown(&[]), "");
-        assert_eq!(shown(&["--out", "docs/benchmarks.md"]), " -- --out docs/benchmarks.md");
+        assert_eq!(shown(&["--out", "docs/measured/comparison.md"]), " -- --out docs/measured/comparison.md");
         assert_eq!(shown(&["--quick", "--dir", "/secret", "--out", "/tmp/x.md"]), " -- --quick");
     }
 

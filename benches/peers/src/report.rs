@@ -7,6 +7,7 @@ use crate::queue::{Facts, Peer, Result, Survives};
 use crate::queues::SUBJECT;
 use crate::runner::{Plan, Verdict};
 use crate::workload::{Unit, Workload};
+use crate::wrap::wrapped;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -122,12 +123,12 @@ pub(crate) fn write(
         std::fs::write(plots.join(format!("{}.svg", workload.name())), svg(*workload, verdicts))?;
     }
     facts_table(&mut page, &facts)?;
-    Ok(std::fs::write(out, page)?)
+    Ok(std::fs::write(out, wrapped(&page))?)
 }
 
 fn head(session: &Session<'_>) -> Result<String> {
     let Session { machine, plan, arguments, absent, .. } = session;
-    let mut page = String::from("# Benchmarks against other queues\n\n");
+    let mut page = String::from("# Comparison with other queues\n\n");
     writeln!(
         page,
         "The same work for millpond, for its peers and for the bare machine. Written by `cargo run --release --manifest-path \
@@ -147,7 +148,7 @@ fn head(session: &Session<'_>) -> Result<String> {
          measured. Every run counts and checksums what came out: (!) marks a queue that lost, doubled or changed something. A dash means \
          that a queue cannot do it, or not fast enough. The floor is what the bare machine does for the same task in the same session, \
          without a queue. Before publishing and receiving that need survive no power loss, and before openings, {} GiB of memory are touched and freed: \
-         docs/performance.md says why. \"Against millpond\" is the row's figure divided by millpond's, in **bold** where the row is the better one; below \
+         docs/internals/performance.md says why. \"Against millpond\" is the row's figure divided by millpond's, in **bold** where the row is the better one; below \
          each table stands why.\n",
         plan.repeats,
         plan.scale.limit.as_secs_f64(),

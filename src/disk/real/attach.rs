@@ -155,7 +155,7 @@ impl Attachment {
         let dir = open_directory(&path).map_err(at("open the directory"))?;
         let stat = rustix::fs::fstatfs(&dir).map_err(at("ask for the kind of file system"))?;
         let kind = allowed(fs_kind::of(&stat), options)?;
-        // Else whoever may read the files and make none would learn it at the first append, with `STORE` changed by then.
+        // Else a process that may read the files and make none would learn it at the first append, with `STORE` changed by then.
         rustix::fs::accessat(&dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
             .map_err(at("write to the directory"))?;
         let lock = take_lock(&dir, &path, options)?;
@@ -164,7 +164,7 @@ impl Attachment {
         Ok(attachment)
     }
 
-    /// Gives up the lock, whoever else holds a copy of the descriptor: files that are still open, or a process just being
+    /// Releases the lock, even if another process holds a copy of the descriptor: files that are still open, or a process just being
     /// spawned, for a moment. In a forked child the lock is the parent's, and stays.
     pub(super) fn unlock(&self) {
         if !self.sentinel.is_forked() {
@@ -173,7 +173,7 @@ impl Attachment {
     }
 
     /// Gives the lock's name to a new file that holds `bytes`, durable and locked before it has the name. Until this returns the old
-    /// one is locked as well; whoever locks that afterwards finds that it has no name.
+    /// one is locked as well; a process that locks that afterwards finds that it has no name.
     pub(super) fn replace_lock_file(&self, bytes: &[u8]) -> io::Result<(std::fs::File, Stat)> {
         let mut held = self.lock.lock();
         let lock = new_lock_file(&self.dir)?;
@@ -265,7 +265,7 @@ fn make_directory(path: &Path) -> Result<(), AttachError> {
     }
 }
 
-/// Makes the names on the way to a directory durable, as far up as its device goes. Whoever made them, a moment ago or
+/// Makes the names on the way to a directory durable, as far up as its device goes. The process that made them, a moment ago or
 /// just before a crash, may not have done it; once the lock file exists it has been done.
 fn sync_ancestors(path: &Path) -> Result<(), AttachError> {
     let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev());
@@ -314,7 +314,7 @@ fn take_lock(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<OwnedF
 
 /// Gives the lock's name to a new file, locked from the first. An empty one is of a process that did not come to sync the
 /// directory, or could not: then no later sync would make its name durable, but it makes a new one. The caller holds the
-/// old file's lock until this returns; whoever locks that afterwards finds that it has no name.
+/// old file's lock until this returns; a process that locks that afterwards finds that it has no name.
 fn renew_lock_file(dir: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let lock = new_lock_file(dir)?;
     rustix::fs::renameat(dir, RENEWED_NAME, dir, LOCK_NAME)?;
@@ -344,7 +344,7 @@ fn open_lock_file(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<O
         return Ok(Some(found));
     }
     if let Some(found) = foreign_entry(dir).map_err(at("list the directory"))? {
-        // A store may have been laid out since the first look, and then that is what was found.
+        // A store may have been initialized since the first look, and then that is what was found.
         return look()?.map(Some).ok_or(AttachError::NotAStore { found });
     }
     if !options.create {

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock, Weak};
 /// How many bytes are read or written at a time by those who can wait.
 pub(super) const SLICE_LEN: usize = 32 << 10;
 
-/// Lets whoever was woken meanwhile, and waits for this processor, go first.
+/// Yields to a thread that was woken meanwhile and waits for this processor.
 pub(super) fn give_way() {
     rustix::thread::sched_yield();
 }

@@ -9,7 +9,7 @@ use super::rng::Rng;
 use super::world::World;
 use std::collections::BTreeSet;
 
-/// Which unsynced effects survive a power cut. An effect is one write, one append, one change of a length, or the creation
+/// Which unsynced effects survive a power failure. An effect is one write, one append, one change of a length, or the creation
 /// or removal of one name; their order is that of the requests, over all files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PowerOutcome {
@@ -126,7 +126,7 @@ impl World {
         self.end_process();
     }
 
-    /// How many effects a power cut may take.
+    /// How many effects a power failure may take.
     pub(super) fn pending_count(&self) -> usize {
         self.name_changes.len() + self.inodes.values().map(|inode| inode.effects.len()).sum::<usize>()
     }
@@ -213,7 +213,7 @@ fn settle(inode: &mut Inode, number: u64, change: &Change, fate: Fate, chance: &
     }
 }
 
-/// How many sectors of other files are at hand for [`spoil`].
+/// How many sectors of other files are kept for [`spoil`].
 const STRAYS: usize = 8;
 /// How many sectors of a file that was never synced hold noise, at most, and how far into the file.
 const NOISE: u64 = 4;

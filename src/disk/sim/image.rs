@@ -50,7 +50,7 @@ impl Image {
     }
 
     /// Where the blocks from the one at `at` on begin, as far as pages are stored, and whether they hold anything but zeros. Pages
-    /// that are not stored are passed over as one block.
+    /// that are not stored are skipped as one block.
     fn blocks_from(&self, at: u64) -> impl Iterator<Item = (u64, bool)> + '_ {
         let mut at = at - at % BLOCK as u64;
         std::iter::from_fn(move || {

@@ -8,9 +8,9 @@ use std::ops::Range;
 use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 
-/// What a power cut takes or leaves at once.
+/// What a power failure takes or leaves at once.
 pub(super) const SECTOR: u64 = 512;
-/// What the death of the process takes or leaves at once of an append.
+/// What a process crash takes or leaves at once of an append.
 pub(super) const WORD: u64 = 8;
 
 /// A change that the device does not have yet.
@@ -40,7 +40,7 @@ pub(super) struct Inode {
     pub(super) effects: Vec<Effect>,
     /// The bytes of all `Write` effects.
     pub(super) unsynced: Vec<u8>,
-    /// Whether a sync has ever succeeded. Before that, a power cut may leave any length and any content.
+    /// Whether a sync has ever succeeded. Before that, a power failure may leave any length and any content.
     pub(super) synced: bool,
     /// Whether the cache holds bytes that a failed sync left behind as clean: no sync will ever write them.
     pub(super) stranded: bool,
@@ -154,7 +154,7 @@ impl Inode {
         self.unsynced.clear();
     }
 
-    /// After a power cut: the device's content is all there is.
+    /// After a power failure: the device's content is all there is.
     pub(super) fn restart(&mut self) {
         self.forget_effects();
         self.cache = self.durable.clone();

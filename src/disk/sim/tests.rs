@@ -23,7 +23,7 @@ fn with_file(seed: u64, bytes: &[u8]) -> (SimDisk, SimHandle, std::sync::Arc<dyn
     (disk, process, file)
 }
 
-/// What is left of file "a" by seeds, after `work` and then a power cut.
+/// What is left of file "a" by seeds, after `work` and then a power failure.
 fn outcomes(bytes: &[u8], outcome: PowerOutcome, work: impl Fn(&SimDisk, &dyn File)) -> BTreeSet<Vec<u8>> {
     let outcome_of = |seed| {
         let (disk, _process, file) = with_file(seed, bytes);
@@ -259,7 +259,7 @@ fn a_removal_that_is_lost_brings_the_contents_back() {
     assert_eq!((contents(&copy, "old"), contents(&copy, "new")), ("old".into(), "new".into()));
 }
 
-/// What one file must hold after a power cut, as the contract says it.
+/// What one file must hold after a power failure, as the contract says it.
 #[derive(Clone, Default)]
 struct Promise {
     bytes: Vec<u8>,
@@ -293,7 +293,7 @@ struct Worker {
     process: SimHandle,
     tails: BTreeMap<String, (Box<dyn Tail>, u64)>,
     files: BTreeMap<String, Promise>,
-    /// Names that a power cut may take, and names that it may bring back.
+    /// Names that a power failure may take, and names that it may bring back.
     unsure: BTreeSet<String>,
     made: usize,
 }

@@ -177,7 +177,7 @@ impl World {
         };
     }
 
-    /// Frees the files that no handle, no name and no possible outcome of a power cut leads to.
+    /// Frees the files that no handle, no name and no possible outcome of a power failure leads to.
     pub(super) fn collect(&mut self) {
         let mut free: Vec<u64> =
             self.inodes.iter().filter(|(_, inode)| inode.handles == 0).map(|(number, _)| *number).collect();

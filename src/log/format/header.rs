@@ -29,7 +29,7 @@ pub(crate) enum FileKind {
     Messages,
     /// A checkpoint.
     Checkpoint,
-    /// Dead dead letters, written whole; each frame carries its LSN.
+    /// Dead letters, written whole; each frame carries its LSN.
     DeadLetters,
 }
 

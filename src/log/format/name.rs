@@ -14,9 +14,9 @@ pub(crate) enum FileName {
     Segment(FileNumber),
     /// Messages of a range of the log.
     Messages(FileNumber),
-    /// Dead dead letters of a range of the log.
+    /// Dead letters of a range of the log.
     DeadLetters(FileNumber),
-    /// The value of the fold at an LSN.
+    /// The state at an LSN.
     Checkpoint(FileNumber),
     /// Derived: where the segment or file of a class with the same number holds what.
     Index(FileNumber),

@@ -83,7 +83,7 @@ pub(crate) enum Identity {
         format: u32,
         features: Features,
     },
-    /// Not laid out to the end, or damaged.
+    /// Not initialized to the end, or damaged.
     Invalid,
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// How much is read at a time.
 const CHUNK_LEN: usize = 256 << 10;
-/// How much where parts are passed over: most of what is read ahead of a head is then read for nothing.
+/// How much where parts are skipped: most of what is read ahead of a head is then read for nothing.
 const HEADS_CHUNK_LEN: usize = 32 << 10;
 /// How much is read beyond what is wanted, in search of the next frame.
 const SEARCH_CHUNK_LEN: usize = 1 << 20;
@@ -40,7 +40,7 @@ pub(crate) enum Lsns {
 enum Parts {
     /// They must prove themselves, or the frame is not valid.
     Verified,
-    /// They are passed over unread: whoever reads one verifies it then. The file has this length.
+    /// They are skipped unread: a reader of one verifies it then. The file has this length.
     Unread { file_len: u64 },
 }
 
@@ -211,7 +211,7 @@ impl Frames {
         usize::try_from(self.at - self.chunk_at).ok().and_then(|start| self.chunk.get(start..)).unwrap_or(&[])
     }
 
-    /// Has at least `wanted` bytes from the next frame's start on at hand, or says that the file has fewer.
+    /// Has at least `wanted` bytes buffered from the next frame's start on, or says that the file has fewer.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         let have = self.window().len();
         if have >= wanted {
@@ -262,7 +262,7 @@ pub(crate) enum Met<'a, 'b> {
     Hole(u32),
 }
 
-/// As [`for_each`], but below `needed_from` what is not valid is passed over, to the next frame that proves itself: who wants
+/// As [`for_each`], but below `needed_from` what is not valid is skipped, to the next frame that proves itself: who wants
 /// to know where messages stand needs no more. `needed_from` is the end of a frame, or beyond the segment.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 //! Fronts of frames of many parts, shared by all readers, within a bound: what stands before the parts, and what the caller made
-//! of it, is worked out once for all messages of the frame, whoever reads them and in which order.
+//! of it, is worked out once for all messages of the frame, in whatever order they are read.
 //!
 //! A front that is here has proven itself. Keyed by the file's salt, which no other file has, so that nothing is ever stale.
 //! Never here: what heads mean.
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
-/// From so many parts on a front is shared. One of fewer is read and decoded anew by whoever comes to it.
+/// From so many parts on a front is shared. One of fewer is read and decoded anew by each reader.
 pub(in crate::log) const WIDE_PARTS: u32 = 64;
 
 /// The salt of a file, and the frame's place in it.

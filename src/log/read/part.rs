@@ -1,6 +1,6 @@
-//! Parts of a frame, by their place, verified on the bytes that are handed out.
+//! Parts of a frame, by their place, verified on the bytes that are delivered.
 //!
-//! This is the path of every delivery. A [`PartReader`] has at hand what it read last: the parts of one frame share the work on
+//! This is the path of every delivery. A [`PartReader`] caches what it read last: the parts of one frame share the work on
 //! their head, and frames in order share their blocks. Fronts of many parts are shared by all readers (see `fronts`). Never
 //! here: whole frames.
 
@@ -128,14 +128,14 @@ impl<T> Default for PartReader<T> {
 }
 
 impl<T> PartReader<T> {
-    /// Keeps nothing large: whoever reads next may do so much later.
+    /// Keeps nothing large: the next read may come much later.
     pub(crate) fn rest(&mut self) {
         self.window.rest();
         self.seen.take_if(|seen| seen.front.is_wide() || seen.front.bytes.capacity() > KEPT_LEN_MAX);
     }
 
     /// Reads part `first` of the frame at place `frame_at`, with its head, and verifies both; and of the parts behind it, up to
-    /// `max` in all, those that are small, at hand, and prove themselves.
+    /// `max` in all, those that are small, cached, and prove themselves.
     ///
     /// # Errors
     /// Bytes of the first part that cannot be read, or do not prove themselves.
@@ -168,7 +168,7 @@ impl<T> PartReader<T> {
             fronts.forget(key);
             return Err(wrong("the message's checksum does not match"));
         }
-        // Of the others only what is at hand: their bytes can be read when somebody wants them first.
+        // Of the others only what is cached: their bytes can be read when somebody wants them first.
         let (mut len, mut cuts) = (len, Cuts::default());
         let upto = first.saturating_add(max).min(front.claim.parts);
         for index in first.saturating_add(1)..upto {

@@ -1,7 +1,7 @@
-//! The bytes of a segment that a reader has at hand: whoever reads on in order needs neither a lock nor a copy for each step.
+//! The bytes of a segment that a reader has cached: a reader that continues in order needs neither a lock nor a copy for each step.
 //!
 //! A segment that is complete is seen through blocks of the shared cache; of one that grows, a stretch is copied, for no
-//! reference to its memory may exist. Bytes that were there once never change, so nothing at hand is ever stale. Never
+//! reference to its memory may exist. Bytes that were there once never change, so nothing cached is ever stale. Never
 //! here: what the bytes mean.
 
 use crate::disk::File;
@@ -37,7 +37,7 @@ enum Held {
 }
 
 impl Window {
-    /// Keeps nothing large at hand. A block is shared with the cache, and no larger than a few messages.
+    /// Keeps nothing large. A block is shared with the cache, and no larger than a few messages.
     pub(in crate::log) fn rest(&mut self) {
         // seam: a reader keeps large messages
         if self.copy.capacity() > KEPT_LEN_MAX {
@@ -76,7 +76,7 @@ impl Window {
         }
     }
 
-    /// Where the bytes lie in what is at hand, if `len` of them do.
+    /// Where the bytes lie in what is cached, if `len` of them do.
     #[inline]
     fn within(&self, salt: u64, at: u64, len: usize) -> Option<Range<usize>> {
         let held = self.held();
@@ -85,7 +85,7 @@ impl Window {
         is_there.then_some(skip..held.len())
     }
 
-    /// Takes another stretch at hand, and says where in it `at` is.
+    /// Caches another stretch, and says where in it `at` is.
     fn turn_to(&mut self, cache: &BlockCache, segment: &Segment, at: u64, len: usize) -> io::Result<Range<usize>> {
         self.held = Held::Nothing;
         self.salt = segment.salt();

@@ -1,6 +1,6 @@
 //! The files that make up the log: what the checkpoint lists, changed by frames behind it, continued by what the walk met.
 //!
-//! Pure: compares lists with what the survey saw. Never here: I/O.
+//! Pure: compares lists with what the directory scan saw. Never here: I/O.
 
 use crate::ids::{Epoch, Lsn};
 use crate::log::error::Corruption;

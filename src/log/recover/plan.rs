@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(reached.len(), TABLE.len(), "{reached:?}");
     }
 
-    /// The plan goes on only where everything that was durable is there; nothing is laid out over files of ours.
+    /// The plan goes on only where everything that was durable is there; nothing is initialized over files of ours.
     #[test]
     fn no_damage_is_passed_over() {
         for bits in 0..1 << 8 {

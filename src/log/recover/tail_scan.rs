@@ -22,7 +22,7 @@ use std::ops::Range;
 const CHUNK_LEN: usize = 1 << 20;
 /// The most bytes that a checksum is tried on.
 const COVERED_LEN_MAX: usize = 4 << 10;
-/// Zeros are passed over in steps of this.
+/// Zeros are skipped in steps of this.
 const STRIDE: usize = 512;
 const ZEROS: [u8; STRIDE] = [0; STRIDE];
 
@@ -57,7 +57,7 @@ pub(in crate::log) fn gather(
     let begun_later = directory.segments.iter().filter(|seen| seen.header.number > later && !seen.header.is_copy());
     for seen in begun_later {
         // Numbers rise with LSNs, so the file began behind the last fact: taking that for its base where its
-        // first frame is gone makes the evidence too weak at worst, never too strong.
+        // first frame is gone makes the proof too weak at worst, never too strong.
         let base = seen.start.as_ref().map_or(walk.facts_end, |start| start.base);
         let at = HEADER_LEN as u64;
         look(handles, seen.name(), &mut Search::new(seen.header.salt, base, at, seen.len), &mut tail_scan)?;

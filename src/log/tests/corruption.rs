@@ -7,7 +7,7 @@ use crate::log::format::header::HEADER_LEN;
 use crate::log::format::name::FileName;
 use crate::log::{BlockCache, ControlFrame, Dropped, FrontCache, OpenError, PartReader, Reserve};
 
-/// A small store, closed cleanly: cut segments, a full one, an empty spare of a dead process, two checkpoints, marks.
+/// A small store, closed cleanly: cut segments, a full one, an empty standby segment of a dead process, two checkpoints, marks.
 fn store(checkpointed: bool) -> (SimDisk, Vec<Written>) {
     let disk = SimDisk::new(1);
     let mut rig = Rig::open(&disk, &[], 0);
@@ -82,7 +82,7 @@ fn any_changed_bit() {
     }
 }
 
-/// Whoever reads one part takes the head with it: a bit that changed in either, or anywhere before them, is told.
+/// A read of one part takes the record block with it: a bit that changed in either, or anywhere before them, is told.
 #[test]
 fn a_part_is_not_read_beside_a_changed_head() {
     let disk = SimDisk::new(2);
@@ -211,7 +211,7 @@ fn a_file_of_another_store_is_refused() {
     assert!(matches!(attach(&disk), Err(OpenError::ForeignFile { .. })));
 }
 
-/// A store without `STORE` is not laid out anew over its files; a creation that was interrupted is.
+/// A store without `STORE` is not initialized anew over its files; a creation that was interrupted is.
 #[test]
 fn nothing_is_laid_out_over_files() {
     let (disk, _) = store(false);
@@ -343,7 +343,7 @@ fn a_lost_first_frame_behind_a_copy_is_missed() {
 }
 
 /// The header of the segment that was appended to last is gone, and all that proves anything with it, while the slot tells of the
-/// spare behind it.
+/// standby segment behind it.
 #[test]
 fn a_lost_header_is_missed() {
     let (disk, mut rig) = unclean(false);
@@ -369,7 +369,7 @@ fn a_lost_header_is_missed() {
     assert!(matches!(attach(&disk), Err(OpenError::Corrupt(_))));
 }
 
-/// A store opened after a power cut that left only later sectors of the unsynced tail: none of them is believed.
+/// A store opened after a power failure that left only later sectors of the unsynced tail: none of them is believed.
 #[test]
 fn holes_end_the_log() {
     for seed in 0..300 {

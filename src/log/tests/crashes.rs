@@ -100,7 +100,7 @@ fn requests() -> u64 {
     disk.requests()
 }
 
-/// After the death of a process nothing that returned is lost; after a power cut nothing that was durable.
+/// After the death of a process nothing that returned is lost; after a power failure nothing that was durable.
 #[test]
 fn a_crash_at_each_request() {
     for at in 0..requests() {
@@ -119,8 +119,8 @@ fn a_crash_at_each_request() {
     }
 }
 
-/// F08, F11: a crash at each request of a recovery, after which nothing has changed for the next one: by the death of the
-/// process, or by a power cut.
+/// F08, F11: a crash at each request of a recovery, after which nothing has changed for the next one: by a process crash
+/// or by a power failure.
 #[test]
 fn a_crash_at_each_request_of_a_recovery() {
     let mut copied = 0;
@@ -242,7 +242,7 @@ fn crash_after_crash() {
 }
 
 /// F17: the next process relies on nothing that a dead one left in the page cache: written and not synced, or clean after a
-/// sync that failed. Power cuts while it begins show what it relied on.
+/// sync that failed. Power failures while it begins show what it relied on.
 #[test]
 fn a_power_cut_while_the_next_process_begins() {
     let sound = SimDisk::new(0);

@@ -127,7 +127,7 @@ fn long_frames_get_long_segments_and_too_long_ones_are_refused() {
     Rig::open(&disk, &written, written.len());
 }
 
-/// Parts that are passed over must be there all the same.
+/// Parts that are skipped must be there all the same.
 #[test]
 fn a_file_that_ends_within_the_last_parts_is_damaged() {
     let disk = SimDisk::new(25);
@@ -227,7 +227,7 @@ fn looking_does_not_make_clean() {
     }
 }
 
-/// F11: what a process saw after the death of another survives the power cut that follows.
+/// F11: what a process saw after the death of another survives the power failure that follows.
 #[test]
 fn what_recovery_served_is_durable() {
     for outcome in PowerOutcome::EACH {
@@ -461,7 +461,7 @@ fn leftovers_go_when_their_end_is_durable() {
     assert_eq!(rig.log.file_manager.remove_leftovers(rig.log.appender.durable()).unwrap(), 1);
     assert!(is_there(&left));
     rig.sync().unwrap();
-    // A spare that another one supersedes: the smaller one, though it is the newest.
+    // A standby segment that another one supersedes: the smaller one, though it is the newest.
     let large = rig.log.file_manager.create_standby(8192, end, Reserve::Keep, 0).unwrap();
     let small = rig.log.file_manager.create_standby(4096, end, Reserve::Keep, 0).unwrap();
     let newest = FileName::Segment(small.number).to_string();

@@ -197,7 +197,7 @@ impl Appender {
         written.chain(standby)
     }
 
-    /// Appends no more to the file of this name. A spare comes back, for removal.
+    /// Appends no more to the file of this name. A standby segment comes back, for removal.
     pub(crate) fn leave(&mut self, name: FileName) -> Option<Standby> {
         if let Some(active) = self.active.as_mut().filter(|active| active.segment.name() == name) {
             // seam: a linked segment is appended to
@@ -216,7 +216,7 @@ impl Appender {
         self.begun() && self.carried.is_none_or(|carried| watermark > carried)
     }
 
-    /// Takes the next segment. A spare that is thereby superseded comes back, for removal.
+    /// Takes the next segment. A standby segment that is thereby superseded comes back, for removal.
     pub(crate) fn add_standby(&mut self, standby: Standby) -> Option<Standby> {
         match &self.standby {
             Some(held) if held.len >= standby.len && held.reserve <= standby.reserve => Some(standby),

@@ -28,7 +28,7 @@ const CHECKPOINTS_KEPT: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CheckpointInfo {
     pub(crate) number: FileNumber,
-    /// It is the fold of the log below this LSN.
+    /// It is the state at this LSN.
     pub(crate) covers: Lsn,
     /// The length of its state.
     pub(crate) len: u64,
@@ -53,7 +53,7 @@ pub(in crate::log) struct Found {
     pub(in crate::log) epoch: Epoch,
 }
 
-/// The hand on the directory.
+/// Creates, truncates and unlinks the store's files, and writes `STORE`.
 #[derive(Debug)]
 pub(crate) struct FileManager {
     disk: Arc<dyn Disk>,
@@ -129,7 +129,7 @@ impl FileManager {
         self.found.leftovers.push(FileName::Segment(standby.number));
     }
 
-    /// Writes the fold of the log below `covers`. The caller guarantees that all below it is durable.
+    /// Writes the state at `covers`. The caller guarantees that all below it is durable.
     ///
     /// # Errors
     /// As [`FileManager::create_spare`]; `InvalidInput` where `catalog` is not that of the log below `covers`.
@@ -212,7 +212,7 @@ impl FileManager {
     }
 
     /// Removes what earlier processes left behind, once the log below `durable` is: this process's first frame ends all
-    /// files of earlier epochs, and before it is durable a power cut could bring them back. Returns how many remain.
+    /// files of earlier epochs, and before it is durable a power failure could bring them back. Returns how many remain.
     ///
     /// # Errors
     /// Whatever removing says.
@@ -262,7 +262,7 @@ impl FileManager {
         if file.links()? <= 1 { file.set_len(HEADER_LEN as u64) } else { Ok(()) }
     }
 
-    /// Leaves `STORE` to whoever has links to it. `false` where it has lost its name.
+    /// Leaves `STORE` to the other links to it. `false` where it has lost its name.
     ///
     /// # Errors
     /// As [`FileManager::create_spare`].
@@ -397,7 +397,7 @@ impl FileManager {
     }
 }
 
-/// Writes a file that is built whole: body, sync, header, sync. Its name is the caller's to sync.
+/// Writes a complete file: body, sync, header, sync. Its name is the caller's to sync.
 pub(in crate::log) fn write_built(file: &dyn File, header: &FileHeader, pieces: &[&[u8]]) -> io::Result<()> {
     let mut at = HEADER_LEN as u64;
     for piece in pieces {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 const SLICE_LEN: usize = 256 << 10;
 
 impl FileManager {
-    /// Writes the index of a segment that is complete, in place of any other. It is not synced: after a power cut a row that
+    /// Writes the index of a segment that is complete, in place of any other. It is not synced: after a power failure a row that
     /// does not prove itself is one that was never written.
     ///
     /// # Errors

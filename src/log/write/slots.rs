@@ -33,7 +33,7 @@ impl Slots {
 
     /// Lays the file out once its name is durable: slots first, and the identity only once they are durable.
     pub(crate) fn lay_out(disk: Arc<dyn Disk>) -> io::Result<Self> {
-        // While the file is empty, whoever attaches next gives its name to another one: a sync that failed may be final.
+        // While the file is empty, the next process that attaches gives its name to another one: a sync that failed may be final.
         // seam: bytes in STORE before its name is durable
         disk.sync_dir()?;
         let file = disk.open(&FileName::Store.to_string())?;
@@ -122,7 +122,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Writes `change` of the newest slot over the other one, durably, once that is certain: a power cut must not tear both.
+    /// Writes `change` of the newest slot over the other one, durably, once that is certain: a power failure must not tear both.
     pub(crate) fn write(&mut self, change: impl FnOnce(&mut Slot)) -> io::Result<()> {
         if !self.leave_links()? {
             // What is written there no open would find.

@@ -5,7 +5,7 @@
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::{HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
 use crate::record::Copied;
-use crate::state::message::{Applied, Target, require};
+use crate::state::message::{Applied, LeaseTarget, require};
 use crate::state::{Rejection, Role, State};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl State {
         at: (GroupId, PartitionId, Offset),
         copy: &Copied,
     ) -> Applied {
-        let Target { message, group, cursor, entry } = self.target(at)?;
+        let LeaseTarget { message, group, cursor, entry } = self.target(at)?;
         let may = entry.lease().is_some() || entry.is_exhausted();
         require(may, "a message is given up that could have another attempt")?;
         require(copy.partition == group.dead(), "a dead letter among others than its group's")?;

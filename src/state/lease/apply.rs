@@ -8,7 +8,7 @@ use super::queue::{Class, Source, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::record::{Cause, Failure, Record};
 use crate::state::group::GroupState;
-use crate::state::message::{Applied, MessageRef, Target, require};
+use crate::state::message::{Applied, LeaseTarget, MessageRef, require};
 use crate::state::retry::Ending;
 use crate::state::retry::backoff::{self, Attempt};
 use crate::state::{Inconsistent, Rejection, State};
@@ -81,7 +81,14 @@ impl State {
         }
     }
 
-    fn check_leased_again(&self, at: Target<'_>, mono: MonoMs, attempt: u32, time: WallMs, exclusive: bool) -> Applied {
+    fn check_leased_again(
+        &self,
+        at: LeaseTarget<'_>,
+        mono: MonoMs,
+        attempt: u32,
+        time: WallMs,
+        exclusive: bool,
+    ) -> Applied {
         require(at.entry.attempts.checked_add(1) == Some(attempt), "a lease on another attempt than the next")?;
         let fits = match class(at.entry) {
             Class::Plain => !exclusive,
@@ -100,7 +107,7 @@ impl State {
         at: (GroupId, PartitionId, Offset),
         since: MonoMs,
     ) -> Applied {
-        let Target { message, entry, .. } = self.target(at)?;
+        let LeaseTarget { message, entry, .. } = self.target(at)?;
         require(class(entry) == Class::Exclusive, "a wait for an exclusive lease without need")?;
         require(self.any_live(since), "a wait for an exclusive lease that could be granted")?;
         self.exclusive.pending = Some(PendingLease { message, since });
@@ -108,7 +115,7 @@ impl State {
     }
 
     pub(in crate::state) fn apply_extended(&mut self, at: (GroupId, PartitionId, Offset), until: MonoMs) -> Applied {
-        let (Target { message, .. }, lease) = self.leased(at)?;
+        let (LeaseTarget { message, .. }, lease) = self.leased(at)?;
         require(until > lease.until, "a lease that is extended to an earlier end")?;
         let exclusive = self.exclusive;
         // seam: an extension is forgotten

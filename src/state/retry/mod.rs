@@ -12,7 +12,7 @@ pub(super) use history::{History, Past, Texts, capped};
 pub(super) use snapshot::{TURNS_MAX, decode_history, encode_history};
 
 use super::lease::Phase;
-use super::message::{Applied, Target, require};
+use super::message::{Applied, LeaseTarget, require};
 use super::settle::Holding;
 use super::{Decision, Held, Inputs, Publication, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
@@ -76,7 +76,7 @@ impl State {
         (due, delay_ms): (WallMs, u64),
         failure: &Failure,
     ) -> Applied {
-        let (Target { message, entry, .. }, _) = self.leased(at)?;
+        let (LeaseTarget { message, entry, .. }, _) = self.leased(at)?;
         require(!entry.is_spent(), "a nack of the last attempt")?;
         let fits = failure.cause == Cause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
         require(fits && due == failure.time.saturating_add(delay_ms), "a nack whose parts contradict each other")?;
@@ -91,7 +91,7 @@ impl State {
         at: (GroupId, PartitionId, Offset),
         (due, delay_ms): (WallMs, u64),
     ) -> Applied {
-        let Target { message, entry, .. } = self.target(at)?;
+        let LeaseTarget { message, entry, .. } = self.target(at)?;
         require(entry.is_exhausted() && delay_ms > 0, "only an exhausted message is put off")?;
         let time = due.saturating_sub(delay_ms);
         let expired = entry.lease().map(|_| Failure { cause: Cause::Expired, time, text: Box::default() });

@@ -7,7 +7,7 @@ mod tests;
 
 use super::group::GroupState;
 use super::lease::{Lease, OutstandingEntry, Phase};
-use super::message::{Applied, MessageRef, Target, require};
+use super::message::{Applied, LeaseTarget, MessageRef, require};
 use super::retry::{Ending, backoff};
 use super::{Decision, Held, HeldRun, Inputs, Rejection, State};
 use crate::ids::{Epoch, GroupId, Offset, PartitionId, WallMs};
@@ -188,7 +188,7 @@ impl State {
         at: (GroupId, PartitionId, Offset),
         wait: Option<(WallMs, u64)>,
     ) -> Applied {
-        let (Target { message, .. }, _) = self.leased(at)?;
+        let (LeaseTarget { message, .. }, _) = self.leased(at)?;
         require(wait.is_none_or(|(_, delay_ms)| delay_ms > 0), "an unreadable message that does not wait")?;
         self.change(message, None, |entry, turn| {
             entry.end_lease(Ending::GivenBack);

@@ -145,7 +145,7 @@ pub(crate) struct Covered {
 }
 
 impl Covered {
-    /// Looks for a frame at `spot`; `bytes` are those that are at hand from there on, and `room` is how many there could be.
+    /// Looks for a frame at `spot`; `bytes` are those that are buffered from there on, and `room` is how many there could be.
     pub(crate) fn probe(bytes: &[u8], room: u64, spot: Spot) -> Probe {
         let more = |wanted: usize| match wanted as u64 <= room && wanted > bytes.len() {
             true => Probe::More(wanted),
