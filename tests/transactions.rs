@@ -1,5 +1,7 @@
 //! Transactions: all of it or nothing, for every reader, and what is not one (G18). For crashes see the simulation.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use millpond::ids::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Backoff, Delivery, Durability, Error, Group, Message, Store, StoreOptions, Topic};
