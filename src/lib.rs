@@ -7,6 +7,8 @@
 mod guide {
     #[doc = include_str!("../docs/getting-started.md")]
     mod getting_started {}
+    #[doc = include_str!("../docs/exactly-once.md")]
+    mod exactly_once {}
     #[doc = include_str!("../docs/retries.md")]
     mod retries {}
     #[doc = include_str!("../docs/operations.md")]

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 thread_local! {
     /// Whether this thread is in the body of a transaction.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    static INSIDE: Cell<bool> = Cell::default();
 }
 
 /// What one transaction is to do, all of it or none. Made by [`Store::transaction`].

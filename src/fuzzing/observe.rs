@@ -4,6 +4,7 @@ use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::error::{Error, Result};
 use crate::ids::Offset;
+use crate::state::Role;
 use crate::view::{Observer, ViewHolder};
 use std::path::Path;
 use std::sync::Arc;
@@ -48,8 +49,14 @@ pub fn observe(disk: &SimDisk) -> Result<Option<Observed>> {
 
 fn look(observer: &Observer) -> Observed {
     let (hash, partitions) = observer.with_view(|view| {
-        let ends =
-            view.state.partitions().map(|(partition, end)| (partition, view.state.settled_before(partition), end));
+        // A topic without groups keeps what is there, and may have had groups that settled the rest.
+        let is_wanted = |partition| match view.state.partition_role(partition) {
+            Some(Role::Topic { topic, .. }) => view.state.groups_of(topic).next().is_some(),
+            Some(Role::Retry { .. } | Role::Dead { .. }) => true,
+            None => false,
+        };
+        let all = view.state.partitions().filter(|(partition, _)| is_wanted(*partition));
+        let ends = all.map(|(partition, end)| (partition, view.state.settled_before(partition), end));
         (view.state.hash(), ends.collect::<Vec<_>>())
     });
     let mut observed = Observed { end: observer.end().0, hash, messages: 0, unreadable: 0 };
