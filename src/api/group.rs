@@ -154,8 +154,8 @@ impl Group {
     ///
     /// # Errors
     /// - `Removed` if the group or its topic was removed, also while this call waits.
-    /// - `Corrupt`, `Io` if the next message cannot be read: it was put back with the longest backoff, its attempt not counted, and others
-    ///   can be received.
+    /// - `Unreadable` if the next message cannot be read: it waits for the longest backoff, its attempt is not counted, and others can be
+    ///   received.
     /// - `TooManyOpenFiles`, `OutOfMemory`, and any other error of the kind [`Retry`](crate::ErrorKind::Retry), if it cannot be read just
     ///   now: the message is ready at once.
     /// - `DiskFull` if the lease cannot be recorded; nothing was leased.
@@ -251,7 +251,8 @@ impl Group {
     }
 
     /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear. In a store opened
-    /// at `Disk` a dead letter is met once it is durable, as every message is: within the sync interval, or after [`Store::sync`](crate::Store::sync).
+    /// at `Disk` a dead letter is met once it is durable, as every message is: within the sync interval, or after
+    /// [`Store::sync`](crate::Store::sync).
     ///
     /// # Errors
     /// `Removed`; `Closed`, `Poisoned`, `Forked`.
@@ -263,7 +264,7 @@ impl Group {
     /// In a store opened at `Disk` it is found once it is durable, as in [`Group::dead_letters`].
     ///
     /// # Errors
-    /// `Corrupt`, `Io` if it cannot be read; `Removed`; `Closed`, `Poisoned`, `Forked`.
+    /// `Unreadable`; `Removed`; `Closed`, `Poisoned`, `Forked`.
     pub fn dead_letter(&self, id: MessageId) -> Result<Option<DeadLetter>> {
         DeadLetter::find(&self.inner, id)
     }
@@ -273,8 +274,8 @@ impl Group {
     /// [`Store::sync`](crate::Store::sync) makes the others so.
     ///
     /// # Errors
-    /// `Corrupt`, `Io` if dead letters cannot be read: the first such error, once all others are redriven. Those of appending; the dead letters before
-    /// that are redriven.
+    /// `Unreadable` if dead letters cannot be read: the first such error, once all others are redriven. Those of appending; the dead
+    /// letters before that are redriven.
     pub fn redrive_all(&self) -> Result<u64> {
         self.redrive_where(|_| true)
     }

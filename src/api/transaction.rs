@@ -267,10 +267,7 @@ impl<'a> Transaction<'a> {
         let done = engine.transact(&self.outgoing, &self.settlements, |_, base, count| bases.push((base, count)));
         let published = done.map_err(|rejected| match rejected {
             Rejected::Failed(error) => error,
-            Rejected::LeaseLost { settlement, number } => match self.settled.get(settlement) {
-                Some(settled) => Error::LeaseLost { id: settled.id(number) },
-                None => Error::InvalidTransaction { reason: "a lease that it does not name was lost" },
-            },
+            Rejected::LeaseLost { settlement, number } => Error::LeaseLost { id: self.settled[settlement].id(number) },
         })?;
         self.settled.iter().for_each(Settled::note);
         set_ids(&mut self.ids, order.as_deref(), bases, published.epoch);
@@ -287,8 +284,8 @@ const OTHER_STORE: &str = "a delivery of another store in a transaction";
 /// What a delivery holds, and the store that it is of.
 fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<Shared>) {
     let (group, received, nth) = delivery.parts();
-    let held = received.held(nth).into();
-    (LeasedMessage { group: group.info.id, held, stored: &received.stored, nth }, &group.topic.shared)
+    let message = LeasedMessage { group: group.info.id, held: received.held(nth), stored: &received.stored, nth };
+    (message, &group.topic.shared)
 }
 
 impl Settled<'_> {
@@ -296,9 +293,9 @@ impl Settled<'_> {
     fn id(&self, number: u32) -> MessageId {
         match self {
             Self::Delivery(delivery) => delivery.id(),
-            Self::Batch(batch) => {
-                batch.id(number).unwrap_or_else(|| unreachable!("a batch has as many messages as it acks"))
-            }
+            Self::Batch(batch) => batch.id(number).unwrap_or_else(|| {
+                unreachable!("internal error: a batch has as many messages as it acks; please report this")
+            }),
         }
     }
 

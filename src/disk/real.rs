@@ -1,8 +1,9 @@
 //! The disk of the operating system.
 //!
 //! Everything goes through one directory descriptor; nothing is looked up by path after attaching. Files are private
-//! (mode 0600); links that others make to them are theirs to keep. A process under a limit on file sizes is killed by SIGXFSZ at that limit: a library
-//! installs no signal handlers. Where the process ignores that signal, the limit is a full disk. Never here: how the directory is found and locked (`attach`), how bytes move (`file`).
+//! (mode 0600); links that others make to them are theirs to keep. A process under a limit on file sizes is killed by SIGXFSZ at that
+//! limit: a library installs no signal handlers. Where the process ignores that signal, the limit is a full disk. For how the directory
+//! is found and locked see `attach`, for how bytes move see `file`.
 
 mod attach;
 mod file;

@@ -54,7 +54,7 @@ impl Engine {
     /// Reads a dead letter, or `None` where it has left meanwhile, or may not be seen yet.
     ///
     /// # Errors
-    /// `Corrupt`, `Io`; the store's.
+    /// `Unreadable`; the store's.
     pub(crate) fn dead_letter(&self, group: GroupId, offset: Offset) -> Result<Option<StoredDeadLetter>> {
         self.enter()?;
         let dead = {

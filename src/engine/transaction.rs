@@ -7,7 +7,7 @@ use super::{Engine, Outgoing, Published, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::record::Record;
-use crate::state::{Command, HeldRun, Publication, Rejection};
+use crate::state::{Command, Held, HeldRun, Publication, Rejection};
 use crate::view::Stored;
 
 /// What a transaction does to leases.
@@ -34,7 +34,7 @@ pub(crate) enum Settlement<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeasedMessage<'a> {
     pub(crate) group: GroupId,
-    pub(crate) held: HeldRun,
+    pub(crate) held: Held,
     pub(crate) stored: &'a Stored,
     pub(crate) nth: u32,
 }
@@ -69,11 +69,11 @@ impl Settlement<'_> {
         match self {
             Self::Ack { group, held, .. } => Command::Ack { group: *group, held },
             Self::Nack { message, delay_ms, text } => {
-                let (group, held, published) = (message.group, message.held.first, message.published());
+                let (group, held, published) = (message.group, message.held, message.published());
                 Command::Nack { group, held, delay_ms: *delay_ms, text, published }
             }
             Self::Reject { message, text } => {
-                let (group, held, published) = (message.group, message.held.first, message.published());
+                let (group, held, published) = (message.group, message.held, message.published());
                 Command::Reject { group, held, text, published }
             }
         }
@@ -116,35 +116,32 @@ impl Engine {
         let before = steps.len();
         steps.extend(settlements.iter().map(Settlement::command));
         let settled_len = settlements.iter().map(Settlement::len).sum();
-        loop {
-            let copies = self.copies(settlements);
-            let with_copies = (!copies.is_empty()).then(|| outgoing.with_copies(&copies)).transpose()?;
-            let parts = with_copies.as_ref().unwrap_or(outgoing).parts();
-            let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
-            let committed = self.submit(&command, parts, |core, committed| {
-                for record in &core.records {
-                    if let Record::Published { partition, base, count, .. } = record {
-                        each(*partition, *base, *count);
-                    }
+        let copies = self.copies(settlements);
+        let with_copies = (!copies.is_empty()).then(|| outgoing.with_copies(&copies)).transpose()?;
+        let parts = with_copies.as_ref().unwrap_or(outgoing).parts();
+        let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
+        let committed = self.submit(&command, parts, |core, committed| {
+            for record in &core.records {
+                if let Record::Published { partition, base, count, .. } = record {
+                    each(*partition, *base, *count);
                 }
-                let end = core.appender.end();
-                let (lsn, end) = committed.frame.unwrap_or((end, end));
-                Published { epoch: core.appender.epoch(), lsn, end }
-            });
-            return match committed {
-                Ok(published) => Ok(published),
-                // The options of a group changed since the copies were made.
-                Err(Refusal::Rejected(Rejection::Stale)) => continue,
-                Err(Refusal::Rejected(Rejection::LeaseLostIn { step, number })) => {
-                    Err(Rejected::LeaseLost { settlement: (step as usize).saturating_sub(before), number })
-                }
-                Err(Refusal::Rejected(Rejection::Invalid(reason))) => Err(Error::InvalidTransaction { reason }.into()),
-                Err(refusal) => Err(self.refused(refusal).into()),
-            };
+            }
+            let end = core.appender.end();
+            let (lsn, end) = committed.frame.unwrap_or((end, end));
+            Published { epoch: core.appender.epoch(), lsn, end }
+        });
+        match committed {
+            Ok(published) => Ok(published),
+            Err(Refusal::Rejected(Rejection::LeaseLostIn { step, number })) => {
+                Err(Rejected::LeaseLost { settlement: (step as usize).saturating_sub(before), number })
+            }
+            Err(Refusal::Rejected(Rejection::Invalid(reason))) => Err(Error::InvalidTransaction { reason }.into()),
+            Err(refusal) => Err(self.refused(refusal).into()),
         }
     }
 
-    /// The messages that move to the dead letters, in order.
+    /// The messages that move to the dead letters, in order. As long as a lease lasts its message keeps its limit of attempts, so the
+    /// decision comes to the same.
     fn copies<'a>(&self, settlements: &[Settlement<'a>]) -> Vec<&'a [u8]> {
         let may_copy = |settlement: &Settlement<'_>| match settlement {
             Settlement::Ack { .. } => false,
@@ -157,7 +154,7 @@ impl Engine {
         let copied = |settlement: &Settlement<'a>| match settlement {
             Settlement::Ack { .. } => None,
             Settlement::Nack { message, .. } => {
-                let moves = core.view.state.nack_moves(message.group, message.held.first);
+                let moves = core.view.state.nack_moves(message.group, message.held);
                 moves.then(|| message.part())
             }
             Settlement::Reject { message, .. } => Some(message.part()),

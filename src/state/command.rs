@@ -270,7 +270,7 @@ pub(crate) enum Rejection {
     NoSuchDeadLetter,
     /// The dead letter was sent to topics as often as a message may be.
     TooManyRedrives,
-    /// The message is not exhausted (any more), or a transaction rests on what has changed.
+    /// The message is not exhausted (any more), or a transaction has other messages than its records claim.
     Stale,
     /// The name is taken.
     Exists,

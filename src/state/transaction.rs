@@ -48,8 +48,8 @@ impl Overlay {
         if self.parts > FRAME_PARTS_MAX as u64 {
             return Err(Rejection::LimitReached("messages in a transaction"));
         }
-        // What was to be a copy is none, or the other way round: the options of the group changed meanwhile.
-        if self.parts != parts { Err(Rejection::Stale) } else { Ok(()) }
+        // A frame has exactly the messages that its records claim.
+        if self.parts == parts { Ok(()) } else { Err(Rejection::Stale) }
     }
 }
 
