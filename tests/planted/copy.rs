@@ -105,6 +105,17 @@ pub fn sources() -> Vec<(PathBuf, String)> {
     files
 }
 
+/// The paths of the tests in a file of the source: its modules, and the name after each `#[test]`.
+pub fn tests(path: &Path, text: &str) -> Vec<String> {
+    let path = path.strip_prefix(root().join("src")).unwrap().with_extension("");
+    let mut module: Vec<_> = path.iter().map(|part| part.to_str().unwrap()).filter(|part| *part != "mod").collect();
+    if text.contains("\nmod tests {") {
+        module.push("tests");
+    }
+    let names = text.split("#[test]").skip(1).filter_map(|rest| rest.split_once("fn ")?.1.split_once('('));
+    names.map(|(name, _)| format!("{}::{name}", module.join("::"))).collect()
+}
+
 /// The file, from `src` on, in which the seam of this name is.
 pub fn file_of(name: &str) -> String {
     let (path, _) = sources().into_iter().find(|(_, text)| seam::names(text).any(|seam| seam == name)).unwrap();

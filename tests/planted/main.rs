@@ -83,6 +83,14 @@ fn the_list_fits_the_source() {
             Err(misfit) => misfits.push(misfit),
         }
     }
+    let tests: Vec<String> = files.iter().flat_map(|(path, text)| copy::tests(path, text)).collect();
+    for bug in &bugs {
+        if let Level::Library(filter) = bug.level
+            && !tests.iter().any(|test| test.contains(filter))
+        {
+            misfits.push(format!("{}: no test of the library is named `{filter}`", bug.name));
+        }
+    }
     assert!(misfits.is_empty(), "{}", misfits.join("\n"));
 }
 

@@ -64,6 +64,6 @@ pub const BUGS: &[Bug] = &[
         name: "a removed partition is shown again",
         plants: "a sync that ends after the removal leaves an entry that nobody ever takes out",
         mistake: Mistake::Skip,
-        level: Level::Library("engine::visible"),
+        level: Level::Library("a_removed_partition_is_not_shown_again"),
     },
 ];
