@@ -2,7 +2,7 @@
 
 use super::group::GroupBuilder;
 use super::message::Bytes;
-use super::store::{Outcome, Shared};
+use super::store::{Outcome, StoreShared};
 use super::{Durability, Message, check_name};
 use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ thread_local! {
 #[derive(Clone)]
 #[must_use = "nothing happens before open"]
 pub struct TopicBuilder {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     pub(super) name: String,
     partitions: Option<u32>,
     create: bool,
@@ -36,7 +36,7 @@ pub struct Topic {
 }
 
 pub(super) struct TopicInner {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<StoreShared>,
     pub(super) name: String,
     pub(super) info: TopicInfo,
     /// Where the next message without a key goes.
@@ -44,7 +44,7 @@ pub(super) struct TopicInner {
 }
 
 impl TopicBuilder {
-    pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
+    pub(super) fn new(shared: Arc<StoreShared>, name: String) -> Self {
         Self { shared, name, partitions: None, create: true }
     }
 
@@ -200,7 +200,10 @@ impl Topic {
         if ids.is_empty() {
             self.inner.shared.engine.enter()?;
             let outcome = Arc::clone(&self.inner.shared.outcome);
-            return Ok(BatchReceipt { ids, frame: Frame { outcome, lsn: Lsn(0), end: Lsn(0), level: self.level } });
+            return Ok(BatchReceipt {
+                ids,
+                frame: PublishedFrame { outcome, lsn: Lsn(0), end: Lsn(0), level: self.level },
+            });
         }
         let order = outgoing.group_by_partition();
         let mut bases = Vec::new();
@@ -267,9 +270,9 @@ impl Topic {
         Ok(published)
     }
 
-    fn frame(&self, published: Published) -> Frame {
+    fn frame(&self, published: Published) -> PublishedFrame {
         let outcome = Arc::clone(&self.inner.shared.outcome);
-        Frame { outcome, lsn: published.lsn, end: published.end, level: self.level }
+        PublishedFrame { outcome, lsn: published.lsn, end: published.end, level: self.level }
     }
 }
 
@@ -297,15 +300,15 @@ impl TopicInner {
 
 /// The frame that a receipt stands for.
 #[derive(Clone)]
-pub(super) struct Frame {
+pub(super) struct PublishedFrame {
     outcome: Arc<Outcome>,
     lsn: Lsn,
     end: Lsn,
     level: Durability,
 }
 
-impl Frame {
-    pub(super) fn new(shared: &Shared, lsn: Lsn, end: Lsn, level: Durability) -> Self {
+impl PublishedFrame {
+    pub(super) fn new(shared: &StoreShared, lsn: Lsn, end: Lsn, level: Durability) -> Self {
         Self { outcome: Arc::clone(&shared.outcome), lsn, end, level }
     }
 
@@ -322,7 +325,7 @@ impl Frame {
 #[derive(Clone)]
 pub struct Receipt {
     id: MessageId,
-    frame: Frame,
+    frame: PublishedFrame,
 }
 
 impl Receipt {
@@ -359,7 +362,7 @@ impl Receipt {
 #[derive(Clone)]
 pub struct BatchReceipt {
     ids: Vec<MessageId>,
-    frame: Frame,
+    frame: PublishedFrame,
 }
 
 impl BatchReceipt {

@@ -4,8 +4,8 @@
 
 use super::batch::Batch;
 use super::delivery::{Delivery, text_of};
-use super::store::Shared;
-use super::topic::{Frame, set_ids};
+use super::store::StoreShared;
+use super::topic::{PublishedFrame, set_ids};
 use super::{Durability, Message, Store, Topic, millis};
 use crate::engine::{HeldRun, LeasedMessage, Outgoing, Received, Rejected, Settlement};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ thread_local! {
 
 /// What one transaction is to do, all of it or none. Made by [`Store::transaction`].
 pub struct Transaction<'a> {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     level: Durability,
     outgoing: Outgoing,
     /// Of what is published, in the order of the calls; epoch and offset are not known yet.
@@ -54,7 +54,7 @@ pub struct Committed<T> {
     /// What the body returned.
     pub value: T,
     ids: Vec<MessageId>,
-    frame: Frame,
+    frame: PublishedFrame,
 }
 
 impl Store {
@@ -117,7 +117,7 @@ impl Drop for Inside {
 }
 
 impl<'a> Transaction<'a> {
-    fn new(shared: &Arc<Shared>) -> Result<Self> {
+    fn new(shared: &Arc<StoreShared>) -> Result<Self> {
         shared.engine.enter()?;
         if INSIDE.try_with(|inside| inside.replace(true)).unwrap_or(false) {
             return Err(Error::InvalidTransaction { reason: "a transaction within another one" });
@@ -228,11 +228,11 @@ impl<'a> Transaction<'a> {
         (self.ids.len(), self.settlements.len())
     }
 
-    fn check_store(&self, shared: &Arc<Shared>, reason: &'static str) -> Result<()> {
+    fn check_store(&self, shared: &Arc<StoreShared>, reason: &'static str) -> Result<()> {
         if Arc::ptr_eq(&self.shared, shared) { Ok(()) } else { Err(Error::InvalidTransaction { reason }) }
     }
 
-    fn settle(&mut self, settlement: Settlement<'a>, settled: Settled<'a>, shared: &Arc<Shared>) -> Result<()> {
+    fn settle(&mut self, settlement: Settlement<'a>, settled: Settled<'a>, shared: &Arc<StoreShared>) -> Result<()> {
         let done = self.check_store(shared, OTHER_STORE);
         let done = done.and_then(|()| self.count(settlement.count()));
         self.noted(done)?;
@@ -251,7 +251,7 @@ impl<'a> Transaction<'a> {
         Err(Error::TooLarge { what: "transaction", len, max, unit: "effects" })
     }
 
-    fn commit(mut self) -> Result<(Vec<MessageId>, Frame)> {
+    fn commit(mut self) -> Result<(Vec<MessageId>, PublishedFrame)> {
         if self.failed {
             return Err(Error::InvalidTransaction {
                 reason: "a call of the transaction failed and its error was passed over",
@@ -260,7 +260,7 @@ impl<'a> Transaction<'a> {
         let engine = &self.shared.engine;
         if self.effects == 0 {
             engine.enter()?;
-            return Ok((self.ids, Frame::new(&self.shared, Lsn(0), Lsn(0), self.level)));
+            return Ok((self.ids, PublishedFrame::new(&self.shared, Lsn(0), Lsn(0), self.level)));
         }
         let order = self.outgoing.group_by_partition();
         let mut bases = Vec::new();
@@ -275,14 +275,14 @@ impl<'a> Transaction<'a> {
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;
         }
-        Ok((self.ids, Frame::new(&self.shared, published.lsn, published.end, self.level)))
+        Ok((self.ids, PublishedFrame::new(&self.shared, published.lsn, published.end, self.level)))
     }
 }
 
 const OTHER_STORE: &str = "a delivery of another store in a transaction";
 
 /// What a delivery holds, and the store that it is of.
-fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<Shared>) {
+fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<StoreShared>) {
     let (group, received, nth) = delivery.parts();
     let message = LeasedMessage { group: group.info.id, held: received.held(nth), stored: &received.stored, nth };
     (message, &group.topic.shared)

@@ -33,7 +33,7 @@ mod transaction;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
 pub(crate) use crate::record::message::key_hash;
-pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
+pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun};
 pub(crate) use crate::view::Reader;
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};

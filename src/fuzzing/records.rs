@@ -9,7 +9,7 @@ use crate::log::fuzzing::seeds::Seeds;
 use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
-use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record};
+use crate::record::{AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Origin, Provenance, Record};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -76,10 +76,16 @@ fn text(take: &mut Take<'_>, len_max: usize) -> String {
     text
 }
 
-fn failure(take: &mut Take<'_>) -> Failure {
-    let causes = [Cause::Nacked, Cause::Expired, Cause::Crashed, Cause::Closed, Cause::Rejected];
+fn failure(take: &mut Take<'_>) -> AttemptFailure {
+    let causes = [
+        FailureCause::Nacked,
+        FailureCause::Expired,
+        FailureCause::Crashed,
+        FailureCause::Closed,
+        FailureCause::Rejected,
+    ];
     let cause = causes[usize::from(take.byte()) % causes.len()];
-    Failure { cause, time: WallMs(number(take)), text: text(take, 120).into() }
+    AttemptFailure { cause, time: WallMs(number(take)), text: text(take, 120).into() }
 }
 
 /// Any record that there may be, from the next bytes.

@@ -5,7 +5,7 @@ use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, To
 use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
-use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record};
+use crate::record::{AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Origin, Provenance, Record};
 use crate::state::{Command, HoldUp, Inputs, State, Visible};
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
@@ -170,9 +170,9 @@ pub(super) fn seeds() -> Seeds {
     seeds.push(("fold", "heads".to_owned(), whole));
     // On the state of `opening`, in which the messages from 4 on were never leased.
     let (group, partition, offset) = (GroupId(0), PartitionId(0), Offset(4));
-    let failure = Failure { cause: Cause::Nacked, time: inputs().wall, text: "late".into() };
+    let failure = AttemptFailure { cause: FailureCause::Nacked, time: inputs().wall, text: "late".into() };
     let due = inputs().wall.saturating_add(50);
-    let rejected = Failure { cause: Cause::Rejected, ..failure.clone() };
+    let rejected = AttemptFailure { cause: FailureCause::Rejected, ..failure.clone() };
     let id = MessageId { topic: TopicId(0), partition: 0, epoch: Epoch(1), offset };
     let origin = Origin { id, time: inputs().wall, redrives: 0 };
     let provenance = Provenance { origin, attempts: 1, history: vec![rejected] };

@@ -2,12 +2,12 @@
 //!
 //! Never here: what a record does to the state.
 
-use super::{Cause, Copied, Provenance, Record};
+use super::{Copied, FailureCause, Provenance, Record};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 
 /// The messages of its frame that a record claims: the next `count` parts, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct OffsetClaim<'a> {
     pub(crate) partition: PartitionId,
     pub(crate) first: Offset,
     pub(crate) count: u32,
@@ -16,7 +16,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) provenance: Option<&'a Provenance>,
 }
 
-impl Claim<'_> {
+impl OffsetClaim<'_> {
     /// The end of the partition behind these messages.
     #[inline]
     pub(crate) fn end(&self) -> Offset {
@@ -25,9 +25,9 @@ impl Claim<'_> {
 }
 
 impl Copied {
-    fn claim(&self) -> Claim<'_> {
+    fn claim(&self) -> OffsetClaim<'_> {
         let Self { partition, offset, time, provenance } = self;
-        Claim { partition: *partition, first: *offset, count: 1, time: *time, provenance: Some(provenance) }
+        OffsetClaim { partition: *partition, first: *offset, count: 1, time: *time, provenance: Some(provenance) }
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) enum Counted {
         group: GroupId,
         partition: PartitionId,
         offset: Offset,
-        last: Option<Cause>,
+        last: Option<FailureCause>,
     },
     /// A dead letter was settled.
     DeadLetterSettled {
@@ -116,10 +116,10 @@ pub(crate) enum LeaseEnd {
 impl Record {
     /// The messages that it claims.
     #[inline]
-    pub(crate) fn claim(&self) -> Option<Claim<'_>> {
+    pub(crate) fn claim(&self) -> Option<OffsetClaim<'_>> {
         match self {
             Self::Published { partition, base, count, time } => {
-                Some(Claim { partition: *partition, first: *base, count: *count, time: *time, provenance: None })
+                Some(OffsetClaim { partition: *partition, first: *base, count: *count, time: *time, provenance: None })
             }
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => Some(copy.claim()),
             Self::Opened { .. }

@@ -6,7 +6,7 @@
 //! skipped. Never here: whether a fact may follow those before it.
 
 use super::Record;
-use super::wire::{DecodeError, Reader};
+use super::wire::{ByteReader, DecodeError};
 
 mod decode;
 mod encode;
@@ -71,13 +71,13 @@ pub fn records_decoded() -> u64 {
 
 /// The records of a head, in order.
 pub(crate) fn decode(head: &[u8]) -> Decoder<'_> {
-    Decoder { reader: Reader::new(head) }
+    Decoder { reader: ByteReader::new(head) }
 }
 
 /// Yields each record of a head. What cannot be decoded it never gets past: the rest is never taken for the end.
 #[derive(Debug)]
 pub(crate) struct Decoder<'a> {
-    reader: Reader<'a>,
+    reader: ByteReader<'a>,
 }
 
 impl Iterator for Decoder<'_> {

@@ -10,7 +10,7 @@ pub(crate) mod codec;
 pub(crate) mod message;
 pub(crate) mod wire;
 
-pub(crate) use about::{Claim, Counted, LeaseEnd, Room, Wakes};
+pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
 
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 
@@ -61,7 +61,14 @@ pub(crate) enum Record {
     /// `count` leased messages from `first` are done.
     Acked { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
     /// A leased message waits until `due`, `delay_ms` after its nack.
-    Nacked { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64, failure: Failure },
+    Nacked {
+        group: GroupId,
+        partition: PartitionId,
+        offset: Offset,
+        due: WallMs,
+        delay_ms: u64,
+        failure: AttemptFailure,
+    },
     /// A lease was given back unused: the attempt is taken back and the message is ready at once.
     Released { group: GroupId, partition: PartitionId, offset: Offset },
     /// A leased message could not be read: the attempt is taken back and it waits until `due`.
@@ -125,7 +132,7 @@ pub(crate) struct Provenance {
     /// Attempts in all in the group that gave it up.
     pub(crate) attempts: u32,
     /// The last attempts, oldest first.
-    pub(crate) history: Vec<Failure>,
+    pub(crate) history: Vec<AttemptFailure>,
 }
 
 /// A message's first publish, and how often it was sent from dead letters to a topic since. Its public id, for its topic may be gone.
@@ -139,8 +146,8 @@ pub(crate) struct Origin {
 
 /// How one attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) cause: Cause,
+pub(crate) struct AttemptFailure {
+    pub(crate) cause: FailureCause,
     pub(crate) time: WallMs,
     /// At most [`crate::limits::ERROR_TEXT_LEN_MAX`] bytes; empty where there is none.
     pub(crate) text: Box<str>,
@@ -148,7 +155,7 @@ pub(crate) struct Failure {
 
 /// Why an attempt ended without an ack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum FailureCause {
     /// The consumer gave it back.
     Nacked,
     /// The visibility timeout passed.

@@ -1,7 +1,7 @@
 //! The integers and strings of the formats above the log: canonical LEB128 varints, lengths before bytes.
 //!
 //! Every value has exactly one encoding, so equal facts have equal bytes. Reading never panics and allocates nothing;
-//! a caller that collects what it read checks the count against [`Reader::remaining`] first. Never here: what the numbers mean.
+//! a caller that collects what it read checks the count against [`ByteReader::remaining`] first. Never here: what the numbers mean.
 
 use std::fmt;
 
@@ -109,11 +109,11 @@ fn lengthen(out: &mut Vec<u8>, at: usize, len: usize) {
 
 /// What is left to read.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn the_shortest_form_is_the_only_one() {
         for bytes in [&[0x80, 0x00][..], &[0xff, 0x80, 0x00], &[0x80; 11]] {
-            assert!(Reader::new(bytes).varint().is_err(), "{bytes:02x?}");
+            assert!(ByteReader::new(bytes).varint().is_err(), "{bytes:02x?}");
         }
     }
 
@@ -233,21 +233,21 @@ mod tests {
         let mut out = Vec::new();
         put_varint(&mut out, u64::MAX);
         assert_eq!(out, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
-        assert_eq!(Reader::new(&out).varint(), Ok(u64::MAX));
+        assert_eq!(ByteReader::new(&out).varint(), Ok(u64::MAX));
         out[9] = 0x02;
-        assert_eq!(Reader::new(&out).varint(), Err(DecodeError::BadNumber));
+        assert_eq!(ByteReader::new(&out).varint(), Err(DecodeError::BadNumber));
         out[9] = 0x81;
         out.push(0);
-        assert_eq!(Reader::new(&out).varint(), Err(DecodeError::BadNumber));
+        assert_eq!(ByteReader::new(&out).varint(), Err(DecodeError::BadNumber));
     }
 
     #[test]
     fn a_count_beyond_the_bytes_is_refused_before_anything_is_made() {
         let mut out = Vec::new();
         put_varint(&mut out, u64::MAX);
-        assert_eq!(Reader::new(&out).count(8), Err(DecodeError::Truncated));
-        assert_eq!(Reader::new(&[3, 1, 2]).count(1), Err(DecodeError::Truncated));
-        assert_eq!(Reader::new(&[2, 1, 2]).count(1), Ok(2));
+        assert_eq!(ByteReader::new(&out).count(8), Err(DecodeError::Truncated));
+        assert_eq!(ByteReader::new(&[3, 1, 2]).count(1), Err(DecodeError::Truncated));
+        assert_eq!(ByteReader::new(&[2, 1, 2]).count(1), Ok(2));
     }
 
     properties! {
@@ -257,14 +257,14 @@ mod tests {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             out.extend(&behind);
-            let mut reader = Reader::new(&out);
+            let mut reader = ByteReader::new(&out);
             prop_assert_eq!(reader.varint(), Ok(value));
             prop_assert_eq!(reader.rest(), &behind[..]);
         }
 
         #[test]
         fn two_forms_never_give_one_number(bytes in proptest::collection::vec(any::<u8>(), 1..12)) {
-            let mut reader = Reader::new(&bytes);
+            let mut reader = ByteReader::new(&bytes);
             if let Ok(value) = reader.varint() {
                 let mut out = Vec::new();
                 put_varint(&mut out, value);

@@ -19,7 +19,7 @@ use super::topic::Tables;
 use super::{State, group, lease, topic};
 use crate::ids::{Epoch, GroupId};
 use crate::record::message::splitmix;
-use crate::record::wire::{DecodeError, Newer, Reader, put_varint};
+use crate::record::wire::{ByteReader, DecodeError, Newer, put_varint};
 use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
@@ -78,7 +78,7 @@ impl Snapshot {
 impl State {
     /// The state that `bytes` are of.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let reader = &mut Reader::new(bytes);
+        let reader = &mut ByteReader::new(bytes);
         match reader.byte()? {
             VERSION => {}
             0 => return Err(DecodeError::Invalid("a snapshot of version 0")),
@@ -114,7 +114,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    pub(super) fn next(&mut self, reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    pub(super) fn next(&mut self, reader: &mut ByteReader<'_>) -> Result<u64, DecodeError> {
         let id = self.next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
         self.next = id.checked_add(1).ok_or(DecodeError::BadNumber)?;
         Ok(id)

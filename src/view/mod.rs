@@ -23,7 +23,7 @@ pub(crate) use fold::{Fold, contradiction, open_error};
 pub(crate) use follow::FrameAt;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use observer::Observer;
-pub(crate) use positions::{Place, Positions};
+pub(crate) use positions::{MessageLocation, Positions};
 pub(crate) use read::{Reader, ViewHolder, absent, share_of, unreadable};
 pub(crate) use runs::Share;
 pub(crate) use stats::Moment;

@@ -19,7 +19,7 @@ const SALT: u64 = 0xfeed_f00d_1234_5678;
 const NAME: FileName = FileName::Segment(FileNumber(1));
 
 /// What the layers above see of a frame.
-type Seen = (Lsn, Option<Lsn>, Vec<u8>, Vec<Vec<u8>>);
+type SeenFrame = (Lsn, Option<Lsn>, Vec<u8>, Vec<Vec<u8>>);
 
 /// The frames that are valid from the start on are the log, whatever stands behind them; opening again gives the same; and
 /// what is appended then follows them.
@@ -124,7 +124,7 @@ pub(super) fn write_frame(file: &mut Vec<u8>, salt: u64, outline: &Outline, head
 
 /// The frames of the layers above up to the first that is not valid; `None` where control frames change which files
 /// there are.
-fn walk(disk: &SimDisk) -> Option<Vec<Seen>> {
+fn walk(disk: &SimDisk) -> Option<Vec<SeenFrame>> {
     let handle = disk.attach().unwrap();
     let file = handle.open(&NAME.to_string()).unwrap();
     let len = file.len().unwrap();
@@ -144,7 +144,7 @@ pub(super) fn attach(disk: &SimDisk) -> Result<Recovered, OpenError> {
     crate::log::open(Arc::new(disk.attach().unwrap()), SETTINGS)
 }
 
-fn contents(log: &Recovered) -> Vec<Seen> {
+fn contents(log: &Recovered) -> Vec<SeenFrame> {
     let (mut found, mut heads) = (Vec::new(), Vec::new());
     for segment in log.contents.catalog.segments() {
         let whole = frames::for_each_whole::<ReadError>(segment, segment.base(), &mut |frame| {

@@ -3,7 +3,7 @@
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
 use super::super::wire::{put_bytes, put_delimited, put_varint};
-use super::super::{Cause, Copied, Failure, Origin, Provenance, Record};
+use super::super::{AttemptFailure, Copied, FailureCause, Origin, Provenance, Record};
 use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
@@ -165,13 +165,13 @@ fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {
     }
 }
 
-pub(crate) fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
+pub(crate) fn put_failure(out: &mut Vec<u8>, failure: &AttemptFailure) {
     out.push(match failure.cause {
-        Cause::Nacked => 0,
-        Cause::Expired => 1,
-        Cause::Crashed => 2,
-        Cause::Closed => 3,
-        Cause::Rejected => 4,
+        FailureCause::Nacked => 0,
+        FailureCause::Expired => 1,
+        FailureCause::Crashed => 2,
+        FailureCause::Closed => 3,
+        FailureCause::Rejected => 4,
     });
     put_varint(out, failure.time.0);
     put_bytes(out, failure.text.as_bytes());

@@ -4,7 +4,7 @@
 //! none is skipped. Never here: which values an option may have.
 
 use super::super::GroupOptions;
-use super::super::wire::{DecodeError, Newer, Reader, put_delimited, put_varint};
+use super::super::wire::{ByteReader, DecodeError, Newer, put_delimited, put_varint};
 
 /// An option of a group, which is a number.
 struct GroupOption {
@@ -63,7 +63,7 @@ pub(crate) fn put_group_options(out: &mut Vec<u8>, options: &GroupOptions) {
     }
 }
 
-pub(crate) fn group_options(reader: &mut Reader<'_>) -> Result<GroupOptions, DecodeError> {
+pub(crate) fn group_options(reader: &mut ByteReader<'_>) -> Result<GroupOptions, DecodeError> {
     let mut options = GroupOptions::LEFT_OUT;
     each(reader, "group option", GROUP.len(), |index, value| {
         let option = GROUP.get(index).ok_or(DecodeError::BadNumber)?;
@@ -80,20 +80,20 @@ pub(crate) fn put_topic_options(out: &mut Vec<u8>) {
     put_varint(out, 0);
 }
 
-pub(crate) fn topic_options(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+pub(crate) fn topic_options(reader: &mut ByteReader<'_>) -> Result<(), DecodeError> {
     each(reader, "topic option", 0, |_, _| Ok(()))
 }
 
 /// Shows each option, by the index of its tag, and its value to `option`.
 fn each(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     what: &'static str,
     known: usize,
     mut option: impl FnMut(usize, u64) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     let mut next = 1;
     for _ in 0..reader.count(OPTION_LEN_MIN)? {
-        let (tag, value) = (reader.varint()?, &mut Reader::new(reader.bytes()?));
+        let (tag, value) = (reader.varint()?, &mut ByteReader::new(reader.bytes()?));
         // seam: an option comes twice
         let index = tag.checked_sub(1).filter(|_| tag >= next);
         let index = index.ok_or(DecodeError::Invalid("options that are not in the order of their tags"))?;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
-use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance};
+use crate::record::{AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Origin, Provenance};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -76,7 +76,7 @@ fn golden_settling() {
         offset: OFFSET,
         due: TIME,
         delay_ms: 1000,
-        failure: Failure { cause: Cause::Nacked, time: TIME, text: "no salt".into() },
+        failure: AttemptFailure { cause: FailureCause::Nacked, time: TIME, text: "no salt".into() },
     };
     golden(nacked, &format!("04 1b 03 05 ac 02 {TIME_HEX} e8 07 00 {TIME_HEX} 07 6e 6f 20 73 61 6c 74"));
     let until = MonoMs(60_000);
@@ -109,10 +109,10 @@ fn golden_dead_letters() {
             },
             attempts: 6,
             history: vec![
-                Failure { cause: Cause::Expired, time: WallMs(8), text: "".into() },
-                Failure { cause: Cause::Crashed, time: WallMs(9), text: "".into() },
-                Failure { cause: Cause::Closed, time: WallMs(10), text: "".into() },
-                Failure { cause: Cause::Rejected, time: WallMs(11), text: "é".into() },
+                AttemptFailure { cause: FailureCause::Expired, time: WallMs(8), text: "".into() },
+                AttemptFailure { cause: FailureCause::Crashed, time: WallMs(9), text: "".into() },
+                AttemptFailure { cause: FailureCause::Closed, time: WallMs(10), text: "".into() },
+                AttemptFailure { cause: FailureCause::Rejected, time: WallMs(11), text: "é".into() },
             ],
         },
     });
@@ -257,7 +257,7 @@ fn a_body_is_used_up_exactly() {
 /// A record of each kind, with nothing that can be left out, and its bytes.
 fn every_kind() -> Vec<(Record, Vec<u8>)> {
     let (group, partition, offset, until) = (GROUP, PARTITION, OFFSET, MonoMs(9));
-    let failure = Failure { cause: Cause::Nacked, time: TIME, text: "no".into() };
+    let failure = AttemptFailure { cause: FailureCause::Nacked, time: TIME, text: "no".into() };
     let id = MessageId { topic: TopicId(1), partition: 0, epoch: Epoch(2), offset };
     let origin = Origin { id, time: TIME, redrives: 0 };
     let (due, delay_ms, name) = (TIME, 1000, "n".to_owned());
@@ -301,7 +301,7 @@ fn a_long_body_has_a_long_length() {
     for len in [110, 120, 128, 200, 255] {
         let record = Record::TopicCreated { topic: TopicId(1), name: "n".repeat(len), first: PartitionId(2), count: 4 };
         let head = bytes_of(record.clone());
-        let mut reader = Reader::new(&head);
+        let mut reader = ByteReader::new(&head);
         assert_eq!(
             (reader.varint(), reader.bytes().map(<[u8]>::len)),
             (Ok(15), Ok(len + 4 + usize::from(len > 127) + 1))
@@ -377,9 +377,9 @@ prop_compose! {
     }
 }
 prop_compose! {
-    fn failure()(cause in 0usize..5, time in number(), text in "\\PC{0,30}") -> Failure {
-        let causes = [Cause::Nacked, Cause::Expired, Cause::Crashed, Cause::Closed, Cause::Rejected];
-        Failure { cause: causes[cause], time: WallMs(time), text: text.into() }
+    fn failure()(cause in 0usize..5, time in number(), text in "\\PC{0,30}") -> AttemptFailure {
+        let causes = [FailureCause::Nacked, FailureCause::Expired, FailureCause::Crashed, FailureCause::Closed, FailureCause::Rejected];
+        AttemptFailure { cause: causes[cause], time: WallMs(time), text: text.into() }
     }
 }
 prop_compose! {

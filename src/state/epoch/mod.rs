@@ -12,7 +12,7 @@ use super::retry::Ending;
 use super::retry::backoff::{self, Attempt};
 use super::{Inputs, Rejection, State};
 use crate::ids::{Epoch, Lsn, WallMs};
-use crate::record::{Cause, Failure, Record};
+use crate::record::{AttemptFailure, FailureCause, Record};
 
 impl State {
     #[cfg(any(test, feature = "simulation"))]
@@ -50,13 +50,13 @@ impl GroupState {
     pub(in crate::state) fn reopen(&mut self, epoch: Epoch, clean: bool, wall: WallMs) {
         let max_closes = u8::try_from(self.options.max_closes).unwrap_or(u8::MAX);
         let options = self.options.backoff;
-        let cause = if clean { Cause::Closed } else { Cause::Crashed };
+        let cause = if clean { FailureCause::Closed } else { FailureCause::Crashed };
         let leased = self.entries.iter().filter(|(_, entry)| entry.lease().is_some());
         let leased: Vec<_> = leased.map(|(at, entry)| (*at, Ending::of_process(entry, clean, max_closes))).collect();
         for ((cursor, offset), ending) in leased {
             // What is not counted was no attempt.
             let is_charged = ending != Ending::Closed;
-            let failure = is_charged.then(|| Failure { cause, time: wall, text: Box::default() });
+            let failure = is_charged.then(|| AttemptFailure { cause, time: wall, text: Box::default() });
             let partition = self.partition_of(cursor);
             self.change(cursor, offset, failure, |entry, turn| {
                 let attempt = Attempt { epoch, partition, offset, number: entry.attempts };

@@ -8,7 +8,7 @@ mod snapshots;
 pub(in crate::state) use super::*;
 pub(in crate::state) use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 pub(in crate::state) use crate::record::{
-    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record, Token, codec,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Origin, Provenance, Record, Token, codec,
 };
 
 /// Everything around a state that an engine would have.
@@ -269,7 +269,7 @@ pub(in crate::state) fn places(lent: &[Lent]) -> Vec<(u64, u64)> {
     lent.iter().map(Lent::at).collect()
 }
 
-pub(in crate::state) fn causes(failures: &[Failure]) -> Vec<Cause> {
+pub(in crate::state) fn causes(failures: &[AttemptFailure]) -> Vec<FailureCause> {
     failures.iter().map(|failure| failure.cause).collect()
 }
 

@@ -9,7 +9,7 @@ use super::{NextIds, PartitionState, Role, Tables, TopicCatalog, TopicState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{STORE_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
 use crate::record::codec;
-use crate::record::wire::{DecodeError, Reader, put_bytes, put_varint};
+use crate::record::wire::{ByteReader, DecodeError, put_bytes, put_varint};
 use crate::state::snapshot::Ids;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(in crate::state) fn encode(tables: &Tables, out: &mut Vec<u8>) {
     }
 }
 
-pub(in crate::state) fn decode(reader: &mut Reader<'_>) -> Result<TopicCatalog, DecodeError> {
+pub(in crate::state) fn decode(reader: &mut ByteReader<'_>) -> Result<TopicCatalog, DecodeError> {
     let next = NextIds {
         topic: TopicId(reader.varint()?),
         group: GroupId(reader.varint()?),
@@ -47,7 +47,7 @@ pub(in crate::state) fn decode(reader: &mut Reader<'_>) -> Result<TopicCatalog, 
     Ok(catalog)
 }
 
-fn decode_topic(reader: &mut Reader<'_>, id: TopicId, catalog: &mut TopicCatalog) -> Result<(), DecodeError> {
+fn decode_topic(reader: &mut ByteReader<'_>, id: TopicId, catalog: &mut TopicCatalog) -> Result<(), DecodeError> {
     let name = codec::name(reader)?;
     let first = PartitionId(reader.varint()?);
     let count = reader.count(1)?;
