@@ -7,7 +7,7 @@ use super::delivery::{Delivery, text_of};
 use super::store::StoreShared;
 use super::topic::{PublishedFrame, set_ids};
 use super::{Durability, Message, Store, Topic, millis};
-use crate::engine::{HeldRun, LeasedMessage, Outgoing, Received, Rejected, Settlement};
+use crate::engine::{HeldRun, LeasedMessage, Outgoing, Received, Settlement};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, MessageId, Offset};
 use crate::limits::FRAME_PARTS_MAX;
@@ -265,10 +265,7 @@ impl<'a> Transaction<'a> {
         let order = self.outgoing.group_by_partition();
         let mut bases = Vec::new();
         let done = engine.transact(&self.outgoing, &self.settlements, |_, base, count| bases.push((base, count)));
-        let published = done.map_err(|rejected| match rejected {
-            Rejected::Failed(error) => error,
-            Rejected::LeaseLost { settlement, number } => Error::LeaseLost { id: self.settled[settlement].id(number) },
-        })?;
+        let published = done?.map_err(|lost| Error::LeaseLost { id: self.settled[lost.settlement].id(lost.number) })?;
         self.settled.iter().for_each(Settled::note);
         set_ids(&mut self.ids, order.as_deref(), bases, published.epoch);
         // seam: a transaction does not wait

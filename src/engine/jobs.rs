@@ -8,7 +8,7 @@ use super::core::Core;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MonoMs, WallMs};
-use crate::log::{AppendRefusal, ControlFrame, FileName, Parts, Reserve};
+use crate::log::{AppendError, ControlFrame, FileName, Parts, Reserve};
 use crate::state::Command;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, yield_now};
@@ -298,10 +298,10 @@ impl Engine {
         }
         match core.append_control(ControlFrame::Mark, watermark) {
             // A mark is worth no new segment and no sync.
-            Ok(_) | Err(AppendRefusal::NeedStandby { .. } | AppendRefusal::NeedSync { .. }) => Ok(()),
-            Err(refusal) => {
+            Ok(_) | Err(AppendError::NeedStandby { .. } | AppendError::NeedSync { .. }) => Ok(()),
+            Err(error) => {
                 drop(core);
-                self.make_way(refusal)
+                self.make_way(error)
             }
         }
     }
@@ -317,12 +317,13 @@ impl Engine {
             return Ok(());
         }
         let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());
+        let noted = noted.and_then(|noted| noted.map_err(|rejection| self.rejected(rejection)));
         if noted.is_err() {
             // The next tick sees it again. What is due by the new clock is ready all the same.
             *self.jobs.clocks.lock() = (mono_before, wall_before);
             self.lock_core().waiters.wake_each();
         }
-        noted.map_err(|refusal| self.refused(refusal))
+        noted
     }
 }
 

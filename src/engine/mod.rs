@@ -20,6 +20,7 @@ mod leased;
 mod moves;
 mod open;
 mod publish;
+mod refusal;
 mod retire;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
@@ -47,16 +48,16 @@ pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{LeasedMessage, Rejected, Settlement};
+pub(crate) use transaction::{LeasedMessage, Settlement};
 
 use self::commit::Commit;
-use self::core::{Blocked, CommitOutcome, Core};
+use self::core::{CommitOutcome, Core};
 use self::health::Health;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
-use crate::log::{AppendRefusal, FileManager, Parts, Reserve, Standby};
+use crate::log::{FileManager, Parts, Reserve, Standby};
 use crate::state::{Command, Rejection};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
@@ -162,21 +163,6 @@ fn segment_share(len: u64, len_min: u64, room: u64) -> Option<u64> {
     (len <= room).then_some(len)
 }
 
-/// Why a submitted command was not carried out.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// The state does not allow it. Nothing was changed.
-    Rejected(Rejection),
-    /// The store could not.
-    Failed(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
 impl ViewHolder for Engine {
     fn with_view<R>(&self, look: impl FnOnce(&mut View) -> R) -> R {
         look(&mut self.lock_core().view)
@@ -266,75 +252,27 @@ impl Engine {
 
     /// Carries out `command`, doing outside the lock what the log asks for first. `then` sees the outcome, still under the
     /// lock, with the records in `core.records`.
+    ///
+    /// # Errors
+    /// The store's. A rejection is no error of the store: the caller knows what it means.
     fn submit<T>(
         &self,
         command: &Command<'_>,
         parts: Parts<'_>,
         then: impl FnOnce(&mut Core, &CommitOutcome) -> T,
-    ) -> Result<T, Refusal> {
+    ) -> Result<Result<T, Rejection>> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
             match core.commit(command, parts, self.now()) {
-                Ok(committed) => return Ok(then(&mut core, &committed)),
-                Err(blocked) => {
+                Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
+                Err(refusal) => {
                     drop(core);
-                    self.unblock(blocked)?;
+                    if let Err(rejection) = self.unblock(refusal)? {
+                        return Ok(Err(rejection));
+                    }
                 }
             }
-        }
-    }
-
-    /// Outside the lock: does what a blocked commit needs, so that it may be tried again, or says why that is of no use.
-    fn unblock(&self, blocked: Blocked) -> Result<(), Refusal> {
-        match blocked {
-            Blocked::Rejected(rejection) => Err(Refusal::Rejected(rejection)),
-            Blocked::Refused(refusal) => Ok(self.make_way(refusal)?),
-            Blocked::Inconsistent(what) => {
-                Err(self.fail(&format!("the state contradicts its own decision: {what}")).into())
-            }
-        }
-    }
-
-    /// What a refusal is to the caller, where nothing the caller did can have provoked a rejection.
-    pub(crate) fn refused(&self, refusal: Refusal) -> Error {
-        match refusal {
-            Refusal::Failed(error) => error,
-            Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
-            // A handle exists, so the group did: it was removed.
-            Refusal::Rejected(Rejection::UnknownTopic | Rejection::UnknownPartition) => {
-                Error::Removed { what: "topic" }
-            }
-            Refusal::Rejected(Rejection::UnknownGroup) => Error::Removed { what: "group" },
-            Refusal::Rejected(
-                rejection @ (Rejection::LeaseLost
-                | Rejection::LeaseLostIn { .. }
-                | Rejection::NoSuchDeadLetter
-                | Rejection::TooManyRedrives
-                | Rejection::Stale
-                | Rejection::Exists
-                | Rejection::Invalid(_)),
-            ) => self.fail(&format!("an operation that was checked before was rejected: {rejection}")),
-        }
-    }
-
-    /// Does what an append needs and may not do under the lock.
-    fn make_way(&self, refusal: AppendRefusal) -> Result<()> {
-        match refusal {
-            AppendRefusal::NeedStandby { len, len_min, reserve } => self.make_standby(len, len_min, reserve),
-            AppendRefusal::NeedSync { upto } => {
-                self.wait_durable(upto).map_err(|_| Error::Poisoned { cause: self.health.cause() })
-            }
-            AppendRefusal::TooLarge => Err(Error::TooLarge {
-                what: "batch",
-                len: crate::limits::FRAME_LEN_MAX as u64 + 1,
-                max: crate::limits::FRAME_LEN_MAX as u64,
-                unit: "bytes",
-            }),
-            AppendRefusal::Io(error) => match Error::io("append to the log in", error).at(&self.caches.dir) {
-                lack if lack.is_passing() => Err(lack),
-                other => Err(self.fail(&other.to_string())),
-            },
         }
     }
 

@@ -192,8 +192,8 @@ impl Engine {
             }
             let (lsn, end) = committed.frame.unwrap_or((core.appender.end(), core.appender.end()));
             Published { epoch: core.appender.epoch(), lsn, end }
-        });
-        published.map_err(|refusal| self.refused(refusal))
+        })?;
+        published.map_err(|rejection| self.rejected(rejection))
     }
 }
 

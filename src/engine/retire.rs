@@ -137,9 +137,9 @@ impl Engine {
                     core.view.positions.forget(segment.number());
                     return Ok(Some((gone, end)));
                 }
-                Err(refusal) => {
+                Err(error) => {
                     drop(core);
-                    self.make_way(refusal)?;
+                    self.make_way(error)?;
                 }
             }
         }

@@ -2,9 +2,9 @@
 //!
 //! Never here: names' syntax (the handles check that), messages.
 
+use super::Engine;
 use super::core::Core;
 use super::settling::end_of;
-use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
@@ -52,11 +52,11 @@ impl Engine {
             if let Some(info) = self.topic(name) {
                 return Ok(info);
             }
-            let created = self.submit(&Command::CreateTopic { name, partitions }, Parts::default(), end_of);
+            let created = self.submit(&Command::CreateTopic { name, partitions }, Parts::default(), end_of)?;
             match created {
                 Ok(end) => self.wait_durable(end)?,
-                Err(Refusal::Rejected(Rejection::Exists)) => {}
-                Err(refusal) => return Err(self.refused(refusal)),
+                Err(Rejection::Exists) => {}
+                Err(rejection) => return Err(self.rejected(rejection)),
             }
         }
     }
@@ -112,10 +112,10 @@ impl Engine {
             let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
             let created = self.submit(&command, Parts::default(), end_of);
             drop(pin);
-            match created {
+            match created? {
                 Ok(end) => self.wait_durable(end)?,
-                Err(Refusal::Rejected(Rejection::Exists)) => {}
-                Err(refusal) => return Err(self.refused(refusal)),
+                Err(Rejection::Exists) => {}
+                Err(rejection) => return Err(self.rejected(rejection)),
             }
         }
     }
@@ -147,8 +147,8 @@ impl Engine {
     fn remove(&self, command: &Command<'_>) -> Result<()> {
         let removed = self.submit(command, Parts::default(), |core, committed| {
             (end_of(core, committed), core.view.state.take_removed())
-        });
-        let (end, removed) = removed.map_err(|refusal| self.refused(refusal))?;
+        })?;
+        let (end, removed) = removed.map_err(|rejection| self.rejected(rejection))?;
         // Freed outside the lock.
         drop(removed);
         // seam: a removal does not wait
@@ -161,8 +161,8 @@ impl Engine {
     /// `Removed`; the store's.
     pub(crate) fn alter_group(&self, group: GroupId, changes: &GroupChanges) -> Result<()> {
         self.enter()?;
-        let end = self.submit(&Command::AlterGroup { group, changes }, Parts::default(), end_of);
-        self.wait_durable(end.map_err(|refusal| self.refused(refusal))?)
+        let end = self.submit(&Command::AlterGroup { group, changes }, Parts::default(), end_of)?;
+        self.wait_durable(end.map_err(|rejection| self.rejected(rejection))?)
     }
 
     /// How long a lease of the group lasts.

@@ -3,7 +3,7 @@
 //! Whether a nack is the last one, and so needs a copy of its message, is asked before the frame is put together, and checked by the
 //! decision. Never here: public handles.
 
-use super::{Engine, Outgoing, Published, Refusal};
+use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::record::Record;
@@ -80,21 +80,11 @@ impl Settlement<'_> {
     }
 }
 
-/// Why nothing of a transaction was done.
-#[derive(Debug)]
-pub(crate) enum Rejected {
-    /// Message `number` of this settlement is no longer leased to the caller.
-    LeaseLost {
-        settlement: usize,
-        number: u32,
-    },
-    Failed(Error),
-}
-
-impl From<Error> for Rejected {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
+/// Why nothing of a transaction was done: message `number` of this settlement is no longer leased to the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LostLease {
+    pub(crate) settlement: usize,
+    pub(crate) number: u32,
 }
 
 impl Engine {
@@ -107,7 +97,7 @@ impl Engine {
         outgoing: &Outgoing,
         settlements: &[Settlement<'_>],
         mut each: impl FnMut(PartitionId, Offset, u32),
-    ) -> Result<Published, Rejected> {
+    ) -> Result<Result<Published, LostLease>> {
         self.enter()?;
         let mut steps = Vec::with_capacity(settlements.len() + 1);
         let published = outgoing.runs();
@@ -129,14 +119,14 @@ impl Engine {
             let end = core.appender.end();
             let (lsn, end) = committed.frame.unwrap_or((end, end));
             Published { epoch: core.appender.epoch(), lsn, end }
-        });
+        })?;
         match committed {
-            Ok(published) => Ok(published),
-            Err(Refusal::Rejected(Rejection::LeaseLostIn { step, number })) => {
-                Err(Rejected::LeaseLost { settlement: (step as usize).saturating_sub(before), number })
+            Ok(published) => Ok(Ok(published)),
+            Err(Rejection::LeaseLostIn { step, number }) => {
+                Ok(Err(LostLease { settlement: (step as usize).saturating_sub(before), number }))
             }
-            Err(Refusal::Rejected(Rejection::Invalid(reason))) => Err(Error::InvalidTransaction { reason }.into()),
-            Err(refusal) => Err(self.refused(refusal).into()),
+            Err(Rejection::Invalid(reason)) => Err(Error::InvalidTransaction { reason }),
+            Err(rejection) => Err(self.rejected(rejection)),
         }
     }
 

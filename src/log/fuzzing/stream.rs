@@ -12,7 +12,7 @@ use crate::log::format::header::{FileHeader, HEADER_LEN};
 use crate::log::format::name::FileName;
 use crate::log::format::store_file::{Identity, STORE_LEN, Slot};
 use crate::log::read::frames::{self, Frames, Lsns, Next};
-use crate::log::{AppendRefusal, OpenError, ReadError, Recovered, Reserve};
+use crate::log::{AppendError, OpenError, ReadError, Recovered, Reserve};
 use std::sync::Arc;
 
 const SALT: u64 = 0xfeed_f00d_1234_5678;
@@ -179,12 +179,12 @@ pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
         let durable = log.appender.durable();
         match log.appender.append(head, Parts { bytes: &bytes, ends: &ends, crcs: &crcs }, durable, Reserve::Keep) {
             Ok(_) => return,
-            Err(AppendRefusal::NeedStandby { len, .. }) => {
+            Err(AppendError::NeedStandby { len, .. }) => {
                 let standby = log.file_manager.create_standby(len, durable, Reserve::Keep, 0).unwrap();
                 assert!(log.appender.add_standby(standby).is_none());
             }
-            Err(AppendRefusal::NeedSync { .. }) => sync(log),
-            Err(refusal @ (AppendRefusal::TooLarge | AppendRefusal::Io(_))) => {
+            Err(AppendError::NeedSync { .. }) => sync(log),
+            Err(refusal @ (AppendError::TooLarge | AppendError::Io(_))) => {
                 panic!("an append was refused: {refusal:?}")
             }
         }
@@ -197,11 +197,11 @@ pub(crate) fn append_control(log: &mut Recovered, control: ControlFrame) {
         let durable = log.appender.durable();
         match log.appender.append_control(control, durable) {
             Ok(_) => return,
-            Err(AppendRefusal::NeedStandby { len, .. }) => {
+            Err(AppendError::NeedStandby { len, .. }) => {
                 let standby = log.file_manager.create_standby(len, durable, Reserve::Keep, 0).unwrap();
                 assert!(log.appender.add_standby(standby).is_none());
             }
-            Err(refusal @ (AppendRefusal::NeedSync { .. } | AppendRefusal::TooLarge | AppendRefusal::Io(_))) => {
+            Err(refusal @ (AppendError::NeedSync { .. } | AppendError::TooLarge | AppendError::Io(_))) => {
                 panic!("an append was refused: {refusal:?}")
             }
         }
