@@ -218,7 +218,7 @@ impl Store {
     #[cfg(any(test, feature = "simulation"))]
     pub fn tick(&self) -> Result<()> {
         self.shared.engine.pulse()?;
-        self.shared.engine.chores()
+        self.shared.engine.maintain()
     }
 
     /// Whether the background threads rest until something is appended.

@@ -9,7 +9,6 @@
 //! block cache, the front cache, group commit and `jobs`. Threads are started here and nowhere else; each runs a plain function that
 //! a simulator calls as well. Never here: public handles.
 
-mod checkpoint;
 mod commit;
 mod core;
 mod dead_letters;
@@ -17,11 +16,11 @@ mod deliver;
 mod health;
 mod jobs;
 mod leased;
+mod maintenance;
 mod moves;
 mod open;
 mod publish;
 mod refusal;
-mod retire;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
@@ -53,13 +52,14 @@ pub(crate) use transaction::{LeasedMessage, Settlement};
 use self::commit::Commit;
 use self::core::{CommitOutcome, Core};
 use self::health::Health;
+use self::maintenance::Maintenance;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
 use crate::log::{FileManager, Parts, Reserve, Standby};
 use crate::state::{Command, Rejection};
-use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
 use crate::view::{Now, ReadCaches, View, ViewHolder};
 use crate::wait::DueWakers;
@@ -82,8 +82,7 @@ pub(crate) struct Engine {
     jobs: jobs::Jobs,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
-    /// How many look for where a group begins: no segment is retired meanwhile.
-    starts_sought: AtomicUsize,
+    maintenance: Maintenance,
     /// Whether a close has come to its end, well or not. Taken before any other lock.
     closed: Mutex<bool>,
 }
@@ -304,7 +303,7 @@ impl Engine {
             while let Some(size) = share {
                 match file_manager.create_standby(size, self.commit.watermark(), level, leave) {
                     Ok(standby) => {
-                        self.jobs.want_room(level > Reserve::Keep);
+                        self.maintenance.want_room(level > Reserve::Keep);
                         self.take_standby(&mut file_manager, standby);
                         return Ok(());
                     }
@@ -317,7 +316,7 @@ impl Engine {
                 }
             }
         }
-        self.jobs.want_room(true);
+        self.maintenance.want_room(true);
         Err(Error::DiskFull)
     }
 

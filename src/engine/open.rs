@@ -8,6 +8,7 @@ use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
 use super::health::Health;
 use super::jobs::Jobs;
+use super::maintenance::{Maintenance, finish_segments};
 use super::{Engine, RESERVED_LEN_MIN};
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
@@ -18,7 +19,7 @@ use crate::log::{self, Contents, Dropped, FileManager, FileName, Recovered, Sett
 use crate::record::Record;
 use crate::state::{Command, HoldUp, Inputs, Visible};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::atomic::AtomicU64;
 use crate::view::{Counters, Fold, ReadCaches, View, contradiction, open_error, share_of};
 use crate::wait::WaitList;
 use std::io;
@@ -184,7 +185,7 @@ impl Engine {
             caches: ReadCaches::new(dir.to_path_buf()),
             disk,
             jobs: Jobs::new(clock.as_ref()),
-            starts_sought: AtomicUsize::new(0),
+            maintenance: Maintenance::default(),
             clock,
             setup,
             report,
@@ -241,7 +242,7 @@ impl Engine {
             let mut file_manager = self.file_manager.lock();
             file_manager.cut_standby(standby).map_err(|error| self.file_manager_error(&file_manager, error))
         });
-        for done in [cut, self.finish_segments()] {
+        for done in [cut, finish_segments(self)] {
             // A standby segment that is not cut takes room until the next process removes it, and that does without index files.
             if self.health.is_poisoned() {
                 done?;

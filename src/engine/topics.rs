@@ -107,7 +107,7 @@ impl Engine {
                 return Ok(info);
             }
             // The group must not begin at a message that went while its start was looked for.
-            let pin = self.pin_segments();
+            let pin = self.maintenance.pin();
             let starts = self.starts(topic, begin)?;
             let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
             let created = self.submit(&command, Parts::default(), end_of);
