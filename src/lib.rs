@@ -42,8 +42,8 @@ pub use api::{
     Start, Store, StoreOptions, Subscription, Topic, TopicBuilder, Transaction,
 };
 pub use engine::{
-    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats,
-    TopicStats,
+    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Retention,
+    Stats, TopicStats,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, Result};
 pub use ids::MessageId;

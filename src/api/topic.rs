@@ -4,7 +4,7 @@ use super::group::GroupBuilder;
 use super::message::Bytes;
 use super::store::{Outcome, Shared};
 use super::{Durability, Message, check_name};
-use crate::engine::{Outgoing, Published, TopicInfo, key_hash};
+use crate::engine::{Outgoing, Published, Retention, TopicInfo, TopicOptions, key_hash};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId};
 use crate::limits::{FRAME_PARTS_MAX, TOPIC_PARTITIONS_MAX};
@@ -25,6 +25,7 @@ pub struct TopicBuilder {
     shared: Arc<Shared>,
     pub(super) name: String,
     partitions: Option<u32>,
+    retention: Option<Retention>,
     create: bool,
 }
 
@@ -45,12 +46,20 @@ pub(super) struct TopicInner {
 
 impl TopicBuilder {
     pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
-        Self { shared, name, partitions: None, create: true }
+        Self { shared, name, partitions: None, retention: None, create: true }
     }
 
     /// The number of partitions: 1 to 65,536, fixed when the topic is created. Default: what is stored, or 1.
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = Some(partitions);
+        self
+    }
+
+    /// For how long its messages stay, fixed when the topic is created. Default: what is stored, or [`Retention::UntilSettled`].
+    ///
+    /// Segments are unlinked whole, so what stands beside messages that stay forever stays too.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
         self
     }
 
@@ -63,12 +72,12 @@ impl TopicBuilder {
     /// Opens the topic, creating it where it does not exist. A created topic is durable on return.
     ///
     /// # Errors
-    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists with another number of partitions;
+    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists with another number of partitions or another
+    /// retention;
     /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
     pub fn open(self) -> Result<Topic> {
         check_name("topic", &self.name)?;
-        let asked = self.partitions;
-        if let Some(partitions) = asked.filter(|count| !(1..=TOPIC_PARTITIONS_MAX).contains(count)) {
+        if let Some(partitions) = self.partitions.filter(|count| !(1..=TOPIC_PARTITIONS_MAX).contains(count)) {
             return Err(Error::InvalidOption {
                 option: "partitions",
                 value: partitions.to_string(),
@@ -77,22 +86,27 @@ impl TopicBuilder {
         }
         let engine = &self.shared.engine;
         let info = if self.create {
-            engine.open_topic(&self.name, asked.unwrap_or(1))?
+            let options = TopicOptions { retention: self.retention.unwrap_or_default() };
+            engine.open_topic(&self.name, self.partitions.unwrap_or(1), options)?
         } else {
             engine.find_topic(&self.name)?
         };
-        if let Some(asked) = asked.filter(|asked| *asked != info.partitions) {
-            return Err(Error::OptionMismatch {
-                what: "topic",
-                name: self.name,
-                option: "partitions",
-                stored: info.partitions.to_string(),
-                asked: asked.to_string(),
-            });
-        }
+        self.check_same("partitions", self.partitions, info.partitions)?;
+        self.check_same("retention", self.retention, info.options.retention)?;
         let level = self.shared.level;
         let inner = TopicInner { shared: self.shared, name: self.name, info, turn: AtomicU32::new(0) };
         Ok(Topic { inner: Arc::new(inner), level })
+    }
+
+    fn check_same<T: PartialEq + ToString>(&self, option: &'static str, asked: Option<T>, stored: T) -> Result<()> {
+        let Some(asked) = asked.filter(|asked| *asked != stored) else { return Ok(()) };
+        Err(Error::OptionMismatch {
+            what: "topic",
+            name: self.name.clone(),
+            option,
+            stored: stored.to_string(),
+            asked: asked.to_string(),
+        })
     }
 }
 

@@ -333,6 +333,7 @@ mod tests {
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
     use crate::ids::PartitionId;
+    use crate::record::TopicOptions;
     use std::sync::Arc;
 
     /// The threads do not sleep out their interval while much waits for a sync, and every tick sees to that anew.
@@ -341,7 +342,7 @@ mod tests {
         let setup = Setup::quiet(64 << 20);
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();
-        engine.open_topic("t", 1).unwrap();
+        engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let publish = || {
             let mut outgoing = Outgoing::default();
             outgoing.add(PartitionId(0), None, std::iter::empty(), &[7; 1000], 1 << 20).unwrap();

@@ -32,8 +32,9 @@ mod transaction;
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
+pub use crate::record::Retention;
 pub(crate) use crate::record::message::key_hash;
-pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions};
+pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, TopicOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun};
 pub(crate) use crate::view::Reader;
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};

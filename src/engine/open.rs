@@ -357,6 +357,7 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::ids::{Offset, PartitionId, WallMs};
     use crate::log::{Parts, Reserve};
+    use crate::record::TopicOptions;
     use crate::record::codec;
     use crate::view::ViewHolder;
 
@@ -389,7 +390,7 @@ mod tests {
     /// A store with a topic of one partition and one message.
     fn engine(disk: &SimDisk) -> Engine {
         let engine = open(disk).unwrap();
-        let topic = engine.open_topic("t", 1).unwrap();
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"hi", 1 << 20).unwrap();
         engine.publish(&outgoing, |_, _, _| ()).unwrap();

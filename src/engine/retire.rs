@@ -176,9 +176,11 @@ mod tests {
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
     use crate::error::Error;
+    use crate::ids::Offset;
     use crate::ids::WallMs;
     use crate::log::Class;
-    use crate::record::{BackoffOptions, GroupOptions};
+    use crate::record::{BackoffOptions, GroupOptions, Retention, TopicOptions};
+    use crate::view::ViewHolder;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
 
@@ -197,7 +199,7 @@ mod tests {
 
     /// Publishes what takes several segments and settles it, durably below two checkpoints.
     fn publish(engine: &Engine) {
-        let topic = engine.open_topic("busy", 1).unwrap();
+        let topic = engine.open_topic("busy", 1, TopicOptions::LEFT_OUT).unwrap();
         let group = engine.open_group(topic, "w", &GROUP, Begin::Earliest).unwrap();
         let reader = crate::sync::Mutex::default();
         for _ in 0..2 {
@@ -217,6 +219,40 @@ mod tests {
         }
     }
 
+    /// What was settled by all stays where its topic keeps it for ever, after a reopening as well, and goes with the topic.
+    #[test]
+    fn segments_stay_that_hold_a_message_that_stays_for_ever() {
+        let disk = SimDisk::new(1);
+        let engine = engine(&disk);
+        let kept = TopicOptions { retention: Retention::Forever };
+        let audit = engine.open_topic("audit", 1, kept).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.add(audit.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
+        publish(&engine);
+        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        publish(&engine);
+        let gone = retired(&engine);
+        let base = |engine: &Engine| {
+            let at = engine.lock_core().view.locate(audit.first, Offset(0));
+            at.map(|at| at.segment.base().0)
+        };
+        let first = base(&engine).unwrap();
+        assert!(gone > 0, "what stands before it goes");
+        engine.close().unwrap();
+        drop(engine);
+        let engine = self::engine(&disk);
+        publish(&engine);
+        publish(&engine);
+        assert!(retired(&engine) > gone, "and what stands behind it");
+        assert_eq!(base(&engine), Some(first));
+        assert_eq!(engine.fetch(audit.first, Offset(0)).unwrap().view(0).payload(), [7; 20]);
+        engine.remove_topic("audit").unwrap();
+        publish(&engine);
+        retired(&engine);
+        let oldest = engine.lock_core().view.catalog.segments()[0].base().0;
+        assert!(oldest > first, "{oldest} {first}");
+    }
+
     fn retired(engine: &Engine) -> u64 {
         engine.chores().unwrap();
         let core = engine.lock_core();
@@ -232,7 +268,7 @@ mod tests {
     fn segments_stay_while_a_start_is_looked_for_and_go_afterwards() {
         let disk = SimDisk::new(1);
         let engine = engine(&disk);
-        let topic = engine.open_topic("t", 1).unwrap();
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         publish(&engine);
         let before = retired(&engine);
         assert!(before > 0, "what is settled is dead");

@@ -8,7 +8,7 @@ use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
-use crate::record::GroupOptions;
+use crate::record::{GroupOptions, TopicOptions};
 use crate::state::{Command, GroupChanges, Rejection};
 use crate::view::Reader;
 use crate::view::ViewHolder;
@@ -19,6 +19,7 @@ pub(crate) struct TopicInfo {
     pub(crate) id: TopicId,
     pub(crate) first: PartitionId,
     pub(crate) partitions: u32,
+    pub(crate) options: TopicOptions,
 }
 
 /// A group as it is stored.
@@ -42,17 +43,17 @@ pub(crate) enum Begin {
 }
 
 impl Engine {
-    /// Finds the topic, or creates it with `partitions`. Durable on return.
+    /// Finds the topic, or creates it so. Durable on return.
     ///
     /// # Errors
     /// `LimitReached`; the store's.
-    pub(crate) fn open_topic(&self, name: &str, partitions: u32) -> Result<TopicInfo> {
+    pub(crate) fn open_topic(&self, name: &str, partitions: u32, options: TopicOptions) -> Result<TopicInfo> {
         self.enter()?;
         loop {
             if let Some(info) = self.topic(name) {
                 return Ok(info);
             }
-            let created = self.submit(&Command::CreateTopic { name, partitions }, Parts::default(), end_of);
+            let created = self.submit(&Command::CreateTopic { name, partitions, options }, Parts::default(), end_of);
             match created {
                 Ok(end) => self.wait_durable(end)?,
                 Err(Refusal::Rejected(Rejection::Exists)) => {}
@@ -87,7 +88,7 @@ impl Engine {
         let core = self.lock_core();
         let id = core.view.state.topic_by_name(name)?;
         let topic = core.view.state.topic(id)?;
-        Some(TopicInfo { id, first: topic.first, partitions: topic.count })
+        Some(TopicInfo { id, first: topic.first, partitions: topic.count, options: topic.options })
     }
 
     /// Finds the group, or creates it. Durable on return: every message that comes after is for it.

@@ -9,7 +9,9 @@ use crate::log::fuzzing::seeds::Seeds;
 use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
-use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record};
+use crate::record::{
+    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record, Retention, TopicOptions,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -119,8 +121,9 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         12 => Record::Opened { epoch: Epoch(offset.0), clean: take.byte() & 1 == 1, wall: WallMs(number(take)) },
         13 => Record::ClockJumped { wall: WallMs(offset.0) },
         14 => {
-            let name = name(take);
-            Record::TopicCreated { topic: TopicId(group.0), name, first: partition, count: small(take) }
+            let (name, count) = (name(take), small(take));
+            let options = TopicOptions { retention: retention(take) };
+            Record::TopicCreated { topic: TopicId(group.0), name, first: partition, count, options }
         }
         15 => Record::TopicRemoved { topic: TopicId(group.0) },
         16 => Record::GroupRemoved { group },
@@ -152,6 +155,10 @@ fn name(take: &mut Take<'_>) -> String {
         name.push('n');
     }
     name
+}
+
+fn retention(take: &mut Take<'_>) -> Retention {
+    if take.byte() & 1 == 1 { Retention::Forever } else { Retention::UntilSettled }
 }
 
 fn options(take: &mut Take<'_>) -> GroupOptions {

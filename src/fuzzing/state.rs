@@ -5,7 +5,9 @@ use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, To
 use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
-use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record};
+use crate::record::{
+    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record, Retention, TopicOptions,
+};
 use crate::state::{Command, HoldUp, Inputs, State, Visible};
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
@@ -138,7 +140,7 @@ fn opening() -> Vec<Record> {
     let mut all = Vec::new();
     let commands = [
         Command::Open { epoch: Epoch(1), clean: true },
-        Command::CreateTopic { name: "orders", partitions: 2 },
+        Command::CreateTopic { name: "orders", partitions: 2, options: TopicOptions { retention: Retention::Forever } },
         Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
         Command::Publish { runs: &[(PartitionId(0), 9), (PartitionId(1), 3)] },
         Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false },

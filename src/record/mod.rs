@@ -13,6 +13,7 @@ pub(crate) mod wire;
 pub(crate) use about::{Claim, Counted, LeaseEnd, Room, Wakes};
 
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use std::fmt;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub(crate) enum Record {
     /// The wall clock was seen to jump: due times are clamped to `wall` plus their delay.
     ClockJumped { wall: WallMs },
     /// A topic with its partitions `first .. first + count`.
-    TopicCreated { topic: TopicId, name: String, first: PartitionId, count: u32 },
+    TopicCreated { topic: TopicId, name: String, first: PartitionId, count: u32, options: TopicOptions },
     /// A group on a topic: where it starts in each partition, and its two hidden partitions `retry` and `retry + 1` (dead).
     GroupCreated {
         group: GroupId,
@@ -75,6 +76,37 @@ pub(crate) enum Record {
     Redriven { group: GroupId, dead_letter: Offset, copy: Box<Copied> },
     /// A dead letter was thrown away.
     Discarded { group: GroupId, dead_letter: Offset },
+}
+
+/// What a topic was created with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TopicOptions {
+    pub(crate) retention: Retention,
+}
+
+impl TopicOptions {
+    /// As [`GroupOptions::LEFT_OUT`].
+    pub(crate) const LEFT_OUT: Self = Self { retention: Retention::UntilSettled };
+}
+
+/// For how long the messages of a topic stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retention {
+    /// Until every group of the topic has settled them. While it has no group, all stay.
+    #[default]
+    UntilSettled,
+    /// Until the topic is removed, whichever groups settled them.
+    Forever,
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UntilSettled => "until settled",
+            Self::Forever => "forever",
+        })
+    }
 }
 
 /// What a group was created with.

@@ -4,7 +4,7 @@
 
 use super::Sparse;
 use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::record::{BackoffOptions, GroupOptions, Origin, Provenance, Token};
+use crate::record::{BackoffOptions, GroupOptions, Origin, Provenance, Token, TopicOptions};
 use std::fmt;
 
 /// What the engine has read before it asks for a decision.
@@ -137,6 +137,7 @@ pub(crate) enum Command<'a> {
     CreateTopic {
         name: &'a str,
         partitions: u32,
+        options: TopicOptions,
     },
     /// `starts`: the first offset that the group wants, for each of the topic's partitions; none beyond its end.
     CreateGroup {

@@ -153,7 +153,9 @@ impl State {
             Command::Discard { group, dead_letter } => self.decide_discard((group, dead_letter))?,
             Command::Open { epoch, clean } => self.decide_open(epoch, clean, inputs)?,
             Command::NoteClockJump => Record::ClockJumped { wall: inputs.wall },
-            Command::CreateTopic { name, partitions } => self.decide_create_topic(name, partitions)?,
+            Command::CreateTopic { name, partitions, options } => {
+                self.decide_create_topic(name, partitions, options)?
+            }
             Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
             Command::RemoveGroup { group } => self.decide_remove_group(group)?,
             Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {
@@ -202,8 +204,8 @@ impl State {
                 self.apply_clock_jumped(*wall);
                 Ok(())
             }
-            Record::TopicCreated { topic, name, first, count } => {
-                self.apply_topic_created(*topic, name, *first, *count)
+            Record::TopicCreated { topic, name, first, count, options } => {
+                self.apply_topic_created(*topic, name, (*first, *count), *options)
             }
             Record::TopicRemoved { topic } => self.apply_topic_removed(*topic),
             Record::GroupCreated { group, topic, name, options, retry, starts } => {

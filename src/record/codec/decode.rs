@@ -45,8 +45,8 @@ fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
         kind::TOPIC_CREATED => {
             let (topic, name) = (TopicId(reader.varint()?), name(reader)?.to_owned());
             let (first, count) = (partition(reader)?, reader.varint_u32()?);
-            topic_options(reader)?;
-            Ok(Record::TopicCreated { topic, name, first, count })
+            let options = topic_options(reader)?;
+            Ok(Record::TopicCreated { topic, name, first, count, options })
         }
         kind::GROUP_CREATED => decode_group_created(reader),
         kind::TOPIC_REMOVED => Ok(Record::TopicRemoved { topic: TopicId(reader.varint()?) }),

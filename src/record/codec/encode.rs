@@ -61,11 +61,11 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             [epoch.0, wall.0, u64::from(*clean)].into_iter().for_each(|field| put_varint(out, field));
         }),
         Record::ClockJumped { wall } => put_record(out, kind::CLOCK_JUMPED, |out| put_varint(out, wall.0)),
-        Record::TopicCreated { topic, name, first, count } => put_record(out, kind::TOPIC_CREATED, |out| {
+        Record::TopicCreated { topic, name, first, count, options } => put_record(out, kind::TOPIC_CREATED, |out| {
             put_named(out, topic.0, name);
             put_varint(out, first.0);
             put_varint(out, u64::from(*count));
-            put_topic_options(out);
+            put_topic_options(out, options);
         }),
         Record::TopicRemoved { topic } => put_record(out, kind::TOPIC_REMOVED, |out| put_varint(out, topic.0)),
         Record::GroupRemoved { group } => put_record(out, kind::GROUP_REMOVED, |out| put_varint(out, group.0)),

@@ -3,7 +3,9 @@
 use super::*;
 use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
-use crate::record::{BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance};
+use crate::record::{
+    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Retention, TopicOptions,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -132,8 +134,17 @@ fn golden_store() {
     golden(Record::ClockJumped { wall: TIME }, &format!("0e 06 {TIME_HEX}"));
     // kind, length, topic, name, first, count, options
     let name = "orders".to_owned();
-    let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4 };
+    let topic = Record::TopicCreated {
+        topic: TopicId(1),
+        name: name.clone(),
+        first: PartitionId(2),
+        count: 4,
+        options: TopicOptions::LEFT_OUT,
+    };
     golden(topic, "0f 0b 01 06 6f 72 64 65 72 73 02 04 00");
+    let options = TopicOptions { retention: Retention::Forever };
+    let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options };
+    golden(topic, "0f 0e 01 06 6f 72 64 65 72 73 02 04 01 01 01 01");
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
     golden(group(GroupOptions::LEFT_OUT), "10 0a 03 01 6b 01 00 06 02 00 ac 02");
     let backoff = BackoffOptions { first_ms: 0, max_ms: 300, jitter: false };
@@ -174,8 +185,17 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
         assert_eq!(with_options(16, &[&[1], &field(8)[..]].concat()), newer("group option", 8, 7));
         assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 7));
-        assert_eq!(with_options(15, &[&[1], &field(1)[..]].concat()), newer("topic option", 1, 0));
+        assert_eq!(with_options(15, &[&[1], &field(2)[..]].concat()), newer("topic option", 2, 1));
     }
+}
+
+#[test]
+fn a_topic_has_one_retention() {
+    let of = |options: &[u8]| with_options(15, options);
+    assert!(of(&[1, 1, 1, 1]).is_ok());
+    assert_eq!(of(&[1, 1, 1, 0]), Err(DecodeError::Invalid("an option that is left out is written")));
+    assert_eq!(of(&[1, 1, 1, 2]), Err(DecodeError::BadNumber));
+    assert_eq!(of(&[1, 1, 2, 1, 0]), Err(DecodeError::Invalid("an option is longer than its value")));
 }
 
 #[test]
@@ -278,7 +298,13 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::Discarded { group, dead_letter: offset },
         Record::Opened { epoch: Epoch(9), clean: true, wall: TIME },
         Record::ClockJumped { wall: TIME },
-        Record::TopicCreated { topic: TopicId(1), name: name.clone(), first: partition, count: 1 },
+        Record::TopicCreated {
+            topic: TopicId(1),
+            name: name.clone(),
+            first: partition,
+            count: 1,
+            options: TopicOptions::LEFT_OUT,
+        },
         Record::GroupCreated {
             group,
             topic: TopicId(1),
@@ -299,7 +325,13 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
 #[test]
 fn a_long_body_has_a_long_length() {
     for len in [110, 120, 128, 200, 255] {
-        let record = Record::TopicCreated { topic: TopicId(1), name: "n".repeat(len), first: PartitionId(2), count: 4 };
+        let record = Record::TopicCreated {
+            topic: TopicId(1),
+            name: "n".repeat(len),
+            first: PartitionId(2),
+            count: 4,
+            options: TopicOptions::LEFT_OUT,
+        };
         let head = bytes_of(record.clone());
         let mut reader = Reader::new(&head);
         assert_eq!(
@@ -482,11 +514,10 @@ fn record() -> impl Strategy<Value = Record> {
             wall: WallMs(wall)
         }),
         number().prop_map(|wall| Record::ClockJumped { wall: WallMs(wall) }),
-        (number(), name(), number(), small()).prop_map(|(topic, name, first, count)| Record::TopicCreated {
-            topic: TopicId(topic),
-            name,
-            first: PartitionId(first),
-            count
+        (number(), name(), number(), small(), any::<bool>()).prop_map(|(topic, name, first, count, is_kept)| {
+            let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
+            let (topic, first) = (TopicId(topic), PartitionId(first));
+            Record::TopicCreated { topic, name, first, count, options: TopicOptions { retention } }
         }),
         (target(), number(), name(), options(), vec(number(), 0..9)).prop_map(
             |((group, retry, _), topic, name, options, starts)| Record::GroupCreated {

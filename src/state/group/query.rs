@@ -49,9 +49,10 @@ impl State {
         ids.filter_map(|id| Some((id, self.group(id)?)))
     }
 
-    /// Every message of a partition below this is settled by everyone who could want it.
+    /// Below this nobody wants a message of the partition any more: it is settled by every group, and not kept for ever.
     pub(crate) fn settled_before(&self, partition: PartitionId) -> Offset {
         match self.catalog.role(partition) {
+            Some(Role::Topic { topic, .. }) if self.keeps_all(topic) => Offset(0),
             Some(Role::Topic { topic, index }) => {
                 let of = |(_, group): (_, &GroupState)| group.first_unsettled(index);
                 // seam: retirement ignores a group

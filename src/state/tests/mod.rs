@@ -8,7 +8,8 @@ mod snapshots;
 pub(in crate::state) use super::*;
 pub(in crate::state) use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 pub(in crate::state) use crate::record::{
-    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record, Token, codec,
+    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record, Retention, Token, TopicOptions,
+    codec,
 };
 
 /// Everything around a state that an engine would have.
@@ -76,7 +77,7 @@ impl World {
     /// One topic with `partitions`, and one group.
     pub(in crate::state) fn with(partitions: u32, options: GroupOptions) -> Self {
         let mut world = Self::new();
-        world.run(Command::CreateTopic { name: "orders", partitions }).unwrap();
+        world.run(Command::CreateTopic { name: "orders", partitions, options: TopicOptions::LEFT_OUT }).unwrap();
         world.group("kitchen", &options);
         world
     }

@@ -199,10 +199,11 @@ impl Run {
         let (is_known_topic, is_known_group) = (topic == TopicId(0), group.0 < GROUPS);
         let name = format!("other {}", pick.index(3));
         let starts = [Offset(0)];
+        let retention = if pick.index(2) == 0 { Retention::Forever } else { Retention::UntilSettled };
         let options = GroupOptions { max_attempts: 1 + pick.index(3) as u32, max_outstanding: 3, ..options() };
         let changes = GroupChanges { max_attempts: Some(options.max_attempts), ..GroupChanges::default() };
         let command = match what {
-            0 => Command::CreateTopic { name: &name, partitions: 1 },
+            0 => Command::CreateTopic { name: &name, partitions: 1, options: TopicOptions { retention } },
             1..=3 if !is_known_topic => Command::CreateGroup { topic, name: &name, options: &options, starts: &starts },
             4 if !is_known_topic => Command::Publish { runs: &[(first, 2)] },
             5 | 6 if !is_known_group => Command::AlterGroup { group, changes: &changes },

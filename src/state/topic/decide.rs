@@ -5,14 +5,19 @@
 use super::NextIds;
 use crate::ids::{PartitionId, TopicId};
 use crate::limits::{FRAME_PARTS_MAX, NAME_LEN_MAX, TOPIC_PARTITIONS_MAX};
-use crate::record::Record;
+use crate::record::{Record, TopicOptions};
 use crate::state::{Decision, Inputs, Rejection, State};
 
 impl State {
-    pub(in crate::state) fn decide_create_topic(&self, name: &str, partitions: u32) -> Result<Record, Rejection> {
+    pub(in crate::state) fn decide_create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        options: TopicOptions,
+    ) -> Result<Record, Rejection> {
         let NextIds { topic, partition: first, .. } = *self.catalog.next();
         self.check_new_topic(topic, name, first, partitions)?;
-        Ok(Record::TopicCreated { topic, name: name.to_owned(), first, count: partitions })
+        Ok(Record::TopicCreated { topic, name: name.to_owned(), first, count: partitions, options })
     }
 
     /// Whether this topic may be the next one; also asked of a record.
