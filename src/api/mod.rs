@@ -9,6 +9,7 @@ mod debug;
 mod delivery;
 mod group;
 mod group_options;
+mod log_reader;
 mod message;
 mod options;
 mod store;
@@ -23,6 +24,7 @@ pub use delivery::Delivery;
 pub use group::Sleeper;
 pub use group::{Group, GroupBuilder};
 pub use group_options::GroupChange;
+pub use log_reader::{LogMessage, LogReader, LogReaderBuilder};
 pub use message::{Bytes, Message};
 pub use options::{Backoff, Durability, Start};
 pub use store::{Store, StoreOptions};
@@ -55,6 +57,8 @@ unwind_safe!(
     DeadLetter,
     DeadLetters,
     Subscription,
+    LogReader,
+    LogMessage,
     Receipt,
     BatchReceipt,
     Transaction<'_>

@@ -1,6 +1,7 @@
 //! Topics and publishing.
 
 use super::group::GroupBuilder;
+use super::log_reader::LogReaderBuilder;
 use super::message::Bytes;
 use super::store::{Outcome, Shared};
 use super::{Durability, Message, check_name};
@@ -226,6 +227,11 @@ impl Topic {
     /// The group of this name, to be opened or created.
     pub fn group(&self, name: impl Into<String>) -> GroupBuilder {
         GroupBuilder::new(Arc::clone(&self.inner), name.into())
+    }
+
+    /// A reader of the topic as a log, to be opened.
+    pub fn reader(&self) -> LogReaderBuilder {
+        LogReaderBuilder::new(Arc::clone(&self.inner))
     }
 
     /// Removes a group: its progress, its dead letters, and all that it has in progress. A group that is created under this name

@@ -206,7 +206,11 @@ impl Engine {
 
     /// What `look` says of each partition of the topic, in several holds of the lock: each ends when as much was looked at as
     /// may be in one.
-    fn look_at_each<T>(&self, topic: TopicInfo, look: impl Fn(&Core, PartitionId, &mut usize) -> T) -> Vec<T> {
+    pub(super) fn look_at_each<T>(
+        &self,
+        topic: TopicInfo,
+        look: impl Fn(&Core, PartitionId, &mut usize) -> T,
+    ) -> Vec<T> {
         let mut found = Vec::with_capacity(topic.partitions as usize);
         let mut left = (0..topic.partitions).map(|index| topic.first.nth(index)).peekable();
         while left.peek().is_some() {
@@ -261,7 +265,7 @@ fn not_found(what: &'static str, name: &str) -> Error {
 }
 
 /// How much is looked at in one hold of the lock: partitions, and their shares of segments.
-const LOOKED_AT_MAX: usize = 1024;
+pub(super) const LOOKED_AT_MAX: usize = 1024;
 
 /// The first message of the partition from which on none is missing.
 fn kept_from(core: &Core, partition: PartitionId, looked_at: &mut usize) -> Offset {

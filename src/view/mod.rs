@@ -7,6 +7,7 @@
 mod counters;
 mod fold;
 mod follow;
+mod next;
 #[cfg(any(test, feature = "simulation"))]
 mod observer;
 mod owners;
@@ -21,6 +22,7 @@ pub(crate) use counters::Counters;
 pub use counters::GroupCounters;
 pub(crate) use fold::{Fold, contradiction, open_error};
 pub(crate) use follow::FrameAt;
+pub(crate) use next::{Found, NextRun, resolve};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use observer::Observer;
 pub(crate) use positions::{Place, Positions};
