@@ -202,14 +202,14 @@ impl DeadLetter {
     }
 }
 
-impl From<&engine::Failure> for Failure {
-    fn from(failure: &engine::Failure) -> Self {
+impl From<&engine::AttemptFailure> for Failure {
+    fn from(failure: &engine::AttemptFailure) -> Self {
         let cause = match failure.cause {
-            engine::Cause::Nacked => Cause::Nacked,
-            engine::Cause::Expired => Cause::Expired,
-            engine::Cause::Crashed => Cause::Crashed,
-            engine::Cause::Closed => Cause::Closed,
-            engine::Cause::Rejected => Cause::Rejected,
+            engine::FailureCause::Nacked => Cause::Nacked,
+            engine::FailureCause::Expired => Cause::Expired,
+            engine::FailureCause::Crashed => Cause::Crashed,
+            engine::FailureCause::Closed => Cause::Closed,
+            engine::FailureCause::Rejected => Cause::Rejected,
         };
         Self { cause, time: UNIX_EPOCH + Duration::from_millis(failure.time.0), text: failure.text.to_string() }
     }

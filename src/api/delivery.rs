@@ -46,24 +46,24 @@ use std::time::{Duration, SystemTime};
 /// # }
 /// ```
 pub struct Delivery {
-    parcel: Holding,
+    parcel: ParcelRef,
     /// Which message of the buffer.
     nth: u32,
     settled: AtomicBool,
 }
 
 /// A delivery buffer, owned or shared with other deliveries. Most are owned, and then no references are counted.
-enum Holding {
+enum ParcelRef {
     Alone(Box<Parcel>),
-    Shared(Arc<Parcel>),
+    StoreShared(Arc<Parcel>),
 }
 
-impl Deref for Holding {
+impl Deref for ParcelRef {
     type Target = Parcel;
     fn deref(&self) -> &Parcel {
         match self {
             Self::Alone(parcel) => parcel,
-            Self::Shared(parcel) => parcel,
+            Self::StoreShared(parcel) => parcel,
         }
     }
 }
@@ -77,7 +77,7 @@ struct Parcel {
 impl Delivery {
     /// The only message of what was received.
     pub(super) fn alone(group: Arc<GroupInner>, received: Received) -> Self {
-        Self { parcel: Holding::Alone(Box::new(Parcel { group, received })), nth: 0, settled: AtomicBool::new(false) }
+        Self { parcel: ParcelRef::Alone(Box::new(Parcel { group, received })), nth: 0, settled: AtomicBool::new(false) }
     }
 
     /// Each message of what was received.
@@ -88,7 +88,7 @@ impl Delivery {
         }
         let parcel = Arc::new(Parcel { group, received });
         (0..=last).for_each(|nth| {
-            each(Self { parcel: Holding::Shared(Arc::clone(&parcel)), nth, settled: AtomicBool::new(false) })
+            each(Self { parcel: ParcelRef::StoreShared(Arc::clone(&parcel)), nth, settled: AtomicBool::new(false) })
         });
     }
 

@@ -3,8 +3,8 @@
 //! A dead letter is a message of its group's hidden partition. Redriving moves it, in one frame, to the group's retry
 //! partition or to a topic's; discarding settles it. Never here: deciding what becomes a dead letter.
 
+use super::Engine;
 use super::core::Core;
-use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId};
 use crate::limits::REDRIVES_TO_TOPICS_MAX;
@@ -90,7 +90,8 @@ impl Engine {
         self.enter()?;
         let command =
             Command::Redrive { group, dead_letter: dead_letter.offset, to, provenance: &dead_letter.provenance };
-        self.submit_copy(&command, dead_letter.stored.part(0)).map_err(|refusal| self.dead_letter_error(id, refusal))
+        self.submit_copy(&command, dead_letter.stored.part(0))?
+            .map_err(|rejection| self.dead_letter_error(id, rejection))
     }
 
     /// Throws a dead letter away.
@@ -99,15 +100,15 @@ impl Engine {
     /// `NoSuchDeadLetter` where it has left meanwhile.
     pub(crate) fn discard(&self, group: GroupId, id: MessageId, dead_letter: Offset) -> Result<()> {
         self.enter()?;
-        self.submit(&Command::Discard { group, dead_letter }, Parts::default(), |_, _| ())
-            .map_err(|refusal| self.dead_letter_error(id, refusal))
+        self.submit(&Command::Discard { group, dead_letter }, Parts::default(), |_, _| ())?
+            .map_err(|rejection| self.dead_letter_error(id, rejection))
     }
 
-    fn dead_letter_error(&self, id: MessageId, refusal: Refusal) -> Error {
-        match refusal {
-            Refusal::Rejected(Rejection::NoSuchDeadLetter) => Error::NoSuchDeadLetter { id },
-            Refusal::Rejected(Rejection::TooManyRedrives) => Error::TooManyRedrives { id, max: REDRIVES_TO_TOPICS_MAX },
-            refusal => self.refused(refusal),
+    fn dead_letter_error(&self, id: MessageId, rejection: Rejection) -> Error {
+        match rejection {
+            Rejection::NoSuchDeadLetter => Error::NoSuchDeadLetter { id },
+            Rejection::TooManyRedrives => Error::TooManyRedrives { id, max: REDRIVES_TO_TOPICS_MAX },
+            other => self.rejected(other),
         }
     }
 }

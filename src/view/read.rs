@@ -4,18 +4,19 @@
 //! for. Never here: leases.
 
 use super::owners::Owners;
-use super::positions::Place;
+use super::positions::MessageLocation;
 use super::runs::{SegmentRuns, Share};
 use super::stored::{About, Gathered, Read, Stored};
 use super::{ReadCaches, View};
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
-use crate::log::{self, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
+use crate::log::{self, BlockCache, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::wire::{DecodeError, Newer};
 use crate::record::{Record, codec};
 use crate::state::{Role, State};
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,22 +27,22 @@ pub(super) const MISPLACED: &str = "a message of no partition, or out of order";
 #[derive(Debug)]
 pub(crate) struct Located {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) place: Place,
+    pub(crate) place: MessageLocation,
 }
 
 /// What a consumer caches of its last reads: a reader that continues in order finds the next message there.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    at_hand: AtHand,
+    pub(super) at_hand: AtHand,
     gathered: Gathered,
     /// The size of a message in the last receive of several, in bytes; zero before the first.
     typical_len: usize,
 }
 
 #[derive(Debug, Default)]
-struct AtHand {
-    parts: PartReader<Owners>,
-    rows: RowsAtHand,
+pub(super) struct AtHand {
+    pub(super) parts: PartReader<Owners>,
+    pub(super) rows: RowsAtHand,
 }
 
 impl Reader {
@@ -68,11 +69,11 @@ impl Reader {
 
 /// The rows that were read last of the index of a segment.
 #[derive(Debug, Default)]
-struct RowsAtHand {
+pub(super) struct RowsAtHand {
     /// Of the segment's file: no other has it.
     salt: u64,
     key: u64,
-    rows: Vec<log::Row>,
+    pub(super) rows: Vec<log::Row>,
     /// The row found last.
     last: usize,
 }
@@ -123,7 +124,7 @@ pub(crate) trait ViewHolder {
         &self,
         reader: &mut Reader,
         segment: &Segment,
-        place: &Place,
+        place: &MessageLocation,
         skip: u32,
         of: (PartitionId, Offset),
     ) -> Result<Stored> {
@@ -141,7 +142,7 @@ pub(crate) trait ViewHolder {
         &self,
         reader: &mut Reader,
         segment: &Segment,
-        place: &Place,
+        place: &MessageLocation,
         (skip, max): (u32, u32),
         of: (PartitionId, Offset),
         mut each: impl FnMut(Stored),
@@ -168,13 +169,13 @@ fn read_some<'a, H: ViewHolder + ?Sized>(
     holder: &H,
     reader: &'a mut AtHand,
     segment: &Segment,
-    place: &Place,
+    place: &MessageLocation,
     (skip, max): (u32, u32),
     (partition, offset): (PartitionId, Offset),
 ) -> Result<Read<'a>> {
     let (at, part) = match place {
-        Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
-        Place::Indexed { .. } => look_up(holder, &mut reader.rows, segment, partition, offset)?,
+        MessageLocation::Known { at, part, .. } => (*at, part.saturating_add(skip)),
+        MessageLocation::Indexed { .. } => look_up(holder, &mut reader.rows, segment, partition, offset)?,
     };
     let caches = (&holder.caches().blocks, &holder.caches().fronts);
     let read = reader.parts.read(caches, segment, at, part, max);
@@ -222,36 +223,64 @@ fn look_up<H: ViewHolder + ?Sized>(
     if let Some(place) = at_hand.find(salt, partition, offset) {
         return Ok(place);
     }
-    let index = holder.with_view(|view| view.positions.index(segment.number()));
-    if let Some(index) = index {
-        // A reader that comes from the last row reads on; any other may want this row alone.
-        let is_next = at_hand.rows.last().is_some_and(|row| row.end() == offset.0);
-        let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && is_next;
-        let max = if reads_on { ROWS_AHEAD } else { 1 };
-        let found = index.look_up(&holder.caches().blocks, partition.0, offset.0, max, &mut at_hand.rows);
-        if let Ok(true) = found {
-            (at_hand.salt, at_hand.key, at_hand.last) = (salt, partition.0, 0);
-            return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
-        }
-        at_hand.rows.clear();
-        let wanted = holder.with_view(|view| view.wanted_keys(segment, &index));
-        let runs = read_runs(segment, &index, &wanted)?;
-        holder.with_view(|view| {
-            // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.
-            let known = view.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
-            if known && view.catalog.segment(segment.number()).is_some() {
-                view.positions.set_unindexed(runs);
-            }
-        });
+    if load_rows(holder, at_hand, segment, (partition, offset), Index::look_up)? {
+        return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
     }
     let located = holder.with_view(|view| view.locate(partition, offset));
     match located.map(|located| located.place) {
-        Some(Place::Known { at, part, .. }) => Ok((at, part)),
+        Some(MessageLocation::Known { at, part, .. }) => Ok((at, part)),
         _ => Err(absent(partition, offset)),
     }
 }
 
+/// Reads rows from the index file of a segment, as one of the look-ups of [`Index`] says. `false` where it has no such file that is of use:
+/// then the view knows the rows.
+pub(super) fn load_rows<H: ViewHolder + ?Sized>(
+    holder: &H,
+    at_hand: &mut RowsAtHand,
+    segment: &Segment,
+    (partition, offset): (PartitionId, Offset),
+    look_up: LookUp,
+) -> Result<bool> {
+    let salt = segment.salt();
+    let Some(index) = holder.with_view(|view| view.positions.index(segment.number())) else { return Ok(false) };
+    // A reader that comes from the last row reads on; any other may want this row alone.
+    let is_next = at_hand.rows.last().is_some_and(|row| row.end() == offset.0);
+    let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && is_next;
+    let max = if reads_on { ROWS_AHEAD } else { 1 };
+    let found = look_up(&index, &holder.caches().blocks, partition.0, offset.0, max, &mut at_hand.rows);
+    if let Ok(true) = found {
+        (at_hand.salt, at_hand.key, at_hand.last) = (salt, partition.0, 0);
+        return Ok(true);
+    }
+    at_hand.rows.clear();
+    let wanted = holder.with_view(|view| view.wanted_keys(segment, &index));
+    let runs = read_runs(segment, &index, &wanted)?;
+    holder.with_view(|view| {
+        // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.
+        let known = view.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
+        if known && view.catalog.segment(segment.number()).is_some() {
+            view.positions.set_unindexed(runs);
+        }
+    });
+    Ok(false)
+}
+
+/// A look-up in an index file: the key, the ordinal, how many rows at most, and where they go.
+type LookUp = fn(&Index, &BlockCache, u64, u64, usize, &mut Vec<log::Row>) -> io::Result<bool>;
+
 impl RowsAtHand {
+    /// The first row that goes beyond `offset`, if it is cached.
+    pub(super) fn next(&self, salt: u64, partition: PartitionId, offset: Offset) -> Option<log::Row> {
+        if self.salt != salt || self.key != partition.0 {
+            return None;
+        }
+        let index = self.rows.partition_point(|row| row.end() <= offset.0);
+        // There may be rows before the first.
+        let is_known = |row: &log::Row| index > 0 || row.holds(offset.0);
+        self.rows.get(index).copied().filter(is_known)
+    }
+
     /// Frame and part of a message, if its row is cached.
     fn find(&mut self, salt: u64, partition: PartitionId, offset: Offset) -> Option<(u32, u32)> {
         if self.salt != salt || self.key != partition.0 {
@@ -292,7 +321,7 @@ fn read_runs(segment: &Segment, index: &Index, wanted: &BTreeSet<PartitionId>) -
     let share = |partition| if wanted.contains(&partition) { Share::Wanted } else { Share::Passed };
     let mut runs = SegmentRuns::new(segment.number());
     let mut records = Vec::new();
-    log::for_each_left::<Failure>(segment, segment.base(), Lsn(u64::MAX), &mut |met| {
+    log::for_each_left::<ReplayError>(segment, segment.base(), Lsn(u64::MAX), &mut |met| {
         match met {
             Met::Hole(at) => runs.note_hole(at),
             Met::Frame(frame) if frame.is_log() => {}
@@ -319,9 +348,9 @@ impl From<Newer> for Error {
 }
 
 /// Whatever ends a walk over frames.
-pub(super) struct Failure(pub(super) Error);
+pub(super) struct ReplayError(pub(super) Error);
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for ReplayError {
     fn from(error: ReadError) -> Self {
         Self(read_error(error))
     }
@@ -332,11 +361,11 @@ pub(super) fn decode_frame(
     segment: &Segment,
     frame: &log::Frame<'_>,
     records: &mut Vec<Record>,
-) -> Result<(), Failure> {
+) -> Result<(), ReplayError> {
     records.clear();
     for record in codec::decode(frame.head()) {
         records.push(record.map_err(|error| {
-            Failure(match error {
+            ReplayError(match error {
                 // seam: a newer record is damage
                 DecodeError::Newer(newer) => newer.into(),
                 DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {

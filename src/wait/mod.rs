@@ -4,9 +4,11 @@
 //! missed in between. Who waits decides what waking means: a blocked thread has a [`Parker`], a future its task. Wakers are called
 //! without any lock ([`DueWakers`]), for what they do is not ours. Never here: what is waited for, time.
 
+mod followers;
 mod list;
 mod parker;
 
+pub(crate) use followers::{FollowerId, Followers};
 pub(crate) use list::{Ticket, WaitList};
 pub(crate) use parker::Parker;
 

@@ -97,9 +97,15 @@ macro_rules! operations {
 
 operations! {
     /// Creates a topic, while there are few.
-    CreateTopic { partitions: u32 = 1..4u32 } * 2 calls ["Store::topic", "TopicBuilder::partitions", "TopicBuilder::open"];
-    /// Opens a topic that exists, with its number of partitions or another.
-    OpenTopic { topic: usize = index(), partitions: Option<u32> = proptest::option::of(1..4u32) } * 1 calls [];
+    CreateTopic { partitions: u32 = 1..4u32, is_kept: bool = any::<bool>() } * 2 calls [
+        "Store::topic", "TopicBuilder::partitions", "TopicBuilder::retention", "TopicBuilder::open"
+    ];
+    /// Opens a topic that exists, with its options or others.
+    OpenTopic {
+        topic: usize = index(),
+        partitions: Option<u32> = proptest::option::of(1..4u32),
+        is_kept: Option<bool> = any::<Option<bool>>(),
+    } * 1 calls [];
     /// Creates a group, while there are few.
     CreateGroup { topic: usize = index(), spec: Spec = spec(), begin: Begin = begin() } * 3 calls [
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
@@ -351,7 +357,8 @@ pub(crate) struct Run {
 }
 
 pub(crate) fn run(ops_max: usize) -> impl Strategy<Value = Run> {
-    let topic = (1..4u32).prop_map(|partitions| Op::CreateTopic { partitions });
+    let topic = (1..4u32, any::<bool>());
+    let topic = topic.prop_map(|(partitions, is_kept)| Op::CreateTopic { partitions, is_kept });
     let group = (spec(), begin()).prop_map(|(spec, begin)| Op::CreateGroup { topic: 0, spec, begin });
     let ops = proptest::collection::vec(operation(), 1..=ops_max);
     (any::<u64>(), opening(), topic, group, ops).prop_map(|(seed, opening, topic, group, ops)| {

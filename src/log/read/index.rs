@@ -235,11 +235,34 @@ impl Index {
         max: usize,
         out: &mut Vec<Row>,
     ) -> io::Result<bool> {
+        if !self.look_up_from(cache, key, ordinal, max, out)? {
+            return Ok(false);
+        }
+        // seam: a gap is filled
+        if !out.first().is_some_and(|row| row.holds(ordinal)) {
+            out.clear();
+        }
+        Ok(true)
+    }
+
+    /// As [`Index::look_up`], but from the first row on that goes beyond `ordinal`, whether it holds it or not.
+    ///
+    /// # Errors
+    /// Whatever reading says.
+    pub(crate) fn look_up_from(
+        &self,
+        cache: &BlockCache,
+        key: u64,
+        ordinal: u64,
+        max: usize,
+        out: &mut Vec<Row>,
+    ) -> io::Result<bool> {
         out.clear();
         let Some(entry) = self.key(key) else { return Ok(true) };
-        if ordinal < entry.first || ordinal >= entry.end {
+        if ordinal >= entry.end {
             return Ok(true);
         }
+        let ordinal = ordinal.max(entry.first);
         // The row sought is the last that begins at the ordinal or before it; the first row of a key does. Frames of equal
         // counts lie on a line, so a guess and the row after it mostly end the search before it begins.
         let (mut low, mut high) = (0, entry.rows);
@@ -258,9 +281,11 @@ impl Index {
         if !self.rows(cache, entry, low, wanted, out)? {
             return Ok(false);
         }
-        // seam: a gap is filled
-        if !out.first().is_some_and(|row| row.holds(ordinal)) {
+        if out.first().is_some_and(|row| row.end() <= ordinal) {
+            // It lies in a gap, and the rows behind that are sought.
             out.clear();
+            let wanted = wanted.min(entry.rows - low - 1);
+            return self.rows(cache, entry, low + 1, wanted, out);
         }
         Ok(true)
     }
