@@ -3,11 +3,13 @@
 //! Every fallible public call returns [`Error`]; [`Error::kind`] sorts its variants into the five things a caller can
 //! do. Never here: I/O, time, messages' contents (a payload never appears in an error's text).
 
+mod corruption;
 mod position;
 
+pub use corruption::Corruption;
 pub use position::PositionFault;
 
-use crate::ids::{Lsn, MessageId, Position};
+use crate::ids::{MessageId, Position};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -232,19 +234,6 @@ pub enum Error {
     },
 }
 
-/// Where bytes on disk are not what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Corruption {
-    /// The file's name in the store's directory.
-    pub file: String,
-    /// Where in the file, in bytes, as far as that is known.
-    pub offset: Option<u64>,
-    /// The part of the log that cannot be read, from and up to, as far as that is known.
-    pub lsns: Option<(Lsn, Lsn)>,
-    /// What is wrong there.
-    pub reason: &'static str,
-}
-
 impl Error {
     /// What the caller can do about it.
     #[must_use]
@@ -357,19 +346,6 @@ impl Error {
             *path = (!whole.as_os_str().is_empty()).then_some(whole);
         }
         self
-    }
-}
-
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some(offset) = self.offset {
-            write!(f, " at byte {offset}")?;
-        }
-        if let Some((from, to)) = self.lsns {
-            write!(f, " (LSN {from} to {to})")?;
-        }
-        write!(f, ": {}", self.reason)
     }
 }
 
