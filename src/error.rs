@@ -3,7 +3,13 @@
 //! Every fallible public call returns [`Error`]; [`Error::kind`] sorts its variants into the things that a caller can
 //! do. Never here: I/O, time, messages' contents (a payload never appears in an error's text).
 
-use crate::ids::{Lsn, MessageId, Position};
+mod corruption;
+mod position;
+
+pub use corruption::Corruption;
+pub use position::PositionFault;
+
+use crate::ids::{MessageId, Position};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -139,8 +145,7 @@ pub enum Error {
         partition: u32,
         /// The offset of the first message that is missing.
         offset: u64,
-        /// How many are missing. In a partition that is not the one of the position with which the reader began, its first gap may be
-        /// shorter.
+        /// How many are missing; for the first gap in another partition than that of the reader's position, at most so many.
         count: u64,
     },
     /// The dead letter is no longer there: it was redriven or discarded.
@@ -244,44 +249,6 @@ pub enum Error {
         /// What the system said. It is part of the error's text, and therefore not its `source()`.
         source: Arc<io::Error>,
     },
-}
-
-/// What is wrong with a [`Position`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PositionFault {
-    /// This log had no such message: the position is of another store, or of a copy that went on by itself.
-    UnknownLog,
-    /// What it names was lost, as unsynced data is in a power failure.
-    Lost,
-    /// It is of another topic of this store.
-    OtherTopic,
-    /// Its topic was removed, though there may be one of the same name.
-    TopicRemoved,
-}
-
-impl fmt::Display for PositionFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownLog => "is of another store",
-            Self::Lost => "is of a message that was lost in a power failure",
-            Self::OtherTopic => "is of another topic",
-            Self::TopicRemoved => "is of a topic that was removed",
-        })
-    }
-}
-
-/// Where bytes on disk are not what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Corruption {
-    /// The file's name in the store's directory.
-    pub file: String,
-    /// Where in the file, in bytes, as far as that is known.
-    pub offset: Option<u64>,
-    /// The part of the log that cannot be read, from and up to, as far as that is known.
-    pub lsns: Option<(Lsn, Lsn)>,
-    /// What is wrong there.
-    pub reason: &'static str,
 }
 
 impl Error {
@@ -405,19 +372,6 @@ impl Error {
     }
 }
 
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some(offset) = self.offset {
-            write!(f, " at byte {offset}")?;
-        }
-        if let Some((from, to)) = self.lsns {
-            write!(f, " (LSN {from} to {to})")?;
-        }
-        write!(f, ": {}", self.reason)
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -447,13 +401,8 @@ impl fmt::Display for Error {
             }
             Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
-            Self::InvalidPosition { position, fault } => {
-                write!(f, "position {position} {fault}; begin at another one, or at the start")
-            }
-            Self::Gap { topic, partition, offset, count } => write!(
-                f,
-                "{count} messages of topic {topic:?} were removed, from {partition}@{offset} on, before they were read; read on"
-            ),
+            Self::InvalidPosition { position, fault } => write!(f, "position {position} {fault}; begin elsewhere"),
+            Self::Gap { topic, partition, offset, count } => position::gap(f, topic, *partition, *offset, *count),
             Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
             Self::TooManyRedrives { id, max } => write!(
                 f,

@@ -292,3 +292,43 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
     is_plain.then(|| text.parse().ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn position([epoch, lsn, partition, offset]: [u64; 4]) -> Position {
+        Position { epoch: Epoch(epoch), lsn: Lsn(lsn), partition: PartitionId(partition), offset: Offset(offset) }
+    }
+
+    #[test]
+    fn positions_have_one_text_of_at_most_64_bytes() {
+        for (numbers, text) in [
+            ([0; 4], "0-0-0-0"),
+            ([35, 36, 1295, 1296], "z-10-zz-100"),
+            ([u64::MAX; 4], "3w5e11264sgsf-3w5e11264sgsf-3w5e11264sgsf-3w5e11264sgsf"),
+        ] {
+            assert_eq!(position(numbers).to_string(), text);
+            assert_eq!(text.parse(), Ok(position(numbers)));
+            assert!(text.len() <= 64);
+        }
+        let long = "1".repeat(100);
+        let wrong =
+            ["", "-", "0-0-0", "0-0-0-0-0", "0-0-0-", "-0-0-0", "0-0-0-00", "0-0-0-A", "0-0-0-+1", "0-0-0-\u{e9}"];
+        for text in wrong.into_iter().chain(["0-0-0-3w5e11264sgsg", &long]) {
+            let error = text.parse::<Position>().unwrap_err();
+            assert_eq!(error.text, text[..text.len().min(64)], "cut");
+        }
+    }
+
+    properties! {
+        #[test]
+        fn positions_come_back(numbers in any::<[u64; 4]>(), text in "[0-9a-z-]{0,30}") {
+            prop_assert_eq!(position(numbers).to_string().parse(), Ok(position(numbers)));
+            if let Ok(position) = text.parse::<Position>() {
+                prop_assert_eq!(position.to_string(), text);
+            }
+        }
+    }
+}

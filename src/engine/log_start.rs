@@ -1,4 +1,4 @@
-//! Where a reader of the log begins: at the start, at the end, or behind a position that was handed out.
+//! Where a reader of the log begins: at the start, at the end, or behind a position.
 //!
 //! A position is judged by the epochs of the log, for an LSN alone may come again after a power failure. Of the other partitions the first
 //! message behind it is found by halving, for the messages of a partition stand in the log in their order. Never here: reading on.

@@ -1,7 +1,7 @@
 //! Readers of the log, and the partitions that each of them has read to the end.
 //!
-//! A reader that finds nothing more in a partition *watches* it, under the lock under which it looked. Whoever shows a message there
-//! names the partition to each of its watchers, once, and calls the waker that a reader has left. So a reader learns where to look,
+//! A reader that finds nothing more in a partition *watches* it, under the lock under which it looked. The commit or sync that shows a
+//! message there names the partition to each of its watchers, once, and calls the waker that a reader has left. So a reader learns where to look,
 //! however many partitions there are. Never here: what may be seen.
 
 use super::DueWakers;

@@ -57,6 +57,7 @@ impl Runner {
             Op::Release { delivery } => self.on_delivery(*delivery, Settle::Release),
             Op::Drop { delivery } => self.on_delivery(*delivery, Settle::Drop),
             Op::Transact { deliveries, batch, drafts, disk } => self.transact(deliveries, *batch, drafts, *disk),
+            Op::ReadLog { topic, from } => self.read_log(*topic, *from),
             Op::Letters { group } => self.with_group(*group, |runner, group| runner.list(group).map(drop)),
             Op::Redrive { group, letter, twice } => self.redrive(*group, *letter, *twice),
             Op::RedriveTo { group, letter, topic } => self.redrive_to(*group, *letter, *topic),

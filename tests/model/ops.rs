@@ -67,6 +67,15 @@ pub(crate) enum Asked {
     Closes { same: bool },
 }
 
+/// Where a reader of a log begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    Start,
+    End,
+    /// At one of the positions that were seen, of any topic.
+    Position(usize),
+}
+
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
@@ -165,6 +174,11 @@ operations! {
         "Transaction::nack", "Transaction::nack_after", "Transaction::reject", "Committed::id", "Committed::ids", "Committed::lsn",
         "Committed::wait_durable"
     ];
+    /// Reads a topic as a log up to its end.
+    ReadLog { topic: usize = index(), from: From = from() } * 6 calls [
+        "Topic::reader", "LogReaderBuilder::from_start", "LogReaderBuilder::from_end", "LogReaderBuilder::from",
+        "LogReaderBuilder::open", "LogReader::next", "LogReader::try_next"
+    ];
     Letters { group: usize = index() } * 2 calls ["Group::dead_letters"];
     /// Sends a dead letter back; and once more, through another handle of it.
     Redrive { group: usize = index(), letter: usize = index(), twice: bool = any::<bool>() } * 3 calls [
@@ -234,6 +248,20 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeliveryRef::timestamp",
             "DeliveryRef::topic",
             "DeliveryRef::group",
+        ],
+    ),
+    (
+        "looked at in every message of a log",
+        &[
+            "LogMessage::position",
+            "LogMessage::topic",
+            "LogMessage::id",
+            "LogMessage::origin",
+            "LogMessage::payload",
+            "LogMessage::key",
+            "LogMessage::headers",
+            "LogMessage::header",
+            "LogMessage::timestamp",
         ],
     ),
     (
@@ -330,6 +358,10 @@ fn begin() -> impl Strategy<Value = Begin> + use<> {
         2 => (0..6u64).prop_map(Begin::Offset),
         2 => millis().prop_map(Begin::Ago),
     ]
+}
+
+fn from() -> impl Strategy<Value = From> + use<> {
+    prop_oneof![2 => Just(From::Start), 1 => Just(From::End), 5 => (0..64usize).prop_map(From::Position)]
 }
 
 fn asked() -> impl Strategy<Value = Asked> + use<> {
