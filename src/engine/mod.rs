@@ -35,19 +35,18 @@ pub(crate) use crate::disk::Disk as AnyDisk;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun};
-pub(crate) use crate::view::Reader;
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub(crate) use crate::view::{Reader, Stored};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::wait::Ticket;
-pub(crate) use dead_letters::StoredDeadLetter;
 pub(crate) use deliver::Wait;
-pub(crate) use leased::Received;
+pub(crate) use leased::{LeasedMessage, Received};
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{LeasedMessage, Settlement};
+pub(crate) use transaction::Settlement;
 
 use self::commit::Commit;
 use self::core::{CommitOutcome, Core};
