@@ -3,7 +3,7 @@
 use super::batch::DeliveryRef;
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Engine, HeldRun, Received};
+use crate::engine::{Engine, HeldRun, LeasedMessage, Received};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +103,11 @@ impl Delivery {
 
     pub(super) fn parts(&self) -> (&GroupInner, &Received, u32) {
         (&self.parcel.group, &self.parcel.received, self.nth)
+    }
+
+    /// What it holds.
+    pub(super) fn leased(&self) -> LeasedMessage<'_> {
+        LeasedMessage { group: self.group_id(), received: &self.parcel.received, nth: self.nth }
     }
 
     fn engine(&self) -> &Engine {
@@ -226,7 +231,7 @@ impl Delivery {
     }
 
     fn give_back(&self, delay_ms: Option<u64>, text: &str) -> Result<()> {
-        let held = self.engine().nack(self.group_id(), (&self.parcel.received, self.nth), delay_ms, text)?;
+        let held = self.engine().nack(self.leased(), delay_ms, text)?;
         self.lost_unless(held)
     }
 
@@ -239,7 +244,7 @@ impl Delivery {
         let text = text_of(reason);
         self.settled.store(true, Ordering::Relaxed);
         // seam: a rejected message is tried again
-        let held = self.engine().reject(self.group_id(), (&self.parcel.received, self.nth), &text)?;
+        let held = self.engine().reject(self.leased(), &text)?;
         self.lost_unless(held)
     }
 

@@ -317,9 +317,7 @@ const OTHER_STORE: &str = "a delivery of another store in a transaction";
 
 /// What a delivery holds, and the store that it is of.
 fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<StoreShared>) {
-    let (group, received, nth) = delivery.parts();
-    let message = LeasedMessage { group: group.info.id, held: received.held(nth), stored: &received.stored, nth };
-    (message, &group.topic.shared)
+    (delivery.leased(), &delivery.parts().0.topic.shared)
 }
 
 impl Settled<'_> {

@@ -38,6 +38,35 @@ impl Received {
     }
 }
 
+/// One of them, which may have to be copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeasedMessage<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) received: &'a Received,
+    pub(crate) nth: u32,
+}
+
+impl<'a> LeasedMessage<'a> {
+    pub(super) fn held(&self) -> Held {
+        self.received.held(self.nth)
+    }
+
+    /// Its bytes.
+    pub(super) fn part(&self) -> &'a [u8] {
+        self.received.stored.part(self.nth)
+    }
+
+    pub(super) fn nack(&self, delay_ms: Option<u64>, text: &'a str) -> Command<'a> {
+        let published = self.received.stored.publication();
+        Command::Nack { group: self.group, held: self.held(), delay_ms, text, published }
+    }
+
+    pub(super) fn reject(&self, text: &'a str) -> Command<'a> {
+        let published = self.received.stored.publication();
+        Command::Reject { group: self.group, held: self.held(), text, published }
+    }
+}
+
 /// Leases on consecutive messages, which are still to be read.
 #[derive(Debug)]
 pub(super) struct LeaseRun {

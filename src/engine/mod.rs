@@ -40,14 +40,13 @@ pub use crate::record::Retention;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun, Repeat, Sequence};
-pub(crate) use crate::view::Reader;
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub(crate) use crate::view::{Reader, Stored};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::wait::Ticket;
-pub(crate) use dead_letters::StoredDeadLetter;
 pub(crate) use dedup::DedupHasher;
 pub(crate) use deliver::Wait;
-pub(crate) use leased::Received;
+pub(crate) use leased::{LeasedMessage, Received};
 pub(crate) use log_reader::{Followed, LogCursor};
 pub(crate) use log_start::LogStart;
 pub(crate) use open::Setup;
@@ -55,7 +54,7 @@ pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{CursorChange, LeasedMessage, NotDone, Settlement};
+pub(crate) use transaction::{CursorChange, NotDone, Settlement};
 
 use self::commit::Commit;
 use self::core::{CommitOutcome, Core};

@@ -4,7 +4,7 @@
 
 use super::Engine;
 use super::core::{CommitOutcome, Core};
-use super::leased::Received;
+use super::leased::LeasedMessage;
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn};
 use crate::log::Parts;
@@ -43,23 +43,15 @@ impl Engine {
     }
 
     /// Gives a leased message back for a retry, or to the dead letters at its last attempt. `false` where the lease was lost.
-    pub(crate) fn nack(
-        &self,
-        group: GroupId,
-        (received, nth): (&Received, u32),
-        delay_ms: Option<u64>,
-        text: &str,
-    ) -> Result<bool> {
+    pub(crate) fn nack(&self, message: LeasedMessage<'_>, delay_ms: Option<u64>, text: &str) -> Result<bool> {
         self.enter()?;
-        let (held, published) = (received.held(nth), received.stored.publication());
-        self.settle_with_copy(&Command::Nack { group, held, delay_ms, text, published }, received.stored.part(nth))
+        self.settle_with_copy(&message.nack(delay_ms, text), message.part())
     }
 
     /// Moves a leased message to the dead letters. `false` where the lease was lost.
-    pub(crate) fn reject(&self, group: GroupId, (received, nth): (&Received, u32), text: &str) -> Result<bool> {
+    pub(crate) fn reject(&self, message: LeasedMessage<'_>, text: &str) -> Result<bool> {
         self.enter()?;
-        let (held, published) = (received.held(nth), received.stored.publication());
-        self.settle_with_copy(&Command::Reject { group, held, text, published }, received.stored.part(nth))
+        self.settle_with_copy(&message.reject(text), message.part())
     }
 
     fn settle_with_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<bool> {

@@ -3,12 +3,12 @@
 //! Whether a nack is the last one, and so needs a copy of its message, is asked before the frame is put together, and checked by the
 //! decision. Never here: public handles.
 
+use super::leased::LeasedMessage;
 use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::record::Hold;
-use crate::state::{Command, Held, HeldRun, Publication, Rejection, Repeat};
-use crate::view::Stored;
+use crate::state::{Command, HeldRun, Rejection, Repeat};
 
 /// What a transaction does to leases.
 #[derive(Debug)]
@@ -46,25 +46,6 @@ impl CursorChange<'_> {
     }
 }
 
-/// A message under a lease, which may have to be copied.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LeasedMessage<'a> {
-    pub(crate) group: GroupId,
-    pub(crate) held: Held,
-    pub(crate) stored: &'a Stored,
-    pub(crate) nth: u32,
-}
-
-impl<'a> LeasedMessage<'a> {
-    fn part(&self) -> &'a [u8] {
-        self.stored.part(self.nth)
-    }
-
-    fn published(&self) -> Publication {
-        self.stored.publication()
-    }
-}
-
 impl Settlement<'_> {
     /// How many records it may lead to.
     pub(crate) fn count(&self) -> usize {
@@ -84,14 +65,8 @@ impl Settlement<'_> {
     fn command(&self) -> Command<'_> {
         match self {
             Self::Ack { group, held, .. } => Command::Ack { group: *group, held },
-            Self::Nack { message, delay_ms, text } => {
-                let (group, held, published) = (message.group, message.held, message.published());
-                Command::Nack { group, held, delay_ms: *delay_ms, text, published }
-            }
-            Self::Reject { message, text } => {
-                let (group, held, published) = (message.group, message.held, message.published());
-                Command::Reject { group, held, text, published }
-            }
+            Self::Nack { message, delay_ms, text } => message.nack(*delay_ms, text),
+            Self::Reject { message, text } => message.reject(text),
         }
     }
 }
@@ -158,7 +133,7 @@ impl Engine {
         let copied = |settlement: &Settlement<'a>| match settlement {
             Settlement::Ack { .. } => None,
             Settlement::Nack { message, .. } => {
-                let moves = core.view.state.nack_moves(message.group, message.held);
+                let moves = core.view.state.nack_moves(message.group, message.held());
                 moves.then(|| message.part())
             }
             Settlement::Reject { message, .. } => Some(message.part()),

@@ -6,7 +6,7 @@
 use super::owners::Owners;
 use super::positions::MessageLocation;
 use super::runs::{SegmentRuns, Share};
-use super::stored::{About, Gathered, Read, Stored};
+use super::stored::{About, Stored};
 use super::{ReadCaches, View};
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
@@ -34,7 +34,7 @@ pub(crate) struct Located {
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     pub(super) at_hand: AtHand,
-    gathered: Gathered,
+    gathered: Stored<Vec<u8>>,
     /// The size of a message in the last receive of several, in bytes; zero before the first.
     typical_len: usize,
 }
@@ -172,7 +172,7 @@ fn read_some<'a, H: ViewHolder + ?Sized>(
     place: &MessageLocation,
     (skip, max): (u32, u32),
     (partition, offset): (PartitionId, Offset),
-) -> Result<Read<'a>> {
+) -> Result<Stored<&'a [u8]>> {
     let (at, part) = match place {
         MessageLocation::Known { at, part, .. } => (*at, part.saturating_add(skip)),
         MessageLocation::Indexed { .. } => look_up(holder, &mut reader.rows, segment, partition, offset)?,
@@ -207,7 +207,7 @@ fn read_some<'a, H: ViewHolder + ?Sized>(
     }
     read.keep(count);
     let about = About { partition, first: offset, epoch: read.epoch, time };
-    Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
+    Ok(Stored { bytes: read.bytes, cuts: read.cuts, about, provenance })
 }
 
 /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
