@@ -7,7 +7,7 @@ use super::{Command, Decision, Inputs, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::FRAME_PARTS_MAX;
 use crate::record::Record;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the commands so far change for the next one.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ struct Overlay {
     /// Messages whose leases ended: group, partition, the first and one beyond the last.
     touched: Vec<(GroupId, PartitionId, Offset, Offset)>,
     /// The cursors that were set.
-    cursors: Vec<String>,
+    cursors: BTreeSet<String>,
     /// How many messages the frame has.
     parts: u64,
 }
@@ -39,6 +39,13 @@ impl Overlay {
         Ok(())
     }
 
+    /// Whether a command may follow those so far.
+    fn admit(&self, step: &Command<'_>) -> Result<(), Rejection> {
+        // seam: a cursor is set twice in a frame
+        let is_set = matches!(step, Command::SetCursor { name, .. } if self.cursors.contains(*name));
+        if is_set { Err(Rejection::Invalid("a cursor is set twice in a transaction")) } else { Ok(()) }
+    }
+
     fn check(mut self, parts: u64) -> Result<(), Rejection> {
         self.touched.sort_unstable();
         let is_same = |one: &(GroupId, PartitionId, Offset, Offset), other: &(GroupId, PartitionId, Offset, Offset)| {
@@ -47,11 +54,6 @@ impl Overlay {
         // seam: a message is settled twice in a frame
         if self.touched.windows(2).any(|pair| is_same(&pair[0], &pair[1])) {
             return Err(Rejection::Invalid("a message is settled twice in a transaction"));
-        }
-        self.cursors.sort_unstable();
-        // seam: a cursor is set twice in a frame
-        if self.cursors.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Rejection::Invalid("a cursor is set twice in a transaction"));
         }
         if self.parts > FRAME_PARTS_MAX as u64 {
             return Err(Rejection::LimitReached("messages in a transaction"));
@@ -73,6 +75,7 @@ impl State {
         let mut overlay = Overlay::default();
         for (nth, step) in (0..).zip(steps) {
             let start = records.len();
+            overlay.admit(step)?;
             let decision = match self.decide_step(step, inputs, records) {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
                 Err(Rejection::CursorMoved) => Err(Rejection::CursorMovedIn { step: nth }),
