@@ -208,9 +208,9 @@ impl Engine {
         &self.caches.dir
     }
 
-    /// The end of the log.
+    /// Once this is durable, so is all that was appended before.
     pub(crate) fn end(&self) -> Lsn {
-        self.lock_core().appender.end()
+        self.lock_core().appender.wanted()
     }
 
     /// Hashes ids of messages.
@@ -293,7 +293,7 @@ impl Engine {
             match core.commit(command, parts, self.now()) {
                 Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
                 Err(refusal) => {
-                    let end = core.appender.end();
+                    let end = core.appender.wanted();
                     drop(core);
                     if matches!(&refusal, Refusal::Rejected(rejection) if rejection.tells()) {
                         self.tell(end)?;
