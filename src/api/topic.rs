@@ -347,7 +347,7 @@ impl Receipt {
         self.frame.level
     }
 
-    /// Returns once the message survives power loss. One sync serves all who wait: publish a thousand messages at `Os` and wait
+    /// Returns once the message survives power loss. One sync serves all waiters: publish a thousand messages at `Os` and wait
     /// for the last.
     ///
     /// # Errors

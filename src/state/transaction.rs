@@ -107,7 +107,7 @@ impl State {
             | Command::Release { .. }
             | Command::Unreadable { .. }
             | Command::GiveUp { .. }
-            | Command::PutOff { .. }
+            | Command::Postpone { .. }
             | Command::Redrive { .. }
             | Command::Discard { .. }
             | Command::Transaction { .. } => Err(Rejection::Invalid("no part of a transaction")),
