@@ -1,9 +1,15 @@
 //! Errors, by what the caller can do about them.
 //!
-//! Every fallible public call returns [`Error`]; [`Error::kind`] sorts its variants into the five things a caller can
+//! Every fallible public call returns [`Error`]; [`Error::kind`] sorts its variants into the things that a caller can
 //! do. Never here: I/O, time, messages' contents (a payload never appears in an error's text).
 
-use crate::ids::{Lsn, MessageId};
+mod corruption;
+mod position;
+
+pub use corruption::Corruption;
+pub use position::PositionFault;
+
+use crate::ids::{MessageId, Position};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,11 +26,14 @@ pub enum ErrorKind {
     FixCall,
     /// The work on this message is not this consumer's any more. Drop it and receive the next.
     LeaseLost,
-    /// The message cannot be read. Go on with the next; nothing else is wrong. It waits for its longest backoff, or stays where it is.
+    /// A message cannot be read, or is not there any more. Go on with the next; nothing else is wrong. What cannot be read waits for its
+    /// longest backoff, or stays where it is.
     Skip,
     /// Call again when the shortage that the error names has passed: room on the disk, a descriptor, memory, the lock of another
     /// process. Nothing was changed.
     Retry,
+    /// Another call came first. Read again what this one went by, and decide anew. Nothing was changed.
+    Conflict,
     /// Drop all handles of this store and open the directory again; the log then says what is so.
     Reopen,
     /// A person has to look at the directory, its permissions or its file system before anything goes on.
@@ -96,15 +105,48 @@ pub enum Error {
     },
     /// There is no store, topic or group of this name, and it was not to be created. Nothing was changed.
     NotFound {
-        /// `"store"`, `"topic"` or `"group"`.
+        /// `"store"`, `"topic"`, `"group"` or `"cursor"`.
         what: &'static str,
         /// Its name; of a store, the path.
+        name: String,
+    },
+    /// Another message was published under this id within the topic's window. Nothing was published.
+    DedupConflict {
+        /// The message that was.
+        first: MessageId,
+    },
+    /// A producer's messages are numbered without gaps. Nothing was published.
+    SequenceGap {
+        /// The number that comes next.
+        expected: u64,
+    },
+    /// The cursor does not stand where the call expected it. Nothing was changed.
+    CursorMoved {
+        /// Its name.
         name: String,
     },
     /// The topic or group of this handle was removed. Nothing was changed.
     Removed {
         /// `"topic"` or `"group"`.
         what: &'static str,
+    },
+    /// The position is none of this topic's log, so nobody can say which message comes next.
+    InvalidPosition {
+        /// The position as given.
+        position: Position,
+        /// What is wrong with it.
+        fault: PositionFault,
+    },
+    /// Messages were removed before a reader of the log got to them, for their groups had settled them. Read on: this is told once.
+    Gap {
+        /// The name of the topic.
+        topic: String,
+        /// The partition, by index.
+        partition: u32,
+        /// The offset of the first message that is missing.
+        offset: u64,
+        /// How many are missing; for the first gap in another partition than that of the reader's position, at most so many.
+        count: u64,
     },
     /// The dead letter is no longer there: it was redriven or discarded.
     NoSuchDeadLetter {
@@ -209,19 +251,6 @@ pub enum Error {
     },
 }
 
-/// Where bytes on disk are not what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Corruption {
-    /// The file's name in the store's directory.
-    pub file: String,
-    /// Where in the file, in bytes, as far as that is known.
-    pub offset: Option<u64>,
-    /// The part of the log that cannot be read, from and up to, as far as that is known.
-    pub lsns: Option<(Lsn, Lsn)>,
-    /// What is wrong there.
-    pub reason: &'static str,
-}
-
 impl Error {
     /// What the caller can do about it.
     #[must_use]
@@ -233,7 +262,10 @@ impl Error {
             | Self::OptionMismatch { .. }
             | Self::InvalidTransaction { .. }
             | Self::NotFound { .. }
+            | Self::DedupConflict { .. }
+            | Self::SequenceGap { .. }
             | Self::Removed { .. }
+            | Self::InvalidPosition { .. }
             | Self::NoSuchDeadLetter { .. }
             | Self::TooManyRedrives { .. }
             | Self::LimitReached { .. }
@@ -242,7 +274,8 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
-            Self::Unreadable { .. } => ErrorKind::Skip,
+            Self::CursorMoved { .. } => ErrorKind::Conflict,
+            Self::Unreadable { .. } | Self::Gap { .. } => ErrorKind::Skip,
             Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory | Self::Locked { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Io { source, .. } => match source.kind() {
@@ -265,15 +298,20 @@ impl Error {
             | Self::OptionMismatch { .. }
             | Self::InvalidTransaction { .. }
             | Self::NotFound { .. }
+            | Self::SequenceGap { .. }
+            | Self::CursorMoved { .. }
             | Self::Removed { .. }
+            | Self::InvalidPosition { .. }
             | Self::LimitReached { .. }
             | Self::DiskFull
             | Self::TooManyOpenFiles
             | Self::OutOfMemory
             | Self::Io { .. } => ErrorScope::Call,
-            Self::NoSuchDeadLetter { .. }
+            Self::DedupConflict { .. }
+            | Self::NoSuchDeadLetter { .. }
             | Self::TooManyRedrives { .. }
             | Self::LeaseLost { .. }
+            | Self::Gap { .. }
             | Self::Unreadable { .. } => ErrorScope::Message,
             Self::Locked { .. }
             | Self::NotADirectory { .. }
@@ -334,19 +372,6 @@ impl Error {
     }
 }
 
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some(offset) = self.offset {
-            write!(f, " at byte {offset}")?;
-        }
-        if let Some((from, to)) = self.lsns {
-            write!(f, " (LSN {from} to {to})")?;
-        }
-        write!(f, ": {}", self.reason)
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -364,8 +389,20 @@ impl fmt::Display for Error {
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
+            Self::DedupConflict { first } => write!(
+                f,
+                "another message was published under this id as {first}, nothing was written; give each message an id of its own"
+            ),
+            Self::SequenceGap { expected } => {
+                write!(f, "the producer's next number is {expected}, nothing was written; go on with that one")
+            }
+            Self::CursorMoved { name } => {
+                write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
+            }
             Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
+            Self::InvalidPosition { position, fault } => write!(f, "position {position} {fault}; begin elsewhere"),
+            Self::Gap { topic, partition, offset, count } => position::gap(f, topic, *partition, *offset, *count),
             Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
             Self::TooManyRedrives { id, max } => write!(
                 f,

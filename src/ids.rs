@@ -88,6 +88,10 @@ number! {
     WallMs(u64)
 }
 number! {
+    /// Milliseconds by the wall clock less the jumps that were noted: what ages are counted by.
+    StoreMs(u64)
+}
+number! {
     /// Milliseconds by the monotonic clock of this boot; meaningless in another process.
     MonoMs(u64)
 }
@@ -189,15 +193,142 @@ impl FromStr for MessageId {
             };
             numbers.next().is_none().then_some(id)
         })();
-        id.ok_or_else(|| {
-            let cut = (0..=64).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            ParseMessageIdError { text: text.get(..cut).unwrap_or(text).to_owned() }
-        })
+        id.ok_or_else(|| ParseMessageIdError { text: cut(text) })
     }
+}
+
+/// Where a reader of the log stands: behind one message. It goes on at exactly the next one, also in another process.
+///
+/// Positions of one topic are in the order in which a reader sees them. As text a position has at most 64 bytes, none of which needs
+/// escaping in a URL or a file name, and [`FromStr`] reads it back; what it is made of is the library's concern.
+///
+/// ```
+/// use millpond::Position;
+///
+/// let position: Position = "1jz4b0g0-5k-0-17".parse()?;
+/// assert_eq!(position.to_string(), "1jz4b0g0-5k-0-17");
+/// assert!("1jz4b0g0-5k-0-017".parse::<Position>().is_err());
+/// # Ok::<(), millpond::ids::ParsePositionError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    pub(crate) epoch: Epoch,
+    /// That of the message's frame.
+    pub(crate) lsn: Lsn,
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+}
+
+/// A text that is no [`Position`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParsePositionError {
+    /// The text, cut to 64 bytes.
+    pub text: String,
+}
+
+impl fmt::Display for ParsePositionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid position {:?}; expected the text of one that a reader gave, as it was", self.text)
+    }
+}
+
+impl std::error::Error for ParsePositionError {}
+
+/// The digits of a position: thirteen are enough for any number.
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, mut left) in [self.epoch.0, self.lsn.0, self.partition.0, self.offset.0].into_iter().enumerate() {
+            let (mut digits, mut from) = ([b'0'; 13], 13);
+            while from == 13 || left > 0 {
+                from -= 1;
+                digits[from] = DIGITS[(left % 36) as usize];
+                left /= 36;
+            }
+            let dash = if nth > 0 { "-" } else { "" };
+            write!(f, "{dash}{}", digits[from..].escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Position {
+    type Err = ParsePositionError;
+
+    /// Reads what `Display` writes, and nothing else: one position has one text.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut numbers = text.split('-').map(position_number);
+        let position = (|| {
+            let mut next = || numbers.next()?;
+            let position = Self {
+                epoch: Epoch(next()?),
+                lsn: Lsn(next()?),
+                partition: PartitionId(next()?),
+                offset: Offset(next()?),
+            };
+            numbers.next().is_none().then_some(position)
+        })();
+        position.ok_or_else(|| ParsePositionError { text: cut(text) })
+    }
+}
+
+fn position_number(text: &str) -> Option<u64> {
+    let is_plain = !text.is_empty() && (text.len() == 1 || !text.starts_with('0'));
+    let digit = |byte: u8| DIGITS.iter().position(|digit| *digit == byte);
+    let add = |sum: u64, byte| sum.checked_mul(36)?.checked_add(digit(byte)? as u64);
+    is_plain.then(|| text.bytes().try_fold(0, add))?
+}
+
+/// What of a text goes into an error.
+fn cut(text: &str) -> String {
+    let cut = (0..=64).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..cut).unwrap_or(text).to_owned()
 }
 
 /// A number in the only form that `Display` gives it: no sign, no leading zero.
 fn number<T: FromStr>(text: &str) -> Option<T> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
     is_plain.then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn position([epoch, lsn, partition, offset]: [u64; 4]) -> Position {
+        Position { epoch: Epoch(epoch), lsn: Lsn(lsn), partition: PartitionId(partition), offset: Offset(offset) }
+    }
+
+    #[test]
+    fn positions_have_one_text_of_at_most_64_bytes() {
+        for (numbers, text) in [
+            ([0; 4], "0-0-0-0"),
+            ([35, 36, 1295, 1296], "z-10-zz-100"),
+            ([u64::MAX; 4], "3w5e11264sgsf-3w5e11264sgsf-3w5e11264sgsf-3w5e11264sgsf"),
+        ] {
+            assert_eq!(position(numbers).to_string(), text);
+            assert_eq!(text.parse(), Ok(position(numbers)));
+            assert!(text.len() <= 64);
+        }
+        let long = "1".repeat(100);
+        let wrong =
+            ["", "-", "0-0-0", "0-0-0-0-0", "0-0-0-", "-0-0-0", "0-0-0-00", "0-0-0-A", "0-0-0-+1", "0-0-0-\u{e9}"];
+        for text in wrong.into_iter().chain(["0-0-0-3w5e11264sgsg", &long]) {
+            let error = text.parse::<Position>().unwrap_err();
+            assert_eq!(error.text, text[..text.len().min(64)], "cut");
+        }
+    }
+
+    properties! {
+        #[test]
+        fn positions_come_back(numbers in any::<[u64; 4]>(), text in "[0-9a-z-]{0,30}") {
+            prop_assert_eq!(position(numbers).to_string().parse(), Ok(position(numbers)));
+            if let Ok(position) = text.parse::<Position>() {
+                prop_assert_eq!(position.to_string(), text);
+            }
+        }
+    }
 }

@@ -38,15 +38,16 @@ mod wait;
 
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, DeadLetter, DeadLetters, Delivery,
-    DeliveryRef, Durability, Failure, Group, GroupBuilder, GroupChange, InTransaction, LostLeases, Message, Receipt,
-    Start, Store, StoreOptions, Subscription, Topic, TopicBuilder, Transaction,
+    DeliveryRef, Durability, Failure, Group, GroupBuilder, GroupChange, InTransaction, LogMessage, LogReader,
+    LogReaderBuilder, LostLeases, Message, Receipt, Start, Store, StoreOptions, Subscription, Topic, TopicBuilder,
+    Transaction,
 };
 pub use engine::{
-    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Stats,
-    TopicStats,
+    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Retention,
+    Stats, TopicStats,
 };
-pub use error::{Corruption, Error, ErrorKind, ErrorScope, Result};
-pub use ids::MessageId;
+pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, Result};
+pub use ids::{MessageId, Position};
 
 /// A disk and a clock in memory, for tests that drive the engine through crashes, and the real ones for tests that watch
 /// what the engine asks of them. No part of the stable API.

@@ -9,7 +9,7 @@
 
 use millpond::{
     Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Group,
-    InTransaction, Message, Receipt, Result, Store, Subscription, Topic,
+    InTransaction, LogMessage, LogReader, Message, Receipt, Result, Store, Subscription, Topic,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +36,8 @@ struct Handles {
     listed: DeadLetters,
     /// One has been asked and holds a delivery in its channel.
     subscriptions: Vec<Subscription>,
+    reader: LogReader,
+    read: LogMessage,
 }
 
 impl Handles {
@@ -81,10 +83,19 @@ const CALLS: &[Call] = &[
     (&["Store::tick"], |all| refused(all.store.tick())),
     (&["Store::rests"], |all| !all.store.rests()),
     (&["Store::checkpoint"], |all| refused(all.store.checkpoint())),
-    (&["Store::topic", "TopicBuilder::open", "TopicBuilder::partitions", "TopicBuilder::create"], |all| {
-        let new = all.store.topic("new").partitions(2).open();
-        refused(all.store.topic("t").open()) && refused(new) && refused(all.store.topic("t").create(false).open())
-    }),
+    (
+        &[
+            "Store::topic",
+            "TopicBuilder::open",
+            "TopicBuilder::partitions",
+            "TopicBuilder::retention",
+            "TopicBuilder::create",
+        ],
+        |all| {
+            let new = all.store.topic("new").partitions(2).open();
+            refused(all.store.topic("t").open()) && refused(new) && refused(all.store.topic("t").create(false).open())
+        },
+    ),
     (&["Store::remove_topic"], |all| refused(all.store.remove_topic("t")) && refused(all.store.remove_topic("none"))),
     (&["Topic::remove_group"], |all| refused(all.topic.remove_group("g")) && refused(all.topic.remove_group("none"))),
     (
@@ -103,6 +114,41 @@ const CALLS: &[Call] = &[
     (&["Topic::with_durability", "Topic::publish"], |all| {
         refused(all.topic.publish("x")) && refused(all.topic.with_durability(Durability::Disk).publish("x"))
     }),
+    (
+        &[
+            "Topic::reader",
+            "LogReaderBuilder::open",
+            "LogReaderBuilder::from",
+            "LogReaderBuilder::from_start",
+            "LogReaderBuilder::from_end",
+        ],
+        |all| {
+            let (start, end) = (all.topic.reader().from_start().open(), all.topic.reader().from_end().open());
+            refused(start) && refused(end) && refused(all.topic.reader().from(all.read.position()).open())
+        },
+    ),
+    (&["LogReader::next", "LogReader::try_next"], |all| {
+        refused(all.reader.next(LONG)) && refused(all.reader.try_next())
+    }),
+    (
+        &[
+            "LogMessage::position",
+            "LogMessage::topic",
+            "LogMessage::id",
+            "LogMessage::origin",
+            "LogMessage::payload",
+            "LogMessage::key",
+            "LogMessage::headers",
+            "LogMessage::header",
+            "LogMessage::timestamp",
+        ],
+        |all| {
+            let read = &all.read;
+            let told = (read.payload(), read.key(), read.header("h")) == (b"m", Some(b"k"), Some(b"v"));
+            let ids = (read.topic(), read.id()) == ("t", read.origin()) && read.position() == read.position();
+            told && ids && read.headers().count() == 1 && read.timestamp().elapsed().is_ok()
+        },
+    ),
     (&["Topic::publish_batch"], |all| refused(all.topic.publish_batch(["x", "y"]))),
     (
         &[
@@ -320,8 +366,10 @@ const DROPS: &[Dropped] = &[
             letters,
             listed,
             subscriptions,
+            reader,
+            read,
         } = all;
-        drop(subscriptions);
+        drop((subscriptions, reader, read));
         drop((letters, listed, batches, deliveries));
         drop((committed, batch_receipt, receipt, group, topic, store));
     }),
@@ -398,6 +446,8 @@ fn handles(store: Store) -> Handles {
     while subscriptions[0].request().is_empty() {
         thread::yield_now();
     }
+    let mut reader = topic.reader().open().unwrap();
+    let read = reader.try_next().unwrap().unwrap();
     Handles {
         store,
         topic,
@@ -410,6 +460,8 @@ fn handles(store: Store) -> Handles {
         letters,
         listed,
         subscriptions,
+        reader,
+        read,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     Batch, BatchIter, BatchReceipt, Bytes, DeadLetter, DeadLetters, Delivery, DeliveryRef, Group, GroupBuilder,
-    Message, Receipt, Store, Subscription, Topic, TopicBuilder,
+    LogMessage, LogReader, LogReaderBuilder, Message, Receipt, Store, Subscription, Topic, TopicBuilder,
 };
 use std::fmt::{Debug, Formatter, Result};
 
@@ -72,6 +72,29 @@ impl Debug for Subscription {
         f.debug_struct("Subscription")
             .field("topic", &group.topic.name)
             .field("group", &group.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for LogReader {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("LogReader").field("topic", &self.topic.name).finish_non_exhaustive()
+    }
+}
+
+impl Debug for LogReaderBuilder {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("LogReaderBuilder").field("topic", &self.topic.name).finish_non_exhaustive()
+    }
+}
+
+impl Debug for LogMessage {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("LogMessage")
+            .field("topic", &self.topic())
+            .field("id", &self.id().to_string())
+            .field("position", &self.position().to_string())
+            .field("payload_len", &self.payload().len())
             .finish_non_exhaustive()
     }
 }

@@ -55,7 +55,7 @@ pub struct Delivery {
 /// A delivery buffer, owned or shared with other deliveries. Most are owned, and then no references are counted.
 enum ParcelRef {
     Alone(Box<Parcel>),
-    Shared(Arc<Parcel>),
+    StoreShared(Arc<Parcel>),
 }
 
 impl Deref for ParcelRef {
@@ -63,7 +63,7 @@ impl Deref for ParcelRef {
     fn deref(&self) -> &Parcel {
         match self {
             Self::Alone(parcel) => parcel,
-            Self::Shared(parcel) => parcel,
+            Self::StoreShared(parcel) => parcel,
         }
     }
 }
@@ -88,7 +88,7 @@ impl Delivery {
         }
         let parcel = Arc::new(Parcel { group, received });
         (0..=last).for_each(|nth| {
-            each(Self { parcel: ParcelRef::Shared(Arc::clone(&parcel)), nth, settled: AtomicBool::new(false) })
+            each(Self { parcel: ParcelRef::StoreShared(Arc::clone(&parcel)), nth, settled: AtomicBool::new(false) })
         });
     }
 

@@ -160,6 +160,7 @@ mod tests {
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
     use crate::ids::WallMs;
+    use crate::record::TopicOptions;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -170,7 +171,7 @@ mod tests {
         let setup = Setup { durable_only: true, sync_interval: Duration::from_millis(50), ..Setup::quiet(1 << 20) };
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();
-        engine.open_topic("t", 1).unwrap();
+        engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let end = engine.lock_core().appender.end();
         assert_eq!(engine.commit.watermark(), end);
         assert!(engine.try_lead(end, || Waker::noop().clone()).is_none());
@@ -194,10 +195,10 @@ mod tests {
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, Setup::quiet(1 << 20), Arc::new(SimClock::new(WallMs(1)))).unwrap();
         let engine = Arc::new(engine);
-        let topic = engine.open_topic("t", 1).unwrap();
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"m", 1 << 20).unwrap();
-        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
         let end = engine.lock_core().appender.end();
         let looks = [0; 3].map(|_| Arc::new(Looks(Arc::clone(&engine), AtomicU64::new(0))));
         let turn = engine.try_lead(end, || unreachable!("nobody leads")).unwrap();

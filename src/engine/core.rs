@@ -266,7 +266,10 @@ fn reserve_of(command: &Command<'_>, records: &[Record], parts: Parts<'_>) -> Re
 
 fn wake_partition(waiters: &mut WaitList, state: &State, partition: PartitionId) {
     match state.partition_role(partition) {
-        Some(Role::Topic { topic, .. }) => waiters.wake_topic(topic),
+        Some(Role::Topic { topic, .. }) => {
+            waiters.wake_topic(topic);
+            waiters.appeared(partition);
+        }
         Some(Role::Retry { group }) => waiters.wake_one(group),
         Some(Role::Dead { .. }) | None => {}
     }

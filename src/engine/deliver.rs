@@ -75,7 +75,7 @@ impl<'a> Wait<'a> {
         self.stop.is_some_and(|stop| stop.load(Ordering::Acquire))
     }
 
-    fn is_over(&self, mono: MonoMs) -> bool {
+    pub(super) fn is_over(&self, mono: MonoMs) -> bool {
         mono >= self.until || self.is_stopped()
     }
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Lsn, MonoMs, WallMs};
 use crate::log::{AppendError, ControlFrame, FileName, Parts, Reserve};
 use crate::state::Command;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, yield_now};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub(crate) struct Jobs {
     signal: Mutex<Signal>,
     woken: Condvar,
     clocks: Mutex<(MonoMs, WallMs)>,
+    /// By how much the wall clock is ahead of the monotonic one, as of the last jump that was noted, or the last tick without one.
+    wall_less_mono: AtomicU64,
     ahead: Mutex<Ahead>,
 }
 
@@ -68,8 +71,16 @@ struct Ahead {
 impl Jobs {
     /// What the clocks say when the store opens is what the first jump is measured against.
     pub(super) fn new(clock: &dyn Clock) -> Self {
-        let clocks = Mutex::new((clock.monotonic(), clock.wall()));
-        Self { signal: Mutex::default(), woken: Condvar::new(), clocks, ahead: Mutex::default() }
+        let (mono, wall) = (clock.monotonic(), clock.wall());
+        let clocks = Mutex::new((mono, wall));
+        let wall_less_mono = AtomicU64::new(wall.0.wrapping_sub(mono.0));
+        Self { signal: Mutex::default(), woken: Condvar::new(), clocks, wall_less_mono, ahead: Mutex::default() }
+    }
+
+    /// What the wall clock would say but for a jump that is not noted yet.
+    #[inline]
+    pub(super) fn steady(&self, mono: MonoMs) -> WallMs {
+        WallMs(mono.0.wrapping_add(self.wall_less_mono.load(Ordering::Acquire)))
     }
 
     /// Ends the rest, and the wait of every thread: the next one of those that do not wait now.
@@ -264,10 +275,13 @@ impl Engine {
         let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
         // A process that only looks writes nothing, unless something would wait longer for it.
         // seam: a clock jump is not noticed
-        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().view.state.has_due_times() {
+        let note = || self.jobs.wall_less_mono.store(wall.0.wrapping_sub(mono.0), Ordering::Release);
+        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().view.state.counts_time() {
+            note();
             return Ok(());
         }
-        let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());
+        // Under the lock, so that the record and what is measured against it change together.
+        let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| note());
         let noted = noted.and_then(|noted| noted.map_err(|rejection| self.rejected(rejection)));
         if noted.is_err() {
             // The next tick sees it again. What is due by the new clock is ready all the same.
@@ -285,6 +299,7 @@ mod tests {
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
     use crate::ids::PartitionId;
+    use crate::record::TopicOptions;
     use std::sync::Arc;
 
     /// The threads do not sleep out their interval while much waits for a sync, and every tick sees to that anew.
@@ -293,11 +308,11 @@ mod tests {
         let setup = Setup::quiet(64 << 20);
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();
-        engine.open_topic("t", 1).unwrap();
+        engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let publish = || {
             let mut outgoing = Outgoing::default();
             outgoing.add(PartitionId(0), None, std::iter::empty(), &[7; 1000], 1 << 20).unwrap();
-            engine.publish(&outgoing, |_, _, _| ()).unwrap();
+            engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
         };
         let wakes = || engine.jobs.signal.lock().wakes;
         for _ in 0..3 {

@@ -11,11 +11,15 @@
 
 mod commit;
 mod core;
+mod cursors;
 mod dead_letters;
+mod dedup;
 mod deliver;
 mod health;
 mod jobs;
 mod leased;
+mod log_reader;
+mod log_start;
 mod maintenance;
 mod moves;
 mod open;
@@ -32,26 +36,31 @@ mod transaction;
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
+pub use crate::record::Retention;
 pub(crate) use crate::record::message::key_hash;
-pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions};
-pub(crate) use crate::state::{GroupChanges, HeldRun};
+pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
+pub(crate) use crate::state::{GroupChanges, HeldRun, Repeat, Sequence};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{Reader, Stored};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::wait::Ticket;
+pub(crate) use dedup::DedupHasher;
 pub(crate) use deliver::Wait;
 pub(crate) use leased::{LeasedMessage, Received};
+pub(crate) use log_reader::{Followed, LogCursor};
+pub(crate) use log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::Settlement;
+pub(crate) use transaction::{CursorChange, NotDone, Settlement};
 
 use self::commit::Commit;
 use self::core::{CommitOutcome, Core};
 use self::health::Health;
 use self::maintenance::Maintenance;
+use self::refusal::Refusal;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -72,6 +81,7 @@ pub(crate) struct Engine {
     file_manager: Mutex<FileManager>,
     core: Mutex<Core>,
     commit: Commit,
+    dedup: DedupHasher,
     health: Health,
     caches: ReadCaches,
     disk: Arc<dyn Disk>,
@@ -197,6 +207,16 @@ impl Engine {
         &self.caches.dir
     }
 
+    /// The end of the log.
+    pub(crate) fn end(&self) -> Lsn {
+        self.lock_core().appender.end()
+    }
+
+    /// Hashes ids of messages.
+    pub(crate) fn dedup(&self) -> &DedupHasher {
+        &self.dedup
+    }
+
     pub(crate) fn setup(&self) -> &Setup {
         &self.setup
     }
@@ -245,7 +265,14 @@ impl Engine {
     fn now(&self) -> Now {
         // seam: leases by the wall clock
         let mono = self.clock.monotonic();
-        Now { mono, wall: self.clock.wall(), watermark: self.commit.watermark(), slack_ms: self.clock.slack_ms() }
+        let steady = self.jobs.steady(mono);
+        Now {
+            mono,
+            wall: self.clock.wall(),
+            steady,
+            watermark: self.commit.watermark(),
+            slack_ms: self.clock.slack_ms(),
+        }
     }
 
     /// Carries out `command`, doing outside the lock what the log asks for first. `then` sees the outcome, still under the
@@ -265,7 +292,11 @@ impl Engine {
             match core.commit(command, parts, self.now()) {
                 Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
                 Err(refusal) => {
+                    let end = core.appender.end();
                     drop(core);
+                    if matches!(&refusal, Refusal::Rejected(rejection) if rejection.tells()) {
+                        self.tell(end)?;
+                    }
                     if let Err(rejection) = self.unblock(refusal)? {
                         return Ok(Err(rejection));
                     }

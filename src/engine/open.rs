@@ -6,6 +6,7 @@
 
 use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
+use super::dedup::DedupHasher;
 use super::health::Health;
 use super::jobs::Jobs;
 use super::maintenance::{Maintenance, finish_segments};
@@ -163,6 +164,7 @@ impl Engine {
         let end = recovered.contents.end;
         let checkpoint = checkpoint_note(&recovered.file_manager);
         let counters = Counters::new(&fold.view.state);
+        let dedup = DedupHasher::new(*recovered.file_manager.secret());
         let core = Core {
             view: fold.view,
             appender: recovered.appender,
@@ -181,6 +183,7 @@ impl Engine {
             file_manager: Mutex::new(recovered.file_manager),
             core: Mutex::new(core),
             commit: Commit::new(end),
+            dedup,
             health: Health::default(),
             caches: ReadCaches::new(dir.to_path_buf()),
             disk,
@@ -276,8 +279,8 @@ fn begin_epoch(
     (epoch, clean): (Epoch, bool),
     clock: &dyn Clock,
 ) -> Result<Record> {
-    let inputs =
-        Inputs { mono: clock.monotonic(), wall: clock.wall(), slack_ms: 0, hold_up: HoldUp(0), visible: Visible::All };
+    let (mono, wall) = (clock.monotonic(), clock.wall());
+    let inputs = Inputs { mono, wall, steady: wall, slack_ms: 0, hold_up: HoldUp(0), visible: Visible::All };
     let mut records = Vec::new();
     let decided = view.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
     match (decided, records.pop()) {
@@ -358,6 +361,7 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::ids::{Offset, PartitionId, WallMs};
     use crate::log::{Parts, Reserve};
+    use crate::record::TopicOptions;
     use crate::record::codec;
     use crate::view::ViewHolder;
 
@@ -390,10 +394,10 @@ mod tests {
     /// A store with a topic of one partition and one message.
     fn engine(disk: &SimDisk) -> Engine {
         let engine = open(disk).unwrap();
-        let topic = engine.open_topic("t", 1).unwrap();
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"hi", 1 << 20).unwrap();
-        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
         engine
     }
 

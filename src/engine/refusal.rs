@@ -79,7 +79,14 @@ impl Engine {
             // A handle exists, so the topic or group did: it was removed.
             Rejection::UnknownTopic | Rejection::UnknownPartition => Error::Removed { what: "topic" },
             Rejection::UnknownGroup => Error::Removed { what: "group" },
-            Rejection::LeaseLost
+            Rejection::Repeated(_)
+            | Rejection::DedupConflict { .. }
+            | Rejection::SequenceRepeated
+            | Rejection::SequenceGap { .. }
+            | Rejection::NoSuchCursor
+            | Rejection::CursorMoved
+            | Rejection::CursorMovedIn { .. }
+            | Rejection::LeaseLost
             | Rejection::LeaseLostIn { .. }
             | Rejection::NoSuchDeadLetter
             | Rejection::TooManyRedrives

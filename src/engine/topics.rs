@@ -8,7 +8,7 @@ use super::settling::end_of;
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
-use crate::record::GroupOptions;
+use crate::record::{GroupOptions, TopicOptions};
 use crate::state::{Command, GroupChanges, Rejection};
 use crate::view::Reader;
 use crate::view::ViewHolder;
@@ -19,6 +19,7 @@ pub(crate) struct TopicInfo {
     pub(crate) id: TopicId,
     pub(crate) first: PartitionId,
     pub(crate) partitions: u32,
+    pub(crate) options: TopicOptions,
 }
 
 /// A group as it is stored.
@@ -42,17 +43,17 @@ pub(crate) enum Begin {
 }
 
 impl Engine {
-    /// Finds the topic, or creates it with `partitions`. Durable on return.
+    /// Finds the topic, or creates it so. Durable on return.
     ///
     /// # Errors
     /// `LimitReached`; the store's.
-    pub(crate) fn open_topic(&self, name: &str, partitions: u32) -> Result<TopicInfo> {
+    pub(crate) fn open_topic(&self, name: &str, partitions: u32, options: TopicOptions) -> Result<TopicInfo> {
         self.enter()?;
         loop {
             if let Some(info) = self.topic(name) {
                 return Ok(info);
             }
-            let created = self.submit(&Command::CreateTopic { name, partitions }, Parts::default(), end_of)?;
+            let created = self.submit(&Command::CreateTopic { name, partitions, options }, Parts::default(), end_of)?;
             match created {
                 Ok(end) => self.wait_durable(end)?,
                 Err(Rejection::Exists) => {}
@@ -87,7 +88,7 @@ impl Engine {
         let core = self.lock_core();
         let id = core.view.state.topic_by_name(name)?;
         let topic = core.view.state.topic(id)?;
-        Some(TopicInfo { id, first: topic.first, partitions: topic.count })
+        Some(TopicInfo { id, first: topic.first, partitions: topic.count, options: topic.options })
     }
 
     /// Finds the group, or creates it. Durable on return: every message that comes after is for it.
@@ -205,7 +206,11 @@ impl Engine {
 
     /// What `look` says of each partition of the topic, in several holds of the lock: each ends when as much was looked at as
     /// may be in one.
-    fn look_at_each<T>(&self, topic: TopicInfo, look: impl Fn(&Core, PartitionId, &mut usize) -> T) -> Vec<T> {
+    pub(super) fn look_at_each<T>(
+        &self,
+        topic: TopicInfo,
+        look: impl Fn(&Core, PartitionId, &mut usize) -> T,
+    ) -> Vec<T> {
         let mut found = Vec::with_capacity(topic.partitions as usize);
         let mut left = (0..topic.partitions).map(|index| topic.first.nth(index)).peekable();
         while left.peek().is_some() {
@@ -260,7 +265,7 @@ fn not_found(what: &'static str, name: &str) -> Error {
 }
 
 /// How much is looked at in one hold of the lock: partitions, and their shares of segments.
-const LOOKED_AT_MAX: usize = 1024;
+pub(super) const LOOKED_AT_MAX: usize = 1024;
 
 /// The first message of the partition from which on none is missing.
 fn kept_from(core: &Core, partition: PartitionId, looked_at: &mut usize) -> Offset {

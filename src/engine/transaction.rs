@@ -7,8 +7,8 @@ use super::leased::LeasedMessage;
 use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId};
-use crate::record::Record;
-use crate::state::{Command, HeldRun, Rejection};
+use crate::record::Hold;
+use crate::state::{Command, HeldRun, Rejection, Repeat};
 
 /// What a transaction does to leases.
 #[derive(Debug)]
@@ -28,6 +28,22 @@ pub(crate) enum Settlement<'a> {
         message: LeasedMessage<'a>,
         text: String,
     },
+}
+
+/// Where a transaction sets a cursor.
+#[derive(Debug)]
+pub(crate) struct CursorChange<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) expected: Option<Vec<u8>>,
+    pub(crate) value: Vec<u8>,
+    pub(crate) hold: Option<Hold>,
+}
+
+impl CursorChange<'_> {
+    fn command(&self) -> Command<'_> {
+        let Self { name, expected, value, hold } = self;
+        Command::SetCursor { name, expected: expected.as_deref(), value, hold: *hold }
+    }
 }
 
 impl Settlement<'_> {
@@ -55,11 +71,13 @@ impl Settlement<'_> {
     }
 }
 
-/// Why nothing of a transaction was done: message `number` of this settlement is no longer leased to the caller.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LostLease {
-    pub(crate) settlement: usize,
-    pub(crate) number: u32,
+/// Why nothing of a transaction was done.
+#[derive(Debug)]
+pub(crate) enum NotDone {
+    /// Message `number` of this settlement is no longer leased to the caller.
+    LeaseLost { settlement: usize, number: u32 },
+    /// These messages were accepted before; all else can be done without them.
+    Repeated(Vec<Repeat>),
 }
 
 impl Engine {
@@ -71,37 +89,33 @@ impl Engine {
         &self,
         outgoing: &Outgoing,
         settlements: &[Settlement<'_>],
-        mut each: impl FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<Published, LostLease>> {
+        cursors: &[CursorChange<'_>],
+        each: &mut dyn FnMut(PartitionId, Offset, u32),
+    ) -> Result<Result<Published, NotDone>> {
         self.enter()?;
-        let mut steps = Vec::with_capacity(settlements.len() + 1);
-        let published = outgoing.runs();
+        let mut steps = Vec::with_capacity(settlements.len() + cursors.len() + 1);
         // The first step, so that its messages come before the copies.
-        steps.extend((!published.is_empty()).then_some(Command::Publish { runs: published }));
+        steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
         let before = steps.len();
         steps.extend(settlements.iter().map(Settlement::command));
+        steps.extend(cursors.iter().map(CursorChange::command));
         let settled_len = settlements.iter().map(Settlement::len).sum();
         let copies = self.copies(settlements);
         let with_copies = (!copies.is_empty()).then(|| outgoing.with_copies(&copies)).transpose()?;
         let parts = with_copies.as_ref().unwrap_or(outgoing).parts();
         let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
-        let committed = self.submit(&command, parts, |core, committed| {
-            for record in &core.records {
-                if let Record::Published { partition, base, count, .. } = record {
-                    each(*partition, *base, *count);
-                }
-            }
-            let end = core.appender.end();
-            let (lsn, end) = committed.frame.unwrap_or((end, end));
-            Published { epoch: core.appender.epoch(), lsn, end }
-        })?;
-        match committed {
+        match self.submit(&command, parts, |core, committed| Published::of(core, committed, each))? {
             Ok(published) => Ok(Ok(published)),
             Err(Rejection::LeaseLostIn { step, number }) => {
-                Ok(Err(LostLease { settlement: (step as usize).saturating_sub(before), number }))
+                Ok(Err(NotDone::LeaseLost { settlement: (step as usize).saturating_sub(before), number }))
             }
             Err(Rejection::Invalid(reason)) => Err(Error::InvalidTransaction { reason }),
-            Err(rejection) => Err(self.rejected(rejection)),
+            Err(Rejection::CursorMovedIn { step }) => {
+                let nth = (step as usize).saturating_sub(before + settlements.len());
+                let name = cursors.get(nth).map_or("", |cursor| cursor.name).to_owned();
+                Err(Error::CursorMoved { name })
+            }
+            Err(rejection) => self.repeats(rejection).map(|repeats| Err(NotDone::Repeated(repeats))),
         }
     }
 

@@ -5,8 +5,11 @@ use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, To
 use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
-use crate::record::{AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Origin, Provenance, Record};
-use crate::state::{Command, HoldUp, Inputs, State, Visible};
+use crate::record::{
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
+    TopicOptions,
+};
+use crate::state::{Command, DedupId, HoldUp, Inputs, Sequence, State, Visible};
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
 pub fn checkpoint(data: &[u8]) -> bool {
@@ -27,7 +30,7 @@ pub fn checkpoint(data: &[u8]) -> bool {
     assert_eq!(again, bytes, "two forms of one state");
     sound(&state);
     // A copy without its move, which no checkpoint holds: the state takes no other record.
-    if state.apply(&Record::ClockJumped { wall: WallMs(0) }, Lsn(0)).is_ok() {
+    if state.apply(&Record::ClockJumped { wall: WallMs(0), by_ms: 0 }, Lsn(0)).is_ok() {
         go_on(&mut state);
     }
     true
@@ -42,6 +45,7 @@ const fn inputs() -> Inputs<'static> {
     Inputs {
         mono: MonoMs(1_000),
         wall: WallMs(1_800_000_000_000),
+        steady: WallMs(1_800_000_000_000),
         slack_ms: 0,
         hold_up: HoldUp(5_000),
         visible: Visible::All,
@@ -131,16 +135,25 @@ const OPTIONS: GroupOptions = GroupOptions {
     max_closes: 2,
 };
 
-/// A store with a topic, a group and some messages.
+const TOPIC: TopicOptions = TopicOptions { retention: Retention::Forever, dedup_ids: 3, dedup_window_ms: 1_000 };
+const HOLD: Option<Hold> = Some(Hold { topic: TopicId(0), from: Lsn(8) });
+
+/// A store with a topic, a group, some messages, ids, a producer and cursors.
 fn opening() -> Vec<Record> {
     let mut state = State::new();
     let inputs = inputs();
     let mut all = Vec::new();
     let commands = [
         Command::Open { epoch: Epoch(1), clean: true },
-        Command::CreateTopic { name: "orders", partitions: 2 },
+        Command::CreateTopic { name: "orders", partitions: 2, options: TOPIC },
         Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
-        Command::Publish { runs: &[(PartitionId(0), 9), (PartitionId(1), 3)] },
+        Command::Publish {
+            runs: &[(PartitionId(0), 9), (PartitionId(1), 3)],
+            ids: &[DedupId { part: 2, id: 7, body: 1 }, DedupId { part: 11, id: 8, body: 2 }],
+            sequence: Some(Sequence { topic: TopicId(0), producer: "importer", number: 0 }),
+        },
+        Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
+        Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
         Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false },
         Command::Open { epoch: Epoch(2), clean: false },
     ];

@@ -137,7 +137,11 @@ impl Record {
             | Self::Released { .. }
             | Self::Unreadable { .. }
             | Self::Postponed { .. }
-            | Self::Discarded { .. } => None,
+            | Self::Discarded { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => None,
         }
     }
 
@@ -163,7 +167,11 @@ impl Record {
             | Self::Released { .. }
             | Self::Unreadable { .. }
             | Self::Postponed { .. }
-            | Self::Discarded { .. } => None,
+            | Self::Discarded { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => None,
         }
     }
 
@@ -191,7 +199,40 @@ impl Record {
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
             | Self::Postponed { .. }
-            | Self::Discarded { .. } => None,
+            | Self::Discarded { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => None,
+        }
+    }
+
+    /// The name of the cursor that it sets.
+    pub(crate) fn sets_cursor(&self) -> Option<&str> {
+        match self {
+            Self::CursorSet { name, .. } => Some(name),
+            Self::Published { .. }
+            | Self::Redriven { .. }
+            | Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::Leased { .. }
+            | Self::ExclusivePending { .. }
+            | Self::Extended { .. }
+            | Self::Acked { .. }
+            | Self::Nacked { .. }
+            | Self::DeadLettered { .. }
+            | Self::Released { .. }
+            | Self::Unreadable { .. }
+            | Self::Postponed { .. }
+            | Self::Discarded { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => None,
         }
     }
 
@@ -222,7 +263,11 @@ impl Record {
             | Self::Discarded { .. }
             | Self::Opened { .. }
             | Self::TopicCreated { .. }
-            | Self::GroupCreated { .. } => Wakes::Nobody,
+            | Self::GroupCreated { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => Wakes::Nobody,
         }
     }
 
@@ -230,9 +275,13 @@ impl Record {
     #[inline]
     pub(crate) fn room(&self) -> Room {
         match self {
-            Self::Published { .. } | Self::TopicCreated { .. } | Self::GroupCreated { .. } | Self::Redriven { .. } => {
-                Room::Adds
-            }
+            Self::Published { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::Redriven { .. }
+            | Self::CursorSet { hold: None, .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => Room::Adds,
             Self::DeadLettered { .. } => Room::Moves,
             Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
             Self::Opened { .. }
@@ -246,7 +295,10 @@ impl Record {
             | Self::Released { .. }
             | Self::Unreadable { .. }
             | Self::Postponed { .. }
-            | Self::Discarded { .. } => Room::Settles,
+            | Self::Discarded { .. }
+            // It lets go of what it has passed.
+            | Self::CursorSet { hold: Some(_), .. }
+            | Self::CursorRemoved { .. } => Room::Settles,
         }
     }
 
@@ -278,7 +330,11 @@ impl Record {
             | Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicCreated { .. }
-            | Self::GroupCreated { .. } => Counted::Nothing,
+            | Self::GroupCreated { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => Counted::Nothing,
         }
     }
 
@@ -305,6 +361,10 @@ impl Record {
             Self::DeadLettered { .. } => "dead-lettered",
             Self::Redriven { .. } => "redriven",
             Self::Discarded { .. } => "discarded",
+            Self::CursorSet { .. } => "cursor set",
+            Self::CursorRemoved { .. } => "cursor removed",
+            Self::Accepted { .. } => "accepted",
+            Self::Sequenced { .. } => "sequenced",
         }
     }
 }

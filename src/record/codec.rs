@@ -14,8 +14,8 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{failure, name};
-pub(crate) use encode::put_failure;
+pub(crate) use decode::{cursor_value, failure, hold, name};
+pub(crate) use encode::{put_failure, put_hold};
 pub(crate) use options::{group_options, put_group_options, put_topic_options, topic_options};
 
 /// Kind 0 does not exist, so that zeros are no record.
@@ -39,8 +39,12 @@ mod kind {
     pub(super) const TOPIC_REMOVED: u8 = 17;
     pub(super) const GROUP_REMOVED: u8 = 18;
     pub(super) const GROUP_ALTERED: u8 = 19;
+    pub(super) const CURSOR_SET: u8 = 20;
+    pub(super) const CURSOR_REMOVED: u8 = 21;
+    pub(super) const ACCEPTED: u8 = 22;
+    pub(super) const SEQUENCED: u8 = 23;
 
-    pub(super) const MAX: u8 = GROUP_ALTERED;
+    pub(super) const MAX: u8 = SEQUENCED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

@@ -12,7 +12,8 @@ pub(crate) mod wire;
 
 pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
 
-use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
+use std::fmt;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +21,11 @@ pub(crate) enum Record {
     /// A process began to append. Ends every lease (by a crash where the last close was not clean), frees exclusive
     /// leases, and clamps due times to `wall` plus their delay.
     Opened { epoch: Epoch, clean: bool, wall: WallMs },
-    /// The wall clock was seen to jump: due times are clamped to `wall` plus their delay.
-    ClockJumped { wall: WallMs },
+    /// The wall clock was seen to jump by so many milliseconds: due times are clamped to `wall` plus their delay, and ages do not count
+    /// the jump.
+    ClockJumped { wall: WallMs, by_ms: i64 },
     /// A topic with its partitions `first .. first + count`.
-    TopicCreated { topic: TopicId, name: String, first: PartitionId, count: u32 },
+    TopicCreated { topic: TopicId, name: String, first: PartitionId, count: u32, options: TopicOptions },
     /// A group on a topic: where it starts in each partition, and its two hidden partitions `retry` and `retry + 1` (dead).
     GroupCreated {
         group: GroupId,
@@ -82,6 +84,56 @@ pub(crate) enum Record {
     Redriven { group: GroupId, dead_letter: Offset, copy: Box<Copied> },
     /// A dead letter was thrown away.
     Discarded { group: GroupId, dead_letter: Offset },
+    /// A named cursor stands at `value` now.
+    CursorSet { name: String, value: Box<[u8]>, hold: Option<Hold> },
+    /// A named cursor is no more.
+    CursorRemoved { name: String },
+    /// The message of this frame at `offset` was accepted under an id, of which a hash is kept, as of its bytes. `time` is store time.
+    Accepted { partition: PartitionId, offset: Offset, id: u128, body: u64, time: StoreMs },
+    /// A producer has published up to this number of its own.
+    Sequenced { topic: TopicId, producer: String, sequence: u64 },
+}
+
+/// What a cursor keeps: the messages of a topic in the frame at `from` and in all frames after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) topic: TopicId,
+    pub(crate) from: Lsn,
+}
+
+/// What a topic was created with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TopicOptions {
+    pub(crate) retention: Retention,
+    /// How many ids of its messages it remembers, and each for how long.
+    pub(crate) dedup_ids: u32,
+    pub(crate) dedup_window_ms: u64,
+}
+
+impl TopicOptions {
+    /// As [`GroupOptions::LEFT_OUT`].
+    pub(crate) const LEFT_OUT: Self =
+        Self { retention: Retention::UntilSettled, dedup_ids: 16_384, dedup_window_ms: 120_000 };
+}
+
+/// For how long the messages of a topic stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retention {
+    /// Until every group of the topic has settled them. While it has no group, all stay.
+    #[default]
+    UntilSettled,
+    /// Until the topic is removed, whichever groups settled them.
+    Forever,
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UntilSettled => "until settled",
+            Self::Forever => "forever",
+        })
+    }
 }
 
 /// What a group was created with.

@@ -78,6 +78,11 @@ fn put_eight_groups(out: &mut Vec<u8>, value: u64) {
     out.truncate(out.len() - unused as usize);
 }
 
+/// Appends a number that may be below zero: 0, -1, 1, -2 … as 0, 1, 2, 3 …
+pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
+}
+
 /// Appends a length and the bytes.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
@@ -191,6 +196,19 @@ impl<'a> ByteReader<'a> {
         let bytes = (bytes & 0x007f_007f_007f_007f) | ((bytes & 0x7f00_7f00_7f00_7f00) >> 1);
         let bytes = (bytes & 0x0000_3fff_0000_3fff) | ((bytes & 0x3fff_0000_3fff_0000) >> 2);
         Ok((bytes & 0x0fff_ffff) | ((bytes & 0x0fff_ffff_0000_0000) >> 4))
+    }
+
+    /// A number that may be below zero.
+    pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// An array of bytes, of this length always.
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(*taken)
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! Several commands in one frame: all of them, or none.
 //!
 //! Each command is decided against the state as it is before the frame. What those before it change for it stands in an overlay: where
-//! partitions end by then, and which messages were touched. No message is touched twice in a frame. Never here: a change of the state.
+//! partitions end by then, which messages were touched, and which cursors were set. No message is touched twice in a frame. Never here: a change of the state.
 
 use super::{Command, Decision, Inputs, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId};
@@ -16,6 +16,8 @@ struct Overlay {
     added: BTreeMap<PartitionId, u64>,
     /// Messages whose leases ended: group, partition, the first and one beyond the last.
     touched: Vec<(GroupId, PartitionId, Offset, Offset)>,
+    /// The cursors that were set.
+    cursors: Vec<String>,
     /// How many messages the frame has.
     parts: u64,
 }
@@ -33,6 +35,7 @@ impl Overlay {
             self.parts += u64::from(count);
         }
         self.touched.extend(record.settles());
+        self.cursors.extend(record.sets_cursor().map(str::to_owned));
         Ok(())
     }
 
@@ -44,6 +47,11 @@ impl Overlay {
         // seam: a message is settled twice in a frame
         if self.touched.windows(2).any(|pair| is_same(&pair[0], &pair[1])) {
             return Err(Rejection::Invalid("a message is settled twice in a transaction"));
+        }
+        self.cursors.sort_unstable();
+        // seam: a cursor is set twice in a frame
+        if self.cursors.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Rejection::Invalid("a cursor is set twice in a transaction"));
         }
         if self.parts > FRAME_PARTS_MAX as u64 {
             return Err(Rejection::LimitReached("messages in a transaction"));
@@ -67,6 +75,7 @@ impl State {
             let start = records.len();
             let decision = match self.decide_step(step, inputs, records) {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
+                Err(Rejection::CursorMoved) => Err(Rejection::CursorMovedIn { step: nth }),
                 other => other,
             };
             // seam: a lost lease does not reject a transaction
@@ -92,9 +101,11 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         match step {
-            Command::Publish { .. } | Command::Ack { .. } | Command::Nack { .. } | Command::Reject { .. } => {
-                self.dispatch(step, inputs, records)
-            }
+            Command::Publish { .. }
+            | Command::Ack { .. }
+            | Command::Nack { .. }
+            | Command::Reject { .. }
+            | Command::SetCursor { .. } => self.dispatch(step, inputs, records),
             Command::Open { .. }
             | Command::NoteClockJump
             | Command::CreateTopic { .. }
@@ -110,6 +121,7 @@ impl State {
             | Command::Postpone { .. }
             | Command::Redrive { .. }
             | Command::Discard { .. }
+            | Command::RemoveCursor { .. }
             | Command::Transaction { .. } => Err(Rejection::Invalid("no part of a transaction")),
         }
     }

@@ -264,6 +264,21 @@ impl Positions {
         }
     }
 
+    /// The first messages of a partition at or behind `from` that a segment has: those of one frame, or where an index file says more,
+    /// one. First offset, count and place.
+    pub(crate) fn find_from(&self, partition: PartitionId, from: Offset) -> Option<(Offset, u32, MessageLocation)> {
+        let unindexed = self.active.iter().chain(self.unindexed.iter().map(Arc::as_ref));
+        let shares = unindexed.filter_map(|segment| Some((segment.segment, segment.get(partition)?)));
+        let known = shares.filter_map(|(segment, runs)| {
+            let (first, count, at, part) = runs.first_from(from)?;
+            Some((first, count, MessageLocation::Known { segment, at, part }))
+        });
+        let spans = self.spans.get(&partition).map(Vec::as_slice).unwrap_or_default();
+        let span = spans.get(spans.partition_point(|span| span.end <= from));
+        let indexed = span.map(|span| (from.max(span.first), 1, MessageLocation::Indexed { segment: span.segment }));
+        known.chain(indexed).min_by_key(|(first, ..)| *first)
+    }
+
     /// The indexed segment that may hold a message, and the end of the partition's share there.
     fn indexed_place(&self, partition: PartitionId, offset: Offset) -> Option<(Offset, MessageLocation)> {
         let span = self.span(partition, offset)?;

@@ -10,12 +10,13 @@ use super::stored::{About, Stored};
 use super::{ReadCaches, View};
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
-use crate::log::{self, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
+use crate::log::{self, BlockCache, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::wire::{DecodeError, Newer};
 use crate::record::{Record, codec};
 use crate::state::{Role, State};
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,16 +33,16 @@ pub(crate) struct Located {
 /// What a consumer caches of its last reads: a reader that continues in order finds the next message there.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    at_hand: AtHand,
+    pub(super) at_hand: AtHand,
     gathered: Stored<Vec<u8>>,
     /// The size of a message in the last receive of several, in bytes; zero before the first.
     typical_len: usize,
 }
 
 #[derive(Debug, Default)]
-struct AtHand {
-    parts: PartReader<Owners>,
-    rows: RowsAtHand,
+pub(super) struct AtHand {
+    pub(super) parts: PartReader<Owners>,
+    pub(super) rows: RowsAtHand,
 }
 
 impl Reader {
@@ -68,11 +69,11 @@ impl Reader {
 
 /// The rows that were read last of the index of a segment.
 #[derive(Debug, Default)]
-struct RowsAtHand {
+pub(super) struct RowsAtHand {
     /// Of the segment's file: no other has it.
     salt: u64,
     key: u64,
-    rows: Vec<log::Row>,
+    pub(super) rows: Vec<log::Row>,
     /// The row found last.
     last: usize,
 }
@@ -222,27 +223,8 @@ fn look_up<H: ViewHolder + ?Sized>(
     if let Some(place) = at_hand.find(salt, partition, offset) {
         return Ok(place);
     }
-    let index = holder.with_view(|view| view.positions.index(segment.number()));
-    if let Some(index) = index {
-        // A reader that comes from the last row reads on; any other may want this row alone.
-        let is_next = at_hand.rows.last().is_some_and(|row| row.end() == offset.0);
-        let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && is_next;
-        let max = if reads_on { ROWS_AHEAD } else { 1 };
-        let found = index.look_up(&holder.caches().blocks, partition.0, offset.0, max, &mut at_hand.rows);
-        if let Ok(true) = found {
-            (at_hand.salt, at_hand.key, at_hand.last) = (salt, partition.0, 0);
-            return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
-        }
-        at_hand.rows.clear();
-        let wanted = holder.with_view(|view| view.wanted_keys(segment, &index));
-        let runs = read_runs(segment, &index, &wanted)?;
-        holder.with_view(|view| {
-            // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.
-            let known = view.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
-            if known && view.catalog.segment(segment.number()).is_some() {
-                view.positions.set_unindexed(runs);
-            }
-        });
+    if load_rows(holder, at_hand, segment, (partition, offset), Index::look_up)? {
+        return at_hand.find(salt, partition, offset).ok_or_else(|| absent(partition, offset));
     }
     let located = holder.with_view(|view| view.locate(partition, offset));
     match located.map(|located| located.place) {
@@ -251,7 +233,54 @@ fn look_up<H: ViewHolder + ?Sized>(
     }
 }
 
+/// Reads rows from the index file of a segment, as one of the look-ups of [`Index`] says. `false` where it has no such file that is of use:
+/// then the view knows the rows.
+pub(super) fn load_rows<H: ViewHolder + ?Sized>(
+    holder: &H,
+    at_hand: &mut RowsAtHand,
+    segment: &Segment,
+    (partition, offset): (PartitionId, Offset),
+    look_up: LookUp,
+) -> Result<bool> {
+    let salt = segment.salt();
+    let Some(index) = holder.with_view(|view| view.positions.index(segment.number())) else { return Ok(false) };
+    // A reader that comes from the last row reads on; any other may want this row alone.
+    let is_next = at_hand.rows.last().is_some_and(|row| row.end() == offset.0);
+    let reads_on = at_hand.salt == salt && at_hand.key == partition.0 && is_next;
+    let max = if reads_on { ROWS_AHEAD } else { 1 };
+    let found = look_up(&index, &holder.caches().blocks, partition.0, offset.0, max, &mut at_hand.rows);
+    if let Ok(true) = found {
+        (at_hand.salt, at_hand.key, at_hand.last) = (salt, partition.0, 0);
+        return Ok(true);
+    }
+    at_hand.rows.clear();
+    let wanted = holder.with_view(|view| view.wanted_keys(segment, &index));
+    let runs = read_runs(segment, &index, &wanted)?;
+    holder.with_view(|view| {
+        // Meanwhile the segment may have been retired, or somebody else may have made its rows anew.
+        let known = view.positions.index(segment.number()).is_some_and(|known| Arc::ptr_eq(&known, &index));
+        if known && view.catalog.segment(segment.number()).is_some() {
+            view.positions.set_unindexed(runs);
+        }
+    });
+    Ok(false)
+}
+
+/// A look-up in an index file: the key, the ordinal, how many rows at most, and where they go.
+type LookUp = fn(&Index, &BlockCache, u64, u64, usize, &mut Vec<log::Row>) -> io::Result<bool>;
+
 impl RowsAtHand {
+    /// The first row that goes beyond `offset`, if it is cached.
+    pub(super) fn next(&self, salt: u64, partition: PartitionId, offset: Offset) -> Option<log::Row> {
+        if self.salt != salt || self.key != partition.0 {
+            return None;
+        }
+        let index = self.rows.partition_point(|row| row.end() <= offset.0);
+        // There may be rows before the first.
+        let is_known = |row: &log::Row| index > 0 || row.holds(offset.0);
+        self.rows.get(index).copied().filter(is_known)
+    }
+
     /// Frame and part of a message, if its row is cached.
     fn find(&mut self, salt: u64, partition: PartitionId, offset: Offset) -> Option<(u32, u32)> {
         if self.salt != salt || self.key != partition.0 {

@@ -266,6 +266,17 @@ impl Runs {
         self.rows.get(last).is_some_and(holds).then_some(last)
     }
 
+    /// The first messages at or behind `offset` that share a frame: first offset, count, place of the frame, part. `None` where there
+    /// are none.
+    pub(super) fn first_from(&self, offset: Offset) -> Option<(Offset, u32, u32, u32)> {
+        let difference = offset.0.saturating_sub(self.first.0);
+        let row = self.rows.get(self.rows.partition_point(|row| row.end() <= difference))?;
+        // Fits: a row holds fewer than 2^32 messages.
+        let skip = difference.saturating_sub(row.difference()) as u32;
+        let first = self.first.saturating_add(row.difference().max(difference));
+        Some((first, row.count - skip, row.at, row.part.saturating_add(skip)))
+    }
+
     /// Tells `each` the stretches, each within one frame, of the messages `from..end`, the first of which the row `index` holds, up
     /// to the first that is not here. Returns the offset after the last one told of.
     pub(super) fn tell(

@@ -5,6 +5,7 @@
 use super::{Counters, GroupCounters, Now, ViewHolder, VisibleEnds};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::log::Catalog;
+use crate::record::Retention;
 use crate::state::{GroupCounts, GroupData, HoldUp, Snapshot};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Stats {
 pub struct TopicStats {
     /// Its name.
     pub name: String,
+    /// For how long its messages stay.
+    pub retention: Retention,
     /// Messages ever published to it.
     pub published: u64,
     /// Those of them that were published since this process opened the store, redriven ones included.
@@ -160,6 +163,7 @@ impl Moment {
             let published = partitions.iter().map(|partition| u128::from(partition.end)).sum();
             topics.push(TopicStats {
                 name: topic.name.to_string(),
+                retention: topic.options.retention,
                 published: published as u64,
                 published_since_open: self.counters.published(id, published),
                 partitions,

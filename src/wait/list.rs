@@ -7,8 +7,8 @@
 //! deadline. So a commit that changes either, and a consumer that leaves without a lease, wakes one sleeper to look again. Never here:
 //! time.
 
-use super::DueWakers;
-use crate::ids::{GroupId, MonoMs, TopicId};
+use super::{DueWakers, Followers};
+use crate::ids::{GroupId, MonoMs, PartitionId, TopicId};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub(crate) struct WaitList {
     topics: BTreeMap<TopicId, Vec<GroupId>>,
     /// Of those that were woken and not told yet.
     due: DueWakers,
+    pub(crate) followers: Followers,
 }
 
 /// The consumers of a group that sleep.
@@ -58,7 +59,7 @@ impl Ticket {
 impl WaitList {
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.asleep > 0
+        self.asleep > 0 || self.followers.any()
     }
 
     /// The wakers of those that were woken since the last call: to be dropped without the lock.
@@ -129,6 +130,11 @@ impl WaitList {
         }
     }
 
+    /// Tells the readers of the log that there is more in a partition.
+    pub(crate) fn appeared(&mut self, partition: PartitionId) {
+        self.followers.appeared(partition, &mut self.due);
+    }
+
     /// Wakes a consumer of each group of the topic.
     pub(crate) fn wake_topic(&mut self, topic: TopicId) {
         // From the last on, for a group whose last sleeper is woken leaves the list.
@@ -139,8 +145,9 @@ impl WaitList {
         }
     }
 
-    /// Wakes all consumers of all groups of the topic.
+    /// Wakes all consumers of all groups of the topic, and its readers.
     pub(crate) fn wake_all_of(&mut self, topic: TopicId) {
+        self.followers.wake_topic(topic, &mut self.due);
         let groups = self.topics.get(&topic).cloned().unwrap_or_default();
         groups.into_iter().for_each(|group| self.wake_group(group));
     }
@@ -158,6 +165,7 @@ impl WaitList {
     }
 
     pub(crate) fn wake_all(&mut self) {
+        self.followers.wake_all(&mut self.due);
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();
         groups.into_iter().for_each(|group| self.wake_group(group));
     }

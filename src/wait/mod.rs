@@ -4,9 +4,11 @@
 //! missed in between. The waker belongs to the waiter: a blocked thread leaves a [`Parker`], a future its task. Wakers are called
 //! without any lock ([`DueWakers`]), since they may run user code. Never here: what is waited for, time.
 
+mod followers;
 mod list;
 mod parker;
 
+pub(crate) use followers::{FollowerId, Followers};
 pub(crate) use list::{Ticket, WaitList};
 pub(crate) use parker::Parker;
 

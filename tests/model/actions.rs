@@ -10,7 +10,7 @@ use crate::restart::End;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
 use millpond::ids::WallMs;
 use millpond::simulation::Clock;
-use millpond::{Backoff, Error, GroupBuilder, Start};
+use millpond::{Backoff, Error, GroupBuilder, Retention, Start};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TOPICS_MAX: usize = 3;
@@ -31,8 +31,8 @@ pub(crate) fn said<T>(what: &str, result: Result<T, Error>) -> Outcome<T> {
 impl Runner {
     pub(crate) fn apply(&mut self, op: &Op) -> Outcome {
         match op {
-            Op::CreateTopic { partitions } => self.create_topic(*partitions),
-            Op::OpenTopic { topic, partitions } => self.open_topic(*topic, *partitions),
+            Op::CreateTopic { partitions, is_kept } => self.create_topic(*partitions, *is_kept),
+            Op::OpenTopic { topic, partitions, is_kept } => self.open_topic(*topic, *partitions, *is_kept),
             Op::CreateGroup { topic, spec, begin } => self.create_group(*topic, *spec, *begin),
             Op::OpenGroup { group, asked } => self.open_group(*group, *asked),
             Op::AlterGroup { group, spec } => self.alter_group(*group, *spec),
@@ -57,6 +57,7 @@ impl Runner {
             Op::Release { delivery } => self.on_delivery(*delivery, Settle::Release),
             Op::Drop { delivery } => self.on_delivery(*delivery, Settle::Drop),
             Op::Transact { deliveries, batch, drafts, disk } => self.transact(deliveries, *batch, drafts, *disk),
+            Op::ReadLog { topic, from } => self.read_log(*topic, *from),
             Op::Letters { group } => self.with_group(*group, |runner, group| runner.list(group).map(drop)),
             Op::Redrive { group, letter, twice } => self.redrive(*group, *letter, *twice),
             Op::RedriveTo { group, letter, topic } => self.redrive_to(*group, *letter, *topic),
@@ -85,32 +86,36 @@ impl Runner {
         }
     }
 
-    fn create_topic(&mut self, partitions: u32) -> Outcome {
+    fn create_topic(&mut self, partitions: u32, is_kept: bool) -> Outcome {
         if self.process()?.topics.len() == TOPICS_MAX {
             return Ok(());
         }
         let (index, name) = (self.world().topics.len(), self.free_topic_name());
-        let opened = self.process()?.store.topic(topic_name(name)).partitions(partitions).open();
-        let topic = said("create a topic", opened)?;
+        let builder = self.process()?.store.topic(topic_name(name)).partitions(partitions);
+        // What is left out is the default.
+        let builder = if is_kept { builder.retention(Retention::Forever) } else { builder };
+        let topic = said("create a topic", builder.open())?;
         ensure!(topic.name() == topic_name(name) && topic.partitions() == partitions, "created {topic:?}");
         self.ensure_durable()?;
         self.process_mut()?.topics.insert(index, topic);
-        self.change(|world| world.create_topic(name, partitions))
+        self.change(|world| world.create_topic(name, partitions, is_kept))
     }
 
-    fn open_topic(&mut self, topic: usize, partitions: Option<u32>) -> Outcome {
+    fn open_topic(&mut self, topic: usize, partitions: Option<u32>, is_kept: Option<bool>) -> Outcome {
         let Some(index) = self.pick_topic(topic)? else { return Ok(()) };
         let builder = self.process()?.store.topic(self.topic_name(index));
         let builder = partitions.into_iter().fold(builder, |builder, partitions| builder.partitions(partitions));
-        let stored = self.world().topics[index].len() as u32;
+        let retention = |is_kept| if is_kept { Retention::Forever } else { Retention::UntilSettled };
+        let builder = is_kept.into_iter().fold(builder, |builder, is_kept| builder.retention(retention(is_kept)));
+        let (stored, stays) = (self.world().topics[index].len() as u32, self.world().kept_topics.contains(&index));
+        let is_same = (partitions.is_none_or(|asked| asked == stored), is_kept.is_none_or(|asked| asked == stays));
         match builder.open() {
-            Ok(topic) if partitions.is_none_or(|asked| asked == stored) && topic.partitions() == stored => {
+            Ok(topic) if is_same == (true, true) && topic.partitions() == stored => {
                 self.process_mut()?.topics.insert(index, topic);
                 Ok(())
             }
-            Err(Error::OptionMismatch { option: "partitions", .. }) if partitions.is_some_and(|p| p != stored) => {
-                Ok(())
-            }
+            Err(Error::OptionMismatch { option: "partitions", .. }) if !is_same.0 => Ok(()),
+            Err(Error::OptionMismatch { option: "retention", .. }) if is_same == (true, false) => Ok(()),
             other => Err(format!("opened a topic of {stored} partitions: {other:?}")),
         }
     }

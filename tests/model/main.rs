@@ -8,6 +8,7 @@ mod delivering;
 mod facts;
 mod item;
 mod letters;
+mod log_reader;
 mod numbers;
 mod ops;
 mod publishing;

@@ -67,6 +67,15 @@ pub(crate) enum Asked {
     Closes { same: bool },
 }
 
+/// Where a reader of a log begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    Start,
+    End,
+    /// At one of the positions that were seen, of any topic.
+    Position(usize),
+}
+
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
@@ -97,9 +106,15 @@ macro_rules! operations {
 
 operations! {
     /// Creates a topic, while there are few.
-    CreateTopic { partitions: u32 = 1..4u32 } * 2 calls ["Store::topic", "TopicBuilder::partitions", "TopicBuilder::open"];
-    /// Opens a topic that exists, with its number of partitions or another.
-    OpenTopic { topic: usize = index(), partitions: Option<u32> = proptest::option::of(1..4u32) } * 1 calls [];
+    CreateTopic { partitions: u32 = 1..4u32, is_kept: bool = any::<bool>() } * 2 calls [
+        "Store::topic", "TopicBuilder::partitions", "TopicBuilder::retention", "TopicBuilder::open"
+    ];
+    /// Opens a topic that exists, with its options or others.
+    OpenTopic {
+        topic: usize = index(),
+        partitions: Option<u32> = proptest::option::of(1..4u32),
+        is_kept: Option<bool> = any::<Option<bool>>(),
+    } * 1 calls [];
     /// Creates a group, while there are few.
     CreateGroup { topic: usize = index(), spec: Spec = spec(), begin: Begin = begin() } * 3 calls [
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
@@ -158,6 +173,11 @@ operations! {
         "Store::transaction", "Transaction::durability", "Transaction::publish", "Transaction::ack", "Transaction::ack_batch",
         "Transaction::nack", "Transaction::nack_after", "Transaction::reject", "Committed::id", "Committed::ids", "Committed::lsn",
         "Committed::wait_durable"
+    ];
+    /// Reads a topic as a log up to its end.
+    ReadLog { topic: usize = index(), from: From = from() } * 6 calls [
+        "Topic::reader", "LogReaderBuilder::from_start", "LogReaderBuilder::from_end", "LogReaderBuilder::from",
+        "LogReaderBuilder::open", "LogReader::next", "LogReader::try_next"
     ];
     Letters { group: usize = index() } * 2 calls ["Group::dead_letters"];
     /// Sends a dead letter back; and once more, through another handle of it.
@@ -228,6 +248,20 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeliveryRef::timestamp",
             "DeliveryRef::topic",
             "DeliveryRef::group",
+        ],
+    ),
+    (
+        "looked at in every message of a log",
+        &[
+            "LogMessage::position",
+            "LogMessage::topic",
+            "LogMessage::id",
+            "LogMessage::origin",
+            "LogMessage::payload",
+            "LogMessage::key",
+            "LogMessage::headers",
+            "LogMessage::header",
+            "LogMessage::timestamp",
         ],
     ),
     (
@@ -326,6 +360,10 @@ fn begin() -> impl Strategy<Value = Begin> + use<> {
     ]
 }
 
+fn from() -> impl Strategy<Value = From> + use<> {
+    prop_oneof![2 => Just(From::Start), 1 => Just(From::End), 5 => (0..64usize).prop_map(From::Position)]
+}
+
 fn asked() -> impl Strategy<Value = Asked> + use<> {
     (0..6u8, any::<bool>()).prop_map(|(which, same)| match which {
         0 => Asked::Nothing,
@@ -351,7 +389,8 @@ pub(crate) struct Run {
 }
 
 pub(crate) fn run(ops_max: usize) -> impl Strategy<Value = Run> {
-    let topic = (1..4u32).prop_map(|partitions| Op::CreateTopic { partitions });
+    let topic = (1..4u32, any::<bool>());
+    let topic = topic.prop_map(|(partitions, is_kept)| Op::CreateTopic { partitions, is_kept });
     let group = (spec(), begin()).prop_map(|(spec, begin)| Op::CreateGroup { topic: 0, spec, begin });
     let ops = proptest::collection::vec(operation(), 1..=ops_max);
     (any::<u64>(), opening(), topic, group, ops).prop_map(|(seed, opening, topic, group, ops)| {

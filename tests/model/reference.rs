@@ -37,6 +37,8 @@ pub(crate) struct World {
     /// Which of the names each topic has.
     pub(crate) topic_names: Vec<usize>,
     pub(crate) gone_topics: BTreeSet<usize>,
+    /// Those whose messages stay for ever.
+    pub(crate) kept_topics: BTreeSet<usize>,
     /// Numbers are never given again: one that was removed stays in its place.
     pub(crate) groups: Vec<Group>,
     /// Of a topic's partition, what may have been gone when a group was removed.
@@ -170,7 +172,10 @@ impl Group {
 }
 
 impl World {
-    pub(crate) fn create_topic(&mut self, name: usize, partitions: u32) {
+    pub(crate) fn create_topic(&mut self, name: usize, partitions: u32, is_kept: bool) {
+        if is_kept {
+            self.kept_topics.insert(self.topics.len());
+        }
         self.topics.push(vec![Vec::new(); partitions as usize]);
         self.topic_names.push(name);
     }
@@ -229,6 +234,9 @@ impl World {
 
     /// Every group has settled what stands before this in a partition of a topic, or had when one was removed, so it may be gone.
     pub(crate) fn settled_before(&self, topic: usize, partition: u32) -> u64 {
+        if self.kept_topics.contains(&topic) {
+            return 0;
+        }
         let end = self.topics[topic][partition as usize].len() as u64;
         let first = |group: &Group| {
             let kept = group.items.keys().find(|id| id.partition == u64::from(partition));

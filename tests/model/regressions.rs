@@ -20,7 +20,7 @@ fn check(opening: Opening, ops: Vec<Op>) {
 #[test]
 fn redriving_all_meets_letters_that_it_made_visible() {
     let ops = vec![
-        Op::CreateTopic { partitions: 1 },
+        Op::CreateTopic { partitions: 1, is_kept: false },
         Op::CreateGroup { topic: 0, spec: SPEC, begin: Begin::Default },
         Op::Publish { topic: 0, draft: EMPTY, disk: Some(true) },
         Op::Reject { delivery: 0 },

@@ -12,7 +12,7 @@ use crate::reference::World;
 use millpond::ids::{Epoch, WallMs};
 use millpond::simulation::SimDisk;
 use millpond::simulation::{Clock, SimClock};
-use millpond::{Batch, BatchReceipt, DeadLetter, Delivery, Group, MessageId, Receipt, Stats, Store, Topic};
+use millpond::{Batch, BatchReceipt, DeadLetter, Delivery, Group, MessageId, Position, Receipt, Stats, Store, Topic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -111,6 +111,8 @@ pub(crate) struct Runner {
     pub(crate) ids: BTreeMap<MessageId, Arc<Body>>,
     /// G4: what stores opened at `Disk` delivered or returned `Ok` for.
     pub(crate) durable_ids: BTreeSet<MessageId>,
+    /// Where each message stands that a reader of a log has seen.
+    pub(crate) positions: BTreeMap<MessageId, Position>,
     /// Where each key of each topic lives.
     pub(crate) homes: BTreeMap<(usize, Vec<u8>), u64>,
     pub(crate) tickets: u64,
@@ -150,6 +152,7 @@ impl Runner {
             between: Vec::new(),
             ids: BTreeMap::new(),
             durable_ids: BTreeSet::new(),
+            positions: BTreeMap::new(),
             homes: BTreeMap::new(),
             tickets: 0,
             bodies: 0,

@@ -12,6 +12,7 @@ mod copy;
 mod counts;
 mod engine;
 mod log;
+mod log_reader;
 mod page;
 mod record;
 mod removal;
@@ -53,7 +54,17 @@ pub struct Bug {
 
 /// All of them.
 pub fn bugs() -> Vec<Bug> {
-    [engine::BUGS, log::BUGS, record::BUGS, removal::BUGS, scenarios::BUGS, state::BUGS, transaction::BUGS].concat()
+    [
+        engine::BUGS,
+        log::BUGS,
+        log_reader::BUGS,
+        record::BUGS,
+        removal::BUGS,
+        scenarios::BUGS,
+        state::BUGS,
+        transaction::BUGS,
+    ]
+    .concat()
 }
 
 /// The package.

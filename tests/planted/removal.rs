@@ -17,6 +17,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("state::group::tests::removal"),
     },
     Bug {
+        name: "nothing is kept for ever",
+        plants: "a log loses its events once every group has settled them",
+        mistake: Mistake::Value("!planted!() && $it"),
+        level: Level::Library("segments_stay_that_hold_a_message_that_stays_for_ever"),
+    },
+    Bug {
         name: "a removed number is given again",
         plants: "an old handle, token or id names something of the next group",
         mistake: Mistake::Before(

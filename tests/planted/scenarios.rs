@@ -52,6 +52,12 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Instead("if planted!() { Ok(()) } else { $it }"),
         level: Level::Test("scenarios", "files::removal"),
     },
+    Bug {
+        name: "a retention is not written",
+        plants: "a topic that keeps its messages forever keeps them until the store is opened again",
+        mistake: Mistake::Value("if planted!() { 0 } else { $it }"),
+        level: Level::Test("scenarios", "files::retention"),
+    },
 ];
 
 /// Bugs that another level must find, each with a scenario that must find it as well.

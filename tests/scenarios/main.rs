@@ -63,6 +63,7 @@ files! {
     reject
     release
     removal
+    retention
     subscription
     two_groups
 }

@@ -6,7 +6,8 @@ use crossbeam_channel::Select;
 use millpond::ids::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
-    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, Message, Start, Store, Subscription, Topic,
+    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, Message, Retention, Start, Store, Subscription,
+    Topic,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -202,6 +203,9 @@ impl Session {
                 let mut builder = self.store()?.topic(&name);
                 if let Some(partitions) = words.option("partitions", script::number)? {
                     builder = builder.partitions(partitions);
+                }
+                if let Some(retention) = words.option("retention", retention)? {
+                    builder = builder.retention(retention);
                 }
                 builder = builder.create(words.option("create", script::flag)?.unwrap_or(true));
                 let topic = builder.open()?;
@@ -421,6 +425,14 @@ fn level(value: &str) -> Result<Durability, String> {
         "Disk" => Ok(Durability::Disk),
         "Os" => Ok(Durability::Os),
         _ => Err(format!("{value:?} is no durability")),
+    }
+}
+
+fn retention(value: &str) -> Result<Retention, String> {
+    match value {
+        "until_settled" => Ok(Retention::UntilSettled),
+        "forever" => Ok(Retention::Forever),
+        _ => Err(format!("{value:?} is no retention")),
     }
 }
 

@@ -688,6 +688,7 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 # ---------------------------------------------------------------- records
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20}
+TOPIC_OPTIONS = {1: 0}
 TEN_YEARS = 10 * 366 * 86400 * 1000
 RECORD_KINDS = 19
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
@@ -708,6 +709,12 @@ def decode_options(c, known):
         v.done()
         need(value != known[tag], "an option that is written with the value for left out")
         options[tag] = value
+    return options
+
+
+def decode_topic_options(c):
+    options = decode_options(c, TOPIC_OPTIONS)
+    need(options[1] in (0, 1), "a retention")
     return options
 
 
@@ -775,7 +782,7 @@ def decode_body(kind, c):
         need(r["clean"] in (0, 1), "clean")
     elif kind == 15:
         r["topic"], r["text"] = c.varint(), c.text(255, 1)
-        r["first"], r["count"], r["options"] = c.varint(), c.v32(), decode_options(c, {})
+        r["first"], r["count"], r["options"] = c.varint(), c.v32(), decode_topic_options(c)
     elif kind == 16:
         r["group"], r["text"], r["topic"] = c.varint(), c.text(255, 1), c.varint()
         r["options"], r["retry"] = decode_options(c, OPTIONS), c.varint()
@@ -1267,7 +1274,7 @@ def apply_names(s, r, kind):
         need(1 <= r["count"] <= 65536, "partitions of a topic")
         need(there + r["count"] <= 1 << 24 and len(s["topics"]) < 1 << 20, "too many topics or partitions")
         need(all(t["name"] != r["text"] for t in s["topics"].values()), "a topic's name twice")
-        s["topics"][r["topic"]] = {"name": r["text"], "first": r["first"], "ends": [0] * r["count"]}
+        s["topics"][r["topic"]] = {"name": r["text"], "first": r["first"], "options": r["options"], "ends": [0] * r["count"]}
         s["next_topic"] += 1
         s["next_partition"] += r["count"]
     elif kind == 16:
@@ -1410,8 +1417,8 @@ def encode_state(s):
     out, at = out + varint(len(s["topics"])), 0
     for n in sorted(s["topics"]):
         t = s["topics"][n]
-        out += varint(n - at) + text_bytes(t["name"]) + varint(t["first"]) + varint(len(t["ends"])) + b"\0"
-        out += b"".join(map(varint, t["ends"]))
+        out += varint(n - at) + text_bytes(t["name"]) + varint(t["first"]) + varint(len(t["ends"]))
+        out += encode_options(t["options"], TOPIC_OPTIONS) + b"".join(map(varint, t["ends"]))
         at = n + 1
     out, at = out + varint(len(s["groups"])), 0
     for n in sorted(s["groups"]):
@@ -1518,9 +1525,9 @@ def decode_state(data):
     for _ in range(c.count(6)):
         at += c.varint()
         name, first, count = c.text(255, 1), c.varint(), c.varint()
-        decode_options(c, {})
+        options = decode_topic_options(c)
         need(1 <= count <= 65536 and count <= c.left(), "partitions of a topic")
-        s["topics"][at] = {"name": name, "first": first, "ends": [c.varint() for _ in range(count)]}
+        s["topics"][at] = {"name": name, "first": first, "options": options, "ends": [c.varint() for _ in range(count)]}
         at += 1
     need(at <= s["next_topic"], "a topic at or above the next")
     at = 0

@@ -5,7 +5,7 @@
 use millpond::ids::WallMs;
 use millpond::simulation::fuzzing::open;
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
-use millpond::{Backoff, Delivery, Durability, Group, Message, Result, Store, Topic};
+use millpond::{Backoff, Delivery, Durability, Group, Message, Result, Retention, Store, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,8 @@ fn process(disk: &SimDisk, clock: &Arc<SimClock>, rng: &mut Rng) -> &'static str
 impl Process<'_> {
     fn topic(&mut self) -> Result<Topic> {
         let number = self.rng.below(3) as u32;
-        self.store.topic(format!("topic {number}")).partitions(number + 1).open()
+        let builder = self.store.topic(format!("topic {number}")).partitions(number + 1);
+        if number == 2 { builder.retention(Retention::Forever).open() } else { builder.open() }
     }
 
     fn group(&mut self) -> Result<(Topic, Group)> {

@@ -96,9 +96,12 @@ pub(super) fn dead_within(core: &Core, from: Lsn, to: Lsn) -> impl Iterator<Item
 
 /// Whether all that is looked for in a segment is settled for everyone.
 fn is_dead(core: &Core, segment: &Segment) -> bool {
-    let share = share_of(&core.view.state, segment);
-    let is_settled =
-        |partition, end| share(partition) == Share::Passed || end <= core.view.state.settled_before(partition);
+    let state = &core.view.state;
+    let share = share_of(state, segment);
+    let is_passed = |partition| state.held_from(partition).is_none_or(|from| segment.end() <= from);
+    let is_settled = |partition, end| {
+        share(partition) == Share::Passed || end <= state.settled_before(partition) && is_passed(partition)
+    };
     core.view.positions.are_all(segment.number(), is_settled)
 }
 
@@ -109,9 +112,10 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::engine::{Begin, Outgoing, Received, Setup, Wait};
     use crate::error::Error;
-    use crate::ids::WallMs;
+    use crate::ids::{Offset, WallMs};
     use crate::log::Class;
-    use crate::record::{BackoffOptions, GroupOptions};
+    use crate::record::{BackoffOptions, GroupOptions, Retention, TopicOptions};
+    use crate::view::ViewHolder;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
 
@@ -130,14 +134,14 @@ mod tests {
 
     /// Publishes what takes several segments and settles it, durably below two checkpoints.
     fn publish(engine: &Engine) {
-        let topic = engine.open_topic("busy", 1).unwrap();
+        let topic = engine.open_topic("busy", 1, TopicOptions::LEFT_OUT).unwrap();
         let group = engine.open_group(topic, "w", &GROUP, Begin::Earliest).unwrap();
         let reader = crate::sync::Mutex::default();
         for _ in 0..2 {
             for _ in 0..100 {
                 let mut outgoing = Outgoing::default();
                 outgoing.add(topic.first, None, std::iter::empty(), &[7; 2000], 1 << 20).unwrap();
-                engine.publish(&outgoing, |_, _, _| ()).unwrap();
+                engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
                 let mut held = Vec::new();
                 let wait = Wait::new(engine, Duration::ZERO);
                 let mut each = |received: Received| held.push(received.held_run());
@@ -148,6 +152,40 @@ mod tests {
             engine.sync().unwrap();
             engine.checkpoint().unwrap();
         }
+    }
+
+    /// What was settled by all stays where its topic keeps it for ever, after a reopening as well, and goes with the topic.
+    #[test]
+    fn segments_stay_that_hold_a_message_that_stays_for_ever() {
+        let disk = SimDisk::new(1);
+        let engine = engine(&disk);
+        let kept = TopicOptions { retention: Retention::Forever, ..TopicOptions::LEFT_OUT };
+        let audit = engine.open_topic("audit", 1, kept).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.add(audit.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
+        publish(&engine);
+        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        publish(&engine);
+        let gone = retired(&engine);
+        let base = |engine: &Engine| {
+            let at = engine.lock_core().view.locate(audit.first, Offset(0));
+            at.map(|at| at.segment.base().0)
+        };
+        let first = base(&engine).unwrap();
+        assert!(gone > 0, "what stands before it goes");
+        engine.close().unwrap();
+        drop(engine);
+        let engine = self::engine(&disk);
+        publish(&engine);
+        publish(&engine);
+        assert!(retired(&engine) > gone, "and what stands behind it");
+        assert_eq!(base(&engine), Some(first));
+        assert_eq!(engine.fetch(audit.first, Offset(0)).unwrap().view(0).payload(), [7; 20]);
+        engine.remove_topic("audit").unwrap();
+        publish(&engine);
+        retired(&engine);
+        let oldest = engine.lock_core().view.catalog.segments()[0].base().0;
+        assert!(oldest > first, "{oldest} {first}");
     }
 
     fn retired(engine: &Engine) -> u64 {
@@ -165,7 +203,7 @@ mod tests {
     fn segments_stay_while_a_start_is_looked_for_and_go_afterwards() {
         let disk = SimDisk::new(1);
         let engine = engine(&disk);
-        let topic = engine.open_topic("t", 1).unwrap();
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         publish(&engine);
         let before = retired(&engine);
         assert!(before > 0, "what is settled is dead");
@@ -185,7 +223,7 @@ mod tests {
         assert!(unwound.is_err());
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
-        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
         publish(&engine);
         let (again, newest) = (retired(&engine), engine.lock_core().view.catalog.segments().to_vec());
         assert!(again > after);

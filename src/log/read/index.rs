@@ -6,7 +6,7 @@
 //! again from its segment. Never here: what keys mean, and the truth.
 
 use crate::ids::{FileNumber, Lsn};
-use crate::log::format::bytes::{Cursor, u32_at};
+use crate::log::format::bytes::{ByteCursor, u32_at};
 use crate::log::format::checksum;
 use crate::log::format::header::{FORMAT, Uuid};
 use crate::log::format::name::FileName;
@@ -149,7 +149,7 @@ impl StoredRow {
 
     /// A row and its check.
     fn decode(bytes: &[u8]) -> Option<(Self, u32)> {
-        let mut cursor = Cursor::new(bytes);
+        let mut cursor = ByteCursor::new(bytes);
         let difference = cursor.u64()?;
         let row = Self { difference, count: cursor.u32()?, at: cursor.u32()?, part: cursor.u32()? };
         Some((row, cursor.u32()?))
@@ -235,11 +235,34 @@ impl Index {
         max: usize,
         out: &mut Vec<Row>,
     ) -> io::Result<bool> {
+        if !self.look_up_from(cache, key, ordinal, max, out)? {
+            return Ok(false);
+        }
+        // seam: a gap is filled
+        if !out.first().is_some_and(|row| row.holds(ordinal)) {
+            out.clear();
+        }
+        Ok(true)
+    }
+
+    /// As [`Index::look_up`], but from the first row on that goes beyond `ordinal`, whether it holds it or not.
+    ///
+    /// # Errors
+    /// Whatever reading says.
+    pub(crate) fn look_up_from(
+        &self,
+        cache: &BlockCache,
+        key: u64,
+        ordinal: u64,
+        max: usize,
+        out: &mut Vec<Row>,
+    ) -> io::Result<bool> {
         out.clear();
         let Some(entry) = self.key(key) else { return Ok(true) };
-        if ordinal < entry.first || ordinal >= entry.end {
+        if ordinal >= entry.end {
             return Ok(true);
         }
+        let ordinal = ordinal.max(entry.first);
         // The row sought is the last that begins at the ordinal or before it; the first row of a key does. Frames of equal
         // counts lie on a line, so a guess and the row after it mostly end the search before it begins.
         let (mut low, mut high) = (0, entry.rows);
@@ -258,9 +281,11 @@ impl Index {
         if !self.rows(cache, entry, low, wanted, out)? {
             return Ok(false);
         }
-        // seam: a gap is filled
-        if !out.first().is_some_and(|row| row.holds(ordinal)) {
+        if out.first().is_some_and(|row| row.end() <= ordinal) {
+            // It lies in a gap, and the rows behind that are sought.
             out.clear();
+            let wanted = wanted.min(entry.rows - low - 1);
+            return self.rows(cache, entry, low + 1, wanted, out);
         }
         Ok(true)
     }
@@ -320,7 +345,7 @@ fn decode_header(header: &[u8], uuid: &Uuid, segment: &Segment) -> Option<(u64, 
     if !covered.starts_with(&MAGIC) || u32_at(header, HEADER_LEN - 4)? != checksum::crc(0, covered) {
         return None;
     }
-    let mut cursor = Cursor::new(covered);
+    let mut cursor = ByteCursor::new(covered);
     cursor.take(MAGIC.len())?;
     let (format, count) = (cursor.u32()?, cursor.u32()?);
     let same_store = cursor.array()? == *uuid;
@@ -333,7 +358,7 @@ fn decode_header(header: &[u8], uuid: &Uuid, segment: &Segment) -> Option<(u64, 
 }
 
 fn decode_directory(directory: &[u8]) -> Option<Vec<IndexKey>> {
-    let mut cursor = Cursor::new(directory);
+    let mut cursor = ByteCursor::new(directory);
     let mut keys = Vec::with_capacity(directory.len() / ENTRY_LEN);
     while cursor.left() > 0 {
         let (key, first, end, time_ms) = (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);

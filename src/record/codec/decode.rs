@@ -4,10 +4,10 @@
 //! Never here: repair, or a guess at what was meant.
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
-use super::super::{AttemptFailure, Copied, FailureCause, Origin, Provenance, Record};
+use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record};
 use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
-use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
+use crate::limits::{CURSOR_LEN_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
 #[inline(always)]
 pub(super) fn record(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
@@ -41,17 +41,32 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             let (epoch, wall) = (Epoch(reader.varint()?), wall(reader)?);
             Ok(Record::Opened { epoch, clean: boolean(reader)?, wall })
         }
-        kind::CLOCK_JUMPED => Ok(Record::ClockJumped { wall: wall(reader)? }),
+        kind::CLOCK_JUMPED => Ok(Record::ClockJumped { wall: wall(reader)?, by_ms: reader.signed()? }),
         kind::TOPIC_CREATED => {
             let (topic, name) = (TopicId(reader.varint()?), name(reader)?.to_owned());
             let (first, count) = (partition(reader)?, reader.varint_u32()?);
-            topic_options(reader)?;
-            Ok(Record::TopicCreated { topic, name, first, count })
+            let options = topic_options(reader)?;
+            Ok(Record::TopicCreated { topic, name, first, count, options })
         }
         kind::GROUP_CREATED => decode_group_created(reader),
         kind::TOPIC_REMOVED => Ok(Record::TopicRemoved { topic: TopicId(reader.varint()?) }),
         kind::GROUP_REMOVED => Ok(Record::GroupRemoved { group: group(reader)? }),
         kind::GROUP_ALTERED => Ok(Record::GroupAltered { group: group(reader)?, options: group_options(reader)? }),
+        kind::CURSOR_SET => {
+            let (name, value) = (name(reader)?.to_owned(), cursor_value(reader)?.into());
+            let hold = if reader.is_empty() { None } else { Some(hold(reader)?) };
+            Ok(Record::CursorSet { name, value, hold })
+        }
+        kind::CURSOR_REMOVED => Ok(Record::CursorRemoved { name: name(reader)?.to_owned() }),
+        kind::ACCEPTED => {
+            let (partition, offset) = (partition(reader)?, offset(reader)?);
+            let (id, body) = (u128::from_le_bytes(reader.array()?), u64::from_le_bytes(reader.array()?));
+            Ok(Record::Accepted { partition, offset, id, body, time: StoreMs(reader.varint()?) })
+        }
+        kind::SEQUENCED => {
+            let (topic, producer) = (TopicId(reader.varint()?), name(reader)?.to_owned());
+            Ok(Record::Sequenced { topic, producer, sequence: reader.varint()? })
+        }
         _ => Err(unknown(number)),
     }
 }
@@ -160,6 +175,19 @@ pub(crate) fn name<'a>(reader: &mut ByteReader<'a>) -> Result<&'a str, DecodeErr
     let name = reader.str()?;
     let fits = !name.is_empty() && name.len() <= NAME_LEN_MAX;
     if fits { Ok(name) } else { Err(DecodeError::Invalid("a name is empty or too long")) }
+}
+
+pub(crate) fn cursor_value<'a>(reader: &mut ByteReader<'a>) -> Result<&'a [u8], DecodeError> {
+    let value = reader.bytes()?;
+    if value.len() <= CURSOR_LEN_MAX {
+        Ok(value)
+    } else {
+        Err(DecodeError::Invalid("the value of a cursor is too long"))
+    }
+}
+
+pub(crate) fn hold(reader: &mut ByteReader<'_>) -> Result<Hold, DecodeError> {
+    Ok(Hold { topic: TopicId(reader.varint()?), from: Lsn(reader.varint()?) })
 }
 
 fn copy(reader: &mut ByteReader<'_>) -> Result<Copied, DecodeError> {

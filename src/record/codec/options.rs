@@ -3,41 +3,68 @@
 //! Tags are for ever, like kinds. A tag that is not known here is a newer version's: an option changes what may follow, so
 //! none is skipped. Never here: which values an option may have.
 
-use super::super::GroupOptions;
 use super::super::wire::{ByteReader, DecodeError, Newer, put_delimited, put_varint};
+use super::super::{GroupOptions, Retention, TopicOptions};
 
-/// An option of a group, which is a number.
-struct GroupOption {
-    get: fn(&GroupOptions) -> u64,
-    set: fn(&mut GroupOptions, u64) -> Result<(), DecodeError>,
+/// An option, which is a number, of those that a `T` holds.
+struct TaggedOption<T> {
+    get: fn(&T) -> u64,
+    set: fn(&mut T, u64) -> Result<(), DecodeError>,
 }
 
 /// That at index n has the tag n + 1.
-const GROUP: [GroupOption; 7] = [
-    GroupOption {
+const GROUP: [TaggedOption<GroupOptions>; 7] = [
+    TaggedOption {
         get: |all| all.visibility_timeout_ms,
         set: |all, value| fit(value).map(|value| all.visibility_timeout_ms = value),
     },
-    GroupOption {
+    TaggedOption {
         get: |all| u64::from(all.max_attempts),
         set: |all, value| fit(value).map(|value| all.max_attempts = value),
     },
-    GroupOption {
+    TaggedOption {
         get: |all| all.backoff.first_ms,
         set: |all, value| fit(value).map(|value| all.backoff.first_ms = value),
     },
-    GroupOption { get: |all| all.backoff.max_ms, set: |all, value| fit(value).map(|value| all.backoff.max_ms = value) },
-    GroupOption {
+    TaggedOption {
+        get: |all| all.backoff.max_ms,
+        set: |all, value| fit(value).map(|value| all.backoff.max_ms = value),
+    },
+    TaggedOption {
         get: |all| u64::from(all.backoff.jitter),
         set: |all, value| boolean(value).map(|value| all.backoff.jitter = value),
     },
-    GroupOption {
+    TaggedOption {
         get: |all| u64::from(all.max_outstanding),
         set: |all, value| fit(value).map(|value| all.max_outstanding = value),
     },
-    GroupOption {
+    TaggedOption {
         get: |all| u64::from(all.max_closes),
         set: |all, value| fit(value).map(|value| all.max_closes = value),
+    },
+];
+
+/// As [`GROUP`].
+const TOPIC: [TaggedOption<TopicOptions>; 3] = [
+    TaggedOption {
+        get: |all| match all.retention {
+            Retention::UntilSettled => 0,
+            // seam: a retention is not written
+            Retention::Forever => 1,
+        },
+        set: |all, value| match value {
+            0 => Ok(all.retention = Retention::UntilSettled),
+            1 => Ok(all.retention = Retention::Forever),
+            2.. => Err(DecodeError::BadNumber),
+        },
+    },
+    TaggedOption {
+        get: |all| u64::from(all.dedup_ids),
+        set: |all, value| fit(value).map(|value| all.dedup_ids = value),
+    },
+    TaggedOption {
+        get: |all| all.dedup_window_ms,
+        set: |all, value| fit(value).map(|value| all.dedup_window_ms = value),
     },
 ];
 
@@ -53,9 +80,25 @@ fn boolean(value: u64) -> Result<bool, DecodeError> {
 }
 
 pub(crate) fn put_group_options(out: &mut Vec<u8>, options: &GroupOptions) {
-    let is_written = |option: &&GroupOption| (option.get)(options) != (option.get)(&GroupOptions::LEFT_OUT);
-    put_varint(out, GROUP.iter().filter(is_written).count() as u64);
-    for (tag, option) in (1..).zip(&GROUP) {
+    put_options(out, &GROUP, options, &GroupOptions::LEFT_OUT);
+}
+
+pub(crate) fn group_options(reader: &mut ByteReader<'_>) -> Result<GroupOptions, DecodeError> {
+    read_options(reader, "group option", &GROUP, &GroupOptions::LEFT_OUT)
+}
+
+pub(crate) fn put_topic_options(out: &mut Vec<u8>, options: &TopicOptions) {
+    put_options(out, &TOPIC, options, &TopicOptions::LEFT_OUT);
+}
+
+pub(crate) fn topic_options(reader: &mut ByteReader<'_>) -> Result<TopicOptions, DecodeError> {
+    read_options(reader, "topic option", &TOPIC, &TopicOptions::LEFT_OUT)
+}
+
+fn put_options<T>(out: &mut Vec<u8>, known: &[TaggedOption<T>], options: &T, left_out: &T) {
+    let is_written = |option: &&TaggedOption<T>| (option.get)(options) != (option.get)(left_out);
+    put_varint(out, known.iter().filter(is_written).count() as u64);
+    for (tag, option) in (1..).zip(known) {
         if is_written(&option) {
             put_varint(out, tag);
             put_delimited(out, |out| put_varint(out, (option.get)(options)));
@@ -63,25 +106,21 @@ pub(crate) fn put_group_options(out: &mut Vec<u8>, options: &GroupOptions) {
     }
 }
 
-pub(crate) fn group_options(reader: &mut ByteReader<'_>) -> Result<GroupOptions, DecodeError> {
-    let mut options = GroupOptions::LEFT_OUT;
-    each(reader, "group option", GROUP.len(), |index, value| {
-        let option = GROUP.get(index).ok_or(DecodeError::BadNumber)?;
-        if value == (option.get)(&GroupOptions::LEFT_OUT) {
+fn read_options<T: Clone>(
+    reader: &mut ByteReader<'_>,
+    what: &'static str,
+    known: &[TaggedOption<T>],
+    left_out: &T,
+) -> Result<T, DecodeError> {
+    let mut options = left_out.clone();
+    each(reader, what, known.len(), |index, value| {
+        let option = known.get(index).ok_or(DecodeError::BadNumber)?;
+        if value == (option.get)(left_out) {
             return Err(DecodeError::Invalid("an option that is left out is written"));
         }
         (option.set)(&mut options, value)
     })?;
     Ok(options)
-}
-
-/// A topic has none so far.
-pub(crate) fn put_topic_options(out: &mut Vec<u8>) {
-    put_varint(out, 0);
-}
-
-pub(crate) fn topic_options(reader: &mut ByteReader<'_>) -> Result<(), DecodeError> {
-    each(reader, "topic option", 0, |_, _| Ok(()))
 }
 
 /// Shows each option, by the index of its tag, and its value to `option`.

@@ -144,7 +144,7 @@ fn g10_a_redriven_letter_is_in_one_place_and_reaches_only_its_group() {
 fn a_letter_can_be_redriven_to_any_topic_but_to_no_hidden_partition() {
     let mut world = World::with(1, GroupOptions { max_attempts: 1, ..options() });
     let other = world.group("other", &options());
-    world.run(Command::CreateTopic { name: "second", partitions: 2 }).unwrap();
+    world.run(Command::CreateTopic { name: "second", partitions: 2, options: TopicOptions::LEFT_OUT }).unwrap();
     world.publish(0, 1);
     let held = world.lease_one(KITCHEN).held;
     let records = world.nack(KITCHEN, held, None, "").unwrap();

@@ -32,15 +32,22 @@ impl State {
         Ok(Record::Opened { epoch, clean, wall: inputs.wall })
     }
 
+    pub(in crate::state) fn decide_note_clock_jump(&self, inputs: &Inputs<'_>) -> Record {
+        let by_ms = inputs.wall.0.wrapping_sub(inputs.steady.0) as i64;
+        Record::ClockJumped { wall: inputs.wall, by_ms }
+    }
+
     pub(in crate::state) fn apply_opened(&mut self, epoch: Epoch, clean: bool, wall: WallMs) -> Applied {
         require(epoch > self.epoch, "an epoch is used only once")?;
         let before = std::mem::replace(&mut self.epoch, epoch);
         self.exclusive = ExclusiveLeases::default();
+        self.dedup.expire(self.store_time(wall));
         self.groups.values_mut().for_each(|group| group.reopen(before, clean, wall));
         Ok(())
     }
 
-    pub(in crate::state) fn apply_clock_jumped(&mut self, wall: WallMs) {
+    pub(in crate::state) fn apply_clock_jumped(&mut self, wall: WallMs, by_ms: i64) {
+        self.jumped_ms = self.jumped_ms.saturating_add(by_ms);
         self.groups.values_mut().for_each(|group| group.clamp(wall));
     }
 }

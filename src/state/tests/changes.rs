@@ -45,7 +45,7 @@ fn what_does_not_come_next_is_refused() {
     }
     let topic = |topic, first, name: &str| {
         let (topic, first, name) = (TopicId(topic), PartitionId(first), name.to_owned());
-        Record::TopicCreated { topic, name, first, count: 1 }
+        Record::TopicCreated { topic, name, first, count: 1, options: TopicOptions::LEFT_OUT }
     };
     for record in [topic(0, 3, "a"), topic(1, 2, "a"), topic(1, 3, "orders"), topic(1, 3, "")] {
         world.refuses(record);

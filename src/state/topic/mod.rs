@@ -19,6 +19,7 @@ use super::message::Applied;
 use super::{Rejection, Removed, State};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{STORE_PARTITIONS_MAX, TOPICS_MAX};
+use crate::record::TopicOptions;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub(crate) struct TopicState {
     /// Its partitions are `first .. first + count`.
     pub(crate) first: PartitionId,
     pub(crate) count: u32,
+    pub(crate) options: TopicOptions,
 }
 
 impl TopicState {
@@ -165,7 +167,7 @@ impl TopicCatalog {
     }
 
     /// The caller has checked that the name is free and that there is room.
-    pub(in crate::state) fn add_topic(&mut self, name: &str, count: u32) {
+    pub(in crate::state) fn add_topic(&mut self, name: &str, count: u32, options: TopicOptions) {
         let NextIds { topic: id, partition: first, .. } = self.tables.next;
         for index in 0..count {
             let role = Role::Topic { topic: id, index };
@@ -173,7 +175,7 @@ impl TopicCatalog {
         }
         let next = &mut self.tables.next;
         (next.topic, next.partition) = (id.saturating_add(1), first.nth(count));
-        self.enter_topic(id, TopicState { name: name.into(), first, count }, 0);
+        self.enter_topic(id, TopicState { name: name.into(), first, count, options }, 0);
     }
 
     fn enter_topic(&mut self, id: TopicId, topic: TopicState, published: u128) {
@@ -268,11 +270,11 @@ impl State {
         &mut self,
         topic: TopicId,
         name: &str,
-        first: PartitionId,
-        count: u32,
+        (first, count): (PartitionId, u32),
+        options: TopicOptions,
     ) -> Applied {
         self.check_new_topic(topic, name, first, count)?;
-        self.catalog.add_topic(name, count);
+        self.catalog.add_topic(name, count, options);
         Ok(())
     }
 
@@ -281,7 +283,8 @@ impl State {
         let groups: Vec<GroupId> = audience.groups.values().copied().collect();
         groups.into_iter().try_for_each(|group| self.apply_group_removed(group))?;
         if let Some(partitions) = self.catalog.remove_topic(topic) {
-            self.removed.push(Removed { partitions, _group: None });
+            let _forgotten = Some(self.dedup.forget(topic));
+            self.removed.push(Removed { partitions, _group: None, _forgotten });
         }
         Ok(())
     }

@@ -8,9 +8,9 @@
 use super::{NextIds, PartitionState, Role, Tables, TopicCatalog, TopicState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{STORE_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
-use crate::record::codec;
 use crate::record::wire::{ByteReader, DecodeError, put_bytes, put_varint};
-use crate::state::snapshot::Ids;
+use crate::record::{TopicOptions, codec};
+use crate::state::snapshot::{Gaps, put_gap};
 use std::sync::Arc;
 
 /// The shortest topic, so that a count is never believed beyond the bytes.
@@ -22,12 +22,11 @@ pub(in crate::state) fn encode(tables: &Tables, out: &mut Vec<u8>) {
     put_varint(out, tables.topics.len());
     let mut next = 0;
     for (id, topic) in tables.topics.iter() {
-        put_varint(out, id - next);
-        next = id + 1;
+        put_gap(out, id, &mut next);
         put_bytes(out, topic.name.as_bytes());
         put_varint(out, topic.first.0);
         put_varint(out, u64::from(topic.count));
-        codec::put_topic_options(out);
+        codec::put_topic_options(out, &topic.options);
         topic.partitions().for_each(|partition| put_varint(out, tables.end(partition).0));
     }
 }
@@ -39,9 +38,9 @@ pub(in crate::state) fn decode(reader: &mut ByteReader<'_>) -> Result<TopicCatal
         partition: PartitionId(reader.varint()?),
     };
     let mut catalog = TopicCatalog::restore(next);
-    let mut ids = Ids::default();
+    let mut gaps = Gaps::default();
     for _ in 0..reader.count(TOPIC_LEN_MIN)? {
-        let id = ids.next(reader)?;
+        let id = gaps.next(reader)?;
         decode_topic(reader, TopicId(id), &mut catalog)?;
     }
     Ok(catalog)
@@ -51,9 +50,9 @@ fn decode_topic(reader: &mut ByteReader<'_>, id: TopicId, catalog: &mut TopicCat
     let name = codec::name(reader)?;
     let first = PartitionId(reader.varint()?);
     let count = reader.count(1)?;
-    codec::topic_options(reader)?;
+    let options = codec::topic_options(reader)?;
     let ends = (0..count).map(|_| reader.varint().map(Offset)).collect::<Result<Vec<_>, _>>()?;
-    catalog.restore_topic(id, name, first, &ends).ok_or(DecodeError::Invalid("a topic that cannot be"))
+    catalog.restore_topic(id, name, first, options, &ends).ok_or(DecodeError::Invalid("a topic that cannot be"))
 }
 
 impl Tables {
@@ -76,6 +75,7 @@ impl TopicCatalog {
         id: TopicId,
         name: &str,
         first: PartitionId,
+        options: TopicOptions,
         ends: &[Offset],
     ) -> Option<()> {
         let count = u32::try_from(ends.len()).ok().filter(|count| (1..=TOPIC_PARTITIONS_MAX).contains(count))?;
@@ -87,7 +87,7 @@ impl TopicCatalog {
             self.claim(first.checked_add(index)?, Role::Topic { topic: id, index: index as u32 }, *end)?;
         }
         let published = ends.iter().map(|end| u128::from(end.0)).sum();
-        self.enter_topic(id, TopicState { name: name.into(), first, count }, published);
+        self.enter_topic(id, TopicState { name: name.into(), first, count, options }, published);
         Some(())
     }
 

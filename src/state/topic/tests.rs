@@ -6,7 +6,7 @@ use crate::state::tests::*;
 #[test]
 fn partitions_are_numbered_in_order_of_creation() {
     let mut world = World::with(2, options());
-    world.run(Command::CreateTopic { name: "second", partitions: 1 }).unwrap();
+    world.run(Command::CreateTopic { name: "second", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
     let roles: Vec<_> = (0..6).map(|id| world.state.partition_role(PartitionId(id))).collect();
     let expected = [
         Some(Role::Topic { topic: TopicId(0), index: 0 }),
@@ -26,7 +26,9 @@ fn partitions_are_numbered_in_order_of_creation() {
 #[test]
 fn a_topic_needs_a_free_name_and_partitions() {
     let mut world = World::with(1, options());
-    let mut create = |name: &str, partitions| world.run(Command::CreateTopic { name, partitions }).err();
+    let mut create = |name: &str, partitions| {
+        world.run(Command::CreateTopic { name, partitions, options: TopicOptions::LEFT_OUT }).err()
+    };
     assert_eq!(create("orders", 1), Some(Rejection::Exists));
     assert!(matches!(create("", 1), Some(Rejection::Invalid(_))));
     assert!(matches!(create(&"x".repeat(NAME_LEN_MAX + 1), 1), Some(Rejection::Invalid(_))));
@@ -40,7 +42,7 @@ fn a_batch_is_published_whole_or_not() {
     let mut world = World::with(3, options());
     let before = world.state.hash();
     let p = PartitionId;
-    let runs = |world: &mut World, runs: &[_]| world.run(Command::Publish { runs }).map(|(_, records)| records.len());
+    let runs = |world: &mut World, runs: &[_]| world.run(Command::publish(runs)).map(|(_, records)| records.len());
     assert_eq!(runs(&mut world, &[(p(0), 1), (p(9), 1)]), Err(Rejection::UnknownPartition));
     assert_eq!(runs(&mut world, &[(p(0), 1), (p(3), 1)]), Err(Rejection::UnknownPartition), "hidden");
     assert!(matches!(runs(&mut world, &[(p(0), 1), (p(1), 0)]), Err(Rejection::Invalid(_))));

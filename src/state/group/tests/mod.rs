@@ -52,10 +52,37 @@ fn a_partition_is_settled_up_to_the_slowest_group() {
     assert_eq!(world.state.settled_before(PartitionId(0)), Offset(2));
     world.ack(slow, &[lent[2]]);
     assert_eq!(world.state.settled_before(PartitionId(0)), Offset(4));
-    world.run(Command::CreateTopic { name: "nobody", partitions: 1 }).unwrap();
+    world.run(Command::CreateTopic { name: "nobody", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
     let partition = world.state.topic(TopicId(1)).unwrap().first;
     world.publish(partition.0, 3);
     assert_eq!(world.state.settled_before(partition), Offset(0), "a topic without groups keeps everything");
+}
+
+#[test]
+fn a_topic_that_keeps_all_is_never_settled() {
+    let mut world = World::with(1, options());
+    let kept = TopicOptions { retention: Retention::Forever, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "audit", partitions: 2, options: kept }).unwrap();
+    let topic = world.state.topic_by_name("audit").unwrap();
+    let partition = world.state.topic(topic).unwrap().first;
+    let start = [Offset(0); 2];
+    world.run(Command::CreateGroup { topic, name: "w", options: &options(), starts: &start }).unwrap();
+    let group = world.state.group_by_name(topic, "w").unwrap();
+    for partition in [0, partition.0] {
+        world.publish(partition, 2);
+    }
+    for group in [KITCHEN, group] {
+        let held: Vec<_> = world.lease(group, 9).iter().map(|lent| lent.held).collect();
+        world.ack(group, &held);
+    }
+    assert_eq!(world.state.settled_before(PartitionId(0)), Offset(2));
+    assert_eq!(world.state.settled_before(partition), Offset(0), "kept for ever");
+    world.run(Command::RemoveGroup { group }).unwrap();
+    assert_eq!(world.state.settled_before(partition), Offset(0));
+    let retry = world.state.partitions_end().0 - 2;
+    assert_eq!(world.state.settled_before(PartitionId(retry)), Offset(u64::MAX), "what the group had is its own");
+    world.run(Command::RemoveTopic { topic }).unwrap();
+    assert_eq!(world.state.settled_before(partition), Offset(u64::MAX), "nobody can ask for it any more");
 }
 
 #[test]

@@ -43,15 +43,15 @@ fn a_removed_topic_takes_its_groups_along() {
     let other = world.group("other", &options());
     world.publish(1, 2);
     world.lease(other, 2);
-    world.run(Command::CreateTopic { name: "bills", partitions: 2 }).unwrap();
+    world.run(Command::CreateTopic { name: "bills", partitions: 2, options: TopicOptions::LEFT_OUT }).unwrap();
     world.run(Command::RemoveTopic { topic: TopicId(0) }).unwrap();
     assert_eq!(world.run(Command::RemoveTopic { topic: TopicId(0) }), Err(Rejection::UnknownTopic));
     assert!(world.state.group(KITCHEN).is_none() && world.state.group(other).is_none());
     let partitions: Vec<_> = world.state.partitions().map(|(partition, _)| partition.0).collect();
     assert_eq!(partitions, [7, 8], "those of the other topic");
     let runs = [(PartitionId(1), 1)];
-    assert_eq!(world.run(Command::Publish { runs: &runs }), Err(Rejection::UnknownPartition));
-    world.run(Command::CreateTopic { name: "orders", partitions: 1 }).unwrap();
+    assert_eq!(world.run(Command::publish(&runs)), Err(Rejection::UnknownPartition));
+    world.run(Command::CreateTopic { name: "orders", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
     assert_eq!(world.state.topic_by_name("orders"), Some(TopicId(2)));
     assert_eq!(world.state.settled_before(PartitionId(1)), Offset(u64::MAX));
     assert_eq!(world.state.settled_before(PartitionId(99)), Offset(0), "it may come yet");

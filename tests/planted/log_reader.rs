@@ -1,0 +1,39 @@
+//! Mistakes in reading a topic as a log.
+
+use crate::seam::Mistake;
+use crate::{Bug, Level};
+
+pub const BUGS: &[Bug] = &[
+    Bug {
+        name: "a reader of the log sees what is not durable",
+        plants: "a projection knows of events that a power failure then takes back",
+        mistake: Mistake::Value("if planted!() { core.view.state.partition_end(partition) } else { $it }"),
+        level: Level::Test("log_reader", "nothing_is_read_that_is_not_durable"),
+    },
+    Bug {
+        name: "the rest of a frame is skipped",
+        plants: "of a batch only the first message is read",
+        mistake: Mistake::Value(
+            "if planted!() { self.todo.push(run.partition); if let Some(next) = self.next_of(run.partition) { *next = run.end(); } } else { $it }",
+        ),
+        level: Level::Test("log_reader", "messages_come_in_the_order_of_the_log"),
+    },
+    Bug {
+        name: "a gap is not told",
+        plants: "a reader that was away for too long never learns that it missed something",
+        mistake: Mistake::Value("if planted!() { None } else { $it }"),
+        level: Level::Test("log_reader", "a_gap_is_told_once"),
+    },
+    Bug {
+        name: "a position beyond the end of its epoch counts",
+        plants: "after a power failure a position names what came into the place of its message",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Test("log_reader", "a_position_that_was_lost_is_told"),
+    },
+    Bug {
+        name: "a reader of the log is not woken",
+        plants: "a reader sleeps beside a message, until its time is over",
+        mistake: Mistake::Skip,
+        level: Level::Library("a_reader_is_told_where_to_look"),
+    },
+];
