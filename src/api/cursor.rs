@@ -4,8 +4,9 @@
 
 use super::store::StoreShared;
 use super::{Durability, Message, Receipt, Store, Topic, check_name};
-use crate::engine::Sequence;
+use crate::engine::{Hold, Sequence};
 use crate::error::{Error, Result};
+use crate::ids::Position;
 use crate::limits::CURSOR_LEN_MAX;
 use std::sync::Arc;
 
@@ -96,6 +97,108 @@ impl Cursor {
     }
 }
 
+/// How far somebody has read a topic as a log, by name. Made by [`Topic::cursor`].
+///
+/// Once it is set it holds the topic: messages behind its position stay until it has moved past them, whatever groups settled. Several can
+/// hold one topic. A cursor that nobody moves any more keeps the disk from being freed until it is removed.
+#[derive(Clone)]
+pub struct TopicCursor {
+    pub(super) topic: Topic,
+    pub(super) name: String,
+}
+
+impl Topic {
+    /// The cursor of this name over this topic, which need not be there yet: 1 to 255 bytes. Names are shared with [`Store::cursor`].
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let orders = store.topic("orders").open()?;
+    /// let mails = store.topic("mails").open()?;
+    /// orders.publish_batch(["two pizzas", "one soup"])?;
+    ///
+    /// let done = orders.cursor("mailer")?;
+    /// let mut position = done.position()?;
+    /// let mut reader = match position {
+    ///     Some(position) => orders.reader().from(position).open()?,
+    ///     None => orders.reader().open()?,
+    /// };
+    /// while let Some(order) = reader.try_next()? {
+    ///     // The mail and the progress are in one frame: after a crash the next process sends no mail twice, and forgets none.
+    ///     store.transaction(|tx| {
+    ///         tx.publish(&mails, order.payload())?;
+    ///         tx.advance(&done, position, order.position())
+    ///     })?;
+    ///     position = Some(order.position());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidName`.
+    pub fn cursor(&self, name: impl Into<String>) -> Result<TopicCursor> {
+        let name = name.into();
+        check_name("cursor", &name)?;
+        Ok(TopicCursor { topic: self.clone(), name })
+    }
+}
+
+impl TopicCursor {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it stands, for [`LogReaderBuilder::from`](crate::LogReaderBuilder::from); `None` if it is not there. Durable on return as
+    /// [`Cursor::get`] is.
+    ///
+    /// # Errors
+    /// `InvalidOption` if the cursor of this name was set to something else by [`Cursor::set`]; the store's.
+    pub fn position(&self) -> Result<Option<Position>> {
+        let Some(value) = self.topic.inner().shared.engine.cursor(&self.name)? else { return Ok(None) };
+        let position = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+        position.map(Some).ok_or_else(|| Error::InvalidOption {
+            option: "cursor",
+            value: self.name.clone(),
+            expected: "the name of one that stands at a position",
+        })
+    }
+
+    /// Moves it to a position that a reader of the topic gave, if it stands at `expected`, or if it is not there and `expected` is `None`.
+    /// On return that survives what the store's level says.
+    ///
+    /// # Errors
+    /// `CursorMoved` if it stands elsewhere; `InvalidPosition`; `LimitReached`; `Removed` if the topic was; the store's. Nothing was
+    /// changed then, except by `OutcomeUnknown`.
+    pub fn advance(&self, expected: Option<Position>, to: Position) -> Result<()> {
+        let shared = &self.topic.inner().shared;
+        let (expected, value, hold) = self.change(expected, to)?;
+        let end = shared.engine.set_cursor(&self.name, expected.as_deref(), &value, Some(hold))?;
+        if shared.level == Durability::Disk { shared.engine.wait_durable(end) } else { Ok(()) }
+    }
+
+    /// Where it is expected, where it goes, and what it holds then.
+    pub(super) fn change(&self, expected: Option<Position>, to: Position) -> Result<(Option<Vec<u8>>, Vec<u8>, Hold)> {
+        let inner = self.topic.inner();
+        inner.shared.engine.check_position(inner.info, to)?;
+        let text = |position: Position| position.to_string().into_bytes();
+        Ok((expected.map(text), text(to), Hold { topic: inner.info.id, from: to.lsn }))
+    }
+
+    /// Removes it; it holds nothing any more. Durable on return as [`Cursor::set`] is.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not there; the store's.
+    pub fn remove(&self) -> Result<()> {
+        let shared = Arc::clone(&self.topic.inner().shared);
+        Cursor { shared, name: self.name.clone() }.remove()
+    }
+}
+
 pub(super) fn check_value(value: &[u8]) -> Result<()> {
     let (len, max) = (value.len() as u64, CURSOR_LEN_MAX as u64);
     if len <= max { Ok(()) } else { Err(Error::TooLarge { what: "cursor value", len, max, unit: "bytes" }) }
@@ -107,7 +210,7 @@ pub(super) fn check_value(value: &[u8]) -> Result<()> {
 /// For sources that can be read again from a place, such as a file or a foreign log: the store remembers one number, not ids.
 #[derive(Clone)]
 pub struct Producer {
-    topic: Topic,
+    pub(super) topic: Topic,
     name: String,
 }
 

@@ -20,7 +20,7 @@ mod topic;
 mod transaction;
 
 pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
-pub use cursor::{Cursor, Producer};
+pub use cursor::{Cursor, Producer, TopicCursor};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
 pub use delivery::Delivery;
 #[cfg(any(test, feature = "simulation"))]
@@ -67,6 +67,7 @@ unwind_safe!(
     BatchReceipt,
     Transaction<'_>,
     Cursor,
+    TopicCursor,
     Producer
 );
 

@@ -7,10 +7,10 @@ use super::cursor::check_value;
 use super::delivery::{Delivery, text_of};
 use super::receipt::{Placed, Places, PublishedFrame};
 use super::store::StoreShared;
-use super::{Cursor, Durability, Message, Store, Topic, millis};
+use super::{Cursor, Durability, Message, Store, Topic, TopicCursor, millis};
 use crate::engine::{CursorChange, HeldRun, LeasedMessage, NotDone, Outgoing, Received, Settlement};
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Lsn, MessageId, Offset};
+use crate::ids::{Epoch, Lsn, MessageId, Offset, Position};
 use crate::limits::FRAME_PARTS_MAX;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread_local;
@@ -250,6 +250,18 @@ impl<'a> Transaction<'a> {
         self.noted(done)?;
         let (expected, value) = (expected.map(<[u8]>::to_vec), value.to_vec());
         self.cursors.push(CursorChange { name: &cursor.name, expected, value, hold: None });
+        Ok(())
+    }
+
+    /// Moves a topic's cursor, as [`TopicCursor::advance`], in the frame of all else.
+    ///
+    /// # Errors
+    /// `InvalidTransaction` if it is of another store; `InvalidPosition`.
+    pub fn advance(&mut self, cursor: &'a TopicCursor, expected: Option<Position>, to: Position) -> Result<()> {
+        let done = self.check_store(&cursor.topic.inner().shared, "a cursor of another store in a transaction");
+        let done = done.and_then(|()| self.count(1)).and_then(|()| cursor.change(expected, to));
+        let (expected, value, hold) = self.noted(done)?;
+        self.cursors.push(CursorChange { name: &cursor.name, expected, value, hold: Some(hold) });
         Ok(())
     }
 

@@ -36,6 +36,7 @@ mod transaction;
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
+pub(crate) use crate::record::Hold;
 pub use crate::record::Retention;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
