@@ -101,7 +101,7 @@ pub struct Life<'a> {
     pub is_over: bool,
     /// The wall clock was set and no job has seen it: what waits for it may be late.
     clock_was_set: bool,
-    /// Who has which message by the tokens that were handed out, and until when.
+    /// The holder of each message by the tokens that were delivered, and the end of its lease.
     pub holds: BTreeMap<(usize, MessageId), Hold>,
     pub tally: Tally,
     pub plan: &'a Plan,
@@ -229,7 +229,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Whoever was woken looks; then nobody may sleep beside what is ready.
+    /// Each woken consumer looks; then nobody may sleep beside what is ready.
     fn wake(&mut self, oracle: &mut Oracle) -> Result<(), String> {
         while let Some(awake) = self.sleepers.iter().position(|(_, sleeper)| sleeper.is_awake()) {
             let (group, sleeper) = self.sleepers.swap_remove(awake);
