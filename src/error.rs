@@ -1,6 +1,6 @@
 //! Errors, by what the caller can do about them.
 //!
-//! Every fallible public call returns [`Error`]; [`Error::kind`] sorts its variants into the five things a caller can
+//! Every fallible public call returns [`Error`]; [`Error::kind`] sorts its variants into the things that a caller can
 //! do. Never here: I/O, time, messages' contents (a payload never appears in an error's text).
 
 mod corruption;
@@ -32,6 +32,8 @@ pub enum ErrorKind {
     /// Call again when the shortage that the error names has passed: room on the disk, a descriptor, memory, the lock of another
     /// process. Nothing was changed.
     Retry,
+    /// Another call came first. Read again what this one went by, and decide anew. Nothing was changed.
+    Conflict,
     /// Drop all handles of this store and open the directory again; the log then says what is so.
     Reopen,
     /// A person has to look at the directory, its permissions or its file system before anything goes on.
@@ -103,9 +105,24 @@ pub enum Error {
     },
     /// There is no store, topic or group of this name, and it was not to be created. Nothing was changed.
     NotFound {
-        /// `"store"`, `"topic"` or `"group"`.
+        /// `"store"`, `"topic"`, `"group"` or `"cursor"`.
         what: &'static str,
         /// Its name; of a store, the path.
+        name: String,
+    },
+    /// Another message was published under this id within the topic's window. Nothing was published.
+    DedupConflict {
+        /// The message that was.
+        first: MessageId,
+    },
+    /// A producer's messages are numbered without gaps. Nothing was published.
+    SequenceGap {
+        /// The number that comes next.
+        expected: u64,
+    },
+    /// The cursor does not stand where the call expected it. Nothing was changed.
+    CursorMoved {
+        /// Its name.
         name: String,
     },
     /// The topic or group of this handle was removed. Nothing was changed.
@@ -245,6 +262,8 @@ impl Error {
             | Self::OptionMismatch { .. }
             | Self::InvalidTransaction { .. }
             | Self::NotFound { .. }
+            | Self::DedupConflict { .. }
+            | Self::SequenceGap { .. }
             | Self::Removed { .. }
             | Self::InvalidPosition { .. }
             | Self::NoSuchDeadLetter { .. }
@@ -255,6 +274,7 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
+            Self::CursorMoved { .. } => ErrorKind::Conflict,
             Self::Unreadable { .. } | Self::Gap { .. } => ErrorKind::Skip,
             Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory | Self::Locked { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Closed => ErrorKind::Reopen,
@@ -278,6 +298,8 @@ impl Error {
             | Self::OptionMismatch { .. }
             | Self::InvalidTransaction { .. }
             | Self::NotFound { .. }
+            | Self::SequenceGap { .. }
+            | Self::CursorMoved { .. }
             | Self::Removed { .. }
             | Self::InvalidPosition { .. }
             | Self::LimitReached { .. }
@@ -285,7 +307,8 @@ impl Error {
             | Self::TooManyOpenFiles
             | Self::OutOfMemory
             | Self::Io { .. } => ErrorScope::Call,
-            Self::NoSuchDeadLetter { .. }
+            Self::DedupConflict { .. }
+            | Self::NoSuchDeadLetter { .. }
             | Self::TooManyRedrives { .. }
             | Self::LeaseLost { .. }
             | Self::Gap { .. }
@@ -365,6 +388,16 @@ impl fmt::Display for Error {
             ),
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
+            }
+            Self::DedupConflict { first } => write!(
+                f,
+                "another message was published under this id as {first}, nothing was written; give each message an id of its own"
+            ),
+            Self::SequenceGap { expected } => {
+                write!(f, "the producer's next number is {expected}, nothing was written; go on with that one")
+            }
+            Self::CursorMoved { name } => {
+                write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
             }
             Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),

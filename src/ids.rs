@@ -88,6 +88,10 @@ number! {
     WallMs(u64)
 }
 number! {
+    /// Milliseconds by the wall clock less the jumps that were noted: what ages are counted by.
+    StoreMs(u64)
+}
+number! {
     /// Milliseconds by the monotonic clock of this boot; meaningless in another process.
     MonoMs(u64)
 }

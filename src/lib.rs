@@ -37,10 +37,10 @@ mod view;
 mod wait;
 
 pub use api::{
-    Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, DeadLetter, DeadLetters, Delivery,
-    DeliveryRef, Durability, Failure, Group, GroupBuilder, GroupChange, InTransaction, LogMessage, LogReader,
-    LogReaderBuilder, LostLeases, Message, Receipt, Start, Store, StoreOptions, Subscription, Topic, TopicBuilder,
-    Transaction,
+    Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, Cursor, DeadLetter, DeadLetters,
+    Delivery, DeliveryRef, Durability, Failure, Group, GroupBuilder, GroupChange, InTransaction, LogMessage, LogReader,
+    LogReaderBuilder, LostLeases, Message, Producer, Receipt, Start, Store, StoreOptions, Subscription, Topic,
+    TopicBuilder, TopicCursor, Transaction,
 };
 pub use engine::{
     DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Retention,

@@ -55,6 +55,21 @@ pub const HISTORY_TEXT_BYTES_MAX: usize = 4 << 20;
 /// How often a message may be sent from the dead letters to a topic, before somebody should see that it goes in circles.
 pub const REDRIVES_TO_TOPICS_MAX: u32 = 16;
 
+/// The most named cursors of a store.
+pub const CURSORS_MAX: usize = 65_536;
+/// The longest value of a named cursor, in bytes.
+pub const CURSOR_LEN_MAX: usize = 1024;
+/// The longest id of a message that a publisher gives, in bytes. The shortest is 1.
+pub const DEDUP_ID_LEN_MAX: usize = 1024;
+/// How many ids of its messages a topic remembers: default of the topic's option.
+pub const DEDUP_IDS_DEFAULT: u32 = 16_384;
+/// The most ids that all topics of a store may remember together, and the greatest value of that option.
+pub const DEDUP_IDS_MAX: u32 = 1 << 20;
+/// For how long a topic remembers an id, in milliseconds: default of the topic's option.
+pub const DEDUP_WINDOW_MS_DEFAULT: u64 = 120_000;
+/// The most idempotent producers of a store.
+pub const PRODUCERS_MAX: usize = 65_536;
+
 /// The greatest duration of an option or a delay, in milliseconds: ten years.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 

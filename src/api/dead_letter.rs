@@ -2,7 +2,7 @@
 
 use super::Topic;
 use super::group::GroupInner;
-use crate::engine::{self, StoredDeadLetter};
+use crate::engine::{self, Stored};
 use crate::error::{Error, Result};
 use crate::ids::{MessageId, Offset};
 use std::collections::VecDeque;
@@ -39,7 +39,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// ```
 pub struct DeadLetter {
     group: Arc<GroupInner>,
-    letter: StoredDeadLetter,
+    stored: Stored,
     history: Vec<Failure>,
 }
 
@@ -72,9 +72,9 @@ pub enum Cause {
 }
 
 impl DeadLetter {
-    fn new(group: Arc<GroupInner>, letter: StoredDeadLetter) -> Self {
-        let history = letter.provenance.history.iter().map(Failure::from).collect();
-        Self { group, letter, history }
+    fn new(group: Arc<GroupInner>, stored: Stored) -> Self {
+        let history = stored.copied_from().history.iter().map(Failure::from).collect();
+        Self { group, stored, history }
     }
 
     /// The group's dead letter of this id.
@@ -84,9 +84,9 @@ impl DeadLetter {
         if id != group.message_id(group.info.dead, id.epoch, id.offset) {
             return Ok(None);
         }
-        let letter = engine.dead_letter(group.info.id, id.offset)?;
+        let stored = engine.dead_letter(group.info.id, id.offset)?;
         // Another epoch: a crash dropped the message of this id, and its offset was given again.
-        Ok(letter.map(|letter| Self::new(Arc::clone(group), letter)).filter(|letter| letter.id() == id))
+        Ok(stored.map(|stored| Self::new(Arc::clone(group), stored)).filter(|letter| letter.id() == id))
     }
 
     /// The name of the topic whose message it is.
@@ -104,31 +104,31 @@ impl DeadLetter {
     /// The dead letter's own id, for [`Group::dead_letter`](super::Group::dead_letter).
     #[must_use]
     pub fn id(&self) -> MessageId {
-        let about = &self.letter.stored.about;
+        let about = &self.stored.about;
         self.group.message_id(about.partition, about.epoch, about.first)
     }
 
     /// The id that the message was first published under.
     #[must_use]
     pub fn origin(&self) -> MessageId {
-        self.letter.provenance.origin.id
+        self.stored.copied_from().origin.id
     }
 
     /// The message's bytes.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.letter.stored.view(0).payload()
+        self.stored.view(0).payload()
     }
 
     /// The message's key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        self.letter.stored.view(0).key()
+        self.stored.view(0).key()
     }
 
     /// The message's headers, in the order given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.letter.stored.view(0).headers()
+        self.stored.view(0).headers()
     }
 
     /// The value of the first header of this name.
@@ -140,13 +140,13 @@ impl DeadLetter {
     /// When the message was first published, by the wall clock, to the millisecond.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.letter.provenance.origin.time.0)
+        UNIX_EPOCH + Duration::from_millis(self.stored.published().0)
     }
 
     /// How many attempts it had in its group since it was published or last redriven.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        self.letter.provenance.attempts
+        self.stored.copied_from().attempts
     }
 
     /// The last attempts, oldest first: at most 8.
@@ -188,7 +188,7 @@ impl DeadLetter {
 
     fn move_to(&self, partition: Option<crate::ids::PartitionId>) -> Result<()> {
         let shared = &self.group.topic.shared;
-        let end = shared.engine.redrive(self.group.info.id, self.id(), &self.letter, partition)?;
+        let end = shared.engine.redrive(self.group.info.id, self.id(), &self.stored, partition)?;
         if shared.level == super::Durability::Disk { shared.engine.wait_durable(end) } else { Ok(()) }
     }
 
@@ -198,18 +198,18 @@ impl DeadLetter {
     /// # Errors
     /// As [`DeadLetter::redrive`].
     pub fn discard(self) -> Result<()> {
-        self.group.topic.shared.engine.discard(self.group.info.id, self.id(), self.letter.offset)
+        self.group.topic.shared.engine.discard(self.group.info.id, self.id(), self.stored.about.first)
     }
 }
 
-impl From<&engine::Failure> for Failure {
-    fn from(failure: &engine::Failure) -> Self {
+impl From<&engine::AttemptFailure> for Failure {
+    fn from(failure: &engine::AttemptFailure) -> Self {
         let cause = match failure.cause {
-            engine::Cause::Nacked => Cause::Nacked,
-            engine::Cause::Expired => Cause::Expired,
-            engine::Cause::Crashed => Cause::Crashed,
-            engine::Cause::Closed => Cause::Closed,
-            engine::Cause::Rejected => Cause::Rejected,
+            engine::FailureCause::Nacked => Cause::Nacked,
+            engine::FailureCause::Expired => Cause::Expired,
+            engine::FailureCause::Crashed => Cause::Crashed,
+            engine::FailureCause::Closed => Cause::Closed,
+            engine::FailureCause::Rejected => Cause::Rejected,
         };
         Self { cause, time: UNIX_EPOCH + Duration::from_millis(failure.time.0), text: failure.text.to_string() }
     }

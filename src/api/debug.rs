@@ -22,6 +22,26 @@ impl Debug for Store {
     }
 }
 
+impl Debug for super::Cursor {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Cursor").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Debug for super::TopicCursor {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let topic = &self.topic.name();
+        f.debug_struct("TopicCursor").field("topic", topic).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Debug for super::Producer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let topic = &self.topic.name();
+        f.debug_struct("Producer").field("topic", topic).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
 impl Debug for TopicBuilder {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("TopicBuilder").field("name", &shown(&self.name)).finish_non_exhaustive()

@@ -3,7 +3,7 @@
 use super::batch::DeliveryRef;
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Engine, HeldRun, Received};
+use crate::engine::{Engine, HeldRun, LeasedMessage, Received};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -46,24 +46,24 @@ use std::time::{Duration, SystemTime};
 /// # }
 /// ```
 pub struct Delivery {
-    parcel: Holding,
+    parcel: ParcelRef,
     /// Which message of the buffer.
     nth: u32,
     settled: AtomicBool,
 }
 
 /// A delivery buffer, owned or shared with other deliveries. Most are owned, and then no references are counted.
-enum Holding {
+enum ParcelRef {
     Alone(Box<Parcel>),
-    Shared(Arc<Parcel>),
+    StoreShared(Arc<Parcel>),
 }
 
-impl Deref for Holding {
+impl Deref for ParcelRef {
     type Target = Parcel;
     fn deref(&self) -> &Parcel {
         match self {
             Self::Alone(parcel) => parcel,
-            Self::Shared(parcel) => parcel,
+            Self::StoreShared(parcel) => parcel,
         }
     }
 }
@@ -77,7 +77,7 @@ struct Parcel {
 impl Delivery {
     /// The only message of what was received.
     pub(super) fn alone(group: Arc<GroupInner>, received: Received) -> Self {
-        Self { parcel: Holding::Alone(Box::new(Parcel { group, received })), nth: 0, settled: AtomicBool::new(false) }
+        Self { parcel: ParcelRef::Alone(Box::new(Parcel { group, received })), nth: 0, settled: AtomicBool::new(false) }
     }
 
     /// Each message of what was received.
@@ -88,7 +88,7 @@ impl Delivery {
         }
         let parcel = Arc::new(Parcel { group, received });
         (0..=last).for_each(|nth| {
-            each(Self { parcel: Holding::Shared(Arc::clone(&parcel)), nth, settled: AtomicBool::new(false) })
+            each(Self { parcel: ParcelRef::StoreShared(Arc::clone(&parcel)), nth, settled: AtomicBool::new(false) })
         });
     }
 
@@ -103,6 +103,11 @@ impl Delivery {
 
     pub(super) fn parts(&self) -> (&GroupInner, &Received, u32) {
         (&self.parcel.group, &self.parcel.received, self.nth)
+    }
+
+    /// What it holds.
+    pub(super) fn leased(&self) -> LeasedMessage<'_> {
+        LeasedMessage { group: self.group_id(), received: &self.parcel.received, nth: self.nth }
     }
 
     fn engine(&self) -> &Engine {
@@ -226,7 +231,7 @@ impl Delivery {
     }
 
     fn give_back(&self, delay_ms: Option<u64>, text: &str) -> Result<()> {
-        let held = self.engine().nack(self.group_id(), (&self.parcel.received, self.nth), delay_ms, text)?;
+        let held = self.engine().nack(self.leased(), delay_ms, text)?;
         self.lost_unless(held)
     }
 
@@ -239,7 +244,7 @@ impl Delivery {
         let text = text_of(reason);
         self.settled.store(true, Ordering::Relaxed);
         // seam: a rejected message is tried again
-        let held = self.engine().reject(self.group_id(), (&self.parcel.received, self.nth), &text)?;
+        let held = self.engine().reject(self.leased(), &text)?;
         self.lost_unless(held)
     }
 

@@ -2,7 +2,7 @@
 
 use super::check_name;
 use crate::error::{Error, Result};
-use crate::limits::{HEADERS_MAX, KEY_LEN_MAX};
+use crate::limits::{DEDUP_ID_LEN_MAX, HEADERS_MAX, KEY_LEN_MAX};
 use std::borrow::Cow;
 
 /// What is published: a payload, and if wanted a key, headers and a partition.
@@ -14,6 +14,7 @@ pub struct Message<'a> {
     pub(super) payload: Bytes<'a>,
     pub(super) key: Option<Bytes<'a>>,
     pub(super) headers: Vec<(Cow<'a, str>, Bytes<'a>)>,
+    pub(super) dedup_id: Option<Bytes<'a>>,
     pub(super) partition: Option<u32>,
 }
 
@@ -44,6 +45,28 @@ impl<'a> Message<'a> {
         self
     }
 
+    /// Gives it an id of 1 to 1,024 bytes under which its topic accepts it once. While the topic remembers the id
+    /// ([`TopicBuilder::dedup_ids`](crate::TopicBuilder::dedup_ids)), a publish of the same message under it publishes nothing and gives the
+    /// first one's receipt, whatever has become of that message.
+    ///
+    /// ```
+    /// # use millpond::{Message, Store};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let orders = store.topic("orders").open()?;
+    /// let first = orders.publish(Message::new("two pizzas").dedup_id("o-12"))?;
+    /// let again = orders.publish(Message::new("two pizzas").dedup_id("o-12"))?;
+    /// assert!(again.is_repeat() && again.id() == first.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn dedup_id(mut self, id: impl Into<Bytes<'a>>) -> Self {
+        self.dedup_id = Some(id.into());
+        self
+    }
+
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
         let key_len = self.key.as_ref().map_or(0, |key| key.as_slice().len());
@@ -59,7 +82,21 @@ impl<'a> Message<'a> {
                 unit: "headers",
             });
         }
+        if let Some(id) = &self.dedup_id {
+            check_id(id.as_slice())?;
+        }
         self.headers.iter().try_for_each(|(name, _)| check_name("header", name))
+    }
+}
+
+fn check_id(id: &[u8]) -> Result<()> {
+    match id.len() {
+        0 => Err(Error::InvalidOption { option: "dedup_id", value: "empty".to_owned(), expected: "1 to 1,024 bytes" }),
+        1..=DEDUP_ID_LEN_MAX => Ok(()),
+        len => {
+            let (len, max) = (len as u64, DEDUP_ID_LEN_MAX as u64);
+            Err(Error::TooLarge { what: "dedup id", len, max, unit: "bytes" })
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! log, records, decisions about messages.
 
 mod batch;
+mod cursor;
 mod dead_letter;
 mod debug;
 mod delivery;
@@ -12,12 +13,14 @@ mod group_options;
 mod log_reader;
 mod message;
 mod options;
+mod receipt;
 mod store;
 mod subscription;
 mod topic;
 mod transaction;
 
 pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
+pub use cursor::{Cursor, Producer, TopicCursor};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
 pub use delivery::Delivery;
 #[cfg(any(test, feature = "simulation"))]
@@ -27,9 +30,10 @@ pub use group_options::GroupChange;
 pub use log_reader::{LogMessage, LogReader, LogReaderBuilder};
 pub use message::{Bytes, Message};
 pub use options::{Backoff, Durability, Start};
+pub use receipt::{BatchReceipt, Receipt};
 pub use store::{Store, StoreOptions};
 pub use subscription::Subscription;
-pub use topic::{BatchReceipt, Receipt, Topic, TopicBuilder};
+pub use topic::{Topic, TopicBuilder};
 pub use transaction::{Committed, InTransaction, Transaction};
 
 use crate::error::{Error, Result};
@@ -61,7 +65,10 @@ unwind_safe!(
     LogMessage,
     Receipt,
     BatchReceipt,
-    Transaction<'_>
+    Transaction<'_>,
+    Cursor,
+    TopicCursor,
+    Producer
 );
 
 /// Checks the name of a topic, group or header.

@@ -46,11 +46,11 @@ use std::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct Store {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<StoreShared>,
 }
 
 /// What all handles of a store share. Its drop ends the threads.
-pub(super) struct Shared {
+pub(super) struct StoreShared {
     pub(super) engine: Arc<Engine>,
     pub(super) level: Durability,
     pub(super) outcome: Arc<Outcome>,
@@ -79,7 +79,7 @@ impl Outcome {
     }
 }
 
-impl Drop for Shared {
+impl Drop for StoreShared {
     fn drop(&mut self) {
         if self.engine.is_forked() {
             // All of it is the parent's: locks that its threads may hold, threads that cannot be joined here, files.
@@ -218,7 +218,7 @@ impl Store {
     #[cfg(any(test, feature = "simulation"))]
     pub fn tick(&self) -> Result<()> {
         self.shared.engine.pulse()?;
-        self.shared.engine.chores()
+        self.shared.engine.maintain()
     }
 
     /// Whether the background threads rest until something is appended.
@@ -356,7 +356,7 @@ impl StoreOptions {
 
     fn store(&self, engine: Arc<Engine>, threads: Threads) -> Store {
         let outcome = Outcome { engine: Arc::downgrade(&engine), durable: AtomicU64::new(0) };
-        let shared = Shared {
+        let shared = StoreShared {
             engine,
             level: self.level,
             outcome: Arc::new(outcome),

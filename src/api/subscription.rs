@@ -75,7 +75,7 @@ pub struct Subscription {
 /// What the consumer asked for and the thread does.
 #[derive(Debug, Default)]
 struct Requests {
-    state: Mutex<State>,
+    state: Mutex<RequestState>,
     changed: Condvar,
     /// Set unless a delivery is wanted: ends the thread's wait for a message. Stored under the lock on `state`.
     unwanted: AtomicBool,
@@ -84,7 +84,7 @@ struct Requests {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RequestState {
     /// A delivery was asked for and is not offered yet.
     wanted: bool,
     /// What was put into the channel last. It may have been taken meanwhile: an empty channel says so.
@@ -134,7 +134,7 @@ impl Subscriptions {
 }
 
 impl Requests {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RequestState> {
         self.state.lock()
     }
 
@@ -154,7 +154,7 @@ impl Requests {
         }
     }
 
-    fn want(&self, state: &mut State, wanted: bool) {
+    fn want(&self, state: &mut RequestState, wanted: bool) {
         state.wanted = wanted;
         self.unwanted.store(!wanted || state.ends.is_some(), Ordering::Release);
     }

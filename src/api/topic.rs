@@ -3,16 +3,18 @@
 use super::group::GroupBuilder;
 use super::log_reader::LogReaderBuilder;
 use super::message::Bytes;
-use super::store::{Outcome, Shared};
-use super::{Durability, Message, check_name};
-use crate::engine::{Outgoing, Published, Retention, TopicInfo, TopicOptions, key_hash};
+use super::receipt::{BatchReceipt, Placed, Places, PublishedFrame, Receipt};
+use super::store::StoreShared;
+use super::{Durability, Message, check_name, millis};
+use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions, key_hash};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId};
-use crate::limits::{FRAME_PARTS_MAX, TOPIC_PARTITIONS_MAX};
+use crate::limits::{DEDUP_IDS_MAX, FRAME_PARTS_MAX, TOPIC_PARTITIONS_MAX};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::thread_local;
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 thread_local! {
     /// Encoded messages of this thread's publish in progress: reused, so that a publish allocates nothing.
@@ -23,10 +25,12 @@ thread_local! {
 #[derive(Clone)]
 #[must_use = "nothing happens before open"]
 pub struct TopicBuilder {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     pub(super) name: String,
     partitions: Option<u32>,
     retention: Option<Retention>,
+    dedup_ids: Option<u32>,
+    dedup_window: Option<Duration>,
     create: bool,
 }
 
@@ -38,7 +42,7 @@ pub struct Topic {
 }
 
 pub(super) struct TopicInner {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<StoreShared>,
     pub(super) name: String,
     pub(super) info: TopicInfo,
     /// Where the next message without a key goes.
@@ -46,8 +50,8 @@ pub(super) struct TopicInner {
 }
 
 impl TopicBuilder {
-    pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
-        Self { shared, name, partitions: None, retention: None, create: true }
+    pub(super) fn new(shared: Arc<StoreShared>, name: String) -> Self {
+        Self { shared, name, partitions: None, retention: None, dedup_ids: None, dedup_window: None, create: true }
     }
 
     /// The number of partitions: 1 to 65,536, fixed when the topic is created. Default: what is stored, or 1.
@@ -61,6 +65,22 @@ impl TopicBuilder {
     /// Segments are unlinked whole, so what stands beside messages that stay forever stays too.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = Some(retention);
+        self
+    }
+
+    /// How many ids of its messages ([`Message::dedup_id`](crate::Message::dedup_id)) the topic remembers: 1 to 1,048,576, fixed when the
+    /// topic is created. Default: what is stored, or 16,384. Beyond that the oldest goes. All topics of a store that have seen an id may
+    /// remember 1,048,576 together.
+    pub fn dedup_ids(mut self, ids: u32) -> Self {
+        self.dedup_ids = Some(ids);
+        self
+    }
+
+    /// For how long the topic remembers an id, from its first publish on: a millisecond to ten years, fixed when the topic is created.
+    /// Default: what is stored, or two minutes. Jumps of the clock do not count while the store is open; while it is closed time goes by
+    /// the wall clock.
+    pub fn dedup_window(mut self, window: Duration) -> Self {
+        self.dedup_window = Some(window);
         self
     }
 
@@ -85,15 +105,31 @@ impl TopicBuilder {
                 expected: "from 1 to 65,536",
             });
         }
+        if let Some(ids) = self.dedup_ids.filter(|ids| !(1..=DEDUP_IDS_MAX).contains(ids)) {
+            let expected = "from 1 to 1,048,576";
+            return Err(Error::InvalidOption { option: "dedup_ids", value: ids.to_string(), expected });
+        }
+        let window = self.dedup_window.map(|window| millis("dedup_window", window)).transpose()?;
+        if window == Some(0) {
+            let expected = "more than nothing, and at most ten years";
+            return Err(Error::InvalidOption { option: "dedup_window", value: "0ns".to_owned(), expected });
+        }
         let engine = &self.shared.engine;
         let info = if self.create {
-            let options = TopicOptions { retention: self.retention.unwrap_or_default() };
+            let left_out = TopicOptions::LEFT_OUT;
+            let options = TopicOptions {
+                retention: self.retention.unwrap_or_default(),
+                dedup_ids: self.dedup_ids.unwrap_or(left_out.dedup_ids),
+                dedup_window_ms: window.unwrap_or(left_out.dedup_window_ms),
+            };
             engine.open_topic(&self.name, self.partitions.unwrap_or(1), options)?
         } else {
             engine.find_topic(&self.name)?
         };
         self.check_same("partitions", self.partitions, info.partitions)?;
         self.check_same("retention", self.retention, info.options.retention)?;
+        self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
+        self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;
         let level = self.shared.level;
         let inner = TopicInner { shared: self.shared, name: self.name, info, turn: AtomicU32::new(0) };
         Ok(Topic { inner: Arc::new(inner), level })
@@ -138,17 +174,39 @@ impl Topic {
     /// there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was published.
     #[inline]
     pub fn publish<'a>(&self, message: impl Into<Message<'a>>) -> Result<Receipt> {
-        self.publish_one(&message.into())
+        let published = self.publish_one(&message.into(), Engine::publish)?;
+        published.or_else(|repeats| self.repeated(&repeats))
     }
 
-    fn publish_one(&self, message: &Message<'_>) -> Result<Receipt> {
+    /// The receipt of the one message, which was accepted before.
+    #[cold]
+    fn repeated(&self, repeats: &[Repeat]) -> Result<Receipt> {
+        let [Repeat { id, lsn, .. }] = repeats else {
+            unreachable!("internal error: one message was accepted before more than once; please report this")
+        };
+        let engine = &self.inner.shared.engine;
+        let end = engine.end();
+        if self.level == Durability::Disk {
+            engine.wait_durable(end)?;
+        }
+        Ok(Receipt::repeat(*id, PublishedFrame::new(&self.inner.shared, *lsn, end, self.level)))
+    }
+
+    /// Publishes by `append`, and waits as the handle's level asks.
+    #[inline]
+    pub(super) fn publish_one<N>(
+        &self,
+        message: &Message<'_>,
+        append: impl FnOnce(&Engine, &Outgoing, &mut dyn FnMut(PartitionId, Offset, u32)) -> Result<Result<Published, N>>,
+    ) -> Result<Result<Receipt, N>> {
         message.check()?;
         let index = self.choose(message)?;
         let mut offset = Offset(0);
-        let mut publish = |outgoing: &mut Outgoing| {
+        let engine = &self.inner.shared.engine;
+        let publish = |outgoing: &mut Outgoing| {
             outgoing.clear();
             self.add(outgoing, index, message)?;
-            self.append(outgoing, |_, base, _| offset = base)
+            append(engine, outgoing, &mut |_, base, _| offset = base)
         };
         // A destructor of another thread-local may publish when this one is gone.
         let published = if OUTGOING.try_with(|_| ()).is_ok() {
@@ -156,8 +214,13 @@ impl Topic {
         } else {
             publish(&mut Outgoing::default())?
         };
+        let published = match published {
+            Ok(published) => published,
+            Err(why) => return Ok(Err(why)),
+        };
+        self.wait(published)?;
         let id = MessageId { topic: self.inner.info.id, partition: index.into(), epoch: published.epoch, offset };
-        Ok(Receipt { id, frame: self.frame(published) })
+        Ok(Ok(Receipt::new(id, self.frame(published))))
     }
 
     /// Publishes the messages as one frame: after any crash, and for every consumer, all of them are there or none. At
@@ -212,16 +275,30 @@ impl Topic {
             self.add(outgoing, partition, &message)?;
             ids.push(MessageId { topic: topic.id, partition: partition.into(), epoch: Epoch(0), offset: Offset(0) });
         }
+        let engine = &self.inner.shared.engine;
         if ids.is_empty() {
-            self.inner.shared.engine.enter()?;
-            let outcome = Arc::clone(&self.inner.shared.outcome);
-            return Ok(BatchReceipt { ids, frame: Frame { outcome, lsn: Lsn(0), end: Lsn(0), level: self.level } });
+            engine.enter()?;
+            return Ok(BatchReceipt::new(Placed::default(), self.frame_at(Lsn(0), Lsn(0))));
         }
-        let order = outgoing.group_by_partition();
-        let mut bases = Vec::new();
-        let published = self.append(outgoing, |_, base, count| bases.push((base, count)))?;
-        set_ids(&mut ids, order.as_deref(), bases, published.epoch);
-        Ok(BatchReceipt { ids, frame: self.frame(published) })
+        let mut places = Places::new(ids, outgoing)?;
+        loop {
+            let mut bases = Vec::new();
+            match engine.publish(outgoing, &mut |_, base, count| bases.push((base, count)))? {
+                Ok(published) => {
+                    self.wait(published)?;
+                    return Ok(BatchReceipt::new(places.published(bases, published.epoch), self.frame(published)));
+                }
+                Err(repeats) => places.leave_out(outgoing, &repeats),
+            }
+            if outgoing.len() == 0 {
+                let end = engine.end();
+                if self.level == Durability::Disk {
+                    engine.wait_durable(end)?;
+                }
+                let lsn = places.last_repeat();
+                return Ok(BatchReceipt::new(places.published(Vec::new(), Epoch(0)), self.frame_at(lsn, end)));
+            }
+        }
     }
 
     /// The group of this name, to be opened or created.
@@ -274,34 +351,25 @@ impl Topic {
         let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_slice()));
         let max = self.inner.shared.engine.setup().message_bytes_max;
         let key = message.key.as_ref().map(Bytes::as_slice);
-        outgoing.add(partition, key, headers, message.payload.as_slice(), max)
-    }
-
-    fn append(&self, outgoing: &Outgoing, each: impl FnMut(PartitionId, Offset, u32)) -> Result<Published> {
-        let engine = &self.inner.shared.engine;
-        let published = engine.publish(outgoing, each)?;
-        // seam: publish does not wait
-        if self.level == Durability::Disk {
-            engine.wait_durable(published.end)?;
+        outgoing.add(partition, key, headers, message.payload.as_slice(), max)?;
+        if let Some(id) = &message.dedup_id {
+            outgoing.identify(self.inner.shared.engine.dedup(), self.inner.info.id, id.as_slice());
         }
-        Ok(published)
+        Ok(())
     }
 
-    fn frame(&self, published: Published) -> Frame {
-        let outcome = Arc::clone(&self.inner.shared.outcome);
-        Frame { outcome, lsn: published.lsn, end: published.end, level: self.level }
+    #[inline]
+    fn wait(&self, published: Published) -> Result<()> {
+        // seam: publish does not wait
+        if self.level == Durability::Disk { self.inner.shared.engine.wait_durable(published.end) } else { Ok(()) }
     }
-}
 
-/// Puts epoch and offsets into the IDs of messages that were published: `order` says which message came where, `bases` the first offset
-/// and the count of each run.
-pub(super) fn set_ids(ids: &mut [MessageId], order: Option<&[u32]>, bases: Vec<(Offset, u32)>, epoch: Epoch) {
-    let offsets =
-        bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
-    for (nth, offset) in offsets.enumerate() {
-        let place = order.map_or(nth, |order| order[nth] as usize);
-        // seam: a receipt names another message
-        (ids[place].epoch, ids[place].offset) = (epoch, offset);
+    fn frame(&self, published: Published) -> PublishedFrame {
+        self.frame_at(published.lsn, published.end)
+    }
+
+    fn frame_at(&self, lsn: Lsn, end: Lsn) -> PublishedFrame {
+        PublishedFrame::new(&self.inner.shared, lsn, end, self.level)
     }
 }
 
@@ -312,101 +380,5 @@ impl TopicInner {
 
     pub(super) fn next_in_turn(&self) -> u32 {
         self.turn.fetch_add(1, Ordering::Relaxed) % self.info.partitions
-    }
-}
-
-/// The frame that a receipt stands for.
-#[derive(Clone)]
-pub(super) struct Frame {
-    outcome: Arc<Outcome>,
-    lsn: Lsn,
-    end: Lsn,
-    level: Durability,
-}
-
-impl Frame {
-    pub(super) fn new(shared: &Shared, lsn: Lsn, end: Lsn, level: Durability) -> Self {
-        Self { outcome: Arc::clone(&shared.outcome), lsn, end, level }
-    }
-
-    pub(super) const fn lsn(&self) -> Lsn {
-        self.lsn
-    }
-
-    pub(super) fn wait_durable(&self) -> Result<()> {
-        self.outcome.wait_durable(self.end, self.level)
-    }
-}
-
-/// Says that a message was published, where, and what it survives.
-#[derive(Clone)]
-pub struct Receipt {
-    id: MessageId,
-    frame: Frame,
-}
-
-impl Receipt {
-    /// The message's id, its own for ever.
-    #[must_use]
-    pub fn id(&self) -> MessageId {
-        self.id
-    }
-
-    /// Where in the log it stands.
-    #[must_use]
-    pub fn lsn(&self) -> Lsn {
-        self.frame.lsn
-    }
-
-    /// What it survived when the publish returned.
-    #[must_use]
-    pub fn level(&self) -> Durability {
-        self.frame.level
-    }
-
-    /// Returns once the message survives power loss. One sync serves all who wait: publish a thousand messages at `Os` and wait
-    /// for the last.
-    ///
-    /// # Errors
-    /// `OutcomeUnknown` if a sync failed before that. `Closed` if the last handle of the store was dropped before that: a receipt does
-    /// not keep the store open.
-    pub fn wait_durable(&self) -> Result<()> {
-        self.frame.wait_durable()
-    }
-}
-
-/// Says that a batch was published.
-#[derive(Clone)]
-pub struct BatchReceipt {
-    ids: Vec<MessageId>,
-    frame: Frame,
-}
-
-impl BatchReceipt {
-    /// The messages' ids, in the order given.
-    #[must_use]
-    pub fn ids(&self) -> &[MessageId] {
-        &self.ids
-    }
-
-    /// Where in the log the batch stands.
-    #[must_use]
-    pub fn lsn(&self) -> Lsn {
-        self.frame.lsn
-    }
-
-    /// What it survived when the publish returned.
-    #[must_use]
-    pub fn level(&self) -> Durability {
-        self.frame.level
-    }
-
-    /// As [`Receipt::wait_durable`].
-    ///
-    /// # Errors
-    /// `OutcomeUnknown` if a sync failed before that. `Closed` if the last handle of the store was dropped before that: a receipt does
-    /// not keep the store open.
-    pub fn wait_durable(&self) -> Result<()> {
-        self.frame.wait_durable()
     }
 }

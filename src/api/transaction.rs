@@ -3,20 +3,24 @@
 //! Never here: deciding; a transaction only collects what is to be done.
 
 use super::batch::Batch;
+use super::cursor::check_value;
 use super::delivery::{Delivery, text_of};
-use super::store::Shared;
-use super::topic::{Frame, set_ids};
-use super::{Durability, Message, Store, Topic, millis};
-use crate::engine::{HeldRun, LeasedMessage, Outgoing, Received, Rejected, Settlement};
+use super::receipt::{Placed, Places, PublishedFrame};
+use super::store::StoreShared;
+use super::{Cursor, Durability, Message, Store, Topic, TopicCursor, millis};
+use crate::engine::{CursorChange, HeldRun, LeasedMessage, NotDone, Outgoing, Received, Settlement};
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Lsn, MessageId, Offset};
+use crate::ids::{Epoch, Lsn, MessageId, Offset, Position};
 use crate::limits::FRAME_PARTS_MAX;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread_local;
 use std::cell::Cell;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How many transactions this process has begun.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// Whether this thread is in the body of a transaction.
@@ -25,12 +29,15 @@ thread_local! {
 
 /// What one transaction is to do, all of it or none. Made by [`Store::transaction`].
 pub struct Transaction<'a> {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
+    /// That no other transaction of this process has.
+    number: u64,
     level: Durability,
     outgoing: Outgoing,
     /// Of what is published, in the order of the calls; epoch and offset are not known yet.
     ids: Vec<MessageId>,
     settlements: Vec<Settlement<'a>>,
+    cursors: Vec<CursorChange<'a>>,
     /// For each settlement, whose it is.
     settled: Vec<Settled<'a>>,
     effects: usize,
@@ -46,15 +53,20 @@ enum Settled<'a> {
 
 /// A message that a transaction publishes. [`Committed::id`] gives its ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InTransaction(usize);
+pub struct InTransaction {
+    /// Which transaction of this process.
+    transaction: u64,
+    nth: usize,
+}
 
 /// What a transaction did.
 #[derive(Clone)]
 pub struct Committed<T> {
     /// What the body returned.
     pub value: T,
-    ids: Vec<MessageId>,
-    frame: Frame,
+    number: u64,
+    placed: Placed,
+    frame: PublishedFrame,
 }
 
 impl Store {
@@ -101,8 +113,9 @@ impl Store {
             let _inside = Inside;
             body(&mut transaction)?
         };
-        let (ids, frame) = transaction.commit()?;
-        Ok(Committed { value, ids, frame })
+        let number = transaction.number;
+        let (placed, frame) = transaction.commit()?;
+        Ok(Committed { value, number, placed, frame })
     }
 }
 
@@ -117,17 +130,19 @@ impl Drop for Inside {
 }
 
 impl<'a> Transaction<'a> {
-    fn new(shared: &Arc<Shared>) -> Result<Self> {
+    fn new(shared: &Arc<StoreShared>) -> Result<Self> {
         shared.engine.enter()?;
         if INSIDE.try_with(|inside| inside.replace(true)).unwrap_or(false) {
             return Err(Error::InvalidTransaction { reason: "a transaction within another one" });
         }
         Ok(Self {
             shared: Arc::clone(shared),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             level: shared.level,
             outgoing: Outgoing::default(),
             ids: Vec::new(),
             settlements: Vec::new(),
+            cursors: Vec::new(),
             settled: Vec::new(),
             effects: 0,
             failed: false,
@@ -155,7 +170,7 @@ impl<'a> Transaction<'a> {
         let (index, info) = (topic.choose(message)?, topic.inner().info);
         topic.add(&mut self.outgoing, index, message)?;
         self.ids.push(MessageId { topic: info.id, partition: index.into(), epoch: Epoch(0), offset: Offset(0) });
-        Ok(InTransaction(self.ids.len() - 1))
+        Ok(InTransaction { transaction: self.number, nth: self.ids.len() - 1 })
     }
 
     /// A call that failed keeps all of the transaction from being carried out.
@@ -223,16 +238,43 @@ impl<'a> Transaction<'a> {
         self.settle(Settlement::Reject { message, text: text_of(reason) }, Settled::Delivery(delivery), shared)
     }
 
+    /// Sets a cursor if it stands at `expected`, or if it is not there and `expected` is `None`: as [`Cursor::set`], in the frame of all
+    /// else. A cursor can be set once in a transaction.
+    ///
+    /// # Errors
+    /// `InvalidTransaction` if it is of another store; `TooLarge`.
+    pub fn set_cursor(&mut self, cursor: &'a Cursor, expected: Option<&[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let value = value.as_ref();
+        let done = self.check_store(&cursor.shared, "a cursor of another store in a transaction");
+        let done = done.and_then(|()| check_value(value)).and_then(|()| self.count(1));
+        self.noted(done)?;
+        let (expected, value) = (expected.map(<[u8]>::to_vec), value.to_vec());
+        self.cursors.push(CursorChange { name: &cursor.name, expected, value, hold: None });
+        Ok(())
+    }
+
+    /// Moves a topic's cursor, as [`TopicCursor::advance`], in the frame of all else.
+    ///
+    /// # Errors
+    /// `InvalidTransaction` if it is of another store; `InvalidPosition`.
+    pub fn advance(&mut self, cursor: &'a TopicCursor, expected: Option<Position>, to: Position) -> Result<()> {
+        let done = self.check_store(&cursor.topic.inner().shared, "a cursor of another store in a transaction");
+        let done = done.and_then(|()| self.count(1)).and_then(|()| cursor.change(expected, to));
+        let (expected, value, hold) = self.noted(done)?;
+        self.cursors.push(CursorChange { name: &cursor.name, expected, value, hold: Some(hold) });
+        Ok(())
+    }
+
     /// How many messages it publishes, and how many settlements it has.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.ids.len(), self.settlements.len())
     }
 
-    fn check_store(&self, shared: &Arc<Shared>, reason: &'static str) -> Result<()> {
+    fn check_store(&self, shared: &Arc<StoreShared>, reason: &'static str) -> Result<()> {
         if Arc::ptr_eq(&self.shared, shared) { Ok(()) } else { Err(Error::InvalidTransaction { reason }) }
     }
 
-    fn settle(&mut self, settlement: Settlement<'a>, settled: Settled<'a>, shared: &Arc<Shared>) -> Result<()> {
+    fn settle(&mut self, settlement: Settlement<'a>, settled: Settled<'a>, shared: &Arc<StoreShared>) -> Result<()> {
         let done = self.check_store(shared, OTHER_STORE);
         let done = done.and_then(|()| self.count(settlement.count()));
         self.noted(done)?;
@@ -251,7 +293,7 @@ impl<'a> Transaction<'a> {
         Err(Error::TooLarge { what: "transaction", len, max, unit: "effects" })
     }
 
-    fn commit(mut self) -> Result<(Vec<MessageId>, Frame)> {
+    fn commit(mut self) -> Result<(Placed, PublishedFrame)> {
         if self.failed {
             return Err(Error::InvalidTransaction {
                 reason: "a call of the transaction failed and its error was passed over",
@@ -260,32 +302,34 @@ impl<'a> Transaction<'a> {
         let engine = &self.shared.engine;
         if self.effects == 0 {
             engine.enter()?;
-            return Ok((self.ids, Frame::new(&self.shared, Lsn(0), Lsn(0), self.level)));
+            return Ok((Placed::default(), PublishedFrame::new(&self.shared, Lsn(0), Lsn(0), self.level)));
         }
-        let order = self.outgoing.group_by_partition();
-        let mut bases = Vec::new();
-        let done = engine.transact(&self.outgoing, &self.settlements, |_, base, count| bases.push((base, count)));
-        let published = done.map_err(|rejected| match rejected {
-            Rejected::Failed(error) => error,
-            Rejected::LeaseLost { settlement, number } => Error::LeaseLost { id: self.settled[settlement].id(number) },
-        })?;
+        let mut places = Places::new(std::mem::take(&mut self.ids), &mut self.outgoing)?;
+        let (published, placed) = loop {
+            let mut bases = Vec::new();
+            let each = &mut |_, base, count| bases.push((base, count));
+            match engine.transact(&self.outgoing, &self.settlements, &self.cursors, each)? {
+                Ok(published) => break (published, places.published(bases, published.epoch)),
+                Err(NotDone::Repeated(repeats)) => places.leave_out(&mut self.outgoing, &repeats),
+                Err(NotDone::LeaseLost { settlement, number }) => {
+                    return Err(Error::LeaseLost { id: self.settled[settlement].id(number) });
+                }
+            }
+        };
         self.settled.iter().for_each(Settled::note);
-        set_ids(&mut self.ids, order.as_deref(), bases, published.epoch);
         // seam: a transaction does not wait
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;
         }
-        Ok((self.ids, Frame::new(&self.shared, published.lsn, published.end, self.level)))
+        Ok((placed, PublishedFrame::new(&self.shared, published.lsn, published.end, self.level)))
     }
 }
 
 const OTHER_STORE: &str = "a delivery of another store in a transaction";
 
 /// What a delivery holds, and the store that it is of.
-fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<Shared>) {
-    let (group, received, nth) = delivery.parts();
-    let message = LeasedMessage { group: group.info.id, held: received.held(nth), stored: &received.stored, nth };
-    (message, &group.topic.shared)
+fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<StoreShared>) {
+    (delivery.leased(), &delivery.parts().0.topic.shared)
 }
 
 impl Settled<'_> {
@@ -312,13 +356,22 @@ impl<T> Committed<T> {
     /// The ID of a message that the transaction published; `None` for one of another transaction.
     #[must_use]
     pub fn id(&self, message: InTransaction) -> Option<MessageId> {
-        self.ids.get(message.0).copied()
+        let is_own = message.transaction == self.number;
+        is_own.then(|| self.placed.ids.get(message.nth).copied()).flatten()
+    }
+
+    /// Whether a message was not published, since its topic had accepted it before under its id, or an earlier one of the transaction is
+    /// the same. [`Committed::id`] is then that of the first.
+    #[must_use]
+    pub fn is_repeat(&self, message: InTransaction) -> bool {
+        let nth = u32::try_from(message.nth).ok().filter(|_| message.transaction == self.number);
+        nth.is_some_and(|nth| self.placed.repeats.binary_search(&nth).is_ok())
     }
 
     /// The IDs of all messages that it published, in the order of the calls.
     #[must_use]
     pub fn ids(&self) -> &[MessageId] {
-        &self.ids
+        &self.placed.ids
     }
 
     /// Where it stands in the log.

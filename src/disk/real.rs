@@ -14,7 +14,7 @@ pub(crate) use attach::{AttachError, OpenOptions};
 
 use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name};
 use attach::Attachment;
-use file::{Inode, MappedTail, RealFile, SLICE_LEN, WrittenTail, give_way};
+use file::{MappedTail, RealFile, RealInode, SLICE_LEN, WrittenTail, give_way};
 use fs_kind::FsKind;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Stat};
@@ -37,7 +37,7 @@ pub(crate) struct RealDisk {
     maps: bool,
     names: sync::SyncOnce,
     /// The files that this process has open, by device and number.
-    inodes: Mutex<HashMap<(u64, u64), Weak<Inode>>>,
+    inodes: Mutex<HashMap<(u64, u64), Weak<RealInode>>>,
 }
 
 impl RealDisk {
@@ -98,7 +98,7 @@ impl RealDisk {
         let mut inodes = self.inodes.lock();
         let inode = inodes.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             inodes.retain(|_, inode| inode.strong_count() > 0);
-            let inode = Arc::new(Inode::default());
+            let inode = Arc::new(RealInode::default());
             inodes.insert(key, Arc::downgrade(&inode));
             inode
         });

@@ -27,7 +27,7 @@ use std::io;
 use std::sync::Arc;
 use world::World;
 
-type Shared = Arc<Mutex<World>>;
+type SharedWorld = Arc<Mutex<World>>;
 
 /// A simulated machine with one directory. A clone is the same machine; a [`snapshot`](SimDisk::snapshot) is another.
 ///
@@ -37,7 +37,7 @@ type Shared = Arc<Mutex<World>>;
 /// next power failure.
 #[derive(Clone)]
 pub struct SimDisk {
-    world: Shared,
+    world: SharedWorld,
 }
 
 impl std::fmt::Debug for SimDisk {

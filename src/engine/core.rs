@@ -3,10 +3,11 @@
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
+use super::refusal::Refusal;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId};
-use crate::log::{AppendRefusal, Appended, Appender, ControlFrame, Parts, Reserve};
+use crate::log::{AppendError, Appended, Appender, ControlFrame, Parts, Reserve};
 use crate::record::{Record, Room, Wakes, codec};
-use crate::state::{Command, Decision, HoldUp, Inconsistent, Inputs, Rejection, Role, State};
+use crate::state::{Command, Decision, HoldUp, Inputs, Role, State};
 use crate::view::{Counters, FrameAt, Now, View};
 use crate::wait::WaitList;
 use std::sync::Arc;
@@ -104,33 +105,23 @@ pub(crate) struct CommitOutcome {
     pub(crate) frame: Option<(Lsn, Lsn)>,
 }
 
-/// Why a commit did nothing.
-#[derive(Debug)]
-pub(crate) enum Blocked {
-    Rejected(Rejection),
-    /// The log needs something first that only work outside the lock can give.
-    Refused(AppendRefusal),
-    /// The state contradicts itself. Must never be; the store has to stop.
-    Inconsistent(Inconsistent),
-}
-
 impl Core {
     /// Decides `command`, appends what it decides as one frame with `parts` as its messages, and applies it. The
     /// records stay readable in `self.records`.
     ///
     /// # Errors
-    /// Whatever blocks it; nothing was changed then but that this process's `opened` record may have been appended, except by
+    /// What refuses it; nothing was changed then but that this process's `opened` record may have been appended, except by
     /// `Inconsistent`.
     pub(crate) fn commit(
         &mut self,
         command: &Command<'_>,
         parts: Parts<'_>,
         now: Now,
-    ) -> Result<CommitOutcome, Blocked> {
+    ) -> Result<CommitOutcome, Refusal> {
         self.records.clear();
         let hold_up = self.isolation.hold_up();
         let inputs = now.inputs(hold_up, &self.view.visible);
-        let decision = self.view.state.decide(command, &inputs, &mut self.records).map_err(Blocked::Rejected)?;
+        let decision = self.view.state.decide(command, &inputs, &mut self.records)?;
         if self.records.is_empty() {
             return Ok(CommitOutcome { decision, frame: None });
         }
@@ -142,12 +133,12 @@ impl Core {
         // The messages are there for the records that claim them; a decision that claims none writes none.
         let claimed = self.records.iter().any(|record| record.claim().is_some());
         let parts = if claimed { parts } else { Parts::default() };
-        let frame = self.appender.append(&self.head, parts, now.watermark, reserve).map_err(Blocked::Refused)?;
+        let frame = self.appender.append(&self.head, parts, now.watermark, reserve)?;
         let (lsn, end) = (frame.lsn, frame.end);
         let place = Some((entered(&frame, &mut self.view), frame.at));
         self.counters.count(&self.records, &self.view.state);
         let held_up = if self.waiters.any() { self.held_up(now) } else { HeldUp::default() };
-        self.view.follow(&self.records, &FrameAt { lsn, end, place }).map_err(Blocked::Inconsistent)?;
+        self.view.follow(&self.records, &FrameAt { lsn, end, place })?;
         self.isolation.note(self.view.state.held_up_since(), now.mono);
         if self.waiters.any() {
             self.wake_for_records(held_up, now);
@@ -156,13 +147,12 @@ impl Core {
     }
 
     /// Appends this process's `opened` record unless that has been done.
-    fn append_opened(&mut self, now: Now, reserve: Reserve) -> Result<(), Blocked> {
+    fn append_opened(&mut self, now: Now, reserve: Reserve) -> Result<(), Refusal> {
         // seam: the opening is not recorded
         let Some(opened) = &self.unwritten_open else { return Ok(()) };
         self.head.clear();
         codec::encode(std::slice::from_ref(opened), &mut self.head);
-        let frame = self.appender.append(&self.head, Parts::default(), now.watermark, reserve);
-        let frame = frame.map_err(Blocked::Refused)?;
+        let frame = self.appender.append(&self.head, Parts::default(), now.watermark, reserve)?;
         entered(&frame, &mut self.view);
         self.unwritten_open = None;
         Ok(())
@@ -172,7 +162,7 @@ impl Core {
     ///
     /// # Errors
     /// What the log needs first; nothing was changed.
-    pub(crate) fn append_control(&mut self, control: ControlFrame, watermark: Lsn) -> Result<Lsn, AppendRefusal> {
+    pub(crate) fn append_control(&mut self, control: ControlFrame, watermark: Lsn) -> Result<Lsn, AppendError> {
         let frame = self.appender.append_control(control, watermark)?;
         entered(&frame, &mut self.view);
         Ok(frame.end)

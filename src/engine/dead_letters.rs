@@ -3,13 +3,12 @@
 //! A dead letter is a message of its group's hidden partition. Redriving moves it, in one frame, to the group's retry
 //! partition or to a topic's; discarding settles it. Never here: deciding what becomes a dead letter.
 
+use super::Engine;
 use super::core::Core;
-use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId};
 use crate::limits::REDRIVES_TO_TOPICS_MAX;
 use crate::log::Parts;
-use crate::record::Provenance;
 use crate::state::{Command, Rejection};
 use crate::view::Stored;
 use crate::view::ViewHolder;
@@ -17,14 +16,6 @@ use crate::view::{absent, unreadable};
 
 /// How many dead letters are listed under one hold of the lock.
 const LIST_AT_ONCE: usize = 256;
-
-/// A dead letter as read.
-#[derive(Debug)]
-pub(crate) struct StoredDeadLetter {
-    pub(crate) offset: Offset,
-    pub(crate) stored: Stored,
-    pub(crate) provenance: Provenance,
-}
 
 impl Engine {
     /// The offsets of the group's dead letters from `from` on, a page of them.
@@ -51,11 +42,11 @@ impl Engine {
         Ok(core.view.state.partition_end(dead_of(&core, group)?))
     }
 
-    /// Reads a dead letter, or `None` where it has left meanwhile, or may not be seen yet.
+    /// Reads a dead letter, which is a copy, or `None` where it has left meanwhile, or may not be seen yet.
     ///
     /// # Errors
     /// `Unreadable`; the store's.
-    pub(crate) fn dead_letter(&self, group: GroupId, offset: Offset) -> Result<Option<StoredDeadLetter>> {
+    pub(crate) fn dead_letter(&self, group: GroupId, offset: Offset) -> Result<Option<Stored>> {
         self.enter()?;
         let dead = {
             let core = self.lock_core();
@@ -68,12 +59,10 @@ impl Engine {
         };
         let stored = self.fetch(dead, offset)?;
         // Only moves put messages there: something else was read.
-        let provenance = stored
-            .provenance
-            .as_deref()
-            .cloned()
-            .ok_or_else(|| unreadable(self, (dead, offset), absent(dead, offset)))?;
-        Ok(Some(StoredDeadLetter { offset, stored, provenance }))
+        if stored.provenance.is_none() {
+            return Err(unreadable(self, (dead, offset), absent(dead, offset)));
+        }
+        Ok(Some(stored))
     }
 
     /// Moves a dead letter to `to`, or to the group's retry partition.
@@ -84,13 +73,13 @@ impl Engine {
         &self,
         group: GroupId,
         id: MessageId,
-        dead_letter: &StoredDeadLetter,
+        dead_letter: &Stored,
         to: Option<PartitionId>,
     ) -> Result<crate::ids::Lsn> {
         self.enter()?;
         let command =
-            Command::Redrive { group, dead_letter: dead_letter.offset, to, provenance: &dead_letter.provenance };
-        self.submit_copy(&command, dead_letter.stored.part(0)).map_err(|refusal| self.dead_letter_error(id, refusal))
+            Command::Redrive { group, dead_letter: dead_letter.about.first, to, provenance: dead_letter.copied_from() };
+        self.submit_copy(&command, dead_letter.part(0))?.map_err(|rejection| self.dead_letter_error(id, rejection))
     }
 
     /// Throws a dead letter away.
@@ -99,15 +88,15 @@ impl Engine {
     /// `NoSuchDeadLetter` where it has left meanwhile.
     pub(crate) fn discard(&self, group: GroupId, id: MessageId, dead_letter: Offset) -> Result<()> {
         self.enter()?;
-        self.submit(&Command::Discard { group, dead_letter }, Parts::default(), |_, _| ())
-            .map_err(|refusal| self.dead_letter_error(id, refusal))
+        self.submit(&Command::Discard { group, dead_letter }, Parts::default(), |_, _| ())?
+            .map_err(|rejection| self.dead_letter_error(id, rejection))
     }
 
-    fn dead_letter_error(&self, id: MessageId, refusal: Refusal) -> Error {
-        match refusal {
-            Refusal::Rejected(Rejection::NoSuchDeadLetter) => Error::NoSuchDeadLetter { id },
-            Refusal::Rejected(Rejection::TooManyRedrives) => Error::TooManyRedrives { id, max: REDRIVES_TO_TOPICS_MAX },
-            refusal => self.refused(refusal),
+    fn dead_letter_error(&self, id: MessageId, rejection: Rejection) -> Error {
+        match rejection {
+            Rejection::NoSuchDeadLetter => Error::NoSuchDeadLetter { id },
+            Rejection::TooManyRedrives => Error::TooManyRedrives { id, max: REDRIVES_TO_TOPICS_MAX },
+            other => self.rejected(other),
         }
     }
 }

@@ -3,9 +3,9 @@
 //! [`Engine::receive`] leases under the lock and reads outside it ([`Reading`]). Messages that used up their attempts are moved to the
 //! dead letters when a consumer asks and meets them (`moves`). Never here: public handles, settling.
 
-use super::core::Blocked;
 use super::leased::{Leases, Reading, Received, collect};
 use super::moves::Moves;
+use super::refusal::Refusal;
 use super::{CoreGuard, Engine};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId};
@@ -47,7 +47,7 @@ enum Look {
 enum Tried {
     Found(Look),
     /// Only work outside the lock helps.
-    Blocked(Blocked),
+    Refused(Refusal),
     /// The waker was left. The sleeper looks again after `ms` milliseconds, also if nobody wakes it.
     Asleep {
         ticket: Arc<Ticket>,
@@ -167,7 +167,9 @@ impl Engine {
             let waker = || parker.insert(Parker::new()).waker();
             match self.try_look((topic, group), max, wait, moves, leases, waker)? {
                 Tried::Found(look) => return Ok(look),
-                Tried::Blocked(blocked) => self.unblock(blocked).map_err(|refusal| self.refused(refusal))?,
+                Tried::Refused(refusal) => {
+                    self.unblock(refusal)?.map_err(|rejection| self.rejected(rejection))?;
+                }
                 Tried::Asleep { ticket, ms } => {
                     // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
                     if let Some(parker) = parker {
@@ -200,7 +202,7 @@ impl Engine {
         let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
         let committed = match core.commit(&Command::Lease { group, max, pass_exhausted }, Parts::default(), now) {
             Ok(committed) => committed,
-            Err(blocked) => return Ok(Tried::Blocked(blocked)),
+            Err(refusal) => return Ok(Tried::Refused(refusal)),
         };
         if let Decision::Exhausted { partition, offset } = committed.decision {
             return Ok(Tried::Found(Look::Exhausted { partition, offset }));

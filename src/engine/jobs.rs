@@ -1,16 +1,16 @@
-//! The background work, as plain functions: `pulse` flushes the log, `chores` (maintenance) keeps the directory small.
+//! The flusher, as a plain function: `pulse` syncs the log and prepares what the next appends need.
 //!
-//! Neither is needed for safety: a caller that needs a segment or a sync does that job itself. Never here: threads (they call
-//! these functions), waiting.
+//! It is not needed for safety: a caller that needs a segment or a sync does that job itself. Never here: threads (they call
+//! such functions), checkpoints and unlinking (`maintenance`).
 
 use super::Engine;
 use super::core::Core;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MonoMs, WallMs};
-use crate::log::{AppendRefusal, ControlFrame, FileName, Parts, Reserve};
+use crate::log::{AppendError, ControlFrame, FileName, Parts, Reserve};
 use crate::state::Command;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, yield_now};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -30,15 +30,8 @@ const REST_AFTER_MS: u64 = 1_000;
 /// How often a thread at rest looks whether there is something to do after all: what a full disk kept from being done.
 const REST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After an I/O error a maintenance job is left alone for so long.
-const PAUSE_MS: u64 = 5_000;
-
-/// What needs room does not keep what gives room back from being done.
-const CHORES: [fn(&Engine) -> Result<()>; 4] =
-    [Engine::finish_segments, Engine::checkpoint_if_due, Engine::retire_dead_segments, Engine::remove_leftovers];
-
 /// A lack of room, memory or descriptors is no failure of a job: the call that needs them returns the error, and the next tick tries again.
-fn passing(done: Result<()>) -> Result<()> {
+pub(super) fn passing(done: Result<()>) -> Result<()> {
     match done {
         Err(lack) if lack.is_passing() => Ok(()),
         other => other,
@@ -51,10 +44,8 @@ pub(crate) struct Jobs {
     signal: Mutex<Signal>,
     woken: Condvar,
     clocks: Mutex<(MonoMs, WallMs)>,
-    /// When each maintenance job may run again after an I/O error.
-    paused: Mutex<[MonoMs; CHORES.len()]>,
-    /// Whether somebody was refused for want of room since there was some.
-    wants_room: AtomicBool,
+    /// By how much the wall clock is ahead of the monotonic one, as of the last jump that was noted, or the last tick without one.
+    wall_less_mono: AtomicU64,
     ahead: Mutex<Ahead>,
 }
 
@@ -80,25 +71,16 @@ struct Ahead {
 impl Jobs {
     /// What the clocks say when the store opens is what the first jump is measured against.
     pub(super) fn new(clock: &dyn Clock) -> Self {
-        let clocks = Mutex::new((clock.monotonic(), clock.wall()));
-        Self {
-            signal: Mutex::default(),
-            woken: Condvar::new(),
-            clocks,
-            paused: Mutex::new([MonoMs(0); CHORES.len()]),
-            wants_room: AtomicBool::new(false),
-            ahead: Mutex::default(),
-        }
+        let (mono, wall) = (clock.monotonic(), clock.wall());
+        let clocks = Mutex::new((mono, wall));
+        let wall_less_mono = AtomicU64::new(wall.0.wrapping_sub(mono.0));
+        Self { signal: Mutex::default(), woken: Condvar::new(), clocks, wall_less_mono, ahead: Mutex::default() }
     }
 
-    /// Whether maintenance makes room also where that is otherwise not worth it.
-    pub(super) fn want_room(&self, wanted: bool) {
-        self.wants_room.store(wanted, Ordering::Release);
-    }
-
-    /// Whether room is wanted.
-    pub(super) fn wants_room(&self) -> bool {
-        self.wants_room.load(Ordering::Acquire)
+    /// What the wall clock would say but for a jump that is not noted yet.
+    #[inline]
+    pub(super) fn steady(&self, mono: MonoMs) -> WallMs {
+        WallMs(mono.0.wrapping_add(self.wall_less_mono.load(Ordering::Acquire)))
     }
 
     /// Ends the rest, and the wait of every thread: the next one of those that do not wait now.
@@ -223,29 +205,9 @@ impl Engine {
         }
     }
 
-    /// The slow work: finishes full segments, writes a checkpoint when due, unlinks what is dead.
-    ///
-    /// # Errors
-    /// As [`Engine::pulse`].
-    pub(crate) fn chores(&self) -> Result<()> {
-        self.enter()?;
-        let mono = self.clock.monotonic();
-        for (nth, chore) in CHORES.iter().enumerate() {
-            if self.jobs.paused.lock()[nth] > mono {
-                continue;
-            }
-            let done = passing(chore(self));
-            if done.is_err() {
-                self.may_wait(done)?;
-                self.jobs.paused.lock()[nth] = mono.saturating_add(PAUSE_MS);
-            }
-        }
-        Ok(())
-    }
-
     /// What a step of a job gave: a lack of something passes, and so does an I/O error that has not stopped the store. Whatever the log
     /// rests on has stopped it where it failed; this was a file that can wait.
-    fn may_wait(&self, done: Result<()>) -> Result<()> {
+    pub(super) fn may_wait(&self, done: Result<()>) -> Result<()> {
         match passing(done) {
             Err(Error::Io { .. }) if self.health.check().is_ok() => Ok(()),
             other => other,
@@ -298,10 +260,10 @@ impl Engine {
         }
         match core.append_control(ControlFrame::Mark, watermark) {
             // A mark is worth no new segment and no sync.
-            Ok(_) | Err(AppendRefusal::NeedStandby { .. } | AppendRefusal::NeedSync { .. }) => Ok(()),
-            Err(refusal) => {
+            Ok(_) | Err(AppendError::NeedStandby { .. } | AppendError::NeedSync { .. }) => Ok(()),
+            Err(error) => {
                 drop(core);
-                self.make_way(refusal)
+                self.make_way(error)
             }
         }
     }
@@ -313,16 +275,20 @@ impl Engine {
         let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
         // A process that only looks writes nothing, unless something would wait longer for it.
         // seam: a clock jump is not noticed
-        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().view.state.has_due_times() {
+        let note = || self.jobs.wall_less_mono.store(wall.0.wrapping_sub(mono.0), Ordering::Release);
+        if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().view.state.counts_time() {
+            note();
             return Ok(());
         }
-        let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| ());
+        // Under the lock, so that the record and what is measured against it change together.
+        let noted = self.submit(&Command::NoteClockJump, Parts::default(), |_, _| note());
+        let noted = noted.and_then(|noted| noted.map_err(|rejection| self.rejected(rejection)));
         if noted.is_err() {
             // The next tick sees it again. What is due by the new clock is ready all the same.
             *self.jobs.clocks.lock() = (mono_before, wall_before);
             self.lock_core().waiters.wake_each();
         }
-        noted.map_err(|refusal| self.refused(refusal))
+        noted
     }
 }
 
@@ -346,7 +312,7 @@ mod tests {
         let publish = || {
             let mut outgoing = Outgoing::default();
             outgoing.add(PartitionId(0), None, std::iter::empty(), &[7; 1000], 1 << 20).unwrap();
-            engine.publish(&outgoing, |_, _, _| ()).unwrap();
+            engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
         };
         let wakes = || engine.jobs.signal.lock().wakes;
         for _ in 0..3 {

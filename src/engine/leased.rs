@@ -11,7 +11,7 @@ use crate::limits::BATCH_BYTES_MAX;
 use crate::log::{Catalog, Parts, Segment};
 use crate::record::{Record, Token};
 use crate::state::{Command, Held, HeldRun};
-use crate::view::Place;
+use crate::view::MessageLocation;
 use crate::view::Reader;
 use crate::view::Stored;
 use crate::view::ViewHolder;
@@ -38,20 +38,49 @@ impl Received {
     }
 }
 
+/// One of them, which may have to be copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeasedMessage<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) received: &'a Received,
+    pub(crate) nth: u32,
+}
+
+impl<'a> LeasedMessage<'a> {
+    pub(super) fn held(&self) -> Held {
+        self.received.held(self.nth)
+    }
+
+    /// Its bytes.
+    pub(super) fn part(&self) -> &'a [u8] {
+        self.received.stored.part(self.nth)
+    }
+
+    pub(super) fn nack(&self, delay_ms: Option<u64>, text: &'a str) -> Command<'a> {
+        let published = self.received.stored.publication();
+        Command::Nack { group: self.group, held: self.held(), delay_ms, text, published }
+    }
+
+    pub(super) fn reject(&self, text: &'a str) -> Command<'a> {
+        let published = self.received.stored.publication();
+        Command::Reject { group: self.group, held: self.held(), text, published }
+    }
+}
+
 /// Leases on consecutive messages, which are still to be read.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct LeaseRun {
     partition: PartitionId,
     first: Offset,
     count: u32,
     attempt: u32,
-    place: Option<Place>,
+    place: Option<MessageLocation>,
 }
 
 /// Those of one receive. Most receives of one message need no memory for them.
-pub(super) type Leases = SmallVec<[Lease; 1]>;
+pub(super) type Leases = SmallVec<[LeaseRun; 1]>;
 
-impl Lease {
+impl LeaseRun {
     /// The leases on all of them but the first `skip`.
     fn held_from(&self, skip: u32, token: Token) -> HeldRun {
         let offset = self.first.saturating_add(u64::from(skip));
@@ -86,7 +115,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the messages of all leases and gives them to `each`, in order. Returns why others could not be read.
-    pub(super) fn read_all(mut self, leases: &[Lease], each: &mut impl FnMut(Received)) -> Vec<Error> {
+    pub(super) fn read_all(mut self, leases: &[LeaseRun], each: &mut impl FnMut(Received)) -> Vec<Error> {
         // What an error left there is of no use.
         self.reader.take();
         for (number, lease) in leases.iter().enumerate() {
@@ -109,8 +138,8 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the messages of a lease. Returns how many of them are done with, and whether to read on.
-    fn read(&mut self, lease: &Lease, each: &mut impl FnMut(Received)) -> (u32, bool) {
-        let &Lease { partition, first, count, attempt, ref place } = lease;
+    fn read(&mut self, lease: &LeaseRun, each: &mut impl FnMut(Received)) -> (u32, bool) {
+        let &LeaseRun { partition, first, count, attempt, ref place } = lease;
         if let Some(number) = place.map(|place| place.segment())
             && self.segment.is_none_or(|known| known.number() != number)
         {
@@ -177,7 +206,7 @@ pub(super) fn collect(core: &Core, leases: &mut Leases) -> bool {
     for record in &core.records {
         let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
         core.view.positions.find(partition, first, count, |first, count, place| {
-            leases.push(Lease { partition, first, count, attempt, place });
+            leases.push(LeaseRun { partition, first, count, attempt, place });
         });
     }
     !leases.is_empty()

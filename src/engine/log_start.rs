@@ -75,6 +75,16 @@ impl Engine {
         self.log_cursor(topic, nexts, gaps)
     }
 
+    /// Whether a reader of the topic could begin behind this position.
+    ///
+    /// # Errors
+    /// `InvalidPosition`; the store's.
+    pub(crate) fn check_position(&self, topic: TopicInfo, position: Position) -> Result<()> {
+        self.enter()?;
+        let verdict = self.judge_position(topic, &position);
+        verdict.map(drop).map_err(|fault| Error::InvalidPosition { position, fault })
+    }
+
     fn judge_position(&self, topic: TopicInfo, position: &Position) -> Result<Verdict, PositionFault> {
         let core = self.lock_core();
         let (view, partition) = (&core.view, position.partition);

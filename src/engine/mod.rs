@@ -9,20 +9,22 @@
 //! block cache, the front cache, group commit and `jobs`. Threads are started here and nowhere else; each runs a plain function that
 //! a simulator calls as well. Never here: public handles.
 
-mod checkpoint;
 mod commit;
 mod core;
+mod cursors;
 mod dead_letters;
+mod dedup;
 mod deliver;
 mod health;
 mod jobs;
 mod leased;
 mod log_reader;
 mod log_start;
+mod maintenance;
 mod moves;
 mod open;
 mod publish;
-mod retire;
+mod refusal;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
@@ -34,17 +36,18 @@ mod transaction;
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
+pub(crate) use crate::record::Hold;
 pub use crate::record::Retention;
 pub(crate) use crate::record::message::key_hash;
-pub(crate) use crate::record::{BackoffOptions, Cause, Failure, GroupOptions, TopicOptions};
-pub(crate) use crate::state::{GroupChanges, HeldRun};
-pub(crate) use crate::view::Reader;
+pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
+pub(crate) use crate::state::{GroupChanges, HeldRun, Repeat, Sequence};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
+pub(crate) use crate::view::{Reader, Stored};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::wait::Ticket;
-pub(crate) use dead_letters::StoredDeadLetter;
+pub(crate) use dedup::DedupHasher;
 pub(crate) use deliver::Wait;
-pub(crate) use leased::Received;
+pub(crate) use leased::{LeasedMessage, Received};
 pub(crate) use log_reader::{Followed, LogCursor};
 pub(crate) use log_start::LogStart;
 pub(crate) use open::Setup;
@@ -52,18 +55,20 @@ pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{LeasedMessage, Rejected, Settlement};
+pub(crate) use transaction::{CursorChange, NotDone, Settlement};
 
 use self::commit::Commit;
-use self::core::{Blocked, CommitOutcome, Core};
+use self::core::{CommitOutcome, Core};
 use self::health::Health;
+use self::maintenance::Maintenance;
+use self::refusal::Refusal;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
-use crate::log::{AppendRefusal, FileManager, Parts, Reserve, Standby};
+use crate::log::{FileManager, Parts, Reserve, Standby};
 use crate::state::{Command, Rejection};
-use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, MutexGuard, UnwindWatch};
 use crate::view::{Now, ReadCaches, View, ViewHolder};
 use crate::wait::DueWakers;
@@ -77,6 +82,7 @@ pub(crate) struct Engine {
     file_manager: Mutex<FileManager>,
     core: Mutex<Core>,
     commit: Commit,
+    dedup: DedupHasher,
     health: Health,
     caches: ReadCaches,
     disk: Arc<dyn Disk>,
@@ -86,8 +92,7 @@ pub(crate) struct Engine {
     jobs: jobs::Jobs,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
-    /// How many look for where a group begins: no segment is retired meanwhile.
-    starts_sought: AtomicUsize,
+    maintenance: Maintenance,
     /// Whether a close has come to its end, well or not. Taken before any other lock.
     closed: Mutex<bool>,
 }
@@ -167,21 +172,6 @@ fn segment_share(len: u64, len_min: u64, room: u64) -> Option<u64> {
     (len <= room).then_some(len)
 }
 
-/// Why a submitted command was not carried out.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// The state does not allow it. Nothing was changed.
-    Rejected(Rejection),
-    /// The store could not.
-    Failed(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
 impl ViewHolder for Engine {
     fn with_view<R>(&self, look: impl FnOnce(&mut View) -> R) -> R {
         look(&mut self.lock_core().view)
@@ -216,6 +206,16 @@ impl Engine {
     /// The directory, if the store was opened by a path.
     pub(crate) fn dir(&self) -> &Path {
         &self.caches.dir
+    }
+
+    /// The end of the log.
+    pub(crate) fn end(&self) -> Lsn {
+        self.lock_core().appender.end()
+    }
+
+    /// Hashes ids of messages.
+    pub(crate) fn dedup(&self) -> &DedupHasher {
+        &self.dedup
     }
 
     pub(crate) fn setup(&self) -> &Setup {
@@ -266,80 +266,43 @@ impl Engine {
     fn now(&self) -> Now {
         // seam: leases by the wall clock
         let mono = self.clock.monotonic();
-        Now { mono, wall: self.clock.wall(), watermark: self.commit.watermark(), slack_ms: self.clock.slack_ms() }
+        let steady = self.jobs.steady(mono);
+        Now {
+            mono,
+            wall: self.clock.wall(),
+            steady,
+            watermark: self.commit.watermark(),
+            slack_ms: self.clock.slack_ms(),
+        }
     }
 
     /// Carries out `command`, doing outside the lock what the log asks for first. `then` sees the outcome, still under the
     /// lock, with the records in `core.records`.
+    ///
+    /// # Errors
+    /// The store's. A rejection is no error of the store: the caller knows what it means.
     fn submit<T>(
         &self,
         command: &Command<'_>,
         parts: Parts<'_>,
         then: impl FnOnce(&mut Core, &CommitOutcome) -> T,
-    ) -> Result<T, Refusal> {
+    ) -> Result<Result<T, Rejection>> {
         loop {
             let mut core = self.lock_core();
             self.health.check()?;
             match core.commit(command, parts, self.now()) {
-                Ok(committed) => return Ok(then(&mut core, &committed)),
-                Err(blocked) => {
+                Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
+                Err(refusal) => {
+                    let end = core.appender.end();
                     drop(core);
-                    self.unblock(blocked)?;
+                    if matches!(&refusal, Refusal::Rejected(rejection) if rejection.tells()) {
+                        self.tell(end)?;
+                    }
+                    if let Err(rejection) = self.unblock(refusal)? {
+                        return Ok(Err(rejection));
+                    }
                 }
             }
-        }
-    }
-
-    /// Outside the lock: does what a blocked commit needs, so that it may be tried again, or says why that is of no use.
-    fn unblock(&self, blocked: Blocked) -> Result<(), Refusal> {
-        match blocked {
-            Blocked::Rejected(rejection) => Err(Refusal::Rejected(rejection)),
-            Blocked::Refused(refusal) => Ok(self.make_way(refusal)?),
-            Blocked::Inconsistent(what) => {
-                Err(self.fail(&format!("the state contradicts its own decision: {what}")).into())
-            }
-        }
-    }
-
-    /// What a refusal is to the caller, where nothing the caller did can have provoked a rejection.
-    pub(crate) fn refused(&self, refusal: Refusal) -> Error {
-        match refusal {
-            Refusal::Failed(error) => error,
-            Refusal::Rejected(Rejection::LimitReached(what)) => Error::LimitReached { what },
-            // A handle exists, so the group did: it was removed.
-            Refusal::Rejected(Rejection::UnknownTopic | Rejection::UnknownPartition) => {
-                Error::Removed { what: "topic" }
-            }
-            Refusal::Rejected(Rejection::UnknownGroup) => Error::Removed { what: "group" },
-            Refusal::Rejected(
-                rejection @ (Rejection::LeaseLost
-                | Rejection::LeaseLostIn { .. }
-                | Rejection::NoSuchDeadLetter
-                | Rejection::TooManyRedrives
-                | Rejection::Stale
-                | Rejection::Exists
-                | Rejection::Invalid(_)),
-            ) => self.fail(&format!("an operation that was checked before was rejected: {rejection}")),
-        }
-    }
-
-    /// Does what an append needs and may not do under the lock.
-    fn make_way(&self, refusal: AppendRefusal) -> Result<()> {
-        match refusal {
-            AppendRefusal::NeedStandby { len, len_min, reserve } => self.make_standby(len, len_min, reserve),
-            AppendRefusal::NeedSync { upto } => {
-                self.wait_durable(upto).map_err(|_| Error::Poisoned { cause: self.health.cause() })
-            }
-            AppendRefusal::TooLarge => Err(Error::TooLarge {
-                what: "batch",
-                len: crate::limits::FRAME_LEN_MAX as u64 + 1,
-                max: crate::limits::FRAME_LEN_MAX as u64,
-                unit: "bytes",
-            }),
-            AppendRefusal::Io(error) => match Error::io("append to the log in", error).at(&self.caches.dir) {
-                lack if lack.is_passing() => Err(lack),
-                other => Err(self.fail(&other.to_string())),
-            },
         }
     }
 
@@ -371,7 +334,7 @@ impl Engine {
             while let Some(size) = share {
                 match file_manager.create_standby(size, self.commit.watermark(), level, leave) {
                     Ok(standby) => {
-                        self.jobs.want_room(level > Reserve::Keep);
+                        self.maintenance.want_room(level > Reserve::Keep);
                         self.take_standby(&mut file_manager, standby);
                         return Ok(());
                     }
@@ -384,7 +347,7 @@ impl Engine {
                 }
             }
         }
-        self.jobs.want_room(true);
+        self.maintenance.want_room(true);
         Err(Error::DiskFull)
     }
 

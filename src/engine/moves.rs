@@ -3,7 +3,7 @@
 //! A few at a time, so that a call that looks for work does not copy all that has died first. Where there is no room for a copy they stay
 //! where they are, and others flow past them. Never here: who gets what.
 
-use super::{Engine, Refusal};
+use super::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId};
 use crate::log::Parts;
@@ -59,29 +59,31 @@ impl Engine {
         };
         let command = Command::GiveUp { group, partition, offset, published: stored.publication() };
         match self.submit_copy(&command, stored.part(0)) {
-            Ok(_) => {
+            Ok(Ok(_)) => {
                 *moves = Moves { count: moves.count + 1, bytes: moves.bytes + stored.len() };
                 Ok(())
             }
-            Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
+            Ok(Err(Rejection::Stale)) => Ok(()),
+            Ok(Err(rejection)) => Err(self.rejected(rejection)),
             // Its copy does not fit: it stays where it is until there is room.
-            Err(Refusal::Failed(error)) if error.kind() == ErrorKind::Retry => {
+            Err(error) if error.kind() == ErrorKind::Retry => {
                 self.rest_moves();
                 Ok(())
             }
-            Err(refusal) => Err(self.refused(refusal)),
+            Err(error) => Err(error),
         }
     }
 
     /// Lets an exhausted message that cannot be read wait, so that others flow past it.
     fn put_off(&self, group: GroupId, partition: PartitionId, offset: Offset) -> Result<()> {
         match self.submit(&Command::PutOff { group, partition, offset }, Parts::default(), |_, _| ()) {
-            Ok(()) | Err(Refusal::Rejected(Rejection::Stale)) => Ok(()),
-            Err(Refusal::Failed(error)) if error.kind() == ErrorKind::Retry => {
+            Ok(Ok(()) | Err(Rejection::Stale)) => Ok(()),
+            Ok(Err(rejection)) => Err(self.rejected(rejection)),
+            Err(error) if error.kind() == ErrorKind::Retry => {
                 self.rest_moves();
                 Ok(())
             }
-            Err(refusal) => Err(self.refused(refusal)),
+            Err(error) => Err(error),
         }
     }
 }

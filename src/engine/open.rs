@@ -6,8 +6,10 @@
 
 use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
+use super::dedup::DedupHasher;
 use super::health::Health;
 use super::jobs::Jobs;
+use super::maintenance::{Maintenance, finish_segments};
 use super::{Engine, RESERVED_LEN_MIN};
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
@@ -18,7 +20,7 @@ use crate::log::{self, Contents, Dropped, FileManager, FileName, Recovered, Sett
 use crate::record::Record;
 use crate::state::{Command, HoldUp, Inputs, Visible};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::atomic::AtomicU64;
 use crate::view::{Counters, Fold, ReadCaches, View, contradiction, open_error, share_of};
 use crate::wait::WaitList;
 use std::io;
@@ -162,6 +164,7 @@ impl Engine {
         let end = recovered.contents.end;
         let checkpoint = checkpoint_note(&recovered.file_manager);
         let counters = Counters::new(&fold.view.state);
+        let dedup = DedupHasher::new(*recovered.file_manager.secret());
         let core = Core {
             view: fold.view,
             appender: recovered.appender,
@@ -180,11 +183,12 @@ impl Engine {
             file_manager: Mutex::new(recovered.file_manager),
             core: Mutex::new(core),
             commit: Commit::new(end),
+            dedup,
             health: Health::default(),
             caches: ReadCaches::new(dir.to_path_buf()),
             disk,
             jobs: Jobs::new(clock.as_ref()),
-            starts_sought: AtomicUsize::new(0),
+            maintenance: Maintenance::default(),
             clock,
             setup,
             report,
@@ -241,7 +245,7 @@ impl Engine {
             let mut file_manager = self.file_manager.lock();
             file_manager.cut_standby(standby).map_err(|error| self.file_manager_error(&file_manager, error))
         });
-        for done in [cut, self.finish_segments()] {
+        for done in [cut, finish_segments(self)] {
             // A standby segment that is not cut takes room until the next process removes it, and that does without index files.
             if self.health.is_poisoned() {
                 done?;
@@ -275,8 +279,8 @@ fn begin_epoch(
     (epoch, clean): (Epoch, bool),
     clock: &dyn Clock,
 ) -> Result<Record> {
-    let inputs =
-        Inputs { mono: clock.monotonic(), wall: clock.wall(), slack_ms: 0, hold_up: HoldUp(0), visible: Visible::All };
+    let (mono, wall) = (clock.monotonic(), clock.wall());
+    let inputs = Inputs { mono, wall, steady: wall, slack_ms: 0, hold_up: HoldUp(0), visible: Visible::All };
     let mut records = Vec::new();
     let decided = view.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
     match (decided, records.pop()) {
@@ -393,7 +397,7 @@ mod tests {
         let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"hi", 1 << 20).unwrap();
-        engine.publish(&outgoing, |_, _, _| ()).unwrap();
+        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
         engine
     }
 

@@ -4,11 +4,14 @@
 //! partition (the handle does that).
 
 use super::Engine;
+use super::core::{CommitOutcome, Core};
+use super::dedup::DedupHasher;
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Lsn, Offset, PartitionId};
+use crate::ids::{Epoch, Lsn, Offset, PartitionId, TopicId};
 use crate::log::Parts;
 use crate::record::{Record, message};
-use crate::state::Command;
+use crate::state::{Command, DedupId, Rejection, Repeat, Sequence};
+use std::collections::BTreeMap;
 
 /// How much memory an emptied [`Outgoing`] keeps.
 const KEPT_BYTES: usize = 4 << 20;
@@ -19,6 +22,8 @@ pub(crate) struct Outgoing {
     ends: Vec<u32>,
     crcs: Vec<u32>,
     runs: Vec<(PartitionId, u32)>,
+    /// Of the messages that have one, in the order of the messages.
+    ids: Vec<DedupId>,
     /// Has seen a byte of zero, with which every message begins that has neither key nor headers. Making one looks at the processor's
     /// features, which costs as much as some messages.
     after_zero: crc32fast::Hasher,
@@ -28,7 +33,7 @@ impl Default for Outgoing {
     fn default() -> Self {
         let mut after_zero = crc32fast::Hasher::new();
         after_zero.update(&[0]);
-        Self { bytes: Vec::new(), ends: Vec::new(), crcs: Vec::new(), runs: Vec::new(), after_zero }
+        Self { bytes: Vec::new(), ends: Vec::new(), crcs: Vec::new(), runs: Vec::new(), ids: Vec::new(), after_zero }
     }
 }
 
@@ -39,6 +44,21 @@ pub(crate) struct Published {
     pub(crate) lsn: Lsn,
     /// Once this is durable, so are the messages.
     pub(crate) end: Lsn,
+}
+
+impl Published {
+    /// Where a commit put its frame, and of each run in it the first offset.
+    #[inline]
+    pub(super) fn of(core: &Core, committed: &CommitOutcome, each: &mut dyn FnMut(PartitionId, Offset, u32)) -> Self {
+        for record in &core.records {
+            if let Record::Published { partition, base, count, .. } = record {
+                each(*partition, *base, *count);
+            }
+        }
+        let end = core.appender.end();
+        let (lsn, end) = committed.frame.unwrap_or((end, end));
+        Self { epoch: core.appender.epoch(), lsn, end }
+    }
 }
 
 impl Outgoing {
@@ -52,6 +72,7 @@ impl Outgoing {
         self.ends.clear();
         self.crcs.clear();
         self.runs.clear();
+        self.ids.clear();
     }
 
     /// Adds a message for a partition. Before they are published, messages of one partition must stand together:
@@ -79,6 +100,66 @@ impl Outgoing {
         check_len("batch", self.ends.len(), crate::limits::FRAME_PARTS_MAX, "messages")
     }
 
+    /// Gives the message that was added last an id.
+    pub(crate) fn identify(&mut self, hasher: &DedupHasher, topic: TopicId, id: &[u8]) {
+        let Some(part) = self.ends.len().checked_sub(1) else { return };
+        let start = part.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        let body = hasher.body(&self.bytes[start..]);
+        self.ids.push(DedupId { part: part as u32, id: hasher.id(topic, id), body });
+    }
+
+    /// The messages whose ids an earlier one of the same bytes has: its number and that of the earlier one, in order.
+    ///
+    /// # Errors
+    /// `InvalidOption` where another message has the same id.
+    pub(crate) fn doubles(&self) -> Result<Vec<(u32, u32)>> {
+        let mut ids = self.ids.clone();
+        ids.sort_unstable_by_key(|id| (id.id, id.part));
+        let mut doubles = Vec::new();
+        for same in ids.chunk_by(|one, other| one.id == other.id) {
+            let Some((first, others)) = same.split_first() else { continue };
+            if others.iter().any(|other| other.body != first.body) {
+                let value = "given to two messages of a batch".to_owned();
+                return Err(Error::InvalidOption {
+                    option: "dedup_id",
+                    value,
+                    expected: "another one for another message",
+                });
+            }
+            doubles.extend(others.iter().map(|other| (other.part, first.part)));
+        }
+        doubles.sort_unstable();
+        Ok(doubles)
+    }
+
+    /// Takes these messages out, whose numbers rise.
+    pub(crate) fn leave_out(&mut self, parts: &[u32]) {
+        let mut kept = Self::default();
+        let (mut parts, mut ids) = (parts.iter().peekable(), self.ids.iter().peekable());
+        let mut nth = 0u32;
+        for (partition, count) in &self.runs {
+            for _ in 0..*count {
+                let at = nth as usize;
+                let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+                let id = ids.next_if(|id| id.part == nth);
+                if parts.next_if_eq(&&nth).is_none() {
+                    kept.bytes.extend_from_slice(&self.bytes[start..self.ends[at] as usize]);
+                    kept.count_in(*partition);
+                    let part = kept.ends.len() as u32;
+                    kept.ids.extend(id.map(|id| DedupId { part, ..*id }));
+                    kept.end_message(self.crcs[at]);
+                }
+                nth += 1;
+            }
+        }
+        *self = kept;
+    }
+
+    /// How many messages.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Puts the messages of each partition together, in the order of adding. Where that changes their order, returns for each
     /// place the number of the message that is there now.
     pub(crate) fn group_by_partition(&mut self) -> Option<Vec<u32>> {
@@ -91,7 +172,10 @@ impl Outgoing {
         order.sort_unstable();
         let mut grouped = Self::default();
         grouped.bytes.reserve_exact(self.bytes.len());
+        let ids: BTreeMap<u32, &DedupId> = self.ids.iter().map(|id| (id.part, id)).collect();
         for (partition, nth) in &order {
+            let part = grouped.ends.len() as u32;
+            grouped.ids.extend(ids.get(nth).map(|id| DedupId { part, ..**id }));
             let nth = *nth as usize;
             let start = nth.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
             grouped.bytes.extend_from_slice(&self.bytes[start..self.ends[nth] as usize]);
@@ -132,9 +216,9 @@ impl Outgoing {
         hasher.finalize()
     }
 
-    /// How many messages go into each partition, in order.
-    pub(crate) fn runs(&self) -> &[(PartitionId, u32)] {
-        &self.runs
+    /// What publishes them.
+    pub(crate) fn command<'a>(&'a self, sequence: Option<Sequence<'a>>) -> Command<'a> {
+        Command::Publish { runs: &self.runs, ids: &self.ids, sequence }
     }
 
     /// These messages, and behind them encoded ones that move elsewhere.
@@ -147,6 +231,7 @@ impl Outgoing {
             ends: self.ends.clone(),
             crcs: self.crcs.clone(),
             runs: self.runs.clone(),
+            ids: self.ids.clone(),
             ..Self::default()
         };
         for copy in copies {
@@ -173,27 +258,72 @@ fn check_len(what: &'static str, len: usize, max: usize, unit: &'static str) -> 
 }
 
 impl Engine {
-    /// Appends the messages as one frame, and tells `each` the first offset of every run, in the order of adding.
+    /// Appends the messages as one frame, and tells `each` the first offset of every run, in the order of adding. Returns which of them were
+    /// accepted before, if some were: then nothing was published, and the others can be without them.
     ///
     /// # Errors
     /// Nothing was published then, not even in part.
     pub(crate) fn publish(
         &self,
         outgoing: &Outgoing,
-        mut each: impl FnMut(PartitionId, Offset, u32),
-    ) -> Result<Published> {
+        each: &mut dyn FnMut(PartitionId, Offset, u32),
+    ) -> Result<Result<Published, Vec<Repeat>>> {
+        self.append_messages(outgoing, None, each)?
+            .map_or_else(|rejection| self.repeats(rejection).map(Err), |done| Ok(Ok(done)))
+    }
+
+    /// Which messages were accepted before, if that is why they were not published.
+    ///
+    /// # Errors
+    /// Why else they were not.
+    pub(super) fn repeats(&self, rejection: Rejection) -> Result<Vec<Repeat>> {
+        match rejection {
+            Rejection::Repeated(repeats) => Ok(repeats),
+            Rejection::DedupConflict { first, .. } => Err(Error::DedupConflict { first: *first }),
+            other => Err(self.rejected(other)),
+        }
+    }
+
+    /// As [`Engine::publish`], for the one message that a producer gave this number. `None` if it was published before.
+    ///
+    /// # Errors
+    /// Nothing was published then.
+    pub(crate) fn publish_numbered(
+        &self,
+        outgoing: &Outgoing,
+        sequence: Sequence<'_>,
+        each: &mut dyn FnMut(PartitionId, Offset, u32),
+    ) -> Result<Option<Published>> {
+        match self.append_messages(outgoing, Some(sequence), each)? {
+            Ok(published) => Ok(Some(published)),
+            Err(Rejection::SequenceRepeated) => Ok(None),
+            Err(Rejection::SequenceGap { expected }) => Err(Error::SequenceGap { expected }),
+            Err(other) => Err(self.rejected(other)),
+        }
+    }
+
+    fn append_messages(
+        &self,
+        outgoing: &Outgoing,
+        sequence: Option<Sequence<'_>>,
+        each: &mut dyn FnMut(PartitionId, Offset, u32),
+    ) -> Result<Result<Published, Rejection>> {
         self.enter()?;
-        let command = Command::Publish { runs: &outgoing.runs };
-        let published = self.submit(&command, outgoing.parts(), |core, committed| {
-            for record in &core.records {
-                if let Record::Published { partition, base, count, .. } = record {
-                    each(*partition, *base, *count);
-                }
-            }
-            let (lsn, end) = committed.frame.unwrap_or((core.appender.end(), core.appender.end()));
-            Published { epoch: core.appender.epoch(), lsn, end }
-        });
-        published.map_err(|refusal| self.refused(refusal))
+        self.submit(&outgoing.command(sequence), outgoing.parts(), |core, committed| {
+            Published::of(core, committed, each)
+        })
+    }
+
+    /// The number that a producer of a topic comes to next.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn next_sequence(&self, topic: TopicId, producer: &str) -> Result<u64> {
+        self.enter()?;
+        let produced = self.lock_core().view.state.produced(topic, producer);
+        let Some(produced) = produced else { return Ok(0) };
+        self.tell(produced.at.saturating_add(1))?;
+        Ok(produced.sequence.saturating_add(1))
     }
 }
 

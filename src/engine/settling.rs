@@ -2,9 +2,9 @@
 //!
 //! Never here: public handles, and what a lease is (the state decides whether one is held).
 
+use super::Engine;
 use super::core::{CommitOutcome, Core};
-use super::leased::Received;
-use super::{Engine, Refusal};
+use super::leased::LeasedMessage;
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn};
 use crate::log::Parts;
@@ -16,10 +16,10 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub(crate) fn settle(&self, command: &Command<'_>, parts: Parts<'_>) -> Result<Option<Lsn>> {
-        match self.submit(command, parts, end_of) {
+        match self.submit(command, parts, end_of)? {
             Ok(end) => Ok(Some(end)),
-            Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(None),
-            Err(refusal) => Err(self.refused(refusal)),
+            Err(Rejection::LeaseLost) => Ok(None),
+            Err(rejection) => Err(self.rejected(rejection)),
         }
     }
 
@@ -31,42 +31,34 @@ impl Engine {
         self.enter()?;
         let submitted = self.submit(&Command::Ack { group, held }, Parts::default(), |core, committed| {
             (end_of(core, committed), lost(committed))
-        });
-        submitted.map_err(|refusal| self.refused(refusal))
+        })?;
+        submitted.map_err(|rejection| self.rejected(rejection))
     }
 
     /// Carries out a command that copies one message.
-    pub(crate) fn submit_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<Lsn, Refusal> {
+    pub(crate) fn submit_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<Result<Lsn, Rejection>> {
         let (ends, crcs) = ([part.len() as u32], [crc32fast::hash(part)]);
         let parts = Parts { bytes: part, ends: &ends, crcs: &crcs };
         self.submit(command, parts, end_of)
     }
 
     /// Gives a leased message back for a retry, or to the dead letters at its last attempt. `false` where the lease was lost.
-    pub(crate) fn nack(
-        &self,
-        group: GroupId,
-        (received, nth): (&Received, u32),
-        delay_ms: Option<u64>,
-        text: &str,
-    ) -> Result<bool> {
+    pub(crate) fn nack(&self, message: LeasedMessage<'_>, delay_ms: Option<u64>, text: &str) -> Result<bool> {
         self.enter()?;
-        let (held, published) = (received.held(nth), received.stored.publication());
-        self.settle_with_copy(&Command::Nack { group, held, delay_ms, text, published }, received.stored.part(nth))
+        self.settle_with_copy(&message.nack(delay_ms, text), message.part())
     }
 
     /// Moves a leased message to the dead letters. `false` where the lease was lost.
-    pub(crate) fn reject(&self, group: GroupId, (received, nth): (&Received, u32), text: &str) -> Result<bool> {
+    pub(crate) fn reject(&self, message: LeasedMessage<'_>, text: &str) -> Result<bool> {
         self.enter()?;
-        let (held, published) = (received.held(nth), received.stored.publication());
-        self.settle_with_copy(&Command::Reject { group, held, text, published }, received.stored.part(nth))
+        self.settle_with_copy(&message.reject(text), message.part())
     }
 
     fn settle_with_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<bool> {
-        match self.submit_copy(command, part) {
+        match self.submit_copy(command, part)? {
             Ok(_) => Ok(true),
-            Err(Refusal::Rejected(Rejection::LeaseLost)) => Ok(false),
-            Err(refusal) => Err(self.refused(refusal)),
+            Err(Rejection::LeaseLost) => Ok(false),
+            Err(rejection) => Err(self.rejected(rejection)),
         }
     }
 
@@ -82,8 +74,9 @@ impl Engine {
     /// The store's; nothing was given back then.
     pub(crate) fn release(&self, group: GroupId, held: &[HeldRun]) -> Result<Vec<u32>> {
         self.enter()?;
-        let released = self.submit(&Command::Release { group, held }, Parts::default(), |_, committed| lost(committed));
-        released.map_err(|refusal| self.refused(refusal))
+        let released =
+            self.submit(&Command::Release { group, held }, Parts::default(), |_, committed| lost(committed))?;
+        released.map_err(|rejection| self.rejected(rejection))
     }
 }
 

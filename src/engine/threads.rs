@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often maintenance checks for work.
-const CHORES_INTERVAL: Duration = Duration::from_millis(100);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The running threads of a store.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Threads {
         let interval = engine.setup().sync_interval;
         let started = threads
             .spawn(engine, "millpond-pulse", interval, Engine::pulse)
-            .and_then(|()| threads.spawn(engine, "millpond-chores", CHORES_INTERVAL, Engine::chores));
+            .and_then(|()| threads.spawn(engine, "millpond-maint", MAINTENANCE_INTERVAL, Engine::maintain));
         match started {
             Ok(()) => Ok(threads),
             Err(error) => {

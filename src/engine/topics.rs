@@ -2,9 +2,9 @@
 //!
 //! Never here: names' syntax (the handles check that), messages.
 
+use super::Engine;
 use super::core::Core;
 use super::settling::end_of;
-use super::{Engine, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
@@ -53,11 +53,11 @@ impl Engine {
             if let Some(info) = self.topic(name) {
                 return Ok(info);
             }
-            let created = self.submit(&Command::CreateTopic { name, partitions, options }, Parts::default(), end_of);
+            let created = self.submit(&Command::CreateTopic { name, partitions, options }, Parts::default(), end_of)?;
             match created {
                 Ok(end) => self.wait_durable(end)?,
-                Err(Refusal::Rejected(Rejection::Exists)) => {}
-                Err(refusal) => return Err(self.refused(refusal)),
+                Err(Rejection::Exists) => {}
+                Err(rejection) => return Err(self.rejected(rejection)),
             }
         }
     }
@@ -108,15 +108,15 @@ impl Engine {
                 return Ok(info);
             }
             // The group must not begin at a message that went while its start was looked for.
-            let pin = self.pin_segments();
+            let pin = self.maintenance.pin();
             let starts = self.starts(topic, begin)?;
             let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
             let created = self.submit(&command, Parts::default(), end_of);
             drop(pin);
-            match created {
+            match created? {
                 Ok(end) => self.wait_durable(end)?,
-                Err(Refusal::Rejected(Rejection::Exists)) => {}
-                Err(refusal) => return Err(self.refused(refusal)),
+                Err(Rejection::Exists) => {}
+                Err(rejection) => return Err(self.rejected(rejection)),
             }
         }
     }
@@ -148,8 +148,8 @@ impl Engine {
     fn remove(&self, command: &Command<'_>) -> Result<()> {
         let removed = self.submit(command, Parts::default(), |core, committed| {
             (end_of(core, committed), core.view.state.take_removed())
-        });
-        let (end, removed) = removed.map_err(|refusal| self.refused(refusal))?;
+        })?;
+        let (end, removed) = removed.map_err(|rejection| self.rejected(rejection))?;
         // Freed outside the lock.
         drop(removed);
         // seam: a removal does not wait
@@ -162,8 +162,8 @@ impl Engine {
     /// `Removed`; the store's.
     pub(crate) fn alter_group(&self, group: GroupId, changes: &GroupChanges) -> Result<()> {
         self.enter()?;
-        let end = self.submit(&Command::AlterGroup { group, changes }, Parts::default(), end_of);
-        self.wait_durable(end.map_err(|refusal| self.refused(refusal))?)
+        let end = self.submit(&Command::AlterGroup { group, changes }, Parts::default(), end_of)?;
+        self.wait_durable(end.map_err(|rejection| self.rejected(rejection))?)
     }
 
     /// How long a lease of the group lasts.

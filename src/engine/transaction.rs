@@ -3,12 +3,12 @@
 //! Whether a nack is the last one, and so needs a copy of its message, is asked before the frame is put together, and checked by the
 //! decision. Never here: public handles.
 
-use super::{Engine, Outgoing, Published, Refusal};
+use super::leased::LeasedMessage;
+use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId};
-use crate::record::Record;
-use crate::state::{Command, Held, HeldRun, Publication, Rejection};
-use crate::view::Stored;
+use crate::record::Hold;
+use crate::state::{Command, HeldRun, Rejection, Repeat};
 
 /// What a transaction does to leases.
 #[derive(Debug)]
@@ -30,22 +30,19 @@ pub(crate) enum Settlement<'a> {
     },
 }
 
-/// A message under a lease, which may have to be copied.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LeasedMessage<'a> {
-    pub(crate) group: GroupId,
-    pub(crate) held: Held,
-    pub(crate) stored: &'a Stored,
-    pub(crate) nth: u32,
+/// Where a transaction sets a cursor.
+#[derive(Debug)]
+pub(crate) struct CursorChange<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) expected: Option<Vec<u8>>,
+    pub(crate) value: Vec<u8>,
+    pub(crate) hold: Option<Hold>,
 }
 
-impl<'a> LeasedMessage<'a> {
-    fn part(&self) -> &'a [u8] {
-        self.stored.part(self.nth)
-    }
-
-    fn published(&self) -> Publication {
-        self.stored.publication()
+impl CursorChange<'_> {
+    fn command(&self) -> Command<'_> {
+        let Self { name, expected, value, hold } = self;
+        Command::SetCursor { name, expected: expected.as_deref(), value, hold: *hold }
     }
 }
 
@@ -68,33 +65,19 @@ impl Settlement<'_> {
     fn command(&self) -> Command<'_> {
         match self {
             Self::Ack { group, held, .. } => Command::Ack { group: *group, held },
-            Self::Nack { message, delay_ms, text } => {
-                let (group, held, published) = (message.group, message.held, message.published());
-                Command::Nack { group, held, delay_ms: *delay_ms, text, published }
-            }
-            Self::Reject { message, text } => {
-                let (group, held, published) = (message.group, message.held, message.published());
-                Command::Reject { group, held, text, published }
-            }
+            Self::Nack { message, delay_ms, text } => message.nack(*delay_ms, text),
+            Self::Reject { message, text } => message.reject(text),
         }
     }
 }
 
 /// Why nothing of a transaction was done.
 #[derive(Debug)]
-pub(crate) enum Rejected {
+pub(crate) enum NotDone {
     /// Message `number` of this settlement is no longer leased to the caller.
-    LeaseLost {
-        settlement: usize,
-        number: u32,
-    },
-    Failed(Error),
-}
-
-impl From<Error> for Rejected {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
+    LeaseLost { settlement: usize, number: u32 },
+    /// These messages were accepted before; all else can be done without them.
+    Repeated(Vec<Repeat>),
 }
 
 impl Engine {
@@ -106,37 +89,33 @@ impl Engine {
         &self,
         outgoing: &Outgoing,
         settlements: &[Settlement<'_>],
-        mut each: impl FnMut(PartitionId, Offset, u32),
-    ) -> Result<Published, Rejected> {
+        cursors: &[CursorChange<'_>],
+        each: &mut dyn FnMut(PartitionId, Offset, u32),
+    ) -> Result<Result<Published, NotDone>> {
         self.enter()?;
-        let mut steps = Vec::with_capacity(settlements.len() + 1);
-        let published = outgoing.runs();
+        let mut steps = Vec::with_capacity(settlements.len() + cursors.len() + 1);
         // The first step, so that its messages come before the copies.
-        steps.extend((!published.is_empty()).then_some(Command::Publish { runs: published }));
+        steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
         let before = steps.len();
         steps.extend(settlements.iter().map(Settlement::command));
+        steps.extend(cursors.iter().map(CursorChange::command));
         let settled_len = settlements.iter().map(Settlement::len).sum();
         let copies = self.copies(settlements);
         let with_copies = (!copies.is_empty()).then(|| outgoing.with_copies(&copies)).transpose()?;
         let parts = with_copies.as_ref().unwrap_or(outgoing).parts();
         let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
-        let committed = self.submit(&command, parts, |core, committed| {
-            for record in &core.records {
-                if let Record::Published { partition, base, count, .. } = record {
-                    each(*partition, *base, *count);
-                }
+        match self.submit(&command, parts, |core, committed| Published::of(core, committed, each))? {
+            Ok(published) => Ok(Ok(published)),
+            Err(Rejection::LeaseLostIn { step, number }) => {
+                Ok(Err(NotDone::LeaseLost { settlement: (step as usize).saturating_sub(before), number }))
             }
-            let end = core.appender.end();
-            let (lsn, end) = committed.frame.unwrap_or((end, end));
-            Published { epoch: core.appender.epoch(), lsn, end }
-        });
-        match committed {
-            Ok(published) => Ok(published),
-            Err(Refusal::Rejected(Rejection::LeaseLostIn { step, number })) => {
-                Err(Rejected::LeaseLost { settlement: (step as usize).saturating_sub(before), number })
+            Err(Rejection::Invalid(reason)) => Err(Error::InvalidTransaction { reason }),
+            Err(Rejection::CursorMovedIn { step }) => {
+                let nth = (step as usize).saturating_sub(before + settlements.len());
+                let name = cursors.get(nth).map_or("", |cursor| cursor.name).to_owned();
+                Err(Error::CursorMoved { name })
             }
-            Err(Refusal::Rejected(Rejection::Invalid(reason))) => Err(Error::InvalidTransaction { reason }.into()),
-            Err(refusal) => Err(self.refused(refusal).into()),
+            Err(rejection) => self.repeats(rejection).map(|repeats| Err(NotDone::Repeated(repeats))),
         }
     }
 
@@ -154,7 +133,7 @@ impl Engine {
         let copied = |settlement: &Settlement<'a>| match settlement {
             Settlement::Ack { .. } => None,
             Settlement::Nack { message, .. } => {
-                let moves = core.view.state.nack_moves(message.group, message.held);
+                let moves = core.view.state.nack_moves(message.group, message.held());
                 moves.then(|| message.part())
             }
             Settlement::Reject { message, .. } => Some(message.part()),

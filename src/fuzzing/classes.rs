@@ -7,7 +7,7 @@ use crate::disk::sim::SimDisk;
 use crate::ids::{Offset, PartitionId};
 use crate::log::fuzzing::whole::WholeFile;
 use crate::log::{Class, Frame, ReadError, Segment, Settings};
-use crate::record::{Claim, Record, codec};
+use crate::record::{OffsetClaim, Record, codec};
 use crate::state::{Role, State};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Live {
         let (mut records, mut parts, mut part) = (Vec::new(), Vec::new(), 0u32);
         let records_of = codec::decode(frame.head()).map_while(Result::ok);
         for record in records_of.take_while(|_| !frame.is_log()) {
-            let Some(Claim { partition, first, count, .. }) = record.claim() else { continue };
+            let Some(OffsetClaim { partition, first, count, .. }) = record.claim() else { continue };
             for nth in 0..count {
                 let offset = first.saturating_add(nth.into());
                 if self.keeps(class, partition, offset) {

@@ -42,7 +42,7 @@ struct Life {
     held: Vec<Delivery>,
 }
 
-struct World {
+struct FuzzWorld {
     disk: SimDisk,
     clock: Arc<SimClock>,
     level: Durability,
@@ -58,7 +58,7 @@ pub fn operations(data: &[u8]) -> bool {
     let mut take = Take::new(data);
     let flags = take.byte();
     let level = if flags & 1 == 0 { Durability::Disk } else { Durability::Os };
-    let mut world = World {
+    let mut world = FuzzWorld {
         disk: SimDisk::new(u64::from(flags)),
         clock: Arc::new(SimClock::new(WallMs(1_800_000_000_000))),
         level,
@@ -116,7 +116,7 @@ impl Promised {
     }
 }
 
-impl World {
+impl FuzzWorld {
     fn step(&mut self, take: &mut Take<'_>) {
         let (op, value) = (take.byte(), take.byte());
         match op % 21 {

@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
-use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::HISTORY_LEN;
 use crate::log::fuzzing::Take;
 use crate::log::fuzzing::seeds::Seeds;
@@ -10,7 +10,8 @@ use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
-    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record, Retention, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
+    TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,15 +79,21 @@ fn text(take: &mut Take<'_>, len_max: usize) -> String {
     text
 }
 
-fn failure(take: &mut Take<'_>) -> Failure {
-    let causes = [Cause::Nacked, Cause::Expired, Cause::Crashed, Cause::Closed, Cause::Rejected];
+fn failure(take: &mut Take<'_>) -> AttemptFailure {
+    let causes = [
+        FailureCause::Nacked,
+        FailureCause::Expired,
+        FailureCause::Crashed,
+        FailureCause::Closed,
+        FailureCause::Rejected,
+    ];
     let cause = causes[usize::from(take.byte()) % causes.len()];
-    Failure { cause, time: WallMs(number(take)), text: text(take, 120).into() }
+    AttemptFailure { cause, time: WallMs(number(take)), text: text(take, 120).into() }
 }
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 19;
+    let kind = take.byte() % 23;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -119,15 +126,27 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         10 => Record::Redriven { group, dead_letter: offset, copy: Box::new(copy(take)) },
         11 => Record::Discarded { group, dead_letter: offset },
         12 => Record::Opened { epoch: Epoch(offset.0), clean: take.byte() & 1 == 1, wall: WallMs(number(take)) },
-        13 => Record::ClockJumped { wall: WallMs(offset.0) },
+        13 => Record::ClockJumped { wall: WallMs(offset.0), by_ms: number(take) as i64 },
         14 => {
             let (name, count) = (name(take), small(take));
-            let options = TopicOptions { retention: retention(take) };
+            let options = topic_options(take);
             Record::TopicCreated { topic: TopicId(group.0), name, first: partition, count, options }
         }
         15 => Record::TopicRemoved { topic: TopicId(group.0) },
         16 => Record::GroupRemoved { group },
         17 => Record::GroupAltered { group, options: options(take) },
+        18 => {
+            let value = take.bytes(usize::from(partition.0 as u8)).into();
+            let is_holding = take.byte() & 1 == 1;
+            let hold = is_holding.then_some(Hold { topic: TopicId(group.0), from: Lsn(offset.0) });
+            Record::CursorSet { name: name(take), value, hold }
+        }
+        19 => Record::CursorRemoved { name: name(take) },
+        20 => {
+            let (id, body, time) = (u128::from(number(take)), number(take), StoreMs(number(take)));
+            Record::Accepted { partition, offset, id, body, time }
+        }
+        21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         _ => group_created(take, group, partition),
     }
 }
@@ -159,6 +178,11 @@ fn name(take: &mut Take<'_>) -> String {
 
 fn retention(take: &mut Take<'_>) -> Retention {
     if take.byte() & 1 == 1 { Retention::Forever } else { Retention::UntilSettled }
+}
+
+fn topic_options(take: &mut Take<'_>) -> TopicOptions {
+    let retention = retention(take);
+    TopicOptions { retention, dedup_ids: small(take), dedup_window_ms: number(take) }
 }
 
 fn options(take: &mut Take<'_>) -> GroupOptions {

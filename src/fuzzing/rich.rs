@@ -33,7 +33,7 @@ struct Builder {
     seed: u64,
 }
 
-struct Handles {
+struct RichHandles {
     store: Store,
     orders: Topic,
     audit: Topic,
@@ -75,7 +75,7 @@ pub fn rich(seed: u64) -> Rich {
 }
 
 impl Builder {
-    fn open(&self, level: Durability) -> Handles {
+    fn open(&self, level: Durability) -> RichHandles {
         self.clock.advance(1_000);
         let store = open(&self.disk, &self.clock, level).unwrap();
         let orders = store.topic("orders").partitions(2).open().unwrap();
@@ -85,7 +85,7 @@ impl Builder {
             builder.visibility_timeout(Duration::from_secs(5)).open().unwrap()
         };
         let delay = Backoff::fixed(Duration::from_millis(100));
-        Handles {
+        RichHandles {
             kitchen: group(&orders, "kitchen", 3, delay),
             billing: group(&orders, "billing", 1, Backoff::none()),
             careful: group(&orders, "careful", 2, Backoff::exponential(Duration::from_millis(10))),
@@ -200,7 +200,7 @@ impl Builder {
     }
 
     /// A topic and a group that come and go with messages, leases and dead letters, and a group whose options change under a lease.
-    fn altered_and_removed(&self, to: &Handles) {
+    fn altered_and_removed(&self, to: &RichHandles) {
         let passing = to.store.topic("passing").open().unwrap();
         let reader = passing.group("reader").max_attempts(2).open().unwrap();
         self.publish(&passing, 1..4);

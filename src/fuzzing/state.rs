@@ -6,9 +6,10 @@ use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
-    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record, Retention, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
+    TopicOptions,
 };
-use crate::state::{Command, HoldUp, Inputs, State, Visible};
+use crate::state::{Command, DedupId, HoldUp, Inputs, Sequence, State, Visible};
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
 pub fn checkpoint(data: &[u8]) -> bool {
@@ -29,7 +30,7 @@ pub fn checkpoint(data: &[u8]) -> bool {
     assert_eq!(again, bytes, "two forms of one state");
     sound(&state);
     // A copy without its move, which no checkpoint holds: the state takes no other record.
-    if state.apply(&Record::ClockJumped { wall: WallMs(0) }, Lsn(0)).is_ok() {
+    if state.apply(&Record::ClockJumped { wall: WallMs(0), by_ms: 0 }, Lsn(0)).is_ok() {
         go_on(&mut state);
     }
     true
@@ -44,6 +45,7 @@ const fn inputs() -> Inputs<'static> {
     Inputs {
         mono: MonoMs(1_000),
         wall: WallMs(1_800_000_000_000),
+        steady: WallMs(1_800_000_000_000),
         slack_ms: 0,
         hold_up: HoldUp(5_000),
         visible: Visible::All,
@@ -133,16 +135,25 @@ const OPTIONS: GroupOptions = GroupOptions {
     max_closes: 2,
 };
 
-/// A store with a topic, a group and some messages.
+const TOPIC: TopicOptions = TopicOptions { retention: Retention::Forever, dedup_ids: 3, dedup_window_ms: 1_000 };
+const HOLD: Option<Hold> = Some(Hold { topic: TopicId(0), from: Lsn(8) });
+
+/// A store with a topic, a group, some messages, ids, a producer and cursors.
 fn opening() -> Vec<Record> {
     let mut state = State::new();
     let inputs = inputs();
     let mut all = Vec::new();
     let commands = [
         Command::Open { epoch: Epoch(1), clean: true },
-        Command::CreateTopic { name: "orders", partitions: 2, options: TopicOptions { retention: Retention::Forever } },
+        Command::CreateTopic { name: "orders", partitions: 2, options: TOPIC },
         Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
-        Command::Publish { runs: &[(PartitionId(0), 9), (PartitionId(1), 3)] },
+        Command::Publish {
+            runs: &[(PartitionId(0), 9), (PartitionId(1), 3)],
+            ids: &[DedupId { part: 2, id: 7, body: 1 }, DedupId { part: 11, id: 8, body: 2 }],
+            sequence: Some(Sequence { topic: TopicId(0), producer: "importer", number: 0 }),
+        },
+        Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
+        Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
         Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false },
         Command::Open { epoch: Epoch(2), clean: false },
     ];
@@ -172,9 +183,9 @@ pub(super) fn seeds() -> Seeds {
     seeds.push(("fold", "heads".to_owned(), whole));
     // On the state of `opening`, in which the messages from 4 on were never leased.
     let (group, partition, offset) = (GroupId(0), PartitionId(0), Offset(4));
-    let failure = Failure { cause: Cause::Nacked, time: inputs().wall, text: "late".into() };
+    let failure = AttemptFailure { cause: FailureCause::Nacked, time: inputs().wall, text: "late".into() };
     let due = inputs().wall.saturating_add(50);
-    let rejected = Failure { cause: Cause::Rejected, ..failure.clone() };
+    let rejected = AttemptFailure { cause: FailureCause::Rejected, ..failure.clone() };
     let id = MessageId { topic: TopicId(0), partition: 0, epoch: Epoch(1), offset };
     let origin = Origin { id, time: inputs().wall, redrives: 0 };
     let provenance = Provenance { origin, attempts: 1, history: vec![rejected] };

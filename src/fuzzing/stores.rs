@@ -69,7 +69,7 @@ pub fn segment(data: &[u8]) -> bool {
     told.is_ok() && bytes != whole
 }
 
-static WHOLE: OnceLock<Found> = OnceLock::new();
+static WHOLE: OnceLock<StoreContents> = OnceLock::new();
 
 fn total(disk: &SimDisk) -> usize {
     disk.files().iter().map(|file| file.len as usize).sum()
@@ -158,7 +158,7 @@ fn next_file(take: &mut Take<'_>) -> (String, Vec<u8>) {
 
 /// What a store gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Found {
+struct StoreContents {
     end: u64,
     hash: u64,
     /// Of all messages that could be read, in the order of their ids.
@@ -167,7 +167,7 @@ struct Found {
     unreadable: usize,
 }
 
-impl Found {
+impl StoreContents {
     /// The same as `whole`, or errors for all that is missing.
     fn assert_same_or_told(&self, whole: &Self, what: &str) {
         let missing: Vec<_> = whole.messages.iter().filter(|message| !self.messages.contains(message)).collect();
@@ -183,13 +183,13 @@ fn shown(id: MessageId, key: Option<&[u8]>, payload: &[u8]) -> String {
 }
 
 /// Opens, reads everything, publishes, closes, opens again.
-fn exercise(disk: &SimDisk) -> Result<Found> {
+fn exercise(disk: &SimDisk) -> Result<StoreContents> {
     let clock = Arc::new(SimClock::new(WallMs(1_900_000_000_000)));
     let store = typed(rich::open(disk, &clock, Durability::Os))?;
     let violations = store.violations();
     assert!(violations.is_empty(), "{violations:?}");
     let report = store.report().clone();
-    let mut found = Found { end: report.end.0, hash: report.state_hash, ..Found::default() };
+    let mut found = StoreContents { end: report.end.0, hash: report.state_hash, ..StoreContents::default() };
     let used = typed(read(&store, &mut found).and_then(|()| store.tick()));
     found.messages.sort_unstable();
     let violations = store.violations();
@@ -217,7 +217,7 @@ fn typed<T>(result: Result<T>) -> Result<T> {
 }
 
 /// Every message of the first topics through a group of its own, the dead letters of all groups, and a message more.
-fn read(store: &Store, found: &mut Found) -> Result<()> {
+fn read(store: &Store, found: &mut StoreContents) -> Result<()> {
     const GROUPS_MAX: usize = 8;
     let stats = store.stats()?;
     for stats in stats.topics.iter().take(4) {

@@ -1,6 +1,6 @@
 //! What reading and opening a log can meet.
 //!
-//! Never here: errors of appending, which are refusals that change nothing.
+//! Never here: errors of appending, which change nothing.
 
 pub(crate) use crate::error::Corruption;
 use crate::log::format::name::FileName;

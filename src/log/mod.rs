@@ -29,7 +29,7 @@ pub(crate) use read::fronts::FrontCache;
 pub(crate) use read::index::{Index, IndexKey, Indexes, KeyRows, Row};
 pub(crate) use read::part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use read::segment::Segment;
-pub(crate) use write::appender::{AppendRefusal, Appended, Appender};
+pub(crate) use write::appender::{AppendError, Appended, Appender};
 pub(crate) use write::file_manager::FileManager;
 pub(crate) use write::reserve::Reserve;
 pub(crate) use write::standby::Standby;

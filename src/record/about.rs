@@ -2,12 +2,12 @@
 //!
 //! Never here: what a record does to the state.
 
-use super::{Cause, Copied, Provenance, Record};
+use super::{Copied, FailureCause, Provenance, Record};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 
 /// The messages of its frame that a record claims: the next `count` parts, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct OffsetClaim<'a> {
     pub(crate) partition: PartitionId,
     pub(crate) first: Offset,
     pub(crate) count: u32,
@@ -16,7 +16,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) provenance: Option<&'a Provenance>,
 }
 
-impl Claim<'_> {
+impl OffsetClaim<'_> {
     /// The end of the partition behind these messages.
     #[inline]
     pub(crate) fn end(&self) -> Offset {
@@ -25,9 +25,9 @@ impl Claim<'_> {
 }
 
 impl Copied {
-    fn claim(&self) -> Claim<'_> {
+    fn claim(&self) -> OffsetClaim<'_> {
         let Self { partition, offset, time, provenance } = self;
-        Claim { partition: *partition, first: *offset, count: 1, time: *time, provenance: Some(provenance) }
+        OffsetClaim { partition: *partition, first: *offset, count: 1, time: *time, provenance: Some(provenance) }
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) enum Counted {
         group: GroupId,
         partition: PartitionId,
         offset: Offset,
-        last: Option<Cause>,
+        last: Option<FailureCause>,
     },
     /// A dead letter was settled.
     DeadLetterSettled {
@@ -116,10 +116,10 @@ pub(crate) enum LeaseEnd {
 impl Record {
     /// The messages that it claims.
     #[inline]
-    pub(crate) fn claim(&self) -> Option<Claim<'_>> {
+    pub(crate) fn claim(&self) -> Option<OffsetClaim<'_>> {
         match self {
             Self::Published { partition, base, count, time } => {
-                Some(Claim { partition: *partition, first: *base, count: *count, time: *time, provenance: None })
+                Some(OffsetClaim { partition: *partition, first: *base, count: *count, time: *time, provenance: None })
             }
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => Some(copy.claim()),
             Self::Opened { .. }
@@ -137,7 +137,11 @@ impl Record {
             | Self::Released { .. }
             | Self::Unreadable { .. }
             | Self::PutOff { .. }
-            | Self::Discarded { .. } => None,
+            | Self::Discarded { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => None,
         }
     }
 
@@ -163,7 +167,11 @@ impl Record {
             | Self::Released { .. }
             | Self::Unreadable { .. }
             | Self::PutOff { .. }
-            | Self::Discarded { .. } => None,
+            | Self::Discarded { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => None,
         }
     }
 
@@ -191,7 +199,40 @@ impl Record {
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
             | Self::PutOff { .. }
-            | Self::Discarded { .. } => None,
+            | Self::Discarded { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => None,
+        }
+    }
+
+    /// The name of the cursor that it sets.
+    pub(crate) fn sets_cursor(&self) -> Option<&str> {
+        match self {
+            Self::CursorSet { name, .. } => Some(name),
+            Self::Published { .. }
+            | Self::Redriven { .. }
+            | Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::Leased { .. }
+            | Self::ExclusivePending { .. }
+            | Self::Extended { .. }
+            | Self::Acked { .. }
+            | Self::Nacked { .. }
+            | Self::DeadLettered { .. }
+            | Self::Released { .. }
+            | Self::Unreadable { .. }
+            | Self::PutOff { .. }
+            | Self::Discarded { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => None,
         }
     }
 
@@ -222,7 +263,11 @@ impl Record {
             | Self::Discarded { .. }
             | Self::Opened { .. }
             | Self::TopicCreated { .. }
-            | Self::GroupCreated { .. } => Wakes::Nobody,
+            | Self::GroupCreated { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => Wakes::Nobody,
         }
     }
 
@@ -230,9 +275,13 @@ impl Record {
     #[inline]
     pub(crate) fn room(&self) -> Room {
         match self {
-            Self::Published { .. } | Self::TopicCreated { .. } | Self::GroupCreated { .. } | Self::Redriven { .. } => {
-                Room::Adds
-            }
+            Self::Published { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::Redriven { .. }
+            | Self::CursorSet { hold: None, .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => Room::Adds,
             Self::DeadLettered { .. } => Room::Moves,
             Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
             Self::Opened { .. }
@@ -246,7 +295,10 @@ impl Record {
             | Self::Released { .. }
             | Self::Unreadable { .. }
             | Self::PutOff { .. }
-            | Self::Discarded { .. } => Room::Settles,
+            | Self::Discarded { .. }
+            // It lets go of what it has passed.
+            | Self::CursorSet { hold: Some(_), .. }
+            | Self::CursorRemoved { .. } => Room::Settles,
         }
     }
 
@@ -278,7 +330,11 @@ impl Record {
             | Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicCreated { .. }
-            | Self::GroupCreated { .. } => Counted::Nothing,
+            | Self::GroupCreated { .. }
+            | Self::CursorSet { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::Sequenced { .. } => Counted::Nothing,
         }
     }
 
@@ -305,6 +361,10 @@ impl Record {
             Self::DeadLettered { .. } => "dead-lettered",
             Self::Redriven { .. } => "redriven",
             Self::Discarded { .. } => "discarded",
+            Self::CursorSet { .. } => "cursor set",
+            Self::CursorRemoved { .. } => "cursor removed",
+            Self::Accepted { .. } => "accepted",
+            Self::Sequenced { .. } => "sequenced",
         }
     }
 }

@@ -6,7 +6,7 @@
 //! skipped. Never here: whether a fact may follow those before it.
 
 use super::Record;
-use super::wire::{DecodeError, Reader};
+use super::wire::{ByteReader, DecodeError};
 
 mod decode;
 mod encode;
@@ -14,8 +14,8 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{failure, name};
-pub(crate) use encode::put_failure;
+pub(crate) use decode::{cursor_value, failure, hold, name};
+pub(crate) use encode::{put_failure, put_hold};
 pub(crate) use options::{group_options, put_group_options, put_topic_options, topic_options};
 
 /// Kind 0 does not exist, so that zeros are no record.
@@ -39,8 +39,12 @@ mod kind {
     pub(super) const TOPIC_REMOVED: u8 = 17;
     pub(super) const GROUP_REMOVED: u8 = 18;
     pub(super) const GROUP_ALTERED: u8 = 19;
+    pub(super) const CURSOR_SET: u8 = 20;
+    pub(super) const CURSOR_REMOVED: u8 = 21;
+    pub(super) const ACCEPTED: u8 = 22;
+    pub(super) const SEQUENCED: u8 = 23;
 
-    pub(super) const MAX: u8 = GROUP_ALTERED;
+    pub(super) const MAX: u8 = SEQUENCED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.
@@ -71,13 +75,13 @@ pub fn records_decoded() -> u64 {
 
 /// The records of a head, in order.
 pub(crate) fn decode(head: &[u8]) -> Decoder<'_> {
-    Decoder { reader: Reader::new(head) }
+    Decoder { reader: ByteReader::new(head) }
 }
 
 /// Yields each record of a head. What cannot be decoded it never gets past: the rest is never taken for the end.
 #[derive(Debug)]
 pub(crate) struct Decoder<'a> {
-    reader: Reader<'a>,
+    reader: ByteReader<'a>,
 }
 
 impl Iterator for Decoder<'_> {

@@ -10,7 +10,7 @@
 //! An absent key differs from an empty one; no headers differ from nothing. Every message has exactly one encoding.
 //! Never here: times, offsets, where a message came from (the frame's records say that), or any limit of the API.
 
-use super::wire::{DecodeError, Reader, put_bytes, put_varint};
+use super::wire::{ByteReader, DecodeError, put_bytes, put_varint};
 
 const KEY: u8 = 0x01;
 const HEADERS: u8 = 0x02;
@@ -50,7 +50,7 @@ pub(crate) struct MessageView<'a> {
 impl<'a> MessageView<'a> {
     /// The message that `part` holds.
     pub(crate) fn parse(part: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(part);
+        let mut reader = ByteReader::new(part);
         let flags = reader.byte()?;
         if flags & !(KEY | HEADERS) != 0 {
             return Err(DecodeError::Invalid("a message has an unknown flag"));
@@ -60,7 +60,7 @@ impl<'a> MessageView<'a> {
         Ok(Self { key, headers, payload: reader.rest() })
     }
 
-    fn parse_headers(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    fn parse_headers(reader: &mut ByteReader<'a>) -> Result<&'a [u8], DecodeError> {
         let count = reader.count(HEADER_LEN_MIN)?;
         if count == 0 {
             return Err(DecodeError::Invalid("a message without headers says that it has some"));
@@ -79,7 +79,7 @@ impl<'a> MessageView<'a> {
 
     /// Names and values, in the order in which they were given; a name may come twice.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let mut reader = Reader::new(self.headers);
+        let mut reader = ByteReader::new(self.headers);
         // `parse` has read this region to its end, so the first error is the end.
         std::iter::from_fn(move || Some((reader.str().ok()?, reader.bytes().ok()?)))
     }

@@ -10,9 +10,9 @@ pub(crate) mod codec;
 pub(crate) mod message;
 pub(crate) mod wire;
 
-pub(crate) use about::{Claim, Counted, LeaseEnd, Room, Wakes};
+pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
 
-use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use std::fmt;
 
 /// One fact.
@@ -21,8 +21,9 @@ pub(crate) enum Record {
     /// A process began to append. Ends every lease (by a crash where the last close was not clean), frees exclusive
     /// leases, and clamps due times to `wall` plus their delay.
     Opened { epoch: Epoch, clean: bool, wall: WallMs },
-    /// The wall clock was seen to jump: due times are clamped to `wall` plus their delay.
-    ClockJumped { wall: WallMs },
+    /// The wall clock was seen to jump by so many milliseconds: due times are clamped to `wall` plus their delay, and ages do not count
+    /// the jump.
+    ClockJumped { wall: WallMs, by_ms: i64 },
     /// A topic with its partitions `first .. first + count`.
     TopicCreated { topic: TopicId, name: String, first: PartitionId, count: u32, options: TopicOptions },
     /// A group on a topic: where it starts in each partition, and its two hidden partitions `retry` and `retry + 1` (dead).
@@ -62,7 +63,14 @@ pub(crate) enum Record {
     /// `count` leased messages from `first` are done.
     Acked { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
     /// A leased message waits until `due`, `delay_ms` after its nack.
-    Nacked { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64, failure: Failure },
+    Nacked {
+        group: GroupId,
+        partition: PartitionId,
+        offset: Offset,
+        due: WallMs,
+        delay_ms: u64,
+        failure: AttemptFailure,
+    },
     /// A lease was given back unused: the attempt is taken back and the message is ready at once.
     Released { group: GroupId, partition: PartitionId, offset: Offset },
     /// A leased message could not be read: the attempt is taken back and it waits until `due`.
@@ -76,17 +84,36 @@ pub(crate) enum Record {
     Redriven { group: GroupId, dead_letter: Offset, copy: Box<Copied> },
     /// A dead letter was thrown away.
     Discarded { group: GroupId, dead_letter: Offset },
+    /// A named cursor stands at `value` now.
+    CursorSet { name: String, value: Box<[u8]>, hold: Option<Hold> },
+    /// A named cursor is no more.
+    CursorRemoved { name: String },
+    /// The message of this frame at `offset` was accepted under an id, of which a hash is kept, as of its bytes. `time` is store time.
+    Accepted { partition: PartitionId, offset: Offset, id: u128, body: u64, time: StoreMs },
+    /// A producer has published up to this number of its own.
+    Sequenced { topic: TopicId, producer: String, sequence: u64 },
+}
+
+/// What a cursor keeps: the messages of a topic in the frame at `from` and in all frames after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) topic: TopicId,
+    pub(crate) from: Lsn,
 }
 
 /// What a topic was created with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TopicOptions {
     pub(crate) retention: Retention,
+    /// How many ids of its messages it remembers, and each for how long.
+    pub(crate) dedup_ids: u32,
+    pub(crate) dedup_window_ms: u64,
 }
 
 impl TopicOptions {
     /// As [`GroupOptions::LEFT_OUT`].
-    pub(crate) const LEFT_OUT: Self = Self { retention: Retention::UntilSettled };
+    pub(crate) const LEFT_OUT: Self =
+        Self { retention: Retention::UntilSettled, dedup_ids: 16_384, dedup_window_ms: 120_000 };
 }
 
 /// For how long the messages of a topic stay.
@@ -157,7 +184,7 @@ pub(crate) struct Provenance {
     /// Attempts in all in the group that gave it up.
     pub(crate) attempts: u32,
     /// The last attempts, oldest first.
-    pub(crate) history: Vec<Failure>,
+    pub(crate) history: Vec<AttemptFailure>,
 }
 
 /// A message's first publish, and how often it was sent from dead letters to a topic since. Its public id, for its topic may be gone.
@@ -171,8 +198,8 @@ pub(crate) struct Origin {
 
 /// How one attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) cause: Cause,
+pub(crate) struct AttemptFailure {
+    pub(crate) cause: FailureCause,
     pub(crate) time: WallMs,
     /// At most [`crate::limits::ERROR_TEXT_LEN_MAX`] bytes; empty where there is none.
     pub(crate) text: Box<str>,
@@ -180,7 +207,7 @@ pub(crate) struct Failure {
 
 /// Why an attempt ended without an ack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum FailureCause {
     /// The consumer gave it back.
     Nacked,
     /// The visibility timeout passed.

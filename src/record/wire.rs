@@ -1,7 +1,7 @@
 //! The integers and strings of the formats above the log: canonical LEB128 varints, lengths before bytes.
 //!
 //! Every value has exactly one encoding, so equal facts have equal bytes. Reading never panics and allocates nothing;
-//! a caller that collects what it read checks the count against [`Reader::remaining`] first. Never here: what the numbers mean.
+//! a caller that collects what it read checks the count against [`ByteReader::remaining`] first. Never here: what the numbers mean.
 
 use std::fmt;
 
@@ -78,6 +78,11 @@ fn put_eight_groups(out: &mut Vec<u8>, value: u64) {
     out.truncate(out.len() - unused as usize);
 }
 
+/// Appends a number that may be below zero: 0, -1, 1, -2 … as 0, 1, 2, 3 …
+pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
+}
+
 /// Appends a length and the bytes.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
@@ -109,11 +114,11 @@ fn lengthen(out: &mut Vec<u8>, at: usize, len: usize) {
 
 /// What is left to read.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -193,6 +198,19 @@ impl<'a> Reader<'a> {
         Ok((bytes & 0x0fff_ffff) | ((bytes & 0x0fff_ffff_0000_0000) >> 4))
     }
 
+    /// A number that may be below zero.
+    pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// An array of bytes, of this length always.
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
     #[inline]
     pub(crate) fn varint_u32(&mut self) -> Result<u32, DecodeError> {
         u32::try_from(self.varint()?).map_err(|_| DecodeError::BadNumber)
@@ -224,7 +242,7 @@ mod tests {
     #[test]
     fn the_shortest_form_is_the_only_one() {
         for bytes in [&[0x80, 0x00][..], &[0xff, 0x80, 0x00], &[0x80; 11]] {
-            assert!(Reader::new(bytes).varint().is_err(), "{bytes:02x?}");
+            assert!(ByteReader::new(bytes).varint().is_err(), "{bytes:02x?}");
         }
     }
 
@@ -233,21 +251,21 @@ mod tests {
         let mut out = Vec::new();
         put_varint(&mut out, u64::MAX);
         assert_eq!(out, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
-        assert_eq!(Reader::new(&out).varint(), Ok(u64::MAX));
+        assert_eq!(ByteReader::new(&out).varint(), Ok(u64::MAX));
         out[9] = 0x02;
-        assert_eq!(Reader::new(&out).varint(), Err(DecodeError::BadNumber));
+        assert_eq!(ByteReader::new(&out).varint(), Err(DecodeError::BadNumber));
         out[9] = 0x81;
         out.push(0);
-        assert_eq!(Reader::new(&out).varint(), Err(DecodeError::BadNumber));
+        assert_eq!(ByteReader::new(&out).varint(), Err(DecodeError::BadNumber));
     }
 
     #[test]
     fn a_count_beyond_the_bytes_is_refused_before_anything_is_made() {
         let mut out = Vec::new();
         put_varint(&mut out, u64::MAX);
-        assert_eq!(Reader::new(&out).count(8), Err(DecodeError::Truncated));
-        assert_eq!(Reader::new(&[3, 1, 2]).count(1), Err(DecodeError::Truncated));
-        assert_eq!(Reader::new(&[2, 1, 2]).count(1), Ok(2));
+        assert_eq!(ByteReader::new(&out).count(8), Err(DecodeError::Truncated));
+        assert_eq!(ByteReader::new(&[3, 1, 2]).count(1), Err(DecodeError::Truncated));
+        assert_eq!(ByteReader::new(&[2, 1, 2]).count(1), Ok(2));
     }
 
     properties! {
@@ -257,14 +275,14 @@ mod tests {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             out.extend(&behind);
-            let mut reader = Reader::new(&out);
+            let mut reader = ByteReader::new(&out);
             prop_assert_eq!(reader.varint(), Ok(value));
             prop_assert_eq!(reader.rest(), &behind[..]);
         }
 
         #[test]
         fn two_forms_never_give_one_number(bytes in proptest::collection::vec(any::<u8>(), 1..12)) {
-            let mut reader = Reader::new(&bytes);
+            let mut reader = ByteReader::new(&bytes);
             if let Ok(value) = reader.varint() {
                 let mut out = Vec::new();
                 put_varint(&mut out, value);

@@ -28,6 +28,9 @@ impl State {
     pub(crate) fn check(&self) -> Vec<Violation> {
         let mut faults = Vec::new();
         self.check_catalog(&mut |what| faults.push(Violation { group: None, what }));
+        let mut fault = |what| faults.push(Violation { group: None, what });
+        self.cursors.check(&mut fault);
+        self.dedup.check(&mut fault);
         if !self.exclusive_fits() {
             faults.push(Violation { group: None, what: "the exclusive lease is not what its message says" });
         }

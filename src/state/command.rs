@@ -3,8 +3,8 @@
 //! The vocabulary of facts is [`crate::record`]. Never here: a rule.
 
 use super::Sparse;
-use crate::ids::{Epoch, GroupId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::record::{BackoffOptions, GroupOptions, Origin, Provenance, Token, TopicOptions};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::record::{BackoffOptions, GroupOptions, Hold, Origin, Provenance, Token, TopicOptions};
 use std::fmt;
 
 /// What the engine has read before it asks for a decision.
@@ -13,6 +13,8 @@ pub(crate) struct Inputs<'a> {
     /// Never less than at an earlier decision in the same epoch, and never more than the time that it is.
     pub(crate) mono: MonoMs,
     pub(crate) wall: WallMs,
+    /// What the wall clock would say but for a jump that is not noted yet.
+    pub(crate) steady: WallMs,
     /// By how much both clocks may be behind: what is to last a while lasts that much longer, so that nothing ends early.
     pub(crate) slack_ms: u64,
     pub(crate) hold_up: HoldUp,
@@ -90,6 +92,30 @@ impl HeldRun {
     }
 }
 
+/// The id under which message number `part` of a frame is published, as hashes of it and of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DedupId {
+    pub(crate) part: u32,
+    pub(crate) id: u128,
+    pub(crate) body: u64,
+}
+
+/// The number that a producer of a topic gives a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sequence<'a> {
+    pub(crate) topic: TopicId,
+    pub(crate) producer: &'a str,
+    pub(crate) number: u64,
+}
+
+/// Message number `part` of a frame was accepted before: under this id, in the frame at this LSN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Repeat {
+    pub(crate) part: u32,
+    pub(crate) id: MessageId,
+    pub(crate) lsn: Lsn,
+}
+
 /// Where a message was published first, which may have to be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Publication {
@@ -160,6 +186,20 @@ pub(crate) enum Command<'a> {
     /// So many messages into each of these partitions, which are distinct partitions of topics: one record each, in order.
     Publish {
         runs: &'a [(PartitionId, u32)],
+        /// Of those that have one, in order.
+        ids: &'a [DedupId],
+        /// That of the one message, if a producer numbers it.
+        sequence: Option<Sequence<'a>>,
+    },
+    /// Sets a cursor that stands at `expected`, or that is not there.
+    SetCursor {
+        name: &'a str,
+        expected: Option<&'a [u8]>,
+        value: &'a [u8],
+        hold: Option<Hold>,
+    },
+    RemoveCursor {
+        name: &'a str,
     },
     /// Exhausted messages are asked for first, unless they are to be skipped: they cannot be moved just now.
     Lease {
@@ -237,6 +277,14 @@ pub(crate) enum Command<'a> {
     },
 }
 
+#[cfg(test)]
+impl<'a> Command<'a> {
+    /// A publish of messages without ids.
+    pub(crate) const fn publish(runs: &'a [(PartitionId, u32)]) -> Self {
+        Self::Publish { runs, ids: &[], sequence: None }
+    }
+}
+
 /// What follows from a command, beside its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -275,6 +323,26 @@ pub(crate) enum Rejection {
     Stale,
     /// The name is taken.
     Exists,
+    /// These messages were accepted before.
+    Repeated(Vec<Repeat>),
+    /// Another message was accepted under the id of message number `part`.
+    DedupConflict {
+        part: u32,
+        first: Box<MessageId>,
+    },
+    /// A producer has published this number before.
+    SequenceRepeated,
+    /// Another number of the producer comes next.
+    SequenceGap {
+        expected: u64,
+    },
+    NoSuchCursor,
+    /// The cursor stands elsewhere.
+    CursorMoved,
+    /// The same, in a transaction: that of this step.
+    CursorMovedIn {
+        step: u32,
+    },
     /// A bound of the engine, by its name in words.
     LimitReached(&'static str),
     /// The command contradicts itself or the state.
@@ -292,9 +360,41 @@ impl fmt::Display for Rejection {
             Self::TooManyRedrives => "the dead letter was sent to topics too often",
             Self::Stale => "the message is no longer exhausted",
             Self::Exists => "the name is taken",
+            Self::Repeated(_) => "a message was published before",
+            Self::DedupConflict { .. } => "another message was published under this id",
+            Self::SequenceRepeated => "the producer has published this number before",
+            Self::SequenceGap { .. } => "another number of the producer comes next",
+            Self::NoSuchCursor => "there is no such cursor",
+            Self::CursorMoved | Self::CursorMovedIn { .. } => "the cursor stands elsewhere",
             Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
             Self::Invalid(reason) => reason,
         })
+    }
+}
+
+impl Rejection {
+    /// Whether it tells what another call did. Where only what is durable is shown, that must be durable before it is told.
+    pub(crate) fn tells(&self) -> bool {
+        match self {
+            Self::Repeated(_)
+            | Self::DedupConflict { .. }
+            | Self::SequenceRepeated
+            | Self::SequenceGap { .. }
+            | Self::NoSuchCursor
+            | Self::CursorMoved
+            | Self::CursorMovedIn { .. } => true,
+            Self::UnknownTopic
+            | Self::UnknownGroup
+            | Self::UnknownPartition
+            | Self::LeaseLost
+            | Self::LeaseLostIn { .. }
+            | Self::NoSuchDeadLetter
+            | Self::TooManyRedrives
+            | Self::Stale
+            | Self::Exists
+            | Self::LimitReached(_)
+            | Self::Invalid(_) => false,
+        }
     }
 }
 
@@ -324,6 +424,11 @@ impl From<Rejection> for Inconsistent {
             Rejection::TooManyRedrives => "a message was sent to topics too often",
             Rejection::Stale => "the message is not exhausted",
             Rejection::Exists => "the name is taken",
+            Rejection::Repeated(_) | Rejection::SequenceRepeated => "a message was published before",
+            Rejection::DedupConflict { .. } => "another message was published under this id",
+            Rejection::SequenceGap { .. } => "another number of the producer comes next",
+            Rejection::NoSuchCursor => "there is no such cursor",
+            Rejection::CursorMoved | Rejection::CursorMovedIn { .. } => "the cursor stands elsewhere",
         })
     }
 }

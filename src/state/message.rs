@@ -9,7 +9,7 @@ use super::group::GroupState;
 use super::lease::{Lease, OutstandingEntry};
 use super::{Inconsistent, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId};
-use crate::record::Failure;
+use crate::record::AttemptFailure;
 
 pub(super) type Applied = Result<(), Inconsistent>;
 
@@ -60,7 +60,7 @@ impl State {
     pub(super) fn change(
         &mut self,
         message: MessageRef,
-        failure: Option<Failure>,
+        failure: Option<AttemptFailure>,
         change: impl FnOnce(&mut OutstandingEntry, u64),
     ) -> Applied {
         let group = self.groups.get_mut(&message.group).ok_or(Rejection::UnknownGroup)?;

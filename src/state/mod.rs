@@ -10,7 +10,9 @@
 #[cfg(any(test, feature = "simulation"))]
 mod check;
 mod command;
+mod cursor;
 mod dead_letter;
+mod dedup;
 mod epoch;
 mod group;
 mod kit;
@@ -25,14 +27,16 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, GroupChanges, Held, HeldRun, HoldUp, Inconsistent, Inputs, Publication, Rejection, Visible,
+    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inconsistent, Inputs, Publication, Rejection,
+    Repeat, Sequence, Visible,
 };
+use dedup::Acceptance;
 pub(crate) use group::{GroupCounts, GroupData, GroupState};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use topic::Role;
 
-use crate::ids::{Epoch, GroupId, Lsn};
+use crate::ids::{Epoch, GroupId, Lsn, StoreMs, WallMs};
 use crate::record::Record;
 use message::require;
 use std::collections::BTreeMap;
@@ -43,9 +47,13 @@ use std::ops::Range;
 pub(crate) struct State {
     /// Zero until the first process has opened the store.
     epoch: Epoch,
+    /// How much later the wall clock is for jumps that were noted.
+    jumped_ms: i64,
     catalog: topic::TopicCatalog,
     groups: BTreeMap<GroupId, Box<GroupState>>,
     exclusive: lease::ExclusiveLeases,
+    cursors: cursor::Cursors,
+    dedup: dedup::Dedup,
     /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -56,6 +64,7 @@ pub(crate) struct Removed {
     partitions: Range<u64>,
     /// Freed with this.
     _group: Option<Box<GroupState>>,
+    _forgotten: Option<dedup::Forgotten>,
 }
 
 impl State {
@@ -63,11 +72,20 @@ impl State {
     pub(crate) fn new() -> Self {
         Self {
             epoch: Epoch(0),
+            jumped_ms: 0,
             catalog: topic::TopicCatalog::default(),
             groups: BTreeMap::new(),
             exclusive: lease::ExclusiveLeases::default(),
+            cursors: cursor::Cursors::default(),
+            dedup: dedup::Dedup::default(),
             removed: Vec::new(),
         }
+    }
+
+    /// Store time, where the wall clock would say `steady` but for jumps that are not noted yet.
+    pub(crate) fn store_time(&self, steady: WallMs) -> StoreMs {
+        // seam: ages go by the wall clock
+        StoreMs(steady.0.saturating_add_signed(self.jumped_ms.saturating_neg()))
     }
 
     /// A fingerprint of the state; see [`Snapshot::hash`].
@@ -127,7 +145,9 @@ impl State {
                 return self.decide_lease((group, max), pass_exhausted, inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
-            Command::Publish { runs } => return self.decide_publish(runs, inputs, records),
+            Command::Publish { runs, ids, sequence } => {
+                return self.decide_publish(runs, (ids, sequence), inputs, records);
+            }
             Command::Nack { group, held, delay_ms, text, published } => {
                 return self.decide_nack((group, held), delay_ms, text, published, inputs, records);
             }
@@ -152,12 +172,16 @@ impl State {
             }
             Command::Discard { group, dead_letter } => self.decide_discard((group, dead_letter))?,
             Command::Open { epoch, clean } => self.decide_open(epoch, clean, inputs)?,
-            Command::NoteClockJump => Record::ClockJumped { wall: inputs.wall },
+            Command::NoteClockJump => self.decide_note_clock_jump(inputs),
             Command::CreateTopic { name, partitions, options } => {
                 self.decide_create_topic(name, partitions, options)?
             }
             Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
             Command::RemoveGroup { group } => self.decide_remove_group(group)?,
+            Command::SetCursor { name, expected, value, hold } => {
+                self.decide_set_cursor(name, expected, value, hold)?
+            }
+            Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
             Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {
                 Some(record) => record,
                 None => return Ok(Decision::Done),
@@ -200,8 +224,8 @@ impl State {
             Record::Redriven { group, dead_letter, copy } => self.apply_redriven(*group, *dead_letter, copy),
             Record::Discarded { group, dead_letter } => self.apply_dead_letter_settled(*group, *dead_letter),
             Record::Opened { epoch, clean, wall } => self.apply_opened(*epoch, *clean, *wall),
-            Record::ClockJumped { wall } => {
-                self.apply_clock_jumped(*wall);
+            Record::ClockJumped { wall, by_ms } => {
+                self.apply_clock_jumped(*wall, *by_ms);
                 Ok(())
             }
             Record::TopicCreated { topic, name, first, count, options } => {
@@ -213,6 +237,12 @@ impl State {
             }
             Record::GroupRemoved { group } => self.apply_group_removed(*group),
             Record::GroupAltered { group, options } => self.apply_group_altered(*group, options),
+            Record::CursorSet { name, value, hold } => self.apply_cursor_set(name, value, *hold, lsn),
+            Record::CursorRemoved { name } => self.apply_cursor_removed(name),
+            Record::Accepted { partition, offset, id, body, time } => {
+                self.apply_accepted((*partition, *offset), (*id, *body), *time, lsn)
+            }
+            Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }
     }
 }

@@ -10,16 +10,22 @@
 //! topics     count, then each: gap, name, first partition, count of partitions, options, end of each partition
 //! groups     count, then each as in `group`
 //! exclusive  flags, [pending], [granted]
+//! jumped     how much later the wall clock is for jumps, in milliseconds, as a signed number
+//! cursors    as in `cursor`
+//! ids        as in `dedup`
 //! ```
 //! A gap is the distance from the number before less one.
 
+use super::cursor::CursorState;
+use super::dedup::Ids;
 use super::group::GroupData;
+use super::kit::named::NamedSnapshot;
 use super::lease::ExclusiveLeases;
 use super::topic::Tables;
-use super::{State, group, lease, topic};
+use super::{State, cursor, dedup, group, lease, topic};
 use crate::ids::{Epoch, GroupId};
 use crate::record::message::splitmix;
-use crate::record::wire::{DecodeError, Newer, Reader, put_varint};
+use crate::record::wire::{ByteReader, DecodeError, Newer, put_signed, put_varint};
 use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
@@ -34,12 +40,23 @@ pub(crate) struct Snapshot {
     tables: Tables,
     groups: Vec<(GroupId, GroupData)>,
     exclusive: ExclusiveLeases,
+    jumped_ms: i64,
+    cursors: NamedSnapshot<CursorState>,
+    ids: Ids,
 }
 
 impl Snapshot {
     pub(super) fn of(state: &State) -> Self {
         let groups = state.groups.iter().map(|(id, group)| (*id, group.data.clone())).collect();
-        Self { epoch: state.epoch, tables: state.catalog.tables().clone(), groups, exclusive: state.exclusive }
+        Self {
+            epoch: state.epoch,
+            tables: state.catalog.tables().clone(),
+            groups,
+            exclusive: state.exclusive,
+            jumped_ms: state.jumped_ms,
+            cursors: state.cursors.snapshot(),
+            ids: state.dedup.snapshot(),
+        }
     }
 
     pub(super) fn tables(&self) -> &Tables {
@@ -58,11 +75,13 @@ impl Snapshot {
         put_varint(out, self.groups.len() as u64);
         let mut next = 0;
         for (id, group) in &self.groups {
-            put_varint(out, id.0 - next);
-            next = id.0 + 1;
+            put_gap(out, id.0, &mut next);
             group::encode(group, |partition| self.end(partition), out);
         }
         lease::encode_exclusive(&self.exclusive, out);
+        put_signed(out, self.jumped_ms);
+        cursor::encode(&self.cursors, out);
+        dedup::encode(&self.ids, out);
     }
 
     /// A hash of the state's bytes: equal for equal states, and only good for comparing.
@@ -78,7 +97,7 @@ impl Snapshot {
 impl State {
     /// The state that `bytes` are of.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let reader = &mut Reader::new(bytes);
+        let reader = &mut ByteReader::new(bytes);
         match reader.byte()? {
             VERSION => {}
             0 => return Err(DecodeError::Invalid("a snapshot of version 0")),
@@ -89,9 +108,9 @@ impl State {
         }
         let epoch = Epoch(reader.varint()?);
         let mut catalog = topic::decode(reader)?;
-        let (mut ids, mut groups) = (Ids::default(), BTreeMap::new());
+        let (mut gaps, mut groups) = (Gaps::default(), BTreeMap::new());
         for _ in 0..reader.count(GROUP_LEN_MIN)? {
-            let id = GroupId(ids.next(reader)?);
+            let id = GroupId(gaps.next(reader)?);
             let group = group::decode(reader, id, &mut catalog)?;
             groups.insert(id, Box::new(group));
         }
@@ -99,7 +118,10 @@ impl State {
         if !group::has_room_for_group(groups.len().saturating_sub(1)) {
             return Err(DecodeError::Invalid("more groups than a store has"));
         }
-        let state = Self { epoch, catalog, groups, exclusive, removed: Vec::new() };
+        let jumped_ms = reader.signed()?;
+        let cursors = cursor::decode(reader)?;
+        let dedup = dedup::decode(reader, &catalog)?;
+        let state = Self { epoch, jumped_ms, catalog, groups, exclusive, cursors, dedup, removed: Vec::new() };
         if !reader.is_empty() {
             return Err(DecodeError::Invalid("bytes after the end"));
         }
@@ -107,14 +129,20 @@ impl State {
     }
 }
 
+/// Appends a number that is not below `next`, which is then the one behind it.
+pub(super) fn put_gap(out: &mut Vec<u8>, number: u64, next: &mut u64) {
+    put_varint(out, number - *next);
+    *next = number + 1;
+}
+
 /// Rising numbers, each as its distance from the one before less one.
 #[derive(Default)]
-pub(super) struct Ids {
+pub(super) struct Gaps {
     next: u64,
 }
 
-impl Ids {
-    pub(super) fn next(&mut self, reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+impl Gaps {
+    pub(super) fn next(&mut self, reader: &mut ByteReader<'_>) -> Result<u64, DecodeError> {
         let id = self.next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
         self.next = id.checked_add(1).ok_or(DecodeError::BadNumber)?;
         Ok(id)

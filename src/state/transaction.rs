@@ -1,13 +1,13 @@
 //! Several commands in one frame: all of them, or none.
 //!
 //! Each command is decided against the state as it is before the frame. What those before it change for it stands in an overlay: where
-//! partitions end by then, and which messages were touched. No message is touched twice in a frame. Never here: a change of the state.
+//! partitions end by then, which messages were touched, and which cursors were set. No message is touched twice in a frame. Never here: a change of the state.
 
 use super::{Command, Decision, Inputs, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::FRAME_PARTS_MAX;
 use crate::record::Record;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the commands so far change for the next one.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ struct Overlay {
     added: BTreeMap<PartitionId, u64>,
     /// Messages whose leases ended: group, partition, the first and one beyond the last.
     touched: Vec<(GroupId, PartitionId, Offset, Offset)>,
+    /// The cursors that were set.
+    cursors: BTreeSet<String>,
     /// How many messages the frame has.
     parts: u64,
 }
@@ -33,7 +35,15 @@ impl Overlay {
             self.parts += u64::from(count);
         }
         self.touched.extend(record.settles());
+        self.cursors.extend(record.sets_cursor().map(str::to_owned));
         Ok(())
+    }
+
+    /// Whether a command may follow those so far.
+    fn admit(&self, step: &Command<'_>) -> Result<(), Rejection> {
+        // seam: a cursor is set twice in a frame
+        let is_set = matches!(step, Command::SetCursor { name, .. } if self.cursors.contains(*name));
+        if is_set { Err(Rejection::Invalid("a cursor is set twice in a transaction")) } else { Ok(()) }
     }
 
     fn check(mut self, parts: u64) -> Result<(), Rejection> {
@@ -65,8 +75,10 @@ impl State {
         let mut overlay = Overlay::default();
         for (nth, step) in (0..).zip(steps) {
             let start = records.len();
+            overlay.admit(step)?;
             let decision = match self.decide_step(step, inputs, records) {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
+                Err(Rejection::CursorMoved) => Err(Rejection::CursorMovedIn { step: nth }),
                 other => other,
             };
             // seam: a lost lease does not reject a transaction
@@ -92,9 +104,11 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         match step {
-            Command::Publish { .. } | Command::Ack { .. } | Command::Nack { .. } | Command::Reject { .. } => {
-                self.dispatch(step, inputs, records)
-            }
+            Command::Publish { .. }
+            | Command::Ack { .. }
+            | Command::Nack { .. }
+            | Command::Reject { .. }
+            | Command::SetCursor { .. } => self.dispatch(step, inputs, records),
             Command::Open { .. }
             | Command::NoteClockJump
             | Command::CreateTopic { .. }
@@ -110,6 +124,7 @@ impl State {
             | Command::PutOff { .. }
             | Command::Redrive { .. }
             | Command::Discard { .. }
+            | Command::RemoveCursor { .. }
             | Command::Transaction { .. } => Err(Rejection::Invalid("no part of a transaction")),
         }
     }

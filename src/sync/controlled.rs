@@ -72,13 +72,13 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 
 /// One wait, ended by a wake-up or by the time, whichever is first.
 #[derive(Debug)]
-struct Ticket {
+struct TimedWait {
     over: AtomicBool,
     until: u64,
     woken: BatchSemaphore,
 }
 
-impl Ticket {
+impl TimedWait {
     fn is_open(&self) -> bool {
         !self.over.load(Ordering::SeqCst)
     }
@@ -87,19 +87,19 @@ impl Ticket {
 /// The waits at one place. Tasks are coroutines in one thread of the machine: this lock is never contended, and nobody else runs
 /// while it is held.
 #[derive(Debug, Default)]
-struct Tickets(std::sync::Mutex<Vec<Arc<Ticket>>>);
+struct Tickets(std::sync::Mutex<Vec<Arc<TimedWait>>>);
 
 impl Tickets {
-    fn with<T>(&self, f: impl FnOnce(&mut Vec<Arc<Ticket>>) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut Vec<Arc<TimedWait>>) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn leave(&self, ticket: &Arc<Ticket>) {
+    fn leave(&self, ticket: &Arc<TimedWait>) {
         self.with(|tickets| tickets.retain(|other| !Arc::ptr_eq(other, ticket)));
     }
 
     /// Ends the waits that `choose` leaves in the list of those that are not over, all in one moment.
-    fn end(&self, choose: impl FnOnce(&mut Vec<Arc<Ticket>>)) {
+    fn end(&self, choose: impl FnOnce(&mut Vec<Arc<TimedWait>>)) {
         let mut chosen = self.with(|tickets| tickets.clone());
         chosen.retain(|ticket| ticket.is_open());
         choose(&mut chosen);
@@ -150,7 +150,7 @@ impl Condvar {
         // Between what the caller saw and its waiting others may run, who do not take this lock.
         switch();
         let woken = BatchSemaphore::new(0, Fairness::Unfair);
-        let ticket = Arc::new(Ticket { over: AtomicBool::new(false), until, woken });
+        let ticket = Arc::new(TimedWait { over: AtomicBool::new(false), until, woken });
         self.waiting.with(|tickets| tickets.push(Arc::clone(&ticket)));
         TIME.waiting.with(|tickets| tickets.push(Arc::clone(&ticket)));
         guard.held = None;

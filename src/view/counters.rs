@@ -4,7 +4,7 @@
 //! can be counted in the state.
 
 use crate::ids::{GroupId, TopicId};
-use crate::record::{Cause, Counted, LeaseEnd, Record};
+use crate::record::{Counted, FailureCause, LeaseEnd, Record};
 use crate::state::State;
 use std::collections::BTreeMap;
 
@@ -94,10 +94,10 @@ impl Counters {
                     let counters = self.group(group);
                     counters.dead += 1;
                     match ended_now {
-                        Some(Cause::Nacked) => counters.nacked += 1,
-                        Some(Cause::Rejected) => counters.rejected += 1,
-                        Some(Cause::Expired) => counters.expired += 1,
-                        Some(Cause::Crashed | Cause::Closed) | None => {}
+                        Some(FailureCause::Nacked) => counters.nacked += 1,
+                        Some(FailureCause::Rejected) => counters.rejected += 1,
+                        Some(FailureCause::Expired) => counters.expired += 1,
+                        Some(FailureCause::Crashed | FailureCause::Closed) | None => {}
                     }
                 }
                 Counted::DeadLetterSettled { group, redriven: true } => self.group(group).redriven += 1,

@@ -4,7 +4,7 @@
 //! file tells of them: damage there costs the messages that it hit, and not the open. Never here: what recovery found out before.
 
 use super::follow::FrameAt;
-use super::read::{Failure, MISPLACED, class_of, damaged, decode_frame, share_of};
+use super::read::{MISPLACED, ReplayError, class_of, damaged, decode_frame, share_of};
 use super::runs::Share;
 use super::visible::VisibleEnds;
 use super::{Positions, View};
@@ -92,7 +92,7 @@ impl Fold {
     fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, fold_from: Lsn, place: bool) -> Result<()> {
         let mut records = Vec::new();
         let needed_from = self.from;
-        log::for_each_left::<Failure>(segment, from, needed_from, &mut |met| {
+        log::for_each_left::<ReplayError>(segment, from, needed_from, &mut |met| {
             let frame = match met {
                 Met::Frame(frame) => frame,
                 Met::Hole(at) => {
@@ -121,7 +121,7 @@ impl Fold {
         fold_from: Lsn,
         place: bool,
         records: &mut Vec<Record>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ReplayError> {
         decode_frame(segment, frame, records)?;
         // seam: replay from before the checkpoint
         if frame.lsn >= fold_from {
@@ -129,14 +129,14 @@ impl Fold {
             // Positions are checked below, as those of older frames are.
             let at = FrameAt { lsn: frame.lsn, end: frame.lsn.saturating_add(frame.padded().into()), place: None };
             let followed = self.view.follow(records, &at);
-            followed.map_err(|what| Failure(damaged(segment, frame, what.0)))?;
+            followed.map_err(|what| ReplayError(damaged(segment, frame, what.0)))?;
             // What recovery kept is durable.
             self.view.visible.advance(at.end, |_| ());
             drop(self.view.state.take_removed());
         }
         let share = share_of(&self.view.state, segment);
         if place && !self.view.positions.try_push_all(records, segment.number(), frame.at, &share) {
-            return Err(Failure(damaged(segment, frame, MISPLACED)));
+            return Err(ReplayError(damaged(segment, frame, MISPLACED)));
         }
         Ok(())
     }

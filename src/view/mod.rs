@@ -25,7 +25,7 @@ pub(crate) use follow::FrameAt;
 pub(crate) use next::{Found, NextRun, resolve};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use observer::Observer;
-pub(crate) use positions::{Place, Positions};
+pub(crate) use positions::{MessageLocation, Positions};
 pub(crate) use read::{Reader, ViewHolder, absent, share_of, unreadable};
 pub(crate) use runs::Share;
 pub(crate) use stats::Moment;
@@ -76,6 +76,8 @@ pub(crate) struct Now {
     // Between the two, which are then not copied in one go: a load of what two stores have just written waits for both.
     pub(crate) watermark: Lsn,
     pub(crate) wall: WallMs,
+    /// What the wall clock would say but for a jump that is not noted yet.
+    pub(crate) steady: WallMs,
     /// By how much the clocks may be behind.
     pub(crate) slack_ms: u64,
 }
@@ -83,7 +85,7 @@ pub(crate) struct Now {
 impl Now {
     /// What decisions and counts go by.
     pub(crate) fn inputs<'a>(&self, hold_up: HoldUp, visible: &'a VisibleEnds) -> Inputs<'a> {
-        let Self { mono, wall, slack_ms, .. } = *self;
-        Inputs { mono, wall, slack_ms, hold_up, visible: visible.as_input() }
+        let Self { mono, wall, steady, slack_ms, .. } = *self;
+        Inputs { mono, wall, steady, slack_ms, hold_up, visible: visible.as_input() }
     }
 }

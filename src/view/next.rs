@@ -2,7 +2,7 @@
 //!
 //! In two steps, as every read: what memory knows, under the lock, and what files say, outside it. Never here: which messages may be seen.
 
-use super::positions::Place;
+use super::positions::MessageLocation;
 use super::read::{Reader, ViewHolder, load_rows};
 use super::{ReadCaches, View};
 use crate::error::Result;
@@ -16,7 +16,7 @@ pub(crate) struct Found {
     partition: PartitionId,
     first: Offset,
     count: u32,
-    place: Place,
+    place: MessageLocation,
     segment: Arc<Segment>,
 }
 
@@ -59,8 +59,8 @@ impl NextRun {
         self.first.saturating_add(self.count as u64)
     }
 
-    pub(crate) const fn place(&self) -> Place {
-        Place::Known { segment: self.segment, at: self.at, part: self.part }
+    pub(crate) const fn place(&self) -> MessageLocation {
+        MessageLocation::Known { segment: self.segment, at: self.at, part: self.part }
     }
 }
 
@@ -84,8 +84,8 @@ pub(crate) fn resolve<H: ViewHolder + ?Sized>(
 ) -> Result<Option<NextRun>> {
     let Found { partition, first, mut count, place, segment } = found;
     let (first, at, part) = match place {
-        Place::Known { at, part, .. } => (first, at, part),
-        Place::Indexed { .. } => {
+        MessageLocation::Known { at, part, .. } => (first, at, part),
+        MessageLocation::Indexed { .. } => {
             let rows = &mut reader.at_hand.rows;
             let cached = rows.next(segment.salt(), partition, first);
             let row = match cached {
@@ -94,7 +94,7 @@ pub(crate) fn resolve<H: ViewHolder + ?Sized>(
                     if !load_rows(holder, rows, &segment, (partition, first), Index::look_up_from)? {
                         // The view knows the rows now, or the segment has gone.
                         let again = holder.with_view(|view| view.find_next(partition, first));
-                        let again = again.filter(|again| matches!(again.place, Place::Known { .. }));
+                        let again = again.filter(|again| matches!(again.place, MessageLocation::Known { .. }));
                         return again.map_or(Ok(None), |again| resolve(holder, reader, again));
                     }
                     rows.rows.first().copied()

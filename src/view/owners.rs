@@ -4,7 +4,7 @@
 
 use crate::ids::{Offset, PartitionId, WallMs};
 use crate::record::wire::{DecodeError, Newer};
-use crate::record::{Claim, Provenance, codec};
+use crate::record::{OffsetClaim, Provenance, codec};
 use smallvec::SmallVec;
 
 /// The owners of all parts of a frame, in order. Most frames have one.
@@ -40,7 +40,7 @@ impl Owners {
                 }
                 Err(DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_)) => break,
             };
-            let Some(Claim { partition, first, count, time, provenance }) = record.claim() else { continue };
+            let Some(OffsetClaim { partition, first, count, time, provenance }) = record.claim() else { continue };
             let Some(end) = next.checked_add(count) else { break };
             owners.push(Owner { end, partition, first, time, provenance: provenance.cloned().map(Box::new) });
             next = end;

@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
+pub(crate) enum MessageLocation {
     /// At this frame and part.
     Known { segment: FileNumber, at: u32, part: u32 },
     /// In this segment, whose index file says where.
     Indexed { segment: FileNumber },
 }
 
-impl Place {
+impl MessageLocation {
     pub(crate) const fn segment(&self) -> FileNumber {
         match self {
             Self::Known { segment, .. } | Self::Indexed { segment } => *segment,
@@ -239,7 +239,7 @@ impl Positions {
         partition: PartitionId,
         first: Offset,
         count: u32,
-        mut each: impl FnMut(Offset, u32, Option<Place>),
+        mut each: impl FnMut(Offset, u32, Option<MessageLocation>),
     ) {
         let end = first.0.saturating_add(u64::from(count));
         let mut from = first.0;
@@ -250,7 +250,7 @@ impl Positions {
                 runs.find_map(|(segment, runs)| Some((segment, runs, runs.find(Offset(from))?)))
             {
                 from = runs.tell(index, (from, end), &mut |first, count, at, part| {
-                    each(first, count, Some(Place::Known { segment, at, part }));
+                    each(first, count, Some(MessageLocation::Known { segment, at, part }));
                 });
                 continue;
             }
@@ -266,23 +266,23 @@ impl Positions {
 
     /// The first messages of a partition at or behind `from` that a segment has: those of one frame, or where an index file says more,
     /// one. First offset, count and place.
-    pub(crate) fn find_from(&self, partition: PartitionId, from: Offset) -> Option<(Offset, u32, Place)> {
+    pub(crate) fn find_from(&self, partition: PartitionId, from: Offset) -> Option<(Offset, u32, MessageLocation)> {
         let unindexed = self.active.iter().chain(self.unindexed.iter().map(Arc::as_ref));
         let shares = unindexed.filter_map(|segment| Some((segment.segment, segment.get(partition)?)));
         let known = shares.filter_map(|(segment, runs)| {
             let (first, count, at, part) = runs.first_from(from)?;
-            Some((first, count, Place::Known { segment, at, part }))
+            Some((first, count, MessageLocation::Known { segment, at, part }))
         });
         let spans = self.spans.get(&partition).map(Vec::as_slice).unwrap_or_default();
         let span = spans.get(spans.partition_point(|span| span.end <= from));
-        let indexed = span.map(|span| (from.max(span.first), 1, Place::Indexed { segment: span.segment }));
+        let indexed = span.map(|span| (from.max(span.first), 1, MessageLocation::Indexed { segment: span.segment }));
         known.chain(indexed).min_by_key(|(first, ..)| *first)
     }
 
     /// The indexed segment that may hold a message, and the end of the partition's share there.
-    fn indexed_place(&self, partition: PartitionId, offset: Offset) -> Option<(Offset, Place)> {
+    fn indexed_place(&self, partition: PartitionId, offset: Offset) -> Option<(Offset, MessageLocation)> {
         let span = self.span(partition, offset)?;
-        Some((span.end, Place::Indexed { segment: span.segment }))
+        Some((span.end, MessageLocation::Indexed { segment: span.segment }))
     }
 
     fn span(&self, partition: PartitionId, offset: Offset) -> Option<&Span> {
@@ -308,14 +308,14 @@ impl Positions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::runs::Run;
+    use super::super::runs::OffsetRun;
     use super::*;
 
-    fn run(first: u64, count: u32, at: u32) -> Run {
-        Run { first: Offset(first), count, at, part: 0 }
+    fn run(first: u64, count: u32, at: u32) -> OffsetRun {
+        OffsetRun { first: Offset(first), count, at, part: 0 }
     }
 
-    fn push(positions: &mut Positions, segment: u64, partition: PartitionId, run: Run) {
+    fn push(positions: &mut Positions, segment: u64, partition: PartitionId, run: OffsetRun) {
         let record = Record::Published { partition, base: run.first, count: run.count, time: WallMs(0) };
         positions.push_all(&[record], FileNumber(segment), run.at);
     }
@@ -327,8 +327,8 @@ mod tests {
             place = found;
         });
         match place? {
-            Place::Known { segment, at, part } => Some((segment.0, at, part)),
-            Place::Indexed { .. } => panic!("nothing is indexed here"),
+            MessageLocation::Known { segment, at, part } => Some((segment.0, at, part)),
+            MessageLocation::Indexed { .. } => panic!("nothing is indexed here"),
         }
     }
 
@@ -359,8 +359,8 @@ mod tests {
         let mut told = Vec::new();
         positions.find(p, Offset(2), 13, |first, count, place| {
             let place = place.map(|place| match place {
-                Place::Known { segment, at, part } => (segment.0, at, part),
-                Place::Indexed { .. } => panic!("nothing is indexed here"),
+                MessageLocation::Known { segment, at, part } => (segment.0, at, part),
+                MessageLocation::Indexed { .. } => panic!("nothing is indexed here"),
             });
             told.push((first.0, count, place));
         });

@@ -4,9 +4,9 @@
 //! for. Never here: leases.
 
 use super::owners::Owners;
-use super::positions::Place;
+use super::positions::MessageLocation;
 use super::runs::{SegmentRuns, Share};
-use super::stored::{About, Gathered, Read, Stored};
+use super::stored::{About, Stored};
 use super::{ReadCaches, View};
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
@@ -27,14 +27,14 @@ pub(super) const MISPLACED: &str = "a message of no partition, or out of order";
 #[derive(Debug)]
 pub(crate) struct Located {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) place: Place,
+    pub(crate) place: MessageLocation,
 }
 
 /// What a consumer caches of its last reads: a reader that continues in order finds the next message there.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     pub(super) at_hand: AtHand,
-    gathered: Gathered,
+    gathered: Stored<Vec<u8>>,
     /// The size of a message in the last receive of several, in bytes; zero before the first.
     typical_len: usize,
 }
@@ -124,7 +124,7 @@ pub(crate) trait ViewHolder {
         &self,
         reader: &mut Reader,
         segment: &Segment,
-        place: &Place,
+        place: &MessageLocation,
         skip: u32,
         of: (PartitionId, Offset),
     ) -> Result<Stored> {
@@ -142,7 +142,7 @@ pub(crate) trait ViewHolder {
         &self,
         reader: &mut Reader,
         segment: &Segment,
-        place: &Place,
+        place: &MessageLocation,
         (skip, max): (u32, u32),
         of: (PartitionId, Offset),
         mut each: impl FnMut(Stored),
@@ -169,13 +169,13 @@ fn read_some<'a, H: ViewHolder + ?Sized>(
     holder: &H,
     reader: &'a mut AtHand,
     segment: &Segment,
-    place: &Place,
+    place: &MessageLocation,
     (skip, max): (u32, u32),
     (partition, offset): (PartitionId, Offset),
-) -> Result<Read<'a>> {
+) -> Result<Stored<&'a [u8]>> {
     let (at, part) = match place {
-        Place::Known { at, part, .. } => (*at, part.saturating_add(skip)),
-        Place::Indexed { .. } => look_up(holder, &mut reader.rows, segment, partition, offset)?,
+        MessageLocation::Known { at, part, .. } => (*at, part.saturating_add(skip)),
+        MessageLocation::Indexed { .. } => look_up(holder, &mut reader.rows, segment, partition, offset)?,
     };
     let caches = (&holder.caches().blocks, &holder.caches().fronts);
     let read = reader.parts.read(caches, segment, at, part, max);
@@ -207,7 +207,7 @@ fn read_some<'a, H: ViewHolder + ?Sized>(
     }
     read.keep(count);
     let about = About { partition, first: offset, epoch: read.epoch, time };
-    Ok(Read { bytes: read.bytes, cuts: read.cuts, about, provenance })
+    Ok(Stored { bytes: read.bytes, cuts: read.cuts, about, provenance })
 }
 
 /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no
@@ -228,7 +228,7 @@ fn look_up<H: ViewHolder + ?Sized>(
     }
     let located = holder.with_view(|view| view.locate(partition, offset));
     match located.map(|located| located.place) {
-        Some(Place::Known { at, part, .. }) => Ok((at, part)),
+        Some(MessageLocation::Known { at, part, .. }) => Ok((at, part)),
         _ => Err(absent(partition, offset)),
     }
 }
@@ -321,7 +321,7 @@ fn read_runs(segment: &Segment, index: &Index, wanted: &BTreeSet<PartitionId>) -
     let share = |partition| if wanted.contains(&partition) { Share::Wanted } else { Share::Passed };
     let mut runs = SegmentRuns::new(segment.number());
     let mut records = Vec::new();
-    log::for_each_left::<Failure>(segment, segment.base(), Lsn(u64::MAX), &mut |met| {
+    log::for_each_left::<ReplayError>(segment, segment.base(), Lsn(u64::MAX), &mut |met| {
         match met {
             Met::Hole(at) => runs.note_hole(at),
             Met::Frame(frame) if frame.is_log() => {}
@@ -348,9 +348,9 @@ impl From<Newer> for Error {
 }
 
 /// Whatever ends a walk over frames.
-pub(super) struct Failure(pub(super) Error);
+pub(super) struct ReplayError(pub(super) Error);
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for ReplayError {
     fn from(error: ReadError) -> Self {
         Self(read_error(error))
     }
@@ -361,11 +361,11 @@ pub(super) fn decode_frame(
     segment: &Segment,
     frame: &log::Frame<'_>,
     records: &mut Vec<Record>,
-) -> Result<(), Failure> {
+) -> Result<(), ReplayError> {
     records.clear();
     for record in codec::decode(frame.head()) {
         records.push(record.map_err(|error| {
-            Failure(match error {
+            ReplayError(match error {
                 // seam: a newer record is damage
                 DecodeError::Newer(newer) => newer.into(),
                 DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {

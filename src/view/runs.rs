@@ -5,12 +5,12 @@
 
 use crate::ids::{FileNumber, Offset, PartitionId, WallMs};
 use crate::log::{self, KeyRows};
-use crate::record::{Claim, Record};
+use crate::record::{OffsetClaim, Record};
 use std::collections::BTreeMap;
 
 /// A run of messages that one record of one frame carries: `count` parts from `part`, beginning at `first`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct OffsetRun {
     pub(crate) first: Offset,
     pub(crate) count: u32,
     /// Where the frame begins in its segment's file.
@@ -20,7 +20,7 @@ pub(crate) struct Run {
 
 /// A run in 20 bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
+pub(crate) struct PackedRun {
     /// The run's first offset less that of the partition in this segment: the low half, and the high one.
     difference: [u32; 2],
     count: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Row {
     part: u32,
 }
 
-impl Row {
+impl PackedRun {
     const fn new(difference: u64, count: u32, at: u32, part: u32) -> Self {
         Self { difference: [difference as u32, (difference >> 32) as u32], count, at, part }
     }
@@ -51,7 +51,7 @@ pub(crate) struct Runs {
     pub(crate) end: Offset,
     /// When the first message that a record tells of was published; zero where none does.
     pub(crate) time: WallMs,
-    rows: Vec<Row>,
+    rows: Vec<PackedRun>,
 }
 
 /// What a partition's share of a file is.
@@ -71,7 +71,7 @@ pub(crate) struct SegmentRuns {
     pub(crate) segment: FileNumber,
     /// In order of first appearance.
     pub(crate) partitions: Vec<Runs>,
-    slots: Slots,
+    slots: PartitionTable,
     /// The index of the partition that was added to last.
     last: usize,
     /// The first and the last place from which on no frame proves itself, up to the next one that does: what is missing there is
@@ -85,9 +85,9 @@ const PAGE_LEN: usize = 64;
 /// By partition: 1 + its index in [`SegmentRuns::partitions`], or 0. In pages: memory follows the partitions that are there, and not
 /// the highest of them.
 #[derive(Clone, Debug, Default)]
-struct Slots(BTreeMap<u64, Box<[u32; PAGE_LEN]>>);
+struct PartitionTable(BTreeMap<u64, Box<[u32; PAGE_LEN]>>);
 
-impl Slots {
+impl PartitionTable {
     const fn place(partition: PartitionId) -> (u64, usize) {
         (partition.0 / PAGE_LEN as u64, (partition.0 % PAGE_LEN as u64) as usize)
     }
@@ -107,7 +107,7 @@ impl Slots {
 
 impl SegmentRuns {
     pub(crate) const fn new(segment: FileNumber) -> Self {
-        Self { segment, partitions: Vec::new(), slots: Slots(BTreeMap::new()), last: 0, holes: None }
+        Self { segment, partitions: Vec::new(), slots: PartitionTable(BTreeMap::new()), last: 0, holes: None }
     }
 
     pub(super) fn get(&self, partition: PartitionId) -> Option<&Runs> {
@@ -186,11 +186,11 @@ impl SegmentRuns {
 
     /// Adds a run that comes after all of its partition's earlier ones.
     #[inline]
-    fn push(&mut self, partition: PartitionId, run: Run, time: WallMs) {
+    fn push(&mut self, partition: PartitionId, run: OffsetRun, time: WallMs) {
         let runs = self.runs(partition, run.first, time);
         debug_assert!(run.first >= runs.end, "runs come in offset order");
         let difference = run.first.0.saturating_sub(runs.first.0);
-        runs.rows.push(Row::new(difference, run.count, run.at, run.part));
+        runs.rows.push(PackedRun::new(difference, run.count, run.at, run.part));
         runs.end = run.first.saturating_add(u64::from(run.count));
     }
 }
@@ -199,11 +199,11 @@ impl SegmentRuns {
 const HOLE_COUNT_MAX: u64 = u32::MAX as u64;
 
 /// The runs of messages that the records of the frame at `at` carry, and when they were published.
-fn runs_of(records: &[Record], at: u32) -> impl Iterator<Item = (PartitionId, Run, WallMs)> {
+fn runs_of(records: &[Record], at: u32) -> impl Iterator<Item = (PartitionId, OffsetRun, WallMs)> {
     let mut part = 0u32;
     records.iter().filter_map(move |record| {
-        let Claim { partition, first, count, time, .. } = record.claim()?;
-        let run = Run { first, count, at, part };
+        let OffsetClaim { partition, first, count, time, .. } = record.claim()?;
+        let run = OffsetRun { first, count, at, part };
         part = part.saturating_add(count);
         Some((partition, run, time))
     })
@@ -212,7 +212,7 @@ fn runs_of(records: &[Record], at: u32) -> impl Iterator<Item = (PartitionId, Ru
 impl SegmentRuns {
     /// What the segment's index file is made of.
     pub(crate) fn key_rows(&self) -> Vec<KeyRows> {
-        let row = |runs: &Runs, row: &Row| {
+        let row = |runs: &Runs, row: &PackedRun| {
             let first = runs.first.saturating_add(row.difference()).0;
             log::Row { first, count: row.count, at: row.at, part: row.part }
         };
@@ -232,7 +232,7 @@ impl Runs {
     fn extend_to(&mut self, end: Offset, hole: u32) {
         let missing = end.0.saturating_sub(self.end.0);
         if missing > 0 && missing <= HOLE_COUNT_MAX {
-            self.rows.push(Row::new(self.end.0.saturating_sub(self.first.0), missing as u32, hole, 0));
+            self.rows.push(PackedRun::new(self.end.0.saturating_sub(self.first.0), missing as u32, hole, 0));
             self.end = end;
         }
     }
@@ -242,9 +242,9 @@ impl Runs {
         let missing = self.first.0.saturating_sub(first.0);
         if missing > 0 && missing <= HOLE_COUNT_MAX {
             for row in &mut self.rows {
-                *row = Row::new(row.difference().saturating_add(missing), row.count, row.at, row.part);
+                *row = PackedRun::new(row.difference().saturating_add(missing), row.count, row.at, row.part);
             }
-            self.rows.insert(0, Row::new(0, missing as u32, hole, 0));
+            self.rows.insert(0, PackedRun::new(0, missing as u32, hole, 0));
             self.first = first;
         }
     }
@@ -255,7 +255,7 @@ impl Runs {
             return None;
         }
         let difference = offset.0 - self.first.0;
-        let holds = |row: &Row| row.difference() <= difference && difference < row.end();
+        let holds = |row: &PackedRun| row.difference() <= difference && difference < row.end();
         // Frames of equal counts lie on a line: one guess finds the row, and a search mends a wrong guess.
         let span = self.end.0 - self.first.0;
         let guess = difference.checked_mul(self.rows.len() as u64).map_or(0, |scaled| (scaled / span) as usize);

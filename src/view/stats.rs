@@ -120,7 +120,7 @@ const READS_MAX: usize = 4096;
 const LOOKS_AT_ONCE: usize = 128;
 
 /// Messages of a group in one partition whose ages are wanted.
-struct Look {
+struct AgeQuery {
     topic: usize,
     group: usize,
     partition: PartitionId,
@@ -149,7 +149,7 @@ impl Moment {
     }
 
     /// The numbers, but for the ages of messages that were never leased: those are to be looked for.
-    fn count(&self, looks: &mut Vec<Look>) -> Stats {
+    fn count(&self, looks: &mut Vec<AgeQuery>) -> Stats {
         let mut topics: Vec<TopicStats> = Vec::new();
         let mut places = BTreeMap::new();
         for (id, topic) in self.state.topics() {
@@ -193,7 +193,7 @@ impl Moment {
         id: GroupId,
         group: &GroupData,
         (topic, nth): (usize, usize),
-        looks: &mut Vec<Look>,
+        looks: &mut Vec<AgeQuery>,
     ) -> GroupStats {
         let inputs = self.now.inputs(HoldUp(0), &self.visible);
         let mut partitions: Vec<GroupPartitionStats> = Vec::new();
@@ -203,7 +203,7 @@ impl Moment {
             partitions.push(GroupPartitionStats { ready, leased, waiting, exhausted, lag });
             ready_since = ready_since.into_iter().chain(counts.ready_since).min();
             if first_unsettled.is_some() {
-                looks.push(Look { topic, group: nth, partition, ready: first_ready, unsettled: first_unsettled });
+                looks.push(AgeQuery { topic, group: nth, partition, ready: first_ready, unsettled: first_unsettled });
             }
         }
         let sum = |of: fn(&GroupPartitionStats) -> u64| partitions.iter().map(of).sum::<u64>();
@@ -230,11 +230,11 @@ impl Moment {
 }
 
 /// How long ago the oldest of the messages were published that are looked for.
-fn look_at_ages(holder: &impl ViewHolder, wall: WallMs, looks: &[Look], stats: &mut Stats) {
+fn look_at_ages(holder: &impl ViewHolder, wall: WallMs, looks: &[AgeQuery], stats: &mut Stats) {
     let mut reads_left = READS_MAX;
     for of_group in looks.chunk_by(|one, other| (one.topic, one.group) == (other.topic, other.group)) {
-        let Some(&Look { topic, group, .. }) = of_group.first() else { continue };
-        let mut oldest = |wanted: fn(&Look) -> Option<Offset>| {
+        let Some(&AgeQuery { topic, group, .. }) = of_group.first() else { continue };
+        let mut oldest = |wanted: fn(&AgeQuery) -> Option<Offset>| {
             let places = of_group.iter().filter_map(|look| Some((look.partition, wanted(look)?)));
             let since = oldest_time(holder, &places.collect::<Vec<_>>(), &mut reads_left)?;
             Some(Duration::from_millis(wall.0.saturating_sub(since.0)))

@@ -9,18 +9,19 @@ use crate::record::message::MessageView;
 use crate::state::Publication;
 
 /// Messages as they were read and proven: one of any size, or consecutive ones that are small together, so that a caller that keeps
-/// one of them keeps little more.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    bytes: Box<[u8]>,
-    cuts: Cuts,
+/// one of them keeps little more. Their bytes are their own, or borrowed from where they were read (`&[u8]`), or still grow (`Vec`).
+#[derive(Debug, Default)]
+pub(crate) struct Stored<B = Box<[u8]>> {
+    /// Empty if there are no messages: each has a byte at least.
+    pub(super) bytes: B,
+    pub(super) cuts: Cuts,
     pub(crate) about: About,
     /// Of a copy, which stands alone: where it comes from.
     pub(crate) provenance: Option<Box<Provenance>>,
 }
 
 /// What is known of messages beside their bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct About {
     pub(crate) partition: PartitionId,
     /// The offset of the first.
@@ -56,6 +57,12 @@ impl Stored {
         view.expect("internal error: a message in memory is not what was read; please report this")
     }
 
+    /// Where a copy comes from, whose owner knows that it is one.
+    pub(crate) fn copied_from(&self) -> &Provenance {
+        let provenance = self.provenance.as_deref();
+        provenance.expect("internal error: a message that was found to be a copy is none; please report this")
+    }
+
     /// Where they were published first.
     pub(crate) fn publication(&self) -> Publication {
         match &self.provenance {
@@ -70,55 +77,39 @@ impl Stored {
     }
 }
 
-/// Messages that have proven themselves, where they were read.
-#[derive(Debug)]
-pub(super) struct Read<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) cuts: Cuts,
-    pub(super) about: About,
-    pub(super) provenance: Option<Box<Provenance>>,
-}
-
-impl From<Read<'_>> for Stored {
-    fn from(read: Read<'_>) -> Self {
+impl From<Stored<&[u8]>> for Stored {
+    fn from(read: Stored<&[u8]>) -> Self {
         Self { bytes: read.bytes.into(), cuts: read.cuts, about: read.about, provenance: read.provenance }
     }
 }
 
 /// Small messages of several frames, on their way into one block of memory.
-#[derive(Debug, Default)]
-pub(super) struct Gathered {
-    bytes: Vec<u8>,
-    cuts: Cuts,
-    /// `None` where there are no messages.
-    about: Option<About>,
-}
-
-impl Gathered {
+impl Stored<Vec<u8>> {
     /// Takes in messages that go on where those here end, as long as all are small.
-    pub(super) fn take_in(&mut self, read: &Read<'_>) -> bool {
-        match &self.about {
-            Some(about) => {
-                let next = about.first.saturating_add(u64::from(self.cuts.parts()));
-                let fits = read.about == About { first: next, ..*about }
-                    && self.bytes.len() + read.bytes.len() <= RUN_LEN_MAX
-                    && self.cuts.append(self.bytes.len(), &read.cuts);
-                if !fits {
-                    return false;
-                }
-            }
-            None => {
-                self.bytes.clear();
-                (self.cuts, self.about) = (read.cuts, Some(read.about));
+    pub(super) fn take_in(&mut self, read: &Stored<&[u8]>) -> bool {
+        if self.bytes.is_empty() {
+            (self.cuts, self.about) = (read.cuts, read.about);
+        } else {
+            let next = self.about.first.saturating_add(u64::from(self.cuts.parts()));
+            let fits = read.about == About { first: next, ..self.about }
+                && self.bytes.len() + read.bytes.len() <= RUN_LEN_MAX
+                && self.cuts.append(self.bytes.len(), &read.cuts);
+            if !fits {
+                return false;
             }
         }
         self.bytes.extend_from_slice(read.bytes);
         true
     }
 
+    /// What was taken in, if anything. The memory stays for the next.
     pub(super) fn take(&mut self) -> Option<Stored> {
-        let about = self.about.take()?;
-        Some(Stored { bytes: self.bytes.as_slice().into(), cuts: self.cuts, about, provenance: None })
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let bytes = self.bytes.as_slice().into();
+        self.bytes.clear();
+        Some(Stored { bytes, cuts: self.cuts, about: self.about, provenance: None })
     }
 }
 
@@ -130,13 +121,13 @@ mod tests {
         About { partition: PartitionId(1), first: Offset(first), epoch: Epoch(1), time: WallMs(time) }
     }
 
-    fn read(bytes: &[u8], about: About) -> Read<'_> {
-        Read { bytes, cuts: Cuts::default(), about, provenance: None }
+    fn read(bytes: &[u8], about: About) -> Stored<&[u8]> {
+        Stored { bytes, cuts: Cuts::default(), about, provenance: None }
     }
 
     #[test]
     fn what_goes_on_shares_a_block() {
-        let mut gathered = Gathered::default();
+        let mut gathered = Stored::<Vec<u8>>::default();
         assert!(gathered.take().is_none());
         assert!(gathered.take_in(&read(b"\0one", about(7, 1))));
         assert!(gathered.take_in(&read(b"\0", about(8, 1))));
@@ -156,7 +147,7 @@ mod tests {
     #[test]
     fn a_block_stays_small() {
         for len in [1, 60, 100, 500, RUN_LEN_MAX / 2] {
-            let (mut gathered, bytes) = (Gathered::default(), vec![0; len]);
+            let (mut gathered, bytes) = (Stored::<Vec<u8>>::default(), vec![0; len]);
             let count = (0..1000).take_while(|n| gathered.take_in(&read(&bytes, about(*n, 1)))).count();
             let stored = gathered.take().unwrap();
             assert!(stored.bytes.len() <= RUN_LEN_MAX && stored.bytes.len() == count * len);

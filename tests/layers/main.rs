@@ -384,7 +384,7 @@ fn arms(arms: &str) -> String {
 
 #[test]
 fn an_arm_that_catches_the_rest_is_found() {
-    for name in ["Command", "Record", "Error", "Rejection", "Wakes", "Room", "AppendRefusal", "Decision", "Refusal"] {
+    for name in ["Command", "Record", "Error", "Rejection", "Wakes", "Room", "AppendError", "Decision", "Refusal"] {
         let complaint = format!("log/mod.rs:5: this arm catches the rest of `{name}`: name its variants");
         for rest in ["_ => {}", "rest => panic!(\"{rest}\"),", "rest => rest.go(),", "C | _ => {}", "ref rest => g(1),"]
         {

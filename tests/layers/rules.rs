@@ -60,7 +60,7 @@ const LOG_ROOMS: &[(&str, &[&str])] = &[
 const NAMED_IN_FULL: &[&str] = &["Command", "Decision", "Record", "Room", "Wakes"];
 
 /// Of these, too, but what one place has no answer for it may hand on as it is, as `?` does.
-const NAMED_OR_HANDED_ON: &[&str] = &["AppendRefusal", "Error", "Refusal", "Rejection"];
+const NAMED_OR_HANDED_ON: &[&str] = &["AppendError", "Error", "Refusal", "Rejection"];
 
 /// Uses that only some files may make: the path, where it may stand, and what to do instead.
 const RESERVED: &[(&str, &[&str], &str)] = &[

@@ -129,6 +129,8 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new() -> Self {
+        // Time begins here, and not in a thread that unwinds: what is first used there is out of use for all.
+        elapse(0);
         let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
         Self { disk: SimDisk::new(1), clock, around: Arc::default() }
     }

@@ -1,6 +1,6 @@
 //! Open files and tails on the kernel's descriptors.
 //!
-//! Every handle that this process has to one file shares an [`Inode`], found by the file's number: what one of them learns
+//! Every handle that this process has to one file shares a [`RealInode`], found by the file's number: what one of them learns
 //! (a failed sync, a tail that still writes) binds all. Never here: names.
 
 use super::attach::{self, Attachment};
@@ -25,33 +25,33 @@ pub(super) fn give_way() {
 
 /// What all handles to one file share.
 #[derive(Debug, Default)]
-pub(super) struct Inode {
+pub(super) struct RealInode {
     syncs: SyncOnce,
     /// Set from the creation of the file with a [`Tail`] until that tail is dropped.
     has_tail: AtomicBool,
     /// Where appended bytes may still be read through a handle from [`Tail::file`].
-    appended: OnceLock<Appended>,
+    appended: OnceLock<ReadableEnd>,
 }
 
 #[derive(Debug)]
-enum Appended {
+enum ReadableEnd {
     Mapped(Weak<Mapped>),
     Written(Weak<AtomicU64>),
 }
 
-impl Inode {
+impl RealInode {
     /// The end of the appended bytes, while a handle that reads up to it lives.
     fn readable_end(&self) -> Option<u64> {
         match self.appended.get()? {
-            Appended::Mapped(mapped) => Some(mapped.upgrade()?.published()),
-            Appended::Written(end) => Some(end.upgrade()?.load(Ordering::Acquire)),
+            ReadableEnd::Mapped(mapped) => Some(mapped.upgrade()?.published()),
+            ReadableEnd::Written(end) => Some(end.upgrade()?.load(Ordering::Acquire)),
         }
     }
 }
 
 /// Which bytes a handle reads, and how.
 #[derive(Debug)]
-enum View {
+enum FileView {
     /// The whole file, by system calls.
     Whole,
     /// What a tail has appended, through its map.
@@ -65,15 +65,15 @@ pub(super) struct RealFile {
     file: std::fs::File,
     /// By which it was opened or created.
     name: Box<str>,
-    view: View,
-    inode: Arc<Inode>,
+    view: FileView,
+    inode: Arc<RealInode>,
     /// Keeps the lock.
     attachment: Arc<Attachment>,
 }
 
 impl RealFile {
-    pub(super) fn new(file: std::fs::File, name: &str, inode: Arc<Inode>, attachment: Arc<Attachment>) -> Self {
-        Self { file, name: name.into(), view: View::Whole, inode, attachment }
+    pub(super) fn new(file: std::fs::File, name: &str, inode: Arc<RealInode>, attachment: Arc<Attachment>) -> Self {
+        Self { file, name: name.into(), view: FileView::Whole, inode, attachment }
     }
 
     fn pread(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
@@ -101,12 +101,12 @@ impl File for RealFile {
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         match &self.view {
-            View::Mapped(mapped) => Ok(mapped.read_at(at, buf)),
-            View::Whole => {
+            FileView::Mapped(mapped) => Ok(mapped.read_at(at, buf)),
+            FileView::Whole => {
                 checked_end(at, buf.len())?;
                 self.pread(at, buf)
             }
-            View::Written(end) => {
+            FileView::Written(end) => {
                 let left = end.load(Ordering::Acquire).saturating_sub(at);
                 let count = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
                 self.pread(at, &mut buf[..count])
@@ -131,7 +131,7 @@ impl File for RealFile {
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         checked_end(at, bytes.len())?;
-        if !matches!(self.view, View::Whole) || self.inode.has_tail.load(Ordering::Acquire) {
+        if !matches!(self.view, FileView::Whole) || self.inode.has_tail.load(Ordering::Acquire) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut at = at;
@@ -147,7 +147,7 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
-        if let View::Mapped(mapped) = &self.view {
+        if let FileView::Mapped(mapped) = &self.view {
             mapped.drop_complete_pages();
         }
         self.inode.syncs.run(|| sync::data(&self.file))
@@ -206,10 +206,10 @@ fn write_first_word_last(file: &std::fs::File, at: u64, pieces: &[&[u8]]) -> io:
 
 /// Says that the tail is gone, when it is dropped.
 #[derive(Debug)]
-struct Alive(Arc<Inode>);
+struct Alive(Arc<RealInode>);
 
 impl Alive {
-    fn new(inode: &Arc<Inode>, appended: Appended) -> Self {
+    fn new(inode: &Arc<RealInode>, appended: ReadableEnd) -> Self {
         let fresh = inode.appended.set(appended).is_ok();
         debug_assert!(fresh, "a file has one tail, from its creation");
         inode.has_tail.store(true, Ordering::Release);
@@ -240,8 +240,8 @@ impl MappedTail {
             write_all(&file.file, 0, &mut [IoSlice::new(&[0])])?;
         }
         let writer = map::map_tail(&file.file, len, access)?;
-        let alive = Alive::new(&file.inode, Appended::Mapped(Arc::downgrade(writer.mapped())));
-        file.view = View::Mapped(writer.mapped().clone());
+        let alive = Alive::new(&file.inode, ReadableEnd::Mapped(Arc::downgrade(writer.mapped())));
+        file.view = FileView::Mapped(writer.mapped().clone());
         Ok(Self { writer, file: Arc::new(file), _alive: alive })
     }
 }
@@ -270,8 +270,8 @@ impl WrittenTail {
     /// `file` is the handle to a file of `len` bytes that was just created.
     pub(super) fn new(mut file: RealFile, len: u64) -> io::Result<Self> {
         let (descriptor, end) = (file.file.try_clone()?, Arc::new(AtomicU64::new(0)));
-        let alive = Alive::new(&file.inode, Appended::Written(Arc::downgrade(&end)));
-        file.view = View::Written(end.clone());
+        let alive = Alive::new(&file.inode, ReadableEnd::Written(Arc::downgrade(&end)));
+        file.view = FileView::Written(end.clone());
         Ok(Self { descriptor, len, end, file: Arc::new(file), _alive: alive })
     }
 }

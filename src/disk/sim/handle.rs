@@ -2,7 +2,7 @@
 //!
 //! Never here: what a request does; see `world`.
 
-use super::Shared;
+use super::SharedWorld;
 use super::world::World;
 use crate::disk::{Access, Disk, Entry, FILE_LEN_MAX, File, LOCK_NAME, Tail, checked_end, checked_name, tail_range};
 use std::fmt;
@@ -19,7 +19,7 @@ pub struct SimHandle {
 
 /// The life of an attachment, shared by all its handles.
 struct Session {
-    world: Shared,
+    world: SharedWorld,
     number: u64,
 }
 
@@ -36,7 +36,7 @@ impl Drop for Session {
 }
 
 impl SimHandle {
-    pub(super) fn new(world: &Shared) -> io::Result<Self> {
+    pub(super) fn new(world: &SharedWorld) -> io::Result<Self> {
         let number = world.lock().attach()?;
         Ok(Self { session: Arc::new(Session { world: world.clone(), number }) })
     }

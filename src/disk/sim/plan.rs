@@ -116,7 +116,7 @@ pub(super) fn gone() -> io::Error {
 
 /// The faults that are still to come, and what was asked so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct FaultPlan {
     pub(super) requests: u64,
     /// Faults that came up so far.
     pub(super) faults: u64,
@@ -129,7 +129,7 @@ pub(super) struct Plan {
     lines: Option<Vec<String>>,
 }
 
-impl Plan {
+impl FaultPlan {
     pub(super) fn fail_at(&mut self, request: u64, fault: Fault) {
         self.by_request.insert(request, fault);
     }

@@ -5,7 +5,7 @@
 //! the process die where the fault says so. Never here: handles and their traits.
 
 use super::inode::Inode;
-use super::plan::{Fault, Op, Plan, gone};
+use super::plan::{Fault, FaultPlan, Op, gone};
 use super::rng::Rng;
 use crate::disk::{Entry, LOCK_NAME};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub(super) struct World {
     next_session: u64,
     /// Whether a fault has killed the process of the session. It holds its lock until the world notices.
     dead: bool,
-    pub(super) plan: Plan,
+    pub(super) plan: FaultPlan,
     /// Decides about faults and crashes.
     pub(super) rng: Rng,
     /// What the process asks for. A sequence of its own, so that a fault does not change what comes after it.
@@ -56,7 +56,7 @@ impl World {
             session: None,
             next_session: 0,
             dead: false,
-            plan: Plan::default(),
+            plan: FaultPlan::default(),
             rng,
             ids,
             capacity: None,

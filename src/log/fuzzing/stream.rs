@@ -12,14 +12,14 @@ use crate::log::format::header::{FileHeader, HEADER_LEN};
 use crate::log::format::name::FileName;
 use crate::log::format::store_file::{Identity, STORE_LEN, Slot};
 use crate::log::read::frames::{self, Frames, Lsns, Next};
-use crate::log::{AppendRefusal, OpenError, ReadError, Recovered, Reserve};
+use crate::log::{AppendError, OpenError, ReadError, Recovered, Reserve};
 use std::sync::Arc;
 
 const SALT: u64 = 0xfeed_f00d_1234_5678;
 const NAME: FileName = FileName::Segment(FileNumber(1));
 
 /// What the layers above see of a frame.
-type Seen = (Lsn, Option<Lsn>, Vec<u8>, Vec<Vec<u8>>);
+type SeenFrame = (Lsn, Option<Lsn>, Vec<u8>, Vec<Vec<u8>>);
 
 /// The frames that are valid from the start on are the log, whatever stands behind them; opening again gives the same; and
 /// what is appended then follows them.
@@ -124,7 +124,7 @@ pub(super) fn write_frame(file: &mut Vec<u8>, salt: u64, outline: &Outline, head
 
 /// The frames of the layers above up to the first that is not valid; `None` where control frames change which files
 /// there are.
-fn walk(disk: &SimDisk) -> Option<Vec<Seen>> {
+fn walk(disk: &SimDisk) -> Option<Vec<SeenFrame>> {
     let handle = disk.attach().unwrap();
     let file = handle.open(&NAME.to_string()).unwrap();
     let len = file.len().unwrap();
@@ -144,7 +144,7 @@ pub(super) fn attach(disk: &SimDisk) -> Result<Recovered, OpenError> {
     crate::log::open(Arc::new(disk.attach().unwrap()), SETTINGS)
 }
 
-fn contents(log: &Recovered) -> Vec<Seen> {
+fn contents(log: &Recovered) -> Vec<SeenFrame> {
     let (mut found, mut heads) = (Vec::new(), Vec::new());
     for segment in log.contents.catalog.segments() {
         let whole = frames::for_each_whole::<ReadError>(segment, segment.base(), &mut |frame| {
@@ -179,12 +179,12 @@ pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
         let durable = log.appender.durable();
         match log.appender.append(head, Parts { bytes: &bytes, ends: &ends, crcs: &crcs }, durable, Reserve::Keep) {
             Ok(_) => return,
-            Err(AppendRefusal::NeedStandby { len, .. }) => {
+            Err(AppendError::NeedStandby { len, .. }) => {
                 let standby = log.file_manager.create_standby(len, durable, Reserve::Keep, 0).unwrap();
                 assert!(log.appender.add_standby(standby).is_none());
             }
-            Err(AppendRefusal::NeedSync { .. }) => sync(log),
-            Err(refusal @ (AppendRefusal::TooLarge | AppendRefusal::Io(_))) => {
+            Err(AppendError::NeedSync { .. }) => sync(log),
+            Err(refusal @ (AppendError::TooLarge | AppendError::Io(_))) => {
                 panic!("an append was refused: {refusal:?}")
             }
         }
@@ -197,11 +197,11 @@ pub(crate) fn append_control(log: &mut Recovered, control: ControlFrame) {
         let durable = log.appender.durable();
         match log.appender.append_control(control, durable) {
             Ok(_) => return,
-            Err(AppendRefusal::NeedStandby { len, .. }) => {
+            Err(AppendError::NeedStandby { len, .. }) => {
                 let standby = log.file_manager.create_standby(len, durable, Reserve::Keep, 0).unwrap();
                 assert!(log.appender.add_standby(standby).is_none());
             }
-            Err(refusal @ (AppendRefusal::NeedSync { .. } | AppendRefusal::TooLarge | AppendRefusal::Io(_))) => {
+            Err(refusal @ (AppendError::NeedSync { .. } | AppendError::TooLarge | AppendError::Io(_))) => {
                 panic!("an append was refused: {refusal:?}")
             }
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub(crate) const BLOCK_LEN: usize = 64 << 10;
 
 /// The salt of a file and the number of a block in it.
-type Key = (u64, u64);
+type BlockKey = (u64, u64);
 pub(in crate::log) type Block = Arc<Vec<u8>>;
 
 /// Salts are random already: a round of mixing suffices.
@@ -40,33 +40,33 @@ impl Hasher for Mixer {
 
 /// A place for a block. `used` is set by each hit and cleared as the hand of the clock passes.
 #[derive(Debug)]
-struct Place {
-    key: Key,
+struct CacheEntry {
+    key: BlockKey,
     block: Block,
     used: bool,
 }
 
 #[derive(Debug, Default)]
 struct Blocks {
-    by_key: HashMap<Key, usize, BuildHasherDefault<Mixer>>,
-    places: Vec<Place>,
+    by_key: HashMap<BlockKey, usize, BuildHasherDefault<Mixer>>,
+    places: Vec<CacheEntry>,
     hand: usize,
     /// The memory of a block that gave way, for the next one.
     free: Option<Vec<u8>>,
 }
 
 impl Blocks {
-    fn get(&mut self, key: Key) -> Option<Block> {
+    fn get(&mut self, key: BlockKey) -> Option<Block> {
         let place = self.places.get_mut(*self.by_key.get(&key)?)?;
         place.used = true;
         Some(Arc::clone(&place.block))
     }
 
-    fn put(&mut self, key: Key, block: Block, places_max: usize) {
+    fn put(&mut self, key: BlockKey, block: Block, places_max: usize) {
         if self.by_key.contains_key(&key) {
             return;
         }
-        let new = Place { key, block, used: false };
+        let new = CacheEntry { key, block, used: false };
         if self.places.len() < places_max {
             self.by_key.insert(key, self.places.len());
             self.places.push(new);
@@ -129,7 +129,11 @@ impl BlockCache {
     ///
     /// # Errors
     /// Whatever opening and reading say.
-    pub(in crate::log) fn block(&self, key: Key, open: &dyn Fn() -> io::Result<Arc<dyn File>>) -> io::Result<Block> {
+    pub(in crate::log) fn block(
+        &self,
+        key: BlockKey,
+        open: &dyn Fn() -> io::Result<Arc<dyn File>>,
+    ) -> io::Result<Block> {
         let mut block = {
             let mut blocks = self.blocks.lock();
             if let Some(block) = blocks.get(key) {

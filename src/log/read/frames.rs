@@ -37,7 +37,7 @@ pub(crate) enum Lsns {
 
 /// What is asked of the parts of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parts {
+enum PartCheck {
     /// They must prove themselves, or the frame is not valid.
     Verified,
     /// They are skipped unread: a reader of one verifies it then. The file has this length.
@@ -62,7 +62,7 @@ pub(crate) struct Frames {
     lsns: Lsns,
     at: u64,
     limit: u64,
-    parts: Parts,
+    parts: PartCheck,
     /// The bytes of the file from `chunk_at` on.
     chunk: Vec<u8>,
     chunk_at: u64,
@@ -73,7 +73,7 @@ pub(crate) struct Frames {
 impl Frames {
     /// From place `at` up to place `limit`, beyond which no byte is looked at.
     pub(crate) fn new(file: Arc<dyn File>, salt: u64, lsns: Lsns, at: u64, limit: u64) -> Self {
-        Self { file, salt, lsns, at, limit, parts: Parts::Verified, chunk: Vec::new(), chunk_at: at, ahead: 0 }
+        Self { file, salt, lsns, at, limit, parts: PartCheck::Verified, chunk: Vec::new(), chunk_at: at, ahead: 0 }
     }
 
     /// All frames of `segment` as it is now; those of a file of a class from the first, and others from the frame at `from` on.
@@ -92,7 +92,7 @@ impl Frames {
     }
 
     fn without_parts(self) -> io::Result<Self> {
-        Ok(Self { parts: Parts::Unread { file_len: self.file.len()? }, ..self })
+        Ok(Self { parts: PartCheck::Unread { file_len: self.file.len()? }, ..self })
     }
 
     /// The place of the frame that is next.
@@ -111,8 +111,8 @@ impl Frames {
         let start = (self.at - self.chunk_at) as usize;
         let window = self.chunk.get(start..).unwrap_or(&[]);
         let frame = match self.parts {
-            Parts::Verified => covered.verify(window, spot, Some(told)),
-            Parts::Unread { .. } => covered.without_parts(window, spot, Some(told)),
+            PartCheck::Verified => covered.verify(window, spot, Some(told)),
+            PartCheck::Unread { .. } => covered.without_parts(window, spot, Some(told)),
         };
         let Some(frame) = frame else { return Ok(Next::Invalid) };
         if let Lsns::Carried { next, to } = &mut self.lsns {
@@ -146,8 +146,8 @@ impl Frames {
         };
         let len = covered.claim.len;
         let is_there = match self.parts {
-            Parts::Verified => self.fill(len as usize)?,
-            Parts::Unread { file_len } => self.at + u64::from(len) <= file_len,
+            PartCheck::Verified => self.fill(len as usize)?,
+            PartCheck::Unread { file_len } => self.at + u64::from(len) <= file_len,
         };
         let told = match self.lsns {
             Lsns::Placed { base } => base.checked_add(self.at - HEADER_LEN as u64),
@@ -160,8 +160,8 @@ impl Frames {
     /// reach beyond `stop`.
     fn pass_over(&mut self, stop: u64) -> io::Result<()> {
         let file_len = match self.parts {
-            Parts::Verified => self.limit,
-            Parts::Unread { file_len } => file_len,
+            PartCheck::Verified => self.limit,
+            PartCheck::Unread { file_len } => file_len,
         };
         let mut tried = 0;
         self.ahead = SEARCH_CHUNK_LEN;
@@ -221,7 +221,7 @@ impl Frames {
         self.chunk.drain(..start);
         self.chunk_at = self.at;
         let room = usize::try_from(self.limit - self.at).unwrap_or(usize::MAX);
-        let chunk_len = if self.parts == Parts::Verified { CHUNK_LEN } else { HEADS_CHUNK_LEN };
+        let chunk_len = if self.parts == PartCheck::Verified { CHUNK_LEN } else { HEADS_CHUNK_LEN };
         self.chunk.resize((wanted + self.ahead).max(chunk_len).min(room).max(have), 0);
         let mut filled = have;
         while filled < wanted {

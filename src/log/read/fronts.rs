@@ -13,11 +13,11 @@ use std::sync::{Arc, OnceLock};
 pub(in crate::log) const WIDE_PARTS: u32 = 64;
 
 /// The salt of a file, and the frame's place in it.
-type Key = (u64, u32);
+type FrontKey = (u64, u32);
 
 /// A front, and what the caller made of it.
 #[derive(Debug)]
-pub(in crate::log) struct Seen<T> {
+pub(in crate::log) struct SharedFront<T> {
     pub(in crate::log) front: Front,
     pub(in crate::log) note: OnceLock<T>,
 }
@@ -27,9 +27,9 @@ const WEIGHT: usize = 4;
 
 #[derive(Debug)]
 struct Fronts<T> {
-    by_key: HashMap<Key, Arc<Seen<T>>>,
+    by_key: HashMap<FrontKey, Arc<SharedFront<T>>>,
     /// The oldest first.
-    order: VecDeque<Key>,
+    order: VecDeque<FrontKey>,
     bytes: usize,
 }
 
@@ -47,12 +47,12 @@ impl<T> FrontCache<T> {
         Self { fronts: Mutex::new(fronts), bytes_max: bytes }
     }
 
-    pub(in crate::log) fn get(&self, key: Key) -> Option<Arc<Seen<T>>> {
+    pub(in crate::log) fn get(&self, key: FrontKey) -> Option<Arc<SharedFront<T>>> {
         self.fronts.lock().by_key.get(&key).map(Arc::clone)
     }
 
     /// Takes a front in; the oldest give way.
-    pub(in crate::log) fn put(&self, key: Key, seen: &Arc<Seen<T>>) {
+    pub(in crate::log) fn put(&self, key: FrontKey, seen: &Arc<SharedFront<T>>) {
         let mut gone = Vec::new();
         let mut fronts = self.fronts.lock();
         if fronts.by_key.contains_key(&key) || weight(seen) > self.bytes_max {
@@ -71,7 +71,7 @@ impl<T> FrontCache<T> {
     }
 
     /// Forgets a front, as what was read of it may be wrong.
-    pub(in crate::log) fn forget(&self, key: Key) {
+    pub(in crate::log) fn forget(&self, key: FrontKey) {
         let mut fronts = self.fronts.lock();
         if fronts.remove(key).is_some() {
             fronts.order.retain(|other| *other != key);
@@ -80,13 +80,13 @@ impl<T> FrontCache<T> {
 }
 
 impl<T> Fronts<T> {
-    fn remove(&mut self, key: Key) -> Option<Arc<Seen<T>>> {
+    fn remove(&mut self, key: FrontKey) -> Option<Arc<SharedFront<T>>> {
         let seen = self.by_key.remove(&key)?;
         self.bytes -= weight(&seen);
         Some(seen)
     }
 }
 
-fn weight<T>(seen: &Seen<T>) -> usize {
+fn weight<T>(seen: &SharedFront<T>) -> usize {
     seen.front.len().saturating_mul(WEIGHT)
 }

@@ -11,7 +11,7 @@ use crate::log::format::checksum;
 use crate::log::format::frame::{ALIGN, Claim, Spot, front_proves_itself};
 use crate::log::format::header::HEADER_LEN;
 use crate::log::read::cache::BlockCache;
-use crate::log::read::fronts::{FrontCache, Seen, WIDE_PARTS};
+use crate::log::read::fronts::{FrontCache, SharedFront, WIDE_PARTS};
 use crate::log::read::segment::Segment;
 use crate::log::read::window::Window;
 use std::ops::Range;
@@ -24,7 +24,7 @@ const RUN_PARTS_MAX: usize = 16;
 
 /// Parts that stand next to each other, and what stands with them. They have proven themselves, their head, and their place.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run<'a, T> {
+pub(crate) struct PartRun<'a, T> {
     pub(crate) lsn: Lsn,
     pub(crate) epoch: Epoch,
     pub(crate) head: &'a [u8],
@@ -82,7 +82,7 @@ impl Cuts {
     }
 }
 
-impl<T> Run<'_, T> {
+impl<T> PartRun<'_, T> {
     /// Leaves the first `parts`, at least one.
     pub(crate) fn keep(&mut self, parts: u32) {
         if parts < self.cuts.parts() {
@@ -98,7 +98,7 @@ impl<T> Run<'_, T> {
 pub(crate) struct PartReader<T> {
     window: Window,
     /// The frame that was read last.
-    seen: Option<Arc<Seen<T>>>,
+    seen: Option<Arc<SharedFront<T>>>,
 }
 
 /// What stands in a frame before its parts. It has proven itself.
@@ -146,7 +146,7 @@ impl<T> PartReader<T> {
         frame_at: u32,
         first: u32,
         max: u32,
-    ) -> Result<Run<'_, T>, ReadError> {
+    ) -> Result<PartRun<'_, T>, ReadError> {
         let wrong = |reason| ReadError::Damaged { file: segment.name(), at: u64::from(frame_at), reason };
         let key = (segment.salt(), frame_at);
         let known = self.seen.take_if(|seen| seen.front.key() == key);
@@ -181,8 +181,8 @@ impl<T> PartReader<T> {
             len = end;
         }
         let bytes = bytes.get(..len).unwrap_or(part);
-        let Seen { front, note } = &**self.seen.insert(seen);
-        Ok(Run { lsn: front.lsn, epoch: front.epoch, head: front.head(), note, bytes, cuts })
+        let SharedFront { front, note } = &**self.seen.insert(seen);
+        Ok(PartRun { lsn: front.lsn, epoch: front.epoch, head: front.head(), note, bytes, cuts })
     }
 
     /// Looks at another frame.
@@ -191,7 +191,7 @@ impl<T> PartReader<T> {
         (cache, fronts): (&BlockCache, &FrontCache<T>),
         segment: &Segment,
         frame_at: u32,
-    ) -> Result<Arc<Seen<T>>, ReadError> {
+    ) -> Result<Arc<SharedFront<T>>, ReadError> {
         let before = self.seen.take();
         let wrong = |reason| ReadError::Damaged { file: segment.name(), at: u64::from(frame_at), reason };
         let io = |source| ReadError::Io { file: segment.name(), source };
@@ -237,7 +237,7 @@ impl<T> PartReader<T> {
         let mut bytes = reused.map_or_else(Vec::new, |seen| std::mem::take(&mut seen.front.bytes));
         bytes.clear();
         bytes.extend_from_slice(front);
-        let fresh = Seen {
+        let fresh = SharedFront {
             front: Front { salt, at: frame_at, claim, parts_at, lsn, epoch, mask, bytes },
             note: OnceLock::new(),
         };

@@ -22,12 +22,12 @@ pub(in crate::log) struct Window {
     salt: u64,
     /// Where in the file it begins.
     from: u64,
-    held: Held,
+    held: WindowBytes,
     copy: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
-enum Held {
+enum WindowBytes {
     #[default]
     Nothing,
     /// A block of the cache.
@@ -42,8 +42,8 @@ impl Window {
         // seam: a reader keeps large messages
         if self.copy.capacity() > KEPT_LEN_MAX {
             self.copy = Vec::new();
-            if matches!(self.held, Held::Copy(_)) {
-                self.held = Held::Nothing;
+            if matches!(self.held, WindowBytes::Copy(_)) {
+                self.held = WindowBytes::Nothing;
             }
         }
     }
@@ -70,9 +70,9 @@ impl Window {
     #[inline]
     fn held(&self) -> &[u8] {
         match &self.held {
-            Held::Nothing => &[],
-            Held::Block(block) => block,
-            Held::Copy(len) => self.copy.get(..*len).unwrap_or(&[]),
+            WindowBytes::Nothing => &[],
+            WindowBytes::Block(block) => block,
+            WindowBytes::Copy(len) => self.copy.get(..*len).unwrap_or(&[]),
         }
     }
 
@@ -87,7 +87,7 @@ impl Window {
 
     /// Caches another stretch, and says where in it `at` is.
     fn turn_to(&mut self, cache: &BlockCache, segment: &Segment, at: u64, len: usize) -> io::Result<Range<usize>> {
-        self.held = Held::Nothing;
+        self.held = WindowBytes::Nothing;
         self.salt = segment.salt();
         let number = at / BLOCK_LEN as u64;
         let skip = (at % BLOCK_LEN as u64) as usize;
@@ -95,18 +95,18 @@ impl Window {
         match segment.open_file() {
             Some(file) => {
                 let read = File::read_at(&**file, at, self.room_for(len.max(COPY_LEN).min(room)))?;
-                (self.from, self.held) = (at, Held::Copy(read));
+                (self.from, self.held) = (at, WindowBytes::Copy(read));
             }
             None if skip.saturating_add(len) <= BLOCK_LEN => {
                 let block = cache.block((self.salt, number), &|| segment.file())?;
                 let end = block.len();
-                (self.from, self.held) = (number * BLOCK_LEN as u64, Held::Block(block));
+                (self.from, self.held) = (number * BLOCK_LEN as u64, WindowBytes::Block(block));
                 return Ok(skip.min(end)..end);
             }
             None => {
                 let open = || segment.file();
                 let read = cache.read_at(segment.salt(), &open, at, self.room_for(len.min(room)))?;
-                (self.from, self.held) = (at, Held::Copy(read));
+                (self.from, self.held) = (at, WindowBytes::Copy(read));
             }
         }
         Ok(0..self.held().len())

@@ -29,12 +29,12 @@ pub(in crate::log) struct SegmentSeen {
     pub(in crate::log) header: FileHeader,
     /// The length of the file.
     pub(in crate::log) len: u64,
-    pub(in crate::log) start: Option<Start>,
+    pub(in crate::log) start: Option<FileStart>,
 }
 
 /// What a segment's first frame tells, a copy's header, or the header and table of a file of a class.
 #[derive(Clone, Debug)]
-pub(in crate::log) struct Start {
+pub(in crate::log) struct FileStart {
     pub(in crate::log) base: Lsn,
     pub(in crate::log) epochs: Vec<(Lsn, Epoch)>,
     /// The watermark in the first frame.
@@ -53,7 +53,7 @@ impl SegmentSeen {
 
     /// What a segment tells of itself.
     pub(in crate::log) fn info(&self) -> Option<SegmentInfo> {
-        let Start { base, epochs, .. } = self.start.clone()?;
+        let FileStart { base, epochs, .. } = self.start.clone()?;
         Some(SegmentInfo {
             number: self.header.number,
             kind: self.header.kind,
@@ -252,23 +252,23 @@ fn newer(name: FileName, format: u32, features: Features) -> OpenError {
 }
 
 /// What the header of a copy tells.
-fn copied(header: &FileHeader) -> Start {
-    Start { base: header.from, epochs: vec![(header.from, header.epoch)], watermark: Lsn(0) }
+fn copied(header: &FileHeader) -> FileStart {
+    FileStart { base: header.from, epochs: vec![(header.from, header.epoch)], watermark: Lsn(0) }
 }
 
 /// What the first frame of a segment tells; `None` for one that was never appended to.
-fn first_frame(header: &FileHeader, first: &[u8]) -> Option<Start> {
+fn first_frame(header: &FileHeader, first: &[u8]) -> Option<FileStart> {
     let bytes = first.get(HEADER_LEN..)?;
     let spot = Spot { salt: header.salt, at: HEADER_LEN as u32 };
     let Probe::Covered(covered) = Covered::probe(bytes, bytes.len() as u64, spot) else { return None };
     let frame = covered.verify(bytes, spot, None)?;
     let is_start = frame.is_log() && ControlFrame::decode(frame.head()) == Some(ControlFrame::SegmentStart);
     let epochs = vec![(frame.lsn, frame.epoch()?)];
-    is_start.then(|| Start { base: frame.lsn, epochs, watermark: frame.watermark.unwrap_or(Lsn(0)) })
+    is_start.then(|| FileStart { base: frame.lsn, epochs, watermark: frame.watermark.unwrap_or(Lsn(0)) })
 }
 
 /// What the table of a file of a class tells; `None` where it is damaged.
-fn epochs_of(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Option<Start>> {
+fn epochs_of(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Option<FileStart>> {
     let Some((table_at, end)) = header.extent() else { return Ok(None) };
     if end > len || header.table_len > EPOCHS_LEN_MAX || header.from >= header.to {
         return Ok(None);
@@ -277,7 +277,7 @@ fn epochs_of(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Optio
     if table.len() as u64 != header.table_len || crc(0, &table) != header.table_crc {
         return Ok(None);
     }
-    let start = |epochs| Start { base: header.from, epochs, watermark: Lsn(0) };
+    let start = |epochs| FileStart { base: header.from, epochs, watermark: Lsn(0) };
     let epochs = decode_epochs(&mut Cursor::new(&table)).filter(|epochs| !epochs.is_empty());
     Ok(epochs.map(start))
 }

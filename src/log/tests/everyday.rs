@@ -7,7 +7,7 @@ use crate::log::format::class::{Class, Classes};
 use crate::log::format::control::ControlFrame;
 use crate::log::format::name::FileName;
 use crate::log::{
-    AppendRefusal, BlockCache, FrontCache, OpenError, PartReader, Parts, ReadError, Reserve, for_each_frame,
+    AppendError, BlockCache, FrontCache, OpenError, PartReader, Parts, ReadError, Reserve, for_each_frame,
 };
 
 fn writes(disk: &SimDisk) -> u64 {
@@ -115,13 +115,13 @@ fn long_frames_get_long_segments_and_too_long_ones_are_refused() {
     let end = rig.log.appender.end();
     let huge = vec![0; 33 << 20];
     let parts = Parts { bytes: &huge, ends: &[33 << 20], crcs: &[0] };
-    assert!(matches!(rig.log.appender.append(b"", parts, Lsn(0), Reserve::Keep), Err(AppendRefusal::TooLarge)));
+    assert!(matches!(rig.log.appender.append(b"", parts, Lsn(0), Reserve::Keep), Err(AppendError::TooLarge)));
     assert!(matches!(
         rig.log.appender.append(&huge[..5 << 20], Parts::default(), Lsn(0), Reserve::Keep),
-        Err(AppendRefusal::TooLarge)
+        Err(AppendError::TooLarge)
     ));
     let crossed = Parts { bytes: b"abc", ends: &[2, 1, 3], crcs: &[0, 0, 0] };
-    assert!(matches!(rig.log.appender.append(b"", crossed, Lsn(0), Reserve::Keep), Err(AppendRefusal::Io(_))));
+    assert!(matches!(rig.log.appender.append(b"", crossed, Lsn(0), Reserve::Keep), Err(AppendError::Io(_))));
     assert_eq!(rig.log.appender.end(), end);
     let written = rig.close().unwrap();
     Rig::open(&disk, &written, written.len());
@@ -163,11 +163,11 @@ fn at_most_two_segments_are_unsynced() {
         let parts = Parts { bytes: &filler, ends: &[3000], crcs: &[crate::log::format::checksum::crc(0, &filler)] };
         match rig.log.appender.append(b"h", parts, Lsn(0), Reserve::Keep) {
             Ok(_) => {}
-            Err(AppendRefusal::NeedSync { upto }) => {
+            Err(AppendError::NeedSync { upto }) => {
                 refusals += 1;
                 let end = rig.log.appender.end();
                 let again = rig.log.appender.append(b"h", parts, Lsn(0), Reserve::Keep);
-                assert!(matches!(again, Err(AppendRefusal::NeedSync { upto: same }) if same == upto));
+                assert!(matches!(again, Err(AppendError::NeedSync { upto: same }) if same == upto));
                 assert_eq!(rig.log.appender.end(), end, "a refusal changes nothing");
                 // One file each, the older first; only the first is waited for.
                 for reaches in if refusals == 1 { vec![upto] } else { vec![upto, end] } {
@@ -178,7 +178,7 @@ fn at_most_two_segments_are_unsynced() {
                 }
                 assert_eq!(rig.log.appender.sync_job().is_none(), refusals != 1);
             }
-            Err(AppendRefusal::NeedStandby { len, .. }) => {
+            Err(AppendError::NeedStandby { len, .. }) => {
                 let standby = rig.log.file_manager.create_standby(len, Lsn(0), Reserve::Keep, 0).unwrap();
                 assert!(rig.log.appender.add_standby(standby).is_none());
                 assert_eq!(rig.log.appender.standby_wanted(), None);

@@ -7,7 +7,7 @@ use crate::log::Checkpoint;
 use crate::log::format::checksum::crc;
 use crate::log::format::header::FileKind;
 use crate::log::{
-    AppendRefusal, Catalog, ControlFrame, Frame, OpenError, Parts, ReadError, Recovered, Reserve, Settings,
+    AppendError, Catalog, ControlFrame, Frame, OpenError, Parts, ReadError, Recovered, Reserve, Settings,
     for_each_frame, open,
 };
 use std::io;
@@ -194,17 +194,17 @@ impl Rig {
         }
     }
 
-    fn serve(&mut self, refusal: AppendRefusal) -> io::Result<()> {
+    fn serve(&mut self, refusal: AppendError) -> io::Result<()> {
         match refusal {
-            AppendRefusal::NeedStandby { len, .. } => {
+            AppendError::NeedStandby { len, .. } => {
                 let standby =
                     self.log.file_manager.create_standby(len, self.log.appender.durable(), Reserve::Keep, 0)?;
                 assert!(self.log.appender.add_standby(standby).is_none());
                 Ok(())
             }
-            AppendRefusal::NeedSync { .. } => self.sync(),
-            AppendRefusal::TooLarge => Err(io::ErrorKind::InvalidInput.into()),
-            AppendRefusal::Io(error) => Err(error),
+            AppendError::NeedSync { .. } => self.sync(),
+            AppendError::TooLarge => Err(io::ErrorKind::InvalidInput.into()),
+            AppendError::Io(error) => Err(error),
         }
     }
 

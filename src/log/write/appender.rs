@@ -45,8 +45,8 @@ pub(crate) struct Appended<'a> {
 
 /// Why nothing was appended, and nothing changed.
 #[derive(Debug)]
-pub(crate) enum AppendRefusal {
-    /// The frame needs a new segment: see [`Appender::add_spare`]. Of this length, or where there is no room for it, of at
+pub(crate) enum AppendError {
+    /// The frame needs a new segment: see [`Appender::add_standby`]. Of this length, or where there is no room for it, of at
     /// least `len_min`.
     NeedStandby {
         len: u64,
@@ -228,7 +228,7 @@ impl Appender {
     /// `reserve` is what the frame is worth where room is scarce.
     ///
     /// # Errors
-    /// See [`AppendRefusal`].
+    /// See [`AppendError`].
     #[inline(always)]
     pub(crate) fn append(
         &mut self,
@@ -236,7 +236,7 @@ impl Appender {
         parts: Parts<'_>,
         watermark: Lsn,
         reserve: Reserve,
-    ) -> Result<Appended<'_>, AppendRefusal> {
+    ) -> Result<Appended<'_>, AppendError> {
         let rolled = self.place(FrameKind::Records, head, parts, watermark, reserve)?;
         self.appended(rolled)
     }
@@ -244,12 +244,12 @@ impl Appender {
     /// Appends a control frame, which may use all of the reserve.
     ///
     /// # Errors
-    /// See [`AppendRefusal`].
+    /// See [`AppendError`].
     pub(crate) fn append_control(
         &mut self,
         control: ControlFrame,
         watermark: Lsn,
-    ) -> Result<Appended<'_>, AppendRefusal> {
+    ) -> Result<Appended<'_>, AppendError> {
         let mut head = std::mem::take(&mut self.control_block);
         control.encode(&mut head);
         let mark = control == ControlFrame::Mark;
@@ -284,8 +284,8 @@ impl Appender {
     }
 
     #[inline]
-    fn appended(&self, rolled: bool) -> Result<Appended<'_>, AppendRefusal> {
-        let Some(active) = &self.active else { return Err(AppendRefusal::Io(io::Error::other("no segment"))) };
+    fn appended(&self, rolled: bool) -> Result<Appended<'_>, AppendError> {
+        let Some(active) = &self.active else { return Err(AppendError::Io(io::Error::other("no segment"))) };
         // A place in a segment has 32 bits.
         let at = (active.at - (self.end.0 - self.newest.0)) as u32;
         Ok(Appended { lsn: self.newest, end: self.end, segment: &active.segment, at, rolled })
@@ -300,13 +300,13 @@ impl Appender {
         parts: Parts<'_>,
         watermark: Lsn,
         reserve: Reserve,
-    ) -> Result<bool, AppendRefusal> {
+    ) -> Result<bool, AppendError> {
         let ends_agree = parts.ends.last().map_or(0, |end| *end as usize) == parts.bytes.len();
         if head.len() > HEAD_LEN_MAX || parts.ends.len() > FRAME_PARTS_MAX || parts.bytes.len() > FRAME_LEN_MAX {
-            return Err(AppendRefusal::TooLarge);
+            return Err(AppendError::TooLarge);
         }
         if !ends_agree || parts.ends.len() != parts.crcs.len() || !parts.ends.is_sorted() {
-            return Err(AppendRefusal::Io(io::ErrorKind::InvalidInput.into()));
+            return Err(AppendError::Io(io::ErrorKind::InvalidInput.into()));
         }
         // seam: frames claim too high a watermark
         let watermark = watermark.min(self.end);
@@ -338,7 +338,7 @@ impl Appender {
         } else {
             active.tail.append(active.at, &[&self.scratch, parts.bytes, padding(&len)])
         };
-        appended.map_err(AppendRefusal::Io)?;
+        appended.map_err(AppendError::Io)?;
         active.at += u64::from(len.padded);
         let end = self.end.saturating_add(u64::from(len.padded));
         active.segment.publish(end);
@@ -361,7 +361,7 @@ impl Appender {
         head: &[u8],
         parts: Parts<'_>,
         reserve: Reserve,
-    ) -> Result<bool, AppendRefusal> {
+    ) -> Result<bool, AppendError> {
         let (base, start_at) = (self.end, HEADER_LEN as u32);
         let start =
             Outline { lsn: base, carries_lsn: true, epoch: Some(self.epoch), watermark: Some(watermark), log: true };
@@ -372,13 +372,13 @@ impl Appender {
         let needed = u64::from(start_at) + u64::from(start_len.padded) + u64::from(len.padded);
         // seam: a third unsynced segment
         if let Some(before) = &self.before {
-            return Err(AppendRefusal::NeedSync { upto: before.end() });
+            return Err(AppendError::NeedSync { upto: before.end() });
         }
         let taken = !self.scarce || reserve == Reserve::Use;
         let fits = |standby: &mut Standby| standby.len >= needed && standby.reserve <= reserve && taken;
         let Some(mut standby) = self.standby.take_if(fits) else {
             let len_min = needed.next_multiple_of(4096);
-            return Err(AppendRefusal::NeedStandby { len: self.next_len.max(len_min), len_min, reserve });
+            return Err(AppendError::NeedStandby { len: self.next_len.max(len_min), len_min, reserve });
         };
         let at = start_at + start_len.padded;
         self.scratch.clear();
@@ -389,7 +389,7 @@ impl Appender {
         encode_front(&mut self.scratch, spot, &outline, len.plain, head, &parts);
         if let Err(error) = standby.tail.append(u64::from(start_at), &[&self.scratch, parts.bytes, padding(&len)]) {
             self.standby = Some(standby);
-            return Err(AppendRefusal::Io(error));
+            return Err(AppendError::Io(error));
         }
         self.begin(standby, base, outline.lsn.saturating_add(u64::from(len.padded)), needed);
         self.newest = outline.lsn;
@@ -427,12 +427,12 @@ struct FrameLen {
 }
 
 #[inline]
-fn checked_len(len: usize) -> Result<FrameLen, AppendRefusal> {
+fn checked_len(len: usize) -> Result<FrameLen, AppendError> {
     if len > FRAME_LEN_MAX {
-        return Err(AppendRefusal::TooLarge);
+        return Err(AppendError::TooLarge);
     }
-    let plain = u32::try_from(len).map_err(|_| AppendRefusal::TooLarge)?;
-    Ok(FrameLen { plain, padded: padded(plain).ok_or(AppendRefusal::TooLarge)? })
+    let plain = u32::try_from(len).map_err(|_| AppendError::TooLarge)?;
+    Ok(FrameLen { plain, padded: padded(plain).ok_or(AppendError::TooLarge)? })
 }
 
 /// The zeros after a frame.

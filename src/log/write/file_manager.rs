@@ -266,6 +266,11 @@ impl FileManager {
     ///
     /// # Errors
     /// As [`FileManager::create_spare`].
+    /// By which hashes of what callers choose are keyed. The same in all copies of a store.
+    pub(crate) fn secret(&self) -> &[u8; 16] {
+        &self.found.slots.newest().secret
+    }
+
     pub(crate) fn leave_links(&mut self) -> io::Result<bool> {
         self.check()?;
         let left = self.found.slots.leave_links();

@@ -3,23 +3,23 @@
 //! Takes exactly what `encode` writes: each field is bounded by what is left of the bytes and by the format's limits.
 //! Never here: repair, or a guess at what was meant.
 
-use super::super::wire::{DecodeError, Newer, Reader};
-use super::super::{Cause, Copied, Failure, Origin, Provenance, Record};
+use super::super::wire::{ByteReader, DecodeError, Newer};
+use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record};
 use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
-use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
+use crate::limits::{CURSOR_LEN_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
 #[inline(always)]
-pub(super) fn record(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
+pub(super) fn record(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
     let kind = reader.varint()?;
-    let body = &mut Reader::new(reader.bytes()?);
+    let body = &mut ByteReader::new(reader.bytes()?);
     let record = fields(kind, body)?;
     // seam: a body is longer than its fields
     if body.is_empty() { Ok(record) } else { Err(DecodeError::Invalid("a record is longer than its fields")) }
 }
 
 #[inline(always)]
-fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
+fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
     let kind = u8::try_from(number).unwrap_or(u8::MAX);
     match kind {
         0 => Err(DecodeError::Invalid("a record of kind 0")),
@@ -41,7 +41,7 @@ fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
             let (epoch, wall) = (Epoch(reader.varint()?), wall(reader)?);
             Ok(Record::Opened { epoch, clean: boolean(reader)?, wall })
         }
-        kind::CLOCK_JUMPED => Ok(Record::ClockJumped { wall: wall(reader)? }),
+        kind::CLOCK_JUMPED => Ok(Record::ClockJumped { wall: wall(reader)?, by_ms: reader.signed()? }),
         kind::TOPIC_CREATED => {
             let (topic, name) = (TopicId(reader.varint()?), name(reader)?.to_owned());
             let (first, count) = (partition(reader)?, reader.varint_u32()?);
@@ -52,6 +52,21 @@ fn fields(number: u64, reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
         kind::TOPIC_REMOVED => Ok(Record::TopicRemoved { topic: TopicId(reader.varint()?) }),
         kind::GROUP_REMOVED => Ok(Record::GroupRemoved { group: group(reader)? }),
         kind::GROUP_ALTERED => Ok(Record::GroupAltered { group: group(reader)?, options: group_options(reader)? }),
+        kind::CURSOR_SET => {
+            let (name, value) = (name(reader)?.to_owned(), cursor_value(reader)?.into());
+            let hold = if reader.is_empty() { None } else { Some(hold(reader)?) };
+            Ok(Record::CursorSet { name, value, hold })
+        }
+        kind::CURSOR_REMOVED => Ok(Record::CursorRemoved { name: name(reader)?.to_owned() }),
+        kind::ACCEPTED => {
+            let (partition, offset) = (partition(reader)?, offset(reader)?);
+            let (id, body) = (u128::from_le_bytes(reader.array()?), u64::from_le_bytes(reader.array()?));
+            Ok(Record::Accepted { partition, offset, id, body, time: StoreMs(reader.varint()?) })
+        }
+        kind::SEQUENCED => {
+            let (topic, producer) = (TopicId(reader.varint()?), name(reader)?.to_owned());
+            Ok(Record::Sequenced { topic, producer, sequence: reader.varint()? })
+        }
         _ => Err(unknown(number)),
     }
 }
@@ -60,7 +75,7 @@ fn unknown(number: u64) -> DecodeError {
     DecodeError::Newer(Newer { what: "record kind", number, known_max: u64::from(kind::MAX) })
 }
 
-fn decode_leased(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
+fn decode_leased(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
     let (group, partition, first) = target(reader)?;
     let until = mono(reader)?;
     let flags = if reader.is_empty() { 0 } else { flags(reader)? };
@@ -72,7 +87,7 @@ fn decode_leased(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
     Ok(Record::Leased { group, partition, first, count, attempt, until, time, exclusive: flags & EXCLUSIVE != 0 })
 }
 
-fn flags(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
+fn flags(reader: &mut ByteReader<'_>) -> Result<u8, DecodeError> {
     match reader.byte()? {
         0 => Err(DecodeError::Invalid("no flags are not written out")),
         flags if flags & !(MANY | AGAIN | EXCLUSIVE) != 0 => Err(DecodeError::Invalid("a lease has an unknown flag")),
@@ -80,7 +95,7 @@ fn flags(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
     }
 }
 
-fn boolean(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+fn boolean(reader: &mut ByteReader<'_>) -> Result<bool, DecodeError> {
     match reader.byte()? {
         0 => Ok(false),
         1 => Ok(true),
@@ -89,7 +104,7 @@ fn boolean(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
 }
 
 /// The kinds that begin with one message of one group and have no flags.
-fn decode_targeted(reader: &mut Reader<'_>, kind: u8) -> Result<Record, DecodeError> {
+fn decode_targeted(reader: &mut ByteReader<'_>, kind: u8) -> Result<Record, DecodeError> {
     let (group, partition, offset) = target(reader)?;
     Ok(match kind {
         kind::NACKED => {
@@ -108,7 +123,7 @@ fn decode_targeted(reader: &mut Reader<'_>, kind: u8) -> Result<Record, DecodeEr
     })
 }
 
-fn decode_group_created(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
+fn decode_group_created(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
     let group = group(reader)?;
     let name = name(reader)?.to_owned();
     let topic = TopicId(reader.varint()?);
@@ -119,53 +134,66 @@ fn decode_group_created(reader: &mut Reader<'_>) -> Result<Record, DecodeError> 
     Ok(Record::GroupCreated { group, topic, name, options, retry, starts })
 }
 
-fn group(reader: &mut Reader<'_>) -> Result<GroupId, DecodeError> {
+fn group(reader: &mut ByteReader<'_>) -> Result<GroupId, DecodeError> {
     reader.varint().map(GroupId)
 }
 
-fn partition(reader: &mut Reader<'_>) -> Result<PartitionId, DecodeError> {
+fn partition(reader: &mut ByteReader<'_>) -> Result<PartitionId, DecodeError> {
     reader.varint().map(PartitionId)
 }
 
-fn offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
+fn offset(reader: &mut ByteReader<'_>) -> Result<Offset, DecodeError> {
     reader.varint().map(Offset)
 }
 
-fn wall(reader: &mut Reader<'_>) -> Result<WallMs, DecodeError> {
+fn wall(reader: &mut ByteReader<'_>) -> Result<WallMs, DecodeError> {
     reader.varint().map(WallMs)
 }
 
-fn mono(reader: &mut Reader<'_>) -> Result<MonoMs, DecodeError> {
+fn mono(reader: &mut ByteReader<'_>) -> Result<MonoMs, DecodeError> {
     reader.varint().map(MonoMs)
 }
 
-fn target(reader: &mut Reader<'_>) -> Result<(GroupId, PartitionId, Offset), DecodeError> {
+fn target(reader: &mut ByteReader<'_>) -> Result<(GroupId, PartitionId, Offset), DecodeError> {
     Ok((group(reader)?, partition(reader)?, offset(reader)?))
 }
 
-fn count(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+fn count(reader: &mut ByteReader<'_>) -> Result<u32, DecodeError> {
     match reader.varint_u32()? {
         1 => Err(DecodeError::Invalid("a count of one is not written out")),
         count => Ok(count),
     }
 }
 
-fn count_at_end(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+fn count_at_end(reader: &mut ByteReader<'_>) -> Result<u32, DecodeError> {
     if reader.is_empty() { Ok(1) } else { count(reader) }
 }
 
-pub(crate) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+pub(crate) fn name<'a>(reader: &mut ByteReader<'a>) -> Result<&'a str, DecodeError> {
     let name = reader.str()?;
     let fits = !name.is_empty() && name.len() <= NAME_LEN_MAX;
     if fits { Ok(name) } else { Err(DecodeError::Invalid("a name is empty or too long")) }
 }
 
-fn copy(reader: &mut Reader<'_>) -> Result<Copied, DecodeError> {
+pub(crate) fn cursor_value<'a>(reader: &mut ByteReader<'a>) -> Result<&'a [u8], DecodeError> {
+    let value = reader.bytes()?;
+    if value.len() <= CURSOR_LEN_MAX {
+        Ok(value)
+    } else {
+        Err(DecodeError::Invalid("the value of a cursor is too long"))
+    }
+}
+
+pub(crate) fn hold(reader: &mut ByteReader<'_>) -> Result<Hold, DecodeError> {
+    Ok(Hold { topic: TopicId(reader.varint()?), from: Lsn(reader.varint()?) })
+}
+
+fn copy(reader: &mut ByteReader<'_>) -> Result<Copied, DecodeError> {
     let (partition, offset, time) = (partition(reader)?, offset(reader)?, wall(reader)?);
     Ok(Copied { partition, offset, time, provenance: provenance(reader)? })
 }
 
-fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {
+fn provenance(reader: &mut ByteReader<'_>) -> Result<Provenance, DecodeError> {
     let (topic, partition) = (TopicId(reader.varint()?), reader.varint()?);
     let (offset, epoch) = (offset(reader)?, Epoch(reader.varint()?));
     let origin = Origin {
@@ -183,13 +211,13 @@ fn provenance(reader: &mut Reader<'_>) -> Result<Provenance, DecodeError> {
     Ok(Provenance { origin, attempts, history })
 }
 
-pub(crate) fn failure(reader: &mut Reader<'_>) -> Result<Failure, DecodeError> {
+pub(crate) fn failure(reader: &mut ByteReader<'_>) -> Result<AttemptFailure, DecodeError> {
     let cause = match reader.byte()? {
-        0 => Cause::Nacked,
-        1 => Cause::Expired,
-        2 => Cause::Crashed,
-        3 => Cause::Closed,
-        4 => Cause::Rejected,
+        0 => FailureCause::Nacked,
+        1 => FailureCause::Expired,
+        2 => FailureCause::Crashed,
+        3 => FailureCause::Closed,
+        4 => FailureCause::Rejected,
         _ => return Err(DecodeError::Invalid("an unknown cause of failure")),
     };
     let time = wall(reader)?;
@@ -197,5 +225,5 @@ pub(crate) fn failure(reader: &mut Reader<'_>) -> Result<Failure, DecodeError> {
     if text.len() > ERROR_TEXT_LEN_MAX {
         return Err(DecodeError::Invalid("an error text is too long"));
     }
-    Ok(Failure { cause, time, text: text.into() })
+    Ok(AttemptFailure { cause, time, text: text.into() })
 }

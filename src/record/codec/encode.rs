@@ -2,8 +2,8 @@
 //!
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
-use super::super::wire::{put_bytes, put_delimited, put_varint};
-use super::super::{Cause, Copied, Failure, Origin, Provenance, Record};
+use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
+use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record};
 use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
@@ -60,7 +60,10 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::Opened { epoch, clean, wall } => put_record(out, kind::OPENED, |out| {
             [epoch.0, wall.0, u64::from(*clean)].into_iter().for_each(|field| put_varint(out, field));
         }),
-        Record::ClockJumped { wall } => put_record(out, kind::CLOCK_JUMPED, |out| put_varint(out, wall.0)),
+        Record::ClockJumped { wall, by_ms } => put_record(out, kind::CLOCK_JUMPED, |out| {
+            put_varint(out, wall.0);
+            put_signed(out, *by_ms);
+        }),
         Record::TopicCreated { topic, name, first, count, options } => put_record(out, kind::TOPIC_CREATED, |out| {
             put_named(out, topic.0, name);
             put_varint(out, first.0);
@@ -74,6 +77,24 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_group_options(out, options);
         }),
         Record::GroupCreated { .. } => put_record(out, kind::GROUP_CREATED, |out| group_created(record, out)),
+        Record::CursorSet { name, value, hold } => put_record(out, kind::CURSOR_SET, |out| {
+            put_bytes(out, name.as_bytes());
+            put_bytes(out, value);
+            hold.iter().for_each(|hold| put_hold(out, *hold));
+        }),
+        Record::CursorRemoved { name } => {
+            put_record(out, kind::CURSOR_REMOVED, |out| put_bytes(out, name.as_bytes()));
+        }
+        Record::Accepted { partition, offset, id, body, time } => put_record(out, kind::ACCEPTED, |out| {
+            put_place(out, *partition, *offset);
+            out.extend_from_slice(&id.to_le_bytes());
+            out.extend_from_slice(&body.to_le_bytes());
+            put_varint(out, time.0);
+        }),
+        Record::Sequenced { topic, producer, sequence } => put_record(out, kind::SEQUENCED, |out| {
+            put_named(out, topic.0, producer);
+            put_varint(out, *sequence);
+        }),
     }
 }
 
@@ -98,6 +119,11 @@ fn leased(record: &Record, out: &mut Vec<u8>) {
         put_varint(out, u64::from(*attempt));
         put_varint(out, time.0);
     }
+}
+
+pub(crate) fn put_hold(out: &mut Vec<u8>, hold: Hold) {
+    put_varint(out, hold.topic.0);
+    put_varint(out, hold.from.0);
 }
 
 fn put_named(out: &mut Vec<u8>, id: u64, name: &str) {
@@ -165,13 +191,13 @@ fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {
     }
 }
 
-pub(crate) fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
+pub(crate) fn put_failure(out: &mut Vec<u8>, failure: &AttemptFailure) {
     out.push(match failure.cause {
-        Cause::Nacked => 0,
-        Cause::Expired => 1,
-        Cause::Crashed => 2,
-        Cause::Closed => 3,
-        Cause::Rejected => 4,
+        FailureCause::Nacked => 0,
+        FailureCause::Expired => 1,
+        FailureCause::Crashed => 2,
+        FailureCause::Closed => 3,
+        FailureCause::Rejected => 4,
     });
     put_varint(out, failure.time.0);
     put_bytes(out, failure.text.as_bytes());

@@ -3,7 +3,7 @@
 //! Tags are for ever, like kinds. A tag that is not known here is a newer version's: an option changes what may follow, so
 //! none is skipped. Never here: which values an option may have.
 
-use super::super::wire::{DecodeError, Newer, Reader, put_delimited, put_varint};
+use super::super::wire::{ByteReader, DecodeError, Newer, put_delimited, put_varint};
 use super::super::{GroupOptions, Retention, TopicOptions};
 
 /// An option, which is a number, of those that a `T` holds.
@@ -45,18 +45,28 @@ const GROUP: [TaggedOption<GroupOptions>; 7] = [
 ];
 
 /// As [`GROUP`].
-const TOPIC: [TaggedOption<TopicOptions>; 1] = [TaggedOption {
-    get: |all| match all.retention {
-        Retention::UntilSettled => 0,
-        // seam: a retention is not written
-        Retention::Forever => 1,
+const TOPIC: [TaggedOption<TopicOptions>; 3] = [
+    TaggedOption {
+        get: |all| match all.retention {
+            Retention::UntilSettled => 0,
+            // seam: a retention is not written
+            Retention::Forever => 1,
+        },
+        set: |all, value| match value {
+            0 => Ok(all.retention = Retention::UntilSettled),
+            1 => Ok(all.retention = Retention::Forever),
+            2.. => Err(DecodeError::BadNumber),
+        },
     },
-    set: |all, value| match value {
-        0 => Ok(all.retention = Retention::UntilSettled),
-        1 => Ok(all.retention = Retention::Forever),
-        2.. => Err(DecodeError::BadNumber),
+    TaggedOption {
+        get: |all| u64::from(all.dedup_ids),
+        set: |all, value| fit(value).map(|value| all.dedup_ids = value),
     },
-}];
+    TaggedOption {
+        get: |all| all.dedup_window_ms,
+        set: |all, value| fit(value).map(|value| all.dedup_window_ms = value),
+    },
+];
 
 /// Tag and length.
 const OPTION_LEN_MIN: usize = 2;
@@ -73,7 +83,7 @@ pub(crate) fn put_group_options(out: &mut Vec<u8>, options: &GroupOptions) {
     put_options(out, &GROUP, options, &GroupOptions::LEFT_OUT);
 }
 
-pub(crate) fn group_options(reader: &mut Reader<'_>) -> Result<GroupOptions, DecodeError> {
+pub(crate) fn group_options(reader: &mut ByteReader<'_>) -> Result<GroupOptions, DecodeError> {
     read_options(reader, "group option", &GROUP, &GroupOptions::LEFT_OUT)
 }
 
@@ -81,7 +91,7 @@ pub(crate) fn put_topic_options(out: &mut Vec<u8>, options: &TopicOptions) {
     put_options(out, &TOPIC, options, &TopicOptions::LEFT_OUT);
 }
 
-pub(crate) fn topic_options(reader: &mut Reader<'_>) -> Result<TopicOptions, DecodeError> {
+pub(crate) fn topic_options(reader: &mut ByteReader<'_>) -> Result<TopicOptions, DecodeError> {
     read_options(reader, "topic option", &TOPIC, &TopicOptions::LEFT_OUT)
 }
 
@@ -97,7 +107,7 @@ fn put_options<T>(out: &mut Vec<u8>, known: &[TaggedOption<T>], options: &T, lef
 }
 
 fn read_options<T: Clone>(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     what: &'static str,
     known: &[TaggedOption<T>],
     left_out: &T,
@@ -115,14 +125,14 @@ fn read_options<T: Clone>(
 
 /// Shows each option, by the index of its tag, and its value to `option`.
 fn each(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     what: &'static str,
     known: usize,
     mut option: impl FnMut(usize, u64) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     let mut next = 1;
     for _ in 0..reader.count(OPTION_LEN_MIN)? {
-        let (tag, value) = (reader.varint()?, &mut Reader::new(reader.bytes()?));
+        let (tag, value) = (reader.varint()?, &mut ByteReader::new(reader.bytes()?));
         // seam: an option comes twice
         let index = tag.checked_sub(1).filter(|_| tag >= next);
         let index = index.ok_or(DecodeError::Invalid("options that are not in the order of their tags"))?;

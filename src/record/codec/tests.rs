@@ -1,12 +1,14 @@
 //! Golden bytes of every kind of record, and what malformed ones give.
 
 use super::*;
-use crate::ids::{Epoch, GroupId, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
-    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Retention, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Retention,
+    TopicOptions,
 };
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 fn bytes_of(record: Record) -> Vec<u8> {
@@ -78,7 +80,7 @@ fn golden_settling() {
         offset: OFFSET,
         due: TIME,
         delay_ms: 1000,
-        failure: Failure { cause: Cause::Nacked, time: TIME, text: "no salt".into() },
+        failure: AttemptFailure { cause: FailureCause::Nacked, time: TIME, text: "no salt".into() },
     };
     golden(nacked, &format!("04 1b 03 05 ac 02 {TIME_HEX} e8 07 00 {TIME_HEX} 07 6e 6f 20 73 61 6c 74"));
     let until = MonoMs(60_000);
@@ -111,10 +113,10 @@ fn golden_dead_letters() {
             },
             attempts: 6,
             history: vec![
-                Failure { cause: Cause::Expired, time: WallMs(8), text: "".into() },
-                Failure { cause: Cause::Crashed, time: WallMs(9), text: "".into() },
-                Failure { cause: Cause::Closed, time: WallMs(10), text: "".into() },
-                Failure { cause: Cause::Rejected, time: WallMs(11), text: "é".into() },
+                AttemptFailure { cause: FailureCause::Expired, time: WallMs(8), text: "".into() },
+                AttemptFailure { cause: FailureCause::Crashed, time: WallMs(9), text: "".into() },
+                AttemptFailure { cause: FailureCause::Closed, time: WallMs(10), text: "".into() },
+                AttemptFailure { cause: FailureCause::Rejected, time: WallMs(11), text: "é".into() },
             ],
         },
     });
@@ -131,7 +133,8 @@ fn golden_dead_letters() {
 fn golden_store() {
     golden(Record::Opened { epoch: Epoch(9), clean: false, wall: TIME }, &format!("0d 08 09 {TIME_HEX} 00"));
     golden(Record::Opened { epoch: Epoch(9), clean: true, wall: TIME }, &format!("0d 08 09 {TIME_HEX} 01"));
-    golden(Record::ClockJumped { wall: TIME }, &format!("0e 06 {TIME_HEX}"));
+    golden(Record::ClockJumped { wall: TIME, by_ms: 300 }, &format!("0e 08 {TIME_HEX} d8 04"));
+    golden(Record::ClockJumped { wall: TIME, by_ms: -1 }, &format!("0e 07 {TIME_HEX} 01"));
     // kind, length, topic, name, first, count, options
     let name = "orders".to_owned();
     let topic = Record::TopicCreated {
@@ -142,7 +145,7 @@ fn golden_store() {
         options: TopicOptions::LEFT_OUT,
     };
     golden(topic, "0f 0b 01 06 6f 72 64 65 72 73 02 04 00");
-    let options = TopicOptions { retention: Retention::Forever };
+    let options = TopicOptions { retention: Retention::Forever, ..TopicOptions::LEFT_OUT };
     let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options };
     golden(topic, "0f 0e 01 06 6f 72 64 65 72 73 02 04 01 01 01 01");
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
@@ -185,7 +188,7 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
         assert_eq!(with_options(16, &[&[1], &field(8)[..]].concat()), newer("group option", 8, 7));
         assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 7));
-        assert_eq!(with_options(15, &[&[1], &field(2)[..]].concat()), newer("topic option", 2, 1));
+        assert_eq!(with_options(15, &[&[1], &field(4)[..]].concat()), newer("topic option", 4, 3));
     }
 }
 
@@ -274,10 +277,40 @@ fn a_body_is_used_up_exactly() {
     }
 }
 
+const HOLD: Hold = Hold { topic: TopicId(1), from: Lsn(300) };
+
+#[test]
+fn golden_cursors() {
+    let (name, value) = ("c".to_owned(), Box::from(*b"12"));
+    // kind, length, name, value, and what it holds
+    golden(Record::CursorSet { name: name.clone(), value, hold: None }, "14 05 01 63 02 31 32");
+    let value = Box::default();
+    golden(Record::CursorSet { name: name.clone(), value, hold: Some(HOLD) }, "14 06 01 63 00 01 ac 02");
+    golden(Record::CursorRemoved { name }, "15 02 01 63");
+}
+
+#[test]
+fn golden_dedup() {
+    // kind, length, partition, offset, id, body, time
+    let id = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
+    let accepted = Record::Accepted {
+        partition: PartitionId(2),
+        offset: Offset(300),
+        id,
+        body: 0x1716_1514_1312_1110,
+        time: StoreMs(300),
+    };
+    let hashes = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 10 11 12 13 14 15 16 17";
+    golden(accepted, &format!("16 1d 02 ac 02 {hashes} ac 02"));
+    // kind, length, topic, name, number
+    let sequenced = Record::Sequenced { topic: TopicId(1), producer: "p".to_owned(), sequence: 300 };
+    golden(sequenced, "17 05 01 01 70 ac 02");
+}
+
 /// A record of each kind, with nothing that can be left out, and its bytes.
 fn every_kind() -> Vec<(Record, Vec<u8>)> {
     let (group, partition, offset, until) = (GROUP, PARTITION, OFFSET, MonoMs(9));
-    let failure = Failure { cause: Cause::Nacked, time: TIME, text: "no".into() };
+    let failure = AttemptFailure { cause: FailureCause::Nacked, time: TIME, text: "no".into() };
     let id = MessageId { topic: TopicId(1), partition: 0, epoch: Epoch(2), offset };
     let origin = Origin { id, time: TIME, redrives: 0 };
     let (due, delay_ms, name) = (TIME, 1000, "n".to_owned());
@@ -297,7 +330,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::Redriven { group, dead_letter: offset, copy },
         Record::Discarded { group, dead_letter: offset },
         Record::Opened { epoch: Epoch(9), clean: true, wall: TIME },
-        Record::ClockJumped { wall: TIME },
+        Record::ClockJumped { wall: TIME, by_ms: -300 },
         Record::TopicCreated {
             topic: TopicId(1),
             name: name.clone(),
@@ -308,7 +341,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::GroupCreated {
             group,
             topic: TopicId(1),
-            name,
+            name: name.clone(),
             options: OPTIONS,
             retry: partition,
             starts: vec![Offset(0)],
@@ -316,6 +349,10 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::TopicRemoved { topic: TopicId(1) },
         Record::GroupRemoved { group },
         Record::GroupAltered { group, options: OPTIONS },
+        Record::CursorSet { name: name.clone(), value: [1, 2].into(), hold: Some(HOLD) },
+        Record::CursorRemoved { name: name.clone() },
+        Record::Accepted { partition, offset, id: u128::MAX, body: u64::MAX, time: StoreMs(300) },
+        Record::Sequenced { topic: TopicId(1), producer: name, sequence: 300 },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -333,7 +370,7 @@ fn a_long_body_has_a_long_length() {
             options: TopicOptions::LEFT_OUT,
         };
         let head = bytes_of(record.clone());
-        let mut reader = Reader::new(&head);
+        let mut reader = ByteReader::new(&head);
         assert_eq!(
             (reader.varint(), reader.bytes().map(<[u8]>::len)),
             (Ok(15), Ok(len + 4 + usize::from(len > 127) + 1))
@@ -409,9 +446,9 @@ prop_compose! {
     }
 }
 prop_compose! {
-    fn failure()(cause in 0usize..5, time in number(), text in "\\PC{0,30}") -> Failure {
-        let causes = [Cause::Nacked, Cause::Expired, Cause::Crashed, Cause::Closed, Cause::Rejected];
-        Failure { cause: causes[cause], time: WallMs(time), text: text.into() }
+    fn failure()(cause in 0usize..5, time in number(), text in "\\PC{0,30}") -> AttemptFailure {
+        let causes = [FailureCause::Nacked, FailureCause::Expired, FailureCause::Crashed, FailureCause::Closed, FailureCause::Rejected];
+        AttemptFailure { cause: causes[cause], time: WallMs(time), text: text.into() }
     }
 }
 prop_compose! {
@@ -437,6 +474,13 @@ prop_compose! {
 
 fn name() -> impl Strategy<Value = String> {
     "\\PC{1,60}"
+}
+
+fn topic_options() -> impl Strategy<Value = TopicOptions> {
+    (any::<bool>(), small(), number()).prop_map(|(is_kept, dedup_ids, dedup_window_ms)| {
+        let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
+        TopicOptions { retention, dedup_ids, dedup_window_ms }
+    })
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -513,11 +557,23 @@ fn record() -> impl Strategy<Value = Record> {
             clean,
             wall: WallMs(wall)
         }),
-        number().prop_map(|wall| Record::ClockJumped { wall: WallMs(wall) }),
-        (number(), name(), number(), small(), any::<bool>()).prop_map(|(topic, name, first, count, is_kept)| {
-            let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
+        (number(), any::<i64>()).prop_map(|(wall, by_ms)| Record::ClockJumped { wall: WallMs(wall), by_ms }),
+        (number(), name(), number(), small(), topic_options()).prop_map(|(topic, name, first, count, options)| {
             let (topic, first) = (TopicId(topic), PartitionId(first));
-            Record::TopicCreated { topic, name, first, count, options: TopicOptions { retention } }
+            Record::TopicCreated { topic, name, first, count, options }
+        }),
+        (name(), vec(any::<u8>(), 0..20), option::of((number(), number()))).prop_map(|(name, value, hold)| {
+            let hold = hold.map(|(topic, from)| Hold { topic: TopicId(topic), from: Lsn(from) });
+            Record::CursorSet { name, value: value.into(), hold }
+        }),
+        name().prop_map(|name| Record::CursorRemoved { name }),
+        (target(), any::<(u128, u64)>(), number()).prop_map(|((_, partition, offset), (id, body), time)| {
+            Record::Accepted { partition, offset, id, body, time: StoreMs(time) }
+        }),
+        (number(), name(), number()).prop_map(|(topic, producer, sequence)| Record::Sequenced {
+            topic: TopicId(topic),
+            producer,
+            sequence
         }),
         (target(), number(), name(), options(), vec(number(), 0..9)).prop_map(
             |((group, retry, _), topic, name, options, starts)| Record::GroupCreated {

@@ -15,7 +15,7 @@ use super::retry::capped;
 use super::{Decision, Held, Inputs, Publication, Rejection, Role, Snapshot, State};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId, TopicId, hidden_index};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
-use crate::record::{Cause, Copied, Failure, Origin, Provenance, Record};
+use crate::record::{AttemptFailure, Copied, FailureCause, Origin, Provenance, Record};
 
 impl State {
     /// The first `max` dead letters from `from` on that are not settled, in order.
@@ -45,7 +45,8 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let (_, entry) = self.exhausted(at, inputs)?;
-        let expired = Failure { cause: Cause::Expired, time: inputs.wall_at_most(), text: Box::default() };
+        let expired =
+            AttemptFailure { cause: FailureCause::Expired, time: inputs.wall_at_most(), text: Box::default() };
         self.move_to_dead_letters(at, entry.lease().map(|_| expired), published, inputs, records)
     }
 
@@ -58,7 +59,8 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         self.holding(self.group_named(id)?, held)?;
-        let failure = Failure { cause: Cause::Rejected, time: inputs.wall_at_most(), text: capped(text).into() };
+        let failure =
+            AttemptFailure { cause: FailureCause::Rejected, time: inputs.wall_at_most(), text: capped(text).into() };
         self.move_to_dead_letters((id, held.partition, held.offset), Some(failure), published, inputs, records)
     }
 
@@ -66,7 +68,7 @@ impl State {
     pub(in crate::state) fn move_to_dead_letters(
         &self,
         (id, partition, offset): (GroupId, PartitionId, Offset),
-        last: Option<Failure>,
+        last: Option<AttemptFailure>,
         published: Publication,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,

@@ -6,7 +6,7 @@
 //! A gap is the distance from the one before less one.
 
 use crate::ids::Offset;
-use crate::record::wire::{DecodeError, Reader, put_varint};
+use crate::record::wire::{ByteReader, DecodeError, put_varint};
 use crate::state::kit::offsets::{Bits, OffsetSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(in crate::state) fn encode(dead_letters: &OffsetSet, out: &mut Vec<u8>) {
     }
 }
 
-pub(in crate::state) fn decode(reader: &mut Reader<'_>, end: Offset) -> Result<OffsetSet, DecodeError> {
+pub(in crate::state) fn decode(reader: &mut ByteReader<'_>, end: Offset) -> Result<OffsetSet, DecodeError> {
     let floor = reader.varint()?;
     let (mut full, mut next) = (BTreeMap::new(), 0u64);
     for _ in 0..reader.count(2)? {

@@ -9,7 +9,7 @@ fn a_move_puts_its_copy_where_it_belongs_or_is_refused() {
     let dead_lettered = |offset, copy| Record::DeadLettered { group, partition, offset: Offset(offset), copy };
     let redriven = |dead_letter, copy| Record::Redriven { group, dead_letter: Offset(dead_letter), copy };
     let mut long = copy(dead, 0);
-    let failure = Failure { cause: Cause::Crashed, time: WallMs(1), text: Box::default() };
+    let failure = AttemptFailure { cause: FailureCause::Crashed, time: WallMs(1), text: Box::default() };
     long.provenance.history = vec![failure; 9];
     let mut sent = copy(dead, 0);
     sent.provenance.origin.redrives = 17;
@@ -50,7 +50,7 @@ fn g9_attempts_are_charged_at_hand_out_and_end_in_the_letters() {
     assert_eq!(lent, []);
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
     assert_eq!(provenance(&records).attempts, 3);
-    assert_eq!(causes(&provenance(&records).history), [Cause::Expired; 3]);
+    assert_eq!(causes(&provenance(&records).history), [FailureCause::Expired; 3]);
     assert_eq!(provenance(&records).history[2].time, WallMs(world.wall));
     assert_eq!(world.give_up(KITCHEN, (0, 0)), Err(Rejection::Stale));
     assert_eq!(world.lease_one(KITCHEN).at(), (0, 1));
@@ -93,7 +93,7 @@ fn a_rejected_message_goes_to_the_letters_at_once() {
     let reject = Command::Reject { group: KITCHEN, held, text: "inedible", published: HERE };
     let (_, records) = world.run(reject).unwrap();
     let [failure] = &provenance(&records).history[..] else { panic!() };
-    assert_eq!((failure.cause, &*failure.text), (Cause::Rejected, "inedible"));
+    assert_eq!((failure.cause, &*failure.text), (FailureCause::Rejected, "inedible"));
     assert_eq!(world.counts(KITCHEN).dead, 1);
 }
 
@@ -114,7 +114,7 @@ fn g14_an_exhausted_message_that_cannot_be_moved_stays_and_others_flow_past() {
     world.advance(options().backoff.max_ms);
     assert!(matches!(world.try_lease(KITCHEN, 1).0, Decision::Exhausted { .. }));
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
-    assert_eq!(causes(&provenance(&records).history), [Cause::Expired]);
+    assert_eq!(causes(&provenance(&records).history), [FailureCause::Expired]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::retry::Ending;
 use super::retry::backoff::{self, Attempt};
 use super::{Inputs, Rejection, State};
 use crate::ids::{Epoch, Lsn, WallMs};
-use crate::record::{Cause, Failure, Record};
+use crate::record::{AttemptFailure, FailureCause, Record};
 
 impl State {
     #[cfg(any(test, feature = "simulation"))]
@@ -32,15 +32,22 @@ impl State {
         Ok(Record::Opened { epoch, clean, wall: inputs.wall })
     }
 
+    pub(in crate::state) fn decide_note_clock_jump(&self, inputs: &Inputs<'_>) -> Record {
+        let by_ms = inputs.wall.0.wrapping_sub(inputs.steady.0) as i64;
+        Record::ClockJumped { wall: inputs.wall, by_ms }
+    }
+
     pub(in crate::state) fn apply_opened(&mut self, epoch: Epoch, clean: bool, wall: WallMs) -> Applied {
         require(epoch > self.epoch, "an epoch is used only once")?;
         let before = std::mem::replace(&mut self.epoch, epoch);
         self.exclusive = ExclusiveLeases::default();
+        self.dedup.expire(self.store_time(wall));
         self.groups.values_mut().for_each(|group| group.reopen(before, clean, wall));
         Ok(())
     }
 
-    pub(in crate::state) fn apply_clock_jumped(&mut self, wall: WallMs) {
+    pub(in crate::state) fn apply_clock_jumped(&mut self, wall: WallMs, by_ms: i64) {
+        self.jumped_ms = self.jumped_ms.saturating_add(by_ms);
         self.groups.values_mut().for_each(|group| group.clamp(wall));
     }
 }
@@ -50,13 +57,13 @@ impl GroupState {
     pub(in crate::state) fn reopen(&mut self, epoch: Epoch, clean: bool, wall: WallMs) {
         let max_closes = u8::try_from(self.options.max_closes).unwrap_or(u8::MAX);
         let options = self.options.backoff;
-        let cause = if clean { Cause::Closed } else { Cause::Crashed };
+        let cause = if clean { FailureCause::Closed } else { FailureCause::Crashed };
         let leased = self.entries.iter().filter(|(_, entry)| entry.lease().is_some());
         let leased: Vec<_> = leased.map(|(at, entry)| (*at, Ending::of_process(entry, clean, max_closes))).collect();
         for ((cursor, offset), ending) in leased {
             // What is not counted was no attempt.
             let is_charged = ending != Ending::Closed;
-            let failure = is_charged.then(|| Failure { cause, time: wall, text: Box::default() });
+            let failure = is_charged.then(|| AttemptFailure { cause, time: wall, text: Box::default() });
             let partition = self.partition_of(cursor);
             self.change(cursor, offset, failure, |entry, turn| {
                 let attempt = Attempt { epoch, partition, offset, number: entry.attempts };

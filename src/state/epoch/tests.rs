@@ -7,7 +7,7 @@ fn nothing_comes_before_the_first_process() {
     let mut world = World::new();
     world.state = State::new();
     assert!(matches!(world.run(Command::NoteClockJump), Err(Rejection::Invalid(_))));
-    world.refuses(Record::ClockJumped { wall: WallMs(1) });
+    world.refuses(Record::ClockJumped { wall: WallMs(1), by_ms: 0 });
     assert!(matches!(world.run(Command::Open { epoch: Epoch(0), clean: true }), Err(Rejection::Invalid(_))));
     world.run(Command::Open { epoch: Epoch(3), clean: true }).unwrap();
     assert!(matches!(world.run(Command::Open { epoch: Epoch(3), clean: true }), Err(Rejection::Invalid(_))));

@@ -4,8 +4,8 @@
 
 use super::{GroupData, GroupState};
 use crate::ids::Offset;
-use crate::record::Failure;
-use crate::state::lease::{Key, Lease, OutstandingEntry, Queues, key};
+use crate::record::AttemptFailure;
+use crate::state::lease::{Lease, LeaseKey, OutstandingEntry, Queues, key};
 use crate::state::retry::Texts;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl GroupData {
 
     /// Whether the message of `key` still has that lease.
     #[inline]
-    pub(in crate::state) fn holds(&self, of: &Key) -> bool {
+    pub(in crate::state) fn holds(&self, of: &LeaseKey) -> bool {
         let lease = self.entry(of.3, of.4).and_then(OutstandingEntry::lease);
         lease.is_some_and(|lease| key(lease, of.3, of.4) == *of)
     }
@@ -67,7 +67,7 @@ impl GroupState {
         &mut self,
         cursor: u32,
         offset: Offset,
-        failure: Option<Failure>,
+        failure: Option<AttemptFailure>,
         change: impl FnOnce(&mut OutstandingEntry, u64),
     ) {
         let Some(entry) = self.data.entries.get_mut(&(cursor, offset)) else { return };

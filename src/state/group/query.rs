@@ -50,13 +50,16 @@ impl State {
     }
 
     /// Below this nobody wants a message of the partition any more: it is settled by every group, and not kept for ever.
+    /// Cursors may hold it: see [`State::held_from`].
     pub(crate) fn settled_before(&self, partition: PartitionId) -> Offset {
         match self.catalog.role(partition) {
             Some(Role::Topic { topic, .. }) if self.keeps_all(topic) => Offset(0),
             Some(Role::Topic { topic, index }) => {
                 let of = |(_, group): (_, &GroupState)| group.first_unsettled(index);
                 // seam: retirement ignores a group
-                self.groups_of(topic).map(of).min().unwrap_or_default()
+                // While nobody has come to read it, all stays; a cursor that holds it is somebody, and says where it stands itself.
+                let without_groups = if self.held_from(partition).is_some() { Offset(u64::MAX) } else { Offset(0) };
+                self.groups_of(topic).map(of).min().unwrap_or(without_groups)
             }
             Some(Role::Retry { group }) => {
                 self.group(group).map(|group| group.first_unsettled(group.retry_cursor())).unwrap_or_default()

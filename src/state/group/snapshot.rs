@@ -13,7 +13,7 @@ use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Lsn, Offset, PartitionId, TopicId};
 use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX};
 use crate::record::codec;
-use crate::record::wire::{DecodeError, Reader, put_bytes, put_varint};
+use crate::record::wire::{ByteReader, DecodeError, put_bytes, put_varint};
 use crate::state::lease::Source;
 use crate::state::retry::TURNS_MAX;
 use crate::state::topic::TopicCatalog;
@@ -39,7 +39,7 @@ pub(in crate::state) fn encode(group: &GroupData, end: impl Fn(PartitionId) -> O
 }
 
 pub(in crate::state) fn decode(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     id: GroupId,
     catalog: &mut TopicCatalog,
 ) -> Result<GroupState, DecodeError> {

@@ -4,6 +4,7 @@
 //! a writer of a shared page copies that page first. Never here: what anything in them means.
 
 pub(super) mod memory;
+pub(crate) mod named;
 pub(super) mod offsets;
 pub(crate) mod sparse;
 pub(super) mod tree;

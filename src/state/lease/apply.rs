@@ -4,9 +4,9 @@
 
 use super::exclusive::{ExclusiveLease, PendingLease};
 use super::outstanding::{Lease, OutstandingEntry, Phase};
-use super::queue::{Class, Source, class};
+use super::queue::{AttemptClass, Source, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
-use crate::record::{Cause, Failure, Record};
+use crate::record::{AttemptFailure, FailureCause, Record};
 use crate::state::group::GroupState;
 use crate::state::message::{Applied, LeaseTarget, MessageRef, require};
 use crate::state::retry::Ending;
@@ -91,10 +91,10 @@ impl State {
     ) -> Applied {
         require(at.entry.attempts.checked_add(1) == Some(attempt), "a lease on another attempt than the next")?;
         let fits = match class(at.entry) {
-            Class::Plain => !exclusive,
+            AttemptClass::Plain => !exclusive,
             // One that is to be alone goes among others where it would hold them up for too long.
-            Class::Exclusive => true,
-            Class::Exhausted => false,
+            AttemptClass::Exclusive => true,
+            AttemptClass::Exhausted => false,
         };
         require(fits, "a lease that is exclusive and need not be, or of an exhausted message")?;
         // A first attempt carries no time, and ends no lease.
@@ -108,7 +108,7 @@ impl State {
         since: MonoMs,
     ) -> Applied {
         let LeaseTarget { message, entry, .. } = self.target(at)?;
-        require(class(entry) == Class::Exclusive, "a wait for an exclusive lease without need")?;
+        require(class(entry) == AttemptClass::Exclusive, "a wait for an exclusive lease without need")?;
         require(self.any_live(since), "a wait for an exclusive lease that could be granted")?;
         self.exclusive.pending = Some(PendingLease { message, since });
         Ok(())
@@ -179,7 +179,7 @@ impl GroupState {
         let offset = attempt.offset;
         self.data.source = self.entry(cursor, offset).map_or(self.source, Source::of);
         let expired = self.source == Source::Ended;
-        let failure = expired.then(|| Failure { cause: Cause::Expired, time, text: Box::default() });
+        let failure = expired.then(|| AttemptFailure { cause: FailureCause::Expired, time, text: Box::default() });
         let (max_attempts, backoff) = (self.options.max_attempts, self.options.backoff);
         self.change(cursor, offset, failure, |entry, _| {
             if expired {

@@ -1,15 +1,15 @@
 //! What is true of the messages of each group, and of the exclusive lease.
 
-use super::deadlines::Key;
+use super::deadlines::LeaseKey;
 use crate::ids::MonoMs;
 use crate::limits::HISTORY_LEN;
 use crate::state::group::GroupState;
 
 /// All leases in the order of their ends.
-pub(in crate::state) fn lease_keys(group: &GroupState) -> Vec<Key> {
-    let holds = |key: &Key| group.holds(key);
+pub(in crate::state) fn lease_keys(group: &GroupState) -> Vec<LeaseKey> {
+    let holds = |key: &LeaseKey| group.holds(key);
     let all = group.queues.all().into_iter();
-    let mut keys: Vec<Key> = all.flat_map(|queue| queue.leases.expired(MonoMs(u64::MAX), holds)).collect();
+    let mut keys: Vec<LeaseKey> = all.flat_map(|queue| queue.leases.expired(MonoMs(u64::MAX), holds)).collect();
     keys.sort_unstable();
     keys
 }

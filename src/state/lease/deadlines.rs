@@ -11,32 +11,32 @@ use crate::state::kit::memory::give_back;
 use std::collections::{BTreeSet, VecDeque};
 
 /// A lease in the order of ends: (until, LSN, rank, cursor, offset). No two are equal.
-pub(in crate::state) type Key = (MonoMs, Lsn, u32, u32, Offset);
+pub(in crate::state) type LeaseKey = (MonoMs, Lsn, u32, u32, Offset);
 
-pub(in crate::state) fn key(lease: &Lease, cursor: u32, offset: Offset) -> Key {
+pub(in crate::state) fn key(lease: &Lease, cursor: u32, offset: Offset) -> LeaseKey {
     (lease.until, lease.lsn, lease.rank, cursor, offset)
 }
 
 /// Leases of consecutive messages with one end, granted by one record.
 #[derive(Clone, Copy, Debug)]
-struct Run {
-    first: Key,
+struct DeadlineRun {
+    first: LeaseKey,
     count: u32,
 }
 
-impl Run {
-    fn keys(self) -> impl DoubleEndedIterator<Item = Key> {
+impl DeadlineRun {
+    fn keys(self) -> impl DoubleEndedIterator<Item = LeaseKey> {
         let (until, lsn, rank, cursor, offset) = self.first;
         (0..self.count).map(move |n| (until, lsn, rank, cursor, offset.saturating_add(u64::from(n))))
     }
 
-    fn last(&self) -> Key {
+    fn last(&self) -> LeaseKey {
         let (until, lsn, rank, cursor, offset) = self.first;
         (until, lsn, rank, cursor, offset.saturating_add(u64::from(self.count - 1)))
     }
 
     /// Whether `key` and the `count - 1` messages behind it are those after the last, under the same lease.
-    fn takes(&self, key: &Key, count: u32) -> bool {
+    fn takes(&self, key: &LeaseKey, count: u32) -> bool {
         let (until, lsn, rank, cursor, offset) = self.last();
         *key == (until, lsn, rank, cursor, offset.saturating_add(1)) && self.count.checked_add(count).is_some()
     }
@@ -52,11 +52,11 @@ const RUNS_KEPT: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct Deadlines {
     /// Never begins or ends with a stale message.
-    fifo: VecDeque<Run>,
+    fifo: VecDeque<DeadlineRun>,
     /// How many messages stand in `fifo`, stale ones included.
     fifo_len: u64,
-    /// ExclusiveLease of order. None of them stands in `fifo`.
-    apart: BTreeSet<Key>,
+    /// Leases out of order. None of them stands in `fifo`.
+    apart: BTreeSet<LeaseKey>,
     /// How many leases there are.
     len: u64,
 }
@@ -74,28 +74,28 @@ impl Deadlines {
 
     /// Adds the lease `first` and those of the `count - 1` messages behind it.
     #[inline]
-    pub(in crate::state) fn push(&mut self, first: Key, count: u32) {
+    pub(in crate::state) fn push(&mut self, first: LeaseKey, count: u32) {
         self.len += u64::from(count);
         match self.fifo.back_mut() {
             Some(run) if run.takes(&first, count) => run.count += count,
             Some(run) if run.last() >= first => {
-                self.apart.extend(Run { first, count }.keys());
+                self.apart.extend(DeadlineRun { first, count }.keys());
                 return;
             }
-            _ => self.fifo.push_back(Run { first, count }),
+            _ => self.fifo.push_back(DeadlineRun { first, count }),
         }
         self.fifo_len += u64::from(count);
     }
 
     /// Adds a lease that is known to end later than those to come.
-    pub(in crate::state) fn push_apart(&mut self, key: Key) {
+    pub(in crate::state) fn push_apart(&mut self, key: LeaseKey) {
         self.len += 1;
         self.apart.insert(key);
     }
 
     /// Removes a lease. [`Deadlines::tidy`] follows once the message itself is changed.
     #[inline]
-    pub(in crate::state) fn remove(&mut self, key: &Key) {
+    pub(in crate::state) fn remove(&mut self, key: &LeaseKey) {
         self.len -= 1;
         if !self.apart.is_empty() {
             self.apart.remove(key);
@@ -104,7 +104,7 @@ impl Deadlines {
 
     /// Restores what is promised of `fifo`. `holds` says whether a lease is still there; each message is asked about a
     /// constant number of times on average.
-    pub(in crate::state) fn tidy(&mut self, holds: impl Fn(&Key) -> bool) {
+    pub(in crate::state) fn tidy(&mut self, holds: impl Fn(&LeaseKey) -> bool) {
         if self.fifo.is_empty() {
             return;
         }
@@ -142,13 +142,13 @@ impl Deadlines {
         give_back(&mut self.fifo, RUNS_KEPT);
     }
 
-    fn compact(&mut self, holds: impl Fn(&Key) -> bool) {
+    fn compact(&mut self, holds: impl Fn(&LeaseKey) -> bool) {
         let old = std::mem::take(&mut self.fifo);
         self.fifo_len = 0;
         for key in old.iter().flat_map(|run| run.keys()).filter(|key| holds(key)) {
             match self.fifo.back_mut() {
                 Some(run) if run.takes(&key, 1) => run.count += 1,
-                _ => self.fifo.push_back(Run { first: key, count: 1 }),
+                _ => self.fifo.push_back(DeadlineRun { first: key, count: 1 }),
             }
             self.fifo_len += 1;
         }
@@ -156,7 +156,7 @@ impl Deadlines {
 
     /// The earliest end.
     #[inline]
-    pub(in crate::state) fn first(&self) -> Option<Key> {
+    pub(in crate::state) fn first(&self) -> Option<LeaseKey> {
         let fifo = self.fifo.front().map(|run| run.first);
         let apart = self.apart.first().copied();
         match (fifo, apart) {
@@ -184,8 +184,12 @@ impl Deadlines {
     }
 
     /// The leases that have ended at `mono`, in order.
-    pub(in crate::state) fn expired(&self, mono: MonoMs, holds: impl Fn(&Key) -> bool) -> impl Iterator<Item = Key> {
-        let ended = move |key: &Key| key.0 <= mono;
+    pub(in crate::state) fn expired(
+        &self,
+        mono: MonoMs,
+        holds: impl Fn(&LeaseKey) -> bool,
+    ) -> impl Iterator<Item = LeaseKey> {
+        let ended = move |key: &LeaseKey| key.0 <= mono;
         let mut fifo = self.fifo.iter().flat_map(|run| run.keys()).take_while(ended).filter(holds).peekable();
         let mut apart = self.apart.iter().copied().take_while(ended).peekable();
         std::iter::from_fn(move || match (fifo.peek(), apart.peek()) {
@@ -197,9 +201,9 @@ impl Deadlines {
 
     #[cfg(any(test, feature = "simulation"))]
     /// What is wrong, if anything; `holds` as in [`Deadlines::tidy`].
-    pub(in crate::state) fn fault(&self, holds: impl Fn(&Key) -> bool) -> Option<&'static str> {
-        let keys: Vec<Key> = self.fifo.iter().flat_map(|run| run.keys()).collect();
-        let held: Vec<&Key> = keys.iter().filter(|key| holds(key)).collect();
+    pub(in crate::state) fn fault(&self, holds: impl Fn(&LeaseKey) -> bool) -> Option<&'static str> {
+        let keys: Vec<LeaseKey> = self.fifo.iter().flat_map(|run| run.keys()).collect();
+        let held: Vec<&LeaseKey> = keys.iter().filter(|key| holds(key)).collect();
         if keys.len() as u64 != self.fifo_len || !keys.is_sorted() {
             return Some("the queue of leases is miscounted or out of order");
         }
@@ -222,7 +226,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn at(until: u64, lsn: u64, offset: u64) -> Key {
+    fn at(until: u64, lsn: u64, offset: u64) -> LeaseKey {
         (MonoMs(until), Lsn(lsn), 0, 0, Offset(offset))
     }
 
@@ -317,7 +321,7 @@ mod tests {
                         deadlines.push_apart(longer);
                     }
                 }
-                let holds = |key: &Key| model.contains(key);
+                let holds = |key: &LeaseKey| model.contains(key);
                 deadlines.tidy(holds);
                 prop_assert_eq!(deadlines.fault(holds), None);
                 prop_assert_eq!(deadlines.first(), model.first().copied());

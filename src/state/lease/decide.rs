@@ -4,7 +4,7 @@
 //! for ever, however fast, keep nobody from the others (G23). Never here: a change of the state.
 
 use super::exclusive::Gate;
-use super::queue::{Class, Source};
+use super::queue::{AttemptClass, Source};
 use crate::ids::{GroupId, MonoMs, Offset, WallMs};
 use crate::limits::{DURATION_MS_MAX, RECEIVE_BATCH_MAX};
 use crate::record::Record;
@@ -42,10 +42,10 @@ impl State {
             Gate::Only(_) | Gate::Closed => return Ok(Decision::Nothing),
         }
         let first_due = |class| group.queues.of(class).first_due(inputs.mono, inputs.wall);
-        if let Some((cursor, offset)) = first_due(Class::Exhausted).filter(|_| !pass_exhausted) {
+        if let Some((cursor, offset)) = first_due(AttemptClass::Exhausted).filter(|_| !pass_exhausted) {
             return Ok(Decision::Exhausted { partition: group.partition_of(cursor), offset });
         }
-        if let Some((cursor, offset)) = first_due(Class::Exclusive) {
+        if let Some((cursor, offset)) = first_due(AttemptClass::Exclusive) {
             records.push(if !self.any_live(inputs.mono) {
                 grant.again(cursor, offset, true)?
             } else if inputs.hold_up == HoldUp(0) || self.exclusive.waited_in_vain(inputs.mono, inputs.hold_up) {
@@ -57,7 +57,7 @@ impl State {
             return Ok(Decision::Done);
         }
         let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
-        if group.queues.of(Class::Plain).is_all_idle(inputs.mono, inputs.wall) {
+        if group.queues.of(AttemptClass::Plain).is_all_idle(inputs.mono, inputs.wall) {
             // Most often there is nothing but what is new.
             let leased = self.lease_new(&grant, max, inputs, records);
             return Ok(if leased > 0 { Decision::Done } else { Decision::Nothing });
@@ -103,7 +103,7 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<u32, Rejection> {
-        let queue = grant.group.queues.of(Class::Plain);
+        let queue = grant.group.queues.of(AttemptClass::Plain);
         if queue.is_idle(source, inputs.mono, inputs.wall) {
             return Ok(0);
         }

@@ -15,7 +15,7 @@ mod tests;
 
 #[cfg(any(test, feature = "simulation"))]
 pub(super) use check::{check_entries, lease_keys};
-pub(super) use deadlines::{Key, key};
+pub(super) use deadlines::{LeaseKey, key};
 pub(super) use exclusive::ExclusiveLeases;
 pub(super) use outstanding::{Lease, OutstandingEntry, Phase};
 pub(super) use queue::{Queues, Source};

@@ -2,7 +2,7 @@
 //!
 //! Never here: when it may be leased again.
 
-use super::queue::{Class, class};
+use super::queue::{AttemptClass, class};
 use crate::ids::{Lsn, MonoMs, WallMs};
 use crate::state::retry::History;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl OutstandingEntry {
     }
 
     pub(in crate::state) fn is_exhausted(&self) -> bool {
-        class(self) == Class::Exhausted
+        class(self) == AttemptClass::Exhausted
     }
 
     /// Whether the last attempt that `max_attempts` allows has been counted.

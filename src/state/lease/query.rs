@@ -33,6 +33,11 @@ impl State {
         self.groups.values().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
     }
 
+    /// Whether anything goes by the time of day, so that a jump of it is to be noted.
+    pub(crate) fn counts_time(&self) -> bool {
+        self.has_due_times() || self.dedup.is_counting()
+    }
+
     /// Until when no lease is granted, since an exclusive one is pending or out.
     pub(crate) fn held_up_until(&self, mono: MonoMs, hold_up: HoldUp) -> Option<MonoMs> {
         self.exclusive.next_after(mono, hold_up)

@@ -3,14 +3,14 @@
 //! A message stands in the queue of its class, and there under its phase. Everything here can be derived from the slots:
 //! it is kept so that the next one is found without looking at the others. Never here: a decision.
 
-use super::deadlines::{Deadlines, Key, key};
+use super::deadlines::{Deadlines, LeaseKey, key};
 use super::outstanding::{Lease, OutstandingEntry, Phase};
 use crate::ids::{MonoMs, Offset, WallMs};
 use std::collections::BTreeSet;
 
 /// What a message's next attempt would be, once it may have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::state) enum Class {
+pub(in crate::state) enum AttemptClass {
     /// One among others.
     Plain,
     /// One that may only be made under an exclusive lease.
@@ -21,22 +21,22 @@ pub(in crate::state) enum Class {
 
 /// The class of a message, from its account. A lease counts as ended by its timeout here: while it lasts, this is what the
 /// message would be afterwards.
-pub(in crate::state) fn class(entry: &OutstandingEntry) -> Class {
+pub(in crate::state) fn class(entry: &OutstandingEntry) -> AttemptClass {
     let is_leased = entry.lease().is_some();
     let (grace, crashed) = (entry.grace && !is_leased, entry.crashes > 0 && !is_leased);
     if entry.attempts == u32::MAX {
-        return Class::Exhausted;
+        return AttemptClass::Exhausted;
     }
     match entry.max_attempts {
-        0 => Class::Plain,
+        0 => AttemptClass::Plain,
         // Its crashes were never alone, and there were enough of them.
         // seam: one more attempt for ever
-        _ if crashed && entry.is_crash_limit_reached() => Class::Exhausted,
-        max if entry.attempts >= max && grace => Class::Exclusive,
+        _ if crashed && entry.is_crash_limit_reached() => AttemptClass::Exhausted,
+        max if entry.attempts >= max && grace => AttemptClass::Exclusive,
         // seam: the attempts have no cap
-        max if entry.attempts >= max => Class::Exhausted,
-        max if entry.attempts + 1 == max && crashed => Class::Exclusive,
-        _ => Class::Plain,
+        max if entry.attempts >= max => AttemptClass::Exhausted,
+        max if entry.attempts + 1 == max && crashed => AttemptClass::Exclusive,
+        _ => AttemptClass::Plain,
     }
 }
 
@@ -148,7 +148,7 @@ impl Queue {
         source: Source,
         mono: MonoMs,
         wall: WallMs,
-        holds: impl Fn(&Key) -> bool,
+        holds: impl Fn(&LeaseKey) -> bool,
     ) -> impl Iterator<Item = (u32, Offset)> {
         let is = |one| source == one;
         let ended = is(Source::Ended).then(|| self.ended(mono, holds));
@@ -162,7 +162,7 @@ impl Queue {
     }
 
     /// Those whose leases have ended and that wait no longer, by the time since when that is so.
-    fn ended(&self, mono: MonoMs, holds: impl Fn(&Key) -> bool) -> impl Iterator<Item = (u32, Offset)> {
+    fn ended(&self, mono: MonoMs, holds: impl Fn(&LeaseKey) -> bool) -> impl Iterator<Item = (u32, Offset)> {
         let plain = self.leases.expired(mono, holds).map(|(until, _, _, cursor, offset)| (until, cursor, offset));
         let (mut plain, mut again) = (plain.peekable(), self.backoffs.again.iter().copied().peekable());
         std::iter::from_fn(move || {
@@ -231,19 +231,19 @@ pub(in crate::state) struct Queues {
 }
 
 impl Queues {
-    pub(in crate::state) fn of(&self, class: Class) -> &Queue {
+    pub(in crate::state) fn of(&self, class: AttemptClass) -> &Queue {
         match class {
-            Class::Plain => &self.plain,
-            Class::Exclusive => &self.exclusive,
-            Class::Exhausted => &self.exhausted,
+            AttemptClass::Plain => &self.plain,
+            AttemptClass::Exclusive => &self.exclusive,
+            AttemptClass::Exhausted => &self.exhausted,
         }
     }
 
-    fn of_mut(&mut self, class: Class) -> &mut Queue {
+    fn of_mut(&mut self, class: AttemptClass) -> &mut Queue {
         match class {
-            Class::Plain => &mut self.plain,
-            Class::Exclusive => &mut self.exclusive,
-            Class::Exhausted => &mut self.exhausted,
+            AttemptClass::Plain => &mut self.plain,
+            AttemptClass::Exclusive => &mut self.exclusive,
+            AttemptClass::Exhausted => &mut self.exhausted,
         }
     }
 
@@ -290,7 +290,7 @@ impl Queues {
     }
 
     #[inline]
-    pub(in crate::state) fn tidy(&mut self, holds: impl Fn(&Key) -> bool) {
+    pub(in crate::state) fn tidy(&mut self, holds: impl Fn(&LeaseKey) -> bool) {
         for queue in self.all_mut() {
             queue.leases.tidy(&holds);
         }

@@ -10,9 +10,9 @@
 
 use super::exclusive::{ExclusiveLease, ExclusiveLeases, PendingLease};
 use super::outstanding::{Lease, OutstandingEntry, Phase};
-use super::queue::{Class, class};
+use super::queue::{AttemptClass, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
-use crate::record::wire::{DecodeError, Reader, put_varint};
+use crate::record::wire::{ByteReader, DecodeError, put_varint};
 use crate::state::group::GroupData;
 use crate::state::message::MessageRef;
 use crate::state::{State, retry};
@@ -150,7 +150,7 @@ fn flags(entry: &OutstandingEntry, follows: bool, limit: bool) -> u64 {
 }
 
 pub(in crate::state) fn decode_cursors(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     group: &mut GroupData,
     end: impl Fn(PartitionId) -> Offset,
 ) -> Result<(), DecodeError> {
@@ -163,7 +163,7 @@ pub(in crate::state) fn decode_cursors(
     Ok(())
 }
 
-pub(in crate::state) fn decode_messages(reader: &mut Reader<'_>, group: &mut GroupData) -> Result<(), DecodeError> {
+pub(in crate::state) fn decode_messages(reader: &mut ByteReader<'_>, group: &mut GroupData) -> Result<(), DecodeError> {
     let (mut last, mut next) = (LastPhases::default(), 0u64);
     for _ in 0..reader.count(CURSOR_LEN_MIN)? {
         let cursor = next.checked_add(reader.varint()?).ok_or(DecodeError::BadNumber)?;
@@ -176,7 +176,7 @@ pub(in crate::state) fn decode_messages(reader: &mut Reader<'_>, group: &mut Gro
 }
 
 fn decode_cursor(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     group: &mut GroupData,
     cursor: u32,
     last: &mut LastPhases,
@@ -195,7 +195,7 @@ fn decode_cursor(
 }
 
 fn decode_entry(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     flags: u64,
     group: &GroupData,
     last: &mut LastPhases,
@@ -250,7 +250,7 @@ fn decode_entry(
 }
 
 /// A count that is told where it is not zero.
-fn count_there<T: TryFrom<u32> + Default>(reader: &mut Reader<'_>, is_there: bool) -> Result<T, DecodeError> {
+fn count_there<T: TryFrom<u32> + Default>(reader: &mut ByteReader<'_>, is_there: bool) -> Result<T, DecodeError> {
     if !is_there {
         return Ok(T::default());
     }
@@ -275,7 +275,7 @@ pub(in crate::state) fn encode_exclusive(exclusive: &ExclusiveLeases, out: &mut 
     }
 }
 
-pub(in crate::state) fn decode_exclusive(reader: &mut Reader<'_>) -> Result<ExclusiveLeases, DecodeError> {
+pub(in crate::state) fn decode_exclusive(reader: &mut ByteReader<'_>) -> Result<ExclusiveLeases, DecodeError> {
     let flags = reader.byte()?;
     if flags & !(PENDING | GRANTED) != 0 {
         return Err(DecodeError::Invalid("an unknown flag of the exclusive lease"));
@@ -297,7 +297,7 @@ fn put_message(out: &mut Vec<u8>, message: MessageRef) {
     put_varint(out, message.offset.0);
 }
 
-fn message(reader: &mut Reader<'_>) -> Result<MessageRef, DecodeError> {
+fn message(reader: &mut ByteReader<'_>) -> Result<MessageRef, DecodeError> {
     Ok(MessageRef {
         group: GroupId(reader.varint()?),
         partition: PartitionId(reader.varint()?),
@@ -315,7 +315,7 @@ impl State {
         let pending = self
             .exclusive
             .pending
-            .is_none_or(|pending| find(pending.message).is_some_and(|entry| class(entry) == Class::Exclusive));
+            .is_none_or(|pending| find(pending.message).is_some_and(|entry| class(entry) == AttemptClass::Exclusive));
         let granted = self.exclusive.granted.is_none_or(|granted| {
             let lease = find(granted.message).and_then(|entry| entry.lease());
             lease.is_some_and(|lease| lease.exclusive && lease.until == granted.until)

@@ -4,7 +4,7 @@
 
 use crate::ids::Offset;
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
-use crate::record::Failure;
+use crate::record::AttemptFailure;
 use crate::state::group::GroupState;
 use crate::state::lease::OutstandingEntry;
 use std::collections::BTreeMap;
@@ -18,14 +18,14 @@ pub(in crate::state) struct History {
 /// An attempt that failed.
 #[derive(Clone, Debug)]
 pub(in crate::state) struct Past {
-    pub(in crate::state) failure: Failure,
+    pub(in crate::state) failure: AttemptFailure,
     /// When its text came to the group, by the group's own count; zero where there is no text.
     pub(in crate::state) turn: u64,
 }
 
 impl History {
     /// The failures that a copy of the message takes with it, ending with `last`.
-    pub(in crate::state) fn with(history: Option<&Self>, last: Option<Failure>) -> Vec<Failure> {
+    pub(in crate::state) fn with(history: Option<&Self>, last: Option<AttemptFailure>) -> Vec<AttemptFailure> {
         let past = history.map_or(&[][..], |history| &history.past[..]);
         let room = HISTORY_LEN - usize::from(last.is_some());
         let kept = &past[past.len().saturating_sub(room)..];
@@ -43,7 +43,13 @@ pub(in crate::state) struct Texts {
 
 impl Texts {
     /// Adds a failure to a message's history. The caller then makes room while [`Texts::is_over`].
-    pub(in crate::state) fn add(&mut self, at: (u32, Offset), history: &mut History, failure: Failure, turn: u64) {
+    pub(in crate::state) fn add(
+        &mut self,
+        at: (u32, Offset),
+        history: &mut History,
+        failure: AttemptFailure,
+        turn: u64,
+    ) {
         if history.past.len() >= HISTORY_LEN {
             let oldest = history.past.remove(0);
             self.forget_one(&oldest);
@@ -105,7 +111,7 @@ impl Texts {
 
 impl GroupState {
     /// What a copy of the message takes with it when it goes to the dead letters for `last`, or for what is in its account.
-    pub(in crate::state) fn failures(entry: &OutstandingEntry, last: Option<Failure>) -> Vec<Failure> {
+    pub(in crate::state) fn failures(entry: &OutstandingEntry, last: Option<AttemptFailure>) -> Vec<AttemptFailure> {
         History::with(entry.history.as_deref(), last)
     }
 }

@@ -17,7 +17,7 @@ use super::settle::Holding;
 use super::{Decision, Held, Inputs, Publication, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX};
-use crate::record::{Cause, Failure, Record};
+use crate::record::{AttemptFailure, FailureCause, Record};
 use backoff::Attempt;
 
 impl State {
@@ -37,7 +37,8 @@ impl State {
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let Holding { group, entry, .. } = self.holding(self.group_named(id)?, held)?;
-        let failure = Failure { cause: Cause::Nacked, time: inputs.wall_at_most(), text: capped(text).into() };
+        let failure =
+            AttemptFailure { cause: FailureCause::Nacked, time: inputs.wall_at_most(), text: capped(text).into() };
         if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
             return Err(Rejection::Invalid("a delay is at most ten years"));
         }
@@ -74,11 +75,11 @@ impl State {
         &mut self,
         at: (GroupId, PartitionId, Offset),
         (due, delay_ms): (WallMs, u64),
-        failure: &Failure,
+        failure: &AttemptFailure,
     ) -> Applied {
         let (LeaseTarget { message, entry, .. }, _) = self.leased(at)?;
         require(!entry.is_spent(), "a nack of the last attempt")?;
-        let fits = failure.cause == Cause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
+        let fits = failure.cause == FailureCause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
         require(fits && due == failure.time.saturating_add(delay_ms), "a nack whose parts contradict each other")?;
         self.change(message, Some(failure.clone()), |entry, turn| {
             entry.end_lease(Ending::Failed);
@@ -94,7 +95,8 @@ impl State {
         let LeaseTarget { message, entry, .. } = self.target(at)?;
         require(entry.is_exhausted() && delay_ms > 0, "only an exhausted message is put off")?;
         let time = due.saturating_sub(delay_ms);
-        let expired = entry.lease().map(|_| Failure { cause: Cause::Expired, time, text: Box::default() });
+        let expired =
+            entry.lease().map(|_| AttemptFailure { cause: FailureCause::Expired, time, text: Box::default() });
         self.change(message, expired, |entry, _| {
             if entry.lease().is_some() {
                 entry.end_lease(Ending::Failed);

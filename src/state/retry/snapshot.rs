@@ -3,7 +3,7 @@
 use super::{History, Past};
 use crate::limits::HISTORY_LEN;
 use crate::record::codec;
-use crate::record::wire::{DecodeError, Reader, put_varint};
+use crate::record::wire::{ByteReader, DecodeError, put_varint};
 
 /// More turns than any group lives to see, and far from where counting them would overflow.
 pub(in crate::state) const TURNS_MAX: u64 = 1 << 62;
@@ -21,7 +21,7 @@ pub(in crate::state) fn encode_history(history: &History, out: &mut Vec<u8>) {
     }
 }
 
-pub(in crate::state) fn decode_history(reader: &mut Reader<'_>, turns: u64) -> Result<History, DecodeError> {
+pub(in crate::state) fn decode_history(reader: &mut ByteReader<'_>, turns: u64) -> Result<History, DecodeError> {
     let count = reader.count(PAST_LEN_MIN)?;
     if count == 0 || count > HISTORY_LEN {
         return Err(DecodeError::Invalid("a history without failures, or with too many"));

@@ -86,7 +86,7 @@ fn g15_over_its_cap_a_group_drops_its_oldest_texts_and_counts_them() {
     world.publish(0, fit as u32 + 3);
     let lent = world.lease(KITCHEN, fit as u32 + 3);
     let text = "x".repeat(ERROR_TEXT_LEN_MAX);
-    let failure = Failure { cause: Cause::Nacked, time: WallMs(WALL), text: text.as_str().into() };
+    let failure = AttemptFailure { cause: FailureCause::Nacked, time: WallMs(WALL), text: text.as_str().into() };
     // The newest first, so that age is not offset; straight into the state, for thousands of them.
     for lent in lent.iter().rev() {
         let Held { partition, offset, .. } = lent.held;
@@ -106,7 +106,7 @@ fn g15_over_its_cap_a_group_drops_its_oldest_texts_and_counts_them() {
         .map(|(_, held)| {
             let group = world.state.group(KITCHEN).unwrap();
             let history = GroupState::failures(group.entry(0, held.offset).unwrap(), None);
-            assert_eq!(causes(&history), [Cause::Nacked], "the failure itself stays");
+            assert_eq!(causes(&history), [FailureCause::Nacked], "the failure itself stays");
             !history[0].text.is_empty()
         })
         .collect();
@@ -142,7 +142,7 @@ fn beyond_max_closes_in_a_row_each_close_is_charged() {
     }
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
     assert_eq!(provenance(&records).attempts, 3);
-    assert_eq!(causes(&provenance(&records).history), [Cause::Closed; 3]);
+    assert_eq!(causes(&provenance(&records).history), [FailureCause::Closed; 3]);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn any_other_end_begins_the_count_of_closes_anew() {
             entry(&world)
                 .history
                 .iter()
-                .all(|history| history.past.iter().all(|past| past.failure.cause != Cause::Closed))
+                .all(|history| history.past.iter().all(|past| past.failure.cause != FailureCause::Closed))
         );
     }
 }
@@ -246,7 +246,7 @@ fn after_its_timeout_a_message_waits_from_its_second_attempt_on() {
     world.lease_one(KITCHEN);
     world.advance(TIMEOUT_MS);
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
-    assert_eq!(causes(&provenance(&records).history), [Cause::Expired; 4]);
+    assert_eq!(causes(&provenance(&records).history), [FailureCause::Expired; 4]);
 }
 
 /// Its holder may still settle or extend it meanwhile; nobody else is held up by it.

@@ -6,7 +6,7 @@ use super::*;
 fn what_only_a_holder_does_is_refused_without_a_lease() {
     let mut world = situations();
     let (group, partition) = (KITCHEN, PartitionId(0));
-    let failure = Failure { cause: Cause::Nacked, time: WallMs(5), text: "".into() };
+    let failure = AttemptFailure { cause: FailureCause::Nacked, time: WallMs(5), text: "".into() };
     for offset in [2, 3, 4, 5].map(Offset) {
         let due = WallMs(7);
         world.refuses(Record::Acked { group, partition, first: offset, count: 1 });
@@ -27,8 +27,8 @@ fn what_only_a_holder_does_is_refused_without_a_lease() {
     world.refuses(Record::Unreadable { group, partition, offset: first, due: WallMs(7), delay_ms: 0 });
     let nacked = |due, failure| Record::Nacked { group, partition, offset: first, due, delay_ms: 2, failure };
     world.refuses(nacked(WallMs(8), failure.clone()));
-    world.refuses(nacked(WallMs(7), Failure { cause: Cause::Expired, ..failure.clone() }));
-    world.refuses(nacked(WallMs(7), Failure { text: "x".repeat(121).into(), ..failure.clone() }));
+    world.refuses(nacked(WallMs(7), AttemptFailure { cause: FailureCause::Expired, ..failure.clone() }));
+    world.refuses(nacked(WallMs(7), AttemptFailure { text: "x".repeat(121).into(), ..failure.clone() }));
     world.state.apply(&nacked(WallMs(7), failure), Lsn(world.lsn)).unwrap();
     world.state.apply(&Record::Acked { group, partition, first: Offset(1), count: 1 }, Lsn(world.lsn)).unwrap();
 }

@@ -8,8 +8,8 @@ mod snapshots;
 pub(in crate::state) use super::*;
 pub(in crate::state) use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 pub(in crate::state) use crate::record::{
-    BackoffOptions, Cause, Copied, Failure, GroupOptions, Origin, Provenance, Record, Retention, Token, TopicOptions,
-    codec,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Origin, Provenance, Record, Retention, Token,
+    TopicOptions, codec,
 };
 
 /// Everything around a state that an engine would have.
@@ -19,6 +19,8 @@ pub(in crate::state) struct World {
     pub(in crate::state) log: Vec<(Record, Lsn)>,
     pub(in crate::state) mono: u64,
     pub(in crate::state) wall: u64,
+    /// By how much the wall clock has jumped since that was noted.
+    pub(in crate::state) jump: i64,
     pub(in crate::state) lsn: u64,
     /// What may be delivered; everything if `None`.
     pub(in crate::state) visible: Option<Sparse<Offset>>,
@@ -65,6 +67,7 @@ impl World {
             log: Vec::new(),
             mono: 5_000,
             wall: WALL,
+            jump: 0,
             lsn: 0,
             visible: None,
             hold_up: HOLD_UP_MS,
@@ -94,14 +97,15 @@ impl World {
         let visible = self.visible.clone();
         let visible = visible.as_ref().map_or(Visible::All, Visible::Ends);
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
-        let inputs = Inputs { mono, wall, slack_ms: self.slack_ms, hold_up, visible };
-        let mut records = vec![Record::ClockJumped { wall: WallMs(0) }];
+        let steady = WallMs(self.wall.wrapping_add_signed(self.jump.wrapping_neg()));
+        let inputs = Inputs { mono, wall, steady, slack_ms: self.slack_ms, hold_up, visible };
+        let mut records = vec![Record::ClockJumped { wall: WallMs(0), by_ms: 0 }];
         let decision = self.state.decide(&command, &inputs, &mut records);
 
         let mut bytes = Vec::new();
         self.state.snapshot().encode(&mut bytes);
         let restored = State::decode(&bytes).unwrap();
-        let mut again = vec![Record::ClockJumped { wall: WallMs(0) }];
+        let mut again = vec![Record::ClockJumped { wall: WallMs(0), by_ms: 0 }];
         assert_eq!(restored.decide(&command, &inputs, &mut again), decision);
         assert_eq!(again, records);
         self.assert_acks_do_not_depend_on_runs(&command, &inputs, &decision, &records[1..]);
@@ -146,7 +150,8 @@ impl World {
     pub(in crate::state) fn inputs(&self) -> Inputs<'_> {
         let visible = self.visible.as_ref().map_or(Visible::All, Visible::Ends);
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
-        Inputs { mono, wall, slack_ms: self.slack_ms, hold_up, visible }
+        let steady = WallMs(self.wall.wrapping_add_signed(self.jump.wrapping_neg()));
+        Inputs { mono, wall, steady, slack_ms: self.slack_ms, hold_up, visible }
     }
 
     pub(in crate::state) fn is_held_up(&self) -> bool {
@@ -171,7 +176,7 @@ impl World {
     }
 
     pub(in crate::state) fn publish(&mut self, partition: u64, count: u32) {
-        self.run(Command::Publish { runs: &[(PartitionId(partition), count)] }).unwrap();
+        self.run(Command::publish(&[(PartitionId(partition), count)])).unwrap();
     }
 
     pub(in crate::state) fn try_lease(&mut self, group: GroupId, max: u32) -> (Decision, Vec<Lent>) {
@@ -270,7 +275,7 @@ pub(in crate::state) fn places(lent: &[Lent]) -> Vec<(u64, u64)> {
     lent.iter().map(Lent::at).collect()
 }
 
-pub(in crate::state) fn causes(failures: &[Failure]) -> Vec<Cause> {
+pub(in crate::state) fn causes(failures: &[AttemptFailure]) -> Vec<FailureCause> {
     failures.iter().map(|failure| failure.cause).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Random commands against a model that only knows what was promised.
 
 use super::*;
+use crate::record::Hold;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -92,7 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..1_500).prop_map(|ms| Step::Advance { ms }),
         1 => (any::<bool>(), 0u64..50_000, any::<bool>()).prop_map(|(back, ms, noted)| Step::Jump { back, ms, noted }),
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
-        3 => (0u8..9, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        4 => (0u8..14, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -180,9 +181,12 @@ impl Run {
             }
             Step::Advance { ms } => self.world.advance(*ms),
             Step::Jump { back, ms, noted } => {
-                self.world.wall = if *back { self.world.wall - ms } else { self.world.wall + ms };
+                let by = if *back { -(*ms as i64) } else { *ms as i64 };
+                self.world.wall = self.world.wall.strict_add_signed(by);
+                self.world.jump += by;
                 if *noted {
                     self.world.run(Command::NoteClockJump).unwrap();
+                    self.world.jump = 0;
                 }
             }
             Step::Open { clean } => self.open(*clean),
@@ -202,18 +206,35 @@ impl Run {
         let retention = if pick.index(2) == 0 { Retention::Forever } else { Retention::UntilSettled };
         let options = GroupOptions { max_attempts: 1 + pick.index(3) as u32, max_outstanding: 3, ..options() };
         let changes = GroupChanges { max_attempts: Some(options.max_attempts), ..GroupChanges::default() };
+        let ids = [0, 1].map(|part| DedupId { part, id: u128::from(part) << 100 | pick.index(5) as u128, body: 0 });
+        let produced = self.world.state.produced(topic, &name);
+        let number = produced.map_or(0, |produced| produced.sequence + 1);
+        let sequence = Sequence { topic, producer: &name, number };
+        let stands = self.world.state.cursor(&name).map(|cursor| cursor.value.to_vec());
+        let hold = (pick.index(2) == 0).then_some(Hold { topic, from: Lsn(self.world.lsn) });
+        let runs = [(first, 2)];
         let command = match what {
-            0 => Command::CreateTopic { name: &name, partitions: 1, options: TopicOptions { retention } },
+            0 => Command::CreateTopic {
+                name: &name,
+                partitions: 1,
+                options: TopicOptions { retention, dedup_ids: 3, dedup_window_ms: 500 },
+            },
             1..=3 if !is_known_topic => Command::CreateGroup { topic, name: &name, options: &options, starts: &starts },
-            4 if !is_known_topic => Command::Publish { runs: &[(first, 2)] },
+            4 if !is_known_topic => Command::publish(&runs),
             5 | 6 if !is_known_group => Command::AlterGroup { group, changes: &changes },
             7 if !is_known_group => Command::RemoveGroup { group },
             8 if !is_known_topic => Command::RemoveTopic { topic },
+            9 | 10 if !is_known_topic => Command::Publish { runs: &runs, ids: &ids, sequence: None },
+            11 if !is_known_topic => Command::Publish { runs: &[(first, 1)], ids: &[], sequence: Some(sequence) },
+            12 => Command::SetCursor { name: &name, expected: stands.as_deref(), value: &[what], hold },
+            13 => Command::RemoveCursor { name: &name },
             _ => return,
         };
         match self.world.run(command) {
             Ok(_) => drop(self.world.state.take_removed()),
-            Err(rejection) => assert_eq!(rejection, Rejection::Exists),
+            Err(Rejection::Exists) if what < 4 => {}
+            Err(Rejection::Repeated(repeats)) if what < 11 => assert!(!repeats.is_empty()),
+            Err(rejection) => assert_eq!((what, rejection), (13, Rejection::NoSuchCursor)),
         }
         if what == 5 {
             // Outstanding ones go on by what they were leased under.
@@ -568,8 +589,11 @@ fn the_random_walk_meets_every_kind_of_record() {
         }
     }
     let expected = [
+        "Accepted",
         "Acked",
         "ClockJumped",
+        "CursorRemoved",
+        "CursorSet",
         "DeadLettered Some(Closed)",
         "DeadLettered Some(Crashed)",
         "DeadLettered Some(Expired)",
@@ -591,6 +615,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "PutOff",
         "Redriven",
         "Released",
+        "Sequenced",
         "TopicCreated",
         "TopicRemoved",
         "Unreadable",

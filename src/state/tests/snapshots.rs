@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::record::wire::DecodeError;
+use crate::record::{Hold, TopicOptions};
 use proptest::prelude::*;
 
 fn bytes(state: &State) -> Vec<u8> {
@@ -12,8 +13,8 @@ fn bytes(state: &State) -> Vec<u8> {
 
 #[test]
 fn golden_snapshot() {
-    // version, epoch, next topic, group, partition, topics: none, groups: none, exclusive: none
-    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0]);
+    // version, epoch, next topic, group, partition, then none of topics, groups, exclusive, jumps, cursors, windows, producers
+    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let mut world = World::with(1, options());
     world.publish(0, 3);
     let lent = world.lease(KITCHEN, 2);
@@ -33,7 +34,7 @@ fn golden_snapshot() {
         0x00, 0, 1, 0xf0, 0x2e, 32, 0,                  // leased: gap, attempts, until, LSN, rank
         0x22, 0, 1, 1,                                  // ready, with a history: gap, attempts, turn
         1, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 2, b'n', b'o', 1, // one failure: cause, time, text, turn
-        0,                                              // exclusive
+        0, 0, 0, 0, 0,                                  // exclusive, jumps, cursors, windows, producers
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -51,8 +52,36 @@ fn golden_snapshot() {
     let insert =
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
-    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[1, 0])), "topic option 1");
+    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[4, 0])), "topic option 4");
     assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[8, 3, 1, 1, 1])), "group option 8");
+}
+
+#[test]
+fn golden_snapshot_of_cursors_and_ids() {
+    let mut world = World::new();
+    world.run(Command::CreateTopic { name: "t", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
+    let ids = &[DedupId { part: 1, id: u128::MAX - 1, body: 7 }];
+    let sequence = Some(Sequence { topic: TopicId(0), producer: "p", number: 0 });
+    world.run(Command::Publish { runs: &[(PartitionId(0), 2)], ids, sequence }).unwrap();
+    let hold = Some(Hold { topic: TopicId(0), from: Lsn(16) });
+    world.run(Command::SetCursor { name: "d", expected: None, value: b"", hold: None }).unwrap();
+    world.run(Command::SetCursor { name: "c", expected: None, value: b"5", hold }).unwrap();
+    world.jump = -3;
+    world.run(Command::NoteClockJump).unwrap();
+    #[rustfmt::skip]
+    let expected = [
+        1, 1, 1, 0, 1,                                  // version, epoch, next topic, group, partition
+        1, 0, 1, b't', 0, 1, 0, 2,                      // topics: gap, name, first, count, options, end
+        0, 0, 5,                                        // groups, exclusive, jumps
+        2, 1, b'c', 1, b'5', 1, 0, 16, 1, b'd', 0, 0,   // cursors: name, value, topic and LSN that it holds
+        1, 0, 1, 0, 1,                                  // windows: gap, ids: partition, offset
+        0xfe, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, // id
+        7, 0, 0, 0, 0, 0, 0, 0,                         // body
+        1, 16, 0x80, 0x94, 0xeb, 0xdc, 0x03,            // epoch, LSN, time
+        1, 0, 1, 1, b'p', 0,                            // producers: gap, count: name, number
+    ];
+    assert_eq!(bytes(&world.state), expected);
+    assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
 }
 
 #[test]
@@ -85,6 +114,12 @@ pub(super) fn rich() -> World {
         }
     }
     let provenance = Provenance { origin: origin_of(2), attempts: 1, history: vec![] };
+    let ids = &[DedupId { part: 0, id: 3, body: 1 }, DedupId { part: 1, id: 2, body: 1 }];
+    let sequence = Some(Sequence { topic: TopicId(0), producer: "p", number: 0 });
+    world.run(Command::Publish { runs: &[(PartitionId(1), 2)], ids, sequence }).unwrap();
+    let hold = Some(Hold { topic: TopicId(0), from: Lsn(16) });
+    world.run(Command::SetCursor { name: "c", expected: None, value: b"5", hold }).unwrap();
+    world.run(Command::SetCursor { name: "d", expected: None, value: b"", hold: None }).unwrap();
     world.run(Command::Redrive { group: other, dead_letter: Offset(1), to: None, provenance: &provenance }).unwrap();
     assert_eq!(world.try_lease(KITCHEN, 4), (Decision::Done, vec![]), "an exclusive lease is awaited");
     world
@@ -144,7 +179,7 @@ properties! {
             prop_assert_eq!(state.check(), []);
             prop_assert_eq!(super::snapshots::bytes(&state), bytes);
             // Whatever it is, it can be worked with.
-            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All };
+            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), steady: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All };
             for group in [KITCHEN, GroupId(1)] {
                 let mut records = Vec::new();
                 let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false }, &inputs, &mut records);

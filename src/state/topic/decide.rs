@@ -6,7 +6,7 @@ use super::NextIds;
 use crate::ids::{PartitionId, TopicId};
 use crate::limits::{FRAME_PARTS_MAX, NAME_LEN_MAX, TOPIC_PARTITIONS_MAX};
 use crate::record::{Record, TopicOptions};
-use crate::state::{Decision, Inputs, Rejection, State};
+use crate::state::{Decision, DedupId, Inputs, Rejection, Sequence, State};
 
 impl State {
     pub(in crate::state) fn decide_create_topic(
@@ -52,6 +52,7 @@ impl State {
     pub(in crate::state) fn decide_publish(
         &self,
         runs: &[(PartitionId, u32)],
+        (ids, sequence): (&[DedupId], Option<Sequence<'_>>),
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
@@ -68,6 +69,12 @@ impl State {
         let ascending = runs.is_sorted_by(|one, other| one.0 < other.0);
         if !ascending && has_duplicates(runs.iter().map(|run| run.0).collect()) {
             return Err(Rejection::Invalid("a partition is named twice"));
+        }
+        if !ids.is_empty() {
+            self.decide_accept(runs, ids, inputs, records)?;
+        }
+        if let Some(sequence) = sequence {
+            self.decide_sequence(sequence, records)?;
         }
         Ok(Decision::Done)
     }

@@ -283,7 +283,8 @@ impl State {
         let groups: Vec<GroupId> = audience.groups.values().copied().collect();
         groups.into_iter().try_for_each(|group| self.apply_group_removed(group))?;
         if let Some(partitions) = self.catalog.remove_topic(topic) {
-            self.removed.push(Removed { partitions, _group: None });
+            let _forgotten = Some(self.dedup.forget(topic));
+            self.removed.push(Removed { partitions, _group: None, _forgotten });
         }
         Ok(())
     }

@@ -8,9 +8,9 @@
 use super::{NextIds, PartitionState, Role, Tables, TopicCatalog, TopicState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{STORE_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
-use crate::record::wire::{DecodeError, Reader, put_bytes, put_varint};
+use crate::record::wire::{ByteReader, DecodeError, put_bytes, put_varint};
 use crate::record::{TopicOptions, codec};
-use crate::state::snapshot::Ids;
+use crate::state::snapshot::{Gaps, put_gap};
 use std::sync::Arc;
 
 /// The shortest topic, so that a count is never believed beyond the bytes.
@@ -22,8 +22,7 @@ pub(in crate::state) fn encode(tables: &Tables, out: &mut Vec<u8>) {
     put_varint(out, tables.topics.len());
     let mut next = 0;
     for (id, topic) in tables.topics.iter() {
-        put_varint(out, id - next);
-        next = id + 1;
+        put_gap(out, id, &mut next);
         put_bytes(out, topic.name.as_bytes());
         put_varint(out, topic.first.0);
         put_varint(out, u64::from(topic.count));
@@ -32,22 +31,22 @@ pub(in crate::state) fn encode(tables: &Tables, out: &mut Vec<u8>) {
     }
 }
 
-pub(in crate::state) fn decode(reader: &mut Reader<'_>) -> Result<TopicCatalog, DecodeError> {
+pub(in crate::state) fn decode(reader: &mut ByteReader<'_>) -> Result<TopicCatalog, DecodeError> {
     let next = NextIds {
         topic: TopicId(reader.varint()?),
         group: GroupId(reader.varint()?),
         partition: PartitionId(reader.varint()?),
     };
     let mut catalog = TopicCatalog::restore(next);
-    let mut ids = Ids::default();
+    let mut gaps = Gaps::default();
     for _ in 0..reader.count(TOPIC_LEN_MIN)? {
-        let id = ids.next(reader)?;
+        let id = gaps.next(reader)?;
         decode_topic(reader, TopicId(id), &mut catalog)?;
     }
     Ok(catalog)
 }
 
-fn decode_topic(reader: &mut Reader<'_>, id: TopicId, catalog: &mut TopicCatalog) -> Result<(), DecodeError> {
+fn decode_topic(reader: &mut ByteReader<'_>, id: TopicId, catalog: &mut TopicCatalog) -> Result<(), DecodeError> {
     let name = codec::name(reader)?;
     let first = PartitionId(reader.varint()?);
     let count = reader.count(1)?;

@@ -42,7 +42,7 @@ fn a_batch_is_published_whole_or_not() {
     let mut world = World::with(3, options());
     let before = world.state.hash();
     let p = PartitionId;
-    let runs = |world: &mut World, runs: &[_]| world.run(Command::Publish { runs }).map(|(_, records)| records.len());
+    let runs = |world: &mut World, runs: &[_]| world.run(Command::publish(runs)).map(|(_, records)| records.len());
     assert_eq!(runs(&mut world, &[(p(0), 1), (p(9), 1)]), Err(Rejection::UnknownPartition));
     assert_eq!(runs(&mut world, &[(p(0), 1), (p(3), 1)]), Err(Rejection::UnknownPartition), "hidden");
     assert!(matches!(runs(&mut world, &[(p(0), 1), (p(1), 0)]), Err(Rejection::Invalid(_))));

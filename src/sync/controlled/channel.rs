@@ -6,7 +6,7 @@ use crossbeam_channel::{TryRecvError, TrySendError};
 use std::sync::Arc;
 
 #[derive(Debug)]
-struct Place<T> {
+struct HandoffSlot<T> {
     value: Option<T>,
     sender_gone: bool,
     receivers: usize,
@@ -14,7 +14,7 @@ struct Place<T> {
 
 #[derive(Debug)]
 struct Channel<T> {
-    place: Mutex<Place<T>>,
+    place: Mutex<HandoffSlot<T>>,
     changed: Condvar,
 }
 
@@ -29,7 +29,7 @@ pub struct Receiver<T>(Arc<Channel<T>>);
 /// A channel for one value.
 pub(crate) fn bounded<T>(room: usize) -> (Sender<T>, Receiver<T>) {
     assert_eq!(room, 1, "only a channel with room for one value is modelled");
-    let place = Place { value: None, sender_gone: false, receivers: 1 };
+    let place = HandoffSlot { value: None, sender_gone: false, receivers: 1 };
     let channel = Arc::new(Channel { place: Mutex::new(place), changed: Condvar::new() });
     (Sender(Arc::clone(&channel)), Receiver(channel))
 }

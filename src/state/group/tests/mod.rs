@@ -61,7 +61,7 @@ fn a_partition_is_settled_up_to_the_slowest_group() {
 #[test]
 fn a_topic_that_keeps_all_is_never_settled() {
     let mut world = World::with(1, options());
-    let kept = TopicOptions { retention: Retention::Forever };
+    let kept = TopicOptions { retention: Retention::Forever, ..TopicOptions::LEFT_OUT };
     world.run(Command::CreateTopic { name: "audit", partitions: 2, options: kept }).unwrap();
     let topic = world.state.topic_by_name("audit").unwrap();
     let partition = world.state.topic(topic).unwrap().first;

@@ -50,7 +50,7 @@ fn a_removed_topic_takes_its_groups_along() {
     let partitions: Vec<_> = world.state.partitions().map(|(partition, _)| partition.0).collect();
     assert_eq!(partitions, [7, 8], "those of the other topic");
     let runs = [(PartitionId(1), 1)];
-    assert_eq!(world.run(Command::Publish { runs: &runs }), Err(Rejection::UnknownPartition));
+    assert_eq!(world.run(Command::publish(&runs)), Err(Rejection::UnknownPartition));
     world.run(Command::CreateTopic { name: "orders", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
     assert_eq!(world.state.topic_by_name("orders"), Some(TopicId(2)));
     assert_eq!(world.state.settled_before(PartitionId(1)), Offset(u64::MAX));

@@ -23,7 +23,7 @@ fn five_deaths_make_a_dead_letter_and_the_last_is_alone() {
     }
     assert!(matches!(world.try_lease(KITCHEN, 1).0, Decision::Exhausted { .. }));
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
-    assert_eq!(causes(&provenance(&records).history), [Cause::Crashed; 5]);
+    assert_eq!(causes(&provenance(&records).history), [FailureCause::Crashed; 5]);
 }
 
 #[test]
@@ -60,7 +60,10 @@ fn a_clean_close_is_no_crash() {
         world.advance(options().backoff.max_ms);
     }
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
-    assert_eq!(causes(&provenance(&records).history), [Cause::Crashed, Cause::Closed, Cause::Closed]);
+    assert_eq!(
+        causes(&provenance(&records).history),
+        [FailureCause::Crashed, FailureCause::Closed, FailureCause::Closed]
+    );
 }
 
 #[test]
@@ -131,7 +134,7 @@ fn crashes_among_others_end_in_the_letters_too() {
         crash(&mut world);
     }
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
-    assert_eq!(causes(&provenance(&records).history), [Cause::Crashed; 4]);
+    assert_eq!(causes(&provenance(&records).history), [FailureCause::Crashed; 4]);
 }
 
 /// A message of the kitchen that needs an exclusive lease, and another group with a live one.
@@ -296,10 +299,10 @@ fn an_exclusive_attempt_that_expires_or_fails_was_the_last() {
     assert_eq!(world.lease_one(KITCHEN).at(), (0, 0));
     world.advance(TIMEOUT_MS);
     let records = world.give_up(KITCHEN, (0, 0)).unwrap();
-    assert_eq!(causes(&provenance(&records).history), [Cause::Crashed, Cause::Expired]);
+    assert_eq!(causes(&provenance(&records).history), [FailureCause::Crashed, FailureCause::Expired]);
     let lent = world.lease_one(KITCHEN);
     let records = world.nack(KITCHEN, lent.held, None, "").unwrap();
-    assert_eq!(causes(&provenance(&records).history), [Cause::Crashed, Cause::Nacked]);
+    assert_eq!(causes(&provenance(&records).history), [FailureCause::Crashed, FailureCause::Nacked]);
 }
 
 fn leased(offset: u64, count: u32, attempt: u32, exclusive: bool, mono: u64, wall: u64) -> Record {
