@@ -1,5 +1,6 @@
 //! One process's life on the store: random operations, and what they tell the oracle.
 
+use crate::dedup::WINDOW;
 use crate::holding::{Hold, Holding};
 use crate::log::KEPT_PARTITIONS;
 use crate::oracle::{Key, Oracle, Sent, payload};
@@ -117,7 +118,7 @@ pub struct Life<'a> {
 /// Opens a topic of the plan.
 pub fn open_topic(store: &Store, index: usize, partitions: u32) -> Result<Topic, Error> {
     let retention = if partitions == KEPT_PARTITIONS { Retention::Forever } else { Retention::UntilSettled };
-    store.topic(format!("topic-{index}")).partitions(partitions).retention(retention).open()
+    store.topic(format!("topic-{index}")).partitions(partitions).retention(retention).dedup_window(WINDOW).open()
 }
 
 /// A delivery's key for the oracle.
@@ -198,7 +199,10 @@ impl<'a> Life<'a> {
             8 => self.jobs()?,
             9 => self.store.sync().or_else(|error| self.excuse("a sync", &error))?,
             10 => self.letters(oracle, rng)?,
-            11 => self.set_clock(rng),
+            11 => {
+                self.set_clock(rng);
+                oracle.clock_was_set = true;
+            }
             // Nobody settles these in time; they come back by their timeout.
             12 => self.zombies.append(&mut self.held),
             13 => self.settle_zombie(oracle, rng)?,
@@ -227,6 +231,16 @@ impl<'a> Life<'a> {
         if others.chance(1, 16) {
             self.read_log(oracle, &mut others)?;
         }
+        if others.chance(1, 8) && self.is_alive() {
+            self.publish_under_id(oracle, &mut others)?;
+        }
+        if others.chance(1, 16) && self.is_alive() {
+            self.move_cursor(oracle, &mut others)?;
+        }
+        if !self.is_alive() {
+            return Ok(());
+        }
+        self.wake(oracle)?;
         self.note(oracle)
     }
 
@@ -289,6 +303,10 @@ impl<'a> Life<'a> {
 
     /// Tells the oracle where the log stands. A store that cannot say is dead.
     pub fn note(&mut self, oracle: &mut Oracle) -> Result<(), String> {
+        if oracle.clock_was_set && !self.clock_was_set {
+            oracle.clock_noted = self.log().map_or(oracle.end, |(end, _)| end);
+        }
+        oracle.clock_was_set = self.clock_was_set;
         let violations = self.store.violations();
         if !violations.is_empty() {
             return Err(format!("the state disagrees with itself: {violations:?}"));

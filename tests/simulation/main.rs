@@ -15,6 +15,7 @@ mod checks;
 #[path = "../common/counts.rs"]
 mod counts;
 mod damage;
+mod dedup;
 mod drain;
 mod exhaustive;
 mod history;

@@ -17,6 +17,14 @@ pub struct Sent {
     pub end: u64,
 }
 
+/// What a cursor was set to, and the log's end then, or later where that is not sure.
+#[derive(Clone, Copy, Debug)]
+pub struct Stand {
+    pub number: u64,
+    pub end: u64,
+    pub is_sure: bool,
+}
+
 /// One group's view of one message, by the message's origin.
 pub type Key = (usize, MessageId);
 
@@ -49,6 +57,18 @@ pub struct Oracle {
     pub out: BTreeSet<(usize, MessageId)>,
     /// What is known of each group, but for its messages.
     pub groups: BTreeMap<usize, Standing>,
+    /// Messages that were published under ids, or tried so: topic and number.
+    pub identified: Vec<(usize, u64)>,
+    /// The first message of each that was accepted for sure, and the log's end then.
+    pub accepted: BTreeMap<(usize, u64), (MessageId, u64)>,
+    /// The wall clock was set and no job has seen it.
+    pub clock_was_set: bool,
+    /// The log's end when a job had seen it.
+    pub clock_noted: u64,
+    /// What the cursor was set to.
+    pub stands: Vec<Stand>,
+    /// Setting it did not return.
+    pub stands_elsewhere: bool,
     published: u64,
 }
 
@@ -92,6 +112,10 @@ impl Oracle {
 
     /// The process before has ended: by an orderly close, which charges nothing, or not.
     pub fn process_ended(&mut self, orderly: bool) {
+        // Time that passes while a store is closed is the wall clock's.
+        if std::mem::take(&mut self.clock_was_set) {
+            self.accepted.clear();
+        }
         for place in std::mem::take(&mut self.out).into_iter().filter(|_| orderly) {
             self.attempts.entry(place).and_modify(|(attempt, _)| *attempt = attempt.saturating_sub(1));
         }
@@ -123,6 +147,7 @@ impl Oracle {
         // Marks at the end say nothing that must survive: what counts is the last operation.
         let last = |below: u64| {
             let ends = self.sent.values().map(|sent| sent.end).chain(self.acked.values().copied());
+            let ends = ends.chain(self.stands.iter().filter(|stand| stand.is_sure).map(|stand| stand.end));
             ends.chain(self.discarded.values().copied()).filter(|at| *at <= below).max().unwrap_or(0)
         };
         if end < last(self.durable) {
@@ -132,6 +157,13 @@ impl Oracle {
             return Err(format!("a process crash took the log back from {} to {end} (G1)", self.end));
         }
         self.sent.retain(|_, sent| sent.end <= end);
+        // That the clock was set is forgotten with its record.
+        if self.clock_noted > end {
+            self.accepted.clear();
+        }
+        self.accepted.retain(|_, (_, at)| *at <= end);
+        self.stands_elsewhere |= self.stands.iter().any(|stand| stand.end > end && !stand.is_sure);
+        self.stands.retain(|stand| stand.end <= end);
         self.acked.retain(|_, at| *at <= end);
         self.discarded.retain(|_, at| *at <= end);
         self.attempts.retain(|_, (_, at)| *at <= end);

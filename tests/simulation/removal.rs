@@ -64,6 +64,7 @@ impl Oracle {
 
     fn forget_topic(&mut self, topic: usize) {
         self.sent.retain(|_, sent| sent.topic != topic);
+        self.accepted.retain(|(of, _), _| *of != topic);
     }
 }
 
