@@ -60,7 +60,11 @@ const TOPIC: [TaggedOption<TopicOptions>; 3] = [
     },
     TaggedOption {
         get: |all| u64::from(all.dedup_ids),
-        set: |all, value| fit(value).map(|value| all.dedup_ids = value),
+        // No ids at all would be a window that holds none, not even the newest.
+        set: |all, value| match fit(value)? {
+            0 => Err(DecodeError::BadNumber),
+            ids => Ok(all.dedup_ids = ids),
+        },
     },
     TaggedOption {
         get: |all| all.dedup_window_ms,
