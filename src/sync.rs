@@ -1,7 +1,7 @@
 //! Locks, threads and channels, by one name each: those of the machine, or those of a scheduler that a test controls.
 //!
 //! Built with `--cfg millpond_shuttle` the layers that share state between threads run under shuttle, which decides at each
-//! operation here who goes on (see `tests/shuttle`). Every other build re-exports the real things and adds nothing. Never
+//! operation here which thread goes on (see `tests/shuttle`). Every other build re-exports the real things and adds nothing. Never
 //! here: anything that behaves differently in the two, but for the time that a wait takes.
 
 #[cfg(millpond_shuttle)]
@@ -14,7 +14,7 @@ pub(crate) use controlled::{
 #[cfg(millpond_shuttle)]
 pub use controlled::{caught, elapse, panic_quietly};
 
-/// Tells a panic that began after it was made from one that was under way: who calls the engine from a destructor while a thread
+/// Tells a panic that began after it was made from one that was under way: a destructor that calls the engine while its thread
 /// unwinds has not broken anything.
 #[derive(Debug)]
 pub(crate) struct UnwindWatch {

@@ -234,7 +234,7 @@ fn a_close_on_a_full_disk_can_be_called_again() {
     let again = numbers(&store).group("g").open().unwrap().receive_batch(2, Duration::ZERO).unwrap();
     assert_eq!(again.len(), 2, "no lease counts as ended by a crash");
 
-    // Whoever does not call it again gives the directory back with the last handle, and the next open recovers.
+    // A caller that does not call it again gives the directory back with the last handle, and the next open recovers.
     drop(again);
     disk.set_capacity(Some(0));
     assert!(matches!(store.close(), Err(Error::DiskFull)));

@@ -7,10 +7,10 @@ use millpond::{Durability, Store};
 const THREADS: usize = 8;
 const ROUNDS: usize = 3_000;
 
-/// Whoever saw a message that was not durable, and took the lead once another leader had synced it, found nothing to sync and
+/// A waiter that saw a message that was not durable, and took the lead once another leader had synced it, found nothing to sync and
 /// stopped the store (G13).
 #[test]
-fn who_comes_late_to_a_sync_does_not_stop_the_store() {
+fn late_waiter_does_not_stop_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::options().durability(Durability::Os).open(directory.path().join("s")).unwrap();
     let topic = store.topic("t").open().unwrap();

@@ -195,7 +195,7 @@ impl Drop for Alarm<'_> {
     }
 }
 
-/// Whoever took too long has lost the message to another worker, who settles it: no reason to stop.
+/// A worker that took too long has lost the message to another one, which settles it: no reason to stop.
 fn unless_lease_lost(settled: millpond::Result<()>) -> Result<()> {
     match settled {
         Err(Error::LeaseLost { .. }) => Ok(()),

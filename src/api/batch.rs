@@ -1,6 +1,6 @@
 //! Batches: the deliveries of one receive together.
 //!
-//! A batch keeps what was received as the engine gave it, and makes deliveries that stand alone only for who wants them: each has to
+//! A batch keeps what was received as the engine gave it, and makes deliveries that stand alone only for a caller that wants them: each has to
 //! hold on to what it shares with the others. Never here: what becomes of one delivery.
 
 use super::delivery::Delivery;

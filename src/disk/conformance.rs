@@ -17,10 +17,10 @@ fn on_every_disk(check: impl Fn(&dyn Disk)) {
     }
 }
 
-type Named = (&'static str, Box<dyn Disk>, Option<tempfile::TempDir>);
+type NamedDisk = (&'static str, Box<dyn Disk>, Option<tempfile::TempDir>);
 
-fn disks() -> Vec<Named> {
-    let mut disks: Vec<Named> = Vec::new();
+fn disks() -> Vec<NamedDisk> {
+    let mut disks: Vec<NamedDisk> = Vec::new();
     // The second one is a file system in memory, where there is one.
     for place in [std::env::temp_dir().as_path(), Path::new("/dev/shm")] {
         let Ok(directory) = tempfile::tempdir_in(place) else { continue };

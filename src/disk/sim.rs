@@ -33,8 +33,8 @@ type SharedWorld = Arc<Mutex<World>>;
 ///
 /// *A failed sync* (a [`Fault::Io`] or [`Fault::NoSpace`]) has brought any sectors to the device, and then, by the seed,
 /// leaves the others dirty; or clean as they are, so that reads see what no later sync writes; or clean and as the device
-/// has them, so that reads see old bytes. A later sync answers `Ok` all the same: who believes it is found out by the
-/// next power failure.
+/// has them, so that reads see old bytes. A later sync answers `Ok` all the same: a caller that believes it is found out by
+/// the next power failure.
 #[derive(Clone)]
 pub struct SimDisk {
     world: SharedWorld,

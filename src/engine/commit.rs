@@ -12,7 +12,7 @@ use crate::sync::{Mutex, UnwindWatch};
 use crate::wait::{DueWakers, Parker};
 use std::task::Waker;
 
-/// Who syncs, and how far syncs have come.
+/// The round of syncs, and how far syncs have come.
 #[derive(Debug)]
 pub(crate) struct Commit {
     watermark: AtomicU64,
@@ -42,7 +42,7 @@ impl Commit {
         Lsn(self.watermark.load(Ordering::Acquire))
     }
 
-    /// Wakes all who wait, to look again at watermark and health.
+    /// Wakes all waiters, to look again at watermark and health.
     pub(crate) fn wake_all(&self) {
         // The lock orders this after the check of anyone about to wait; what is taken is dropped without it.
         let woken = std::mem::take(&mut self.turns.lock().waiting);
@@ -164,10 +164,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    /// Who saw an LSN above the watermark, and finds nobody leading because the leader has just ended, does not lead: there
-    /// is nothing to sync, which would stop the store.
+    /// A waiter that saw an LSN above the watermark, and finds no leader because the last one has just ended, does not lead. There
+    /// is nothing left to sync, which would stop the store.
     #[test]
-    fn who_comes_late_does_not_lead() {
+    fn late_waiter_does_not_lead() {
         let setup = Setup { durable_only: true, sync_interval: Duration::from_millis(50), ..Setup::quiet(1 << 20) };
         let disk = Arc::new(SimDisk::new(1).attach().unwrap());
         let engine = Engine::open_on(disk, setup, Arc::new(SimClock::new(WallMs(1)))).unwrap();

@@ -1,4 +1,4 @@
-//! What the one lock holds: log end, state, positions, and who waits for messages.
+//! What the one lock holds: log end, state, positions, and the sleeping consumers.
 //!
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
@@ -93,7 +93,7 @@ impl Isolation {
 struct HeldUp {
     /// When that ends by itself.
     until: Option<MonoMs>,
-    /// Whose message is waited for, and from when on it could have its lease.
+    /// The group whose message is waited for, and from when on that message could have its lease.
     goes_alone: Option<(GroupId, MonoMs)>,
 }
 

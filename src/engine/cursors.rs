@@ -22,7 +22,7 @@ impl Engine {
             let core = self.lock_core();
             let found = core.view.state.cursor(name);
             // One that is not there may have been removed a moment ago.
-            let end = found.map_or(core.appender.end(), |cursor| cursor.set_at.saturating_add(1));
+            let end = found.map_or(core.appender.wanted(), |cursor| cursor.set_at.saturating_add(1));
             (found.map(|cursor| Arc::clone(&cursor.value)), end)
         };
         self.tell(end)?;
@@ -37,7 +37,7 @@ impl Engine {
         self.enter()?;
         let (cursors, end) = {
             let core = self.lock_core();
-            (core.view.state.cursors(), core.appender.end())
+            (core.view.state.cursors(), core.appender.wanted())
         };
         self.tell(end)?;
         Ok(cursors.names())

@@ -1,7 +1,7 @@
 //! Messages that were leased: where they stand, and reading them outside the lock.
 //!
 //! What cannot be read is put back with the longest backoff, its attempt not counted; passing trouble, and a bound in bytes, give back all that is left
-//! as if it had not been leased. Never here: who gets what.
+//! as if it had not been leased. Never here: deciding what is delivered.
 
 use super::Engine;
 use super::core::Core;

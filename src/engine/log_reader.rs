@@ -11,7 +11,7 @@ use super::topics::{LOOKED_AT_MAX, TopicInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{FileNumber, Offset, PartitionId, Position};
 use crate::log::Catalog;
-use crate::view::{Found, NextRun, Reader, Stored, ViewHolder, resolve, unreadable};
+use crate::view::{FoundRun, NextRun, Reader, Stored, ViewHolder, resolve, unreadable};
 use crate::wait::{FollowerId, Parker};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -50,7 +50,7 @@ pub(crate) struct Followed {
 
 /// What one look under the lock found.
 struct Looked {
-    found: Vec<Found>,
+    found: Vec<FoundRun>,
     /// Whether every partition has been looked at: of none a message may be seen that is not known.
     is_complete: bool,
     catalog: Catalog,
@@ -220,7 +220,7 @@ impl Engine {
     }
 
     /// Takes note of where in the log the messages stand that were found.
-    fn place_all(&self, cursor: &mut LogCursor, found: Vec<Found>) -> Result<()> {
+    fn place_all(&self, cursor: &mut LogCursor, found: Vec<FoundRun>) -> Result<()> {
         let mut outcome = Ok(());
         for found in found {
             let (partition, first, segment) = (found.partition(), found.first(), found.segment());

@@ -208,9 +208,9 @@ impl Engine {
         &self.caches.dir
     }
 
-    /// The end of the log.
+    /// Once this is durable, so is all that was appended before.
     pub(crate) fn end(&self) -> Lsn {
-        self.lock_core().appender.end()
+        self.lock_core().appender.wanted()
     }
 
     /// Hashes ids of messages.
@@ -293,7 +293,7 @@ impl Engine {
             match core.commit(command, parts, self.now()) {
                 Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
                 Err(refusal) => {
-                    let end = core.appender.end();
+                    let end = core.appender.wanted();
                     drop(core);
                     if matches!(&refusal, Refusal::Rejected(rejection) if rejection.tells()) {
                         self.tell(end)?;
@@ -310,7 +310,7 @@ impl Engine {
     /// there is, a smaller one of at least `len_min`.
     ///
     /// # Errors
-    /// `DiskFull` where it would take what is kept back from who may use no more than `reserve`.
+    /// `DiskFull` where it would take what is kept back from commands that may use no more than `reserve`.
     fn make_standby(&self, len: u64, len_min: u64, reserve: Reserve) -> Result<()> {
         let mut file_manager = self.file_manager.lock();
         self.health.check()?;
@@ -395,7 +395,7 @@ impl Engine {
         if file_manager.is_failed() { self.fail(&error.to_string()) } else { error }
     }
 
-    /// Stops the store for good and wakes all who wait. Returns the error to give.
+    /// Stops the store for good and wakes all waiters. Returns the error to give.
     fn fail(&self, cause: &str) -> Error {
         self.poison(cause);
         Error::Poisoned { cause: self.health.cause() }

@@ -1,7 +1,7 @@
 //! Moving exhausted messages to the dead letters, when a consumer asks and meets them.
 //!
 //! A few at a time, so that a call that looks for work does not copy all that has died first. Where there is no room for a copy they stay
-//! where they are, and others flow past them. Never here: who gets what.
+//! where they are, and others flow past them. Never here: deciding what is delivered.
 
 use super::Engine;
 use crate::error::{ErrorKind, Result};
@@ -55,7 +55,7 @@ impl Engine {
                 self.rest_moves();
                 return Ok(());
             }
-            Err(error) => return self.put_off(group, partition, offset).and(Err(error)),
+            Err(error) => return self.postpone(group, partition, offset).and(Err(error)),
         };
         let command = Command::GiveUp { group, partition, offset, published: stored.publication() };
         match self.submit_copy(&command, stored.part(0)) {
@@ -75,8 +75,8 @@ impl Engine {
     }
 
     /// Lets an exhausted message that cannot be read wait, so that others flow past it.
-    fn put_off(&self, group: GroupId, partition: PartitionId, offset: Offset) -> Result<()> {
-        match self.submit(&Command::PutOff { group, partition, offset }, Parts::default(), |_, _| ()) {
+    fn postpone(&self, group: GroupId, partition: PartitionId, offset: Offset) -> Result<()> {
+        match self.submit(&Command::Postpone { group, partition, offset }, Parts::default(), |_, _| ()) {
             Ok(Ok(()) | Err(Rejection::Stale)) => Ok(()),
             Ok(Err(rejection)) => Err(self.rejected(rejection)),
             Err(error) if error.kind() == ErrorKind::Retry => {

@@ -2,11 +2,11 @@
 //! that was closed and opened.
 
 use super::rich;
-use crate::api::{Durability, Message};
+use crate::api::{Durability, Message, Topic};
 use crate::clock::SimClock;
 use crate::disk::sim::SimDisk;
 use crate::error::{Error, ErrorKind};
-use crate::ids::WallMs;
+use crate::ids::{Position, WallMs};
 use crate::limits::NAME_LEN_MAX;
 use crate::log::fuzzing::Take;
 use crate::log::fuzzing::seeds::Seeds;
@@ -37,6 +37,14 @@ fn judged<T>(result: Result<T, Error>, names_fit: bool) -> Option<T> {
     }
 }
 
+/// A text that is a position is the only text of it, and a reader begins there or says that it cannot.
+fn position(text: &str, topic: &Topic) {
+    let Ok(position) = text.parse::<Position>() else { return };
+    assert_eq!(position.to_string(), text);
+    let opened = topic.reader().from(position).open();
+    assert!(matches!(opened, Err(Error::InvalidPosition { position: named, .. }) if named == position));
+}
+
 /// Topic, group, key, headers, payload.
 pub fn names(data: &[u8]) -> bool {
     let mut take = Take::new(data);
@@ -49,6 +57,7 @@ pub fn names(data: &[u8]) -> bool {
         return false;
     };
     let Some(group) = judged(topic.group(&group_name).open(), fits(&group_name)) else { return false };
+    [&topic_name, &group_name].into_iter().for_each(|text| position(text, &topic));
     let key = (flags & 8 != 0).then(|| {
         let len = take.short() % 2_000;
         take.bytes(len).to_vec()
@@ -77,6 +86,9 @@ pub fn names(data: &[u8]) -> bool {
     assert_eq!((stats.topics.len(), &stats.topics[0].name), (1, &topic_name));
     let topic = store.topic(&topic_name).open().unwrap();
     assert_eq!(topic.partitions(), partitions);
+    let read = topic.reader().open().unwrap().try_next().unwrap().unwrap();
+    assert_eq!((read.id(), read.key(), read.payload()), (id, key.as_deref(), payload.as_slice()));
+    assert_eq!(read.position().to_string().parse(), Ok(read.position()));
     let group = topic.group(&group_name).open().unwrap();
     let delivery = group.receive(Duration::ZERO).unwrap().unwrap();
     assert_eq!((delivery.id(), delivery.key(), delivery.payload()), (id, key.as_deref(), payload.as_slice()));
@@ -90,7 +102,7 @@ pub fn names(data: &[u8]) -> bool {
 pub(super) fn seeds() -> Seeds {
     let text = |text: &str| [&(text.len() as u16).to_le_bytes(), text.as_bytes()].concat();
     let long = "n".repeat(256);
-    let cases: [(&str, u8, &str, &str, &str); 7] = [
+    let cases: [(&str, u8, &str, &str, &str); 9] = [
         ("plain", 8, "orders", "kitchen", "type"),
         ("closed", 31, "orders", "kitchen", "type"),
         ("unicode", 24, "Bestellungen \u{1f355}", "K\u{fc}che", "\u{0}"),
@@ -98,6 +110,8 @@ pub(super) fn seeds() -> Seeds {
         ("no-group", 0, "orders", "", "type"),
         ("long", 8, &long[..255], &long, ""),
         ("no-header", 8, "../orders", "/", ""),
+        ("positions", 8, "0-0-0-0", "3w5e11264sgsf-3w5e11264sgsf-3w5e11264sgsf-3w5e11264sgsf", "0-0-0-00"),
+        ("no-positions", 8, "0-0-0-3w5e11264sgsg", "0-0-0-", "-"),
     ];
     cases
         .iter()

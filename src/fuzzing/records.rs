@@ -122,7 +122,7 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         6 => Record::Unreadable { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
         7 => Record::ExclusivePending { group, partition, offset, since: MonoMs(number(take)) },
         8 => Record::DeadLettered { group, partition, offset, copy: Box::new(copy(take)) },
-        9 => Record::PutOff { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
+        9 => Record::Postponed { group, partition, offset, due: WallMs(number(take)), delay_ms: number(take) },
         10 => Record::Redriven { group, dead_letter: offset, copy: Box::new(copy(take)) },
         11 => Record::Discarded { group, dead_letter: offset },
         12 => Record::Opened { epoch: Epoch(offset.0), clean: take.byte() & 1 == 1, wall: WallMs(number(take)) },

@@ -31,7 +31,7 @@ impl Copied {
     }
 }
 
-/// Whose consumers are to look again.
+/// Which consumers look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wakes {
     Nobody,
@@ -136,7 +136,7 @@ impl Record {
             | Self::Nacked { .. }
             | Self::Released { .. }
             | Self::Unreadable { .. }
-            | Self::PutOff { .. }
+            | Self::Postponed { .. }
             | Self::Discarded { .. }
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
@@ -166,7 +166,7 @@ impl Record {
             | Self::Nacked { .. }
             | Self::Released { .. }
             | Self::Unreadable { .. }
-            | Self::PutOff { .. }
+            | Self::Postponed { .. }
             | Self::Discarded { .. }
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
@@ -198,7 +198,7 @@ impl Record {
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
-            | Self::PutOff { .. }
+            | Self::Postponed { .. }
             | Self::Discarded { .. }
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
@@ -228,7 +228,7 @@ impl Record {
             | Self::DeadLettered { .. }
             | Self::Released { .. }
             | Self::Unreadable { .. }
-            | Self::PutOff { .. }
+            | Self::Postponed { .. }
             | Self::Discarded { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
@@ -236,7 +236,7 @@ impl Record {
         }
     }
 
-    /// Who is to look again.
+    /// Which consumers look again.
     #[inline]
     pub(crate) fn wakes(&self) -> Wakes {
         match self {
@@ -246,7 +246,7 @@ impl Record {
             Self::Nacked { group, .. }
             | Self::Released { group, .. }
             | Self::Unreadable { group, .. }
-            | Self::PutOff { group, .. } => Wakes::Group(*group),
+            | Self::Postponed { group, .. } => Wakes::Group(*group),
             // A place below the limit.
             Self::Acked { group, .. } | Self::DeadLettered { group, .. } => Wakes::HeldBack(*group),
             Self::ClockJumped { .. } => Wakes::EachGroup,
@@ -294,7 +294,7 @@ impl Record {
             | Self::Nacked { .. }
             | Self::Released { .. }
             | Self::Unreadable { .. }
-            | Self::PutOff { .. }
+            | Self::Postponed { .. }
             | Self::Discarded { .. }
             // It lets go of what it has passed.
             | Self::CursorSet { hold: Some(_), .. }
@@ -313,7 +313,7 @@ impl Record {
             &Self::Nacked { group, .. } => Counted::Ended { group, how: LeaseEnd::Nacked, count: 1 },
             &Self::Released { group, .. } => Counted::Ended { group, how: LeaseEnd::Released, count: 1 },
             &Self::Unreadable { group, .. } => Counted::Ended { group, how: LeaseEnd::Unreadable, count: 1 },
-            &Self::PutOff { group, partition, offset, .. } => Counted::Expiry { group, partition, offset },
+            &Self::Postponed { group, partition, offset, .. } => Counted::Expiry { group, partition, offset },
             Self::DeadLettered { group, partition, offset, copy } => {
                 // The last failure goes along with the copy.
                 let last = copy.provenance.history.last().map(|failure| failure.cause);
@@ -357,7 +357,7 @@ impl Record {
             Self::Nacked { .. } => "nacked",
             Self::Released { .. } => "released",
             Self::Unreadable { .. } => "unreadable",
-            Self::PutOff { .. } => "put off",
+            Self::Postponed { .. } => "postponed",
             Self::DeadLettered { .. } => "dead-lettered",
             Self::Redriven { .. } => "redriven",
             Self::Discarded { .. } => "discarded",

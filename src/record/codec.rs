@@ -29,7 +29,7 @@ mod kind {
     pub(super) const UNREADABLE: u8 = 7;
     pub(super) const EXCLUSIVE_PENDING: u8 = 8;
     pub(super) const DEAD_LETTERED: u8 = 9;
-    pub(super) const PUT_OFF: u8 = 10;
+    pub(super) const POSTPONED: u8 = 10;
     pub(super) const REDRIVEN: u8 = 11;
     pub(super) const DISCARDED: u8 = 12;
     pub(super) const OPENED: u8 = 13;

@@ -2,7 +2,7 @@
 //!
 //! A frame's head is a list of [`Record`]s; its parts are messages, claimed in order by the records that carry messages
 //! (see [`Record::claim`]). Records say what happened, with every time and number that applying them needs; whether it may happen
-//! was decided before. What else follows from a record (who is woken, what room on the disk it may use) is said in `about`, beside
+//! was decided before. What else follows from a record (which consumers wake, what room on the disk it may use) is said in `about`, beside
 //! the variants. Never here: disk, log, state.
 
 mod about;
@@ -77,7 +77,7 @@ pub(crate) enum Record {
     Unreadable { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64 },
     /// An exhausted message could not be moved to the dead letters now (no room, or it cannot be read): it stays
     /// outstanding and waits until `due`.
-    PutOff { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64 },
+    Postponed { group: GroupId, partition: PartitionId, offset: Offset, due: WallMs, delay_ms: u64 },
     /// An outstanding message was given up, and `copy` stands among the group's dead letters.
     DeadLettered { group: GroupId, partition: PartitionId, offset: Offset, copy: Box<Copied> },
     /// A dead letter left for a topic, or for its group again: as `copy`.

@@ -252,7 +252,7 @@ pub(crate) enum Command<'a> {
         published: Publication,
     },
     /// Such a message cannot be copied now (no room, or it cannot be read): it is looked at again later.
-    PutOff {
+    Postpone {
         group: GroupId,
         partition: PartitionId,
         offset: Offset,

@@ -166,7 +166,9 @@ impl State {
             },
             Command::Release { group, held } => return self.decide_release(group, held, records),
             Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
-            Command::PutOff { group, partition, offset } => self.decide_put_off((group, partition, offset), inputs)?,
+            Command::Postpone { group, partition, offset } => {
+                self.decide_postpone((group, partition, offset), inputs)?
+            }
             Command::Transaction { steps, parts, .. } => {
                 return self.decide_transaction(steps, parts, inputs, records);
             }
@@ -212,8 +214,8 @@ impl State {
             Record::Unreadable { group, partition, offset, due, delay_ms } => {
                 self.apply_given_back((*group, *partition, *offset), Some((*due, *delay_ms)))
             }
-            Record::PutOff { group, partition, offset, due, delay_ms } => {
-                self.apply_put_off((*group, *partition, *offset), (*due, *delay_ms))
+            Record::Postponed { group, partition, offset, due, delay_ms } => {
+                self.apply_postponed((*group, *partition, *offset), (*due, *delay_ms))
             }
             Record::ExclusivePending { group, partition, offset, since } => {
                 self.apply_exclusive_pending((*group, *partition, *offset), *since)

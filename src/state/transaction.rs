@@ -121,7 +121,7 @@ impl State {
             | Command::Release { .. }
             | Command::Unreadable { .. }
             | Command::GiveUp { .. }
-            | Command::PutOff { .. }
+            | Command::Postpone { .. }
             | Command::Redrive { .. }
             | Command::Discard { .. }
             | Command::RemoveCursor { .. }

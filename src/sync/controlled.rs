@@ -108,7 +108,7 @@ impl Tickets {
     }
 }
 
-/// The time of one execution, and who waits for it.
+/// The time of one execution, and the waits for it.
 #[derive(Debug, Default)]
 struct Time {
     now: AtomicU64,
@@ -175,7 +175,7 @@ impl Condvar {
     }
 }
 
-/// Lets the scheduler choose who goes on.
+/// Lets the scheduler choose which task goes on.
 fn switch() {
     shuttle::thread::sleep(Duration::ZERO);
 }

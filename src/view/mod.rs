@@ -22,7 +22,7 @@ pub(crate) use counters::Counters;
 pub use counters::GroupCounters;
 pub(crate) use fold::{Fold, contradiction, open_error};
 pub(crate) use follow::FrameAt;
-pub(crate) use next::{Found, NextRun, resolve};
+pub(crate) use next::{FoundRun, NextRun, resolve};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use observer::Observer;
 pub(crate) use positions::{MessageLocation, Positions};

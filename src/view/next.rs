@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The next message of a partition, as far as memory knows.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct FoundRun {
     partition: PartitionId,
     first: Offset,
     count: u32,
@@ -33,7 +33,7 @@ pub(crate) struct NextRun {
     pub(crate) part: u32,
 }
 
-impl Found {
+impl FoundRun {
     /// No message that there is comes before this offset.
     pub(crate) const fn first(&self) -> Offset {
         self.first
@@ -66,10 +66,10 @@ impl NextRun {
 
 impl View {
     /// The next message of a partition at or behind `from`. `None` where no segment has one.
-    pub(crate) fn find_next(&self, partition: PartitionId, from: Offset) -> Option<Found> {
+    pub(crate) fn find_next(&self, partition: PartitionId, from: Offset) -> Option<FoundRun> {
         let (first, count, place) = self.positions.find_from(partition, from)?;
         let segment = Arc::clone(self.catalog.segment(place.segment())?);
-        Some(Found { partition, first, count, place, segment })
+        Some(FoundRun { partition, first, count, place, segment })
     }
 }
 
@@ -80,9 +80,9 @@ impl View {
 pub(crate) fn resolve<H: ViewHolder + ?Sized>(
     holder: &H,
     reader: &mut Reader,
-    found: Found,
+    found: FoundRun,
 ) -> Result<Option<NextRun>> {
-    let Found { partition, first, mut count, place, segment } = found;
+    let FoundRun { partition, first, mut count, place, segment } = found;
     let (first, at, part) = match place {
         MessageLocation::Known { at, part, .. } => (first, at, part),
         MessageLocation::Indexed { .. } => {

@@ -78,7 +78,7 @@ pub(super) struct RowsAtHand {
     last: usize,
 }
 
-/// How many rows are read at a time by who reads on in order.
+/// How many rows a reader that continues in order reads at a time.
 const ROWS_AHEAD: usize = 128;
 
 impl View {

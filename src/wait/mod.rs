@@ -1,8 +1,8 @@
 //! Waiting as a port: try, else leave a [`Waker`](std::task::Waker) and be woken.
 //!
 //! Whatever can be waited for is tried first. If it is not there, the try leaves a waker under the same lock, so that no wake-up is
-//! missed in between. Who waits decides what waking means: a blocked thread has a [`Parker`], a future its task. Wakers are called
-//! without any lock ([`DueWakers`]), for what they do is not ours. Never here: what is waited for, time.
+//! missed in between. The waker belongs to the waiter: a blocked thread leaves a [`Parker`], a future its task. Wakers are called
+//! without any lock ([`DueWakers`]), since they may run user code. Never here: what is waited for, time.
 
 mod followers;
 mod list;

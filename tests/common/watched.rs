@@ -1,6 +1,6 @@
 //! A disk that tells of each request before and after it is made: what stands between the engine and the real one.
 //!
-//! It changes nothing. Whoever watches may count, wait, or end the process.
+//! It changes nothing. The watcher may count, wait, or end the process.
 
 #![allow(dead_code, reason = "each test that includes this uses some of it")]
 

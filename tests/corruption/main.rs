@@ -293,7 +293,7 @@ fn the_damaged_store_holds_every_kind_of_record() {
             "nacked",
             "opened",
             "published",
-            "put off",
+            "postponed",
             "redriven",
             "released",
             "topic created",

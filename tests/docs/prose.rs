@@ -152,6 +152,23 @@ fn banned(prose: &[(usize, String)]) -> Vec<String> {
     found
 }
 
+/// The lines with a sentence that says "Who" of an actor instead of its name. A question may.
+fn riddles(prose: &[(usize, String)]) -> Vec<String> {
+    let is_riddle = |line: &str| {
+        let mut words = line.split(|c: char| !c.is_alphanumeric());
+        !line.contains('?') && words.any(|word| ["Who", "Whose", "Whom"].contains(&word))
+    };
+    let found = prose.iter().filter(|(_, line)| is_riddle(line));
+    found.map(|(number, _)| format!("{number}: \"Who\"; write: name the actor")).collect()
+}
+
+/// The rows of the tables of bugs that say a bug in more than one sentence.
+fn long_winded(page: &str) -> Vec<usize> {
+    let bug = |row: &str| row.trim_start_matches('|').split(" | ").next().unwrap_or_default().trim().to_owned();
+    let has_more = |row: &str| [". ", "; ", ": "].iter().any(|end| bug(row).contains(end));
+    (1..).zip(page.lines()).filter(|(_, line)| line.starts_with('|') && has_more(line)).map(|(line, _)| line).collect()
+}
+
 /// Every source, by its path from the root.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -191,7 +208,8 @@ fn pages_use_no_banned_word() {
         if GENERATED.iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
-        found.extend(banned(&of_page(&page)).into_iter().map(|complaint| format!("{name}:{complaint}")));
+        let prose = of_page(&page);
+        found.extend(banned(&prose).into_iter().chain(riddles(&prose)).map(|complaint| format!("{name}:{complaint}")));
     }
     assert!(found.is_empty(), "banned words:\n{}", found.join("\n"));
 }
@@ -201,7 +219,7 @@ fn comments_and_error_texts_use_no_banned_word() {
     let mut found = Vec::new();
     for (name, text) in sources() {
         let prose = of_source(&text, name == "src/error.rs");
-        found.extend(banned(&prose).into_iter().map(|complaint| format!("{name}:{complaint}")));
+        found.extend(banned(&prose).into_iter().chain(riddles(&prose)).map(|complaint| format!("{name}:{complaint}")));
     }
     assert!(found.is_empty(), "banned words:\n{}", found.join("\n"));
 }
@@ -223,6 +241,19 @@ fn a_banned_word_is_found() {
     );
     assert_eq!(source("f(\"a spare\")"), ["1: \"spare\"; write: standby segment"]);
     assert_eq!(source("// seam: a keeper\n/// ```\n/// keeper();\n/// ```\n"), Vec::<String>::new());
+}
+
+#[test]
+fn a_riddle_is_found() {
+    let page = |text: &str| riddles(&of_page(text));
+    assert_eq!(page("It ends.\nWho waits is woken."), ["2: \"Who\"; write: name the actor"]);
+    assert_eq!(page("Who waits?\nA consumer who waits is woken."), [""; 0]);
+}
+
+#[test]
+fn a_bug_is_one_sentence() {
+    assert_eq!(long_winded(&read("docs/internals/bugs.md")), [0; 0], "lines with more than one");
+    assert_eq!(long_winded("| It failed: often | a: b |\n| It failed. It did | a |\n| It failed | a; b |"), [1, 2]);
 }
 
 #[test]

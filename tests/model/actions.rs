@@ -2,6 +2,7 @@
 //!
 //! Never here: what ends a process (see `restart`), what is right (see `reference`).
 
+use crate::dedup::{IDS, WINDOW};
 use crate::delivering::{Settle, text_of};
 use crate::facts::{Message as Stored, Options};
 use crate::ops::{Asked, Begin, Op, Pause, Spec};
@@ -39,6 +40,12 @@ impl Runner {
             Op::RemoveGroup { group } => self.remove_group(*group),
             Op::RemoveTopic { topic } => self.remove_topic(*topic),
             Op::UseGone {} => self.use_gone(),
+            Op::PublishUnderId { topic, id, is_other, in_batch } => {
+                self.publish_under_id(*topic, *id, *is_other, *in_batch)
+            }
+            Op::PublishNumbered { topic, producer, by } => self.publish_numbered(*topic, *producer, *by),
+            Op::SetCursor { cursor, is_right, in_transaction } => self.set_cursor(*cursor, *is_right, *in_transaction),
+            Op::RemoveCursor { cursor } => self.remove_cursor(*cursor),
             Op::Publish { topic, draft, disk } => self.publish(*topic, *draft, *disk),
             Op::PublishBatch { topic, drafts, disk } => self.publish_batch(*topic, drafts, *disk),
             Op::WaitDurable { receipt } => self.wait_durable(*receipt),
@@ -92,6 +99,7 @@ impl Runner {
         }
         let (index, name) = (self.world().topics.len(), self.free_topic_name());
         let builder = self.process()?.store.topic(topic_name(name)).partitions(partitions);
+        let builder = builder.dedup_ids(IDS).dedup_window(WINDOW);
         // What is left out is the default.
         let builder = if is_kept { builder.retention(Retention::Forever) } else { builder };
         let topic = said("create a topic", builder.open())?;

@@ -4,6 +4,7 @@
 //! smallest run that was found to fail, in a form that can be pasted below as a test, and what happened in it.
 
 mod actions;
+mod dedup;
 mod delivering;
 mod facts;
 mod item;

@@ -107,7 +107,7 @@ macro_rules! operations {
 operations! {
     /// Creates a topic, while there are few.
     CreateTopic { partitions: u32 = 1..4u32, is_kept: bool = any::<bool>() } * 2 calls [
-        "Store::topic", "TopicBuilder::partitions", "TopicBuilder::retention", "TopicBuilder::open"
+        "Store::topic", "TopicBuilder::dedup_ids", "TopicBuilder::dedup_window", "TopicBuilder::partitions", "TopicBuilder::retention", "TopicBuilder::open"
     ];
     /// Opens a topic that exists, with its options or others.
     OpenTopic {
@@ -141,6 +141,24 @@ operations! {
         drafts: Vec<Draft> = proptest::collection::vec(draft(), 0..7),
         disk: Option<bool> = any::<Option<bool>>(),
     } * 6 calls ["Topic::publish_batch"];
+    /// Publishes a message under one of a few ids, alone or twice in a batch; with the bytes that go with the id, or others.
+    PublishUnderId {
+        topic: usize = index(),
+        id: u8 = 0..6u8,
+        is_other: bool = proptest::bool::weighted(0.2),
+        in_batch: bool = proptest::bool::weighted(0.3),
+    } * 8 calls ["Message::dedup_id", "Receipt::is_repeat", "BatchReceipt::is_repeat"];
+    /// Publishes the number that comes next, that before it, or that after it.
+    PublishNumbered { topic: usize = index(), producer: u8 = 0..2u8, by: u64 = 0..3u64 } * 6 calls [
+        "Topic::producer", "Producer::next_sequence", "Producer::publish"
+    ];
+    /// Sets a cursor where it stands, or elsewhere.
+    SetCursor {
+        cursor: u8 = 0..3u8,
+        is_right: bool = proptest::bool::weighted(0.8),
+        in_transaction: bool = any::<bool>(),
+    } * 6 calls ["Store::cursor", "Store::cursors", "Cursor::get", "Cursor::set", "Transaction::set_cursor"];
+    RemoveCursor { cursor: u8 = 0..3u8 } * 2 calls ["Cursor::remove"];
     /// Waits for a receipt, kept from earlier, of a message or of a batch.
     WaitDurable { receipt: usize = index() } * 2 calls ["Receipt::wait_durable", "BatchReceipt::wait_durable"];
     Receive { group: usize = index() } * 16 calls ["Group::receive"];
@@ -218,7 +236,22 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     ("looked at in every ack of a batch", &["LostLeases::is_empty", "LostLeases::len"]),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
-    ("looked at in every handle", &["Topic::name", "Topic::partitions", "Group::name"]),
+    (
+        "looked at in every handle",
+        &["Topic::name", "Topic::partitions", "Group::name", "Cursor::name", "Producer::name"],
+    ),
+    ("tests/dedup.rs leaves out of a transaction what was published before", &["Committed::is_repeat"]),
+    (
+        "what they hold is seen in tests/cursors.rs and in the simulation",
+        &[
+            "Topic::cursor",
+            "TopicCursor::name",
+            "TopicCursor::position",
+            "TopicCursor::advance",
+            "TopicCursor::remove",
+            "Transaction::advance",
+        ],
+    ),
     ("looked at in every batch", &["Batch::len", "Batch::is_empty", "Batch::iter", "Batch::unreadable"]),
     (
         "looked at in every delivery",

@@ -5,11 +5,12 @@
 //! is moved. Where something may have gone two ways unseen, the runner keeps a world for each until one is refuted.
 //! Never here: the store, its handles, its log.
 
+use crate::dedup::Accepted;
 use crate::facts::{Letter, Message, Now, Options, Seen};
 use crate::item::{Item, Standing, State};
 use millpond::ids::{Offset, TopicId};
 use millpond::{Cause, MessageId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 type Check = Result<(), String>;
 
@@ -39,6 +40,10 @@ pub(crate) struct World {
     pub(crate) gone_topics: BTreeSet<usize>,
     /// Those whose messages stay for ever.
     pub(crate) kept_topics: BTreeSet<usize>,
+    /// The ids that each topic remembers, oldest first; what each producer of a topic comes to next; where cursors stand.
+    pub(crate) accepted: BTreeMap<usize, VecDeque<Accepted>>,
+    pub(crate) produced: BTreeMap<(usize, u8), u64>,
+    pub(crate) cursors: BTreeMap<String, Vec<u8>>,
     /// Numbers are never given again: one that was removed stays in its place.
     pub(crate) groups: Vec<Group>,
     /// Of a topic's partition, what may have been gone when a group was removed.
@@ -214,6 +219,8 @@ impl World {
             }
         }
         self.gone_topics.insert(topic);
+        self.accepted.remove(&topic);
+        self.produced.retain(|(of, _), _| *of != topic);
     }
 
     pub(crate) fn living_topics(&self) -> Vec<usize> {

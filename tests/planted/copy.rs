@@ -18,6 +18,7 @@ const TESTS: &[&str] = &[
     "corruption",
     "lifecycle",
     "transactions",
+    "log_reader",
     "scenarios",
 ];
 

@@ -48,7 +48,7 @@ pub struct Bug {
     pub plants: &'static str,
     /// What it does at the seam of its name, which stands in `src` exactly once.
     pub mistake: Mistake,
-    /// Who must find it.
+    /// The level that must find it.
     pub level: Level,
 }
 

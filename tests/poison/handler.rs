@@ -96,7 +96,7 @@ pub(crate) fn open_store(dir: &Path) -> Store {
     must(Store::options().durability(Durability::Os).open(dir))
 }
 
-/// Who waits here gives other threads a while to lease something, too.
+/// A wait here gives other threads a while to lease something, too.
 #[derive(Default)]
 struct Crowd {
     busy: Mutex<u32>,

@@ -107,7 +107,7 @@ impl Load {
         !is_empty
     }
 
-    /// What could not be read was put off for a moment.
+    /// What could not be read was postponed for a moment.
     fn drain(&mut self) {
         while !self.waiting.is_empty() && self.settle(Duration::from_secs(10)) {}
         assert_eq!(self.waiting, BTreeSet::new(), "these were published and never came");

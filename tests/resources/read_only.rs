@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Whom nothing belongs to, as a rule.
+/// A user that nothing belongs to, as a rule.
 const NOBODY: u32 = 65_534;
 
 /// All that may not change: bytes, times, permissions, the file behind each name.

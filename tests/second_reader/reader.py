@@ -1278,10 +1278,10 @@ def apply_one_message(s, r, kind):
         m["closes"] = 0
         set_phase(m, WAITING, due=r["due"], delay=r["delay"])
     elif kind == 10:
-        need(message_class(m) == EXHAUSTED and r["delay"] > 0, "put off")
+        need(message_class(m) == EXHAUSTED and r["delay"] > 0, "postponed")
         turn = turn_of(s, group, r, m, r["offset"])
         if leased:
-            need(r["due"] >= r["delay"], "put off to before its delay")
+            need(r["due"] >= r["delay"], "postponed to before its delay")
             add_failure(group, m, (EXPIRED, r["due"] - r["delay"], ""), turn)
             clear_account(m)
         set_phase(m, WAITING, due=r["due"], delay=r["delay"])

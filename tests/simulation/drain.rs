@@ -18,6 +18,9 @@ impl Life<'_> {
         for count in [1, 2] {
             self.publish(oracle, &mut rng, count, false)?;
         }
+        for _ in 0..3 {
+            self.read_log(oracle, &mut rng)?;
+        }
         for group in 0..self.groups.len() {
             self.drain_group(oracle, group)?;
         }

@@ -1,12 +1,13 @@
 //! One process's life on the store: random operations, and what they tell the oracle.
 
 use crate::holding::{Hold, Holding};
+use crate::log::KEPT_PARTITIONS;
 use crate::oracle::{Key, Oracle, Sent, payload};
 use crate::removal::open_groups;
 use crate::tally::Tally;
 use millpond::ids::{MonoMs, WallMs};
 use millpond::simulation::{Clock as _, Rng, SimClock, SimDisk, Sleeper};
-use millpond::{DeliveryRef, Durability, Error, ErrorKind, Group, Message, MessageId, Store, Topic};
+use millpond::{DeliveryRef, Durability, Error, ErrorKind, Group, Message, MessageId, Retention, Store, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +102,7 @@ pub struct Life<'a> {
     pub is_over: bool,
     /// The wall clock was set and no job has seen it: what waits for it may be late.
     clock_was_set: bool,
-    /// Who has which message by the tokens that were handed out, and until when.
+    /// The holder of each message by the tokens that were delivered, and the end of its lease.
     pub holds: BTreeMap<(usize, MessageId), Hold>,
     pub tally: Tally,
     pub plan: &'a Plan,
@@ -111,6 +112,12 @@ pub struct Life<'a> {
     disk: SimDisk,
     faults_before: u64,
     segments: usize,
+}
+
+/// Opens a topic of the plan.
+pub fn open_topic(store: &Store, index: usize, partitions: u32) -> Result<Topic, Error> {
+    let retention = if partitions == KEPT_PARTITIONS { Retention::Forever } else { Retention::UntilSettled };
+    store.topic(format!("topic-{index}")).partitions(partitions).retention(retention).open()
 }
 
 /// A delivery's key for the oracle.
@@ -131,7 +138,7 @@ impl<'a> Life<'a> {
     ) -> Result<Self, Error> {
         let mut topics = Vec::new();
         for (index, partitions) in plan.topics.iter().enumerate() {
-            topics.push(store.topic(format!("topic-{index}")).partitions(*partitions).open()?);
+            topics.push(open_topic(&store, index, *partitions)?);
         }
         let groups = open_groups(&store, &topics, plan, oracle)?;
         let (held, zombies, holds, tally) = (Vec::new(), Vec::new(), BTreeMap::new(), Tally::default());
@@ -215,6 +222,11 @@ impl<'a> Life<'a> {
             self.fall_asleep(rng.index(self.groups.len()), rng)?;
         }
         self.wake(oracle)?;
+        // Draws that are its own, so that histories are what they were.
+        let mut others = Rng::new(oracle.end ^ 0x10C);
+        if others.chance(1, 16) {
+            self.read_log(oracle, &mut others)?;
+        }
         self.note(oracle)
     }
 
@@ -229,7 +241,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Whoever was woken looks; then nobody may sleep beside what is ready.
+    /// Each woken consumer looks; then nobody may sleep beside what is ready.
     fn wake(&mut self, oracle: &mut Oracle) -> Result<(), String> {
         while let Some(awake) = self.sleepers.iter().position(|(_, sleeper)| sleeper.is_awake()) {
             let (group, sleeper) = self.sleepers.swap_remove(awake);

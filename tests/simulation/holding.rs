@@ -18,7 +18,7 @@ pub struct Holding {
     pub ticket: u64,
 }
 
-/// Who was given a message last, and until when nobody else may be.
+/// The last holder of a message, and until when nobody else may have it.
 #[derive(Clone, Copy, Debug)]
 pub struct Hold {
     pub ticket: u64,

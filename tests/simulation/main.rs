@@ -19,6 +19,7 @@ mod drain;
 mod exhaustive;
 mod history;
 mod holding;
+mod log;
 mod oracle;
 mod removal;
 mod tally;

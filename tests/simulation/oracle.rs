@@ -5,7 +5,7 @@
 //! process died may be there or not.
 
 use crate::removal::Standing;
-use millpond::MessageId;
+use millpond::{MessageId, Position};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A published message.
@@ -36,6 +36,8 @@ pub struct Oracle {
     pub moved: BTreeSet<Key>,
     /// Which number an id stood for when it was first seen: for ever (G11).
     pub names: BTreeMap<MessageId, u64>,
+    /// Where readers of logs saw each message.
+    pub positions: BTreeMap<MessageId, Position>,
     /// The highest watermark seen, and the highest end.
     pub durable: u64,
     pub end: u64,

@@ -3,7 +3,7 @@
 //! Which life of a group is there is told by its backoff, of which each life has another. A removal that returned stays; one in
 //! which the process died leaves all of it or nothing. Never here: what a store must give while it is there.
 
-use crate::history::{Life, Plan};
+use crate::history::{Life, Plan, open_topic};
 use crate::holding::Holding;
 use crate::oracle::Oracle;
 use millpond::simulation::Rng;
@@ -184,7 +184,7 @@ impl Life<'_> {
         self.refused("a publish", published.map(drop))?;
         self.gone(oracle, &groups)?;
         oracle.forget_topic(topic);
-        match self.store.topic(format!("topic-{topic}")).partitions(self.plan.topics[topic]).open() {
+        match open_topic(&self.store, topic, self.plan.topics[topic]) {
             Ok(opened) => self.topics[topic] = opened,
             Err(error) => return self.end("creating a topic", &error),
         }

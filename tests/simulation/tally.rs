@@ -33,6 +33,8 @@ pub const MARKS: &[&str] = &[
     "watermark behind the end",
     "segments retired",
     "groups removed",
+    "logs read from a position",
+    "positions refused",
     "checkpoint used",
     "clock set forward",
     "clock set back",

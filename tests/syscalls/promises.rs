@@ -62,9 +62,9 @@ impl Promises {
         assert!(again.is_empty(), "G6: {again:?} were acked and wait again");
         let passed: Vec<_> =
             self.published.iter().filter(|n| !self.settling.contains(n) && !waiting.contains(n)).collect();
-        // What could not be read a moment ago was put off, and is counted.
-        let put_off = store.stats().expect("it counts").topics[0].groups[0].waiting;
-        assert_eq!(passed.len() as u64, put_off, "G5: {passed:?} are not settled and do not wait");
+        // What could not be read a moment ago was postponed, and is counted.
+        let postponed = store.stats().expect("it counts").topics[0].groups[0].waiting;
+        assert_eq!(passed.len() as u64, postponed, "G5: {passed:?} are not settled and do not wait");
         topic.publish("goes on").expect("it goes on");
         store.close().expect("it closes");
     }

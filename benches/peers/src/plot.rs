@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Whose bar it is.
+/// What a bar stands for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The bare machine.

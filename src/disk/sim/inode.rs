@@ -1,6 +1,6 @@
 //! One simulated file: what its readers see, what the device holds, and the effects between the two.
 //!
-//! Never here: names, and who may call.
+//! Never here: names, and which calls are allowed.
 
 use super::image::Image;
 use super::rng::Rng;

@@ -62,7 +62,7 @@ fn write_checkpoint(engine: &Engine) -> Result<()> {
     };
     let mut encoded = Vec::new();
     state.encode(&mut encoded);
-    // Nobody who needs a segment waits for this sync.
+    // Outside the lock on files: a thread that needs a segment does not wait for this sync.
     engine.wait_durable(covers)?;
     let mut file_manager = engine.file_manager.lock();
     // One that covers no more is a second one for what the first covers: then nothing is kept for the one before.

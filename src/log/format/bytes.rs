@@ -7,12 +7,12 @@ pub(crate) const VARINT_LEN_MAX: usize = 10;
 
 /// Reads fields one after another; `None` as soon as the bytes do not suffice.
 #[derive(Clone, Debug)]
-pub(crate) struct Cursor<'a> {
+pub(crate) struct ByteCursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> ByteCursor<'a> {
     #[inline]
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
@@ -123,15 +123,15 @@ mod tests {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             assert_eq!(out.len(), varint_len(value), "{value}");
-            let mut cursor = Cursor::new(&out);
+            let mut cursor = ByteCursor::new(&out);
             assert_eq!(cursor.varint(), Some(value));
             assert_eq!(cursor.left(), 0);
             for cut in 0..out.len() {
-                assert_eq!(Cursor::new(&out[..cut]).varint(), None);
+                assert_eq!(ByteCursor::new(&out[..cut]).varint(), None);
             }
         }
-        assert_eq!(Cursor::new(&[0xff; 11]).varint(), None);
-        assert_eq!(Cursor::new(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]).varint(), None);
+        assert_eq!(ByteCursor::new(&[0xff; 11]).varint(), None);
+        assert_eq!(ByteCursor::new(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]).varint(), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! checkpoint covers, and the ranges of each class that were retired. Never here: I/O, and what the state means.
 
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::format::bytes::Cursor;
+use crate::log::format::bytes::ByteCursor;
 use crate::log::format::checksum::crc;
 use crate::log::format::class::{Class, Classes, Retired, merge_range};
 use crate::log::format::header::{FileHeader, FileKind, Uuid};
@@ -96,13 +96,13 @@ impl Section {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut cursor = Cursor::new(bytes);
+        let mut cursor = ByteCursor::new(bytes);
         let files = count(&mut cursor, FILE_LEN_MIN)?;
         let files = (0..files).map(|_| decode_file(&mut cursor)).collect::<Option<Vec<_>>>()?;
         let mut retired = Retired::default();
         for class in Class::EACH {
             let ranges = count(&mut cursor, 16)?;
-            let range = |cursor: &mut Cursor<'_>| Some((Lsn(cursor.u64()?), Lsn(cursor.u64()?)));
+            let range = |cursor: &mut ByteCursor<'_>| Some((Lsn(cursor.u64()?), Lsn(cursor.u64()?)));
             *retired.of_mut(class) = (0..ranges).map(|_| range(&mut cursor)).collect::<Option<Vec<_>>>()?;
         }
         let epochs = decode_epochs(&mut cursor)?;
@@ -111,12 +111,12 @@ impl Section {
 }
 
 /// A count of things that take at least `least` bytes each.
-fn count(cursor: &mut Cursor<'_>, least: usize) -> Option<usize> {
+fn count(cursor: &mut ByteCursor<'_>, least: usize) -> Option<usize> {
     let count = cursor.u32()? as usize;
     (count <= cursor.left() / least).then_some(count)
 }
 
-fn decode_file(cursor: &mut Cursor<'_>) -> Option<SegmentInfo> {
+fn decode_file(cursor: &mut ByteCursor<'_>) -> Option<SegmentInfo> {
     let number = FileNumber(cursor.u64()?);
     let (kind, serves) = (FileKind::from_code(cursor.u8()?)?, Classes::from_code(cursor.u8()?)?);
     let generation = cursor.u32()?;
@@ -139,9 +139,9 @@ pub(crate) fn encode_epochs(out: &mut Vec<u8>, epochs: &[(Lsn, Epoch)]) {
 }
 
 /// Runs in rising order.
-pub(crate) fn decode_epochs(cursor: &mut Cursor<'_>) -> Option<Vec<(Lsn, Epoch)>> {
+pub(crate) fn decode_epochs(cursor: &mut ByteCursor<'_>) -> Option<Vec<(Lsn, Epoch)>> {
     let runs = count(cursor, 16)?;
-    let run = |cursor: &mut Cursor<'_>| Some((Lsn(cursor.u64()?), Epoch(cursor.u64()?)));
+    let run = |cursor: &mut ByteCursor<'_>| Some((Lsn(cursor.u64()?), Epoch(cursor.u64()?)));
     let epochs = (0..runs).map(|_| run(cursor)).collect::<Option<Vec<_>>>()?;
     epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1).then_some(epochs)
 }

@@ -3,7 +3,7 @@
 //! Never here: what the layers above put into theirs.
 
 use crate::ids::{FileNumber, Lsn};
-use crate::log::format::bytes::Cursor;
+use crate::log::format::bytes::ByteCursor;
 use crate::log::format::class::{Class, Classes};
 
 /// What a control frame says.
@@ -61,7 +61,7 @@ impl ControlFrame {
 
     /// `None` for a head that this code did not write.
     pub(crate) fn decode(head: &[u8]) -> Option<Self> {
-        let mut cursor = Cursor::new(head);
+        let mut cursor = ByteCursor::new(head);
         let control = match cursor.u8()? {
             SEGMENT_START => Self::SegmentStart,
             MARK => Self::Mark,

@@ -4,7 +4,7 @@
 //! without a valid header does not exist. Never here: frames, and what a checkpoint holds.
 
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::format::bytes::Cursor;
+use crate::log::format::bytes::ByteCursor;
 use crate::log::format::checksum::crc;
 use crate::log::format::class::Class;
 use crate::log::format::name::FileName;
@@ -170,7 +170,7 @@ impl FileHeader {
         if !covered.starts_with(&MAGIC) || sum != crc(0, covered).to_le_bytes() {
             return None;
         }
-        let mut cursor = Cursor::new(covered);
+        let mut cursor = ByteCursor::new(covered);
         cursor.take(MAGIC.len())?;
         let format = cursor.u32()?;
         if format != FORMAT {

@@ -11,7 +11,7 @@
 //! The identity keeps its layout in every format, so that a later one can be recognised. Never here: I/O, decisions.
 
 use crate::ids::{Epoch, FileNumber, Lsn};
-use crate::log::format::bytes::{Cursor, u32_at};
+use crate::log::format::bytes::{ByteCursor, u32_at};
 use crate::log::format::checksum;
 use crate::log::format::header::{FORMAT, Uuid};
 use std::fmt;
@@ -109,7 +109,7 @@ impl Identity {
         if !covered.starts_with(&MAGIC) || u32_at(file, IDENTITY_LEN)? != checksum::crc(0, covered) {
             return None;
         }
-        let mut cursor = Cursor::new(covered);
+        let mut cursor = ByteCursor::new(covered);
         cursor.take(MAGIC.len())?;
         let format = cursor.u32()?;
         // The features stand in the slots, which are written again and again. Here is no place for one.
@@ -182,7 +182,7 @@ impl Slot {
         if u32_at(page, CHECK_AT)? != checksum::crc(seed(uuid, position), covered) {
             return None;
         }
-        let mut cursor = Cursor::new(covered);
+        let mut cursor = ByteCursor::new(covered);
         let (sequence, epoch, clean) = (cursor.u64()?, Epoch(cursor.u64()?), cursor.u64()?);
         let slot = Self {
             sequence,

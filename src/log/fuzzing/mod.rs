@@ -16,7 +16,7 @@ pub(crate) use stream::{append_control, sync};
 use crate::disk::Access;
 use crate::disk::sim::SimDisk;
 use crate::ids::Lsn;
-use crate::log::format::bytes::Cursor;
+use crate::log::format::bytes::ByteCursor;
 use crate::log::format::checkpoint::{self, Section};
 use crate::log::format::control::ControlFrame;
 use crate::log::format::frame::{Covered, Frame, Outline, Parts, Probe, Spot, encode_front, frame_len};
@@ -231,11 +231,11 @@ pub fn index(data: &[u8]) -> bool {
 }
 
 /// What an input of several parts is read from: whatever is missing is zero.
-pub(crate) struct Take<'a>(Cursor<'a>);
+pub(crate) struct Take<'a>(ByteCursor<'a>);
 
 impl<'a> Take<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self(Cursor::new(bytes))
+        Self(ByteCursor::new(bytes))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

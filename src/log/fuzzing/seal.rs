@@ -10,7 +10,7 @@ use crate::log::format::header::{HEADER_LEN, Uuid};
 use crate::log::format::name::FileName;
 use crate::log::read::index::StoredRow;
 
-/// Whose all sealed files are.
+/// The identity of the store that all sealed files belong to.
 pub(crate) const UUID: Uuid = *b"of a fuzz target";
 
 /// The file of this name.

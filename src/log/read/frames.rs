@@ -262,8 +262,8 @@ pub(crate) enum Met<'a, 'b> {
     Hole(u32),
 }
 
-/// As [`for_each`], but below `needed_from` what is not valid is skipped, to the next frame that proves itself: who wants
-/// to know where messages stand needs no more. `needed_from` is the end of a frame, or beyond the segment.
+/// As [`for_each`], but below `needed_from` what is not valid is skipped, to the next frame that proves itself: a caller that
+/// looks for the places of messages needs no more. `needed_from` is the end of a frame, or beyond the segment.
 ///
 /// # Errors
 /// As [`for_each`], from `needed_from` on.

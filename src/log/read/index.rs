@@ -6,7 +6,7 @@
 //! again from its segment. Never here: what keys mean, and the truth.
 
 use crate::ids::{FileNumber, Lsn};
-use crate::log::format::bytes::{Cursor, u32_at};
+use crate::log::format::bytes::{ByteCursor, u32_at};
 use crate::log::format::checksum;
 use crate::log::format::header::{FORMAT, Uuid};
 use crate::log::format::name::FileName;
@@ -149,7 +149,7 @@ impl StoredRow {
 
     /// A row and its check.
     fn decode(bytes: &[u8]) -> Option<(Self, u32)> {
-        let mut cursor = Cursor::new(bytes);
+        let mut cursor = ByteCursor::new(bytes);
         let difference = cursor.u64()?;
         let row = Self { difference, count: cursor.u32()?, at: cursor.u32()?, part: cursor.u32()? };
         Some((row, cursor.u32()?))
@@ -345,7 +345,7 @@ fn decode_header(header: &[u8], uuid: &Uuid, segment: &Segment) -> Option<(u64, 
     if !covered.starts_with(&MAGIC) || u32_at(header, HEADER_LEN - 4)? != checksum::crc(0, covered) {
         return None;
     }
-    let mut cursor = Cursor::new(covered);
+    let mut cursor = ByteCursor::new(covered);
     cursor.take(MAGIC.len())?;
     let (format, count) = (cursor.u32()?, cursor.u32()?);
     let same_store = cursor.array()? == *uuid;
@@ -358,7 +358,7 @@ fn decode_header(header: &[u8], uuid: &Uuid, segment: &Segment) -> Option<(u64, 
 }
 
 fn decode_directory(directory: &[u8]) -> Option<Vec<IndexKey>> {
-    let mut cursor = Cursor::new(directory);
+    let mut cursor = ByteCursor::new(directory);
     let mut keys = Vec::with_capacity(directory.len() / ENTRY_LEN);
     while cursor.left() > 0 {
         let (key, first, end, time_ms) = (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);

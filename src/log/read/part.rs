@@ -13,7 +13,7 @@ use crate::log::format::header::HEADER_LEN;
 use crate::log::read::cache::BlockCache;
 use crate::log::read::fronts::{FrontCache, SharedFront, WIDE_PARTS};
 use crate::log::read::segment::Segment;
-use crate::log::read::window::Window;
+use crate::log::read::window::ReadBuffer;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -96,7 +96,7 @@ impl<T> PartRun<'_, T> {
 /// Reads parts, and remembers where it was.
 #[derive(Debug)]
 pub(crate) struct PartReader<T> {
-    window: Window,
+    window: ReadBuffer,
     /// The frame that was read last.
     seen: Option<Arc<SharedFront<T>>>,
 }
@@ -123,7 +123,7 @@ const KEPT_LEN_MAX: usize = 16 << 10;
 
 impl<T> Default for PartReader<T> {
     fn default() -> Self {
-        Self { window: Window::default(), seen: None }
+        Self { window: ReadBuffer::default(), seen: None }
     }
 }
 

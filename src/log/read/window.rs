@@ -17,17 +17,17 @@ const KEPT_LEN_MAX: usize = 16 << 10;
 
 /// A stretch of one segment.
 #[derive(Debug, Default)]
-pub(in crate::log) struct Window {
+pub(in crate::log) struct ReadBuffer {
     /// Of the segment's file: no other file has it.
     salt: u64,
     /// Where in the file it begins.
     from: u64,
-    held: WindowBytes,
+    held: BufferBytes,
     copy: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
-enum WindowBytes {
+enum BufferBytes {
     #[default]
     Nothing,
     /// A block of the cache.
@@ -36,14 +36,14 @@ enum WindowBytes {
     Copy(usize),
 }
 
-impl Window {
+impl ReadBuffer {
     /// Keeps nothing large. A block is shared with the cache, and no larger than a few messages.
     pub(in crate::log) fn rest(&mut self) {
         // seam: a reader keeps large messages
         if self.copy.capacity() > KEPT_LEN_MAX {
             self.copy = Vec::new();
-            if matches!(self.held, WindowBytes::Copy(_)) {
-                self.held = WindowBytes::Nothing;
+            if matches!(self.held, BufferBytes::Copy(_)) {
+                self.held = BufferBytes::Nothing;
             }
         }
     }
@@ -70,9 +70,9 @@ impl Window {
     #[inline]
     fn held(&self) -> &[u8] {
         match &self.held {
-            WindowBytes::Nothing => &[],
-            WindowBytes::Block(block) => block,
-            WindowBytes::Copy(len) => self.copy.get(..*len).unwrap_or(&[]),
+            BufferBytes::Nothing => &[],
+            BufferBytes::Block(block) => block,
+            BufferBytes::Copy(len) => self.copy.get(..*len).unwrap_or(&[]),
         }
     }
 
@@ -87,7 +87,7 @@ impl Window {
 
     /// Caches another stretch, and says where in it `at` is.
     fn turn_to(&mut self, cache: &BlockCache, segment: &Segment, at: u64, len: usize) -> io::Result<Range<usize>> {
-        self.held = WindowBytes::Nothing;
+        self.held = BufferBytes::Nothing;
         self.salt = segment.salt();
         let number = at / BLOCK_LEN as u64;
         let skip = (at % BLOCK_LEN as u64) as usize;
@@ -95,18 +95,18 @@ impl Window {
         match segment.open_file() {
             Some(file) => {
                 let read = File::read_at(&**file, at, self.room_for(len.max(COPY_LEN).min(room)))?;
-                (self.from, self.held) = (at, WindowBytes::Copy(read));
+                (self.from, self.held) = (at, BufferBytes::Copy(read));
             }
             None if skip.saturating_add(len) <= BLOCK_LEN => {
                 let block = cache.block((self.salt, number), &|| segment.file())?;
                 let end = block.len();
-                (self.from, self.held) = (number * BLOCK_LEN as u64, WindowBytes::Block(block));
+                (self.from, self.held) = (number * BLOCK_LEN as u64, BufferBytes::Block(block));
                 return Ok(skip.min(end)..end);
             }
             None => {
                 let open = || segment.file();
                 let read = cache.read_at(segment.salt(), &open, at, self.room_for(len.min(room)))?;
-                (self.from, self.held) = (at, WindowBytes::Copy(read));
+                (self.from, self.held) = (at, BufferBytes::Copy(read));
             }
         }
         Ok(0..self.held().len())

@@ -5,7 +5,7 @@
 use crate::disk::{Disk, File};
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::log::error::OpenError;
-use crate::log::format::bytes::Cursor;
+use crate::log::format::bytes::ByteCursor;
 use crate::log::format::checkpoint::{self, Section, decode_epochs};
 use crate::log::format::checksum::crc;
 use crate::log::format::class::Classes;
@@ -278,7 +278,7 @@ fn epochs_of(file: &dyn File, header: &FileHeader, len: u64) -> io::Result<Optio
         return Ok(None);
     }
     let start = |epochs| FileStart { base: header.from, epochs, watermark: Lsn(0) };
-    let epochs = decode_epochs(&mut Cursor::new(&table)).filter(|epochs| !epochs.is_empty());
+    let epochs = decode_epochs(&mut ByteCursor::new(&table)).filter(|epochs| !epochs.is_empty());
     Ok(epochs.map(start))
 }
 

@@ -1,4 +1,4 @@
-//! Whose a store is: features that this version does not know, and copies that were never opened.
+//! The identity of a store: features that this version does not know, and copies that were never opened.
 
 use super::rig::{Rig, append_numbered, attach};
 use crate::disk::sim::{Fault, Op, PowerOutcome, SimDisk};

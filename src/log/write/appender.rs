@@ -21,7 +21,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Whose head a frame has.
+/// The layer that wrote a frame's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FrameKind {
     /// The layers above.
@@ -167,7 +167,7 @@ impl Appender {
         (self.begun() && self.standby.is_none()).then_some(self.next_len)
     }
 
-    /// Whether there is a standby segment of at least this length for who may use that much of the reserve.
+    /// Whether there is a standby segment of at least this length for a command that may use that much of the reserve.
     pub(crate) fn has_standby(&self, len_min: u64, reserve: Reserve) -> bool {
         self.standby.as_ref().is_some_and(|standby| standby.len >= len_min && standby.reserve <= reserve)
     }

@@ -32,7 +32,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             let (group, partition, first) = target(reader)?;
             Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
         }
-        kind::NACKED..=kind::EXCLUSIVE_PENDING | kind::DEAD_LETTERED | kind::PUT_OFF => decode_targeted(reader, kind),
+        kind::NACKED..=kind::EXCLUSIVE_PENDING | kind::DEAD_LETTERED | kind::POSTPONED => decode_targeted(reader, kind),
         kind::REDRIVEN => {
             Ok(Record::Redriven { group: group(reader)?, dead_letter: offset(reader)?, copy: Box::new(copy(reader)?) })
         }
@@ -116,7 +116,9 @@ fn decode_targeted(reader: &mut ByteReader<'_>, kind: u8) -> Result<Record, Deco
         kind::UNREADABLE => {
             Record::Unreadable { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? }
         }
-        kind::PUT_OFF => Record::PutOff { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? },
+        kind::POSTPONED => {
+            Record::Postponed { group, partition, offset, due: wall(reader)?, delay_ms: reader.varint()? }
+        }
         kind::EXCLUSIVE_PENDING => Record::ExclusivePending { group, partition, offset, since: mono(reader)? },
         kind::DEAD_LETTERED => Record::DeadLettered { group, partition, offset, copy: Box::new(copy(reader)?) },
         _ => return Err(unknown(u64::from(kind))),

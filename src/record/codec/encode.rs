@@ -46,7 +46,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_target(out, *group, *partition, *offset);
             put_copy(out, copy);
         }),
-        Record::PutOff { group, partition, offset, due, delay_ms } => put_record(out, kind::PUT_OFF, |out| {
+        Record::Postponed { group, partition, offset, due, delay_ms } => put_record(out, kind::POSTPONED, |out| {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
         }),

@@ -123,8 +123,8 @@ fn golden_dead_letters() {
     let copy_hex = format!("05 ac 02 {TIME_HEX} 01 00 09 02 07 03 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9");
     let dead_lettered = Record::DeadLettered { group: GROUP, partition: PARTITION, offset: OFFSET, copy: copy.clone() };
     golden(dead_lettered, &format!("09 23 03 05 ac 02 {copy_hex}"));
-    let put_off = Record::PutOff { group: GROUP, partition: PARTITION, offset: OFFSET, due: TIME, delay_ms: 1000 };
-    golden(put_off, &format!("0a 0c 03 05 ac 02 {TIME_HEX} e8 07"));
+    let postponed = Record::Postponed { group: GROUP, partition: PARTITION, offset: OFFSET, due: TIME, delay_ms: 1000 };
+    golden(postponed, &format!("0a 0c 03 05 ac 02 {TIME_HEX} e8 07"));
     golden(Record::Redriven { group: GROUP, dead_letter: Offset(128), copy }, &format!("0b 22 03 80 01 {copy_hex}"));
     golden(Record::Discarded { group: GROUP, dead_letter: Offset(127) }, "0c 02 03 7f");
 }
@@ -327,7 +327,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::Unreadable { group, partition, offset, due, delay_ms },
         Record::ExclusivePending { group, partition, offset, since: until },
         Record::DeadLettered { group, partition, offset, copy: copy.clone() },
-        Record::PutOff { group, partition, offset, due, delay_ms },
+        Record::Postponed { group, partition, offset, due, delay_ms },
         Record::Redriven { group, dead_letter: offset, copy },
         Record::Discarded { group, dead_letter: offset },
         Record::Opened { epoch: Epoch(9), clean: true, wall: TIME },
@@ -541,7 +541,7 @@ fn record() -> impl Strategy<Value = Record> {
             offset,
             copy
         }),
-        (target(), number(), number()).prop_map(|((group, partition, offset), due, delay_ms)| Record::PutOff {
+        (target(), number(), number()).prop_map(|((group, partition, offset), due, delay_ms)| Record::Postponed {
             group,
             partition,
             offset,

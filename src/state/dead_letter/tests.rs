@@ -102,11 +102,11 @@ fn g14_an_exhausted_message_that_cannot_be_moved_stays_and_others_flow_past() {
     let mut world = World::with(1, GroupOptions { max_attempts: 1, ..options() });
     world.publish(0, 2);
     world.lease_one(KITCHEN);
-    let put_off = Command::PutOff { group: KITCHEN, partition: PartitionId(0), offset: Offset(0) };
-    assert_eq!(world.run(put_off), Err(Rejection::Stale), "leased");
+    let postponed = Command::Postpone { group: KITCHEN, partition: PartitionId(0), offset: Offset(0) };
+    assert_eq!(world.run(postponed), Err(Rejection::Stale), "leased");
     world.advance(TIMEOUT_MS);
-    world.run(put_off).unwrap();
-    assert_eq!(world.run(put_off), Err(Rejection::Stale), "put off already");
+    world.run(postponed).unwrap();
+    assert_eq!(world.run(postponed), Err(Rejection::Stale), "postponed already");
     let other = world.lease_one(KITCHEN);
     assert_eq!(other.at(), (0, 1));
     world.ack(KITCHEN, &[other.held]);

@@ -120,7 +120,7 @@ impl State {
         let exclusive = self.exclusive;
         // seam: an extension is forgotten
         self.change(message, None, |entry, _| entry.phase = Phase::Leased(Lease { until, extended: true, ..lease }))?;
-        // A longer lease is no other phase: who waits goes on waiting, and an exclusive lease stays out.
+        // A longer lease is no other phase: a pending message goes on waiting, and an exclusive lease stays out.
         self.exclusive = exclusive;
         if let Some(granted) = self.exclusive.granted.as_mut().filter(|granted| granted.message == message) {
             granted.until = until;

@@ -1,4 +1,4 @@
-//! Who gets which messages: the decision that `Lease` asks for.
+//! Granting leases: the decision that `Lease` asks for.
 //!
 //! First what is exhausted (it must be given up), then what needs an exclusive lease. Then the sources take turns, so that messages that fail
 //! for ever, however fast, keep nobody from the others (G23). Never here: a change of the state.

@@ -33,7 +33,7 @@ pub(in crate::state) struct ExclusiveLeases {
     pub(in crate::state) granted: Option<ExclusiveLease>,
 }
 
-/// Who may have a lease now.
+/// Which messages may have a lease now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::state) enum Gate {
     Open,

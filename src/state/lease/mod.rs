@@ -1,4 +1,4 @@
-//! Leases: who gets which messages, for how long, and when the next one may have them.
+//! Leases: which messages are leased, for how long, and when they may be leased again.
 
 mod apply;
 #[cfg(any(test, feature = "simulation"))]

@@ -60,7 +60,7 @@ impl State {
         Ok(Decision::Done)
     }
 
-    pub(in crate::state) fn decide_put_off(
+    pub(in crate::state) fn decide_postpone(
         &self,
         at: (GroupId, PartitionId, Offset),
         inputs: &Inputs<'_>,
@@ -68,7 +68,7 @@ impl State {
         let (group, _) = self.exhausted(at, inputs)?;
         let delay_ms = backoff::deferral_ms(group.options.backoff);
         let due = inputs.wall_at_most().saturating_add(delay_ms);
-        Ok(Record::PutOff { group: at.0, partition: at.1, offset: at.2, due, delay_ms })
+        Ok(Record::Postponed { group: at.0, partition: at.1, offset: at.2, due, delay_ms })
     }
 
     pub(in crate::state) fn apply_nacked(
@@ -87,13 +87,13 @@ impl State {
         })
     }
 
-    pub(in crate::state) fn apply_put_off(
+    pub(in crate::state) fn apply_postponed(
         &mut self,
         at: (GroupId, PartitionId, Offset),
         (due, delay_ms): (WallMs, u64),
     ) -> Applied {
         let LeaseTarget { message, entry, .. } = self.target(at)?;
-        require(entry.is_exhausted() && delay_ms > 0, "only an exhausted message is put off")?;
+        require(entry.is_exhausted() && delay_ms > 0, "only an exhausted message is postponed")?;
         let time = due.saturating_sub(delay_ms);
         let expired =
             entry.lease().map(|_| AttemptFailure { cause: FailureCause::Expired, time, text: Box::default() });

@@ -15,7 +15,7 @@ fn what_only_a_holder_does_is_refused_without_a_lease() {
         world.refuses(Record::Extended { group, partition, offset, until: MonoMs(u64::MAX) });
         world.refuses(Record::Released { group, partition, offset });
         world.refuses(Record::Unreadable { group, partition, offset, due, delay_ms: 2 });
-        world.refuses(Record::PutOff { group, partition, offset, due, delay_ms: 2 });
+        world.refuses(Record::Postponed { group, partition, offset, due, delay_ms: 2 });
         world.refuses(Record::DeadLettered { group, partition, offset, copy: copy(2, 0) });
     }
     let first = Offset(0);
@@ -23,7 +23,7 @@ fn what_only_a_holder_does_is_refused_without_a_lease() {
     world.refuses(Record::Acked { group, partition, first, count: 0 });
     world.refuses(Record::Acked { group, partition, first: Offset(u64::MAX), count: 2 });
     world.refuses(Record::Extended { group, partition, offset: first, until: MonoMs(5) });
-    world.refuses(Record::PutOff { group, partition, offset: first, due: WallMs(7), delay_ms: 2 });
+    world.refuses(Record::Postponed { group, partition, offset: first, due: WallMs(7), delay_ms: 2 });
     world.refuses(Record::Unreadable { group, partition, offset: first, due: WallMs(7), delay_ms: 0 });
     let nacked = |due, failure| Record::Nacked { group, partition, offset: first, due, delay_ms: 2, failure };
     world.refuses(nacked(WallMs(8), failure.clone()));

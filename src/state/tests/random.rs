@@ -133,7 +133,7 @@ struct Model {
     /// Everything that was ever delivered, and whether it is settled.
     settled: BTreeSet<Target>,
     next: BTreeMap<(u64, u64), u64>,
-    /// Everybody who ever had a lease, dead or alive.
+    /// Every lease that was granted, ended or not.
     holders: Vec<(u64, Held)>,
     dead_letters: BTreeMap<u64, BTreeSet<u64>>,
     /// From here on every exhausted message can be moved.
@@ -331,8 +331,8 @@ impl Run {
         let at = (group, partition.0, offset.0);
         let open = self.model.open[&at];
         if !self.model.has_room && (offset.0 + self.world.mono).is_multiple_of(4) {
-            let put_off = Command::PutOff { group: GroupId(group), partition, offset };
-            self.world.run(put_off).unwrap();
+            let postponed = Command::Postpone { group: GroupId(group), partition, offset };
+            self.world.run(postponed).unwrap();
             let open = self.model.open.get_mut(&at).unwrap();
             if open.holder.is_some() {
                 open.failed();
@@ -359,7 +359,7 @@ impl Run {
         assert!(self.model.dead_letters.entry(at.0).or_default().insert(dead_letter));
     }
 
-    /// Somebody who holds a message, or held it once.
+    /// A holder of a message, or a former one.
     fn pick(&self, group: u64, pick: &Index) -> Option<(Target, Held, bool)> {
         let holders: Vec<_> = self.model.holders.iter().filter(|holder| holder.0 == group).rev().take(12).collect();
         let held = holders.get(pick.index(holders.len().max(1)))?.1;
@@ -611,8 +611,8 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Leased exclusive again",
         "Nacked",
         "Opened",
+        "Postponed",
         "Published",
-        "PutOff",
         "Redriven",
         "Released",
         "Sequenced",

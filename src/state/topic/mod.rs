@@ -87,7 +87,7 @@ pub(in crate::state) struct Tables {
     pub(in crate::state) partitions: Sparse<PartitionState>,
 }
 
-/// Who reads a topic.
+/// The groups of a topic.
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct Audience {
     /// Its groups by name.

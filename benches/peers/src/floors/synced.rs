@@ -32,7 +32,7 @@ struct Tail {
     end: u64,
 }
 
-/// The file of many threads. Whoever finds nobody at it writes and syncs for all that was appended by then.
+/// The file of many threads. A thread that finds nobody at it writes and syncs for all that was appended by then.
 struct Led {
     file: File,
     tail: Mutex<Tail>,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::ids::{Epoch, Lsn};
 use crate::limits::{FRAME_PARTS_MAX, HEAD_LEN_MAX};
-use crate::log::format::bytes::{Cursor, padded, u32_at};
+use crate::log::format::bytes::{ByteCursor, padded, u32_at};
 use crate::log::format::checksum::crc;
 use std::ops::Range;
 
@@ -40,7 +40,7 @@ impl Claim {
         if (len as usize) < FIXED_LEN {
             return None;
         }
-        let mut cursor = Cursor::new(bytes.get(..bytes.len().min(len as usize).min(PREFIX_LEN_MAX))?);
+        let mut cursor = ByteCursor::new(bytes.get(..bytes.len().min(len as usize).min(PREFIX_LEN_MAX))?);
         cursor.take(FIXED_LEN)?;
         let lsn = if word & HAS_LSN == 0 { None } else { Some(Lsn(cursor.u64()?)) };
         let epoch = if word & HAS_EPOCH == 0 { None } else { Some(Epoch(cursor.u64()?)) };

@@ -1,4 +1,4 @@
-//! Who gets which messages, and when.
+//! Which messages are leased, and when.
 
 mod exclusive;
 
