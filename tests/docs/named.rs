@@ -52,7 +52,7 @@ fn every_source_that_a_page_names_is_there() {
     for (path, page) in pages().iter().filter(|(path, _)| !path.starts_with(root().join("docs/measured"))) {
         for source in sources_named(page) {
             count += 1;
-            if ![root(), root().join("src")].iter().any(|folder| folder.join(source).is_file()) {
+            if !["", "src"].iter().any(|folder| root().join(folder).join(source).is_file()) {
                 missing.push(format!("{}: {source}", path.display()));
             }
         }
