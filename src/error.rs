@@ -56,9 +56,9 @@ pub enum ErrorScope {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A name is empty, too long or taken by something else.
+    /// A name is empty or longer than 255 bytes.
     InvalidName {
-        /// What is named: `"topic"`, `"group"` or `"header"`.
+        /// What is named: `"topic"`, `"group"`, `"header"`, `"cursor"` or `"producer"`.
         what: &'static str,
         /// The name as given, cut to 64 bytes.
         name: String,
@@ -74,7 +74,7 @@ pub enum Error {
         /// What would be accepted.
         expected: &'static str,
     },
-    /// A message, batch, key or header is larger than its limit.
+    /// A message, batch, transaction, key, header, id or cursor value is larger than its limit.
     TooLarge {
         /// What is too large.
         what: &'static str,
@@ -82,7 +82,7 @@ pub enum Error {
         len: u64,
         /// The limit.
         max: u64,
-        /// The unit of both: `"bytes"`, `"headers"` or `"messages"`.
+        /// The unit of both: `"bytes"`, `"headers"`, `"messages"` or `"effects"`.
         unit: &'static str,
     },
     /// The topic or group exists with another value of this option.
@@ -160,7 +160,7 @@ pub enum Error {
         /// The limit.
         max: u32,
     },
-    /// The store's count of topics, groups or partitions is at its limit.
+    /// The store's count of topics, groups, partitions, cursors, producers or remembered ids is at its limit.
     LimitReached {
         /// What there are too many of.
         what: &'static str,

@@ -68,7 +68,7 @@ number! {
     TopicId(u64)
 }
 number! {
-    /// A partition of any topic, hidden ones included: one dense numbering for the whole store.
+    /// A partition of any topic, hidden ones included: one numbering for the whole store. Removed ones leave gaps.
     PartitionId(u64)
 }
 number! {

@@ -120,7 +120,7 @@ impl Batch {
         BatchIter { looked_at: Some(&self.looked_at), ..self.iter_unseen() }
     }
 
-    /// The same, but what it passes does not count as looked at.
+    /// Its group, and what was received.
     pub(super) fn parts(&self) -> (&GroupInner, &[Received]) {
         (&self.group, &self.received)
     }
@@ -134,6 +134,7 @@ impl Batch {
         self.iter_unseen().nth(number as usize).map(|delivery| delivery.id())
     }
 
+    /// As [`Batch::iter`], but what it passes does not count as looked at.
     fn iter_unseen(&self) -> BatchIter<'_> {
         BatchIter {
             group: &self.group,

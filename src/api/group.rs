@@ -96,7 +96,8 @@ impl GroupBuilder {
     ///
     /// # Errors
     /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists and an option given here differs from what is stored;
-    /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
+    /// `LimitReached`; `NotFound` where it does not exist and was not to be created; `Removed` if the topic was; with
+    /// [`Start::Time`](crate::Start::Time) `Unreadable` if a message cannot be read for its time; the store's.
     pub fn open(self) -> Result<Group> {
         check_name("group", &self.name)?;
         let options = self.given.with_defaults()?;

@@ -101,7 +101,8 @@ impl Store {
     ///
     /// # Errors
     /// `Locked`, `NotADirectory`, `NotAStore`, `NewerFormat`, `ForeignFile`, `UnsupportedFileSystem`, `Corrupt`, `DiskFull`,
-    /// `Io`. Nothing was changed then but directories that were made.
+    /// `TooManyOpenFiles`, `OutOfMemory`, `InvalidOption`, `Io`. No byte of the log is changed then. Directories may have been made, an
+    /// unsynced end copied, and index files written, which the next open finds.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }
@@ -125,8 +126,8 @@ impl Store {
 
     /// The store in numbers.
     ///
-    /// Counting visits every partition and every outstanding message (up to 1,048,576 of each group) under the store's lock. Then, without
-    /// the lock, one or two messages of each partition and group are read from the log for their ages.
+    /// Holds the store's lock only while pointers are copied, however much is outstanding. Without the lock it then visits every partition
+    /// and every outstanding message, and reads at most 4,096 messages for their ages. Beyond those an age is an upper bound.
     ///
     /// # Errors
     /// `Closed`, `Poisoned`, `Forked`.

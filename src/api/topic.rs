@@ -93,8 +93,7 @@ impl TopicBuilder {
     /// Opens the topic, creating it where it does not exist. A created topic is durable on return.
     ///
     /// # Errors
-    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists with another number of partitions or another
-    /// retention;
+    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists with another value of an option that is given here;
     /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
     pub fn open(self) -> Result<Topic> {
         check_name("topic", &self.name)?;
@@ -170,8 +169,9 @@ impl Topic {
     /// handle's level says. A crash before that leaves it whole or not at all.
     ///
     /// # Errors
-    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DiskFull`, `TooManyOpenFiles`: nothing was published. `OutcomeUnknown`: it is
-    /// there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was published.
+    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `LimitReached`, `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`: nothing
+    /// was published. `OutcomeUnknown`: it is there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was
+    /// published.
     #[inline]
     pub fn publish<'a>(&self, message: impl Into<Message<'a>>) -> Result<Receipt> {
         let published = self.publish_one(&message.into(), Engine::publish)?;

@@ -2,7 +2,7 @@
 //!
 //! A publish goes `api::Topic::publish` -> [`Engine::publish`](publish) -> [`Core::commit`](core::Core::commit) (decide,
 //! append, apply under the lock) -> [`Engine::wait_durable`](commit). A receive goes `api::Group::receive` ->
-//! [`Engine::receive`](deliver) -> `Core::commit` (lease) -> [`Engine::read`](read) outside the lock.
+//! [`Engine::receive`](deliver) -> `Core::commit` (lease) -> [`Reading`](leased) outside the lock.
 //!
 //! Locks, in the order in which they may be taken: `closed` (while a close saves), a handle's `reader` (while messages are read), `file_manager`
 //! (creates and removes files), `core` (log end and state). Then come those that are held for moments, inside their own calls: of the

@@ -182,7 +182,7 @@ fn retention(take: &mut Take<'_>) -> Retention {
 
 fn topic_options(take: &mut Take<'_>) -> TopicOptions {
     let retention = retention(take);
-    TopicOptions { retention, dedup_ids: small(take), dedup_window_ms: number(take) }
+    TopicOptions { retention, dedup_ids: small(take).max(1), dedup_window_ms: number(take) }
 }
 
 fn options(take: &mut Take<'_>) -> GroupOptions {

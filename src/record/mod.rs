@@ -136,7 +136,7 @@ impl fmt::Display for Retention {
     }
 }
 
-/// What a group was created with.
+/// What a group goes by: the options of its creation, or of the last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupOptions {
     pub(crate) visibility_timeout_ms: u64,

@@ -77,6 +77,20 @@ fn too_wide(page: &str) -> Vec<usize> {
     found
 }
 
+/// Rows of a table that do not stand in lines of their own: they are shown as running text.
+fn loose_rows(page: &str) -> Vec<usize> {
+    let mut is_code = false;
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(page.lines()) {
+        is_code ^= line.starts_with("```");
+        let is_loose = line.contains("| | ") || line.contains("| ---");
+        if is_loose && !is_code && !line.starts_with('|') {
+            found.push(number);
+        }
+    }
+    found
+}
+
 /// The prose of a page: its lines, with code and the targets of links left out.
 fn of_page(page: &str) -> Vec<(usize, String)> {
     let mut is_code = false;
@@ -198,6 +212,16 @@ fn no_line_of_a_page_is_wider_than_100_columns() {
         found.extend(too_wide(&page).iter().map(|line| format!("{}:{line}", below_root(&path))));
     }
     assert!(found.is_empty(), "wrap these lines at {COLUMNS} columns:\n{}", found.join("\n"));
+}
+
+#[test]
+fn each_row_of_a_table_has_a_line() {
+    let found = pages().into_iter().flat_map(|(path, page)| {
+        loose_rows(&page).into_iter().map(move |line| format!("{}:{line}", below_root(&path)))
+    });
+    let found: Vec<_> = found.collect();
+    assert!(found.is_empty(), "rows within running text:\n{}", found.join("\n"));
+    assert_eq!(loose_rows("| a | b |\n| --- | --- |\n   | a | b | | --- | --- | | c |\n```\na | | b\n```"), [3]);
 }
 
 #[test]

@@ -126,6 +126,10 @@ class Cursor:
     def v32(self):
         return self.varint(most=M32)
 
+    def signed(self):
+        n = self.varint()
+        return -(n + 1 >> 1) if n & 1 else n >> 1
+
     def count(self, least=1):
         n = self.varint()
         need(n * least <= self.left(), f"a count of {n} with {self.left()} bytes left")
@@ -152,9 +156,17 @@ def varint(n):
     return bytes(out)
 
 
+def signed(n):
+    return varint(2 * n if n >= 0 else -2 * n - 1)
+
+
 def text_bytes(s):
     raw = s.encode("utf-8")
     return varint(len(raw)) + raw
+
+
+def value_bytes(value):
+    return varint(len(value)) + value
 
 
 # ---------------------------------------------------------------- STORE
@@ -688,12 +700,15 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 # ---------------------------------------------------------------- records
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20}
-TOPIC_OPTIONS = {1: 0}
+TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000}
+RETENTION, DEDUP_IDS, DEDUP_WINDOW = 1, 2, 3
 TEN_YEARS = 10 * 366 * 86400 * 1000
-RECORD_KINDS = 19
+MOST_NAMED = 65536
+MOST_IDS = 1 << 20
+RECORD_KINDS = 23
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
           7: "group partition offset due delay", 8: "group partition offset since",
-          10: "group partition offset due delay", 12: "group dead_letter", 14: "time", 17: "topic", 18: "group"}
+          10: "group partition offset due delay", 12: "group dead_letter", 14: "time", 17: "topic", 18: "group", 22: "partition offset"}
 
 
 def decode_options(c, known):
@@ -714,8 +729,19 @@ def decode_options(c, known):
 
 def decode_topic_options(c):
     options = decode_options(c, TOPIC_OPTIONS)
-    need(options[1] in (0, 1), "a retention")
+    need(options[RETENTION] in (0, 1), "a retention")
+    need(1 <= options[DEDUP_IDS] <= M32, "dedup ids")
     return options
+
+
+def decode_name(c):
+    return c.text(255, 1)
+
+
+def decode_value(c):
+    value = bytes(c.take(c.varint()))
+    need(len(value) <= 1024, "the value of a named cursor")
+    return value
 
 
 def decode_failure(c):
@@ -789,6 +815,17 @@ def decode_body(kind, c):
         r["starts"] = [c.varint() for _ in range(c.count())]
     elif kind == 19:
         r["group"], r["options"] = c.varint(), decode_options(c, OPTIONS)
+    elif kind == 14:
+        r["by"] = c.signed()
+    elif kind == 20:
+        r["text"], r["value"] = decode_name(c), decode_value(c)
+        r["hold"] = (c.varint(), c.varint()) if c.left() else None
+    elif kind == 21:
+        r["text"] = decode_name(c)
+    elif kind == 22:
+        r["id"], r["body"], r["time"] = bytes(c.take(16)), bytes(c.take(8)), c.varint()
+    elif kind == 23:
+        r["topic"], r["text"], r["sequence"] = c.varint(), decode_name(c), c.varint()
     c.done()
     return r
 
@@ -901,7 +938,7 @@ NACKED, EXPIRED, CRASHED, CLOSED = 0, 1, 2, 3
 
 def new_state():
     return {"epoch": 0, "next_topic": 0, "next_group": 0, "next_partition": 0, "topics": {}, "groups": {},
-            "awaited": None, "out": None}
+            "awaited": None, "out": None, "jumped": 0, "named": {}, "windows": {}, "producers": {}}
 
 
 def new_group(name, topic, options, retry, nexts):
@@ -1072,6 +1109,58 @@ def jump(s, time):
     for _, m in all_messages(s):
         if m["phase"] == WAITING:
             m["due"] = min(m["due"], time + m["delay"])
+
+
+def store_time(s, time):
+    return min(max(time - s["jumped"], 0), M64)
+
+
+def is_too_old(s, topic, entry, now):
+    return max(now - entry["time"], 0) > s["topics"][topic]["options"][DEDUP_WINDOW]
+
+
+def drop_old_ids(s, topic, now, most):
+    window, old = s["windows"][topic], 0
+    while old < min(most, len(window)) and is_too_old(s, topic, window[old], now):
+        old += 1
+    del window[:old]
+
+
+def apply_accepted(s, r, lsn):
+    where = owner(s, r["partition"])
+    need(where is not None and where[0] == "topic", "an id of no partition of a topic")
+    need(r["offset"] < end_of(s, r["partition"]), "an id of a message that is not there")
+    topic = where[1]
+    with_window = set(s["windows"]) | {topic}
+    need(sum(s["topics"][t]["options"][DEDUP_IDS] for t in with_window) <= MOST_IDS, "too many ids")
+    window = s["windows"].setdefault(topic, [])
+    same = [entry for entry in window if entry["id"] == r["id"]]
+    need(not same or is_too_old(s, topic, same[-1], r["time"]), "an id that is remembered")
+    drop_old_ids(s, topic, r["time"], 8)
+    if len(window) == s["topics"][topic]["options"][DEDUP_IDS]:
+        del window[0]
+    entry = {n: r[n] for n in ("partition", "offset", "id", "body", "time")}
+    window.append({**entry, "epoch": s["epoch"], "lsn": lsn})
+
+
+def apply_sequenced(s, r):
+    need(r["topic"] in s["topics"], f"no topic {r['topic']}")
+    producers = s["producers"].get(r["topic"], {})
+    need(r["sequence"] == producers.get(r["text"], -1) + 1, "a sequence that is not the next")
+    count = sum(len(all_of) for all_of in s["producers"].values())
+    need(r["text"] in producers or count < MOST_NAMED, "too many producers")
+    s["producers"].setdefault(r["topic"], {})[r["text"]] = r["sequence"]
+
+
+def apply_cursor(s, r):
+    """Records 20 and 21, of named cursors."""
+    if r["kind"] == 21:
+        need(r["text"] in s["named"], "no such named cursor")
+        del s["named"][r["text"]]
+        return
+    need(r["text"] in s["named"] or len(s["named"]) < MOST_NAMED, "too many named cursors")
+    need(r["hold"] is None or r["hold"][0] < s["next_topic"], "a named cursor that holds no topic")
+    s["named"][r["text"]] = (r["value"], r["hold"])
 
 
 def check_options(o):
@@ -1253,6 +1342,8 @@ def apply_opened(s, r):
                 if m["phase"] == LEASED:
                     end_lease(s, r, group, (partition, offset), m)
     s["epoch"] = r["epoch"]
+    for topic in s["windows"]:
+        drop_old_ids(s, topic, store_time(s, r["time"]), NOWHERE)
     for group in s["groups"].values():
         group["rank_lsn"] = group["rank"] = 0
     s["awaited"] = s["out"] = None
@@ -1295,6 +1386,8 @@ def apply_names(s, r, kind):
         for g in [g for g, group in s["groups"].items() if group["topic"] == r["topic"]]:
             remove_group(s, g)
         del s["topics"][r["topic"]]
+        s["windows"].pop(r["topic"], None)
+        s["producers"].pop(r["topic"], None)
     elif kind == 18:
         need(r["group"] in s["groups"], f"no group {r['group']}")
         remove_group(s, r["group"])
@@ -1335,6 +1428,13 @@ def apply_record(s, r, lsn, ranks):
         ranks.clear()
     elif kind == 14:
         jump(s, r["time"])
+        s["jumped"] = min(max(s["jumped"] + r["by"], -1 << 63), (1 << 63) - 1)
+    elif kind in (20, 21):
+        apply_cursor(s, r)
+    elif kind == 22:
+        apply_accepted(s, r, lsn)
+    elif kind == 23:
+        apply_sequenced(s, r)
     else:
         apply_names(s, r, kind)
 
@@ -1428,6 +1528,30 @@ def encode_state(s):
     for what, names in (("awaited", "group partition offset since"), ("out", "group partition offset since until")):
         if s[what]:
             out += b"".join(varint(s[what][n]) for n in names.split())
+    return out + signed(s["jumped"]) + encode_named(s)
+
+
+def by_name(named):
+    """In the order of the names, as bytes."""
+    return sorted(named.items(), key=lambda item: item[0].encode("utf-8"))
+
+
+def encode_named(s):
+    """Named cursors, windows and producers."""
+    out = varint(len(s["named"]))
+    for name, (value, hold) in by_name(s["named"]):
+        out += text_bytes(name) + value_bytes(value) + bytes([hold is not None]) + b"".join(map(varint, hold or ()))
+    out, at = out + varint(len(s["windows"])), 0
+    for topic, window in sorted(s["windows"].items()):
+        out, at = out + varint(topic - at) + varint(len(window)), topic + 1
+        for e in window:
+            out += varint(e["partition"]) + varint(e["offset"]) + e["id"] + e["body"]
+            out += varint(e["epoch"]) + varint(e["lsn"]) + varint(e["time"])
+    out, at = out + varint(len(s["producers"])), 0
+    for topic, producers in sorted(s["producers"].items()):
+        out, at = out + varint(topic - at) + varint(len(producers)), topic + 1
+        for name, sequence in by_name(producers):
+            out += text_bytes(name) + varint(sequence)
     return out
 
 
@@ -1542,10 +1666,47 @@ def decode_state(data):
         s["awaited"] = {n: c.varint() for n in ("group", "partition", "offset", "since")}
     if exclusive & 2:
         s["out"] = {n: c.varint() for n in ("group", "partition", "offset", "since", "until")}
+    s["jumped"] = c.signed()
+    decode_named(c, s)
     c.done()
     check_state(s)
     need(encode_state(s) == bytes(data), "a state that is encoded otherwise")
     return s
+
+
+def decode_id(c, s, topic):
+    e = {"partition": c.varint(), "offset": c.varint(), "id": bytes(c.take(16)), "body": bytes(c.take(8)),
+         "epoch": c.varint(), "lsn": c.varint(), "time": c.varint()}
+    where = owner(s, e["partition"])
+    need(where is not None and where[:2] == ("topic", topic), "an id of no partition of its topic")
+    need(e["offset"] < end_of(s, e["partition"]), "an id of a message that is not there")
+    return e
+
+
+def decode_named(c, s):
+    """Named cursors, windows and producers."""
+    for _ in range(c.count(4)):
+        name, value, hold = decode_name(c), decode_value(c), c.u8()
+        need(hold in (0, 1), "whether a named cursor holds a topic")
+        s["named"][name] = (value, (c.varint(), c.varint()) if hold else None)
+    need(len(s["named"]) <= MOST_NAMED, "named cursors")
+    at = 0
+    for _ in range(c.count(2)):
+        topic = at + c.varint()
+        at = topic + 1
+        need(topic in s["topics"], "a window of no topic")
+        s["windows"][topic] = [decode_id(c, s, topic) for _ in range(c.count(29))]
+        need(len(s["windows"][topic]) <= s["topics"][topic]["options"][DEDUP_IDS], "more ids than a topic remembers")
+    need(sum(s["topics"][t]["options"][DEDUP_IDS] for t in s["windows"]) <= MOST_IDS, "more ids than a store remembers")
+    at = 0
+    for _ in range(c.count(2)):
+        topic = at + c.varint()
+        at = topic + 1
+        need(topic in s["topics"], "producers of no topic")
+        n = c.count(3)
+        need(n > 0, "a topic without producers")
+        s["producers"][topic] = {decode_name(c): c.varint() for _ in range(n)}
+    need(sum(map(len, s["producers"].values())) <= MOST_NAMED, "producers")
 
 
 def check_state(s):

@@ -5,7 +5,7 @@
 use millpond::ids::WallMs;
 use millpond::simulation::fuzzing::open;
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
-use millpond::{Backoff, Delivery, Durability, Group, Message, Result, Retention, Store, Topic};
+use millpond::{Backoff, Delivery, Durability, Group, Message, Position, Result, Retention, Store, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,13 @@ fn process(disk: &SimDisk, clock: &Arc<SimClock>, rng: &mut Rng) -> &'static str
 impl Process<'_> {
     fn topic(&mut self) -> Result<Topic> {
         let number = self.rng.below(3) as u32;
+        // Of the three windows one is small, one is short, and one is as it comes.
         let builder = self.store.topic(format!("topic {number}")).partitions(number + 1);
+        let builder = match number {
+            0 => builder.dedup_ids(3),
+            1 => builder.dedup_window(Duration::from_secs(2)),
+            _ => builder,
+        };
         if number == 2 { builder.retention(Retention::Forever).open() } else { builder.open() }
     }
 
@@ -113,7 +119,11 @@ impl Process<'_> {
     }
 
     fn call(&mut self) -> Result<()> {
-        match self.rng.below(20) {
+        match self.rng.below(25) {
+            20 => self.publish_with_ids()?,
+            21 => self.publish_numbered()?,
+            22..24 => self.named_cursor()?,
+            24 => self.topic_cursor()?,
             0..6 => {
                 let (topic, count) = (self.topic()?, self.rng.below(4));
                 let messages: Vec<_> = (0..count).map(|_| self.message()).collect();
@@ -139,6 +149,51 @@ impl Process<'_> {
             _ => self.change()?,
         }
         Ok(())
+    }
+
+    /// Few ids, so that many are there again: with the same bytes, or with others.
+    fn publish_with_ids(&mut self) -> Result<()> {
+        let topic = self.topic()?;
+        let count = 1 + self.rng.index(4);
+        let one = |rng: &mut Rng| {
+            let id = rng.below(12);
+            let other = if rng.chance(1, 8) { "other" } else { "same" };
+            Message::new(format!("{other} {id}")).partition(0).dedup_id(format!("id {id}"))
+        };
+        let messages: Vec<_> = (0..count).map(|_| one(self.rng)).collect();
+        topic.publish_batch(messages)?;
+        Ok(())
+    }
+
+    fn publish_numbered(&mut self) -> Result<()> {
+        let producer = self.topic()?.producer(format!("producer {}", self.rng.below(3)))?;
+        let next = producer.next_sequence()?;
+        producer.publish(next.saturating_sub(self.rng.below(2)), self.message())?;
+        Ok(())
+    }
+
+    fn named_cursor(&mut self) -> Result<()> {
+        let cursor = self.store.cursor(format!("cursor {}", self.rng.below(4)))?;
+        if self.rng.chance(1, 4) {
+            return cursor.remove();
+        }
+        let before = cursor.get()?;
+        let len = [0, 1, 200][self.rng.index(3)];
+        cursor.set(before.as_deref(), vec![self.rng.next_u64() as u8; len])
+    }
+
+    fn topic_cursor(&mut self) -> Result<()> {
+        let topic = self.topic()?;
+        let cursor = topic.cursor(format!("reader of {}", topic.name()))?;
+        let mut reader = topic.reader().open()?;
+        let mut to: Option<Position> = None;
+        for _ in 0..self.rng.below(6) {
+            to = reader.try_next()?.map(|message| message.position()).or(to);
+        }
+        match to {
+            Some(to) => cursor.advance(cursor.position()?, to),
+            None => cursor.remove(),
+        }
     }
 
     fn settle(&mut self) -> Result<()> {

@@ -132,7 +132,7 @@ impl FileManager {
     /// Writes the state at `covers`. The caller guarantees that all below it is durable.
     ///
     /// # Errors
-    /// As [`FileManager::create_spare`]; `InvalidInput` where `catalog` is not that of the log below `covers`.
+    /// As [`FileManager::create_standby`]; `InvalidInput` where `catalog` is not that of the log below `covers`.
     pub(crate) fn write_checkpoint(
         &mut self,
         covers: Lsn,
@@ -265,7 +265,7 @@ impl FileManager {
     /// Leaves `STORE` to the other links to it. `false` where it has lost its name.
     ///
     /// # Errors
-    /// As [`FileManager::create_spare`].
+    /// As [`FileManager::create_standby`].
     /// By which hashes of what callers choose are keyed. The same in all copies of a store.
     pub(crate) fn secret(&self) -> &[u8; 16] {
         &self.found.slots.newest().secret

@@ -52,15 +52,11 @@ const TOPIC: [TaggedOption<TopicOptions>; 3] = [
             // seam: a retention is not written
             Retention::Forever => 1,
         },
-        set: |all, value| match value {
-            0 => Ok(all.retention = Retention::UntilSettled),
-            1 => Ok(all.retention = Retention::Forever),
-            2.. => Err(DecodeError::BadNumber),
-        },
+        set: |all, value| retention(value).map(|value| all.retention = value),
     },
     TaggedOption {
         get: |all| u64::from(all.dedup_ids),
-        set: |all, value| fit(value).map(|value| all.dedup_ids = value),
+        set: |all, value| room(value).map(|value| all.dedup_ids = value),
     },
     TaggedOption {
         get: |all| all.dedup_window_ms,
@@ -73,6 +69,19 @@ const OPTION_LEN_MIN: usize = 2;
 
 fn fit<T: TryFrom<u64>>(value: u64) -> Result<T, DecodeError> {
     T::try_from(value).map_err(|_| DecodeError::BadNumber)
+}
+
+/// A window without room would not hold even its newest id.
+fn room(value: u64) -> Result<u32, DecodeError> {
+    fit(value).and_then(|room| if room == 0 { Err(DecodeError::BadNumber) } else { Ok(room) })
+}
+
+fn retention(value: u64) -> Result<Retention, DecodeError> {
+    match value {
+        0 => Ok(Retention::UntilSettled),
+        1 => Ok(Retention::Forever),
+        2.. => Err(DecodeError::BadNumber),
+    }
 }
 
 fn boolean(value: u64) -> Result<bool, DecodeError> {

@@ -193,11 +193,12 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
 }
 
 #[test]
-fn a_topic_has_one_retention() {
+fn a_topic_has_one_retention_and_room_for_ids() {
     let of = |options: &[u8]| with_options(15, options);
     assert!(of(&[1, 1, 1, 1]).is_ok());
     assert_eq!(of(&[1, 1, 1, 0]), Err(DecodeError::Invalid("an option that is left out is written")));
     assert_eq!(of(&[1, 1, 1, 2]), Err(DecodeError::BadNumber));
+    assert_eq!(of(&[1, 2, 1, 0]), Err(DecodeError::BadNumber), "a window without room");
     assert_eq!(of(&[1, 1, 2, 1, 0]), Err(DecodeError::Invalid("an option is longer than its value")));
 }
 
@@ -479,7 +480,7 @@ fn name() -> impl Strategy<Value = String> {
 fn topic_options() -> impl Strategy<Value = TopicOptions> {
     (any::<bool>(), small(), number()).prop_map(|(is_kept, dedup_ids, dedup_window_ms)| {
         let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
-        TopicOptions { retention, dedup_ids, dedup_window_ms }
+        TopicOptions { retention, dedup_ids: dedup_ids.max(1), dedup_window_ms }
     })
 }
 

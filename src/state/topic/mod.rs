@@ -27,7 +27,7 @@ use std::sync::Arc;
 /// What a partition is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// PartitionState number `index` of a topic.
+    /// Partition number `index` of a topic.
     Topic { topic: TopicId, index: u32 },
     /// Where a group's redriven messages go: a further partition of its subscription.
     Retry { group: GroupId },
