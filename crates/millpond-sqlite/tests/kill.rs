@@ -25,6 +25,7 @@ const SIGKILL: i32 = 9;
 /// A child is killed after at most so many lines from it, and then at most so many microseconds.
 const LINES_MAX: u64 = 120;
 const DELAY_US_MAX: u64 = 3_000;
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// One connection of the program, as each of its threads has one.
 struct Program {
@@ -101,6 +102,8 @@ impl Program {
 fn child_process() {
     let Some((seed, dir)) = child::task() else { return };
     let seed: u64 = must(seed.parse());
+    // Else the other threads would go on.
+    std::panic::set_hook(Box::new(|panic| must(Err(panic))));
     let level = if seed.is_multiple_of(2) { Durability::Disk } else { Durability::Os };
     let store = must(Store::options().durability(level).open(dir.join("queue")));
     say("store");
@@ -148,8 +151,9 @@ fn kill_one(dir: &Path, seed: u64, lines: u64, delay: Duration, heard: &mut Hear
     let stdout = BufReader::new(child.stdout.take().expect("it was piped"));
     let (kill, killed) = channel::<()>();
     let killer = thread::spawn(move || {
-        // Nobody sends: the end of the channel is the cue, or of the child.
-        let _ = killed.recv();
+        // Nobody sends: the end of the channel is the cue, or of the child. One that stands still is killed too, and the comparison at
+        // the end finds the reason.
+        let _ = killed.recv_timeout(STANDSTILL);
         let (never, wait) = channel::<()>();
         let _ = wait.recv_timeout(delay);
         drop(never);
