@@ -5,12 +5,12 @@
 
 mod corruption;
 mod position;
+mod text;
 
 pub use corruption::Corruption;
 pub use position::PositionFault;
 
 use crate::ids::{MessageId, Position};
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -369,89 +369,6 @@ impl Error {
             *path = (!whole.as_os_str().is_empty()).then_some(whole);
         }
         self
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InvalidName { what, name, reason } => write!(f, "{what} name {name:?} is {reason}"),
-            Self::InvalidOption { option, value, expected } => {
-                write!(f, "option {option} is {value}; it must be {expected}")
-            }
-            Self::TooLarge { what, len, max, unit } => {
-                write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
-            }
-            Self::OptionMismatch { what, name, option, stored, asked } => write!(
-                f,
-                "{what} {name:?} has {option} = {stored}, requested {asked}; omit the option to keep the stored value"
-            ),
-            Self::NotFound { what, name } => {
-                write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
-            }
-            Self::DedupConflict { first } => write!(
-                f,
-                "another message was published under this id as {first}, nothing was written; give each message an id of its own"
-            ),
-            Self::SequenceGap { expected } => {
-                write!(f, "the producer's next number is {expected}, nothing was written; go on with that one")
-            }
-            Self::CursorMoved { name } => {
-                write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
-            }
-            Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
-            Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
-            Self::InvalidPosition { position, fault } => write!(f, "position {position} {fault}; begin elsewhere"),
-            Self::Gap { topic, partition, offset, count } => position::gap(f, topic, *partition, *offset, *count),
-            Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
-            Self::TooManyRedrives { id, max } => write!(
-                f,
-                "dead letter {id} was redriven to a topic {max} times, nothing was written; redrive it to its group or discard it"
-            ),
-            Self::LimitReached { what } => write!(f, "the store has its maximum of {what}; reuse existing ones"),
-            Self::LeaseLost { id } => {
-                write!(f, "lease of message {id} was lost, nothing was written; receive the next")
-            }
-            Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),
-            Self::TooManyOpenFiles => {
-                f.write_str("no file descriptor left, nothing was written; raise the limit or retry")
-            }
-            Self::OutOfMemory => f.write_str("no memory left, nothing was written; free some or retry later"),
-            Self::Locked { path, pid } => {
-                let holder = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
-                write!(f, "store {} is open in {holder}; close it there first", path.display())
-            }
-            Self::NotADirectory { path } => write!(f, "{} is not a directory; name that of the store", path.display()),
-            Self::NotAStore { path, found } => write!(
-                f,
-                "{} is not a store and not empty (it contains {found:?}); name an empty or a new directory",
-                path.display()
-            ),
-            Self::NewerFormat { found, supported } => {
-                write!(f, "store has {found}, this version reads {supported}; use a newer version of millpond")
-            }
-            Self::ForeignFile { file } => {
-                write!(f, "file {file} belongs to another store; move it away or restore the right one")
-            }
-            Self::UnsupportedFileSystem { kind } => {
-                write!(f, "file system {kind} cannot promise durability; use a local one or set allow_network_fs")
-            }
-            Self::Corrupt(corruption) => write!(f, "corrupt data in {corruption}"),
-            Self::Unreadable { topic, partition, offset, cause } => {
-                write!(f, "message {partition}@{offset} of topic {topic:?} cannot be read: {cause}")
-            }
-            Self::Poisoned { cause } => write!(f, "store stopped after a failure ({cause}); open it again"),
-            Self::OutcomeUnknown { cause } => {
-                write!(f, "outcome unknown: {cause}; reopen the store and check for the operation")
-            }
-            Self::Closed => f.write_str("store is closed; open it again"),
-            Self::Forked => f.write_str("store was opened before a fork; open it in the process that uses it"),
-            Self::Io { context, path, source } => {
-                f.write_str(context)?;
-                path.iter().try_for_each(|path| write!(f, " {}", path.display()))?;
-                write!(f, ": {source}")
-            }
-        }
     }
 }
 

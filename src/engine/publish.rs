@@ -268,19 +268,11 @@ impl Engine {
         outgoing: &Outgoing,
         each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<Published, Vec<Repeat>>> {
-        self.append_messages(outgoing, None, each)?
-            .map_or_else(|rejection| self.repeats(rejection).map(Err), |done| Ok(Ok(done)))
-    }
-
-    /// Which messages were accepted before, if that is why they were not published.
-    ///
-    /// # Errors
-    /// Why else they were not.
-    pub(super) fn repeats(&self, rejection: Rejection) -> Result<Vec<Repeat>> {
-        match rejection {
-            Rejection::Repeated(repeats) => Ok(repeats),
-            Rejection::DedupConflict { first, .. } => Err(Error::DedupConflict { first: *first }),
-            other => Err(self.rejected(other)),
+        match self.append_messages(outgoing, None, each)? {
+            Ok(published) => Ok(Ok(published)),
+            Err(Rejection::Repeated(repeats)) => Ok(Err(repeats)),
+            Err(Rejection::DedupConflict { first, .. }) => Err(Error::DedupConflict { first: *first }),
+            Err(rejection) => Err(self.rejected(rejection)),
         }
     }
 

@@ -115,7 +115,9 @@ impl Engine {
                 let name = cursors.get(nth).map_or("", |cursor| cursor.name).to_owned();
                 Err(Error::CursorMoved { name })
             }
-            Err(rejection) => self.repeats(rejection).map(|repeats| Err(NotDone::Repeated(repeats))),
+            Err(Rejection::Repeated(repeats)) => Ok(Err(NotDone::Repeated(repeats))),
+            Err(Rejection::DedupConflict { first, .. }) => Err(Error::DedupConflict { first: *first }),
+            Err(rejection) => Err(self.rejected(rejection)),
         }
     }
 

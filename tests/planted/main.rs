@@ -10,6 +10,7 @@
 mod copy;
 #[path = "../common/counts.rs"]
 mod counts;
+mod dedup;
 mod engine;
 mod log;
 mod log_reader;
@@ -55,6 +56,7 @@ pub struct Bug {
 /// All of them.
 pub fn bugs() -> Vec<Bug> {
     [
+        dedup::BUGS,
         engine::BUGS,
         log::BUGS,
         log_reader::BUGS,

@@ -64,12 +64,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_varint(out, wall.0);
             put_signed(out, *by_ms);
         }),
-        Record::TopicCreated { topic, name, first, count, options } => put_record(out, kind::TOPIC_CREATED, |out| {
-            put_named(out, topic.0, name);
-            put_varint(out, first.0);
-            put_varint(out, u64::from(*count));
-            put_topic_options(out, options);
-        }),
+        Record::TopicCreated { .. } => put_record(out, kind::TOPIC_CREATED, |out| topic_created(record, out)),
         Record::TopicRemoved { topic } => put_record(out, kind::TOPIC_REMOVED, |out| put_varint(out, topic.0)),
         Record::GroupRemoved { group } => put_record(out, kind::GROUP_REMOVED, |out| put_varint(out, group.0)),
         Record::GroupAltered { group, options } => put_record(out, kind::GROUP_ALTERED, |out| {
@@ -77,24 +72,10 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_group_options(out, options);
         }),
         Record::GroupCreated { .. } => put_record(out, kind::GROUP_CREATED, |out| group_created(record, out)),
-        Record::CursorSet { name, value, hold } => put_record(out, kind::CURSOR_SET, |out| {
-            put_bytes(out, name.as_bytes());
-            put_bytes(out, value);
-            hold.iter().for_each(|hold| put_hold(out, *hold));
-        }),
-        Record::CursorRemoved { name } => {
-            put_record(out, kind::CURSOR_REMOVED, |out| put_bytes(out, name.as_bytes()));
-        }
-        Record::Accepted { partition, offset, id, body, time } => put_record(out, kind::ACCEPTED, |out| {
-            put_place(out, *partition, *offset);
-            out.extend_from_slice(&id.to_le_bytes());
-            out.extend_from_slice(&body.to_le_bytes());
-            put_varint(out, time.0);
-        }),
-        Record::Sequenced { topic, producer, sequence } => put_record(out, kind::SEQUENCED, |out| {
-            put_named(out, topic.0, producer);
-            put_varint(out, *sequence);
-        }),
+        Record::CursorSet { .. } => put_record(out, kind::CURSOR_SET, |out| cursor_set(record, out)),
+        Record::CursorRemoved { name } => put_record(out, kind::CURSOR_REMOVED, |out| put_bytes(out, name.as_bytes())),
+        Record::Accepted { .. } => put_record(out, kind::ACCEPTED, |out| accepted(record, out)),
+        Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
     }
 }
 
@@ -129,6 +110,35 @@ pub(crate) fn put_hold(out: &mut Vec<u8>, hold: Hold) {
 fn put_named(out: &mut Vec<u8>, id: u64, name: &str) {
     put_varint(out, id);
     put_bytes(out, name.as_bytes());
+}
+
+fn topic_created(record: &Record, out: &mut Vec<u8>) {
+    let Record::TopicCreated { topic, name, first, count, options } = record else { return };
+    put_named(out, topic.0, name);
+    put_varint(out, first.0);
+    put_varint(out, u64::from(*count));
+    put_topic_options(out, options);
+}
+
+fn cursor_set(record: &Record, out: &mut Vec<u8>) {
+    let Record::CursorSet { name, value, hold } = record else { return };
+    put_bytes(out, name.as_bytes());
+    put_bytes(out, value);
+    hold.iter().for_each(|hold| put_hold(out, *hold));
+}
+
+fn accepted(record: &Record, out: &mut Vec<u8>) {
+    let Record::Accepted { partition, offset, id, body, time } = record else { return };
+    put_place(out, *partition, *offset);
+    out.extend_from_slice(&id.to_le_bytes());
+    out.extend_from_slice(&body.to_le_bytes());
+    put_varint(out, time.0);
+}
+
+fn sequenced(record: &Record, out: &mut Vec<u8>) {
+    let Record::Sequenced { topic, producer, sequence } = record else { return };
+    put_named(out, topic.0, producer);
+    put_varint(out, *sequence);
 }
 
 fn group_created(record: &Record, out: &mut Vec<u8>) {

@@ -113,6 +113,18 @@ fn a_batch_says_which_of_its_messages_were_accepted() {
 }
 
 #[test]
+fn a_log_that_accepts_an_id_twice_is_refused() {
+    let mut world = world();
+    assert_eq!(publish(&mut world, 7, 1), Ok(None));
+    let time = world.state.store_time(WallMs(world.wall));
+    let again = |id, offset| Record::Accepted { partition: PartitionId(0), offset: Offset(offset), id, body: 1, time };
+    world.refuses(again(7, 0));
+    world.refuses(again(8, 1));
+    let hidden = Record::Accepted { partition: PartitionId(9), offset: Offset(0), id: 8, body: 1, time };
+    world.refuses(hidden);
+}
+
+#[test]
 fn ids_of_all_topics_have_a_bound_and_go_with_their_topic() {
     let mut world = world();
     let options = TopicOptions { dedup_ids: DEDUP_IDS_MAX, ..TOPIC };

@@ -1,0 +1,94 @@
+//! What an [`Error`] says: what is wrong, and what to do about it.
+
+use super::{Error, position};
+use std::fmt;
+use std::path::Path;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidName { what, name, reason } => write!(f, "{what} name {name:?} is {reason}"),
+            Self::InvalidOption { option, value, expected } => {
+                write!(f, "option {option} is {value}; it must be {expected}")
+            }
+            Self::TooLarge { what, len, max, unit } => {
+                write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
+            }
+            Self::OptionMismatch { what, name, option, stored, asked } => {
+                write!(
+                    f,
+                    "{what} {name:?} has {option} = {stored}, requested {asked}; omit it to keep the stored value"
+                )
+            }
+            Self::NotFound { what, name } => {
+                write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
+            }
+            Self::DedupConflict { first } => {
+                write!(f, "this id was used for {first}, nothing was written; give each message an id of its own")
+            }
+            Self::SequenceGap { expected } => {
+                write!(f, "the producer's next number is {expected}, nothing was written; go on with that one")
+            }
+            Self::CursorMoved { name } => {
+                write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
+            }
+            Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
+            Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
+            Self::InvalidPosition { position, fault } => write!(f, "position {position} {fault}; begin elsewhere"),
+            Self::Gap { topic, partition, offset, count } => position::gap(f, topic, *partition, *offset, *count),
+            Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
+            Self::TooManyRedrives { id, max } => {
+                write!(f, "dead letter {id} was redriven to topics {max} times, nothing was written; discard it, or ")?;
+                f.write_str("redrive it to its group")
+            }
+            Self::LimitReached { what } => write!(f, "the store has its maximum of {what}; reuse existing ones"),
+            Self::LeaseLost { id } => {
+                write!(f, "lease of message {id} was lost, nothing was written; receive the next")
+            }
+            Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),
+            Self::TooManyOpenFiles => {
+                f.write_str("no file descriptor left, nothing was written; raise the limit or retry")
+            }
+            Self::OutOfMemory => f.write_str("no memory left, nothing was written; free some or retry later"),
+            Self::Locked { path, pid } => locked(f, path, *pid),
+            Self::NotADirectory { path } => write!(f, "{} is not a directory; name that of the store", path.display()),
+            Self::NotAStore { path, found } => not_a_store(f, path, found),
+            Self::NewerFormat { found, supported } => {
+                write!(f, "store has {found}, this version reads {supported}; use a newer version of millpond")
+            }
+            Self::ForeignFile { file } => {
+                write!(f, "file {file} belongs to another store; move it away or restore the right one")
+            }
+            Self::UnsupportedFileSystem { kind } => {
+                write!(f, "file system {kind} cannot promise durability; use a local one or set allow_network_fs")
+            }
+            Self::Corrupt(corruption) => write!(f, "corrupt data in {corruption}"),
+            Self::Unreadable { topic, partition, offset, cause } => {
+                write!(f, "message {partition}@{offset} of topic {topic:?} cannot be read: {cause}")
+            }
+            Self::Poisoned { cause } => write!(f, "store stopped after a failure ({cause}); open it again"),
+            Self::OutcomeUnknown { cause } => {
+                write!(f, "outcome unknown: {cause}; reopen the store and check for the operation")
+            }
+            Self::Closed => f.write_str("store is closed; open it again"),
+            Self::Forked => f.write_str("store was opened before a fork; open it in the process that uses it"),
+            Self::Io { context, path, source } => io(f, context, path.as_deref(), source),
+        }
+    }
+}
+
+fn not_a_store(f: &mut fmt::Formatter<'_>, path: &Path, found: &str) -> fmt::Result {
+    let path = path.display();
+    write!(f, "{path} is not a store and not empty (it contains {found:?}); name an empty or a new directory")
+}
+
+fn locked(f: &mut fmt::Formatter<'_>, path: &Path, pid: Option<u32>) -> fmt::Result {
+    let holder = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+    write!(f, "store {} is open in {holder}; close it there first", path.display())
+}
+
+fn io(f: &mut fmt::Formatter<'_>, context: &str, path: Option<&Path>, source: &std::io::Error) -> fmt::Result {
+    f.write_str(context)?;
+    path.iter().try_for_each(|path| write!(f, " {}", path.display()))?;
+    write!(f, ": {source}")
+}
