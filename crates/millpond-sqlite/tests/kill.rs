@@ -3,6 +3,7 @@
 //!
 //! This binary runs itself as the child. `MILLPOND_SQLITE_KILLS` sets the number of kills, `MILLPOND_SEED` the moments.
 
+#![allow(clippy::print_stdout, reason = "a long test says what it met")]
 #![cfg(unix)]
 
 #[path = "../../../tests/common/child.rs"]
