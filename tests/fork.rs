@@ -89,6 +89,8 @@ const CALLS: &[Call] = &[
             "TopicBuilder::open",
             "TopicBuilder::partitions",
             "TopicBuilder::retention",
+            "TopicBuilder::dedup_ids",
+            "TopicBuilder::dedup_window",
             "TopicBuilder::create",
         ],
         |all| {
@@ -150,6 +152,23 @@ const CALLS: &[Call] = &[
         },
     ),
     (&["Topic::publish_batch"], |all| refused(all.topic.publish_batch(["x", "y"]))),
+    (&["Store::cursors"], |all| refused(all.store.cursors())),
+    (&["Store::cursor", "Cursor::name", "Cursor::get", "Cursor::set", "Cursor::remove"], |all| {
+        let cursor = all.store.cursor("c").unwrap();
+        cursor.name() == "c" && refused(cursor.get()) && refused(cursor.set(None, "x")) && refused(cursor.remove())
+    }),
+    (
+        &["Topic::cursor", "TopicCursor::name", "TopicCursor::position", "TopicCursor::advance", "TopicCursor::remove"],
+        |all| {
+            let (cursor, to) = (all.topic.cursor("c").unwrap(), all.read.position());
+            let is_refused = refused(cursor.position()) && refused(cursor.advance(None, to));
+            cursor.name() == "c" && is_refused && refused(cursor.remove())
+        },
+    ),
+    (&["Topic::producer", "Producer::name", "Producer::next_sequence", "Producer::publish"], |all| {
+        let producer = all.topic.producer("p").unwrap();
+        producer.name() == "p" && refused(producer.next_sequence()) && refused(producer.publish(0, "x"))
+    }),
     (
         &[
             "Topic::group",
@@ -167,21 +186,30 @@ const CALLS: &[Call] = &[
             refused(all.topic.group("g").open()) && refused(new) && refused(all.topic.group("g").create(false).open())
         },
     ),
-    (&["Receipt::id", "Receipt::lsn", "Receipt::level"], |all| {
-        all.receipt.id().partition == 0 && all.receipt.lsn().get() > 0 && all.receipt.level() == Durability::Os
+    (&["Receipt::id", "Receipt::lsn", "Receipt::level", "Receipt::is_repeat"], |all| {
+        !all.receipt.is_repeat()
+            && all.receipt.id().partition == 0
+            && all.receipt.lsn().get() > 0
+            && all.receipt.level() == Durability::Os
     }),
     (&["Receipt::wait_durable"], |all| {
         // Known to be durable, or not to be had here.
         matches!(all.receipt.wait_durable(), Ok(()) | Err(Error::Forked))
     }),
-    (&["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"], |all| {
+    (&["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level", "BatchReceipt::is_repeat"], |all| {
         let receipt = &all.batch_receipt;
-        receipt.ids().len() == 2 && receipt.lsn().get() > 0 && receipt.level() == Durability::Os
+        !receipt.is_repeat(0)
+            && receipt.ids().len() == 2
+            && receipt.lsn().get() > 0
+            && receipt.level() == Durability::Os
     }),
     (&["BatchReceipt::wait_durable"], |all| matches!(all.batch_receipt.wait_durable(), Ok(()) | Err(Error::Forked))),
-    (&["Committed::id", "Committed::ids", "Committed::lsn"], |all| {
+    (&["Committed::id", "Committed::ids", "Committed::lsn", "Committed::is_repeat"], |all| {
         let done = &all.committed;
-        done.id(done.value) == done.ids().first().copied() && done.ids().len() == 1 && done.lsn().get() > 0
+        !done.is_repeat(done.value)
+            && done.id(done.value) == done.ids().first().copied()
+            && done.ids().len() == 1
+            && done.lsn().get() > 0
     }),
     (&["Committed::wait_durable"], |all| matches!(all.committed.wait_durable(), Ok(()) | Err(Error::Forked))),
     (
@@ -194,6 +222,8 @@ const CALLS: &[Call] = &[
             "Transaction::nack",
             "Transaction::nack_after",
             "Transaction::reject",
+            "Transaction::set_cursor",
+            "Transaction::advance",
         ],
         // There is no transaction to call.
         |all| refused(all.store.transaction(|_| -> Result<()> { unreachable!("the body is not run") })),
@@ -320,6 +350,7 @@ const NO_HANDLE: &[&str] = &[
     "Message::key",
     "Message::header",
     "Message::partition",
+    "Message::dedup_id",
     "Backoff::exponential",
     "Backoff::fixed",
     "Backoff::none",
