@@ -26,7 +26,7 @@ use std::time::Duration;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const ACCOUNTS: u32 = 8;
-const PAID_IN_CENTS: i64 = 1_000_00;
+const PAID_IN_CENTS: i64 = 100_000;
 const REQUESTS: u32 = 500;
 const KILLS: u32 = 20;
 const CLERKS: usize = 2;
