@@ -53,12 +53,11 @@ pub(crate) struct Waiting {
     claimed: i64,
 }
 
-/// A topic with messages that may be published: from `first` up to `end`, of which the store contains those below `stored`.
+/// A topic with messages that may be published: those below `end`.
 struct Claim {
     topic: Waiting,
     first: i64,
     end: i64,
-    stored: i64,
 }
 
 impl Outbox {
@@ -132,7 +131,7 @@ impl Drained {
     /// Publishes the messages of a claim, up to the first that the store refuses. Returns the number after the last one that the store
     /// contains.
     fn publish(&mut self, connection: &Connection, store: &Store, claim: &Claim) -> Result<i64> {
-        let Claim { topic, first, end, stored } = claim;
+        let Claim { topic, first, end } = claim;
         // One sync at the end serves all.
         let handle = store.topic(&topic.name).create(false).open()?.with_durability(Durability::Os);
         let producer = handle.producer(&topic.producer)?;
@@ -140,15 +139,14 @@ impl Drained {
             "SELECT number, key, headers, payload FROM millpond_outbox_messages
              WHERE topic = ?1 AND number >= ?2 AND number < ?3 ORDER BY number",
         )?;
-        let mut next = *stored.max(first);
-        self.repeated += next.abs_diff(*first);
+        let mut next = *first;
         let mut rows = rows.query([topic.id, next, *end])?;
         while let Some(row) = rows.next()? {
             let number: i64 = row.get(0)?;
             let published = producer.publish(number.abs_diff(topic.base), read_message(row)?);
             match self.unless_blocked(&topic.name, number, published.map_err(Error::from))? {
                 Some(Some(_)) => self.published += 1,
-                // Another drain was faster.
+                // An earlier drain ended before its deletions, or another one was faster.
                 Some(None) => self.repeated += 1,
                 None => break,
             }
@@ -175,9 +173,7 @@ fn look(connection: &Connection, store: &Store, mut topic: Waiting, first: i64, 
         return Err(Error::StoreBehind { topic: topic.name, first: first.unsigned_abs(), stored });
     }
     let end = topic.next.min(first.saturating_add(limit.into()));
-    // It is at most `sent`, so it has room.
-    let stored = topic.base.saturating_add_unsigned(stored).min(end);
-    Ok(Claim { topic, first, end, stored })
+    Ok(Claim { topic, first, end })
 }
 
 /// Notes what is going to be published, and returns once that and all earlier commits survive a power failure.

@@ -227,7 +227,6 @@ fn each_order_has_one_mail_after_kill_9() {
 
     let (orders, mails) = (entries(&program.database, "orders"), entries(&program.database, "mails"));
     assert_eq!(complaints(&orders, &mails), [""; 0]);
-    println!("{kills} kills, {} orders, {heard:?}", orders.len());
     let count = |word: &str| heard.get(word).copied().unwrap_or_default();
     // Few kills may miss the moment between a publish and its deletion.
     let is_busy = count("mail") > kills && count("seen") > 0 && (count("repeated") > 0 || kills < 200);

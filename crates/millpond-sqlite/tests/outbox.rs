@@ -141,11 +141,11 @@ fn drains_at_once_publish_each_message_once() {
     shop.publish("orders", &payloads.iter().map(String::as_str).collect::<Vec<_>>());
     let (path, store, outbox) = (shop.dir.path().join("shop.db"), &shop.store, &shop.outbox);
     std::thread::scope(|scope| {
-        for _ in 0..3 {
+        for _ in 0..4 {
             scope.spawn(|| {
                 let (mut database, _) = open_database(&path);
                 while outbox.waiting(&database).expect("a count") > 0 {
-                    let drained = outbox.drain(&mut database, store, 7).expect("it drains");
+                    let drained = outbox.drain(&mut database, store, 1).expect("it drains");
                     assert!(drained.blocked.is_empty(), "{drained:?}");
                 }
             });
