@@ -4,6 +4,9 @@ use super::{Error, position};
 use std::fmt;
 use std::path::Path;
 
+const OMIT: &str = "omit the option to keep the stored value";
+const OR_DISCARD: &str = "redrive it to its group or discard it";
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -15,10 +18,7 @@ impl fmt::Display for Error {
                 write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
             }
             Self::OptionMismatch { what, name, option, stored, asked } => {
-                write!(
-                    f,
-                    "{what} {name:?} has {option} = {stored}, requested {asked}; omit it to keep the stored value"
-                )
+                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {OMIT}")
             }
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
@@ -38,8 +38,7 @@ impl fmt::Display for Error {
             Self::Gap { topic, partition, offset, count } => position::gap(f, topic, *partition, *offset, *count),
             Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
             Self::TooManyRedrives { id, max } => {
-                write!(f, "dead letter {id} was redriven to topics {max} times, nothing was written; discard it, or ")?;
-                f.write_str("redrive it to its group")
+                write!(f, "dead letter {id} was redriven to a topic {max} times, nothing was written; {OR_DISCARD}")
             }
             Self::LimitReached { what } => write!(f, "the store has its maximum of {what}; reuse existing ones"),
             Self::LeaseLost { id } => {
