@@ -19,6 +19,8 @@ const TESTS: &[&str] = &[
     "lifecycle",
     "transactions",
     "log_reader",
+    "dedup",
+    "cursors",
     "scenarios",
 ];
 
@@ -69,14 +71,14 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// The package alone, without its benchmarks and what the copied tests do not need.
+/// The package alone, without its benchmarks, its examples and what the copied tests do not need.
 fn manifest() -> String {
     let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let mut kept = String::new();
     let mut skipping = false;
     for line in text.lines() {
         if line.starts_with('[') {
-            skipping = ["[[bench]]", "[workspace]"].contains(&line);
+            skipping = ["[[bench]]", "[[example]]", "[workspace]"].contains(&line);
         }
         let unused = UNUSED.iter().any(|name| line.starts_with(&format!("{name} =")));
         if !skipping && !unused {
