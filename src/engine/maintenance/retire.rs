@@ -161,12 +161,12 @@ mod tests {
         let engine = engine(&disk);
         let kept = TopicOptions { retention: Retention::Forever, ..TopicOptions::LEFT_OUT };
         let audit = engine.open_topic("audit", 1, kept).unwrap();
-        // Settled for every group that it has, and for those that may come.
-        engine.open_group(audit, "late", &GROUP, Begin::Latest).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(audit.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
         publish(&engine);
         engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        // No group of it wants what was published before.
+        engine.open_group(audit, "late", &GROUP, Begin::Latest).unwrap();
         publish(&engine);
         let gone = retired(&engine);
         let base = |engine: &Engine| {
