@@ -199,7 +199,7 @@ impl FromStr for MessageId {
 
 /// Where a reader of the log stands: behind one message. It goes on at exactly the next one, also in another process.
 ///
-/// Positions of one topic are in the order in which a reader sees them. As text a position has at most 64 bytes, none of which needs
+/// Positions of one topic are in the order in which a reader sees them. As text a position has at most 55 bytes, none of which needs
 /// escaping in a URL or a file name, and [`FromStr`] reads it back; what it is made of is the library's concern.
 ///
 /// ```

@@ -1,5 +1,3 @@
-//! Public names and nothing else: no types, no logic. The text below is the README.
-//!
 #![doc = include_str!("../README.md")]
 
 /// Compiles the code of the guide (`cargo test --doc`).

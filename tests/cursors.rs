@@ -83,6 +83,14 @@ fn cursors_out_of_bounds_are_refused() {
     assert!(matches!(one_more.set(None, ""), Err(Error::LimitReached { what: "cursors" })));
     cursor.set(Some(&[0; 1024]), "").unwrap();
     cursor.remove().unwrap();
+    let another = machine.store.cursor("another").unwrap();
+    let before = machine.end();
+    let two = machine.store.transaction(|tx| {
+        tx.set_cursor(&one_more, None, "")?;
+        tx.set_cursor(&another, None, "")
+    });
+    assert!(matches!(two, Err(Error::LimitReached { what: "cursors" })), "one of them fits");
+    assert_eq!(machine.end(), before);
     one_more.set(None, "").unwrap();
 }
 
@@ -200,13 +208,24 @@ fn only_positions_of_its_topic_are_taken() {
     let in_transaction = machine.store.transaction(|tx| tx.advance(&cursor, None, of_other));
     assert!(matches!(in_transaction, Err(Error::InvalidPosition { .. })));
     assert_eq!(machine.end(), before);
+    let made_up: Position = {
+        let text = of_one.to_string();
+        let parts: Vec<&str> = text.split('-').collect();
+        format!("{}-8-{}-{}", parts[0], parts[2], parts[3]).parse().unwrap()
+    };
+    assert!(matches!(cursor.advance(None, made_up), Err(Error::InvalidPosition { .. })), "another place in the log");
     machine.store.transaction(|tx| tx.advance(&cursor, None, of_one)).unwrap();
+    // A cursor of one topic is none of another, and goes on holding its own.
+    let foreign = other.cursor("c").unwrap();
+    assert!(matches!(foreign.position(), Err(Error::InvalidPosition { .. })));
+    assert!(matches!(foreign.advance(Some(of_one), of_other), Err(Error::InvalidPosition { .. })));
     assert_eq!(cursor.position().unwrap(), Some(of_one));
     // Names are shared: what was set otherwise is no position.
     machine.store.cursor("d").unwrap().set(None, "no position").unwrap();
     assert!(matches!(one.cursor("d").unwrap().position(), Err(Error::InvalidOption { .. })));
     // A cursor outlives its topic, and holds nothing then.
     machine.store.remove_topic("one").unwrap();
+    assert!(matches!(cursor.position(), Err(Error::InvalidPosition { .. })));
     assert!(matches!(cursor.advance(Some(of_one), of_one), Err(Error::InvalidPosition { .. })));
     cursor.remove().unwrap();
 }

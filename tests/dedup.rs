@@ -265,6 +265,22 @@ fn ids_and_options_out_of_bounds_are_refused() {
     large.publish(order("a")).unwrap();
 }
 
+/// What one frame adds to several topics counts together.
+#[test]
+fn a_transaction_does_not_exceed_the_room_for_ids() {
+    let machine = Machine::new(Durability::Os);
+    let topic = |name: &str| machine.store.topic(name).dedup_ids(600_000).open().unwrap();
+    let (one, other) = (topic("one"), topic("other"));
+    let before = machine.end();
+    let both = machine.store.transaction(|tx| {
+        tx.publish(&one, order("1"))?;
+        tx.publish(&other, order("1"))
+    });
+    assert!(matches!(both, Err(Error::LimitReached { what }) if what.contains("dedup_ids")));
+    assert_eq!(machine.end(), before);
+    one.publish(order("1")).unwrap();
+}
+
 #[test]
 fn g20_a_producer_publishes_each_number_once_and_without_gaps() {
     let machine = Machine::new(Durability::Os);
@@ -292,4 +308,5 @@ fn g20_a_producer_publishes_each_number_once_and_without_gaps() {
     assert!(matches!(store.topic("orders").open().unwrap().producer(""), Err(Error::InvalidName { .. })));
     store.remove_topic("orders").unwrap();
     assert!(matches!(producer.publish(3, "d"), Err(Error::Removed { .. })));
+    assert!(matches!(producer.next_sequence(), Err(Error::Removed { .. })));
 }

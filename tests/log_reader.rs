@@ -382,7 +382,8 @@ fn a_reader_at_the_tail_is_woken() {
 fn a_reader_that_waits_is_told_of_a_removal_and_of_the_end() {
     let machine = Machine::new(Durability::Os);
     type End = fn(&Store);
-    let ends: [(End, fn(&Error) -> bool); 2] = [
+    type Told = fn(&Error) -> bool;
+    let ends: [(End, Told); 2] = [
         (|store| store.remove_topic("log").unwrap(), |error| matches!(error, Error::Removed { what: "topic" })),
         (|store| store.close().unwrap(), |error| matches!(error, Error::Closed)),
     ];

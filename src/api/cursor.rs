@@ -108,7 +108,8 @@ pub struct TopicCursor {
 }
 
 impl Topic {
-    /// The cursor of this name over this topic, which need not be there yet: 1 to 255 bytes. Names are shared with [`Store::cursor`].
+    /// The cursor of this name over this topic, which need not be there yet: 1 to 255 bytes. The name is of the store: two topics cannot
+    /// have a cursor of one name, nor a topic and [`Store::cursor`]. It outlives the topic, until it is removed.
     ///
     /// ```
     /// # use millpond::Store;
@@ -125,7 +126,14 @@ impl Topic {
     ///     Some(position) => orders.reader().from(position).open()?,
     ///     None => orders.reader().open()?,
     /// };
-    /// while let Some(order) = reader.try_next()? {
+    /// loop {
+    ///     let order = match reader.try_next() {
+    ///         Ok(Some(order)) => order,
+    ///         Ok(None) => break,
+    ///         // What was settled before the cursor held it may be gone.
+    ///         Err(millpond::Error::Gap { .. }) => continue,
+    ///         Err(error) => return Err(error.into()),
+    ///     };
     ///     // The mail and the progress are in one frame: after a crash the next process sends no mail twice, and forgets none.
     ///     store.transaction(|tx| {
     ///         tx.publish(&mails, order.payload())?;
@@ -157,22 +165,25 @@ impl TopicCursor {
     /// [`Cursor::get`] is.
     ///
     /// # Errors
-    /// `InvalidOption` if the cursor of this name was set to something else by [`Cursor::set`]; the store's.
+    /// `InvalidPosition` if the cursor of this name stands in another topic, or in one that was removed; `InvalidOption` if it was set to
+    /// something else by [`Cursor::set`]; the store's.
     pub fn position(&self) -> Result<Option<Position>> {
         let Some(value) = self.topic.inner().shared.engine.cursor(&self.name)? else { return Ok(None) };
         let position = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
-        position.map(Some).ok_or_else(|| Error::InvalidOption {
+        let position: Position = position.ok_or_else(|| Error::InvalidOption {
             option: "cursor",
             value: self.name.clone(),
             expected: "the name of one that stands at a position",
-        })
+        })?;
+        self.topic.inner().shared.engine.check_partition(self.topic.inner().info, position)?;
+        Ok(Some(position))
     }
 
-    /// Moves it to a position that a reader of the topic gave, if it stands at `expected`, or if it is not there and `expected` is `None`.
+    /// Moves it to a position that a reader of the topic gave, forward or back, if it stands at `expected`, or if it is not there and `expected` is `None`.
     /// On return that survives what the store's level says.
     ///
     /// # Errors
-    /// `CursorMoved` if it stands elsewhere; `InvalidPosition`; `LimitReached`; `Removed` if the topic was; the store's. Nothing was
+    /// `CursorMoved` if it stands elsewhere; `InvalidPosition`, also if the topic was removed; `LimitReached`; the store's. Nothing was
     /// changed then, except by `OutcomeUnknown`.
     pub fn advance(&self, expected: Option<Position>, to: Position) -> Result<()> {
         let shared = &self.topic.inner().shared;
@@ -185,6 +196,8 @@ impl TopicCursor {
     pub(super) fn change(&self, expected: Option<Position>, to: Position) -> Result<(Option<Vec<u8>>, Vec<u8>, Hold)> {
         let inner = self.topic.inner();
         inner.shared.engine.check_position(inner.info, to)?;
+        // One that holds another topic goes on holding it.
+        expected.map_or(Ok(()), |expected| inner.shared.engine.check_partition(inner.info, expected))?;
         let text = |position: Position| position.to_string().into_bytes();
         Ok((expected.map(text), text(to), Hold { topic: inner.info.id, from: to.lsn }))
     }

@@ -9,7 +9,7 @@ use super::topics::TopicInfo;
 use crate::error::{Error, PositionFault, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, Position};
 use crate::log::Class;
-use crate::state::Role;
+use crate::state::{Role, State};
 use crate::view::{NextRun, Reader, ViewHolder, resolve};
 
 /// Where to begin.
@@ -48,6 +48,16 @@ fn judge(epochs: &[(Lsn, Epoch)], end: Lsn, position: &Position) -> Result<Verdi
     }
 }
 
+/// Whether a partition is one of the topic's.
+fn of_topic(state: &State, topic: TopicInfo, partition: PartitionId) -> Result<(), PositionFault> {
+    match state.partition_role(partition) {
+        Some(Role::Topic { topic: of, .. }) if of == topic.id => Ok(()),
+        Some(Role::Topic { .. }) => Err(PositionFault::OtherTopic),
+        None if partition < state.partitions_end() => Err(PositionFault::TopicRemoved),
+        Some(Role::Retry { .. } | Role::Dead { .. }) | None => Err(PositionFault::UnknownLog),
+    }
+}
+
 impl Engine {
     /// Begins to read a topic as a log.
     ///
@@ -78,33 +88,47 @@ impl Engine {
     /// Whether a reader of the topic could begin behind this position.
     ///
     /// # Errors
-    /// `InvalidPosition`; the store's.
+    /// `InvalidPosition`; what reading an index says; the store's.
     pub(crate) fn check_position(&self, topic: TopicInfo, position: Position) -> Result<()> {
         self.enter()?;
-        let verdict = self.judge_position(topic, &position);
-        verdict.map(drop).map_err(|fault| Error::InvalidPosition { position, fault })
+        let invalid = |fault| Error::InvalidPosition { position, fault };
+        match self.judge_position(topic, &position).map_err(invalid)? {
+            Verdict::Known => self.check_place(&mut Reader::default(), &position),
+            Verdict::Older(_) => Ok(()),
+        }
+    }
+
+    /// Whether a position is of this topic, as far as its partition says.
+    ///
+    /// # Errors
+    /// `InvalidPosition`; the store's.
+    pub(crate) fn check_partition(&self, topic: TopicInfo, position: Position) -> Result<()> {
+        self.enter()?;
+        let fault = of_topic(&self.lock_core().view.state, topic, position.partition);
+        fault.map_err(|fault| Error::InvalidPosition { position, fault })
+    }
+
+    /// Whether the message at a position, if it is there, stands where the position says.
+    fn check_place(&self, reader: &mut Reader, position: &Position) -> Result<()> {
+        let here = self.next_run(reader, position.partition, position.offset)?;
+        if here.is_some_and(|run| run.first == position.offset && run.lsn != position.lsn) {
+            return Err(Error::InvalidPosition { position: *position, fault: PositionFault::UnknownLog });
+        }
+        Ok(())
     }
 
     fn judge_position(&self, topic: TopicInfo, position: &Position) -> Result<Verdict, PositionFault> {
         let core = self.lock_core();
         let (view, partition) = (&core.view, position.partition);
         let verdict = judge(view.catalog.epochs(), core.appender.end(), position)?;
-        match view.state.partition_role(partition) {
-            Some(Role::Topic { topic: of, .. }) if of == topic.id => {}
-            Some(Role::Topic { .. }) => return Err(PositionFault::OtherTopic),
-            None if partition < view.state.partitions_end() => return Err(PositionFault::TopicRemoved),
-            Some(Role::Retry { .. } | Role::Dead { .. }) | None => return Err(PositionFault::UnknownLog),
-        }
+        of_topic(&view.state, topic, partition)?;
         if position.offset < visible_end(&core, partition) { Ok(verdict) } else { Err(PositionFault::Lost) }
     }
 
     /// The first message of each partition that comes after the position.
     fn nexts_after(&self, topic: TopicInfo, position: &Position) -> Result<Vec<Offset>> {
         let mut reader = Reader::default();
-        let here = self.next_run(&mut reader, position.partition, position.offset)?;
-        if here.is_some_and(|run| run.first == position.offset && run.lsn != position.lsn) {
-            return Err(Error::InvalidPosition { position: *position, fault: PositionFault::UnknownLog });
-        }
+        self.check_place(&mut reader, position)?;
         let partitions = (0..topic.partitions).map(|index| topic.first.nth(index));
         let next = partitions.map(|partition| {
             if partition == position.partition {

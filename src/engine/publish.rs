@@ -312,7 +312,11 @@ impl Engine {
     /// The store's.
     pub(crate) fn next_sequence(&self, topic: TopicId, producer: &str) -> Result<u64> {
         self.enter()?;
-        let produced = self.lock_core().view.state.produced(topic, producer);
+        let produced = {
+            let core = self.lock_core();
+            core.view.state.topic(topic).ok_or(Error::Removed { what: "topic" })?;
+            core.view.state.produced(topic, producer)
+        };
         let Some(produced) = produced else { return Ok(0) };
         self.tell(produced.at.saturating_add(1))?;
         Ok(produced.sequence.saturating_add(1))

@@ -5,7 +5,6 @@
 
 use super::Engine;
 use crate::error::{Error, Result};
-use crate::limits::FRAME_LEN_MAX;
 use crate::log::AppendError;
 use crate::state::{Inconsistent, Rejection};
 
@@ -59,12 +58,9 @@ impl Engine {
             AppendError::NeedSync { upto } => {
                 self.wait_durable(upto).map_err(|_| Error::Poisoned { cause: self.health.cause() })
             }
-            AppendError::TooLarge => Err(Error::TooLarge {
-                what: "batch",
-                len: FRAME_LEN_MAX as u64 + 1,
-                max: FRAME_LEN_MAX as u64,
-                unit: "bytes",
-            }),
+            AppendError::TooLarge { what, len, max, unit } => {
+                Err(Error::TooLarge { what, len: len as u64, max: max as u64, unit })
+            }
             AppendError::Io(error) => match Error::io("append to the log in", error).at(&self.caches.dir) {
                 lack if lack.is_passing() => Err(lack),
                 other => Err(self.fail(&other.to_string())),

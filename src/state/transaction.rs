@@ -18,6 +18,8 @@ struct Overlay {
     touched: Vec<(GroupId, PartitionId, Offset, Offset)>,
     /// The cursors that were set.
     cursors: BTreeSet<String>,
+    /// How many of them were not there before.
+    new_cursors: usize,
     /// How many messages the frame has.
     parts: u64,
 }
@@ -40,10 +42,15 @@ impl Overlay {
     }
 
     /// Whether a command may follow those so far.
-    fn admit(&self, step: &Command<'_>) -> Result<(), Rejection> {
+    fn admit(&mut self, step: &Command<'_>, state: &State) -> Result<(), Rejection> {
+        let Command::SetCursor { name, .. } = step else { return Ok(()) };
         // seam: a cursor is set twice in a frame
-        let is_set = matches!(step, Command::SetCursor { name, .. } if self.cursors.contains(*name));
-        if is_set { Err(Rejection::Invalid("a cursor is set twice in a transaction")) } else { Ok(()) }
+        if self.cursors.contains(*name) {
+            return Err(Rejection::Invalid("a cursor is set twice in a transaction"));
+        }
+        self.new_cursors += usize::from(state.cursor(name).is_none());
+        // seam: cursors of one frame have no bound
+        if state.has_room_for_cursors(self.new_cursors) { Ok(()) } else { Err(Rejection::LimitReached("cursors")) }
     }
 
     fn check(mut self, parts: u64) -> Result<(), Rejection> {
@@ -75,7 +82,7 @@ impl State {
         let mut overlay = Overlay::default();
         for (nth, step) in (0..).zip(steps) {
             let start = records.len();
-            overlay.admit(step)?;
+            overlay.admit(step, self)?;
             let decision = match self.decide_step(step, inputs, records) {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
                 Err(Rejection::CursorMoved) => Err(Rejection::CursorMovedIn { step: nth }),

@@ -4,7 +4,7 @@
 //! file tells of them: damage there costs the messages that it hit, and not the open. Never here: what recovery found out before.
 
 use super::follow::FrameAt;
-use super::read::{MISPLACED, ReplayError, class_of, damaged, decode_frame, share_of};
+use super::read::{MISPLACED, ReplayError, class_of, damaged, decode_frame, newer_format, share_of};
 use super::runs::Share;
 use super::visible::VisibleEnds;
 use super::{Positions, View};
@@ -45,7 +45,7 @@ impl Fold {
         let (from, state) = match &contents.checkpoint {
             Some(checkpoint) => {
                 let state = State::decode(&checkpoint.state).map_err(|error| match error {
-                    DecodeError::Newer(newer) => newer.into(),
+                    DecodeError::Newer(newer) => newer_format(newer),
                     DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {
                         contradiction(contents, "a state that cannot be decoded")
                     }

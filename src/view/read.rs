@@ -194,7 +194,7 @@ fn read_some<'a, H: ViewHolder + ?Sized>(
     let Some((count, time, provenance)) = owners.claim(part, partition, offset) else {
         // What a record of a newer version claims, nobody knows here.
         let damage = || damaged("a frame that does not hold the message looked for");
-        return Err(owners.newer().map_or_else(damage, Error::from));
+        return Err(owners.newer().map_or_else(damage, newer_format));
     };
     read.keep(count);
     let is_message = |nth: &u32| {
@@ -341,10 +341,9 @@ fn read_runs(segment: &Segment, index: &Index, wanted: &BTreeSet<PartitionId>) -
     Ok(runs)
 }
 
-impl From<Newer> for Error {
-    fn from(newer: Newer) -> Self {
-        Self::NewerFormat { found: newer.to_string(), supported: format!("{}s up to {}", newer.what, newer.known_max) }
-    }
+/// What a newer version wrote.
+pub(super) fn newer_format(newer: Newer) -> Error {
+    Error::NewerFormat { found: newer.to_string(), supported: format!("{}s up to {}", newer.what, newer.known_max) }
 }
 
 /// Whatever ends a walk over frames.
@@ -367,7 +366,7 @@ pub(super) fn decode_frame(
         records.push(record.map_err(|error| {
             ReplayError(match error {
                 // seam: a newer record is damage
-                DecodeError::Newer(newer) => newer.into(),
+                DecodeError::Newer(newer) => newer_format(newer),
                 DecodeError::Truncated | DecodeError::BadNumber | DecodeError::Invalid(_) => {
                     damaged(segment, frame, "a record that cannot be decoded")
                 }

@@ -79,6 +79,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("cursors", "a_cursor_moves_with_its_output_or_not_at_all"),
     },
     Bug {
+        name: "cursors of one frame have no bound",
+        plants: "a transaction is written that no process can read again",
+        mistake: Mistake::Before("if planted!() { return Ok(()); }"),
+        level: Level::Test("cursors", "cursors_out_of_bounds_are_refused"),
+    },
+    Bug {
         name: "a cursor holds nothing",
         plants: "what a projection has not read yet is unlinked",
         mistake: Mistake::Before("_ if crate::planted(\"a cursor holds nothing\") => None,"),

@@ -184,7 +184,7 @@ pub(super) fn append(log: &mut Recovered, head: &[u8], parts: &[&[u8]]) {
                 assert!(log.appender.add_standby(standby).is_none());
             }
             Err(AppendError::NeedSync { .. }) => sync(log),
-            Err(refusal @ (AppendError::TooLarge | AppendError::Io(_))) => {
+            Err(refusal @ (AppendError::TooLarge { .. } | AppendError::Io(_))) => {
                 panic!("an append was refused: {refusal:?}")
             }
         }
@@ -201,7 +201,7 @@ pub(crate) fn append_control(log: &mut Recovered, control: ControlFrame) {
                 let standby = log.file_manager.create_standby(len, durable, Reserve::Keep, 0).unwrap();
                 assert!(log.appender.add_standby(standby).is_none());
             }
-            Err(refusal @ (AppendError::NeedSync { .. } | AppendError::TooLarge | AppendError::Io(_))) => {
+            Err(refusal @ (AppendError::NeedSync { .. } | AppendError::TooLarge { .. } | AppendError::Io(_))) => {
                 panic!("an append was refused: {refusal:?}")
             }
         }

@@ -115,10 +115,10 @@ fn long_frames_get_long_segments_and_too_long_ones_are_refused() {
     let end = rig.log.appender.end();
     let huge = vec![0; 33 << 20];
     let parts = Parts { bytes: &huge, ends: &[33 << 20], crcs: &[0] };
-    assert!(matches!(rig.log.appender.append(b"", parts, Lsn(0), Reserve::Keep), Err(AppendError::TooLarge)));
+    assert!(matches!(rig.log.appender.append(b"", parts, Lsn(0), Reserve::Keep), Err(AppendError::TooLarge { .. })));
     assert!(matches!(
         rig.log.appender.append(&huge[..5 << 20], Parts::default(), Lsn(0), Reserve::Keep),
-        Err(AppendError::TooLarge)
+        Err(AppendError::TooLarge { .. })
     ));
     let crossed = Parts { bytes: b"abc", ends: &[2, 1, 3], crcs: &[0, 0, 0] };
     assert!(matches!(rig.log.appender.append(b"", crossed, Lsn(0), Reserve::Keep), Err(AppendError::Io(_))));

@@ -203,7 +203,7 @@ impl Rig {
                 Ok(())
             }
             AppendError::NeedSync { .. } => self.sync(),
-            AppendError::TooLarge => Err(io::ErrorKind::InvalidInput.into()),
+            AppendError::TooLarge { .. } => Err(io::ErrorKind::InvalidInput.into()),
             AppendError::Io(error) => Err(error),
         }
     }

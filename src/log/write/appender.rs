@@ -57,8 +57,13 @@ pub(crate) enum AppendError {
     NeedSync {
         upto: Lsn,
     },
-    /// The frame is longer than any may be.
-    TooLarge,
+    /// Something of the frame is longer than any may be.
+    TooLarge {
+        what: &'static str,
+        len: usize,
+        max: usize,
+        unit: &'static str,
+    },
     Io(io::Error),
 }
 
@@ -302,9 +307,9 @@ impl Appender {
         reserve: Reserve,
     ) -> Result<bool, AppendError> {
         let ends_agree = parts.ends.last().map_or(0, |end| *end as usize) == parts.bytes.len();
-        if head.len() > HEAD_LEN_MAX || parts.ends.len() > FRAME_PARTS_MAX || parts.bytes.len() > FRAME_LEN_MAX {
-            return Err(AppendError::TooLarge);
-        }
+        check_len("batch or transaction, without its messages,", head.len(), HEAD_LEN_MAX, "bytes")?;
+        check_len("batch", parts.ends.len(), FRAME_PARTS_MAX, "messages")?;
+        check_len("batch", parts.bytes.len(), FRAME_LEN_MAX, "bytes")?;
         if !ends_agree || parts.ends.len() != parts.crcs.len() || !parts.ends.is_sorted() {
             return Err(AppendError::Io(io::ErrorKind::InvalidInput.into()));
         }
@@ -427,12 +432,15 @@ struct FrameLen {
 }
 
 #[inline]
+fn check_len(what: &'static str, len: usize, max: usize, unit: &'static str) -> Result<(), AppendError> {
+    if len <= max { Ok(()) } else { Err(AppendError::TooLarge { what, len, max, unit }) }
+}
+
+#[inline]
 fn checked_len(len: usize) -> Result<FrameLen, AppendError> {
-    if len > FRAME_LEN_MAX {
-        return Err(AppendError::TooLarge);
-    }
-    let plain = u32::try_from(len).map_err(|_| AppendError::TooLarge)?;
-    Ok(FrameLen { plain, padded: padded(plain).ok_or(AppendError::TooLarge)? })
+    let frame = |max| AppendError::TooLarge { what: "batch", len, max, unit: "bytes" };
+    let plain = u32::try_from(len).ok().filter(|_| len <= FRAME_LEN_MAX).ok_or(frame(FRAME_LEN_MAX))?;
+    Ok(FrameLen { plain, padded: padded(plain).ok_or(frame(FRAME_LEN_MAX))? })
 }
 
 /// The zeros after a frame.

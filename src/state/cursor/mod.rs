@@ -131,8 +131,12 @@ impl State {
         if hold.is_some_and(|hold| hold.topic >= self.catalog.next().topic) {
             return Err(Rejection::UnknownTopic);
         }
-        let is_new = self.cursor(name).is_none();
-        if is_new && self.cursors.named.len() >= CURSORS_MAX { Err(Rejection::LimitReached("cursors")) } else { Ok(()) }
+        let new = usize::from(self.cursor(name).is_none());
+        if self.has_room_for_cursors(new) { Ok(()) } else { Err(Rejection::LimitReached("cursors")) }
+    }
+
+    pub(in crate::state) fn has_room_for_cursors(&self, new: usize) -> bool {
+        self.cursors.named.len() + new <= CURSORS_MAX
     }
 
     pub(in crate::state) fn apply_cursor_set(

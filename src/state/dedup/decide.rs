@@ -5,6 +5,7 @@
 use crate::ids::{MessageId, PartitionId, TopicId};
 use crate::record::Record;
 use crate::state::{Acceptance, DedupId, Inputs, Rejection, Repeat, Role, Sequence, State};
+use smallvec::SmallVec;
 
 impl State {
     /// Adds what the ids of these messages lead to, which go to the ends of their partitions. `runs` are all messages, in order.
@@ -19,7 +20,8 @@ impl State {
             return Err(Rejection::Invalid("an id is given to two messages of a frame"));
         }
         let now = self.store_time(inputs.steady);
-        let (mut repeats, mut ids, mut nth) = (Vec::new(), ids.iter().peekable(), 0u32);
+        let (mut repeats, mut topics) = (Vec::new(), SmallVec::<[TopicId; 4]>::new());
+        let (mut ids, mut nth) = (ids.iter().peekable(), 0u32);
         for &(partition, count) in runs {
             let base = self.catalog.end(partition);
             let end = nth.saturating_add(count);
@@ -27,7 +29,9 @@ impl State {
                 let Some(Role::Topic { topic, .. }) = self.catalog.role(partition) else {
                     return Err(Rejection::UnknownPartition);
                 };
-                self.check_window(topic)?;
+                if !topics.contains(&topic) {
+                    topics.push(topic);
+                }
                 match self.accepted(topic, id, now) {
                     // seam: the bytes behind an id are not compared
                     Some(first) if first.body != body => {
@@ -44,6 +48,7 @@ impl State {
             }
             nth = end;
         }
+        self.check_windows(&topics)?;
         if ids.next().is_some() {
             return Err(Rejection::Invalid("an id of a message that is not in the frame"));
         }

@@ -96,12 +96,16 @@ impl State {
         self.dedup.producers.get(&topic)?.get(producer).copied()
     }
 
-    /// Whether a topic has room for ids, or can get it.
-    fn check_window(&self, topic: TopicId) -> Result<(), Rejection> {
-        let options = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?.options;
-        let more = if self.dedup.windows.contains_key(&topic) { 0 } else { u64::from(options.dedup_ids) };
+    /// Whether these topics have room for ids, or can get it all together. No topic comes twice.
+    fn check_windows(&self, topics: &[TopicId]) -> Result<(), Rejection> {
+        let mut reserved = self.dedup.reserved;
+        for topic in topics {
+            let options = self.catalog.topic(*topic).ok_or(Rejection::UnknownTopic)?.options;
+            let has_window = self.dedup.windows.contains_key(topic);
+            reserved += if has_window { 0 } else { u64::from(options.dedup_ids) };
+        }
         // seam: ids have no bound
-        let fits = self.dedup.reserved + more <= u64::from(DEDUP_IDS_MAX);
+        let fits = reserved <= u64::from(DEDUP_IDS_MAX);
         if fits { Ok(()) } else { Err(Rejection::LimitReached("remembered message ids (option dedup_ids of a topic)")) }
     }
 
@@ -131,7 +135,7 @@ impl State {
         let Some(Role::Topic { topic, .. }) = self.catalog.role(partition) else {
             return Err(Rejection::UnknownPartition.into());
         };
-        self.check_window(topic)?;
+        self.check_windows(&[topic])?;
         require(offset < self.catalog.end(partition), "an id of a message that is not there")?;
         // seam: an id is accepted twice
         require(self.accepted(topic, id, time).is_none(), "an id is accepted twice")?;

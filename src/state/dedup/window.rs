@@ -58,8 +58,10 @@ const LEAVE_AT_ONCE: usize = 8;
 
 impl Window {
     pub(in crate::state) fn new(len_max: u32, age_max_ms: u64) -> Self {
-        // All the room at once: what grows later grows under the lock.
-        let newest = HashMap::with_capacity_and_hasher(len_max as usize, BuildHasherDefault::default());
+        // All the room at once, for what grows later grows under the lock: half as much again, so that places that were given up are
+        // used again before the table is full of them.
+        let room = len_max as usize + len_max as usize / 2;
+        let newest = HashMap::with_capacity_and_hasher(room, BuildHasherDefault::default());
         Self { len_max, age_max_ms, accepted: Tree::default(), first: 0, next: 0, newest }
     }
 
