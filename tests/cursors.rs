@@ -229,3 +229,50 @@ fn only_positions_of_its_topic_are_taken() {
     assert!(matches!(cursor.advance(Some(of_one), of_one), Err(Error::InvalidPosition { .. })));
     cursor.remove().unwrap();
 }
+
+#[test]
+fn a_full_store_takes_no_new_cursor_and_can_be_drained() {
+    let machine = Machine::new(Durability::Os);
+    let topic = machine.topic("t");
+    let group = topic.group("g").open().unwrap();
+    let first = {
+        topic.publish("first").unwrap();
+        positions(&mut topic.reader().open().unwrap())[0]
+    };
+    let moved = topic.cursor("moved").unwrap();
+    moved.advance(None, first).unwrap();
+    let taken = machine.disk.files().iter().map(|file| file.len).sum::<u64>();
+    machine.disk.set_capacity(Some(taken + (2 << 20)));
+    let mut published = 1;
+    while topic.publish([7; 500]).map_err(|error| assert!(matches!(error, Error::DiskFull))).is_ok() {
+        published += 1;
+    }
+    let taken = group.receive(std::time::Duration::ZERO).unwrap().unwrap();
+    let mut held = 0;
+    for nth in 0..2_000 {
+        let cursor = machine.store.cursor(format!("{nth}")).unwrap();
+        assert!(matches!(cursor.set(None, [1; 1024]), Err(Error::DiskFull)));
+        let alone = machine.store.transaction(|tx| tx.set_cursor(&cursor, None, [1; 1024]));
+        assert!(matches!(alone, Err(Error::DiskFull)));
+        let holding = topic.cursor(format!("h{nth}")).unwrap();
+        match holding.advance(None, first) {
+            // What is less than a message may still fit.
+            Ok(()) => held += 1,
+            Err(error) => assert!(matches!(error, Error::DiskFull)),
+        }
+        let nacked = machine.store.transaction(|tx| {
+            tx.nack(&taken, "no")?;
+            tx.publish(&topic, [7; 500])
+        });
+        assert!(matches!(nacked, Err(Error::DiskFull)));
+        moved.advance(Some(first), first).unwrap();
+    }
+    assert!(held < 100, "{held} cursors");
+    taken.ack().unwrap();
+    let mut acked = 1;
+    while let Some(delivery) = group.receive(std::time::Duration::ZERO).unwrap() {
+        delivery.ack().unwrap();
+        acked += 1;
+    }
+    assert_eq!(acked, published);
+}

@@ -125,7 +125,7 @@ impl Core {
         if self.records.is_empty() {
             return Ok(CommitOutcome { decision, frame: None });
         }
-        let reserve = reserve_of(command, &self.records, parts);
+        let reserve = reserve_of(command, &self.records, parts, &self.view.state);
         self.append_opened(now, reserve)?;
         self.head.clear();
         // seam: leases are not recorded
@@ -246,8 +246,8 @@ fn entered(frame: &Appended<'_>, view: &mut View) -> FileNumber {
 
 /// Where room is scarce (G14): what adds to the store is refused first, then copies of messages, then leases; what settles never
 /// is, for only that gives room back. A frame may use what all of its records may.
-fn reserve_for(records: &[Record]) -> Reserve {
-    match records.iter().map(Record::room).min().unwrap_or(Room::Settles) {
+fn reserve_for(records: &[Record], state: &State) -> Reserve {
+    match records.iter().map(|record| room(record, state)).min().unwrap_or(Room::Settles) {
         Room::Adds => Reserve::Keep,
         Room::Moves => Reserve::Copy,
         Room::Leases => Reserve::Share,
@@ -255,11 +255,24 @@ fn reserve_for(records: &[Record]) -> Reserve {
     }
 }
 
+/// What room a record may use. A cursor gives room back only where it moves on.
+fn room(record: &Record, state: &State) -> Room {
+    // seam: a cursor that adds takes the room for settling
+    if let Record::CursorSet { name, hold: Some(hold), .. } = record
+        && !state.moves_on(name, *hold)
+    {
+        return Room::Adds;
+    }
+    record.room()
+}
+
 /// As [`reserve_for`]. A transaction that settles at least the bytes that it adds may use what leases may: so a full store can be
 /// emptied by those that consume and produce.
-fn reserve_of(command: &Command<'_>, records: &[Record], parts: Parts<'_>) -> Reserve {
-    let reserve = reserve_for(records);
-    let pays = matches!(command, Command::Transaction { settled_len, .. } if *settled_len >= parts.bytes.len() as u64);
+fn reserve_of(command: &Command<'_>, records: &[Record], parts: Parts<'_>, state: &State) -> Reserve {
+    let reserve = reserve_for(records, state);
+    let added = || parts.bytes.len() as u64 + records.iter().map(Record::value_len).sum::<u64>();
+    // seam: a transaction that settles nothing uses the reserve
+    let pays = matches!(command, Command::Transaction { settled_len: settled @ 1.., .. } if *settled >= added());
     // seam: a transaction that settles cannot use the reserve
     if pays { reserve.max(Reserve::Share) } else { reserve }
 }

@@ -58,7 +58,10 @@ impl Settlement<'_> {
     fn len(&self) -> u64 {
         match self {
             Self::Ack { len, .. } => *len,
-            Self::Nack { message, .. } | Self::Reject { message, .. } => message.part().len() as u64,
+            // Its copy is among what is added.
+            Self::Reject { message, .. } => message.part().len() as u64,
+            // It comes back.
+            Self::Nack { .. } => 0,
         }
     }
 

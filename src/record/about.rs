@@ -207,6 +207,11 @@ impl Record {
         }
     }
 
+    /// How long the value is that it keeps.
+    pub(crate) fn value_len(&self) -> u64 {
+        if let Self::CursorSet { value, .. } = self { value.len() as u64 } else { 0 }
+    }
+
     /// The name of the cursor that it sets.
     pub(crate) fn sets_cursor(&self) -> Option<&str> {
         match self {

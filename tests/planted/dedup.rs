@@ -85,6 +85,18 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("cursors", "cursors_out_of_bounds_are_refused"),
     },
     Bug {
+        name: "a cursor that adds takes the room for settling",
+        plants: "new cursors fill a disk to the last byte, and nothing can be settled any more",
+        mistake: Mistake::Before("if planted!() { return record.room(); }"),
+        level: Level::Test("cursors", "a_full_store_takes_no_new_cursor_and_can_be_drained"),
+    },
+    Bug {
+        name: "a transaction that settles nothing uses the reserve",
+        plants: "transactions that settle nothing fill a disk to the last byte",
+        mistake: Mistake::Value("planted!() && matches!(command, Command::Transaction { .. }) || $it"),
+        level: Level::Test("cursors", "a_full_store_takes_no_new_cursor_and_can_be_drained"),
+    },
+    Bug {
         name: "a cursor holds nothing",
         plants: "what a projection has not read yet is unlinked",
         mistake: Mistake::Before("_ if crate::planted(\"a cursor holds nothing\") => None,"),

@@ -86,6 +86,12 @@ impl State {
         self.cursors.named.get(name)
     }
 
+    /// Whether a cursor that is there holds less with this.
+    pub(crate) fn moves_on(&self, name: &str, to: Hold) -> bool {
+        let hold = self.cursor(name).and_then(|cursor| cursor.hold);
+        hold.is_some_and(|hold| hold.topic == to.topic && hold.from <= to.from)
+    }
+
     /// All cursors as they are now. Copies pointers.
     pub(crate) fn cursors(&self) -> NamedSnapshot<CursorState> {
         self.cursors.snapshot()
