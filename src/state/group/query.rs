@@ -56,9 +56,9 @@ impl State {
             Some(Role::Topic { topic, .. }) if self.keeps_all(topic) => Offset(0),
             Some(Role::Topic { topic, index }) => {
                 let of = |(_, group): (_, &GroupState)| group.first_unsettled(index);
-                // seam: retirement ignores a group
                 // While nobody has come to read it, all stays; a cursor that holds it is somebody, and says where it stands itself.
                 let without_groups = if self.held_from(partition).is_some() { Offset(u64::MAX) } else { Offset(0) };
+                // seam: retirement ignores a group
                 self.groups_of(topic).map(of).min().unwrap_or(without_groups)
             }
             Some(Role::Retry { group }) => {
