@@ -188,7 +188,7 @@ impl ForkSentinel {
 
 /// Runs `check` in a forked child and returns its verdict.
 #[cfg(test)]
-pub(super) fn in_child(check: impl Fn() -> bool + Send + Sync + 'static) -> bool {
+pub(crate) fn in_child(check: impl Fn() -> bool + Send + Sync + 'static) -> bool {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new("true");
     let hook = move || if check() { Ok(()) } else { Err(io::Error::from_raw_os_error(1)) };

@@ -277,3 +277,171 @@ fn is_in_order(found: &[IndexEntry], range: KeyRange<'_>, direction: Direction) 
     };
     found.iter().all(is_in_range) && found.windows(2).all(follows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::in_child;
+    use crate::index::{IndexDirectory, IndexHome, IndexKind};
+    use std::sync::Mutex;
+
+    /// What a bad engine does.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Badness {
+        Panics,
+        PanicsAtClose,
+        ReturnsTooMany,
+        ReturnsOutOfRange,
+        ReturnsOutOfOrder,
+        ReturnsOtherBytes,
+        ReturnsTooFewBytes,
+    }
+
+    struct BadEngine(Badness);
+
+    fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        seal(&IndexChange { key, value: Some(value) }, &mut bytes);
+        bytes
+    }
+
+    impl IndexEngine for BadEngine {
+        fn get(&mut self, _: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+            match self.0 {
+                Badness::Panics => panic!("at {}", 5),
+                Badness::ReturnsTooFewBytes => Ok(Some(vec![0; 3])),
+                Badness::ReturnsOtherBytes => Ok(Some(sealed(b"another key", b"value"))),
+                _ => Ok(None),
+            }
+        }
+
+        fn scan(
+            &mut self,
+            _: KeyRange<'_>,
+            _: Direction,
+            entries_max: usize,
+            out: &mut Vec<IndexEntry>,
+        ) -> Result<(), IndexError> {
+            let keys = match self.0 {
+                Badness::Panics => panic!("at {}", 5),
+                Badness::ReturnsTooMany => ["b", "c", "d"].iter().cycle().take(entries_max + 1).collect(),
+                Badness::ReturnsOutOfRange => vec![&"b", &"x"],
+                Badness::ReturnsOutOfOrder => vec![&"c", &"b"],
+                _ => vec![&"b", &"c"],
+            };
+            out.extend(keys.into_iter().map(|key| (key.as_bytes().to_vec(), sealed(key.as_bytes(), b"value"))));
+            Ok(())
+        }
+
+        fn apply(&mut self, _: &[IndexChange<'_>]) -> Result<(), IndexError> {
+            self.flush()
+        }
+
+        fn flush(&mut self) -> Result<(), IndexError> {
+            if self.0 == Badness::Panics { panic!("at {}", 5) } else { Ok(()) }
+        }
+
+        fn close(self: Box<Self>) -> Result<(), IndexError> {
+            if self.0 == Badness::PanicsAtClose { panic!("when closed") } else { Ok(()) }
+        }
+    }
+
+    impl Drop for BadEngine {
+        fn drop(&mut self) {
+            if self.0 == Badness::Panics && !std::thread::panicking() {
+                panic!("when dropped");
+            }
+        }
+    }
+
+    fn bad(badness: Badness) -> DerivedIndex {
+        DerivedIndex::open("bad", || Ok(Box::new(BadEngine(badness)))).unwrap()
+    }
+
+    fn scan(index: &mut DerivedIndex) -> Result<Vec<IndexEntry>, IndexError> {
+        index.scan((Bound::Included(b"b"), Bound::Included(b"d")), Direction::Ascending, 2)
+    }
+
+    const STAMP: IndexStamp = IndexStamp { instance: [1; 16], epoch: Epoch(1 << 32), lsn: Lsn(8) };
+
+    #[test]
+    fn panicking_engine_is_a_fault_and_is_not_called_again() {
+        type Call = fn(&mut DerivedIndex) -> Result<(), IndexError>;
+        let calls: [Call; 5] = [
+            |index| index.stamp().map(drop),
+            |index| index.get(b"a").map(drop),
+            |index| scan(index).map(drop),
+            |index| index.apply(&[], STAMP),
+            DerivedIndex::flush,
+        ];
+        for first in calls {
+            let mut index = bad(Badness::Panics);
+            let fault = IndexError::fault("bad", "panicked: at 5");
+            assert_eq!(first(&mut index), Err(fault.clone()));
+            std::mem::forget(index.engine.replace(Box::new(BadEngine(Badness::PanicsAtClose))));
+            calls.iter().for_each(|call| assert_eq!(call(&mut index), Err(fault.clone())));
+        }
+        assert!(bad(Badness::PanicsAtClose).close().is_err() && bad(Badness::Panics).close().is_err());
+        let refused = DerivedIndex::open("bad", || panic!("when opened")).map(drop);
+        assert_eq!(refused, Err(IndexError::fault("bad", "panicked: when opened")));
+    }
+
+    #[test]
+    fn wrong_answers_are_faults() {
+        for badness in [Badness::ReturnsTooMany, Badness::ReturnsOutOfRange, Badness::ReturnsOutOfOrder] {
+            let mut index = bad(badness);
+            let fault = scan(&mut index);
+            assert!(fault.is_err(), "{badness:?}");
+            assert_eq!(index.stamp().map(drop), fault.map(drop), "{badness:?}");
+        }
+        for badness in [Badness::ReturnsOtherBytes, Badness::ReturnsTooFewBytes] {
+            let mut index = bad(badness);
+            assert!(index.get(b"a").is_err() && index.flush().is_err(), "{badness:?}");
+            assert!(bad(badness).stamp().is_err(), "{badness:?}");
+        }
+        assert_eq!(scan(&mut bad(Badness::PanicsAtClose)).unwrap().len(), 2, "nothing is wrong there");
+    }
+
+    #[test]
+    fn stamp_of_another_length_is_a_fault() {
+        assert_eq!(decoded(&encoded(STAMP)), Ok(STAMP));
+        assert!(decoded(&[0; 31]).is_err() && decoded(&[0; 33]).is_err());
+    }
+
+    #[test]
+    fn forked_child_forgets_its_index() {
+        let kinds = [
+            IndexKind::Memory { entries_max: 9 },
+            #[cfg(feature = "sled")]
+            IndexKind::Sled,
+            #[cfg(feature = "redb")]
+            IndexKind::Redb,
+        ];
+        for kind in kinds {
+            let folder = tempfile::tempdir().unwrap();
+            let [home, other] = ["index", "other"].map(|name| IndexDirectory::new(kind, folder.path().join(name)));
+            let mut index = home.open().unwrap();
+            index.apply(&[IndexChange { key: b"a", value: Some(b"1") }], STAMP).unwrap();
+            let shared = std::sync::Arc::new(Mutex::new(Some(index)));
+            let childs = std::sync::Arc::clone(&shared);
+            assert!(in_child(move || {
+                let mut index = childs.lock().unwrap().take().unwrap();
+                let refused =
+                    [index.stamp().map(drop), index.get(b"a").map(drop), index.flush(), index.apply(&[], STAMP)];
+                refused.iter().all(Result::is_err) && index.close().is_err()
+            }));
+            // Its threads are the parent's, so only sled is refused in the child.
+            let opens = in_child(move || other.open().is_ok_and(|mut index| index.apply(&[], STAMP).is_ok()));
+            assert_eq!(opens, !format!("{kind:?}").contains("Sled"), "{kind:?}");
+            let mut index = shared.lock().unwrap().take().unwrap();
+            assert_eq!(index.get(b"a").unwrap().as_deref(), Some(b"1".as_slice()), "{kind:?}");
+            index.close().unwrap();
+        }
+    }
+
+    #[test]
+    fn index_may_move_to_another_thread() {
+        fn is_send<T: Send>() {}
+        is_send::<DerivedIndex>();
+    }
+}

@@ -33,6 +33,8 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(all(test, any(feature = "sled", feature = "redb")))]
+mod damage;
 mod directory;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod folder;
