@@ -30,6 +30,8 @@ mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
 mod stats;
+mod stream_index;
+mod streams;
 mod threads;
 mod topics;
 mod transaction;
@@ -37,8 +39,12 @@ mod transaction;
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
+pub use crate::index::IndexKind;
+#[cfg(any(test, feature = "simulation"))]
+pub use crate::index::{IndexOutcome, SimIndexHome};
 pub(crate) use crate::record::Hold;
 pub use crate::record::Retention;
+pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun, Repeat, Sequence};
@@ -54,9 +60,10 @@ pub(crate) use log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
+pub(crate) use streams::{Appended, StoredEvent, StreamAt};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{CursorChange, NotDone, Settlement};
+pub(crate) use transaction::{CursorChange, NotDone, Settlement, StreamAppend, Transacted, Work};
 
 use self::commit::Commit;
 use self::core::{CommitOutcome, Core};
@@ -64,6 +71,7 @@ use self::health::Health;
 use self::maintenance::Maintenance;
 use self::refusal::Refusal;
 use self::reserve::SMALL_LEN;
+use self::stream_index::StreamIndex;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -85,6 +93,7 @@ pub(crate) struct Engine {
     core: Mutex<Core>,
     commit: Commit,
     dedup: DedupHasher,
+    index: StreamIndex,
     health: Health,
     caches: ReadCaches,
     disk: Arc<dyn Disk>,

@@ -20,15 +20,31 @@ use std::path::PathBuf;
 
 /// What holds the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IndexKind {
+#[non_exhaustive]
+pub enum IndexKind {
     /// Nothing on disk. Beyond so many entries every apply that adds one is refused.
-    Memory { entries_max: usize },
+    Memory {
+        /// The most entries, each an append to a stream.
+        entries_max: usize,
+    },
     /// On sled: files, and threads that write and clean them.
     #[cfg(feature = "sled")]
     Sled,
     /// On redb: one file, and no thread.
     #[cfg(feature = "redb")]
     Redb,
+}
+
+impl Default for IndexKind {
+    /// On sled, or without that on redb, or without both in memory.
+    fn default() -> Self {
+        #[cfg(feature = "sled")]
+        return Self::Sled;
+        #[cfg(all(feature = "redb", not(feature = "sled")))]
+        return Self::Redb;
+        #[cfg(not(any(feature = "sled", feature = "redb")))]
+        return Self::Memory { entries_max: 1 << 20 };
+    }
 }
 
 /// An index in a folder of the store, which the engine creates and removes.

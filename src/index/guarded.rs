@@ -140,7 +140,7 @@ impl DerivedIndex {
     }
 
     /// The fault of an engine whose answer is wrong.
-    fn failed(&mut self, text: &str) -> IndexError {
+    pub(crate) fn failed(&mut self, text: &str) -> IndexError {
         let error = IndexError::fault(self.name, text);
         self.fault = Some(error.clone());
         error

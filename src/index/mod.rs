@@ -47,12 +47,11 @@ mod sim;
 #[cfg(feature = "sled")]
 mod sled;
 
-#[allow(unused_imports, reason = "nothing fills it yet")]
-pub(crate) use directory::{IndexDirectory, IndexKind};
+pub(crate) use directory::IndexDirectory;
+pub use directory::IndexKind;
 pub(crate) use guarded::DerivedIndex;
 #[cfg(any(test, feature = "simulation"))]
-#[allow(unused_imports, reason = "nothing fills it yet")]
-pub(crate) use sim::{IndexOutcome, SimIndexHome};
+pub use sim::{IndexOutcome, SimIndexHome};
 
 use crate::ids::{Epoch, Lsn};
 use std::fmt::{self, Debug, Display};

@@ -20,7 +20,7 @@ type OwnedBatch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// What a crash leaves of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IndexOutcome {
+pub enum IndexOutcome {
     /// What was flushed, and so many of the batches since then, or all that there are.
     Prefix(usize),
     /// Nothing.
@@ -39,14 +39,15 @@ pub(crate) enum IndexOutcome {
 
 impl IndexOutcome {
     /// One of them, by a random number.
-    pub(crate) fn drawn(random: u64) -> Self {
+    pub fn drawn(random: u64) -> Self {
         let (kind, detail) = (random % 16, random >> 8);
         match kind {
             0 => Self::Empty,
             1 => Self::Refuses,
             2 => Self::FailsAfter(detail % 8),
             3 => Self::OtherInstance,
-            4 => Self::Ahead(8 * (1 + detail % 1024)),
+            // Beyond the end of the log: one below it would be a lie that nobody can see.
+            4 => Self::Ahead(1 << 40 | detail % 1024),
             5 => Self::Damaged((detail as u16).to_le_bytes()),
             // Most often it is an earlier one.
             _ => Self::Prefix((detail % 16) as usize),
@@ -56,7 +57,7 @@ impl IndexOutcome {
 
 /// A simulated folder of an index. A clone is the same one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SimIndexHome {
+pub struct SimIndexHome {
     world: Arc<Mutex<IndexWorld>>,
 }
 
@@ -75,7 +76,7 @@ struct IndexWorld {
 
 impl SimIndexHome {
     /// The process that has it open, if there is one, dies, and the index is found like this.
-    pub(crate) fn crash(&self, outcome: IndexOutcome) {
+    pub fn crash(&self, outcome: IndexOutcome) {
         let world = &mut *self.world.lock();
         world.crashes += 1;
         world.is_open = false;
