@@ -25,6 +25,12 @@ pub(crate) struct Core {
     pub(crate) wake_beyond: Lsn,
     /// Whether the background threads know that a segment is to be created ahead.
     pub(crate) standby_asked: bool,
+    /// How many more messages may be leased before somebody looks at the room on the disk again.
+    pub(crate) leases_left: u64,
+    /// As much, of messages that were leased before, where there is no room for others.
+    pub(crate) again_left: u64,
+    /// Whether there is room for the texts of nacks.
+    pub(crate) texts_fit: bool,
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
     pub(crate) counters: Counters,
@@ -40,11 +46,24 @@ pub(crate) struct Core {
 pub(crate) struct CheckpointNote {
     pub(crate) covers: Lsn,
     pub(crate) len: u64,
+    /// What the outstanding messages took at most in it.
+    pub(crate) outstanding_len: u64,
+    pub(crate) older_len: u64,
     /// What the one before it covers: nothing above that may be unlinked.
     pub(crate) older_covers: Lsn,
     /// The end of the log when maintenance last saw that it had moved, and when that was.
     pub(crate) end_seen: Lsn,
     pub(crate) end_seen_at: MonoMs,
+}
+
+impl CheckpointNote {
+    /// How much more room checkpoints need, where the outstanding messages take at most `outstanding_len` in one: there are two, and a
+    /// third while the oldest is not removed yet.
+    pub(crate) fn room(&self, outstanding_len: u64) -> u64 {
+        let rest = self.len.saturating_sub(self.outstanding_len);
+        let next = self.len.max(rest.saturating_add(outstanding_len));
+        next.saturating_mul(3).saturating_sub(self.len).saturating_sub(self.older_len)
+    }
 }
 
 /// For how long an exclusive lease, and the wait for it, have held up and may hold up all others.
@@ -126,6 +145,9 @@ impl Core {
             return Ok(CommitOutcome { decision, frame: None });
         }
         let reserve = reserve_of(command, &self.records, parts, &self.view.state);
+        if reserve > Reserve::Copy {
+            self.spend_on_texts();
+        }
         self.append_opened(now, reserve)?;
         self.head.clear();
         // seam: leases are not recorded
@@ -172,6 +194,37 @@ impl Core {
     pub(crate) fn make_visible(&mut self, watermark: Lsn) {
         let Self { view: View { visible, state, .. }, waiters, .. } = self;
         visible.advance(watermark, |partition| wake_partition(waiters, state, partition));
+    }
+
+    /// Takes note of that many leases. When the room for them is used up, what needs some of it looks at the disk again.
+    #[inline]
+    pub(crate) fn use_room(&mut self, leases: u64) {
+        self.leases_left = self.leases_left.saturating_sub(leases);
+        self.again_left = self.again_left.saturating_sub(leases);
+        if self.leases_left == 0 {
+            self.appender.set_scarce(true);
+        }
+    }
+
+    /// Takes note of the texts in the records, which the log and each checkpoint keep, each as much as a lease. Where room is short they are left out: a nack
+    /// adds nothing then, and needs no more than an ack.
+    #[inline]
+    fn spend_on_texts(&mut self) {
+        let mut count = 0;
+        for record in &mut self.records {
+            if let Record::Nacked { failure, .. } = record
+                && !failure.text.is_empty()
+            {
+                // seam: texts take the room for settling
+                if !self.texts_fit {
+                    failure.text = Box::default();
+                }
+                count += 1;
+            }
+        }
+        if count > 0 {
+            self.use_room(count);
+        }
     }
 
     /// What is known of a hold-up now.
@@ -270,6 +323,9 @@ fn room(record: &Record, state: &State) -> Room {
 /// emptied by those that consume and produce.
 fn reserve_of(command: &Command<'_>, records: &[Record], parts: Parts<'_>, state: &State) -> Reserve {
     let reserve = reserve_for(records, state);
+    if matches!(command, Command::Lease { with_new: false, .. }) {
+        return Reserve::Use;
+    }
     let added = || parts.bytes.len() as u64 + records.iter().map(Record::value_len).sum::<u64>();
     // seam: a transaction that settles nothing uses the reserve
     let pays = matches!(command, Command::Transaction { settled_len: settled @ 1.., .. } if *settled >= added());

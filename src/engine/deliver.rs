@@ -162,14 +162,18 @@ impl Engine {
         leases: &mut Leases,
     ) -> Result<Look> {
         let max = u32::try_from(max).unwrap_or(u32::MAX);
+        let mut with_new = true;
         loop {
             let mut parker = None;
             let waker = || parker.insert(Parker::new()).waker();
-            match self.try_look((topic, group), max, wait, moves, leases, waker)? {
+            match self.try_look((topic, group), (max, with_new), wait, moves, leases, waker)? {
                 Tried::Found(look) => return Ok(look),
-                Tried::Refused(refusal) => {
-                    self.unblock(refusal)?.map_err(|rejection| self.rejected(rejection))?;
-                }
+                Tried::Refused(refusal) => match self.unblock(refusal) {
+                    // What was leased before takes no more room when it is leased again, and gives some when it is settled.
+                    // seam: a full store leases nothing again
+                    Err(Error::DiskFull) if with_new => with_new = false,
+                    other => other?.map_err(|rejection| self.rejected(rejection))?,
+                },
                 Tried::Asleep { ticket, ms } => {
                     // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
                     if let Some(parker) = parker {
@@ -185,7 +189,7 @@ impl Engine {
     fn try_look(
         &self,
         (topic, group): (TopicId, GroupId),
-        max: u32,
+        (max, with_new): (u32, bool),
         wait: Wait<'_>,
         moves: Moves,
         leases: &mut Leases,
@@ -198,22 +202,30 @@ impl Engine {
             core.waiters.wake_one(group);
             return Ok(Tried::Found(Look::Nothing));
         }
+        // seam: leases take the room for settling
+        let room = if with_new { core.leases_left.max(1) } else { core.again_left };
+        let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
         let now = self.now();
         let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
-        let committed = match core.commit(&Command::Lease { group, max, pass_exhausted }, Parts::default(), now) {
-            Ok(committed) => committed,
-            Err(refusal) => return Ok(Tried::Refused(refusal)),
-        };
+        let committed =
+            match core.commit(&Command::Lease { group, max, pass_exhausted, with_new }, Parts::default(), now) {
+                Ok(committed) => committed,
+                Err(refusal) => return Ok(Tried::Refused(refusal)),
+            };
         if let Decision::Exhausted { partition, offset } = committed.decision {
             return Ok(Tried::Found(Look::Exhausted { partition, offset }));
         }
         if let Some((lsn, _)) = committed.frame
             && collect(&core, leases)
         {
+            core.use_room(leases.iter().map(|run| u64::from(run.count)).sum());
             // There may be more; and somebody must know when these leases end.
             core.waiters.wake_one(group);
             let token = Token { epoch: core.appender.epoch(), lsn };
             return Ok(Tried::Found(Look::Leased { token, catalog: core.view.catalog.clone() }));
+        }
+        if !with_new {
+            return Err(Error::DiskFull);
         }
         if wait.is_over(now.mono) || moves.are_enough() {
             // This one may have been the only sleeper that knew the next deadline.

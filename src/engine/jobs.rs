@@ -142,7 +142,7 @@ impl Engine {
             (due, due <= watermark, core.appender.standby_wanted())
         };
         if let Some(len) = wanted {
-            self.may_wait(self.make_standby(len, len.min(super::SMALL_LEN), Reserve::Keep))?;
+            self.may_wait(self.make_standby(len, len.min(super::reserve::SMALL_LEN), Reserve::Keep))?;
         }
         self.prepare_ahead();
         // A consumer that was woken meanwhile does not wait until the sync has begun as well.

@@ -72,7 +72,7 @@ impl<'a> LeasedMessage<'a> {
 pub(super) struct LeaseRun {
     partition: PartitionId,
     first: Offset,
-    count: u32,
+    pub(super) count: u32,
     attempt: u32,
     place: Option<MessageLocation>,
 }

@@ -25,6 +25,7 @@ mod moves;
 mod open;
 mod publish;
 mod refusal;
+mod reserve;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
@@ -62,6 +63,7 @@ use self::core::{CommitOutcome, Core};
 use self::health::Health;
 use self::maintenance::Maintenance;
 use self::refusal::Refusal;
+use self::reserve::SMALL_LEN;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -149,15 +151,8 @@ pub fn lock_holds() -> u64 {
     LOCK_HOLDS.with(std::cell::Cell::get)
 }
 
-/// What is kept back on the disk however little is outstanding, in bytes.
-const RESERVED_LEN_MIN: u64 = 128 << 10;
-/// The most that the settling of one message takes in the log, but for a dead letter's copy, and as much for its place in two
-/// checkpoints.
-const SETTLING_LEN: u64 = 128;
 /// A segment takes no more than this part of the room that there is for it, so that what is left never is just too little for one more.
 const ROOM_SHARE: u64 = 4;
-/// Smaller segments than this are made only where there is no room for more.
-const SMALL_LEN: u64 = 64 << 10;
 
 fn is_full(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::StorageFull
@@ -323,14 +318,17 @@ impl Engine {
             if was_scarce && !is_scarce || is_taken && core.appender.has_standby(len_min, reserve) {
                 return Ok(());
             }
-            Reserve::ALL.map(|reserve| (reserve, self.reserved_bytes(&core, reserve)))
+            Reserve::ALL.map(|reserve| (reserve, self.reserved_len(&core, reserve, available)))
         };
         let mut len = len;
         // For the command that may use the least of the reserve, so that all may use it where there is room.
         for (level, leave) in kept.into_iter().filter(|(level, _)| *level <= reserve) {
             // What a quota or a limit on file sizes refuses counts as free to the file system, and is what is kept back then.
             let len_least = if level == Reserve::Keep { leave.max(len_min) } else { len_min };
-            let mut share = segment_share(len, len_min, available.saturating_sub(leave));
+            // Where room is short a segment is to be dead soon, and unlinked.
+            // seam: long segments where room is short
+            let len_most = if level == Reserve::Keep { len } else { len.min(SMALL_LEN.max(len_min)) };
+            let mut share = segment_share(len_most, len_min, available.saturating_sub(leave));
             while let Some(size) = share {
                 match file_manager.create_standby(size, self.commit.watermark(), level, leave) {
                     Ok(standby) => {
@@ -360,32 +358,6 @@ impl Engine {
         };
         if let Some(superseded) = superseded {
             file_manager.discard_standby(superseded);
-        }
-    }
-
-    /// Takes note of the room on the disk: where what settles may need all of it, nothing else is appended, not even to the segment
-    /// that grows. Returns whether that was so before.
-    fn note_room(&self, core: &mut Core, available: u64) -> bool {
-        let room = available.saturating_add(core.appender.room());
-        // seam: a publish takes the room for settling
-        let scarce = room < self.reserved_bytes(core, Reserve::Share);
-        core.appender.set_scarce(scarce)
-    }
-
-    /// How much room must remain after a segment was created. One part is for the settling of all that is outstanding, two checkpoints
-    /// and what the file system itself needs; as much again for leases, so that there is something to settle; and one for the copies
-    /// of messages, of which one at least should fit.
-    fn reserved_bytes(&self, core: &Core, reserve: Reserve) -> u64 {
-        let outstanding = core.view.state.outstanding_count().saturating_mul(SETTLING_LEN);
-        let settling =
-            RESERVED_LEN_MIN.saturating_add(outstanding).saturating_add(core.checkpoint.len.saturating_mul(2));
-        let leasing = settling.saturating_mul(2);
-        match reserve {
-            Reserve::Keep => leasing.saturating_add(SMALL_LEN).saturating_add(self.setup.message_bytes_max as u64),
-            // seam: copies use all of the reserve
-            Reserve::Copy => leasing,
-            Reserve::Share => settling,
-            Reserve::Use => 0,
         }
     }
 

@@ -4,13 +4,14 @@
 //! four index files are missing: those are written again. The first append
 //! of the process raises the epoch. Never here: threads.
 
+use super::Engine;
 use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
 use super::dedup::DedupHasher;
 use super::health::Health;
 use super::jobs::Jobs;
 use super::maintenance::{Maintenance, finish_segments};
-use super::{Engine, RESERVED_LEN_MIN};
+use super::reserve::RESERVED_LEN_MIN;
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Error, Result};
@@ -162,7 +163,7 @@ impl Engine {
         let epoch = (recovered.appender.epoch(), recovered.previous.clean);
         let opened = begin_epoch(&mut fold.view, &recovered.contents, epoch, clock.as_ref())?;
         let end = recovered.contents.end;
-        let checkpoint = checkpoint_note(&recovered.file_manager);
+        let checkpoint = checkpoint_note(&recovered.file_manager, fold.outstanding_len);
         let counters = Counters::new(&fold.view.state);
         let dedup = DedupHasher::new(*recovered.file_manager.secret());
         let core = Core {
@@ -173,6 +174,10 @@ impl Engine {
             last_sync: None,
             wake_beyond: Lsn(u64::MAX),
             standby_asked: false,
+            // The first append needs a segment, and who creates it looks at the room.
+            leases_left: u64::MAX,
+            again_left: 0,
+            texts_fit: true,
             checkpoint,
             counters,
             isolation: Isolation::new(setup.isolation_limit_ms),
@@ -312,7 +317,7 @@ fn report(recovered: &Recovered, fold: &Fold) -> OpenReport {
     }
 }
 
-fn checkpoint_note(file_manager: &FileManager) -> CheckpointNote {
+fn checkpoint_note(file_manager: &FileManager, outstanding_len: u64) -> CheckpointNote {
     let (newest, older) = match file_manager.checkpoints() {
         [.., older, newest] => (Some(newest), Some(older)),
         [newest] => (Some(newest), None),
@@ -321,6 +326,8 @@ fn checkpoint_note(file_manager: &FileManager) -> CheckpointNote {
     CheckpointNote {
         covers: newest.map_or(Lsn(0), |info| info.covers),
         len: newest.map_or(0, |info| info.len),
+        outstanding_len,
+        older_len: older.map_or(0, |info| info.len),
         older_covers: older.map_or(Lsn(0), |info| info.covers),
         ..CheckpointNote::default()
     }

@@ -71,7 +71,11 @@ fn go_on(state: &mut State) {
     let groups: Vec<GroupId> = state.groups().map(|(id, _)| id).take(4).collect();
     for round in 0..3 {
         for group in &groups {
-            carry_out(state, &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false }, &inputs);
+            carry_out(
+                state,
+                &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false, with_new: true },
+                &inputs,
+            );
         }
         inputs.mono = inputs.mono.saturating_add(40_000);
         inputs.wall = inputs.wall.saturating_add(3_600_000);
@@ -154,7 +158,7 @@ fn opening() -> Vec<Record> {
         },
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
-        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false },
+        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, with_new: true },
         Command::Open { epoch: Epoch(2), clean: false },
     ];
     for command in commands {

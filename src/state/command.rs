@@ -206,6 +206,8 @@ pub(crate) enum Command<'a> {
         group: GroupId,
         max: u32,
         pass_exhausted: bool,
+        /// Whether messages are leased that never were: they add to what is outstanding.
+        with_new: bool,
     },
     /// Those whose tokens are dead are reported and change nothing; the others are acked.
     Ack {

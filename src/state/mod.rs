@@ -31,7 +31,7 @@ pub(crate) use command::{
     Repeat, Sequence, Visible,
 };
 use dedup::Acceptance;
-pub(crate) use group::{GroupCounts, GroupData, GroupState};
+pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use topic::Role;
@@ -141,8 +141,8 @@ impl State {
             return Err(Rejection::Invalid("the store has not been opened"));
         }
         let record = match *command {
-            Command::Lease { group, max, pass_exhausted } => {
-                return self.decide_lease((group, max), pass_exhausted, inputs, records);
+            Command::Lease { group, max, pass_exhausted, with_new } => {
+                return self.decide_lease((group, max), (pass_exhausted, with_new), inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs, ids, sequence } => {

@@ -23,6 +23,8 @@ pub(crate) struct Fold {
     pub(crate) view: View,
     /// What the checkpoint covers.
     pub(crate) from: Lsn,
+    /// What the outstanding messages took at most in the checkpoint.
+    pub(crate) outstanding_len: u64,
     /// How many records were replayed after it.
     pub(crate) records: u64,
 }
@@ -54,9 +56,9 @@ impl Fold {
             }
             None => (Lsn(0), State::new()),
         };
-        let visible = VisibleEnds::new(durable_only, &state);
+        let (visible, outstanding_len) = (VisibleEnds::new(durable_only, &state), state.outstanding_len());
         let view = View { state, catalog: contents.catalog.clone(), positions: Positions::default(), visible };
-        Ok(Self { view, from, records: 0 })
+        Ok(Self { view, from, outstanding_len, records: 0 })
     }
 
     /// Applies every frame above the checkpoint to the state, and notes where messages stand that no index file tells of.

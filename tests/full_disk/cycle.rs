@@ -2,14 +2,25 @@
 //! With dead letters, on disks of many sizes, with messages of many sizes, in segments of the default length.
 
 use millpond::ids::WallMs;
-use millpond::simulation::{Disk, SimClock};
-use millpond::{Backoff, Durability, Error, Group, Store, Topic};
+use millpond::simulation::{Disk, SimClock, SimDisk};
+use millpond::{Backoff, Delivery, Durability, Error, Group, Store, Topic};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// More beats of the jobs than anything here needs.
 const BEATS_MAX: usize = 100;
+
+/// How leases end without an ack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    Crash,
+    Close,
+    /// All of them together, so many times.
+    Expiry(usize),
+    /// One after another, so many times, each with the longest text.
+    Nack(usize),
+}
 
 pub(crate) struct Cycle {
     store: Store,
@@ -149,6 +160,77 @@ impl Cycle {
             let discarded = letter.and_then(|letter| letter.discard());
             discarded.unwrap_or_else(|error| panic!("{when}: G14: a discard was refused: {error}"));
         }
+    }
+
+    /// Leases until no more are granted, or all are out, and keeps them. Returns how many there are.
+    fn lease_all(&self) -> usize {
+        let mut leased = 0;
+        loop {
+            match self.group.receive_batch(1_000, Duration::ZERO) {
+                Ok(batch) if batch.is_empty() => return leased,
+                Ok(batch) => {
+                    leased += batch.len();
+                    std::mem::forget(batch);
+                }
+                Err(Error::DiskFull) => return leased,
+                Err(error) => panic!("a full disk is told as {error}"),
+            }
+        }
+    }
+
+    /// On a full disk as many as may be are leased, and end as `ending` says: all can be settled afterwards.
+    pub(crate) fn ends(disk: &SimDisk, message_len: usize, ending: Ending) {
+        let at = format!("{ending:?}, {message_len} bytes");
+        let attach = || Arc::new(disk.attach().expect("nobody has it")) as Arc<dyn Disk>;
+        let mut cycle = Self::open(attach(), message_len);
+        cycle.fill();
+        if !matches!(ending, Ending::Nack(_)) {
+            assert!(cycle.lease_all() > 500, "{at}: leases are granted on a full disk");
+        }
+        match ending {
+            Ending::Crash | Ending::Close => {
+                let waiting = std::mem::take(&mut cycle.waiting);
+                let next = cycle.next;
+                if matches!(ending, Ending::Close) {
+                    cycle.close();
+                }
+                std::mem::forget(cycle);
+                disk.crash_process();
+                cycle = Self::open(attach(), message_len);
+                (cycle.waiting, cycle.next) = (waiting, next);
+            }
+            Ending::Expiry(times) => {
+                for _ in 0..times {
+                    cycle.clock.advance(61_000);
+                    cycle.tick();
+                    cycle.lease_all();
+                }
+            }
+            Ending::Nack(times) => {
+                for nth in 0..times {
+                    let delivery = cycle.receive_any(&at);
+                    delivery.nack("x".repeat(200)).unwrap_or_else(|error| panic!("{at}: G14: nack {nth}: {error}"));
+                    if nth % 64 == 0 {
+                        cycle.tick();
+                    }
+                }
+            }
+        }
+        cycle.clock.advance(3_600_000);
+        cycle.settle_all(&at);
+        cycle.publish_when_possible(&at);
+    }
+
+    /// Receives one message, whichever it is.
+    fn receive_any(&self, at: &str) -> Delivery {
+        for _ in 0..BEATS_MAX {
+            match self.group.receive(Duration::ZERO) {
+                Ok(received) => return received.unwrap_or_else(|| panic!("{at}: all is ready")),
+                Err(Error::DiskFull) => self.tick(),
+                Err(error) => panic!("{at}: a full disk is told as {error}"),
+            }
+        }
+        panic!("{at}: G14: nothing is leased, and no lease is granted")
     }
 
     pub(crate) fn close(&self) {

@@ -10,7 +10,7 @@ mod limit;
 mod places;
 mod queue;
 
-use cycle::Cycle;
+use cycle::{Cycle, Ending};
 use millpond::simulation::{Disk, SimDisk, real_disk};
 use places::{Kind, on, on_each};
 use queue::Queue;
@@ -139,6 +139,18 @@ fn moves_to_the_dead_letters_leave_room_for_leases() {
     let cycle = Cycle::open(attach(), 100 << 10);
     cycle.receives_go_on(50, "opened again");
     cycle.close();
+}
+
+/// G14: the room that is kept for settling is for leases that can be settled. Those that ended keep nothing.
+#[test]
+fn leases_that_end_without_an_ack_leave_room_to_lease_again() {
+    for ending in [Ending::Crash, Ending::Close, Ending::Expiry(100), Ending::Nack(20_000)] {
+        for (room, message_len) in [(3, 500), (16, 500), (64, 2_000)] {
+            let disk = SimDisk::new(room);
+            disk.set_capacity(Some(room << 20));
+            Cycle::ends(&disk, message_len, ending);
+        }
+    }
 }
 
 /// Opening again and again, as a service does that is started anew whenever it fails, takes no more room each time.

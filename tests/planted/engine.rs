@@ -211,6 +211,36 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("full_disk", "moves_to_the_dead_letters"),
     },
     Bug {
+        name: "leases that are over keep the room for settling",
+        plants: "a full store whose consumers died stays full for ever",
+        mistake: Mistake::Value("if planted!() { all } else { $it }"),
+        level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
+    },
+    Bug {
+        name: "a full store leases nothing again",
+        plants: "consumers that fail on a full disk leave messages that nobody can have",
+        mistake: Mistake::Asks("!planted!() && with_new"),
+        level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
+    },
+    Bug {
+        name: "texts take the room for settling",
+        plants: "error texts fill a disk to the last byte",
+        mistake: Mistake::Asks("!planted!() && !self.texts_fit"),
+        level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
+    },
+    Bug {
+        name: "leases take the room for settling",
+        plants: "so much is leased on a full disk that there is no room to settle it",
+        mistake: Mistake::Value("if planted!() { u64::MAX } else { $it }"),
+        level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
+    },
+    Bug {
+        name: "long segments where room is short",
+        plants: "the segment that holds but failed attempts never ends, and no room comes back",
+        mistake: Mistake::Value("if planted!() { len } else { $it }"),
+        level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
+    },
+    Bug {
         name: "a second close does nothing",
         plants: "a close that failed for want of room says Ok the second time and saves nothing",
         mistake: Mistake::Asks("!planted!() && $it"),

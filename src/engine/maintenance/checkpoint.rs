@@ -53,12 +53,13 @@ pub(super) fn checkpoint_if_new(engine: &Engine) -> Result<()> {
 
 /// Writes a checkpoint, unless this process has appended nothing.
 fn write_checkpoint(engine: &Engine) -> Result<()> {
-    let (covers, catalog, state) = {
+    let (covers, catalog, state, outstanding_len) = {
         let core = engine.lock_core();
         if core.unwritten_open.is_some() {
             return Ok(());
         }
-        (core.appender.end(), core.view.catalog.clone(), core.view.state.snapshot())
+        let state = &core.view.state;
+        (core.appender.end(), core.view.catalog.clone(), state.snapshot(), state.outstanding_len())
     };
     let mut encoded = Vec::new();
     state.encode(&mut encoded);
@@ -73,8 +74,9 @@ fn write_checkpoint(engine: &Engine) -> Result<()> {
         .write_checkpoint(covers, &catalog, &encoded, engine.commit.watermark())
         .map_err(|error| engine.file_manager_error(&file_manager, error))?;
     let mut core = engine.lock_core();
-    let older_covers = core.checkpoint.covers;
-    core.checkpoint = CheckpointNote { covers, len: info.len, older_covers, ..core.checkpoint };
+    let CheckpointNote { covers: older_covers, len: older_len, .. } = core.checkpoint;
+    core.checkpoint =
+        CheckpointNote { covers, len: info.len, outstanding_len, older_len, older_covers, ..core.checkpoint };
     drop(core);
     file_manager.prune_checkpoints().map_err(|error| engine.file_manager_error(&file_manager, error))
 }

@@ -25,6 +25,7 @@ pub(in crate::engine) fn finish_segments(engine: &Engine) -> Result<()> {
 
 fn finish_segment(engine: &Engine, number: FileNumber) -> Result<()> {
     let mut file_manager = engine.file_manager.lock();
+    let available = file_manager.available().map_err(|error| engine.file_manager_error(&file_manager, error))?;
     let (runs, segment, kept) = {
         let core = engine.lock_core();
         let runs = core.view.positions.unindexed().find(|runs| runs.segment == number).map(Arc::clone);
@@ -32,7 +33,7 @@ fn finish_segment(engine: &Engine, number: FileNumber) -> Result<()> {
         if segment.end() > engine.commit.watermark() {
             return Ok(());
         }
-        (runs, Arc::clone(segment), engine.reserved_bytes(&core, Reserve::Keep))
+        (runs, Arc::clone(segment), engine.reserved_len(&core, Reserve::Keep, available))
     };
     let finished = if segment.is_closed() {
         segment

@@ -177,10 +177,9 @@ impl Appender {
         self.standby.as_ref().is_some_and(|standby| standby.len >= len_min && standby.reserve <= reserve)
     }
 
-    /// How much can be appended to the files that are there.
-    pub(crate) fn room(&self) -> u64 {
-        let active = self.active.as_ref().map_or(0, |active| active.len.saturating_sub(active.at));
-        self.standby.as_ref().map_or(0, |standby| standby.len).saturating_add(active)
+    /// How long the standby segment is; zero where there is none.
+    pub(crate) fn standby_len(&self) -> u64 {
+        self.standby.as_ref().map_or(0, |standby| standby.len)
     }
 
     /// Says whether room is so scarce that only appends which may use all of the reserve are to be taken. Returns whether it was.

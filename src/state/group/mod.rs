@@ -16,7 +16,7 @@ mod tests;
 #[cfg(any(test, feature = "simulation"))]
 pub(super) use check::check_derived;
 pub(super) use decide::{check_options, has_room_for_group};
-pub(crate) use query::GroupCounts;
+pub(crate) use query::{GroupCounts, OUTSTANDING_LEN};
 pub(super) use snapshot::{decode, encode};
 
 use super::kit::offsets::OffsetSet;

@@ -7,6 +7,9 @@ use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::state::lease::{OutstandingEntry, Phase};
 use crate::state::{Inputs, Role, Snapshot, State};
 
+/// The most that an outstanding message takes in a checkpoint, with a history as long as it may be, but for its texts, in bytes.
+pub(crate) const OUTSTANDING_LEN: u64 = 128;
+
 /// How a group stands in one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupCounts {
@@ -74,9 +77,10 @@ impl State {
         }
     }
 
-    /// How many messages are outstanding, over all groups.
-    pub(crate) fn outstanding_count(&self) -> u64 {
-        self.groups.values().map(|group| u64::from(group.outstanding())).sum()
+    /// The most that the outstanding messages of all groups take in a checkpoint, whatever becomes of them, but for new texts.
+    pub(crate) fn outstanding_len(&self) -> u64 {
+        let texts = |group: &GroupState| group.texts.bytes as u64;
+        self.groups.values().map(|group| u64::from(group.outstanding()) * OUTSTANDING_LEN + texts(group)).sum()
     }
 
     /// Whether the group has as many messages outstanding as it may.

@@ -67,9 +67,17 @@ impl Deadlines {
         self.len == 0
     }
 
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// How many leases end after `mono`; stale ones may be among them.
+    pub(in crate::state) fn len_after(&self, mono: MonoMs) -> u64 {
+        let from = self.fifo.partition_point(|run| run.first.0 <= mono);
+        let fifo: u64 = self.fifo.range(from..).map(|run| u64::from(run.count)).sum();
+        let after = (mono.saturating_add(1), Lsn(0), 0, 0, Offset(0));
+        let apart = self.apart.range(after..).filter(|key| key.0 > mono).count() as u64;
+        fifo.saturating_add(apart).min(self.len)
     }
 
     /// Adds the lease `first` and those of the `count - 1` messages behind it.
@@ -248,6 +256,9 @@ mod tests {
         }
         assert_eq!(deadlines.len(), 11);
         assert_eq!(deadlines.expired(MonoMs(200), |key| held.contains(key)).count(), 3);
+        assert_eq!(deadlines.len_after(MonoMs(999)), 0);
+        let last = held.iter().filter(|key| key.0 > MonoMs(998)).count() as u64;
+        assert!((last..=11).contains(&deadlines.len_after(MonoMs(998))));
     }
 
     /// However many ended together, and whether others last.

@@ -25,7 +25,7 @@ impl State {
     pub(in crate::state) fn decide_lease(
         &self,
         (id, max): (GroupId, u32),
-        pass_exhausted: bool,
+        (pass_exhausted, with_new): (bool, bool),
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
@@ -57,9 +57,10 @@ impl State {
             return Ok(Decision::Done);
         }
         let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
+        let new_max = if with_new { max } else { 0 };
         if group.queues.of(AttemptClass::Plain).is_all_idle(inputs.mono, inputs.wall) {
             // Most often there is nothing but what is new.
-            let leased = self.lease_new(&grant, max, inputs, records);
+            let leased = self.lease_new(&grant, new_max, inputs, records);
             return Ok(if leased > 0 { Decision::Done } else { Decision::Nothing });
         }
         let mut left = max;
@@ -67,7 +68,7 @@ impl State {
             left -= match source {
                 Source::New => {
                     let unseen = self.lease_due(&grant, source, left, inputs, records)?;
-                    unseen + self.lease_new(&grant, left - unseen, inputs, records)
+                    unseen + self.lease_new(&grant, new_max.min(left - unseen), inputs, records)
                 }
                 Source::Ended | Source::Waited | Source::Ready => {
                     self.lease_due(&grant, source, left, inputs, records)?

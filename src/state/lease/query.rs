@@ -28,6 +28,16 @@ impl State {
         Deadline { mono, wall: queues.iter().filter_map(|queue| queue.next_due_after(inputs.wall)).min() }
     }
 
+    /// How many messages are leased, by leases that are over or not.
+    pub(crate) fn lease_count(&self) -> u64 {
+        self.groups.values().flat_map(|group| group.queues.all()).map(|queue| queue.leases.len()).sum()
+    }
+
+    /// How many messages are leased by leases that are not over at `mono`, or a few more. Looks through these leases.
+    pub(crate) fn live_lease_count(&self, mono: MonoMs) -> u64 {
+        self.groups.values().flat_map(|group| group.queues.all()).map(|queue| queue.leases.len_after(mono)).sum()
+    }
+
     /// Whether anything waits for the wall clock.
     pub(crate) fn has_due_times(&self) -> bool {
         self.groups.values().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
