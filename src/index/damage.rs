@@ -53,8 +53,11 @@ fn apply_step(index: &mut DerivedIndex, step: u64) -> Result<(), IndexError> {
 
 /// Everything that happened to each key, up to some step.
 struct History {
-    changes: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    changes: BTreeMap<Vec<u8>, Vec<ChangeAt>>,
 }
+
+/// The step, and the value or its removal.
+type ChangeAt = (u64, Option<Vec<u8>>);
 
 /// How an index compares with the history. The later ones are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -351,7 +354,7 @@ fn damaged_files_give_right_entries_or_a_fault() {
         for base in make_bases(*kind, folder.path()) {
             let judged = judged_in_children(engine, &base);
             if std::env::var_os(PLACES).is_some() {
-                judged.iter().for_each(|judged| eprintln!("{engine} {judged:?}"));
+                judged.iter().for_each(|judged| say(&format!("{engine} {judged:?}")));
             }
             let is_bad =
                 |finding: &Result<Finding, String>| !matches!(finding, Ok(finding) if *finding < Finding::Stale);

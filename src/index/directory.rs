@@ -105,7 +105,8 @@ impl IndexHome for IndexDirectory {
     }
 }
 
-#[cfg(all(test, any(feature = "sled", feature = "redb")))]
+#[cfg(test)]
+#[cfg(any(feature = "sled", feature = "redb"))]
 mod tests {
     use super::*;
     use crate::ids::{Epoch, Lsn};

@@ -34,7 +34,8 @@
 
 #[cfg(test)]
 mod conformance;
-#[cfg(all(test, any(feature = "sled", feature = "redb")))]
+#[cfg(test)]
+#[cfg(any(feature = "sled", feature = "redb"))]
 mod damage;
 mod directory;
 #[cfg(any(feature = "sled", feature = "redb"))]
