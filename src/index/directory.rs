@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn folder_that_may_not_be_written_is_a_fault() {
         if rustix::process::geteuid().is_root() {
-            return; // Who may write everywhere.
+            return; // Root may write everywhere.
         }
         on_each(|folder, home| {
             let permit = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
