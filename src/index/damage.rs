@@ -52,9 +52,12 @@ fn apply_step(index: &mut DerivedIndex, step: u64) -> Result<(), IndexError> {
 }
 
 /// Everything that happened to each key, up to some step.
-struct History {
-    changes: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+struct IndexHistory {
+    changes: BTreeMap<Vec<u8>, Vec<HistoryChange>>,
 }
+
+/// The step, and the value or its removal.
+type HistoryChange = (u64, Option<Vec<u8>>);
 
 /// How an index compares with the history. The later ones are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +73,7 @@ enum Finding {
     Invented,
 }
 
-impl History {
+impl IndexHistory {
     fn up_to(last: u64) -> Self {
         let mut changes = BTreeMap::<_, Vec<_>>::new();
         for step in 1..=last {
@@ -266,7 +269,7 @@ fn judge_all(kind: IndexKind, folder: &Path, from: usize) {
     std::panic::set_hook(Box::new(|_| {}));
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
     setrlimit(Resource::As, Rlimit { current: Some(2 << 30), maximum: Some(2 << 30) }).unwrap();
-    let history = History::up_to(STEPS + FURTHER_STEPS);
+    let history = IndexHistory::up_to(STEPS + FURTHER_STEPS);
     let base = folder.join("base");
     for (number, (file, damage)) in damages(&base, places()).into_iter().enumerate().skip(from) {
         let tried = folder.join(format!("tried-{number}"));
@@ -351,7 +354,7 @@ fn damaged_files_give_right_entries_or_a_fault() {
         for base in make_bases(*kind, folder.path()) {
             let judged = judged_in_children(engine, &base);
             if std::env::var_os(PLACES).is_some() {
-                judged.iter().for_each(|judged| eprintln!("{engine} {judged:?}"));
+                judged.iter().for_each(|judged| say(&format!("{engine} {judged:?}")));
             }
             let is_bad =
                 |finding: &Result<Finding, String>| !matches!(finding, Ok(finding) if *finding < Finding::Stale);
@@ -384,7 +387,7 @@ fn killed_process_leaves_all_up_to_a_stamp() {
             let mut index = IndexDirectory::new(*kind, path).open().unwrap();
             let at = index.stamp().unwrap().map_or(0, |stamp| stamp.lsn.get() / 8);
             assert!((flushed..=applied + 1).contains(&at), "{engine}: {flushed} <= {at} <= {applied}");
-            let history = History::up_to(applied + 2);
+            let history = IndexHistory::up_to(applied + 2);
             assert_eq!(history.compare(&all(&mut index).unwrap(), at), Finding::Whole, "{engine}, round {round}");
             (at + 1..=applied + 2).for_each(|step| apply_step(&mut index, step).unwrap());
             assert_eq!(history.compare(&all(&mut index).unwrap(), applied + 2), Finding::Whole, "{engine}, filled");

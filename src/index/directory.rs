@@ -121,7 +121,8 @@ impl IndexHome for IndexDirectory {
     }
 }
 
-#[cfg(all(test, any(feature = "sled", feature = "redb")))]
+#[cfg(test)]
+#[cfg(any(feature = "sled", feature = "redb"))]
 mod tests {
     use super::*;
     use crate::ids::{Epoch, Lsn};
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn folder_that_may_not_be_written_is_a_fault() {
         if rustix::process::geteuid().is_root() {
-            return; // Who may write everywhere.
+            return; // Root may write everywhere.
         }
         on_each(|folder, home| {
             let permit = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -253,14 +254,15 @@ mod tests {
         });
     }
 
-    /// Sled hands what is written to threads of its own, which may have the locked file for moments after a drop.
+    /// Sled hands what is written to threads of its own, which may have the locked file for moments after a drop; the more so
+    /// while they work for several databases.
     #[test]
     fn index_that_is_closed_while_it_writes_opens_at_once() {
-        on_each(|_, home| {
-            for round in 0..30u64 {
+        let keys: Vec<[u8; 8]> = (0..500).map(|at: u64| at.to_le_bytes()).collect();
+        let changes: Vec<_> = keys.iter().map(|key| IndexChange { key, value: Some(&[1; 200]) }).collect();
+        let reopen = |home: &IndexDirectory| {
+            for round in 0..60 {
                 let mut index: DerivedIndex = home.open().unwrap_or_else(|error| panic!("round {round}: {error}"));
-                let keys: Vec<[u8; 8]> = (0..2_000).map(|at: u64| (at * round).to_le_bytes()).collect();
-                let changes: Vec<_> = keys.iter().map(|key| IndexChange { key, value: Some(&[1; 200]) }).collect();
                 index.apply(&changes, STAMP).unwrap();
                 if round % 2 == 0 {
                     index.close().unwrap()
@@ -271,6 +273,12 @@ mod tests {
                     home.discard().unwrap();
                 }
             }
+        };
+        on_each(|folder, home| {
+            let others = ["2", "3", "4"].map(|name| IndexDirectory::new(home.kind, folder.path().join(name)));
+            std::thread::scope(|scope| {
+                others.iter().chain([&home]).for_each(|home| drop(scope.spawn(|| reopen(home))));
+            });
         });
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! A change that was applied is seen by every later call of the same process. After a crash of the process or a power failure
 //! the index shows some stamp that was applied before, or none. It is at least the stamp of the last [`DerivedIndex::flush`]
-//! that returned `Ok`. The entries have then the effects of *all* changes up to the stamp shown.
+//! that returned `Ok`. The entries have then the effects of *all* changes up to the stamp shown. An index in memory is empty at
+//! each open.
 //!
 //! An engine may take one [`DerivedIndex::apply`] in several batches, with the stamp in the last one. So a crash, or an
 //! [`IndexError`], in the middle of it can leave effects of changes *beyond* the stamp. They do no harm if the index is filled
@@ -33,7 +34,8 @@
 
 #[cfg(test)]
 mod conformance;
-#[cfg(all(test, any(feature = "sled", feature = "redb")))]
+#[cfg(test)]
+#[cfg(any(feature = "sled", feature = "redb"))]
 mod damage;
 mod directory;
 #[cfg(any(feature = "sled", feature = "redb"))]

@@ -10,6 +10,7 @@
 //!   panicked leaves the drop waiting for ever. So a thread of ours drops it and waits for the lock of the file, and
 //!   [`close`](IndexEngine::close) waits for that thread, for [`CLOSE_WAIT`] at most.
 //! - *Its flush does not sync the device*: on Linux it starts the writing of some pages. The file is synced here.
+//! - *It panics on some damage*, and the panic hook of the process reports that. Nothing of ours is printed.
 //!
 //! Never here: checks of what it returns.
 
