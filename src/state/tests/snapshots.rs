@@ -52,7 +52,7 @@ fn golden_snapshot() {
     let insert =
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
-    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[4, 0])), "topic option 4");
+    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[5, 0])), "topic option 5");
     assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[8, 3, 1, 1, 1])), "group option 8");
 }
 
