@@ -22,6 +22,7 @@ mod log_reader;
 mod log_start;
 mod maintenance;
 mod moves;
+mod notices;
 mod open;
 mod publish;
 mod refusal;

@@ -4,11 +4,12 @@
 //! decision. Never here: public handles.
 
 use super::leased::LeasedMessage;
+use super::notices::{Moved, OutgoingNotice};
 use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId};
-use crate::record::Hold;
-use crate::state::{Command, HeldRun, Rejection, Repeat};
+use crate::record::{FailureCause, Hold};
+use crate::state::{Command, HeldRun, Notice, Rejection, Repeat};
 
 /// What a transaction does to leases.
 #[derive(Debug)]
@@ -65,11 +66,20 @@ impl Settlement<'_> {
         }
     }
 
-    fn command(&self) -> Command<'_> {
+    fn command(&self, notice: Notice) -> Command<'_> {
         match self {
             Self::Ack { group, held, .. } => Command::Ack { group: *group, held },
-            Self::Nack { message, delay_ms, text } => message.nack(*delay_ms, text),
-            Self::Reject { message, text } => message.reject(text),
+            Self::Nack { message, delay_ms, text } => message.nack(*delay_ms, text, notice),
+            Self::Reject { message, text } => message.reject(text, notice),
+        }
+    }
+
+    /// The message that it may move to the dead letters.
+    fn moved(&self) -> Option<Moved<'_>> {
+        match self {
+            Self::Ack { .. } => None,
+            Self::Nack { message, text, .. } => Some(message.moved(FailureCause::Nacked, text)),
+            Self::Reject { message, text } => Some(message.moved(FailureCause::Rejected, text)),
         }
     }
 }
@@ -96,18 +106,16 @@ impl Engine {
         each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<Published, NotDone>> {
         self.enter()?;
-        let mut steps = Vec::with_capacity(settlements.len() + cursors.len() + 1);
-        // The first step, so that its messages come before the copies.
-        steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
-        let before = steps.len();
-        steps.extend(settlements.iter().map(Settlement::command));
-        steps.extend(cursors.iter().map(CursorChange::command));
-        let settled_len = settlements.iter().map(Settlement::len).sum();
-        let copies = self.copies(settlements);
-        let with_copies = (!copies.is_empty()).then(|| outgoing.with_copies(&copies)).transpose()?;
-        let parts = with_copies.as_ref().unwrap_or(outgoing).parts();
-        let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
-        match self.submit(&command, parts, |core, committed| Published::of(core, committed, each))? {
+        let before = usize::from(outgoing.len() > 0);
+        let unasked = |_: &Settlement<'_>| OutgoingNotice::without(Notice::Unasked);
+        let mut notices: Vec<OutgoingNotice> = settlements.iter().map(unasked).collect();
+        let submitted = loop {
+            match self.submit_all(outgoing, settlements, cursors, &notices, each)? {
+                Err(Rejection::NoticeDue) => notices = self.notices(settlements),
+                other => break other,
+            }
+        };
+        match submitted {
             Ok(published) => Ok(Ok(published)),
             Err(Rejection::LeaseLostIn { step, number }) => {
                 Ok(Err(NotDone::LeaseLost { settlement: (step as usize).saturating_sub(before), number }))
@@ -124,9 +132,41 @@ impl Engine {
         }
     }
 
-    /// The messages that move to the dead letters, in order. As long as a lease lasts its message keeps its limit of attempts, so the
+    /// `notices`: one for each settlement, as far as they are known.
+    fn submit_all(
+        &self,
+        outgoing: &Outgoing,
+        settlements: &[Settlement<'_>],
+        cursors: &[CursorChange<'_>],
+        notices: &[OutgoingNotice],
+        each: &mut dyn FnMut(PartitionId, Offset, u32),
+    ) -> Result<Result<Published, Rejection>> {
+        let mut steps = Vec::with_capacity(settlements.len() + cursors.len() + 1);
+        // The first step, so that its messages come before the copies.
+        steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
+        steps.extend(settlements.iter().zip(notices).map(|(settlement, notice)| settlement.command(notice.notice)));
+        steps.extend(cursors.iter().map(CursorChange::command));
+        let settled_len = settlements.iter().map(Settlement::len).sum();
+        let copies = self.copies(settlements).into_iter().zip(notices);
+        let copies: Vec<&[u8]> =
+            copies.flat_map(|(copy, notice)| copy.into_iter().flat_map(|copy| notice.parts(copy))).collect();
+        let with_copies = (!copies.is_empty()).then(|| outgoing.with_copies(&copies)).transpose()?;
+        let parts = with_copies.as_ref().unwrap_or(outgoing).parts();
+        let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
+        self.submit(&command, parts, |core, committed| Published::of(core, committed, outgoing.runs(), each))
+    }
+
+    /// The notices of the settlements that may move a message.
+    fn notices(&self, settlements: &[Settlement<'_>]) -> Vec<OutgoingNotice> {
+        let of = |settlement: &Settlement<'_>| {
+            settlement.moved().map_or(OutgoingNotice::without(Notice::Unasked), |moved| self.notice(&moved))
+        };
+        settlements.iter().map(of).collect()
+    }
+
+    /// Of each settlement the message that moves to the dead letters. As long as a lease lasts its message keeps its limit of attempts, so the
     /// decision comes to the same.
-    fn copies<'a>(&self, settlements: &[Settlement<'a>]) -> Vec<&'a [u8]> {
+    fn copies<'a>(&self, settlements: &[Settlement<'a>]) -> Vec<Option<&'a [u8]>> {
         let may_copy = |settlement: &Settlement<'_>| match settlement {
             Settlement::Ack { .. } => false,
             Settlement::Nack { .. } | Settlement::Reject { .. } => true,
@@ -143,6 +183,6 @@ impl Engine {
             }
             Settlement::Reject { message, .. } => Some(message.part()),
         };
-        settlements.iter().filter_map(copied).collect()
+        settlements.iter().map(copied).collect()
     }
 }

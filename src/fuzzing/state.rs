@@ -137,6 +137,7 @@ const OPTIONS: GroupOptions = GroupOptions {
     backoff: BackoffOptions { first_ms: 100, max_ms: 1_000, jitter: false },
     max_outstanding: 100,
     max_closes: 2,
+    notices: Some(TopicId(0)),
 };
 
 const TOPIC: TopicOptions = TopicOptions { retention: Retention::Forever, dedup_ids: 3, dedup_window_ms: 1_000 };
