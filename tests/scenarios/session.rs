@@ -318,6 +318,9 @@ impl Session {
     }
 
     fn settle(&mut self, command: &str, name: &str, words: &mut Words) -> Reply {
+        if command == "headers" {
+            return Ok(self.names.headers(self.process.deliveries.get(name)?, START));
+        }
         if command == "extend" {
             return silent(self.process.deliveries.get(name)?.extend(words.duration()?));
         }
