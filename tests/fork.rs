@@ -109,8 +109,12 @@ const CALLS: &[Call] = &[
             "GroupChange::backoff",
             "GroupChange::max_outstanding",
             "GroupChange::max_closes",
+            "GroupChange::dead_letter_notices",
         ],
-        |all| refused(all.group.alter().max_attempts(9).apply()) && refused(all.group.alter().apply()),
+        |all| {
+            let notices = all.group.alter().dead_letter_notices(&all.topic).apply();
+            refused(all.group.alter().max_attempts(9).apply()) && refused(notices) && refused(all.group.alter().apply())
+        },
     ),
     (&["Topic::name", "Topic::partitions"], |all| (all.topic.name(), all.topic.partitions()) == ("t", 1)),
     (&["Topic::with_durability", "Topic::publish"], |all| {
@@ -179,10 +183,11 @@ const CALLS: &[Call] = &[
             "GroupBuilder::backoff",
             "GroupBuilder::max_outstanding",
             "GroupBuilder::max_closes",
+            "GroupBuilder::dead_letter_notices",
             "GroupBuilder::start",
         ],
         |all| {
-            let new = all.topic.group("new").max_attempts(3).open();
+            let new = all.topic.group("new").max_attempts(3).dead_letter_notices(&all.topic).open();
             refused(all.topic.group("g").open()) && refused(new) && refused(all.topic.group("g").create(false).open())
         },
     ),

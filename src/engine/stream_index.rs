@@ -3,7 +3,7 @@
 //! The key of an entry is partition, hash of the stream's key, and version, so that the events of a stream stand together and in order. An
 //! entry says where the messages of one append stand; the one behind all versions says which event is the first that is there. The index
 //! never follows what is not durable, and nothing is believed of it but what its stamp covers. On any doubt it is thrown away and filled
-//! again from the log; whoever needs it meanwhile is told how far that is. Never here: decisions.
+//! again from the log; calls that need it meanwhile are told how far that is. Never here: decisions.
 
 use super::Engine;
 use crate::error::{Error, Result};

@@ -130,6 +130,24 @@ pub(crate) enum Publication {
     Elsewhere(Origin),
 }
 
+/// What follows the copy of a message that moves to the dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// Nothing, as far as the caller knows.
+    Unasked,
+    /// Nothing, whatever its group asks for: the message is a notice itself.
+    Never,
+    /// The next part, which is published to this partition.
+    Into(PartitionId),
+}
+
+/// What is known of a message that may have to move to the dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moving {
+    pub(crate) published: Publication,
+    pub(crate) notice: Notice,
+}
+
 /// Options of a group that are to change; the others stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupChanges {
@@ -138,17 +156,19 @@ pub(crate) struct GroupChanges {
     pub(crate) backoff: Option<BackoffOptions>,
     pub(crate) max_outstanding: Option<u32>,
     pub(crate) max_closes: Option<u32>,
+    pub(crate) notices: Option<Option<TopicId>>,
 }
 
 impl GroupChanges {
     pub(crate) fn applied_to(&self, options: &GroupOptions) -> GroupOptions {
-        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes } = self;
+        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes, notices } = self;
         GroupOptions {
             visibility_timeout_ms: visibility_timeout_ms.unwrap_or(options.visibility_timeout_ms),
             max_attempts: max_attempts.unwrap_or(options.max_attempts),
             backoff: backoff.unwrap_or(options.backoff),
             max_outstanding: max_outstanding.unwrap_or(options.max_outstanding),
             max_closes: max_closes.unwrap_or(options.max_closes),
+            notices: notices.unwrap_or(options.notices),
         }
     }
 }
@@ -238,14 +258,14 @@ pub(crate) enum Command<'a> {
         held: Held,
         delay_ms: Option<u64>,
         text: &'a str,
-        published: Publication,
+        moving: Moving,
     },
     /// Sends a message to the dead letters now.
     Reject {
         group: GroupId,
         held: Held,
         text: &'a str,
-        published: Publication,
+        moving: Moving,
     },
     /// Keeps a lease for `for_ms` from now on; never makes it shorter.
     Extend {
@@ -268,7 +288,7 @@ pub(crate) enum Command<'a> {
         group: GroupId,
         partition: PartitionId,
         offset: Offset,
-        published: Publication,
+        moving: Moving,
     },
     /// Such a message cannot be copied now (no room, or it cannot be read): it is looked at again later.
     Postpone {
@@ -334,6 +354,8 @@ pub(crate) enum Rejection {
         step: u32,
         number: u32,
     },
+    /// The group has another topic for notices of dead letters than the command goes by.
+    NoticeDue,
     /// No dead letter has this offset, or it was settled.
     NoSuchDeadLetter,
     /// The dead letter was sent to topics as often as a message may be.
@@ -382,6 +404,7 @@ impl fmt::Display for Rejection {
             Self::UnknownGroup => "there is no such group",
             Self::UnknownPartition => "there is no such partition",
             Self::LeaseLost | Self::LeaseLostIn { .. } => "the lease is lost",
+            Self::NoticeDue => "the group has another topic for notices",
             Self::NoSuchDeadLetter => "there is no such dead letter",
             Self::TooManyRedrives => "the dead letter was sent to topics too often",
             Self::Stale => "the message is no longer exhausted",
@@ -417,6 +440,7 @@ impl Rejection {
             | Self::UnknownPartition
             | Self::LeaseLost
             | Self::LeaseLostIn { .. }
+            | Self::NoticeDue
             | Self::NoSuchDeadLetter
             | Self::TooManyRedrives
             | Self::Stale
@@ -450,6 +474,7 @@ impl From<Rejection> for Inconsistent {
             Rejection::UnknownGroup => "there is no such group",
             Rejection::UnknownPartition => "there is no such partition",
             Rejection::LeaseLost | Rejection::LeaseLostIn { .. } => "there is no such lease",
+            Rejection::NoticeDue => "the group has another topic for notices",
             Rejection::NoSuchDeadLetter => "there is no such dead letter",
             Rejection::TooManyRedrives => "a message was sent to topics too often",
             Rejection::Stale => "the message is not exhausted",

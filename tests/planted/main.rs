@@ -14,6 +14,7 @@ mod dedup;
 mod engine;
 mod log;
 mod log_reader;
+mod notices;
 mod page;
 mod record;
 mod removal;
@@ -60,6 +61,7 @@ pub fn bugs() -> Vec<Bug> {
         engine::BUGS,
         log::BUGS,
         log_reader::BUGS,
+        notices::BUGS,
         record::BUGS,
         removal::BUGS,
         scenarios::BUGS,

@@ -21,6 +21,7 @@ mod exhaustive;
 mod history;
 mod holding;
 mod log;
+mod notices;
 mod oracle;
 mod removal;
 mod tally;
