@@ -22,6 +22,7 @@ const TESTS: &[&str] = &[
     "dedup",
     "cursors",
     "scenarios",
+    "streams",
 ];
 
 /// The test binaries of the copy.
