@@ -105,15 +105,7 @@ impl Engine {
         }
         let id = core.waiters.followers.enter(topic.id);
         let todo = (0..topic.partitions).map(|index| topic.first.nth(index)).collect();
-        Ok(LogCursor {
-            topic,
-            id,
-            nexts,
-            todo,
-            heads: BinaryHeap::new(),
-            gaps: Vec::new(),
-            reader: Reader::default(),
-        })
+        Ok(LogCursor { topic, id, nexts, todo, heads: BinaryHeap::new(), gaps: Vec::new(), reader: Reader::default() })
     }
 
     /// Nobody reads here any more.
