@@ -10,7 +10,7 @@ mod text;
 pub use corruption::Corruption;
 pub use position::PositionFault;
 
-use crate::ids::{MessageId, Position};
+use crate::ids::{Expected, MessageId, Position};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,6 +124,22 @@ pub enum Error {
     CursorMoved {
         /// Its name.
         name: String,
+    },
+    /// The last event of the stream is another than the append expected. Nothing was appended.
+    WrongVersion {
+        /// The key of the stream, cut to 64 bytes; bytes that are no text as U+FFFD.
+        stream: String,
+        /// What was expected.
+        expected: Expected,
+        /// The version of its last event; `None` where it has none.
+        actual: Option<u64>,
+    },
+    /// The index of streams is being filled from the log: it is new, or was damaged. Nothing was changed; call again.
+    IndexRebuilding {
+        /// Up to which byte of the log it is filled.
+        done: u64,
+        /// Up to which it has to be.
+        of: u64,
     },
     /// The topic or group of this handle was removed. Nothing was changed.
     Removed {
@@ -274,9 +290,13 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
-            Self::CursorMoved { .. } => ErrorKind::Conflict,
+            Self::CursorMoved { .. } | Self::WrongVersion { .. } => ErrorKind::Conflict,
             Self::Unreadable { .. } | Self::Gap { .. } => ErrorKind::Skip,
-            Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory | Self::Locked { .. } => ErrorKind::Retry,
+            Self::DiskFull
+            | Self::TooManyOpenFiles
+            | Self::OutOfMemory
+            | Self::IndexRebuilding { .. }
+            | Self::Locked { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Io { source, .. } => match source.kind() {
                 // Missing threads come back. Permissions, and a file system that was made read-only, need a person.
@@ -300,6 +320,8 @@ impl Error {
             | Self::NotFound { .. }
             | Self::SequenceGap { .. }
             | Self::CursorMoved { .. }
+            | Self::WrongVersion { .. }
+            | Self::IndexRebuilding { .. }
             | Self::Removed { .. }
             | Self::InvalidPosition { .. }
             | Self::LimitReached { .. }

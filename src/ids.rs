@@ -293,6 +293,30 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
     is_plain.then(|| text.parse().ok())?
 }
 
+/// What the last event of a stream must be for an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Expected {
+    /// Whatever it is.
+    Any,
+    /// There is none: the stream is new, or all of its events were truncated.
+    NoStream,
+    /// There is one.
+    Exists,
+    /// It has this version.
+    Version(u64),
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any version"),
+            Self::NoStream => f.write_str("no stream"),
+            Self::Exists => f.write_str("a stream that exists"),
+            Self::Version(version) => write!(f, "version {version}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,7 @@ mod error;
 #[cfg(any(test, feature = "simulation"))]
 mod fuzzing;
 pub mod ids;
+mod index;
 pub mod limits;
 mod log;
 mod record;
@@ -36,16 +37,16 @@ mod wait;
 
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, Cursor, DeadLetter, DeadLetters,
-    Delivery, DeliveryRef, Durability, Failure, Group, GroupBuilder, GroupChange, InTransaction, LogMessage, LogReader,
-    LogReaderBuilder, LostLeases, Message, Producer, Receipt, Start, Store, StoreOptions, Subscription, Topic,
-    TopicBuilder, TopicCursor, Transaction,
+    Delivery, DeliveryRef, Durability, Event, Failure, Group, GroupBuilder, GroupChange, InTransaction, LogMessage,
+    LogReader, LogReaderBuilder, LostLeases, Message, Producer, Receipt, Start, Store, StoreOptions, Stream,
+    StreamReceipt, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
 };
 pub use engine::{
-    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, LogStats, OpenReport, PartitionStats, Retention,
-    Stats, TopicStats,
+    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport, PartitionStats,
+    Retention, Stats, TopicStats,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, Result};
-pub use ids::{MessageId, Position};
+pub use ids::{Expected, MessageId, Position};
 
 /// A disk and a clock in memory, for tests that drive the engine through crashes, and the real ones for tests that watch
 /// what the engine asks of them. No part of the stable API.
@@ -55,7 +56,7 @@ pub mod simulation {
     pub use crate::clock::{Clock, SimClock, SystemClock};
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
     pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};
-    pub use crate::engine::lock_holds;
+    pub use crate::engine::{IndexOutcome, SimIndexHome, lock_holds};
     pub use crate::record::codec::records_decoded;
     /// Functions that take any bytes and panic where a promise is broken.
     pub mod fuzzing {

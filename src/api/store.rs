@@ -6,7 +6,7 @@ use super::{Durability, millis};
 #[cfg(any(test, feature = "simulation"))]
 use crate::clock::Clock;
 use crate::clock::SystemClock;
-use crate::engine::{Engine, OpenReport, Setup, Stats, Threads};
+use crate::engine::{Engine, IndexKind, OpenReport, Setup, Stats, Threads};
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
 use crate::limits;
@@ -248,6 +248,9 @@ pub struct StoreOptions {
     message_bytes_max: usize,
     allow_network_fs: bool,
     isolation_limit: Duration,
+    index: IndexKind,
+    #[cfg(any(test, feature = "simulation"))]
+    index_home: crate::engine::SimIndexHome,
     create: bool,
 }
 
@@ -260,6 +263,9 @@ impl Default for StoreOptions {
             message_bytes_max: limits::MESSAGE_LEN_DEFAULT,
             allow_network_fs: false,
             isolation_limit: Duration::from_secs(5),
+            index: IndexKind::default(),
+            #[cfg(any(test, feature = "simulation"))]
+            index_home: crate::engine::SimIndexHome::default(),
             create: true,
         }
     }
@@ -315,6 +321,23 @@ impl StoreOptions {
         self
     }
 
+    /// What holds the index of streams: a folder in the directory that is filled from the log, and filled again where it is missing,
+    /// damaged or held by something else. Default: sled (with the feature `sled`, which is on by default). A store in which no topic has
+    /// streams has none.
+    #[must_use]
+    pub fn index(mut self, kind: IndexKind) -> Self {
+        self.index = kind;
+        self
+    }
+
+    /// The simulated folder of the index, for stores that are opened on a disk of the caller's.
+    #[cfg(any(test, feature = "simulation"))]
+    #[must_use]
+    pub fn index_home(mut self, home: crate::engine::SimIndexHome) -> Self {
+        self.index_home = home;
+        self
+    }
+
     /// Whether a store is created where there is none. Without it a wrong path is `NotFound`, and nothing is created, not even a
     /// directory. Default: `true`. See also [`OpenReport::created`].
     #[must_use]
@@ -340,7 +363,8 @@ impl StoreOptions {
     /// As [`Store::open`].
     #[cfg(any(test, feature = "simulation"))]
     pub fn open_on(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
-        let engine = Engine::open_at(disk, Path::new(""), self.setup()?, self.create, clock)?;
+        let home = Box::new(self.index_home.clone());
+        let engine = Engine::open_at((disk, home), Path::new(""), self.setup()?, self.create, clock)?;
         Ok(self.store(Arc::new(engine), Threads::default()))
     }
 
@@ -350,7 +374,9 @@ impl StoreOptions {
     /// As [`Store::open`].
     #[cfg(any(test, feature = "simulation"))]
     pub fn open_with_threads(self, disk: Arc<dyn crate::engine::AnyDisk>, clock: Arc<dyn Clock>) -> Result<Store> {
-        let engine = Arc::new(Engine::open_at(disk, Path::new(""), self.setup()?, self.create, clock)?);
+        let home = Box::new(self.index_home.clone());
+        let engine = Engine::open_at((disk, home), Path::new(""), self.setup()?, self.create, clock)?;
+        let engine = Arc::new(engine);
         let threads = Threads::start(&engine)?;
         Ok(self.store(engine, threads))
     }
@@ -392,6 +418,7 @@ impl StoreOptions {
             message_bytes_max: self.message_bytes_max,
             allow_network_fs: self.allow_network_fs,
             isolation_limit_ms: millis("isolation_limit", self.isolation_limit)?,
+            index: self.index,
         })
     }
 }

@@ -31,6 +31,7 @@ pub struct TopicBuilder {
     retention: Option<Retention>,
     dedup_ids: Option<u32>,
     dedup_window: Option<Duration>,
+    streams: bool,
     create: bool,
 }
 
@@ -51,7 +52,16 @@ pub(super) struct TopicInner {
 
 impl TopicBuilder {
     pub(super) fn new(shared: Arc<StoreShared>, name: String) -> Self {
-        Self { shared, name, partitions: None, retention: None, dedup_ids: None, dedup_window: None, create: true }
+        Self {
+            shared,
+            name,
+            partitions: None,
+            retention: None,
+            dedup_ids: None,
+            dedup_window: None,
+            streams: false,
+            create: true,
+        }
     }
 
     /// The number of partitions: 1 to 65,536, fixed when the topic is created. Default: what is stored, or 1.
@@ -84,6 +94,12 @@ impl TopicBuilder {
         self
     }
 
+    /// Whether events can be appended to [streams](crate::Stream) in it, fixed when the topic is created. Its messages stay for ever.
+    pub fn streams(mut self) -> Self {
+        self.streams = true;
+        self
+    }
+
     /// Whether the topic is created where it does not exist. Default: `true`.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
@@ -113,20 +129,27 @@ impl TopicBuilder {
             let expected = "more than nothing, and at most ten years";
             return Err(Error::InvalidOption { option: "dedup_window", value: "0ns".to_owned(), expected });
         }
+        if self.streams && self.retention.is_some_and(|retention| retention != Retention::Forever) {
+            let expected = "forever, or left out, for a topic of streams";
+            return Err(Error::InvalidOption { option: "retention", value: "until settled".to_owned(), expected });
+        }
+        let retention = if self.streams { Some(Retention::Forever) } else { self.retention };
         let engine = &self.shared.engine;
         let info = if self.create {
             let left_out = TopicOptions::LEFT_OUT;
             let options = TopicOptions {
-                retention: self.retention.unwrap_or_default(),
+                retention: retention.unwrap_or_default(),
                 dedup_ids: self.dedup_ids.unwrap_or(left_out.dedup_ids),
                 dedup_window_ms: window.unwrap_or(left_out.dedup_window_ms),
+                streams: self.streams,
             };
             engine.open_topic(&self.name, self.partitions.unwrap_or(1), options)?
         } else {
             engine.find_topic(&self.name)?
         };
         self.check_same("partitions", self.partitions, info.partitions)?;
-        self.check_same("retention", self.retention, info.options.retention)?;
+        self.check_same("retention", retention, info.options.retention)?;
+        self.check_same("streams", self.streams.then_some(true), info.options.streams)?;
         self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
         self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;
         let level = self.shared.level;
@@ -157,6 +180,10 @@ impl Topic {
     #[must_use]
     pub fn partitions(&self) -> u32 {
         self.inner.info.partitions
+    }
+
+    pub(super) const fn level(&self) -> Durability {
+        self.level
     }
 
     /// A handle whose publishes are at this level instead of the store's.

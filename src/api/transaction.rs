@@ -7,15 +7,19 @@ use super::cursor::check_value;
 use super::delivery::{Delivery, text_of};
 use super::receipt::{Placed, Places, PublishedFrame};
 use super::store::StoreShared;
-use super::{Cursor, Durability, Message, Store, Topic, TopicCursor, millis};
-use crate::engine::{CursorChange, HeldRun, LeasedMessage, NotDone, Outgoing, Received, Settlement};
+use super::{Cursor, Durability, Message, Store, Stream, Topic, TopicCursor, millis};
+use crate::engine::{
+    CursorChange, HeldRun, LeasedMessage, NotDone, Outgoing, Received, Settlement, StreamAppend, StreamId, Transacted,
+    Work,
+};
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Lsn, MessageId, Offset, Position};
+use crate::ids::{Epoch, Expected, Lsn, MessageId, Offset, Position};
 use crate::limits::FRAME_PARTS_MAX;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread_local;
 use std::cell::Cell;
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +40,9 @@ pub struct Transaction<'a> {
     outgoing: Outgoing,
     /// Of what is published, in the order of the calls; epoch and offset are not known yet.
     ids: Vec<MessageId>,
+    /// What is appended to streams, and to which.
+    appends: Vec<StreamAppend<'a>>,
+    appended_to: Vec<&'a Stream>,
     settlements: Vec<Settlement<'a>>,
     cursors: Vec<CursorChange<'a>>,
     /// For each settlement, whose it is.
@@ -66,7 +73,16 @@ pub struct Committed<T> {
     pub value: T,
     number: u64,
     placed: Placed,
+    appended: Vec<AppendedRun>,
     frame: PublishedFrame,
+}
+
+/// The events that a transaction appended to a stream.
+#[derive(Clone, Copy)]
+struct AppendedRun {
+    stream: StreamId,
+    first: u64,
+    count: u64,
 }
 
 impl Store {
@@ -103,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// That of `body`; `LeaseLost` if another consumer has one of the messages; `DedupConflict` if an id was given to other bytes;
-    /// `CursorMoved` if a cursor stands elsewhere; `InvalidTransaction`, `Removed`, `TooLarge`, `LimitReached`; `DiskFull`, but not if it
+    /// `CursorMoved` if a cursor stands elsewhere; `WrongVersion` if a stream has another version; `IndexRebuilding`; `InvalidTransaction`, `Removed`, `TooLarge`, `LimitReached`; `DiskFull`, but not if it
     /// settles at least the bytes that it publishes and the reserve suffices; the store's. Nothing was done then.
     ///
     /// `OutcomeUnknown` if the transaction was written and a sync failed at level `Disk`. All its deliveries are settled in this process. Open
@@ -118,8 +134,8 @@ impl Store {
             body(&mut transaction)?
         };
         let number = transaction.number;
-        let (placed, frame) = transaction.commit()?;
-        Ok(Committed { value, number, placed, frame })
+        let (placed, appended, frame) = transaction.commit()?;
+        Ok(Committed { value, number, placed, appended, frame })
     }
 }
 
@@ -145,6 +161,8 @@ impl<'a> Transaction<'a> {
             level: shared.level,
             outgoing: Outgoing::default(),
             ids: Vec::new(),
+            appends: Vec::new(),
+            appended_to: Vec::new(),
             settlements: Vec::new(),
             cursors: Vec::new(),
             settled: Vec::new(),
@@ -242,6 +260,27 @@ impl<'a> Transaction<'a> {
         self.settle(Settlement::Reject { message, text: text_of(reason) }, Settled::Delivery(delivery), shared)
     }
 
+    /// Appends events to a stream, as [`Stream::append`]. A stream can be appended to once in a transaction. Events that were appended
+    /// before reject the transaction with `DedupConflict`. [`Committed::versions`] has the versions.
+    ///
+    /// # Errors
+    /// `InvalidTransaction` if the stream is of another store; `InvalidOption`, `TooLarge`, `InvalidName`.
+    pub fn append<'m, M: Into<Message<'m>>>(
+        &mut self,
+        stream: &'a Stream,
+        expected: Expected,
+        events: impl IntoIterator<Item = M>,
+    ) -> Result<()> {
+        let done = self.check_store(&stream.inner().shared, "a stream of another store in a transaction");
+        let done = done.and_then(|()| stream.outgoing(events));
+        let outgoing = self.noted(done)?;
+        let counted = self.count(outgoing.len());
+        self.noted(counted)?;
+        self.appends.push(StreamAppend { stream: stream.at(), expected, outgoing });
+        self.appended_to.push(stream);
+        Ok(())
+    }
+
     /// Sets a cursor if it stands at `expected`, or if it is not there and `expected` is `None`: as [`Cursor::set`], in the frame of all
     /// else. A cursor can be set once in a transaction.
     ///
@@ -297,7 +336,7 @@ impl<'a> Transaction<'a> {
         Err(Error::TooLarge { what: "transaction", len, max, unit: "effects" })
     }
 
-    fn commit(mut self) -> Result<(Placed, PublishedFrame)> {
+    fn commit(mut self) -> Result<(Placed, Vec<AppendedRun>, PublishedFrame)> {
         if self.failed {
             return Err(Error::InvalidTransaction {
                 reason: "a call of the transaction failed and its error was passed over",
@@ -306,14 +345,19 @@ impl<'a> Transaction<'a> {
         let engine = &self.shared.engine;
         if self.effects == 0 {
             engine.enter()?;
-            return Ok((Placed::default(), PublishedFrame::new(&self.shared, Lsn(0), Lsn(0), self.level)));
+            let frame = PublishedFrame::new(&self.shared, Lsn(0), Lsn(0), self.level);
+            return Ok((Placed::default(), Vec::new(), frame));
         }
         let mut places = Places::new(std::mem::take(&mut self.ids), &mut self.outgoing)?;
-        let (published, placed) = loop {
+        let (Transacted { published, appended }, placed) = loop {
             let mut bases = Vec::new();
             let each = &mut |_, base, count| bases.push((base, count));
-            match engine.transact(&self.outgoing, &self.settlements, &self.cursors, each)? {
-                Ok(published) => break (published, places.published(bases, published.epoch)),
+            let Self { outgoing, appends, settlements, cursors, .. } = &self;
+            match engine.transact(&Work { outgoing, appends, settlements, cursors }, each)? {
+                Ok(done) => {
+                    let epoch = done.published.epoch;
+                    break (done, places.published(bases, epoch));
+                }
                 Err(NotDone::Repeated(repeats)) => places.leave_out(&mut self.outgoing, &repeats),
                 Err(NotDone::LeaseLost { settlement, number }) => {
                     return Err(Error::LeaseLost { id: self.settled[settlement].id(number) });
@@ -325,7 +369,12 @@ impl<'a> Transaction<'a> {
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;
         }
-        Ok((placed, PublishedFrame::new(&self.shared, published.lsn, published.end, self.level)))
+        let counts = self.appends.iter().map(|append| append.outgoing.len() as u64);
+        let streams = self.appended_to.iter().map(|stream| stream.id());
+        let runs =
+            streams.zip(appended).zip(counts).map(|((stream, first), count)| AppendedRun { stream, first, count });
+        let frame = PublishedFrame::new(&self.shared, published.lsn, published.end, self.level);
+        Ok((placed, runs.collect(), frame))
     }
 }
 
@@ -370,6 +419,13 @@ impl<T> Committed<T> {
     pub fn is_repeat(&self, message: InTransaction) -> bool {
         let nth = u32::try_from(message.nth).ok().filter(|_| message.transaction == self.number);
         nth.is_some_and(|nth| self.placed.repeats.binary_search(&nth).is_ok())
+    }
+
+    /// The versions of the events that it appended to a stream: the first, and one beyond the last. `None` if it appended none.
+    #[must_use]
+    pub fn versions(&self, stream: &Stream) -> Option<Range<u64>> {
+        let run = self.appended.iter().find(|run| run.stream == stream.id())?;
+        Some(run.first..run.first.saturating_add(run.count))
     }
 
     /// The IDs of all messages that it published, in the order of the calls.

@@ -142,7 +142,7 @@ impl Mapped {
 
 /// Tells a forked child from the process that made it, by a page that the kernel zeroes in the child.
 #[derive(Debug)]
-pub(super) struct ForkSentinel {
+pub(crate) struct ForkSentinel {
     /// Absent where the kernel does not know MADV_WIPEONFORK (Linux before 4.14).
     page: Option<MmapRaw>,
     pid: u32,
@@ -158,7 +158,7 @@ const DROP_LEN_MIN: usize = 8 * PAGE;
 const PRESENT: u64 = 1;
 
 impl ForkSentinel {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let page = MmapRaw::from(MmapMut::map_anon(PAGE)?);
         // SAFETY: the range is exactly one private anonymous mapping that this value owns and to which no reference
         // exists; the advice changes nothing in this process.
@@ -171,7 +171,7 @@ impl ForkSentinel {
         Ok(sentinel)
     }
 
-    pub(super) fn is_forked(&self) -> bool {
+    pub(crate) fn is_forked(&self) -> bool {
         match self.word() {
             Some(word) => word.load(Ordering::Relaxed) != PRESENT,
             None => std::process::id() != self.pid,
@@ -188,7 +188,7 @@ impl ForkSentinel {
 
 /// Runs `check` in a forked child and returns its verdict.
 #[cfg(test)]
-pub(super) fn in_child(check: impl Fn() -> bool + Send + Sync + 'static) -> bool {
+pub(crate) fn in_child(check: impl Fn() -> bool + Send + Sync + 'static) -> bool {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new("true");
     let hook = move || if check() { Ok(()) } else { Err(io::Error::from_raw_os_error(1)) };

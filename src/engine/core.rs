@@ -139,7 +139,7 @@ impl Core {
     ) -> Result<CommitOutcome, Refusal> {
         self.records.clear();
         let hold_up = self.isolation.hold_up();
-        let inputs = now.inputs(hold_up, &self.view.visible);
+        let inputs = now.inputs(hold_up, &self.view.visible, &self.view.streams);
         let decision = self.view.state.decide(command, &inputs, &mut self.records)?;
         if self.records.is_empty() {
             return Ok(CommitOutcome { decision, frame: None });
@@ -283,7 +283,7 @@ impl Core {
 
     /// Decisions go by this.
     pub(crate) fn inputs(&self, now: Now) -> Inputs<'_> {
-        now.inputs(self.isolation.hold_up(), &self.view.visible)
+        now.inputs(self.isolation.hold_up(), &self.view.visible, &self.view.streams)
     }
 }
 

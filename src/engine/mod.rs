@@ -31,6 +31,8 @@ mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
 mod stats;
+mod stream_index;
+mod streams;
 mod threads;
 mod topics;
 mod transaction;
@@ -38,8 +40,12 @@ mod transaction;
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
+pub use crate::index::IndexKind;
+#[cfg(any(test, feature = "simulation"))]
+pub use crate::index::{IndexOutcome, SimIndexHome};
 pub(crate) use crate::record::Hold;
 pub use crate::record::Retention;
+pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
 pub(crate) use crate::state::{GroupChanges, HeldRun, Repeat, Sequence};
@@ -55,9 +61,10 @@ pub(crate) use log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
+pub(crate) use streams::{StoredEvent, StreamAppended, StreamAt};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{CursorChange, NotDone, Settlement};
+pub(crate) use transaction::{CursorChange, NotDone, Settlement, StreamAppend, Transacted, Work};
 
 use self::commit::Commit;
 use self::core::{CommitOutcome, Core};
@@ -65,6 +72,7 @@ use self::health::Health;
 use self::maintenance::Maintenance;
 use self::refusal::Refusal;
 use self::reserve::SMALL_LEN;
+use self::stream_index::StreamIndex;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -86,6 +94,7 @@ pub(crate) struct Engine {
     core: Mutex<Core>,
     commit: Commit,
     dedup: DedupHasher,
+    index: StreamIndex,
     health: Health,
     caches: ReadCaches,
     disk: Arc<dyn Disk>,

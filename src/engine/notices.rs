@@ -77,7 +77,7 @@ impl Engine {
         while submitted == Err(Rejection::NoticeDue) {
             let notice = self.notice(moved);
             let parts: Vec<&[u8]> = notice.parts(moved.part).collect();
-            let outgoing = Outgoing::default().with_copies(&parts)?;
+            let outgoing = Outgoing::default().with_others(&[], &parts)?;
             // seam: a notice without its move
             submitted = self.submit(&command(notice.notice), outgoing.parts(), super::settling::end_of)?;
         }

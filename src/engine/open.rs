@@ -12,10 +12,14 @@ use super::health::Health;
 use super::jobs::Jobs;
 use super::maintenance::{Maintenance, finish_segments};
 use super::reserve::RESERVED_LEN_MIN;
+use super::stream_index::StreamIndex;
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn};
+#[cfg(test)]
+use crate::index::SimIndexHome;
+use crate::index::{IndexDirectory, IndexHome, IndexKind};
 use crate::limits;
 use crate::log::{self, Contents, Dropped, FileManager, FileName, Recovered, Settings};
 use crate::record::Record;
@@ -32,6 +36,9 @@ use std::time::Duration;
 /// The state has seen an epoch that no slot and no segment tells of.
 const OTHER_EPOCH: &str = "an epoch above that of every slot and segment";
 
+/// The folder of the index of streams, in the directory of the store.
+const INDEX_DIR: &str = "index";
+
 /// How a store is to be opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -43,6 +50,8 @@ pub(crate) struct Setup {
     pub(crate) allow_network_fs: bool,
     /// How long an exclusive lease may hold up all others, the wait for it included.
     pub(crate) isolation_limit_ms: u64,
+    /// What holds the index of streams, in the directory.
+    pub(crate) index: IndexKind,
 }
 
 #[cfg(test)]
@@ -56,6 +65,7 @@ impl Setup {
             message_bytes_max: 1 << 20,
             allow_network_fs: false,
             isolation_limit_ms: 5_000,
+            index: IndexKind::default(),
         }
     }
 }
@@ -110,7 +120,8 @@ impl Engine {
         let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create };
         let disk = RealDisk::attach(path, &options).map_err(|error| attach_error(path, error))?;
         let disk = Arc::new(disk);
-        let opened = Self::open_at(Arc::clone(&disk) as Arc<dyn Disk>, path, setup, create, clock);
+        let home = Box::new(IndexDirectory::new(setup.index, path.join(INDEX_DIR)));
+        let opened = Self::open_at((Arc::clone(&disk) as Arc<dyn Disk>, home), path, setup, create, clock);
         let engine = opened.map_err(|error| error.at(path))?;
         disk.note_owner();
         Ok(engine)
@@ -122,7 +133,7 @@ impl Engine {
     /// As [`Engine::open`].
     #[cfg(test)]
     pub(crate) fn open_on(disk: Arc<dyn Disk>, setup: Setup, clock: Arc<dyn Clock>) -> Result<Self> {
-        Self::open_at(disk, Path::new(""), setup, true, clock)
+        Self::open_at((disk, Box::<SimIndexHome>::default()), Path::new(""), setup, true, clock)
     }
 
     /// Opens the store on `disk`, which errors call `dir`.
@@ -130,7 +141,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::open`].
     pub(crate) fn open_at(
-        disk: Arc<dyn Disk>,
+        (disk, index_home): (Arc<dyn Disk>, Box<dyn IndexHome>),
         dir: &Path,
         setup: Setup,
         create: bool,
@@ -166,6 +177,7 @@ impl Engine {
         let checkpoint = checkpoint_note(&recovered.file_manager, fold.outstanding_len);
         let counters = Counters::new(&fold.view.state);
         let dedup = DedupHasher::new(*recovered.file_manager.secret());
+        let index = StreamIndex::new(index_home, *recovered.file_manager.instance());
         let core = Core {
             view: fold.view,
             appender: recovered.appender,
@@ -189,6 +201,7 @@ impl Engine {
             core: Mutex::new(core),
             commit: Commit::new(end),
             dedup,
+            index,
             health: Health::default(),
             caches: ReadCaches::new(dir.to_path_buf()),
             disk,
@@ -257,6 +270,9 @@ impl Engine {
             }
         }
         self.checkpoint()?;
+        // What it does not follow the next process reads again.
+        drop(self.advance_index());
+        self.index.close();
         let mut file_manager = self.file_manager.lock();
         file_manager.close(self.commit.watermark()).map_err(|error| self.file_manager_error(&file_manager, error))
     }
@@ -285,7 +301,15 @@ fn begin_epoch(
     clock: &dyn Clock,
 ) -> Result<Record> {
     let (mono, wall) = (clock.monotonic(), clock.wall());
-    let inputs = Inputs { mono, wall, steady: wall, slack_ms: 0, hold_up: HoldUp(0), visible: Visible::All };
+    let inputs = Inputs {
+        mono,
+        wall,
+        steady: wall,
+        slack_ms: 0,
+        hold_up: HoldUp(0),
+        visible: Visible::All,
+        streams: &view.streams,
+    };
     let mut records = Vec::new();
     let decided = view.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);
     match (decided, records.pop()) {

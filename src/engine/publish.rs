@@ -229,16 +229,21 @@ impl Outgoing {
         hasher.finalize()
     }
 
+    /// The ids of those that have one.
+    pub(crate) fn ids(&self) -> &[DedupId] {
+        &self.ids
+    }
+
     /// What publishes them.
     pub(crate) fn command<'a>(&'a self, sequence: Option<Sequence<'a>>) -> Command<'a> {
         Command::Publish { runs: &self.runs, ids: &self.ids, sequence }
     }
 
-    /// These messages, and behind them encoded ones that move elsewhere.
+    /// These messages, behind them those of appends, and behind all encoded ones that move elsewhere.
     ///
     /// # Errors
     /// `TooLarge`.
-    pub(crate) fn with_copies(&self, copies: &[&[u8]]) -> Result<Self> {
+    pub(crate) fn with_others(&self, appends: &[&Self], copies: &[&[u8]]) -> Result<Self> {
         let mut all = Self {
             bytes: self.bytes.clone(),
             ends: self.ends.clone(),
@@ -247,17 +252,24 @@ impl Outgoing {
             ids: self.ids.clone(),
             ..Self::default()
         };
+        for append in appends {
+            let start = all.bytes.len() as u32;
+            all.bytes.extend_from_slice(&append.bytes);
+            all.check_frame()?;
+            all.ends.extend(append.ends.iter().map(|end| start + end));
+            all.crcs.extend_from_slice(&append.crcs);
+        }
         for copy in copies {
             all.bytes.extend_from_slice(copy);
-            check_len(
-                "transaction",
-                all.bytes.len(),
-                crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX,
-                "bytes",
-            )?;
+            all.check_frame()?;
             all.end_message(crc32fast::hash(copy));
         }
         Ok(all)
+    }
+
+    fn check_frame(&self) -> Result<()> {
+        let max = crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX;
+        check_len("transaction", self.bytes.len(), max, "bytes")
     }
 
     pub(crate) fn parts(&self) -> Parts<'_> {

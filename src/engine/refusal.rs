@@ -89,6 +89,8 @@ impl Engine {
             | Rejection::TooManyRedrives
             | Rejection::Stale
             | Rejection::Exists
+            | Rejection::StreamUnknown(_)
+            | Rejection::WrongVersion { .. }
             | Rejection::Invalid(_) => {
                 self.fail(&format!("an operation that was checked before was rejected: {rejection}"))
             }

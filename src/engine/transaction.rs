@@ -5,11 +5,12 @@
 
 use super::leased::LeasedMessage;
 use super::notices::{Moved, OutgoingNotice};
+use super::streams::{StreamAt, wrong_version};
 use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
-use crate::ids::{GroupId, Offset, PartitionId};
-use crate::record::{FailureCause, Hold};
-use crate::state::{Command, HeldRun, Notice, Rejection, Repeat};
+use crate::ids::{Expected, GroupId, Offset, PartitionId};
+use crate::record::{FailureCause, Hold, Record};
+use crate::state::{Command, HeldRun, Notice, Rejection, Repeat, StreamFact};
 
 /// What a transaction does to leases.
 #[derive(Debug)]
@@ -38,6 +39,36 @@ pub(crate) struct CursorChange<'a> {
     pub(crate) expected: Option<Vec<u8>>,
     pub(crate) value: Vec<u8>,
     pub(crate) hold: Option<Hold>,
+}
+
+/// What a transaction appends to a stream.
+pub(crate) struct StreamAppend<'a> {
+    pub(crate) stream: StreamAt<'a>,
+    pub(crate) expected: Expected,
+    pub(crate) outgoing: Outgoing,
+}
+
+impl StreamAppend<'_> {
+    fn command(&self, fact: Option<StreamFact>) -> Command<'_> {
+        let Self { stream, expected, outgoing } = self;
+        let count = outgoing.len() as u32;
+        Command::Append { stream: stream.id, count, expected: *expected, ids: outgoing.ids(), fact }
+    }
+}
+
+/// All that a transaction is to do.
+pub(crate) struct Work<'a, 'b> {
+    pub(crate) outgoing: &'b Outgoing,
+    pub(crate) appends: &'b [StreamAppend<'a>],
+    pub(crate) settlements: &'b [Settlement<'a>],
+    pub(crate) cursors: &'b [CursorChange<'a>],
+}
+
+/// What a transaction did.
+pub(crate) struct Transacted {
+    pub(crate) published: Published,
+    /// By append: the version of its first event.
+    pub(crate) appended: Vec<u64>,
 }
 
 impl CursorChange<'_> {
@@ -94,66 +125,99 @@ pub(crate) enum NotDone {
 }
 
 impl Engine {
-    /// Publishes and settles in one frame. `each` sees what was published: partition, first offset, count, in the order of `outgoing`.
+    /// Publishes, appends and settles in one frame. `each` sees what was published: partition, first offset, count, in the order of
+    /// `outgoing`.
     ///
     /// # Errors
     /// Whatever keeps any of it from being done; nothing was done then.
     pub(crate) fn transact(
         &self,
-        outgoing: &Outgoing,
-        settlements: &[Settlement<'_>],
-        cursors: &[CursorChange<'_>],
+        work: &Work<'_, '_>,
         each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<Published, NotDone>> {
+    ) -> Result<Result<Transacted, NotDone>> {
         self.enter()?;
-        let before = usize::from(outgoing.len() > 0);
+        let Work { outgoing, appends, settlements, .. } = work;
+        let before = usize::from(outgoing.len() > 0) + appends.len();
         let unasked = |_: &Settlement<'_>| OutgoingNotice::without(Notice::Unasked);
         let mut notices: Vec<OutgoingNotice> = settlements.iter().map(unasked).collect();
-        let submitted = loop {
-            match self.submit_all(outgoing, settlements, cursors, &notices, each)? {
+        let mut facts: Vec<Option<StreamFact>> = vec![None; appends.len()];
+        loop {
+            match self.submit_all(work, &facts, &notices, each)? {
+                Ok((transacted, touches)) => {
+                    self.bound_touches(touches)?;
+                    return Ok(Ok(transacted));
+                }
                 Err(Rejection::NoticeDue) => notices = self.notices(settlements),
-                other => break other,
+                Err(Rejection::StreamUnknown(stream)) => {
+                    let fact = self.stream_fact(stream)?;
+                    let of = appends.iter().position(|append| append.stream.id == stream);
+                    if let Some(slot) = of.and_then(|nth| facts.get_mut(nth)) {
+                        *slot = Some(fact);
+                    }
+                }
+                Err(rejection) => return self.not_done(rejection, work, before),
             }
-        };
-        match submitted {
-            Ok(published) => Ok(Ok(published)),
-            Err(Rejection::LeaseLostIn { step, number }) => {
-                Ok(Err(NotDone::LeaseLost { settlement: (step as usize).saturating_sub(before), number }))
-            }
-            Err(Rejection::Invalid(reason)) => Err(Error::InvalidTransaction { reason }),
-            Err(Rejection::CursorMovedIn { step }) => {
-                let nth = (step as usize).saturating_sub(before + settlements.len());
-                let name = cursors.get(nth).map_or("", |cursor| cursor.name).to_owned();
-                Err(Error::CursorMoved { name })
-            }
-            Err(Rejection::Repeated(repeats)) => Ok(Err(NotDone::Repeated(repeats))),
-            Err(Rejection::DedupConflict { first, .. }) => Err(Error::DedupConflict { first: *first }),
-            Err(rejection) => Err(self.rejected(rejection)),
         }
     }
 
-    /// `notices`: one for each settlement, as far as they are known.
+    /// `facts`: one for each append, and `notices`: one for each settlement, as far as they are known. Also returns how many touches of
+    /// streams are known by then.
     fn submit_all(
         &self,
-        outgoing: &Outgoing,
-        settlements: &[Settlement<'_>],
-        cursors: &[CursorChange<'_>],
+        work: &Work<'_, '_>,
+        facts: &[Option<StreamFact>],
         notices: &[OutgoingNotice],
         each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<Published, Rejection>> {
-        let mut steps = Vec::with_capacity(settlements.len() + cursors.len() + 1);
-        // The first step, so that its messages come before the copies.
+    ) -> Result<Result<(Transacted, usize), Rejection>> {
+        let Work { outgoing, appends, settlements, cursors } = work;
+        let mut steps = Vec::with_capacity(appends.len() + settlements.len() + cursors.len() + 1);
+        // In the order of their messages.
         steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
+        steps.extend(appends.iter().zip(facts).map(|(append, fact)| append.command(*fact)));
         steps.extend(settlements.iter().zip(notices).map(|(settlement, notice)| settlement.command(notice.notice)));
         steps.extend(cursors.iter().map(CursorChange::command));
         let settled_len = settlements.iter().map(Settlement::len).sum();
         let copies = self.copies(settlements).into_iter().zip(notices);
         let copies: Vec<&[u8]> =
             copies.flat_map(|(copy, notice)| copy.into_iter().flat_map(|copy| notice.parts(copy))).collect();
-        let with_copies = (!copies.is_empty()).then(|| outgoing.with_copies(&copies)).transpose()?;
-        let parts = with_copies.as_ref().unwrap_or(outgoing).parts();
+        let others: Vec<&Outgoing> = appends.iter().map(|append| &append.outgoing).collect();
+        let has_others = !copies.is_empty() || !others.is_empty();
+        let with_others = has_others.then(|| outgoing.with_others(&others, &copies)).transpose()?;
+        let parts = with_others.as_ref().unwrap_or(outgoing).parts();
         let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
-        self.submit(&command, parts, |core, committed| Published::of(core, committed, outgoing.runs(), each))
+        self.submit(&command, parts, |core, committed| {
+            let published = Published::of(core, committed, outgoing.runs(), each);
+            let appended = core.records.iter().filter_map(Record::appends).map(|(version, _)| version).collect();
+            (Transacted { published, appended }, core.view.streams.len())
+        })
+    }
+
+    fn not_done(
+        &self,
+        rejection: Rejection,
+        work: &Work<'_, '_>,
+        before: usize,
+    ) -> Result<Result<Transacted, NotDone>> {
+        match rejection {
+            Rejection::LeaseLostIn { step, number } => {
+                Ok(Err(NotDone::LeaseLost { settlement: (step as usize).saturating_sub(before), number }))
+            }
+            Rejection::Invalid(reason) => Err(Error::InvalidTransaction { reason }),
+            Rejection::CursorMovedIn { step } => {
+                let nth = (step as usize).saturating_sub(before + work.settlements.len());
+                let name = work.cursors.get(nth).map_or("", |cursor| cursor.name).to_owned();
+                Err(Error::CursorMoved { name })
+            }
+            Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
+            Rejection::DedupConflict { first, .. } => Err(Error::DedupConflict { first: *first }),
+            Rejection::WrongVersion { stream, actual } => {
+                let of = work.appends.iter().find(|append| append.stream.id == stream);
+                let (key, expected) =
+                    of.map_or((&[][..], Expected::Any), |append| (append.stream.key, append.expected));
+                Err(wrong_version(key, expected, actual))
+            }
+            rejection => Err(self.rejected(rejection)),
+        }
     }
 
     /// The notices of the settlements that may move a message.

@@ -1,6 +1,7 @@
 //! What an [`Error`] says: what is wrong, and what to do about it.
 
 use super::{Error, position};
+use crate::ids::Expected;
 use std::fmt;
 use std::path::Path;
 
@@ -31,6 +32,10 @@ impl fmt::Display for Error {
             }
             Self::CursorMoved { name } => {
                 write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
+            }
+            Self::WrongVersion { stream, expected, actual } => wrong_version(f, stream, *expected, *actual),
+            Self::IndexRebuilding { done, of } => {
+                write!(f, "the index of streams is filled to byte {done} of {of} of the log; call again")
             }
             Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
@@ -74,6 +79,15 @@ impl fmt::Display for Error {
             Self::Io { context, path, source } => io(f, context, path.as_deref(), source),
         }
     }
+}
+
+fn wrong_version(f: &mut fmt::Formatter<'_>, stream: &str, expected: Expected, actual: Option<u64>) -> fmt::Result {
+    write!(f, "stream {stream:?} ")?;
+    match actual {
+        Some(version) => write!(f, "is at version {version}")?,
+        None => f.write_str("has no event")?,
+    }
+    write!(f, ", expected {expected}; nothing was written, read it and decide again")
 }
 
 fn not_a_store(f: &mut fmt::Formatter<'_>, path: &Path, found: &str) -> fmt::Result {

@@ -11,7 +11,7 @@ use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
-    TopicOptions,
+    StreamId, TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 23;
+    let kind = take.byte() % 25;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -146,6 +146,15 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
             let (id, body, time) = (u128::from(number(take)), number(take), StoreMs(number(take)));
             Record::Accepted { partition, offset, id, body, time }
         }
+        22 => {
+            let (stream, version) = (StreamId { partition, key: u128::from(group.0) }, number(take));
+            let (count, time, first) = (small(take), WallMs(number(take)), number(take));
+            Record::Appended { stream, base: offset, count, time, version, first }
+        }
+        23 => {
+            let stream = StreamId { partition, key: u128::from(group.0) };
+            Record::StreamTruncated { stream, first: offset.0, next: number(take) }
+        }
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         _ => group_created(take, group, partition),
     }
@@ -182,7 +191,8 @@ fn retention(take: &mut Take<'_>) -> Retention {
 
 fn topic_options(take: &mut Take<'_>) -> TopicOptions {
     let retention = retention(take);
-    TopicOptions { retention, dedup_ids: small(take).max(1), dedup_window_ms: number(take) }
+    let (dedup_ids, dedup_window_ms) = (small(take).max(1), number(take));
+    TopicOptions { retention, dedup_ids, dedup_window_ms, streams: take.byte() & 1 == 1 }
 }
 
 fn options(take: &mut Take<'_>) -> GroupOptions {

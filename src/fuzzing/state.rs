@@ -9,7 +9,8 @@ use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
     TopicOptions,
 };
-use crate::state::{Command, DedupId, HoldUp, Inputs, Sequence, State, Visible};
+use crate::state::{Command, DedupId, HoldUp, Inputs, Sequence, State, StreamTails, Visible};
+use std::sync::LazyLock;
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
 pub fn checkpoint(data: &[u8]) -> bool {
@@ -41,7 +42,10 @@ fn sound(state: &State) {
     assert!(violations.is_empty(), "{violations:?}");
 }
 
-const fn inputs() -> Inputs<'static> {
+/// Nothing is known of streams: each is taken to be new.
+static NO_STREAMS: LazyLock<StreamTails> = LazyLock::new(StreamTails::default);
+
+fn inputs() -> Inputs<'static> {
     Inputs {
         mono: MonoMs(1_000),
         wall: WallMs(1_800_000_000_000),
@@ -49,6 +53,7 @@ const fn inputs() -> Inputs<'static> {
         slack_ms: 0,
         hold_up: HoldUp(5_000),
         visible: Visible::All,
+        streams: &NO_STREAMS,
     }
 }
 
@@ -140,7 +145,8 @@ const OPTIONS: GroupOptions = GroupOptions {
     notices: Some(TopicId(0)),
 };
 
-const TOPIC: TopicOptions = TopicOptions { retention: Retention::Forever, dedup_ids: 3, dedup_window_ms: 1_000 };
+const TOPIC: TopicOptions =
+    TopicOptions { retention: Retention::Forever, dedup_ids: 3, dedup_window_ms: 1_000, streams: true };
 const HOLD: Option<Hold> = Some(Hold { topic: TopicId(0), from: Lsn(8) });
 
 /// A store with a topic, a group, some messages, ids, a producer and cursors.

@@ -121,6 +121,13 @@ impl Record {
             Self::Published { partition, base, count, time } => {
                 Some(OffsetClaim { partition: *partition, first: *base, count: *count, time: *time, provenance: None })
             }
+            Self::Appended { stream, base, count, time, .. } => Some(OffsetClaim {
+                partition: stream.partition,
+                first: *base,
+                count: *count,
+                time: *time,
+                provenance: None,
+            }),
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => Some(copy.claim()),
             Self::Opened { .. }
             | Self::ClockJumped { .. }
@@ -141,7 +148,8 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => None,
+            | Self::Sequenced { .. }
+            | Self::StreamTruncated { .. } => None,
         }
     }
 
@@ -149,6 +157,7 @@ impl Record {
     pub(crate) fn claim_mut(&mut self) -> Option<(PartitionId, &mut Offset, u32)> {
         match self {
             Self::Published { partition, base, count, .. } => Some((*partition, base, *count)),
+            Self::Appended { stream, base, count, .. } => Some((stream.partition, base, *count)),
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => {
                 Some((copy.partition, &mut copy.offset, 1))
             }
@@ -171,7 +180,8 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => None,
+            | Self::Sequenced { .. }
+            | Self::StreamTruncated { .. } => None,
         }
     }
 
@@ -203,13 +213,20 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => None,
+            | Self::Sequenced { .. }
+            | Self::Appended { .. }
+            | Self::StreamTruncated { .. } => None,
         }
     }
 
     /// How long the value is that it keeps.
     pub(crate) fn value_len(&self) -> u64 {
         if let Self::CursorSet { value, .. } = self { value.len() as u64 } else { 0 }
+    }
+
+    /// The version and the offset of the first event that it appends to a stream.
+    pub(crate) fn appends(&self) -> Option<(u64, Offset)> {
+        if let Self::Appended { version, base, .. } = self { Some((*version, *base)) } else { None }
     }
 
     /// The name of the cursor that it sets.
@@ -237,7 +254,9 @@ impl Record {
             | Self::Discarded { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => None,
+            | Self::Sequenced { .. }
+            | Self::Appended { .. }
+            | Self::StreamTruncated { .. } => None,
         }
     }
 
@@ -246,6 +265,7 @@ impl Record {
     pub(crate) fn wakes(&self) -> Wakes {
         match self {
             Self::Published { partition, .. } => Wakes::ReadersOf(*partition),
+            Self::Appended { stream, .. } => Wakes::ReadersOf(stream.partition),
             Self::Redriven { copy, .. } => Wakes::ReadersOf(copy.partition),
             // The message may have another attempt, now or at a time that nobody may know yet.
             Self::Nacked { group, .. }
@@ -272,7 +292,8 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => Wakes::Nobody,
+            | Self::Sequenced { .. }
+            | Self::StreamTruncated { .. } => Wakes::Nobody,
         }
     }
 
@@ -286,7 +307,10 @@ impl Record {
             | Self::Redriven { .. }
             | Self::CursorSet { hold: None, .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => Room::Adds,
+            | Self::Sequenced { .. }
+            | Self::Appended { .. }
+            // Its events stay until they are cleaned.
+            | Self::StreamTruncated { .. } => Room::Adds,
             Self::DeadLettered { .. } => Room::Moves,
             Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
             Self::Opened { .. }
@@ -339,7 +363,9 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => Counted::Nothing,
+            | Self::Sequenced { .. }
+            | Self::Appended { .. }
+            | Self::StreamTruncated { .. } => Counted::Nothing,
         }
     }
 
@@ -370,6 +396,8 @@ impl Record {
             Self::CursorRemoved { .. } => "cursor removed",
             Self::Accepted { .. } => "accepted",
             Self::Sequenced { .. } => "sequenced",
+            Self::Appended { .. } => "appended",
+            Self::StreamTruncated { .. } => "stream truncated",
         }
     }
 }

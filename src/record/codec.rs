@@ -43,8 +43,10 @@ mod kind {
     pub(super) const CURSOR_REMOVED: u8 = 21;
     pub(super) const ACCEPTED: u8 = 22;
     pub(super) const SEQUENCED: u8 = 23;
+    pub(super) const APPENDED: u8 = 24;
+    pub(super) const STREAM_TRUNCATED: u8 = 25;
 
-    pub(super) const MAX: u8 = SEQUENCED;
+    pub(super) const MAX: u8 = STREAM_TRUNCATED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

@@ -92,6 +92,18 @@ pub(crate) enum Record {
     Accepted { partition: PartitionId, offset: Offset, id: u128, body: u64, time: StoreMs },
     /// A producer has published up to this number of its own.
     Sequenced { topic: TopicId, producer: String, sequence: u64 },
+    /// `count` messages (parts of this frame) at `base ..` of the stream's partition: its events from `version` on. The first event that
+    /// is there has version `first`.
+    Appended { stream: StreamId, base: Offset, count: u32, time: WallMs, version: u64, first: u64 },
+    /// Of a stream whose next event has version `next`, no event below version `first` is there any more for those who read it.
+    StreamTruncated { stream: StreamId, first: u64, next: u64 },
+}
+
+/// A stream: the partition in which its events stand, and a hash of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StreamId {
+    pub(crate) partition: PartitionId,
+    pub(crate) key: u128,
 }
 
 /// What a cursor keeps: the messages of a topic in the frame at `from` and in all frames after it.
@@ -108,12 +120,14 @@ pub(crate) struct TopicOptions {
     /// How many ids of its messages it remembers, and each for how long.
     pub(crate) dedup_ids: u32,
     pub(crate) dedup_window_ms: u64,
+    /// Whether events can be appended to streams in it.
+    pub(crate) streams: bool,
 }
 
 impl TopicOptions {
     /// As [`GroupOptions::LEFT_OUT`].
     pub(crate) const LEFT_OUT: Self =
-        Self { retention: Retention::UntilSettled, dedup_ids: 16_384, dedup_window_ms: 120_000 };
+        Self { retention: Retention::UntilSettled, dedup_ids: 16_384, dedup_window_ms: 120_000, streams: false };
 }
 
 /// For how long the messages of a topic stay.

@@ -3,8 +3,9 @@
 //! The vocabulary of facts is [`crate::record`]. Never here: a rule.
 
 use super::Sparse;
-use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::record::{BackoffOptions, GroupOptions, Hold, Origin, Provenance, Token, TopicOptions};
+use super::stream::{StreamFact, StreamTails};
+use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::record::{BackoffOptions, GroupOptions, Hold, Origin, Provenance, StreamId, Token, TopicOptions};
 use std::fmt;
 
 /// What the engine has read before it asks for a decision.
@@ -19,6 +20,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) slack_ms: u64,
     pub(crate) hold_up: HoldUp,
     pub(crate) visible: Visible<'a>,
+    /// How far streams have come, as far as that is known without the index.
+    pub(crate) streams: &'a StreamTails,
 }
 
 impl Inputs<'_> {
@@ -211,6 +214,20 @@ pub(crate) enum Command<'a> {
         /// That of the one message, if a producer numbers it.
         sequence: Option<Sequence<'a>>,
     },
+    /// Appends `count` messages to a stream. `ids` of those that have one; `fact`: what the index said of the stream, if it was asked.
+    Append {
+        stream: StreamId,
+        count: u32,
+        expected: Expected,
+        ids: &'a [DedupId],
+        fact: Option<StreamFact>,
+    },
+    /// Takes all events below version `first` from a stream.
+    TruncateStream {
+        stream: StreamId,
+        first: u64,
+        fact: Option<StreamFact>,
+    },
     /// Sets a cursor that stands at `expected`, or that is not there.
     SetCursor {
         name: &'a str,
@@ -367,6 +384,13 @@ pub(crate) enum Rejection {
     CursorMovedIn {
         step: u32,
     },
+    /// How far this stream has come must be read in the index first, or again.
+    StreamUnknown(StreamId),
+    /// The last event of the stream is another than was expected, or there is none.
+    WrongVersion {
+        stream: StreamId,
+        actual: Option<u64>,
+    },
     /// A bound of the engine, by its name in words.
     LimitReached(&'static str),
     /// The command contradicts itself or the state.
@@ -391,6 +415,8 @@ impl fmt::Display for Rejection {
             Self::SequenceGap { .. } => "another number of the producer comes next",
             Self::NoSuchCursor => "there is no such cursor",
             Self::CursorMoved | Self::CursorMovedIn { .. } => "the cursor stands elsewhere",
+            Self::StreamUnknown(_) => "how far a stream has come is not known",
+            Self::WrongVersion { .. } => "the stream has another version",
             Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
             Self::Invalid(reason) => reason,
         })
@@ -407,7 +433,8 @@ impl Rejection {
             | Self::SequenceGap { .. }
             | Self::NoSuchCursor
             | Self::CursorMoved
-            | Self::CursorMovedIn { .. } => true,
+            | Self::CursorMovedIn { .. }
+            | Self::WrongVersion { .. } => true,
             Self::UnknownTopic
             | Self::UnknownGroup
             | Self::UnknownPartition
@@ -418,6 +445,7 @@ impl Rejection {
             | Self::TooManyRedrives
             | Self::Stale
             | Self::Exists
+            | Self::StreamUnknown(_)
             | Self::LimitReached(_)
             | Self::Invalid(_) => false,
         }
@@ -456,6 +484,7 @@ impl From<Rejection> for Inconsistent {
             Rejection::SequenceGap { .. } => "another number of the producer comes next",
             Rejection::NoSuchCursor => "there is no such cursor",
             Rejection::CursorMoved | Rejection::CursorMovedIn { .. } => "the cursor stands elsewhere",
+            Rejection::StreamUnknown(_) | Rejection::WrongVersion { .. } => "the stream has another version",
         })
     }
 }

@@ -21,6 +21,7 @@ mod message;
 mod retry;
 mod settle;
 mod snapshot;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -36,6 +37,7 @@ pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use retry::capped;
 pub(crate) use snapshot::Snapshot;
+pub(crate) use stream::{StreamFact, StreamHead, StreamRun, StreamTails, Touch, VERSION_MAX};
 pub(crate) use topic::Role;
 
 use crate::ids::{Epoch, GroupId, Lsn, StoreMs, WallMs};
@@ -185,6 +187,15 @@ impl State {
             Command::SetCursor { name, expected, value, hold } => {
                 self.decide_set_cursor(name, expected, value, hold)?
             }
+            Command::Append { stream, count, expected, ids, fact } => {
+                return self.decide_append((stream, count), expected, (ids, fact), inputs, records);
+            }
+            Command::TruncateStream { stream, first, fact } => {
+                match self.decide_truncate_stream(stream, first, fact, inputs)? {
+                    Some(record) => record,
+                    None => return Ok(Decision::Nothing),
+                }
+            }
             Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
             Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {
                 Some(record) => record,
@@ -245,6 +256,12 @@ impl State {
             Record::CursorRemoved { name } => self.apply_cursor_removed(name),
             Record::Accepted { partition, offset, id, body, time } => {
                 self.apply_accepted((*partition, *offset), (*id, *body), *time, lsn)
+            }
+            Record::Appended { stream, base, count, version, first, .. } => {
+                self.apply_appended(*stream, (*base, *count), (*version, *first))
+            }
+            Record::StreamTruncated { stream, first, next } => {
+                self.apply_stream_truncated(*stream, StreamHead { first: *first, next: *next })
             }
             Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }

@@ -6,7 +6,7 @@
 use super::{Command, Decision, Inputs, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::FRAME_PARTS_MAX;
-use crate::record::Record;
+use crate::record::{Record, StreamId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the commands so far change for the next one.
@@ -20,12 +20,27 @@ struct Overlay {
     cursors: BTreeSet<String>,
     /// How many of them were not there before.
     new_cursors: usize,
+    /// The streams that were appended to or truncated.
+    streams: BTreeSet<StreamId>,
     /// How many messages the frame has.
     parts: u64,
 }
 
 impl Overlay {
-    /// Takes in a record, which was decided against the state alone, and puts its messages behind those of the frame so far.
+    /// Takes in the records of a step, which were decided against the state alone, and puts their messages behind those of the frame so
+    /// far.
+    fn take_in_all(&mut self, records: &mut [Record]) -> Result<(), Rejection> {
+        for record in &mut *records {
+            // Its message is one that a record beside it claims.
+            if let Record::Accepted { partition, offset, .. } = record {
+                let added = self.added.get(partition).copied().unwrap_or_default();
+                // seam: an id names a message before its own
+                *offset = offset.checked_add(added).ok_or(Rejection::LimitReached("messages in a partition"))?;
+            }
+        }
+        records.iter_mut().try_for_each(|record| self.take_in(record))
+    }
+
     fn take_in(&mut self, record: &mut Record) -> Result<(), Rejection> {
         if let Some((partition, first, count)) = record.claim_mut() {
             let added = self.added.entry(partition).or_default();
@@ -43,6 +58,15 @@ impl Overlay {
 
     /// Whether a command may follow those so far.
     fn admit(&mut self, step: &Command<'_>, state: &State) -> Result<(), Rejection> {
+        if let Command::Append { stream, .. } | Command::TruncateStream { stream, .. } = step {
+            // seam: a stream is changed twice in a frame
+            let is_first = self.streams.insert(*stream);
+            return if is_first {
+                Ok(())
+            } else {
+                Err(Rejection::Invalid("a stream is changed twice in a transaction"))
+            };
+        }
         let Command::SetCursor { name, .. } = step else { return Ok(()) };
         // seam: a cursor is set twice in a frame
         if self.cursors.contains(*name) {
@@ -86,6 +110,11 @@ impl State {
             let decision = match self.decide_step(step, inputs, records) {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
                 Err(Rejection::CursorMoved) => Err(Rejection::CursorMovedIn { step: nth }),
+                // What was published before can be left out; what was appended before is no part of this transaction.
+                Err(Rejection::Repeated(repeats)) if matches!(step, Command::Append { .. }) => {
+                    let first = repeats.first().map(|repeat| (repeat.part, Box::new(repeat.id)));
+                    Err(first.map_or(Rejection::Stale, |(part, first)| Rejection::DedupConflict { part, first }))
+                }
                 other => other,
             };
             // seam: a lost lease does not reject a transaction
@@ -98,8 +127,9 @@ impl State {
                 }
                 Decision::Exhausted { .. } => return Err(Rejection::Invalid("only a lease finds what is exhausted")),
             }
-            records[start..].iter_mut().try_for_each(|record| overlay.take_in(record))?;
+            overlay.take_in_all(&mut records[start..])?;
         }
+        self.check_all_accepted(records)?;
         overlay.check(u64::from(parts))?;
         Ok(Decision::Done)
     }
@@ -115,6 +145,8 @@ impl State {
             | Command::Ack { .. }
             | Command::Nack { .. }
             | Command::Reject { .. }
+            | Command::Append { .. }
+            | Command::TruncateStream { .. }
             | Command::SetCursor { .. } => self.dispatch(step, inputs, records),
             Command::Open { .. }
             | Command::NoteClockJump

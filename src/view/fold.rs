@@ -13,7 +13,7 @@ use crate::ids::{Lsn, PartitionId};
 use crate::log::{self, Class, Contents, FileName, Met, OpenError, Segment};
 use crate::record::Record;
 use crate::record::wire::DecodeError;
-use crate::state::State;
+use crate::state::{State, StreamTails};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,7 +57,10 @@ impl Fold {
             None => (Lsn(0), State::new()),
         };
         let (visible, outstanding_len) = (VisibleEnds::new(durable_only, &state), state.outstanding_len());
-        let view = View { state, catalog: contents.catalog.clone(), positions: Positions::default(), visible };
+        // What this process does not append itself, the index tells.
+        let streams = StreamTails::new(contents.end);
+        let catalog = contents.catalog.clone();
+        let view = View { state, catalog, positions: Positions::default(), visible, streams };
         Ok(Self { view, from, outstanding_len, records: 0 })
     }
 

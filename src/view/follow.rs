@@ -25,12 +25,14 @@ impl View {
     /// A record does not follow from the state. What came before it was taken in.
     #[inline]
     pub(crate) fn follow(&mut self, records: &[Record], frame: &FrameAt) -> Result<(), Inconsistent> {
-        let Self { state, positions, visible, .. } = self;
+        let Self { state, positions, visible, streams, .. } = self;
         records.iter().try_for_each(|record| state.apply(record, frame.lsn))?;
         if let Some((segment, at)) = frame.place {
             positions.push_all(records, segment, at);
         }
         visible.appended(records, frame.end);
+        // seam: streams do not follow the log
+        records.iter().for_each(|record| streams.follow(record, frame.end));
         if state.has_removed() {
             state.removed_partitions().for_each(|partitions| visible.forget(partitions));
         }

@@ -16,6 +16,7 @@ mod read;
 mod runs;
 mod stats;
 mod stored;
+mod touches;
 mod visible;
 
 pub(crate) use counters::Counters;
@@ -31,11 +32,12 @@ pub(crate) use runs::Share;
 pub(crate) use stats::Moment;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use stored::Stored;
+pub(crate) use touches::for_each_frame_of_records;
 pub(crate) use visible::VisibleEnds;
 
 use crate::ids::{Lsn, MonoMs, WallMs};
 use crate::log::{BlockCache, Catalog, FrontCache};
-use crate::state::{HoldUp, Inputs, State};
+use crate::state::{HoldUp, Inputs, State, StreamTails};
 use owners::Owners;
 use std::path::PathBuf;
 
@@ -47,6 +49,8 @@ pub(crate) struct View {
     pub(crate) catalog: Catalog,
     pub(crate) positions: Positions,
     pub(crate) visible: VisibleEnds,
+    /// What is known of streams beside the index.
+    pub(crate) streams: StreamTails,
 }
 
 /// How much of sealed segments and their indexes is kept in memory.
@@ -84,8 +88,8 @@ pub(crate) struct Now {
 
 impl Now {
     /// What decisions and counts go by.
-    pub(crate) fn inputs<'a>(&self, hold_up: HoldUp, visible: &'a VisibleEnds) -> Inputs<'a> {
+    pub(crate) fn inputs<'a>(&self, hold_up: HoldUp, visible: &'a VisibleEnds, streams: &'a StreamTails) -> Inputs<'a> {
         let Self { mono, wall, steady, slack_ms, .. } = *self;
-        Inputs { mono, wall, steady, slack_ms, hold_up, visible: visible.as_input() }
+        Inputs { mono, wall, steady, slack_ms, hold_up, visible: visible.as_input(), streams }
     }
 }

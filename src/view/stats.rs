@@ -6,7 +6,7 @@ use super::{Counters, GroupCounters, Now, ViewHolder, VisibleEnds};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::log::Catalog;
 use crate::record::Retention;
-use crate::state::{GroupCounts, GroupData, HoldUp, Snapshot};
+use crate::state::{GroupCounts, GroupData, HoldUp, Snapshot, StreamTails};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -195,7 +195,8 @@ impl Moment {
         (topic, nth): (usize, usize),
         looks: &mut Vec<AgeQuery>,
     ) -> GroupStats {
-        let inputs = self.now.inputs(HoldUp(0), &self.visible);
+        let streams = StreamTails::default();
+        let inputs = self.now.inputs(HoldUp(0), &self.visible, &streams);
         let mut partitions: Vec<GroupPartitionStats> = Vec::new();
         let mut ready_since = None;
         for (partition, counts) in self.state.counts(group, &inputs) {

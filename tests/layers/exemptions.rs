@@ -16,7 +16,10 @@ pub(crate) struct Exemptions {
 
 /// What this crate needs.
 pub(crate) const EXEMPTIONS: Exemptions = Exemptions {
-    imports: &[],
+    imports: &[
+        ("index/guarded.rs", "disk", "asks whether this process is a forked child"),
+        ("index/sled.rs", "disk", "asks whether this process is a forked child"),
+    ],
     catch_alls: &[
         ("error.rs", "corruption", "asks for the two variants that rest on damage; all others have none to show"),
         ("error.rs", "source", "asks for the two variants that wrap another error"),

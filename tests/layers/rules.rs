@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &["ids", "limits", "error"]),
     ("sync", &[]),
     ("disk", &["ids", "limits", "error"]),
+    ("index", &["ids", "sync"]),
     ("log", &["ids", "limits", "error", "disk"]),
     ("record", &["ids", "limits"]),
     ("state", &["ids", "limits", "record"]),
@@ -64,7 +65,7 @@ const NAMED_OR_HANDED_ON: &[&str] = &["AppendError", "Error", "Refusal", "Reject
 
 /// Uses that only some files may make: the path, where it may stand, and what to do instead.
 const RESERVED: &[(&str, &[&str], &str)] = &[
-    ("std::fs", &["disk/"], "files are reached through the Disk trait"),
+    ("std::fs", &["disk/", "index/"], "files are reached through the Disk trait"),
     ("rustix::fs", &["disk/"], "files are reached through the Disk trait"),
     ("rustix::mm", &["disk/"], "memory is mapped in the disk layer"),
     ("memmap2", &["disk/map.rs"], "memory is mapped in one file"),
@@ -73,7 +74,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("SystemTime::now", &["clock.rs"], "time is read through the Clock trait"),
     ("std::time::SystemTime::now", &["clock.rs"], "time is read through the Clock trait"),
     ("std::thread", &["sync.rs", "sync/"], "threads are reached through `crate::sync`, and belong to the engine"),
-    ("crate::sync::Builder", &["engine/"], "threads belong to the engine"),
+    ("crate::sync::Builder", &["engine/", "index/sled.rs"], "threads belong to the engine"),
     ("crossbeam_channel", &["sync.rs", "sync/"], "channels are reached through `crate::sync`"),
     ("parking_lot", &["sync.rs", "log/", "disk/"], "locks are reached through `crate::sync`"),
     (

@@ -700,12 +700,13 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 # ---------------------------------------------------------------- records
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0}
-TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000}
-RETENTION, DEDUP_IDS, DEDUP_WINDOW = 1, 2, 3
+TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0}
+RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS = 1, 2, 3, 4
 TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
-RECORD_KINDS = 23
+VERSIONS = M64 - 1
+RECORD_KINDS = 25
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
           7: "group partition offset due delay", 8: "group partition offset since",
           10: "group partition offset due delay", 12: "group dead_letter", 14: "time", 17: "topic", 18: "group", 22: "partition offset"}
@@ -731,6 +732,7 @@ def decode_topic_options(c):
     options = decode_options(c, TOPIC_OPTIONS)
     need(options[RETENTION] in (0, 1), "a retention")
     need(1 <= options[DEDUP_IDS] <= M32, "dedup ids")
+    need(options[STREAMS] in (0, 1), "streams")
     return options
 
 
@@ -826,6 +828,12 @@ def decode_body(kind, c):
         r["id"], r["body"], r["time"] = bytes(c.take(16)), bytes(c.take(8)), c.varint()
     elif kind == 23:
         r["topic"], r["text"], r["sequence"] = c.varint(), decode_name(c), c.varint()
+    elif kind == 24:
+        r["partition"], r["key"] = c.varint(), bytes(c.take(16))
+        r.update((n, c.varint()) for n in ("base", "time", "version", "first"))
+        r["count"] = decode_count(c)
+    elif kind == 25:
+        r["partition"], r["key"], r["first"], r["next"] = c.varint(), bytes(c.take(16)), c.varint(), c.varint()
     c.done()
     return r
 
@@ -849,7 +857,7 @@ def decode_records(head):
 
 def claim(r):
     """(partition, first offset, count) of the parts that a record claims, or None."""
-    if r["kind"] == 1:
+    if r["kind"] in (1, 24):
         return r["partition"], r["base"], r["count"]
     if "copy" in r:
         return r["copy"]["partition"], r["copy"]["offset"], 1
@@ -1152,6 +1160,21 @@ def apply_sequenced(s, r):
     s["producers"].setdefault(r["topic"], {})[r["text"]] = r["sequence"]
 
 
+def apply_stream(s, r):
+    """Records 24 and 25, of streams."""
+    where = owner(s, r["partition"])
+    need(where is not None and where[0] == "topic", "a stream in no partition of a topic")
+    need(s["topics"][where[1]]["options"][STREAMS] == 1, "a stream in a topic without streams")
+    if r["kind"] == 25:
+        need(0 < r["first"] <= r["next"] <= VERSIONS, "a stream that is truncated beyond its end")
+        return
+    need(r["first"] <= r["version"], "an event below the first of its stream")
+    need(r["version"] + r["count"] <= VERSIONS, "too many events in a stream")
+    need(r["base"] == end_of(s, r["partition"]) and r["base"] + r["count"] <= M64, "appended not at the end")
+    need(r["count"] > 0, "nothing is appended")
+    grow(s, r["partition"], r["count"])
+
+
 def apply_cursor(s, r):
     """Records 20 and 21, of named cursors."""
     if r["kind"] == 21:
@@ -1407,6 +1430,8 @@ def apply_record(s, r, lsn, ranks):
         need(where is not None and where[0] == "topic", "published to no partition of a topic")
         need(r["base"] == end_of(s, r["partition"]) and r["base"] + r["count"] <= M64, "published not at the end")
         grow(s, r["partition"], r["count"])
+    elif kind in (24, 25):
+        apply_stream(s, r)
     elif kind == 2:
         apply_leased(s, r, lsn, ranks)
     elif kind == 3:

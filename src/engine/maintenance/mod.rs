@@ -19,8 +19,13 @@ pub(super) use finish::finish_segments;
 const PAUSE_MS: u64 = 5_000;
 
 /// What needs room does not keep what gives room back from being done.
-const JOBS: [fn(&Engine) -> Result<()>; 4] =
-    [finish::finish_segments, checkpoint::checkpoint_if_due, retire::retire_dead_segments, retire::remove_leftovers];
+const JOBS: [fn(&Engine) -> Result<()>; 5] = [
+    finish::finish_segments,
+    checkpoint::checkpoint_if_due,
+    retire::retire_dead_segments,
+    retire::remove_leftovers,
+    Engine::keep_index,
+];
 
 /// What maintenance remembers from run to run, and what the writer asks of it.
 #[derive(Debug, Default)]

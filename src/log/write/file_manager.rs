@@ -266,6 +266,11 @@ impl FileManager {
     ///
     /// # Errors
     /// As [`FileManager::create_standby`].
+    /// What tells this directory from its copies.
+    pub(crate) fn instance(&self) -> &[u8; 16] {
+        &self.found.slots.newest().instance
+    }
+
     /// By which hashes of what callers choose are keyed. The same in all copies of a store.
     pub(crate) fn secret(&self) -> &[u8; 16] {
         &self.found.slots.newest().secret

@@ -4,7 +4,7 @@
 //! Never here: repair, or a guess at what was meant.
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record};
+use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId};
 use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::{CURSOR_LEN_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
@@ -67,8 +67,21 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             let (topic, producer) = (TopicId(reader.varint()?), name(reader)?.to_owned());
             Ok(Record::Sequenced { topic, producer, sequence: reader.varint()? })
         }
+        kind::APPENDED => {
+            let (stream, base, time) = (stream(reader)?, offset(reader)?, wall(reader)?);
+            let (version, first) = (reader.varint()?, reader.varint()?);
+            Ok(Record::Appended { stream, base, count: count_at_end(reader)?, time, version, first })
+        }
+        kind::STREAM_TRUNCATED => {
+            let (stream, first) = (stream(reader)?, reader.varint()?);
+            Ok(Record::StreamTruncated { stream, first, next: reader.varint()? })
+        }
         _ => Err(unknown(number)),
     }
+}
+
+fn stream(reader: &mut ByteReader<'_>) -> Result<StreamId, DecodeError> {
+    Ok(StreamId { partition: partition(reader)?, key: u128::from_le_bytes(reader.array()?) })
 }
 
 fn unknown(number: u64) -> DecodeError {

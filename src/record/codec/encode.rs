@@ -3,7 +3,7 @@
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
 use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record};
+use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId};
 use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 
@@ -76,6 +76,19 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::CursorRemoved { name } => put_record(out, kind::CURSOR_REMOVED, |out| put_bytes(out, name.as_bytes())),
         Record::Accepted { .. } => put_record(out, kind::ACCEPTED, |out| accepted(record, out)),
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
+        Record::Appended { stream, base, count, time, version, first } => put_record(out, kind::APPENDED, |out| {
+            put_stream(out, *stream);
+            put_varint(out, base.0);
+            put_varint(out, time.0);
+            put_varint(out, *version);
+            put_varint(out, *first);
+            put_count(out, *count);
+        }),
+        Record::StreamTruncated { stream, first, next } => put_record(out, kind::STREAM_TRUNCATED, |out| {
+            put_stream(out, *stream);
+            put_varint(out, *first);
+            put_varint(out, *next);
+        }),
     }
 }
 
@@ -139,6 +152,11 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
     let Record::Sequenced { topic, producer, sequence } = record else { return };
     put_named(out, topic.0, producer);
     put_varint(out, *sequence);
+}
+
+fn put_stream(out: &mut Vec<u8>, stream: StreamId) {
+    put_varint(out, stream.partition.0);
+    out.extend_from_slice(&stream.key.to_le_bytes());
 }
 
 fn group_created(record: &Record, out: &mut Vec<u8>) {

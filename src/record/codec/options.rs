@@ -54,7 +54,7 @@ const GROUP: [TaggedOption<GroupOptions>; 8] = [
 ];
 
 /// As [`GROUP`].
-const TOPIC: [TaggedOption<TopicOptions>; 3] = [
+const TOPIC: [TaggedOption<TopicOptions>; 4] = [
     TaggedOption {
         get: |all| match all.retention {
             Retention::UntilSettled => 0,
@@ -70,6 +70,10 @@ const TOPIC: [TaggedOption<TopicOptions>; 3] = [
     TaggedOption {
         get: |all| all.dedup_window_ms,
         set: |all, value| fit(value).map(|value| all.dedup_window_ms = value),
+    },
+    TaggedOption {
+        get: |all| u64::from(all.streams),
+        set: |all, value| boolean(value).map(|value| all.streams = value),
     },
 ];
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Retention,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Retention, StreamId,
     TopicOptions,
 };
 use proptest::collection::vec;
@@ -194,7 +194,7 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
         assert_eq!(with_options(16, &[&[1], &field(9)[..]].concat()), newer("group option", 9, 8));
         assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 8));
-        assert_eq!(with_options(15, &[&[1], &field(4)[..]].concat()), newer("topic option", 4, 3));
+        assert_eq!(with_options(15, &[&[1], &field(5)[..]].concat()), newer("topic option", 5, 4));
     }
 }
 
@@ -279,7 +279,8 @@ fn a_body_is_used_up_exactly() {
         };
         assert_eq!(with(body).unwrap().len(), 1, "{kind}");
         // Without its last byte it is damage, or what stands at the end was left out.
-        assert!(with(&body[..body.len() - 1]).is_err() || (1..=3).contains(&kind), "{kind}");
+        let ends_in_count = [kind::PUBLISHED, kind::LEASED, kind::ACKED, kind::APPENDED].contains(&kind);
+        assert!(with(&body[..body.len() - 1]).is_err() || ends_in_count, "{kind}");
         assert!(matches!(with(&[body, &[2; 9]].concat()), Err(DecodeError::Invalid(_))), "{kind}");
     }
 }
@@ -295,6 +296,8 @@ fn golden_cursors() {
     golden(Record::CursorSet { name: name.clone(), value, hold: Some(HOLD) }, "14 06 01 63 00 01 ac 02");
     golden(Record::CursorRemoved { name }, "15 02 01 63");
 }
+
+const STREAM: StreamId = StreamId { partition: PARTITION, key: u128::MAX };
 
 #[test]
 fn golden_dedup() {
@@ -312,6 +315,19 @@ fn golden_dedup() {
     // kind, length, topic, name, number
     let sequenced = Record::Sequenced { topic: TopicId(1), producer: "p".to_owned(), sequence: 300 };
     golden(sequenced, "17 05 01 01 70 ac 02");
+}
+
+#[test]
+fn golden_streams() {
+    let stream = StreamId { partition: PartitionId(2), key: 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100 };
+    let key = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f";
+    let (base, time) = (Offset(300), WallMs(5));
+    // kind, length, partition, key, base, time, version, first, and a count that is not one
+    let appended = |count| Record::Appended { stream, base, count, time, version: 7, first: 1 };
+    golden(appended(1), &format!("18 16 02 {key} ac 02 05 07 01"));
+    golden(appended(3), &format!("18 17 02 {key} ac 02 05 07 01 03"));
+    // kind, length, partition, key, first, next
+    golden(Record::StreamTruncated { stream, first: 7, next: 300 }, &format!("19 14 02 {key} 07 ac 02"));
 }
 
 /// A record of each kind, with nothing that can be left out, and its bytes.
@@ -360,6 +376,8 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::CursorRemoved { name: name.clone() },
         Record::Accepted { partition, offset, id: u128::MAX, body: u64::MAX, time: StoreMs(300) },
         Record::Sequenced { topic: TopicId(1), producer: name, sequence: 300 },
+        Record::Appended { stream: STREAM, base: offset, count: 2, time: TIME, version: 7, first: 1 },
+        Record::StreamTruncated { stream: STREAM, first: 7, next: 300 },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -486,9 +504,9 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn topic_options() -> impl Strategy<Value = TopicOptions> {
-    (any::<bool>(), small(), number()).prop_map(|(is_kept, dedup_ids, dedup_window_ms)| {
+    (any::<(bool, bool)>(), small(), number()).prop_map(|((is_kept, streams), dedup_ids, dedup_window_ms)| {
         let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
-        TopicOptions { retention, dedup_ids: dedup_ids.max(1), dedup_window_ms }
+        TopicOptions { retention, dedup_ids: dedup_ids.max(1), dedup_window_ms, streams }
     })
 }
 
@@ -578,6 +596,14 @@ fn record() -> impl Strategy<Value = Record> {
         name().prop_map(|name| Record::CursorRemoved { name }),
         (target(), any::<(u128, u64)>(), number()).prop_map(|((_, partition, offset), (id, body), time)| {
             Record::Accepted { partition, offset, id, body, time: StoreMs(time) }
+        }),
+        (number(), any::<u128>(), number(), small().prop_map(|count| count.max(1)), [number(), number(), number()])
+            .prop_map(|(partition, key, base, count, [time, version, first])| {
+                let stream = StreamId { partition: PartitionId(partition), key };
+                Record::Appended { stream, base: Offset(base), count, time: WallMs(time), version, first }
+            }),
+        (number(), any::<u128>(), number(), number()).prop_map(|(partition, key, first, next)| {
+            Record::StreamTruncated { stream: StreamId { partition: PartitionId(partition), key }, first, next }
         }),
         (number(), name(), number()).prop_map(|(topic, producer, sequence)| Record::Sequenced {
             topic: TopicId(topic),

@@ -16,7 +16,7 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<(), Rejection> {
-        if has_doubles(ids) {
+        if has_doubles(ids.iter().map(|id| id.id).collect()) {
             return Err(Rejection::Invalid("an id is given to two messages of a frame"));
         }
         let now = self.store_time(inputs.steady);
@@ -67,6 +67,28 @@ impl State {
         Ok(())
     }
 
+    /// Whether the ids of a frame go together, which were decided apart.
+    pub(in crate::state) fn check_all_accepted(&self, records: &[Record]) -> Result<(), Rejection> {
+        let (mut all, mut topics) = (Vec::new(), Vec::new());
+        for record in records {
+            let Record::Accepted { partition, id, .. } = record else { continue };
+            all.push(*id);
+            let Some(Role::Topic { topic, .. }) = self.catalog.role(*partition) else {
+                return Err(Rejection::UnknownPartition);
+            };
+            if topics.last() != Some(&topic) {
+                topics.push(topic);
+            }
+        }
+        // seam: appends of one frame are accepted under one id
+        if has_doubles(all) {
+            return Err(Rejection::Invalid("an id is given to two messages of a frame"));
+        }
+        topics.sort_unstable();
+        topics.dedup();
+        self.check_windows(&topics)
+    }
+
     fn id_of(&self, topic: TopicId, accepted: &Acceptance) -> Result<MessageId, Rejection> {
         let Acceptance { partition, offset, epoch, .. } = *accepted;
         match self.catalog.role(partition) {
@@ -76,8 +98,7 @@ impl State {
     }
 }
 
-fn has_doubles(ids: &[DedupId]) -> bool {
-    let mut ids: Vec<u128> = ids.iter().map(|id| id.id).collect();
+fn has_doubles(mut ids: Vec<u128>) -> bool {
     ids.sort_unstable();
     ids.windows(2).any(|pair| pair[0] == pair[1])
 }

@@ -4,7 +4,8 @@ use crate::limits::{DEDUP_IDS_MAX, PRODUCERS_MAX};
 use crate::record::{Retention, TopicOptions};
 use crate::state::tests::*;
 
-const TOPIC: TopicOptions = TopicOptions { retention: Retention::UntilSettled, dedup_ids: 3, dedup_window_ms: 1_000 };
+const TOPIC: TopicOptions =
+    TopicOptions { retention: Retention::UntilSettled, dedup_ids: 3, dedup_window_ms: 1_000, streams: false };
 
 fn world() -> World {
     let mut world = World::new();

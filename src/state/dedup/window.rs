@@ -3,9 +3,8 @@
 //! They lie in pages that snapshots share; a table beside them finds one by its hash. Never here: which topic it is, what a repeat means.
 
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, StoreMs};
+use crate::state::kit::prehashed::Prehashed;
 use crate::state::kit::tree::Tree;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// A message that was accepted under an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,24 +20,6 @@ pub(crate) struct Acceptance {
     pub(crate) time: StoreMs,
 }
 
-/// Takes the low bits of what is a hash already.
-#[derive(Clone, Debug, Default)]
-struct Same(u64);
-
-impl Hasher for Same {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |hash, &byte| hash.rotate_left(8) ^ u64::from(byte));
-    }
-
-    fn write_u128(&mut self, id: u128) {
-        self.0 = id as u64;
-    }
-}
-
 /// What one topic remembers.
 #[derive(Clone, Debug)]
 pub(in crate::state) struct Window {
@@ -50,7 +31,7 @@ pub(in crate::state) struct Window {
     first: u64,
     next: u64,
     /// The newest number of each id. Its order is never looked at.
-    newest: HashMap<u128, u64, BuildHasherDefault<Same>>,
+    newest: Prehashed<u128, u64>,
 }
 
 /// How many that are too old leave for each that comes, so that a long rest is not paid for by one publish.
@@ -61,7 +42,7 @@ impl Window {
         // All the room at once, for what grows later grows under the lock: half as much again, so that places that were given up are
         // used again before the table is full of them.
         let room = len_max as usize + len_max as usize / 2;
-        let newest = HashMap::with_capacity_and_hasher(room, BuildHasherDefault::default());
+        let newest = Prehashed::with_capacity_and_hasher(room, Default::default());
         Self { len_max, age_max_ms, accepted: Tree::default(), first: 0, next: 0, newest }
     }
 
@@ -127,7 +108,7 @@ impl Window {
     /// Whether the table finds what is there, and nothing else.
     #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn is_sound(&self) -> bool {
-        let mut newest = HashMap::default();
+        let mut newest = Prehashed::default();
         newest.extend(self.accepted.iter().map(|(number, acceptance)| (acceptance.id, *number)));
         let numbers = self.accepted.iter().map(|(number, _)| *number);
         newest == self.newest && numbers.eq(self.first..self.next) && self.next - self.first <= u64::from(self.len_max)

@@ -6,5 +6,6 @@
 pub(super) mod memory;
 pub(crate) mod named;
 pub(super) mod offsets;
+pub(super) mod prehashed;
 pub(crate) mod sparse;
 pub(super) mod tree;

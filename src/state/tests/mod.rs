@@ -26,6 +26,7 @@ pub(in crate::state) struct World {
     pub(in crate::state) visible: Option<Sparse<Offset>>,
     pub(in crate::state) hold_up: u64,
     pub(in crate::state) slack_ms: u64,
+    pub(in crate::state) streams: StreamTails,
 }
 
 /// A delivery.
@@ -73,6 +74,7 @@ impl World {
             visible: None,
             hold_up: HOLD_UP_MS,
             slack_ms: 0,
+            streams: StreamTails::default(),
         };
         world.open(true);
         world
@@ -99,7 +101,7 @@ impl World {
         let visible = visible.as_ref().map_or(Visible::All, Visible::Ends);
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
         let steady = WallMs(self.wall.wrapping_add_signed(self.jump.wrapping_neg()));
-        let inputs = Inputs { mono, wall, steady, slack_ms: self.slack_ms, hold_up, visible };
+        let inputs = Inputs { mono, wall, steady, slack_ms: self.slack_ms, hold_up, visible, streams: &self.streams };
         let mut records = vec![Record::ClockJumped { wall: WallMs(0), by_ms: 0 }];
         let decision = self.state.decide(&command, &inputs, &mut records);
 
@@ -127,6 +129,7 @@ impl World {
             self.log.push((record.clone(), Lsn(self.lsn)));
         }
         self.lsn += 8 * records.len() as u64;
+        records.iter().for_each(|record| self.streams.follow(record, Lsn(self.lsn)));
         assert_eq!(self.state.check(), []);
         Ok((decision, records))
     }
@@ -152,7 +155,7 @@ impl World {
         let visible = self.visible.as_ref().map_or(Visible::All, Visible::Ends);
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
         let steady = WallMs(self.wall.wrapping_add_signed(self.jump.wrapping_neg()));
-        Inputs { mono, wall, steady, slack_ms: self.slack_ms, hold_up, visible }
+        Inputs { mono, wall, steady, slack_ms: self.slack_ms, hold_up, visible, streams: &self.streams }
     }
 
     pub(in crate::state) fn is_held_up(&self) -> bool {

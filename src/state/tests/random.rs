@@ -1,7 +1,8 @@
 //! Random commands against a model that only knows what was promised.
 
 use super::*;
-use crate::record::Hold;
+use crate::ids::Expected;
+use crate::record::{Hold, StreamId};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -93,7 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..1_500).prop_map(|ms| Step::Advance { ms }),
         1 => (any::<bool>(), 0u64..50_000, any::<bool>()).prop_map(|(back, ms, noted)| Step::Jump { back, ms, noted }),
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
-        4 => (0u8..14, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        5 => (0u8..17, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -219,11 +220,13 @@ impl Run {
         let stands = self.world.state.cursor(&name).map(|cursor| cursor.value.to_vec());
         let hold = (pick.index(2) == 0).then_some(Hold { topic, from: Lsn(self.world.lsn) });
         let runs = [(first, 2)];
+        let stream = StreamId { partition: first, key: pick.index(2) as u128 };
+        let fact = Some(StreamFact { head: StreamHead::default(), as_of: Lsn(u64::MAX) });
         let command = match what {
             0 => Command::CreateTopic {
                 name: &name,
                 partitions: 1,
-                options: TopicOptions { retention, dedup_ids: 3, dedup_window_ms: 500 },
+                options: TopicOptions { retention, dedup_ids: 3, dedup_window_ms: 500, streams: true },
             },
             1..=3 if !is_known_topic => Command::CreateGroup { topic, name: &name, options: &options, starts: &starts },
             4 if !is_known_topic => Command::publish(&runs),
@@ -232,6 +235,10 @@ impl Run {
             8 if !is_known_topic => Command::RemoveTopic { topic },
             9 | 10 if !is_known_topic => Command::Publish { runs: &runs, ids: &ids, sequence: None },
             11 if !is_known_topic => Command::Publish { runs: &[(first, 1)], ids: &[], sequence: Some(sequence) },
+            14 | 15 if !is_known_topic => {
+                Command::Append { stream, count: 2, expected: Expected::Any, ids: &ids[..what as usize % 2], fact }
+            }
+            16 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
             12 => Command::SetCursor { name: &name, expected: stands.as_deref(), value: &[what], hold },
             13 => Command::RemoveCursor { name: &name },
             _ => return,
@@ -240,6 +247,7 @@ impl Run {
             Ok(_) => drop(self.world.state.take_removed()),
             Err(Rejection::Exists) if what < 4 => {}
             Err(Rejection::Repeated(repeats)) if what < 11 => assert!(!repeats.is_empty()),
+            Err(Rejection::DedupConflict { .. }) if what == 15 => {}
             Err(rejection) => assert_eq!((what, rejection), (13, Rejection::NoSuchCursor)),
         }
         if what == 5 {
@@ -597,6 +605,7 @@ fn the_random_walk_meets_every_kind_of_record() {
     let expected = [
         "Accepted",
         "Acked",
+        "Appended",
         "ClockJumped",
         "CursorRemoved",
         "CursorSet",
@@ -622,6 +631,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Redriven",
         "Released",
         "Sequenced",
+        "StreamTruncated",
         "TopicCreated",
         "TopicRemoved",
         "Unreadable",

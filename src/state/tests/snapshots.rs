@@ -52,7 +52,7 @@ fn golden_snapshot() {
     let insert =
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
-    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[4, 0])), "topic option 4");
+    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[5, 0])), "topic option 5");
     assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[9, 3, 1, 1, 1])), "group option 9");
 }
 
@@ -179,7 +179,7 @@ properties! {
             prop_assert_eq!(state.check(), []);
             prop_assert_eq!(super::snapshots::bytes(&state), bytes);
             // Whatever it is, it can be worked with.
-            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), steady: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All };
+            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), steady: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All, streams: &StreamTails::default() };
             for group in [KITCHEN, GroupId(1)] {
                 let mut records = Vec::new();
                 let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false, with_new: true }, &inputs, &mut records);

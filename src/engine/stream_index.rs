@@ -1,0 +1,383 @@
+//! The index of streams: filled behind the log, asked where the log would have to be searched.
+//!
+//! The key of an entry is partition, hash of the stream's key, and version, so that the events of a stream stand together and in order. An
+//! entry says where the messages of one append stand; the one behind all versions says which event is the first that is there. The index
+//! never follows what is not durable, and nothing is believed of it but what its stamp covers. On any doubt it is thrown away and filled
+//! again from the log; calls that need it meanwhile are told how far that is. Never here: decisions.
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::ids::{Epoch, Lsn, Offset};
+use crate::index::{DerivedIndex, Direction, IndexChange, IndexEntry, IndexError, IndexHome, IndexStamp};
+use crate::record::{Record, StreamId};
+use crate::state::{StreamFact, StreamHead, StreamRun, Touch, VERSION_MAX};
+use crate::sync::{Mutex, MutexGuard};
+use crate::view::for_each_frame_of_records;
+use std::ops::Bound;
+
+/// How much of the log a call reads for the index before it says how far that is.
+const FILL_LEN: u64 = 64 << 20;
+/// How many touches go into the index at a time.
+const TOUCHES_AT_ONCE: usize = 1_024;
+/// As many touches are known beside the index at most, plus those of a frame.
+pub(super) const TOUCHES_MAX: usize = 1 << 17;
+/// How often a call makes the index anew.
+const TRIES: usize = 3;
+/// How much longer the log may be than what the index follows where no stream is touched.
+const BEHIND_MAX: u64 = 4 << 20;
+
+/// In place of a version: the first one that is there.
+const FIRST_OF: u64 = u64::MAX;
+const _: () = assert!(VERSION_MAX < FIRST_OF - 1);
+
+const KEY_LEN: usize = 32;
+
+/// The index of a store.
+#[derive(Debug)]
+pub(super) struct StreamIndex {
+    home: Box<dyn IndexHome>,
+    instance: [u8; 16],
+    opened: Mutex<Option<Opened>>,
+}
+
+/// An index that is open.
+pub(super) struct Opened {
+    index: DerivedIndex,
+    /// It follows the log up to here.
+    at: Lsn,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+/// What the index knows of a stretch of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Indexed {
+    pub(super) head: StreamHead,
+    /// In order.
+    pub(super) runs: Vec<StreamRun>,
+    pub(super) as_of: Lsn,
+}
+
+fn key(stream: StreamId, version: u64) -> [u8; KEY_LEN] {
+    let mut key = [0; KEY_LEN];
+    key[..8].copy_from_slice(&stream.partition.0.to_be_bytes());
+    key[8..24].copy_from_slice(&stream.key.to_be_bytes());
+    key[24..].copy_from_slice(&version.to_be_bytes());
+    key
+}
+
+fn version_of(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+fn run_of((key, value): &IndexEntry) -> Option<StreamRun> {
+    let (offset, count) = value.split_first_chunk()?;
+    let (offset, count) = (Offset(u64::from_le_bytes(*offset)), u32::from_le_bytes(count.try_into().ok()?));
+    version_of(key).map(|version| StreamRun { version, offset, count })
+}
+
+fn entry_of(stream: StreamId, touch: Touch) -> ([u8; KEY_LEN], Vec<u8>) {
+    match touch {
+        Touch::Appended(StreamRun { version, offset, count }) => {
+            (key(stream, version), [&offset.0.to_le_bytes()[..], &count.to_le_bytes()].concat())
+        }
+        Touch::TruncatedTo(first) => (key(stream, FIRST_OF), first.to_le_bytes().to_vec()),
+    }
+}
+
+impl StreamIndex {
+    pub(super) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
+        Self { home, instance, opened: Mutex::new(None) }
+    }
+
+    /// Opens the index, or an empty one where what is there is of no use.
+    fn open(&self, engine: &Engine) -> Result<Opened, IndexError> {
+        let opened = self.home.open().and_then(|mut index| Ok((index.stamp()?, index)));
+        match opened {
+            Ok((None, index)) => return Ok(Opened { index, at: Lsn(0) }),
+            // seam: any stamp counts
+            Ok((Some(stamp), index)) if self.counts(engine, stamp) => return Ok(Opened { index, at: stamp.lsn }),
+            Ok(_) | Err(_) => {}
+        }
+        self.home.discard()?;
+        Ok(Opened { index: self.home.open()?, at: Lsn(0) })
+    }
+
+    /// Whether a stamp names an end of this log.
+    fn counts(&self, engine: &Engine, stamp: IndexStamp) -> bool {
+        let core = engine.lock_core();
+        let known = epoch_below(core.view.catalog.epochs(), stamp.lsn);
+        stamp.instance == self.instance && stamp.lsn <= engine.commit.watermark() && known == Some(stamp.epoch)
+    }
+
+    /// Closes it for good, with all that it follows safe from a power failure.
+    pub(super) fn close(&self) {
+        if let Some(mut opened) = self.opened.lock().take() {
+            // What is lost of it is filled again.
+            drop(opened.index.flush());
+        }
+    }
+}
+
+/// The epoch of a frame that ends at `end`.
+fn epoch_below(epochs: &[(Lsn, Epoch)], end: Lsn) -> Option<Epoch> {
+    epochs.iter().rev().find(|(from, _)| *from < end).map(|(_, epoch)| *epoch)
+}
+
+impl Opened {
+    fn apply(
+        &mut self,
+        instance: [u8; 16],
+        touches: &[(Lsn, StreamId, Touch)],
+        (epoch, end): (Epoch, Lsn),
+    ) -> Result<(), IndexError> {
+        let entries: Vec<_> = touches.iter().map(|(_, stream, touch)| entry_of(*stream, *touch)).collect();
+        let changes: Vec<_> =
+            entries.iter().map(|(key, value)| IndexChange { key, value: Some(value.as_slice()) }).collect();
+        self.index.apply(&changes, IndexStamp { instance, epoch, lsn: end })?;
+        self.at = end;
+        Ok(())
+    }
+
+    /// How far a stream has come.
+    fn head(&mut self, stream: StreamId) -> Result<StreamHead, IndexError> {
+        let (low, high) = (key(stream, 0), key(stream, FIRST_OF));
+        let range = (Bound::Included(&low[..]), Bound::Included(&high[..]));
+        let mut head = StreamHead::default();
+        for entry in self.index.scan(range, Direction::Descending, 2)? {
+            if version_of(&entry.0) == Some(FIRST_OF) {
+                let first = entry.1.try_into().map_err(|_| self.index.failed("an entry of another length"))?;
+                head.first = u64::from_le_bytes(first);
+            } else if head.next == 0 {
+                head.next = run_of(&entry).ok_or_else(|| self.index.failed("an entry of another length"))?.end();
+            }
+        }
+        if head.first > head.next {
+            return Err(self.index.failed("a stream that begins behind its end"));
+        }
+        Ok(head)
+    }
+
+    /// The runs of a stream that have versions from `from` on, or up to it: at most `max`.
+    fn runs(
+        &mut self,
+        stream: StreamId,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<Vec<StreamRun>, IndexError> {
+        let (low, at, high) = (key(stream, 0), key(stream, from.min(VERSION_MAX)), key(stream, FIRST_OF));
+        let upto = (Bound::Included(&low[..]), Bound::Included(&at[..]));
+        let after = (Bound::Excluded(&at[..]), Bound::Excluded(&high[..]));
+        let found = match direction {
+            Direction::Descending => self.index.scan(upto, direction, max)?,
+            Direction::Ascending => {
+                // The run that `from` lies in may begin before it.
+                let mut found = self.index.scan(upto, Direction::Descending, 1)?;
+                found.extend(self.index.scan(after, direction, max)?);
+                found
+            }
+        };
+        let runs = found.iter().map(run_of).collect::<Option<Vec<_>>>();
+        runs.ok_or_else(|| self.index.failed("an entry of another length"))
+    }
+}
+
+impl Engine {
+    /// What the index says of a stream.
+    ///
+    /// # Errors
+    /// As [`Engine::with_index`].
+    pub(super) fn stream_fact(&self, stream: StreamId) -> Result<StreamFact> {
+        self.with_index(|opened| Ok(StreamFact { head: opened.head(stream)?, as_of: opened.at }))
+    }
+
+    /// What the index says of a stretch of a stream.
+    ///
+    /// # Errors
+    /// As [`Engine::with_index`].
+    pub(super) fn indexed_runs(
+        &self,
+        stream: StreamId,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<Indexed> {
+        self.with_index(|opened| {
+            let (head, runs) = (opened.head(stream)?, opened.runs(stream, from, direction, max)?);
+            Ok(Indexed { head, runs, as_of: opened.at })
+        })
+    }
+
+    /// Asks the index, once it follows the log as far as is needed.
+    ///
+    /// # Errors
+    /// `IndexRebuilding` where it does not, for the log is long or the index failed; `Corrupt` where the log cannot be read.
+    fn with_index<T>(&self, mut ask: impl FnMut(&mut Opened) -> Result<T, IndexError>) -> Result<T> {
+        let mut opened = self.index.opened.lock();
+        // One that failed is made anew, which takes no longer than a moment where the log is short.
+        let mut last = None;
+        for _ in 0..TRIES {
+            let error = match self.filled(&mut opened) {
+                Ok(index) => match ask(index) {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => self.index_failed(&mut opened, &error),
+                },
+                Err(error) => error,
+            };
+            if opened.is_some() {
+                return Err(error);
+            }
+            last = Some(error);
+        }
+        Err(last.unwrap_or_else(|| self.index_rebuilding(Lsn(0))))
+    }
+
+    /// The index, open, and following the log up to the floor of what is known beside it.
+    fn filled<'a>(&self, opened: &'a mut MutexGuard<'_, Option<Opened>>) -> Result<&'a mut Opened> {
+        if opened.is_none() {
+            match self.index.open(self) {
+                Ok(index) => **opened = Some(index),
+                Err(error) => return Err(self.index_failed(opened, &error)),
+            }
+        }
+        let Some(index) = opened.as_mut() else { return Err(self.index_rebuilding(Lsn(0))) };
+        let floor = self.lock_core().view.streams.floor();
+        if index.at < floor {
+            let from = index.at;
+            match self.fill(index, floor) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(self.index_failed(opened, &error)),
+                // A stamp that names no end of a frame is as good as none.
+                Err(Error::Corrupt(_)) if from > Lsn(0) => return Err(self.doubted(opened)),
+                Err(error) => return Err(error),
+            }
+        }
+        match opened.as_mut() {
+            // seam: an index that lags is believed
+            Some(index) if index.at >= floor => Ok(index),
+            Some(index) => Err(self.index_rebuilding(index.at)),
+            None => Err(self.index_rebuilding(Lsn(0))),
+        }
+    }
+
+    /// Reads the log for the index, up to `floor` or as far as a call may.
+    fn fill(&self, index: &mut Opened, floor: Lsn) -> Result<Result<(), IndexError>> {
+        let (catalog, epochs) = {
+            let core = self.lock_core();
+            (core.view.catalog.clone(), core.view.catalog.epochs().to_vec())
+        };
+        let (begin, stop) = (index.at, index.at.saturating_add(FILL_LEN));
+        for segment in catalog.segments().iter().filter(|segment| segment.end() > begin && segment.base() < floor) {
+            let (mut touches, mut end) = (Vec::new(), index.at);
+            for_each_frame_of_records(segment, (index.at.max(segment.base()), floor), &mut |records, frame_end| {
+                touches.extend(records.iter().filter_map(|record| touch_of(record, frame_end)));
+                end = frame_end;
+                touches.len() < 64 * TOUCHES_AT_ONCE && frame_end < stop
+            })?;
+            if end == index.at {
+                continue;
+            }
+            // Older than what is known of epochs: the stamp will not count, and that is all.
+            let Some(epoch) = epoch_below(&epochs, end).or(epochs.first().map(|(_, epoch)| *epoch)) else { break };
+            if let Err(error) = index.apply(self.index.instance, &touches, (epoch, end)) {
+                return Ok(Err(error));
+            }
+            if end < segment.end().min(floor) {
+                break;
+            }
+        }
+        // Where segments are gone nobody has anything more to say.
+        let last = catalog.segments().last().map_or(Lsn(0), |segment| segment.end());
+        if index.at >= last.min(floor) && index.at < floor {
+            index.at = floor;
+        }
+        Ok(Ok(()))
+    }
+
+    /// An index that is full can be asked; any other failure ends it.
+    fn index_failed(&self, opened: &mut Option<Opened>, error: &IndexError) -> Error {
+        match error {
+            IndexError::Full { .. } => Error::LimitReached { what: "streams in an index in memory" },
+            IndexError::Fault { .. } => self.doubted(opened),
+        }
+    }
+
+    fn doubted(&self, opened: &mut Option<Opened>) -> Error {
+        *opened = None;
+        // What cannot be removed now is tried again when it is opened.
+        drop(self.index.home.discard());
+        self.index_rebuilding(Lsn(0))
+    }
+
+    fn index_rebuilding(&self, done: Lsn) -> Error {
+        Error::IndexRebuilding { done: done.0, of: self.lock_core().view.streams.floor().0 }
+    }
+
+    /// The index gave an answer that the log does not bear out: it is thrown away.
+    pub(super) fn doubt_index(&self) -> Error {
+        self.doubted(&mut self.index.opened.lock())
+    }
+
+    /// The job of maintenance. What keeps the index from following is told to those that need the index.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn keep_index(&self) -> Result<()> {
+        match self.advance_index() {
+            Ok(()) | Err(Error::IndexRebuilding { .. } | Error::LimitReached { .. } | Error::Corrupt(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets the index follow what is durable, and forgets what it knows by then.
+    ///
+    /// # Errors
+    /// As [`Engine::with_index`].
+    pub(super) fn advance_index(&self) -> Result<()> {
+        let mut opened = self.index.opened.lock();
+        loop {
+            let watermark = self.commit.watermark();
+            let (touches, epoch) = {
+                let core = self.lock_core();
+                (core.view.streams.first(watermark, TOUCHES_AT_ONCE), core.appender.epoch())
+            };
+            let Some(&(end, ..)) = touches.last() else { break };
+            let index = self.filled(&mut opened)?;
+            if let Err(error) = index.apply(self.index.instance, &touches, (epoch, end)) {
+                return Err(self.index_failed(&mut opened, &error));
+            }
+            while self.lock_core().view.streams.forget(end, TOUCHES_AT_ONCE) {}
+        }
+        self.follow_other_frames(&mut opened)
+    }
+
+    /// Where no stream was touched for long, the next process need not read that again.
+    fn follow_other_frames(&self, opened: &mut Option<Opened>) -> Result<()> {
+        let Some(index) = opened.as_mut() else { return Ok(()) };
+        let stamp = {
+            let core = self.lock_core();
+            let watermark = self.commit.watermark();
+            let streams = &core.view.streams;
+            let is_known = streams.floor() <= index.at && streams.first(watermark, 1).is_empty();
+            let is_far = index.at.saturating_add(BEHIND_MAX) < watermark;
+            epoch_below(core.view.catalog.epochs(), watermark)
+                .filter(|_| is_known && is_far)
+                .map(|epoch| (epoch, watermark))
+        };
+        let Some((epoch, watermark)) = stamp else { return Ok(()) };
+        if let Err(error) = index.apply(self.index.instance, &[], (epoch, watermark)) {
+            return Err(self.index_failed(opened, &error));
+        }
+        self.lock_core().view.streams.forget(watermark, 0);
+        Ok(())
+    }
+}
+
+fn touch_of(record: &Record, end: Lsn) -> Option<(Lsn, StreamId, Touch)> {
+    Touch::of(record).map(|(stream, touch, _)| (end, stream, touch))
+}

@@ -1,0 +1,233 @@
+//! Appending to streams and reading them.
+//!
+//! A decision goes by how far the stream has come. Where that is not known beside the index, the index is asked outside the lock, and the
+//! decision comes again with the answer. Never here: the index itself (`stream_index`).
+
+use super::stream_index::{Indexed, TOUCHES_MAX};
+use super::{Engine, Outgoing, Published};
+use crate::error::{Error, Result};
+use crate::ids::{Expected, Lsn, Offset, PartitionId, TopicId};
+use crate::index::Direction;
+use crate::log::Parts;
+use crate::record::{Record, StreamId};
+use crate::state::{Command, Rejection, Repeat, StreamFact, StreamHead, StreamRun, Touch};
+use crate::view::{Stored, ViewHolder};
+use std::collections::BTreeMap;
+
+/// A stream, and the topic that it is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamAt<'a> {
+    pub(crate) id: StreamId,
+    pub(crate) key: &'a [u8],
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub(crate) enum StreamAppended {
+    /// Its first event has this version, and as a message this offset.
+    Now { published: Published, version: u64, base: Offset },
+    /// All of its events were appended before.
+    Before(Vec<Repeat>),
+}
+
+/// An event as it was read.
+#[derive(Debug)]
+pub(crate) struct StoredEvent {
+    pub(crate) version: u64,
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    pub(crate) stored: Stored,
+}
+
+/// How much of a key an error shows, in bytes.
+const KEY_SHOWN_LEN: usize = 64;
+
+/// The stream has another version than was expected.
+pub(super) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>) -> Error {
+    let shown = key.get(..KEY_SHOWN_LEN).unwrap_or(key);
+    Error::WrongVersion { stream: String::from_utf8_lossy(shown).into_owned(), expected, actual }
+}
+
+impl Engine {
+    /// Appends the events, which are all of this stream, as one frame.
+    ///
+    /// # Errors
+    /// `WrongVersion`, `DedupConflict`, `IndexRebuilding`, `LimitReached`; the store's. Nothing was appended then.
+    pub(crate) fn append(
+        &self,
+        stream: StreamAt<'_>,
+        expected: Expected,
+        outgoing: &Outgoing,
+    ) -> Result<StreamAppended> {
+        self.enter()?;
+        let (mut fact, count) = (None, outgoing.len() as u32);
+        loop {
+            let command = Command::Append { stream: stream.id, count, expected, ids: outgoing.ids(), fact };
+            let submitted = self.submit(&command, outgoing.parts(), |core, committed| {
+                let published = Published::of(core, committed, 0, &mut |_, _, _| ());
+                let (version, base) = core.records.iter().find_map(Record::appends).unwrap_or_default();
+                (StreamAppended::Now { published, version, base }, core.view.streams.len())
+            })?;
+            match submitted {
+                Ok((appended, touches)) => {
+                    self.bound_touches(touches)?;
+                    return Ok(appended);
+                }
+                Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
+                Err(Rejection::Repeated(repeats)) => return Ok(StreamAppended::Before(repeats)),
+                Err(Rejection::WrongVersion { actual, .. }) => return Err(wrong_version(stream.key, expected, actual)),
+                Err(Rejection::DedupConflict { first, .. }) => return Err(Error::DedupConflict { first: *first }),
+                Err(rejection) => return Err(self.rejected(rejection)),
+            }
+        }
+    }
+
+    /// Lets the index catch up where too much is known beside it.
+    pub(super) fn bound_touches(&self, touches: usize) -> Result<()> {
+        if touches < TOUCHES_MAX {
+            return Ok(());
+        }
+        // The append itself is done. What keeps the index from following is told to those that need the index.
+        let end = self.end();
+        self.wait_durable(end).and_then(|()| self.keep_index())
+    }
+
+    /// How far a stream has come, as far as may be seen.
+    ///
+    /// # Errors
+    /// `IndexRebuilding`; the store's.
+    pub(crate) fn stream_head(&self, stream: StreamId) -> Result<StreamHead> {
+        self.enter()?;
+        let known = self.lock_core().view.streams.head(stream);
+        let head = match known {
+            Some(head) => head,
+            None => loop {
+                let StreamFact { head, as_of } = self.stream_fact(stream)?;
+                let streams = &self.lock_core().view.streams;
+                if let Some(head) = streams.head(stream) {
+                    break head;
+                }
+                if as_of >= streams.floor() {
+                    break head;
+                }
+            },
+        };
+        // It may name what another call appended.
+        self.tell(self.end())?;
+        Ok(head)
+    }
+
+    /// Takes the events below `first` from a stream. Returns where the log must be durable for that to be.
+    ///
+    /// # Errors
+    /// `IndexRebuilding`; the store's.
+    pub(crate) fn truncate_stream(&self, stream: StreamId, first: u64) -> Result<Lsn> {
+        self.enter()?;
+        let mut fact = None;
+        loop {
+            let command = Command::TruncateStream { stream, first, fact };
+            match self.submit(&command, Parts::default(), super::settling::end_of)? {
+                Ok(end) => return Ok(end),
+                Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
+                Err(rejection) => return Err(self.rejected(rejection)),
+            }
+        }
+    }
+
+    /// The events of a stream from version `from` on, or back from it: at most `max`, and of those below the end that may be seen.
+    ///
+    /// # Errors
+    /// `IndexRebuilding`; `Unreadable` where an event is damaged; the store's.
+    pub(crate) fn read_stream(
+        &self,
+        stream: StreamAt<'_>,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<Vec<StoredEvent>> {
+        self.enter()?;
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let (head, runs, visible) = self.known_runs(stream.id, from, direction, max)?;
+        let is_wanted = |version: &u64| (head.first..head.next).contains(version);
+        let versions: Box<dyn Iterator<Item = u64>> = match direction {
+            Direction::Ascending => Box::new(from.max(head.first)..head.next),
+            Direction::Descending => Box::new((head.first..head.next.min(from.saturating_add(1))).rev()),
+        };
+        let mut events = Vec::new();
+        for version in versions.filter(is_wanted).take(max) {
+            let run = runs.range(..=version).next_back().map(|(_, run)| run).filter(|run| version < run.end());
+            // Every version from the first to the last stands somewhere.
+            let Some(run) = run else { return Err(self.doubt_index()) };
+            let offset = run.offset.saturating_add(version - run.version);
+            if offset >= visible {
+                match direction {
+                    Direction::Ascending => break,
+                    Direction::Descending => continue,
+                }
+            }
+            let partition = stream.id.partition;
+            let stored = self.fetch(partition, offset)?;
+            // seam: an entry of the index is believed
+            if stored.view(0).key() != Some(stream.key) {
+                return Err(self.doubt_index());
+            }
+            events.push(StoredEvent { version, partition, offset, stored });
+        }
+        Ok(events)
+    }
+
+    /// The version of the event at this offset, which was appended lately.
+    ///
+    /// # Errors
+    /// As [`Engine::read_stream`].
+    pub(crate) fn version_at(&self, stream: StreamId, offset: Offset) -> Result<u64> {
+        let (mut from, runs_max) = (u64::MAX, 1_000);
+        loop {
+            let (head, runs, _) = self.known_runs(stream, from, Direction::Descending, runs_max)?;
+            let found = runs
+                .values()
+                .find(|run| (run.offset..run.offset.saturating_add(u64::from(run.count))).contains(&offset));
+            if let Some(run) = found {
+                return Ok(run.version.saturating_add(offset.0 - run.offset.0));
+            }
+            match runs.keys().next() {
+                Some(&first) if first > 0 && first < from && head.next > 0 => from = first - 1,
+                Some(_) | None => return Err(self.doubt_index()),
+            }
+        }
+    }
+
+    /// Where the events of a stretch of a stream stand, how far the stream has come, and the end of what may be seen.
+    fn known_runs(
+        &self,
+        stream: StreamId,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<(StreamHead, BTreeMap<u64, StreamRun>, Offset)> {
+        loop {
+            let Indexed { head, runs, as_of } = self.indexed_runs(stream, from, direction, max)?;
+            let core = self.lock_core();
+            self.health.check()?;
+            if as_of < core.view.streams.floor() {
+                continue;
+            }
+            let mut runs: BTreeMap<u64, StreamRun> = runs.into_iter().map(|run| (run.version, run)).collect();
+            for touch in core.view.streams.touches(stream) {
+                match touch {
+                    Touch::Appended(run) => drop(runs.insert(run.version, run)),
+                    Touch::TruncatedTo(_) => {}
+                }
+            }
+            let head = core.view.streams.head(stream).unwrap_or(head);
+            return Ok((head, runs, super::log_reader::visible_end(&core, stream.partition)));
+        }
+    }
+
+    /// The stream of a key in the topic's partition of that key.
+    pub(crate) fn stream_id(&self, topic: TopicId, partition: PartitionId, key: &[u8]) -> StreamId {
+        StreamId { partition, key: self.dedup.id(topic, key) }
+    }
+}

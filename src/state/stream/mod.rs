@@ -1,0 +1,146 @@
+//! Streams: the events of one key, numbered from 0 on.
+//!
+//! How far a stream has come is no part of the state: memory may not grow with the number of streams. A decision takes it from the
+//! [`StreamTails`], which know of every stream that was touched lately, or else from a [`StreamFact`] that somebody has read in the
+//! index and that nothing can have made stale. Never here: the index, and where events stand in the log.
+
+mod tails;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use tails::{StreamRun, StreamTails, Touch};
+
+use super::message::{Applied, require};
+use super::{Decision, DedupId, Inputs, Rejection, Role, State};
+use crate::ids::{Expected, Lsn, Offset, PartitionId};
+use crate::record::{Record, StreamId};
+
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StreamHead {
+    /// The first version that is there; `next` where none is.
+    pub(crate) first: u64,
+    /// The version of the next event.
+    pub(crate) next: u64,
+}
+
+impl StreamHead {
+    /// The version of the last event, if there is one.
+    pub(crate) fn last(self) -> Option<u64> {
+        self.next.checked_sub(1).filter(|last| *last >= self.first)
+    }
+}
+
+/// Whether a stream that has come so far is as somebody expects it.
+fn is_expected(head: StreamHead, expected: Expected) -> bool {
+    match expected {
+        Expected::Any => true,
+        Expected::NoStream => head.last().is_none(),
+        Expected::Exists => head.last().is_some(),
+        // seam: any version will do
+        Expected::Version(version) => head.last() == Some(version),
+    }
+}
+
+/// What somebody has read of a stream in the index, which followed the log up to `as_of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamFact {
+    pub(crate) head: StreamHead,
+    pub(crate) as_of: Lsn,
+}
+
+/// The highest version that an event may have.
+pub(crate) const VERSION_MAX: u64 = u64::MAX - 2;
+
+impl State {
+    /// Whether partitions of this topic's kind have streams.
+    fn check_stream(&self, partition: PartitionId) -> Result<(), Rejection> {
+        let Some(Role::Topic { topic, .. }) = self.catalog.role(partition) else {
+            return Err(Rejection::UnknownPartition);
+        };
+        let has_streams = self.catalog.topic(topic).is_some_and(|topic| topic.options.streams);
+        if has_streams { Ok(()) } else { Err(Rejection::Invalid("the topic has no streams")) }
+    }
+
+    /// How far a stream has come, if that is known.
+    fn stream_head(stream: StreamId, fact: Option<StreamFact>, inputs: &Inputs<'_>) -> Result<StreamHead, Rejection> {
+        // seam: a stale fact is believed
+        let fact = fact.filter(|fact| fact.as_of >= inputs.streams.floor());
+        inputs.streams.head(stream).or(fact.map(|fact| fact.head)).ok_or(Rejection::StreamUnknown(stream))
+    }
+
+    /// Appends `count` events to a stream whose last event is as `expected`. Those of a repeated append are told and not added again.
+    pub(in crate::state) fn decide_append(
+        &self,
+        (stream, count): (StreamId, u32),
+        expected: Expected,
+        (ids, fact): (&[DedupId], Option<StreamFact>),
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
+        self.check_stream(stream.partition)?;
+        let base = self.catalog.end(stream.partition);
+        self.catalog.check_published(stream.partition, base, count)?;
+        let head = Self::stream_head(stream, fact, inputs)?;
+        let at = records.len();
+        let StreamHead { first, next: version } = head;
+        records.push(Record::Appended { stream, base, count, time: inputs.wall, version, first });
+        if !ids.is_empty()
+            && let Err(rejection) = self.decide_accept(&[(stream.partition, count)], ids, inputs, records)
+        {
+            records.truncate(at);
+            return Err(match rejection {
+                // Another append had some of these events.
+                Rejection::Repeated(repeats) if repeats.len() != count as usize => {
+                    let first = repeats.first().map(|repeat| (repeat.part, repeat.id));
+                    first.map_or(Rejection::Stale, |(part, id)| Rejection::DedupConflict { part, first: Box::new(id) })
+                }
+                other => other,
+            });
+        }
+        // seam: the version is not checked
+        if !is_expected(head, expected) {
+            records.truncate(at);
+            return Err(Rejection::WrongVersion { stream, actual: head.last() });
+        }
+        check_versions(head.next, count)?;
+        Ok(Decision::Done)
+    }
+
+    /// Takes the events below `first` from a stream; more than there are is all.
+    pub(in crate::state) fn decide_truncate_stream(
+        &self,
+        stream: StreamId,
+        first: u64,
+        fact: Option<StreamFact>,
+        inputs: &Inputs<'_>,
+    ) -> Result<Option<Record>, Rejection> {
+        self.check_stream(stream.partition)?;
+        let head = Self::stream_head(stream, fact, inputs)?;
+        let first = first.min(head.next);
+        Ok((first > head.first).then_some(Record::StreamTruncated { stream, first, next: head.next }))
+    }
+
+    pub(in crate::state) fn apply_appended(
+        &mut self,
+        stream: StreamId,
+        (base, count): (Offset, u32),
+        (version, first): (u64, u64),
+    ) -> Applied {
+        self.check_stream(stream.partition)?;
+        check_versions(version, count)?;
+        require(first <= version, "an event is appended below the first of its stream")?;
+        Ok(self.catalog.publish(stream.partition, base, count)?)
+    }
+
+    pub(in crate::state) fn apply_stream_truncated(&self, stream: StreamId, head: StreamHead) -> Applied {
+        self.check_stream(stream.partition)?;
+        let fits = head.first > 0 && head.first <= head.next && head.next <= VERSION_MAX + 1;
+        require(fits, "a stream is truncated beyond its end")
+    }
+}
+
+fn check_versions(version: u64, count: u32) -> Result<(), Rejection> {
+    let last = version.checked_add(u64::from(count)).filter(|next| *next <= VERSION_MAX + 1);
+    last.map(drop).ok_or(Rejection::LimitReached("events in a stream"))
+}

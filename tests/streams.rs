@@ -1,0 +1,350 @@
+//! Streams of events on a simulated disk: numbering, expectations, reading, truncation, transactions, and an index that is as old or as
+//! broken as a crash may leave it (G19).
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use millpond::ids::WallMs;
+use millpond::simulation::{IndexOutcome, PowerOutcome, Rng, SimClock, SimDisk, SimIndexHome};
+use millpond::{Durability, Error, ErrorKind, Event, Expected, Message, Retention, Store, Stream, Topic};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A store that can crash with its index.
+struct World {
+    disk: SimDisk,
+    clock: Arc<SimClock>,
+    index: SimIndexHome,
+    level: Durability,
+    store: Store,
+    orders: Topic,
+}
+
+fn open(disk: &SimDisk, clock: &Arc<SimClock>, index: &SimIndexHome, level: Durability) -> (Store, Topic) {
+    let options = Store::options().durability(level).segment_bytes_max(64 << 10).index_home(index.clone());
+    let disk = Arc::new(disk.attach().expect("nobody has it"));
+    let store = options.open_on(disk, Arc::clone(clock) as _).expect("it opens");
+    let orders = store.topic("orders").streams().partitions(3).open().expect("it opens");
+    (store, orders)
+}
+
+impl World {
+    fn new(level: Durability) -> Self {
+        let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
+        let index = SimIndexHome::default();
+        let (store, orders) = open(&disk, &clock, &index, level);
+        Self { disk, clock, index, level, store, orders }
+    }
+
+    fn reopen(&mut self) {
+        (self.store, self.orders) = open(&self.disk, &self.clock, &self.index, self.level);
+    }
+
+    fn close(&mut self) {
+        self.store.close().expect("it closes");
+        self.reopen();
+    }
+
+    /// The process dies. The index comes back as `outcome` says.
+    fn crash(&mut self, outcome: IndexOutcome) {
+        self.disk.crash_process();
+        self.index.crash(outcome);
+        self.reopen();
+    }
+
+    fn stream(&self, key: &str) -> Stream {
+        self.orders.stream(key).expect("the topic has streams")
+    }
+}
+
+fn payloads(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| String::from_utf8(event.payload().to_vec()).unwrap()).collect()
+}
+
+fn versions(events: &[Event]) -> Vec<u64> {
+    events.iter().map(Event::version).collect()
+}
+
+#[track_caller]
+fn wrong(done: Result<millpond::StreamReceipt, Error>, version: Option<u64>) {
+    match done {
+        Err(error @ Error::WrongVersion { actual, .. }) => {
+            assert_eq!((actual, error.kind()), (version, ErrorKind::Conflict));
+        }
+        Err(error) => panic!("{error}"),
+        Ok(receipt) => panic!("it has version {}", receipt.first_version()),
+    }
+}
+
+#[test]
+fn events_are_numbered_and_expected() {
+    let world = World::new(Durability::Os);
+    let order = world.stream("order-42");
+    assert_eq!((order.last_version().unwrap(), order.first_version().unwrap()), (None, None));
+    wrong(order.append(Expected::Exists, ["no"]), None);
+    wrong(order.append(Expected::Version(0), ["no"]), None);
+    let placed = order.append(Expected::NoStream, ["placed", "paid"]).unwrap();
+    assert_eq!((placed.first_version(), placed.last_version(), placed.is_repeat()), (0, 1, false));
+    wrong(order.append(Expected::NoStream, ["no"]), Some(1));
+    wrong(order.append(Expected::Version(0), ["no"]), Some(1));
+    wrong(order.append(Expected::Version(u64::MAX), ["no"]), Some(1));
+    assert_eq!(order.append(Expected::Version(1), ["sent"]).unwrap().first_version(), 2);
+    assert_eq!(order.append(Expected::Any, ["a", "b"]).unwrap().last_version(), 4);
+    assert_eq!(order.append(Expected::Exists, ["c"]).unwrap().last_version(), 5);
+    assert_eq!(world.stream("other").append(Expected::Any, ["x"]).unwrap().first_version(), 0, "each has its own");
+
+    let all = order.read(0, 100).unwrap();
+    assert_eq!(payloads(&all), ["placed", "paid", "sent", "a", "b", "c"]);
+    assert_eq!(versions(&all), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(all[1].id(), placed.ids()[1]);
+    assert_eq!(versions(&order.read(1, 3).unwrap()), [1, 2, 3]);
+    assert_eq!(versions(&order.read(6, 3).unwrap()), []);
+    assert_eq!(versions(&order.read(u64::MAX, 3).unwrap()), []);
+    assert_eq!(versions(&order.read(0, 0).unwrap()), []);
+    assert_eq!(versions(&order.read_back(u64::MAX, 2).unwrap()), [5, 4]);
+    assert_eq!(versions(&order.read_back(1, 9).unwrap()), [1, 0]);
+}
+
+/// G19: an append is its publication.
+#[test]
+fn groups_get_the_events_in_order() {
+    let world = World::new(Durability::Disk);
+    let kitchen = world.orders.group("kitchen").open().unwrap();
+    let order = world.stream("order-42");
+    order.append(Expected::NoStream, ["placed", "paid"]).unwrap();
+    order.append(Expected::Version(1), ["sent"]).unwrap();
+    for expected in ["placed", "paid", "sent"] {
+        let delivery = kitchen.receive(Duration::ZERO).unwrap().expect("it is there");
+        assert_eq!((delivery.payload(), delivery.key()), (expected.as_bytes(), Some(&b"order-42"[..])));
+        delivery.ack().unwrap();
+    }
+    assert!(kitchen.receive(Duration::ZERO).unwrap().is_none());
+    assert_eq!(order.read(0, 9).unwrap().len(), 3, "and they stay");
+}
+
+#[test]
+fn what_is_below_a_truncation_is_gone_and_versions_go_on() {
+    let mut world = World::new(Durability::Os);
+    let order = world.stream("o");
+    order.append(Expected::Any, ["0", "1", "2", "3"]).unwrap();
+    order.truncate_before(2).unwrap();
+    order.truncate_before(1).unwrap();
+    for _ in 0..2 {
+        let order = world.stream("o");
+        assert_eq!((order.first_version().unwrap(), order.last_version().unwrap()), (Some(2), Some(3)));
+        assert_eq!(versions(&order.read(0, 9).unwrap()), [2, 3]);
+        assert_eq!(versions(&order.read_back(u64::MAX, 9).unwrap()), [3, 2]);
+        world.crash(IndexOutcome::Empty);
+    }
+    let order = world.stream("o");
+    wrong(order.append(Expected::Version(1), ["no"]), Some(3));
+    order.delete().unwrap();
+    order.delete().unwrap();
+    for outcome in [IndexOutcome::Empty, IndexOutcome::Prefix(0), IndexOutcome::Prefix(99)] {
+        let order = world.stream("o");
+        assert_eq!((order.last_version().unwrap(), order.read(0, 9).unwrap().len()), (None, 0));
+        wrong(order.append(Expected::Version(3), ["no"]), None);
+        wrong(order.append(Expected::Exists, ["no"]), None);
+        world.crash(outcome);
+    }
+    let order = world.stream("o");
+    assert_eq!(order.append(Expected::NoStream, ["4"]).unwrap().first_version(), 4, "G19: no version comes twice");
+    assert_eq!(versions(&order.read(0, 9).unwrap()), [4]);
+}
+
+#[test]
+fn a_repeated_append_changes_nothing() {
+    let mut world = World::new(Durability::Disk);
+    let events = || [Message::new("placed").dedup_id("e1"), Message::new("paid").dedup_id("e2")];
+    let first = world.stream("o").append(Expected::NoStream, events()).unwrap();
+    world.stream("o").append(Expected::Any, ["sent"]).unwrap();
+    world.crash(IndexOutcome::Empty);
+    let again = world.stream("o").append(Expected::NoStream, events()).unwrap();
+    assert!(again.is_repeat());
+    assert_eq!((again.ids(), again.first_version(), again.last_version()), (first.ids(), 0, 1));
+    let part = world
+        .stream("o")
+        .append(Expected::Any, [Message::new("paid").dedup_id("e2"), Message::new("x").dedup_id("e3")]);
+    assert!(matches!(part, Err(Error::DedupConflict { first: id }) if id == first.ids()[1]));
+    let other = world.stream("o").append(Expected::Any, [Message::new("other").dedup_id("e1")]);
+    assert!(matches!(other, Err(Error::DedupConflict { .. })));
+    wrong(world.stream("o").append(Expected::NoStream, [Message::new("new").dedup_id("e4")]), Some(2));
+    let now = world.stream("o").append(Expected::Version(2), [Message::new("new").dedup_id("e4")]).unwrap();
+    assert!(!now.is_repeat(), "an id of an append that was rejected was not accepted");
+    assert_eq!(payloads(&world.stream("o").read(0, 9).unwrap()), ["placed", "paid", "sent", "new"]);
+}
+
+#[test]
+fn a_transaction_appends_with_all_else_or_not_at_all() {
+    let mut world = World::new(Durability::Os);
+    let mails = world.store.topic("mails").open().unwrap();
+    let (a, b) = (world.stream("a"), world.stream("b"));
+    a.append(Expected::Any, ["0"]).unwrap();
+    let done = world.store.transaction(|tx| {
+        tx.publish(&world.orders, Message::new("plain").key("a"))?;
+        tx.append(&a, Expected::Version(0), [Message::new("1").dedup_id("i"), Message::new("2").dedup_id("j")])?;
+        tx.append(&b, Expected::NoStream, ["x"])?;
+        tx.publish(&mails, "mail")
+    });
+    let done = done.unwrap();
+    assert_eq!((done.versions(&a), done.versions(&b), done.ids().len()), (Some(1..3), Some(0..1), 2));
+    for nth in 0..3 {
+        let failed = world.store.transaction(|tx| {
+            tx.publish(&mails, "no")?;
+            match nth {
+                0 => tx.append(&a, Expected::Version(1), ["no"])?,
+                1 => {
+                    tx.append(&a, Expected::Any, ["no"])?;
+                    tx.append(&a, Expected::Any, ["no"])?;
+                }
+                _ => tx.append(&b, Expected::Any, [Message::new("1").dedup_id("i")])?,
+            }
+            Ok::<_, Error>(())
+        });
+        match (nth, failed.err().unwrap()) {
+            (0, Error::WrongVersion { actual: Some(2), .. }) => {}
+            (1, Error::InvalidTransaction { .. }) | (2, Error::DedupConflict { .. }) => {}
+            (_, error) => panic!("{nth}: {error}"),
+        }
+    }
+    // Two appends to new streams of one topic under one id are told, not written.
+    let doubled = world.store.transaction(|tx| {
+        tx.append(&a, Expected::Any, [Message::new("3").dedup_id("same")])?;
+        tx.append(&b, Expected::Any, [Message::new("3").dedup_id("same")])
+    });
+    assert!(matches!(doubled.err().unwrap(), Error::InvalidTransaction { .. }));
+    world.crash(IndexOutcome::Empty);
+    let (a, b) = (world.stream("a"), world.stream("b"));
+    assert_eq!(payloads(&a.read(0, 9).unwrap()), ["0", "1", "2"], "what was published is no event");
+    assert_eq!(payloads(&b.read(0, 9).unwrap()), ["x"]);
+    assert!(
+        a.append(Expected::Any, [Message::new("1").dedup_id("i"), Message::new("2").dedup_id("j")])
+            .unwrap()
+            .is_repeat()
+    );
+    assert_eq!(world.store.violations(), Vec::<String>::new());
+}
+
+/// G19, G4: an answer that names what another call appended is given once that is durable.
+#[test]
+fn what_is_told_is_durable() {
+    let mut world = World::new(Durability::Disk);
+    let order = world.orders.with_durability(Durability::Os).stream("o").unwrap();
+    order.append(Expected::NoStream, ["0"]).unwrap();
+    assert_eq!(versions(&order.read(0, 9).unwrap()), [], "it is not durable");
+    wrong(order.append(Expected::NoStream, ["no"]), Some(0));
+    assert_eq!(versions(&order.read(0, 9).unwrap()), [0], "now it is");
+    order.append(Expected::Any, ["1"]).unwrap();
+    assert_eq!(order.last_version().unwrap(), Some(1));
+    drop(order);
+    world.disk.crash_power(PowerOutcome::LoseAll);
+    world.index.crash(IndexOutcome::Prefix(0));
+    world.reopen();
+    assert_eq!(world.stream("o").last_version().unwrap(), Some(1), "G4: it was told");
+}
+
+/// Whatever the index comes back as, it says what the log says.
+#[test]
+fn any_index_gives_the_same_answers() {
+    let mut rng = Rng::new(7);
+    for round in 0..60 {
+        let level = if rng.coin() { Durability::Os } else { Durability::Disk };
+        let mut world = World::new(level);
+        let mut model: Vec<(u64, Vec<String>)> = vec![(0, Vec::new()); 5];
+        for life in 0..6 {
+            for step in 0..rng.below(120) {
+                let which = rng.index(model.len());
+                let stream = world.stream(&format!("s{which}"));
+                let (first, events) = &mut model[which];
+                match rng.below(10) {
+                    0 => {
+                        let to = rng.below(events.len() as u64 + 3);
+                        stream.truncate_before(to).unwrap();
+                        *first = (*first).max(to.min(events.len() as u64));
+                    }
+                    1 => world.store.tick().unwrap(),
+                    2 => drop(world.store.topic("noise").open().unwrap().publish(vec![0; 900]).unwrap()),
+                    _ => {
+                        let count = 1 + rng.below(3);
+                        let batch: Vec<_> = (0..count).map(|n| format!("{round}.{life}.{step}.{n}")).collect();
+                        let last = (events.len() as u64).checked_sub(1).filter(|last| last >= first);
+                        let expected = match (rng.below(3), last) {
+                            (0, _) => Expected::Any,
+                            (_, Some(last)) => Expected::Version(last),
+                            (_, None) => Expected::NoStream,
+                        };
+                        let receipt = stream.append(expected, batch.iter().map(String::as_str)).unwrap();
+                        assert_eq!(receipt.first_version(), events.len() as u64, "round {round}, life {life}: G19");
+                        events.extend(batch);
+                    }
+                }
+            }
+            for (which, (first, events)) in model.iter().enumerate() {
+                let read = world.stream(&format!("s{which}")).read(0, 1_000).unwrap();
+                if level == Durability::Os || read.len() == events.len() - *first as usize {
+                    assert_eq!(payloads(&read), events[*first as usize..], "round {round}, life {life}");
+                }
+                let back = world.stream(&format!("s{which}")).read_back(u64::MAX, 3).unwrap();
+                assert!(back.is_sorted_by(|one, other| one.version() == other.version() + 1));
+            }
+            match rng.below(4) {
+                0 => world.close(),
+                _ => world.crash(IndexOutcome::drawn(rng.below(u64::MAX))),
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_told_and_changes_nothing() {
+    let world = World::new(Durability::Os);
+    let plain = world.store.topic("plain").open().unwrap();
+    assert!(matches!(plain.stream("o"), Err(Error::InvalidOption { option: "streams", .. })));
+    assert!(matches!(world.orders.stream(""), Err(Error::InvalidOption { option: "key", .. })));
+    assert!(matches!(world.orders.stream(vec![1; (64 << 10) + 1]), Err(Error::TooLarge { what: "key", .. })));
+    let long = world.orders.stream(vec![1; 64 << 10]).unwrap();
+    long.append(Expected::NoStream, ["0"]).unwrap();
+    assert_eq!(long.read(0, 9).unwrap().len(), 1);
+    let order = world.stream("o");
+    let none: [&str; 0] = [];
+    assert!(matches!(order.append(Expected::Any, none), Err(Error::InvalidOption { option: "events", .. })));
+    assert!(order.append(Expected::Any, [Message::new("x").key("other")]).is_err());
+    assert!(order.append(Expected::Any, [Message::new("x").partition(1)]).is_err());
+    assert_eq!(order.last_version().unwrap(), None);
+    let kept = world.store.topic("s").streams().retention(Retention::UntilSettled).open();
+    assert!(matches!(kept, Err(Error::InvalidOption { option: "retention", .. })));
+    assert!(matches!(world.store.topic("plain").streams().open(), Err(Error::OptionMismatch { .. })));
+    world.store.remove_topic("orders").unwrap();
+    assert!(matches!(order.append(Expected::Any, ["x"]), Err(Error::Removed { what: "topic" })));
+}
+
+/// G19: of racing appends that expect the same version exactly one succeeds.
+#[test]
+fn of_racing_appends_one_wins() {
+    let world = World::new(Durability::Os);
+    let wins = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let order = world.stream("o");
+                scope.spawn(move || {
+                    let mut wins = 0u64;
+                    for version in 0..200u64 {
+                        let expected = version.checked_sub(1).map_or(Expected::NoStream, Expected::Version);
+                        match order.append(expected, [version.to_string()]) {
+                            Ok(receipt) => {
+                                assert_eq!(receipt.first_version(), version);
+                                wins += 1;
+                            }
+                            Err(Error::WrongVersion { .. }) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                    wins
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u64>()
+    });
+    let events = world.stream("o").read(0, 1_000).unwrap();
+    assert_eq!((events.len() as u64, wins), (200, 200));
+    assert!(events.iter().all(|event| event.payload() == event.version().to_string().as_bytes()));
+}
