@@ -17,8 +17,6 @@ mod write;
 
 pub(crate) use error::{OpenError, ReadError};
 pub(crate) use format::class::Class;
-#[cfg(test)]
-pub(crate) use format::class::Classes;
 pub(crate) use format::control::ControlFrame;
 pub(crate) use format::frame::{Frame, Parts};
 pub(crate) use format::name::FileName;
