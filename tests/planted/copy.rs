@@ -23,6 +23,7 @@ const TESTS: &[&str] = &[
     "cursors",
     "scenarios",
     "streams",
+    "notices",
 ];
 
 /// The test binaries of the copy.
