@@ -151,6 +151,45 @@ fn what_is_below_a_truncation_is_gone_and_versions_go_on() {
     assert_eq!(versions(&order.read(0, 9).unwrap()), [4]);
 }
 
+/// More is truncated than a read asks for, and the index knows it or does not.
+#[test]
+fn reading_begins_behind_a_long_truncation() {
+    let world = World::new(Durability::Os);
+    let order = world.stream("o");
+    for version in 0..50 {
+        order.append(Expected::Any, [version.to_string()]).unwrap();
+    }
+    world.store.tick().unwrap();
+    for first in [20, 30] {
+        order.truncate_before(first).unwrap();
+        assert_eq!(versions(&order.read(0, 3).unwrap()), [first, first + 1, first + 2]);
+        world.store.tick().unwrap();
+        world.store.tick().unwrap();
+        assert_eq!(versions(&order.read(0, 3).unwrap()), [first, first + 1, first + 2]);
+        assert_eq!(versions(&order.read(first + 5, 2).unwrap()), [first + 5, first + 6]);
+    }
+}
+
+/// A log that lost its beginning, as that of a queue does, can still be followed.
+#[test]
+fn streams_begin_in_a_store_whose_log_has_no_beginning() {
+    let world = World::new(Durability::Os);
+    let queue = world.store.topic("queue").open().unwrap();
+    let workers = queue.group("workers").open().unwrap();
+    for _ in 0..400 {
+        queue.publish(vec![7; 1_000]).unwrap();
+        workers.receive(Duration::ZERO).unwrap().expect("it is there").ack().unwrap();
+        world.store.tick().unwrap();
+    }
+    for _ in 0..3 {
+        world.store.checkpoint().unwrap();
+        queue.publish("x").unwrap();
+        world.store.tick().unwrap();
+    }
+    world.stream("o").append(Expected::NoStream, ["0"]).unwrap();
+    assert_eq!(world.stream("o").read(0, 9).unwrap().len(), 1);
+}
+
 #[test]
 fn a_repeated_append_changes_nothing() {
     let mut world = World::new(Durability::Disk);
@@ -165,6 +204,17 @@ fn a_repeated_append_changes_nothing() {
         .stream("o")
         .append(Expected::Any, [Message::new("paid").dedup_id("e2"), Message::new("x").dedup_id("e3")]);
     assert!(matches!(part, Err(Error::DedupConflict { first: id }) if id == first.ids()[1]));
+    // Events of two appends are no append, and neither is what was published.
+    let two = world.stream("p");
+    two.append(Expected::Any, [Message::new("x").dedup_id("f1")]).unwrap();
+    two.append(Expected::Any, [Message::new("y").dedup_id("f2")]).unwrap();
+    let both = two.append(Expected::Any, [Message::new("x").dedup_id("f1"), Message::new("y").dedup_id("f2")]);
+    assert!(matches!(both, Err(Error::DedupConflict { .. })));
+    world.orders.publish(Message::new("z").key("p").dedup_id("f3")).unwrap();
+    let published = two.append(Expected::Any, [Message::new("z").dedup_id("f3")]);
+    assert!(matches!(published, Err(Error::DedupConflict { .. })));
+    let doubled = two.append(Expected::Any, [Message::new("w").dedup_id("f4"), Message::new("w").dedup_id("f4")]);
+    assert!(matches!(doubled, Err(Error::InvalidOption { option: "dedup_id", .. })));
     let other = world.stream("o").append(Expected::Any, [Message::new("other").dedup_id("e1")]);
     assert!(matches!(other, Err(Error::DedupConflict { .. })));
     wrong(world.stream("o").append(Expected::NoStream, [Message::new("new").dedup_id("e4")]), Some(2));
@@ -234,6 +284,7 @@ fn what_is_told_is_durable() {
     wrong(order.append(Expected::NoStream, ["no"]), Some(0));
     assert_eq!(versions(&order.read(0, 9).unwrap()), [0], "now it is");
     order.append(Expected::Any, ["1"]).unwrap();
+    assert_eq!(versions(&order.read_back(u64::MAX, 1).unwrap()), [0], "the newest that may be seen");
     assert_eq!(order.last_version().unwrap(), Some(1));
     drop(order);
     world.disk.crash_power(PowerOutcome::LoseAll);
@@ -319,6 +370,8 @@ fn bad_input_is_told_and_changes_nothing() {
     assert!(matches!(world.store.topic("plain").streams().open(), Err(Error::OptionMismatch { .. })));
     world.store.remove_topic("orders").unwrap();
     assert!(matches!(order.append(Expected::Any, ["x"]), Err(Error::Removed { what: "topic" })));
+    assert!(matches!(order.read(0, 9), Err(Error::Removed { what: "topic" })));
+    assert!(matches!(order.last_version(), Err(Error::Removed { what: "topic" })));
 }
 
 /// G19: of racing appends that expect the same version exactly one succeeds.

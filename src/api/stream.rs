@@ -142,7 +142,10 @@ impl Stream {
                     engine.wait_durable(end)?;
                 }
                 let ids: Vec<_> = repeats.iter().map(|repeat| repeat.id).collect();
-                let first = engine.version_at(self.id, ids.first().map_or(Offset(0), |id| id.offset))?;
+                let Some(&first_id) = ids.first() else { return Err(Error::Closed) };
+                // A publish may have had the id.
+                let version = engine.version_at(self.id, first_id.offset)?;
+                let first = version.ok_or(Error::DedupConflict { first: first_id })?;
                 let lsn = repeats.first().map_or(Lsn(0), |repeat| repeat.lsn);
                 let frame = PublishedFrame::new(&self.inner().shared, lsn, end, level);
                 Ok(StreamReceipt { first, count, ids, frame, repeat: true })
@@ -166,6 +169,11 @@ impl Stream {
         }
         if outgoing.len() == 0 {
             return Err(Error::InvalidOption { option: "events", value: "none".to_owned(), expected: "at least one" });
+        }
+        if !outgoing.doubles()?.is_empty() {
+            let value = "given to two events of an append".to_owned();
+            let expected = "another one for another event";
+            return Err(Error::InvalidOption { option: "dedup_id", value, expected });
         }
         Ok(outgoing)
     }

@@ -11,6 +11,7 @@ use crate::ids::{Epoch, Lsn, Offset};
 use crate::index::{DerivedIndex, Direction, IndexChange, IndexEntry, IndexError, IndexHome, IndexStamp};
 use crate::record::{Record, StreamId};
 use crate::state::{StreamFact, StreamHead, StreamRun, Touch, VERSION_MAX};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::view::for_each_frame_of_records;
 use std::ops::Bound;
@@ -19,8 +20,6 @@ use std::ops::Bound;
 const FILL_LEN: u64 = 64 << 20;
 /// How many touches go into the index at a time.
 const TOUCHES_AT_ONCE: usize = 1_024;
-/// As many touches are known beside the index at most, plus those of a frame.
-pub(super) const TOUCHES_MAX: usize = 1 << 17;
 /// How often a call makes the index anew.
 const TRIES: usize = 3;
 /// After so much log the index is flushed.
@@ -40,6 +39,8 @@ pub(super) struct StreamIndex {
     home: Box<dyn IndexHome>,
     instance: [u8; 16],
     opened: Mutex<Option<Opened>>,
+    /// Set under the lock of `opened`: it is not opened any more.
+    closed: AtomicBool,
 }
 
 /// An index that is open.
@@ -98,7 +99,7 @@ fn entry_of(stream: StreamId, touch: Touch) -> ([u8; KEY_LEN], Vec<u8>) {
 
 impl StreamIndex {
     pub(super) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
-        Self { home, instance, opened: Mutex::new(None) }
+        Self { home, instance, opened: Mutex::new(None), closed: AtomicBool::new(false) }
     }
 
     /// Opens the index, or an empty one where what is there is of no use.
@@ -125,7 +126,9 @@ impl StreamIndex {
 
     /// Closes it for good, with all that it follows safe from a power failure.
     pub(super) fn close(&self) {
-        if let Some(mut opened) = self.opened.lock().take() {
+        let mut opened = self.opened.lock();
+        self.closed.store(true, Ordering::Release);
+        if let Some(mut opened) = opened.take() {
             // What is lost of it is filled again.
             drop(opened.index.flush().and_then(|()| opened.index.close()));
         }
@@ -217,7 +220,13 @@ impl Engine {
         max: usize,
     ) -> Result<Indexed> {
         self.with_index(|opened| {
-            let (head, runs) = (opened.head(stream)?, opened.runs(stream, from, direction, max)?);
+            let head = opened.head(stream)?;
+            let from = match direction {
+                // What was truncated is not counted.
+                Direction::Ascending => from.max(head.first),
+                Direction::Descending => from,
+            };
+            let runs = opened.runs(stream, from, direction, max)?;
             Ok(Indexed { head, runs, as_of: opened.at })
         })
     }
@@ -249,6 +258,9 @@ impl Engine {
     /// The index, open, and following the log up to the floor of what is known beside it.
     fn filled<'a>(&self, opened: &'a mut MutexGuard<'_, Option<Opened>>) -> Result<&'a mut Opened> {
         if opened.is_none() {
+            if self.index.closed.load(Ordering::Acquire) {
+                return Err(Error::Closed);
+            }
             match self.index.open(self) {
                 Ok(index) => **opened = Some(index),
                 Err(error) => return Err(self.index_failed(opened, &error)),
@@ -256,6 +268,7 @@ impl Engine {
         }
         let Some(index) = opened.as_mut() else { return Err(self.index_rebuilding(Lsn(0))) };
         let floor = self.lock_core().view.streams.floor();
+        // seam: an index that lags is believed
         if index.at < floor {
             let from = index.at;
             match self.fill(index, floor) {
@@ -267,7 +280,6 @@ impl Engine {
             }
         }
         match opened.as_mut() {
-            // seam: an index that lags is believed
             Some(index) if index.at >= floor => Ok(index),
             Some(index) => Err(self.index_rebuilding(index.at)),
             None => Err(self.index_rebuilding(Lsn(0))),
@@ -276,6 +288,8 @@ impl Engine {
 
     /// Reads the log for the index, up to `floor` or as far as a call may.
     fn fill(&self, index: &mut Opened, floor: Lsn) -> Result<Result<(), IndexError>> {
+        // What is read is not unlinked meanwhile.
+        let _pin = self.maintenance.pin();
         let (catalog, epochs) = {
             let core = self.lock_core();
             (core.view.catalog.clone(), core.view.catalog.epochs().to_vec())
@@ -292,19 +306,17 @@ impl Engine {
                 continue;
             }
             // Older than what is known of epochs: the stamp will not count, and that is all.
-            let Some(epoch) = epoch_below(&epochs, end).or(epochs.first().map(|(_, epoch)| *epoch)) else { break };
+            let known = epoch_below(&epochs, end).or(epochs.first().map(|(_, epoch)| *epoch));
+            let Some(epoch) = known else { return Ok(Ok(())) };
             if let Err(error) = index.apply(self.index.instance, &touches, (epoch, end)) {
                 return Ok(Err(error));
             }
             if end < segment.end().min(floor) {
-                break;
+                return Ok(Ok(()));
             }
         }
-        // Where segments are gone nobody has anything more to say.
-        let last = catalog.segments().last().map_or(Lsn(0), |segment| segment.end());
-        if index.at >= last.min(floor) && index.at < floor {
-            index.at = floor;
-        }
+        // All that there is was read: of what is gone, no topic of streams had anything.
+        index.at = index.at.max(floor);
         Ok(Ok(()))
     }
 
@@ -349,8 +361,8 @@ impl Engine {
     /// As [`Engine::with_index`].
     pub(super) fn advance_index(&self) -> Result<()> {
         let mut opened = self.index.opened.lock();
+        let watermark = self.commit.watermark();
         loop {
-            let watermark = self.commit.watermark();
             let (touches, epoch) = {
                 let core = self.lock_core();
                 (core.view.streams.first(watermark, TOUCHES_AT_ONCE), core.appender.epoch())

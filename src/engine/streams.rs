@@ -3,18 +3,19 @@
 //! A decision goes by how far the stream has come. Where that is not known beside the index, the index is asked outside the lock, and the
 //! decision comes again with the answer. Never here: the index itself (`stream_index`).
 
-use super::stream_index::{Indexed, TOUCHES_MAX};
+use super::core::Core;
+use super::stream_index::Indexed;
 use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, Lsn, Offset, PartitionId, TopicId};
 use crate::index::Direction;
 use crate::log::Parts;
 use crate::record::{Record, StreamId};
-use crate::state::{Command, Rejection, Repeat, StreamFact, StreamHead, StreamRun, Touch};
+use crate::state::{Command, INDEX_BEHIND, Rejection, Repeat, StreamFact, StreamHead, StreamRun, TOUCHES_MAX, Touch};
 use crate::view::{Stored, ViewHolder};
 use std::collections::BTreeMap;
 
-/// A stream, and the topic that it is in.
+/// A stream, by its id and its key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamAt<'a> {
     pub(crate) id: StreamId,
@@ -48,6 +49,12 @@ pub(super) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>)
     Error::WrongVersion { stream: String::from_utf8_lossy(shown).into_owned(), expected, actual }
 }
 
+/// Whether the topic of a stream is still there.
+fn check_there(core: &Core, stream: StreamId) -> Result<()> {
+    let role = core.view.state.partition_role(stream.partition);
+    role.map(drop).ok_or(Error::Removed { what: "topic" })
+}
+
 impl Engine {
     /// Appends the events, which are all of this stream, as one frame.
     ///
@@ -60,7 +67,7 @@ impl Engine {
         outgoing: &Outgoing,
     ) -> Result<StreamAppended> {
         self.enter()?;
-        let (mut fact, count) = (None, outgoing.len() as u32);
+        let (mut fact, mut has_waited, count) = (None, false, outgoing.len() as u32);
         loop {
             let command = Command::Append { stream: stream.id, count, expected, ids: outgoing.ids(), fact };
             let submitted = self.submit(&command, outgoing.parts(), |core, committed| {
@@ -70,26 +77,30 @@ impl Engine {
             })?;
             match submitted {
                 Ok((appended, touches)) => {
-                    self.bound_touches(touches)?;
+                    self.bound_touches(touches);
                     return Ok(appended);
                 }
                 Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
                 Err(Rejection::Repeated(repeats)) => return Ok(StreamAppended::Before(repeats)),
                 Err(Rejection::WrongVersion { actual, .. }) => return Err(wrong_version(stream.key, expected, actual)),
                 Err(Rejection::DedupConflict { first, .. }) => return Err(Error::DedupConflict { first: *first }),
+                Err(Rejection::Invalid(reason)) => return Err(Error::InvalidTransaction { reason }),
+                Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
+                    self.bound_touches(TOUCHES_MAX);
+                    has_waited = true;
+                }
                 Err(rejection) => return Err(self.rejected(rejection)),
             }
         }
     }
 
     /// Lets the index catch up where too much is known beside it.
-    pub(super) fn bound_touches(&self, touches: usize) -> Result<()> {
-        if touches < TOUCHES_MAX {
-            return Ok(());
+    pub(super) fn bound_touches(&self, touches: usize) {
+        if touches >= TOUCHES_MAX {
+            // The append itself is done, whatever comes of this: a failed sync is told to the next call, and what keeps the index from
+            // following to those that need it.
+            drop(self.wait_durable(self.end()).and_then(|()| self.advance_index()));
         }
-        // The append itself is done. What keeps the index from following is told to those that need the index.
-        let end = self.end();
-        self.wait_durable(end).and_then(|()| self.keep_index())
     }
 
     /// How far a stream has come, as far as may be seen.
@@ -98,7 +109,11 @@ impl Engine {
     /// `IndexRebuilding`; the store's.
     pub(crate) fn stream_head(&self, stream: StreamId) -> Result<StreamHead> {
         self.enter()?;
-        let known = self.lock_core().view.streams.head(stream);
+        let known = {
+            let core = self.lock_core();
+            check_there(&core, stream)?;
+            core.view.streams.head(stream)
+        };
         let head = match known {
             Some(head) => head,
             None => loop {
@@ -150,13 +165,15 @@ impl Engine {
             return Ok(Vec::new());
         }
         let (head, runs, visible) = self.known_runs(stream.id, from, direction, max)?;
-        let is_wanted = |version: &u64| (head.first..head.next).contains(version);
         let versions: Box<dyn Iterator<Item = u64>> = match direction {
             Direction::Ascending => Box::new(from.max(head.first)..head.next),
             Direction::Descending => Box::new((head.first..head.next.min(from.saturating_add(1))).rev()),
         };
         let mut events = Vec::new();
-        for version in versions.filter(is_wanted).take(max) {
+        for version in versions {
+            if events.len() == max {
+                break;
+            }
             let run = runs.range(..=version).next_back().map(|(_, run)| run).filter(|run| version < run.end());
             // Every version from the first to the last stands somewhere.
             let Some(run) = run else { return Err(self.doubt_index()) };
@@ -177,23 +194,22 @@ impl Engine {
         Ok(events)
     }
 
-    /// The version of the event at this offset, which was appended lately.
+    /// The version of the event at this offset, which was appended lately; `None` if it is no event of the stream.
     ///
     /// # Errors
     /// As [`Engine::read_stream`].
-    pub(crate) fn version_at(&self, stream: StreamId, offset: Offset) -> Result<u64> {
+    pub(crate) fn version_at(&self, stream: StreamId, offset: Offset) -> Result<Option<u64>> {
         let (mut from, runs_max) = (u64::MAX, 1_000);
         loop {
-            let (head, runs, _) = self.known_runs(stream, from, Direction::Descending, runs_max)?;
-            let found = runs
-                .values()
-                .find(|run| (run.offset..run.offset.saturating_add(u64::from(run.count))).contains(&offset));
-            if let Some(run) = found {
-                return Ok(run.version.saturating_add(offset.0 - run.offset.0));
+            let (_, runs, _) = self.known_runs(stream, from, Direction::Descending, runs_max)?;
+            let holds =
+                |run: &&StreamRun| (run.offset..run.offset.saturating_add(u64::from(run.count))).contains(&offset);
+            if let Some(run) = runs.values().find(holds) {
+                return Ok(Some(run.version.saturating_add(offset.0 - run.offset.0)));
             }
             match runs.keys().next() {
-                Some(&first) if first > 0 && first < from && head.next > 0 => from = first - 1,
-                Some(_) | None => return Err(self.doubt_index()),
+                Some(&first) if first > 0 && first < from => from = first - 1,
+                Some(_) | None => return Ok(None),
             }
         }
     }
@@ -206,13 +222,16 @@ impl Engine {
         direction: Direction,
         max: usize,
     ) -> Result<(StreamHead, BTreeMap<u64, StreamRun>, Offset)> {
+        let mut from = from;
         loop {
             let Indexed { head, runs, as_of } = self.indexed_runs(stream, from, direction, max)?;
             let core = self.lock_core();
             self.health.check()?;
+            check_there(&core, stream)?;
             if as_of < core.view.streams.floor() {
                 continue;
             }
+            let before = head;
             let mut runs: BTreeMap<u64, StreamRun> = runs.into_iter().map(|run| (run.version, run)).collect();
             for touch in core.view.streams.touches(stream) {
                 match touch {
@@ -221,6 +240,11 @@ impl Engine {
                 }
             }
             let head = core.view.streams.head(stream).unwrap_or(head);
+            if direction == Direction::Ascending && head.first > before.first.max(from) {
+                // More was truncated than the index knows: it gave what is gone.
+                from = head.first;
+                continue;
+            }
             return Ok((head, runs, super::log_reader::visible_end(&core, stream.partition)));
         }
     }

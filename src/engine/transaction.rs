@@ -144,7 +144,7 @@ impl Engine {
         loop {
             match self.submit_all(work, &facts, &notices, each)? {
                 Ok((transacted, touches)) => {
-                    self.bound_touches(touches)?;
+                    self.bound_touches(touches);
                     return Ok(Ok(transacted));
                 }
                 Err(Rejection::NoticeDue) => notices = self.notices(settlements),

@@ -39,7 +39,9 @@ pub(crate) use kit::sparse::Sparse;
 pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retry::capped;
 pub(crate) use snapshot::Snapshot;
-pub(crate) use stream::{StreamFact, StreamHead, StreamRun, StreamTails, Touch, VERSION_MAX};
+pub(crate) use stream::{
+    INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
+};
 pub(crate) use topic::Role;
 
 use crate::ids::{Epoch, GroupId, Lsn, StoreMs, WallMs};

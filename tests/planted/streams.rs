@@ -36,6 +36,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("a_decision_needs_a_fact_that_nothing_has_made_stale"),
     },
     Bug {
+        name: "appends do not wait for the index",
+        plants: "memory grows without bound where the index cannot be written",
+        mistake: Mistake::Asks("!planted!() && inputs.streams.len() >= 2 * TOUCHES_MAX"),
+        level: Level::Library("appends_are_refused_where_the_index_stays_behind"),
+    },
+    Bug {
         name: "streams do not follow the log",
         plants: "the second append to a stream gets the version of the first",
         mistake: Mistake::Skip,
@@ -50,7 +56,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "an index that lags is believed",
         plants: "after a crash a stream is shorter than it was, and a version comes twice",
-        mistake: Mistake::Asks("planted!() || index.at >= floor"),
+        mistake: Mistake::Asks("!planted!() && index.at < floor"),
         level: ANY_INDEX,
     },
     Bug {

@@ -10,8 +10,13 @@ mod tests;
 
 pub(crate) use tails::{StreamRun, StreamTails, Touch};
 
+/// Where more touches than this are known beside the index, appends wait for it; at twice as many they are refused.
+pub(crate) const TOUCHES_MAX: usize = 1 << 17;
+/// What there are too many of then.
+pub(crate) const INDEX_BEHIND: &str = "events that the index of streams does not follow yet";
+
 use super::message::{Applied, require};
-use super::{Decision, DedupId, Inputs, Rejection, Role, State};
+use super::{Decision, DedupId, Inputs, Rejection, Repeat, Role, State};
 use crate::ids::{Expected, Lsn, Offset, PartitionId};
 use crate::record::{Record, StreamId};
 
@@ -90,13 +95,17 @@ impl State {
         {
             records.truncate(at);
             return Err(match rejection {
-                // Another append had some of these events.
-                Rejection::Repeated(repeats) if repeats.len() != count as usize => {
+                // Other appends had some of these events, or a publish had.
+                Rejection::Repeated(repeats) if !is_one_append(&repeats, count) => {
                     let first = repeats.first().map(|repeat| (repeat.part, repeat.id));
                     first.map_or(Rejection::Stale, |(part, id)| Rejection::DedupConflict { part, first: Box::new(id) })
                 }
                 other => other,
             });
+        }
+        if let Err(rejection) = check_followed(inputs) {
+            records.truncate(at);
+            return Err(rejection);
         }
         // seam: the version is not checked
         if !is_expected(head, expected) {
@@ -122,6 +131,7 @@ impl State {
         if first <= head.first {
             return Ok(Decision::Nothing);
         }
+        check_followed(inputs)?;
         records.push(Record::StreamTruncated { stream, first, next: head.next });
         Ok(Decision::Done)
     }
@@ -143,6 +153,26 @@ impl State {
         let fits = head.first > 0 && head.first <= head.next && head.next <= VERSION_MAX + 1;
         require(fits, "a stream is truncated beyond its end")
     }
+}
+
+/// Whether these are all events of one append, in order.
+fn is_one_append(repeats: &[Repeat], count: u32) -> bool {
+    let follows = |pair: &[Repeat]| {
+        let (one, next) = (&pair[0], &pair[1]);
+        one.lsn == next.lsn
+            && one.id.partition == next.id.partition
+            && one.id.offset.checked_add(1) == Some(next.id.offset)
+    };
+    repeats.len() == count as usize && repeats.windows(2).all(follows)
+}
+
+/// Memory has a bound also where the index cannot follow.
+fn check_followed(inputs: &Inputs<'_>) -> Result<(), Rejection> {
+    // seam: appends do not wait for the index
+    if inputs.streams.len() >= 2 * TOUCHES_MAX {
+        return Err(Rejection::LimitReached(INDEX_BEHIND));
+    }
+    Ok(())
 }
 
 fn check_versions(version: u64, count: u32) -> Result<(), Rejection> {

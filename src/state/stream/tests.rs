@@ -76,6 +76,19 @@ fn versions_have_an_end_and_topics_a_kind() {
     assert_eq!(world.run(append(stream, Expected::Any, None)), Err(Rejection::UnknownPartition));
 }
 
+/// Memory is bounded, also where no index follows.
+#[test]
+fn appends_are_refused_where_the_index_stays_behind() {
+    let (mut world, stream) = world();
+    let appended =
+        |n| Record::Appended { stream, base: Offset(n), count: 1, time: Default::default(), version: n, first: 0 };
+    (0..2 * TOUCHES_MAX as u64).for_each(|n| world.streams.follow(&appended(n), Lsn(n + 1)));
+    let full = Rejection::LimitReached(INDEX_BEHIND);
+    assert_eq!(world.run(append(stream, Expected::Any, NEW)), Err(full));
+    world.streams.forget(Lsn(1), 9);
+    world.run(append(stream, Expected::Any, NEW)).unwrap();
+}
+
 /// However many streams are touched, memory is bounded, and what is remembered is right.
 #[test]
 fn heads_are_forgotten_and_never_wrong() {
