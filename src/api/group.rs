@@ -6,7 +6,7 @@ use super::delivery::Delivery;
 use super::group_options::{Given, GroupChange};
 use super::subscription::Subscription;
 use super::topic::TopicInner;
-use super::{Backoff, Start, check_name};
+use super::{Backoff, Start, Topic, check_name};
 use crate::engine::{Begin, GroupInfo, Reader, Received, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs, hidden_index};
@@ -79,6 +79,40 @@ impl GroupBuilder {
         self
     }
 
+    /// To which topic of the store a notice goes for each message that becomes a dead letter; `None` for no notices, which is the
+    /// default.
+    ///
+    /// The notice is published in one step with the move to the dead letters. Its payload is the error's text, its key that of the
+    /// message. Its headers are `dead-letter-id` (the id under which the message was published first), `dead-letter-topic`,
+    /// `dead-letter-group`, `dead-letter-cause` (`nacked`, `rejected`, `expired`, `crashed` or `closed`), `dead-letter-attempts` and
+    /// `dead-letter-time-ms`. A message with the first of these headers is a notice itself, and causes no other one. If the topic is
+    /// removed, messages become dead letters without a notice.
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let alerts = store.topic("alerts").open()?;
+    /// let orders = store.topic("orders").open()?;
+    /// let kitchen = orders.group("kitchen").dead_letter_notices(&alerts).open()?;
+    /// let on_call = alerts.group("on-call").open()?;
+    ///
+    /// orders.publish("a pizza with everything")?;
+    /// kitchen.receive(Duration::ZERO)?.expect("one is there").reject("no such dish")?;
+    /// # store.sync()?;
+    /// let notice = on_call.receive(Duration::ZERO)?.expect("the notice of it");
+    /// assert_eq!(notice.header("dead-letter-group"), Some(&b"kitchen"[..]));
+    /// assert_eq!(notice.payload(), b"no such dish");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dead_letter_notices<'t>(mut self, topic: impl Into<Option<&'t Topic>>) -> Self {
+        self.given.notices = Some(topic.into().cloned());
+        self
+    }
+
     /// Where the group begins if it is created now. A group that exists stays where it is.
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
@@ -96,18 +130,19 @@ impl GroupBuilder {
     ///
     /// # Errors
     /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists and an option given here differs from what is stored;
-    /// `LimitReached`; `NotFound` where it does not exist and was not to be created; `Removed` if the topic was; with
+    /// `LimitReached`; `NotFound` where it does not exist and was not to be created; `Removed` if the topic was, or that for notices; with
     /// [`Start::Time`](crate::Start::Time) `Unreadable` if a message cannot be read for its time; the store's.
     pub fn open(self) -> Result<Group> {
         check_name("group", &self.name)?;
-        let options = self.given.with_defaults()?;
-        let engine = &self.topic.shared.engine;
+        let shared = &self.topic.shared;
+        let options = self.given.with_defaults(shared)?;
+        let engine = &shared.engine;
         let info = if self.create {
             engine.open_group(self.topic.info, &self.name, &options, self.begin())?
         } else {
             engine.find_group(self.topic.info.id, &self.name)?
         };
-        self.given.check_stored(&self.name, &info.options)?;
+        self.given.check_stored(shared, &self.name, &info.options)?;
         Ok(Group { inner: Arc::new(GroupInner { topic: self.topic, name: self.name, info, reader: Mutex::default() }) })
     }
 

@@ -3,7 +3,8 @@
 //! Never here: what is stored.
 
 use super::group::GroupInner;
-use super::{Backoff, millis};
+use super::store::StoreShared;
+use super::{Backoff, Topic, millis};
 use crate::engine::{BackoffOptions, GroupChanges, GroupOptions};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -18,10 +19,12 @@ pub(super) struct Given {
     pub(super) backoff: Option<Backoff>,
     pub(super) max_outstanding: Option<u32>,
     pub(super) max_closes: Option<u32>,
+    /// A topic, or none at all.
+    pub(super) notices: Option<Option<Topic>>,
 }
 
 impl Given {
-    pub(super) fn changes(&self) -> Result<GroupChanges> {
+    pub(super) fn changes(&self, shared: &Arc<StoreShared>) -> Result<GroupChanges> {
         let invalid = |option, value: String, expected| Err(Error::InvalidOption { option, value, expected });
         let visibility_timeout_ms =
             self.visibility_timeout.map(|timeout| millis("visibility_timeout", timeout)).transpose()?;
@@ -34,30 +37,37 @@ impl Given {
         if let Some(closes) = self.max_closes.filter(|count| *count > limits::CLOSES_MAX) {
             return invalid("max_closes", closes.to_string(), "from 0 to 255");
         }
+        let foreign = self.notices.iter().flatten().find(|topic| !Arc::ptr_eq(&topic.inner().shared, shared));
+        if let Some(topic) = foreign {
+            let value = format!("{:?} of another store", topic.name());
+            return invalid("dead_letter_notices", value, "a topic of the group's store");
+        }
         Ok(GroupChanges {
             visibility_timeout_ms,
             max_attempts: self.max_attempts,
             backoff: self.backoff.map(Backoff::to_record).transpose()?,
             max_outstanding: self.max_outstanding,
             max_closes: self.max_closes,
+            notices: self.notices.as_ref().map(|topic| topic.as_ref().map(|topic| topic.inner().info.id)),
         })
     }
 
     /// What a group is created with.
-    pub(super) fn with_defaults(&self) -> Result<GroupOptions> {
+    pub(super) fn with_defaults(&self, shared: &Arc<StoreShared>) -> Result<GroupOptions> {
         let defaults = GroupOptions {
             visibility_timeout_ms: 30_000,
             max_attempts: 5,
             backoff: Backoff::default().to_record()?,
             max_outstanding: limits::OUTSTANDING_DEFAULT,
             max_closes: limits::CLOSES_DEFAULT,
+            notices: None,
         };
-        Ok(self.changes()?.applied_to(&defaults))
+        Ok(self.changes(shared)?.applied_to(&defaults))
     }
 
     /// Fails where an option that was given differs from what is stored.
-    pub(super) fn check_stored(&self, group: &str, stored: &GroupOptions) -> Result<()> {
-        let asked = self.changes()?.applied_to(stored);
+    pub(super) fn check_stored(&self, shared: &Arc<StoreShared>, group: &str, stored: &GroupOptions) -> Result<()> {
+        let asked = self.changes(shared)?.applied_to(stored);
         let shown = |all: &GroupOptions| {
             let BackoffOptions { first_ms, max_ms, jitter } = all.backoff;
             [
@@ -66,6 +76,7 @@ impl Given {
                 ("backoff", format!("{first_ms} to {max_ms} ms, jitter {jitter}")),
                 ("max_outstanding", all.max_outstanding.to_string()),
                 ("max_closes", all.max_closes.to_string()),
+                ("dead_letter_notices", all.notices.map_or("none".to_owned(), |topic| format!("topic number {topic}"))),
             ]
         };
         for ((option, stored), (_, asked)) in shown(stored).into_iter().zip(shown(&asked)) {
@@ -120,12 +131,20 @@ impl GroupChange {
         self
     }
 
+    /// To which topic of the store a notice goes for each message that becomes a dead letter; `None` for no notices. For dead
+    /// letters from now on. See [`GroupBuilder::dead_letter_notices`](super::GroupBuilder::dead_letter_notices).
+    pub fn dead_letter_notices<'t>(mut self, topic: impl Into<Option<&'t Topic>>) -> Self {
+        self.given.notices = Some(topic.into().cloned());
+        self
+    }
+
     /// Changes the options that were given; the others stay. All at once, and durable on return.
     ///
     /// # Errors
-    /// `InvalidOption`; `Removed`; the store's.
+    /// `InvalidOption`; `Removed` if the group or the topic for notices was; the store's.
     pub fn apply(self) -> Result<()> {
-        let changes = self.given.changes()?;
-        self.group.topic.shared.engine.alter_group(self.group.info.id, &changes)
+        let shared = &self.group.topic.shared;
+        let changes = self.given.changes(shared)?;
+        shared.engine.alter_group(self.group.info.id, &changes)
     }
 }

@@ -6,10 +6,9 @@ use super::message::Bytes;
 use super::receipt::PublishedFrame;
 use super::topic::TopicInner;
 use super::{Durability, Message, Topic};
-use crate::engine::{Appended, Outgoing, StoredEvent, StreamAt, StreamId};
+use crate::engine::{Direction, Outgoing, StoredEvent, StreamAppended, StreamAt, StreamId};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, Lsn, MessageId, Offset, PartitionId};
-use crate::index::Direction;
 use crate::limits::KEY_LEN_MAX;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -128,7 +127,7 @@ impl Stream {
         let level = self.topic.level();
         let count = outgoing.len() as u64;
         match engine.append(self.at(), expected, &outgoing)? {
-            Appended::Now { published, version, base } => {
+            StreamAppended::Now { published, version, base } => {
                 // seam: an append does not wait
                 if level == Durability::Disk {
                     engine.wait_durable(published.end)?;
@@ -137,7 +136,7 @@ impl Stream {
                 let frame = PublishedFrame::new(&self.inner().shared, published.lsn, published.end, level);
                 Ok(StreamReceipt { first: version, count, ids: (0..count).map(id).collect(), frame, repeat: false })
             }
-            Appended::Before(repeats) => {
+            StreamAppended::Before(repeats) => {
                 let end = engine.end();
                 if level == Durability::Disk {
                     engine.wait_durable(end)?;
@@ -171,8 +170,8 @@ impl Stream {
         Ok(outgoing)
     }
 
-    /// The events from version `from` on, in order: at most `max`, and fewer only at the end of the stream. What was truncated is passed
-    /// over.
+    /// The events from version `from` on, in order: at most `max`, and fewer only at the end of the stream. What was truncated is
+    /// skipped.
     ///
     /// A store opened at `Durability::Disk` shows what is durable.
     ///

@@ -300,7 +300,15 @@ fn entered(frame: &Appended<'_>, view: &mut View) -> FileNumber {
 /// Where room is scarce (G14): what adds to the store is refused first, then copies of messages, then leases; what settles never
 /// is, for only that gives room back. A frame may use what all of its records may.
 fn reserve_for(records: &[Record], state: &State) -> Reserve {
-    match records.iter().map(|record| room(record, state)).min().unwrap_or(Room::Settles) {
+    let mut is_move = false;
+    let rooms = records.iter().map(|record| {
+        // A notice takes the room of its move, which comes right before it.
+        let follows_move = std::mem::replace(&mut is_move, matches!(record, Record::DeadLettered { .. }));
+        let is_notice = follows_move && matches!(record, Record::Published { .. });
+        // seam: a notice takes room of its own
+        if is_notice { Room::Moves } else { room(record, state) }
+    });
+    match rooms.min().unwrap_or(Room::Settles) {
         Room::Adds => Reserve::Keep,
         Room::Moves => Reserve::Copy,
         Room::Leases => Reserve::Share,

@@ -5,12 +5,13 @@
 
 use super::Engine;
 use super::core::Core;
+use super::notices::Moved;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::log::{Catalog, Parts, Segment};
-use crate::record::{Record, Token};
-use crate::state::{Command, Held, HeldRun};
+use crate::record::{FailureCause, Record, Token};
+use crate::state::{Command, Held, HeldRun, Notice};
 use crate::view::MessageLocation;
 use crate::view::Reader;
 use crate::view::Stored;
@@ -56,14 +57,24 @@ impl<'a> LeasedMessage<'a> {
         self.received.stored.part(self.nth)
     }
 
-    pub(super) fn nack(&self, delay_ms: Option<u64>, text: &'a str) -> Command<'a> {
-        let published = self.received.stored.publication();
-        Command::Nack { group: self.group, held: self.held(), delay_ms, text, published }
+    pub(super) fn nack<'t>(&self, delay_ms: Option<u64>, text: &'t str, notice: Notice) -> Command<'t> {
+        let moving = self.moved(FailureCause::Nacked, text).moving(notice);
+        Command::Nack { group: self.group, held: self.held(), delay_ms, text, moving }
     }
 
-    pub(super) fn reject(&self, text: &'a str) -> Command<'a> {
+    pub(super) fn reject<'t>(&self, text: &'t str, notice: Notice) -> Command<'t> {
+        let moving = self.moved(FailureCause::Rejected, text).moving(notice);
+        Command::Reject { group: self.group, held: self.held(), text, moving }
+    }
+
+    /// As a message that may move to the dead letters.
+    pub(super) fn moved<'t>(&self, cause: FailureCause, text: &'t str) -> Moved<'t>
+    where
+        'a: 't,
+    {
+        let Held { partition, offset, .. } = self.held();
         let published = self.received.stored.publication();
-        Command::Reject { group: self.group, held: self.held(), text, published }
+        Moved { at: (self.group, partition, offset), part: self.part(), published, end: Some((cause, text)) }
     }
 }
 

@@ -93,11 +93,11 @@ impl LogCursor {
 }
 
 impl Engine {
-    /// Begins to read at these offsets, one for each partition of the topic, once what is missing has been told.
+    /// Begins to read at these offsets, one for each partition of the topic.
     ///
     /// # Errors
     /// `Removed`; the store's.
-    pub(super) fn log_cursor(&self, topic: TopicInfo, nexts: Vec<Offset>, gaps: Vec<Gap>) -> Result<LogCursor> {
+    pub(super) fn log_cursor(&self, topic: TopicInfo, nexts: Vec<Offset>) -> Result<LogCursor> {
         let mut core = self.lock_core();
         self.health.check()?;
         if core.view.state.topic(topic.id).is_none() {
@@ -105,7 +105,7 @@ impl Engine {
         }
         let id = core.waiters.followers.enter(topic.id);
         let todo = (0..topic.partitions).map(|index| topic.first.nth(index)).collect();
-        Ok(LogCursor { topic, id, nexts, todo, heads: BinaryHeap::new(), gaps, reader: Reader::default() })
+        Ok(LogCursor { topic, id, nexts, todo, heads: BinaryHeap::new(), gaps: Vec::new(), reader: Reader::default() })
     }
 
     /// Nobody reads here any more.

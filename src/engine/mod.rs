@@ -22,6 +22,7 @@ mod log_reader;
 mod log_start;
 mod maintenance;
 mod moves;
+mod notices;
 mod open;
 mod publish;
 mod refusal;
@@ -39,6 +40,7 @@ mod transaction;
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
+pub(crate) use crate::index::Direction;
 pub use crate::index::IndexKind;
 #[cfg(any(test, feature = "simulation"))]
 pub use crate::index::{IndexOutcome, SimIndexHome};
@@ -60,7 +62,7 @@ pub(crate) use log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
-pub(crate) use streams::{Appended, StoredEvent, StreamAt};
+pub(crate) use streams::{StoredEvent, StreamAppended, StreamAt};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 pub(crate) use transaction::{CursorChange, NotDone, Settlement, StreamAppend, Transacted, Work};

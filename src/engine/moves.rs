@@ -4,6 +4,7 @@
 //! where they are, and others flow past them. Never here: deciding what is delivered.
 
 use super::Engine;
+use super::notices::Moved;
 use crate::error::{ErrorKind, Result};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId};
 use crate::log::Parts;
@@ -57,8 +58,10 @@ impl Engine {
             }
             Err(error) => return self.postpone(group, partition, offset).and(Err(error)),
         };
-        let command = Command::GiveUp { group, partition, offset, published: stored.publication() };
-        match self.submit_copy(&command, stored.part(0)) {
+        let (part, published) = (stored.part(0), stored.publication());
+        let moved = Moved { at: (group, partition, offset), part, published, end: None };
+        let command = |notice| Command::GiveUp { group, partition, offset, moving: moved.moving(notice) };
+        match self.submit_move(&moved, command) {
             Ok(Ok(_)) => {
                 *moves = Moves { count: moves.count + 1, bytes: moves.bytes + stored.len() };
                 Ok(())

@@ -47,11 +47,19 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Where a commit put its frame, and of each run in it the first offset.
+    /// Where a commit put its frame, and of each of its first `runs` runs the first offset. Behind them are notices.
     #[inline]
-    pub(super) fn of(core: &Core, committed: &CommitOutcome, each: &mut dyn FnMut(PartitionId, Offset, u32)) -> Self {
+    pub(super) fn of(
+        core: &Core,
+        committed: &CommitOutcome,
+        runs: usize,
+        each: &mut dyn FnMut(PartitionId, Offset, u32),
+    ) -> Self {
+        let mut runs = 0..runs;
         for record in &core.records {
-            if let Record::Published { partition, base, count, .. } = record {
+            if let Record::Published { partition, base, count, .. } = record
+                && runs.next().is_some()
+            {
                 each(*partition, *base, *count);
             }
         }
@@ -153,6 +161,11 @@ impl Outgoing {
             }
         }
         *self = kept;
+    }
+
+    /// How many runs of messages of one partition.
+    pub(super) fn runs(&self) -> usize {
+        self.runs.len()
     }
 
     /// How many messages.
@@ -314,7 +327,7 @@ impl Engine {
     ) -> Result<Result<Published, Rejection>> {
         self.enter()?;
         self.submit(&outgoing.command(sequence), outgoing.parts(), |core, committed| {
-            Published::of(core, committed, each)
+            Published::of(core, committed, outgoing.runs(), each)
         })
     }
 

@@ -84,6 +84,7 @@ impl Engine {
             | Rejection::CursorMovedIn { .. }
             | Rejection::LeaseLost
             | Rejection::LeaseLostIn { .. }
+            | Rejection::NoticeDue
             | Rejection::NoSuchDeadLetter
             | Rejection::TooManyRedrives
             | Rejection::Stale

@@ -8,6 +8,7 @@ use super::leased::LeasedMessage;
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn};
 use crate::log::Parts;
+use crate::record::FailureCause;
 use crate::state::{Command, Decision, Held, HeldRun, Rejection};
 
 impl Engine {
@@ -45,17 +46,19 @@ impl Engine {
     /// Gives a leased message back for a retry, or to the dead letters at its last attempt. `false` where the lease was lost.
     pub(crate) fn nack(&self, message: LeasedMessage<'_>, delay_ms: Option<u64>, text: &str) -> Result<bool> {
         self.enter()?;
-        self.settle_with_copy(&message.nack(delay_ms, text), message.part())
+        let moved = message.moved(FailureCause::Nacked, text);
+        self.was_held(self.submit_move(&moved, |notice| message.nack(delay_ms, text, notice))?)
     }
 
     /// Moves a leased message to the dead letters. `false` where the lease was lost.
     pub(crate) fn reject(&self, message: LeasedMessage<'_>, text: &str) -> Result<bool> {
         self.enter()?;
-        self.settle_with_copy(&message.reject(text), message.part())
+        let moved = message.moved(FailureCause::Rejected, text);
+        self.was_held(self.submit_move(&moved, |notice| message.reject(text, notice))?)
     }
 
-    fn settle_with_copy(&self, command: &Command<'_>, part: &[u8]) -> Result<bool> {
-        match self.submit_copy(command, part)? {
+    fn was_held(&self, settled: std::result::Result<Lsn, Rejection>) -> Result<bool> {
+        match settled {
             Ok(_) => Ok(true),
             Err(Rejection::LeaseLost) => Ok(false),
             Err(rejection) => Err(self.rejected(rejection)),

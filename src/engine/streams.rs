@@ -23,7 +23,7 @@ pub(crate) struct StreamAt<'a> {
 
 /// What became of an append.
 #[derive(Debug)]
-pub(crate) enum Appended {
+pub(crate) enum StreamAppended {
     /// Its first event has this version, and as a message this offset.
     Now { published: Published, version: u64, base: Offset },
     /// All of its events were appended before.
@@ -53,15 +53,20 @@ impl Engine {
     ///
     /// # Errors
     /// `WrongVersion`, `DedupConflict`, `IndexRebuilding`, `LimitReached`; the store's. Nothing was appended then.
-    pub(crate) fn append(&self, stream: StreamAt<'_>, expected: Expected, outgoing: &Outgoing) -> Result<Appended> {
+    pub(crate) fn append(
+        &self,
+        stream: StreamAt<'_>,
+        expected: Expected,
+        outgoing: &Outgoing,
+    ) -> Result<StreamAppended> {
         self.enter()?;
         let (mut fact, count) = (None, outgoing.len() as u32);
         loop {
             let command = Command::Append { stream: stream.id, count, expected, ids: outgoing.ids(), fact };
             let submitted = self.submit(&command, outgoing.parts(), |core, committed| {
-                let published = Published::of(core, committed, &mut |_, _, _| ());
+                let published = Published::of(core, committed, 0, &mut |_, _, _| ());
                 let (version, base) = core.records.iter().find_map(Record::appends).unwrap_or_default();
-                (Appended::Now { published, version, base }, core.view.streams.len())
+                (StreamAppended::Now { published, version, base }, core.view.streams.len())
             })?;
             match submitted {
                 Ok((appended, touches)) => {
@@ -69,7 +74,7 @@ impl Engine {
                     return Ok(appended);
                 }
                 Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
-                Err(Rejection::Repeated(repeats)) => return Ok(Appended::Before(repeats)),
+                Err(Rejection::Repeated(repeats)) => return Ok(StreamAppended::Before(repeats)),
                 Err(Rejection::WrongVersion { actual, .. }) => return Err(wrong_version(stream.key, expected, actual)),
                 Err(Rejection::DedupConflict { first, .. }) => return Err(Error::DedupConflict { first: *first }),
                 Err(rejection) => return Err(self.rejected(rejection)),
@@ -77,7 +82,7 @@ impl Engine {
         }
     }
 
-    /// Whoever comes to know too much of streams lets the index catch up.
+    /// Lets the index catch up where too much is known beside it.
     pub(super) fn bound_touches(&self, touches: usize) -> Result<()> {
         if touches < TOUCHES_MAX {
             return Ok(());
@@ -164,7 +169,6 @@ impl Engine {
             }
             let partition = stream.id.partition;
             let stored = self.fetch(partition, offset)?;
-            // seam: an entry of the index is believed
             if stored.view(0).key() != Some(stream.key) {
                 return Err(self.doubt_index());
             }

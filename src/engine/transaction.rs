@@ -4,12 +4,13 @@
 //! decision. Never here: public handles.
 
 use super::leased::LeasedMessage;
+use super::notices::{Moved, OutgoingNotice};
 use super::streams::{StreamAt, wrong_version};
 use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, GroupId, Offset, PartitionId};
-use crate::record::{Hold, Record};
-use crate::state::{Command, HeldRun, Rejection, Repeat, StreamFact};
+use crate::record::{FailureCause, Hold, Record};
+use crate::state::{Command, HeldRun, Notice, Rejection, Repeat, StreamFact};
 
 /// What a transaction does to leases.
 #[derive(Debug)]
@@ -96,11 +97,20 @@ impl Settlement<'_> {
         }
     }
 
-    fn command(&self) -> Command<'_> {
+    fn command(&self, notice: Notice) -> Command<'_> {
         match self {
             Self::Ack { group, held, .. } => Command::Ack { group: *group, held },
-            Self::Nack { message, delay_ms, text } => message.nack(*delay_ms, text),
-            Self::Reject { message, text } => message.reject(text),
+            Self::Nack { message, delay_ms, text } => message.nack(*delay_ms, text, notice),
+            Self::Reject { message, text } => message.reject(text, notice),
+        }
+    }
+
+    /// The message that it may move to the dead letters.
+    fn moved(&self) -> Option<Moved<'_>> {
+        match self {
+            Self::Ack { .. } => None,
+            Self::Nack { message, text, .. } => Some(message.moved(FailureCause::Nacked, text)),
+            Self::Reject { message, text } => Some(message.moved(FailureCause::Rejected, text)),
         }
     }
 }
@@ -126,33 +136,18 @@ impl Engine {
         each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<Transacted, NotDone>> {
         self.enter()?;
-        let Work { outgoing, appends, settlements, cursors } = work;
-        let settled_len = settlements.iter().map(Settlement::len).sum();
-        let copies = self.copies(settlements);
-        let others: Vec<&Outgoing> = appends.iter().map(|append| &append.outgoing).collect();
-        let has_others = !copies.is_empty() || !others.is_empty();
-        let with_others = has_others.then(|| outgoing.with_others(&others, &copies)).transpose()?;
-        let parts = with_others.as_ref().unwrap_or(outgoing).parts();
+        let Work { outgoing, appends, settlements, .. } = work;
+        let before = usize::from(outgoing.len() > 0) + appends.len();
+        let unasked = |_: &Settlement<'_>| OutgoingNotice::without(Notice::Unasked);
+        let mut notices: Vec<OutgoingNotice> = settlements.iter().map(unasked).collect();
         let mut facts: Vec<Option<StreamFact>> = vec![None; appends.len()];
         loop {
-            let mut steps = Vec::with_capacity(appends.len() + settlements.len() + cursors.len() + 1);
-            // In the order of their messages.
-            steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
-            steps.extend(appends.iter().zip(&facts).map(|(append, fact)| append.command(*fact)));
-            let before = steps.len();
-            steps.extend(settlements.iter().map(Settlement::command));
-            steps.extend(cursors.iter().map(CursorChange::command));
-            let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
-            let submitted = self.submit(&command, parts, |core, committed| {
-                let published = Published::of(core, committed, each);
-                let appended = core.records.iter().filter_map(Record::appends).map(|(version, _)| version).collect();
-                (Transacted { published, appended }, core.view.streams.len())
-            })?;
-            match submitted {
+            match self.submit_all(work, &facts, &notices, each)? {
                 Ok((transacted, touches)) => {
                     self.bound_touches(touches)?;
                     return Ok(Ok(transacted));
                 }
+                Err(Rejection::NoticeDue) => notices = self.notices(settlements),
                 Err(Rejection::StreamUnknown(stream)) => {
                     let fact = self.stream_fact(stream)?;
                     let of = appends.iter().position(|append| append.stream.id == stream);
@@ -163,6 +158,38 @@ impl Engine {
                 Err(rejection) => return self.not_done(rejection, work, before),
             }
         }
+    }
+
+    /// `facts`: one for each append, and `notices`: one for each settlement, as far as they are known. Also returns how many touches of
+    /// streams are known by then.
+    fn submit_all(
+        &self,
+        work: &Work<'_, '_>,
+        facts: &[Option<StreamFact>],
+        notices: &[OutgoingNotice],
+        each: &mut dyn FnMut(PartitionId, Offset, u32),
+    ) -> Result<Result<(Transacted, usize), Rejection>> {
+        let Work { outgoing, appends, settlements, cursors } = work;
+        let mut steps = Vec::with_capacity(appends.len() + settlements.len() + cursors.len() + 1);
+        // In the order of their messages.
+        steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
+        steps.extend(appends.iter().zip(facts).map(|(append, fact)| append.command(*fact)));
+        steps.extend(settlements.iter().zip(notices).map(|(settlement, notice)| settlement.command(notice.notice)));
+        steps.extend(cursors.iter().map(CursorChange::command));
+        let settled_len = settlements.iter().map(Settlement::len).sum();
+        let copies = self.copies(settlements).into_iter().zip(notices);
+        let copies: Vec<&[u8]> =
+            copies.flat_map(|(copy, notice)| copy.into_iter().flat_map(|copy| notice.parts(copy))).collect();
+        let others: Vec<&Outgoing> = appends.iter().map(|append| &append.outgoing).collect();
+        let has_others = !copies.is_empty() || !others.is_empty();
+        let with_others = has_others.then(|| outgoing.with_others(&others, &copies)).transpose()?;
+        let parts = with_others.as_ref().unwrap_or(outgoing).parts();
+        let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
+        self.submit(&command, parts, |core, committed| {
+            let published = Published::of(core, committed, outgoing.runs(), each);
+            let appended = core.records.iter().filter_map(Record::appends).map(|(version, _)| version).collect();
+            (Transacted { published, appended }, core.view.streams.len())
+        })
     }
 
     fn not_done(
@@ -193,9 +220,17 @@ impl Engine {
         }
     }
 
-    /// The messages that move to the dead letters, in order. As long as a lease lasts its message keeps its limit of attempts, so the
+    /// The notices of the settlements that may move a message.
+    fn notices(&self, settlements: &[Settlement<'_>]) -> Vec<OutgoingNotice> {
+        let of = |settlement: &Settlement<'_>| {
+            settlement.moved().map_or(OutgoingNotice::without(Notice::Unasked), |moved| self.notice(&moved))
+        };
+        settlements.iter().map(of).collect()
+    }
+
+    /// Of each settlement the message that moves to the dead letters. As long as a lease lasts its message keeps its limit of attempts, so the
     /// decision comes to the same.
-    fn copies<'a>(&self, settlements: &[Settlement<'a>]) -> Vec<&'a [u8]> {
+    fn copies<'a>(&self, settlements: &[Settlement<'a>]) -> Vec<Option<&'a [u8]>> {
         let may_copy = |settlement: &Settlement<'_>| match settlement {
             Settlement::Ack { .. } => false,
             Settlement::Nack { .. } | Settlement::Reject { .. } => true,
@@ -212,6 +247,6 @@ impl Engine {
             }
             Settlement::Reject { message, .. } => Some(message.part()),
         };
-        settlements.iter().filter_map(copied).collect()
+        settlements.iter().map(copied).collect()
     }
 }

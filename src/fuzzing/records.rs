@@ -203,6 +203,7 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
         backoff,
         max_outstanding: small(take),
         max_closes: small(take),
+        notices: (take.byte() & 1 == 1).then(|| TopicId(number(take) >> 1)),
     }
 }
 

@@ -142,6 +142,7 @@ const OPTIONS: GroupOptions = GroupOptions {
     backoff: BackoffOptions { first_ms: 100, max_ms: 1_000, jitter: false },
     max_outstanding: 100,
     max_closes: 2,
+    notices: Some(TopicId(0)),
 };
 
 const TOPIC: TopicOptions =

@@ -160,6 +160,8 @@ pub(crate) struct GroupOptions {
     pub(crate) max_outstanding: u32,
     /// Of a message: orderly closes in a row while it is leased that are not counted. At most [`crate::limits::CLOSES_MAX`].
     pub(crate) max_closes: u32,
+    /// The topic in which the move of each message to the dead letters publishes a notice. It may be gone: then there are none.
+    pub(crate) notices: Option<TopicId>,
 }
 
 impl GroupOptions {
@@ -170,6 +172,7 @@ impl GroupOptions {
         backoff: BackoffOptions { first_ms: 1_000, max_ms: 300_000, jitter: true },
         max_outstanding: 65_536,
         max_closes: 20,
+        notices: None,
     };
 }
 

@@ -18,6 +18,7 @@ mod group;
 mod kit;
 mod lease;
 mod message;
+mod rejection;
 mod retry;
 mod settle;
 mod snapshot;
@@ -28,12 +29,15 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inconsistent, Inputs, Publication, Rejection,
-    Repeat, Sequence, Visible,
+    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inputs, Moving, Notice, Publication, Repeat,
+    Sequence, Visible,
 };
+pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
 pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
 pub(crate) use kit::sparse::Sparse;
+pub(crate) use rejection::{Inconsistent, Rejection};
+pub(crate) use retry::capped;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use stream::{StreamFact, StreamHead, StreamRun, StreamTails, Touch, VERSION_MAX};
 pub(crate) use topic::Role;
@@ -150,14 +154,14 @@ impl State {
             Command::Publish { runs, ids, sequence } => {
                 return self.decide_publish(runs, (ids, sequence), inputs, records);
             }
-            Command::Nack { group, held, delay_ms, text, published } => {
-                return self.decide_nack((group, held), delay_ms, text, published, inputs, records);
+            Command::Nack { group, held, delay_ms, text, moving } => {
+                return self.decide_nack((group, held), delay_ms, text, moving, inputs, records);
             }
-            Command::Reject { group, held, text, published } => {
-                return self.decide_reject((group, held), text, published, inputs, records);
+            Command::Reject { group, held, text, moving } => {
+                return self.decide_reject((group, held), text, moving, inputs, records);
             }
-            Command::GiveUp { group, partition, offset, published } => {
-                return self.decide_give_up((group, partition, offset), published, inputs, records);
+            Command::GiveUp { group, partition, offset, moving } => {
+                return self.decide_give_up((group, partition, offset), moving, inputs, records);
             }
             Command::Redrive { group, dead_letter, to, provenance } => {
                 return self.decide_redrive((group, dead_letter), to, provenance, inputs, records);
@@ -189,10 +193,7 @@ impl State {
                 return self.decide_append((stream, count), expected, (ids, fact), inputs, records);
             }
             Command::TruncateStream { stream, first, fact } => {
-                match self.decide_truncate_stream(stream, first, fact, inputs)? {
-                    Some(record) => record,
-                    None => return Ok(Decision::Nothing),
-                }
+                return self.decide_truncate_stream(stream, first, fact, inputs, records);
             }
             Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
             Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {

@@ -6,7 +6,7 @@ use super::positions::MessageLocation;
 use super::read::{Reader, ViewHolder, load_rows};
 use super::{ReadCaches, View};
 use crate::error::Result;
-use crate::ids::{FileNumber, Lsn, Offset, PartitionId};
+use crate::ids::{Epoch, FileNumber, Lsn, Offset, PartitionId};
 use crate::log::{Index, Segment};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ pub(crate) struct FoundRun {
 /// Messages of a partition that stand next to each other in a frame. Those of a topic are read in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NextRun {
+    pub(crate) epoch: Epoch,
     pub(crate) lsn: Lsn,
     pub(crate) partition: PartitionId,
     pub(crate) first: Offset,
@@ -109,7 +110,8 @@ pub(crate) fn resolve<H: ViewHolder + ?Sized>(
         }
     };
     let lsn = lsn_of(holder.caches(), reader, &segment, at, part);
-    Ok(Some(NextRun { lsn, partition, first, count, segment: segment.number(), at, part }))
+    let epoch = segment.epoch_at(lsn);
+    Ok(Some(NextRun { epoch, lsn, partition, first, count, segment: segment.number(), at, part }))
 }
 
 /// The LSN of the frame at a place. Where neither the place nor the frame tells it, for that is damaged, it counts as the first of its file.

@@ -11,7 +11,7 @@ use crate::restart::End;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
 use millpond::ids::WallMs;
 use millpond::simulation::Clock;
-use millpond::{Backoff, Error, GroupBuilder, Retention, Start};
+use millpond::{Backoff, Error, GroupBuilder, Retention, Start, Topic};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TOPICS_MAX: usize = 3;
@@ -65,6 +65,7 @@ impl Runner {
             Op::Drop { delivery } => self.on_delivery(*delivery, Settle::Drop),
             Op::Transact { deliveries, batch, drafts, disk } => self.transact(deliveries, *batch, drafts, *disk),
             Op::ReadLog { topic, from } => self.read_log(*topic, *from),
+            Op::Notices {} => self.read_notices(),
             Op::Letters { group } => self.with_group(*group, |runner, group| runner.list(group).map(drop)),
             Op::Redrive { group, letter, twice } => self.redrive(*group, *letter, *twice),
             Op::RedriveTo { group, letter, topic } => self.redrive_to(*group, *letter, *topic),
@@ -140,7 +141,8 @@ impl Runner {
             Begin::Offset(offset) => Some(Start::Offset(offset)),
             Begin::Ago(ms) => Some(Start::Time(UNIX_EPOCH + Duration::from_millis(wall - ms))),
         };
-        let builder = with_spec(self.process()?.topics[&index].group(group_name(name)), spec);
+        let process = self.process()?;
+        let builder = with_spec(process.topics[&index].group(group_name(name)), spec, self.notices()?);
         let builder = start.into_iter().fold(builder, GroupBuilder::start);
         let group = said("create a group", builder.open())?;
         ensure!(group.name() == group_name(name), "created {group:?}");
@@ -194,6 +196,10 @@ impl Runner {
             }
             Asked::Closes { same } => {
                 (builder.max_closes(stored.max_closes + add(same) as u32), Some(("max_closes", same)))
+            }
+            Asked::Notices { same } => {
+                let notices = (stored.notices == same).then(|| self.notices()).transpose()?;
+                (builder.dead_letter_notices(notices), Some(("dead_letter_notices", same)))
             }
         };
         match (builder.open(), expected) {
@@ -256,15 +262,19 @@ fn options(spec: Spec) -> Options {
         jitter,
         max_outstanding: spec.outstanding.unwrap_or(65_536),
         max_closes: spec.closes.unwrap_or(20),
+        notices: spec.notices.unwrap_or(false),
     }
 }
 
-fn with_spec(builder: GroupBuilder, spec: Spec) -> GroupBuilder {
+fn with_spec(builder: GroupBuilder, spec: Spec, notices: &Topic) -> GroupBuilder {
     let ms = Duration::from_millis;
     let builder = spec.timeout.into_iter().fold(builder, |builder, timeout| builder.visibility_timeout(ms(timeout)));
     let builder = spec.attempts.into_iter().fold(builder, GroupBuilder::max_attempts);
     let builder = spec.outstanding.into_iter().fold(builder, GroupBuilder::max_outstanding);
     let builder = spec.closes.into_iter().fold(builder, GroupBuilder::max_closes);
+    let topic = |is_told: bool| is_told.then_some(notices);
+    let builder =
+        spec.notices.into_iter().fold(builder, |builder, is_told| builder.dead_letter_notices(topic(is_told)));
     match spec.pause {
         Pause::Default => builder,
         Pause::None => builder.backoff(Backoff::none()),

@@ -94,6 +94,7 @@ impl Runner {
             for moved in subsets(&world.groups[group].exhausted(&now), |_| true) {
                 let mut world = world.clone();
                 world.groups[group].give_up(&moved, &now);
+                world.tell();
                 between.push(world);
             }
         }

@@ -53,6 +53,7 @@ pub(crate) struct Options {
     pub(crate) jitter: bool,
     pub(crate) max_outstanding: u32,
     pub(crate) max_closes: u32,
+    pub(crate) notices: bool,
 }
 
 /// The moment of an operation: clocks, epoch, where its frames end, and what is durable if only that is visible.

@@ -83,7 +83,8 @@ impl Runner {
         }
         // Where it went to is told by nothing but the ends of the partitions.
         let place = self.process()?.topics.keys().position(|number| *number == topic).ok_or("no such topic")?;
-        let ends: Vec<u64> = self.look()?.topics[place].partitions.iter().map(|partition| partition.end).collect();
+        // Behind the topic of notices.
+        let ends: Vec<u64> = self.look()?.topics[1 + place].partitions.iter().map(|partition| partition.end).collect();
         let before = &self.world().topics[topic];
         let grown = ends.iter().zip(before).position(|(end, messages)| *end > messages.len() as u64);
         let partition = grown.ok_or("redriven to a topic, and no partition is longer")? as u32;

@@ -10,6 +10,7 @@ mod facts;
 mod item;
 mod letters;
 mod log_reader;
+mod notices;
 mod numbers;
 mod ops;
 mod publishing;

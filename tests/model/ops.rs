@@ -44,6 +44,8 @@ pub(crate) struct Spec {
     pub(crate) pause: Pause,
     pub(crate) outstanding: Option<u32>,
     pub(crate) closes: Option<u32>,
+    /// Whether its dead letters are told of.
+    pub(crate) notices: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,7 @@ pub(crate) enum Asked {
     Pause { same: bool },
     Outstanding { same: bool },
     Closes { same: bool },
+    Notices { same: bool },
 }
 
 /// Where a reader of a log begins.
@@ -118,14 +121,14 @@ operations! {
     /// Creates a group, while there are few.
     CreateGroup { topic: usize = index(), spec: Spec = spec(), begin: Begin = begin() } * 3 calls [
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
-        "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::max_closes", "GroupBuilder::start",
+        "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::max_closes", "GroupBuilder::dead_letter_notices", "GroupBuilder::start",
         "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter"
     ];
     OpenGroup { group: usize = index(), asked: Asked = asked() } * 1 calls [];
     /// Changes options; those that are not given stay.
     AlterGroup { group: usize = index(), spec: Spec = spec() } * 4 calls [
         "Group::alter", "GroupChange::apply", "GroupChange::visibility_timeout", "GroupChange::max_attempts",
-        "GroupChange::backoff", "GroupChange::max_outstanding", "GroupChange::max_closes"
+        "GroupChange::backoff", "GroupChange::max_outstanding", "GroupChange::max_closes", "GroupChange::dead_letter_notices"
     ];
     RemoveGroup { group: usize = index() } * 2 calls ["Topic::remove_group"];
     RemoveTopic { topic: usize = index() } * 1 calls ["Store::remove_topic"];
@@ -197,6 +200,8 @@ operations! {
         "Topic::reader", "LogReaderBuilder::from_start", "LogReaderBuilder::from_end", "LogReaderBuilder::from",
         "LogReaderBuilder::open", "LogReader::next", "LogReader::try_next"
     ];
+    /// Reads the notices of dead letters.
+    Notices { } * 2 calls [];
     Letters { group: usize = index() } * 2 calls ["Group::dead_letters"];
     /// Sends a dead letter back; and once more, through another handle of it.
     Redrive { group: usize = index(), letter: usize = index(), twice: bool = any::<bool>() } * 3 calls [
@@ -241,6 +246,38 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         &["Topic::name", "Topic::partitions", "Group::name", "Cursor::name", "Producer::name"],
     ),
     ("tests/dedup.rs leaves out of a transaction what was published before", &["Committed::is_repeat"]),
+    (
+        "tests/streams.rs has a model of its own, and the simulation appends in every case",
+        &[
+            "TopicBuilder::streams",
+            "StoreOptions::index",
+            "StoreOptions::index_home",
+            "Topic::stream",
+            "Stream::key",
+            "Stream::topic",
+            "Stream::append",
+            "Stream::read",
+            "Stream::read_back",
+            "Stream::last_version",
+            "Stream::first_version",
+            "Stream::truncate_before",
+            "Stream::delete",
+            "Event::version",
+            "Event::id",
+            "Event::payload",
+            "Event::headers",
+            "Event::header",
+            "Event::timestamp",
+            "StreamReceipt::first_version",
+            "StreamReceipt::last_version",
+            "StreamReceipt::is_repeat",
+            "StreamReceipt::ids",
+            "StreamReceipt::lsn",
+            "StreamReceipt::wait_durable",
+            "Transaction::append",
+            "Committed::versions",
+        ],
+    ),
     (
         "what they hold is seen in tests/cursors.rs and in the simulation",
         &[
@@ -374,13 +411,17 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
     let attempts = prop_oneof![1 => Just(None), 6 => (0..4u32).prop_map(Some), 1 => Just(Some(12))];
     let outstanding = prop_oneof![3 => Just(None), 2 => (1..5u32).prop_map(Some)];
     let closes = prop_oneof![1 => Just(None), 2 => (0..3u32).prop_map(Some)];
-    (timeout, attempts, pause, outstanding, closes).prop_map(|(timeout, attempts, pause, outstanding, closes)| Spec {
-        timeout,
-        attempts,
-        pause,
-        outstanding,
-        closes,
-    })
+    let notices = any::<Option<bool>>();
+    (timeout, attempts, pause, outstanding, closes, notices).prop_map(
+        |(timeout, attempts, pause, outstanding, closes, notices)| Spec {
+            timeout,
+            attempts,
+            pause,
+            outstanding,
+            closes,
+            notices,
+        },
+    )
 }
 
 fn begin() -> impl Strategy<Value = Begin> + use<> {
@@ -398,13 +439,14 @@ fn from() -> impl Strategy<Value = From> + use<> {
 }
 
 fn asked() -> impl Strategy<Value = Asked> + use<> {
-    (0..6u8, any::<bool>()).prop_map(|(which, same)| match which {
+    (0..7u8, any::<bool>()).prop_map(|(which, same)| match which {
         0 => Asked::Nothing,
         1 => Asked::Timeout { same },
         2 => Asked::Attempts { same },
         3 => Asked::Pause { same },
         4 => Asked::Outstanding { same },
-        _ => Asked::Closes { same },
+        5 => Asked::Closes { same },
+        _ => Asked::Notices { same },
     })
 }
 

@@ -8,6 +8,7 @@
 use crate::dedup::Accepted;
 use crate::facts::{Letter, Message, Now, Options, Seen};
 use crate::item::{Item, Standing, State};
+use crate::notices::Told;
 use millpond::ids::{Offset, TopicId};
 use millpond::{Cause, MessageId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +25,8 @@ pub(crate) struct Group {
     pub(crate) options: Options,
     pub(crate) items: BTreeMap<MessageId, Item>,
     pub(crate) letters: Vec<Letter>,
+    /// Of messages that died just now, if that is to be told.
+    pub(crate) told: Vec<Told>,
     /// Ever redriven, and ever dead: the ends of the hidden partitions.
     redriven: u64,
     died: u64,
@@ -71,7 +74,12 @@ impl Group {
     fn bury(&mut self, items: Vec<Item>, now: &Now) {
         let offsets = (self.died, self.died + items.len() as u64 - 1);
         self.died += items.len() as u64;
-        for Item { message, attempts, failures, .. } in items {
+        for item in items {
+            if self.options.notices {
+                let (item, time) = (item.clone(), now.wall);
+                self.told.push(Told { item, time, epoch: now.epoch, frame: now.frame });
+            }
+            let Item { message, attempts, failures, .. } = item;
             let offset = Offset(offsets.0);
             let id = MessageId { epoch: now.epoch, partition: self.dead.into(), offset, ..message.id };
             let message = Message { id, stored: now.wall, frame: now.frame, ..message };
@@ -189,8 +197,8 @@ impl World {
         let from = |(messages, start): (&Vec<Message>, &u64)| messages[*start as usize..].to_vec();
         let items = self.topics[topic].iter().zip(starts).flat_map(from).map(|m| (m.id, Item::new(m))).collect();
         let dead = self.topics[topic].len() as u32 + 2 * self.groups.len() as u32 + 1;
-        let (letters, is_gone) = (Vec::new(), false);
-        self.groups.push(Group { topic, name, is_gone, options, items, letters, redriven: 0, died: 0, dead });
+        let (letters, told, is_gone) = (Vec::new(), Vec::new(), false);
+        self.groups.push(Group { topic, name, is_gone, options, items, letters, told, redriven: 0, died: 0, dead });
     }
 
     /// Options are for leases and failures from now on: each message keeps the limit under which it was leased last.

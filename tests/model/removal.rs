@@ -46,7 +46,7 @@ impl Runner {
         let Some(group) = self.pick_group(group)? else { return Ok(()) };
         let before = self.world().groups[group].options.clone();
         let after = altered(&before, spec);
-        said("alter a group", with_spec(self.process()?.groups[&group].alter(), spec).apply())?;
+        said("alter a group", with_spec(self.process()?.groups[&group].alter(), spec, self.notices()?).apply())?;
         if before != after {
             self.ensure_durable()?;
         }
@@ -168,15 +168,18 @@ fn altered(options: &Options, spec: Spec) -> Options {
         jitter,
         max_outstanding: spec.outstanding.unwrap_or(options.max_outstanding),
         max_closes: spec.closes.unwrap_or(options.max_closes),
+        notices: spec.notices.unwrap_or(options.notices),
     }
 }
 
-fn with_spec(change: GroupChange, spec: Spec) -> GroupChange {
+fn with_spec(change: GroupChange, spec: Spec, notices: &Topic) -> GroupChange {
     let ms = Duration::from_millis;
     let change = spec.timeout.into_iter().fold(change, |change, timeout| change.visibility_timeout(ms(timeout)));
     let change = spec.attempts.into_iter().fold(change, GroupChange::max_attempts);
     let change = spec.outstanding.into_iter().fold(change, GroupChange::max_outstanding);
     let change = spec.closes.into_iter().fold(change, GroupChange::max_closes);
+    let topic = |is_told: bool| is_told.then_some(notices);
+    let change = spec.notices.into_iter().fold(change, |change, is_told| change.dead_letter_notices(topic(is_told)));
     match spec.pause {
         Pause::Default => change,
         Pause::None => change.backoff(Backoff::none()),

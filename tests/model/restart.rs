@@ -74,9 +74,10 @@ impl Runner {
         let report = store.report().clone();
         self.trace.push(format!("  {report:?}"));
         let found = self.found(&report, after)?;
-        let (topics, groups) = reopen(&store, &found[0])?;
+        let (mut topics, groups) = reopen(&store, &found[0])?;
+        let notices = topics.remove(&0);
         let (held, batches, receipts) = (Vec::new(), Vec::new(), Vec::new());
-        self.process = Some(Process { store, topics, groups, gone: Gone::default(), held, batches, receipts });
+        self.process = Some(Process { store, notices, topics, groups, gone: Gone::default(), held, batches, receipts });
         self.opening = opening;
         self.was_clean = report.was_clean;
         self.epoch = report.epoch;
@@ -155,8 +156,10 @@ impl Runner {
         }
         self.step(&Op::Tick {})?;
         (0..groups).try_for_each(|group| self.step(&Op::Letters { group }))?;
+        self.step(&Op::Notices {})?;
         self.step(&Op::Close { then: self.opening })?;
-        (0..groups).try_for_each(|group| self.step(&Op::Letters { group }))
+        (0..groups).try_for_each(|group| self.step(&Op::Letters { group }))?;
+        self.step(&Op::Notices {})
     }
 }
 
@@ -177,7 +180,7 @@ fn reopen(store: &Store, world: &World) -> Outcome<(BTreeMap<usize, Topic>, BTre
 
 /// Nothing works on a closed store, and nothing goes wrong.
 fn check_closed(process: Process) -> Outcome {
-    let Process { store, topics, groups, gone, held, batches, receipts } = process;
+    let Process { store, notices: _, topics, groups, gone, held, batches, receipts } = process;
     said("close again", store.close())?;
     let is_closed = |what, error: Option<Error>| match error {
         Some(Error::Closed) => Ok(()),

@@ -60,7 +60,9 @@ pub(crate) struct Gone {
 /// All handles of a process. What is not listed holds no store.
 pub(crate) struct Process {
     pub(crate) store: Store,
-    /// Of those that are there, by number.
+    /// That of notices, which is number 0.
+    pub(crate) notices: Option<Topic>,
+    /// Of the others that are there, by number.
     pub(crate) topics: BTreeMap<usize, Topic>,
     pub(crate) groups: BTreeMap<usize, Group>,
     /// Of those that were removed.
@@ -159,6 +161,7 @@ impl Runner {
             trace: Vec::new(),
         };
         runner.open(run.opening, None)?;
+        runner.create_notices()?;
         Ok(runner)
     }
 
@@ -234,7 +237,10 @@ impl Runner {
         let (mut next, mut reasons) = (Vec::new(), Vec::new());
         for world in &self.worlds {
             match step(world) {
-                Ok(worlds) => worlds.into_iter().for_each(|world| push_new(&mut next, world)),
+                Ok(worlds) => worlds.into_iter().for_each(|mut world| {
+                    world.tell();
+                    push_new(&mut next, world);
+                }),
                 Err(reason) => reasons.push(reason),
             }
         }

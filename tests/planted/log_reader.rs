@@ -31,6 +31,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("log_reader", "a_position_that_was_lost_is_told"),
     },
     Bug {
+        name: "what is missing behind an old position is not told",
+        plants: "a reader that comes back after very long never learns that messages were removed meanwhile",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Library("what_is_missing_behind_an_old_position_is_told"),
+    },
+    Bug {
         name: "a reader of the log is not woken",
         plants: "a reader sleeps beside a message, until its time is over",
         mistake: Mistake::Skip,

@@ -14,6 +14,7 @@ mod dedup;
 mod engine;
 mod log;
 mod log_reader;
+mod notices;
 mod page;
 mod record;
 mod removal;
@@ -21,6 +22,7 @@ mod run;
 mod scenarios;
 mod seam;
 mod state;
+mod streams;
 mod transaction;
 
 use seam::Mistake;
@@ -60,10 +62,12 @@ pub fn bugs() -> Vec<Bug> {
         engine::BUGS,
         log::BUGS,
         log_reader::BUGS,
+        notices::BUGS,
         record::BUGS,
         removal::BUGS,
         scenarios::BUGS,
         state::BUGS,
+        streams::BUGS,
         transaction::BUGS,
     ]
     .concat()

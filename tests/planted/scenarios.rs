@@ -75,6 +75,7 @@ const ALSO: &[(&str, &str)] = &[
     ("leases by the wall clock", "files::lease"),
     ("redrives to topics are not counted", "files::loop_of_redrives"),
     ("the attempt is not charged", "files::nack"),
+    ("a notice is lost", "files::notices"),
     ("more outstanding than allowed", "files::outstanding"),
     ("a redriven dead letter stays", "files::redrive"),
     ("a close keeps what was offered", "files::subscription"),

@@ -9,7 +9,7 @@
 //! topic, partition and offset: `orders/0@3`. Times are counted from the start of the scenario.
 //!
 //! Most commands are named after methods of the API. The others are about the world around the store: `advance` (background work is done
-//! then), `clock_jump`, `crash` (of the process), `power_cut`, `disk_full`, `disk_room`. Two spare a scenario many lines: `offered S1` waits
+//! then), `headers #1` (lists those of a delivery), `clock_jump`, `crash` (of the process), `power_cut`, `disk_full`, `disk_room`. Two spare a scenario many lines: `offered S1` waits
 //! until a requested delivery is in the channel, and `circulate GROUP TOPIC 15` rejects a message and redrives it to the topic, 15 times.
 
 #![allow(clippy::panic, reason = "a scenario that fails says where")]
@@ -58,6 +58,7 @@ files! {
     lease
     loop_of_redrives
     nack
+    notices
     outstanding
     redrive
     reject

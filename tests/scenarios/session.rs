@@ -228,6 +228,9 @@ impl Session {
                 if let Some(messages) = words.option("max_outstanding", script::number)? {
                     change = change.max_outstanding(messages);
                 }
+                if let Some(name) = words.option("dead_letter_notices", script::text)? {
+                    change = change.dead_letter_notices(self.topic_for_notices(&name)?.as_ref());
+                }
                 silent(change.apply())
             }
             "remove_topic" => silent(self.store()?.remove_topic(&words.next("a topic")?)),
@@ -251,6 +254,9 @@ impl Session {
         if let Some(messages) = words.option("max_outstanding", script::number)? {
             builder = builder.max_outstanding(messages);
         }
+        if let Some(name) = words.option("dead_letter_notices", script::text)? {
+            builder = builder.dead_letter_notices(self.topic_for_notices(&name)?.as_ref());
+        }
         if let Some(start) = words.option("start", start)? {
             builder = builder.start(start);
         }
@@ -258,6 +264,15 @@ impl Session {
         let group = builder.open()?;
         self.process.groups.insert(name, group);
         SILENT
+    }
+
+    /// An open topic, or none at all.
+    fn topic_for_notices(&self, name: &str) -> Result<Option<Topic>, String> {
+        if name == "none" {
+            return Ok(None);
+        }
+        let topic = self.process.topics.get(name).ok_or_else(|| format!("topic {name:?} is not open"))?;
+        Ok(Some(topic.clone()))
     }
 
     fn publish(&mut self, command: &str, words: &mut Words) -> Reply {
@@ -303,6 +318,9 @@ impl Session {
     }
 
     fn settle(&mut self, command: &str, name: &str, words: &mut Words) -> Reply {
+        if command == "headers" {
+            return Ok(self.names.headers(self.process.deliveries.get(name)?, START));
+        }
         if command == "extend" {
             return silent(self.process.deliveries.get(name)?.extend(words.duration()?));
         }

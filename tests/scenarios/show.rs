@@ -1,7 +1,7 @@
 //! What a user sees, as one line: deliveries, dead letters, numbers and errors, without epochs.
 
 use millpond::ids::{TopicId, WallMs};
-use millpond::{Cause, DeadLetter, DeliveryRef, Error, Failure, GroupStats, MessageId, Topic};
+use millpond::{Cause, DeadLetter, Delivery, DeliveryRef, Error, Failure, GroupStats, MessageId, Topic};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +51,19 @@ impl Names {
             line += &format!(", origin {}", self.of(origin));
         }
         line
+    }
+
+    /// The headers of a delivery, with names for IDs; a time in milliseconds is counted from `start`.
+    pub fn headers(&self, delivery: &Delivery, start: WallMs) -> Vec<String> {
+        let shown = |name: &str, text: &str| match (name.ends_with("-ms"), text.parse(), text.parse()) {
+            (true, Ok(ms), _) => since(UNIX_EPOCH + Duration::from_millis(ms), start),
+            (_, _, Ok(id)) => self.of(id),
+            _ => text.to_owned(),
+        };
+        delivery
+            .headers()
+            .map(|(name, value)| format!("{name}: {}", shown(name, &String::from_utf8_lossy(value))))
+            .collect()
     }
 
     /// A dead letter, with how each attempt ended and when, counted from `start`.

@@ -65,7 +65,15 @@ pub fn read(disk: &SimDisk, wall: WallMs) -> Result<Seen, Error> {
     let store = open(disk, &clock, Durability::Os)?;
     let mut seen =
         Seen { report: store.report().clone(), complete: true, topics: BTreeMap::new(), groups: BTreeMap::new() };
-    for topic in &store.stats()?.topics {
+    let found = store.stats()?;
+    // Where reading meets an exhausted message, no topic is to get a notice.
+    for topic in &found.topics {
+        for group in &topic.groups {
+            let group = store.topic(&topic.name).open()?.group(&group.name).open()?;
+            group.alter().dead_letter_notices(None).apply()?;
+        }
+    }
+    for topic in &found.topics {
         let handle = store.topic(&topic.name).open()?;
         let reader = handle.group(READER).start(Start::Earliest).max_attempts(0).max_outstanding(1 << 20).open()?;
         let (partitions, complete) = read_topic(&store, &topic.name, &reader)?;

@@ -699,7 +699,7 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 
 # ---------------------------------------------------------------- records
 
-OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20}
+OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0}
 TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0}
 RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS = 1, 2, 3, 4
 TEN_YEARS = 10 * 366 * 86400 * 1000
@@ -1186,13 +1186,14 @@ def apply_cursor(s, r):
     s["named"][r["text"]] = (r["value"], r["hold"])
 
 
-def check_options(o):
+def check_options(s, o):
     need(1 <= o[1] <= TEN_YEARS, "a visibility timeout")
     need(o[2] <= M32, "max attempts")
     need(o[3] <= TEN_YEARS and o[4] <= TEN_YEARS, "delays")
     need(o[5] in (0, 1), "jitter")
     need(1 <= o[6] <= 1 << 20, "max outstanding")
     need(o[7] <= 255, "max closes")
+    need(o[8] <= s["next_topic"], "notices to a topic that never was")
 
 
 def check_leased_again(s, r, offsets, now):
@@ -1398,7 +1399,7 @@ def apply_names(s, r, kind):
         need(there + 2 <= 1 << 24 and len(s["groups"]) < 1 << 20, "too many groups or partitions")
         need(all(g["name"] != r["text"] for g in s["groups"].values() if g["topic"] == r["topic"]),
              "a group's name twice")
-        check_options(r["options"])
+        check_options(s, r["options"])
         need(len(r["starts"]) == len(topic["ends"]), "starts")
         need(all(a <= b for a, b in zip(r["starts"], topic["ends"])), "a start above the end")
         s["groups"][r["group"]] = new_group(r["text"], r["topic"], r["options"], r["retry"], r["starts"] + [0])
@@ -1416,7 +1417,7 @@ def apply_names(s, r, kind):
         remove_group(s, r["group"])
     else:
         need(r["group"] in s["groups"], f"no group {r['group']}")
-        check_options(r["options"])
+        check_options(s, r["options"])
         s["groups"][r["group"]]["options"] = r["options"]
 
 
@@ -1634,7 +1635,7 @@ def decode_group(c, s):
     need(t in s["topics"], "a group of no topic")
     ends = s["topics"][t]["ends"]
     group = new_group(name, t, options, retry, [0] * (len(ends) + 1))
-    check_options(group["options"])
+    check_options(s, group["options"])
     group["retry_end"], group["dead_end"], group["turns"], position = (c.varint() for _ in range(4))
     group["cursor"], group["source"] = position >> 2, position & 3
     need(group["cursor"] <= len(ends) and group["turns"] <= 1 << 62, "a position, or turns")

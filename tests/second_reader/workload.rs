@@ -103,6 +103,10 @@ impl Process<'_> {
             // It was altered.
             Err(_) => topic.group(format!("group {number}")).open()?,
         };
+        if self.rng.chance(1, 4) {
+            let notices = if self.rng.coin() { Some(self.topic()?) } else { None };
+            group.alter().dead_letter_notices(notices.as_ref()).apply()?;
+        }
         Ok((topic, group))
     }
 

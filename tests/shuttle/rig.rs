@@ -214,8 +214,13 @@ impl Machine {
 
     /// The power goes, and what was never synced is lost. Returns the payloads that a new process finds.
     pub(crate) fn payloads_after_power_cut(&self) -> Vec<Vec<u8>> {
-        self.disk.crash_power(PowerOutcome::LoseAll);
+        self.lose_power();
         self.payloads()
+    }
+
+    /// The power goes, and what was never synced is lost.
+    pub(crate) fn lose_power(&self) {
+        self.disk.crash_power(PowerOutcome::LoseAll);
     }
 
     /// What a new process finds, in order.

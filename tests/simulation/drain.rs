@@ -24,7 +24,7 @@ impl Life<'_> {
         for group in 0..self.groups.len() {
             self.drain_group(oracle, group)?;
         }
-        Ok(())
+        self.check_notices(oracle)
     }
 
     fn drain_group(&mut self, oracle: &mut Oracle, group: usize) -> Result<(), String> {

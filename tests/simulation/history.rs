@@ -3,6 +3,7 @@
 use crate::dedup::WINDOW;
 use crate::holding::{Hold, Holding};
 use crate::log::KEPT_PARTITIONS;
+use crate::notices::open_notices;
 use crate::oracle::{Key, Oracle, Sent, payload};
 use crate::removal::open_groups;
 use crate::tally::Tally;
@@ -92,6 +93,8 @@ pub struct Plan {
 pub struct Life<'a> {
     pub store: Store,
     pub topics: Vec<Topic>,
+    /// That of the notices of one group.
+    pub notices: Option<Topic>,
     pub groups: Vec<Group>,
     pub held: Vec<Holding>,
     pub zombies: Vec<Holding>,
@@ -141,12 +144,14 @@ impl<'a> Life<'a> {
         for (index, partitions) in plan.topics.iter().enumerate() {
             topics.push(open_topic(&store, index, *partitions)?);
         }
-        let groups = open_groups(&store, &topics, plan, oracle)?;
+        let notices = open_notices(&store, plan)?;
+        let groups = open_groups(&store, (&topics, notices.as_ref()), plan, oracle)?;
         let (held, zombies, holds, tally) = (Vec::new(), Vec::new(), BTreeMap::new(), Tally::default());
         let (disk, segments) = (disk.clone(), 0);
         Ok(Self {
             store,
             topics,
+            notices,
             groups,
             held,
             zombies,
@@ -236,6 +241,9 @@ impl<'a> Life<'a> {
         }
         if others.chance(1, 16) && self.is_alive() {
             self.move_cursor(oracle, &mut others)?;
+        }
+        if others.chance(1, 6) && self.is_alive() {
+            self.append_events(oracle, &mut others)?;
         }
         if !self.is_alive() {
             return Ok(());

@@ -21,8 +21,10 @@ mod exhaustive;
 mod history;
 mod holding;
 mod log;
+mod notices;
 mod oracle;
 mod removal;
+mod streams;
 mod tally;
 mod transaction;
 

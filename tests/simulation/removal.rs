@@ -5,6 +5,7 @@
 
 use crate::history::{Life, Plan, open_topic};
 use crate::holding::Holding;
+use crate::notices::TOLD;
 use crate::oracle::Oracle;
 use millpond::simulation::Rng;
 use millpond::{Backoff, Durability, Error, ErrorKind, Group, Message, Start, Store, Topic};
@@ -73,7 +74,12 @@ fn groups_of(plan: &Plan, topic: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Opens the groups of the plan: each as it was left, or anew where it is gone.
-pub fn open_groups(store: &Store, topics: &[Topic], plan: &Plan, oracle: &mut Oracle) -> Result<Vec<Group>, Error> {
+pub fn open_groups(
+    store: &Store,
+    (topics, notices): (&[Topic], Option<&Topic>),
+    plan: &Plan,
+    oracle: &mut Oracle,
+) -> Result<Vec<Group>, Error> {
     let mut whole = BTreeMap::new();
     for (group, (topic, _)) in plan.groups.iter().enumerate() {
         let there = find(&topics[*topic], group, oracle)?;
@@ -90,7 +96,10 @@ pub fn open_groups(store: &Store, topics: &[Topic], plan: &Plan, oracle: &mut Or
     }
     whole.into_iter().filter(|(_, whole)| !whole).for_each(|(topic, _)| oracle.forget_topic(topic));
     let numbers = plan.groups.iter().enumerate();
-    numbers.map(|(group, (topic, attempts))| open_group(store, &topics[*topic], (group, *attempts), oracle)).collect()
+    let open = |(group, (topic, attempts)): (usize, &(usize, u32))| {
+        open_group(store, (&topics[*topic], notices), (group, *attempts), oracle)
+    };
+    numbers.map(open).collect()
 }
 
 /// Whether the group is there, which must be as it is known.
@@ -113,13 +122,14 @@ fn find(topic: &Topic, group: usize, oracle: &mut Oracle) -> Result<bool, Error>
 
 fn open_group(
     store: &Store,
-    topic: &Topic,
+    (topic, notices): (&Topic, Option<&Topic>),
     (group, attempts): (usize, u32),
     oracle: &mut Oracle,
 ) -> Result<Group, Error> {
     let standing = oracle.standing(group);
     let builder = topic.group(format!("group-{group}")).backoff(pause(standing.life));
     let builder = builder.start(Start::Earliest).visibility_timeout(Duration::from_secs(5));
+    let builder = builder.dead_letter_notices(notices.filter(|_| group == TOLD));
     if standing.known == Known::There {
         return builder.open();
     }
@@ -262,7 +272,7 @@ impl Life<'_> {
     fn create_anew(&mut self, oracle: &mut Oracle, groups: &[usize]) -> Result<(), String> {
         for &group in groups {
             let (topic, attempts) = self.plan.groups[group];
-            match open_group(&self.store, &self.topics[topic], (group, attempts), oracle) {
+            match open_group(&self.store, (&self.topics[topic], self.notices.as_ref()), (group, attempts), oracle) {
                 Ok(opened) => self.groups[group] = opened,
                 Err(error) => return self.end("creating a group", &error),
             }

@@ -125,6 +125,7 @@ mod tests {
         backoff: BackoffOptions { first_ms: 1, max_ms: 1, jitter: false },
         max_outstanding: 10,
         max_closes: 20,
+        notices: None,
     };
 
     fn engine(disk: &SimDisk) -> Engine {

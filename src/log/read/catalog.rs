@@ -125,6 +125,14 @@ impl Catalog {
         gone
     }
 
+    /// Forgets the oldest epochs but for so many.
+    #[cfg(test)]
+    pub(crate) fn keep_epochs(&mut self, count: usize) {
+        let epochs = Arc::make_mut(&mut Arc::make_mut(&mut self.inner).epochs);
+        let beyond = epochs.len().saturating_sub(count);
+        epochs.drain(..beyond);
+    }
+
     #[cfg(test)]
     /// Shows `visit` every frame of the segments from `from` on, verified, in order.
     ///

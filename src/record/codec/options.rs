@@ -5,6 +5,7 @@
 
 use super::super::wire::{ByteReader, DecodeError, Newer, put_delimited, put_varint};
 use super::super::{GroupOptions, Retention, TopicOptions};
+use crate::ids::TopicId;
 
 /// An option, which is a number, of those that a `T` holds.
 struct TaggedOption<T> {
@@ -13,7 +14,7 @@ struct TaggedOption<T> {
 }
 
 /// That at index n has the tag n + 1.
-const GROUP: [TaggedOption<GroupOptions>; 7] = [
+const GROUP: [TaggedOption<GroupOptions>; 8] = [
     TaggedOption {
         get: |all| all.visibility_timeout_ms,
         set: |all, value| fit(value).map(|value| all.visibility_timeout_ms = value),
@@ -41,6 +42,14 @@ const GROUP: [TaggedOption<GroupOptions>; 7] = [
     TaggedOption {
         get: |all| u64::from(all.max_closes),
         set: |all, value| fit(value).map(|value| all.max_closes = value),
+    },
+    // One more than the topic's number; zero is no topic.
+    TaggedOption {
+        get: |all| all.notices.map_or(0, |topic| topic.0.saturating_add(1)),
+        set: |all, value| {
+            all.notices = value.checked_sub(1).map(TopicId);
+            Ok(())
+        },
     },
 ];
 

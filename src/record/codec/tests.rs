@@ -151,10 +151,16 @@ fn golden_store() {
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
     golden(group(GroupOptions::LEFT_OUT), "10 0a 03 01 6b 01 00 06 02 00 ac 02");
     let backoff = BackoffOptions { first_ms: 0, max_ms: 300, jitter: false };
-    let options =
-        GroupOptions { visibility_timeout_ms: 1, max_attempts: 7, backoff, max_outstanding: 9, max_closes: 3 };
-    let all = "07 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03";
-    golden(group(options), &format!("10 20 03 01 6b 01 {all} 06 02 00 ac 02"));
+    let options = GroupOptions {
+        visibility_timeout_ms: 1,
+        max_attempts: 7,
+        backoff,
+        max_outstanding: 9,
+        max_closes: 3,
+        notices: Some(TopicId(2)),
+    };
+    let all = "08 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03";
+    golden(group(options), &format!("10 23 03 01 6b 01 {all} 06 02 00 ac 02"));
     let outstanding = GroupOptions { max_outstanding: 9, ..GroupOptions::LEFT_OUT };
     golden(Record::TopicRemoved { topic: TopicId(300) }, "11 02 ac 02");
     golden(Record::GroupRemoved { group: GROUP }, "12 01 03");
@@ -186,8 +192,8 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
     let newer = |what, number, known_max| Err(DecodeError::Newer(Newer { what, number, known_max }));
     for value in [&[][..], &[1], &[1, 2, 3]] {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
-        assert_eq!(with_options(16, &[&[1], &field(8)[..]].concat()), newer("group option", 8, 7));
-        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 7));
+        assert_eq!(with_options(16, &[&[1], &field(9)[..]].concat()), newer("group option", 9, 8));
+        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 8));
         assert_eq!(with_options(15, &[&[1], &field(5)[..]].concat()), newer("topic option", 5, 4));
     }
 }
@@ -450,6 +456,7 @@ const OPTIONS: GroupOptions = GroupOptions {
     backoff: BackoffOptions { first_ms: 0, max_ms: 0, jitter: false },
     max_outstanding: 1,
     max_closes: 1,
+    notices: None,
 };
 
 prop_compose! {
@@ -484,10 +491,11 @@ prop_compose! {
 prop_compose! {
     fn options()(
         visibility_timeout_ms in number(), max_attempts in small(), first_ms in number(), max_ms in number(),
-        jitter: bool, max_outstanding in small(), max_closes in small(),
+        jitter: bool, max_outstanding in small(), max_closes in small(), notices: Option<u32>,
     ) -> GroupOptions {
         let backoff = BackoffOptions { first_ms, max_ms, jitter };
-        GroupOptions { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes }
+        let notices = notices.map(|topic| TopicId(topic.into()));
+        GroupOptions { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes, notices }
     }
 }
 

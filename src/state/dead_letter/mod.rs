@@ -12,10 +12,21 @@ pub(super) use snapshot::{decode, encode};
 use super::group::{GroupData, GroupState};
 use super::lease::OutstandingEntry;
 use super::retry::capped;
-use super::{Decision, Held, Inputs, Publication, Rejection, Role, Snapshot, State};
+use super::topic::TopicState;
+use super::{Decision, Held, Inputs, Moving, Notice, Publication, Rejection, Role, Snapshot, State};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId, TopicId, hidden_index};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
 use crate::record::{AttemptFailure, Copied, FailureCause, Origin, Provenance, Record};
+use std::sync::Arc;
+
+/// A message that is about to move to the dead letters.
+#[derive(Debug)]
+pub(crate) struct Dying {
+    pub(crate) id: MessageId,
+    pub(crate) attempts: u32,
+    pub(crate) cause: FailureCause,
+    pub(crate) text: Box<str>,
+}
 
 impl State {
     /// The first `max` dead letters from `from` on that are not settled, in order.
@@ -40,28 +51,28 @@ impl State {
     pub(in crate::state) fn decide_give_up(
         &self,
         at: (GroupId, PartitionId, Offset),
-        published: Publication,
+        moving: Moving,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let (_, entry) = self.exhausted(at, inputs)?;
         let expired =
             AttemptFailure { cause: FailureCause::Expired, time: inputs.wall_at_most(), text: Box::default() };
-        self.move_to_dead_letters(at, entry.lease().map(|_| expired), published, inputs, records)
+        self.move_to_dead_letters(at, entry.lease().map(|_| expired), moving, inputs, records)
     }
 
     pub(in crate::state) fn decide_reject(
         &self,
         (id, held): (GroupId, Held),
         text: &str,
-        published: Publication,
+        moving: Moving,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         self.holding(self.group_named(id)?, held)?;
         let failure =
             AttemptFailure { cause: FailureCause::Rejected, time: inputs.wall_at_most(), text: capped(text).into() };
-        self.move_to_dead_letters((id, held.partition, held.offset), Some(failure), published, inputs, records)
+        self.move_to_dead_letters((id, held.partition, held.offset), Some(failure), moving, inputs, records)
     }
 
     /// One move: a copy to the dead letters, and the message is settled.
@@ -69,18 +80,72 @@ impl State {
         &self,
         (id, partition, offset): (GroupId, PartitionId, Offset),
         last: Option<AttemptFailure>,
-        published: Publication,
+        moving: Moving,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         let entry = group.entry(cursor, offset).ok_or(Rejection::Stale)?;
-        let origin = self.origin((partition, offset), published).ok_or(Rejection::UnknownPartition)?;
+        let origin = self.origin((partition, offset), moving.published).ok_or(Rejection::UnknownPartition)?;
         let provenance = Provenance { origin, attempts: entry.attempts, history: GroupState::failures(entry, last) };
         let copy = self.copy_to(group.dead(), provenance, inputs)?;
         records.push(Record::DeadLettered { group: id, partition, offset, copy });
+        records.extend(self.decide_notice(group, moving.notice, inputs)?);
         Ok(Decision::Done)
+    }
+
+    /// The message that tells of a move, if the group asks for one.
+    fn decide_notice(
+        &self,
+        group: &GroupState,
+        notice: Notice,
+        inputs: &Inputs<'_>,
+    ) -> Result<Option<Record>, Rejection> {
+        let asked = self.notices_to(group).map(|(topic, _)| topic);
+        match (notice, asked) {
+            (Notice::Never, _) | (Notice::Unasked, None) => Ok(None),
+            (Notice::Into(partition), Some(asked)) if self.topic_of(partition) == Some(asked) => {
+                let base = self.catalog.end(partition);
+                self.catalog.check_published(partition, base, 1)?;
+                Ok(Some(Record::Published { partition, base, count: 1, time: inputs.wall }))
+            }
+            (Notice::Unasked, Some(_)) | (Notice::Into(_), _) => Err(Rejection::NoticeDue),
+        }
+    }
+
+    fn notices_to(&self, group: &GroupState) -> Option<(TopicId, &TopicState)> {
+        let topic = group.options.notices?;
+        Some((topic, self.topic(topic)?))
+    }
+
+    /// The names of a group's topic and of the group, and the topic that its notices go to. `None` if it asks for none.
+    pub(crate) fn notice_topic(&self, id: GroupId) -> Option<(&Arc<str>, &Arc<str>, &TopicState)> {
+        let group = self.group(id)?;
+        let (_, to) = self.notices_to(group)?;
+        Some((&self.topic(group.topic)?.name, &group.name, to))
+    }
+
+    fn topic_of(&self, partition: PartitionId) -> Option<TopicId> {
+        match self.catalog.role(partition)? {
+            Role::Topic { topic, .. } => Some(topic),
+            Role::Retry { .. } | Role::Dead { .. } => None,
+        }
+    }
+
+    /// An outstanding message, for a notice of its move: its public id, its attempts, and how the last one ended, as of now.
+    pub(crate) fn dying(&self, at: (GroupId, PartitionId, Offset), published: Publication) -> Option<Dying> {
+        let group = self.group(at.0)?;
+        let entry = group.entry(group.cursor_of(at.1)?, at.2)?;
+        let last = entry.history.as_ref().and_then(|history| history.past.last());
+        // A lease that has not ended yet ends by its timeout.
+        let last = last.filter(|_| entry.lease().is_none()).map(|past| &past.failure);
+        Some(Dying {
+            id: self.origin((at.1, at.2), published)?.id,
+            attempts: entry.attempts,
+            cause: last.map_or(FailureCause::Expired, |failure| failure.cause),
+            text: last.map_or_else(Box::default, |failure| failure.text.clone()),
+        })
     }
 
     pub(in crate::state) fn decide_redrive(

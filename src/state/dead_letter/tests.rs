@@ -90,7 +90,7 @@ fn a_rejected_message_goes_to_the_letters_at_once() {
     let mut world = World::with(1, options());
     world.publish(0, 1);
     let held = world.lease_one(KITCHEN).held;
-    let reject = Command::Reject { group: KITCHEN, held, text: "inedible", published: HERE };
+    let reject = Command::Reject { group: KITCHEN, held, text: "inedible", moving: HERE };
     let (_, records) = world.run(reject).unwrap();
     let [failure] = &provenance(&records).history[..] else { panic!() };
     assert_eq!((failure.cause, &*failure.text), (FailureCause::Rejected, "inedible"));

@@ -18,6 +18,7 @@ impl State {
     ) -> Result<Record, Rejection> {
         let NextIds { group, partition: retry, .. } = *self.catalog.next();
         self.check_new_group((group, topic), name, options, retry, starts)?;
+        self.check_notices(options)?;
         let (name, options, starts) = (name.to_owned(), options.clone(), starts.to_vec());
         Ok(Record::GroupCreated { group, topic, name, options, retry, starts })
     }
@@ -33,6 +34,7 @@ impl State {
     ) -> Result<(), Rejection> {
         check_name(name)?;
         check_options(options)?;
+        check_notices(options, self.catalog.next())?;
         let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
         let topic = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?;
         if audience.groups.contains_key(name) {
@@ -59,6 +61,12 @@ impl State {
         Ok(Record::GroupRemoved { group })
     }
 
+    /// Whether the topic for notices is there.
+    fn check_notices(&self, options: &GroupOptions) -> Result<(), Rejection> {
+        let is_there = options.notices.is_none_or(|topic| self.catalog.topic(topic).is_some());
+        if is_there { Ok(()) } else { Err(Rejection::UnknownTopic) }
+    }
+
     /// `None` if nothing would change.
     pub(in crate::state) fn decide_alter_group(
         &self,
@@ -68,8 +76,17 @@ impl State {
         let before = &self.group_named(group)?.options;
         let options = changes.applied_to(before);
         check_options(&options)?;
+        if options.notices != before.notices {
+            self.check_notices(&options)?;
+        }
         Ok((options != *before).then_some(Record::GroupAltered { group, options }))
     }
+}
+
+/// Whether a group may name this topic for notices, which may be gone; also asked of a snapshot.
+pub(in crate::state) fn check_notices(options: &GroupOptions, next: &NextIds) -> Result<(), Rejection> {
+    let was_there = options.notices.is_none_or(|topic| topic < next.topic);
+    if was_there { Ok(()) } else { Err(Rejection::Invalid("notices go to a topic that never was")) }
 }
 
 /// Whether a group may have these options; also asked of a snapshot.

@@ -15,6 +15,7 @@ mod tests;
 
 #[cfg(any(test, feature = "simulation"))]
 pub(super) use check::check_derived;
+use decide::check_notices;
 pub(super) use decide::{check_options, has_room_for_group};
 pub(crate) use query::{GroupCounts, OUTSTANDING_LEN};
 pub(super) use snapshot::{decode, encode};
@@ -187,6 +188,7 @@ impl State {
 
     pub(in crate::state) fn apply_group_altered(&mut self, group: GroupId, options: &GroupOptions) -> Applied {
         check_options(options)?;
+        check_notices(options, self.catalog.next())?;
         let group = self.groups.get_mut(&group).ok_or(Rejection::UnknownGroup)?;
         // seam: an altered limit holds for what is out
         group.data.options = options.clone();

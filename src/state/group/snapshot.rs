@@ -8,7 +8,7 @@
 //! ```
 //! A gap is the distance from the one before less one. Never here: what the parts mean to each other across groups.
 
-use super::decide::check_options;
+use super::decide::{check_notices, check_options};
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Lsn, Offset, PartitionId, TopicId};
 use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX};
@@ -48,6 +48,7 @@ pub(in crate::state) fn decode(
     let topic = TopicId(reader.varint()?);
     let options = codec::group_options(reader)?;
     check_options(&options).map_err(|_| invalid("a group with options that it may not have"))?;
+    check_notices(&options, catalog.next()).map_err(|_| invalid("a group with notices to a topic that never was"))?;
     let retry = PartitionId(reader.varint()?);
     let ends = [Offset(reader.varint()?), Offset(reader.varint()?)];
     catalog.restore_group(id, topic, &name, retry, ends).ok_or(invalid("a group that cannot be"))?;

@@ -117,7 +117,7 @@ impl GroupState {
 }
 
 /// As much of an error's text as a history keeps.
-pub(in crate::state) fn capped(text: &str) -> &str {
+pub(crate) fn capped(text: &str) -> &str {
     let mut len = text.len().min(ERROR_TEXT_LEN_MAX);
     while !text.is_char_boundary(len) {
         len -= 1;

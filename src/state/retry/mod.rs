@@ -8,13 +8,14 @@ mod snapshot;
 mod tests;
 
 pub(super) use account::Ending;
-pub(super) use history::{History, Past, Texts, capped};
+pub(crate) use history::capped;
+pub(super) use history::{History, Past, Texts};
 pub(super) use snapshot::{TURNS_MAX, decode_history, encode_history};
 
 use super::lease::Phase;
 use super::message::{Applied, LeaseTarget, require};
 use super::settle::Holding;
-use super::{Decision, Held, Inputs, Publication, Rejection, State};
+use super::{Decision, Held, Inputs, Moving, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX};
 use crate::record::{AttemptFailure, FailureCause, Record};
@@ -32,7 +33,7 @@ impl State {
         (id, held): (GroupId, Held),
         delay_ms: Option<u64>,
         text: &str,
-        published: Publication,
+        moving: Moving,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
@@ -46,7 +47,7 @@ impl State {
             return self.move_to_dead_letters(
                 (id, held.partition, held.offset),
                 Some(failure),
-                published,
+                moving,
                 inputs,
                 records,
             );

@@ -14,7 +14,7 @@ fn g8_a_message_has_one_holder() {
     assert_eq!((second.at(), second.attempt), ((0, 0), 2));
     assert_eq!(world.ack(KITCHEN, &[first.held]), [0]);
     assert_eq!(world.nack(KITCHEN, first.held, None, ""), Err(Rejection::LeaseLost));
-    let reject = Command::Reject { group: KITCHEN, held: first.held, text: "", published: HERE };
+    let reject = Command::Reject { group: KITCHEN, held: first.held, text: "", moving: HERE };
     assert_eq!(world.run(reject), Err(Rejection::LeaseLost));
     let extend = Command::Extend { group: KITCHEN, held: first.held, for_ms: 9 };
     assert_eq!(world.run(extend), Err(Rejection::LeaseLost));

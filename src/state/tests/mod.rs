@@ -56,6 +56,7 @@ pub(in crate::state) fn options() -> GroupOptions {
         backoff: BackoffOptions { first_ms: 100, max_ms: 10_000, jitter: false },
         max_outstanding: 1_000,
         max_closes: 20,
+        notices: None,
     }
 }
 
@@ -225,7 +226,7 @@ impl World {
         delay_ms: Option<u64>,
         text: &str,
     ) -> Result<Vec<Record>, Rejection> {
-        self.run(Command::Nack { group, held, delay_ms, text, published: HERE }).map(|(_, records)| records)
+        self.run(Command::Nack { group, held, delay_ms, text, moving: HERE }).map(|(_, records)| records)
     }
 
     pub(in crate::state) fn give_up(
@@ -234,7 +235,7 @@ impl World {
         (partition, offset): (u64, u64),
     ) -> Result<Vec<Record>, Rejection> {
         let (partition, offset) = (PartitionId(partition), Offset(offset));
-        self.run(Command::GiveUp { group, partition, offset, published: HERE }).map(|(_, records)| records)
+        self.run(Command::GiveUp { group, partition, offset, moving: HERE }).map(|(_, records)| records)
     }
 
     pub(in crate::state) fn counts(&self, group: GroupId) -> Totals {
@@ -267,7 +268,8 @@ impl World {
 }
 
 /// Of each message that was published.
-pub(in crate::state) const HERE: Publication = Publication::Here { epoch: Epoch(1), time: WallMs(WALL) };
+pub(in crate::state) const HERE: Moving =
+    Moving { published: Publication::Here { epoch: Epoch(1), time: WallMs(WALL) }, notice: Notice::Unasked };
 
 /// The origin of a message of the first topic's first partition.
 pub(in crate::state) fn origin_of(offset: u64) -> Origin {

@@ -154,8 +154,14 @@ const PARTITIONS: u64 = 3;
 impl Run {
     fn new(max_attempts: u32, max_outstanding: u32) -> Self {
         let backoff = BackoffOptions { first_ms: 20, max_ms: 300, jitter: true };
-        let options =
-            GroupOptions { visibility_timeout_ms: 600, max_attempts, backoff, max_outstanding, max_closes: 1 };
+        let options = GroupOptions {
+            visibility_timeout_ms: 600,
+            max_attempts,
+            backoff,
+            max_outstanding,
+            max_closes: 1,
+            ..options()
+        };
         let mut world = World::with(PARTITIONS as u32, options.clone());
         world.group(
             "second",
@@ -398,7 +404,7 @@ impl Run {
         let outcome = match step {
             Step::Nack { delay_ms, .. } => self.world.nack(GroupId(group), held, *delay_ms, "failed"),
             _ => {
-                let reject = Command::Reject { group: GroupId(group), held, text: "bad", published: HERE };
+                let reject = Command::Reject { group: GroupId(group), held, text: "bad", moving: HERE };
                 self.world.run(reject).map(|(_, records)| records)
             }
         };

@@ -53,7 +53,7 @@ fn golden_snapshot() {
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
     assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[5, 0])), "topic option 5");
-    assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[8, 3, 1, 1, 1])), "group option 8");
+    assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[9, 3, 1, 1, 1])), "group option 9");
 }
 
 #[test]
@@ -109,7 +109,7 @@ pub(super) fn rich() -> World {
         match lent.at().1 % 4 {
             0 => drop(world.nack(other, lent.held, Some(10 + lent.at().1), "late")),
             1 => drop(world.nack(other, lent.held, Some(0), "cold")),
-            2 => drop(world.run(Command::Reject { group: other, held: lent.held, text: "", published: HERE })),
+            2 => drop(world.run(Command::Reject { group: other, held: lent.held, text: "", moving: HERE })),
             _ => drop(world.run(Command::Extend { group: other, held: lent.held, for_ms: 3_000 })),
         }
     }

@@ -1,0 +1,145 @@
+//! Notices of dead letters: what the move of a message publishes to the topic that its group names for them.
+//!
+//! A notice is in the frame of its move, so there is one for each move and none without. Most groups ask for none: the state says so when
+//! a move is due, and only then one is made. Never here: where notices are asked for (the state knows).
+
+use super::{Engine, Outgoing};
+use crate::error::Result;
+use crate::ids::{GroupId, Lsn, Offset, PartitionId};
+use crate::record::FailureCause;
+use crate::record::message::{MessageView, encode_front, key_hash};
+use crate::state::{Command, Dying, Moving, Notice, Publication, Rejection, capped};
+use std::sync::Arc;
+
+/// The headers of a notice. A message with the first of them is one.
+const ID: &str = "dead-letter-id";
+const TOPIC: &str = "dead-letter-topic";
+const GROUP: &str = "dead-letter-group";
+const CAUSE: &str = "dead-letter-cause";
+const ATTEMPTS: &str = "dead-letter-attempts";
+const TIME: &str = "dead-letter-time-ms";
+
+/// A message that a command may move to the dead letters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved<'a> {
+    pub(super) at: (GroupId, PartitionId, Offset),
+    pub(super) part: &'a [u8],
+    pub(super) published: Publication,
+    /// How the command ends its last attempt; `None` if that has ended.
+    pub(super) end: Option<(FailureCause, &'a str)>,
+}
+
+impl Moved<'_> {
+    pub(super) fn moving(&self, notice: Notice) -> Moving {
+        Moving { published: self.published, notice }
+    }
+}
+
+/// Where notices of a group go, and by what names they tell of it.
+struct Addressee {
+    topic: Arc<str>,
+    group: Arc<str>,
+    first: PartitionId,
+    partitions: u32,
+}
+
+/// A notice on its way: what the state is told of it, and its bytes.
+#[derive(Debug)]
+pub(super) struct OutgoingNotice {
+    pub(super) notice: Notice,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl OutgoingNotice {
+    /// No notice.
+    pub(super) const fn without(notice: Notice) -> Self {
+        Self { notice, bytes: Vec::new() }
+    }
+
+    /// The parts of a frame for a move: the copy, and the notice if there is one.
+    pub(super) fn parts<'a>(&'a self, copy: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let bytes = match self.notice {
+            Notice::Unasked | Notice::Never => None,
+            Notice::Into(_) => Some(&self.bytes[..]),
+        };
+        [copy].into_iter().chain(bytes)
+    }
+}
+
+impl Engine {
+    /// Carries out a command that may move a message to the dead letters, with the notice that its group asks for.
+    pub(super) fn submit_move<'a>(
+        &self,
+        moved: &Moved<'_>,
+        command: impl Fn(Notice) -> Command<'a>,
+    ) -> Result<Result<Lsn, Rejection>> {
+        let mut submitted = self.submit_copy(&command(Notice::Unasked), moved.part)?;
+        while submitted == Err(Rejection::NoticeDue) {
+            let notice = self.notice(moved);
+            let parts: Vec<&[u8]> = notice.parts(moved.part).collect();
+            let outgoing = Outgoing::default().with_others(&[], &parts)?;
+            // seam: a notice without its move
+            submitted = self.submit(&command(notice.notice), outgoing.parts(), super::settling::end_of)?;
+        }
+        Ok(submitted)
+    }
+
+    /// The notice that the move of a message is to have, as its group asks now.
+    pub(super) fn notice(&self, moved: &Moved<'_>) -> OutgoingNotice {
+        // Two messages that tell of each other's moves would never end.
+        // seam: notices of notices
+        if is_notice(moved.part) {
+            return OutgoingNotice::without(Notice::Never);
+        }
+        let asked = {
+            let core = self.lock_core();
+            let addressee = core.view.state.notice_topic(moved.at.0).map(|(topic, group, to)| Addressee {
+                topic: Arc::clone(topic),
+                group: Arc::clone(group),
+                first: to.first,
+                partitions: to.count,
+            });
+            addressee.zip(core.view.state.dying(moved.at, moved.published))
+        };
+        // A message that is no longer outstanding does not move: the command finds that out.
+        let Some((to, dying)) = asked else { return OutgoingNotice::without(Notice::Unasked) };
+        self.encode_notice(moved, &to, &dying)
+    }
+
+    fn encode_notice(&self, moved: &Moved<'_>, to: &Addressee, dying: &Dying) -> OutgoingNotice {
+        // seam: a notice is lost
+        let view = MessageView::parse(moved.part);
+        let key = view.expect("internal error: a message in memory is not what was read; please report this").key();
+        let (cause, text) = moved.end.unwrap_or((dying.cause, &dying.text));
+        let (id, attempts) = (dying.id.to_string(), dying.attempts.to_string());
+        let time = self.clock.wall().to_string();
+        let headers: [(&str, &[u8]); 6] = [
+            (ID, id.as_bytes()),
+            (TOPIC, to.topic.as_bytes()),
+            (GROUP, to.group.as_bytes()),
+            (CAUSE, name_of(cause).as_bytes()),
+            (ATTEMPTS, attempts.as_bytes()),
+            (TIME, time.as_bytes()),
+        ];
+        let mut bytes = Vec::new();
+        encode_front(key, headers.into_iter(), &mut bytes);
+        bytes.extend_from_slice(capped(text).as_bytes());
+        // Without a key they spread as the messages do.
+        let index = key.map_or(dying.id.offset.0, key_hash) % u64::from(to.partitions);
+        OutgoingNotice { notice: Notice::Into(to.first.saturating_add(index)), bytes }
+    }
+}
+
+fn is_notice(part: &[u8]) -> bool {
+    MessageView::parse(part).is_ok_and(|view| view.headers().any(|(name, _)| name == ID))
+}
+
+const fn name_of(cause: FailureCause) -> &'static str {
+    match cause {
+        FailureCause::Nacked => "nacked",
+        FailureCause::Expired => "expired",
+        FailureCause::Crashed => "crashed",
+        FailureCause::Closed => "closed",
+        FailureCause::Rejected => "rejected",
+    }
+}
