@@ -7,6 +7,8 @@ mod guide {
     mod getting_started {}
     #[doc = include_str!("../docs/exactly-once.md")]
     mod exactly_once {}
+    #[doc = include_str!("../docs/event-sourcing.md")]
+    mod event_sourcing {}
     #[doc = include_str!("../docs/retries.md")]
     mod retries {}
     #[doc = include_str!("../docs/operations.md")]
