@@ -164,7 +164,7 @@ fn a_repeated_append_changes_nothing() {
     let part = world
         .stream("o")
         .append(Expected::Any, [Message::new("paid").dedup_id("e2"), Message::new("x").dedup_id("e3")]);
-    assert!(matches!(part, Err(Error::DedupConflict { first: id }) if id == first.ids()[1]));
+    assert!(matches!(part, Err(Error::DedupConflict { first: id, .. }) if id == first.ids()[1]));
     let other = world.stream("o").append(Expected::Any, [Message::new("other").dedup_id("e1")]);
     assert!(matches!(other, Err(Error::DedupConflict { .. })));
     wrong(world.stream("o").append(Expected::NoStream, [Message::new("new").dedup_id("e4")]), Some(2));

@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::Path;
 
 const OMIT: &str = "omit the option to keep the stored value";
+const OR_ALTER: &str = ", or change it by Group::alter";
+const ID_EACH: &str = "give each message an id of its own";
 const OR_DISCARD: &str = "redrive it to its group or discard it";
 
 impl fmt::Display for Error {
@@ -19,16 +21,18 @@ impl fmt::Display for Error {
                 write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
             }
             Self::OptionMismatch { what, name, option, stored, asked } => {
-                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {OMIT}")
+                let change = if *what == "group" { OR_ALTER } else { "" };
+                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {OMIT}{change}")
             }
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
-            Self::DedupConflict { first } => {
-                write!(f, "this id was used for {first}, nothing was written; give each message an id of its own")
+            Self::DedupConflict { topic, first } => {
+                write!(f, "topic {topic:?} has {first} under this id, nothing was written; {ID_EACH}")
             }
-            Self::SequenceGap { expected } => {
-                write!(f, "the producer's next number is {expected}, nothing was written; go on with that one")
+            Self::SequenceGap { topic, producer, expected } => {
+                let next = format_args!("topic {topic:?} expects {expected} of producer {producer:?}");
+                write!(f, "{next}, nothing was written; go on with that number")
             }
             Self::CursorMoved { name } => {
                 write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
