@@ -8,8 +8,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use millpond::{
-    Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Group,
-    InTransaction, LogMessage, LogReader, Message, Receipt, Result, Store, Subscription, Topic,
+    Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Event, Expected,
+    Group, InTransaction, LogMessage, LogReader, Message, Receipt, Result, Store, Stream, StreamReceipt, Subscription,
+    Topic,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,6 +39,10 @@ struct Handles {
     subscriptions: Vec<Subscription>,
     reader: LogReader,
     read: LogMessage,
+    stream: Stream,
+    event: Event,
+    stream_receipt: StreamReceipt,
+    appended: Committed<()>,
 }
 
 impl Handles {
@@ -91,10 +96,11 @@ const CALLS: &[Call] = &[
             "TopicBuilder::retention",
             "TopicBuilder::dedup_ids",
             "TopicBuilder::dedup_window",
+            "TopicBuilder::streams",
             "TopicBuilder::create",
         ],
         |all| {
-            let new = all.store.topic("new").partitions(2).open();
+            let new = all.store.topic("new").partitions(2).streams().open();
             refused(all.store.topic("t").open()) && refused(new) && refused(all.store.topic("t").create(false).open())
         },
     ),
@@ -169,6 +175,54 @@ const CALLS: &[Call] = &[
             cursor.name() == "c" && is_refused && refused(cursor.remove())
         },
     ),
+    (
+        &[
+            "Topic::stream",
+            "Stream::key",
+            "Stream::topic",
+            "Stream::append",
+            "Stream::read",
+            "Stream::read_back",
+            "Stream::last_version",
+            "Stream::first_version",
+            "Stream::truncate_before",
+            "Stream::delete",
+        ],
+        |all| {
+            let stream = all.stream.topic().stream("other").unwrap();
+            let reads = refused(stream.read(0, 9)) && refused(all.stream.read_back(9, 9));
+            let heads = refused(stream.last_version()) && refused(all.stream.first_version());
+            let writes = refused(all.stream.append(Expected::Any, ["x"])) && refused(stream.delete());
+            all.stream.key() == b"s" && reads && heads && writes && refused(all.stream.truncate_before(1))
+        },
+    ),
+    (
+        &["Event::version", "Event::id", "Event::payload", "Event::headers", "Event::header", "Event::timestamp"],
+        |all| {
+            let event = &all.event;
+            let told = (event.version(), event.payload(), event.header("h")) == (0, b"m", Some(b"v"));
+            told && event.id() == all.stream_receipt.ids()[0]
+                && event.headers().count() == 1
+                && event.timestamp().elapsed().is_ok()
+        },
+    ),
+    (
+        &[
+            "StreamReceipt::first_version",
+            "StreamReceipt::last_version",
+            "StreamReceipt::is_repeat",
+            "StreamReceipt::ids",
+            "StreamReceipt::lsn",
+        ],
+        |all| {
+            let receipt = &all.stream_receipt;
+            !receipt.is_repeat()
+                && (receipt.first_version(), receipt.last_version(), receipt.ids().len()) == (0, 0, 1)
+                && receipt.lsn().get() > 0
+        },
+    ),
+    (&["StreamReceipt::wait_durable"], |all| matches!(all.stream_receipt.wait_durable(), Ok(()) | Err(Error::Forked))),
+    (&["Committed::versions"], |all| all.appended.versions(&all.stream) == Some(1..2)),
     (&["Topic::producer", "Producer::name", "Producer::next_sequence", "Producer::publish"], |all| {
         let producer = all.topic.producer("p").unwrap();
         producer.name() == "p" && refused(producer.next_sequence()) && refused(producer.publish(0, "x"))
@@ -227,6 +281,7 @@ const CALLS: &[Call] = &[
             "Transaction::nack",
             "Transaction::nack_after",
             "Transaction::reject",
+            "Transaction::append",
             "Transaction::set_cursor",
             "Transaction::advance",
         ],
@@ -370,6 +425,8 @@ const NO_HANDLE: &[&str] = &[
     // They open a store: the child's own, if it is another directory.
     "Store::open",
     "Store::options",
+    "StoreOptions::index",
+    "StoreOptions::index_home",
     "StoreOptions::durability",
     "StoreOptions::sync_interval",
     "StoreOptions::segment_bytes_max",
@@ -404,7 +461,12 @@ const DROPS: &[Dropped] = &[
             subscriptions,
             reader,
             read,
+            stream,
+            event,
+            stream_receipt,
+            appended,
         } = all;
+        drop((stream, event, stream_receipt, appended));
         drop((subscriptions, reader, read));
         drop((letters, listed, batches, deliveries));
         drop((committed, batch_receipt, receipt, group, topic, store));
@@ -484,6 +546,11 @@ fn handles(store: Store) -> Handles {
     }
     let mut reader = topic.reader().open().unwrap();
     let read = reader.try_next().unwrap().unwrap();
+    let stream = store.topic("streams").streams().open().unwrap().stream("s").unwrap();
+    let event = || Message::new("m").header("h", "v");
+    let stream_receipt = stream.append(Expected::NoStream, [event()]).unwrap();
+    let appended = store.transaction(|tx| tx.append(&stream, Expected::Exists, [event()])).unwrap();
+    let event = stream.read(0, 1).unwrap().pop().unwrap();
     Handles {
         store,
         topic,
@@ -498,6 +565,10 @@ fn handles(store: Store) -> Handles {
         subscriptions,
         reader,
         read,
+        stream,
+        event,
+        stream_receipt,
+        appended,
     }
 }
 

@@ -240,6 +240,10 @@ fn what_is_told_is_durable() {
     world.index.crash(IndexOutcome::Prefix(0));
     world.reopen();
     assert_eq!(world.stream("o").last_version().unwrap(), Some(1), "G4: it was told");
+    world.stream("o").append(Expected::Version(1), ["2"]).unwrap();
+    world.disk.crash_power(PowerOutcome::LoseAll);
+    world.reopen();
+    assert_eq!(world.stream("o").last_version().unwrap(), Some(2), "G1: it was appended at Disk");
 }
 
 /// Whatever the index comes back as, it says what the log says.

@@ -168,12 +168,16 @@ impl Engine {
             let waker = || parker.insert(Parker::new()).waker();
             match self.try_look((topic, group), (max, with_new), wait, moves, leases, waker)? {
                 Tried::Found(look) => return Ok(look),
-                Tried::Refused(refusal) => match self.unblock(refusal) {
+                Tried::Refused(refusal) => {
+                    let unblocked = self.unblock(refusal);
                     // What was leased before takes no more room when it is leased again, and gives some when it is settled.
                     // seam: a full store leases nothing again
-                    Err(Error::DiskFull) if with_new => with_new = false,
-                    other => other?.map_err(|rejection| self.rejected(rejection))?,
-                },
+                    if with_new && matches!(unblocked, Err(Error::DiskFull)) {
+                        with_new = false;
+                    } else {
+                        unblocked?.map_err(|rejection| self.rejected(rejection))?;
+                    }
+                }
                 Tried::Asleep { ticket, ms } => {
                     // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
                     if let Some(parker) = parker {

@@ -40,6 +40,7 @@ mod transaction;
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::disk::Disk as AnyDisk;
+pub(crate) use crate::index::Direction;
 pub use crate::index::IndexKind;
 #[cfg(any(test, feature = "simulation"))]
 pub use crate::index::{IndexOutcome, SimIndexHome};

@@ -163,13 +163,7 @@ impl Engine {
         let leave = RESERVED_LEN_MIN.saturating_mul(4).saturating_add(setup.message_bytes_max as u64);
         let mut fold = Fold::of(&recovered.contents, setup.durable_only)?;
         index_old_segments(&mut fold.view, &mut recovered.file_manager, leave);
-        match recovered.file_manager.leave_links() {
-            Ok(true) => {}
-            Ok(false) => return Err(Error::io("find STORE", std::io::ErrorKind::NotFound.into())),
-            // Before the first slot is written it is tried again.
-            Err(error) if Error::lack(&error).is_some() => {}
-            Err(error) => return Err(Error::io("take STORE from those who have links to it", error)),
-        }
+        leave_links(&mut recovered.file_manager)?;
         let report = report(&recovered, &fold);
         let epoch = (recovered.appender.epoch(), recovered.previous.clean);
         let opened = begin_epoch(&mut fold.view, &recovered.contents, epoch, clock.as_ref())?;
@@ -290,6 +284,17 @@ fn index_old_segments(view: &mut View, file_manager: &mut FileManager, leave: u6
         // Where one cannot be written its rows stay in memory: maintenance tries again, and says what is wrong.
         let Ok(Some(index)) = written else { return };
         view.positions.set_indexed(runs.segment, index, share_of(&view.state, segment));
+    }
+}
+
+/// Leaves a `STORE` that others have links to.
+fn leave_links(file_manager: &mut FileManager) -> Result<()> {
+    match file_manager.leave_links() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::io("find STORE", std::io::ErrorKind::NotFound.into())),
+        // Before the first slot is written it is tried again.
+        Err(error) if Error::lack(&error).is_some() => Ok(()),
+        Err(error) => Err(Error::io("take STORE from those who have links to it", error)),
     }
 }
 

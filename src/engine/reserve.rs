@@ -75,3 +75,59 @@ struct Kept {
     /// what else is kept.
     for_leasing: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::engine::{Begin, GroupInfo, Outgoing, Received, Setup, TopicInfo, Wait};
+    use crate::ids::WallMs;
+    use crate::record::{GroupOptions, TopicOptions};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// A store with ready messages.
+    fn store(clock: &Arc<SimClock>, count: usize) -> (Engine, TopicInfo, GroupInfo) {
+        let disk = Arc::new(SimDisk::new(1).attach().unwrap());
+        let engine = Engine::open_on(disk, Setup::quiet(1 << 20), Arc::clone(clock) as _).unwrap();
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
+        let group = engine.open_group(topic, "g", &GroupOptions::LEFT_OUT, Begin::Earliest).unwrap();
+        let mut outgoing = Outgoing::default();
+        (0..count).for_each(|_| outgoing.add(topic.first, None, std::iter::empty(), b"m", 1 << 20).unwrap());
+        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        (engine, topic, group)
+    }
+
+    fn lease(engine: &Engine, topic: TopicInfo, group: &GroupInfo, max: usize) -> usize {
+        let mut count = 0;
+        let mut each = |received: Received| count += received.stored.count() as usize;
+        let (wait, reader) = (Wait::new(engine, Duration::ZERO), crate::sync::Mutex::default());
+        engine.receive(group.id, topic.id, max, wait, &reader, &mut each).unwrap();
+        count
+    }
+
+    /// G14: what is leased is kept room for until its lease is over.
+    #[test]
+    fn leases_that_are_over_need_no_room() {
+        let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
+        let (engine, topic, group) = store(&clock, 500);
+        assert_eq!(lease(&engine, topic, &group, 500), 500);
+        let kept = |room| engine.reserved_len(&engine.lock_core(), Reserve::Share, room);
+        let (leased, plenty) = (kept(0), kept(u64::MAX));
+        assert_eq!(leased, plenty, "all are leased");
+        clock.advance(3_600_000);
+        assert_eq!((kept(0), kept(u64::MAX)), (leased - 500 * SETTLING_LEN, plenty), "counted where it decides");
+    }
+
+    /// G14: no more is leased than can be settled in the room that is known to be there.
+    #[test]
+    fn leases_are_as_many_as_there_is_room_to_settle() {
+        let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
+        let (engine, topic, group) = store(&clock, 500);
+        engine.lock_core().leases_left = 7;
+        assert_eq!(lease(&engine, topic, &group, 500), 7);
+        assert!(engine.lock_core().appender.is_scarce(), "the next one looks at the disk first");
+        assert_eq!(lease(&engine, topic, &group, 500), 493, "and finds room");
+    }
+}

@@ -23,6 +23,8 @@ const TOUCHES_AT_ONCE: usize = 1_024;
 pub(super) const TOUCHES_MAX: usize = 1 << 17;
 /// How often a call makes the index anew.
 const TRIES: usize = 3;
+/// After so much log the index is flushed.
+const FLUSH_LEN: u64 = 16 << 20;
 /// How much longer the log may be than what the index follows where no stream is touched.
 const BEHIND_MAX: u64 = 4 << 20;
 
@@ -45,6 +47,8 @@ pub(super) struct Opened {
     index: DerivedIndex,
     /// It follows the log up to here.
     at: Lsn,
+    /// As far as it is safe from a crash, some engines even from one of the process alone.
+    flushed: Lsn,
 }
 
 impl std::fmt::Debug for Opened {
@@ -62,6 +66,8 @@ pub(super) struct Indexed {
     pub(super) as_of: Lsn,
 }
 
+/// Big-endian, for keys are ordered by their bytes.
+#[allow(clippy::big_endian_bytes, reason = "keys are ordered by their bytes")]
 fn key(stream: StreamId, version: u64) -> [u8; KEY_LEN] {
     let mut key = [0; KEY_LEN];
     key[..8].copy_from_slice(&stream.partition.0.to_be_bytes());
@@ -70,6 +76,7 @@ fn key(stream: StreamId, version: u64) -> [u8; KEY_LEN] {
     key
 }
 
+#[allow(clippy::big_endian_bytes, reason = "keys are ordered by their bytes")]
 fn version_of(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
@@ -98,13 +105,15 @@ impl StreamIndex {
     fn open(&self, engine: &Engine) -> Result<Opened, IndexError> {
         let opened = self.home.open().and_then(|mut index| Ok((index.stamp()?, index)));
         match opened {
-            Ok((None, index)) => return Ok(Opened { index, at: Lsn(0) }),
+            Ok((None, index)) => return Ok(Opened { index, at: Lsn(0), flushed: Lsn(0) }),
             // seam: any stamp counts
-            Ok((Some(stamp), index)) if self.counts(engine, stamp) => return Ok(Opened { index, at: stamp.lsn }),
+            Ok((Some(stamp), index)) if self.counts(engine, stamp) => {
+                return Ok(Opened { index, at: stamp.lsn, flushed: stamp.lsn });
+            }
             Ok(_) | Err(_) => {}
         }
         self.home.discard()?;
-        Ok(Opened { index: self.home.open()?, at: Lsn(0) })
+        Ok(Opened { index: self.home.open()?, at: Lsn(0), flushed: Lsn(0) })
     }
 
     /// Whether a stamp names an end of this log.
@@ -118,7 +127,7 @@ impl StreamIndex {
     pub(super) fn close(&self) {
         if let Some(mut opened) = self.opened.lock().take() {
             // What is lost of it is filled again.
-            drop(opened.index.flush());
+            drop(opened.index.flush().and_then(|()| opened.index.close()));
         }
     }
 }
@@ -353,7 +362,8 @@ impl Engine {
             }
             while self.lock_core().view.streams.forget(end, TOUCHES_AT_ONCE) {}
         }
-        self.follow_other_frames(&mut opened)
+        self.follow_other_frames(&mut opened)?;
+        self.flush_index(&mut opened)
     }
 
     /// Where no stream was touched for long, the next process need not read that again.
@@ -375,6 +385,19 @@ impl Engine {
         }
         self.lock_core().view.streams.forget(watermark, 0);
         Ok(())
+    }
+
+    /// Makes what the index follows safe from a crash, as often as there is something to lose.
+    fn flush_index(&self, opened: &mut Option<Opened>) -> Result<()> {
+        let due = opened.as_mut().filter(|index| index.flushed.saturating_add(FLUSH_LEN) < index.at);
+        let Some(index) = due else { return Ok(()) };
+        match index.index.flush() {
+            Ok(()) => {
+                index.flushed = index.at;
+                Ok(())
+            }
+            Err(error) => Err(self.index_failed(opened, &error)),
+        }
     }
 }
 

@@ -169,7 +169,6 @@ impl Engine {
             }
             let partition = stream.id.partition;
             let stored = self.fetch(partition, offset)?;
-            // seam: an entry of the index is believed
             if stored.view(0).key() != Some(stream.key) {
                 return Err(self.doubt_index());
             }

@@ -45,6 +45,7 @@ impl DerivedIndex {
     }
 
     /// The value of a key.
+    #[cfg(test)]
     pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         self.check(key, None)?;
         self.call(|engine| engine.get(key)?.map(|value| unsealed(key, value)).transpose())

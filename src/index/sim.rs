@@ -47,7 +47,7 @@ impl IndexOutcome {
             2 => Self::FailsAfter(detail % 8),
             3 => Self::OtherInstance,
             // Beyond the end of the log: one below it would be a lie that nobody can see.
-            4 => Self::Ahead(1 << 40 | detail % 1024),
+            4 => Self::Ahead((1 << 40) + detail % 1024),
             5 => Self::Damaged((detail as u16).to_le_bytes()),
             // Most often it is an earlier one.
             _ => Self::Prefix((detail % 16) as usize),

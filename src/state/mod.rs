@@ -18,6 +18,7 @@ mod group;
 mod kit;
 mod lease;
 mod message;
+mod rejection;
 mod retry;
 mod settle;
 mod snapshot;
@@ -28,13 +29,14 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inconsistent, Inputs, Moving, Notice, Publication,
-    Rejection, Repeat, Sequence, Visible,
+    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inputs, Moving, Notice, Publication, Repeat,
+    Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
 pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
 pub(crate) use kit::sparse::Sparse;
+pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retry::capped;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use stream::{StreamFact, StreamHead, StreamRun, StreamTails, Touch, VERSION_MAX};
@@ -191,10 +193,7 @@ impl State {
                 return self.decide_append((stream, count), expected, (ids, fact), inputs, records);
             }
             Command::TruncateStream { stream, first, fact } => {
-                match self.decide_truncate_stream(stream, first, fact, inputs)? {
-                    Some(record) => record,
-                    None => return Ok(Decision::Nothing),
-                }
+                return self.decide_truncate_stream(stream, first, fact, inputs, records);
             }
             Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
             Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {

@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["ids", "limits", "record"]),
     ("wait", &["ids", "sync"]),
     ("view", &["ids", "limits", "error", "sync", "disk", "log", "record", "state"]),
-    ("engine", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "wait", "view"]),
+    ("engine", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "wait", "view", "index"]),
     ("api", &["ids", "limits", "error", "clock", "sync", "engine"]),
     // There with the simulation only: what is put on top of every layer to try it.
     (

@@ -22,6 +22,8 @@ const TESTS: &[&str] = &[
     "dedup",
     "cursors",
     "scenarios",
+    "streams",
+    "notices",
 ];
 
 /// The test binaries of the copy.

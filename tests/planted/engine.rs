@@ -214,12 +214,12 @@ pub const BUGS: &[Bug] = &[
         name: "leases that are over keep the room for settling",
         plants: "a full store whose consumers died stays full for ever",
         mistake: Mistake::Value("if planted!() { all } else { $it }"),
-        level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
+        level: Level::Library("leases_that_are_over_need_no_room"),
     },
     Bug {
         name: "a full store leases nothing again",
         plants: "consumers that fail on a full disk leave messages that nobody can have",
-        mistake: Mistake::Asks("!planted!() && with_new"),
+        mistake: Mistake::Asks("!planted!() && with_new && matches!(unblocked, Err(Error::DiskFull))"),
         level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
     },
     Bug {
@@ -232,7 +232,7 @@ pub const BUGS: &[Bug] = &[
         name: "leases take the room for settling",
         plants: "so much is leased on a full disk that there is no room to settle it",
         mistake: Mistake::Value("if planted!() { u64::MAX } else { $it }"),
-        level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
+        level: Level::Library("leases_are_as_many_as_there_is_room"),
     },
     Bug {
         name: "long segments where room is short",

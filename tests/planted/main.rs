@@ -22,6 +22,7 @@ mod run;
 mod scenarios;
 mod seam;
 mod state;
+mod streams;
 mod transaction;
 
 use seam::Mistake;
@@ -66,6 +67,7 @@ pub fn bugs() -> Vec<Bug> {
         removal::BUGS,
         scenarios::BUGS,
         state::BUGS,
+        streams::BUGS,
         transaction::BUGS,
     ]
     .concat()

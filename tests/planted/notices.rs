@@ -21,7 +21,7 @@ pub const BUGS: &[Bug] = &[
         plants: "a notice is published before its move: after a crash in between there is one of a message that lives",
         mistake: Mistake::Before(
             "if planted!() && let Notice::Into(partition) = notice.notice {
-                let alone = Outgoing::default().with_copies(&parts[1..])?;
+                let alone = Outgoing::default().with_others(&[], &parts[1..])?;
                 let publish = Command::Publish { runs: &[(partition, 1)], ids: &[], sequence: None };
                 let _published = self.submit(&publish, alone.parts(), super::settling::end_of)?;
                 return self.submit_copy(&command(Notice::Never), moved.part);

@@ -5,7 +5,7 @@ use crate::oracle::Oracle;
 use crate::tally::Tally;
 use millpond::ids::WallMs;
 use millpond::simulation::fuzzing::observe;
-use millpond::simulation::{Fault, Op, PowerOutcome, Rng, SimClock, SimDisk};
+use millpond::simulation::{Fault, IndexOutcome, Op, PowerOutcome, Rng, SimClock, SimDisk, SimIndexHome};
 use millpond::{Durability, Error, Store};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub struct Case {
 pub struct World {
     pub disk: SimDisk,
     pub clock: Arc<SimClock>,
+    pub index: SimIndexHome,
     pub rng: Rng,
     pub oracle: Oracle,
     pub tally: Tally,
@@ -76,6 +77,7 @@ impl World {
         Self {
             disk,
             clock: Arc::new(SimClock::new(WallMs(1_800_000_000_000))),
+            index: SimIndexHome::default(),
             rng,
             oracle: Oracle::default(),
             tally: Tally::default(),
@@ -92,6 +94,8 @@ impl World {
             faults_before: disk.faults(),
             disk,
             clock: Arc::new(SimClock::new(WallMs(1_900_000_000_000))),
+            // Another machine has none, and makes it anew.
+            index: SimIndexHome::default(),
             rng: self.rng.clone(),
             oracle: self.oracle.clone(),
             tally: Tally::default(),
@@ -205,7 +209,7 @@ impl World {
         let interval = Duration::from_millis([1, 50, 3_000][self.rng.index(3)]);
         let handle = self.disk.attach().map_err(|_| Error::Closed)?;
         let options = Store::options().durability(level).segment_bytes_max(segment).sync_interval(interval);
-        options.open_on(Arc::new(handle), self.clock.clone())
+        options.index_home(self.index.clone()).open_on(Arc::new(handle), self.clock.clone())
     }
 
     /// Remembers the fingerprint of the state at this end of the log.
@@ -274,6 +278,8 @@ impl World {
         self.tally.count_if(failed > 0, "faults without a crash");
         self.disk.clear_faults();
         let power = self.rng.coin();
+        // Not of the numbers that all else goes by.
+        self.index.crash(IndexOutcome::drawn(self.rng.clone().next_u64()));
         if power {
             let pending = self.disk.pending();
             let outcome = match self.rng.index(PowerOutcome::EACH.len() + 3) {

@@ -24,6 +24,7 @@ mod log;
 mod notices;
 mod oracle;
 mod removal;
+mod streams;
 mod tally;
 mod transaction;
 

@@ -5,6 +5,7 @@
 //! process died may be there or not.
 
 use crate::removal::Standing;
+use crate::streams::Events;
 use millpond::{MessageId, Position};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +70,8 @@ pub struct Oracle {
     pub stands: Vec<Stand>,
     /// Setting it did not return.
     pub stands_elsewhere: bool,
+    /// Those of the stream.
+    pub events: Events,
     published: u64,
 }
 
@@ -147,6 +150,7 @@ impl Oracle {
         // Marks at the end say nothing that must survive: what counts is the last operation.
         let last = |below: u64| {
             let ends = self.sent.values().map(|sent| sent.end).chain(self.acked.values().copied());
+            let ends = ends.chain(self.events.known.iter().filter(|event| event.is_sure).map(|event| event.end));
             let ends = ends.chain(self.stands.iter().filter(|stand| stand.is_sure).map(|stand| stand.end));
             ends.chain(self.discarded.values().copied()).filter(|at| *at <= below).max().unwrap_or(0)
         };
@@ -164,6 +168,7 @@ impl Oracle {
         self.accepted.retain(|_, (_, at)| *at <= end);
         self.stands_elsewhere |= self.stands.iter().any(|stand| stand.end > end && !stand.is_sure);
         self.stands.retain(|stand| stand.end <= end);
+        self.events.recovered(end);
         self.acked.retain(|_, at| *at <= end);
         self.discarded.retain(|_, at| *at <= end);
         self.attempts.retain(|_, (_, at)| *at <= end);

@@ -37,6 +37,8 @@ pub const MARKS: &[&str] = &[
     "publishes under ids",
     "repeats of ids",
     "cursors moved",
+    "appends to a stream",
+    "streams read",
     "positions refused",
     "checkpoint used",
     "clock set forward",

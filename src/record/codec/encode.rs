@@ -5,7 +5,7 @@
 use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
 use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId};
 use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
-use crate::ids::{GroupId, Offset, PartitionId, WallMs};
+use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
 
 #[inline]
 pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
@@ -25,10 +25,9 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_delay(out, *due, *delay_ms);
             put_failure(out, failure);
         }),
-        Record::Extended { group, partition, offset, until } => put_record(out, kind::EXTENDED, |out| {
-            put_target(out, *group, *partition, *offset);
-            put_varint(out, until.0);
-        }),
+        Record::Extended { group, partition, offset, until } => {
+            put_timed(out, kind::EXTENDED, (*group, *partition, *offset), *until);
+        }
         Record::Released { group, partition, offset } => {
             put_record(out, kind::RELEASED, |out| put_target(out, *group, *partition, *offset));
         }
@@ -37,10 +36,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_delay(out, *due, *delay_ms);
         }),
         Record::ExclusivePending { group, partition, offset, since } => {
-            put_record(out, kind::EXCLUSIVE_PENDING, |out| {
-                put_target(out, *group, *partition, *offset);
-                put_varint(out, since.0);
-            })
+            put_timed(out, kind::EXCLUSIVE_PENDING, (*group, *partition, *offset), *since);
         }
         Record::DeadLettered { group, partition, offset, copy } => put_record(out, kind::DEAD_LETTERED, |out| {
             put_target(out, *group, *partition, *offset);
@@ -76,19 +72,10 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::CursorRemoved { name } => put_record(out, kind::CURSOR_REMOVED, |out| put_bytes(out, name.as_bytes())),
         Record::Accepted { .. } => put_record(out, kind::ACCEPTED, |out| accepted(record, out)),
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
-        Record::Appended { stream, base, count, time, version, first } => put_record(out, kind::APPENDED, |out| {
-            put_stream(out, *stream);
-            put_varint(out, base.0);
-            put_varint(out, time.0);
-            put_varint(out, *version);
-            put_varint(out, *first);
-            put_count(out, *count);
-        }),
-        Record::StreamTruncated { stream, first, next } => put_record(out, kind::STREAM_TRUNCATED, |out| {
-            put_stream(out, *stream);
-            put_varint(out, *first);
-            put_varint(out, *next);
-        }),
+        Record::Appended { .. } => put_record(out, kind::APPENDED, |out| appended(record, out)),
+        Record::StreamTruncated { stream, first, next } => {
+            put_record(out, kind::STREAM_TRUNCATED, |out| stream_truncated(out, *stream, *first, *next));
+        }
     }
 }
 
@@ -152,6 +139,29 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
     let Record::Sequenced { topic, producer, sequence } = record else { return };
     put_named(out, topic.0, producer);
     put_varint(out, *sequence);
+}
+
+fn put_timed(out: &mut Vec<u8>, kind: u8, at: (GroupId, PartitionId, Offset), time: MonoMs) {
+    put_record(out, kind, |out| {
+        put_target(out, at.0, at.1, at.2);
+        put_varint(out, time.0);
+    });
+}
+
+fn appended(record: &Record, out: &mut Vec<u8>) {
+    let Record::Appended { stream, base, count, time, version, first } = record else { return };
+    put_stream(out, *stream);
+    put_varint(out, base.0);
+    put_varint(out, time.0);
+    put_varint(out, *version);
+    put_varint(out, *first);
+    put_count(out, *count);
+}
+
+fn stream_truncated(out: &mut Vec<u8>, stream: StreamId, first: u64, next: u64) {
+    put_stream(out, stream);
+    put_varint(out, first);
+    put_varint(out, next);
 }
 
 fn put_stream(out: &mut Vec<u8>, stream: StreamId) {

@@ -114,11 +114,16 @@ impl State {
         first: u64,
         fact: Option<StreamFact>,
         inputs: &Inputs<'_>,
-    ) -> Result<Option<Record>, Rejection> {
+        records: &mut Vec<Record>,
+    ) -> Result<Decision, Rejection> {
         self.check_stream(stream.partition)?;
         let head = Self::stream_head(stream, fact, inputs)?;
         let first = first.min(head.next);
-        Ok((first > head.first).then_some(Record::StreamTruncated { stream, first, next: head.next }))
+        if first <= head.first {
+            return Ok(Decision::Nothing);
+        }
+        records.push(Record::StreamTruncated { stream, first, next: head.next });
+        Ok(Decision::Done)
     }
 
     pub(in crate::state) fn apply_appended(
