@@ -5,8 +5,7 @@ use crate::ids::Expected;
 use std::fmt;
 use std::path::Path;
 
-const OMIT: &str = "omit the option to keep the stored value";
-const OR_ALTER: &str = ", or change it by Group::alter";
+const GO_ON: &str = "nothing was written; go on with that number";
 const ID_EACH: &str = "give each message an id of its own";
 const OR_DISCARD: &str = "redrive it to its group or discard it";
 
@@ -21,8 +20,7 @@ impl fmt::Display for Error {
                 write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
             }
             Self::OptionMismatch { what, name, option, stored, asked } => {
-                let change = if *what == "group" { OR_ALTER } else { "" };
-                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {OMIT}{change}")
+                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {}", omit(what))
             }
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
@@ -31,8 +29,7 @@ impl fmt::Display for Error {
                 write!(f, "topic {topic:?} has {first} under this id, nothing was written; {ID_EACH}")
             }
             Self::SequenceGap { topic, producer, expected } => {
-                let next = format_args!("topic {topic:?} expects {expected} of producer {producer:?}");
-                write!(f, "{next}, nothing was written; go on with that number")
+                write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, {GO_ON}")
             }
             Self::CursorMoved { name } => {
                 write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
@@ -82,6 +79,15 @@ impl fmt::Display for Error {
             Self::Forked => f.write_str("store was opened before a fork; open it in the process that uses it"),
             Self::Io { context, path, source } => io(f, context, path.as_deref(), source),
         }
+    }
+}
+
+/// What to do about an option that contradicts what is stored: those of a group can be altered.
+fn omit(what: &str) -> &'static str {
+    if what == "group" {
+        "omit the option to keep the stored value, or change it by Group::alter"
+    } else {
+        "omit the option to keep the stored value"
     }
 }
 

@@ -25,37 +25,37 @@ pub(crate) struct Follower {
 #[derive(Debug, Default)]
 pub(crate) struct Followers {
     next: u64,
-    tails: BTreeMap<TopicId, Tail>,
+    topics: BTreeMap<TopicId, Notes>,
 }
 
-/// The end of a topic that has readers.
+/// Where in a topic that has readers something has appeared.
 #[derive(Debug, Default)]
-struct Tail {
+struct Notes {
     readers: usize,
-    /// Where something has appeared, in order. The first note has the number `dropped`.
-    notes: Vec<PartitionId>,
+    /// In order. The first note has the number `dropped`.
+    list: Vec<PartitionId>,
     dropped: u64,
     /// Some reader has gone through all notes before this one.
     seen: u64,
     wakers: Vec<(u64, Waker)>,
 }
 
-impl Tail {
+impl Notes {
     fn end(&self) -> u64 {
-        self.dropped + self.notes.len() as u64
+        self.dropped + self.list.len() as u64
     }
 
     fn note(&mut self, partition: PartitionId) {
         // One note says as much as two where nobody has come to the first.
-        if self.notes.last() == Some(&partition) && self.seen < self.end() {
+        if self.list.last() == Some(&partition) && self.seen < self.end() {
             return;
         }
         // seam: notes of a topic have no bound
-        if self.notes.len() >= NOTES_MAX {
+        if self.list.len() >= NOTES_MAX {
             self.dropped = self.end();
-            self.notes.clear();
+            self.list.clear();
         }
-        self.notes.push(partition);
+        self.list.push(partition);
     }
 
     fn wake(&mut self, due: &mut DueWakers) {
@@ -65,62 +65,62 @@ impl Tail {
 
 impl Followers {
     pub(super) fn any(&self) -> bool {
-        !self.tails.is_empty()
+        !self.topics.is_empty()
     }
 
     /// A reader that has looked nowhere.
     pub(crate) fn enter(&mut self, topic: TopicId) -> Follower {
-        let tail = self.tails.entry(topic).or_default();
-        tail.readers += 1;
+        let notes = self.topics.entry(topic).or_default();
+        notes.readers += 1;
         let id = self.next;
         self.next += 1;
-        Follower { topic, id, seen: tail.end() }
+        Follower { topic, id, seen: notes.end() }
     }
 
     pub(crate) fn leave(&mut self, follower: &Follower) {
-        let Some(tail) = self.tails.get_mut(&follower.topic) else { return };
-        tail.wakers.retain(|(id, _)| *id != follower.id);
-        tail.readers -= 1;
-        if tail.readers == 0 {
-            self.tails.remove(&follower.topic);
+        let Some(notes) = self.topics.get_mut(&follower.topic) else { return };
+        notes.wakers.retain(|(id, _)| *id != follower.id);
+        notes.readers -= 1;
+        if notes.readers == 0 {
+            self.topics.remove(&follower.topic);
         }
     }
 
     /// Shows `each` where something has appeared since the last call. The reader looks now, and need not be woken for it. `false` if it
     /// was away for too long: it may have appeared anywhere.
     pub(crate) fn take_notes(&mut self, follower: &mut Follower, each: impl FnMut(PartitionId)) -> bool {
-        let Some(tail) = self.tails.get_mut(&follower.topic) else { return true };
-        tail.wakers.retain(|(id, _)| *id != follower.id);
-        let from = follower.seen.checked_sub(tail.dropped);
-        follower.seen = tail.end();
-        tail.seen = tail.end();
+        let Some(notes) = self.topics.get_mut(&follower.topic) else { return true };
+        notes.wakers.retain(|(id, _)| *id != follower.id);
+        let from = follower.seen.checked_sub(notes.dropped);
+        follower.seen = notes.end();
+        notes.seen = notes.end();
         // At most the number of notes.
         let Some(from) = from else { return false };
-        tail.notes.iter().skip(from as usize).copied().for_each(each);
+        notes.list.iter().skip(from as usize).copied().for_each(each);
         true
     }
 
     /// Called once something appears in the topic, or the reader has to look for another reason.
     pub(crate) fn leave_waker(&mut self, follower: &Follower, waker: Waker) {
-        if let Some(tail) = self.tails.get_mut(&follower.topic) {
-            tail.wakers.push((follower.id, waker));
+        if let Some(notes) = self.topics.get_mut(&follower.topic) {
+            notes.wakers.push((follower.id, waker));
         }
     }
 
     /// Something may be seen in a partition that could not be before.
     pub(super) fn appeared(&mut self, topic: TopicId, partition: PartitionId, due: &mut DueWakers) {
-        let Some(tail) = self.tails.get_mut(&topic) else { return };
-        tail.note(partition);
+        let Some(notes) = self.topics.get_mut(&topic) else { return };
+        notes.note(partition);
         // seam: a reader of the log is not woken
-        tail.wake(due);
+        notes.wake(due);
     }
 
     pub(super) fn wake_topic(&mut self, topic: TopicId, due: &mut DueWakers) {
-        self.tails.get_mut(&topic).into_iter().for_each(|tail| tail.wake(due));
+        self.topics.get_mut(&topic).into_iter().for_each(|notes| notes.wake(due));
     }
 
     pub(super) fn wake_all(&mut self, due: &mut DueWakers) {
-        self.tails.values_mut().for_each(|tail| tail.wake(due));
+        self.topics.values_mut().for_each(|notes| notes.wake(due));
     }
 }
 
@@ -173,14 +173,14 @@ mod tests {
         assert!(!followers.any(), "nothing is kept for readers that have left");
     }
 
-    /// The list is one for all readers and has a bound. Who misses a part of it looks everywhere, once.
+    /// The list is one for all readers and has a bound. A reader that misses a part of it looks everywhere, once.
     #[test]
     fn a_reader_that_was_away_for_too_long_looks_everywhere() {
         let (mut followers, mut due) = (Followers::default(), DueWakers::default());
         let mut readers: Vec<Follower> = (0..20).map(|_| followers.enter(TOPIC)).collect();
         let appear = |followers: &mut Followers, due: &mut DueWakers, count: usize| {
             (0..count as u64).for_each(|partition| followers.appeared(TOPIC, PartitionId(partition), due));
-            followers.tails[&TOPIC].notes.len()
+            followers.topics[&TOPIC].list.len()
         };
         assert_eq!(appear(&mut followers, &mut due, NOTES_MAX), NOTES_MAX, "each noted once, for twenty readers");
         assert_eq!(notes(&mut followers, &mut readers[0]).unwrap().len(), NOTES_MAX);
