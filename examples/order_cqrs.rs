@@ -399,7 +399,7 @@ fn script(order: u32) -> Vec<(Command, Option<OrderError>)> {
         script.push((Command::AddItem { cents }, None));
     }
     script.push((Command::Ship, Some(OrderError::NotPaid)));
-    let (last, status) = if order % 5 == 0 {
+    let (last, status) = if order.is_multiple_of(5) {
         (Command::Cancel, Status::Cancelled)
     } else {
         script.push((Command::Pay { cents: due - 1 }, Some(OrderError::WrongAmount { due, offered: due - 1 })));

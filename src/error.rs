@@ -112,11 +112,17 @@ pub enum Error {
     },
     /// Another message was published under this id within the topic's window. Nothing was published.
     DedupConflict {
+        /// The topic's name.
+        topic: String,
         /// The message that was.
         first: MessageId,
     },
     /// A producer's messages are numbered without gaps. Nothing was published.
     SequenceGap {
+        /// The topic's name.
+        topic: String,
+        /// The producer's name.
+        producer: String,
         /// The number that comes next.
         expected: u64,
     },

@@ -346,3 +346,25 @@ fn short_lived_groups_and_topics_leave_nothing() {
     assert!(kept < cached + (256 << 10), "{kept} bytes kept");
     assert!(store.violations().is_empty());
 }
+
+/// What a publish costs does not grow with the readers at the tail of its topic, nor does what they keep with the partitions.
+#[test]
+fn readers_at_the_tail_cost_a_publish_nothing() {
+    const PARTITIONS: u32 = 2_000;
+    let (store, _disk, _clock) = simulated(4 << 20);
+    let topic = store.topic("wide").partitions(PARTITIONS).open().unwrap();
+    let batch =
+        || topic.publish_batch((0..PARTITIONS).map(|index| Message::new("x").partition(index))).map(drop).unwrap();
+    batch();
+    let alone = allocations(batch);
+    let mut readers: Vec<_> = (0..20).map(|_| topic.reader().from_end().open().unwrap()).collect();
+    readers.iter_mut().for_each(|reader| assert!(reader.try_next().unwrap().is_none()));
+    let with_readers = allocations(batch);
+    // The list of notes, which doubles as it grows.
+    assert!(with_readers <= alone + 16, "{with_readers} allocations with 20 readers, {alone} without");
+    for reader in &mut readers {
+        while reader.try_next().unwrap().is_some() {}
+    }
+    let leaving = allocations(|| readers.clear());
+    assert!(leaving <= 1, "{leaving} allocations to leave");
+}

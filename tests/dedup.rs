@@ -83,7 +83,7 @@ fn g20_other_bytes_under_an_id_are_a_conflict_that_names_the_first_message() {
     ];
     for other in others {
         let refused = topic.publish(other.dedup_id("o-1")).unwrap_err();
-        assert!(matches!(&refused, Error::DedupConflict { first: id } if *id == first.id()), "{refused}");
+        assert!(matches!(&refused, Error::DedupConflict { first: id, .. } if *id == first.id()), "{refused}");
         assert_eq!(refused.kind(), ErrorKind::FixCall);
     }
     let batch = topic.publish_batch([order("o-2"), Message::new("one").dedup_id("o-1")]);
@@ -287,13 +287,13 @@ fn g20_a_producer_publishes_each_number_once_and_without_gaps() {
     let topic = machine.topic();
     let producer = topic.producer("importer").unwrap();
     assert_eq!(producer.next_sequence().unwrap(), 0);
-    assert!(matches!(producer.publish(1, "b"), Err(Error::SequenceGap { expected: 0 })));
+    assert!(matches!(producer.publish(1, "b"), Err(Error::SequenceGap { expected: 0, .. })));
     assert!(producer.publish(0, "a").unwrap().is_some());
     assert!(producer.publish(1, "b").unwrap().is_some());
     let before = machine.end();
     assert!(producer.publish(1, "b").unwrap().is_none());
     assert!(producer.publish(0, "whatever").unwrap().is_none());
-    assert!(matches!(producer.publish(3, "d"), Err(Error::SequenceGap { expected: 2 })));
+    assert!(matches!(producer.publish(3, "d"), Err(Error::SequenceGap { expected: 2, .. })));
     assert!(matches!(producer.publish(2, order("x")), Err(Error::InvalidOption { option: "dedup_id", .. })));
     assert_eq!(machine.end(), before);
     // Each topic counts for itself; the numbers outlive the process.

@@ -497,3 +497,25 @@ fn a_message_costs_the_same_however_many_partitions_there_are() {
     assert_eq!(costs[0], costs[1]);
     assert!(costs[0].is_some_and(|holds| holds <= 2), "{costs:?}");
 }
+
+/// However much was published since it looked last, a reader gets all of it, and wakes for what comes after.
+#[test]
+fn a_reader_that_comes_back_late_misses_nothing() {
+    const PARTITIONS: u32 = 1 << 10;
+    let machine = Machine::new(Durability::Os);
+    let topic = machine.store.topic("wide").partitions(PARTITIONS).open().unwrap();
+    let mut reader = topic.reader().from_end().open().unwrap();
+    assert!(reader.try_next().unwrap().is_none());
+    // More than is noted for any reader.
+    for _ in 0..65 {
+        topic.publish_batch((0..PARTITIONS).map(|index| Message::new("x").partition(index))).unwrap();
+    }
+    let mut places: Vec<_> =
+        rest(&mut reader).iter().map(|message| (message.id().partition, message.id().offset)).collect();
+    assert_eq!(places.len(), 65 * PARTITIONS as usize);
+    places.sort();
+    places.dedup();
+    assert_eq!(places.len(), 65 * PARTITIONS as usize);
+    topic.publish(Message::new("last").partition(7)).unwrap();
+    assert_eq!(texts(&mut reader), ["last"]);
+}

@@ -203,7 +203,7 @@ fn a_repeated_append_changes_nothing() {
     let part = world
         .stream("o")
         .append(Expected::Any, [Message::new("paid").dedup_id("e2"), Message::new("x").dedup_id("e3")]);
-    assert!(matches!(part, Err(Error::DedupConflict { first: id }) if id == first.ids()[1]));
+    assert!(matches!(part, Err(Error::DedupConflict { first: id, .. }) if id == first.ids()[1]));
     // Events of two appends are no append, and neither is what was published.
     let two = world.stream("p");
     two.append(Expected::Any, [Message::new("x").dedup_id("f1")]).unwrap();

@@ -345,7 +345,7 @@ fn wake_partition(waiters: &mut WaitList, state: &State, partition: PartitionId)
     match state.partition_role(partition) {
         Some(Role::Topic { topic, .. }) => {
             waiters.wake_topic(topic);
-            waiters.appeared(partition);
+            waiters.appeared(topic, partition);
         }
         Some(Role::Retry { group }) => waiters.wake_one(group),
         Some(Role::Dead { .. }) | None => {}

@@ -1,6 +1,6 @@
 //! Reading a topic as a log: the messages of all its partitions, in the order of the log, without a group.
 //!
-//! Of each partition the place of the next message is known, or the partition is watched for one ([`Followers`](crate::wait::Followers)). All
+//! Of each partition the place of the next message is known, or a note says that there is one ([`Followers`](crate::wait::Followers)). All
 //! that is not known yet is looked for in the hold of the lock in which a message is chosen: so none that may be seen comes before it, and
 //! the first place in the heap is that of the next message. Never here: where a reader begins (`log_start`), leases.
 
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{FileNumber, Offset, PartitionId, Position};
 use crate::log::Catalog;
 use crate::view::{FoundRun, NextRun, Reader, Stored, ViewHolder, resolve, unreadable};
-use crate::wait::{FollowerId, Parker};
+use crate::wait::{Follower, Parker};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::task::Waker;
@@ -22,12 +22,14 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct LogCursor {
     topic: TopicInfo,
-    id: FollowerId,
+    follower: Follower,
     /// Of each partition the first message that was neither read nor missed.
     nexts: Vec<Offset>,
     /// Partitions whose next message has to be looked for.
     todo: Vec<PartitionId>,
-    /// Of each other partition the next messages; it is watched where there are none.
+    /// Whether a partition was read to its end: it is looked at again once something has appeared there.
+    at_end: Vec<bool>,
+    /// Of each other partition the next messages.
     heads: BinaryHeap<Reverse<NextRun>>,
     gaps: Vec<Gap>,
     reader: Reader,
@@ -58,8 +60,7 @@ struct Looked {
 
 impl LogCursor {
     fn next_of(&mut self, partition: PartitionId) -> Option<&mut Offset> {
-        let index = partition.0.checked_sub(self.topic.first.0)?;
-        self.nexts.get_mut(usize::try_from(index).ok()?)
+        self.nexts.get_mut(index_of(self.topic, partition)?)
     }
 
     /// The first message of the heap was read, or cannot be.
@@ -86,10 +87,6 @@ impl LogCursor {
         // seam: a gap is not told
         (first < end).then_some(Gap { partition, first, end })
     }
-
-    fn partitions(&self) -> std::ops::Range<PartitionId> {
-        self.topic.first..self.topic.first.nth(self.topic.partitions)
-    }
 }
 
 impl Engine {
@@ -103,16 +100,25 @@ impl Engine {
         if core.view.state.topic(topic.id).is_none() {
             return Err(Error::Removed { what: "topic" });
         }
-        let id = core.waiters.followers.enter(topic.id);
+        let follower = core.waiters.followers.enter(topic.id);
         let todo = (0..topic.partitions).map(|index| topic.first.nth(index)).collect();
-        Ok(LogCursor { topic, id, nexts, todo, heads: BinaryHeap::new(), gaps: Vec::new(), reader: Reader::default() })
+        Ok(LogCursor {
+            topic,
+            follower,
+            at_end: vec![false; nexts.len()],
+            nexts,
+            todo,
+            heads: BinaryHeap::new(),
+            gaps: Vec::new(),
+            reader: Reader::default(),
+        })
     }
 
     /// Nobody reads here any more.
     pub(crate) fn leave_log(&self, cursor: &LogCursor) {
         // A thread that does not exist in a forked child may have held the lock at the fork.
         if !self.is_forked() {
-            self.lock_core().waiters.followers.leave(cursor.id, cursor.partitions());
+            self.lock_core().waiters.followers.leave(&cursor.follower);
         }
     }
 
@@ -191,7 +197,18 @@ impl Engine {
         if core.view.state.topic(cursor.topic.id).is_none() {
             return Err(Error::Removed { what: "topic" });
         }
-        core.waiters.followers.take_fresh(cursor.id, &mut cursor.todo);
+        let LogCursor { follower, todo, at_end, topic, .. } = cursor;
+        let is_noted = core.waiters.followers.take_notes(follower, |partition| {
+            let at_end = index_of(*topic, partition).and_then(|index| at_end.get_mut(index));
+            if at_end.is_some_and(std::mem::take) {
+                todo.push(partition);
+            }
+        });
+        // seam: a reader that was away for too long looks nowhere
+        if !is_noted {
+            let all = (0..topic.partitions).zip(&mut *at_end);
+            todo.extend(all.filter_map(|(index, at_end)| std::mem::take(at_end).then(|| topic.first.nth(index))));
+        }
         let mut found = Vec::new();
         for _ in 0..LOOKED_AT_MAX {
             let Some(partition) = cursor.todo.pop() else { break };
@@ -209,12 +226,14 @@ impl Engine {
                     }
                 }
             }
-            core.waiters.followers.watch(cursor.id, partition);
+            if let Some(at_end) = index_of(cursor.topic, partition).and_then(|index| cursor.at_end.get_mut(index)) {
+                *at_end = true;
+            }
         }
         let is_complete = cursor.todo.is_empty();
         let is_nothing = is_complete && found.is_empty() && cursor.heads.is_empty() && cursor.gaps.is_empty();
         if is_nothing && let Some(waker) = waker.take() {
-            core.waiters.followers.leave_waker(cursor.id, waker());
+            core.waiters.followers.leave_waker(&cursor.follower, waker());
         }
         Ok(Looked { found, is_complete, catalog: core.view.catalog.clone() })
     }
@@ -254,12 +273,15 @@ impl Engine {
     }
 
     fn gap(&self, cursor: &LogCursor, Gap { partition, first, end }: Gap) -> Error {
-        let core = self.lock_core();
-        let topic = core.view.state.topic(cursor.topic.id).map(|topic| topic.name.to_string()).unwrap_or_default();
+        let topic = self.topic_name(cursor.topic.id);
         // Fits: a topic has no more partitions.
         let index = partition.0.saturating_sub(cursor.topic.first.0) as u32;
         Error::Gap { topic, partition: index, offset: first.0, count: end.0.saturating_sub(first.0) }
     }
+}
+
+fn index_of(topic: TopicInfo, partition: PartitionId) -> Option<usize> {
+    usize::try_from(partition.0.checked_sub(topic.first.0)?).ok()
 }
 
 /// Up to where a partition may be seen.

@@ -7,7 +7,7 @@ use super::Engine;
 use super::core::{CommitOutcome, Core};
 use super::dedup::DedupHasher;
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Lsn, Offset, PartitionId, TopicId};
+use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId, TopicId};
 use crate::log::Parts;
 use crate::record::{Record, message};
 use crate::state::{Command, DedupId, Rejection, Repeat, Sequence};
@@ -296,7 +296,7 @@ impl Engine {
         match self.append_messages(outgoing, None, each)? {
             Ok(published) => Ok(Ok(published)),
             Err(Rejection::Repeated(repeats)) => Ok(Err(repeats)),
-            Err(Rejection::DedupConflict { first, .. }) => Err(Error::DedupConflict { first: *first }),
+            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first)),
             Err(rejection) => Err(self.rejected(rejection)),
         }
     }
@@ -314,9 +314,17 @@ impl Engine {
         match self.append_messages(outgoing, Some(sequence), each)? {
             Ok(published) => Ok(Some(published)),
             Err(Rejection::SequenceRepeated) => Ok(None),
-            Err(Rejection::SequenceGap { expected }) => Err(Error::SequenceGap { expected }),
+            Err(Rejection::SequenceGap { expected }) => {
+                let (topic, producer) = (self.topic_name(sequence.topic), sequence.producer.to_owned());
+                Err(Error::SequenceGap { topic, producer, expected })
+            }
             Err(other) => Err(self.rejected(other)),
         }
+    }
+
+    /// Another message was published under an id.
+    pub(crate) fn dedup_conflict(&self, first: MessageId) -> Error {
+        Error::DedupConflict { topic: self.topic_name(first.topic), first }
     }
 
     fn append_messages(

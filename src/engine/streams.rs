@@ -83,7 +83,7 @@ impl Engine {
                 Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
                 Err(Rejection::Repeated(repeats)) => return Ok(StreamAppended::Before(repeats)),
                 Err(Rejection::WrongVersion { actual, .. }) => return Err(wrong_version(stream.key, expected, actual)),
-                Err(Rejection::DedupConflict { first, .. }) => return Err(Error::DedupConflict { first: *first }),
+                Err(Rejection::DedupConflict { first, .. }) => return Err(self.dedup_conflict(*first)),
                 Err(Rejection::Invalid(reason)) => return Err(Error::InvalidTransaction { reason }),
                 Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
                     self.bound_touches(TOUCHES_MAX);

@@ -84,6 +84,11 @@ impl Engine {
         found.ok_or_else(|| not_found("group", name))
     }
 
+    /// The name of a topic, for an error. Empty if it was removed.
+    pub(super) fn topic_name(&self, topic: TopicId) -> String {
+        self.lock_core().view.state.topic(topic).map(|topic| topic.name.to_string()).unwrap_or_default()
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Option<TopicInfo> {
         let core = self.lock_core();
         let id = core.view.state.topic_by_name(name)?;

@@ -209,7 +209,7 @@ impl Engine {
                 Err(Error::CursorMoved { name })
             }
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
-            Rejection::DedupConflict { first, .. } => Err(Error::DedupConflict { first: *first }),
+            Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first)),
             Rejection::WrongVersion { stream, actual } => {
                 let of = work.appends.iter().find(|append| append.stream.id == stream);
                 let (key, expected) =

@@ -5,7 +5,8 @@ use crate::ids::Expected;
 use std::fmt;
 use std::path::Path;
 
-const OMIT: &str = "omit the option to keep the stored value";
+const GO_ON: &str = "nothing was written; go on with that number";
+const ID_EACH: &str = "give each message an id of its own";
 const OR_DISCARD: &str = "redrive it to its group or discard it";
 
 impl fmt::Display for Error {
@@ -19,16 +20,16 @@ impl fmt::Display for Error {
                 write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
             }
             Self::OptionMismatch { what, name, option, stored, asked } => {
-                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {OMIT}")
+                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {}", omit(what))
             }
             Self::NotFound { what, name } => {
                 write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
             }
-            Self::DedupConflict { first } => {
-                write!(f, "this id was used for {first}, nothing was written; give each message an id of its own")
+            Self::DedupConflict { topic, first } => {
+                write!(f, "topic {topic:?} has {first} under this id, nothing was written; {ID_EACH}")
             }
-            Self::SequenceGap { expected } => {
-                write!(f, "the producer's next number is {expected}, nothing was written; go on with that one")
+            Self::SequenceGap { topic, producer, expected } => {
+                write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, {GO_ON}")
             }
             Self::CursorMoved { name } => {
                 write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
@@ -78,6 +79,15 @@ impl fmt::Display for Error {
             Self::Forked => f.write_str("store was opened before a fork; open it in the process that uses it"),
             Self::Io { context, path, source } => io(f, context, path.as_deref(), source),
         }
+    }
+}
+
+/// What to do about an option that contradicts what is stored: those of a group can be altered.
+fn omit(what: &str) -> &'static str {
+    if what == "group" {
+        "omit the option to keep the stored value, or change it by Group::alter"
+    } else {
+        "omit the option to keep the stored value"
     }
 }
 

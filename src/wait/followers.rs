@@ -1,98 +1,126 @@
-//! Readers of the log, and the partitions that each of them has read to the end.
+//! Readers of the log, and where in their topics something has appeared.
 //!
-//! A reader that finds nothing more in a partition *watches* it, under the lock under which it looked. The commit or sync that shows a
-//! message there names the partition to each of its watchers, once, and calls the waker that a reader has left. So a reader learns where to look,
-//! however many partitions there are. Never here: what may be seen.
+//! A topic that has readers notes each partition in which something may be seen that could not be before, in one list for all of them. A
+//! reader goes through it under the lock, from where it came to last, and leaves a waker if it finds nothing. So what a publish costs does not
+//! grow with the readers, but for those that it wakes. The list has a bound: a reader that was away for too long is told to look everywhere.
+//! Never here: what may be seen.
 
 use super::DueWakers;
 use crate::ids::{PartitionId, TopicId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::task::Waker;
 
-/// Names a reader while it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FollowerId(u64);
+/// How many notes a topic keeps.
+const NOTES_MAX: usize = 1 << 16;
+
+/// A reader, and how far it has gone through the notes of its topic.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    topic: TopicId,
+    id: u64,
+    seen: u64,
+}
 
 /// All readers of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Followers {
     next: u64,
-    readers: BTreeMap<FollowerId, Follower>,
-    watched: BTreeSet<(PartitionId, FollowerId)>,
+    topics: BTreeMap<TopicId, Notes>,
 }
 
-#[derive(Debug)]
-struct Follower {
-    topic: TopicId,
-    /// Where something has appeared since the reader looked. Each partition at most once, for naming it ends the watch.
-    fresh: Vec<PartitionId>,
-    waker: Option<Waker>,
+/// Where in a topic that has readers something has appeared.
+#[derive(Debug, Default)]
+struct Notes {
+    readers: usize,
+    /// In order. The first note has the number `dropped`.
+    list: Vec<PartitionId>,
+    dropped: u64,
+    /// Some reader has gone through all notes before this one.
+    seen: u64,
+    wakers: Vec<(u64, Waker)>,
+}
+
+impl Notes {
+    fn end(&self) -> u64 {
+        self.dropped + self.list.len() as u64
+    }
+
+    fn note(&mut self, partition: PartitionId) {
+        // One note says as much as two where nobody has come to the first.
+        if self.list.last() == Some(&partition) && self.seen < self.end() {
+            return;
+        }
+        // seam: notes of a topic have no bound
+        if self.list.len() >= NOTES_MAX {
+            self.dropped = self.end();
+            self.list.clear();
+        }
+        self.list.push(partition);
+    }
+
+    fn wake(&mut self, due: &mut DueWakers) {
+        self.wakers.drain(..).for_each(|(_, waker)| due.push(waker));
+    }
 }
 
 impl Followers {
     pub(super) fn any(&self) -> bool {
-        !self.watched.is_empty()
+        !self.topics.is_empty()
     }
 
-    pub(crate) fn enter(&mut self, topic: TopicId) -> FollowerId {
-        let id = FollowerId(self.next);
+    /// A reader that has looked nowhere.
+    pub(crate) fn enter(&mut self, topic: TopicId) -> Follower {
+        let notes = self.topics.entry(topic).or_default();
+        notes.readers += 1;
+        let id = self.next;
         self.next += 1;
-        self.readers.insert(id, Follower { topic, fresh: Vec::new(), waker: None });
-        id
+        Follower { topic, id, seen: notes.end() }
     }
 
-    /// The reader goes away, and watches none of its partitions any more, which are all in the range.
-    pub(crate) fn leave(&mut self, id: FollowerId, partitions: std::ops::Range<PartitionId>) {
-        self.readers.remove(&id);
-        let range = (partitions.start, FollowerId(0))..(partitions.end, FollowerId(0));
-        let watched: Vec<_> = self.watched.range(range).filter(|(_, other)| *other == id).copied().collect();
-        watched.iter().for_each(|watch| _ = self.watched.remove(watch));
-    }
-
-    pub(crate) fn watch(&mut self, id: FollowerId, partition: PartitionId) {
-        self.watched.insert((partition, id));
-    }
-
-    /// Moves to `fresh` where something has appeared. The reader looks now, and need not be woken for it.
-    pub(crate) fn take_fresh(&mut self, id: FollowerId, fresh: &mut Vec<PartitionId>) {
-        if let Some(reader) = self.readers.get_mut(&id) {
-            reader.waker = None;
-            fresh.append(&mut reader.fresh);
+    pub(crate) fn leave(&mut self, follower: &Follower) {
+        let Some(notes) = self.topics.get_mut(&follower.topic) else { return };
+        notes.wakers.retain(|(id, _)| *id != follower.id);
+        notes.readers -= 1;
+        if notes.readers == 0 {
+            self.topics.remove(&follower.topic);
         }
     }
 
-    /// Called once something appears in a partition that the reader watches, or it has to look for another reason.
-    pub(crate) fn leave_waker(&mut self, id: FollowerId, waker: Waker) {
-        if let Some(reader) = self.readers.get_mut(&id) {
-            reader.waker = Some(waker);
+    /// Shows `each` where something has appeared since the last call. The reader looks now, and need not be woken for it. `false` if it
+    /// was away for too long: it may have appeared anywhere.
+    pub(crate) fn take_notes(&mut self, follower: &mut Follower, each: impl FnMut(PartitionId)) -> bool {
+        let Some(notes) = self.topics.get_mut(&follower.topic) else { return true };
+        notes.wakers.retain(|(id, _)| *id != follower.id);
+        let from = follower.seen.checked_sub(notes.dropped);
+        follower.seen = notes.end();
+        notes.seen = notes.end();
+        // At most the number of notes.
+        let Some(from) = from else { return false };
+        notes.list.iter().skip(from as usize).copied().for_each(each);
+        true
+    }
+
+    /// Called once something appears in the topic, or the reader has to look for another reason.
+    pub(crate) fn leave_waker(&mut self, follower: &Follower, waker: Waker) {
+        if let Some(notes) = self.topics.get_mut(&follower.topic) {
+            notes.wakers.push((follower.id, waker));
         }
     }
 
     /// Something may be seen in a partition that could not be before.
-    pub(super) fn appeared(&mut self, partition: PartitionId, due: &mut DueWakers) {
-        let range = (partition, FollowerId(0))..=(partition, FollowerId(u64::MAX));
-        while let Some(watch) = self.watched.range(range.clone()).next().copied() {
-            self.watched.remove(&watch);
-            let Some(reader) = self.readers.get_mut(&watch.1) else { continue };
-            reader.fresh.push(partition);
-            // seam: a reader of the log is not woken
-            reader.waker.take().into_iter().for_each(|waker| due.push(waker));
-        }
-    }
-
-    /// Lets the readers look for which `wanted` holds.
-    fn wake(&mut self, due: &mut DueWakers, wanted: impl Fn(&Follower) -> bool) {
-        for reader in self.readers.values_mut().filter(|reader| wanted(reader)) {
-            reader.waker.take().into_iter().for_each(|waker| due.push(waker));
-        }
+    pub(super) fn appeared(&mut self, topic: TopicId, partition: PartitionId, due: &mut DueWakers) {
+        let Some(notes) = self.topics.get_mut(&topic) else { return };
+        notes.note(partition);
+        // seam: a reader of the log is not woken
+        notes.wake(due);
     }
 
     pub(super) fn wake_topic(&mut self, topic: TopicId, due: &mut DueWakers) {
-        self.wake(due, |reader| reader.topic == topic);
+        self.topics.get_mut(&topic).into_iter().for_each(|notes| notes.wake(due));
     }
 
     pub(super) fn wake_all(&mut self, due: &mut DueWakers) {
-        self.wake(due, |_| true);
+        self.topics.values_mut().for_each(|notes| notes.wake(due));
     }
 }
 
@@ -111,33 +139,57 @@ mod tests {
         }
     }
 
-    /// A reader is told of a partition once, however much appears there, and of none that it does not watch.
+    const TOPIC: TopicId = TopicId(0);
+
+    fn notes(followers: &mut Followers, of: &mut Follower) -> Option<Vec<u64>> {
+        let mut notes = Vec::new();
+        followers.take_notes(of, |partition| notes.push(partition.0)).then_some(notes)
+    }
+
+    /// Each reader is told of what appeared since it looked last, and woken once for it.
     #[test]
     fn a_reader_is_told_where_to_look() {
         let (mut followers, mut due) = (Followers::default(), DueWakers::default());
-        let (one, other) = (followers.enter(TopicId(0)), followers.enter(TopicId(0)));
+        let (mut one, mut other) = (followers.enter(TOPIC), followers.enter(TOPIC));
         let count = Arc::new(Count::default());
-        for partition in 3..6 {
-            followers.watch(one, PartitionId(partition));
-        }
-        followers.watch(other, PartitionId(4));
-        followers.leave_waker(one, Arc::clone(&count).into());
+        followers.leave_waker(&one, Arc::clone(&count).into());
         for partition in [4, 4, 5, 7] {
-            followers.appeared(PartitionId(partition), &mut due);
+            followers.appeared(TOPIC, PartitionId(partition), &mut due);
         }
+        followers.appeared(TopicId(1), PartitionId(9), &mut due);
         drop(due.take());
         assert_eq!(count.0.load(Ordering::Relaxed), 1, "one wake-up, for the reader looks everywhere");
-        let fresh = |followers: &mut Followers, id| {
-            let mut fresh = Vec::new();
-            followers.take_fresh(id, &mut fresh);
-            fresh
-        };
-        assert_eq!(fresh(&mut followers, one), [PartitionId(4), PartitionId(5)]);
-        assert_eq!(fresh(&mut followers, other), [PartitionId(4)]);
-        assert_eq!(fresh(&mut followers, other), []);
+        assert_eq!(notes(&mut followers, &mut one), Some(vec![4, 5, 7]));
+        assert_eq!(notes(&mut followers, &mut one), Some(vec![]));
+        // What appears again has to be told again, though the other has not come to the first.
+        followers.appeared(TOPIC, PartitionId(7), &mut due);
+        assert_eq!(notes(&mut followers, &mut one), Some(vec![7]));
+        assert_eq!(notes(&mut followers, &mut other), Some(vec![4, 5, 7, 7]));
+        let mut late = followers.enter(TOPIC);
+        assert_eq!(notes(&mut followers, &mut late), Some(vec![]));
+        [one, other].iter().for_each(|reader| followers.leave(reader));
         assert!(followers.any());
-        followers.leave(one, PartitionId(3)..PartitionId(6));
-        assert!(!followers.any() && followers.readers.len() == 1);
+        followers.leave(&late);
+        assert!(!followers.any(), "nothing is kept for readers that have left");
+    }
+
+    /// The list is one for all readers and has a bound. A reader that misses a part of it looks everywhere, once.
+    #[test]
+    fn a_reader_that_was_away_for_too_long_looks_everywhere() {
+        let (mut followers, mut due) = (Followers::default(), DueWakers::default());
+        let mut readers: Vec<Follower> = (0..20).map(|_| followers.enter(TOPIC)).collect();
+        let appear = |followers: &mut Followers, due: &mut DueWakers, count: usize| {
+            (0..count as u64).for_each(|partition| followers.appeared(TOPIC, PartitionId(partition), due));
+            followers.topics[&TOPIC].list.len()
+        };
+        assert_eq!(appear(&mut followers, &mut due, NOTES_MAX), NOTES_MAX, "each noted once, for twenty readers");
+        assert_eq!(notes(&mut followers, &mut readers[0]).unwrap().len(), NOTES_MAX);
+        assert_eq!(appear(&mut followers, &mut due, 3), 3);
+        assert_eq!(notes(&mut followers, &mut readers[0]), Some(vec![0, 1, 2]));
+        assert_eq!(notes(&mut followers, &mut readers[1]), None);
+        assert_eq!(notes(&mut followers, &mut readers[1]), Some(vec![]));
+        appear(&mut followers, &mut due, 1);
+        assert_eq!(notes(&mut followers, &mut readers[1]), Some(vec![0]));
     }
 
     #[test]
@@ -145,8 +197,8 @@ mod tests {
         let (mut followers, mut due) = (Followers::default(), DueWakers::default());
         let count = Arc::new(Count::default());
         for topic in [1, 2] {
-            let id = followers.enter(TopicId(topic));
-            followers.leave_waker(id, Arc::clone(&count).into());
+            let reader = followers.enter(TopicId(topic));
+            followers.leave_waker(&reader, Arc::clone(&count).into());
         }
         followers.wake_topic(TopicId(2), &mut due);
         drop(due.take());

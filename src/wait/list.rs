@@ -131,8 +131,8 @@ impl WaitList {
     }
 
     /// Tells the readers of the log that there is more in a partition.
-    pub(crate) fn appeared(&mut self, partition: PartitionId) {
-        self.followers.appeared(partition, &mut self.due);
+    pub(crate) fn appeared(&mut self, topic: TopicId, partition: PartitionId) {
+        self.followers.appeared(topic, partition, &mut self.due);
     }
 
     /// Wakes a consumer of each group of the topic.

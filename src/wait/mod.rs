@@ -8,7 +8,7 @@ mod followers;
 mod list;
 mod parker;
 
-pub(crate) use followers::{FollowerId, Followers};
+pub(crate) use followers::{Follower, Followers};
 pub(crate) use list::{Ticket, WaitList};
 pub(crate) use parker::Parker;
 

@@ -76,7 +76,7 @@ impl Runner {
             Ok((message, true)) => {
                 self.told(topic, id, "is a repeat", |accepted| accepted.body == body && accepted.message == message)
             }
-            Err(Error::DedupConflict { first }) => {
+            Err(Error::DedupConflict { first, .. }) => {
                 self.told(topic, id, "is in conflict", |accepted| accepted.body != body && accepted.message == first)
             }
             Err(error) => Err(format!("publish under an id: {error}")),
@@ -120,7 +120,7 @@ impl Runner {
                 })
             }
             Ok(None) if number < next => Ok(()),
-            Err(Error::SequenceGap { expected }) if number > next && expected == next => Ok(()),
+            Err(Error::SequenceGap { expected, .. }) if number > next && expected == next => Ok(()),
             other => Err(format!("published {number} where {next} comes next: {other:?}")),
         }
     }

@@ -42,4 +42,16 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Skip,
         level: Level::Library("a_reader_is_told_where_to_look"),
     },
+    Bug {
+        name: "notes of a topic have no bound",
+        plants: "a reader that is held and not read takes memory with every publish",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Library("a_reader_that_was_away_for_too_long"),
+    },
+    Bug {
+        name: "a reader that was away for too long looks nowhere",
+        plants: "a reader that comes back after many publishes never sees them",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Test("log_reader", "a_reader_that_comes_back_late_misses_nothing"),
+    },
 ];

@@ -6,7 +6,7 @@
 //! ever writes to a file. `tests/planted/scenarios.rs` names a mistake that each file must detect.
 //!
 //! `#1` is a delivery, `B1` a batch, `L1` a dead letter and `S1` a subscription, counted from 1 in each process. A message is named by
-//! topic, partition and offset: `orders/0@3`. Times are counted from the start of the scenario.
+//! topic, partition and offset, `R1` a log reader, `P1` the position of a message that one has read: `orders/0@3`. Times are counted from the start of the scenario.
 //!
 //! Most commands are named after methods of the API. The others are about the world around the store: `advance` (background work is done
 //! then), `headers #1` (lists those of a delivery), `clock_jump`, `crash` (of the process), `power_cut`, `disk_full`, `disk_room`. Two spare a scenario many lines: `offered S1` waits
@@ -14,6 +14,7 @@
 
 #![allow(clippy::panic, reason = "a scenario that fails says where")]
 
+mod facts;
 mod script;
 mod session;
 mod show;
@@ -47,7 +48,9 @@ files! {
     clock_jump
     close
     crash
+    cursor
     dead_letter
+    dedup
     drop
     durability
     exclusive_lease
@@ -56,10 +59,12 @@ files! {
     full_disk
     keys
     lease
+    log_reader
     loop_of_redrives
     nack
     notices
     outstanding
+    producer
     redrive
     reject
     release

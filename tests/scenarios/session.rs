@@ -6,8 +6,8 @@ use crossbeam_channel::Select;
 use millpond::ids::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
-    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, Message, Retention, Start, Store, Subscription,
-    Topic,
+    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Position, Retention, Start,
+    Store, Subscription, Topic,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,13 +22,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Session {
     disk: SimDisk,
     clock: Arc<SimClock>,
-    names: Names,
-    process: Process,
+    pub(crate) names: Names,
+    /// Positions that readers gave. They outlive every process.
+    pub(crate) positions: Vec<Position>,
+    pub(crate) process: Process,
 }
 
 /// What the process holds. Numbers are never given again within a process.
 #[derive(Default)]
-struct Process {
+pub(crate) struct Process {
     store: Option<Store>,
     topics: BTreeMap<String, Topic>,
     groups: BTreeMap<String, Group>,
@@ -36,10 +38,11 @@ struct Process {
     batches: Held<Batch>,
     letters: Held<DeadLetter>,
     subscriptions: Held<Subscription>,
+    pub(crate) readers: Held<LogReader>,
 }
 
 /// Things by number, from 1, until they are taken.
-struct Held<T>(Vec<Option<T>>);
+pub(crate) struct Held<T>(Vec<Option<T>>);
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
@@ -48,7 +51,7 @@ impl<T> Default for Held<T> {
 }
 
 impl<T> Held<T> {
-    fn add(&mut self, thing: T) -> usize {
+    pub(crate) fn add(&mut self, thing: T) -> usize {
         self.0.push(Some(thing));
         self.0.len()
     }
@@ -58,7 +61,7 @@ impl<T> Held<T> {
         index.and_then(|index| self.0.get_mut(index)).ok_or_else(|| format!("there is no {name}"))
     }
 
-    fn get(&mut self, name: &str) -> Result<&mut T, String> {
+    pub(crate) fn get(&mut self, name: &str) -> Result<&mut T, String> {
         self.slot(name)?.as_mut().ok_or_else(|| format!("{name} is gone"))
     }
 
@@ -68,7 +71,7 @@ impl<T> Held<T> {
 }
 
 /// Why a command has no ordinary reply.
-enum Refused {
+pub(crate) enum Refused {
     /// The store refused it, which is a reply.
     ByStore(Error),
     /// The scenario is wrong.
@@ -87,14 +90,20 @@ impl From<String> for Refused {
     }
 }
 
-type Reply = Result<Vec<String>, Refused>;
+pub(crate) type Reply = Result<Vec<String>, Refused>;
 
-const SILENT: Reply = Ok(Vec::new());
+pub(crate) const SILENT: Reply = Ok(Vec::new());
 
 impl Session {
     pub fn new() -> Self {
         let clock = Arc::new(SimClock::new(START));
-        Self { disk: SimDisk::new(1), clock, names: Names::default(), process: Process::default() }
+        Self {
+            disk: SimDisk::new(1),
+            clock,
+            names: Names::default(),
+            positions: Vec::new(),
+            process: Process::default(),
+        }
     }
 
     /// The lines that answer a command, or what is wrong with the command itself.
@@ -119,12 +128,17 @@ impl Session {
             "topic" | "group" | "alter" | "remove_topic" | "remove_group" => self.define(name, words),
             "publish" | "publish_batch" => self.publish(name, words),
             "receive" | "receive_batch" | "subscribe" => self.receive(name, words),
+            "produce" | "next_sequence" => self.produce(name, words),
+            "cursor" | "cursors" | "set" | "unset" | "publish_and_set" => self.cursor(name, words),
+            "reader" => self.open_reader(words),
+            "checkpoint" => self.checkpoint(),
             "circulate" => self.circulate(words),
             "stats" => self.stats(words),
             "dead_letters" | "redrive_all" => self.dead_letters(name, words),
             "redrive" | "redrive_to" | "discard" => self.settle_dead_letter(name, words),
             _ => match words.next("what it is about")? {
                 delivery if delivery.starts_with('#') => self.settle(name, &delivery, words),
+                reader if reader.starts_with('R') && name == "next" => self.read_next(&reader),
                 batch if batch.starts_with('B') => self.with_batch(name, &batch, words),
                 subscription if subscription.starts_with('S') => self.with_subscription(name, &subscription),
                 _ => unknown(name),
@@ -132,11 +146,11 @@ impl Session {
         }
     }
 
-    fn store(&self) -> Result<&Store, String> {
+    pub(crate) fn store(&self) -> Result<&Store, String> {
         self.process.store.as_ref().ok_or_else(|| "no store is open".to_owned())
     }
 
-    fn topic(&self, words: &mut Words) -> Result<Topic, String> {
+    pub(crate) fn topic(&self, words: &mut Words) -> Result<Topic, String> {
         let name = words.next("a topic")?;
         self.process.topics.get(&name).cloned().ok_or_else(|| format!("topic {name:?} is not open"))
     }
@@ -203,6 +217,9 @@ impl Session {
                 let mut builder = self.store()?.topic(&name);
                 if let Some(partitions) = words.option("partitions", script::number)? {
                     builder = builder.partitions(partitions);
+                }
+                if let Some(window) = words.option("dedup_window", script::duration)? {
+                    builder = builder.dedup_window(window);
                 }
                 if let Some(retention) = words.option("retention", retention)? {
                     builder = builder.retention(retention);
@@ -283,14 +300,22 @@ impl Session {
         let ids = if command == "publish_batch" {
             topic.publish_batch(words.texts())?.ids().to_vec()
         } else {
-            let mut message = Message::new(words.text()?);
+            let mut payload = words.text()?;
+            if let Some(len) = words.option("len", script::number)? {
+                payload = format!("{payload:<len$}");
+            }
+            let mut message = Message::new(payload);
             if let Some(key) = words.option("key", script::text)? {
                 message = message.key(key);
             }
             if let Some(partition) = words.option("partition", script::number)? {
                 message = message.partition(partition);
             }
-            vec![topic.publish(message)?.id()]
+            if let Some(id) = words.option("dedup_id", script::text)? {
+                message = message.dedup_id(id);
+            }
+            let receipt = topic.publish(message)?;
+            return Ok(vec![self.published(&receipt, topic.name())]);
         };
         Ok(ids.into_iter().map(|id| self.names.published(id, topic.name())).collect())
     }
@@ -429,12 +454,12 @@ impl Session {
     }
 }
 
-fn silent(result: millpond::Result<()>) -> Reply {
+pub(crate) fn silent(result: millpond::Result<()>) -> Reply {
     result?;
     SILENT
 }
 
-fn unknown(command: &str) -> Reply {
+pub(crate) fn unknown(command: &str) -> Reply {
     Err(format!("{command:?} is no command for this").into())
 }
 

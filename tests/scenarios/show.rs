@@ -91,7 +91,7 @@ impl Names {
     }
 }
 
-fn payload(bytes: &[u8]) -> String {
+pub fn payload(bytes: &[u8]) -> String {
     match bytes.len() {
         0..=64 => format!("{:?}", String::from_utf8_lossy(bytes)),
         len => format!("{len} bytes"),

@@ -25,7 +25,7 @@ impl Life<'_> {
         let message = Message::new(payload(number)).dedup_id(number.to_le_bytes());
         let receipt = match self.topics[topic].with_durability(level).publish(message) {
             Ok(receipt) => receipt,
-            Err(Error::DedupConflict { first }) => {
+            Err(Error::DedupConflict { first, .. }) => {
                 return Err(format!("the bytes of number {number} are not those of {first} (G20)"));
             }
             Err(error) => {
