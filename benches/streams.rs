@@ -15,13 +15,18 @@ use std::process::ExitCode;
 /// The handles of the first streams of a topic of them.
 fn streams(pond: &Pond, count: u64) -> Vec<Stream> {
     let topic = pond.store.topic("streams").streams().open().expect("open a topic");
-    (0..count).map(|n| topic.stream(n.to_le_bytes()).expect("a stream")).collect()
+    let streams: Vec<Stream> = (0..count).map(|n| topic.stream(n.to_le_bytes()).expect("a stream")).collect();
+    // The first call for a stream opens the index.
+    if let Some(stream) = streams.first() {
+        assert_eq!(stream.last_version().expect("a version"), None, "it is new");
+    }
+    streams
 }
 
 fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append an event Os, 100 B");
     group.measurement_time(short_measure());
-    group.throughput(Throughput::Elements(1));
+    group.throughput(Throughput::Elements(1)).sample_size(10);
     let payload = payload(0, LEN);
     for (what, count) in [("to one stream", 1), ("to 1,000 streams in turn", 1_000), ("to new streams", u64::MAX)] {
         group.bench_function(BenchmarkId::from_parameter(what), |bencher| {
@@ -47,7 +52,7 @@ fn append(criterion: &mut Criterion) {
 fn read(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("read 100 events, 100 B");
     group.measurement_time(short_measure());
-    group.throughput(Throughput::Elements(100));
+    group.throughput(Throughput::Elements(100)).sample_size(10);
     group.bench_function("of one stream", |bencher| {
         let mut yard = Yard::new(Durability::Os);
         let payload = payload(0, LEN);
