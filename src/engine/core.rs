@@ -27,8 +27,9 @@ pub(crate) struct Core {
     pub(crate) standby_asked: bool,
     /// How many more messages may be leased before somebody looks at the room on the disk again.
     pub(crate) leases_left: u64,
-    /// As much, of messages that were leased before, where there is no room for others.
+    /// As much where there is no room for more: of messages that were leased before, and of others where there are none of these.
     pub(crate) again_left: u64,
+    pub(crate) new_left: u64,
     /// Whether there is room for the texts of nacks.
     pub(crate) texts_fit: bool,
     /// What the newest checkpoint covers, and its size.
@@ -201,13 +202,14 @@ impl Core {
     pub(crate) fn use_room(&mut self, leases: u64) {
         self.leases_left = self.leases_left.saturating_sub(leases);
         self.again_left = self.again_left.saturating_sub(leases);
+        self.new_left = self.new_left.saturating_sub(leases);
         if self.leases_left == 0 {
             self.appender.set_scarce(true);
         }
     }
 
-    /// Takes note of the texts in the records, which the log and each checkpoint keep, each as much as a lease. Where room is short they are left out: a nack
-    /// adds nothing then, and needs no more than an ack.
+    /// Takes note of the texts in the records, which the log and each checkpoint keep, each as much as a lease. Where room is short they are
+    /// left out: a nack adds nothing then, and needs no more than an ack.
     #[inline]
     fn spend_on_texts(&mut self) {
         let mut count = 0;
@@ -331,7 +333,7 @@ fn room(record: &Record, state: &State) -> Room {
 /// emptied by those that consume and produce.
 fn reserve_of(command: &Command<'_>, records: &[Record], parts: Parts<'_>, state: &State) -> Reserve {
     let reserve = reserve_for(records, state);
-    if matches!(command, Command::Lease { with_new: false, .. }) {
+    if matches!(command, Command::Lease { new_last: Some(_), .. }) {
         return Reserve::Use;
     }
     let added = || parts.bytes.len() as u64 + records.iter().map(Record::value_len).sum::<u64>();

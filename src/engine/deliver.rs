@@ -162,18 +162,19 @@ impl Engine {
         leases: &mut Leases,
     ) -> Result<Look> {
         let max = u32::try_from(max).unwrap_or(u32::MAX);
-        let mut with_new = true;
+        let mut is_short = false;
         loop {
             let mut parker = None;
             let waker = || parker.insert(Parker::new()).waker();
-            match self.try_look((topic, group), (max, with_new), wait, moves, leases, waker)? {
+            match self.try_look((topic, group), (max, is_short), wait, moves, leases, waker)? {
                 Tried::Found(look) => return Ok(look),
                 Tried::Refused(refusal) => {
                     let unblocked = self.unblock(refusal);
-                    // What was leased before takes no more room when it is leased again, and gives some when it is settled.
+                    // What was leased before takes no more room when it is leased again, and gives some when it is settled. Where there is
+                    // none of that, a few others have room.
                     // seam: a full store leases nothing again
-                    if with_new && matches!(unblocked, Err(Error::DiskFull)) {
-                        with_new = false;
+                    if !is_short && matches!(unblocked, Err(Error::DiskFull)) {
+                        is_short = true;
                     } else {
                         unblocked?.map_err(|rejection| self.rejected(rejection))?;
                     }
@@ -184,6 +185,7 @@ impl Engine {
                         parker.park_for(Duration::from_millis(ms.min(3_600_000)));
                     }
                     self.lock_core().waiters.leave(&ticket);
+                    is_short = false;
                 }
             }
         }
@@ -193,7 +195,7 @@ impl Engine {
     fn try_look(
         &self,
         (topic, group): (TopicId, GroupId),
-        (max, with_new): (u32, bool),
+        (max, is_short): (u32, bool),
         wait: Wait<'_>,
         moves: Moves,
         leases: &mut Leases,
@@ -207,15 +209,17 @@ impl Engine {
             return Ok(Tried::Found(Look::Nothing));
         }
         // seam: leases take the room for settling
-        let room = if with_new { core.leases_left.max(1) } else { core.again_left };
+        let room = if is_short { core.again_left } else { core.leases_left.max(1) };
         let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
+        // seam: where room is short nothing new is leased
+        let new_last = is_short.then(|| u32::try_from(core.new_left).unwrap_or(u32::MAX));
         let now = self.now();
         let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
-        let committed =
-            match core.commit(&Command::Lease { group, max, pass_exhausted, with_new }, Parts::default(), now) {
-                Ok(committed) => committed,
-                Err(refusal) => return Ok(Tried::Refused(refusal)),
-            };
+        let command = Command::Lease { group, max, pass_exhausted, new_last };
+        let committed = match core.commit(&command, Parts::default(), now) {
+            Ok(committed) => committed,
+            Err(refusal) => return Ok(Tried::Refused(refusal)),
+        };
         if let Decision::Exhausted { partition, offset } = committed.decision {
             return Ok(Tried::Found(Look::Exhausted { partition, offset }));
         }
@@ -228,7 +232,7 @@ impl Engine {
             let token = Token { epoch: core.appender.epoch(), lsn };
             return Ok(Tried::Found(Look::Leased { token, catalog: core.view.catalog.clone() }));
         }
-        if !with_new {
+        if is_short && committed.frame.is_none() {
             return Err(Error::DiskFull);
         }
         if wait.is_over(now.mono) || moves.are_enough() {

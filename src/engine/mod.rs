@@ -4,8 +4,9 @@
 //! append, apply under the lock) -> [`Engine::wait_durable`](commit). A receive goes `api::Group::receive` ->
 //! [`Engine::receive`](deliver) -> `Core::commit` (lease) -> [`Reading`](leased) outside the lock.
 //!
-//! Locks, in the order in which they may be taken: `closed` (while a close saves), that of the index of streams, a handle's `reader` (while messages are read), `file_manager`
-//! (creates and removes files), `core` (log end and state). Then come those that are held for moments, inside their own calls: of the
+//! Locks, in the order in which they may be taken: `closed` (while a close saves), that of the index of streams (while the index is
+//! asked, written and filled from the log), a handle's `reader` (while messages are read), `file_manager` (creates and removes files),
+//! `core` (log end and state). Then come those that are held for moments, inside their own calls: of the
 //! block cache, the front cache, group commit and `jobs`. Threads are started here and nowhere else; each runs a plain function that
 //! a simulator calls as well. Never here: public handles.
 

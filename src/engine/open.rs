@@ -11,7 +11,7 @@ use super::dedup::DedupHasher;
 use super::health::Health;
 use super::jobs::Jobs;
 use super::maintenance::{Maintenance, finish_segments};
-use super::reserve::RESERVED_LEN_MIN;
+use super::reserve::KEPT_LEN_MIN;
 use super::stream_index::StreamIndex;
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
@@ -160,7 +160,7 @@ impl Engine {
         };
         let Some(mut recovered) = recovered.map_err(open_error)? else { return Err(no_store(dir)) };
         // Index files take nothing of what is kept back, as far as that is known by now.
-        let leave = RESERVED_LEN_MIN.saturating_mul(4).saturating_add(setup.message_bytes_max as u64);
+        let leave = KEPT_LEN_MIN.saturating_add(setup.message_bytes_max as u64);
         let mut fold = Fold::of(&recovered.contents, setup.durable_only)?;
         index_old_segments(&mut fold.view, &mut recovered.file_manager, leave);
         leave_links(&mut recovered.file_manager)?;
@@ -183,6 +183,7 @@ impl Engine {
             // The first append needs a segment, and who creates it looks at the room.
             leases_left: u64::MAX,
             again_left: 0,
+            new_left: 0,
             texts_fit: true,
             checkpoint,
             counters,

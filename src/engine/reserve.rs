@@ -4,15 +4,23 @@
 
 use super::Engine;
 use super::core::Core;
+use crate::error::{Error, Result};
 use crate::log::Reserve;
 use crate::state::{OUTSTANDING_LEN, State};
 
-/// What is kept back however little is outstanding, in bytes.
-pub(super) const RESERVED_LEN_MIN: u64 = 128 << 10;
+/// What is kept for leases while others fail: a segment for those that fail again, one that follows it while it is not unlinked, and
+/// one for leases of other messages.
+const AGAIN_LEN: u64 = 3 * SMALL_LEN;
 /// The most that it takes in the log to settle a leased message, but for a dead letter's copy and the text of a nack.
 const SETTLING_LEN: u64 = 128;
 /// As much for a message that was never leased before, with its place in three checkpoints.
 const FIRST_LEASE_LEN: u64 = SETTLING_LEN + 3 * OUTSTANDING_LEN;
+/// More than is kept back where nothing is outstanding, but for checkpoints and the largest message.
+pub(super) const KEPT_LEN_MIN: u64 = 10 * SMALL_LEN;
+/// What is kept for copies beside the largest message: as much as leases and acks take of it before the first segment is unlinked.
+const COPIES_LEN: u64 = 3 * SMALL_LEN;
+/// More than the index of streams grows by at a time.
+const INDEX_LEN: u64 = 4 << 20;
 /// Smaller segments than this are made only where there is no room for more.
 pub(super) const SMALL_LEN: u64 = 64 << 10;
 
@@ -29,6 +37,7 @@ impl Engine {
         core.texts_fit = room >= kept.for_leasing;
         core.leases_left = room.saturating_sub(kept.for_settling) / FIRST_LEASE_LEN;
         core.again_left = room.saturating_sub(kept.for_leasing_again) / SETTLING_LEN;
+        core.new_left = room.saturating_sub(kept.for_leasing_again.saturating_add(SMALL_LEN)) / FIRST_LEASE_LEN;
         core.appender.set_scarce(scarce)
     }
 
@@ -37,13 +46,30 @@ impl Engine {
         let kept = self.kept(core, room);
         match reserve {
             Reserve::Keep => {
-                kept.for_leasing.saturating_add(SMALL_LEN).saturating_add(self.setup.message_bytes_max as u64)
+                kept.for_leasing.saturating_add(COPIES_LEN).saturating_add(self.setup.message_bytes_max as u64)
             }
             // seam: copies use all of the reserve
             Reserve::Copy => kept.for_leasing,
             Reserve::Share => kept.for_settling,
             Reserve::Use => 0,
         }
+    }
+
+    /// Whether there is room for a few more entries of the index of streams beside all that is kept: it can wait.
+    ///
+    /// # Errors
+    /// `DiskFull` where there is not.
+    pub(super) fn check_room_for_index(&self) -> Result<()> {
+        let available = {
+            let file_manager = self.file_manager.lock();
+            file_manager.available().map_err(|error| self.file_manager_error(&file_manager, error))?
+        };
+        let kept = self.reserved_len(&self.lock_core(), Reserve::Keep, available);
+        // seam: the index takes the room for settling
+        if available < kept.saturating_add(INDEX_LEN) {
+            return Err(Error::DiskFull);
+        }
+        Ok(())
     }
 
     /// How much of `room` is for what. A lease that is over needs nothing: nobody can settle its message before it is leased again.
@@ -55,7 +81,7 @@ impl Engine {
         // seam: leases that are over keep the room for settling
         let leased = if room / 4 > least.saturating_add(all) { all } else { self.live_len(state) };
         let for_leasing_again = least.saturating_add(leased);
-        let for_settling = for_leasing_again.saturating_add(RESERVED_LEN_MIN);
+        let for_settling = for_leasing_again.saturating_add(AGAIN_LEN);
         Kept { for_leasing_again, for_settling, for_leasing: for_settling.saturating_add(least) }
     }
 
@@ -69,7 +95,8 @@ struct Kept {
     /// For the settling of all that is leased, checkpoints, and what the file system itself needs: leases of what was leased before leave
     /// that.
     for_leasing_again: u64,
-    /// That, and some for leases of what was leased before, should all of them fail again: leases of other messages leave that.
+    /// That, and some for leases of what was leased before, should all of them fail again, and of others where there is nothing else to
+    /// lease: all other leases leave that.
     for_settling: u64,
     /// That, and as much for leases, so that there is something to settle: copies of messages leave that, and one of them should fit in
     /// what else is kept.
@@ -81,8 +108,8 @@ mod tests {
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::engine::{Begin, GroupInfo, Outgoing, Received, Setup, TopicInfo, Wait};
-    use crate::ids::WallMs;
+    use crate::engine::{Begin, GroupInfo, Outgoing, Received, Setup, StreamAt, TopicInfo, Wait};
+    use crate::ids::{Expected, WallMs};
     use crate::record::{GroupOptions, TopicOptions};
     use std::sync::Arc;
     use std::time::Duration;
@@ -118,6 +145,32 @@ mod tests {
         assert_eq!(leased, plenty, "all are leased");
         clock.advance(3_600_000);
         assert_eq!((kept(0), kept(u64::MAX)), (leased - 500 * SETTLING_LEN, plenty), "counted where it decides");
+        // Those of later attempts wait for a while once they are over, and count no less while they last.
+        assert_eq!(lease(&engine, topic, &group, 500), 500);
+        assert_eq!((kept(0), kept(u64::MAX)), (leased, plenty));
+        clock.advance(3_600_000);
+        assert_eq!(kept(0), leased - 500 * SETTLING_LEN);
+    }
+
+    /// G14: the index of streams takes nothing of what is kept.
+    #[test]
+    fn the_index_waits_where_there_is_no_room_beside_what_is_kept() {
+        let disk = SimDisk::new(1);
+        let clock = Arc::new(SimClock::new(WallMs(1_800_000_000_000)));
+        let engine = Engine::open_on(Arc::new(disk.attach().unwrap()), Setup::quiet(1 << 20), clock).unwrap();
+        let options = TopicOptions { streams: true, ..TopicOptions::LEFT_OUT };
+        let topic = engine.open_topic("t", 1, options).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.add(topic.first, Some(b"s"), std::iter::empty(), b"m", 1 << 20).unwrap();
+        let stream = StreamAt { id: engine.stream_id(topic.id, topic.first, b"s"), key: b"s" };
+        engine.append(stream, Expected::NoStream, &outgoing).unwrap();
+        engine.sync().unwrap();
+        let used: u64 = disk.files().iter().map(|file| file.len).sum();
+        for (capacity, behind) in [(Some(used + INDEX_LEN), 1), (None, 0)] {
+            disk.set_capacity(capacity);
+            engine.maintain().unwrap();
+            assert_eq!(engine.lock_core().view.streams.len(), behind, "{capacity:?}");
+        }
     }
 
     /// G14: no more is leased than can be settled in the room that is known to be there.

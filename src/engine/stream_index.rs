@@ -288,6 +288,7 @@ impl Engine {
 
     /// Reads the log for the index, up to `floor` or as far as a call may.
     fn fill(&self, index: &mut Opened, floor: Lsn) -> Result<Result<(), IndexError>> {
+        self.check_room_for_index()?;
         // What is read is not unlinked meanwhile.
         let _pin = self.maintenance.pin();
         let (catalog, epochs) = {
@@ -368,6 +369,7 @@ impl Engine {
                 (core.view.streams.first(watermark, TOUCHES_AT_ONCE), core.appender.epoch())
             };
             let Some(&(end, ..)) = touches.last() else { break };
+            self.check_room_for_index()?;
             let index = self.filled(&mut opened)?;
             if let Err(error) = index.apply(self.index.instance, &touches, (epoch, end)) {
                 return Err(self.index_failed(&mut opened, &error));

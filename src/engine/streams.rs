@@ -12,7 +12,7 @@ use crate::index::Direction;
 use crate::log::Parts;
 use crate::record::{Record, StreamId};
 use crate::state::{Command, INDEX_BEHIND, Rejection, Repeat, StreamFact, StreamHead, StreamRun, TOUCHES_MAX, Touch};
-use crate::view::{Stored, ViewHolder};
+use crate::view::{Reader, Stored, ViewHolder};
 use std::collections::BTreeMap;
 
 /// A stream, by its id and its key.
@@ -38,6 +38,17 @@ pub(crate) struct StoredEvent {
     pub(crate) partition: PartitionId,
     pub(crate) offset: Offset,
     pub(crate) stored: Stored,
+}
+
+/// A stretch of a stream.
+struct KnownRuns {
+    head: StreamHead,
+    /// By their first versions.
+    runs: BTreeMap<u64, StreamRun>,
+    /// The end of what may be seen of the partition.
+    visible: Offset,
+    /// Whether that was truncated lately.
+    truncated: bool,
 }
 
 /// How much of a key an error shows, in bytes.
@@ -164,7 +175,12 @@ impl Engine {
         if max == 0 {
             return Ok(Vec::new());
         }
-        let (head, runs, visible) = self.known_runs(stream.id, from, direction, max)?;
+        let KnownRuns { head, runs, visible, truncated } = self.known_runs(stream.id, from, direction, max)?;
+        if truncated {
+            // A power failure could bring back what is not shown.
+            self.tell(self.end())?;
+        }
+        let mut reader = Reader::default();
         let versions: Box<dyn Iterator<Item = u64>> = match direction {
             Direction::Ascending => Box::new(from.max(head.first)..head.next),
             Direction::Descending => Box::new((head.first..head.next.min(from.saturating_add(1))).rev()),
@@ -185,7 +201,7 @@ impl Engine {
                 }
             }
             let partition = stream.id.partition;
-            let stored = self.fetch(partition, offset)?;
+            let stored = self.fetch_by(&mut reader, partition, offset)?;
             if stored.view(0).key() != Some(stream.key) {
                 return Err(self.doubt_index());
             }
@@ -201,7 +217,7 @@ impl Engine {
     pub(crate) fn version_at(&self, stream: StreamId, offset: Offset) -> Result<Option<u64>> {
         let (mut from, runs_max) = (u64::MAX, 1_000);
         loop {
-            let (_, runs, _) = self.known_runs(stream, from, Direction::Descending, runs_max)?;
+            let runs = self.known_runs(stream, from, Direction::Descending, runs_max)?.runs;
             let holds =
                 |run: &&StreamRun| (run.offset..run.offset.saturating_add(u64::from(run.count))).contains(&offset);
             if let Some(run) = runs.values().find(holds) {
@@ -215,13 +231,7 @@ impl Engine {
     }
 
     /// Where the events of a stretch of a stream stand, how far the stream has come, and the end of what may be seen.
-    fn known_runs(
-        &self,
-        stream: StreamId,
-        from: u64,
-        direction: Direction,
-        max: usize,
-    ) -> Result<(StreamHead, BTreeMap<u64, StreamRun>, Offset)> {
+    fn known_runs(&self, stream: StreamId, from: u64, direction: Direction, max: usize) -> Result<KnownRuns> {
         let mut from = from;
         loop {
             let Indexed { head, runs, as_of } = self.indexed_runs(stream, from, direction, max)?;
@@ -233,10 +243,11 @@ impl Engine {
             }
             let before = head;
             let mut runs: BTreeMap<u64, StreamRun> = runs.into_iter().map(|run| (run.version, run)).collect();
+            let mut truncated = false;
             for touch in core.view.streams.touches(stream) {
                 match touch {
                     Touch::Appended(run) => drop(runs.insert(run.version, run)),
-                    Touch::TruncatedTo(_) => {}
+                    Touch::TruncatedTo(_) => truncated = true,
                 }
             }
             let head = core.view.streams.head(stream).unwrap_or(head);
@@ -245,7 +256,8 @@ impl Engine {
                 from = head.first;
                 continue;
             }
-            return Ok((head, runs, super::log_reader::visible_end(&core, stream.partition)));
+            let visible = super::log_reader::visible_end(&core, stream.partition);
+            return Ok(KnownRuns { head, runs, visible, truncated });
         }
     }
 

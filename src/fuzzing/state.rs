@@ -78,7 +78,7 @@ fn go_on(state: &mut State) {
         for group in &groups {
             carry_out(
                 state,
-                &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false, with_new: true },
+                &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false, new_last: None },
                 &inputs,
             );
         }
@@ -165,7 +165,7 @@ fn opening() -> Vec<Record> {
         },
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
-        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, with_new: true },
+        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None },
         Command::Open { epoch: Epoch(2), clean: false },
     ];
     for command in commands {

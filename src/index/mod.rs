@@ -24,7 +24,7 @@
 //! Each value is stored with a checksum over its key and itself, so a changed byte is an [`IndexError::Fault`] and no wrong
 //! answer, whatever the engine checks. Keys of a scan are checked to be in order and in range. *An entry that is missing, or
 //! an older one in the place of a newer one, cannot be seen here*: the reader compares each answer with the message in the
-//! log that it names, and the streams verify that versions continue.
+//! log that it names, and finds a version that stands nowhere.
 //!
 //! # Why files are reached without the disk port
 //!

@@ -242,8 +242,9 @@ pub(crate) enum Command<'a> {
         group: GroupId,
         max: u32,
         pass_exhausted: bool,
-        /// Whether messages are leased that never were: they add to what is outstanding.
-        with_new: bool,
+        /// Where room is short: messages that never were leased, which add to what is outstanding, come after all others, and at most so
+        /// many.
+        new_last: Option<u32>,
     },
     /// Those whose tokens are dead are reported and change nothing; the others are acked.
     Ack {

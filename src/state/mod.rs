@@ -149,8 +149,8 @@ impl State {
             return Err(Rejection::Invalid("the store has not been opened"));
         }
         let record = match *command {
-            Command::Lease { group, max, pass_exhausted, with_new } => {
-                return self.decide_lease((group, max), (pass_exhausted, with_new), inputs, records);
+            Command::Lease { group, max, pass_exhausted, new_last } => {
+                return self.decide_lease((group, max), (pass_exhausted, new_last), inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs, ids, sequence } => {

@@ -110,8 +110,16 @@ pub(crate) trait ViewHolder {
     /// # Errors
     /// `Unreadable` if no segment holds it or its bytes do not prove themselves; what the system lacks for a while.
     fn fetch(&self, partition: PartitionId, offset: Offset) -> Result<Stored> {
+        self.fetch_by(&mut Reader::default(), partition, offset)
+    }
+
+    /// As [`ViewHolder::fetch`], with what the reader has cached.
+    ///
+    /// # Errors
+    /// As [`ViewHolder::fetch`].
+    fn fetch_by(&self, reader: &mut Reader, partition: PartitionId, offset: Offset) -> Result<Stored> {
         match self.with_view(|view| view.locate(partition, offset)) {
-            Some(at) => self.read(&mut Reader::default(), &at.segment, &at.place, 0, (partition, offset)),
+            Some(at) => self.read(reader, &at.segment, &at.place, 0, (partition, offset)),
             None => Err(unreadable(self, (partition, offset), absent(partition, offset))),
         }
     }

@@ -221,6 +221,49 @@ impl Cycle {
         cycle.publish_when_possible(&at);
     }
 
+    /// On a full disk as many as may be are leased, and hang until they have used up all their attempts: the others flow past them.
+    pub(crate) fn flows_past_exhausted_ones(disk: Arc<dyn Disk>, message_len: usize, at: &str) {
+        let mut cycle = Self::open(disk, message_len);
+        cycle.group.alter().max_attempts(3).apply().expect("it is altered");
+        cycle.fill();
+        // Longer than it takes to exhaust all that there is room to lease.
+        for _ in 0..200 {
+            match cycle.group.receive_batch(200, Duration::ZERO) {
+                Ok(batch) => std::mem::forget(batch),
+                Err(Error::DiskFull) => break,
+                Err(error) => panic!("{at}: a full disk is told as {error}"),
+            }
+            cycle.clock.advance(61_000);
+            cycle.tick();
+        }
+        let (mut acked, mut beats) = (0, 0);
+        while beats < BEATS_MAX && cycle.stats().ready > 0 {
+            match cycle.group.receive(Duration::ZERO) {
+                Ok(Some(delivery)) => {
+                    delivery.ack().unwrap_or_else(|error| panic!("{at}: G14: an ack was refused: {error}"));
+                    (acked, beats) = (acked + 1, 0);
+                }
+                Ok(None) | Err(Error::DiskFull) => {
+                    // Moves are tried again after a while.
+                    cycle.clock.advance(2_000);
+                    cycle.tick();
+                    beats += 1;
+                }
+                Err(error) => panic!("{at}: a full disk is told as {error}"),
+            }
+        }
+        let stats = cycle.stats();
+        assert_eq!((stats.ready, stats.leased), (0, 0), "{at}: G14: {stats:?}");
+        assert!(stats.exhausted > 100 && acked > 10_000, "{at}: {acked} were acked: {stats:?}");
+        assert_eq!(acked as u64 + stats.exhausted + stats.dead, cycle.waiting.len() as u64, "{at}: G5: {stats:?}");
+    }
+
+    fn stats(&self) -> millpond::GroupStats {
+        let stats = self.store.stats().expect("it says");
+        let topic = stats.topics.into_iter().find(|topic| topic.name == "numbers").expect("it is there");
+        topic.groups.into_iter().next().expect("it has one")
+    }
+
     /// Receives one message, whichever it is.
     fn receive_any(&self, at: &str) -> Delivery {
         for _ in 0..BEATS_MAX {

@@ -160,6 +160,15 @@ fn leases_that_end_without_an_ack_leave_room_to_lease_again() {
     }
 }
 
+/// G14: exhausted messages that find no room among the dead letters keep nobody from the others.
+#[test]
+fn others_flow_past_exhausted_messages_on_a_full_disk() {
+    // More messages than there is room to lease.
+    let disk = SimDisk::new(7);
+    disk.set_capacity(Some(16 << 20));
+    Cycle::flows_past_exhausted_ones(Arc::new(disk.attach().expect("nobody has it")), 500, "16 MiB");
+}
+
 /// Opening again and again, as a service does that is started anew whenever it fails, takes no more room each time.
 #[test]
 fn opening_on_a_full_disk_works_and_takes_no_room() {

@@ -219,8 +219,20 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a full store leases nothing again",
         plants: "consumers that fail on a full disk leave messages that nobody can have",
-        mistake: Mistake::Asks("!planted!() && with_new && matches!(unblocked, Err(Error::DiskFull))"),
+        mistake: Mistake::Asks("!planted!() && !is_short && matches!(unblocked, Err(Error::DiskFull))"),
         level: Level::Test("full_disk", "leases_that_end_without_an_ack"),
+    },
+    Bug {
+        name: "where room is short nothing new is leased",
+        plants: "messages that used up their attempts on a full disk keep all others from being delivered",
+        mistake: Mistake::Value("if planted!() { is_short.then_some(0) } else { $it }"),
+        level: Level::Test("full_disk", "others_flow_past_exhausted_messages"),
+    },
+    Bug {
+        name: "the index takes the room for settling",
+        plants: "the index of streams fills a disk to the last byte",
+        mistake: Mistake::Asks("!planted!() && available < kept.saturating_add(INDEX_LEN)"),
+        level: Level::Library("the_index_waits_where_there_is_no_room"),
     },
     Bug {
         name: "texts take the room for settling",

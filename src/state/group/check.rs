@@ -55,7 +55,8 @@ pub(in crate::state) fn check_derived(group: &GroupState, fault: &mut impl FnMut
     if lease_keys(&fresh) != lease_keys(group) {
         fault("its leases are not those of its messages");
     }
-    if (&fresh.texts.order, fresh.texts.bytes) != (&group.texts.order, group.texts.bytes) {
+    let texts_of = |group: &GroupState| (group.texts.order.clone(), group.texts.bytes, group.texts.failures);
+    if texts_of(&fresh) != texts_of(group) {
         fault("its texts are not those of its messages");
     }
     if group.texts.bytes > HISTORY_TEXT_BYTES_MAX {

@@ -4,11 +4,15 @@
 
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
-use crate::state::lease::{OutstandingEntry, Phase};
+use crate::limits::HISTORY_LEN;
+use crate::state::lease::{AttemptClass, OutstandingEntry, Phase};
 use crate::state::{Inputs, Role, Snapshot, State};
 
-/// The most that an outstanding message takes in a checkpoint, with a history as long as it may be, but for its texts, in bytes.
-pub(crate) const OUTSTANDING_LEN: u64 = 128;
+/// The most that an outstanding message takes in a checkpoint, in bytes, but for its history, and a failure in that, but for its text.
+const ENTRY_LEN: u64 = 48;
+const FAILURE_LEN: u64 = 10;
+/// The most that it takes with a history as long as it may be, but for the texts.
+pub(crate) const OUTSTANDING_LEN: u64 = ENTRY_LEN + HISTORY_LEN as u64 * FAILURE_LEN;
 
 /// How a group stands in one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,13 +83,22 @@ impl State {
 
     /// The most that the outstanding messages of all groups take in a checkpoint, whatever becomes of them, but for new texts.
     pub(crate) fn outstanding_len(&self) -> u64 {
-        let texts = |group: &GroupState| group.texts.bytes as u64;
-        self.groups.values().map(|group| u64::from(group.outstanding()) * OUTSTANDING_LEN + texts(group)).sum()
+        self.groups.values().map(|group| group.outstanding_len()).sum()
     }
 
     /// Whether the group has as many messages outstanding as it may.
     pub(crate) fn is_at_cap(&self, group: GroupId) -> bool {
         self.group(group).is_some_and(|group| group.is_at_cap())
+    }
+}
+
+impl GroupState {
+    /// What is exhausted has one more failure at most, in its copy; all others may have as many as there is room for.
+    fn outstanding_len(&self) -> u64 {
+        let exhausted = self.queues.of(AttemptClass::Exhausted).len();
+        let others = u64::from(self.outstanding()).saturating_sub(exhausted);
+        let failures = (self.texts.failures as u64).min(exhausted * HISTORY_LEN as u64);
+        exhausted * ENTRY_LEN + failures * FAILURE_LEN + others * OUTSTANDING_LEN + self.texts.bytes as u64
     }
 }
 

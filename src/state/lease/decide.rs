@@ -25,7 +25,7 @@ impl State {
     pub(in crate::state) fn decide_lease(
         &self,
         (id, max): (GroupId, u32),
-        (pass_exhausted, with_new): (bool, bool),
+        (pass_exhausted, new_last): (bool, Option<u32>),
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
@@ -57,11 +57,11 @@ impl State {
             return Ok(Decision::Done);
         }
         let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
-        let new_max = if with_new { max } else { 0 };
+        let new_max = if new_last.is_none() { max } else { 0 };
         if group.queues.of(AttemptClass::Plain).is_all_idle(inputs.mono, inputs.wall) {
             // Most often there is nothing but what is new.
-            let leased = self.lease_new(&grant, new_max, inputs, records);
-            return Ok(if leased > 0 { Decision::Done } else { Decision::Nothing });
+            self.lease_new(&grant, new_last.map_or(max, |most| most.min(max)), inputs, records);
+            return Ok(if records.len() > before { Decision::Done } else { Decision::Nothing });
         }
         let mut left = max;
         for source in group.source.turns() {
@@ -74,6 +74,11 @@ impl State {
                     self.lease_due(&grant, source, left, inputs, records)?
                 }
             };
+        }
+        if let Some(most) = new_last
+            && records.len() == before
+        {
+            self.lease_new(&grant, most.min(max), inputs, records);
         }
         Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
     }

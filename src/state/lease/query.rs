@@ -3,6 +3,7 @@
 //! Never here: a change.
 
 use super::exclusive::Gate;
+use super::queue::Queue;
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
 use crate::state::group::GroupState;
 use crate::state::{HoldUp, Inputs, State};
@@ -30,12 +31,12 @@ impl State {
 
     /// How many messages are leased, by leases that are over or not.
     pub(crate) fn lease_count(&self) -> u64 {
-        self.groups.values().flat_map(|group| group.queues.all()).map(|queue| queue.leases.len()).sum()
+        self.groups.values().flat_map(|group| group.queues.all()).map(Queue::lease_count).sum()
     }
 
     /// How many messages are leased by leases that are not over at `mono`, or a few more. Looks through these leases.
     pub(crate) fn live_lease_count(&self, mono: MonoMs) -> u64 {
-        self.groups.values().flat_map(|group| group.queues.all()).map(|queue| queue.leases.len_after(mono)).sum()
+        self.groups.values().flat_map(|group| group.queues.all()).map(|queue| queue.lease_count_after(mono)).sum()
     }
 
     /// Whether anything waits for the wall clock.

@@ -128,6 +128,22 @@ pub(in crate::state) struct Queue {
 }
 
 impl Queue {
+    /// How many messages there are.
+    pub(in crate::state) fn len(&self) -> u64 {
+        self.lease_count() + (self.waiting.len() + self.ready.len() + self.unseen.len()) as u64
+    }
+
+    /// How many messages are leased, by leases that are over or not.
+    pub(in crate::state) fn lease_count(&self) -> u64 {
+        self.leases.len() + self.backoffs.ends.len() as u64
+    }
+
+    /// How many messages are leased by leases that end after `mono`, or a few more. Looks through these leases.
+    pub(in crate::state) fn lease_count_after(&self, mono: MonoMs) -> u64 {
+        let after = (mono.saturating_add(1), 0, Offset(0));
+        self.leases.len_after(mono) + self.backoffs.ends.range(after..).count() as u64
+    }
+
     /// Whether a source has none that may be leased now. Most have none.
     #[inline]
     pub(in crate::state) fn is_idle(&self, source: Source, mono: MonoMs, wall: WallMs) -> bool {

@@ -39,6 +39,8 @@ pub(in crate::state) struct Texts {
     /// By age: which message has the text that came at a turn.
     pub(in crate::state) order: BTreeMap<u64, (u32, Offset)>,
     pub(in crate::state) bytes: usize,
+    /// How many failures the histories have, with texts or without.
+    pub(in crate::state) failures: usize,
 }
 
 impl Texts {
@@ -52,6 +54,7 @@ impl Texts {
     ) {
         if history.past.len() >= HISTORY_LEN {
             let oldest = history.past.remove(0);
+            self.failures -= 1;
             self.forget_one(&oldest);
         }
         let has_text = !failure.text.is_empty();
@@ -59,11 +62,13 @@ impl Texts {
             self.order.insert(turn, at);
             self.bytes += failure.text.len();
         }
+        self.failures += 1;
         history.past.push(Past { failure, turn: if has_text { turn } else { 0 } });
     }
 
     /// Enters the texts of a restored message; `None` if two came at one turn.
     pub(in crate::state) fn enter(&mut self, at: (u32, Offset), history: Option<&History>) -> Option<()> {
+        self.failures += history.map_or(0, |history| history.past.len());
         for past in history.iter().flat_map(|history| &history.past) {
             if !past.failure.text.is_empty() {
                 self.bytes += past.failure.text.len();
@@ -77,6 +82,7 @@ impl Texts {
 
     /// Forgets the texts of a message that is settled.
     pub(in crate::state) fn forget(&mut self, history: &History) {
+        self.failures -= history.past.len();
         for past in &history.past {
             self.forget_one(past);
         }

@@ -186,7 +186,7 @@ impl World {
     pub(in crate::state) fn try_lease(&mut self, group: GroupId, max: u32) -> (Decision, Vec<Lent>) {
         let lsn = Lsn(self.lsn);
         let (decision, records) =
-            self.run(Command::Lease { group, max, pass_exhausted: false, with_new: true }).unwrap();
+            self.run(Command::Lease { group, max, pass_exhausted: false, new_last: None }).unwrap();
         let token = Token { epoch: self.state.epoch(), lsn };
         let mut lent = Vec::new();
         for record in records {

@@ -254,7 +254,7 @@ impl Run {
             // Outstanding ones go on by what they were leased under.
             let held_up = self.world.is_held_up();
             if !held_up {
-                self.world.run(Command::Lease { group, max: 2, pass_exhausted: true, with_new: true }).unwrap();
+                self.world.run(Command::Lease { group, max: 2, pass_exhausted: true, new_last: None }).unwrap();
             }
         }
     }
