@@ -242,7 +242,7 @@ impl<'a> Life<'a> {
         if others.chance(1, 16) && self.is_alive() {
             self.move_cursor(oracle, &mut others)?;
         }
-        if others.chance(1, 6) && self.is_alive() {
+        if others.chance(1, 12) && self.is_alive() {
             self.append_events(oracle, &mut others)?;
         }
         if !self.is_alive() {
