@@ -43,6 +43,8 @@ pub use api::{
     LogReader, LogReaderBuilder, LostLeases, Message, Producer, Receipt, Start, Store, StoreOptions, Stream,
     StreamReceipt, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
 };
+#[cfg(feature = "async")]
+pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
     DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport, PartitionStats,
     Retention, Stats, TopicStats,

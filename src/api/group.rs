@@ -365,7 +365,7 @@ impl Sleeper {
 #[cfg(any(test, feature = "simulation"))]
 impl Drop for Sleeper {
     fn drop(&mut self) {
-        self.group.topic.shared.engine.wake_up(&self.ticket);
+        self.group.topic.shared.engine.leave_sleep(&self.ticket);
     }
 }
 

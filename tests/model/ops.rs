@@ -362,6 +362,17 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "futures that the store's threads serve: tests/futures.rs, tests/shuttle/asking.rs",
+        &[
+            "Group::receive_async",
+            "Group::receive_batch_async",
+            "Group::stream",
+            "Topic::publish_async",
+            "Receipt::durable",
+            "BatchReceipt::durable",
+        ],
+    ),
+    (
         "names what is there, and changes nothing",
         &["StoreOptions::create", "TopicBuilder::create", "GroupBuilder::create"],
     ),
