@@ -64,7 +64,6 @@ impl Engine {
         if known.is_none() {
             self.futures.durable.leave(wait, lsn, waker.clone());
             // The end of a sync looks for wakers after it moves the watermark: it finds this one, or its watermark is seen here.
-            // seam: a future looks before it leaves its waker
             known = self.known_durable(lsn);
         }
         let Some(known) = known else {
