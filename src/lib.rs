@@ -27,7 +27,7 @@ mod engine;
 mod error;
 #[cfg(any(test, feature = "simulation"))]
 mod fuzzing;
-pub mod ids;
+mod ids;
 mod index;
 pub mod limits;
 mod log;
@@ -50,7 +50,7 @@ pub use engine::{
     Retention, Stats, TopicStats,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, Result};
-pub use ids::{Expected, MessageId, Position};
+pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};
 
 /// A disk and a clock in memory, for tests that drive the engine through crashes, and the real ones for tests that watch
 /// what the engine asks of them. No part of the stable API.
@@ -61,6 +61,7 @@ pub mod simulation {
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
     pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};
     pub use crate::engine::{IndexOutcome, SimIndexHome, lock_holds};
+    pub use crate::ids::{MonoMs, WallMs};
     pub use crate::record::codec::records_decoded;
     /// Functions that take any bytes and panic where a promise is broken.
     pub mod fuzzing {

@@ -243,7 +243,8 @@ fn batches_hold_what_is_there() {
 #[test]
 fn ends_of_the_store_end_futures() {
     type End = fn(&Store, &Topic);
-    let ends: [(End, fn(&Error) -> bool); 3] = [
+    type IsRight = fn(&Error) -> bool;
+    let ends: [(End, IsRight); 3] = [
         (|store, _| store.close().unwrap(), |error| matches!(error, Error::Closed)),
         (|store, _| store.remove_topic("t").unwrap(), |error| matches!(error, Error::Removed { .. })),
         (|_, topic| topic.remove_group("g").unwrap(), |error| matches!(error, Error::Removed { .. })),
