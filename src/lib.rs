@@ -13,6 +13,8 @@ mod guide {
     mod retries {}
     #[doc = include_str!("../docs/operations.md")]
     mod operations {}
+    #[doc = include_str!("../docs/testing-handlers.md")]
+    mod testing_handlers {}
 }
 
 // First, for its macro is known only below it.
@@ -34,6 +36,8 @@ mod log;
 mod record;
 mod state;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod view;
 mod wait;
 

@@ -299,7 +299,7 @@ const CALLS: &[Call] = &[
         // There is no transaction to call.
         |all| refused(all.store.transaction(|_| -> Result<()> { unreachable!("the body is not run") })),
     ),
-    (&["Group::name"], |all| all.group.name() == "g"),
+    (&["Group::name", "Group::topic"], |all| (all.group.name(), all.group.topic()) == ("g", "t")),
     (&["Group::receive"], |all| refused(all.group.receive(LONG)) && refused(all.group.receive(Duration::ZERO))),
     (&["Group::receive_batch"], |all| refused(all.group.receive_batch(10, LONG))),
     (&["Group::subscribe"], |all| refused(all.group.subscribe())),

@@ -166,6 +166,12 @@ impl Group {
         &self.inner.name
     }
 
+    /// The name of its topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.inner.topic.name
+    }
+
     /// Changes options of the group while it is in use: give those that change, then [`GroupChange::apply`].
     ///
     /// ```

@@ -243,7 +243,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
     (
         "looked at in every handle",
-        &["Topic::name", "Topic::partitions", "Group::name", "Cursor::name", "Producer::name"],
+        &["Topic::name", "Topic::partitions", "Group::name", "Group::topic", "Cursor::name", "Producer::name"],
     ),
     ("tests/dedup.rs leaves out of a transaction what was published before", &["Committed::is_repeat"]),
     (
