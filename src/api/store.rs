@@ -181,6 +181,12 @@ impl Store {
         self.shared.engine.state_hash()
     }
 
+    /// Whether there are other handles of this store.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_other_handles(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     /// What the state keeps twice and does not agree upon: nothing, unless this library is wrong.
     #[cfg(any(test, feature = "simulation"))]
     #[must_use]
@@ -201,6 +207,8 @@ impl Store {
     /// Those of the jobs.
     #[cfg(any(test, feature = "simulation"))]
     pub fn tick(&self) -> Result<()> {
+        #[cfg(feature = "async")]
+        self.shared.engine.look_at_asks();
         self.shared.engine.pulse()?;
         self.shared.engine.maintain()
     }

@@ -413,8 +413,7 @@ impl Engine {
         self.health.poison(cause);
         self.lock_core().waiters.wake_all();
         self.commit.wake_all();
-        #[cfg(feature = "async")]
-        self.wake_durable();
+        // The flusher wakes futures: this may be called under a lock.
         self.jobs.wake();
     }
 }
