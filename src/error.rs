@@ -125,6 +125,8 @@ pub enum Error {
         producer: String,
         /// The number that comes next.
         expected: u64,
+        /// The number that was given.
+        given: u64,
     },
     /// The cursor does not stand where the call expected it. Nothing was changed.
     CursorMoved {

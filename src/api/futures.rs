@@ -15,27 +15,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// The delivery of one message, once there is one: what [`Group::receive_async`] gives. Like a [`Group`] it keeps the store open.
+/// Future of [`Group::receive_async`]: resolves to the next delivery. Like a [`Group`] it keeps the store open.
 #[must_use = "nothing is received before it is polled"]
 pub struct Receive {
     asking: Asking,
 }
 
-/// Some deliveries, once there are any: what [`Group::receive_batch_async`] gives. Like a [`Group`] it keeps the store open.
+/// Future of [`Group::receive_batch_async`]: resolves to the next deliveries. Like a [`Group`] it keeps the store open.
 #[must_use = "nothing is received before it is polled"]
 pub struct ReceiveBatch {
     asking: Asking,
 }
 
-/// Deliveries of a group, one after another: what [`Group::stream`] gives. Like a [`Group`] it keeps the store open.
+/// Stream of [`Group::stream`]: yields one delivery after another. Like a [`Group`] it keeps the store open.
 #[must_use = "nothing is received before it is polled"]
 pub struct Deliveries {
     asking: Asking,
     ended: bool,
 }
 
-/// The receipt of a message that was published, once the message survives what the topic's handle promises: what
-/// [`Topic::publish_async`] gives. It does not keep the store open.
+/// Future of [`Topic::publish_async`]: resolves to the receipt once the message is durable at the level of the topic's handle. It does
+/// not keep the store open.
 #[must_use = "whether the message is durable is known once this is awaited"]
 pub struct Publish {
     published: Option<Result<Receipt>>,
@@ -43,7 +43,7 @@ pub struct Publish {
     level: Durability,
 }
 
-/// Ready once what was published survives power loss: what [`Receipt::durable`] gives. It does not keep the store open.
+/// Future of [`Receipt::durable`]: resolves once what was published survives power loss. It does not keep the store open.
 #[must_use = "it waits for nothing before it is polled"]
 pub struct Durable {
     frame: PublishedFrame,

@@ -192,8 +192,8 @@ impl Topic {
         Self { inner: Arc::clone(&self.inner), level }
     }
 
-    /// Publishes one message, to the partition of its key, or without a key to each in turn. On return it survives what the
-    /// handle's level says. A crash before that leaves it whole or not at all.
+    /// Publishes one message to the partition of its key, or round-robin without one. On return it is durable at the handle's level. A
+    /// crash before that leaves it whole or not at all.
     ///
     /// # Errors
     /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `LimitReached`, `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`: nothing

@@ -28,8 +28,8 @@ impl fmt::Display for Error {
             Self::DedupConflict { topic, first } => {
                 write!(f, "topic {topic:?} has {first} under this id, nothing was written; {ID_EACH}")
             }
-            Self::SequenceGap { topic, producer, expected } => {
-                write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, {GO_ON}")
+            Self::SequenceGap { topic, producer, expected, given } => {
+                write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, not {given}; {GO_ON}")
             }
             Self::CursorMoved { name } => {
                 write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
@@ -46,7 +46,7 @@ impl fmt::Display for Error {
             Self::TooManyRedrives { id, max } => {
                 write!(f, "dead letter {id} was redriven to a topic {max} times, nothing was written; {OR_DISCARD}")
             }
-            Self::LimitReached { what } => write!(f, "the store has its maximum of {what}; reuse existing ones"),
+            Self::LimitReached { what } => write!(f, "no room for more {what}: the limit is reached"),
             Self::LeaseLost { id } => {
                 write!(f, "lease of message {id} was lost, nothing was written; receive the next")
             }
