@@ -217,6 +217,7 @@ impl State {
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Leased { .. } => self.apply_leased(record, lsn),
+            // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
             Record::Nacked { group, partition, offset, due, delay_ms, failure } => {
                 self.apply_nacked((*group, *partition, *offset), (*due, *delay_ms), failure)

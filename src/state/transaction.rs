@@ -106,6 +106,7 @@ impl State {
         let mut overlay = Overlay::default();
         for (nth, step) in (0..).zip(steps) {
             let start = records.len();
+            // seam: the acks of a transaction are lost
             overlay.admit(step, self)?;
             let decision = match self.decide_step(step, inputs, records) {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
