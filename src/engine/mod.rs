@@ -17,6 +17,7 @@ mod dead_letters;
 mod dedup;
 mod deliver;
 mod health;
+mod index_entry;
 mod jobs;
 mod leased;
 mod log_reader;
@@ -31,6 +32,7 @@ mod reserve;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
+mod snapshots;
 mod stats;
 mod stream_index;
 mod streams;
@@ -63,10 +65,11 @@ pub(crate) use log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
+pub(crate) use snapshots::StoredSnapshot;
 pub(crate) use streams::{StoredEvent, StreamAppended, StreamAt};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{CursorChange, NotDone, Settlement, StreamAppend, Transacted, Work};
+pub(crate) use transaction::{CursorChange, NotDone, Settlement, SnapshotSave, StreamAppend, Transacted, Work};
 
 use self::commit::Commit;
 use self::core::{CommitOutcome, Core};

@@ -52,7 +52,7 @@ fn look(observer: &Observer) -> Observed {
         // A topic without groups keeps what is there, and may have had groups that settled the rest.
         let is_wanted = |partition| match view.state.partition_role(partition) {
             Some(Role::Topic { topic, .. }) => view.state.groups_of(topic).next().is_some(),
-            Some(Role::Retry { .. } | Role::Dead { .. }) => true,
+            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) => true,
             None => false,
         };
         let all = view.state.partitions().filter(|(partition, _)| is_wanted(*partition));
