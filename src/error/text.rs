@@ -7,6 +7,7 @@ use std::path::Path;
 
 const GO_ON: &str = "nothing was written; go on with that number";
 const ID_EACH: &str = "give each message an id of its own";
+const CHECK_NAME: &str = "check the name or allow creating it";
 const OR_DISCARD: &str = "redrive it to its group or discard it";
 
 impl fmt::Display for Error {
@@ -22,9 +23,7 @@ impl fmt::Display for Error {
             Self::OptionMismatch { what, name, option, stored, asked } => {
                 write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {}", omit(what))
             }
-            Self::NotFound { what, name } => {
-                write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
-            }
+            Self::NotFound { what, name } => write!(f, "{what} {name:?} does not exist; {CHECK_NAME}"),
             Self::DedupConflict { topic, first } => {
                 write!(f, "topic {topic:?} has {first} under this id, nothing was written; {ID_EACH}")
             }
@@ -35,6 +34,7 @@ impl fmt::Display for Error {
                 write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
             }
             Self::WrongVersion { stream, expected, actual } => wrong_version(f, stream, *expected, *actual),
+            Self::NoSuchVersion { stream, version, actual } => no_such_version(f, stream, *version, *actual),
             Self::IndexRebuilding { done, of } => {
                 write!(f, "the index of streams is filled to byte {done} of {of} of the log; call again")
             }
@@ -98,6 +98,12 @@ fn wrong_version(f: &mut fmt::Formatter<'_>, stream: &str, expected: Expected, a
         None => f.write_str("has no event")?,
     }
     write!(f, ", expected {expected}; nothing was written, read it and decide again")
+}
+
+fn no_such_version(f: &mut fmt::Formatter<'_>, stream: &str, version: u64, actual: Option<u64>) -> fmt::Result {
+    write!(f, "stream {stream:?} has no event of version {version}")?;
+    actual.iter().try_for_each(|last| write!(f, ", its last is {last}"))?;
+    f.write_str("; nothing was written, read it and decide again")
 }
 
 fn not_a_store(f: &mut fmt::Formatter<'_>, path: &Path, found: &str) -> fmt::Result {
