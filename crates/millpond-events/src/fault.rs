@@ -81,6 +81,26 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// What kind of fault it is, as a label.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Receive { .. } => "receive",
+            Self::Ended { .. } => "ended",
+            Self::Settle { .. } => "settle",
+            Self::LeaseLost { .. } => "lease_lost",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Thread { .. } => "thread",
+            Self::BreakerOpened { .. } => "breaker_opened",
+            Self::Missed { .. } => "missed",
+            Self::ListenerEnded { .. } => "listener_ended",
+            Self::Unread { .. } => "unread",
+            Self::Listener { .. } => "listener",
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -16,6 +16,8 @@ mod handler;
 mod listener;
 mod observe;
 mod pattern;
+#[cfg(feature = "schema")]
+mod schema;
 mod subscriber;
 mod time;
 mod timer;
@@ -31,6 +33,10 @@ pub use event::{Attributes, Encoded, Event, EventType, Outgoing, RawEvent, Varia
 pub use fault::Fault;
 pub use handler::{Failure, Incoming, RawIncoming};
 pub use listener::Listener;
+#[cfg(feature = "metrics")]
+pub use observe::record_store;
 pub use pattern::Pattern;
+#[cfg(feature = "schema")]
+pub use schema::Schemas;
 pub use subscriber::{ShutdownReport, Stats, Subscriber, SubscriberBuilder, Unknown};
 pub use time::{ParseTimestampError, Timestamp};

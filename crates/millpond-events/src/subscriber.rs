@@ -78,13 +78,15 @@ pub struct Stats {
     pub in_progress: usize,
     /// What the breaker lets through.
     pub breaker: BreakerState,
+    /// Whether it receives nothing more: it was shut down, or its store is gone.
+    pub is_stopped: bool,
 }
 
 impl Default for Stats {
     fn default() -> Self {
         let (handled, duplicates, failed, rejected, timed_out, lost, released) = (0, 0, 0, 0, 0, 0, 0);
-        let (in_progress, breaker) = (0, BreakerState::Closed);
-        Self { handled, duplicates, failed, rejected, timed_out, lost, released, in_progress, breaker }
+        let (in_progress, breaker, is_stopped) = (0, BreakerState::Closed, false);
+        Self { handled, duplicates, failed, rejected, timed_out, lost, released, in_progress, breaker, is_stopped }
     }
 }
 

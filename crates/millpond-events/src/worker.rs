@@ -10,7 +10,7 @@ use crate::error::{DecodeError, Error};
 use crate::event::Attributes;
 use crate::fault::Fault;
 use crate::handler::{Handler, Next, Unhandled, Work, panic_text, read_event};
-use crate::observe::{self, Status};
+use crate::observe::{self, Attempt, Status};
 use crate::subscriber::{Options, ShutdownReport, Stats, Unknown};
 use crate::transport::{Claim, Inbox, Lease, Settled, Source, TransportError, TransportErrorKind, WireMessage};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -102,6 +102,19 @@ impl Held {
     }
 }
 
+/// What a receive brought, read by the thread that received.
+struct Received {
+    event: Result<(Attributes, Option<Vec<u8>>), DecodeError>,
+    key: Option<Vec<u8>>,
+    lease: Box<dyn Lease>,
+}
+
+impl Received {
+    fn read(lease: Box<dyn Lease>) -> Self {
+        Self { event: read_event(&*lease), key: lease.key().map(<[u8]>::to_vec), lease }
+    }
+}
+
 thread_local! {
     /// Whose handler this thread runs, and for which event.
     static INSIDE: Cell<(*const Inner, u64)> = const { Cell::new((std::ptr::null(), 0)) };
@@ -120,7 +133,8 @@ impl State {
     }
 
     fn numbers(&self) -> Stats {
-        Stats { in_progress: self.running, breaker: self.breaker.state(), ..self.stats }
+        let (in_progress, breaker, is_stopped) = (self.running, self.breaker.state(), self.stopping);
+        Stats { in_progress, breaker, is_stopped, ..self.stats }
     }
 
     /// Takes out all that no handler has begun.
@@ -223,10 +237,11 @@ impl Inner {
                 Turn::Receive(max) => {
                     state.receiving = true;
                     let wait = if waits { RECEIVE_WAIT } else { Duration::ZERO };
-                    let received = MutexGuard::unlocked(&mut state, || self.source.receive(max, wait));
+                    let receive = || self.source.receive(max, wait).map(|leases| leases.into_iter().map(Received::read).collect());
+                    let received: Result<Vec<_>, _> = MutexGuard::unlocked(&mut state, receive);
                     state.receiving = false;
                     let count = match received {
-                        Ok(leases) => self.absorb(&mut state, leases),
+                        Ok(received) => self.absorb(&mut state, received),
                         Err(error) if waits => {
                             self.receive_failed(&mut state, error, now);
                             0
@@ -278,17 +293,14 @@ impl Inner {
         };
         MutexGuard::unlocked(state, || self.core.fault(&fault));
         self.work.notify_all();
+        self.progress.notify_all();
     }
 
-    /// Takes what was received. Returns how much that is.
-    fn absorb(&self, state: &mut MutexGuard<'_, State>, leases: Vec<Box<dyn Lease>>) -> usize {
-        let count = leases.len();
+    /// Takes what was received, before anybody else receives: so the order stays. Returns how much that is.
+    fn absorb(&self, state: &mut MutexGuard<'_, State>, received: Vec<Received>) -> usize {
+        let count = received.len();
         let extended = self.core.clock.monotonic();
-        // Read without the lock: a receive has as many readers as it has events.
-        let events: Vec<_> = MutexGuard::unlocked(state, || {
-            leases.into_iter().map(|lease| (read_event(&*lease), lease.key().map(<[u8]>::to_vec), lease)).collect()
-        });
-        for (event, key, lease) in events {
+        for Received { event, key, lease } in received {
             let number = state.next_number;
             state.next_number += 1;
             let times = Mutex::new(Times { extended, started: None, taken: None });
@@ -322,18 +334,17 @@ impl Inner {
     pub(crate) fn process(&self, held: &Arc<Held>) -> bool {
         let began = self.core.clock.monotonic();
         held.times.lock().started = Some(began);
-        let result = match held.lease.lock().is_some() {
-            true => self.handle_caught(held),
-            // It was lost while it waited in a lane.
-            false => Ok(Vec::new()),
-        };
+        // It may have been lost while it waited in a lane.
+        let is_leased = held.lease.lock().is_some();
+        let result = if is_leased { self.handle_caught(held) } else { Ok(Vec::new()) };
         let now = self.core.clock.monotonic();
         let Some(lease) = held.lease.lock().take() else {
             return self.end_late(held, now);
         };
         let (status, ending, label) = classify(&result, self.options.unknown);
+        let (took, age) = (now.saturating_sub(began), lease.age());
         let settled = settle(lease, result, self.options.unknown);
-        observe::processed(held.event_type(), status, label, now.saturating_sub(began));
+        observe::processed(&Attempt { event_type: held.event_type(), status, error: label, took, age });
         self.report(held, settled);
         let mut state = self.state.lock();
         state.running -= 1;
@@ -380,6 +391,7 @@ impl Inner {
             }
         }
         let work = Work { core: &self.core, attributes, data, lease: &held.lease, attempt: held.attempt };
+        let _span = observe::handling(&self.name, attributes, held.attempt);
         handler.run(&work)
     }
 
@@ -487,7 +499,8 @@ impl Inner {
         state.stats.note(Status::Retried);
         state.leave(held);
         self.note(state, Ending::Failure, now);
-        observe::processed(held.event_type(), Status::Retried, "timeout", timeout);
+        let (event_type, status, age) = (held.event_type(), Status::Retried, lease.age());
+        observe::processed(&Attempt { event_type, status, error: "timeout", took: timeout, age });
         self.report(held, lease.retry(None, &format!("timed out after {timeout:?}")));
         self.core.fault(&Fault::TimedOut { subscriber: self.name.clone(), event: held.event_id() });
         if is_replaced && let Err(Error::Thread(error)) = self.spawn() {
@@ -504,6 +517,7 @@ impl Inner {
         state.stats.released += waiting.len() as u64;
         drop(state);
         self.work.notify_all();
+        self.progress.notify_all();
         self.source.wake();
         self.release(waiting);
     }
