@@ -3,14 +3,25 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+/// Compiles the code of the guide (`cargo test --doc`).
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/events.md")]
+    mod events {}
+}
+
 mod breaker;
 mod bus;
 mod clock;
 mod cloudevents;
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod context;
 mod embedded;
 mod error;
 mod event;
+#[cfg(feature = "testing")]
+pub mod fake;
 mod fault;
 mod handler;
 mod listener;
