@@ -8,11 +8,14 @@ mod cursor;
 mod dead_letter;
 mod debug;
 mod delivery;
+#[cfg(feature = "async")]
+mod futures;
 mod group;
 mod group_options;
 mod log_reader;
 mod message;
 mod options;
+mod outcome;
 mod receipt;
 mod store;
 mod stream;
@@ -24,6 +27,8 @@ pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
 pub use cursor::{Cursor, Producer, TopicCursor};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
 pub use delivery::Delivery;
+#[cfg(feature = "async")]
+pub use futures::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 #[cfg(any(test, feature = "simulation"))]
 pub use group::Sleeper;
 pub use group::{Group, GroupBuilder};
@@ -72,6 +77,9 @@ unwind_safe!(
     TopicCursor,
     Producer
 );
+
+#[cfg(feature = "async")]
+unwind_safe!(Receive, ReceiveBatch, Deliveries, Publish, Durable);
 
 /// Checks the name of a topic, group or header.
 fn check_name(what: &'static str, name: &str) -> Result<()> {

@@ -18,7 +18,7 @@ pub(crate) struct Threads {
 }
 
 /// Poisons the store if its thread dies of a panic.
-struct PoisonOnPanic<'a>(&'a Engine);
+pub(super) struct PoisonOnPanic<'a>(pub(super) &'a Engine);
 
 impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {

@@ -24,6 +24,7 @@ const TESTS: &[&str] = &[
     "scenarios",
     "streams",
     "notices",
+    "futures",
 ];
 
 /// The test binaries of the copy.
