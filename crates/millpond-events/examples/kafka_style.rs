@@ -44,7 +44,10 @@ impl EventType for Order {
 }
 
 /// A handler that writes the type of each event to the ledger.
-fn writing(ledger: &Ledger, name: &'static str) -> impl Fn(&Incoming<Order>) -> Result<(), Failure> + Send + Sync + 'static {
+fn writing(
+    ledger: &Ledger,
+    name: &'static str,
+) -> impl Fn(&Incoming<Order>) -> Result<(), Failure> + Send + Sync + 'static {
     let ledger = ledger.clone();
     move |order| {
         // The key and the headers of Kafka are the subject and the extensions of the event.
@@ -65,11 +68,16 @@ fn run() -> Result<(Vec<Entry>, Vec<Entry>), Box<dyn Error>> {
     let credit = Arc::new(AtomicU32::new(1000));
 
     let inventory = bus.subscriber("inventory").workers(2);
-    let inventory = inventory.on("order.placed", writing(&ledger, "inventory")).on("order.cancelled", writing(&ledger, "inventory")).start()?;
+    let inventory = inventory
+        .on("order.placed", writing(&ledger, "inventory"))
+        .on("order.cancelled", writing(&ledger, "inventory"))
+        .start()?;
     let notification = bus.on("order.placed", "notification", writing(&ledger, "notification"))?;
     let (write, limit) = (writing(&ledger, "payment"), Arc::clone(&credit));
     let payment = bus.on("order.placed", "payment", move |order: &Incoming<Order>| match order.data() {
-        Order::Placed { amount } if *amount > limit.load(Ordering::Relaxed) => Err(Failure::permanent("over the limit")),
+        Order::Placed { amount } if *amount > limit.load(Ordering::Relaxed) => {
+            Err(Failure::permanent("over the limit"))
+        }
         Order::Placed { .. } | Order::Cancelled => write(order),
     })?;
 

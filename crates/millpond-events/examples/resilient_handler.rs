@@ -13,7 +13,7 @@
 mod ledger;
 
 use ledger::{Entry, Ledger, check};
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{Clock as _, SimClock, SimDisk};
 use millpond::{Backoff, Durability, Group, Store};
 use millpond_events::{Bus, Clock, Encoded, EventType, Failure, Incoming, Subscriber, Variant};

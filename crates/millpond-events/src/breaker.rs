@@ -136,7 +136,9 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_a_success_between_does_not() {
         let mut breaker = breaker();
-        for ending in [Ending::Failure, Ending::Failure, Ending::Success, Ending::Failure, Ending::Neutral, Ending::Failure] {
+        for ending in
+            [Ending::Failure, Ending::Failure, Ending::Success, Ending::Failure, Ending::Neutral, Ending::Failure]
+        {
             assert!(!breaker.note(ending, Duration::ZERO));
         }
         assert_eq!(breaker.permit(Duration::ZERO), Permit::Any);
@@ -146,7 +148,11 @@ mod tests {
 
     #[test]
     fn after_the_pause_one_event_is_tried_and_decides() {
-        for (ending, after) in [(Ending::Success, Permit::Any), (Ending::Failure, Permit::Until(SECOND * 2)), (Ending::Neutral, Permit::Trial)] {
+        for (ending, after) in [
+            (Ending::Success, Permit::Any),
+            (Ending::Failure, Permit::Until(SECOND * 2)),
+            (Ending::Neutral, Permit::Trial),
+        ] {
             let mut breaker = opened();
             assert_eq!(breaker.permit(SECOND), Permit::Trial);
             breaker.trial_begins();

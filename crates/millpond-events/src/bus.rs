@@ -83,15 +83,7 @@ enum Below {
 impl BusBuilder {
     fn new(below: Below) -> Self {
         let source = "/millpond".to_owned();
-        Self {
-            below,
-            source,
-            chain_max: 32,
-            clock: None,
-            validator: None,
-            validates_received: false,
-            on_fault: None,
-        }
+        Self { below, source, chain_max: 32, clock: None, validator: None, validates_received: false, on_fault: None }
     }
 
     /// The topic for all events of the bus. Default: `events`. Without effect over a transport of one's own.

@@ -2,8 +2,9 @@
 //!
 //! Headers are named as in the Kafka binding of CloudEvents: `ce_id`, `ce_type` and so on, with UTF-8 values, and `content-type`.
 
+use crate::attributes::Attributes;
 use crate::error::{DecodeError, Error, Result};
-use crate::event::{Attributes, Outgoing, RawEvent};
+use crate::event::{Outgoing, RawEvent};
 use crate::transport::{WireMessage, WireRef};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -215,9 +216,7 @@ fn from_json(text: &[u8]) -> Result<RawEvent, DecodeError> {
         (Some(_), Some(_)) => return Err(wrong("data_base64", "given beside data")),
         (Some(Value::String(text)), None) if !attributes.is_json() => text.into_bytes(),
         (Some(data), None) => data.to_string().into_bytes(),
-        (None, Some(Value::String(text))) => {
-            base64::decode(&text).ok_or_else(|| wrong("data_base64", "no base64"))?
-        }
+        (None, Some(Value::String(text))) => base64::decode(&text).ok_or_else(|| wrong("data_base64", "no base64"))?,
         (None, Some(_)) => return Err(wrong("data_base64", "no text")),
         (None, None) => Vec::new(),
     };

@@ -130,7 +130,7 @@ fn each_group_gets_all(candidate: &Candidate) -> Result<(), String> {
 }
 
 fn patterns_select(candidate: &Candidate) -> Result<(), String> {
-    let patterns: Vec<Pattern> = vec!["odd.*".parse().map_err(text::<crate::Error>)?];
+    let patterns = vec!["odd.*".parse::<Pattern>().map_err(text)?];
     let group = candidate.group("odd", &GroupOptions { patterns, ..options() })?;
     candidate.publish((0..40).map(|number| number * 2).chain([1, 2, 3]))?;
     let untyped = WireMessage { headers: Vec::new(), ..message(0) };

@@ -1,6 +1,6 @@
 //! The event in the hands of this thread's handler: what is published meanwhile was caused by it.
 
-use crate::event::Attributes;
+use crate::attributes::Attributes;
 use std::cell::RefCell;
 
 /// What an event passes on to those that it causes.

@@ -107,7 +107,7 @@ struct EmbeddedSource {
 }
 
 struct Receiving {
-    /// Made by the first receive that waits.
+    /// Made by a receive that waits, and ended by a wait that brings nothing. Nothing is requested outside of a wait.
     subscription: Option<Subscription>,
     /// How many messages the next receive looks at, at least.
     skim: usize,
@@ -116,11 +116,7 @@ struct Receiving {
 impl Source for EmbeddedSource {
     fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Box<dyn Lease>>, TransportError> {
         let mut receiving = self.receiving.lock();
-        // What was requested earlier comes before all that can be received now.
-        let mut first = match &receiving.subscription {
-            Some(subscription) => subscription.try_recv()?,
-            None => None,
-        };
+        let mut first = None;
         loop {
             let (found, seen) = self.skim(&mut receiving, max, first.take())?;
             if !found.is_empty() || seen > 0 && self.stopped.try_recv().is_ok() {
@@ -155,13 +151,19 @@ impl EmbeddedSource {
             Some(subscription) => subscription,
             none => none.insert(self.group.subscribe()?),
         };
-        select! {
-            recv(subscription.request()) -> delivery => match delivery {
-                Ok(delivery) => Ok(Some(delivery?)),
-                Err(_) => Err(Error::Closed.into()),
-            },
-            recv(self.stopped) -> _ => Ok(None),
-            default(wait) => Ok(None),
+        let delivery = select! {
+            recv(subscription.request()) -> delivery => Some(delivery),
+            recv(self.stopped) -> _ => None,
+            default(wait) => None,
+        };
+        match delivery {
+            Some(Ok(delivery)) => Ok(Some(delivery?)),
+            Some(Err(_)) => Err(Error::Closed.into()),
+            None => {
+                // What was requested and not taken goes back, and no later receive overtakes it.
+                receiving.subscription = None;
+                Ok(None)
+            }
         }
     }
 

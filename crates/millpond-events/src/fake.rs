@@ -117,7 +117,8 @@ impl Shared {
             match (self.misdeed, number) {
                 (Some(Misdeed::Drops), 2) => {
                     // Its place is taken by a message that no group wants.
-                    let nothing = WireMessage { headers: vec![("ce_type".into(), Vec::new())], ..WireMessage::default() };
+                    let nothing =
+                        WireMessage { headers: vec![("ce_type".into(), Vec::new())], ..WireMessage::default() };
                     state.log.push(Arc::new(nothing));
                 }
                 (Some(Misdeed::Doubles), 2) => state.log.extend([Arc::clone(&message), message]),
@@ -274,7 +275,8 @@ impl FakeLease {
         let mut state = self.shared.state.lock();
         let now = state.now;
         let group = state.groups.get_mut(&self.group);
-        let is_held = |group: &&mut FakeGroup| group.open.get(&self.number).is_some_and(|open| open.lease == Some(self.lease));
+        let is_held =
+            |group: &&mut FakeGroup| group.open.get(&self.number).is_some_and(|open| open.lease == Some(self.lease));
         let done = group.filter(is_held).map(|group| settle(group, now)).is_some();
         drop(state);
         self.shared.changed.notify_all();

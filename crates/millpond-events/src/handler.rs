@@ -1,10 +1,11 @@
 //! Handlers: what they are given, how they fail, and how a panic of theirs is caught.
 
+use crate::attributes::Attributes;
 use crate::bus::Core;
 use crate::cloudevents;
 use crate::context;
 use crate::error::{DecodeError, Result};
-use crate::event::{Attributes, Event, EventType, Outgoing, RawEvent};
+use crate::event::{Event, EventType, Outgoing, RawEvent};
 use crate::pattern::Pattern;
 use crate::transport::{Lease, TransportError, WireMessage};
 use parking_lot::Mutex;
@@ -12,7 +13,10 @@ use std::any::Any;
 use std::fmt::{self, Display};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// Why a handler failed, and what follows. Every error type becomes one with `?`, and is retried.
@@ -200,6 +204,23 @@ impl Handler {
         Self { pattern, handle: Box::new(handle) }
     }
 
+    pub(crate) fn future<T: EventType, F: Future<Output = Result<(), Failure>>>(
+        pattern: Pattern,
+        handle: impl Fn(Arc<Incoming<T>>) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let handle = move |work: &Work<'_>| {
+            let data = work.with_data(|data| work.attributes.decode::<T>(data)).map_err(Unhandled::Decode)?;
+            let event = Event::received(work.attributes.clone(), data);
+            let incoming = Arc::new(Incoming { event, delivery: work.delivery() });
+            let is_wanted = || work.lease.lock().is_some();
+            // What is not wanted any more was settled by another thread, and the result is not looked at.
+            block_on(handle(Arc::clone(&incoming)), is_wanted).unwrap_or(Ok(())).map_err(Unhandled::Failed)?;
+            let produced = std::mem::take(&mut *incoming.delivery.produced.lock());
+            Ok(produced)
+        };
+        Self { pattern, handle: Box::new(handle) }
+    }
+
     pub(crate) fn raw(
         pattern: Pattern,
         handle: impl Fn(&RawIncoming) -> Result<(), Failure> + Send + Sync + 'static,
@@ -217,6 +238,32 @@ impl Handler {
     pub(crate) fn run(&self, work: &Work<'_>) -> Result<Vec<WireMessage>, Unhandled> {
         let _inside = context::enter(context::Cause::from(work.attributes));
         (self.handle)(work)
+    }
+}
+
+/// Wakes the thread that polls.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Polls a future in this thread until it is ready. It is dropped, and `None` returned, if it is not wanted any more; who decides that unparks
+/// this thread.
+fn block_on<F: Future>(future: F, is_wanted: impl Fn() -> bool) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        if !is_wanted() {
+            return None;
+        }
+        thread::park();
     }
 }
 

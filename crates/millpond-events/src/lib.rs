@@ -10,6 +10,7 @@ mod guide {
     mod events {}
 }
 
+mod attributes;
 mod breaker;
 mod bus;
 mod clock;
@@ -24,8 +25,10 @@ mod event;
 pub mod fake;
 mod fault;
 mod handler;
+mod held;
 mod listener;
 mod observe;
+mod outcome;
 mod pattern;
 #[cfg(feature = "schema")]
 mod schema;
@@ -33,14 +36,16 @@ mod subscriber;
 mod time;
 mod timer;
 pub mod transport;
+mod watch;
 mod worker;
 
+pub use attributes::Attributes;
 pub use breaker::{BreakerOptions, BreakerState};
 pub use bus::{Bus, BusBuilder, Validator};
 pub use clock::{Clock, SystemClock};
 pub use embedded::Embedded;
 pub use error::{DecodeError, Error, Result, SchemaViolation};
-pub use event::{Attributes, Encoded, Event, EventType, Outgoing, RawEvent, Variant, json};
+pub use event::{Encoded, Event, EventType, Outgoing, RawEvent, Variant, json};
 pub use fault::Fault;
 pub use handler::{Failure, Incoming, RawIncoming};
 pub use listener::Listener;

@@ -1,17 +1,18 @@
 //! Listeners: events from now on, without a name and without a second attempt.
 
+use crate::attributes::Attributes;
 use crate::bus::Core;
 use crate::cloudevents;
 use crate::context;
 use crate::error::{DecodeError, Error, Result};
-use crate::event::{Attributes, Event, EventType};
+use crate::event::{Event, EventType};
 use crate::fault::Fault;
 use crate::handler::{Failure, panic_text};
 use crate::pattern::Pattern;
 use crate::transport::{Follower, TransportErrorKind, WireRef};
 use parking_lot::Mutex;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! Label values are bounded: errors are names of this crate, and of types the first 200 that occur; the others are `other`.
 
-use crate::event::Attributes;
+use crate::attributes::Attributes;
 use crate::fault::Fault;
 use crate::transport::WireMessage;
 use std::time::Duration;

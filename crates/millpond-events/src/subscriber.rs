@@ -150,6 +150,16 @@ impl SubscriberBuilder {
         self.add(pattern, |pattern| Handler::raw(pattern, handler))
     }
 
+    /// Adds a handler that is a future. A worker polls it in its own thread, without a runtime, and drops it when it takes longer than
+    /// [`timeout`](Self::timeout). Timers and sockets of a runtime belong into tasks of that runtime, whose handles it awaits.
+    pub fn on_async<T: EventType, F: Future<Output = Result<(), Failure>>>(
+        self,
+        pattern: &str,
+        handler: impl Fn(Arc<Incoming<T>>) -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.add(pattern, |pattern| Handler::future(pattern, handler))
+    }
+
     fn add(mut self, pattern: &str, handler: impl FnOnce(Pattern) -> Handler) -> Self {
         match pattern.parse::<Pattern>() {
             Ok(pattern) => self.handlers.push(handler(pattern)),

@@ -26,8 +26,11 @@ fn full() -> Event<Order> {
 #[test]
 fn binary_mode_is_that_of_the_specification() {
     let message = message(full());
-    let mut headers: Vec<_> =
-        message.headers.iter().map(|(name, value)| format!("{name}: {}", std::str::from_utf8(value).unwrap())).collect();
+    let mut headers: Vec<_> = message
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", std::str::from_utf8(value).unwrap()))
+        .collect();
     headers.sort();
     assert_eq!(
         headers,
@@ -107,7 +110,10 @@ fn new_events_have_ids_that_rise() {
 #[test]
 fn variants_and_versions_have_typed_outcomes() {
     let decode = |event_type: &str, version, data: &str| Order::decode(event_type, version, data.as_bytes());
-    assert_eq!(decode("order.placed", 2, r#"{"order":1,"dish":"x"}"#), Ok(Order::Placed(Placed { order: 1, dish: "x".to_owned() })));
+    assert_eq!(
+        decode("order.placed", 2, r#"{"order":1,"dish":"x"}"#),
+        Ok(Order::Placed(Placed { order: 1, dish: "x".to_owned() }))
+    );
     assert_eq!(decode("order.placed", 1, "5"), Ok(Order::placed(5)));
     assert_eq!(decode("order.cancelled", 1, "null"), Ok(Order::Cancelled));
     assert_eq!(decode("order.lost", 1, "5"), Err(DecodeError::UnknownType { event_type: "order.lost".to_owned() }));

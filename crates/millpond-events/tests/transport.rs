@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Notes, Order, TestClock};
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Durability, Store};
 use millpond_events::conformance::{Candidate, check};

@@ -126,6 +126,71 @@ fn a_handler_that_takes_too_long_is_replaced_and_its_event_tried_again() {
 }
 
 #[test]
+fn a_future_is_polled_when_it_is_woken() {
+    let (_dir, _store, bus, _) = open();
+    let (polled, is_polled) = unbounded::<std::task::Waker>();
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let subscriber = bus
+        .subscriber("kitchen")
+        .on_async("order.placed", move |order: Arc<Incoming<Order>>| {
+            let (polled, noted) = (polled.clone(), noted.clone());
+            async move {
+                let mut polls = 0;
+                std::future::poll_fn(|context| {
+                    polls += 1;
+                    polled.send(context.waker().clone()).unwrap();
+                    if polls == 3 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                })
+                .await;
+                noted.note(format!("{polls} polls of {}", order.id()));
+                order.publish(Order::Cooked(1))?;
+                Ok(())
+            }
+        })
+        .on("order.cooked", |_: &Incoming<Order>| Ok(()))
+        .start()
+        .unwrap();
+    bus.publish(Event::new(Order::placed(1)).with_id("o-1")).unwrap();
+    for _ in 0..3 {
+        is_polled.recv_timeout(LONG).unwrap().wake();
+    }
+    assert!(subscriber.wait(LONG, |stats| stats.handled == 2), "what it published is handled too");
+    assert_eq!(notes.taken(), ["3 polls of o-1"]);
+    let _report = bus.shutdown(LONG);
+}
+
+#[test]
+fn a_future_that_takes_too_long_is_dropped() {
+    struct Noting(Sender<()>);
+    impl Drop for Noting {
+        fn drop(&mut self) {
+            self.0.send(()).unwrap();
+        }
+    }
+    let (_dir, _store, bus, _) = open();
+    let (dropped, is_dropped) = unbounded();
+    let subscriber = bus
+        .subscriber("kitchen")
+        .timeout(Duration::from_millis(20))
+        .max_attempts(1)
+        .on_async("order.*", move |_: Arc<Incoming<Order>>| {
+            let noting = Noting(dropped.clone());
+            async move {
+                std::future::pending::<()>().await;
+                drop(noting);
+                Ok(())
+            }
+        })
+        .start()
+        .unwrap();
+    bus.publish(Order::Cancelled).unwrap();
+    is_dropped.recv_timeout(LONG).unwrap();
+    assert!(subscriber.wait(LONG, |stats| stats.timed_out == 1 && stats.in_progress == 0));
+    assert_eq!(bus.shutdown(LONG).unfinished, 0, "its thread has ended");
+}
+
+#[test]
 fn a_shutdown_finishes_what_began_and_gives_the_rest_back_uncounted() {
     let (_dir, store, bus, _) = open();
     let (handler, began, go) = gated();
@@ -143,8 +208,10 @@ fn a_shutdown_finishes_what_began_and_gives_the_rest_back_uncounted() {
     assert_eq!(subscriber.stats().handled, 1);
     assert!(bus.publish(Order::Cancelled).is_err());
     let group = store.topic("events").open().unwrap().group("kitchen").open().unwrap();
-    let rest: Vec<u32> =
-        std::iter::from_fn(|| group.receive(Duration::ZERO).unwrap()).map(|delivery| delivery.attempt()).take(9).collect();
+    let rest: Vec<u32> = std::iter::from_fn(|| group.receive(Duration::ZERO).unwrap())
+        .map(|delivery| delivery.attempt())
+        .take(9)
+        .collect();
     assert_eq!(rest.len(), 4);
     assert!(rest.iter().all(|attempt| *attempt == 1), "{rest:?}");
 }
@@ -246,5 +313,5 @@ fn a_subscriber_ends_with_its_store_and_says_why() {
     assert!(subscriber.wait(LONG, |stats| stats.is_stopped));
     assert_eq!(bus.shutdown(LONG).unfinished, 0);
     let faults = faults.lock().unwrap();
-    assert_eq!(*faults, ["subscriber \"kitchen\" ended: the store was closed; open it again"]);
+    assert_eq!(*faults, ["subscriber \"kitchen\" ended: store is closed; open it again"]);
 }

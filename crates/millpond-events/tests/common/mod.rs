@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{Clock as _, SimClock, SimDisk};
 use millpond::{Durability, Store};
 use millpond_events::{Bus, BusBuilder, Clock, Encoded, EventType, Fault, Variant, json};
