@@ -40,6 +40,8 @@ pub struct Bus {
     handle: Arc<Handle>,
 }
 
+type FaultHook = Box<dyn Fn(&Fault) + Send + Sync>;
+
 /// Ends the bus with its last clone.
 struct Handle(Arc<Core>);
 
@@ -58,7 +60,7 @@ pub(crate) struct Core {
     pub(crate) validates_received: bool,
     pub(crate) timer: Timer,
     source: String,
-    on_fault: Option<Box<dyn Fn(&Fault) + Send + Sync>>,
+    on_fault: Option<FaultHook>,
     subscribers: Mutex<BTreeMap<String, Arc<Inner>>>,
     stopped: AtomicBool,
 }
@@ -72,7 +74,7 @@ pub struct BusBuilder {
     clock: Option<Arc<dyn Clock>>,
     validator: Option<Arc<dyn Validator>>,
     validates_received: bool,
-    on_fault: Option<Box<dyn Fn(&Fault) + Send + Sync>>,
+    on_fault: Option<FaultHook>,
 }
 
 enum Below {

@@ -334,7 +334,9 @@ impl Lease for FakeLease {
             return Err(unsupported("publishing together with an ack"));
         }
         self.is_settled = true;
-        let settled = self.held(|group, _| drop(group.open.remove(&self.number)));
+        let settled = self.held(|group, _| {
+            group.open.remove(&self.number);
+        });
         if settled == Settled::Done {
             self.shared.append(&mut self.shared.state.lock(), messages);
         }

@@ -108,8 +108,8 @@ impl State {
     }
 
     pub(crate) fn numbers(&self) -> Stats {
-        let (in_progress, breaker, is_stopped) = (self.running, self.breaker.state(), self.stopping);
-        Stats { in_progress, breaker, is_stopped, ..self.stats }
+        let (breaker, is_stopped) = (self.breaker.state(), self.stopping);
+        Stats { in_progress: self.running, stuck: self.stuck, breaker, is_stopped, ..self.stats }
     }
 
     /// Takes out all that no handler has begun.

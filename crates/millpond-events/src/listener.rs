@@ -42,7 +42,9 @@ thread_local! {
 }
 
 /// The handler of a listener.
-pub(crate) struct RawHandler(Box<dyn Fn(Attributes, &[u8]) -> Result<Result<(), Failure>, DecodeError> + Send>);
+pub(crate) struct RawHandler(Box<Handle>);
+
+type Handle = dyn Fn(Attributes, &[u8]) -> Result<Result<(), Failure>, DecodeError> + Send;
 
 impl RawHandler {
     pub(crate) fn typed<T: EventType>(handle: impl Fn(&Event<T>) -> Result<(), Failure> + Send + 'static) -> Self {

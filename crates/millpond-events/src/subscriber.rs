@@ -76,6 +76,8 @@ pub struct Stats {
     pub released: u64,
     /// Events that handlers have now.
     pub in_progress: usize,
+    /// Handlers that took too long and have not returned.
+    pub stuck: usize,
     /// What the breaker lets through.
     pub breaker: BreakerState,
     /// Whether it receives nothing more: it was shut down, or its store is gone.
@@ -85,8 +87,20 @@ pub struct Stats {
 impl Default for Stats {
     fn default() -> Self {
         let (handled, duplicates, failed, rejected, timed_out, lost, released) = (0, 0, 0, 0, 0, 0, 0);
-        let (in_progress, breaker, is_stopped) = (0, BreakerState::Closed, false);
-        Self { handled, duplicates, failed, rejected, timed_out, lost, released, in_progress, breaker, is_stopped }
+        let (in_progress, stuck, breaker, is_stopped) = (0, 0, BreakerState::Closed, false);
+        Self {
+            handled,
+            duplicates,
+            failed,
+            rejected,
+            timed_out,
+            lost,
+            released,
+            in_progress,
+            stuck,
+            breaker,
+            is_stopped,
+        }
     }
 }
 
