@@ -1,5 +1,7 @@
 //! The bus on a simulated disk and clock, without threads: who gets what, and what becomes of events that fail.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{Notes, Order, World};

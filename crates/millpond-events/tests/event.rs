@@ -1,5 +1,7 @@
 //! Events as messages and as JSON, and what is no event.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{Order, Placed};

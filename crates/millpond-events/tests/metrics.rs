@@ -1,5 +1,7 @@
 //! What is counted, under which names and labels.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{Order, World};

@@ -1,5 +1,7 @@
 //! Transports: what the suite accepts, what it finds, and the bus on one that can do less.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{Notes, Order, TestClock};

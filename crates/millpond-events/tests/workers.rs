@@ -1,5 +1,7 @@
 //! Subscribers with threads: order, timeouts, shutdown, and a bus that ends in its own handler.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{Faults, Notes, Order, noted};
