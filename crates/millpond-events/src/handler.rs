@@ -1,0 +1,287 @@
+//! Handlers: what they are given, how they fail, and how a panic of theirs is caught.
+
+use crate::attributes::Attributes;
+use crate::bus::Core;
+use crate::cloudevents;
+use crate::context;
+use crate::error::{DecodeError, Result};
+use crate::event::{Event, EventType, Outgoing, RawEvent};
+use crate::pattern::Pattern;
+use crate::transport::{Lease, TransportError, WireMessage};
+use parking_lot::Mutex;
+use std::any::Any;
+use std::fmt::{self, Display};
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// Why a handler failed, and what follows. Every error type becomes one with `?`, and is retried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub(crate) next: Next,
+    pub(crate) text: String,
+}
+
+/// What follows a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another attempt after the backoff of the group.
+    Retry,
+    /// Another attempt after this time.
+    RetryAfter(Duration),
+    /// The dead letters.
+    Reject,
+}
+
+impl Failure {
+    /// Another attempt follows after the backoff of the group, until the attempts are used.
+    pub fn retry(text: impl Display) -> Self {
+        Self { next: Next::Retry, text: text.to_string() }
+    }
+
+    /// Another attempt follows after this time, until the attempts are used.
+    pub fn retry_after(delay: Duration, text: impl Display) -> Self {
+        Self { next: Next::RetryAfter(delay), text: text.to_string() }
+    }
+
+    /// No attempt can succeed: the event becomes a dead letter now.
+    pub fn permanent(text: impl Display) -> Self {
+        Self { next: Next::Reject, text: text.to_string() }
+    }
+
+    /// The text, of which a dead letter keeps the first 120 bytes.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+// No `Error`: that would contradict the conversion below.
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::retry(error)
+    }
+}
+
+/// An event in the hands of a handler. The event itself is read through `Deref`.
+pub struct Incoming<T> {
+    event: Event<T>,
+    delivery: DeliveryInfo,
+}
+
+/// An event without a Rust type in the hands of a handler.
+pub struct RawIncoming {
+    event: RawEvent,
+    delivery: DeliveryInfo,
+}
+
+/// What a delivery adds to an event.
+struct DeliveryInfo {
+    core: Arc<Core>,
+    attempt: u32,
+    produced: Mutex<Vec<WireMessage>>,
+}
+
+impl DeliveryInfo {
+    fn publish(&self, cause: &Attributes, event: Outgoing) -> Result<String> {
+        let id = event.attributes.id.clone();
+        let message = self.core.prepare(event, Some(&context::Cause::from(cause)))?;
+        self.produced.lock().push(message);
+        Ok(id)
+    }
+}
+
+impl<T> Deref for Incoming<T> {
+    type Target = Event<T>;
+
+    fn deref(&self) -> &Event<T> {
+        &self.event
+    }
+}
+
+impl Deref for RawIncoming {
+    type Target = RawEvent;
+
+    fn deref(&self) -> &RawEvent {
+        &self.event
+    }
+}
+
+macro_rules! incoming {
+    ($($generics:tt)*) => {
+        /// Which attempt this is, from 1.
+        pub const fn attempt(&self) -> u32 {
+            self.delivery.attempt
+        }
+
+        /// Publishes an event together with the ack of this one, if the handler returns `Ok`: both happen, or neither, whatever crashes.
+        /// The event continues the correlation of this one. Returns its id.
+        ///
+        /// # Errors
+        /// As [`Bus::publish`](crate::Bus::publish); `Unsupported` if the transport cannot do this.
+        pub fn publish(&self, event: impl Into<Outgoing>) -> Result<String> {
+            self.delivery.core.require_atomic_ack()?;
+            self.delivery.publish(&self.event, event.into())
+        }
+    };
+}
+
+impl<T> Incoming<T> {
+    incoming!();
+}
+
+impl RawIncoming {
+    incoming!();
+}
+
+/// Why there is no result of a handler.
+#[derive(Debug)]
+pub(crate) enum Unhandled {
+    Decode(DecodeError),
+    Failed(Failure),
+    Panicked(String),
+    /// Another message brought the event before.
+    Duplicate,
+    /// It is not known whether another message did.
+    Inbox(TransportError),
+}
+
+/// What a handler is run with.
+pub(crate) struct Work<'a> {
+    pub(crate) core: &'a Arc<Core>,
+    pub(crate) attributes: &'a Attributes,
+    /// The data, if it is not the payload of the lease.
+    pub(crate) data: Option<&'a [u8]>,
+    /// Empty once another thread settled the event.
+    pub(crate) lease: &'a Mutex<Option<Box<dyn Lease>>>,
+    pub(crate) attempt: u32,
+}
+
+impl Work<'_> {
+    fn with_data<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
+        match (self.data, &*self.lease.lock()) {
+            (Some(data), _) => read(data),
+            (None, Some(lease)) => read(lease.payload()),
+            (None, None) => read(&[]),
+        }
+    }
+
+    fn delivery(&self) -> DeliveryInfo {
+        DeliveryInfo { core: Arc::clone(self.core), attempt: self.attempt, produced: Mutex::default() }
+    }
+}
+
+type Handle = dyn Fn(&Work<'_>) -> Result<Vec<WireMessage>, Unhandled> + Send + Sync;
+
+/// A handler, and the types of events that it is for.
+pub(crate) struct Handler {
+    pub(crate) pattern: Pattern,
+    handle: Box<Handle>,
+}
+
+impl Handler {
+    pub(crate) fn typed<T: EventType>(
+        pattern: Pattern,
+        handle: impl Fn(&Incoming<T>) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Self {
+        let handle = move |work: &Work<'_>| {
+            let data = work.with_data(|data| work.attributes.decode::<T>(data)).map_err(Unhandled::Decode)?;
+            let event = Event::received(work.attributes.clone(), data);
+            let incoming = Incoming { event, delivery: work.delivery() };
+            handle(&incoming).map_err(Unhandled::Failed)?;
+            Ok(incoming.delivery.produced.into_inner())
+        };
+        Self { pattern, handle: Box::new(handle) }
+    }
+
+    pub(crate) fn future<T: EventType, F: Future<Output = Result<(), Failure>>>(
+        pattern: Pattern,
+        handle: impl Fn(Arc<Incoming<T>>) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let handle = move |work: &Work<'_>| {
+            let data = work.with_data(|data| work.attributes.decode::<T>(data)).map_err(Unhandled::Decode)?;
+            let event = Event::received(work.attributes.clone(), data);
+            let incoming = Arc::new(Incoming { event, delivery: work.delivery() });
+            let is_wanted = || work.lease.lock().is_some();
+            // What is not wanted any more was settled by another thread, and the result is not looked at.
+            block_on(handle(Arc::clone(&incoming)), is_wanted).unwrap_or(Ok(())).map_err(Unhandled::Failed)?;
+            let produced = std::mem::take(&mut *incoming.delivery.produced.lock());
+            Ok(produced)
+        };
+        Self { pattern, handle: Box::new(handle) }
+    }
+
+    pub(crate) fn raw(
+        pattern: Pattern,
+        handle: impl Fn(&RawIncoming) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Self {
+        let handle = move |work: &Work<'_>| {
+            let event = RawEvent::received(work.attributes.clone(), work.with_data(<[u8]>::to_vec));
+            let incoming = RawIncoming { event, delivery: work.delivery() };
+            handle(&incoming).map_err(Unhandled::Failed)?;
+            Ok(incoming.delivery.produced.into_inner())
+        };
+        Self { pattern, handle: Box::new(handle) }
+    }
+
+    /// Runs it. Publishes in it continue the correlation of the event.
+    pub(crate) fn run(&self, work: &Work<'_>) -> Result<Vec<WireMessage>, Unhandled> {
+        let _inside = context::enter(context::Cause::from(work.attributes));
+        (self.handle)(work)
+    }
+}
+
+/// Wakes the thread that polls.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Polls a future in this thread until it is ready. It is dropped, and `None` returned, if it is not wanted any more; who decides that unparks
+/// this thread.
+fn block_on<F: Future>(future: F, is_wanted: impl Fn() -> bool) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        if !is_wanted() {
+            return None;
+        }
+        thread::park();
+    }
+}
+
+/// What a panic says, if it is text. What it carries is dropped here, and may panic again.
+pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "no text".to_owned(),
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        // One that panics whenever it is dropped is left where it is.
+        std::mem::forget(again);
+    }
+    text
+}
+
+/// The event that a lease has.
+pub(crate) fn read_event(lease: &dyn Lease) -> Result<(Attributes, Option<Vec<u8>>), DecodeError> {
+    cloudevents::read(lease)
+}

@@ -1,0 +1,127 @@
+//! The events that a subscriber holds: which is next, which wait behind one of their key, and who has which lease.
+
+use crate::attributes::Attributes;
+use crate::breaker::Breaker;
+use crate::error::DecodeError;
+use crate::handler::read_event;
+use crate::subscriber::Stats;
+use crate::transport::Lease;
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// What the workers of a subscriber share.
+pub(crate) struct State {
+    pub(crate) ready: VecDeque<Arc<Held>>,
+    /// Events that wait behind one of their key. A key is here while one of its events is ready or in progress.
+    pub(crate) lanes: HashMap<Vec<u8>, VecDeque<Arc<Held>>>,
+    /// All that is leased, by number.
+    pub(crate) held: HashMap<u64, Arc<Held>>,
+    pub(crate) next_number: u64,
+    pub(crate) running: usize,
+    /// Handlers that took too long and have not returned.
+    pub(crate) stuck: usize,
+    pub(crate) threads: usize,
+    pub(crate) receiving: bool,
+    pub(crate) pause_until: Option<Duration>,
+    pub(crate) breaker: Breaker,
+    pub(crate) stopping: bool,
+    pub(crate) stats: Stats,
+}
+
+/// An event that was received and is not settled.
+pub(crate) struct Held {
+    pub(crate) number: u64,
+    pub(crate) event: Result<(Attributes, Option<Vec<u8>>), DecodeError>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) attempt: u32,
+    /// Taken by the thread that settles it.
+    pub(crate) lease: Mutex<Option<Box<dyn Lease>>>,
+    /// Whose handler has it: unparked when the lease is taken from under it.
+    pub(crate) thread: OnceLock<Thread>,
+    pub(crate) times: Mutex<Times>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) extended: Duration,
+    pub(crate) started: Option<Duration>,
+    /// Why the thread of the handler finds no lease.
+    pub(crate) taken: Option<Taken>,
+}
+
+/// Who took a lease from under a handler. Changed under the lock on the lease.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Another consumer has the event.
+    Lost,
+    /// A shutdown gave the event back.
+    Released,
+    /// The handler took too long. If its thread was replaced, it ends when the handler returns.
+    TimedOut { is_replaced: bool },
+}
+
+impl Held {
+    /// Notes who took the lease from under the handler.
+    pub(crate) fn take_from_handler(&self, slot: &mut Option<Box<dyn Lease>>, taken: Taken) -> Option<Box<dyn Lease>> {
+        let lease = slot.take()?;
+        self.times.lock().taken = Some(taken);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+        Some(lease)
+    }
+
+    pub(crate) fn event_id(&self) -> String {
+        self.event.as_ref().map_or_else(|_| String::new(), |(attributes, _)| attributes.id().to_owned())
+    }
+
+    pub(crate) fn event_type(&self) -> &str {
+        self.event.as_ref().map_or("", |(attributes, _)| attributes.event_type())
+    }
+}
+
+/// What a receive brought, read by the thread that received.
+pub(crate) struct Received {
+    pub(crate) event: Result<(Attributes, Option<Vec<u8>>), DecodeError>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) lease: Box<dyn Lease>,
+}
+
+impl Received {
+    pub(crate) fn read(lease: Box<dyn Lease>) -> Self {
+        Self { event: read_event(&*lease), key: lease.key().map(<[u8]>::to_vec), lease }
+    }
+}
+impl State {
+    /// Settles the order within the key of an event that is done with.
+    pub(crate) fn leave(&mut self, held: &Held) {
+        self.held.remove(&held.number);
+        let Some(key) = &held.key else { return };
+        match self.lanes.get_mut(key).map(VecDeque::pop_front) {
+            Some(Some(next)) => self.ready.push_front(next),
+            Some(None) => drop(self.lanes.remove(key)),
+            None => {}
+        }
+    }
+
+    pub(crate) fn numbers(&self) -> Stats {
+        let (breaker, is_stopped) = (self.breaker.state(), self.stopping);
+        Stats { in_progress: self.running, stuck: self.stuck, breaker, is_stopped, ..self.stats }
+    }
+
+    /// Takes out all that no handler has begun.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Arc<Held>> {
+        let ready = self.ready.drain(..);
+        let waiting: Vec<_> = ready.chain(self.lanes.values_mut().flat_map(|lane| lane.drain(..))).collect();
+        for held in &waiting {
+            self.held.remove(&held.number);
+        }
+        // The keys of events in progress stay.
+        let busy: Vec<_> = self.held.values().filter_map(|held| held.key.clone()).collect();
+        self.lanes.retain(|key, _| busy.contains(key));
+        waiting
+    }
+}

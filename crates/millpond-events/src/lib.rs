@@ -1,0 +1,58 @@
+//! Public names and nothing else. The text below is the README.
+//!
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+/// Compiles the code of the guide (`cargo test --doc`).
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/events.md")]
+    mod events {}
+}
+
+mod attributes;
+mod breaker;
+mod bus;
+mod clock;
+mod cloudevents;
+#[cfg(feature = "testing")]
+pub mod conformance;
+mod context;
+mod embedded;
+mod error;
+mod event;
+#[cfg(feature = "testing")]
+pub mod fake;
+mod fault;
+mod handler;
+mod held;
+mod listener;
+mod observe;
+mod outcome;
+mod pattern;
+#[cfg(feature = "schema")]
+mod schema;
+mod subscriber;
+mod time;
+mod timer;
+pub mod transport;
+mod watch;
+mod worker;
+
+pub use attributes::Attributes;
+pub use breaker::{BreakerOptions, BreakerState};
+pub use bus::{Bus, BusBuilder, Validator};
+pub use clock::{Clock, SystemClock};
+pub use embedded::Embedded;
+pub use error::{DecodeError, Error, Result, SchemaViolation};
+pub use event::{Encoded, Event, EventType, Outgoing, RawEvent, Variant, json};
+pub use fault::Fault;
+pub use handler::{Failure, Incoming, RawIncoming};
+pub use listener::Listener;
+#[cfg(feature = "metrics")]
+pub use observe::record_store;
+pub use pattern::Pattern;
+#[cfg(feature = "schema")]
+pub use schema::Schemas;
+pub use subscriber::{ShutdownReport, Stats, Subscriber, SubscriberBuilder, Unknown};
+pub use time::{ParseTimestampError, Timestamp};

@@ -1,0 +1,139 @@
+//! What is counted: nothing, without the feature `metrics`.
+//!
+//! Label values are bounded: errors are names of this crate, and of types the first 200 that occur; the others are `other`.
+
+use crate::attributes::Attributes;
+use crate::fault::Fault;
+use crate::transport::WireMessage;
+use std::time::Duration;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Ok,
+    Duplicate,
+    Retried,
+    Rejected,
+}
+
+/// What is known of an attempt when it ends.
+pub(crate) struct Attempt<'a> {
+    pub(crate) event_type: &'a str,
+    pub(crate) status: Status,
+    /// Why it failed; empty if it did not.
+    pub(crate) error: &'static str,
+    pub(crate) took: Duration,
+    /// From the publish to the end, as far as the transport knows.
+    pub(crate) age: Option<Duration>,
+}
+
+#[cfg(not(feature = "metrics"))]
+mod counted {
+    use super::{Attempt, Fault, WireMessage};
+
+    pub(crate) const fn published(_message: &WireMessage) {}
+    pub(crate) const fn processed(_attempt: &Attempt<'_>) {}
+    pub(crate) const fn fault(_fault: &Fault) {}
+}
+
+#[cfg(feature = "metrics")]
+mod counted {
+    use super::{Attempt, Fault, Status, WireMessage};
+    use crate::cloudevents::TYPE_HEADER;
+    use metrics::{counter, histogram};
+    use parking_lot::RwLock;
+    use std::collections::BTreeSet;
+
+    const TYPES_MAX: usize = 200;
+    static TYPES: RwLock<BTreeSet<String>> = RwLock::new(BTreeSet::new());
+
+    /// The type as a label: itself, while there are few.
+    fn label(event_type: &str) -> String {
+        if TYPES.read().contains(event_type) {
+            return event_type.to_owned();
+        }
+        let mut types = TYPES.write();
+        if types.len() < TYPES_MAX && !event_type.is_empty() && event_type.len() <= 128 {
+            types.insert(event_type.to_owned());
+        }
+        if types.contains(event_type) { event_type.to_owned() } else { "other".to_owned() }
+    }
+
+    pub(crate) fn published(message: &WireMessage) {
+        let header = message.headers.iter().find(|(name, _)| name == TYPE_HEADER);
+        let event_type = header.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default();
+        counter!("events_published_total", "type" => label(event_type)).increment(1);
+    }
+
+    pub(crate) fn processed(attempt: &Attempt<'_>) {
+        let event_type = label(attempt.event_type);
+        let status = match attempt.status {
+            Status::Ok => "ok",
+            Status::Duplicate => "duplicate",
+            Status::Retried => "failed",
+            Status::Rejected => "rejected",
+        };
+        counter!("events_processed_total", "type" => event_type.clone(), "status" => status).increment(1);
+        if !attempt.error.is_empty() {
+            counter!("events_failed_total", "type" => event_type.clone(), "error" => attempt.error).increment(1);
+        }
+        if attempt.status == Status::Rejected {
+            counter!("events_rejected_total").increment(1);
+        }
+        histogram!("events_processing_seconds", "type" => event_type.clone()).record(attempt.took.as_secs_f64());
+        if let Some(age) = attempt.age {
+            histogram!("events_delivery_seconds", "type" => event_type).record(age.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn fault(fault: &Fault) {
+        counter!("events_faults_total", "fault" => fault.name()).increment(1);
+    }
+
+    /// Sets the gauges of every group of the store: `events_dead_letters`, `events_in_flight`, `events_lag` and
+    /// `events_oldest_seconds`, with the labels `topic` and `group`; and `events_sync_age_seconds`. Call it before each scrape.
+    ///
+    /// # Errors
+    /// Those of [`millpond::Store::stats`].
+    pub fn record_store(store: &millpond::Store) -> millpond::Result<()> {
+        let stats = store.stats()?;
+        for topic in &stats.topics {
+            for group in &topic.groups {
+                let gauge = |name: &'static str, value: f64| {
+                    metrics::gauge!(name, "topic" => topic.name.clone(), "group" => group.name.clone()).set(value);
+                };
+                gauge("events_dead_letters", group.dead as f64);
+                gauge("events_in_flight", group.leased as f64);
+                gauge("events_lag", group.lag as f64);
+                gauge("events_oldest_seconds", group.oldest_unsettled_age.map_or(0.0, |age| age.as_secs_f64()));
+            }
+        }
+        if let Some(age) = stats.log.last_sync_age {
+            metrics::gauge!("events_sync_age_seconds").set(age.as_secs_f64());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "metrics")]
+pub use counted::record_store;
+pub(crate) use counted::{fault, processed, published};
+
+/// The span of an event that is handled.
+#[cfg(feature = "tracing")]
+pub(crate) fn handling(subscriber: &str, attributes: &Attributes, attempt: u32) -> tracing::span::EnteredSpan {
+    tracing::info_span!(
+        "handle event",
+        subscriber,
+        "type" = attributes.event_type(),
+        id = attributes.id(),
+        correlation_id = attributes.correlation_id(),
+        traceparent = attributes.traceparent(),
+        attempt
+    )
+    .entered()
+}
+
+/// The span of an event that is handled: none.
+#[cfg(not(feature = "tracing"))]
+pub(crate) const fn handling(_subscriber: &str, _attributes: &Attributes, _attempt: u32) {}

@@ -1,0 +1,348 @@
+//! Subscribers: options, and the handle of one that runs.
+
+use crate::breaker::{BreakerOptions, BreakerState};
+use crate::bus::Core;
+use crate::error::{DecodeError, Error, Result};
+use crate::event::EventType;
+use crate::handler::{Failure, Handler, Incoming, RawIncoming};
+use crate::observe::Status;
+use crate::pattern::Pattern;
+use crate::timer::Timer;
+use crate::transport::GroupOptions;
+use crate::worker::Inner;
+use millpond::Backoff;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What becomes of an event whose type or version a handler's Rust type does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// It becomes a dead letter, and can be redriven once the code knows it. The default.
+    #[default]
+    Reject,
+    /// It is settled.
+    Skip,
+}
+
+impl Unknown {
+    pub(crate) const fn skips(self, error: &DecodeError) -> bool {
+        let is_unknown = matches!(error, DecodeError::UnknownType { .. } | DecodeError::UnknownVersion { .. });
+        is_unknown && matches!(self, Self::Skip)
+    }
+}
+
+pub(crate) struct Options {
+    pub(crate) workers: usize,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) breaker: Option<BreakerOptions>,
+    pub(crate) unknown: Unknown,
+    inbox: Option<(u32, Duration)>,
+    group: GroupOptions,
+}
+
+/// Gives a subscriber handlers and options.
+#[must_use = "nothing happens before start or open"]
+pub struct SubscriberBuilder {
+    core: Arc<Core>,
+    name: String,
+    options: Options,
+    handlers: Vec<Handler>,
+    invalid: Option<Error>,
+}
+
+/// A subscriber that runs. The bus keeps it; dropping this handle changes nothing.
+#[derive(Clone)]
+pub struct Subscriber {
+    inner: Arc<Inner>,
+}
+
+/// What a subscriber did since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Events whose handler returned `Ok`.
+    pub handled: u64,
+    /// Events that another message had brought before, by the inbox.
+    pub duplicates: u64,
+    /// Attempts that failed. Another follows, or the event is a dead letter after its last.
+    pub failed: u64,
+    /// Events that were dead-lettered at once.
+    pub rejected: u64,
+    /// Attempts that took too long; they count as failed too.
+    pub timed_out: u64,
+    /// Events whose lease was lost while a handler had them.
+    pub lost: u64,
+    /// Events that were given back without an attempt.
+    pub released: u64,
+    /// Events that handlers have now.
+    pub in_progress: usize,
+    /// Handlers that took too long and have not returned.
+    pub stuck: usize,
+    /// What the breaker lets through.
+    pub breaker: BreakerState,
+    /// Whether it receives nothing more: it was shut down, or its store is gone.
+    pub is_stopped: bool,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let (handled, duplicates, failed, rejected, timed_out, lost, released) = (0, 0, 0, 0, 0, 0, 0);
+        let (in_progress, stuck, breaker, is_stopped) = (0, 0, BreakerState::Closed, false);
+        Self {
+            handled,
+            duplicates,
+            failed,
+            rejected,
+            timed_out,
+            lost,
+            released,
+            in_progress,
+            stuck,
+            breaker,
+            is_stopped,
+        }
+    }
+}
+
+impl Stats {
+    pub(crate) const fn note(&mut self, status: Status) {
+        let count = match status {
+            Status::Ok => &mut self.handled,
+            Status::Duplicate => &mut self.duplicates,
+            Status::Retried => &mut self.failed,
+            Status::Rejected => &mut self.rejected,
+        };
+        *count += 1;
+    }
+}
+
+/// What a shutdown left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "events that did not finish are handled again"]
+pub struct ShutdownReport {
+    /// Events that were given back without an attempt.
+    pub released: u64,
+    /// Handlers that had not returned. Their events are handled again.
+    pub unfinished: usize,
+}
+
+impl ShutdownReport {
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self { released: self.released + other.released, unfinished: self.unfinished + other.unfinished }
+    }
+}
+
+impl SubscriberBuilder {
+    pub(crate) fn new(core: Arc<Core>, name: String) -> Self {
+        let options = Options {
+            workers: 1,
+            timeout: None,
+            breaker: None,
+            unknown: Unknown::default(),
+            inbox: None,
+            // Given always, so that leases are extended by what is stored.
+            group: GroupOptions { visibility_timeout: Some(Duration::from_secs(30)), ..GroupOptions::default() },
+        };
+        Self { core, name, options, handlers: Vec::new(), invalid: None }
+    }
+
+    /// Adds a handler for events of these types. An event goes to the first handler whose pattern matches.
+    pub fn on<T: EventType>(
+        self,
+        pattern: &str,
+        handler: impl Fn(&Incoming<T>) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Self {
+        self.add(pattern, |pattern| Handler::typed(pattern, handler))
+    }
+
+    /// Adds a handler for events of these types that gets the data as bytes.
+    pub fn on_raw(
+        self,
+        pattern: &str,
+        handler: impl Fn(&RawIncoming) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Self {
+        self.add(pattern, |pattern| Handler::raw(pattern, handler))
+    }
+
+    /// Adds a handler that is a future. A worker polls it in its own thread, without a runtime, and drops it when it takes longer than
+    /// [`timeout`](Self::timeout). Timers and sockets of a runtime belong into tasks of that runtime, whose handles it awaits.
+    pub fn on_async<T: EventType, F: Future<Output = Result<(), Failure>>>(
+        self,
+        pattern: &str,
+        handler: impl Fn(Arc<Incoming<T>>) -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.add(pattern, |pattern| Handler::future(pattern, handler))
+    }
+
+    fn add(mut self, pattern: &str, handler: impl FnOnce(Pattern) -> Handler) -> Self {
+        match pattern.parse::<Pattern>() {
+            Ok(pattern) => self.handlers.push(handler(pattern)),
+            Err(error) => self.invalid = self.invalid.or(Some(error)),
+        }
+        self
+    }
+
+    /// How many threads handle events. Default: 1. Range: 1 to 1,024.
+    pub const fn workers(mut self, workers: usize) -> Self {
+        self.options.workers = workers;
+        self
+    }
+
+    /// How long a lease lasts, and so how long an event of a process that died waits. Leases are extended while handlers run. Default:
+    /// 30 s. A group that exists must have the same.
+    pub const fn visibility_timeout(mut self, timeout: Duration) -> Self {
+        self.options.group.visibility_timeout = Some(timeout);
+        self
+    }
+
+    /// How many attempts an event gets before it becomes a dead letter. Default: what is stored, or 5.
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.options.group.max_attempts = Some(attempts);
+        self
+    }
+
+    /// How long an event waits after a failed attempt. Default: what is stored, or [`Backoff::default`].
+    pub const fn backoff(mut self, backoff: Backoff) -> Self {
+        self.options.group.backoff = Some(backoff);
+        self
+    }
+
+    /// A group that is created begins with the events that are published from now on. Default: with all that there are.
+    pub const fn only_new(mut self) -> Self {
+        self.options.group.only_new = true;
+        self
+    }
+
+    /// How long a handler may take. Then its attempt has failed, and what it returns later does not count; its thread is replaced. Default:
+    /// no limit. No thread can be ended from outside, so a handler that never returns keeps its thread.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// Stops receiving for a while after failures in a row. Default: never.
+    pub const fn breaker(mut self, options: BreakerOptions) -> Self {
+        self.options.breaker = Some(options);
+        self
+    }
+
+    /// What becomes of events of an unknown type or version. Default: [`Unknown::Reject`].
+    pub const fn unknown(mut self, unknown: Unknown) -> Self {
+        self.options.unknown = unknown;
+        self
+    }
+
+    /// Remembers the last `ids` events for `window`: one that is published twice under one id and source is handled in one of the two
+    /// messages only. Both numbers are fixed when the subscriber is first opened with an inbox. Default: no inbox.
+    pub const fn inbox(mut self, ids: u32, window: Duration) -> Self {
+        self.options.inbox = Some((ids, window));
+        self
+    }
+
+    /// Starts it with its threads.
+    ///
+    /// # Errors
+    /// `InvalidPattern`; `InvalidOption`; `NameInUse`; `Thread`; `Stopped`; those of opening the group.
+    pub fn start(self) -> Result<Subscriber> {
+        let workers = self.options.workers;
+        let subscriber = self.open()?;
+        let started = (0..workers).try_for_each(|_| subscriber.inner.spawn());
+        started.and_then(|()| Timer::start(&subscriber.inner.core)).inspect_err(|_| {
+            subscriber.inner.stop();
+            subscriber.inner.core.remove(&subscriber.inner);
+        })?;
+        subscriber.inner.core.timer.wake();
+        Ok(subscriber)
+    }
+
+    /// Opens it without threads: [`Subscriber::drain`] handles events.
+    ///
+    /// # Errors
+    /// As [`SubscriberBuilder::start`].
+    pub fn open(mut self) -> Result<Subscriber> {
+        if let Some(error) = self.invalid.take() {
+            return Err(error);
+        }
+        self.check()?;
+        let core = self.core;
+        if !core.is_free(&self.name) {
+            return Err(Error::NameInUse { name: self.name });
+        }
+        self.options.group.patterns = self.handlers.iter().map(|handler| handler.pattern.clone()).collect();
+        let source = core.transport.group(&self.name, &self.options.group)?;
+        let inbox = match self.options.inbox {
+            Some(_) if !core.transport.capabilities().inbox => return Err(Error::Unsupported { what: "an inbox" }),
+            Some((ids, window)) => Some(core.transport.inbox(&self.name, ids, window)?),
+            None => None,
+        };
+        let inner = Inner::new(Arc::clone(&core), self.name, self.options, self.handlers, source, inbox);
+        let inner = Arc::new(inner);
+        core.add(&inner)?;
+        Ok(Subscriber { inner })
+    }
+
+    fn check(&self) -> Result<()> {
+        let Options { workers, timeout, breaker, group, .. } = &self.options;
+        let invalid = |option, value: String, expected| Err(Error::InvalidOption { option, value, expected });
+        if self.handlers.is_empty() {
+            return invalid("on", "missing".to_owned(), "a handler");
+        }
+        if !(1..=1024).contains(workers) {
+            return invalid("workers", workers.to_string(), "1 to 1,024");
+        }
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return invalid("timeout", "0 s".to_owned(), "more than nothing");
+        }
+        if breaker.is_some_and(|breaker| breaker.failures == 0) {
+            return invalid("breaker.failures", "0".to_owned(), "at least 1");
+        }
+        if group.visibility_timeout.is_some_and(|timeout| timeout < Duration::from_millis(3)) {
+            return invalid("visibility_timeout", format!("{:?}", group.visibility_timeout), "at least 3 ms");
+        }
+        Ok(())
+    }
+}
+
+impl Subscriber {
+    /// Its name, and that of its group.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What it did since it was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    /// Handles in the calling thread what can be handled now, and returns how many attempts that were. Delayed retries are left for a later
+    /// call.
+    ///
+    /// # Errors
+    /// `Transport` if nothing can be received.
+    pub fn drain(&self) -> Result<usize> {
+        let mut count = 0;
+        while let Some(held) = self.inner.next(false)? {
+            count += 1;
+            self.inner.process(&held);
+        }
+        self.inner.leave_bus_if_over();
+        Ok(count)
+    }
+
+    /// Waits until `is_met` accepts the numbers. Returns `false` if nothing changes for `limit`.
+    pub fn wait(&self, limit: Duration, is_met: impl FnMut(&Stats) -> bool) -> bool {
+        self.inner.wait(limit, is_met)
+    }
+
+    /// Stops receiving, waits up to `limit` for the handlers in progress while their leases are extended, and gives everything else back
+    /// as if it had not been delivered. The name is free afterwards.
+    pub fn shutdown(&self, limit: Duration) -> ShutdownReport {
+        self.inner.stop();
+        let until = self.inner.core.clock.monotonic().saturating_add(limit);
+        let report = self.inner.finish(until);
+        self.inner.core.remove(&self.inner);
+        report
+    }
+}

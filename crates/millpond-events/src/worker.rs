@@ -1,0 +1,353 @@
+//! Workers: who receives, which event is next, and what becomes of it.
+//!
+//! The workers of a subscriber share one state. One of them at a time receives; the others handle events or wait. Events of one key are
+//! handled one after another, in the order of their publish: those behind the first wait in a lane. Every event that was received is
+//! held until it is settled, and the timer extends its lease.
+
+use crate::breaker::{Breaker, Ending, Permit};
+use crate::bus::Core;
+use crate::error::{DecodeError, Error};
+use crate::fault::Fault;
+use crate::handler::{Handler, Unhandled, Work, panic_text};
+use crate::held::{Held, Received, State, Taken, Times};
+use crate::observe::{self, Attempt};
+use crate::outcome::{classify, settle};
+use crate::subscriber::{Options, Stats};
+use crate::transport::{Claim, Inbox, Settled, Source, TransportError, TransportErrorKind, WireMessage};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How many events may be held beyond one for each worker: those that wait in lanes.
+const LANES_MAX: usize = 64;
+/// How many workers may be replaced at once because their handlers do not return.
+pub(crate) const STUCK_MAX: usize = 64;
+/// How long a receive waits. A stop ends it.
+const RECEIVE_WAIT: Duration = Duration::from_secs(60);
+/// How long a subscriber pauses after a receive that failed.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// A subscriber, as its workers share it.
+pub(crate) struct Inner {
+    pub(crate) core: Arc<Core>,
+    pub(crate) name: String,
+    pub(crate) options: Options,
+    pub(crate) handlers: Vec<Handler>,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) inbox: Option<Box<dyn Inbox>>,
+    pub(crate) state: Mutex<State>,
+    /// For workers: something is ready, or can be received.
+    pub(crate) work: Condvar,
+    /// For those that wait for numbers, or for the end.
+    pub(crate) progress: Condvar,
+}
+
+thread_local! {
+    /// Whose handler this thread runs, and for which event.
+    pub(crate) static INSIDE: Cell<(*const Inner, u64)> = const { Cell::new((std::ptr::null(), 0)) };
+}
+/// What a worker does next.
+enum Turn {
+    Receive(usize),
+    Wait(Option<Duration>),
+}
+
+impl Inner {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        name: String,
+        options: Options,
+        handlers: Vec<Handler>,
+        source: Arc<dyn Source>,
+        inbox: Option<Box<dyn Inbox>>,
+    ) -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            lanes: HashMap::new(),
+            held: HashMap::new(),
+            next_number: 0,
+            running: 0,
+            stuck: 0,
+            threads: 0,
+            receiving: false,
+            pause_until: None,
+            breaker: Breaker::new(options.breaker),
+            stopping: false,
+            stats: Stats::default(),
+        };
+        let (work, progress) = (Condvar::new(), Condvar::new());
+        Self { core, name, options, handlers, source, inbox, state: Mutex::new(state), work, progress }
+    }
+
+    pub(crate) fn spawn(self: &Arc<Self>) -> Result<(), Error> {
+        self.state.lock().threads += 1;
+        let inner = Arc::clone(self);
+        let builder = std::thread::Builder::new().name(format!("events-{}", self.name));
+        let spawned = builder.spawn(move || inner.run());
+        spawned.map(drop).map_err(|error| {
+            self.state.lock().threads -= 1;
+            Error::Thread(error)
+        })
+    }
+
+    fn run(self: Arc<Self>) {
+        // An error that ends the subscriber is reported where it was met.
+        while let Ok(Some(held)) = self.next(true) {
+            if !self.process(&held) {
+                break;
+            }
+        }
+        self.state.lock().threads -= 1;
+        self.progress.notify_all();
+        // Another worker goes on, unless all are to end.
+        self.work.notify_one();
+        self.leave_bus_if_over();
+        self.core.timer.wake();
+    }
+
+    /// One that stopped and has nothing in progress is no part of the bus any more.
+    pub(crate) fn leave_bus_if_over(&self) {
+        let is_over = {
+            let state = self.state.lock();
+            state.stopping && state.held.is_empty()
+        };
+        if is_over {
+            self.core.remove(self);
+        }
+    }
+
+    /// The next event to handle. `None` if the subscriber stops, or with `waits` false if nothing can be handled now.
+    pub(crate) fn next(&self, waits: bool) -> Result<Option<Arc<Held>>, TransportError> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopping {
+                return Ok(None);
+            }
+            if let Some(held) = state.ready.pop_front() {
+                state.running += 1;
+                return Ok(Some(held));
+            }
+            let now = self.core.clock.monotonic();
+            match self.turn(&mut state, now) {
+                Turn::Receive(max) => {
+                    state.receiving = true;
+                    let wait = if waits { RECEIVE_WAIT } else { Duration::ZERO };
+                    let receive = || {
+                        self.source.receive(max, wait).map(|leases| leases.into_iter().map(Received::read).collect())
+                    };
+                    let received: Result<Vec<_>, _> = MutexGuard::unlocked(&mut state, receive);
+                    state.receiving = false;
+                    let count = match received {
+                        Ok(received) => self.absorb(&mut state, received),
+                        Err(error) if waits => {
+                            self.receive_failed(&mut state, error, now);
+                            0
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    self.work.notify_one();
+                    if !waits && count == 0 {
+                        return Ok(None);
+                    }
+                }
+                Turn::Wait(_) if !waits => return Ok(None),
+                Turn::Wait(None) => self.work.wait(&mut state),
+                Turn::Wait(Some(until)) => {
+                    self.work.wait_for(&mut state, until.saturating_sub(now));
+                }
+            }
+        }
+    }
+
+    fn turn(&self, state: &mut State, now: Duration) -> Turn {
+        if let Some(until) = state.pause_until.filter(|until| now < *until) {
+            return Turn::Wait(Some(until));
+        }
+        if state.receiving || state.stuck >= STUCK_MAX || state.held.len() >= self.options.workers + LANES_MAX {
+            return Turn::Wait(None);
+        }
+        match state.breaker.permit(now) {
+            Permit::Any => Turn::Receive(self.options.workers.saturating_sub(state.running).max(1)),
+            Permit::Trial if state.held.is_empty() => Turn::Receive(1),
+            Permit::Trial | Permit::TrialRuns => Turn::Wait(None),
+            Permit::Until(until) => Turn::Wait(Some(until)),
+        }
+    }
+
+    /// Reports it, and pauses or stops.
+    fn receive_failed(&self, state: &mut MutexGuard<'_, State>, error: TransportError, now: Duration) {
+        let subscriber = self.name.clone();
+        let fault = match error.kind() {
+            TransportErrorKind::Skip => Fault::Receive { subscriber, error },
+            TransportErrorKind::Retry | TransportErrorKind::Unknown => {
+                state.pause_until = Some(now.saturating_add(RETRY_PAUSE));
+                Fault::Receive { subscriber, error }
+            }
+            TransportErrorKind::FixCall | TransportErrorKind::Stop => {
+                state.stopping = true;
+                Fault::Ended { subscriber, error }
+            }
+        };
+        MutexGuard::unlocked(state, || self.core.fault(&fault));
+        self.work.notify_all();
+        self.progress.notify_all();
+    }
+
+    /// Takes what was received, before anybody else receives: so the order stays. Returns how much that is.
+    fn absorb(&self, state: &mut MutexGuard<'_, State>, received: Vec<Received>) -> usize {
+        let count = received.len();
+        let extended = self.core.clock.monotonic();
+        for Received { event, key, lease } in received {
+            let number = state.next_number;
+            state.next_number += 1;
+            let times = Mutex::new(Times { extended, started: None, taken: None });
+            let (attempt, lease, thread) = (lease.attempt(), Mutex::new(Some(lease)), OnceLock::new());
+            let held = Arc::new(Held { number, event, key, attempt, lease, thread, times });
+            state.held.insert(number, Arc::clone(&held));
+            match held.key.as_ref().map(|key| (key, state.lanes.get_mut(key))) {
+                Some((_, Some(lane))) => lane.push_back(held),
+                Some((key, None)) => {
+                    state.lanes.insert(key.clone(), VecDeque::new());
+                    state.ready.push_back(held);
+                }
+                None => state.ready.push_back(held),
+            }
+        }
+        if count > 0 {
+            state.breaker.trial_begins();
+        }
+        if state.stopping {
+            let waiting = state.take_waiting();
+            state.stats.released += waiting.len() as u64;
+            MutexGuard::unlocked(state, || self.release(waiting));
+        }
+        for _ in 1..count {
+            self.work.notify_one();
+        }
+        count
+    }
+
+    /// Handles one event. Returns whether the thread goes on.
+    pub(crate) fn process(&self, held: &Arc<Held>) -> bool {
+        let began = self.core.clock.monotonic();
+        held.times.lock().started = Some(began);
+        held.thread.get_or_init(std::thread::current);
+        // It may have been lost while it waited in a lane.
+        let is_leased = held.lease.lock().is_some();
+        let result = if is_leased { self.handle_caught(held) } else { Ok(Vec::new()) };
+        let now = self.core.clock.monotonic();
+        let Some(lease) = held.lease.lock().take() else {
+            return self.end_late(held, now);
+        };
+        let (status, ending, label) = classify(&result, self.options.unknown);
+        let (took, age) = (now.saturating_sub(began), lease.age());
+        let settled = settle(lease, result, self.options.unknown);
+        observe::processed(&Attempt { event_type: held.event_type(), status, error: label, took, age });
+        self.report(held, settled);
+        let mut state = self.state.lock();
+        state.running -= 1;
+        state.stats.note(status);
+        state.leave(held);
+        self.note(state, ending, now);
+        true
+    }
+
+    /// A panic of the handler, or of whatever else of the application's runs, is a failure.
+    fn handle_caught(&self, held: &Held) -> Result<Vec<WireMessage>, Unhandled> {
+        let outer = INSIDE.replace((self, held.number));
+        let result = catch_unwind(AssertUnwindSafe(|| self.handle(held)));
+        INSIDE.set(outer);
+        result.unwrap_or_else(|panic| Err(Unhandled::Panicked(panic_text(panic))))
+    }
+
+    fn handle(&self, held: &Held) -> Result<Vec<WireMessage>, Unhandled> {
+        let (attributes, data) = held.event.as_ref().map_err(|error| Unhandled::Decode(error.clone()))?;
+        let limit = self.core.chain_max;
+        if attributes.depth() > limit {
+            return Err(Unhandled::Decode(DecodeError::ChainTooLong { depth: attributes.depth(), limit }));
+        }
+        // A message in structured mode has its type inside: the transport could not know whether it is wanted.
+        let Some(handler) = self.handlers.iter().find(|handler| handler.pattern.matches(attributes.event_type()))
+        else {
+            return Ok(Vec::new());
+        };
+        let data = data.as_deref();
+        if let Some(validator) = self.core.validator.as_ref().filter(|_| self.core.validates_received) {
+            let checked = match (data, &*held.lease.lock()) {
+                (Some(data), _) => validator.check(attributes.event_type(), attributes.version(), data),
+                (None, Some(lease)) => validator.check(attributes.event_type(), attributes.version(), lease.payload()),
+                (None, None) => Ok(()),
+            };
+            checked.map_err(|violation| Unhandled::Decode(DecodeError::Schema(violation)))?;
+        }
+        if let Some(inbox) = &self.inbox {
+            let message = held.lease.lock().as_ref().map_or_else(String::new, |lease| lease.message_id());
+            let event = format!("{}\n{}", attributes.source(), attributes.id());
+            match inbox.claim(&event, &message) {
+                Ok(Claim::Held) => {}
+                Ok(Claim::Duplicate) => return Err(Unhandled::Duplicate),
+                Err(error) => return Err(Unhandled::Inbox(error)),
+            }
+        }
+        let work = Work { core: &self.core, attributes, data, lease: &held.lease, attempt: held.attempt };
+        let _span = observe::handling(&self.name, attributes, held.attempt);
+        handler.run(&work)
+    }
+
+    /// The event was settled by another thread before its handler returned. Returns whether this thread goes on.
+    fn end_late(&self, held: &Held, now: Duration) -> bool {
+        let mut state = self.state.lock();
+        let taken = held.times.lock().taken;
+        if let Some(Taken::TimedOut { is_replaced }) = taken {
+            state.stuck -= 1;
+            drop(state);
+            self.progress.notify_all();
+            return !is_replaced;
+        }
+        state.running -= 1;
+        state.stats.lost += u64::from(taken == Some(Taken::Lost));
+        state.leave(held);
+        self.note(state, Ending::Neutral, now);
+        true
+    }
+
+    /// Notes how an attempt ended. If the breaker opens, what nobody has begun goes back.
+    pub(crate) fn note(&self, mut state: MutexGuard<'_, State>, ending: Ending, now: Duration) {
+        let opened = state.breaker.note(ending, now);
+        let waiting = if opened { state.take_waiting() } else { Vec::new() };
+        state.stats.released += waiting.len() as u64;
+        let is_trial_over = state.breaker.permit(now) != Permit::Any;
+        drop(state);
+        self.progress.notify_all();
+        if opened {
+            self.core.fault(&Fault::BreakerOpened { subscriber: self.name.clone() });
+        }
+        self.release(waiting);
+        if is_trial_over {
+            self.work.notify_all();
+        }
+    }
+
+    pub(crate) fn report(&self, held: &Held, settled: Result<Settled, TransportError>) {
+        let (subscriber, event) = (self.name.clone(), held.event_id());
+        match settled {
+            Ok(Settled::Done | Settled::Unknown) => {}
+            Ok(Settled::Lost) => self.core.fault(&Fault::LeaseLost { subscriber, event }),
+            Err(error) => self.core.fault(&Fault::Settle { subscriber, event, error }),
+        }
+    }
+
+    /// Gives events back as if they had not been delivered.
+    pub(crate) fn release(&self, waiting: Vec<Arc<Held>>) {
+        for held in waiting {
+            let Some(lease) = held.take_from_handler(&mut held.lease.lock(), Taken::Released) else { continue };
+            match self.core.transport.capabilities().uncounted_release {
+                true => self.report(&held, lease.release()),
+                // Its message comes back.
+                false => drop(lease),
+            }
+        }
+    }
+}
