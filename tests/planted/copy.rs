@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Those of `tests` that find bugs.
-const TESTS: &[&str] = &[
+pub const TESTS: &[&str] = &[
     "simulation",
     "model",
     "boundaries",

@@ -107,6 +107,11 @@ fn the_list_fits_the_source() {
         {
             misfits.push(format!("{}: no test of the library is named `{filter}`", bug.name));
         }
+        if let Level::Test(test, _) = bug.level
+            && !copy::TESTS.contains(&test)
+        {
+            misfits.push(format!("{}: `{test}` is not built for this", bug.name));
+        }
     }
     assert!(misfits.is_empty(), "{}", misfits.join("\n"));
 }
