@@ -12,6 +12,7 @@ macro_rules! number {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub $inner);
 
+        #[allow(dead_code, reason = "all numbers have the same arithmetic, whether it is used or not")]
         impl $name {
             /// The number itself.
             #[inline]
@@ -131,7 +132,7 @@ impl Epoch {
 /// assert_eq!((id.partition, id.offset.get(), id.epoch.count()), (3, 1041, 2));
 /// assert_eq!(id.to_string(), "0-3-1041-9876543210");
 /// assert!("0/3/1041@2".parse::<MessageId>().is_err());
-/// # Ok::<(), millpond::ids::ParseMessageIdError>(())
+/// # Ok::<(), millpond::ParseMessageIdError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId {
@@ -208,7 +209,7 @@ impl FromStr for MessageId {
 /// let position: Position = "1jz4b0g0-5k-0-17".parse()?;
 /// assert_eq!(position.to_string(), "1jz4b0g0-5k-0-17");
 /// assert!("1jz4b0g0-5k-0-017".parse::<Position>().is_err());
-/// # Ok::<(), millpond::ids::ParsePositionError>(())
+/// # Ok::<(), millpond::ParsePositionError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {

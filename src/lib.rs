@@ -13,6 +13,8 @@ mod guide {
     mod retries {}
     #[doc = include_str!("../docs/operations.md")]
     mod operations {}
+    #[doc = include_str!("../docs/testing-handlers.md")]
+    mod testing_handlers {}
 }
 
 // First, for its macro is known only below it.
@@ -27,13 +29,15 @@ mod engine;
 mod error;
 #[cfg(any(test, feature = "simulation"))]
 mod fuzzing;
-pub mod ids;
+mod ids;
 mod index;
 pub mod limits;
 mod log;
 mod record;
 mod state;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod view;
 mod wait;
 
@@ -44,12 +48,14 @@ pub use api::{
     ProjectionBuilder, ProjectionError, ProjectionStatus, Receipt, Start, Store, StoreOptions, Stream, StreamReceipt,
     StreamSnapshot, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
 };
+#[cfg(feature = "async")]
+pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
     DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport, PartitionStats,
     Retention, Stats, TopicStats,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, Result};
-pub use ids::{Expected, MessageId, Position};
+pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};
 
 /// A disk and a clock in memory, for tests that drive the engine through crashes, and the real ones for tests that watch
 /// what the engine asks of them. No part of the stable API.
@@ -60,6 +66,7 @@ pub mod simulation {
     pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
     pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};
     pub use crate::engine::{IndexOutcome, SimIndexHome, lock_holds};
+    pub use crate::ids::{MonoMs, WallMs};
     pub use crate::record::codec::records_decoded;
     /// Functions that take any bytes and panic where a promise is broken.
     pub mod fuzzing {

@@ -43,5 +43,15 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::sync::atomic;
 #[cfg(not(millpond_shuttle))]
 pub(crate) use std::thread::{Builder, JoinHandle, panicking, yield_now};
+
+/// Whether the caller is the thread of this handle.
+#[cfg(not(millpond_shuttle))]
+pub(crate) fn is_this_thread(thread: &JoinHandle<()>) -> bool {
+    thread.thread().id() == std::thread::current().id()
+}
+#[cfg(millpond_shuttle)]
+pub(crate) fn is_this_thread(thread: &JoinHandle<()>) -> bool {
+    thread.thread().id() == shuttle::thread::current().id()
+}
 #[cfg(not(millpond_shuttle))]
 pub(crate) use std::thread_local;

@@ -7,7 +7,7 @@
 )]
 #![allow(unsafe_code)] // A counting allocator cannot be written without.
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, SimClock, SimDisk, lock_holds, real_disk, records_decoded};
 use millpond::{Durability, Error, Group, Message, Start, Store, Topic};
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Durability, Error, ErrorKind, LogReader, Position, Store, Topic};
 use std::sync::Arc;

@@ -10,13 +10,14 @@
 use millpond::{
     Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Event, Expected,
     ForeignProjection, Group, InTransaction, LogMessage, LogReader, Message, Projection, ProjectionError, Receipt,
-    Result, Store, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
+    Receive, Result, Store, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ struct Handles {
     snapshot: StreamSnapshot,
     projections: Mutex<(Projection, ForeignProjection)>,
     appended: Committed<()>,
+    /// It waits.
+    asked: Receive,
 }
 
 impl Handles {
@@ -58,6 +61,14 @@ impl Handles {
 
     fn batch(&mut self) -> Batch {
         self.batches.pop().unwrap()
+    }
+}
+
+/// What a future gives at once.
+fn ready<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    match std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
 }
 
@@ -327,10 +338,27 @@ const CALLS: &[Call] = &[
         // There is no transaction to call.
         |all| refused(all.store.transaction(|_| -> Result<()> { unreachable!("the body is not run") })),
     ),
-    (&["Group::name"], |all| all.group.name() == "g"),
+    (&["Group::name", "Group::topic"], |all| (all.group.name(), all.group.topic()) == ("g", "t")),
     (&["Group::receive"], |all| refused(all.group.receive(LONG)) && refused(all.group.receive(Duration::ZERO))),
     (&["Group::receive_batch"], |all| refused(all.group.receive_batch(10, LONG))),
     (&["Group::subscribe"], |all| refused(all.group.subscribe())),
+    (&["Group::receive_async", "Group::receive_batch_async", "Group::stream"], |all| {
+        let (mut one, mut batch) = (all.group.receive_async(), all.group.receive_batch_async(10));
+        let mut stream = all.group.stream();
+        let next = std::pin::Pin::new(&mut stream);
+        let streamed = futures_core::Stream::poll_next(next, &mut Context::from_waker(Waker::noop()));
+        let streamed = matches!(streamed, Poll::Ready(Some(Err(Error::Forked))));
+        // One was polled by the parent.
+        ready(&mut one).is_some_and(refused)
+            && ready(&mut batch).is_some_and(refused)
+            && ready(&mut all.asked).is_some_and(refused)
+            && streamed
+    }),
+    (&["Topic::publish_async"], |all| ready(&mut all.topic.publish_async("x")).is_some_and(refused)),
+    (&["Receipt::durable", "BatchReceipt::durable"], |all| {
+        let both = [ready(&mut all.receipt.durable()), ready(&mut all.batch_receipt.durable())];
+        both.iter().all(|durable| matches!(durable, Some(Ok(()) | Err(Error::Forked))))
+    }),
     (&["Group::dead_letters"], |all| refused(all.group.dead_letters())),
     (&["Group::dead_letter"], |all| refused(all.group.dead_letter(all.letters[0].id()))),
     (&["Group::redrive_all"], |all| refused(all.group.redrive_all())),
@@ -506,8 +534,9 @@ const DROPS: &[Dropped] = &[
             snapshot,
             projections,
             appended,
+            asked,
         } = all;
-        drop((stream, event, stream_receipt, snapshot, projections, appended));
+        drop((asked, stream, event, stream_receipt, snapshot, projections, appended));
         drop((subscriptions, reader, read));
         drop((letters, listed, batches, deliveries));
         drop((committed, batch_receipt, receipt, group, topic, store));
@@ -516,6 +545,10 @@ const DROPS: &[Dropped] = &[
     ("batches", |all| forget_but(all, |all| std::mem::take(&mut all.batches))),
     ("subscriptions", |all| forget_but(all, |all| std::mem::take(&mut all.subscriptions))),
     ("letters", |all| forget_but(all, |all| std::mem::take(&mut all.letters))),
+    ("futures", |all| {
+        drop((all.group.receive_async(), all.topic.publish_async("x"), all.receipt.durable()));
+        forget_but(all, |all| std::mem::replace(&mut all.asked, all.group.receive_async()));
+    }),
     ("clones", |all| {
         drop((all.store.clone(), all.topic.clone(), all.group.clone(), all.receipt.clone(), all.batch_receipt.clone()));
         std::mem::forget(all);
@@ -597,6 +630,8 @@ fn handles(store: Store) -> Handles {
     own.run_once(|_, _| Ok::<_, Error>(())).unwrap();
     let foreign = stream.topic().projection_from(None).unwrap();
     let event = stream.read(0, 1).unwrap().pop().unwrap();
+    let mut asked = topic.group("asks").open().unwrap().receive_async();
+    drop(ready(&mut asked));
     Handles {
         store,
         topic,
@@ -617,6 +652,7 @@ fn handles(store: Store) -> Handles {
         snapshot,
         projections: Mutex::new((own, foreign)),
         appended,
+        asked,
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{Fault, Op, SimClock, SimDisk, SystemClock};
 use millpond::{Durability, Error, Group, Store, Topic};
 use std::any::Any;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{PowerOutcome, SimClock, SimDisk, lock_holds};
 use millpond::{
     Durability, Error, ErrorKind, LogMessage, LogReader, Message, Position, PositionFault, Retention, Store, Topic,

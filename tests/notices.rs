@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{PowerOutcome, SimClock, SimDisk};
 use millpond::{Backoff, Delivery, Durability, Error, Group, GroupBuilder, Message, Store, Topic};
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
 use millpond::simulation::SimClock;
+use millpond::simulation::WallMs;
 use millpond::simulation::{PowerOutcome, SimDisk};
 use millpond::{Durability, Message, Store};
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{Fault, PowerOutcome, SimClock, SimDisk};
 use millpond::{Backoff, Durability, Start, Store};
 use std::sync::Arc;

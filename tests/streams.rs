@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{IndexOutcome, PowerOutcome, Rng, SimClock, SimDisk, SimIndexHome};
 use millpond::{Durability, Error, ErrorKind, Event, Expected, Message, Retention, Store, Stream, Topic};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Backoff, Delivery, Durability, Error, Group, Message, Store, StoreOptions, Topic};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -42,6 +42,25 @@ impl Debug for super::Producer {
     }
 }
 
+#[cfg(feature = "async")]
+mod futures {
+    use super::super::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
+    use super::{Debug, Formatter, Result};
+
+    /// A future by its name alone: what it waits for is known once it is ready.
+    macro_rules! debug_by_name {
+        ($($future:ident),*) => {
+            $(impl Debug for $future {
+                fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+                    f.debug_struct(stringify!($future)).finish_non_exhaustive()
+                }
+            })*
+        };
+    }
+
+    debug_by_name!(Receive, ReceiveBatch, Deliveries, Publish, Durable);
+}
+
 impl Debug for TopicBuilder {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("TopicBuilder").field("name", &shown(&self.name)).finish_non_exhaustive()

@@ -166,6 +166,12 @@ impl Group {
         &self.inner.name
     }
 
+    /// The name of its topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.inner.topic.name
+    }
+
     /// Changes options of the group while it is in use: give those that change, then [`GroupChange::apply`].
     ///
     /// ```
@@ -365,7 +371,7 @@ impl Sleeper {
 #[cfg(any(test, feature = "simulation"))]
 impl Drop for Sleeper {
     fn drop(&mut self) {
-        self.group.topic.shared.engine.wake_up(&self.ticket);
+        self.group.topic.shared.engine.leave_sleep(&self.ticket);
     }
 }
 

@@ -8,11 +8,14 @@ mod cursor;
 mod dead_letter;
 mod debug;
 mod delivery;
+#[cfg(feature = "async")]
+mod futures;
 mod group;
 mod group_options;
 mod log_reader;
 mod message;
 mod options;
+mod outcome;
 mod projection;
 mod receipt;
 mod snapshot;
@@ -27,6 +30,8 @@ pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
 pub use cursor::{Cursor, Producer, TopicCursor};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
 pub use delivery::Delivery;
+#[cfg(feature = "async")]
+pub use futures::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 #[cfg(any(test, feature = "simulation"))]
 pub use group::Sleeper;
 pub use group::{Group, GroupBuilder};
@@ -80,6 +85,9 @@ unwind_safe!(
     Projection,
     ForeignProjection
 );
+
+#[cfg(feature = "async")]
+unwind_safe!(Receive, ReceiveBatch, Deliveries, Publish, Durable);
 
 /// Checks the name of a topic, group or header.
 fn check_name(what: &'static str, name: &str) -> Result<()> {

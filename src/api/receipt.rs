@@ -3,11 +3,18 @@
 //! Never here: publishing.
 
 use super::Durability;
-use super::store::{Outcome, StoreShared};
+#[cfg(feature = "async")]
+use super::futures::Durable;
+use super::outcome::Outcome;
+use super::store::StoreShared;
+#[cfg(feature = "async")]
+use crate::engine::DurableWait;
 use crate::engine::{Outgoing, Repeat};
 use crate::error::Result;
 use crate::ids::{Epoch, Lsn, MessageId, Offset};
 use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::{Poll, Waker};
 
 /// The IDs of messages that are published together, while it is found out where each of them stands.
 pub(super) struct Places {
@@ -119,6 +126,17 @@ impl PublishedFrame {
     pub(super) fn wait_durable(&self) -> Result<()> {
         self.outcome.wait_durable(self.end, self.level)
     }
+
+    #[cfg(feature = "async")]
+    pub(super) fn poll_durable(&self, wait: &mut DurableWait, waker: &Waker) -> Poll<Result<()>> {
+        self.outcome.poll_durable(self.end, self.level, wait, waker)
+    }
+
+    /// Nobody waits any more.
+    #[cfg(feature = "async")]
+    pub(super) fn forget(&self, wait: &mut DurableWait) {
+        self.outcome.forget_durable(wait);
+    }
 }
 
 /// Says that a message was published, where, and what it survives.
@@ -173,6 +191,21 @@ impl Receipt {
     pub fn wait_durable(&self) -> Result<()> {
         self.frame.wait_durable()
     }
+
+    /// Ready once what was published survives power loss, as [`Receipt::wait_durable`] waits without blocking the thread. Needs the
+    /// feature `async`, and no runtime.
+    ///
+    /// # Errors
+    /// The future gives those of [`Receipt::wait_durable`].
+    #[cfg(feature = "async")]
+    pub fn durable(&self) -> Durable {
+        Durable::new(&self.frame)
+    }
+
+    #[cfg(feature = "async")]
+    pub(super) fn at_level(&self, level: super::Durability) -> Self {
+        Self { frame: PublishedFrame { level, ..self.frame.clone() }, ..self.clone() }
+    }
 }
 
 /// Says that a batch was published.
@@ -219,5 +252,15 @@ impl BatchReceipt {
     /// not keep the store open.
     pub fn wait_durable(&self) -> Result<()> {
         self.frame.wait_durable()
+    }
+
+    /// Ready once what was published survives power loss, as [`BatchReceipt::wait_durable`] waits without blocking the thread. Needs the
+    /// feature `async`, and no runtime.
+    ///
+    /// # Errors
+    /// The future gives those of [`BatchReceipt::wait_durable`].
+    #[cfg(feature = "async")]
+    pub fn durable(&self) -> Durable {
+        Durable::new(&self.frame)
     }
 }

@@ -1,5 +1,6 @@
 //! The store's handle and its options.
 
+use super::outcome::Outcome;
 use super::subscription::Subscriptions;
 use super::topic::TopicBuilder;
 use super::{Durability, millis};
@@ -8,12 +9,11 @@ use crate::clock::Clock;
 use crate::clock::SystemClock;
 use crate::engine::{Engine, IndexKind, OpenReport, Setup, Stats, Threads};
 use crate::error::{Error, Result};
-use crate::ids::Lsn;
 use crate::limits;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
+
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An open store: one directory, held by one process at a time. Clones are cheap and share it.
@@ -58,27 +58,6 @@ pub(super) struct StoreShared {
     threads: Mutex<Threads>,
 }
 
-/// What receipts keep of a store: nothing that would keep it open.
-pub(super) struct Outcome {
-    engine: Weak<Engine>,
-    /// Up to where the log was known to be durable when the last handle was dropped.
-    durable: AtomicU64,
-}
-
-impl Outcome {
-    /// Returns once everything below `lsn` is durable, which it was on publishing at `level`.
-    pub(super) fn wait_durable(&self, lsn: Lsn, level: Durability) -> Result<()> {
-        if level == Durability::Disk {
-            return Ok(());
-        }
-        match self.engine.upgrade() {
-            Some(engine) => engine.wait_durable(lsn),
-            None if self.durable.load(Ordering::Acquire) >= lsn.0 => Ok(()),
-            None => Err(Error::Closed),
-        }
-    }
-}
-
 impl Drop for StoreShared {
     fn drop(&mut self) {
         if self.engine.is_forked() {
@@ -88,10 +67,12 @@ impl Drop for StoreShared {
             std::mem::forget((Arc::clone(&self.engine), subscriptions, threads));
             return;
         }
+        #[cfg(feature = "async")]
+        self.engine.stop_asks();
         self.threads.get_mut().stop(&self.engine);
         self.engine.abandon();
         // seam: a receipt forgets what was durable
-        self.outcome.durable.store(self.engine.watermark().0, Ordering::Release);
+        self.outcome.ended(self.engine.watermark());
     }
 }
 
@@ -160,6 +141,8 @@ impl Store {
             return Err(Error::Forked);
         }
         Subscriptions::close(&self.shared.subscriptions, &self.shared.engine);
+        #[cfg(feature = "async")]
+        self.shared.engine.stop_asks();
         self.shared.threads.lock().stop(&self.shared.engine);
         self.shared.engine.close()
     }
@@ -198,6 +181,12 @@ impl Store {
         self.shared.engine.state_hash()
     }
 
+    /// Whether there are other handles of this store.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_other_handles(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     /// What the state keeps twice and does not agree upon: nothing, unless this library is wrong.
     #[cfg(any(test, feature = "simulation"))]
     #[must_use]
@@ -218,6 +207,8 @@ impl Store {
     /// Those of the jobs.
     #[cfg(any(test, feature = "simulation"))]
     pub fn tick(&self) -> Result<()> {
+        #[cfg(feature = "async")]
+        self.shared.engine.look_at_asks();
         self.shared.engine.pulse()?;
         self.shared.engine.maintain()
     }
@@ -382,7 +373,7 @@ impl StoreOptions {
     }
 
     fn store(&self, engine: Arc<Engine>, threads: Threads) -> Store {
-        let outcome = Outcome { engine: Arc::downgrade(&engine), durable: AtomicU64::new(0) };
+        let outcome = Outcome::new(&engine);
         let shared = StoreShared {
             engine,
             level: self.level,

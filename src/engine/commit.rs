@@ -77,6 +77,11 @@ impl Drop for Turn<'_> {
             self.engine.poison("a panic while syncing");
         }
         self.engine.commit.end_turn();
+        // A close syncs under its lock, and wakes futures behind it.
+        #[cfg(feature = "async")]
+        if self.engine.health.check().is_ok() {
+            self.engine.wake_durable();
+        }
     }
 }
 
@@ -86,15 +91,9 @@ impl Engine {
     /// # Errors
     /// `OutcomeUnknown` where a sync failed before that; `Forked`; `Closed` where the last handle was dropped before that.
     pub(crate) fn wait_durable(&self, lsn: Lsn) -> Result<()> {
-        while self.commit.watermark() < lsn {
-            if self.is_forked() {
-                return Err(Error::Forked);
-            }
-            if self.health.is_abandoned() {
-                return Err(Error::Closed);
-            }
-            if self.health.is_poisoned() {
-                return Err(Error::OutcomeUnknown { cause: self.health.cause() });
+        loop {
+            if let Some(known) = self.known_durable(lsn) {
+                return known;
             }
             let mut parker = None;
             match self.try_lead(lsn, || parker.insert(Parker::new()).waker()) {
@@ -105,7 +104,21 @@ impl Engine {
                 None => parker.into_iter().for_each(|parker| parker.park()),
             }
         }
-        Ok(())
+    }
+
+    /// Whether everything below `lsn` is durable, or never will be known to be. `None`: not yet.
+    #[inline]
+    pub(super) fn known_durable(&self, lsn: Lsn) -> Option<Result<()>> {
+        if self.commit.watermark() >= lsn {
+            return Some(Ok(()));
+        }
+        if self.is_forked() {
+            return Some(Err(Error::Forked));
+        }
+        if self.health.is_abandoned() {
+            return Some(Err(Error::Closed));
+        }
+        self.health.is_poisoned().then(|| Err(Error::OutcomeUnknown { cause: self.health.cause() }))
     }
 
     /// The turn to sync. `None` if `lsn` is durable by now, or the store has stopped, or a waker was left: that is called when there is

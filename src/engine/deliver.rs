@@ -41,6 +41,16 @@ enum Look {
         offset: Offset,
     },
     Nothing,
+    /// A waker was left.
+    Asleep(Arc<Ticket>),
+}
+
+/// What a receive came to that does not block.
+pub(crate) enum Receiving {
+    /// Messages were read, unless there were none and no more time; the errors say why others could not be read.
+    Done(Vec<Error>),
+    /// There are none, and a waker was left. [`Engine::leave_sleep`] follows, when it is called or at [`Ticket::until`].
+    Asleep(Arc<Ticket>),
 }
 
 /// What one try came to.
@@ -48,11 +58,8 @@ enum Tried {
     Found(Look),
     /// Only work outside the lock helps.
     Refused(Refusal),
-    /// The waker was left. The sleeper looks again after `ms` milliseconds, also if nobody wakes it.
-    Asleep {
-        ticket: Arc<Ticket>,
-        ms: u64,
-    },
+    /// The waker was left.
+    Asleep(Arc<Ticket>),
 }
 
 impl<'a> Wait<'a> {
@@ -97,47 +104,78 @@ impl Engine {
         reader: &Mutex<Reader>,
         each: &mut impl FnMut(Received),
     ) -> Result<Vec<Error>> {
+        loop {
+            let mut parker = None;
+            let waker = &mut || parker.insert(Parker::new()).waker();
+            match self.receive_or_sleep((group, topic), max, wait, reader, waker, each)? {
+                Receiving::Done(unreadable) => return Ok(unreadable),
+                Receiving::Asleep(ticket) => {
+                    // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
+                    let ms = ticket.until.0.saturating_sub(self.now().mono.0).min(3_600_000);
+                    parker.into_iter().for_each(|parker| parker.park_for(Duration::from_millis(ms)));
+                    self.leave_sleep(&ticket);
+                }
+            }
+        }
+    }
+
+    /// As [`Engine::receive`], but where that would wait a waker is left, and the call returns.
+    pub(crate) fn receive_or_sleep(
+        &self,
+        of: (GroupId, TopicId),
+        max: usize,
+        wait: Wait<'_>,
+        reader: &Mutex<Reader>,
+        waker: &mut impl FnMut() -> Waker,
+        each: &mut impl FnMut(Received),
+    ) -> Result<Receiving> {
         self.enter()?;
-        let received = self.receive_some(group, topic, max, wait, reader, each);
+        let received = self.receive_some(of, max, wait, reader, waker, each);
         // seam: who fails keeps the wake-up
         if received.is_err() {
-            self.wake_next(group);
+            self.wake_next(of.0);
         }
         received
     }
 
+    /// The end of a sleep: the sleeper looks again, or wakes the next.
+    pub(crate) fn leave_sleep(&self, ticket: &Arc<Ticket>) {
+        self.lock_core().waiters.leave(ticket);
+    }
+
     fn receive_some(
         &self,
-        group: GroupId,
-        topic: TopicId,
+        (group, topic): (GroupId, TopicId),
         max: usize,
         wait: Wait<'_>,
         reader: &Mutex<Reader>,
+        waker: &mut impl FnMut() -> Waker,
         each: &mut impl FnMut(Received),
-    ) -> Result<Vec<Error>> {
+    ) -> Result<Receiving> {
         let mut leases = Leases::new();
         let mut moves = Moves::default();
         let fits = if max > 1 { reader.try_lock().map_or(max, |reader| reader.fits(BATCH_BYTES_MAX)) } else { 1 };
         loop {
-            match self.look(group, topic, max.min(fits), wait, moves, &mut leases)? {
+            match self.look((topic, group), max.min(fits), wait, moves, &mut leases, waker)? {
                 Look::Nothing if moves.are_enough() && !wait.is_over(self.now().mono) => moves = Moves::default(),
-                Look::Nothing => return Ok(Vec::new()),
+                Look::Nothing => return Ok(Receiving::Done(Vec::new())),
+                Look::Asleep(ticket) => return Ok(Receiving::Asleep(ticket)),
                 Look::Exhausted { partition, offset } => self.give_up((group, partition, offset), &mut moves)?,
                 Look::Leased { token, catalog } => {
                     let mut read = |reader: &mut Reader| {
                         Reading::new(self, group, token, &catalog, reader).read_all(&leases, each)
                     };
-                    return Ok(match reader.try_lock() {
+                    return Ok(Receiving::Done(match reader.try_lock() {
                         Some(mut reader) => read(&mut reader),
                         None => read(&mut Reader::default()),
-                    });
+                    }));
                 }
             }
         }
     }
 
     /// Lets the next sleeper of the group look, in place of one who was woken and does not take what there is.
-    fn wake_next(&self, group: GroupId) {
+    pub(crate) fn wake_next(&self, group: GroupId) {
         self.lock_core().waiters.wake_one(group);
     }
 
@@ -151,23 +189,22 @@ impl Engine {
         self.lock_core().waiters.wake_all();
     }
 
-    /// Leases, waiting for something to lease unless enough dead letters have been copied for now.
+    /// Leases, or leaves a waker unless enough dead letters have been copied for now.
     fn look(
         &self,
-        group: GroupId,
-        topic: TopicId,
+        of: (TopicId, GroupId),
         max: usize,
         wait: Wait<'_>,
         moves: Moves,
         leases: &mut Leases,
+        waker: &mut impl FnMut() -> Waker,
     ) -> Result<Look> {
         let max = u32::try_from(max).unwrap_or(u32::MAX);
         let mut is_short = false;
         loop {
-            let mut parker = None;
-            let waker = || parker.insert(Parker::new()).waker();
-            match self.try_look((topic, group), (max, is_short), wait, moves, leases, waker)? {
+            match self.try_look(of, (max, is_short), wait, moves, leases, waker)? {
                 Tried::Found(look) => return Ok(look),
+                Tried::Asleep(ticket) => return Ok(Look::Asleep(ticket)),
                 Tried::Refused(refusal) => {
                     let unblocked = self.unblock(refusal);
                     // What was leased before takes no more room when it is leased again, and gives some when it is settled. Where there is
@@ -178,14 +215,6 @@ impl Engine {
                     } else {
                         unblocked?.map_err(|rejection| self.rejected(rejection))?;
                     }
-                }
-                Tried::Asleep { ticket, ms } => {
-                    // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
-                    if let Some(parker) = parker {
-                        parker.park_for(Duration::from_millis(ms.min(3_600_000)));
-                    }
-                    self.lock_core().waiters.leave(&ticket);
-                    is_short = false;
                 }
             }
         }
@@ -199,7 +228,7 @@ impl Engine {
         wait: Wait<'_>,
         moves: Moves,
         leases: &mut Leases,
-        waker: impl FnOnce() -> Waker,
+        waker: &mut impl FnMut() -> Waker,
     ) -> Result<Tried> {
         let mut core = self.lock_core();
         self.health.check()?;
@@ -241,9 +270,7 @@ impl Engine {
             core.waiters.wake_one(group);
             return Ok(Tried::Found(Look::Nothing));
         }
-        let ticket = self.enter_sleep(&mut core, (topic, group), wait.until, now, &waker());
-        let ms = ticket.until.0.saturating_sub(now.mono.0);
-        Ok(Tried::Asleep { ticket, ms })
+        Ok(Tried::Asleep(self.enter_sleep(&mut core, (topic, group), wait.until, now, &waker())))
     }
 
     /// Takes in a sleeper that found nothing, with the time when it has to look again.

@@ -7,15 +7,19 @@
 //! Locks, in the order in which they may be taken: `closed` (while a close saves), that of the index of streams (while the index is
 //! asked, written and filled from the log), a handle's `reader` (while messages are read), `file_manager` (creates and removes files),
 //! `core` (log end and state). Then come those that are held for moments, inside their own calls: of the
-//! block cache, the front cache, group commit and `jobs`. Threads are started here and nowhere else; each runs a plain function that
+//! block cache, the front cache, group commit, `jobs` and futures (`asks`, `durable`). Threads are started here and nowhere else; each runs a plain function that
 //! a simulator calls as well. Never here: public handles.
 
+#[cfg(feature = "async")]
+mod asks;
 mod commit;
 mod core;
 mod cursors;
 mod dead_letters;
 mod dedup;
 mod deliver;
+#[cfg(feature = "async")]
+mod durable;
 mod health;
 mod index_entry;
 mod jobs;
@@ -57,8 +61,13 @@ pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, 
 pub(crate) use crate::view::{Reader, Stored};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::wait::Ticket;
+#[cfg(feature = "async")]
+pub(crate) use asks::{Answer, Ask};
+
 pub(crate) use dedup::DedupHasher;
 pub(crate) use deliver::Wait;
+#[cfg(feature = "async")]
+pub(crate) use durable::DurableWait;
 pub(crate) use leased::{LeasedMessage, Received};
 pub(crate) use log_reader::{Followed, LogCursor};
 pub(crate) use log_start::LogStart;
@@ -107,11 +116,21 @@ pub(crate) struct Engine {
     setup: Setup,
     report: OpenReport,
     jobs: jobs::Jobs,
+    #[cfg(feature = "async")]
+    futures: Futures,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
     maintenance: Maintenance,
     /// Whether a close has come to its end, well or not. Taken before any other lock.
     closed: Mutex<bool>,
+}
+
+/// What futures wait by.
+#[cfg(feature = "async")]
+#[derive(Debug, Default)]
+struct Futures {
+    asks: asks::Asks,
+    durable: durable::DurableFutures,
 }
 
 /// The lock on the core. A panic while it is held poisons the store, for log and state may then differ.
@@ -142,6 +161,8 @@ impl Drop for CoreGuard<'_> {
             self.engine.health.poison("a panic under the store's lock");
             self.guard.waiters.wake_all();
             self.engine.commit.wake_all();
+            // Futures may not be woken under the lock. The flusher does it.
+            self.engine.jobs.wake();
         }
         let core = &mut *self.guard;
         self.due = core.waiters.take_due();
@@ -246,6 +267,8 @@ impl Engine {
     pub(crate) fn abandon(&self) {
         self.health.abandon();
         self.commit.wake_all();
+        #[cfg(feature = "async")]
+        self.wake_durable();
         // A receipt may still wait for a sync, and keeps files open until it returns. The directory does not wait for it.
         self.detach();
     }
@@ -393,6 +416,7 @@ impl Engine {
         self.health.poison(cause);
         self.lock_core().waiters.wake_all();
         self.commit.wake_all();
+        // The flusher wakes futures: this may be called under a lock.
         self.jobs.wake();
     }
 }

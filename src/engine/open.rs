@@ -5,6 +5,8 @@
 //! of the process raises the epoch. Never here: threads.
 
 use super::Engine;
+#[cfg(feature = "async")]
+use super::Futures;
 use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
 use super::dedup::DedupHasher;
@@ -167,7 +169,6 @@ impl Engine {
         let report = report(&recovered, &fold);
         let epoch = (recovered.appender.epoch(), recovered.previous.clean);
         let opened = begin_epoch(&mut fold.view, &recovered.contents, epoch, clock.as_ref())?;
-        let end = recovered.contents.end;
         let checkpoint = checkpoint_note(&recovered.file_manager, fold.outstanding_len);
         let counters = Counters::new(&fold.view.state);
         let dedup = DedupHasher::new(*recovered.file_manager.secret());
@@ -194,13 +195,15 @@ impl Engine {
         Ok(Self {
             file_manager: Mutex::new(recovered.file_manager),
             core: Mutex::new(core),
-            commit: Commit::new(end),
+            commit: Commit::new(recovered.contents.end),
             dedup,
             index,
             health: Health::default(),
             caches: ReadCaches::new(dir.to_path_buf()),
             disk,
             jobs: Jobs::new(clock.as_ref()),
+            #[cfg(feature = "async")]
+            futures: Futures::default(),
             maintenance: Maintenance::default(),
             clock,
             setup,
@@ -224,6 +227,13 @@ impl Engine {
         if self.health.close() {
             self.lock_core().waiters.wake_all();
         }
+        let closed = self.close_once();
+        #[cfg(feature = "async")]
+        self.wake_durable();
+        closed
+    }
+
+    fn close_once(&self) -> Result<()> {
         let mut closed = self.closed.lock();
         if *closed {
             return if self.health.is_poisoned() { self.health.check() } else { Ok(()) };

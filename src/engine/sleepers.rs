@@ -24,11 +24,6 @@ impl Engine {
         Ok(idle.then(|| self.enter_sleep(&mut core, (topic, group), wait.until, now, Waker::noop())))
     }
 
-    /// The end of such a sleep. The sleeper looks now, or passes the wake-up on.
-    pub(crate) fn wake_up(&self, ticket: &Arc<Ticket>) {
-        self.lock_core().waiters.leave(ticket);
-    }
-
     /// Whether a sleeper has to look.
     pub(crate) fn is_awake(&self, ticket: &Ticket) -> bool {
         let _core = self.lock_core();

@@ -202,15 +202,15 @@ impl Positions {
         }
     }
 
-    /// Whether `holds` for every partition of a segment that grows no more, and the end of that partition there. `false` where the
-    /// segment is not known.
-    pub(crate) fn are_all(&self, segment: FileNumber, holds: impl Fn(PartitionId, Offset) -> bool) -> bool {
+    /// Whether `holds` for every partition of a segment that grows no more, and the first message and the end of that partition there.
+    /// `false` where the segment is not known.
+    pub(crate) fn are_all(&self, segment: FileNumber, holds: impl Fn(PartitionId, Offset, Offset) -> bool) -> bool {
         if let Some(index) = self.indexes.get(&segment) {
-            return index.keys().iter().all(|key| holds(PartitionId(key.key), Offset(key.end)));
+            return index.keys().iter().all(|key| holds(PartitionId(key.key), Offset(key.first), Offset(key.end)));
         }
         // Where there was no room for an index file, the rows are here.
         let runs = self.unindexed.iter().find(|runs| runs.segment == segment);
-        runs.is_some_and(|runs| runs.partitions.iter().all(|runs| holds(runs.partition, runs.end)))
+        runs.is_some_and(|runs| runs.partitions.iter().all(|runs| holds(runs.partition, runs.first, runs.end)))
     }
 
     /// The first offset from which on no message before `end` is missing. `looked_at` grows by the shares of segments that were

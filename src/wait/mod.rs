@@ -14,6 +14,14 @@ pub(crate) use parker::Parker;
 
 use std::task::Waker;
 
+/// Calls wakers of callers, without any lock. A panic of one is its caller's: it keeps no other from being called, and ends here.
+#[cfg(feature = "async")]
+pub(crate) fn wake_callers(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+    }
+}
+
 /// Wakers to be called, when this is dropped, after the lock under which they were found.
 #[derive(Debug, Default)]
 pub(crate) struct DueWakers(Vec<Waker>);

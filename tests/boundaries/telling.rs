@@ -1,8 +1,8 @@
 //! What is said of things: ids as text, `{:?}`, names, and what does not exist.
 
 use super::{Fixture, LONG, assert_error, contents, group, receive};
-use millpond::ids::{Epoch, Offset, TopicId};
 use millpond::{Durability, Error, ErrorKind, Message, MessageId, Start, Store};
+use millpond::{Epoch, Offset, TopicId};
 use proptest::prelude::*;
 use std::fmt::Debug;
 use std::time::Duration;

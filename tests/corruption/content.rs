@@ -2,7 +2,7 @@
 //!
 //! Never here: damage.
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::open;
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Durability, Error, Group, MessageId, OpenReport, Start, Store};

@@ -17,8 +17,9 @@ mod memory;
 mod mutations;
 
 use content::{Content, Items, named, read};
-use millpond::ids::{Lsn, WallMs};
+use millpond::Lsn;
 use millpond::simulation::SimDisk;
+use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::{Rich, kinds, rich};
 use millpond::{Durability, Error};
 use mutations::{Kind, Mutation, Sources, sample};

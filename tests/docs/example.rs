@@ -4,7 +4,7 @@
 //! spaces, bytes, and after three spaces what they are. Bytes that no line gives are zero.
 
 use super::read;
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Durability, Message, Store};
 use std::collections::BTreeMap;

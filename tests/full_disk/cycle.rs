@@ -1,7 +1,7 @@
 //! G14 as a cycle: fill until publishes are refused, settle, and go on publishing, again and again, without opening the store anew.
 //! With dead letters, on disks of many sizes, with messages of many sizes, in segments of the default length.
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{Disk, SimClock, SimDisk};
 use millpond::{Backoff, Delivery, Durability, Error, Group, Store, Topic};
 use std::collections::BTreeSet;

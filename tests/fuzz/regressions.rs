@@ -1,7 +1,7 @@
 //! What a fuzz target found, each by name.
 
 use super::{HELD_MAX, memory};
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::{open, seal, stream};
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Durability, Store};

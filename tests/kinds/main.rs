@@ -9,7 +9,7 @@ mod telling;
 mod unwinding;
 mod waking;
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Durability, Store, StoreOptions};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! The simulation looks for this after each of its operations, shuttle in every schedule; here each way to become ready stands once.
 
 use crate::Machine;
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, Fault, Op, Sleeper};
 use millpond::{Backoff, Durability, ErrorKind, Group, Store, Topic};
 use std::time::Duration;

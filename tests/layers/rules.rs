@@ -40,6 +40,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("view", &["ids", "limits", "error", "sync", "disk", "log", "record", "state"]),
     ("engine", &["ids", "limits", "error", "clock", "sync", "disk", "log", "record", "state", "wait", "view", "index"]),
     ("api", &["ids", "limits", "error", "clock", "sync", "engine"]),
+    // There with the features for tests only.
+    ("testing", &["ids", "error", "clock", "disk", "api"]),
     // There with the simulation only: what is put on top of every layer to try it.
     (
         "fuzzing",

@@ -9,8 +9,8 @@ use crate::ops::{Asked, Begin, Op, Pause, Spec};
 use crate::reference::World;
 use crate::restart::End;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
-use millpond::ids::WallMs;
 use millpond::simulation::Clock;
+use millpond::simulation::WallMs;
 use millpond::{Backoff, Error, GroupBuilder, Retention, Start, Topic};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

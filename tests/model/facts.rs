@@ -2,7 +2,7 @@
 //!
 //! Never here: what may be.
 
-use millpond::ids::Epoch;
+use millpond::Epoch;
 use millpond::{Cause, MessageId};
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use crate::facts::{Body, Message, Now};
 use crate::ops::From;
 use crate::reference::World;
 use crate::runner::{Outcome, Runner, ensure};
-use millpond::ids::TopicId;
+use millpond::TopicId;
 use millpond::{Error, LogMessage, LogReader, MessageId, Position};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

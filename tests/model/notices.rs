@@ -8,8 +8,8 @@ use crate::facts::{Body, Message, Span};
 use crate::item::Item;
 use crate::reference::World;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
-use millpond::ids::{Epoch, Offset, TopicId};
 use millpond::{Cause, MessageId, Topic};
+use millpond::{Epoch, Offset, TopicId};
 use std::sync::Arc;
 
 /// What is to be told of a message that died.

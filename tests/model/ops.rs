@@ -243,7 +243,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
     (
         "looked at in every handle",
-        &["Topic::name", "Topic::partitions", "Group::name", "Cursor::name", "Producer::name"],
+        &["Topic::name", "Topic::partitions", "Group::name", "Group::topic", "Cursor::name", "Producer::name"],
     ),
     ("tests/dedup.rs leaves out of a transaction what was published before", &["Committed::is_repeat"]),
     (
@@ -383,6 +383,17 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "Subscription::recv_timeout",
             "Subscription::try_recv",
             "Subscription::iter",
+        ],
+    ),
+    (
+        "futures that the store's threads serve: tests/futures.rs, tests/shuttle/asking.rs",
+        &[
+            "Group::receive_async",
+            "Group::receive_batch_async",
+            "Group::stream",
+            "Topic::publish_async",
+            "Receipt::durable",
+            "BatchReceipt::durable",
         ],
     ),
     (

@@ -6,8 +6,8 @@ use crate::actions::{pick, said};
 use crate::facts::{Body, Message as Stored};
 use crate::ops::{Draft, Size};
 use crate::runner::{Kept, MESSAGE_BYTES_MAX, Outcome, Runner, ensure};
-use millpond::ids::{Offset, TopicId};
 use millpond::{Durability, Message, MessageId, Topic};
+use millpond::{Offset, TopicId};
 use std::sync::Arc;
 
 const KEYS: [&[u8]; 4] = [b"", b"a", b"customer-789", b"\xff\x00"];

@@ -9,8 +9,8 @@ use crate::dedup::Accepted;
 use crate::facts::{Letter, Message, Now, Options, Seen};
 use crate::item::{Item, Standing, State};
 use crate::notices::Told;
-use millpond::ids::{Offset, TopicId};
 use millpond::{Cause, MessageId};
+use millpond::{Offset, TopicId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 type Check = Result<(), String>;

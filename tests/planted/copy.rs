@@ -24,6 +24,8 @@ const TESTS: &[&str] = &[
     "scenarios",
     "streams",
     "notices",
+    "projections",
+    "futures",
 ];
 
 /// The test binaries of the copy.

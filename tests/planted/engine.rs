@@ -11,6 +11,18 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("kinds", "waking"),
     },
     Bug {
+        name: "what a dropped future was given stays leased",
+        plants: "a cancelled receive hides its message until the visibility timeout, and counts an attempt",
+        mistake: Mistake::Skip,
+        level: Level::Test("futures", "dropped_at_any_poll"),
+    },
+    Bug {
+        name: "the future of a publish does not wait",
+        plants: "an awaited publish at Disk is lost by a power failure",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
+        level: Level::Test("futures", "durable_futures_have_the_log_synced"),
+    },
+    Bug {
         name: "ack before the sync",
         plants: "a promise is made before the sync that it needs",
         mistake: Mistake::Asks("if planted!() { Ok(job.upto) } else { $it }"),

@@ -61,6 +61,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Simulation,
     },
     Bug {
+        name: "what is settled around a message takes it along",
+        plants: "a segment goes with a message that waits for its retry, when all others in it are settled",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
+        level: Level::Simulation,
+    },
+    Bug {
         name: "a due time is not clamped",
         plants: "a retry waits for a time that the clock does not reach",
         mistake: Mistake::Skip,

@@ -3,7 +3,7 @@
 use crate::script::{self, Words};
 use crate::show::{self, Names};
 use crossbeam_channel::Select;
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
     Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Position, Retention, Start,

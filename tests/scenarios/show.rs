@@ -1,6 +1,7 @@
 //! What a user sees, as one line: deliveries, dead letters, numbers and errors, without epochs.
 
-use millpond::ids::{TopicId, WallMs};
+use millpond::TopicId;
+use millpond::simulation::WallMs;
 use millpond::{Cause, DeadLetter, Delivery, DeliveryRef, Error, Failure, GroupStats, MessageId, Topic};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -18,7 +18,7 @@ mod workload;
 use compare::{Origin, compare};
 use engine::Seen;
 use millpond::Error;
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::{Rich, clean, directory_disk, mutate, rich};
 use millpond::simulation::{Rng, SimDisk};
 use mutations::{Sources, sample};

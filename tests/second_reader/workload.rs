@@ -2,7 +2,7 @@
 //!
 //! Never here: what a call must return. Equal seeds give equal stores.
 
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::open;
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
 use millpond::{Backoff, Delivery, Durability, Expected, Group, Message, Position, Result, Store, Topic};

@@ -12,6 +12,8 @@
 #![allow(clippy::print_stderr, reason = "a failed run says how it is repeated")]
 
 #[cfg(millpond_shuttle)]
+mod asking;
+#[cfg(millpond_shuttle)]
 mod closing;
 #[cfg(millpond_shuttle)]
 #[path = "../common/counts.rs"]

@@ -3,7 +3,7 @@
 //! A thread that is never woken is a deadlock here and fails the run, for no wait times out unless [`Machine::pass`] is called.
 
 use crate::counts;
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::{
     Access, Disk, Entry, Fault, File, Op, PowerOutcome, SimClock, SimDisk, SimHandle, Tail, elapse, panic_quietly,
 };

@@ -3,7 +3,7 @@
 use crate::history::{Life, Plan, Weights};
 use crate::oracle::Oracle;
 use crate::tally::Tally;
-use millpond::ids::WallMs;
+use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::observe;
 use millpond::simulation::{Fault, IndexOutcome, Op, PowerOutcome, Rng, SimClock, SimDisk, SimIndexHome};
 use millpond::{Durability, Error, Store};

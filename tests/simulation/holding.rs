@@ -3,7 +3,7 @@
 use crate::history::{Life, key};
 use crate::oracle::Oracle;
 use crate::removal::{PAUSE_FIRST_MS, PAUSE_MAX_MS};
-use millpond::ids::MonoMs;
+use millpond::simulation::MonoMs;
 use millpond::simulation::Rng;
 use millpond::{Delivery, DeliveryRef, Error, MessageId};
 use std::time::Duration;

@@ -38,6 +38,12 @@ impl Dedup {
             producers: self.producers.iter().map(|(topic, named)| (*topic, named.snapshot())).collect(),
         }
     }
+
+    /// How many pointers a snapshot of the ids copies.
+    #[cfg(test)]
+    pub(in crate::state) fn pages(&self) -> usize {
+        self.windows.values().map(|window| window.snapshot().pages()).sum()
+    }
 }
 
 pub(in crate::state) fn encode(ids: &Ids, out: &mut Vec<u8>) {

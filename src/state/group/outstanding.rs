@@ -45,6 +45,15 @@ impl GroupData {
         first.unwrap_or_else(|| self.next(cursor))
     }
 
+    /// Whether the messages of a cursor from `first` up to `end` are settled.
+    pub(in crate::state) fn is_settled(&self, cursor: u32, first: Offset, end: Offset) -> bool {
+        // seam: what is settled around a message takes it along
+        if self.entries.from((cursor, first)).next().is_some_and(|(key, _)| *key < (cursor, end)) {
+            return false;
+        }
+        end <= self.next(cursor)
+    }
+
     /// How many messages are outstanding.
     #[inline]
     pub(in crate::state) fn outstanding(&self) -> u32 {

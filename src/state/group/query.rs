@@ -84,6 +84,28 @@ impl State {
         }
     }
 
+    /// Whether nobody wants the messages from `first` up to `end` any more, whatever is below them: as [`State::settled_before`] says of
+    /// what is below.
+    pub(crate) fn is_settled(&self, partition: PartitionId, first: Offset, end: Offset) -> bool {
+        if end <= self.settled_before(partition) {
+            return true;
+        }
+        match self.catalog.role(partition) {
+            Some(Role::Topic { topic, .. }) if self.keeps_all(topic) => false,
+            Some(Role::Topic { topic, index }) => {
+                let mut groups = self.groups_of(topic).peekable();
+                groups.peek().is_some() && groups.all(|(_, group)| group.is_settled(index, first, end))
+            }
+            Some(Role::Retry { group }) => {
+                self.group(group).is_some_and(|group| group.is_settled(group.retry_cursor(), first, end))
+            }
+            Some(Role::Dead { group }) => {
+                self.group(group).is_some_and(|group| group.dead_letters.missing(first, end).next().is_none())
+            }
+            Some(Role::Notes { .. }) | None => false,
+        }
+    }
+
     /// The most that the outstanding messages of all groups take in a checkpoint, whatever becomes of them, but for new texts.
     pub(crate) fn outstanding_len(&self) -> u64 {
         self.groups.values().map(|group| group.outstanding_len()).sum()

@@ -41,17 +41,35 @@ fn wide(groups: u64, partitions: u32) -> State {
     state
 }
 
+/// A store with one topic that remembers this many ids.
+fn remembering(count: u32) -> State {
+    let mut world = World::new();
+    let options = TopicOptions { dedup_ids: count, dedup_window_ms: 1_000_000, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "orders", partitions: 1, options }).unwrap();
+    let mut state = world.state;
+    let (partition, base, time) = (PartitionId(0), Offset(0), WallMs(0));
+    fold(&mut state, &Record::Published { partition, base, count, time });
+    for id in 0..u64::from(count) {
+        let (offset, time) = (Offset(id), StoreMs(0));
+        fold(&mut state, &Record::Accepted { partition, offset, id: id.into(), body: id, time });
+    }
+    state
+}
+
 /// How many pointers a snapshot copies: what is done under the lock.
 fn pointers(state: &State) -> usize {
     let groups = state.groups().map(|(_, group)| group.entries.pages() + group.nexts.pages() + 2).sum::<usize>();
-    groups + state.catalog.tables().partitions.pages() + state.catalog.tables().topics.pages()
+    let ids = state.dedup.pages();
+    groups + ids + state.catalog.tables().partitions.pages() + state.catalog.tables().topics.pages()
 }
 
 #[test]
 fn a_snapshot_copies_little_however_much_is_outstanding() {
-    for (what, state, most) in
-        [("1,048,576 outstanding", outstanding(1 << 20), 300), ("100 groups", wide(100, 1_024), 2_000)]
-    {
+    for (what, state, most) in [
+        ("1,048,576 outstanding", outstanding(1 << 20), 300),
+        ("100 groups", wide(100, 1_024), 2_000),
+        ("1,048,576 ids", remembering(1 << 20), 400),
+    ] {
         let copied = pointers(&state);
         assert!(copied <= most, "{what}: {copied} pointers");
     }
