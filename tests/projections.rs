@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::ids::WallMs;
-use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
+use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk, WallMs};
 use millpond::{
     Durability, Error, ErrorKind, Expected, LogMessage, Position, ProjectionError, Store, Topic, Transaction,
 };

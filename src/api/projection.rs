@@ -243,7 +243,7 @@ impl ForeignProjection {
         feed.fill(batch.clamp(1, BATCH_MAX), Duration::ZERO)?;
         let (Some(first), Some(last)) = (feed.pending.first(), feed.pending.last()) else { return Ok(0) };
         let (first, last) = (first.position(), last.position());
-        // seam: a foreign projection passes what failed
+        // seam: a foreign projection gives one event of a batch
         project(&feed.pending).map_err(|source| ProjectionError::Event { position: first, source })?;
         feed.position = Some(last);
         Ok(std::mem::take(&mut feed.pending).len())

@@ -24,6 +24,7 @@ pub const TESTS: &[&str] = &[
     "scenarios",
     "streams",
     "notices",
+    "projections",
     "futures",
     "projections",
 ];

@@ -122,9 +122,9 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("projections", "each_event_has_its_effect_once"),
     },
     Bug {
-        name: "a foreign projection passes what failed",
-        plants: "events that the foreign store did not take in are lost",
-        mistake: Mistake::Before("if planted!() { feed.pending.truncate(1); feed.position = Some(first); }"),
+        name: "a foreign projection gives one event of a batch",
+        plants: "events that the foreign store did not get are passed",
+        mistake: Mistake::Before("if planted!() { feed.pending.truncate(1); }"),
         level: Level::Test("projections", "a_foreign_store_goes_on"),
     },
     Bug {
