@@ -116,6 +116,7 @@ impl IndexError {
     /// What an error of the system is here.
     fn io(engine: &'static str, what: &str, error: &io::Error) -> Self {
         match error.raw_os_error() {
+            // seam: an index goes where descriptors lack
             Some(os) if is_lack(os) => Self::Lacking { os },
             Some(_) | None => Self::fault(engine, format_args!("could not {what}: {error}")),
         }

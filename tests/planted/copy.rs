@@ -26,7 +26,6 @@ pub const TESTS: &[&str] = &[
     "notices",
     "projections",
     "futures",
-    "projections",
 ];
 
 /// The test binaries of the copy.
