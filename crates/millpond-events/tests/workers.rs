@@ -24,6 +24,7 @@ fn open() -> (tempfile::TempDir, Store, Bus, Faults) {
 }
 
 /// A handler that reports when it begins, and goes on when it is told to.
+#[allow(clippy::type_complexity, reason = "the type of a handler has no name")]
 fn gated() -> (impl Fn(&Incoming<Order>) -> Result<(), Failure> + Send + Sync + Clone, Receiver<String>, Sender<()>) {
     let (begin, began) = unbounded();
     let (go, gate) = unbounded::<()>();
@@ -308,7 +309,12 @@ fn listeners_hear_what_comes_while_they_are_held() {
 fn a_subscriber_ends_with_its_store_and_says_why() {
     let (_dir, store, bus, faults) = open();
     let notes = Notes::default();
-    let subscriber = bus.on("order.*", "kitchen", move |_: &Incoming<Order>| Ok(notes.note(""))).unwrap();
+    let subscriber = bus
+        .on("order.*", "kitchen", move |_: &Incoming<Order>| {
+            notes.note("");
+            Ok(())
+        })
+        .unwrap();
     bus.publish(Order::Cancelled).unwrap();
     assert!(subscriber.wait(LONG, |stats| stats.handled == 1));
     store.close().unwrap();
