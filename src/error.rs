@@ -125,6 +125,8 @@ pub enum Error {
         producer: String,
         /// The number that comes next.
         expected: u64,
+        /// The number that was given.
+        given: u64,
     },
     /// The cursor does not stand where the call expected it. Nothing was changed.
     CursorMoved {
@@ -138,6 +140,15 @@ pub enum Error {
         /// What was expected.
         expected: Expected,
         /// The version of its last event; `None` where it has none.
+        actual: Option<u64>,
+    },
+    /// The stream has no event of the version that a snapshot is of: it is newer than the stream, or was truncated. Nothing was saved.
+    NoSuchVersion {
+        /// The key of the stream, cut to 64 bytes; bytes that are no text as U+FFFD.
+        stream: String,
+        /// The version of the snapshot.
+        version: u64,
+        /// The version of the stream's last event; `None` where it has none.
         actual: Option<u64>,
     },
     /// The index of streams is being filled from the log: it is new, or was damaged. Nothing was changed; call again.
@@ -296,7 +307,7 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
-            Self::CursorMoved { .. } | Self::WrongVersion { .. } => ErrorKind::Conflict,
+            Self::CursorMoved { .. } | Self::WrongVersion { .. } | Self::NoSuchVersion { .. } => ErrorKind::Conflict,
             Self::Unreadable { .. } | Self::Gap { .. } => ErrorKind::Skip,
             Self::DiskFull
             | Self::TooManyOpenFiles
@@ -327,6 +338,7 @@ impl Error {
             | Self::SequenceGap { .. }
             | Self::CursorMoved { .. }
             | Self::WrongVersion { .. }
+            | Self::NoSuchVersion { .. }
             | Self::IndexRebuilding { .. }
             | Self::Removed { .. }
             | Self::InvalidPosition { .. }

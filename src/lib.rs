@@ -43,9 +43,10 @@ mod wait;
 
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, Cursor, DeadLetter, DeadLetters,
-    Delivery, DeliveryRef, Durability, Event, Failure, Group, GroupBuilder, GroupChange, InTransaction, LogMessage,
-    LogReader, LogReaderBuilder, LostLeases, Message, Producer, Receipt, Start, Store, StoreOptions, Stream,
-    StreamReceipt, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
+    Delivery, DeliveryRef, Durability, Event, Failure, ForeignProjection, Group, GroupBuilder, GroupChange,
+    InTransaction, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, Producer, Projection,
+    ProjectionBuilder, ProjectionError, ProjectionStatus, Receipt, Start, Store, StoreOptions, Stream, StreamReceipt,
+    StreamSnapshot, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
 };
 #[cfg(feature = "async")]
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};

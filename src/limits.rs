@@ -67,6 +67,8 @@ pub const DEDUP_IDS_DEFAULT: u32 = 16_384;
 pub const DEDUP_IDS_MAX: u32 = 1 << 20;
 /// For how long a topic remembers an id, in milliseconds: default of the topic's option.
 pub const DEDUP_WINDOW_MS_DEFAULT: u64 = 120_000;
+/// The most snapshots of a stream that a topic keeps. By default it keeps one.
+pub const SNAPSHOTS_KEPT_MAX: u32 = 1_000;
 /// The most idempotent producers of a store.
 pub const PRODUCERS_MAX: usize = 65_536;
 

@@ -45,11 +45,11 @@ pub(crate) use std::sync::atomic;
 pub(crate) use std::thread::{Builder, JoinHandle, panicking, yield_now};
 
 /// Whether the caller is the thread of this handle.
-#[cfg(all(feature = "async", not(millpond_shuttle)))]
+#[cfg(not(millpond_shuttle))]
 pub(crate) fn is_this_thread(thread: &JoinHandle<()>) -> bool {
     thread.thread().id() == std::thread::current().id()
 }
-#[cfg(all(feature = "async", millpond_shuttle))]
+#[cfg(millpond_shuttle)]
 pub(crate) fn is_this_thread(thread: &JoinHandle<()>) -> bool {
     thread.thread().id() == shuttle::thread::current().id()
 }

@@ -46,6 +46,9 @@ const WALL_MS: u64 = 1_800_000_000_000;
 const STEP_MS: u64 = 50;
 const STEPS_MAX: u64 = 200;
 
+/// A hundred years.
+const ADVANCE_MS_MAX: u64 = 100 * 366 * 86_400_000;
+
 /// How often [`Machine::drain`] calls the handler at most.
 const CALLS_MAX: u64 = 1_000_000;
 
@@ -55,9 +58,10 @@ const WAIT_MS_MAX: u64 = 3_600_000;
 
 /// A simulated machine with one directory and one process, which has a store open or not.
 ///
-/// A store that was opened here has no threads: [`Machine::advance`] does the work of the background jobs. A call that waits for a message
-/// waits by the real clock, so receive with [`Duration::ZERO`], or let [`Machine::drain`] do it. The features `async` and subscriptions
-/// have threads of their own, as in a real process, which a crash does not stop: they find a store that answers with errors.
+/// A store that was opened here has no background threads: [`Machine::advance`] does their work. A call that waits for a message waits by
+/// the real clock, so receive with [`Duration::ZERO`], or let [`Machine::drain`] do it. A future that waits for a sync is ready once
+/// [`Machine::advance`] has synced, so poll it, advance, and poll again. Threads of futures and subscriptions are not stopped by a
+/// crash: they find a store that answers with errors.
 #[derive(Debug)]
 pub struct Machine {
     disk: SimDisk,
@@ -100,22 +104,22 @@ impl Machine {
     /// # Errors
     /// As [`Machine::open`].
     pub fn open_with(&mut self, options: StoreOptions) -> Result<Store> {
+        if self.store.as_ref().is_some_and(Store::has_other_handles) {
+            return Err(Error::Locked { path: PathBuf::from("the simulated disk"), pid: None });
+        }
         self.store = None;
-        let disk = self.disk.attach().map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => Error::Locked { path: PathBuf::from("the simulated disk"), pid: None },
-            _ => Error::io("attach the simulated disk", error),
-        })?;
+        let disk = self.disk.attach().map_err(|error| Error::io("attach the simulated disk", error))?;
         let store = options.open_on(Arc::new(disk), Arc::clone(&self.clock) as Arc<dyn Clock>)?;
         self.store = Some(store.clone());
         Ok(store)
     }
 
-    /// Lets time pass, and the background jobs of the store run meanwhile: syncs, checkpoints, segments that are not needed any more.
+    /// Lets time pass, at most a hundred years at once, and the background jobs of the store run meanwhile: syncs, checkpoints, segments that are not needed any more.
     ///
     /// # Errors
     /// Those that stop the store.
     pub fn advance(&mut self, duration: Duration) -> Result<()> {
-        let mut left = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let mut left = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).min(ADVANCE_MS_MAX);
         let step = (left / STEPS_MAX).max(STEP_MS);
         while left > 0 {
             let ms = left.min(step);
@@ -259,7 +263,8 @@ pub fn crash_at_each_request(
             let mut machine = Machine::new(seed.wrapping_add(request));
             machine.disk.fail_at(request, fault);
             let done = catch_unwind(AssertUnwindSafe(|| run(&mut machine)));
-            let is_interrupted = machine.disk.faults() > 0;
+            let is_crash = |fault: &Fault| matches!(fault, Fault::CrashBefore | Fault::CrashMiddle | Fault::CrashAfter);
+            let is_interrupted = machine.disk.faults_met().iter().any(|(_, _, fault)| is_crash(fault));
             machine.crash();
             machine.disk.clear_faults();
             match done {

@@ -287,13 +287,13 @@ fn g20_a_producer_publishes_each_number_once_and_without_gaps() {
     let topic = machine.topic();
     let producer = topic.producer("importer").unwrap();
     assert_eq!(producer.next_sequence().unwrap(), 0);
-    assert!(matches!(producer.publish(1, "b"), Err(Error::SequenceGap { expected: 0, .. })));
+    assert!(matches!(producer.publish(1, "b"), Err(Error::SequenceGap { expected: 0, given: 1, .. })));
     assert!(producer.publish(0, "a").unwrap().is_some());
     assert!(producer.publish(1, "b").unwrap().is_some());
     let before = machine.end();
     assert!(producer.publish(1, "b").unwrap().is_none());
     assert!(producer.publish(0, "whatever").unwrap().is_none());
-    assert!(matches!(producer.publish(3, "d"), Err(Error::SequenceGap { expected: 2, .. })));
+    assert!(matches!(producer.publish(3, "d"), Err(Error::SequenceGap { expected: 2, given: 3, .. })));
     assert!(matches!(producer.publish(2, order("x")), Err(Error::InvalidOption { option: "dedup_id", .. })));
     assert_eq!(machine.end(), before);
     // Each topic counts for itself; the numbers outlive the process.

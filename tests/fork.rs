@@ -9,14 +9,14 @@
 
 use millpond::{
     Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Event, Expected,
-    Group, InTransaction, LogMessage, LogReader, Message, Receipt, Receive, Result, Store, Stream, StreamReceipt,
-    Subscription, Topic,
+    ForeignProjection, Group, InTransaction, LogMessage, LogReader, Message, Projection, ProjectionError, Receipt,
+    Receive, Result, Store, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -43,6 +43,8 @@ struct Handles {
     stream: Stream,
     event: Event,
     stream_receipt: StreamReceipt,
+    snapshot: StreamSnapshot,
+    projections: Mutex<(Projection, ForeignProjection)>,
     appended: Committed<()>,
     /// It waits.
     asked: Receive,
@@ -108,10 +110,11 @@ const CALLS: &[Call] = &[
             "TopicBuilder::dedup_ids",
             "TopicBuilder::dedup_window",
             "TopicBuilder::streams",
+            "TopicBuilder::snapshots_kept",
             "TopicBuilder::create",
         ],
         |all| {
-            let new = all.store.topic("new").partitions(2).streams().open();
+            let new = all.store.topic("new").partitions(2).streams().snapshots_kept(2).open();
             refused(all.store.topic("t").open()) && refused(new) && refused(all.store.topic("t").create(false).open())
         },
     ),
@@ -198,13 +201,19 @@ const CALLS: &[Call] = &[
             "Stream::first_version",
             "Stream::truncate_before",
             "Stream::delete",
+            "Stream::save_snapshot",
+            "Stream::snapshot",
+            "Stream::snapshot_upto",
         ],
         |all| {
             let stream = all.stream.topic().stream("other").unwrap();
             let reads = refused(stream.read(0, 9)) && refused(all.stream.read_back(9, 9));
             let heads = refused(stream.last_version()) && refused(all.stream.first_version());
             let writes = refused(all.stream.append(Expected::Any, ["x"])) && refused(stream.delete());
-            all.stream.key() == b"s" && reads && heads && writes && refused(all.stream.truncate_before(1))
+            let saves = refused(stream.save_snapshot(0, "x")) && refused(all.stream.save_snapshot(0, "x"));
+            let snapshots = refused(stream.snapshot()) && refused(all.stream.snapshot_upto(9));
+            let told = reads && heads && saves && snapshots;
+            all.stream.key() == b"s" && told && writes && refused(all.stream.truncate_before(1))
         },
     ),
     (
@@ -217,6 +226,35 @@ const CALLS: &[Call] = &[
                 && event.timestamp().elapsed().is_ok()
         },
     ),
+    (&["Topic::projection", "ProjectionBuilder::batch", "ProjectionBuilder::open", "Topic::projection_from"], |all| {
+        all.topic.projection("p").batch(9).open().is_ok() && refused(all.topic.projection_from(None))
+    }),
+    (
+        &[
+            "Projection::name",
+            "Projection::run_once",
+            "Projection::run",
+            "Projection::rebuild",
+            "Projection::status",
+            "ForeignProjection::run_once",
+            "ForeignProjection::status",
+        ],
+        |all| {
+            let mut new = all.topic.projection("p").open().unwrap();
+            let in_child = |error: ProjectionError<Error>| matches!(error, ProjectionError::Store(Error::Forked));
+            let ran = new.run_once(|_, _| unreachable!("nothing is read")).is_err_and(in_child);
+            let mut projections = all.projections.lock().unwrap();
+            let (own, foreign) = &mut *projections;
+            let runs = own.run(|| false, |_, _| Ok(())).is_err_and(in_child);
+            let foreign_ran = foreign.run_once(9, |_| Ok::<_, Error>(())).is_err_and(in_child);
+            let told = refused(own.rebuild()) && refused(own.status()) && refused(foreign.status());
+            new.name() == "p" && ran && runs && foreign_ran && told
+        },
+    ),
+    (&["StreamSnapshot::version", "StreamSnapshot::payload", "StreamSnapshot::timestamp"], |all| {
+        let snapshot = &all.snapshot;
+        (snapshot.version(), snapshot.payload()) == (0, b"snapshot") && snapshot.timestamp().elapsed().is_ok()
+    }),
     (
         &[
             "StreamReceipt::first_version",
@@ -293,6 +331,7 @@ const CALLS: &[Call] = &[
             "Transaction::nack_after",
             "Transaction::reject",
             "Transaction::append",
+            "Transaction::save_snapshot",
             "Transaction::set_cursor",
             "Transaction::advance",
         ],
@@ -492,10 +531,12 @@ const DROPS: &[Dropped] = &[
             stream,
             event,
             stream_receipt,
+            snapshot,
+            projections,
             appended,
             asked,
         } = all;
-        drop((asked, stream, event, stream_receipt, appended));
+        drop((asked, stream, event, stream_receipt, snapshot, projections, appended));
         drop((subscriptions, reader, read));
         drop((letters, listed, batches, deliveries));
         drop((committed, batch_receipt, receipt, group, topic, store));
@@ -582,7 +623,12 @@ fn handles(store: Store) -> Handles {
     let stream = store.topic("streams").streams().open().unwrap().stream("s").unwrap();
     let event = || Message::new("m").header("h", "v");
     let stream_receipt = stream.append(Expected::NoStream, [event()]).unwrap();
+    stream.save_snapshot(0, "snapshot").unwrap();
+    let snapshot = stream.snapshot().unwrap().unwrap();
     let appended = store.transaction(|tx| tx.append(&stream, Expected::Exists, [event()])).unwrap();
+    let mut own = stream.topic().projection("own").batch(1).open().unwrap();
+    own.run_once(|_, _| Ok::<_, Error>(())).unwrap();
+    let foreign = stream.topic().projection_from(None).unwrap();
     let event = stream.read(0, 1).unwrap().pop().unwrap();
     let mut asked = topic.group("asks").open().unwrap().receive_async();
     drop(ready(&mut asked));
@@ -603,6 +649,8 @@ fn handles(store: Store) -> Handles {
         stream,
         event,
         stream_receipt,
+        snapshot,
+        projections: Mutex::new((own, foreign)),
         appended,
         asked,
     }

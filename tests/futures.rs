@@ -308,6 +308,86 @@ fn durable_futures_end_with_the_last_handle() {
     assert!(matches!(block_on(receipt.durable()), Ok(()) | Err(Error::Closed)));
 }
 
+/// A waker that does something with what it holds, once it is called or dropped.
+struct Does<T: Send>(Mutex<Option<T>>, fn(T), Arc<Woken>);
+
+impl<T: Send> Does<T> {
+    fn go(&self) {
+        let held = self.0.lock().unwrap().take();
+        if let Some(held) = held {
+            (self.1)(held);
+            self.2.wake_by_ref();
+        }
+    }
+}
+
+impl<T: Send> Wake for Does<T> {
+    fn wake(self: Arc<Self>) {
+        self.go();
+    }
+}
+
+impl<T: Send> Drop for Does<T> {
+    fn drop(&mut self) {
+        self.go();
+    }
+}
+
+/// A waker that lets go of the last handle does so in a thread of the store's. That thread does not wait for itself, and the end is as
+/// orderly as any.
+#[test]
+fn wakers_of_syncs_may_let_go_of_the_store() {
+    let (directory, store, topic, group) = store(Durability::Os);
+    let (receipt, gone) = (topic.publish("m").unwrap(), Arc::new(Woken::default()));
+    let mut durable = receipt.durable();
+    let lets_go = Arc::new(Does(Mutex::default(), drop, Arc::clone(&gone)));
+    *lets_go.0.lock().unwrap() = Some((store, topic, group));
+    let waker = Waker::from(lets_go);
+    if Pin::new(&mut durable).poll(&mut Context::from_waker(&waker)).is_pending() {
+        gone.take();
+    }
+    drop((waker, durable));
+    block_on(receipt.durable()).unwrap();
+    let store = Store::open(directory.path().join("data")).unwrap();
+    first_attempt(store.topic("t").open().unwrap().group("g").open().unwrap().receive(LONG).unwrap());
+}
+
+/// A waker that closes the store, called by a close.
+#[test]
+fn wakers_may_close_the_store() {
+    let (_directory, store, topic, _group) = store(Durability::Os);
+    let (receipt, closed) = (topic.publish("m").unwrap(), Arc::new(Woken::default()));
+    let mut durable = receipt.durable();
+    let closes = Arc::new(Does(Mutex::default(), |store: Store| store.close().unwrap(), Arc::clone(&closed)));
+    *closes.0.lock().unwrap() = Some(store.clone());
+    let waker = Waker::from(closes);
+    let is_pending = Pin::new(&mut durable).poll(&mut Context::from_waker(&waker)).is_pending();
+    store.close().unwrap();
+    drop((waker, durable));
+    if is_pending {
+        closed.take();
+    }
+    block_on(receipt.durable()).unwrap();
+}
+
+/// A waker that goes with its future and takes another future along.
+#[test]
+fn wakers_may_hold_futures() {
+    let (_directory, _store, topic, group) = store(Durability::Os);
+    let gone = Arc::new(Woken::default());
+    let (mut one, mut other) = (group.receive_async(), group.receive_async());
+    assert!(poll(&mut other, &gone).is_pending());
+    let holds = Arc::new(Does(Mutex::default(), drop, Arc::clone(&gone)));
+    *holds.0.lock().unwrap() = Some(other);
+    let waker = Waker::from(holds);
+    assert!(Pin::new(&mut one).poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    drop(one);
+    gone.take();
+    topic.publish("m").unwrap();
+    first_attempt(group.receive(LONG).unwrap());
+}
+
 /// A waker may be anything: one that panics ends in nobody else's call, and one that drops the last handle of the store does not wait for
 /// its own thread.
 #[test]

@@ -4,6 +4,7 @@
 
 use millpond::testing::{Drained, Machine, crash_at_each_request};
 use millpond::{Backoff, Durability, Error, Group, Store};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -84,6 +85,21 @@ fn clocks_disks_and_syncs_do_as_they_are_told() {
     assert!(matches!(topic.publish("m"), Err(Error::Poisoned { .. })));
     machine.crash();
     assert!(machine.open().is_ok());
+}
+
+/// Futures on a machine: what waits for a sync or for time is ready once that passed here.
+#[test]
+fn futures_are_ready_once_time_has_passed() {
+    use std::task::{Context, Poll, Waker};
+    let mut machine = Machine::new(1);
+    let store = machine.open().unwrap();
+    let mut publish = store.topic("t").open().unwrap().publish_async("m");
+    let mut poll = || std::pin::Pin::new(&mut publish).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(poll().is_pending());
+    machine.advance(Duration::from_secs(1)).unwrap();
+    assert!(matches!(poll(), Poll::Ready(Ok(_))));
+    assert!(matches!(machine.open(), Err(Error::Locked { .. })), "its handles are still there");
+    machine.advance(Duration::from_secs(1)).unwrap();
 }
 
 /// It finds a handler whose effect and ack are two steps.

@@ -6,6 +6,7 @@
 use millpond::simulation::WallMs;
 use millpond::simulation::{IndexOutcome, PowerOutcome, Rng, SimClock, SimDisk, SimIndexHome};
 use millpond::{Durability, Error, ErrorKind, Event, Expected, Message, Retention, Store, Stream, Topic};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,28 +16,39 @@ struct World {
     clock: Arc<SimClock>,
     index: SimIndexHome,
     level: Durability,
+    /// How many snapshots of a stream.
+    kept: u32,
     store: Store,
     orders: Topic,
 }
 
-fn open(disk: &SimDisk, clock: &Arc<SimClock>, index: &SimIndexHome, level: Durability) -> (Store, Topic) {
+fn open(
+    disk: &SimDisk,
+    clock: &Arc<SimClock>,
+    index: &SimIndexHome,
+    (level, kept): (Durability, u32),
+) -> (Store, Topic) {
     let options = Store::options().durability(level).segment_bytes_max(64 << 10).index_home(index.clone());
     let disk = Arc::new(disk.attach().expect("nobody has it"));
     let store = options.open_on(disk, Arc::clone(clock) as _).expect("it opens");
-    let orders = store.topic("orders").streams().partitions(3).open().expect("it opens");
+    let orders = store.topic("orders").streams().partitions(3).snapshots_kept(kept).open().expect("it opens");
     (store, orders)
 }
 
 impl World {
     fn new(level: Durability) -> Self {
+        Self::keeping(level, 1)
+    }
+
+    fn keeping(level: Durability, kept: u32) -> Self {
         let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
         let index = SimIndexHome::default();
-        let (store, orders) = open(&disk, &clock, &index, level);
-        Self { disk, clock, index, level, store, orders }
+        let (store, orders) = open(&disk, &clock, &index, (level, kept));
+        Self { disk, clock, index, level, kept, store, orders }
     }
 
     fn reopen(&mut self) {
-        (self.store, self.orders) = open(&self.disk, &self.clock, &self.index, self.level);
+        (self.store, self.orders) = open(&self.disk, &self.clock, &self.index, (self.level, self.kept));
     }
 
     fn close(&mut self) {
@@ -149,6 +161,22 @@ fn what_is_below_a_truncation_is_gone_and_versions_go_on() {
     let order = world.stream("o");
     assert_eq!(order.append(Expected::NoStream, ["4"]).unwrap().first_version(), 4, "G19: no version comes twice");
     assert_eq!(versions(&order.read(0, 9).unwrap()), [4]);
+}
+
+/// Partitions are never numbered twice, so what the index has of a topic that was removed is never read.
+#[test]
+fn a_topic_of_the_name_of_a_removed_one_begins_anew() {
+    let mut world = World::new(Durability::Os);
+    let order = world.stream("o");
+    order.append(Expected::Any, ["0", "1"]).unwrap();
+    order.save_snapshot(1, "of the old").unwrap();
+    (0..2).for_each(|_| world.store.tick().unwrap());
+    world.store.remove_topic("orders").unwrap();
+    for outcome in [IndexOutcome::Prefix(99), IndexOutcome::Prefix(0), IndexOutcome::Empty] {
+        world.crash(outcome);
+        assert_eq!((world.stream("o").last_version().unwrap(), saved(&world.stream("o"))), (None, None));
+    }
+    assert_eq!(world.stream("o").append(Expected::NoStream, ["0"]).unwrap().first_version(), 0);
 }
 
 /// More is truncated than a read asks for, and the index knows it or does not.
@@ -274,6 +302,162 @@ fn a_transaction_appends_with_all_else_or_not_at_all() {
     assert_eq!(world.store.violations(), Vec::<String>::new());
 }
 
+fn saved(stream: &Stream) -> Option<(u64, String)> {
+    let snapshot = stream.snapshot().unwrap()?;
+    Some((snapshot.version(), String::from_utf8(snapshot.payload().to_vec()).unwrap()))
+}
+
+#[track_caller]
+fn no_such_version(done: Result<(), Error>, of: u64, last: Option<u64>) {
+    match done {
+        Err(error @ Error::NoSuchVersion { version, actual, .. }) => {
+            assert_eq!((version, actual, error.kind()), (of, last, ErrorKind::Conflict));
+        }
+        Err(error) => panic!("{error}"),
+        Ok(()) => panic!("it was saved"),
+    }
+}
+
+/// G19: the latest snapshot is found again, whatever became of the index.
+#[test]
+fn a_snapshot_is_found_again_without_the_index() {
+    let mut world = World::new(Durability::Os);
+    let order = world.stream("o");
+    no_such_version(order.save_snapshot(0, "no"), 0, None);
+    assert_eq!(saved(&order), None);
+    order.append(Expected::Any, ["0", "1", "2", "3"]).unwrap();
+    no_such_version(order.save_snapshot(4, "no"), 4, Some(3));
+    no_such_version(order.save_snapshot(u64::MAX, "no"), u64::MAX, Some(3));
+    order.save_snapshot(2, "after 2").unwrap();
+    order.save_snapshot(1, "after 1").unwrap();
+    assert_eq!(saved(&order), Some((2, "after 2".to_owned())), "that of the highest version");
+    order.save_snapshot(2, "").unwrap();
+    order.save_snapshot(2, "after 2, again").unwrap();
+    world.store.tick().unwrap();
+    for outcome in [IndexOutcome::Empty, IndexOutcome::Prefix(0), IndexOutcome::Prefix(99), IndexOutcome::Empty] {
+        let order = world.stream("o");
+        assert_eq!(saved(&order), Some((2, "after 2, again".to_owned())));
+        assert_eq!(saved(&world.stream("other")), None);
+        assert!(order.snapshot().unwrap().unwrap().timestamp() > std::time::UNIX_EPOCH);
+        assert!(order.snapshot_upto(1).unwrap().is_none(), "one is kept");
+        world.crash(outcome);
+    }
+    let order = world.stream("o");
+    order.truncate_before(3).unwrap();
+    no_such_version(order.save_snapshot(2, "no"), 2, Some(3));
+    for _ in 0..2 {
+        assert_eq!(saved(&world.stream("o")), Some((2, "after 2, again".to_owned())), "truncation leaves it");
+        world.crash(IndexOutcome::Empty);
+    }
+    world.stream("o").delete().unwrap();
+    for _ in 0..2 {
+        assert_eq!(saved(&world.stream("o")), None, "it is gone with the stream");
+        no_such_version(world.stream("o").save_snapshot(3, "late"), 3, None);
+        world.store.tick().unwrap();
+        world.crash(IndexOutcome::Empty);
+    }
+    world.stream("o").append(Expected::NoStream, ["4"]).unwrap();
+    assert_eq!(saved(&world.stream("o")), None);
+    world.stream("o").save_snapshot(4, "after 4").unwrap();
+    assert_eq!(saved(&world.stream("o")), Some((4, "after 4".to_owned())));
+}
+
+/// A snapshot is a message of nobody, and as large as one.
+#[test]
+fn snapshots_are_published_to_nobody() {
+    let world = World::new(Durability::Os);
+    let group = world.orders.group("g").open().unwrap();
+    let order = world.stream("o");
+    order.append(Expected::Any, ["0"]).unwrap();
+    order.save_snapshot(0, vec![7; 30_000]).unwrap();
+    assert_eq!(order.snapshot().unwrap().unwrap().payload().len(), 30_000);
+    let long = order.save_snapshot(0, vec![7; 17 << 20]);
+    assert!(matches!(long, Err(Error::TooLarge { what: "message", .. })), "{long:?}");
+    assert_eq!(group.receive(Duration::ZERO).unwrap().map(|delivery| delivery.payload().len()), Some(1));
+    assert!(group.receive(Duration::ZERO).unwrap().is_none());
+    let mut reader = world.orders.reader().open().unwrap();
+    assert!(reader.try_next().unwrap().is_some() && reader.try_next().unwrap().is_none());
+    assert_eq!(order.read(0, 9).unwrap().len(), 1);
+    for kept in [0, 1_001] {
+        let wrong = world.store.topic("x").streams().snapshots_kept(kept).open();
+        assert!(matches!(wrong, Err(Error::InvalidOption { option: "snapshots_kept", .. })));
+    }
+}
+
+/// G19, G18: a snapshot may be of an event that its transaction appends; all of that is there, or nothing.
+#[test]
+fn a_transaction_saves_a_snapshot_of_what_it_appends() {
+    let mut world = World::new(Durability::Os);
+    let (a, b) = (world.stream("a"), world.stream("b"));
+    let done = world.store.transaction(|tx| {
+        tx.save_snapshot(&a, 1, "a1")?;
+        tx.append(&a, Expected::NoStream, ["0", "1"])?;
+        tx.append(&b, Expected::NoStream, ["0"])?;
+        tx.save_snapshot(&b, 0, "b0")
+    });
+    done.unwrap();
+    let failed = world.store.transaction(|tx| {
+        tx.append(&b, Expected::Any, ["no"])?;
+        tx.save_snapshot(&a, 2, "no")?;
+        Ok::<_, Error>(())
+    });
+    no_such_version(failed.map(drop), 2, Some(1));
+    world.crash(IndexOutcome::Empty);
+    assert_eq!(saved(&world.stream("a")), Some((1, "a1".to_owned())));
+    assert_eq!(saved(&world.stream("b")), Some((0, "b0".to_owned())));
+    assert_eq!(world.stream("b").last_version().unwrap(), Some(0));
+    assert_eq!(world.store.violations(), Vec::<String>::new());
+}
+
+/// G19, G4: in a store opened at `Disk` a snapshot is shown once it is durable, and so is a deletion.
+#[test]
+fn a_snapshot_that_is_told_is_durable() {
+    let mut world = World::new(Durability::Disk);
+    let order = world.orders.with_durability(Durability::Os).stream("o").unwrap();
+    order.append(Expected::NoStream, ["0"]).unwrap();
+    order.save_snapshot(0, "soon").unwrap();
+    assert_eq!(saved(&order), None, "it is not durable");
+    world.stream("o").save_snapshot(0, "now").unwrap();
+    world.disk.crash_power(PowerOutcome::LoseAll);
+    world.index.crash(IndexOutcome::Prefix(0));
+    world.reopen();
+    assert_eq!(saved(&world.stream("o")), Some((0, "now".to_owned())), "G1: it was saved at Disk");
+}
+
+/// Truncations and snapshots stay while all beside them in their segments goes.
+#[test]
+fn what_is_said_of_streams_outlives_its_neighbors() {
+    let mut world = World::new(Durability::Os);
+    let (kept, deleted) = (world.stream("kept"), world.stream("deleted"));
+    kept.append(Expected::Any, ["0", "1", "2"]).unwrap();
+    deleted.append(Expected::Any, ["0", "1"]).unwrap();
+    let queue = world.store.topic("queue").open().unwrap();
+    let workers = queue.group("workers").open().unwrap();
+    let work = || {
+        for _ in 0..200 {
+            queue.publish(vec![7; 1_000]).unwrap();
+            workers.receive(Duration::ZERO).unwrap().expect("it is there").ack().unwrap();
+        }
+        world.store.checkpoint().unwrap();
+        world.store.tick().unwrap();
+    };
+    work();
+    kept.save_snapshot(1, "after 1").unwrap();
+    work();
+    deleted.delete().unwrap();
+    kept.truncate_before(1).unwrap();
+    let segments = || world.disk.files().into_iter().filter(|file| file.name.ends_with(".seg")).count();
+    (0..4).for_each(|_| work());
+    assert!(segments() < 10, "{} of the about 20 segments are there", segments());
+    drop((kept, deleted, workers, queue));
+    for outcome in [IndexOutcome::Prefix(0), IndexOutcome::Empty] {
+        world.crash(outcome);
+        assert_eq!(saved(&world.stream("kept")), Some((1, "after 1".to_owned())));
+        assert_eq!(world.stream("kept").first_version().unwrap(), Some(1));
+        assert_eq!(world.stream("deleted").last_version().unwrap(), None);
+    }
+}
+
 /// G19, G4: an answer that names what another call appended is given once that is durable.
 #[test]
 fn what_is_told_is_durable() {
@@ -303,18 +487,37 @@ fn any_index_gives_the_same_answers() {
     let mut rng = Rng::new(7);
     for round in 0..60 {
         let level = if rng.coin() { Durability::Os } else { Durability::Disk };
-        let mut world = World::new(level);
-        let mut model: Vec<(u64, Vec<String>)> = vec![(0, Vec::new()); 5];
+        let mut world = World::keeping(level, 2);
+        let mut model: Vec<(u64, Vec<String>, BTreeMap<u64, String>)> = vec![Default::default(); 5];
         for life in 0..6 {
             for step in 0..rng.below(120) {
                 let which = rng.index(model.len());
                 let stream = world.stream(&format!("s{which}"));
-                let (first, events) = &mut model[which];
+                let (first, events, snapshots) = &mut model[which];
                 match rng.below(10) {
                     0 => {
                         let to = rng.below(events.len() as u64 + 3);
                         stream.truncate_before(to).unwrap();
                         *first = (*first).max(to.min(events.len() as u64));
+                        if *first == events.len() as u64 {
+                            snapshots.clear();
+                        }
+                    }
+                    3 => {
+                        let version = rng.below(events.len() as u64 + 2);
+                        let payload = format!("{round}.{life}.{step}");
+                        let is_there = (*first..events.len() as u64).contains(&version);
+                        match stream.save_snapshot(version, &payload) {
+                            Ok(()) if is_there => drop(snapshots.insert(version, payload)),
+                            Err(Error::NoSuchVersion { .. }) if !is_there => {}
+                            done => {
+                                panic!("round {round}, life {life}: {version} of {first}..{}: {done:?}", events.len())
+                            }
+                        }
+                        // Two are kept.
+                        snapshots.len().checked_sub(2).into_iter().for_each(|more| {
+                            (0..more).for_each(|_| drop(snapshots.pop_first()));
+                        });
                     }
                     1 => world.store.tick().unwrap(),
                     2 => drop(world.store.topic("noise").open().unwrap().publish(vec![0; 900]).unwrap()),
@@ -333,13 +536,22 @@ fn any_index_gives_the_same_answers() {
                     }
                 }
             }
-            for (which, (first, events)) in model.iter().enumerate() {
+            for (which, (first, events, snapshots)) in model.iter().enumerate() {
                 let read = world.stream(&format!("s{which}")).read(0, 1_000).unwrap();
                 if level == Durability::Os || read.len() == events.len() - *first as usize {
                     assert_eq!(payloads(&read), events[*first as usize..], "round {round}, life {life}");
                 }
                 let back = world.stream(&format!("s{which}")).read_back(u64::MAX, 3).unwrap();
                 assert!(back.is_sorted_by(|one, other| one.version() == other.version() + 1));
+                if level == Durability::Os {
+                    let stream = world.stream(&format!("s{which}"));
+                    let newest = snapshots.last_key_value().map(|(version, payload)| (*version, payload.clone()));
+                    assert_eq!(saved(&stream), newest, "round {round}, life {life}");
+                    let before = newest.and_then(|(version, _)| version.checked_sub(1));
+                    let older = before.and_then(|version| stream.snapshot_upto(version).unwrap());
+                    let second = snapshots.keys().rev().nth(1).copied();
+                    assert_eq!(older.map(|older| older.version()), second, "round {round}, life {life}");
+                }
             }
             match rng.below(4) {
                 0 => world.close(),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// A small value by name that says how far somebody has come: a projection, an importer, a relay. Made by [`Store::cursor`].
 ///
-/// It moves only for those who know where it stands, so of two that move it at once one fails. Set in a [`Transaction`](crate::Transaction)
+/// A call that expects another value than it has fails with `CursorMoved`, so of two that move it at once one fails. Set in a [`Transaction`](crate::Transaction)
 /// it moves together with what it stands for, or not at all.
 #[derive(Clone)]
 pub struct Cursor {

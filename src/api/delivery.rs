@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 /// A message under a lease. Settle it with [`ack`](Self::ack), [`nack`](Self::nack), [`nack_after`](Self::nack_after) or
 /// [`reject`](Self::reject); dropping it is a nack.
 ///
-/// If the process dies, the message comes back with its attempt counted. If the visibility timeout passes, it goes to
-/// another consumer, and settling this delivery then fails with `LeaseLost`; until it has, it may still be settled.
+/// If the process dies, the message comes back with its attempt counted. After the visibility timeout another consumer may lease it;
+/// settling this delivery then fails with `LeaseLost`. Until one does, this delivery can still be settled.
 ///
 /// How it is settled survives a process crash. A power failure within the sync interval may take it back: the message is
 /// then delivered again, which is why handlers must be able to see a message twice.

@@ -15,27 +15,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// The delivery of one message, once there is one: what [`Group::receive_async`] gives. Like a [`Group`] it keeps the store open.
+/// Future of [`Group::receive_async`]: resolves to the next delivery. Like a [`Group`] it keeps the store open.
 #[must_use = "nothing is received before it is polled"]
 pub struct Receive {
     asking: Asking,
 }
 
-/// Some deliveries, once there are any: what [`Group::receive_batch_async`] gives. Like a [`Group`] it keeps the store open.
+/// Future of [`Group::receive_batch_async`]: resolves to the next deliveries. Like a [`Group`] it keeps the store open.
 #[must_use = "nothing is received before it is polled"]
 pub struct ReceiveBatch {
     asking: Asking,
 }
 
-/// Deliveries of a group, one after another: what [`Group::stream`] gives. Like a [`Group`] it keeps the store open.
+/// Stream of [`Group::stream`]: yields one delivery after another. Like a [`Group`] it keeps the store open.
 #[must_use = "nothing is received before it is polled"]
 pub struct Deliveries {
     asking: Asking,
     ended: bool,
 }
 
-/// The receipt of a message that was published, once the message survives what the topic's handle promises: what
-/// [`Topic::publish_async`] gives. It does not keep the store open.
+/// Future of [`Topic::publish_async`]: resolves to the receipt once the message is durable at the level of the topic's handle. It does
+/// not keep the store open.
 #[must_use = "whether the message is durable is known once this is awaited"]
 pub struct Publish {
     published: Option<Result<Receipt>>,
@@ -43,7 +43,7 @@ pub struct Publish {
     level: Durability,
 }
 
-/// Ready once what was published survives power loss: what [`Receipt::durable`] gives. It does not keep the store open.
+/// Future of [`Receipt::durable`]: resolves once what was published survives power loss. It does not keep the store open.
 #[must_use = "it waits for nothing before it is polled"]
 pub struct Durable {
     frame: PublishedFrame,
@@ -60,8 +60,9 @@ struct Asking {
 impl Group {
     /// Takes one message, waiting for it without blocking the thread. Needs the feature `async`, and no runtime.
     ///
-    /// A thread of the store's, which the first such call starts, receives for all futures. A future that is dropped before it is ready
-    /// leaves its message to others, the attempt not counted. Polled again once it was ready, it receives the next message.
+    /// A thread of the store's, which the first such call starts, receives for the futures of all groups, in turn. A future that is dropped
+    /// before it is ready leaves its message to others, the attempt not counted; only where that cannot be recorded, as on a full disk,
+    /// the message comes back when its lease ends. Polled again once it was ready, it receives the next message.
     ///
     /// ```
     /// # use millpond::Store;
@@ -122,11 +123,14 @@ impl Group {
 }
 
 impl Topic {
-    /// Publishes one message as [`Topic::publish`] does, but waits for the sync without blocking the thread. Needs the feature `async`,
-    /// and no runtime.
+    /// Publishes one message as [`Topic::publish`] does, and gives a future that waits for the sync. Needs the feature `async`, and no
+    /// runtime.
     ///
-    /// The message is in the log when this call returns, also if the future is dropped: it survives a process crash then. The future is
-    /// ready once the message survives what the handle's level says.
+    /// The call itself appends the message, which survives a process crash when it returns, also if the future is dropped. Like a
+    /// publish at [`Durability::Os`] it takes microseconds, unless it must begin a segment of the log; and in a store opened at
+    /// [`Durability::Disk`] it waits for a sync where the topic has accepted the message before under its id
+    /// ([`Message::dedup_id`]). The future is ready once the message survives what the handle's level says. It gives its error once;
+    /// polled again after that it stays pending.
     ///
     /// # Errors
     /// The future gives those of [`Topic::publish`].

@@ -189,10 +189,10 @@ impl Group {
         GroupChange { group: Arc::clone(&self.inner), given: Given::default() }
     }
 
-    /// Takes one message, waiting up to `wait` for it; `Duration::ZERO` only looks. `None` when there was none.
+    /// Leases the next message, waiting up to `wait` for it; `Duration::ZERO` does not wait. Returns `None` if none becomes ready.
     ///
-    /// The message is this consumer's until the visibility timeout; then it goes to another. Its attempt is on the
-    /// account before this returns, and stays there whatever happens to the process.
+    /// The lease lasts until the visibility timeout; then another consumer gets the message. The attempt is recorded before this call
+    /// returns, so it counts whatever happens to the process.
     ///
     /// # Errors
     /// - `Removed` if the group or its topic was removed, also while this call waits.
@@ -292,8 +292,8 @@ impl Group {
         Subscription::start(&self.inner)
     }
 
-    /// The group's dead letters, oldest first, as they are met: one that is added later may or may not appear. In a store opened
-    /// at `Disk` a dead letter is met once it is durable, as every message is: within the sync interval, or after
+    /// Iterates over the group's dead letters, oldest first. Those that are added during the iteration may or may not appear. In a store
+    /// opened at `Disk` a dead letter appears once it is durable, as every message does: within the sync interval, or after
     /// [`Store::sync`](crate::Store::sync).
     ///
     /// # Errors

@@ -16,12 +16,15 @@ mod log_reader;
 mod message;
 mod options;
 mod outcome;
+mod projection;
 mod receipt;
+mod snapshot;
 mod store;
 mod stream;
 mod subscription;
 mod topic;
 mod transaction;
+mod transaction_streams;
 
 pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
 pub use cursor::{Cursor, Producer, TopicCursor};
@@ -36,7 +39,9 @@ pub use group_options::GroupChange;
 pub use log_reader::{LogMessage, LogReader, LogReaderBuilder};
 pub use message::{Bytes, Message};
 pub use options::{Backoff, Durability, Start};
+pub use projection::{ForeignProjection, Projection, ProjectionBuilder, ProjectionError, ProjectionStatus};
 pub use receipt::{BatchReceipt, Receipt};
+pub use snapshot::StreamSnapshot;
 pub use store::{Store, StoreOptions};
 pub use stream::{Event, Stream, StreamReceipt};
 pub use subscription::Subscription;
@@ -75,7 +80,10 @@ unwind_safe!(
     Transaction<'_>,
     Cursor,
     TopicCursor,
-    Producer
+    Producer,
+    Stream,
+    Projection,
+    ForeignProjection
 );
 
 #[cfg(feature = "async")]

@@ -124,8 +124,7 @@ impl Store {
         self.shared.engine.sync()
     }
 
-    /// Makes everything durable, writes a checkpoint and lets nobody use the store any more: every later call on any of its
-    /// handles fails with `Closed`. Live leases end without being counted as attempts (see
+    /// Syncs the log, writes a checkpoint and closes the store: every later call on any handle fails with `Closed`. Live leases end without being counted as attempts (see
     /// [`GroupBuilder::max_closes`](super::GroupBuilder::max_closes)). After a crash inside it the next open recovers as from any
     /// other.
     ///
@@ -181,6 +180,12 @@ impl Store {
         self.shared.engine.state_hash()
     }
 
+    /// Whether there are other handles of this store.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_other_handles(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     /// What the state keeps twice and does not agree upon: nothing, unless this library is wrong.
     #[cfg(any(test, feature = "simulation"))]
     #[must_use]
@@ -201,6 +206,8 @@ impl Store {
     /// Those of the jobs.
     #[cfg(any(test, feature = "simulation"))]
     pub fn tick(&self) -> Result<()> {
+        #[cfg(feature = "async")]
+        self.shared.engine.look_at_asks();
         self.shared.engine.pulse()?;
         self.shared.engine.maintain()
     }
@@ -294,10 +301,10 @@ impl StoreOptions {
         self
     }
 
-    /// How long one message may hold up all others of the store. A message in whose hands the process died takes its last attempt
-    /// alone, so that no other message dies for it: until it is settled, or this time has passed with the wait for other leases to end
-    /// included, no other lease is granted. All such times together are at most 30 s after each open; what comes later goes among
-    /// the others. Default: 5 s. Range: zero (nothing is ever held up) to 30 s.
+    /// The longest time for which one exclusive lease, with the wait for it, may block all other leases. A message that was leased when
+    /// the process crashed takes its last attempt under an exclusive lease, so that no other message loses an attempt by its crash.
+    /// After each open such leases block others for 30 s in all; later ones are ordinary leases. Default: 5 s. Range: 0 (no lease is
+    /// exclusive) to 30 s.
     #[must_use]
     pub fn isolation_limit(mut self, limit: Duration) -> Self {
         self.isolation_limit = limit;

@@ -221,18 +221,18 @@ impl Stream {
     }
 
     /// Takes all events below `version` from those who read the stream. Groups still get those that they have not settled. Versions go on
-    /// as before. Durable on return.
+    /// as before, and snapshots stay while an event does. Durable on return.
     ///
     /// # Errors
     /// `IndexRebuilding`, `Removed`, `DiskFull`; the store's. Nothing was changed then, except by `OutcomeUnknown`.
     pub fn truncate_before(&self, version: u64) -> Result<()> {
         let engine = &self.inner().shared.engine;
-        let end = engine.truncate_stream(self.id, version)?;
+        let end = engine.truncate_stream(self.id, version, &self.note(&[])?)?;
         engine.wait_durable(end)
     }
 
-    /// Takes all events from those who read the stream, as [`Stream::truncate_before`]. It does not exist then, for those who append; an
-    /// event that comes later has the version behind the last.
+    /// Takes all events from those who read the stream, as [`Stream::truncate_before`], and all snapshots. It does not exist then, for those
+    /// who append; an event that comes later has the version behind the last.
     ///
     /// # Errors
     /// As [`Stream::truncate_before`].

@@ -9,7 +9,7 @@ use super::{Durability, Message, check_name, millis};
 use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions, key_hash};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId};
-use crate::limits::{DEDUP_IDS_MAX, FRAME_PARTS_MAX, TOPIC_PARTITIONS_MAX};
+use crate::limits::{DEDUP_IDS_MAX, FRAME_PARTS_MAX, SNAPSHOTS_KEPT_MAX, TOPIC_PARTITIONS_MAX};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::thread_local;
 use std::cell::RefCell;
@@ -32,6 +32,7 @@ pub struct TopicBuilder {
     dedup_ids: Option<u32>,
     dedup_window: Option<Duration>,
     streams: bool,
+    snapshots_kept: Option<u32>,
     create: bool,
 }
 
@@ -60,6 +61,7 @@ impl TopicBuilder {
             dedup_ids: None,
             dedup_window: None,
             streams: false,
+            snapshots_kept: None,
             create: true,
         }
     }
@@ -100,6 +102,13 @@ impl TopicBuilder {
         self
     }
 
+    /// How many [snapshots](crate::Stream::save_snapshot) of a stream are found, those of the highest versions: 1 to 1,000, fixed when the topic
+    /// is created. Default: what is stored, or 1.
+    pub fn snapshots_kept(mut self, snapshots: u32) -> Self {
+        self.snapshots_kept = Some(snapshots);
+        self
+    }
+
     /// Whether the topic is created where it does not exist. Default: `true`.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
@@ -124,6 +133,10 @@ impl TopicBuilder {
             let expected = "from 1 to 1,048,576";
             return Err(Error::InvalidOption { option: "dedup_ids", value: ids.to_string(), expected });
         }
+        if let Some(kept) = self.snapshots_kept.filter(|kept| !(1..=SNAPSHOTS_KEPT_MAX).contains(kept)) {
+            let expected = "from 1 to 1,000";
+            return Err(Error::InvalidOption { option: "snapshots_kept", value: kept.to_string(), expected });
+        }
         let window = self.dedup_window.map(|window| millis("dedup_window", window)).transpose()?;
         if window == Some(0) {
             let expected = "more than nothing, and at most ten years";
@@ -142,6 +155,7 @@ impl TopicBuilder {
                 dedup_ids: self.dedup_ids.unwrap_or(left_out.dedup_ids),
                 dedup_window_ms: window.unwrap_or(left_out.dedup_window_ms),
                 streams: self.streams,
+                snapshots_kept: self.snapshots_kept.unwrap_or(left_out.snapshots_kept),
             };
             engine.open_topic(&self.name, self.partitions.unwrap_or(1), options)?
         } else {
@@ -150,6 +164,7 @@ impl TopicBuilder {
         self.check_same("partitions", self.partitions, info.partitions)?;
         self.check_same("retention", retention, info.options.retention)?;
         self.check_same("streams", self.streams.then_some(true), info.options.streams)?;
+        self.check_same("snapshots_kept", self.snapshots_kept, info.options.snapshots_kept)?;
         self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
         self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;
         let level = self.shared.level;
@@ -192,8 +207,8 @@ impl Topic {
         Self { inner: Arc::clone(&self.inner), level }
     }
 
-    /// Publishes one message, to the partition of its key, or without a key to each in turn. On return it survives what the
-    /// handle's level says. A crash before that leaves it whole or not at all.
+    /// Publishes one message to the partition of its key, or round-robin without one. On return it is durable at the handle's level. A
+    /// crash before that leaves it whole or not at all.
     ///
     /// # Errors
     /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `LimitReached`, `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`: nothing

@@ -3,17 +3,16 @@
 //! Never here: deciding; a transaction only collects what is to be done.
 
 use super::batch::Batch;
-use super::cursor::check_value;
 use super::delivery::{Delivery, text_of};
 use super::receipt::{Placed, Places, PublishedFrame};
 use super::store::StoreShared;
-use super::{Cursor, Durability, Message, Store, Stream, Topic, TopicCursor, millis};
+use super::{Durability, Message, Store, Stream, Topic, millis};
 use crate::engine::{
-    CursorChange, HeldRun, LeasedMessage, NotDone, Outgoing, Received, Settlement, StreamAppend, StreamId, Transacted,
-    Work,
+    CursorChange, HeldRun, LeasedMessage, NotDone, Outgoing, Received, Settlement, SnapshotSave, StreamAppend,
+    StreamId, Transacted, Work,
 };
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Expected, Lsn, MessageId, Offset, Position};
+use crate::ids::{Epoch, Lsn, MessageId, Offset};
 use crate::limits::FRAME_PARTS_MAX;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread_local;
@@ -40,11 +39,12 @@ pub struct Transaction<'a> {
     outgoing: Outgoing,
     /// Of what is published, in the order of the calls; epoch and offset are not known yet.
     ids: Vec<MessageId>,
-    /// What is appended to streams, and to which.
-    appends: Vec<StreamAppend<'a>>,
-    appended_to: Vec<&'a Stream>,
+    /// What is appended to streams, and to which; and what is saved of them.
+    pub(super) appends: Vec<StreamAppend<'a>>,
+    pub(super) appended_to: Vec<&'a Stream>,
+    pub(super) snapshots: Vec<SnapshotSave<'a>>,
     settlements: Vec<Settlement<'a>>,
-    cursors: Vec<CursorChange<'a>>,
+    pub(super) cursors: Vec<CursorChange<'a>>,
     /// For each settlement, whose it is.
     settled: Vec<Settled<'a>>,
     effects: usize,
@@ -119,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// That of `body`; `LeaseLost` if another consumer has one of the messages; `DedupConflict` if an id was given to other bytes;
-    /// `CursorMoved` if a cursor stands elsewhere; `WrongVersion` if a stream has another version; `IndexRebuilding`; `InvalidTransaction`, `Removed`, `TooLarge`, `LimitReached`; `DiskFull`, but not if it
+    /// `CursorMoved` if a cursor stands elsewhere; `WrongVersion` if a stream has another version; `NoSuchVersion` if a snapshot is newer than its stream; `IndexRebuilding`; `InvalidTransaction`, `Removed`, `TooLarge`, `LimitReached`; `DiskFull`, but not if it
     /// settles at least the bytes that it publishes and the reserve suffices; the store's. Nothing was done then.
     ///
     /// `OutcomeUnknown` if the transaction was written and a sync failed at level `Disk`. All its deliveries are settled in this process. Open
@@ -128,15 +128,23 @@ impl Store {
         &self,
         body: impl FnOnce(&mut Transaction<'a>) -> std::result::Result<T, E>,
     ) -> std::result::Result<Committed<T>, E> {
-        let mut transaction = Transaction::new(&self.shared)?;
-        let value = {
-            let _inside = Inside;
-            body(&mut transaction)?
-        };
-        let number = transaction.number;
-        let (placed, appended, frame) = transaction.commit()?;
-        Ok(Committed { value, number, placed, appended, frame })
+        transact(&self.shared, body)
     }
+}
+
+/// As [`Store::transaction`].
+pub(super) fn transact<'a, T, E: From<Error>>(
+    shared: &Arc<StoreShared>,
+    body: impl FnOnce(&mut Transaction<'a>) -> std::result::Result<T, E>,
+) -> std::result::Result<Committed<T>, E> {
+    let mut transaction = Transaction::new(shared)?;
+    let value = {
+        let _inside = Inside;
+        body(&mut transaction)?
+    };
+    let number = transaction.number;
+    let (placed, appended, frame) = transaction.commit()?;
+    Ok(Committed { value, number, placed, appended, frame })
 }
 
 /// Ends the mark that this thread is in a body, also if that panics.
@@ -163,6 +171,7 @@ impl<'a> Transaction<'a> {
             ids: Vec::new(),
             appends: Vec::new(),
             appended_to: Vec::new(),
+            snapshots: Vec::new(),
             settlements: Vec::new(),
             cursors: Vec::new(),
             settled: Vec::new(),
@@ -196,7 +205,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// A call that failed keeps all of the transaction from being carried out.
-    fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
+    pub(super) fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
         self.failed |= done.is_err();
         done
     }
@@ -260,60 +269,12 @@ impl<'a> Transaction<'a> {
         self.settle(Settlement::Reject { message, text: text_of(reason) }, Settled::Delivery(delivery), shared)
     }
 
-    /// Appends events to a stream, as [`Stream::append`]. A stream can be appended to once in a transaction. Events that were appended
-    /// before reject the transaction with `DedupConflict`. [`Committed::versions`] has the versions.
-    ///
-    /// # Errors
-    /// `InvalidTransaction` if the stream is of another store; `InvalidOption`, `TooLarge`, `InvalidName`.
-    pub fn append<'m, M: Into<Message<'m>>>(
-        &mut self,
-        stream: &'a Stream,
-        expected: Expected,
-        events: impl IntoIterator<Item = M>,
-    ) -> Result<()> {
-        let done = self.check_store(&stream.inner().shared, "a stream of another store in a transaction");
-        let done = done.and_then(|()| stream.outgoing(events));
-        let outgoing = self.noted(done)?;
-        let counted = self.count(outgoing.len());
-        self.noted(counted)?;
-        self.appends.push(StreamAppend { stream: stream.at(), expected, outgoing });
-        self.appended_to.push(stream);
-        Ok(())
-    }
-
-    /// Sets a cursor if it stands at `expected`, or if it is not there and `expected` is `None`: as [`Cursor::set`], in the frame of all
-    /// else. A cursor can be set once in a transaction.
-    ///
-    /// # Errors
-    /// `InvalidTransaction` if it is of another store; `TooLarge`.
-    pub fn set_cursor(&mut self, cursor: &'a Cursor, expected: Option<&[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        let value = value.as_ref();
-        let done = self.check_store(&cursor.shared, "a cursor of another store in a transaction");
-        let done = done.and_then(|()| check_value(value)).and_then(|()| self.count(1));
-        self.noted(done)?;
-        let (expected, value) = (expected.map(<[u8]>::to_vec), value.to_vec());
-        self.cursors.push(CursorChange { name: &cursor.name, expected, value, hold: None });
-        Ok(())
-    }
-
-    /// Moves a topic's cursor, as [`TopicCursor::advance`], in the frame of all else.
-    ///
-    /// # Errors
-    /// `InvalidTransaction` if it is of another store; `InvalidPosition`.
-    pub fn advance(&mut self, cursor: &'a TopicCursor, expected: Option<Position>, to: Position) -> Result<()> {
-        let done = self.check_store(&cursor.topic.inner().shared, "a cursor of another store in a transaction");
-        let done = done.and_then(|()| self.count(1)).and_then(|()| cursor.change(expected, to));
-        let (expected, value, hold) = self.noted(done)?;
-        self.cursors.push(CursorChange { name: &cursor.name, expected, value, hold: Some(hold) });
-        Ok(())
-    }
-
     /// How many messages it publishes, and how many settlements it has.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.ids.len(), self.settlements.len())
     }
 
-    fn check_store(&self, shared: &Arc<StoreShared>, reason: &'static str) -> Result<()> {
+    pub(super) fn check_store(&self, shared: &Arc<StoreShared>, reason: &'static str) -> Result<()> {
         if Arc::ptr_eq(&self.shared, shared) { Ok(()) } else { Err(Error::InvalidTransaction { reason }) }
     }
 
@@ -327,7 +288,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Counts what the transaction does, up to a bound.
-    fn count(&mut self, effects: usize) -> Result<()> {
+    pub(super) fn count(&mut self, effects: usize) -> Result<()> {
         self.effects = self.effects.saturating_add(effects);
         if self.effects <= FRAME_PARTS_MAX {
             return Ok(());
@@ -352,8 +313,8 @@ impl<'a> Transaction<'a> {
         let (Transacted { published, appended }, placed) = loop {
             let mut bases = Vec::new();
             let each = &mut |_, base, count| bases.push((base, count));
-            let Self { outgoing, appends, settlements, cursors, .. } = &self;
-            match engine.transact(&Work { outgoing, appends, settlements, cursors }, each)? {
+            let Self { outgoing, appends, snapshots, settlements, cursors, .. } = &self;
+            match engine.transact(&Work { outgoing, appends, snapshots, settlements, cursors }, each)? {
                 Ok(done) => {
                     let epoch = done.published.epoch;
                     break (done, places.published(bases, epoch));

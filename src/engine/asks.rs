@@ -2,15 +2,15 @@
 //!
 //! The first ask starts the thread. It serves the asks of a group in order and the groups in turn, and leaves one waker for all asks of
 //! a group that has nothing, as a blocked consumer does for itself. It holds no handle: what it answers is made a delivery by the
-//! future. An ask that is withdrawn has its answer given back, the attempts not counted. Never here: public futures.
+//! future. An ask that is withdrawn has its answer given back, the attempts not counted. Locks, in order: that of the lines, that of a
+//! slot. Never here: public futures.
 
 use super::deliver::{Receiving, Wait};
 use super::leased::Received;
-use super::threads::PoisonOnPanic;
 use super::{Engine, HeldRun};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MonoMs, TopicId};
-use crate::sync::{Builder, Condvar, JoinHandle, Mutex, is_this_thread};
+use crate::sync::{Builder, Condvar, JoinHandle, Mutex, is_this_thread, panicking};
 use crate::view::Reader;
 use crate::wait::{Ticket, wake_callers};
 use std::collections::{BTreeMap, VecDeque};
@@ -120,12 +120,9 @@ impl Ask {
         None
     }
 
-    /// The future is gone. Returns what it was answered.
-    fn leave(&self) -> Option<Answer> {
-        match std::mem::replace(&mut *self.slot.lock(), AskSlot::Left) {
-            AskSlot::Answered(answer) => Some(answer),
-            AskSlot::Open(_) | AskSlot::Left => None,
-        }
+    /// The future is gone. Returns what was there, to be dropped without a lock.
+    fn leave(&self) -> AskSlot {
+        std::mem::replace(&mut *self.slot.lock(), AskSlot::Left)
     }
 
     fn is_left(&self) -> bool {
@@ -209,7 +206,7 @@ impl Engine {
         }
         if thread.is_none() {
             let (engine, lines) = (Arc::clone(self), Arc::clone(lines));
-            let serve = move || AskServer { engine: &engine, lines: &lines, tickets: BTreeMap::new() }.serve();
+            let serve = move || AskServer::new(&engine, &lines).serve();
             let started = Builder::new().name("millpond-receive".to_owned()).spawn(serve);
             *thread = Some(started.map_err(|error| Error::io("start a thread", error))?);
         }
@@ -224,7 +221,7 @@ impl Engine {
     /// The future of this ask is gone: what it was answered is given back, and what it is answered from now on too.
     pub(crate) fn withdraw(&self, ask: &Arc<Ask>) {
         let mut state = self.futures.asks.lines.state.lock();
-        let answer = ask.leave();
+        let left = ask.leave();
         if let Some(line) = state.groups.get_mut(&ask.group) {
             line.asks.retain(|other| !Arc::ptr_eq(other, ask));
             if line.asks.is_empty() {
@@ -234,7 +231,10 @@ impl Engine {
             }
         }
         drop(state);
-        self.give_back(ask.group, answer);
+        match left {
+            AskSlot::Answered(answer) => self.give_back(ask.group, Some(answer)),
+            AskSlot::Open(_) | AskSlot::Left => {}
+        }
     }
 
     fn give_back(&self, group: GroupId, answer: Option<Answer>) {
@@ -245,6 +245,12 @@ impl Engine {
             // What cannot be given back comes back when its lease ends.
             let _ = self.release(group, &runs);
         }
+    }
+
+    /// Lets the thread see that time has passed, by a clock that it cannot wait for.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn look_at_asks(&self) {
+        self.futures.asks.lines.changed.notify_all();
     }
 
     /// Ends the thread and answers all asks with `Closed`.
@@ -266,22 +272,40 @@ struct AskServer<'a> {
     lines: &'a Arc<Lines>,
     /// Of groups that had nothing.
     tickets: BTreeMap<GroupId, Arc<Ticket>>,
+    /// The ask that is served.
+    serves: Option<Arc<Ask>>,
 }
 
-impl AskServer<'_> {
+/// However the thread ends, no future waits on.
+impl Drop for AskServer<'_> {
+    fn drop(&mut self) {
+        if panicking() {
+            self.engine.poison("a panic while receiving for futures");
+        }
+        std::mem::take(&mut self.tickets).values().for_each(|ticket| self.engine.leave_sleep(ticket));
+        let lines = {
+            let mut state = self.lines.state.lock();
+            state.stopped = true;
+            std::mem::take(&mut state.groups)
+        };
+        let asks = lines.into_values().flat_map(|line| line.asks);
+        for ask in self.serves.take().into_iter().chain(asks) {
+            // Nothing was received for it.
+            let _ = ask.answer(Err(self.engine.enter().err().unwrap_or(Error::Closed)));
+        }
+    }
+}
+
+impl<'a> AskServer<'a> {
+    fn new(engine: &'a Engine, lines: &'a Arc<Lines>) -> Self {
+        Self { engine, lines, tickets: BTreeMap::new(), serves: None }
+    }
+
     fn serve(mut self) {
-        let guard = PoisonOnPanic(self.engine);
         let reader = Mutex::<Reader>::default();
         while let Some((group, topic)) = self.lines.next(self.engine) {
             self.look((group, topic), &reader);
         }
-        std::mem::take(&mut self.tickets).values().for_each(|ticket| self.engine.leave_sleep(ticket));
-        let lines = std::mem::take(&mut self.lines.state.lock().groups);
-        for ask in lines.into_values().flat_map(|line| line.asks) {
-            // Nothing was received for it.
-            let _ = ask.answer(Err(Error::Closed));
-        }
-        drop(guard);
     }
 
     /// Serves the asks of a group, each once at most so that other groups have their turn.
@@ -295,10 +319,12 @@ impl AskServer<'_> {
                 // The wake-up may have been meant for a message that somebody else wants.
                 return self.engine.wake_next(group);
             };
+            self.serves = Some(Arc::clone(&ask));
             let mut received = Vec::new();
             let (wait, each) = (Wait::new(self.engine, Duration::MAX), &mut |some| received.push(some));
             let found =
                 self.engine.receive_or_sleep((group, topic), ask.max, wait, reader, &mut || waker.clone(), each);
+            self.serves = None;
             let untaken = match found {
                 Ok(Receiving::Asleep(ticket)) => {
                     let until = ticket.until;

@@ -77,8 +77,11 @@ impl Drop for Turn<'_> {
             self.engine.poison("a panic while syncing");
         }
         self.engine.commit.end_turn();
+        // A close syncs under its lock, and wakes futures behind it.
         #[cfg(feature = "async")]
-        self.engine.wake_durable();
+        if self.engine.health.check().is_ok() {
+            self.engine.wake_durable();
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::wait_durable`].
     pub(crate) fn poll_durable(&self, lsn: Lsn, wait: &mut DurableWait, waker: &Waker) -> Poll<Result<()>> {
+        let is_first = wait.0.is_none();
         let mut known = self.known_durable(lsn);
         if known.is_none() {
             self.futures.durable.leave(wait, lsn, waker.clone());
@@ -67,7 +68,9 @@ impl Engine {
             known = self.known_durable(lsn);
         }
         let Some(known) = known else {
-            self.jobs.wake();
+            if is_first {
+                self.jobs.wake_flusher();
+            }
             return Poll::Pending;
         };
         if !self.is_forked() {

@@ -42,11 +42,19 @@ pub(super) fn passing(done: Result<()>) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct Jobs {
     signal: Mutex<Signal>,
-    woken: Condvar,
+    flusher_woken: Condvar,
+    maintenance_woken: Condvar,
     clocks: Mutex<(MonoMs, WallMs)>,
     /// By how much the wall clock is ahead of the monotonic one, as of the last jump that was noted, or the last tick without one.
     wall_less_mono: AtomicU64,
     ahead: Mutex<Ahead>,
+}
+
+/// One of the two threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JobThread {
+    Flusher,
+    Maintenance,
 }
 
 /// What the threads are told.
@@ -55,8 +63,9 @@ struct Signal {
     stop: bool,
     /// Nothing is to be done until something is appended.
     rests: bool,
-    /// How often they were woken.
+    /// How often they were woken, and how often the flusher alone.
     wakes: u64,
+    flusher_wakes: u64,
 }
 
 /// For which bytes memory was got ready.
@@ -74,7 +83,14 @@ impl Jobs {
         let (mono, wall) = (clock.monotonic(), clock.wall());
         let clocks = Mutex::new((mono, wall));
         let wall_less_mono = AtomicU64::new(wall.0.wrapping_sub(mono.0));
-        Self { signal: Mutex::default(), woken: Condvar::new(), clocks, wall_less_mono, ahead: Mutex::default() }
+        Self {
+            signal: Mutex::default(),
+            flusher_woken: Condvar::new(),
+            maintenance_woken: Condvar::new(),
+            clocks,
+            wall_less_mono,
+            ahead: Mutex::default(),
+        }
     }
 
     /// What the wall clock would say but for a jump that is not noted yet.
@@ -89,13 +105,24 @@ impl Jobs {
         signal.rests = false;
         signal.wakes = signal.wakes.wrapping_add(1);
         drop(signal);
-        self.woken.notify_all();
+        self.flusher_woken.notify_all();
+        self.maintenance_woken.notify_all();
+    }
+
+    /// As [`Jobs::wake`], for the flusher alone: somebody waits for a sync.
+    #[cfg(feature = "async")]
+    pub(super) fn wake_flusher(&self) {
+        let mut signal = self.signal.lock();
+        signal.flusher_wakes = signal.flusher_wakes.wrapping_add(1);
+        drop(signal);
+        self.flusher_woken.notify_all();
     }
 
     /// Asks the threads to end.
     pub(super) fn stop(&self) {
         self.signal.lock().stop = true;
-        self.woken.notify_all();
+        self.flusher_woken.notify_all();
+        self.maintenance_woken.notify_all();
     }
 
     /// Lets the next waits be long, until somebody wakes the jobs.
@@ -111,13 +138,18 @@ impl Jobs {
 
     /// Waits for `interval`, longer at rest, or for a wake-up; not at all after one since the thread's last wait, whose count of
     /// them is `seen`. `false` when it is time to end.
-    pub(super) fn wait(&self, interval: Duration, seen: &mut u64) -> bool {
+    pub(super) fn wait(&self, thread: JobThread, interval: Duration, seen: &mut u64) -> bool {
+        let (woken, also) = match thread {
+            JobThread::Flusher => (&self.flusher_woken, true),
+            JobThread::Maintenance => (&self.maintenance_woken, false),
+        };
+        let wakes = |signal: &Signal| signal.wakes.wrapping_add(if also { signal.flusher_wakes } else { 0 });
         let mut signal = self.signal.lock();
-        if !signal.stop && signal.wakes == *seen {
+        if !signal.stop && wakes(&signal) == *seen {
             let interval = if signal.rests { interval.max(REST_INTERVAL) } else { interval };
-            self.woken.wait_for(&mut signal, interval);
+            woken.wait_for(&mut signal, interval);
         }
-        *seen = signal.wakes;
+        *seen = wakes(&signal);
         !signal.stop
     }
 }
@@ -128,7 +160,12 @@ impl Engine {
     /// # Errors
     /// The store's; a lack of room, memory or descriptors is no error here, for the call that needs them returns it.
     pub(crate) fn pulse(&self) -> Result<()> {
-        self.enter()?;
+        if let Err(stopped) = self.enter() {
+            // A store may be stopped under locks, where no future is woken.
+            #[cfg(feature = "async")]
+            self.wake_durable();
+            return Err(stopped);
+        }
         self.may_wait(self.look_at_files())?;
         passing(self.note_clock_jump())?;
         let (due, idle, wanted) = {

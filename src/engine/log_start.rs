@@ -54,7 +54,7 @@ fn of_topic(state: &State, topic: TopicInfo, partition: PartitionId) -> Result<(
         Some(Role::Topic { topic: of, .. }) if of == topic.id => Ok(()),
         Some(Role::Topic { .. }) => Err(PositionFault::OtherTopic),
         None if partition < state.partitions_end() => Err(PositionFault::TopicRemoved),
-        Some(Role::Retry { .. } | Role::Dead { .. }) | None => Err(PositionFault::UnknownLog),
+        Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => Err(PositionFault::UnknownLog),
     }
 }
 
@@ -65,15 +65,33 @@ impl Engine {
     /// `InvalidPosition`; `Removed`; what reading an index says; the store's.
     pub(crate) fn open_log(&self, topic: TopicInfo, start: LogStart) -> Result<LogCursor> {
         self.enter()?;
-        let nexts = match start {
+        let nexts = self.nexts(topic, start)?;
+        self.log_cursor(topic, nexts)
+    }
+
+    /// How many messages of a topic that may be seen stand behind a position, or are there at all.
+    ///
+    /// # Errors
+    /// As [`Engine::open_log`].
+    pub(crate) fn log_lag(&self, topic: TopicInfo, position: Option<Position>) -> Result<u64> {
+        self.enter()?;
+        let nexts = self.nexts(topic, position.map_or(LogStart::First, LogStart::After))?;
+        let core = self.lock_core();
+        let behind =
+            |(index, next): (u32, &Offset)| visible_end(&core, topic.first.nth(index)).0.saturating_sub(next.0);
+        Ok((0..).zip(&nexts).map(behind).sum())
+    }
+
+    /// Where a reader begins in each partition.
+    fn nexts(&self, topic: TopicInfo, start: LogStart) -> Result<Vec<Offset>> {
+        Ok(match start {
             LogStart::First => self.look_at_each(topic, |core, partition, _| {
                 let end = visible_end(core, partition);
                 core.view.find_next(partition, Offset(0)).map_or(end, |found| found.first().min(end))
             }),
             LogStart::End => self.look_at_each(topic, |core, partition, _| visible_end(core, partition)),
             LogStart::After(position) => self.nexts_after(topic, &position)?,
-        };
-        self.log_cursor(topic, nexts)
+        })
     }
 
     /// Whether a reader of the topic could begin behind this position.

@@ -21,6 +21,7 @@ mod deliver;
 #[cfg(feature = "async")]
 mod durable;
 mod health;
+mod index_entry;
 mod jobs;
 mod leased;
 mod log_reader;
@@ -35,6 +36,7 @@ mod reserve;
 mod settling;
 #[cfg(any(test, feature = "simulation"))]
 mod sleepers;
+mod snapshots;
 mod stats;
 mod stream_index;
 mod streams;
@@ -72,10 +74,11 @@ pub(crate) use log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use publish::{Outgoing, Published};
+pub(crate) use snapshots::StoredSnapshot;
 pub(crate) use streams::{StoredEvent, StreamAppended, StreamAt};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{CursorChange, NotDone, Settlement, StreamAppend, Transacted, Work};
+pub(crate) use transaction::{CursorChange, NotDone, Settlement, SnapshotSave, StreamAppend, Transacted, Work};
 
 use self::commit::Commit;
 use self::core::{CommitOutcome, Core};
@@ -413,8 +416,7 @@ impl Engine {
         self.health.poison(cause);
         self.lock_core().waiters.wake_all();
         self.commit.wake_all();
-        #[cfg(feature = "async")]
-        self.wake_durable();
+        // The flusher wakes futures: this may be called under a lock.
         self.jobs.wake();
     }
 }

@@ -227,6 +227,13 @@ impl Engine {
         if self.health.close() {
             self.lock_core().waiters.wake_all();
         }
+        let closed = self.close_once();
+        #[cfg(feature = "async")]
+        self.wake_durable();
+        closed
+    }
+
+    fn close_once(&self) -> Result<()> {
         let mut closed = self.closed.lock();
         if *closed {
             return if self.health.is_poisoned() { self.health.check() } else { Ok(()) };

@@ -103,9 +103,14 @@ impl Outgoing {
         let crc = self.checksum(&self.bytes[start..], payload);
         self.bytes.extend_from_slice(payload);
         check_len("message", self.bytes.len() - start, message_len_max, "bytes")?;
-        check_len("batch", self.bytes.len(), crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX, "bytes")?;
+        check_len(
+            "batch or transaction",
+            self.bytes.len(),
+            crate::limits::FRAME_LEN_MAX - crate::limits::HEAD_LEN_MAX,
+            "bytes",
+        )?;
         self.end_message(crc);
-        check_len("batch", self.ends.len(), crate::limits::FRAME_PARTS_MAX, "messages")
+        check_len("batch or transaction", self.ends.len(), crate::limits::FRAME_PARTS_MAX, "messages")
     }
 
     /// Gives the message that was added last an id.
@@ -127,7 +132,7 @@ impl Outgoing {
         for same in ids.chunk_by(|one, other| one.id == other.id) {
             let Some((first, others)) = same.split_first() else { continue };
             if others.iter().any(|other| other.body != first.body) {
-                let value = "given to two messages of a batch".to_owned();
+                let value = "given to two messages of one write".to_owned();
                 return Err(Error::InvalidOption {
                     option: "dedup_id",
                     value,
@@ -316,7 +321,7 @@ impl Engine {
             Err(Rejection::SequenceRepeated) => Ok(None),
             Err(Rejection::SequenceGap { expected }) => {
                 let (topic, producer) = (self.topic_name(sequence.topic), sequence.producer.to_owned());
-                Err(Error::SequenceGap { topic, producer, expected })
+                Err(Error::SequenceGap { topic, producer, expected, given: sequence.number })
             }
             Err(other) => Err(self.rejected(other)),
         }

@@ -91,6 +91,7 @@ impl Engine {
             | Rejection::Exists
             | Rejection::StreamUnknown(_)
             | Rejection::WrongVersion { .. }
+            | Rejection::NoSuchVersion { .. }
             | Rejection::Invalid(_) => {
                 self.fail(&format!("an operation that was checked before was rejected: {rejection}"))
             }

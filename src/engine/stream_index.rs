@@ -1,14 +1,14 @@
 //! The index of streams: filled behind the log, asked where the log would have to be searched.
 //!
-//! The key of an entry is partition, hash of the stream's key, and version, so that the events of a stream stand together and in order. An
-//! entry says where the messages of one append stand; the one behind all versions says which event is the first that is there. The index
+//! What its entries are is in `index_entry`. The index
 //! never follows what is not durable, and nothing is believed of it but what its stamp covers. On any doubt it is thrown away and filled
 //! again from the log; calls that need it meanwhile are told how far that is. Never here: decisions.
 
 use super::Engine;
+use super::index_entry::{FIRST_OF, entries_of, key, run_of, version_of};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset};
-use crate::index::{DerivedIndex, Direction, IndexChange, IndexEntry, IndexError, IndexHome, IndexStamp};
+use crate::index::{DerivedIndex, Direction, IndexChange, IndexError, IndexHome, IndexStamp};
 use crate::record::{Record, StreamId};
 use crate::state::{StreamFact, StreamHead, StreamRun, Touch, VERSION_MAX};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -26,12 +26,6 @@ const TRIES: usize = 3;
 const FLUSH_LEN: u64 = 16 << 20;
 /// How much longer the log may be than what the index follows where no stream is touched.
 const BEHIND_MAX: u64 = 4 << 20;
-
-/// In place of a version: the first one that is there.
-const FIRST_OF: u64 = u64::MAX;
-const _: () = assert!(VERSION_MAX < FIRST_OF - 1);
-
-const KEY_LEN: usize = 32;
 
 /// The index of a store.
 #[derive(Debug)]
@@ -67,36 +61,6 @@ pub(super) struct Indexed {
     pub(super) as_of: Lsn,
 }
 
-/// Big-endian, for keys are ordered by their bytes.
-#[allow(clippy::big_endian_bytes, reason = "keys are ordered by their bytes")]
-fn key(stream: StreamId, version: u64) -> [u8; KEY_LEN] {
-    let mut key = [0; KEY_LEN];
-    key[..8].copy_from_slice(&stream.partition.0.to_be_bytes());
-    key[8..24].copy_from_slice(&stream.key.to_be_bytes());
-    key[24..].copy_from_slice(&version.to_be_bytes());
-    key
-}
-
-#[allow(clippy::big_endian_bytes, reason = "keys are ordered by their bytes")]
-fn version_of(key: &[u8]) -> Option<u64> {
-    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
-}
-
-fn run_of((key, value): &IndexEntry) -> Option<StreamRun> {
-    let (offset, count) = value.split_first_chunk()?;
-    let (offset, count) = (Offset(u64::from_le_bytes(*offset)), u32::from_le_bytes(count.try_into().ok()?));
-    version_of(key).map(|version| StreamRun { version, offset, count })
-}
-
-fn entry_of(stream: StreamId, touch: Touch) -> ([u8; KEY_LEN], Vec<u8>) {
-    match touch {
-        Touch::Appended(StreamRun { version, offset, count }) => {
-            (key(stream, version), [&offset.0.to_le_bytes()[..], &count.to_le_bytes()].concat())
-        }
-        Touch::TruncatedTo(first) => (key(stream, FIRST_OF), first.to_le_bytes().to_vec()),
-    }
-}
-
 impl StreamIndex {
     pub(super) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
         Self { home, instance, opened: Mutex::new(None), closed: AtomicBool::new(false) }
@@ -111,7 +75,8 @@ impl StreamIndex {
             Ok((Some(stamp), index)) if self.counts(engine, stamp) => {
                 return Ok(Opened { index, at: stamp.lsn, flushed: stamp.lsn });
             }
-            Ok(_) | Err(_) => {}
+            Err(lacking @ IndexError::Lacking { .. }) => return Err(lacking),
+            Ok(_) | Err(IndexError::Full { .. } | IndexError::Fault { .. }) => {}
         }
         self.home.discard()?;
         Ok(Opened { index: self.home.open()?, at: Lsn(0), flushed: Lsn(0) })
@@ -147,7 +112,7 @@ impl Opened {
         touches: &[(Lsn, StreamId, Touch)],
         (epoch, end): (Epoch, Lsn),
     ) -> Result<(), IndexError> {
-        let entries: Vec<_> = touches.iter().map(|(_, stream, touch)| entry_of(*stream, *touch)).collect();
+        let entries: Vec<_> = touches.iter().flat_map(|(_, stream, touch)| entries_of(*stream, *touch)).collect();
         let changes: Vec<_> =
             entries.iter().map(|(key, value)| IndexChange { key, value: Some(value.as_slice()) }).collect();
         self.index.apply(&changes, IndexStamp { instance, epoch, lsn: end })?;
@@ -172,6 +137,24 @@ impl Opened {
             return Err(self.index.failed("a stream that begins behind its end"));
         }
         Ok(head)
+    }
+
+    /// The snapshots of a stream with the highest versions, at most `max`, and the offsets of their notes.
+    fn snapshots(&mut self, notes: StreamId, max: usize) -> Result<Vec<(u64, Offset)>, IndexError> {
+        let (low, high) = (key(notes, 0), key(notes, FIRST_OF));
+        let range = (Bound::Included(&low[..]), Bound::Included(&high[..]));
+        let (mut first, mut found) = (0, Vec::new());
+        for (key, value) in self.index.scan(range, Direction::Descending, max.saturating_add(1))? {
+            let value = value.try_into().map(u64::from_le_bytes).ok();
+            let entry = version_of(&key).zip(value).ok_or_else(|| self.index.failed("an entry of another length"))?;
+            match entry {
+                (FIRST_OF, value) => first = value,
+                (version, value) => found.push((version, Offset(value))),
+            }
+        }
+        found.truncate(max);
+        found.retain(|(version, _)| *version >= first);
+        Ok(found)
     }
 
     /// The runs of a stream that have versions from `from` on, or up to it: at most `max`.
@@ -229,6 +212,14 @@ impl Engine {
             let runs = opened.runs(stream, from, direction, max)?;
             Ok(Indexed { head, runs, as_of: opened.at })
         })
+    }
+
+    /// What the index says of the snapshots of a stream: the highest versions, at most `max`; and up to where it follows the log.
+    ///
+    /// # Errors
+    /// As [`Engine::with_index`].
+    pub(super) fn indexed_snapshots(&self, notes: StreamId, max: usize) -> Result<(Vec<(u64, Offset)>, Lsn)> {
+        self.with_index(|opened| Ok((opened.snapshots(notes, max)?, opened.at)))
     }
 
     /// Asks the index, once it follows the log as far as is needed.
@@ -321,10 +312,11 @@ impl Engine {
         Ok(Ok(()))
     }
 
-    /// An index that is full can be asked; any other failure ends it.
+    /// An index that is full can be asked, and where something is lacking later; any other failure ends it.
     fn index_failed(&self, opened: &mut Option<Opened>, error: &IndexError) -> Error {
         match error {
             IndexError::Full { .. } => Error::LimitReached { what: "streams in an index in memory" },
+            IndexError::Lacking { os } => Error::io("open the index", std::io::Error::from_raw_os_error(*os)),
             IndexError::Fault { .. } => self.doubted(opened),
         }
     }
@@ -352,6 +344,8 @@ impl Engine {
     pub(super) fn keep_index(&self) -> Result<()> {
         match self.advance_index() {
             Ok(()) | Err(Error::IndexRebuilding { .. } | Error::LimitReached { .. } | Error::Corrupt(_)) => Ok(()),
+            // The next call tries again.
+            Err(Error::TooManyOpenFiles | Error::OutOfMemory) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -9,7 +9,6 @@ use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, Lsn, Offset, PartitionId, TopicId};
 use crate::index::Direction;
-use crate::log::Parts;
 use crate::record::{Record, StreamId};
 use crate::state::{Command, INDEX_BEHIND, Rejection, Repeat, StreamFact, StreamHead, StreamRun, TOUCHES_MAX, Touch};
 use crate::view::{Reader, Stored, ViewHolder};
@@ -54,14 +53,18 @@ struct KnownRuns {
 /// How much of a key an error shows, in bytes.
 const KEY_SHOWN_LEN: usize = 64;
 
+/// The key of a stream as an error shows it.
+pub(super) fn shown(key: &[u8]) -> String {
+    String::from_utf8_lossy(key.get(..KEY_SHOWN_LEN).unwrap_or(key)).into_owned()
+}
+
 /// The stream has another version than was expected.
 pub(super) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>) -> Error {
-    let shown = key.get(..KEY_SHOWN_LEN).unwrap_or(key);
-    Error::WrongVersion { stream: String::from_utf8_lossy(shown).into_owned(), expected, actual }
+    Error::WrongVersion { stream: shown(key), expected, actual }
 }
 
 /// Whether the topic of a stream is still there.
-fn check_there(core: &Core, stream: StreamId) -> Result<()> {
+pub(super) fn check_there(core: &Core, stream: StreamId) -> Result<()> {
     let role = core.view.state.partition_role(stream.partition);
     role.map(drop).ok_or(Error::Removed { what: "topic" })
 }
@@ -143,16 +146,16 @@ impl Engine {
         Ok(head)
     }
 
-    /// Takes the events below `first` from a stream. Returns where the log must be durable for that to be.
+    /// Takes the events below `first` from a stream, and notes that in `note`. Returns where the log must be durable for that to be.
     ///
     /// # Errors
     /// `IndexRebuilding`; the store's.
-    pub(crate) fn truncate_stream(&self, stream: StreamId, first: u64) -> Result<Lsn> {
+    pub(crate) fn truncate_stream(&self, stream: StreamId, first: u64, note: &Outgoing) -> Result<Lsn> {
         self.enter()?;
         let mut fact = None;
         loop {
             let command = Command::TruncateStream { stream, first, fact };
-            match self.submit(&command, Parts::default(), super::settling::end_of)? {
+            match self.submit(&command, note.parts(), super::settling::end_of)? {
                 Ok(end) => return Ok(end),
                 Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
                 Err(rejection) => return Err(self.rejected(rejection)),
@@ -247,7 +250,8 @@ impl Engine {
             for touch in core.view.streams.touches(stream) {
                 match touch {
                     Touch::Appended(run) => drop(runs.insert(run.version, run)),
-                    Touch::TruncatedTo(_) => truncated = true,
+                    Touch::TruncatedTo(..) => truncated = true,
+                    Touch::Saved { .. } => {}
                 }
             }
             let head = core.view.streams.head(stream).unwrap_or(head);

@@ -3,8 +3,9 @@
 //! Never here: what the jobs do. A job that fails or panics poisons the store; its thread then ends.
 
 use super::Engine;
+use super::jobs::JobThread;
 use crate::error::{Error, Result};
-use crate::sync::{Builder, JoinHandle, panicking};
+use crate::sync::{Builder, JoinHandle, is_this_thread, panicking};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub(crate) struct Threads {
 }
 
 /// Poisons the store if its thread dies of a panic.
-pub(super) struct PoisonOnPanic<'a>(pub(super) &'a Engine);
+struct PoisonOnPanic<'a>(&'a Engine);
 
 impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {
@@ -36,9 +37,15 @@ impl Threads {
     pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
         let mut threads = Self::default();
         let interval = engine.setup().sync_interval;
-        let started = threads
-            .spawn(engine, "millpond-pulse", interval, Engine::pulse)
-            .and_then(|()| threads.spawn(engine, "millpond-maint", MAINTENANCE_INTERVAL, Engine::maintain));
+        let started =
+            threads.spawn(engine, ("millpond-pulse", JobThread::Flusher), interval, Engine::pulse).and_then(|()| {
+                threads.spawn(
+                    engine,
+                    ("millpond-maint", JobThread::Maintenance),
+                    MAINTENANCE_INTERVAL,
+                    Engine::maintain,
+                )
+            });
         match started {
             Ok(()) => Ok(threads),
             Err(error) => {
@@ -52,7 +59,7 @@ impl Threads {
     fn spawn(
         &mut self,
         engine: &Arc<Engine>,
-        name: &str,
+        (name, waits_for): (&str, JobThread),
         interval: Duration,
         job: fn(&Engine) -> Result<()>,
     ) -> Result<()> {
@@ -60,7 +67,7 @@ impl Threads {
         let run = move || {
             let guard = PoisonOnPanic(&engine);
             let mut wakes_seen = 0;
-            while engine.jobs.wait(interval, &mut wakes_seen) {
+            while engine.jobs.wait(waits_for, interval, &mut wakes_seen) {
                 if let Err(error) = job(&engine) {
                     // Whatever stops a job has stopped the store; this makes sure of it.
                     engine.poison(&format!("a background job failed: {error}"));
@@ -78,7 +85,8 @@ impl Threads {
     /// Asks the threads to end and waits for that.
     pub(crate) fn stop(&mut self, engine: &Engine) {
         engine.jobs.stop();
-        for handle in self.handles.drain(..) {
+        // A waker that a thread calls may drop the last handle: that thread ends by itself then.
+        for handle in self.handles.drain(..).filter(|handle| !is_this_thread(handle)) {
             // A thread that panicked has poisoned the store; there is nothing more to learn from it.
             let _ = handle.join();
         }

@@ -22,6 +22,13 @@ pub(crate) struct TopicInfo {
     pub(crate) options: TopicOptions,
 }
 
+impl TopicInfo {
+    /// The hidden partition of the notes of its streams, which a topic without streams does not have.
+    pub(crate) fn notes(&self) -> PartitionId {
+        self.first.nth(self.partitions)
+    }
+}
+
 /// A group as it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupInfo {

@@ -5,12 +5,14 @@
 
 use super::leased::LeasedMessage;
 use super::notices::{Moved, OutgoingNotice};
+use super::snapshots::no_such_version;
 use super::streams::{StreamAt, wrong_version};
 use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, GroupId, Offset, PartitionId};
-use crate::record::{FailureCause, Hold, Record};
+use crate::record::{FailureCause, Hold, Record, StreamId};
 use crate::state::{Command, HeldRun, Notice, Rejection, Repeat, StreamFact};
+use std::collections::BTreeMap;
 
 /// What a transaction does to leases.
 #[derive(Debug)]
@@ -48,6 +50,13 @@ pub(crate) struct StreamAppend<'a> {
     pub(crate) outgoing: Outgoing,
 }
 
+/// What a transaction saves of a stream.
+pub(crate) struct SnapshotSave<'a> {
+    pub(crate) stream: StreamAt<'a>,
+    pub(crate) version: u64,
+    pub(crate) note: Outgoing,
+}
+
 impl StreamAppend<'_> {
     fn command(&self, fact: Option<StreamFact>) -> Command<'_> {
         let Self { stream, expected, outgoing } = self;
@@ -56,10 +65,17 @@ impl StreamAppend<'_> {
     }
 }
 
+impl SnapshotSave<'_> {
+    fn command(&self, fact: Option<StreamFact>) -> Command<'_> {
+        Command::SaveSnapshot { stream: self.stream.id, version: self.version, fact }
+    }
+}
+
 /// All that a transaction is to do.
 pub(crate) struct Work<'a, 'b> {
     pub(crate) outgoing: &'b Outgoing,
     pub(crate) appends: &'b [StreamAppend<'a>],
+    pub(crate) snapshots: &'b [SnapshotSave<'a>],
     pub(crate) settlements: &'b [Settlement<'a>],
     pub(crate) cursors: &'b [CursorChange<'a>],
 }
@@ -136,11 +152,11 @@ impl Engine {
         each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<Transacted, NotDone>> {
         self.enter()?;
-        let Work { outgoing, appends, settlements, .. } = work;
-        let before = usize::from(outgoing.len() > 0) + appends.len();
+        let Work { outgoing, appends, snapshots, settlements, .. } = work;
+        let before = usize::from(outgoing.len() > 0) + appends.len() + snapshots.len();
         let unasked = |_: &Settlement<'_>| OutgoingNotice::without(Notice::Unasked);
         let mut notices: Vec<OutgoingNotice> = settlements.iter().map(unasked).collect();
-        let mut facts: Vec<Option<StreamFact>> = vec![None; appends.len()];
+        let mut facts = BTreeMap::new();
         loop {
             match self.submit_all(work, &facts, &notices, each)? {
                 Ok((transacted, touches)) => {
@@ -149,38 +165,37 @@ impl Engine {
                 }
                 Err(Rejection::NoticeDue) => notices = self.notices(settlements),
                 Err(Rejection::StreamUnknown(stream)) => {
-                    let fact = self.stream_fact(stream)?;
-                    let of = appends.iter().position(|append| append.stream.id == stream);
-                    if let Some(slot) = of.and_then(|nth| facts.get_mut(nth)) {
-                        *slot = Some(fact);
-                    }
+                    facts.insert(stream, self.stream_fact(stream)?);
                 }
                 Err(rejection) => return self.not_done(rejection, work, before),
             }
         }
     }
 
-    /// `facts`: one for each append, and `notices`: one for each settlement, as far as they are known. Also returns how many touches of
+    /// `facts` of its streams, and `notices`, one for each settlement, as far as they are known. Also returns how many touches of
     /// streams are known by then.
     fn submit_all(
         &self,
         work: &Work<'_, '_>,
-        facts: &[Option<StreamFact>],
+        facts: &BTreeMap<StreamId, StreamFact>,
         notices: &[OutgoingNotice],
         each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<(Transacted, usize), Rejection>> {
-        let Work { outgoing, appends, settlements, cursors } = work;
-        let mut steps = Vec::with_capacity(appends.len() + settlements.len() + cursors.len() + 1);
+        let Work { outgoing, appends, snapshots, settlements, cursors } = work;
+        let mut steps = Vec::with_capacity(appends.len() + snapshots.len() + settlements.len() + cursors.len() + 1);
         // In the order of their messages.
         steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
-        steps.extend(appends.iter().zip(facts).map(|(append, fact)| append.command(*fact)));
+        let fact = |stream: StreamAt<'_>| facts.get(&stream.id).copied();
+        steps.extend(appends.iter().map(|append| append.command(fact(append.stream))));
+        steps.extend(snapshots.iter().map(|save| save.command(fact(save.stream))));
         steps.extend(settlements.iter().zip(notices).map(|(settlement, notice)| settlement.command(notice.notice)));
         steps.extend(cursors.iter().map(CursorChange::command));
         let settled_len = settlements.iter().map(Settlement::len).sum();
         let copies = self.copies(settlements).into_iter().zip(notices);
         let copies: Vec<&[u8]> =
             copies.flat_map(|(copy, notice)| copy.into_iter().flat_map(|copy| notice.parts(copy))).collect();
-        let others: Vec<&Outgoing> = appends.iter().map(|append| &append.outgoing).collect();
+        let noted = snapshots.iter().map(|save| &save.note);
+        let others: Vec<&Outgoing> = appends.iter().map(|append| &append.outgoing).chain(noted).collect();
         let has_others = !copies.is_empty() || !others.is_empty();
         let with_others = has_others.then(|| outgoing.with_others(&others, &copies)).transpose()?;
         let parts = with_others.as_ref().unwrap_or(outgoing).parts();
@@ -215,6 +230,11 @@ impl Engine {
                 let (key, expected) =
                     of.map_or((&[][..], Expected::Any), |append| (append.stream.key, append.expected));
                 Err(wrong_version(key, expected, actual))
+            }
+            Rejection::NoSuchVersion { stream, actual } => {
+                let of = work.snapshots.iter().find(|save| save.stream.id == stream);
+                let (key, version) = of.map_or((&[][..], 0), |save| (save.stream.key, save.version));
+                Err(no_such_version(key, version, actual))
             }
             rejection => Err(self.rejected(rejection)),
         }

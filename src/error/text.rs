@@ -7,6 +7,7 @@ use std::path::Path;
 
 const GO_ON: &str = "nothing was written; go on with that number";
 const ID_EACH: &str = "give each message an id of its own";
+const CHECK_NAME: &str = "check the name or allow creating it";
 const OR_DISCARD: &str = "redrive it to its group or discard it";
 
 impl fmt::Display for Error {
@@ -22,19 +23,18 @@ impl fmt::Display for Error {
             Self::OptionMismatch { what, name, option, stored, asked } => {
                 write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {}", omit(what))
             }
-            Self::NotFound { what, name } => {
-                write!(f, "{what} {name:?} does not exist; check the name or allow creating it")
-            }
+            Self::NotFound { what, name } => write!(f, "{what} {name:?} does not exist; {CHECK_NAME}"),
             Self::DedupConflict { topic, first } => {
                 write!(f, "topic {topic:?} has {first} under this id, nothing was written; {ID_EACH}")
             }
-            Self::SequenceGap { topic, producer, expected } => {
-                write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, {GO_ON}")
+            Self::SequenceGap { topic, producer, expected, given } => {
+                write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, not {given}; {GO_ON}")
             }
             Self::CursorMoved { name } => {
                 write!(f, "cursor {name:?} stands elsewhere, nothing was written; read it and decide again")
             }
             Self::WrongVersion { stream, expected, actual } => wrong_version(f, stream, *expected, *actual),
+            Self::NoSuchVersion { stream, version, actual } => no_such_version(f, stream, *version, *actual),
             Self::IndexRebuilding { done, of } => {
                 write!(f, "the index of streams is filled to byte {done} of {of} of the log; call again")
             }
@@ -46,7 +46,7 @@ impl fmt::Display for Error {
             Self::TooManyRedrives { id, max } => {
                 write!(f, "dead letter {id} was redriven to a topic {max} times, nothing was written; {OR_DISCARD}")
             }
-            Self::LimitReached { what } => write!(f, "the store has its maximum of {what}; reuse existing ones"),
+            Self::LimitReached { what } => write!(f, "no room for more {what}: the limit is reached"),
             Self::LeaseLost { id } => {
                 write!(f, "lease of message {id} was lost, nothing was written; receive the next")
             }
@@ -98,6 +98,12 @@ fn wrong_version(f: &mut fmt::Formatter<'_>, stream: &str, expected: Expected, a
         None => f.write_str("has no event")?,
     }
     write!(f, ", expected {expected}; nothing was written, read it and decide again")
+}
+
+fn no_such_version(f: &mut fmt::Formatter<'_>, stream: &str, version: u64, actual: Option<u64>) -> fmt::Result {
+    write!(f, "stream {stream:?} has no event of version {version}")?;
+    actual.iter().try_for_each(|last| write!(f, ", its last is {last}"))?;
+    f.write_str("; nothing was written, read it and decide again")
 }
 
 fn not_a_store(f: &mut fmt::Formatter<'_>, path: &Path, found: &str) -> fmt::Result {

@@ -45,7 +45,7 @@ impl Live {
     /// Whether a message is kept in the file of `class`.
     fn keeps(&self, class: Class, partition: PartitionId, offset: Offset) -> bool {
         match (self.state.partition_role(partition), class) {
-            (Some(Role::Topic { .. } | Role::Retry { .. }), Class::Messages) => {
+            (Some(Role::Topic { .. } | Role::Retry { .. } | Role::Notes { .. }), Class::Messages) => {
                 offset >= self.state.settled_before(partition)
             }
             (Some(Role::Dead { .. }), Class::DeadLetters) => self.dead_letters.contains(&(partition, offset)),
@@ -65,6 +65,9 @@ impl Live {
                     let mut kept = record.clone();
                     if let Record::Published { base, count, .. } = &mut kept {
                         (*base, *count) = (offset, 1);
+                    }
+                    if let Record::Appended { base, count, version, .. } = &mut kept {
+                        (*base, *count, *version) = (offset, 1, version.saturating_add(nth.into()));
                     }
                     records.push(kept);
                     parts.extend(frame.part(part + nth));

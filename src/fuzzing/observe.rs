@@ -48,24 +48,27 @@ pub fn observe(disk: &SimDisk) -> Result<Option<Observed>> {
 }
 
 fn look(observer: &Observer) -> Observed {
-    let (hash, partitions) = observer.with_view(|view| {
+    let (hash, wanted) = observer.with_view(|view| {
+        let state = &view.state;
         // A topic without groups keeps what is there, and may have had groups that settled the rest.
-        let is_wanted = |partition| match view.state.partition_role(partition) {
-            Some(Role::Topic { topic, .. }) => view.state.groups_of(topic).next().is_some(),
-            Some(Role::Retry { .. } | Role::Dead { .. }) => true,
+        let is_wanted = |partition| match state.partition_role(partition) {
+            Some(Role::Topic { topic, .. }) => state.groups_of(topic).next().is_some(),
+            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) => true,
             None => false,
         };
-        let all = view.state.partitions().filter(|(partition, _)| is_wanted(*partition));
-        let ends = all.map(|(partition, end)| (partition, view.state.settled_before(partition), end));
-        (view.state.hash(), ends.collect::<Vec<_>>())
+        let all = state.partitions().filter(|(partition, _)| is_wanted(*partition));
+        let wanted = all.flat_map(|(partition, end)| {
+            let unsettled = (state.settled_before(partition).0..end.0).map(Offset);
+            let is_wanted = move |offset: &Offset| !state.is_settled(partition, *offset, offset.saturating_add(1));
+            unsettled.filter(is_wanted).take(READS_MAX).map(move |offset| (partition, offset))
+        });
+        (state.hash(), wanted.collect::<Vec<_>>())
     });
     let mut observed = Observed { end: observer.end().0, hash, messages: 0, unreadable: 0 };
-    for (partition, settled, end) in partitions {
-        for offset in (settled.0..end.0).take(READS_MAX) {
-            match observer.fetch(partition, Offset(offset)) {
-                Ok(_) => observed.messages += 1,
-                Err(_) => observed.unreadable += 1,
-            }
+    for (partition, offset) in wanted {
+        match observer.fetch(partition, offset) {
+            Ok(_) => observed.messages += 1,
+            Err(_) => observed.unreadable += 1,
         }
     }
     observed

@@ -11,7 +11,7 @@ use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
-    StreamId, TopicOptions,
+    StreamId, StreamNote, TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 25;
+    let kind = take.byte() % 26;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -146,18 +146,29 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
             let (id, body, time) = (u128::from(number(take)), number(take), StoreMs(number(take)));
             Record::Accepted { partition, offset, id, body, time }
         }
-        22 => {
-            let (stream, version) = (StreamId { partition, key: u128::from(group.0) }, number(take));
-            let (count, time, first) = (small(take), WallMs(number(take)), number(take));
-            Record::Appended { stream, base: offset, count, time, version, first }
-        }
-        23 => {
-            let stream = StreamId { partition, key: u128::from(group.0) };
-            Record::StreamTruncated { stream, first: offset.0, next: number(take) }
-        }
+        22..25 => stream_record(take, kind, StreamId { partition, key: u128::from(group.0) }, offset),
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         _ => group_created(take, group, partition),
     }
+}
+
+fn stream_record(take: &mut Take<'_>, kind: u8, stream: StreamId, offset: Offset) -> Record {
+    match kind {
+        22 => {
+            let (version, count, time) = (number(take), small(take), WallMs(number(take)));
+            Record::Appended { stream, base: offset, count, time, version, first: number(take) }
+        }
+        23 => Record::StreamTruncated { stream, note: note(take), first: offset.0, next: number(take) },
+        _ => {
+            let (note, version) = (note(take), offset.0);
+            Record::SnapshotSaved { stream, note, version, first: number(take), next: number(take) }
+        }
+    }
+}
+
+fn note(take: &mut Take<'_>) -> StreamNote {
+    let (partition, offset) = (PartitionId(number(take)), Offset(number(take)));
+    StreamNote { partition, offset, time: WallMs(number(take)) }
 }
 
 fn copy(take: &mut Take<'_>) -> Copied {
@@ -192,7 +203,13 @@ fn retention(take: &mut Take<'_>) -> Retention {
 fn topic_options(take: &mut Take<'_>) -> TopicOptions {
     let retention = retention(take);
     let (dedup_ids, dedup_window_ms) = (small(take).max(1), number(take));
-    TopicOptions { retention, dedup_ids, dedup_window_ms, streams: take.byte() & 1 == 1 }
+    TopicOptions {
+        retention,
+        dedup_ids,
+        dedup_window_ms,
+        streams: take.byte() & 1 == 1,
+        snapshots_kept: small(take).max(1),
+    }
 }
 
 fn options(take: &mut Take<'_>) -> GroupOptions {
@@ -250,7 +267,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..17u8 {
+    for kind in 0..26u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

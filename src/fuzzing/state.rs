@@ -145,8 +145,13 @@ const OPTIONS: GroupOptions = GroupOptions {
     notices: Some(TopicId(0)),
 };
 
-const TOPIC: TopicOptions =
-    TopicOptions { retention: Retention::Forever, dedup_ids: 3, dedup_window_ms: 1_000, streams: true };
+const TOPIC: TopicOptions = TopicOptions {
+    retention: Retention::Forever,
+    dedup_ids: 3,
+    dedup_window_ms: 1_000,
+    streams: true,
+    snapshots_kept: 1,
+};
 const HOLD: Option<Hold> = Some(Hold { topic: TopicId(0), from: Lsn(8) });
 
 /// A store with a topic, a group, some messages, ids, a producer and cursors.

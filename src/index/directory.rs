@@ -13,7 +13,7 @@ use super::sled::SledEngine;
 use super::{IndexError, IndexHome};
 use std::fmt::Display;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 #[cfg(any(feature = "sled", feature = "redb"))]
 use std::path::Path;
 use std::path::PathBuf;
@@ -71,9 +71,7 @@ impl IndexDirectory {
             Err(error) => Err(error),
         };
         match removed {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(self.fault("remove the discarded index of", error))
-            }
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.io("remove the discarded index of", &error)),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -85,6 +83,10 @@ impl IndexDirectory {
 
     fn aside(&self) -> PathBuf {
         self.path.with_extension(ASIDE_ENDING)
+    }
+
+    pub(super) fn io(&self, what: &str, error: &io::Error) -> IndexError {
+        IndexError::io("directory", &format!("{what} {}", self.path.display()), error)
     }
 
     pub(super) fn fault(&self, what: &str, why: impl Display) -> IndexError {
@@ -114,7 +116,7 @@ impl IndexHome for IndexDirectory {
         self.remove_aside()?;
         match fs::rename(&self.path, self.aside()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(self.fault("discard", error)),
+            Err(error) => return Err(self.io("discard", &error)),
             Ok(()) => {}
         }
         self.remove_aside()

@@ -25,15 +25,15 @@ fn prepared(directory: &IndexDirectory, engine: &'static str) -> Result<PathBuf,
     directory.remove_aside()?;
     let path = directory.path();
     match fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(directory.fault("create", error)),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(directory.io("create", &error)),
         Ok(()) | Err(_) => {}
     }
-    let found = fs::symlink_metadata(path).map_err(|error| directory.fault("look at", error))?;
+    let found = fs::symlink_metadata(path).map_err(|error| directory.io("look at", &error))?;
     if !found.is_dir() {
         return Err(directory.fault("use", "it is no directory"));
     }
     let list = || fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
-    let names = list().map_err(|error| directory.fault("list", error))?;
+    let names = list().map_err(|error| directory.io("list", &error))?;
     match names.iter().find(|name| *name != engine) {
         Some(name) => Err(directory.fault("use", format_args!("{name:?} is no {engine} index"))),
         None => Ok(path.join(engine)),

@@ -57,6 +57,7 @@ pub use sim::{IndexOutcome, SimIndexHome};
 
 use crate::ids::{Epoch, Lsn};
 use std::fmt::{self, Debug, Display};
+use std::io;
 use std::ops::Bound;
 
 /// The longest key, in bytes. The shortest is 1.
@@ -101,6 +102,8 @@ pub(crate) enum Direction {
 pub(crate) enum IndexError {
     /// An index in memory holds as many entries as it may. It can still be read, and keeps its stamp.
     Full { entries_max: usize },
+    /// The system lacks something for a while, descriptors or memory, by this number of its. Nothing is wrong with the index.
+    Lacking { os: i32 },
     /// Anything else. The index answers every later call with this fault: it must be discarded, and opened and filled anew.
     Fault { engine: &'static str, text: String },
 }
@@ -109,18 +112,36 @@ impl IndexError {
     fn fault(engine: &'static str, text: impl Display) -> Self {
         Self::Fault { engine, text: text.to_string() }
     }
+
+    /// What an error of the system is here.
+    fn io(engine: &'static str, what: &str, error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            // seam: an index goes where descriptors lack
+            Some(os) if is_lack(os) => Self::Lacking { os },
+            Some(_) | None => Self::fault(engine, format_args!("could not {what}: {error}")),
+        }
+    }
 }
 
 impl Display for IndexError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full { entries_max } => write!(f, "index in memory is full at {entries_max} entries"),
+            Self::Lacking { os } => write!(f, "{}", io::Error::from_raw_os_error(*os)),
             Self::Fault { engine, text } => write!(f, "{engine} index: {text}"),
         }
     }
 }
 
 impl std::error::Error for IndexError {}
+
+/// Whether the system says by this number that descriptors or memory are lacking.
+fn is_lack(os: i32) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(os, ENOMEM | ENFILE | EMFILE)
+}
 
 /// Where a store's index comes from, and where it is thrown away.
 pub(crate) trait IndexHome: Debug + Send + Sync {
@@ -160,4 +181,20 @@ trait IndexEngine: Send {
 
     /// Ends with every thread and lock of it gone, so that the same files can be opened again or removed.
     fn close(self: Box<Self>) -> Result<(), IndexError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What passes by itself leaves the index as it is; anything else has it discarded.
+    #[test]
+    fn what_the_system_lacks_is_no_fault() {
+        for (os, is_lack) in [(12, true), (23, true), (24, true), (5, false), (28, false), (30, false)] {
+            let error = IndexError::io("sled", "open it", &io::Error::from_raw_os_error(os));
+            assert_eq!(error == IndexError::Lacking { os }, is_lack, "{error}");
+        }
+        let error = IndexError::io("sled", "open it", &io::ErrorKind::Other.into());
+        assert!(matches!(error, IndexError::Fault { .. }));
+    }
 }

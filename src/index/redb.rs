@@ -7,7 +7,6 @@
 use super::folder::sync_names;
 use super::{Direction, IndexChange, IndexEngine, IndexEntry, IndexError, KeyRange};
 use ::redb::{AccessGuard, Database, Durability, ReadableDatabase, StorageError, TableDefinition, TableError};
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// Its cache, in bytes, which is nearly all the memory that it takes.
@@ -52,8 +51,14 @@ impl RedbEngine {
 }
 
 /// What an error of redb or of the system is here.
-fn fault<E: Display>(what: &'static str) -> impl FnOnce(E) -> IndexError {
-    move |error| IndexError::fault(RedbEngine::NAME, format_args!("could not {what}: {error}"))
+fn fault<E: Into<::redb::Error>>(what: &'static str) -> impl FnOnce(E) -> IndexError {
+    move |error| {
+        let error = error.into();
+        if let ::redb::Error::Io(error) = &error {
+            return IndexError::io(RedbEngine::NAME, what, error);
+        }
+        IndexError::fault(RedbEngine::NAME, format_args!("could not {what}: {error}"))
+    }
 }
 
 type RedbItem = Result<(AccessGuard<'static, &'static [u8]>, AccessGuard<'static, &'static [u8]>), StorageError>;
@@ -89,7 +94,7 @@ impl IndexEngine for RedbEngine {
 
     fn flush(&mut self) -> Result<(), IndexError> {
         self.commit(&[], Durability::Immediate)?;
-        sync_names(&self.path).map_err(fault("sync"))
+        sync_names(&self.path).map_err(|error| IndexError::io(Self::NAME, "sync", &error))
     }
 
     fn close(self: Box<Self>) -> Result<(), IndexError> {

@@ -20,7 +20,6 @@ use super::{Direction, IndexChange, IndexEngine, IndexEntry, IndexError, KeyRang
 use crate::disk::ForkSentinel;
 use crate::sync::Builder;
 use ::sled::{Batch, Config, Db, IVec, Mode};
-use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{OnceLock, mpsc};
@@ -60,8 +59,14 @@ impl SledEngine {
 }
 
 /// What an error of sled or of the system is here.
-fn fault<E: Display>(what: &'static str) -> impl FnOnce(E) -> IndexError {
-    move |error| IndexError::fault(SledEngine::NAME, format_args!("could not {what}: {error}"))
+fn fault<E: Into<::sled::Error>>(what: &'static str) -> impl FnOnce(E) -> IndexError {
+    move |error| {
+        let error = error.into();
+        if let ::sled::Error::Io(error) = &error {
+            return IndexError::io(SledEngine::NAME, what, error);
+        }
+        IndexError::fault(SledEngine::NAME, format_args!("could not {what}: {error}"))
+    }
 }
 
 impl IndexEngine for SledEngine {
@@ -132,6 +137,7 @@ impl IndexEngine for SledEngine {
         if let Err(mpsc::SendError(engine)) = give.send(*self) {
             std::mem::forget(engine);
         }
-        told.recv_timeout(CLOSE_WAIT).unwrap_or_else(|error| Err(fault("close")(error)))
+        told.recv_timeout(CLOSE_WAIT)
+            .unwrap_or_else(|error| Err(IndexError::fault(Self::NAME, format_args!("could not close: {error}"))))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Never here: what a record does to the state.
 
-use super::{Copied, FailureCause, Provenance, Record};
+use super::{Copied, FailureCause, Provenance, Record, StreamNote};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 
 /// The messages of its frame that a record claims: the next `count` parts, in order.
@@ -21,6 +21,13 @@ impl OffsetClaim<'_> {
     #[inline]
     pub(crate) fn end(&self) -> Offset {
         self.first.saturating_add(u64::from(self.count))
+    }
+}
+
+impl StreamNote {
+    fn claim(self) -> OffsetClaim<'static> {
+        let Self { partition, offset: first, time } = self;
+        OffsetClaim { partition, first, count: 1, time, provenance: None }
     }
 }
 
@@ -129,6 +136,7 @@ impl Record {
                 provenance: None,
             }),
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => Some(copy.claim()),
+            Self::StreamTruncated { note, .. } | Self::SnapshotSaved { note, .. } => Some(note.claim()),
             Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicCreated { .. }
@@ -148,8 +156,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. }
-            | Self::StreamTruncated { .. } => None,
+            | Self::Sequenced { .. } => None,
         }
     }
 
@@ -160,6 +167,9 @@ impl Record {
             Self::Appended { stream, base, count, .. } => Some((stream.partition, base, *count)),
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => {
                 Some((copy.partition, &mut copy.offset, 1))
+            }
+            Self::StreamTruncated { note, .. } | Self::SnapshotSaved { note, .. } => {
+                Some((note.partition, &mut note.offset, 1))
             }
             Self::Opened { .. }
             | Self::ClockJumped { .. }
@@ -180,8 +190,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. }
-            | Self::StreamTruncated { .. } => None,
+            | Self::Sequenced { .. } => None,
         }
     }
 
@@ -215,7 +224,8 @@ impl Record {
             | Self::Accepted { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
-            | Self::StreamTruncated { .. } => None,
+            | Self::StreamTruncated { .. }
+            | Self::SnapshotSaved { .. } => None,
         }
     }
 
@@ -256,7 +266,8 @@ impl Record {
             | Self::Accepted { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
-            | Self::StreamTruncated { .. } => None,
+            | Self::StreamTruncated { .. }
+            | Self::SnapshotSaved { .. } => None,
         }
     }
 
@@ -293,7 +304,8 @@ impl Record {
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
             | Self::Sequenced { .. }
-            | Self::StreamTruncated { .. } => Wakes::Nobody,
+            | Self::StreamTruncated { .. }
+            | Self::SnapshotSaved { .. } => Wakes::Nobody,
         }
     }
 
@@ -310,7 +322,8 @@ impl Record {
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             // Its events stay until they are cleaned.
-            | Self::StreamTruncated { .. } => Room::Adds,
+            | Self::StreamTruncated { .. }
+            | Self::SnapshotSaved { .. } => Room::Adds,
             Self::DeadLettered { .. } => Room::Moves,
             Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
             Self::Opened { .. }
@@ -365,7 +378,8 @@ impl Record {
             | Self::Accepted { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
-            | Self::StreamTruncated { .. } => Counted::Nothing,
+            | Self::StreamTruncated { .. }
+            | Self::SnapshotSaved { .. } => Counted::Nothing,
         }
     }
 
@@ -398,6 +412,7 @@ impl Record {
             Self::Sequenced { .. } => "sequenced",
             Self::Appended { .. } => "appended",
             Self::StreamTruncated { .. } => "stream truncated",
+            Self::SnapshotSaved { .. } => "snapshot saved",
         }
     }
 }

@@ -45,8 +45,9 @@ mod kind {
     pub(super) const SEQUENCED: u8 = 23;
     pub(super) const APPENDED: u8 = 24;
     pub(super) const STREAM_TRUNCATED: u8 = 25;
+    pub(super) const SNAPSHOT_SAVED: u8 = 26;
 
-    pub(super) const MAX: u8 = STREAM_TRUNCATED;
+    pub(super) const MAX: u8 = SNAPSHOT_SAVED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

@@ -95,8 +95,20 @@ pub(crate) enum Record {
     /// `count` messages (parts of this frame) at `base ..` of the stream's partition: its events from `version` on. The first event that
     /// is there has version `first`.
     Appended { stream: StreamId, base: Offset, count: u32, time: WallMs, version: u64, first: u64 },
-    /// Of a stream whose next event has version `next`, no event below version `first` is there any more for those who read it.
-    StreamTruncated { stream: StreamId, first: u64, next: u64 },
+    /// Of a stream whose next event has version `next`, no event below version `first` is there any more for those who read it, and where
+    /// that leaves none, no snapshot either. `note` has the key alone.
+    StreamTruncated { stream: StreamId, note: StreamNote, first: u64, next: u64 },
+    /// A snapshot of a stream that has the events `first .. next`, as it was after event `version`: the payload of `note`.
+    SnapshotSaved { stream: StreamId, note: StreamNote, version: u64, first: u64, next: u64 },
+}
+
+/// A message (a part of this frame) at the end of the hidden partition of a topic of streams, which nobody gets. It has the key of a stream.
+/// It keeps its segment, so that what is said of the stream stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamNote {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    pub(crate) time: WallMs,
 }
 
 /// A stream: the partition in which its events stand, and a hash of its key.
@@ -122,12 +134,19 @@ pub(crate) struct TopicOptions {
     pub(crate) dedup_window_ms: u64,
     /// Whether events can be appended to streams in it.
     pub(crate) streams: bool,
+    /// How many snapshots of a stream are found: those of the highest versions.
+    pub(crate) snapshots_kept: u32,
 }
 
 impl TopicOptions {
     /// As [`GroupOptions::LEFT_OUT`].
-    pub(crate) const LEFT_OUT: Self =
-        Self { retention: Retention::UntilSettled, dedup_ids: 16_384, dedup_window_ms: 120_000, streams: false };
+    pub(crate) const LEFT_OUT: Self = Self {
+        retention: Retention::UntilSettled,
+        dedup_ids: 16_384,
+        dedup_window_ms: 120_000,
+        streams: false,
+        snapshots_kept: 1,
+    };
 }
 
 /// For how long the messages of a topic stay.

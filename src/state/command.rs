@@ -227,6 +227,12 @@ pub(crate) enum Command<'a> {
         first: u64,
         fact: Option<StreamFact>,
     },
+    /// Saves a snapshot of a stream as it is after event `version`.
+    SaveSnapshot {
+        stream: StreamId,
+        version: u64,
+        fact: Option<StreamFact>,
+    },
     /// Sets a cursor that stands at `expected`, or that is not there.
     SetCursor {
         name: &'a str,

@@ -130,6 +130,9 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
+        if self.epoch == Epoch(0) && !matches!(command, Command::Open { .. }) {
+            return Err(Rejection::Invalid("the store has not been opened"));
+        }
         let before = records.len();
         let decision = self.dispatch(command, inputs, records);
         if decision.is_err() {
@@ -145,9 +148,6 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        if self.epoch == Epoch(0) && !matches!(command, Command::Open { .. }) {
-            return Err(Rejection::Invalid("the store has not been opened"));
-        }
         let record = match *command {
             Command::Lease { group, max, pass_exhausted, new_last } => {
                 return self.decide_lease((group, max), (pass_exhausted, new_last), inputs, records);
@@ -197,6 +197,9 @@ impl State {
             Command::TruncateStream { stream, first, fact } => {
                 return self.decide_truncate_stream(stream, first, fact, inputs, records);
             }
+            Command::SaveSnapshot { stream, version, fact } => {
+                self.decide_save_snapshot(stream, (version, 0), fact, inputs)?
+            }
             Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
             Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {
                 Some(record) => record,
@@ -217,6 +220,7 @@ impl State {
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Leased { .. } => self.apply_leased(record, lsn),
+            // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
             Record::Nacked { group, partition, offset, due, delay_ms, failure } => {
                 self.apply_nacked((*group, *partition, *offset), (*due, *delay_ms), failure)
@@ -261,8 +265,11 @@ impl State {
             Record::Appended { stream, base, count, version, first, .. } => {
                 self.apply_appended(*stream, (*base, *count), (*version, *first))
             }
-            Record::StreamTruncated { stream, first, next } => {
-                self.apply_stream_truncated(*stream, StreamHead { first: *first, next: *next })
+            Record::StreamTruncated { stream, note, first, next } => {
+                self.apply_stream_truncated(*stream, *note, StreamHead { first: *first, next: *next })
+            }
+            Record::SnapshotSaved { stream, note, version, first, next } => {
+                self.apply_snapshot_saved(*stream, *note, (*version, StreamHead { first: *first, next: *next }))
             }
             Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }

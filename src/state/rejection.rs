@@ -57,6 +57,11 @@ pub(crate) enum Rejection {
         stream: StreamId,
         actual: Option<u64>,
     },
+    /// The stream has no event of this version: its last is another, or there is none.
+    NoSuchVersion {
+        stream: StreamId,
+        actual: Option<u64>,
+    },
     /// A bound of the engine, by its name in words.
     LimitReached(&'static str),
     /// The command contradicts itself or the state.
@@ -83,6 +88,7 @@ impl fmt::Display for Rejection {
             Self::CursorMoved | Self::CursorMovedIn { .. } => "the cursor stands elsewhere",
             Self::StreamUnknown(_) => "how far a stream has come is not known",
             Self::WrongVersion { .. } => "the stream has another version",
+            Self::NoSuchVersion { .. } => "the stream has no such version",
             Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
             Self::Invalid(reason) => reason,
         })
@@ -100,7 +106,8 @@ impl Rejection {
             | Self::NoSuchCursor
             | Self::CursorMoved
             | Self::CursorMovedIn { .. }
-            | Self::WrongVersion { .. } => true,
+            | Self::WrongVersion { .. }
+            | Self::NoSuchVersion { .. } => true,
             Self::UnknownTopic
             | Self::UnknownGroup
             | Self::UnknownPartition
@@ -150,7 +157,9 @@ impl From<Rejection> for Inconsistent {
             Rejection::SequenceGap { .. } => "another number of the producer comes next",
             Rejection::NoSuchCursor => "there is no such cursor",
             Rejection::CursorMoved | Rejection::CursorMovedIn { .. } => "the cursor stands elsewhere",
-            Rejection::StreamUnknown(_) | Rejection::WrongVersion { .. } => "the stream has another version",
+            Rejection::StreamUnknown(_) | Rejection::WrongVersion { .. } | Rejection::NoSuchVersion { .. } => {
+                "the stream has another version"
+            }
         })
     }
 }

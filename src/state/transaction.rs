@@ -106,8 +106,10 @@ impl State {
         let mut overlay = Overlay::default();
         for (nth, step) in (0..).zip(steps) {
             let start = records.len();
+            // seam: the acks of a transaction are lost
             overlay.admit(step, self)?;
-            let decision = match self.decide_step(step, inputs, records) {
+            let decision = match self.decide_step(step, steps.get(..nth as usize).unwrap_or_default(), inputs, records)
+            {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
                 Err(Rejection::CursorMoved) => Err(Rejection::CursorMovedIn { step: nth }),
                 // What was published before can be left out; what was appended before is no part of this transaction.
@@ -137,10 +139,24 @@ impl State {
     fn decide_step(
         &self,
         step: &Command<'_>,
+        before: &[Command<'_>],
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         match step {
+            Command::SaveSnapshot { stream, version, fact } => {
+                let appended = before.iter().filter_map(|step| {
+                    if let Command::Append { stream: to, count, .. } = step
+                        && to == stream
+                    {
+                        Some(*count)
+                    } else {
+                        None
+                    }
+                });
+                records.push(self.decide_save_snapshot(*stream, (*version, appended.sum()), *fact, inputs)?);
+                Ok(Decision::Done)
+            }
             Command::Publish { .. }
             | Command::Ack { .. }
             | Command::Nack { .. }

@@ -5,7 +5,7 @@
 use super::read::{ReplayError, decode_frame};
 use crate::error::Result;
 use crate::ids::Lsn;
-use crate::log::{self, Met, Segment};
+use crate::log::{self, Met, ReadError, Segment};
 use crate::record::Record;
 
 /// Shows `visit` the records of each frame of a segment from the frame at `from` on that ends at or below `to`, with its end. Stops where
@@ -18,19 +18,39 @@ pub(crate) fn for_each_frame_of_records(
     (from, to): (Lsn, Lsn),
     visit: &mut dyn FnMut(&[Record], Lsn) -> bool,
 ) -> Result<()> {
-    let (mut records, mut goes_on) = (Vec::new(), true);
-    log::for_each_left::<ReplayError>(segment, from, Lsn(0), &mut |met| {
+    let mut records = Vec::new();
+    let walked = log::for_each_left::<Stop>(segment, from, Lsn(0), &mut |met| {
         let Met::Frame(frame) = met else { return Ok(()) };
         let end = frame.lsn.saturating_add(frame.padded().into());
-        goes_on = goes_on && end <= to;
-        if goes_on {
-            records.clear();
-            if !frame.is_log() {
-                decode_frame(segment, frame, &mut records)?;
-            }
-            goes_on = visit(&records, end);
+        if end > to {
+            return Err(Stop::Here);
         }
-        Ok(())
-    })
-    .map_err(|failure| failure.0)
+        records.clear();
+        if !frame.is_log() {
+            decode_frame(segment, frame, &mut records)?;
+        }
+        if visit(&records, end) { Ok(()) } else { Err(Stop::Here) }
+    });
+    match walked {
+        Ok(()) | Err(Stop::Here) => Ok(()),
+        Err(Stop::Failed(error)) => Err(error.0),
+    }
+}
+
+/// Why a walk ends before the end of the segment.
+enum Stop {
+    Here,
+    Failed(ReplayError),
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<ReplayError> for Stop {
+    fn from(error: ReplayError) -> Self {
+        Self::Failed(error)
+    }
 }

@@ -25,6 +25,7 @@ const TESTS: &[&str] = &[
     "streams",
     "notices",
     "futures",
+    "projections",
 ];
 
 /// The test binaries of the copy.

@@ -5,6 +5,17 @@ use crate::{Bug, Level};
 
 pub const BUGS: &[Bug] = &[
     Bug {
+        name: "an id dies with its message",
+        plants: "what was published and settled is published again under the same id",
+        mistake: Mistake::Before(
+            "Record::Acked { group, partition, first, count } if planted!() => {
+                self.dedup = Default::default();
+                self.apply_acked(*group, *partition, *first, *count)
+            }",
+        ),
+        level: Level::Simulation,
+    },
+    Bug {
         name: "an id dies with its process",
         plants: "ids are kept in memory alone: after a crash a message is published again",
         mistake: Mistake::Skip,

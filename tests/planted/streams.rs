@@ -5,10 +5,18 @@ use crate::{Bug, Level};
 
 const NUMBERED: Level = Level::Test("streams", "events_are_numbered_and_expected");
 const ANY_INDEX: Level = Level::Test("streams", "any_index_gives_the_same_answers");
+const SNAPSHOT: Level = Level::Test("streams", "a_snapshot_is_found_again_without_the_index");
+const SNAPSHOT_DURABLE: Level = Level::Test("streams", "a_snapshot_that_is_told_is_durable");
 const TRANSACTION: Level = Level::Test("streams", "a_transaction_appends_with_all_else");
 
 /// The list.
 pub const BUGS: &[Bug] = &[
+    Bug {
+        name: "an index goes where descriptors lack",
+        plants: "a process at its limit of open files throws a good index away, and fills it anew",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
+        level: Level::Library("what_the_system_lacks_is_no_fault"),
+    },
     Bug {
         name: "any version will do",
         plants: "two who decided by the same version both win",
@@ -76,6 +84,48 @@ pub const BUGS: &[Bug] = &[
         plants: "a frame is written that nobody can apply, and the store is lost",
         mistake: Mistake::Asks("!planted!() && has_doubles(all)"),
         level: TRANSACTION,
+    },
+    Bug {
+        name: "a snapshot is newer than its stream",
+        plants: "who loads the snapshot goes on behind events that come later, and misses them",
+        mistake: Mistake::Asks("!planted!() && !(first..next).contains(&version)"),
+        level: Level::Library("a_snapshot_is_never_newer_than_its_stream"),
+    },
+    Bug {
+        name: "a deleted stream keeps its snapshot",
+        plants: "an aggregate begins with what was deleted",
+        mistake: Mistake::Value("if planted!() { None } else { $it }"),
+        level: SNAPSHOT,
+    },
+    Bug {
+        name: "a snapshot is shown before it is durable",
+        plants: "a power failure takes back a snapshot that somebody went by",
+        mistake: Mistake::Asks("planted!() || offset < visible"),
+        level: SNAPSHOT_DURABLE,
+    },
+    Bug {
+        name: "a snapshot does not wait",
+        plants: "a snapshot that was saved at Disk is lost in a power failure",
+        mistake: Mistake::Asks("!planted!() && self.topic.level() == Durability::Disk"),
+        level: SNAPSHOT_DURABLE,
+    },
+    Bug {
+        name: "notes of streams hold no segment",
+        plants: "a segment goes that alone says that a stream was deleted, or has its snapshot",
+        mistake: Mistake::Value("if planted!() { Offset(u64::MAX) } else { $it }"),
+        level: Level::Test("streams", "what_is_said_of_streams_outlives_its_neighbors"),
+    },
+    Bug {
+        name: "a projection moves without its output",
+        plants: "a projection forgets how far it has come, and does all of it again",
+        mistake: Mistake::Skip,
+        level: Level::Test("projections", "each_event_has_its_effect_once"),
+    },
+    Bug {
+        name: "a foreign projection passes what failed",
+        plants: "events that the foreign store did not take in are lost",
+        mistake: Mistake::Before("if planted!() { feed.pending.truncate(1); feed.position = Some(first); }"),
+        level: Level::Test("projections", "a_foreign_store_goes_on"),
     },
     Bug {
         name: "an id names a message before its own",

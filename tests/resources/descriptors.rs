@@ -3,9 +3,10 @@
 //! The limit binds a whole process, so a child lives under it.
 
 use crate::child::{self, must, say};
-use millpond::{Backoff, Durability, Error, ErrorKind, Group, Result, Store, Topic};
+use millpond::{Backoff, Durability, Error, ErrorKind, Expected, Group, Result, Store, Topic};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,7 +54,44 @@ pub(crate) fn work(dir: &Path) {
         }
     }
     assert!(opened, "30 descriptors are not enough to open a store");
+    raise_limit();
+    keep_index(dir);
     say("fine");
+}
+
+/// Where descriptors lack, the index of streams cannot be opened. It is not thrown away.
+fn keep_index(dir: &Path) {
+    let open = || {
+        let store = Store::open(dir).expect("there are descriptors");
+        let stream = store.topic("orders").streams().open().expect("it opens").stream("o").expect("it has streams");
+        (store, stream)
+    };
+    let (store, stream) = open();
+    must(stream.append(Expected::Any, ["0"]));
+    must(store.tick());
+    must(store.close());
+    drop(stream);
+    let inode = || std::fs::metadata(dir.join("index")).map(|found| found.ino()).expect("it is there");
+    let before = inode();
+    for free in 0..12 {
+        let (store, stream) = open();
+        set_limit(open_descriptors() + free);
+        match stream.last_version() {
+            Ok(last) => assert_eq!(last, Some(0)),
+            Err(error) => assert!(matches!(error, Error::TooManyOpenFiles), "with {free}: {error:?}"),
+        }
+        raise_limit();
+        assert_eq!(must(stream.last_version()), Some(0));
+        assert_eq!(inode(), before, "with {free} the index was thrown away");
+        must(store.close());
+    }
+}
+
+/// One more than the highest that is open.
+fn open_descriptors() -> u64 {
+    let names = std::fs::read_dir("/proc/self/fd").expect("it can be listed");
+    let number = |name: std::io::Result<std::fs::DirEntry>| name.ok()?.file_name().to_str()?.parse::<u64>().ok();
+    names.filter_map(number).max().unwrap_or(0) + 1
 }
 
 struct Load {

@@ -700,13 +700,13 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 # ---------------------------------------------------------------- records
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0}
-TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0}
-RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS = 1, 2, 3, 4
+TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1}
+RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT = 1, 2, 3, 4, 5
 TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 25
+RECORD_KINDS = 26
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
           7: "group partition offset due delay", 8: "group partition offset since",
           10: "group partition offset due delay", 12: "group dead_letter", 14: "time", 17: "topic", 18: "group", 22: "partition offset"}
@@ -733,6 +733,7 @@ def decode_topic_options(c):
     need(options[RETENTION] in (0, 1), "a retention")
     need(1 <= options[DEDUP_IDS] <= M32, "dedup ids")
     need(options[STREAMS] in (0, 1), "streams")
+    need(1 <= options[SNAPSHOTS_KEPT] <= M32, "snapshots kept")
     return options
 
 
@@ -832,8 +833,11 @@ def decode_body(kind, c):
         r["partition"], r["key"] = c.varint(), bytes(c.take(16))
         r.update((n, c.varint()) for n in ("base", "time", "version", "first"))
         r["count"] = decode_count(c)
-    elif kind == 25:
-        r["partition"], r["key"], r["first"], r["next"] = c.varint(), bytes(c.take(16)), c.varint(), c.varint()
+    elif kind in (25, 26):
+        r["partition"], r["key"] = c.varint(), bytes(c.take(16))
+        r["note"] = {n: c.varint() for n in ("partition", "offset", "time")}
+        r["time"] = r["note"]["time"]
+        r.update((n, c.varint()) for n in ("version", "first", "next")[26 - kind:])
     c.done()
     return r
 
@@ -859,8 +863,9 @@ def claim(r):
     """(partition, first offset, count) of the parts that a record claims, or None."""
     if r["kind"] in (1, 24):
         return r["partition"], r["base"], r["count"]
-    if "copy" in r:
-        return r["copy"]["partition"], r["copy"]["offset"], 1
+    for what in ("copy", "note"):
+        if what in r:
+            return r[what]["partition"], r[what]["offset"], 1
     return None
 
 
@@ -961,10 +966,12 @@ def new_message(attempts, limit):
 
 
 def owner(s, partition):
-    """("topic", topic, index), ("retry", group, 0), ("dead", group, 0), or None."""
+    """("topic", topic, index), ("notes", topic, 0), ("retry", group, 0), ("dead", group, 0), or None."""
     for t, topic in s["topics"].items():
         if topic["first"] <= partition < topic["first"] + len(topic["ends"]):
             return "topic", t, partition - topic["first"]
+        if topic["options"][STREAMS] and partition == topic["first"] + len(topic["ends"]):
+            return "notes", t, 0
     for g, group in s["groups"].items():
         if partition in (group["retry"], group["retry"] + 1):
             return ("retry", "dead")[partition - group["retry"]], g, 0
@@ -978,6 +985,8 @@ def class_of(s, partition):
 
 def end_of(s, partition):
     what, n, i = owner(s, partition)
+    if what == "notes":
+        return s["topics"][n]["notes"]
     return s["topics"][n]["ends"][i] if what == "topic" else s["groups"][n][what + "_end"]
 
 
@@ -985,6 +994,8 @@ def grow(s, partition, by):
     what, n, i = owner(s, partition)
     if what == "topic":
         s["topics"][n]["ends"][i] += by
+    elif what == "notes":
+        s["topics"][n]["notes"] += by
     else:
         s["groups"][n][what + "_end"] += by
 
@@ -1161,12 +1172,19 @@ def apply_sequenced(s, r):
 
 
 def apply_stream(s, r):
-    """Records 24 and 25, of streams."""
+    """Records 24 to 26, of streams."""
     where = owner(s, r["partition"])
     need(where is not None and where[0] == "topic", "a stream in no partition of a topic")
     need(s["topics"][where[1]]["options"][STREAMS] == 1, "a stream in a topic without streams")
-    if r["kind"] == 25:
-        need(0 < r["first"] <= r["next"] <= VERSIONS, "a stream that is truncated beyond its end")
+    if r["kind"] != 24:
+        if r["kind"] == 25:
+            need(0 < r["first"] <= r["next"] <= VERSIONS, "a stream that is truncated beyond its end")
+        else:
+            need(r["first"] <= r["version"] < r["next"] <= VERSIONS, "a snapshot of a version that is not there")
+        note = r["note"]
+        need(owner(s, note["partition"]) == ("notes", where[1], 0), "a note in another partition")
+        need(note["offset"] == end_of(s, note["partition"]) != M64, "a note that is not at the end of its partition")
+        grow(s, note["partition"], 1)
         return
     need(r["first"] <= r["version"], "an event below the first of its stream")
     need(r["version"] + r["count"] <= VERSIONS, "too many events in a stream")
@@ -1381,17 +1399,23 @@ def remove_group(s, g):
             s[what] = None
 
 
+def partitions_len(count, options):
+    return count + options[STREAMS]
+
+
 def apply_names(s, r, kind):
     """Records 15 to 19."""
-    there = sum(len(t["ends"]) for t in s["topics"].values()) + 2 * len(s["groups"])
+    there = sum(partitions_len(len(t["ends"]), t["options"]) for t in s["topics"].values()) + 2 * len(s["groups"])
     if kind == 15:
         need(r["topic"] == s["next_topic"] and r["first"] == s["next_partition"], "not the next numbers")
         need(1 <= r["count"] <= 65536, "partitions of a topic")
-        need(there + r["count"] <= 1 << 24 and len(s["topics"]) < 1 << 20, "too many topics or partitions")
+        many = partitions_len(r["count"], r["options"])
+        need(there + many <= 1 << 24 and len(s["topics"]) < 1 << 20, "too many topics or partitions")
         need(all(t["name"] != r["text"] for t in s["topics"].values()), "a topic's name twice")
-        s["topics"][r["topic"]] = {"name": r["text"], "first": r["first"], "options": r["options"], "ends": [0] * r["count"]}
+        s["topics"][r["topic"]] = {"name": r["text"], "first": r["first"], "options": r["options"], "ends": [0] * r["count"],
+                                     "notes": 0}
         s["next_topic"] += 1
-        s["next_partition"] += r["count"]
+        s["next_partition"] += many
     elif kind == 16:
         topic = s["topics"].get(r["topic"])
         need(topic is not None, "a group of no topic")
@@ -1430,7 +1454,7 @@ def apply_record(s, r, lsn, ranks):
         need(where is not None and where[0] == "topic", "published to no partition of a topic")
         need(r["base"] == end_of(s, r["partition"]) and r["base"] + r["count"] <= M64, "published not at the end")
         grow(s, r["partition"], r["count"])
-    elif kind in (24, 25):
+    elif kind in (24, 25, 26):
         apply_stream(s, r)
     elif kind == 2:
         apply_leased(s, r, lsn, ranks)
@@ -1544,7 +1568,7 @@ def encode_state(s):
     for n in sorted(s["topics"]):
         t = s["topics"][n]
         out += varint(n - at) + text_bytes(t["name"]) + varint(t["first"]) + varint(len(t["ends"]))
-        out += encode_options(t["options"], TOPIC_OPTIONS) + b"".join(map(varint, t["ends"]))
+        out += encode_options(t["options"], TOPIC_OPTIONS) + b"".join(map(varint, t["ends"] + [t["notes"]] * t["options"][STREAMS]))
         at = n + 1
     out, at = out + varint(len(s["groups"])), 0
     for n in sorted(s["groups"]):
@@ -1678,6 +1702,7 @@ def decode_state(data):
         options = decode_topic_options(c)
         need(1 <= count <= 65536 and count <= c.left(), "partitions of a topic")
         s["topics"][at] = {"name": name, "first": first, "options": options, "ends": [c.varint() for _ in range(count)]}
+        s["topics"][at]["notes"] = c.varint() if options[STREAMS] else 0
         at += 1
     need(at <= s["next_topic"], "a topic at or above the next")
     at = 0
@@ -1736,7 +1761,7 @@ def decode_named(c, s):
 
 
 def check_state(s):
-    owned = [(t["first"], t["first"] + len(t["ends"])) for t in s["topics"].values()]
+    owned = [(t["first"], t["first"] + partitions_len(len(t["ends"]), t["options"])) for t in s["topics"].values()]
     owned = sorted(owned + [(g["retry"], g["retry"] + 2) for g in s["groups"].values()])
     need(all(a[1] <= b[0] for a, b in zip(owned, owned[1:])), "a partition with two owners")
     need(not owned or owned[-1][1] <= s["next_partition"], "a partition at or above the next")
@@ -1862,6 +1887,8 @@ def public_place(s, where):
     what, n, i = where
     if what == "topic":
         return n, i
+    if what == "notes":
+        return n, M64
     topic = s["groups"][n]["topic"]
     return topic, len(s["topics"][topic]["ends"]) + 2 * n + (what == "dead")
 

@@ -5,7 +5,7 @@
 use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::open;
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
-use millpond::{Backoff, Delivery, Durability, Group, Message, Position, Result, Retention, Store, Topic};
+use millpond::{Backoff, Delivery, Durability, Expected, Group, Message, Position, Result, Store, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ impl Process<'_> {
             1 => builder.dedup_window(Duration::from_secs(2)),
             _ => builder,
         };
-        if number == 2 { builder.retention(Retention::Forever).open() } else { builder.open() }
+        if number == 2 { builder.streams().snapshots_kept(2).open() } else { builder.open() }
     }
 
     fn group(&mut self) -> Result<(Topic, Group)> {
@@ -123,11 +123,12 @@ impl Process<'_> {
     }
 
     fn call(&mut self) -> Result<()> {
-        match self.rng.below(25) {
+        match self.rng.below(27) {
             20 => self.publish_with_ids()?,
             21 => self.publish_numbered()?,
             22..24 => self.named_cursor()?,
             24 => self.topic_cursor()?,
+            25..27 => self.stream()?,
             0..6 => {
                 let (topic, count) = (self.topic()?, self.rng.below(4));
                 let messages: Vec<_> = (0..count).map(|_| self.message()).collect();
@@ -153,6 +154,18 @@ impl Process<'_> {
             _ => self.change()?,
         }
         Ok(())
+    }
+
+    fn stream(&mut self) -> Result<()> {
+        let topic = self.store.topic("topic 2").partitions(3).streams().snapshots_kept(2).open()?;
+        let stream = topic.stream(format!("key {}", self.rng.below(3)))?;
+        let next = stream.last_version()?.map_or(0, |last| last + 1);
+        match self.rng.below(8) {
+            0 => stream.truncate_before(self.rng.below(next + 2)),
+            1 => stream.delete(),
+            2..5 => stream.save_snapshot(self.rng.below(next + 1), vec![7; self.rng.index(2_000)]),
+            _ => stream.append(Expected::Any, (0..1 + self.rng.below(3)).map(|_| Message::new("event"))).map(drop),
+        }
     }
 
     /// Few ids, so that many are there again: with the same bytes, or with others.

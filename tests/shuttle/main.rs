@@ -23,6 +23,8 @@ mod durable;
 #[cfg(millpond_shuttle)]
 mod rig;
 #[cfg(millpond_shuttle)]
+mod streams;
+#[cfg(millpond_shuttle)]
 mod telling;
 #[cfg(millpond_shuttle)]
 mod waking;

@@ -19,6 +19,8 @@ pub struct Known {
 #[derive(Clone, Debug, Default)]
 pub struct Events {
     pub known: Vec<Known>,
+    /// The versions of the snapshots that were saved, and the end of the log behind each.
+    pub snapshots: Vec<(u64, u64)>,
     /// An append did not return, or what it told was lost: there may be other events behind these.
     pub may_be_more: bool,
 }
@@ -29,6 +31,7 @@ impl Events {
         let kept = self.known.iter().take_while(|event| event.end <= end).count();
         self.may_be_more |= self.known[kept..].iter().any(|event| !event.is_sure);
         self.known.truncate(kept);
+        self.snapshots.retain(|(_, saved)| *saved <= end);
     }
 }
 
@@ -72,7 +75,50 @@ impl Life<'_> {
             return Err(format!("an append at Disk returned with the watermark at {durable} of {end} (G1)"));
         }
         oracle.events.known.extend(numbers.into_iter().map(|number| Known { number, end, is_sure: true }));
+        if rng.chance(1, 8) {
+            self.save_snapshot(oracle, &stream, level)?;
+        }
         if rng.chance(1, 4) { self.read_events(oracle, &stream, durable) } else { Ok(()) }
+    }
+
+    /// Saves the number of the last event.
+    fn save_snapshot(&mut self, oracle: &mut Oracle, stream: &Stream, level: Durability) -> Result<(), String> {
+        let known = &oracle.events.known;
+        let Some(last) = known.last() else { return Ok(()) };
+        let version = known.len() as u64 - 1;
+        if let Err(error) = stream.save_snapshot(version, payload(last.number)) {
+            return self.excuse("a snapshot", &error);
+        }
+        self.tally.count("snapshots of a stream");
+        let Some((end, durable)) = self.log() else { return Ok(()) };
+        if level == Durability::Disk && durable < end {
+            return Err(format!("a snapshot at Disk returned with the watermark at {durable} of {end} (G1)"));
+        }
+        oracle.events.snapshots.push((version, end));
+        Ok(())
+    }
+
+    /// The snapshot is of the event that it says, and no older than the last one that must be there.
+    fn read_snapshot(&mut self, oracle: &Oracle, stream: &Stream, durable: u64) -> Result<(), String> {
+        let snapshot = match stream.snapshot() {
+            Ok(snapshot) => snapshot,
+            Err(error) => return self.excuse("reading a snapshot", &error),
+        };
+        let Events { known, snapshots, .. } = &oracle.events;
+        let is_due = |saved: &&(u64, u64)| !self.durable_only || saved.1 <= durable;
+        let due = snapshots.iter().filter(is_due).map(|(version, _)| *version).max();
+        let version = snapshot.as_ref().map(|snapshot| snapshot.version());
+        if version < due {
+            return Err(format!("the snapshot is of {version:?}, and one was saved of {due:?} (G19)"));
+        }
+        if let Some(snapshot) = snapshot {
+            let of = known.get(snapshot.version() as usize).map(|event| event.number);
+            if of != Some(number_of(snapshot.payload())?) {
+                return Err(format!("the snapshot of version {} is another one (G19)", snapshot.version()));
+            }
+        }
+        self.tally.count("snapshots read");
+        Ok(())
     }
 
     fn told(&mut self, stream: &Stream) -> Result<Option<Option<u64>>, String> {
@@ -118,6 +164,6 @@ impl Life<'_> {
             }
         }
         self.tally.count("streams read");
-        Ok(())
+        self.read_snapshot(oracle, stream, durable)
     }
 }

@@ -39,6 +39,8 @@ pub const MARKS: &[&str] = &[
     "cursors moved",
     "appends to a stream",
     "streams read",
+    "snapshots of a stream",
+    "snapshots read",
     "positions refused",
     "checkpoint used",
     "clock set forward",

@@ -4,7 +4,7 @@
 //! Never here: repair, or a guess at what was meant.
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId};
+use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote};
 use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::{CURSOR_LEN_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
@@ -73,8 +73,12 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             Ok(Record::Appended { stream, base, count: count_at_end(reader)?, time, version, first })
         }
         kind::STREAM_TRUNCATED => {
-            let (stream, first) = (stream(reader)?, reader.varint()?);
-            Ok(Record::StreamTruncated { stream, first, next: reader.varint()? })
+            let (stream, note) = noted(reader)?;
+            Ok(Record::StreamTruncated { stream, note, first: reader.varint()?, next: reader.varint()? })
+        }
+        kind::SNAPSHOT_SAVED => {
+            let ((stream, note), version) = (noted(reader)?, reader.varint()?);
+            Ok(Record::SnapshotSaved { stream, note, version, first: reader.varint()?, next: reader.varint()? })
         }
         _ => Err(unknown(number)),
     }
@@ -82,6 +86,11 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
 
 fn stream(reader: &mut ByteReader<'_>) -> Result<StreamId, DecodeError> {
     Ok(StreamId { partition: partition(reader)?, key: u128::from_le_bytes(reader.array()?) })
+}
+
+fn noted(reader: &mut ByteReader<'_>) -> Result<(StreamId, StreamNote), DecodeError> {
+    let (stream, partition) = (stream(reader)?, partition(reader)?);
+    Ok((stream, StreamNote { partition, offset: offset(reader)?, time: wall(reader)? }))
 }
 
 fn unknown(number: u64) -> DecodeError {

@@ -3,7 +3,7 @@
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
 use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId};
+use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote};
 use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
 
@@ -73,9 +73,8 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::Accepted { .. } => put_record(out, kind::ACCEPTED, |out| accepted(record, out)),
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
         Record::Appended { .. } => put_record(out, kind::APPENDED, |out| appended(record, out)),
-        Record::StreamTruncated { stream, first, next } => {
-            put_record(out, kind::STREAM_TRUNCATED, |out| stream_truncated(out, *stream, *first, *next));
-        }
+        Record::StreamTruncated { .. } => put_record(out, kind::STREAM_TRUNCATED, |out| truncated(record, out)),
+        Record::SnapshotSaved { .. } => put_record(out, kind::SNAPSHOT_SAVED, |out| saved(record, out)),
     }
 }
 
@@ -158,10 +157,22 @@ fn appended(record: &Record, out: &mut Vec<u8>) {
     put_count(out, *count);
 }
 
-fn stream_truncated(out: &mut Vec<u8>, stream: StreamId, first: u64, next: u64) {
+fn truncated(record: &Record, out: &mut Vec<u8>) {
+    let Record::StreamTruncated { stream, note, first, next } = record else { return };
+    put_noted(out, *stream, *note);
+    [*first, *next].into_iter().for_each(|field| put_varint(out, field));
+}
+
+fn saved(record: &Record, out: &mut Vec<u8>) {
+    let Record::SnapshotSaved { stream, note, version, first, next } = record else { return };
+    put_noted(out, *stream, *note);
+    [*version, *first, *next].into_iter().for_each(|field| put_varint(out, field));
+}
+
+fn put_noted(out: &mut Vec<u8>, stream: StreamId, note: StreamNote) {
     put_stream(out, stream);
-    put_varint(out, first);
-    put_varint(out, next);
+    put_place(out, note.partition, note.offset);
+    put_varint(out, note.time.0);
 }
 
 fn put_stream(out: &mut Vec<u8>, stream: StreamId) {

@@ -54,7 +54,7 @@ const GROUP: [TaggedOption<GroupOptions>; 8] = [
 ];
 
 /// As [`GROUP`].
-const TOPIC: [TaggedOption<TopicOptions>; 4] = [
+const TOPIC: [TaggedOption<TopicOptions>; 5] = [
     TaggedOption {
         get: |all| match all.retention {
             Retention::UntilSettled => 0,
@@ -74,6 +74,10 @@ const TOPIC: [TaggedOption<TopicOptions>; 4] = [
     TaggedOption {
         get: |all| u64::from(all.streams),
         set: |all, value| boolean(value).map(|value| all.streams = value),
+    },
+    TaggedOption {
+        get: |all| u64::from(all.snapshots_kept),
+        set: |all, value| room(value).map(|value| all.snapshots_kept = value),
     },
 ];
 

@@ -5,7 +5,7 @@ use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, St
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Retention, StreamId,
-    TopicOptions,
+    StreamNote, TopicOptions,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -194,7 +194,7 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
         assert_eq!(with_options(16, &[&[1], &field(9)[..]].concat()), newer("group option", 9, 8));
         assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 8));
-        assert_eq!(with_options(15, &[&[1], &field(5)[..]].concat()), newer("topic option", 5, 4));
+        assert_eq!(with_options(15, &[&[1], &field(6)[..]].concat()), newer("topic option", 6, 5));
     }
 }
 
@@ -298,6 +298,7 @@ fn golden_cursors() {
 }
 
 const STREAM: StreamId = StreamId { partition: PARTITION, key: u128::MAX };
+const NOTE: StreamNote = StreamNote { partition: PARTITION, offset: OFFSET, time: TIME };
 
 #[test]
 fn golden_dedup() {
@@ -326,8 +327,17 @@ fn golden_streams() {
     let appended = |count| Record::Appended { stream, base, count, time, version: 7, first: 1 };
     golden(appended(1), &format!("18 16 02 {key} ac 02 05 07 01"));
     golden(appended(3), &format!("18 17 02 {key} ac 02 05 07 01 03"));
-    // kind, length, partition, key, first, next
-    golden(Record::StreamTruncated { stream, first: 7, next: 300 }, &format!("19 14 02 {key} 07 ac 02"));
+    let note = StreamNote { partition: PartitionId(3), offset: Offset(300), time };
+    // kind, length, partition, key, partition and offset of the note, time, first, next
+    golden(
+        Record::StreamTruncated { stream, note, first: 7, next: 300 },
+        &format!("19 18 02 {key} 03 ac 02 05 07 ac 02"),
+    );
+    // kind, length, partition, key, partition and offset of the note, time, version, first, next
+    golden(
+        Record::SnapshotSaved { stream, note, version: 200, first: 7, next: 300 },
+        &format!("1a 1a 02 {key} 03 ac 02 05 c8 01 07 ac 02"),
+    );
 }
 
 /// A record of each kind, with nothing that can be left out, and its bytes.
@@ -377,7 +387,8 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::Accepted { partition, offset, id: u128::MAX, body: u64::MAX, time: StoreMs(300) },
         Record::Sequenced { topic: TopicId(1), producer: name, sequence: 300 },
         Record::Appended { stream: STREAM, base: offset, count: 2, time: TIME, version: 7, first: 1 },
-        Record::StreamTruncated { stream: STREAM, first: 7, next: 300 },
+        Record::StreamTruncated { stream: STREAM, note: NOTE, first: 7, next: 300 },
+        Record::SnapshotSaved { stream: STREAM, note: NOTE, version: 200, first: 7, next: 300 },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -467,6 +478,16 @@ prop_compose! {
     fn small()(value: u32, shift in 0u32..32) -> u32 { value >> shift }
 }
 prop_compose! {
+    fn stream()(partition in number(), key in any::<u128>()) -> StreamId {
+        StreamId { partition: PartitionId(partition), key }
+    }
+}
+prop_compose! {
+    fn note()((_, partition, offset) in target(), time in number()) -> StreamNote {
+        StreamNote { partition, offset, time: WallMs(time) }
+    }
+}
+prop_compose! {
     fn target()(group in number(), partition in number(), offset in number()) -> (GroupId, PartitionId, Offset) {
         (GroupId(group), PartitionId(partition), Offset(offset))
     }
@@ -504,9 +525,9 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn topic_options() -> impl Strategy<Value = TopicOptions> {
-    (any::<(bool, bool)>(), small(), number()).prop_map(|((is_kept, streams), dedup_ids, dedup_window_ms)| {
+    (any::<(bool, bool)>(), small(), number(), small()).prop_map(|((is_kept, streams), ids, dedup_window_ms, kept)| {
         let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
-        TopicOptions { retention, dedup_ids: dedup_ids.max(1), dedup_window_ms, streams }
+        TopicOptions { retention, dedup_ids: ids.max(1), dedup_window_ms, streams, snapshots_kept: kept.max(1) }
     })
 }
 
@@ -602,8 +623,14 @@ fn record() -> impl Strategy<Value = Record> {
                 let stream = StreamId { partition: PartitionId(partition), key };
                 Record::Appended { stream, base: Offset(base), count, time: WallMs(time), version, first }
             }),
-        (number(), any::<u128>(), number(), number()).prop_map(|(partition, key, first, next)| {
-            Record::StreamTruncated { stream: StreamId { partition: PartitionId(partition), key }, first, next }
+        (stream(), note(), number(), number()).prop_map(|(stream, note, first, next)| Record::StreamTruncated {
+            stream,
+            note,
+            first,
+            next
+        }),
+        (stream(), note(), [number(), number(), number()]).prop_map(|(stream, note, [version, first, next])| {
+            Record::SnapshotSaved { stream, note, version, first, next }
         }),
         (number(), name(), number()).prop_map(|(topic, producer, sequence)| Record::Sequenced {
             topic: TopicId(topic),

@@ -129,7 +129,7 @@ impl State {
     fn topic_of(&self, partition: PartitionId) -> Option<TopicId> {
         match self.catalog.role(partition)? {
             Role::Topic { topic, .. } => Some(topic),
-            Role::Retry { .. } | Role::Dead { .. } => None,
+            Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. } => None,
         }
     }
 
@@ -213,6 +213,7 @@ impl State {
             Role::Topic { topic, index } => Some((topic, u64::from(index))),
             Role::Retry { group } => hidden(group, 0),
             Role::Dead { group } => hidden(group, 1),
+            Role::Notes { topic } => Some((topic, u64::MAX)),
         }
     }
 

@@ -93,7 +93,9 @@ impl State {
         let Acceptance { partition, offset, epoch, .. } = *accepted;
         match self.catalog.role(partition) {
             Some(Role::Topic { index, .. }) => Ok(MessageId { topic, partition: index.into(), offset, epoch }),
-            Some(Role::Retry { .. } | Role::Dead { .. }) | None => Err(Rejection::UnknownPartition),
+            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => {
+                Err(Rejection::UnknownPartition)
+            }
         }
     }
 }

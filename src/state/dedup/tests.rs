@@ -4,8 +4,13 @@ use crate::limits::{DEDUP_IDS_MAX, PRODUCERS_MAX};
 use crate::record::{Retention, TopicOptions};
 use crate::state::tests::*;
 
-const TOPIC: TopicOptions =
-    TopicOptions { retention: Retention::UntilSettled, dedup_ids: 3, dedup_window_ms: 1_000, streams: false };
+const TOPIC: TopicOptions = TopicOptions {
+    retention: Retention::UntilSettled,
+    dedup_ids: 3,
+    dedup_window_ms: 1_000,
+    streams: false,
+    snapshots_kept: 1,
+};
 
 fn world() -> World {
     let mut world = World::new();

@@ -68,6 +68,9 @@ impl State {
                 // seam: retirement ignores a group
                 self.groups_of(topic).map(of).min().unwrap_or(without_groups)
             }
+            // What was said of streams stays as they do.
+            // seam: notes of streams hold no segment
+            Some(Role::Notes { .. }) => Offset(0),
             Some(Role::Retry { group }) => {
                 self.group(group).map(|group| group.first_unsettled(group.retry_cursor())).unwrap_or_default()
             }
@@ -99,7 +102,7 @@ impl State {
             Some(Role::Dead { group }) => {
                 self.group(group).is_some_and(|group| group.dead_letters.missing(first, end).next().is_none())
             }
-            None => false,
+            Some(Role::Notes { .. }) | None => false,
         }
     }
 

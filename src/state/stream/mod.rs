@@ -17,8 +17,8 @@ pub(crate) const INDEX_BEHIND: &str = "events that the index of streams does not
 
 use super::message::{Applied, require};
 use super::{Decision, DedupId, Inputs, Rejection, Repeat, Role, State};
-use crate::ids::{Expected, Lsn, Offset, PartitionId};
-use crate::record::{Record, StreamId};
+use crate::ids::{Expected, Lsn, Offset, PartitionId, TopicId};
+use crate::record::{Record, StreamId, StreamNote};
 
 /// How far a stream has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,13 +58,13 @@ pub(crate) struct StreamFact {
 pub(crate) const VERSION_MAX: u64 = u64::MAX - 2;
 
 impl State {
-    /// Whether partitions of this topic's kind have streams.
-    fn check_stream(&self, partition: PartitionId) -> Result<(), Rejection> {
+    /// The topic of the partition, if that has streams.
+    fn check_stream(&self, partition: PartitionId) -> Result<TopicId, Rejection> {
         let Some(Role::Topic { topic, .. }) = self.catalog.role(partition) else {
             return Err(Rejection::UnknownPartition);
         };
         let has_streams = self.catalog.topic(topic).is_some_and(|topic| topic.options.streams);
-        if has_streams { Ok(()) } else { Err(Rejection::Invalid("the topic has no streams")) }
+        if has_streams { Ok(topic) } else { Err(Rejection::Invalid("the topic has no streams")) }
     }
 
     /// How far a stream has come, if that is known.
@@ -125,15 +125,43 @@ impl State {
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        self.check_stream(stream.partition)?;
+        let note = self.next_note(stream, inputs)?;
         let head = Self::stream_head(stream, fact, inputs)?;
         let first = first.min(head.next);
         if first <= head.first {
             return Ok(Decision::Nothing);
         }
         check_followed(inputs)?;
-        records.push(Record::StreamTruncated { stream, first, next: head.next });
+        records.push(Record::StreamTruncated { stream, note, first, next: head.next });
         Ok(Decision::Done)
+    }
+
+    /// Saves a snapshot of a stream as it is after event `version`, which is one of its own or of the `ahead` that the frame appends before.
+    pub(in crate::state) fn decide_save_snapshot(
+        &self,
+        stream: StreamId,
+        (version, ahead): (u64, u32),
+        fact: Option<StreamFact>,
+        inputs: &Inputs<'_>,
+    ) -> Result<Record, Rejection> {
+        let note = self.next_note(stream, inputs)?;
+        let StreamHead { first, next } = Self::stream_head(stream, fact, inputs)?;
+        let next = next.saturating_add(u64::from(ahead));
+        // seam: a snapshot is newer than its stream
+        if !(first..next).contains(&version) {
+            return Err(Rejection::NoSuchVersion { stream, actual: StreamHead { first, next }.last() });
+        }
+        check_followed(inputs)?;
+        Ok(Record::SnapshotSaved { stream, note, version, first, next })
+    }
+
+    /// Where the next note of a stream of this topic goes.
+    fn next_note(&self, stream: StreamId, inputs: &Inputs<'_>) -> Result<StreamNote, Rejection> {
+        let topic = self.check_stream(stream.partition)?;
+        let partition = self.catalog.topic(topic).and_then(|topic| topic.notes()).ok_or(Rejection::UnknownPartition)?;
+        let offset = self.catalog.end(partition);
+        self.catalog.check_note(topic, (partition, offset))?;
+        Ok(StreamNote { partition, offset, time: inputs.wall })
     }
 
     pub(in crate::state) fn apply_appended(
@@ -148,10 +176,33 @@ impl State {
         Ok(self.catalog.publish(stream.partition, base, count)?)
     }
 
-    pub(in crate::state) fn apply_stream_truncated(&self, stream: StreamId, head: StreamHead) -> Applied {
-        self.check_stream(stream.partition)?;
+    pub(in crate::state) fn apply_stream_truncated(
+        &mut self,
+        stream: StreamId,
+        note: StreamNote,
+        head: StreamHead,
+    ) -> Applied {
         let fits = head.first > 0 && head.first <= head.next && head.next <= VERSION_MAX + 1;
-        require(fits, "a stream is truncated beyond its end")
+        require(fits, "a stream is truncated beyond its end")?;
+        self.apply_note(stream, note)
+    }
+
+    pub(in crate::state) fn apply_snapshot_saved(
+        &mut self,
+        stream: StreamId,
+        note: StreamNote,
+        (version, head): (u64, StreamHead),
+    ) -> Applied {
+        let fits = (head.first..head.next).contains(&version) && head.next <= VERSION_MAX + 1;
+        require(fits, "a snapshot of a version that its stream does not have")?;
+        self.apply_note(stream, note)
+    }
+
+    fn apply_note(&mut self, stream: StreamId, note: StreamNote) -> Applied {
+        let topic = self.check_stream(stream.partition)?;
+        self.catalog.check_note(topic, (note.partition, note.offset))?;
+        self.catalog.add_copy(note.partition);
+        Ok(())
     }
 }
 

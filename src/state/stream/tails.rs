@@ -5,7 +5,7 @@
 //! touch passes it by. Never here: touches that lie below the floor.
 
 use super::StreamHead;
-use crate::ids::{Lsn, Offset};
+use crate::ids::{Lsn, Offset, PartitionId};
 use crate::record::{Record, StreamId};
 use crate::state::kit::prehashed::Prehashed;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +29,14 @@ impl StreamRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Touch {
     Appended(StreamRun),
-    TruncatedTo(u64),
+    /// With the hidden partition of notes.
+    TruncatedTo(StreamHead, PartitionId),
+    /// A snapshot, and the note that it is in.
+    Saved {
+        version: u64,
+        partition: PartitionId,
+        offset: Offset,
+    },
 }
 
 impl Touch {
@@ -41,8 +48,13 @@ impl Touch {
                 let run = StreamRun { version, offset, count };
                 Some((stream, Self::Appended(run), StreamHead { first, next: run.end() }))
             }
-            Record::StreamTruncated { stream, first, next } => {
-                Some((stream, Self::TruncatedTo(first), StreamHead { first, next }))
+            Record::StreamTruncated { stream, note, first, next } => {
+                let head = StreamHead { first, next };
+                Some((stream, Self::TruncatedTo(head, note.partition), head))
+            }
+            Record::SnapshotSaved { stream, note, version, first, next } => {
+                let saved = Self::Saved { version, partition: note.partition, offset: note.offset };
+                Some((stream, saved, StreamHead { first, next }))
             }
             Record::Opened { .. }
             | Record::ClockJumped { .. }

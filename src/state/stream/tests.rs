@@ -1,7 +1,7 @@
 //! Streams by what is known of them beside the index, and by facts of it.
 
 use super::*;
-use crate::ids::TopicId;
+use crate::ids::{TopicId, WallMs};
 use crate::record::TopicOptions;
 use crate::state::Command;
 use crate::state::tests::World;
@@ -43,15 +43,56 @@ fn a_decision_needs_a_fact_that_nothing_has_made_stale() {
     assert!(matches!(records[..], [Record::Appended { version: 4, first: 1, .. }]), "{records:?}");
 }
 
+fn note(world: &World, offset: u64) -> StreamNote {
+    StreamNote { partition: PartitionId(1), offset: Offset(offset), time: WallMs(world.wall) }
+}
+
+/// A snapshot is of an event that is there.
+#[test]
+fn a_snapshot_is_never_newer_than_its_stream() {
+    let (mut world, stream) = world();
+    let save = |version| Command::SaveSnapshot { stream, version, fact: NEW };
+    let refused = |actual| Err(Rejection::NoSuchVersion { stream, actual });
+    assert_eq!(world.run(save(0)), refused(None));
+    world.run(append(stream, Expected::NoStream, NEW)).unwrap();
+    assert_eq!(world.run(save(2)), refused(Some(1)));
+    assert_eq!(world.run(save(u64::MAX)), refused(Some(1)));
+    let saved = |world: &World, offset, version, first| Record::SnapshotSaved {
+        stream,
+        note: note(world, offset),
+        version,
+        first,
+        next: 2,
+    };
+    assert_eq!(world.run(save(1)).unwrap().1, [saved(&world, 0, 1, 0)]);
+    world.run(Command::TruncateStream { stream, first: 1, fact: None }).unwrap();
+    assert_eq!(world.run(save(0)), refused(Some(1)));
+    assert_eq!(world.run(save(1)).unwrap().1, [saved(&world, 2, 1, 1)]);
+    for (version, first, next) in [(2, 1, 2), (0, 1, 2)] {
+        let wrong = Record::SnapshotSaved { stream, note: note(&world, 3), version, first, next };
+        assert!(world.state.apply(&wrong, Lsn(world.lsn)).is_err());
+    }
+    for at in [note(&world, 2), StreamNote { partition: PartitionId(0), ..note(&world, 3) }] {
+        let wrong = Record::SnapshotSaved { stream, note: at, version: 1, first: 1, next: 2 };
+        assert!(world.state.apply(&wrong, Lsn(world.lsn)).is_err());
+    }
+}
+
 #[test]
 fn a_truncated_stream_goes_on_with_its_versions() {
     let (mut world, stream) = world();
     let truncate = |first| Command::TruncateStream { stream, first, fact: NEW };
     assert_eq!(world.run(truncate(9)).unwrap(), (Decision::Nothing, vec![]), "nothing is there");
     world.run(append(stream, Expected::NoStream, NEW)).unwrap();
-    assert_eq!(world.run(truncate(1)).unwrap().1, [Record::StreamTruncated { stream, first: 1, next: 2 }]);
+    assert_eq!(
+        world.run(truncate(1)).unwrap().1,
+        [Record::StreamTruncated { stream, note: note(&world, 0), first: 1, next: 2 }]
+    );
     assert_eq!(world.run(truncate(1)).unwrap().0, Decision::Nothing);
-    assert_eq!(world.run(truncate(u64::MAX)).unwrap().1, [Record::StreamTruncated { stream, first: 2, next: 2 }]);
+    assert_eq!(
+        world.run(truncate(u64::MAX)).unwrap().1,
+        [Record::StreamTruncated { stream, note: note(&world, 1), first: 2, next: 2 }]
+    );
     let wrong = Err(Rejection::WrongVersion { stream, actual: None });
     assert_eq!(world.run(append(stream, Expected::Version(1), None)), wrong);
     let (_, records) = world.run(append(stream, Expected::NoStream, None)).unwrap();
@@ -67,7 +108,7 @@ fn versions_have_an_end_and_topics_a_kind() {
     world.run(append(stream, Expected::Version(VERSION_MAX - 2), fact(VERSION_MAX - 1))).unwrap();
     assert_eq!(world.run(append(stream, Expected::Any, None)), full);
     world.run(Command::CreateTopic { name: "plain", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
-    let plain = StreamId { partition: PartitionId(1), key: 7 };
+    let plain = StreamId { partition: PartitionId(2), key: 7 };
     assert!(matches!(world.run(append(plain, Expected::Any, NEW)), Err(Rejection::Invalid(_))));
     let appended =
         Record::Appended { stream: plain, base: Offset(0), count: 1, time: Default::default(), version: 0, first: 0 };

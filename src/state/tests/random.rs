@@ -94,7 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..1_500).prop_map(|ms| Step::Advance { ms }),
         1 => (any::<bool>(), 0u64..50_000, any::<bool>()).prop_map(|(back, ms, noted)| Step::Jump { back, ms, noted }),
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
-        5 => (0u8..17, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        5 => (0u8..19, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -226,7 +226,13 @@ impl Run {
             0 => Command::CreateTopic {
                 name: &name,
                 partitions: 1,
-                options: TopicOptions { retention, dedup_ids: 3, dedup_window_ms: 500, streams: true },
+                options: TopicOptions {
+                    retention,
+                    dedup_ids: 3,
+                    dedup_window_ms: 500,
+                    streams: true,
+                    snapshots_kept: 1,
+                },
             },
             1..=3 if !is_known_topic => Command::CreateGroup { topic, name: &name, options: &options, starts: &starts },
             4 if !is_known_topic => Command::publish(&runs),
@@ -238,7 +244,8 @@ impl Run {
             14 | 15 if !is_known_topic => {
                 Command::Append { stream, count: 2, expected: Expected::Any, ids: &ids[..what as usize % 2], fact }
             }
-            16 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
+            17 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
+            16 | 18 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
             12 => Command::SetCursor { name: &name, expected: stands.as_deref(), value: &[what], hold },
             13 => Command::RemoveCursor { name: &name },
             _ => return,
@@ -248,6 +255,7 @@ impl Run {
             Err(Rejection::Exists) if what < 4 => {}
             Err(Rejection::Repeated(repeats)) if what < 11 => assert!(!repeats.is_empty()),
             Err(Rejection::DedupConflict { .. }) if what == 15 => {}
+            Err(Rejection::NoSuchVersion { .. }) if what == 17 => {}
             Err(rejection) => assert_eq!((what, rejection), (13, Rejection::NoSuchCursor)),
         }
         if what == 5 {
@@ -583,7 +591,7 @@ properties! {
 fn the_random_walk_meets_every_kind_of_record() {
     let mut runner = TestRunner::deterministic();
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
-    for max_attempts in (1..4).cycle().take(120) {
+    for max_attempts in (1..4).cycle().take(160) {
         let steps = proptest::collection::vec(step(), 150).new_tree(&mut runner).unwrap().current();
         let mut run = Run::new(max_attempts, 9);
         steps.iter().for_each(|step| run.step(step));
@@ -631,6 +639,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Redriven",
         "Released",
         "Sequenced",
+        "SnapshotSaved",
         "StreamTruncated",
         "TopicCreated",
         "TopicRemoved",

@@ -52,8 +52,32 @@ fn golden_snapshot() {
     let insert =
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
-    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[5, 0])), "topic option 5");
+    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[6, 0])), "topic option 6");
     assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[9, 3, 1, 1, 1])), "group option 9");
+}
+
+/// The partition of notes has an end of its own, behind those that are counted.
+#[test]
+fn golden_snapshot_of_a_topic_of_streams() {
+    let mut world = World::new();
+    let options = TopicOptions { streams: true, snapshots_kept: 3, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "o", partitions: 2, options }).unwrap();
+    let stream = crate::record::StreamId { partition: PartitionId(1), key: 7 };
+    let (expected, fact) = (crate::ids::Expected::Any, Some(StreamFact { head: StreamHead::default(), as_of: Lsn(0) }));
+    world.run(Command::Append { stream, count: 2, expected, ids: &[], fact }).unwrap();
+    world.run(Command::SaveSnapshot { stream, version: 1, fact: None }).unwrap();
+    #[rustfmt::skip]
+    let expected = [
+        1, 1, 1, 0, 3,                      // version, epoch, next topic, group, partition
+        1, 0, 1, b'o', 0, 2,                // topics: gap, name, first, count
+        2, 4, 1, 1, 5, 1, 3,                // options: two, streams, snapshots kept
+        0, 2, 1,                            // three ends
+        0, 0, 0, 0, 0, 0,                   // groups, exclusive, jumps, cursors, windows, producers
+    ];
+    assert_eq!(bytes(&world.state), expected);
+    assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
+    world.run(Command::RemoveTopic { topic: TopicId(0) }).unwrap();
+    assert_eq!(world.state.partitions().count(), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Never here: a change of the state.
 
-use super::NextIds;
+use super::{NextIds, partitions_len};
 use crate::ids::{PartitionId, TopicId};
 use crate::limits::{FRAME_PARTS_MAX, NAME_LEN_MAX, TOPIC_PARTITIONS_MAX};
 use crate::record::{Record, TopicOptions};
@@ -16,7 +16,7 @@ impl State {
         options: TopicOptions,
     ) -> Result<Record, Rejection> {
         let NextIds { topic, partition: first, .. } = *self.catalog.next();
-        self.check_new_topic(topic, name, first, partitions)?;
+        self.check_new_topic(topic, name, first, (partitions, options))?;
         Ok(Record::TopicCreated { topic, name: name.to_owned(), first, count: partitions, options })
     }
 
@@ -26,7 +26,7 @@ impl State {
         topic: TopicId,
         name: &str,
         first: PartitionId,
-        count: u32,
+        (count, options): (u32, TopicOptions),
     ) -> Result<(), Rejection> {
         check_name(name)?;
         if self.catalog.topic_by_name(name).is_some() {
@@ -41,7 +41,11 @@ impl State {
         if !self.catalog.has_room_for_topic() || topic.checked_add(1).is_none() {
             return Err(Rejection::LimitReached("topics"));
         }
-        if self.catalog.has_room(count) { Ok(()) } else { Err(Rejection::LimitReached("partitions")) }
+        if self.catalog.has_room(partitions_len(count, options)) {
+            Ok(())
+        } else {
+            Err(Rejection::LimitReached("partitions"))
+        }
     }
 
     pub(in crate::state) fn decide_remove_topic(&self, topic: TopicId) -> Result<Record, Rejection> {

@@ -33,13 +33,15 @@ pub(crate) enum Role {
     Retry { group: GroupId },
     /// Where a group's dead letters go.
     Dead { group: GroupId },
+    /// Where the notes of a topic's streams go, which nobody gets.
+    Notes { topic: TopicId },
 }
 
 /// A topic.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicState {
     pub(crate) name: Arc<str>,
-    /// Its partitions are `first .. first + count`.
+    /// Its partitions are `first .. first + count`, and behind them that of notes, if it has streams.
     pub(crate) first: PartitionId,
     pub(crate) count: u32,
     pub(crate) options: TopicOptions,
@@ -50,6 +52,21 @@ impl TopicState {
         let first = self.first;
         (0..self.count).map(move |index| first.nth(index))
     }
+
+    /// The hidden partition of the notes of its streams.
+    pub(in crate::state) fn notes(&self) -> Option<PartitionId> {
+        self.options.streams.then(|| self.first.nth(self.count))
+    }
+
+    /// Behind all its partitions, the hidden one included.
+    pub(in crate::state) fn partitions_end(&self) -> PartitionId {
+        self.first.nth(partitions_len(self.count, self.options))
+    }
+}
+
+/// How many partitions a topic takes that has `count` for messages.
+pub(in crate::state) fn partitions_len(count: u32, options: TopicOptions) -> u32 {
+    count + u32::from(options.streams)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -169,13 +186,18 @@ impl TopicCatalog {
     /// The caller has checked that the name is free and that there is room.
     pub(in crate::state) fn add_topic(&mut self, name: &str, count: u32, options: TopicOptions) {
         let NextIds { topic: id, partition: first, .. } = self.tables.next;
+        let topic = TopicState { name: name.into(), first, count, options };
         for index in 0..count {
             let role = Role::Topic { topic: id, index };
             self.tables.partitions.insert(first.nth(index).0, PartitionState { role, end: Offset(0) });
         }
+        if let Some(notes) = topic.notes() {
+            let role = Role::Notes { topic: id };
+            self.tables.partitions.insert(notes.0, PartitionState { role, end: Offset(0) });
+        }
         let next = &mut self.tables.next;
-        (next.topic, next.partition) = (id.saturating_add(1), first.nth(count));
-        self.enter_topic(id, TopicState { name: name.into(), first, count, options }, 0);
+        (next.topic, next.partition) = (id.saturating_add(1), topic.partitions_end());
+        self.enter_topic(id, topic, 0);
     }
 
     fn enter_topic(&mut self, id: TopicId, topic: TopicState, published: u128) {
@@ -205,11 +227,11 @@ impl TopicCatalog {
     pub(in crate::state) fn remove_topic(&mut self, id: TopicId) -> Option<Range<u64>> {
         let topic = self.tables.topics.remove(id.0)?;
         self.names.remove(&topic.name);
-        for partition in topic.partitions() {
+        for partition in topic.partitions().chain(topic.notes()) {
             self.tables.partitions.remove(partition.0);
         }
         self.audiences.remove(&id);
-        Some(topic.first.0..topic.first.nth(topic.count).0)
+        Some(topic.first.0..topic.partitions_end().0)
     }
 
     /// Takes a group out, with its partitions.
@@ -258,6 +280,19 @@ impl TopicCatalog {
         }
     }
 
+    /// Whether a note of a stream of `topic` may be added here.
+    pub(in crate::state) fn check_note(
+        &self,
+        topic: TopicId,
+        (partition, offset): (PartitionId, Offset),
+    ) -> Result<(), Rejection> {
+        let found = self.tables.partitions.get(partition.0).ok_or(Rejection::UnknownPartition)?;
+        if found.role != (Role::Notes { topic }) || offset != found.end {
+            return Err(Rejection::Invalid("a note of a stream is added at the end of its topic's partition of notes"));
+        }
+        offset.checked_add(1).map(drop).ok_or(Rejection::LimitReached("snapshots and truncations of a topic"))
+    }
+
     fn count_published(&mut self, topic: TopicId, count: u32) {
         if let Some(audience) = self.audiences.get_mut(&topic) {
             audience.published += u128::from(count);
@@ -273,7 +308,7 @@ impl State {
         (first, count): (PartitionId, u32),
         options: TopicOptions,
     ) -> Applied {
-        self.check_new_topic(topic, name, first, count)?;
+        self.check_new_topic(topic, name, first, (count, options))?;
         self.catalog.add_topic(name, count, options);
         Ok(())
     }

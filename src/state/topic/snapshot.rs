@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! next topic | next group | next partition
-//! count of topics, then each: gap, name, first partition, count of partitions, options, end of each partition
+//! count of topics, then each: gap, name, first partition, count of partitions, options, end of each partition, that of notes included
 //! ```
 
 use super::{NextIds, PartitionState, Role, Tables, TopicCatalog, TopicState};
@@ -27,7 +27,7 @@ pub(in crate::state) fn encode(tables: &Tables, out: &mut Vec<u8>) {
         put_varint(out, topic.first.0);
         put_varint(out, u64::from(topic.count));
         codec::put_topic_options(out, &topic.options);
-        topic.partitions().for_each(|partition| put_varint(out, tables.end(partition).0));
+        topic.partitions().chain(topic.notes()).for_each(|partition| put_varint(out, tables.end(partition).0));
     }
 }
 
@@ -51,7 +51,9 @@ fn decode_topic(reader: &mut ByteReader<'_>, id: TopicId, catalog: &mut TopicCat
     let first = PartitionId(reader.varint()?);
     let count = reader.count(1)?;
     let options = codec::topic_options(reader)?;
-    let ends = (0..count).map(|_| reader.varint().map(Offset)).collect::<Result<Vec<_>, _>>()?;
+    let ends = (0..count + usize::from(options.streams))
+        .map(|_| reader.varint().map(Offset))
+        .collect::<Result<Vec<_>, _>>()?;
     catalog.restore_topic(id, name, first, options, &ends).ok_or(DecodeError::Invalid("a topic that cannot be"))
 }
 
@@ -69,7 +71,7 @@ impl TopicCatalog {
         Self { tables: Tables { next, ..Tables::default() }, ..Self::default() }
     }
 
-    /// Puts a topic of a snapshot back, whose partitions end at `ends`; `None` if it cannot be.
+    /// Puts a topic of a snapshot back, whose partitions end at `ends`, the last one that of notes where it has streams; `None` if it cannot be.
     pub(in crate::state) fn restore_topic(
         &mut self,
         id: TopicId,
@@ -78,6 +80,7 @@ impl TopicCatalog {
         options: TopicOptions,
         ends: &[Offset],
     ) -> Option<()> {
+        let (notes, ends) = if options.streams { ends.split_last()? } else { (&Offset(0), ends) };
         let count = u32::try_from(ends.len()).ok().filter(|count| (1..=TOPIC_PARTITIONS_MAX).contains(count))?;
         let is_free = id < self.tables.next.topic && !self.names.contains_key(name);
         if !is_free || !self.has_room_for_topic() {
@@ -86,8 +89,12 @@ impl TopicCatalog {
         for (index, end) in (0..).zip(ends) {
             self.claim(first.checked_add(index)?, Role::Topic { topic: id, index: index as u32 }, *end)?;
         }
+        let topic = TopicState { name: name.into(), first, count, options };
+        if options.streams {
+            self.claim(first.checked_add(count.into())?, Role::Notes { topic: id }, *notes)?;
+        }
         let published = ends.iter().map(|end| u128::from(end.0)).sum();
-        self.enter_topic(id, TopicState { name: name.into(), first, count, options }, published);
+        self.enter_topic(id, topic, published);
         Some(())
     }
 

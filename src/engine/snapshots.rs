@@ -1,0 +1,119 @@
+//! Snapshots of streams: saving them, and finding the newest.
+//!
+//! A snapshot is a note in the hidden partition of its topic; the index, and what is known beside it, say where. Never here: what is in one.
+
+use super::Engine;
+use super::Outgoing;
+use super::streams::{StreamAt, check_there, shown};
+use crate::error::{Error, Result};
+use crate::ids::{Lsn, Offset, PartitionId};
+use crate::record::StreamId;
+use crate::state::{Command, INDEX_BEHIND, Rejection, TOUCHES_MAX, Touch};
+use crate::view::{Stored, ViewHolder};
+use std::collections::BTreeMap;
+
+/// A snapshot as it was read.
+#[derive(Debug)]
+pub(crate) struct StoredSnapshot {
+    pub(crate) version: u64,
+    pub(crate) stored: Stored,
+}
+
+/// The stream has no event of the version that a snapshot is of.
+pub(super) fn no_such_version(key: &[u8], version: u64, actual: Option<u64>) -> Error {
+    Error::NoSuchVersion { stream: shown(key), version, actual }
+}
+
+impl Engine {
+    /// Saves a snapshot of a stream as it is after event `version`. Returns where the log must be durable for that to be.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, `IndexRebuilding`, `LimitReached`; the store's. Nothing was saved then.
+    pub(crate) fn save_snapshot(&self, stream: StreamAt<'_>, version: u64, note: &Outgoing) -> Result<Lsn> {
+        self.enter()?;
+        let (mut fact, mut has_waited) = (None, false);
+        loop {
+            let command = Command::SaveSnapshot { stream: stream.id, version, fact };
+            let submitted = self.submit(&command, note.parts(), |core, committed| {
+                (super::settling::end_of(core, committed), core.view.streams.len())
+            })?;
+            match submitted {
+                Ok((end, touches)) => {
+                    self.bound_touches(touches);
+                    return Ok(end);
+                }
+                Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
+                Err(Rejection::NoSuchVersion { actual, .. }) => {
+                    return Err(no_such_version(stream.key, version, actual));
+                }
+                Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
+                    self.bound_touches(TOUCHES_MAX);
+                    has_waited = true;
+                }
+                Err(rejection) => return Err(self.rejected(rejection)),
+            }
+        }
+    }
+
+    /// Of the `kept` snapshots of the highest versions that may be seen, the newest of a version up to `upto`.
+    ///
+    /// # Errors
+    /// `IndexRebuilding`; `Unreadable` where the snapshot is damaged; the store's.
+    pub(crate) fn read_snapshot(
+        &self,
+        stream: StreamAt<'_>,
+        notes: PartitionId,
+        (upto, kept): (u64, usize),
+    ) -> Result<Option<StoredSnapshot>> {
+        self.enter()?;
+        let (found, deleted) = self.known_snapshots(stream.id, notes, kept)?;
+        if deleted {
+            // A power failure could bring back what is not shown.
+            self.tell(self.end())?;
+        }
+        let newest = found.into_iter().rev().take(kept).find(|(version, _)| *version <= upto);
+        let Some((version, offset)) = newest else { return Ok(None) };
+        let stored = self.fetch(notes, offset)?;
+        if stored.view(0).key() != Some(stream.key) {
+            return Err(self.doubt_index());
+        }
+        Ok(Some(StoredSnapshot { version, stored }))
+    }
+
+    /// Where the snapshots of a stream are that may be seen: at least the `kept` of the highest versions. Also whether the stream was deleted
+    /// lately.
+    fn known_snapshots(
+        &self,
+        stream: StreamId,
+        notes: PartitionId,
+        kept: usize,
+    ) -> Result<(BTreeMap<u64, Offset>, bool)> {
+        loop {
+            let (indexed, as_of) = self.indexed_snapshots(StreamId { partition: notes, ..stream }, kept)?;
+            let core = self.lock_core();
+            self.health.check()?;
+            check_there(&core, stream)?;
+            if as_of < core.view.streams.floor() {
+                continue;
+            }
+            let visible = super::log_reader::visible_end(&core, notes);
+            let (mut found, mut deleted): (BTreeMap<u64, Offset>, bool) = (indexed.into_iter().collect(), false);
+            for touch in core.view.streams.touches(stream) {
+                match touch {
+                    Touch::Saved { version, offset, .. } => {
+                        // seam: a snapshot is shown before it is durable
+                        if offset < visible {
+                            found.insert(version, offset);
+                        }
+                    }
+                    Touch::TruncatedTo(head, _) if head.last().is_none() => {
+                        found.clear();
+                        deleted = true;
+                    }
+                    Touch::Appended(_) | Touch::TruncatedTo(..) => {}
+                }
+            }
+            return Ok((found, deleted));
+        }
+    }
+}

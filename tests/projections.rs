@@ -1,0 +1,250 @@
+//! Projections: what follows a topic keeps its position with its result, whatever comes between (G18, G19).
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use millpond::ids::WallMs;
+use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
+use millpond::{
+    Durability, Error, ErrorKind, Expected, LogMessage, Position, ProjectionError, Store, Topic, Transaction,
+};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+struct Machine {
+    disk: SimDisk,
+    clock: Arc<SimClock>,
+    level: Durability,
+    store: Store,
+    orders: Topic,
+    mails: Topic,
+}
+
+fn open(disk: &SimDisk, clock: &Arc<SimClock>, level: Durability) -> (Store, Topic, Topic) {
+    let options = Store::options().durability(level).segment_bytes_max(64 << 10);
+    let store = options.open_on(Arc::new(disk.attach().unwrap()), clock.clone()).unwrap();
+    let orders = store.topic("orders").streams().partitions(3).open().unwrap();
+    let mails = store.topic("mails").streams().open().unwrap();
+    (store, orders, mails)
+}
+
+impl Machine {
+    fn new(level: Durability) -> Self {
+        let (disk, clock) = (SimDisk::new(5), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
+        let (store, orders, mails) = open(&disk, &clock, level);
+        Self { disk, clock, level, store, orders, mails }
+    }
+
+    fn reopen(&mut self) {
+        (self.store, self.orders, self.mails) = open(&self.disk, &self.clock, self.level);
+    }
+
+    fn append(&self, key: &str, event: impl ToString) {
+        self.orders.stream(key).unwrap().append(Expected::Any, [event.to_string()]).unwrap();
+    }
+}
+
+fn texts(topic: &Topic) -> Vec<String> {
+    let mut reader = topic.reader().open().unwrap();
+    let text = |message: LogMessage| String::from_utf8(message.payload().to_vec()).unwrap();
+    std::iter::from_fn(|| reader.try_next().unwrap().map(text)).collect()
+}
+
+fn mail<'a>(mails: &Topic) -> impl FnMut(&mut Transaction<'a>, &LogMessage) -> Result<(), Error> {
+    let mails = mails.clone();
+    move |tx, event| tx.publish(&mails, event.payload()).map(drop)
+}
+
+#[test]
+fn each_event_has_its_effect_once_and_the_lag_is_told() {
+    let mut machine = Machine::new(Durability::Os);
+    for event in 0..25 {
+        machine.append(["a", "b", "c"][event % 3], event);
+    }
+    let events = texts(&machine.orders);
+    assert_eq!(events.len(), 25);
+    let mut mailer = machine.orders.projection("mailer").batch(10).open().unwrap();
+    assert_eq!((mailer.name(), mailer.status().unwrap().position, mailer.status().unwrap().lag), ("mailer", None, 25));
+    for (count, lag) in [(10, 15), (10, 5), (5, 0), (0, 0)] {
+        assert_eq!(mailer.run_once(mail(&machine.mails)).unwrap(), count);
+        let status = mailer.status().unwrap();
+        assert_eq!((status.lag, status.position), (lag, machine.orders.cursor("mailer").unwrap().position().unwrap()));
+    }
+    assert_eq!(texts(&machine.mails), events);
+    drop(mailer);
+    machine.append("a", "more");
+    machine.disk.crash_process();
+    machine.reopen();
+    let mut mailer = machine.orders.projection("mailer").open().unwrap();
+    assert_eq!(mailer.status().unwrap().lag, 1);
+    let asked = Cell::new(0);
+    let until = || asked.replace(asked.get() + 1) == 1;
+    assert_eq!(mailer.run(until, mail(&machine.mails)).unwrap(), 1);
+    assert_eq!(texts(&machine.mails), texts(&machine.orders));
+}
+
+/// G18: the output and the position are in one frame, wherever the process or the power goes.
+#[test]
+fn a_crash_between_doubles_and_loses_nothing() {
+    for seed in 0..60 {
+        let mut rng = Rng::new(seed);
+        let mut machine = Machine::new(if rng.coin() { Durability::Os } else { Durability::Disk });
+        for event in 0..20 {
+            machine.append(["a", "b"][rng.index(2)], event);
+        }
+        machine.store.sync().unwrap();
+        for attempt in 0.. {
+            let faults = [Fault::CrashBefore, Fault::CrashMiddle, Fault::CrashAfter];
+            machine.disk.fail_at(machine.disk.requests() + rng.below(12 + attempt), faults[rng.index(3)]);
+            let mut mailer = machine.orders.projection("mailer").batch(1 + rng.index(6)).open().unwrap();
+            let ran = loop {
+                match mailer.run_once(mail(&machine.mails)) {
+                    Ok(0) => break Ok(()),
+                    Ok(_) => {
+                        if rng.chance(1, 2) {
+                            drop(machine.store.sync());
+                        }
+                    }
+                    Err(error) => break Err(error),
+                }
+            };
+            drop(mailer);
+            machine.disk.clear_faults();
+            match rng.below(3) {
+                0 => machine.disk.crash_power(PowerOutcome::LoseAll),
+                1 => machine.disk.crash_power(PowerOutcome::RandomSectors),
+                _ => machine.disk.crash_process(),
+            }
+            machine.reopen();
+            if ran.is_ok() && machine.orders.projection("mailer").open().unwrap().status().unwrap().lag == 0 {
+                break;
+            }
+        }
+        assert_eq!(texts(&machine.mails), texts(&machine.orders), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_second_runner_is_told_and_goes_on_where_the_first_stands() {
+    let machine = Machine::new(Durability::Os);
+    (0..6).for_each(|event| machine.append("a", event));
+    let mut one = machine.orders.projection("mailer").batch(2).open().unwrap();
+    let mut other = machine.orders.projection("mailer").batch(2).open().unwrap();
+    one.run_once(mail(&machine.mails)).unwrap();
+    other.run_once(mail(&machine.mails)).unwrap();
+    match one.run_once(mail(&machine.mails)) {
+        Err(ProjectionError::Store(error @ Error::CursorMoved { .. })) => assert_eq!(error.kind(), ErrorKind::Conflict),
+        done => panic!("{done:?}"),
+    }
+    assert_eq!(one.run_once(mail(&machine.mails)).unwrap(), 2);
+    assert!(matches!(other.run_once(mail(&machine.mails)), Ok(0) | Err(ProjectionError::Store(_))));
+    assert_eq!(texts(&machine.mails), texts(&machine.orders));
+}
+
+#[test]
+fn a_rebuild_comes_to_the_same() {
+    let mut machine = Machine::new(Durability::Disk);
+    (0..30).for_each(|event| machine.append(&format!("s{}", event % 4), event));
+    let mut mailer = machine.orders.projection("mailer").open().unwrap();
+    mailer.rebuild().unwrap();
+    while mailer.run_once(mail(&machine.mails)).unwrap() > 0 {}
+    let first = texts(&machine.mails);
+    mailer.rebuild().unwrap();
+    assert_eq!(mailer.status().unwrap().lag, 30);
+    drop(mailer);
+    machine.disk.crash_power(PowerOutcome::LoseAll);
+    machine.reopen();
+    let again = machine.store.topic("mails again").open().unwrap();
+    let mut mailer = machine.orders.projection("mailer").batch(7).open().unwrap();
+    while mailer.run_once(mail(&again)).unwrap() > 0 {}
+    assert_eq!((texts(&again), first), (texts(&machine.orders), texts(&machine.orders)));
+}
+
+/// The events before it are taken in, it is named, and nothing of it is done.
+#[test]
+fn a_poison_event_is_told_with_its_position_and_leaves_no_trace() {
+    let machine = Machine::new(Durability::Os);
+    (0..5).for_each(|event| machine.append("a", event));
+    let mut mailer = machine.orders.projection("mailer").open().unwrap();
+    let is_poison = |event: &LogMessage| event.payload() == b"3";
+    for round in 0..3 {
+        let before = machine.store.state_hash().unwrap();
+        let mut run = || {
+            mailer.run_once(|tx, event| {
+                tx.publish(&machine.mails, event.payload()).map_err(|error| error.to_string())?;
+                match (is_poison(event), round) {
+                    (true, 0 | 1) => Err("it cannot be read".to_owned()),
+                    (true, _) => panic!("at {}", event.position()),
+                    (false, _) => Ok(()),
+                }
+            })
+        };
+        let position = match round {
+            2 => {
+                assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+                continue;
+            }
+            _ => match run().unwrap_err() {
+                ProjectionError::Event { position, source } if source == "it cannot be read" => position,
+                other => panic!("{other:?}"),
+            },
+        };
+        let mut reader = machine.orders.reader().from(position).open().unwrap();
+        assert_eq!(reader.try_next().unwrap().unwrap().payload(), b"4");
+        assert_eq!(texts(&machine.mails), ["0", "1", "2"]);
+        assert_eq!(machine.store.state_hash().unwrap() == before, round > 0);
+    }
+    let status = mailer.status().unwrap();
+    assert_eq!(status.lag, 2);
+    let done = mailer.run_once(|tx, event| {
+        let skipped = is_poison(event);
+        if skipped { Ok(()) } else { tx.publish(&machine.mails, event.payload()).map(drop) }
+    });
+    assert_eq!(done.unwrap(), 2);
+    assert_eq!(texts(&machine.mails), ["0", "1", "2", "4"]);
+}
+
+/// The foreign store is a list and the position beside it.
+#[test]
+fn a_foreign_store_goes_on_from_its_own_position() {
+    let machine = Machine::new(Durability::Disk);
+    (0..9).for_each(|event| machine.append(&format!("s{}", event % 2), event));
+    let (mut read_model, mut stands): (Vec<String>, Option<Position>) = (Vec::new(), None);
+    for lag in [5, 1, 0] {
+        let mut projection = machine.orders.projection_from(stands).unwrap();
+        let failed = projection.run_once(4, |events| Err(events.len()));
+        assert!(matches!(failed, Err(ProjectionError::Event { source: 4 | 1, .. })));
+        let taken = projection.run_once(9, |events| {
+            read_model.extend(events.iter().map(|event| String::from_utf8(event.payload().to_vec()).unwrap()));
+            stands = events.last().map(LogMessage::position);
+            Ok::<_, ()>(())
+        });
+        assert_eq!(taken.unwrap(), if lag == 0 { 1 } else { 4 });
+        let status = projection.status().unwrap();
+        assert_eq!((status.position, status.lag), (stands, lag));
+    }
+    assert_eq!(read_model, texts(&machine.orders));
+}
+
+#[test]
+#[allow(clippy::result_large_err, reason = "a runner within a transaction is tried once, here")]
+fn bad_input_is_told() {
+    let machine = Machine::new(Durability::Os);
+    for batch in [0, 10_001] {
+        let wrong = machine.orders.projection("p").batch(batch).open();
+        assert!(matches!(wrong.err().unwrap(), Error::InvalidOption { option: "batch", .. }));
+    }
+    assert!(matches!(machine.orders.projection("").open().err().unwrap(), Error::InvalidName { .. }));
+    machine.append("a", 1);
+    machine.mails.publish("x").unwrap();
+    let mut mailer = machine.orders.projection("mailer").open().unwrap();
+    let inside = machine.store.transaction(|_| mailer.run_once(mail(&machine.mails)));
+    assert!(matches!(inside.err().unwrap(), ProjectionError::Store(Error::InvalidTransaction { .. })));
+    mailer.run_once(mail(&machine.mails)).unwrap();
+    let other = machine.mails.projection("mailer").open().unwrap();
+    assert!(matches!(other.status().unwrap_err(), Error::InvalidPosition { .. }), "a cursor of another topic");
+    machine.store.remove_topic("orders").unwrap();
+    let gone = mailer.run_once(mail(&machine.mails)).unwrap_err();
+    assert!(matches!(gone, ProjectionError::Store(Error::Removed { .. })), "{gone:?}");
+    assert_eq!(gone.to_string(), Error::Removed { what: "topic" }.to_string());
+}
