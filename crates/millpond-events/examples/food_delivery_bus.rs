@@ -78,7 +78,7 @@ fn run() -> Result<(Vec<Entry>, Vec<Entry>), Box<dyn Error>> {
     let (written, up) = (ledger.clone(), Arc::clone(&is_up));
     let notification = bus
         .subscriber("notification")
-        // The mail server answers again when it answers: no event is given up for that.
+        // The mail server answers again when it answers: no event is dead-lettered for that.
         .max_attempts(0)
         .backoff(Backoff::fixed(Duration::from_millis(5)))
         .breaker(BreakerOptions { failures: 3, pause: Duration::from_millis(20) })

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A publisher sends orders with a key and a header. The groups `inventory`, `payment` and `notification` each get all of them, with
-//! handlers by type. Payment refuses one order for good: it becomes a dead letter, and the others go on. An operator reads the dead
-//! letter, raises the limit, and redrives it.
+//! handlers by type. Payment refuses one order for good: it becomes a dead letter, and the others go on. An operator reads
+//! the dead letter, raises the limit, and redrives it.
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
 

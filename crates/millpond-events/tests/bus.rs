@@ -321,7 +321,7 @@ fn the_inbox_remembers_across_a_crash() {
     world.bus.publish(event()).unwrap();
     assert_eq!(inbox(&world.bus).on("order.placed", failing).open().unwrap().drain().unwrap(), 1);
     let World { disk, clock, store, bus, .. } = world;
-    // Neither is closed: to the log this is the death of the process.
+    // Neither is closed: to the log this is a process crash.
     drop((store, bus));
     let options = millpond::Store::options().durability(millpond::Durability::Os);
     let store = options.open_on(Arc::new(disk.attach().unwrap()), clock.clone()).unwrap();

@@ -59,7 +59,10 @@ fn what_comes_from_elsewhere_is_checked_if_wanted() {
         elsewhere.publish_all([Order::placed(100), Order::placed(1)]).unwrap();
         let notes = Notes::default();
         let noted = notes.clone();
-        let handler = move |order: &Incoming<Order>| Ok(noted.note(format!("{:?}", order.data())));
+        let handler = move |order: &Incoming<Order>| {
+            noted.note(format!("{:?}", order.data()));
+            Ok(())
+        };
         let kitchen = world.bus.subscriber("kitchen").on("order.*", handler).open().unwrap();
         assert_eq!(kitchen.drain().unwrap(), 2);
         let expected = DecodeError::Schema(violation("/order", "/properties/order/maximum", 1)).to_string();

@@ -24,7 +24,7 @@ fn open() -> (tempfile::TempDir, Store, Bus, Faults) {
 }
 
 /// A handler that reports when it begins, and goes on when it is told to.
-#[allow(clippy::type_complexity, reason = "a handler has no name")]
+#[allow(clippy::type_complexity, reason = "the type of a handler has no name")]
 fn gated() -> (impl Fn(&Incoming<Order>) -> Result<(), Failure> + Send + Sync + Clone, Receiver<String>, Sender<()>) {
     let (begin, began) = unbounded();
     let (go, gate) = unbounded::<()>();
