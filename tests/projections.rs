@@ -203,6 +203,41 @@ fn a_poison_event_is_told_with_its_position_and_leaves_no_trace() {
     assert_eq!(texts(&machine.mails), ["0", "1", "2", "4"]);
 }
 
+/// What cannot be done for several events in one transaction is done for each alone: here all append to one stream.
+#[test]
+fn a_batch_that_is_refused_goes_on_by_single_events() {
+    let machine = Machine::new(Durability::Os);
+    (0..5).for_each(|event| machine.append("s", event));
+    let log = machine.mails.stream("log").unwrap();
+    let mut projection = machine.orders.projection("log").open().unwrap();
+    for left in (0..5).rev() {
+        let done =
+            projection.run_once(|tx, event| tx.append(&log, Expected::Any, [event.payload().to_vec()]).map(drop));
+        assert_eq!(done.unwrap(), 1);
+        assert_eq!(projection.status().unwrap().lag, left);
+    }
+    assert_eq!(texts(&machine.mails), ["0", "1", "2", "3", "4"]);
+}
+
+/// After a failure fewer events may be asked for, so that the one that fails is found.
+#[test]
+fn a_foreign_store_may_ask_for_less() {
+    let machine = Machine::new(Durability::Os);
+    (0..5).for_each(|event| machine.append("s", event));
+    let mut projection = machine.orders.projection_from(None).unwrap();
+    assert!(projection.run_once(5, |_| Err("one of these")).is_err());
+    let mut taken = Vec::new();
+    while projection
+        .run_once(1, |events| {
+            taken.push(events.len());
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+        > 0
+    {}
+    assert_eq!(taken, [1; 5]);
+}
+
 /// The foreign store is a list and the position beside it.
 #[test]
 fn a_foreign_store_goes_on_from_its_own_position() {

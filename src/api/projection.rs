@@ -211,8 +211,13 @@ fn step<'a, E>(
         None => feed.insert(Feed::open(&cursor.topic, cursor.position()?)?),
     };
     opened.fill(batch, wait)?;
-    let count = opened.pending.len();
+    let mut count = opened.pending.len();
     let mut taken = opened.take_in(cursor, count, project);
+    if count > 1 && taken.as_ref().is_err_and(|(_, error)| is_too_much(error)) {
+        // What is refused for several events together may be done for one.
+        count = 1;
+        taken = opened.take_in(cursor, count, project);
+    }
     if let Err((nth @ 1.., ProjectionError::Event { position, source })) = taken {
         // What comes before it need not wait for it.
         let failed = ProjectionError::Event { position, source };
@@ -225,11 +230,24 @@ fn step<'a, E>(
     taken.map(|()| count).map_err(|(_, error)| error)
 }
 
+/// Whether the transaction was refused for what it is, and a smaller one may not be.
+fn is_too_much<E>(error: &ProjectionError<E>) -> bool {
+    matches!(
+        error,
+        ProjectionError::Store(
+            Error::InvalidTransaction { .. }
+                | Error::TooLarge { .. }
+                | Error::LimitReached { .. }
+                | Error::WrongVersion { .. }
+        )
+    )
+}
+
 impl ForeignProjection {
     /// Gives the next events that there are, at most `batch` and at least one, to `project`, which writes what it makes of them into the
     /// foreign store, in one transaction with the position of the last one. Returns how many those were: 0 where it has caught up.
     ///
-    /// If `project` fails or panics they come again with the next call. Open the store at `Durability::Disk`: then the foreign store is never
+    /// If `project` fails or panics they come again with the next call; call it with a `batch` of 1 to find the one that fails. Open the store at `Durability::Disk`: then the foreign store is never
     /// ahead of the log.
     ///
     /// # Errors
@@ -240,13 +258,18 @@ impl ForeignProjection {
         project: impl FnOnce(&[LogMessage]) -> std::result::Result<(), E>,
     ) -> std::result::Result<usize, ProjectionError<E>> {
         let Self { feed } = self;
-        feed.fill(batch.clamp(1, BATCH_MAX), Duration::ZERO)?;
-        let (Some(first), Some(last)) = (feed.pending.first(), feed.pending.last()) else { return Ok(0) };
+        let batch = batch.clamp(1, BATCH_MAX);
+        feed.fill(batch, Duration::ZERO)?;
+        // More may be left of a call that failed.
+        let count = batch.min(feed.pending.len());
+        let events = feed.pending.get(..count).unwrap_or_default();
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(0) };
         let (first, last) = (first.position(), last.position());
         // seam: a foreign projection gives one event of a batch
-        project(&feed.pending).map_err(|source| ProjectionError::Event { position: first, source })?;
+        project(events).map_err(|source| ProjectionError::Event { position: first, source })?;
         feed.position = Some(last);
-        Ok(std::mem::take(&mut feed.pending).len())
+        feed.pending.drain(..count);
+        Ok(count)
     }
 
     /// How far it has come.

@@ -160,12 +160,13 @@ impl Engine {
     /// # Errors
     /// The store's; a lack of room, memory or descriptors is no error here, for the call that needs them returns it.
     pub(crate) fn pulse(&self) -> Result<()> {
-        if let Err(stopped) = self.enter() {
-            // A store may be stopped under locks, where no future is woken.
-            #[cfg(feature = "async")]
+        let entered = self.enter();
+        // A store may be stopped under locks, where no future is woken.
+        #[cfg(feature = "async")]
+        if entered.is_err() {
             self.wake_durable();
-            return Err(stopped);
         }
+        entered?;
         self.may_wait(self.look_at_files())?;
         passing(self.note_clock_jump())?;
         let (due, idle, wanted) = {

@@ -263,12 +263,19 @@ impl Lease for EmbeddedLease {
         if messages.is_empty() {
             return settled(self.delivery.ack());
         }
-        let Self { transport, delivery } = &*self;
+        let Self { transport, delivery } = *self;
         let done = transport.store.transaction(|tx| {
-            tx.ack(delivery)?;
+            tx.ack(&delivery)?;
             messages.iter().try_for_each(|message| tx.publish(&transport.topic, borrowed(message)).map(drop))
         });
-        settled(done.map(drop))
+        match done {
+            // What is known to have changed nothing is a failed attempt, and its history says why.
+            Err(error @ (Error::TooLarge { .. } | Error::LimitReached { .. } | Error::DiskFull)) => {
+                delivery.nack(&error).map_err(TransportError::from)?;
+                Err(error.into())
+            }
+            done => settled(done.map(drop)),
+        }
     }
 
     fn retry(self: Box<Self>, delay: Option<Duration>, reason: &str) -> Result<Settled, TransportError> {
@@ -330,6 +337,10 @@ impl Inbox for EmbeddedInbox {
             Err(Error::DedupConflict { .. }) => Ok(Claim::Duplicate),
             Err(error @ (Error::TooLarge { .. } | Error::InvalidOption { .. })) => {
                 Err(TransportError::new(TransportErrorKind::FixCall, error))
+            }
+            // The store's limits and a removed topic are no fault of the event.
+            Err(error @ (Error::LimitReached { .. } | Error::Removed { .. })) => {
+                Err(TransportError::new(TransportErrorKind::Retry, error))
             }
             Err(error) => Err(error.into()),
         }

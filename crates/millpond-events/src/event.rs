@@ -297,8 +297,14 @@ impl<T: EventType> From<T> for Outgoing {
 
 impl<T: EventType> From<Event<T>> for Outgoing {
     fn from(event: Event<T>) -> Self {
-        let data = event.json.unwrap_or_else(|| event.data.encode().json.map_err(|error| error.to_string()));
-        Self { attributes: event.attributes, data }
+        let Event { mut attributes, data, json } = event;
+        let data = json.unwrap_or_else(|| {
+            // One that was received may have been of an older version: what is published is as this program writes it.
+            let Encoded { name, version, json } = data.encode();
+            (attributes.event_type, attributes.version) = (name.to_owned(), version);
+            json.map_err(|error| error.to_string())
+        });
+        Self { attributes, data }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::attributes::Attributes;
 use crate::bus::Core;
 use crate::cloudevents;
 use crate::context;
-use crate::error::{DecodeError, Result};
+use crate::error::{DecodeError, Error, Result};
 use crate::event::{Event, EventType, Outgoing, RawEvent};
 use crate::pattern::Pattern;
 use crate::transport::{Lease, TransportError, WireMessage};
@@ -89,15 +89,21 @@ pub struct RawIncoming {
 struct DeliveryInfo {
     core: Arc<Core>,
     attempt: u32,
-    produced: Mutex<Vec<WireMessage>>,
+    /// `None` once the handler has ended: what it publishes then is too late.
+    produced: Mutex<Option<Vec<WireMessage>>>,
 }
 
 impl DeliveryInfo {
     fn publish(&self, cause: &Attributes, event: Outgoing) -> Result<String> {
         let id = event.attributes.id.clone();
         let message = self.core.prepare(event, Some(&context::Cause::from(cause)))?;
-        self.produced.lock().push(message);
+        self.produced.lock().as_mut().ok_or(Error::Stopped)?.push(message);
         Ok(id)
+    }
+
+    /// The handler has ended.
+    fn take_produced(&self) -> Vec<WireMessage> {
+        self.produced.lock().take().unwrap_or_default()
     }
 }
 
@@ -169,15 +175,16 @@ pub(crate) struct Work<'a> {
 
 impl Work<'_> {
     fn with_data<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
-        match (self.data, &*self.lease.lock()) {
-            (Some(data), _) => read(data),
-            (None, Some(lease)) => read(lease.payload()),
-            (None, None) => read(&[]),
+        // Copied: what is read by code of the application must not hold up the timer, which extends the lease.
+        let payload = || self.lease.lock().as_ref().map_or_else(Vec::new, |lease| lease.payload().to_vec());
+        match self.data {
+            Some(data) => read(data),
+            None => read(&payload()),
         }
     }
 
     fn delivery(&self) -> DeliveryInfo {
-        DeliveryInfo { core: Arc::clone(self.core), attempt: self.attempt, produced: Mutex::default() }
+        DeliveryInfo { core: Arc::clone(self.core), attempt: self.attempt, produced: Mutex::new(Some(Vec::new())) }
     }
 }
 
@@ -199,7 +206,7 @@ impl Handler {
             let event = Event::received(work.attributes.clone(), data);
             let incoming = Incoming { event, delivery: work.delivery() };
             handle(&incoming).map_err(Unhandled::Failed)?;
-            Ok(incoming.delivery.produced.into_inner())
+            Ok(incoming.delivery.take_produced())
         };
         Self { pattern, handle: Box::new(handle) }
     }
@@ -215,8 +222,7 @@ impl Handler {
             let is_wanted = || work.lease.lock().is_some();
             // What is not wanted any more was settled by another thread, and the result is not looked at.
             block_on(handle(Arc::clone(&incoming)), is_wanted).unwrap_or(Ok(())).map_err(Unhandled::Failed)?;
-            let produced = std::mem::take(&mut *incoming.delivery.produced.lock());
-            Ok(produced)
+            Ok(incoming.delivery.take_produced())
         };
         Self { pattern, handle: Box::new(handle) }
     }
@@ -229,7 +235,7 @@ impl Handler {
             let event = RawEvent::received(work.attributes.clone(), work.with_data(<[u8]>::to_vec));
             let incoming = RawIncoming { event, delivery: work.delivery() };
             handle(&incoming).map_err(Unhandled::Failed)?;
-            Ok(incoming.delivery.produced.into_inner())
+            Ok(incoming.delivery.take_produced())
         };
         Self { pattern, handle: Box::new(handle) }
     }

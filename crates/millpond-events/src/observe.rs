@@ -17,6 +17,7 @@ pub(crate) enum Status {
 }
 
 /// What is known of an attempt when it ends.
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "read where it is counted"))]
 pub(crate) struct Attempt<'a> {
     pub(crate) event_type: &'a str,
     pub(crate) status: Status,
@@ -134,6 +135,12 @@ pub(crate) fn handling(subscriber: &str, attributes: &Attributes, attempt: u32) 
     .entered()
 }
 
+/// In place of a span.
+#[cfg(not(feature = "tracing"))]
+pub(crate) struct NoSpan;
+
 /// The span of an event that is handled: none.
 #[cfg(not(feature = "tracing"))]
-pub(crate) const fn handling(_subscriber: &str, _attributes: &Attributes, _attempt: u32) {}
+pub(crate) const fn handling(_subscriber: &str, _attributes: &Attributes, _attempt: u32) -> NoSpan {
+    NoSpan
+}

@@ -15,6 +15,9 @@ pub(crate) fn classify(
     match result {
         Ok(_) => (Status::Ok, Ending::Success, ""),
         Err(Unhandled::Duplicate) => (Status::Duplicate, Ending::Neutral, ""),
+        Err(Unhandled::Inbox(error)) if error.kind() == TransportErrorKind::FixCall => {
+            (Status::Rejected, Ending::Neutral, "inbox")
+        }
         Err(Unhandled::Inbox(_)) => (Status::Retried, Ending::Failure, "inbox"),
         Err(Unhandled::Panicked(_)) => (Status::Retried, Ending::Failure, "panic"),
         Err(Unhandled::Decode(error)) if unknown.skips(error) => (Status::Ok, Ending::Neutral, "unknown"),

@@ -246,8 +246,7 @@ impl SubscriberBuilder {
     pub fn start(self) -> Result<Subscriber> {
         let workers = self.options.workers;
         let subscriber = self.open()?;
-        let started = (0..workers).try_for_each(|_| subscriber.inner.spawn());
-        started.and_then(|()| Timer::start(&subscriber.inner.core)).inspect_err(|_| {
+        (0..workers).try_for_each(|_| subscriber.inner.spawn()).inspect_err(|_| {
             subscriber.inner.stop();
             subscriber.inner.core.remove(&subscriber.inner);
         })?;
@@ -278,6 +277,12 @@ impl SubscriberBuilder {
         let inner = Inner::new(Arc::clone(&core), self.name, self.options, self.handlers, source, inbox);
         let inner = Arc::new(inner);
         core.add(&inner)?;
+        // Leases are extended, and handlers timed out, however events are handled.
+        Timer::start(&core).inspect_err(|_| {
+            inner.stop();
+            core.remove(&inner);
+        })?;
+        core.timer.wake();
         Ok(Subscriber { inner })
     }
 

@@ -190,7 +190,12 @@ impl Inner {
                 Fault::Ended { subscriber, error }
             }
         };
-        MutexGuard::unlocked(state, || self.core.fault(&fault));
+        let waiting = if state.stopping { state.take_waiting() } else { Vec::new() };
+        state.stats.released += waiting.len() as u64;
+        MutexGuard::unlocked(state, || {
+            self.release(waiting);
+            self.core.fault(&fault);
+        });
         self.work.notify_all();
         self.progress.notify_all();
     }
@@ -275,12 +280,13 @@ impl Inner {
         };
         let data = data.as_deref();
         if let Some(validator) = self.core.validator.as_ref().filter(|_| self.core.validates_received) {
-            let checked = match (data, &*held.lease.lock()) {
-                (Some(data), _) => validator.check(attributes.event_type(), attributes.version(), data),
-                (None, Some(lease)) => validator.check(attributes.event_type(), attributes.version(), lease.payload()),
-                (None, None) => Ok(()),
+            // Copied: the timer, which extends the lease, must not wait for a check.
+            let payload = match data {
+                Some(data) => Some(data.to_vec()),
+                None => held.lease.lock().as_ref().map(|lease| lease.payload().to_vec()),
             };
-            checked.map_err(|violation| Unhandled::Decode(DecodeError::Schema(violation)))?;
+            let check = |data: Vec<u8>| validator.check(attributes.event_type(), attributes.version(), &data);
+            payload.map_or(Ok(()), check).map_err(|violation| Unhandled::Decode(DecodeError::Schema(violation)))?;
         }
         if let Some(inbox) = &self.inbox {
             let message = held.lease.lock().as_ref().map_or_else(String::new, |lease| lease.message_id());
@@ -322,11 +328,16 @@ impl Inner {
         drop(state);
         self.progress.notify_all();
         if opened {
+            // A receive that waits would bring what is released here.
+            self.source.wake();
             self.core.fault(&Fault::BreakerOpened { subscriber: self.name.clone() });
         }
         self.release(waiting);
         if is_trial_over {
             self.work.notify_all();
+        } else {
+            // There may be room to receive again.
+            self.work.notify_one();
         }
     }
 
