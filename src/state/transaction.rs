@@ -106,7 +106,6 @@ impl State {
         let mut overlay = Overlay::default();
         for (nth, step) in (0..).zip(steps) {
             let start = records.len();
-            // seam: the acks of a transaction are lost
             overlay.admit(step, self)?;
             let decision = match self.decide_step(step, steps.get(..nth as usize).unwrap_or_default(), inputs, records)
             {

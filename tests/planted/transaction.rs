@@ -11,12 +11,6 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("transactions", "effects_of_a_transaction_are_in_one_frame"),
     },
     Bug {
-        name: "the acks of a transaction are lost",
-        plants: "the output of a message is kept, and the message comes again",
-        mistake: Mistake::Before("if planted!() && matches!(step, Command::Ack { .. }) { continue; }"),
-        level: Level::Test("transactions", "effects_of_a_transaction_are_in_one_frame"),
-    },
-    Bug {
         name: "a message is settled twice in a frame",
         plants: "the second settlement of a message contradicts the first, and the store stops",
         mistake: Mistake::Asks("!planted!() && $it"),
