@@ -12,7 +12,7 @@ const OTHER_STREAM: &str = "a stream of another store in a transaction";
 
 impl<'a> Transaction<'a> {
     /// Appends events to a stream, as [`Stream::append`]. A stream can be appended to once in a transaction. Events that were appended
-    /// before reject the transaction with `DedupConflict`. [`Committed::versions`] has the versions.
+    /// before reject the transaction with `DedupConflict`. [`Committed::versions`](crate::Committed::versions) has the versions.
     ///
     /// # Errors
     /// `InvalidTransaction` if the stream is of another store; `InvalidOption`, `TooLarge`, `InvalidName`.
