@@ -250,9 +250,11 @@ fn a_bus_may_be_dropped_or_shut_down_in_its_own_handler() {
                 Ok(())
             })
             .unwrap();
+        // The handler waits for the lock, and has the last handle then.
+        let mut last = slot.lock().unwrap();
         bus.publish(Order::Cancelled).unwrap();
-        *slot.lock().unwrap() = Some(bus.clone());
-        drop(bus);
+        *last = Some(bus);
+        drop(last);
         let report = is_done.recv_timeout(LONG).unwrap();
         assert_eq!(report.map(|report| report.unfinished), shuts_down.then_some(0));
         assert!(subscriber.wait(LONG, |stats| stats.handled == 1), "its own event is settled");
