@@ -98,7 +98,9 @@ impl Engine {
                 Err(Rejection::Repeated(repeats)) => return Ok(StreamAppended::Before(repeats)),
                 Err(Rejection::WrongVersion { actual, .. }) => return Err(wrong_version(stream.key, expected, actual)),
                 Err(Rejection::DedupConflict { first, .. }) => return Err(self.dedup_conflict(*first)),
-                Err(Rejection::Invalid(reason)) => return Err(Error::InvalidTransaction { reason }),
+                Err(Rejection::Invalid(reason)) => {
+                    return Err(Error::InvalidTransaction { reason: format!("{reason}: {}", shown(stream.key)) });
+                }
                 Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
                     self.bound_touches(TOUCHES_MAX);
                     has_waited = true;

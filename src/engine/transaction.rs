@@ -6,7 +6,7 @@
 use super::leased::LeasedMessage;
 use super::notices::{Moved, OutgoingNotice};
 use super::snapshots::no_such_version;
-use super::streams::{StreamAt, wrong_version};
+use super::streams::{StreamAt, shown, wrong_version};
 use super::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, GroupId, Offset, PartitionId};
@@ -80,6 +80,18 @@ pub(crate) struct Work<'a, 'b> {
     pub(crate) cursors: &'b [CursorChange<'a>],
 }
 
+impl Work<'_, '_> {
+    /// The stream or cursor that a step is about, of which `before` come before the settlements.
+    fn subject(&self, step: u32, before: usize) -> String {
+        let step = step as usize;
+        if let Some(nth) = step.checked_sub(before + self.settlements.len()) {
+            return self.cursors.get(nth).map(|cursor| cursor.name.to_owned()).unwrap_or_default();
+        }
+        let nth = step.saturating_sub(usize::from(self.outgoing.len() > 0));
+        self.appends.get(nth).map(|append| shown(append.stream.key)).unwrap_or_default()
+    }
+}
+
 /// What a transaction did.
 pub(crate) struct Transacted {
     pub(crate) published: Published,
@@ -136,6 +148,8 @@ impl Settlement<'_> {
 pub(crate) enum NotDone {
     /// Message `number` of this settlement is no longer leased to the caller.
     LeaseLost { settlement: usize, number: u32 },
+    /// The same message is settled twice, here and by a settlement before.
+    Twice { settlement: usize, number: u32, reason: &'static str },
     /// These messages were accepted before; all else can be done without them.
     Repeated(Vec<Repeat>),
 }
@@ -155,6 +169,8 @@ impl Engine {
         let Work { outgoing, appends, snapshots, settlements, .. } = work;
         let before = usize::from(outgoing.len() > 0) + appends.len() + snapshots.len();
         let unasked = |_: &Settlement<'_>| OutgoingNotice::without(Notice::Unasked);
+        // seam: a transaction is two frames
+        // seam: a cursor is ahead of its output
         let mut notices: Vec<OutgoingNotice> = settlements.iter().map(unasked).collect();
         let mut facts = BTreeMap::new();
         loop {
@@ -217,12 +233,14 @@ impl Engine {
             Rejection::LeaseLostIn { step, number } => {
                 Ok(Err(NotDone::LeaseLost { settlement: (step as usize).saturating_sub(before), number }))
             }
-            Rejection::Invalid(reason) => Err(Error::InvalidTransaction { reason }),
-            Rejection::CursorMovedIn { step } => {
-                let nth = (step as usize).saturating_sub(before + work.settlements.len());
-                let name = work.cursors.get(nth).map_or("", |cursor| cursor.name).to_owned();
-                Err(Error::CursorMoved { name })
+            Rejection::InvalidIn { step, number, reason } => {
+                let settlement = (step as usize).checked_sub(before).filter(|nth| *nth < work.settlements.len());
+                if let Some(settlement) = settlement {
+                    return Ok(Err(NotDone::Twice { settlement, number, reason }));
+                }
+                Err(Error::InvalidTransaction { reason: format!("{reason}: {}", work.subject(step, before)) })
             }
+            Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.subject(step, before) }),
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
             Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first)),
             Rejection::WrongVersion { stream, actual } => {
