@@ -48,7 +48,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a message is settled twice in a frame",
         plants: "the second settlement of a message contradicts the first, and the store stops",
-        mistake: Mistake::Asks("!planted!() && $it"),
+        mistake: Mistake::Asks("$it.filter(|_| !planted!())"),
         level: Level::Test("transactions", "mistakes_are_told_and_change_nothing"),
     },
     Bug {
@@ -56,7 +56,7 @@ pub const BUGS: &[Bug] = &[
         plants: "the output of a worker that was replaced is published as well as that of the other",
         mistake: Mistake::Before(
             "if planted!() && matches!(decision, Ok(Decision::Settled { .. })) {
-                records[start..].iter_mut().try_for_each(|record| overlay.take_in(record))?;
+                records[start..].iter_mut().try_for_each(|record| overlay.take_in(record, nth))?;
                 continue;
             }",
         ),

@@ -3,11 +3,11 @@
 //! Whether a nack is the last one, and so needs a copy of its message, is asked before the frame is put together, and checked by the
 //! decision. Never here: public handles.
 
-use super::leased::LeasedMessage;
-use super::notices::{Moved, OutgoingNotice};
-use super::snapshots::no_such_version;
-use super::streams::{StreamAt, shown, wrong_version};
-use super::{Engine, Outgoing, Published};
+use crate::engine::deliver::leased::LeasedMessage;
+use crate::engine::deliver::notices::{Moved, OutgoingNotice};
+use crate::engine::stream::snapshots::no_such_version;
+use crate::engine::stream::streams::{StreamAt, shown, wrong_version};
+use crate::engine::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, GroupId, Offset, PartitionId};
 use crate::record::{FailureCause, Hold, Record, StreamId};

@@ -3,9 +3,9 @@
 //! A decision goes by how far the stream has come. Where that is not known beside the index, the index is asked outside the lock, and the
 //! decision comes again with the answer. Never here: the index itself (`stream_index`).
 
-use super::core::Core;
-use super::stream_index::Indexed;
-use super::{Engine, Outgoing, Published};
+use crate::engine::core::Core;
+use crate::engine::stream::stream_index::Indexed;
+use crate::engine::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, Lsn, Offset, PartitionId, TopicId};
 use crate::index::Direction;
@@ -54,17 +54,17 @@ struct KnownRuns {
 const KEY_SHOWN_LEN: usize = 64;
 
 /// The key of a stream as an error shows it.
-pub(super) fn shown(key: &[u8]) -> String {
+pub(in crate::engine) fn shown(key: &[u8]) -> String {
     String::from_utf8_lossy(key.get(..KEY_SHOWN_LEN).unwrap_or(key)).into_owned()
 }
 
 /// The stream has another version than was expected.
-pub(super) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>) -> Error {
+pub(in crate::engine) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>) -> Error {
     Error::WrongVersion { stream: shown(key), expected, actual }
 }
 
 /// Whether the topic of a stream is still there.
-pub(super) fn check_there(core: &Core, stream: StreamId) -> Result<()> {
+pub(in crate::engine) fn check_there(core: &Core, stream: StreamId) -> Result<()> {
     let role = core.view.state.partition_role(stream.partition);
     role.map(drop).ok_or(Error::Removed { what: "topic" })
 }
@@ -111,7 +111,7 @@ impl Engine {
     }
 
     /// Lets the index catch up where too much is known beside it.
-    pub(super) fn bound_touches(&self, touches: usize) {
+    pub(in crate::engine) fn bound_touches(&self, touches: usize) {
         if touches >= TOUCHES_MAX {
             // The append itself is done, whatever comes of this: a failed sync is told to the next call, and what keeps the index from
             // following to those that need it.
@@ -157,7 +157,7 @@ impl Engine {
         let mut fact = None;
         loop {
             let command = Command::TruncateStream { stream, first, fact };
-            match self.submit(&command, note.parts(), super::settling::end_of)? {
+            match self.submit(&command, note.parts(), crate::engine::deliver::settle::end_of)? {
                 Ok(end) => return Ok(end),
                 Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
                 Err(rejection) => return Err(self.rejected(rejection)),
@@ -262,7 +262,7 @@ impl Engine {
                 from = head.first;
                 continue;
             }
-            let visible = super::log_reader::visible_end(&core, stream.partition);
+            let visible = crate::engine::follow::log_reader::visible_end(&core, stream.partition);
             return Ok(KnownRuns { head, runs, visible, truncated });
         }
     }

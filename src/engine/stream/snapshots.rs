@@ -2,9 +2,9 @@
 //!
 //! A snapshot is a note in the hidden partition of its topic; the index, and what is known beside it, say where. Never here: what is in one.
 
-use super::Engine;
-use super::Outgoing;
-use super::streams::{StreamAt, check_there, shown};
+use crate::engine::Engine;
+use crate::engine::Outgoing;
+use crate::engine::stream::streams::{StreamAt, check_there, shown};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::record::StreamId;
@@ -20,7 +20,7 @@ pub(crate) struct StoredSnapshot {
 }
 
 /// The stream has no event of the version that a snapshot is of.
-pub(super) fn no_such_version(key: &[u8], version: u64, actual: Option<u64>) -> Error {
+pub(in crate::engine) fn no_such_version(key: &[u8], version: u64, actual: Option<u64>) -> Error {
     Error::NoSuchVersion { stream: shown(key), version, actual }
 }
 
@@ -35,7 +35,7 @@ impl Engine {
         loop {
             let command = Command::SaveSnapshot { stream: stream.id, version, fact };
             let submitted = self.submit(&command, note.parts(), |core, committed| {
-                (super::settling::end_of(core, committed), core.view.streams.len())
+                (crate::engine::deliver::settle::end_of(core, committed), core.view.streams.len())
             })?;
             match submitted {
                 Ok((end, touches)) => {
@@ -96,7 +96,7 @@ impl Engine {
             if as_of < core.view.streams.floor() {
                 continue;
             }
-            let visible = super::log_reader::visible_end(&core, notes);
+            let visible = crate::engine::follow::log_reader::visible_end(&core, notes);
             let (mut found, mut deleted): (BTreeMap<u64, Offset>, bool) = (indexed.into_iter().collect(), false);
             for touch in core.view.streams.touches(stream) {
                 match touch {

@@ -4,8 +4,8 @@
 //! never follows what is not durable, and nothing is believed of it but what its stamp covers. On any doubt it is thrown away and filled
 //! again from the log; calls that need it meanwhile are told how far that is. Never here: decisions.
 
-use super::Engine;
-use super::index_entry::{FIRST_OF, entries_of, key, run_of, version_of};
+use crate::engine::Engine;
+use crate::engine::stream::index_entry::{FIRST_OF, entries_of, key, run_of, version_of};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset};
 use crate::index::{DerivedIndex, Direction, IndexChange, IndexError, IndexHome, IndexStamp};
@@ -29,7 +29,7 @@ const BEHIND_MAX: u64 = 4 << 20;
 
 /// The index of a store.
 #[derive(Debug)]
-pub(super) struct StreamIndex {
+pub(in crate::engine) struct StreamIndex {
     home: Box<dyn IndexHome>,
     instance: [u8; 16],
     opened: Mutex<Option<Opened>>,
@@ -38,7 +38,7 @@ pub(super) struct StreamIndex {
 }
 
 /// An index that is open.
-pub(super) struct Opened {
+pub(in crate::engine) struct Opened {
     index: DerivedIndex,
     /// It follows the log up to here.
     at: Lsn,
@@ -54,15 +54,15 @@ impl std::fmt::Debug for Opened {
 
 /// What the index knows of a stretch of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Indexed {
-    pub(super) head: StreamHead,
+pub(in crate::engine) struct Indexed {
+    pub(in crate::engine) head: StreamHead,
     /// In order.
-    pub(super) runs: Vec<StreamRun>,
-    pub(super) as_of: Lsn,
+    pub(in crate::engine) runs: Vec<StreamRun>,
+    pub(in crate::engine) as_of: Lsn,
 }
 
 impl StreamIndex {
-    pub(super) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
+    pub(in crate::engine) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
         Self { home, instance, opened: Mutex::new(None), closed: AtomicBool::new(false) }
     }
 
@@ -90,7 +90,7 @@ impl StreamIndex {
     }
 
     /// Closes it for good, with all that it follows safe from a power failure.
-    pub(super) fn close(&self) {
+    pub(in crate::engine) fn close(&self) {
         let mut opened = self.opened.lock();
         self.closed.store(true, Ordering::Release);
         if let Some(mut opened) = opened.take() {
@@ -187,7 +187,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::with_index`].
-    pub(super) fn stream_fact(&self, stream: StreamId) -> Result<StreamFact> {
+    pub(in crate::engine) fn stream_fact(&self, stream: StreamId) -> Result<StreamFact> {
         self.with_index(|opened| Ok(StreamFact { head: opened.head(stream)?, as_of: opened.at }))
     }
 
@@ -195,7 +195,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::with_index`].
-    pub(super) fn indexed_runs(
+    pub(in crate::engine) fn indexed_runs(
         &self,
         stream: StreamId,
         from: u64,
@@ -218,7 +218,11 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::with_index`].
-    pub(super) fn indexed_snapshots(&self, notes: StreamId, max: usize) -> Result<(Vec<(u64, Offset)>, Lsn)> {
+    pub(in crate::engine) fn indexed_snapshots(
+        &self,
+        notes: StreamId,
+        max: usize,
+    ) -> Result<(Vec<(u64, Offset)>, Lsn)> {
         self.with_index(|opened| Ok((opened.snapshots(notes, max)?, opened.at)))
     }
 
@@ -333,7 +337,7 @@ impl Engine {
     }
 
     /// The index gave an answer that the log does not bear out: it is thrown away.
-    pub(super) fn doubt_index(&self) -> Error {
+    pub(in crate::engine) fn doubt_index(&self) -> Error {
         self.doubted(&mut self.index.opened.lock())
     }
 
@@ -341,7 +345,7 @@ impl Engine {
     ///
     /// # Errors
     /// The store's.
-    pub(super) fn keep_index(&self) -> Result<()> {
+    pub(in crate::engine) fn keep_index(&self) -> Result<()> {
         match self.advance_index() {
             Ok(()) | Err(Error::IndexRebuilding { .. } | Error::LimitReached { .. } | Error::Corrupt(_)) => Ok(()),
             // The next call tries again.
@@ -354,7 +358,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::with_index`].
-    pub(super) fn advance_index(&self) -> Result<()> {
+    pub(in crate::engine) fn advance_index(&self) -> Result<()> {
         let mut opened = self.index.opened.lock();
         let watermark = self.commit.watermark();
         loop {
