@@ -39,12 +39,11 @@ pub struct Transaction<'a> {
     outgoing: Outgoing,
     /// Of what is published, in the order of the calls; epoch and offset are not known yet.
     ids: Vec<MessageId>,
-    /// What is appended to streams, and to which; and what is saved of them.
-    pub(super) appends: Vec<StreamAppend<'a>>,
-    pub(super) appended_to: Vec<&'a Stream>,
-    pub(super) snapshots: Vec<SnapshotSave<'a>>,
+    /// What is appended to streams, and what is saved of them.
+    pub(super) appends: Vec<StreamAppend>,
+    pub(super) snapshots: Vec<SnapshotSave>,
     settlements: Vec<Settlement<'a>>,
-    pub(super) cursors: Vec<CursorChange<'a>>,
+    pub(super) cursors: Vec<CursorChange>,
     /// For each settlement, whose it is.
     settled: Vec<Settled<'a>>,
     effects: usize,
@@ -170,7 +169,6 @@ impl<'a> Transaction<'a> {
             outgoing: Outgoing::default(),
             ids: Vec::new(),
             appends: Vec::new(),
-            appended_to: Vec::new(),
             snapshots: Vec::new(),
             settlements: Vec::new(),
             cursors: Vec::new(),
@@ -338,10 +336,11 @@ impl<'a> Transaction<'a> {
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;
         }
-        let counts = self.appends.iter().map(|append| append.outgoing.len() as u64);
-        let streams = self.appended_to.iter().map(|stream| stream.id());
-        let runs =
-            streams.zip(appended).zip(counts).map(|((stream, first), count)| AppendedRun { stream, first, count });
+        let runs = self.appends.iter().zip(appended).map(|(append, first)| AppendedRun {
+            stream: append.stream,
+            first,
+            count: append.outgoing.len() as u64,
+        });
         let frame = PublishedFrame::new(&self.shared, published.lsn, published.end, self.level);
         Ok((placed, runs.collect(), frame))
     }

@@ -4,11 +4,12 @@
 
 use crate::engine::Engine;
 use crate::engine::Outgoing;
+use crate::engine::deliver::settle::end_of;
 use crate::engine::stream::streams::{StreamAt, check_there, shown};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::record::StreamId;
-use crate::state::{Command, INDEX_BEHIND, Rejection, TOUCHES_MAX, Touch};
+use crate::state::{Command, Rejection, Touch};
 use crate::view::{Stored, ViewHolder};
 use std::collections::BTreeMap;
 
@@ -31,28 +32,14 @@ impl Engine {
     /// `NoSuchVersion`, `IndexRebuilding`, `LimitReached`; the store's. Nothing was saved then.
     pub(crate) fn save_snapshot(&self, stream: StreamAt<'_>, version: u64, note: &Outgoing) -> Result<Lsn> {
         self.enter()?;
-        let (mut fact, mut has_waited) = (None, false);
-        loop {
-            let command = Command::SaveSnapshot { stream: stream.id, version, fact };
-            let submitted = self.submit(&command, note.parts(), |core, committed| {
-                (crate::engine::deliver::settle::end_of(core, committed), core.view.streams.len())
-            })?;
-            match submitted {
-                Ok((end, touches)) => {
-                    self.bound_touches(touches);
-                    return Ok(end);
-                }
-                Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
-                Err(Rejection::NoSuchVersion { actual, .. }) => {
-                    return Err(no_such_version(stream.key, version, actual));
-                }
-                Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
-                    self.bound_touches(TOUCHES_MAX);
-                    has_waited = true;
-                }
-                Err(rejection) => return Err(self.rejected(rejection)),
-            }
-        }
+        let submitted = self.submit_with_facts(&[stream.id], |facts| {
+            let command = Command::SaveSnapshot { stream: stream.id, version, fact: facts.of(stream.id) };
+            self.submit(&command, note.parts(), |core, committed| (end_of(core, committed), core.view.streams.len()))
+        })?;
+        submitted.map_err(|rejection| match rejection {
+            Rejection::NoSuchVersion { actual, .. } => no_such_version(stream.key, version, actual),
+            other => self.rejected(other),
+        })
     }
 
     /// Of the `kept` snapshots of the highest versions that may be seen, the newest of a version up to `upto`.
