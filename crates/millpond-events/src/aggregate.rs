@@ -111,6 +111,9 @@ pub struct Repository<A> {
     snapshots: Option<Snapshots<A>>,
 }
 
+/// A snapshot: its version, and what was saved.
+type Saved = (u64, Vec<u8>);
+
 /// How snapshots are made and read.
 struct Snapshots<A> {
     every: u64,
@@ -326,7 +329,7 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// The last snapshot. One that is damaged is as good as none that fits: the events say the same.
-    fn snapshot(&self, stream: &str) -> Result<Option<(u64, Vec<u8>)>, RepositoryError<A::Error>> {
+    fn snapshot(&self, stream: &str) -> Result<Option<Saved>, RepositoryError<A::Error>> {
         let streams = self.core.streams().map_err(RepositoryError::Bus)?;
         match streams.snapshot(stream.as_bytes()) {
             Err(error) if error.kind() == TransportErrorKind::Skip => Ok(Some((0, Vec::new()))),

@@ -173,6 +173,7 @@ impl Bus {
         if self.core().is_stopped() {
             return Err(Error::Stopped);
         }
+        let _span = observe::publishing(messages);
         self.core().transport.publish(messages)?;
         messages.iter().for_each(observe::published);
         Ok(())
@@ -269,6 +270,7 @@ impl Core {
             self.prepare(event, cause.as_ref())
         };
         let messages: Vec<WireMessage> = events.into_iter().map(message).collect::<Result<_>>()?;
+        let _span = observe::publishing(&messages);
         let first_version = streams.append(stream.as_bytes(), expected, &messages)?;
         messages.iter().for_each(observe::published);
         let last_version = first_version + (ids.len() as u64).saturating_sub(1);

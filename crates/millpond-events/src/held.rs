@@ -88,12 +88,16 @@ impl Held {
         Some(lease)
     }
 
+    pub(crate) fn attributes(&self) -> Option<&Attributes> {
+        self.event.as_ref().ok().map(|(attributes, _)| attributes)
+    }
+
     pub(crate) fn event_id(&self) -> String {
-        self.event.as_ref().map_or_else(|_| String::new(), |(attributes, _)| attributes.id().to_owned())
+        self.attributes().map_or_else(String::new, |attributes| attributes.id().to_owned())
     }
 
     pub(crate) fn event_type(&self) -> &str {
-        self.event.as_ref().map_or("", |(attributes, _)| attributes.event_type())
+        self.attributes().map_or("", Attributes::event_type)
     }
 }
 

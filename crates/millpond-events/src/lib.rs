@@ -56,7 +56,7 @@ pub use fault::Fault;
 pub use handler::{Failure, Incoming, RawIncoming};
 pub use listener::Listener;
 #[cfg(feature = "metrics")]
-pub use observe::record_store;
+pub use observe::{describe_metrics, record_store};
 pub use pattern::Pattern;
 #[cfg(feature = "schema")]
 pub use schema::Schemas;

@@ -274,7 +274,10 @@ impl Inner {
         };
         let (mut status, mut ending, mut error) = classify(&result, self.options.unknown);
         let (took, age) = (now.saturating_sub(began), lease.age());
-        let settled = guarded(|| settle(lease, result, self.options.unknown));
+        let settled = {
+            let _span = observe::settling(&self.name, held.attributes(), error);
+            guarded(|| settle(lease, result, self.options.unknown))
+        };
         if settled.is_err() {
             // Whatever the handler returned: the event comes again.
             (status, ending, error) = (Status::Retried, Ending::Failure, "settle");
