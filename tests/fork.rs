@@ -482,6 +482,7 @@ const NO_HANDLE: &[&str] = &[
     "Backoff::fixed",
     "Backoff::none",
     "Backoff::max",
+    "Backoff::delay_max",
     "Backoff::jitter",
     "LostLeases::is_empty",
     "LostLeases::len",

@@ -78,6 +78,13 @@ impl Backoff {
         self
     }
 
+    /// The delay after this attempt, from 1; with jitter, the longest that it may be.
+    #[must_use]
+    pub fn delay_max(self, attempt: u32) -> Duration {
+        let factor = 1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(factor).min(self.max)
+    }
+
     pub(super) fn to_record(self) -> Result<BackoffOptions> {
         let max_ms = millis("backoff.max", self.max)?;
         let first_ms = millis("backoff", self.first)?.min(max_ms);

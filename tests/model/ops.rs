@@ -239,6 +239,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     ("looked at after every operation", &["Store::stats", "Store::report", "Store::state_hash", "Store::violations"]),
     ("the simulation sleeps", &["Group::fall_asleep", "Sleeper::is_awake", "Store::stuck_sleepers"]),
     ("looked at in every ack of a batch", &["LostLeases::is_empty", "LostLeases::len"]),
+    ("for transports of other queues, which wait themselves", &["Backoff::delay_max"]),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
     (

@@ -1,8 +1,9 @@
 //! The bus: publishing events, and the subscribers and listeners that get them.
 
-use crate::clock::{Clock, SystemClock};
+use crate::aggregate::{Aggregate, Repository};
+use crate::bus_builder::{Below, BusBuilder};
+use crate::clock::Clock;
 use crate::context::{self, Cause};
-use crate::embedded::Embedded;
 use crate::error::{Error, Result, SchemaViolation};
 use crate::event::{EventType, Outgoing};
 use crate::fault::Fault;
@@ -12,9 +13,9 @@ use crate::observe;
 use crate::pattern::Pattern;
 use crate::subscriber::{ShutdownReport, Subscriber, SubscriberBuilder};
 use crate::timer::Timer;
-use crate::transport::{Transport, WireMessage};
+use crate::transport::{Streams, Transport, WireMessage};
 use crate::worker::Inner;
-use millpond::Store;
+use millpond::{Expected, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,14 +41,14 @@ pub struct Bus {
     handle: Arc<Handle>,
 }
 
-type FaultHook = Box<dyn Fn(&Fault) + Send + Sync>;
+pub(crate) type FaultHook = Box<dyn Fn(&Fault) + Send + Sync>;
 
 /// Ends the bus with its last clone.
 struct Handle(Arc<Core>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.stop();
+        let _stopped = self.0.stop();
     }
 }
 
@@ -59,124 +60,17 @@ pub(crate) struct Core {
     pub(crate) validator: Option<Arc<dyn Validator>>,
     pub(crate) validates_received: bool,
     pub(crate) timer: Timer,
-    source: String,
-    on_fault: Option<FaultHook>,
-    subscribers: Mutex<BTreeMap<String, Arc<Inner>>>,
-    stopped: AtomicBool,
-}
-
-/// Opens a bus.
-#[must_use = "nothing happens before open"]
-pub struct BusBuilder {
-    below: Below,
-    source: String,
-    chain_max: u32,
-    clock: Option<Arc<dyn Clock>>,
-    validator: Option<Arc<dyn Validator>>,
-    validates_received: bool,
-    on_fault: Option<FaultHook>,
-}
-
-enum Below {
-    Store { store: Store, topic: String, partitions: Option<u32> },
-    Transport(Arc<dyn Transport>),
-}
-
-impl BusBuilder {
-    fn new(below: Below) -> Self {
-        let source = "/millpond".to_owned();
-        Self { below, source, chain_max: 32, clock: None, validator: None, validates_received: false, on_fault: None }
-    }
-
-    /// The topic for all events of the bus. Default: `events`. Without effect over a transport of one's own.
-    pub fn topic(mut self, name: impl Into<String>) -> Self {
-        if let Below::Store { topic, .. } = &mut self.below {
-            *topic = name.into();
-        }
-        self
-    }
-
-    /// The number of partitions of a topic that is created. Default: 1. Without effect over a transport of one's own.
-    pub fn partitions(mut self, count: u32) -> Self {
-        if let Below::Store { partitions, .. } = &mut self.below {
-            *partitions = Some(count);
-        }
-        self
-    }
-
-    /// The source of events that name none: a URI reference. Default: `/millpond`.
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.source = source.into();
-        self
-    }
-
-    /// How many events may stand before one in its chain of causes. One with more before it is dead-lettered by each subscriber.
-    /// Default: 32.
-    pub fn chain_max(mut self, events: u32) -> Self {
-        self.chain_max = events;
-        self
-    }
-
-    /// A clock of one's own. The bus then starts no timer: call [`Bus::tick`] when the clock was moved.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = Some(clock);
-        self
-    }
-
-    /// What checks the data of every event on publish. Default: no check.
-    pub fn validator(mut self, validator: Arc<dyn Validator>) -> Self {
-        self.validator = Some(validator);
-        self
-    }
-
-    /// Whether subscribers check data too; what breaks a rule is dead-lettered. Default: `false`.
-    pub fn validate_received(mut self, validate: bool) -> Self {
-        self.validates_received = validate;
-        self
-    }
-
-    /// Is called with each fault that no call returns: in the thread that met it, which waits for it.
-    pub fn on_fault(mut self, on_fault: impl Fn(&Fault) + Send + Sync + 'static) -> Self {
-        self.on_fault = Some(Box::new(on_fault));
-        self
-    }
-
-    /// Opens the bus.
-    ///
-    /// # Errors
-    /// Those of opening the topic; `InvalidAttribute` for an empty source.
-    pub fn open(self) -> Result<Bus> {
-        if self.source.is_empty() {
-            return Err(Error::InvalidAttribute { attribute: "source".to_owned(), reason: "empty" });
-        }
-        let transport = match self.below {
-            Below::Transport(transport) => transport,
-            Below::Store { store, topic, partitions } => {
-                let mut builder = store.topic(topic);
-                if let Some(partitions) = partitions {
-                    builder = builder.partitions(partitions);
-                }
-                Arc::new(Embedded::new(&store, &builder.open()?))
-            }
-        };
-        let timer = Timer::new(self.clock.is_none());
-        let core = Core {
-            transport,
-            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
-            chain_max: self.chain_max,
-            validator: self.validator,
-            validates_received: self.validates_received,
-            timer,
-            source: self.source,
-            on_fault: self.on_fault,
-            subscribers: Mutex::default(),
-            stopped: AtomicBool::new(false),
-        };
-        Ok(Bus { handle: Arc::new(Handle(Arc::new(core))) })
-    }
+    pub(crate) source: String,
+    pub(crate) on_fault: Option<FaultHook>,
+    pub(crate) subscribers: Mutex<BTreeMap<String, Arc<Inner>>>,
+    pub(crate) stopped: AtomicBool,
 }
 
 impl Bus {
+    pub(crate) fn new(core: Core) -> Self {
+        Self { handle: Arc::new(Handle(Arc::new(core))) }
+    }
+
     /// Opens a bus over the topic `events` of the store.
     ///
     /// # Errors
@@ -187,7 +81,12 @@ impl Bus {
 
     /// Options for a bus over a store.
     pub fn builder(store: &Store) -> BusBuilder {
-        BusBuilder::new(Below::Store { store: store.clone(), topic: "events".to_owned(), partitions: None })
+        BusBuilder::new(Below::Store {
+            store: store.clone(),
+            topic: "events".to_owned(),
+            partitions: None,
+            streams: false,
+        })
     }
 
     /// Options for a bus over another transport.
@@ -228,10 +127,53 @@ impl Bus {
         Ok(ids)
     }
 
+    /// Appends events to a stream if its last version is as expected. The append is their publication, in one step: subscribers get them as
+    /// those of [`Bus::publish`], in order. Their subject is the key of the stream.
+    ///
+    /// ```
+    /// # use millpond::Expected;
+    /// # use millpond_events::{Bus, Error, RawEvent, transport::TransportErrorKind};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = millpond::Store::open(directory.path().join("data"))?;
+    /// # let paid = || [RawEvent::new("order.paid", 1, "application/json", "12")];
+    /// # let cancelled = paid;
+    /// let bus = Bus::builder(&store).topic("orders").streams().open()?;
+    /// let appended = bus.append("order-7", Expected::NoStream, paid())?;
+    /// assert_eq!(appended.last_version, 0);
+    /// // Another writer that decided by the same version comes too late.
+    /// let late = bus.append("order-7", Expected::NoStream, cancelled());
+    /// assert!(matches!(late, Err(Error::Transport(error)) if error.kind() == TransportErrorKind::Conflict));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Transport` of the kind `Conflict` if the version is another; `InvalidAttribute` also for an event with another subject;
+    /// `Unsupported` where the topic was not opened with [`BusBuilder::streams`]; as [`Bus::publish`].
+    pub fn append<E: Into<Outgoing>>(
+        &self,
+        stream: &str,
+        expected: Expected,
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Appended> {
+        self.core().append(stream, expected, events)
+    }
+
+    /// Loads aggregates from the streams of this bus, and appends what they decide.
+    ///
+    /// # Errors
+    /// `Unsupported` where the topic was not opened with [`BusBuilder::streams`].
+    pub fn repository<A: Aggregate>(&self) -> Result<Repository<A>> {
+        self.core().streams()?;
+        Ok(Repository::new(Arc::clone(self.core())))
+    }
+
     fn send(&self, messages: &[WireMessage]) -> Result<()> {
         if self.core().is_stopped() {
             return Err(Error::Stopped);
         }
+        let _span = observe::publishing(messages);
         self.core().transport.publish(messages)?;
         messages.iter().for_each(observe::published);
         Ok(())
@@ -290,7 +232,51 @@ impl Bus {
     }
 }
 
+/// Says that events were appended to a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The ids of the events, in order.
+    pub ids: Vec<String>,
+    /// The version of the first.
+    pub first_version: u64,
+    /// The version of the last: what the next append expects, if nobody else appends.
+    pub last_version: u64,
+}
+
 impl Core {
+    pub(crate) fn streams(&self) -> Result<&dyn Streams> {
+        self.transport.streams().ok_or(Error::Unsupported { what: "streams" })
+    }
+
+    pub(crate) fn append<E: Into<Outgoing>>(
+        &self,
+        stream: &str,
+        expected: Expected,
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Appended> {
+        let streams = self.streams()?;
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
+        let (cause, mut ids) = (context::current(), Vec::new());
+        let message = |event: E| {
+            let mut event = event.into();
+            let subject = event.attributes.subject.get_or_insert_with(|| stream.to_owned());
+            if subject != stream {
+                let reason = "another than the stream";
+                return Err(Error::InvalidAttribute { attribute: "subject".to_owned(), reason });
+            }
+            ids.push(event.attributes.id.clone());
+            self.prepare(event, cause.as_ref())
+        };
+        let messages: Vec<WireMessage> = events.into_iter().map(message).collect::<Result<_>>()?;
+        let _span = observe::publishing(&messages);
+        let first_version = streams.append(stream.as_bytes(), expected, &messages)?;
+        messages.iter().for_each(observe::published);
+        let last_version = first_version + (ids.len() as u64).saturating_sub(1);
+        Ok(Appended { ids, first_version, last_version })
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
@@ -366,27 +352,28 @@ impl Core {
         self.all().iter().map(|inner| inner.tick(now)).min().unwrap_or(Duration::MAX)
     }
 
-    /// Lets every subscriber stop receiving, without waiting.
-    fn stop(&self) {
+    /// Lets every subscriber stop receiving, without waiting. Returns all of them, and how many events each had given back before.
+    fn stop(&self) -> Vec<(Arc<Inner>, u64)> {
+        // First, so that none is added that is not among all.
         self.stopped.store(true, Ordering::Release);
-        for inner in self.all() {
-            inner.stop();
+        let stop = |inner: Arc<Inner>| {
+            let released_before = inner.stop();
             inner.leave_bus_if_over();
-        }
+            (inner, released_before)
+        };
+        let stopped = self.all().into_iter().map(stop).collect();
         // Handlers in progress still need the timer, which ends with the last of them.
         self.timer.wake();
+        stopped
     }
 
     fn shutdown(&self, limit: Duration) -> ShutdownReport {
-        let all = self.all();
-        self.stop();
+        let stopped = self.stop();
         let until = self.clock.monotonic().saturating_add(limit);
-        let reports: Vec<_> = all.into_iter().map(|inner| inner.finish(until)).collect();
-        // What their handlers hold is dropped without the lock.
-        let subscribers = std::mem::take(&mut *self.subscribers.lock());
-        drop(subscribers);
+        let finish = |(inner, released_before): (Arc<Inner>, u64)| inner.finish(until, released_before);
+        let report = stopped.into_iter().map(finish).fold(ShutdownReport::default(), ShutdownReport::and);
         self.timer.wake();
-        reports.into_iter().fold(ShutdownReport::default(), ShutdownReport::and)
+        report
     }
 
     /// Whether nothing is in progress and nothing can begin.

@@ -2,6 +2,7 @@
 
 use crate::pattern::Pattern;
 use crate::transport::{Claim, GroupOptions, Lease, Settled, Source, Transport, WireMessage, WireRef};
+use crossbeam_channel::bounded;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ const CASES: &[(&str, Case)] = &[
     ("a group that is created for new messages gets no old ones", only_new),
     ("a message that failed comes again, alone, with its attempt counted", retries),
     ("a retry is not early", delays),
+    ("a message that failed waits by the backoff of its group", backoffs),
     ("a message is dead after its last attempt", last_attempt),
     ("a message that was rejected does not come again", rejects),
     ("a message that was released comes again", releases),
@@ -32,7 +34,7 @@ const CASES: &[(&str, Case)] = &[
     ("a dropped lease gives its message back", drops),
     ("a follower gets what is published from then on", follows),
     ("an inbox lets an event of two messages through once", inbox),
-    ("a wake ends a wait", wakes),
+    ("a wake ends a wait, in progress or the next", wakes),
 ];
 
 /// Runs every case against a transport of its own, and returns what is wrong: nothing, if the transport conforms.
@@ -172,6 +174,19 @@ fn delays(candidate: &Candidate) -> Result<(), String> {
     one(&*group)?.ack(&[]).map(drop).map_err(text)
 }
 
+fn backoffs(candidate: &Candidate) -> Result<(), String> {
+    let backoff = Some(millpond::Backoff::exponential(Duration::from_secs(10)).jitter(false));
+    let group = candidate.group("group", &GroupOptions { backoff, ..options() })?;
+    candidate.publish([0])?;
+    for seconds in [10, 20] {
+        one(&*group)?.retry(None, "failed").map_err(text)?;
+        (candidate.advance)(Duration::from_secs(seconds) - Duration::from_millis(500));
+        none(&*group)?;
+        (candidate.advance)(Duration::from_millis(600));
+    }
+    one(&*group)?.ack(&[]).map(drop).map_err(text)
+}
+
 fn last_attempt(candidate: &Candidate) -> Result<(), String> {
     let group = candidate.group("group", &options())?;
     candidate.publish([0])?;
@@ -273,9 +288,32 @@ fn inbox(candidate: &Candidate) -> Result<(), String> {
     expect("the claim of another group", &other.claim("a", "3").map_err(text)?, &Claim::Held)
 }
 
+/// Longer than a wake takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn wakes(candidate: &Candidate) -> Result<(), String> {
     let group = candidate.group("group", &options())?;
+    let (begin, begins) = bounded(0);
+    let (end, ends) = bounded(2);
+    // Left behind where it does not wake.
+    let waiting = move |group: Arc<dyn Source>| {
+        for _ in 0..2 {
+            if begin.send(()).is_err() {
+                return;
+            }
+            let came = group.receive(1, Duration::from_secs(3600)).map(|leases| leases.len());
+            drop(end.send(came.map_err(text)));
+        }
+    };
+    let waiter = Arc::clone(&group);
+    std::thread::Builder::new().spawn(move || waiting(waiter)).map_err(text)?;
+    let ended = || ends.recv_timeout(PATIENCE).unwrap_or_else(|_| Err("the wait does not end".to_owned()));
+    // The first wake comes while the wait begins or goes on, the second before it begins.
+    begins.recv_timeout(PATIENCE).map_err(text)?;
+    (0..100).for_each(|_| std::thread::yield_now());
     group.wake();
-    let came = group.receive(1, Duration::from_secs(3600)).map_err(text)?;
-    expect("the number of messages", &came.len(), &0)
+    expect("the number of messages", &ended()?, &0)?;
+    group.wake();
+    begins.recv_timeout(PATIENCE).map_err(text)?;
+    expect("the number of messages", &ended()?, &0)
 }

@@ -28,8 +28,9 @@ impl Cause {
     pub(crate) fn pass_on(&self, caused: &mut Attributes) {
         if caused.causation_id.is_none() {
             caused.causation_id = Some(self.id.clone());
-            caused.depth = self.depth.saturating_add(1);
         }
+        // Also one that was received and is published again: a relay in a circle comes to an end.
+        caused.depth = caused.depth.max(self.depth.saturating_add(1));
         caused.correlation_id.get_or_insert_with(|| self.correlation_id.clone());
         if caused.traceparent.is_none() {
             caused.traceparent.clone_from(&self.traceparent);

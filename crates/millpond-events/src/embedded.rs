@@ -3,16 +3,16 @@
 //! Messages whose type a group does not want are acked in runs: a receive asks for twice as many messages each time that it found
 //! none to deliver.
 
-use crate::cloudevents::TYPE_HEADER;
+use crate::failed;
 use crate::pattern::Pattern;
 use crate::transport::{
-    Capabilities, Claim, Follower, GroupOptions, Inbox, Lease, Settled, Source, Transport, TransportError,
+    Capabilities, Claim, Follower, GroupOptions, Inbox, Lease, Settled, Source, Streams, Transport, TransportError,
     TransportErrorKind, WireMessage, WireRef,
 };
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use millpond::{
-    Batch, Delivery, DeliveryRef, Durability, Error, Group, LogMessage, LogReader, Message, Start, Store, Subscription,
-    Topic,
+    Batch, Delivery, DeliveryRef, Durability, Error, Expected, Group, LogMessage, LogReader, Message, Start, Store,
+    Subscription, Topic,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -20,12 +20,15 @@ use std::time::{Duration, SystemTime};
 
 /// The most messages that are looked at in one receive for those that a group wants.
 const SKIM_MAX: usize = 256;
+/// The longest delay that the engine takes: ten years.
+const DELAY_MAX: Duration = Duration::from_millis(millpond::limits::DURATION_MS_MAX);
 
 /// A [`Transport`] over a topic of a store.
 #[derive(Clone)]
 pub struct Embedded {
     store: Store,
     topic: Topic,
+    has_streams: bool,
     now: fn() -> SystemTime,
 }
 
@@ -33,13 +36,20 @@ impl Embedded {
     /// The transport over this topic.
     #[must_use]
     pub fn new(store: &Store, topic: &Topic) -> Self {
-        Self { store: store.clone(), topic: topic.clone(), now: crate::clock::wall }
+        let has_streams = topic.stream("any").is_ok();
+        Self { store: store.clone(), topic: topic.clone(), has_streams, now: crate::clock::wall }
     }
 }
 
 impl Transport for Embedded {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { uncounted_release: true, atomic_ack: true, reports_lost_leases: true, inbox: true }
+        Capabilities {
+            uncounted_release: true,
+            atomic_ack: true,
+            reports_lost_leases: true,
+            inbox: true,
+            tells_failed: true,
+        }
     }
 
     fn publish(&self, messages: &[WireMessage]) -> Result<(), TransportError> {
@@ -60,6 +70,9 @@ impl Transport for Embedded {
         }
         if let Some(backoff) = options.backoff {
             builder = builder.backoff(backoff);
+        }
+        if options.tells_failed {
+            builder = builder.dead_letter_notices(&self.topic);
         }
         if options.only_new {
             builder = builder.start(Start::Latest);
@@ -86,6 +99,52 @@ impl Transport for Embedded {
         let topic = self.store.topic(name).dedup_ids(ids).dedup_window(window).open()?;
         Ok(Box::new(EmbeddedInbox(topic.with_durability(Durability::Os))))
     }
+
+    fn streams(&self) -> Option<&dyn Streams> {
+        self.has_streams.then_some(self)
+    }
+}
+
+impl Streams for Embedded {
+    fn append(&self, stream: &[u8], expected: Expected, messages: &[WireMessage]) -> Result<u64, TransportError> {
+        let events = messages.iter().map(|message| with_headers(Message::new(message.payload.as_slice()), message));
+        Ok(self.topic.stream(stream)?.append(expected, events)?.first_version())
+    }
+
+    fn read(
+        &self,
+        stream: &[u8],
+        from: u64,
+        max: usize,
+        each: &mut dyn FnMut(u64, &dyn WireRef) -> bool,
+    ) -> Result<usize, TransportError> {
+        let events = self.topic.stream(stream)?.read(from, max)?;
+        let refused = events.iter().position(|event| !each(event.version(), event));
+        Ok(refused.map_or(events.len(), |nth| nth + 1))
+    }
+
+    fn save_snapshot(&self, stream: &[u8], version: u64, payload: &[u8]) -> Result<(), TransportError> {
+        Ok(self.topic.stream(stream)?.save_snapshot(version, payload)?)
+    }
+
+    fn snapshot(&self, stream: &[u8]) -> Result<Option<(u64, Vec<u8>)>, TransportError> {
+        let found = self.topic.stream(stream)?.snapshot()?;
+        Ok(found.map(|snapshot| (snapshot.version(), snapshot.payload().to_vec())))
+    }
+}
+
+impl WireRef for millpond::Event {
+    fn each_header(&self, each: &mut dyn FnMut(&str, &[u8])) {
+        self.headers().for_each(|(name, value)| each(name, value));
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.payload()
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 fn borrowed(message: &WireMessage) -> Message<'_> {
@@ -93,6 +152,10 @@ fn borrowed(message: &WireMessage) -> Message<'_> {
     if let Some(key) = &message.key {
         copy = copy.key(key.as_slice());
     }
+    with_headers(copy, message)
+}
+
+fn with_headers<'m>(copy: Message<'m>, message: &'m WireMessage) -> Message<'m> {
     message.headers.iter().fold(copy, |copy, (name, value)| copy.header(&**name, value.as_slice()))
 }
 
@@ -196,8 +259,7 @@ impl EmbeddedSource {
 
     fn wants(&self, delivery: DeliveryRef<'_>) -> bool {
         // A message without a type is delivered: the bus decides what becomes of it.
-        let Some(event_type) = delivery.header(TYPE_HEADER) else { return true };
-        let Ok(event_type) = std::str::from_utf8(event_type) else { return true };
+        let Some(event_type) = failed::type_of(|name| delivery.header(name)) else { return true };
         self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(event_type))
     }
 
@@ -216,7 +278,8 @@ impl EmbeddedSource {
             }
         }
         let lease = |delivery| {
-            let lease = EmbeddedLease { transport: self.transport.clone(), delivery };
+            let notice = failed::from_notice(&Delivered(&delivery));
+            let lease = EmbeddedLease { transport: self.transport.clone(), delivery, notice };
             Box::new(lease) as Box<dyn Lease>
         };
         wanted.into_iter().map(lease).collect()
@@ -226,19 +289,41 @@ impl EmbeddedSource {
 struct EmbeddedLease {
     transport: Embedded,
     delivery: Delivery,
+    /// The event that the message is, if it is a notice of the engine.
+    notice: Option<WireMessage>,
 }
 
 impl WireRef for EmbeddedLease {
     fn each_header(&self, each: &mut dyn FnMut(&str, &[u8])) {
-        self.delivery.headers().for_each(|(name, value)| each(name, value));
+        match &self.notice {
+            Some(notice) => notice.each_header(each),
+            None => Delivered(&self.delivery).each_header(each),
+        }
     }
 
     fn payload(&self) -> &[u8] {
-        self.delivery.payload()
+        self.notice.as_ref().map_or_else(|| self.delivery.payload(), |notice| &notice.payload)
     }
 
     fn key(&self) -> Option<&[u8]> {
         self.delivery.key()
+    }
+}
+
+/// The message of a delivery as it is.
+struct Delivered<'d>(&'d Delivery);
+
+impl WireRef for Delivered<'_> {
+    fn each_header(&self, each: &mut dyn FnMut(&str, &[u8])) {
+        self.0.headers().for_each(|(name, value)| each(name, value));
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.0.payload()
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.0.key()
     }
 }
 
@@ -263,14 +348,14 @@ impl Lease for EmbeddedLease {
         if messages.is_empty() {
             return settled(self.delivery.ack());
         }
-        let Self { transport, delivery } = *self;
+        let Self { transport, delivery, .. } = *self;
         let done = transport.store.transaction(|tx| {
             tx.ack(&delivery)?;
             messages.iter().try_for_each(|message| tx.publish(&transport.topic, borrowed(message)).map(drop))
         });
         match done {
             // What is known to have changed nothing is a failed attempt, and its history says why.
-            Err(error @ (Error::TooLarge { .. } | Error::LimitReached { .. } | Error::DiskFull)) => {
+            Err(error) if !matches!(error, Error::LeaseLost { .. } | Error::OutcomeUnknown { .. }) => {
                 delivery.nack(&error).map_err(TransportError::from)?;
                 Err(error.into())
             }
@@ -280,7 +365,7 @@ impl Lease for EmbeddedLease {
 
     fn retry(self: Box<Self>, delay: Option<Duration>, reason: &str) -> Result<Settled, TransportError> {
         settled(match delay {
-            Some(delay) => self.delivery.nack_after(delay, reason),
+            Some(delay) => self.delivery.nack_after(delay.min(DELAY_MAX), reason),
             None => self.delivery.nack(reason),
         })
     }
@@ -321,7 +406,10 @@ impl WireRef for LogMessage {
 impl Follower for EmbeddedFollower {
     fn next(&mut self, wait: Duration, each: &mut dyn FnMut(&dyn WireRef)) -> Result<bool, TransportError> {
         let Some(message) = self.0.next(wait)? else { return Ok(false) };
-        each(&message);
+        match failed::from_notice(&message) {
+            Some(notice) => each(&notice),
+            None => each(&message),
+        }
         Ok(true)
     }
 }

@@ -308,6 +308,15 @@ impl<T: EventType> From<Event<T>> for Outgoing {
     }
 }
 
+impl Outgoing {
+    /// The event that this data is.
+    pub(crate) fn of<T: EventType>(data: &T) -> Self {
+        let Encoded { name, version, json } = data.encode();
+        let attributes = Attributes::new(name.to_owned(), version);
+        Self { attributes, data: json.map_err(|error| error.to_string()) }
+    }
+}
+
 impl From<RawEvent> for Outgoing {
     fn from(event: RawEvent) -> Self {
         Self { attributes: event.attributes, data: Ok(event.data) }

@@ -19,6 +19,8 @@ pub enum Misdeed {
     Doubles,
     /// It delivers the third message before the second.
     Reorders,
+    /// A message that failed is ready at once.
+    IgnoresBackoff,
 }
 
 /// A [`Transport`] in memory. Its clock moves by [`FakeTransport::advance`] only.
@@ -62,18 +64,29 @@ struct Open {
 }
 
 impl FakeTransport {
-    /// One that can do everything.
+    /// One that can do everything but tell of dead letters and keep streams.
     #[must_use]
     pub fn new() -> Self {
-        let all = Capabilities { uncounted_release: true, atomic_ack: true, reports_lost_leases: true, inbox: true };
+        let all = Capabilities {
+            uncounted_release: true,
+            atomic_ack: true,
+            reports_lost_leases: true,
+            inbox: true,
+            tells_failed: false,
+        };
         Self::with(all, None)
     }
 
     /// One with the limits of JetStream: a release counts, acks publish nothing, a lost lease is not reported, there is no inbox.
     #[must_use]
     pub fn like_jetstream() -> Self {
-        let none =
-            Capabilities { uncounted_release: false, atomic_ack: false, reports_lost_leases: false, inbox: false };
+        let none = Capabilities {
+            uncounted_release: false,
+            atomic_ack: false,
+            reports_lost_leases: false,
+            inbox: false,
+            tells_failed: false,
+        };
         Self::with(none, None)
     }
 
@@ -272,12 +285,20 @@ impl WireRef for FakeLease {
 impl FakeLease {
     /// Calls `settle` if the lease holds.
     fn held(&self, settle: impl FnOnce(&mut FakeGroup, Duration)) -> Settled {
+        self.held_and_append(&[], settle)
+    }
+
+    /// Calls `settle` if the lease holds, and publishes the messages in the same step.
+    fn held_and_append(&self, messages: &[WireMessage], settle: impl FnOnce(&mut FakeGroup, Duration)) -> Settled {
         let mut state = self.shared.state.lock();
         let now = state.now;
         let group = state.groups.get_mut(&self.group);
         let is_held =
             |group: &&mut FakeGroup| group.open.get(&self.number).is_some_and(|open| open.lease == Some(self.lease));
         let done = group.filter(is_held).map(|group| settle(group, now)).is_some();
+        if done {
+            self.shared.append(&mut state, messages);
+        }
         drop(state);
         self.shared.changed.notify_all();
         match (done, self.shared.capabilities.reports_lost_leases) {
@@ -287,8 +308,11 @@ impl FakeLease {
         }
     }
 
-    fn fail(&self, delay: Duration, reason: &str) -> Settled {
+    fn fail(&self, delay: Option<Duration>, reason: &str) -> Settled {
+        let is_ignored = self.shared.misdeed == Some(Misdeed::IgnoresBackoff);
         self.held(|group, now| {
+            let backoff = group.options.backoff.filter(|_| !is_ignored).unwrap_or(millpond::Backoff::none());
+            let delay = delay.unwrap_or_else(|| backoff.delay_max(self.attempt));
             let max = group.options.max_attempts.unwrap_or(5);
             let Some(open) = group.open.get_mut(&self.number) else { return };
             if max != 0 && open.attempts >= max {
@@ -303,7 +327,7 @@ impl FakeLease {
 impl Drop for FakeLease {
     fn drop(&mut self) {
         if !self.is_settled {
-            let _ = self.fail(Duration::ZERO, "dropped");
+            let _ = self.fail(None, "dropped");
         }
     }
 }
@@ -334,18 +358,14 @@ impl Lease for FakeLease {
             return Err(unsupported("publishing together with an ack"));
         }
         self.is_settled = true;
-        let settled = self.held(|group, _| {
+        Ok(self.held_and_append(messages, |group, _| {
             group.open.remove(&self.number);
-        });
-        if settled == Settled::Done {
-            self.shared.append(&mut self.shared.state.lock(), messages);
-        }
-        Ok(settled)
+        }))
     }
 
     fn retry(mut self: Box<Self>, delay: Option<Duration>, reason: &str) -> Result<Settled, TransportError> {
         self.is_settled = true;
-        Ok(self.fail(delay.unwrap_or_default(), reason))
+        Ok(self.fail(delay, reason))
     }
 
     fn reject(mut self: Box<Self>, reason: &str) -> Result<Settled, TransportError> {

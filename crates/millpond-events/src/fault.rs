@@ -1,10 +1,13 @@
-//! Faults: what goes wrong in threads of the bus, where no call returns it.
+//! Faults: what goes wrong where no call returns it.
 
 use crate::error::DecodeError;
 use crate::transport::TransportError;
 use std::fmt;
 
-/// Something that went wrong in a thread of the bus. No event is lost by it: it is delivered again, or dead-lettered.
+/// Something that went wrong where no call of the application returns it.
+///
+/// A subscriber loses no event by a fault: it is delivered again, or becomes a dead letter. A listener does: `Missed`, `Unread` and
+/// `Listener` report events that its handler did not see, or failed on.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Fault {
@@ -57,6 +60,13 @@ pub enum Fault {
         /// The subscriber.
         subscriber: String,
     },
+    /// A snapshot of an aggregate could not be saved. Its events were appended.
+    Snapshot {
+        /// The key of the stream.
+        stream: String,
+        /// Why.
+        error: TransportError,
+    },
     /// Events were gone before a listener read them.
     Missed {
         /// Why.
@@ -93,6 +103,7 @@ impl Fault {
             Self::TimedOut { .. } => "timed_out",
             Self::Thread { .. } => "thread",
             Self::BreakerOpened { .. } => "breaker_opened",
+            Self::Snapshot { .. } => "snapshot",
             Self::Missed { .. } => "missed",
             Self::ListenerEnded { .. } => "listener_ended",
             Self::Unread { .. } => "unread",
@@ -119,6 +130,7 @@ impl fmt::Display for Fault {
                 write!(f, "subscriber {subscriber:?} cannot start a worker: {error}")
             }
             Self::BreakerOpened { subscriber } => write!(f, "the breaker of subscriber {subscriber:?} opened"),
+            Self::Snapshot { stream, error } => write!(f, "no snapshot of stream {stream:?} was saved: {error}"),
             Self::Missed { error } => write!(f, "a listener missed events: {error}"),
             Self::ListenerEnded { error } => write!(f, "a listener ended: {error}"),
             Self::Unread { error } => write!(f, "a listener cannot read an event: {error}"),

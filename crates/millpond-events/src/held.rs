@@ -6,6 +6,7 @@ use crate::error::DecodeError;
 use crate::handler::read_event;
 use crate::subscriber::Stats;
 use crate::transport::Lease;
+use crate::worker::STUCK_MAX;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +24,10 @@ pub(crate) struct State {
     pub(crate) running: usize,
     /// Handlers that took too long and have not returned.
     pub(crate) stuck: usize,
+    /// Those of them that are in threads of the subscriber.
+    pub(crate) stuck_threads: usize,
+    /// How many threads are to be free or in handlers that may still return in time.
+    pub(crate) wanted: usize,
     pub(crate) threads: usize,
     pub(crate) receiving: bool,
     pub(crate) pause_until: Option<Duration>,
@@ -47,9 +52,18 @@ pub(crate) struct Held {
 #[derive(Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) extended: Duration,
-    pub(crate) started: Option<Duration>,
+    pub(crate) started: Option<Start>,
+    /// Its handler called a shutdown: no shutdown waits for it.
+    pub(crate) shuts_down: bool,
     /// Why the thread of the handler finds no lease.
     pub(crate) taken: Option<Taken>,
+}
+
+/// When a handler began, and whether in a thread of the subscriber.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) time: Duration,
+    pub(crate) in_worker: bool,
 }
 
 /// Who took a lease from under a handler. Changed under the lock on the lease.
@@ -59,8 +73,8 @@ pub(crate) enum Taken {
     Lost,
     /// A shutdown gave the event back.
     Released,
-    /// The handler took too long. If its thread was replaced, it ends when the handler returns.
-    TimedOut { is_replaced: bool },
+    /// The handler took too long.
+    TimedOut,
 }
 
 impl Held {
@@ -74,12 +88,16 @@ impl Held {
         Some(lease)
     }
 
+    pub(crate) fn attributes(&self) -> Option<&Attributes> {
+        self.event.as_ref().ok().map(|(attributes, _)| attributes)
+    }
+
     pub(crate) fn event_id(&self) -> String {
-        self.event.as_ref().map_or_else(|_| String::new(), |(attributes, _)| attributes.id().to_owned())
+        self.attributes().map_or_else(String::new, |attributes| attributes.id().to_owned())
     }
 
     pub(crate) fn event_type(&self) -> &str {
-        self.event.as_ref().map_or("", |(attributes, _)| attributes.event_type())
+        self.attributes().map_or("", Attributes::event_type)
     }
 }
 
@@ -105,6 +123,11 @@ impl State {
             Some(None) => drop(self.lanes.remove(key)),
             None => {}
         }
+    }
+
+    /// How many threads there may be: those that are wanted, and one for each that a handler keeps.
+    pub(crate) fn threads_max(&self) -> usize {
+        self.wanted + self.stuck_threads.min(STUCK_MAX)
     }
 
     pub(crate) fn numbers(&self) -> Stats {

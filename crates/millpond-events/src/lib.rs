@@ -10,9 +10,11 @@ mod guide {
     mod events {}
 }
 
+mod aggregate;
 mod attributes;
 mod breaker;
 mod bus;
+mod bus_builder;
 mod clock;
 mod cloudevents;
 #[cfg(feature = "testing")]
@@ -21,6 +23,7 @@ mod context;
 mod embedded;
 mod error;
 mod event;
+mod failed;
 #[cfg(feature = "testing")]
 pub mod fake;
 mod fault;
@@ -39,18 +42,21 @@ pub mod transport;
 mod watch;
 mod worker;
 
+pub use aggregate::{Aggregate, Loaded, Repository, RepositoryError};
 pub use attributes::Attributes;
 pub use breaker::{BreakerOptions, BreakerState};
-pub use bus::{Bus, BusBuilder, Validator};
+pub use bus::{Appended, Bus, Validator};
+pub use bus_builder::BusBuilder;
 pub use clock::{Clock, SystemClock};
 pub use embedded::Embedded;
 pub use error::{DecodeError, Error, Result, SchemaViolation};
 pub use event::{Encoded, Event, EventType, Outgoing, RawEvent, Variant, json};
+pub use failed::EventFailed;
 pub use fault::Fault;
 pub use handler::{Failure, Incoming, RawIncoming};
 pub use listener::Listener;
 #[cfg(feature = "metrics")]
-pub use observe::record_store;
+pub use observe::{describe_metrics, record_store};
 pub use pattern::Pattern;
 #[cfg(feature = "schema")]
 pub use schema::Schemas;

@@ -81,7 +81,7 @@ impl Thread {
                 Ok(_) => {}
                 Err(error) => match error.kind() {
                     TransportErrorKind::Skip => self.core.fault(&Fault::Missed { error }),
-                    TransportErrorKind::Retry | TransportErrorKind::Unknown => {
+                    TransportErrorKind::Retry | TransportErrorKind::Conflict | TransportErrorKind::Unknown => {
                         self.core.fault(&Fault::Missed { error });
                         std::thread::park_timeout(WAIT);
                     }

@@ -91,8 +91,35 @@ mod counted {
         counter!("events_faults_total", "fault" => fault.name()).increment(1);
     }
 
-    /// Sets the gauges of every group of the store: `events_dead_letters`, `events_in_flight`, `events_lag` and
-    /// `events_oldest_seconds`, with the labels `topic` and `group`; and `events_sync_age_seconds`. Call it before each scrape.
+    /// Tells the recorder what each name means and in which unit it is. Call it once, after the recorder is set.
+    pub fn describe_metrics() {
+        use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+        describe_counter!("events_published_total", "Events that were published, by type");
+        describe_counter!("events_processed_total", "Attempts that ended, by type and status");
+        describe_counter!("events_failed_total", "Attempts that failed, by type and error");
+        describe_counter!("events_rejected_total", "Events that became dead letters at once");
+        describe_counter!("events_dead_total", "Events that became dead letters since the store was opened, by group");
+        describe_counter!("events_faults_total", "What went wrong where no call returned it, by fault");
+        describe_histogram!("events_processing_seconds", Unit::Seconds, "How long handlers took, by type");
+        describe_histogram!(
+            "events_delivery_seconds",
+            Unit::Seconds,
+            "From the publish to the end of an attempt, by type"
+        );
+        describe_gauge!("events_lag", "Events that are not settled, by group");
+        describe_gauge!(
+            "events_oldest_seconds",
+            Unit::Seconds,
+            "Age of the oldest event that is not settled, by group"
+        );
+        describe_gauge!("events_in_flight", "Events under a lease, by group");
+        describe_gauge!("events_dead_letters", "Dead letters that wait for a person, by group");
+        describe_gauge!("events_sync_age_seconds", Unit::Seconds, "Time since the last sync of the log");
+    }
+
+    /// Sets the numbers of every group of the store, with the labels `topic` and `group`: the gauges `events_dead_letters`,
+    /// `events_in_flight`, `events_lag` and `events_oldest_seconds`, and the counter `events_dead_total`; and the gauge
+    /// `events_sync_age_seconds`. Call it before each scrape.
     ///
     /// # Errors
     /// Those of [`millpond::Store::stats`].
@@ -103,6 +130,8 @@ mod counted {
                 let gauge = |name: &'static str, value: f64| {
                     metrics::gauge!(name, "topic" => topic.name.clone(), "group" => group.name.clone()).set(value);
                 };
+                counter!("events_dead_total", "topic" => topic.name.clone(), "group" => group.name.clone())
+                    .absolute(group.since_open.dead);
                 gauge("events_dead_letters", group.dead as f64);
                 gauge("events_in_flight", group.leased as f64);
                 gauge("events_lag", group.lag as f64);
@@ -117,7 +146,7 @@ mod counted {
 }
 
 #[cfg(feature = "metrics")]
-pub use counted::record_store;
+pub use counted::{describe_metrics, record_store};
 pub(crate) use counted::{fault, processed, published};
 
 /// The span of an event that is handled.
@@ -135,6 +164,38 @@ pub(crate) fn handling(subscriber: &str, attributes: &Attributes, attempt: u32) 
     .entered()
 }
 
+/// The span of a publish, which continues the trace of its first event.
+#[cfg(feature = "tracing")]
+pub(crate) fn publishing(messages: &[WireMessage]) -> tracing::span::EnteredSpan {
+    let header = |wanted: &str| {
+        let headers = messages.first().map_or(&[][..], |message| &message.headers);
+        let found = headers.iter().find(|(name, _)| name == wanted);
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+    };
+    tracing::info_span!(
+        "publish events",
+        count = messages.len(),
+        "type" = header(crate::cloudevents::TYPE_HEADER),
+        id = header("ce_id"),
+        correlation_id = header("ce_correlationid"),
+        traceparent = header("ce_traceparent")
+    )
+    .entered()
+}
+
+/// The span of an event that is settled: the commit of what its handler did.
+#[cfg(feature = "tracing")]
+pub(crate) fn settling(subscriber: &str, held: Option<&Attributes>, error: &'static str) -> tracing::span::EnteredSpan {
+    tracing::info_span!(
+        "settle event",
+        subscriber,
+        id = held.map(Attributes::id),
+        traceparent = held.and_then(Attributes::traceparent),
+        error = (!error.is_empty()).then_some(error)
+    )
+    .entered()
+}
+
 /// In place of a span.
 #[cfg(not(feature = "tracing"))]
 pub(crate) struct NoSpan;
@@ -142,5 +203,17 @@ pub(crate) struct NoSpan;
 /// The span of an event that is handled: none.
 #[cfg(not(feature = "tracing"))]
 pub(crate) const fn handling(_subscriber: &str, _attributes: &Attributes, _attempt: u32) -> NoSpan {
+    NoSpan
+}
+
+/// The span of a publish: none.
+#[cfg(not(feature = "tracing"))]
+pub(crate) const fn publishing(_messages: &[WireMessage]) -> NoSpan {
+    NoSpan
+}
+
+/// The span of an event that is settled: none.
+#[cfg(not(feature = "tracing"))]
+pub(crate) const fn settling(_subscriber: &str, _held: Option<&Attributes>, _error: &'static str) -> NoSpan {
     NoSpan
 }

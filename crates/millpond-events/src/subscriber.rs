@@ -213,8 +213,8 @@ impl SubscriberBuilder {
         self
     }
 
-    /// How long a handler may take. Then its attempt has failed, and what it returns later does not count; its thread is replaced. Default:
-    /// no limit. No thread can be ended from outside, so a handler that never returns keeps its thread.
+    /// How long a handler may take. Then its attempt has failed, and what it returns later does not count. Its thread is replaced,
+    /// while not more than 64 are kept by such handlers: no thread can be ended from outside. Default: no limit.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout);
         self
@@ -239,6 +239,14 @@ impl SubscriberBuilder {
         self
     }
 
+    /// Publishes an event `event.failed` for each event that becomes a dead letter of this subscriber from now on, in the step of the move:
+    /// after any crash both are there, or neither. Its data is [`EventFailed`](crate::EventFailed), and any subscriber of the bus may handle
+    /// it. One that becomes a dead letter itself is not told. Default: what is stored, or no event.
+    pub const fn tell_failed(mut self) -> Self {
+        self.options.group.tells_failed = true;
+        self
+    }
+
     /// Starts it with its threads.
     ///
     /// # Errors
@@ -246,11 +254,11 @@ impl SubscriberBuilder {
     pub fn start(self) -> Result<Subscriber> {
         let workers = self.options.workers;
         let subscriber = self.open()?;
-        (0..workers).try_for_each(|_| subscriber.inner.spawn()).inspect_err(|_| {
+        subscriber.inner.state.lock().wanted = workers;
+        subscriber.inner.spawn_missing().inspect_err(|_| {
             subscriber.inner.stop();
             subscriber.inner.core.remove(&subscriber.inner);
         })?;
-        subscriber.inner.core.timer.wake();
         Ok(subscriber)
     }
 
@@ -266,6 +274,9 @@ impl SubscriberBuilder {
         let core = self.core;
         if !core.is_free(&self.name) {
             return Err(Error::NameInUse { name: self.name });
+        }
+        if self.options.group.tells_failed && !core.transport.capabilities().tells_failed {
+            return Err(Error::Unsupported { what: "events of dead letters" });
         }
         self.options.group.patterns = self.handlers.iter().map(|handler| handler.pattern.clone()).collect();
         let source = core.transport.group(&self.name, &self.options.group)?;
@@ -330,7 +341,7 @@ impl Subscriber {
         let mut count = 0;
         while let Some(held) = self.inner.next(false)? {
             count += 1;
-            self.inner.process(&held);
+            self.inner.process(&held, false);
         }
         self.inner.leave_bus_if_over();
         Ok(count)
@@ -342,12 +353,10 @@ impl Subscriber {
     }
 
     /// Stops receiving, waits up to `limit` for the handlers in progress while their leases are extended, and gives everything else back
-    /// as if it had not been delivered. The name is free afterwards.
+    /// as if it had not been delivered. The name is free afterwards; if a handler of its own called this, when that handler has ended.
     pub fn shutdown(&self, limit: Duration) -> ShutdownReport {
-        self.inner.stop();
+        let released_before = self.inner.stop();
         let until = self.inner.core.clock.monotonic().saturating_add(limit);
-        let report = self.inner.finish(until);
-        self.inner.core.remove(&self.inner);
-        report
+        self.inner.finish(until, released_before)
     }
 }

@@ -50,12 +50,14 @@ impl Timer {
 fn run(core: &Weak<Core>) {
     while let Some(core) = core.upgrade() {
         let next = core.tick();
+        // Asked without the lock: what it drops may end the bus, which wakes this thread.
+        let is_over = core.is_over();
         let mut state = core.timer.state.lock();
-        if core.is_over() {
-            state.runs = false;
-            return;
-        }
         if !std::mem::take(&mut state.woken) {
+            if is_over {
+                state.runs = false;
+                return;
+            }
             // A subscriber that is added wakes the thread; so does the end of the bus.
             core.timer.changed.wait_for(&mut state, next.min(Duration::from_secs(3600)));
             state.woken = false;

@@ -1,8 +1,11 @@
 //! What a bus needs of the queue below it: messages, groups, and how a delivery is settled. No event is known here.
 
+use crate::handler::panic_text;
 use crate::pattern::Pattern;
+use millpond::Expected;
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +55,8 @@ pub struct Capabilities {
     pub reports_lost_leases: bool,
     /// There is an [`Inbox`].
     pub inbox: bool,
+    /// A group can tell of its dead letters by events: [`GroupOptions::tells_failed`].
+    pub tells_failed: bool,
 }
 
 /// What became of a call that settles or extends.
@@ -78,6 +83,9 @@ pub struct GroupOptions {
     pub backoff: Option<millpond::Backoff>,
     /// Whether a group that is created begins with the messages of today, not with all that there are.
     pub only_new: bool,
+    /// Whether each message that is dead-lettered from now on is told by a message in the same step: an event `event.failed`. `false` keeps
+    /// what is stored.
+    pub tells_failed: bool,
 }
 
 /// A queue with groups. All calls may be made from any thread.
@@ -108,6 +116,46 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// The transport's; of the kind `FixCall` without [`Capabilities::inbox`].
     fn inbox(&self, group: &str, ids: u32, window: Duration) -> Result<Box<dyn Inbox>, TransportError>;
+
+    /// Streams of events, if there are any.
+    fn streams(&self) -> Option<&dyn Streams> {
+        None
+    }
+}
+
+/// Events of one key each, numbered 0, 1, 2 and so on. They are messages of the transport too: groups get them.
+pub trait Streams: Send + Sync {
+    /// Appends messages to a stream if its last version is as expected, and publishes them in the same step: all, or none. Their keys are
+    /// that of the stream. Returns the version of the first.
+    ///
+    /// # Errors
+    /// Of the kind `Conflict` if the version is another. The transport's; nothing was appended, unless its kind is `Unknown`.
+    fn append(&self, stream: &[u8], expected: Expected, messages: &[WireMessage]) -> Result<u64, TransportError>;
+
+    /// Calls `each` with the events from version `from` on, with their versions, until it returns `false`: at most `max`, and fewer only at
+    /// the end of the stream. Returns how many it was called with.
+    ///
+    /// # Errors
+    /// The transport's.
+    fn read(
+        &self,
+        stream: &[u8],
+        from: u64,
+        max: usize,
+        each: &mut dyn FnMut(u64, &dyn WireRef) -> bool,
+    ) -> Result<usize, TransportError>;
+
+    /// Saves what was made of all events up to `version`.
+    ///
+    /// # Errors
+    /// The transport's.
+    fn save_snapshot(&self, stream: &[u8], version: u64, payload: &[u8]) -> Result<(), TransportError>;
+
+    /// The newest snapshot, and its version.
+    ///
+    /// # Errors
+    /// Of the kind `Skip` if it is damaged. The transport's.
+    fn snapshot(&self, stream: &[u8]) -> Result<Option<(u64, Vec<u8>)>, TransportError>;
 }
 
 /// A group, to receive from. One thread receives at a time.
@@ -198,10 +246,20 @@ pub enum TransportErrorKind {
     Skip,
     /// Call again later. Nothing was done.
     Retry,
+    /// Another writer came first. Read again and decide again. Nothing was done.
+    Conflict,
     /// It was done or it was not.
     Unknown,
     /// Every other call will fail too.
     Stop,
+}
+
+/// Calls a transport. A panic in it is an error of the kind `Stop`: what the transport keeps may be broken.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, TransportError>) -> Result<T, TransportError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = format!("the transport panicked: {}", panic_text(panic));
+        Err(TransportError::new(TransportErrorKind::Stop, text))
+    })
 }
 
 /// Why a transport failed.
@@ -248,7 +306,8 @@ impl From<millpond::Error> for TransportError {
         let kind = match error.kind() {
             _ if matches!(error, millpond::Error::OutcomeUnknown { .. }) => TransportErrorKind::Unknown,
             ErrorKind::LeaseLost | ErrorKind::Skip => TransportErrorKind::Skip,
-            ErrorKind::Retry | ErrorKind::Conflict => TransportErrorKind::Retry,
+            ErrorKind::Retry => TransportErrorKind::Retry,
+            ErrorKind::Conflict => TransportErrorKind::Conflict,
             ErrorKind::FixCall => TransportErrorKind::FixCall,
             // The kind may grow: what is not known is no reason to go on.
             ErrorKind::Reopen | ErrorKind::Stop | _ => TransportErrorKind::Stop,

@@ -4,16 +4,16 @@
 //! handled one after another, in the order of their publish: those behind the first wait in a lane. Every event that was received is
 //! held until it is settled, and the timer extends its lease.
 
-use crate::breaker::{Breaker, Ending, Permit};
+use crate::breaker::{Breaker, BreakerState, Ending, Permit};
 use crate::bus::Core;
 use crate::error::{DecodeError, Error};
 use crate::fault::Fault;
 use crate::handler::{Handler, Unhandled, Work, panic_text};
-use crate::held::{Held, Received, State, Taken, Times};
-use crate::observe::{self, Attempt};
+use crate::held::{Held, Received, Start, State, Taken, Times};
+use crate::observe::{self, Attempt, Status};
 use crate::outcome::{classify, settle};
 use crate::subscriber::{Options, Stats};
-use crate::transport::{Claim, Inbox, Settled, Source, TransportError, TransportErrorKind, WireMessage};
+use crate::transport::{Claim, Inbox, Settled, Source, TransportError, TransportErrorKind, WireMessage, guarded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -50,7 +50,8 @@ thread_local! {
 }
 /// What a worker does next.
 enum Turn {
-    Receive(usize),
+    /// At most so many; and whether that is the trial of a breaker.
+    Receive(usize, bool),
     Wait(Option<Duration>),
 }
 
@@ -70,6 +71,8 @@ impl Inner {
             next_number: 0,
             running: 0,
             stuck: 0,
+            stuck_threads: 0,
+            wanted: 0,
             threads: 0,
             receiving: false,
             pause_until: None,
@@ -81,25 +84,31 @@ impl Inner {
         Self { core, name, options, handlers, source, inbox, state: Mutex::new(state), work, progress }
     }
 
-    pub(crate) fn spawn(self: &Arc<Self>) -> Result<(), Error> {
-        self.state.lock().threads += 1;
-        let inner = Arc::clone(self);
-        let builder = std::thread::Builder::new().name(format!("events-{}", self.name));
-        let spawned = builder.spawn(move || inner.run());
-        spawned.map(drop).map_err(|error| {
-            self.state.lock().threads -= 1;
-            Error::Thread(error)
-        })
+    /// Starts the threads that are missing.
+    pub(crate) fn spawn_missing(self: &Arc<Self>) -> Result<(), Error> {
+        loop {
+            let mut state = self.state.lock();
+            if state.stopping || state.threads >= state.threads_max() {
+                return Ok(());
+            }
+            state.threads += 1;
+            drop(state);
+            let inner = Arc::clone(self);
+            let builder = std::thread::Builder::new().name(format!("events-{}", self.name));
+            builder.spawn(move || inner.run()).map_err(|error| {
+                self.state.lock().threads -= 1;
+                Error::Thread(error)
+            })?;
+        }
     }
 
     fn run(self: Arc<Self>) {
+        let mut is_counted = true;
         // An error that ends the subscriber is reported where it was met.
-        while let Ok(Some(held)) = self.next(true) {
-            if !self.process(&held) {
-                break;
-            }
+        while is_counted && let Ok(Some(held)) = self.next(true) {
+            is_counted = self.process(&held, true);
         }
-        self.state.lock().threads -= 1;
+        self.state.lock().threads -= usize::from(is_counted);
         self.progress.notify_all();
         // Another worker goes on, unless all are to end.
         self.work.notify_one();
@@ -127,25 +136,35 @@ impl Inner {
             }
             if let Some(held) = state.ready.pop_front() {
                 state.running += 1;
+                drop(state);
+                self.progress.notify_all();
                 return Ok(Some(held));
             }
             let now = self.core.clock.monotonic();
             match self.turn(&mut state, now) {
-                Turn::Receive(max) => {
+                Turn::Receive(max, is_trial) => {
                     state.receiving = true;
                     let wait = if waits { RECEIVE_WAIT } else { Duration::ZERO };
                     let receive = || {
-                        self.source.receive(max, wait).map(|leases| leases.into_iter().map(Received::read).collect())
+                        let receive = || {
+                            let leases = self.source.receive(max, wait)?;
+                            Ok(leases.into_iter().map(Received::read).collect())
+                        };
+                        guarded(receive)
                     };
                     let received: Result<Vec<_>, _> = MutexGuard::unlocked(&mut state, receive);
                     state.receiving = false;
                     let count = match received {
-                        Ok(received) => self.absorb(&mut state, received),
+                        Ok(received) => self.absorb(&mut state, received, is_trial),
                         Err(error) if waits => {
                             self.receive_failed(&mut state, error, now);
                             0
                         }
-                        Err(error) => return Err(error),
+                        Err(error) => {
+                            // Another thread may receive.
+                            self.work.notify_one();
+                            return Err(error);
+                        }
                     };
                     self.work.notify_one();
                     if !waits && count == 0 {
@@ -168,9 +187,14 @@ impl Inner {
         if state.receiving || state.stuck >= STUCK_MAX || state.held.len() >= self.options.workers + LANES_MAX {
             return Turn::Wait(None);
         }
-        match state.breaker.permit(now) {
-            Permit::Any => Turn::Receive(self.options.workers.saturating_sub(state.running).max(1)),
-            Permit::Trial if state.held.is_empty() => Turn::Receive(1),
+        let before = state.breaker.state();
+        let permit = state.breaker.permit(now);
+        if state.breaker.state() != before {
+            self.progress.notify_all();
+        }
+        match permit {
+            Permit::Any => Turn::Receive(self.options.workers.saturating_sub(state.running).max(1), false),
+            Permit::Trial if state.held.is_empty() => Turn::Receive(1, true),
             Permit::Trial | Permit::TrialRuns => Turn::Wait(None),
             Permit::Until(until) => Turn::Wait(Some(until)),
         }
@@ -181,7 +205,7 @@ impl Inner {
         let subscriber = self.name.clone();
         let fault = match error.kind() {
             TransportErrorKind::Skip => Fault::Receive { subscriber, error },
-            TransportErrorKind::Retry | TransportErrorKind::Unknown => {
+            TransportErrorKind::Retry | TransportErrorKind::Conflict | TransportErrorKind::Unknown => {
                 state.pause_until = Some(now.saturating_add(RETRY_PAUSE));
                 Fault::Receive { subscriber, error }
             }
@@ -201,13 +225,13 @@ impl Inner {
     }
 
     /// Takes what was received, before anybody else receives: so the order stays. Returns how much that is.
-    fn absorb(&self, state: &mut MutexGuard<'_, State>, received: Vec<Received>) -> usize {
+    fn absorb(&self, state: &mut MutexGuard<'_, State>, received: Vec<Received>, is_trial: bool) -> usize {
         let count = received.len();
         let extended = self.core.clock.monotonic();
         for Received { event, key, lease } in received {
             let number = state.next_number;
             state.next_number += 1;
-            let times = Mutex::new(Times { extended, started: None, taken: None });
+            let times = Mutex::new(Times { extended, started: None, shuts_down: false, taken: None });
             let (attempt, lease, thread) = (lease.attempt(), Mutex::new(Some(lease)), OnceLock::new());
             let held = Arc::new(Held { number, event, key, attempt, lease, thread, times });
             state.held.insert(number, Arc::clone(&held));
@@ -220,13 +244,15 @@ impl Inner {
                 None => state.ready.push_back(held),
             }
         }
-        if count > 0 {
+        if count > 0 && is_trial {
             state.breaker.trial_begins();
         }
-        if state.stopping {
+        // The breaker may have opened while the receive waited.
+        if state.stopping || !is_trial && state.breaker.state() != BreakerState::Closed {
             let waiting = state.take_waiting();
             state.stats.released += waiting.len() as u64;
             MutexGuard::unlocked(state, || self.release(waiting));
+            self.progress.notify_all();
         }
         for _ in 1..count {
             self.work.notify_one();
@@ -234,28 +260,44 @@ impl Inner {
         count
     }
 
-    /// Handles one event. Returns whether the thread goes on.
-    pub(crate) fn process(&self, held: &Arc<Held>) -> bool {
+    /// Handles one event. Returns `false` if its thread is one too many: it does not count any more, and is to end.
+    pub(crate) fn process(&self, held: &Arc<Held>, in_worker: bool) -> bool {
         let began = self.core.clock.monotonic();
-        held.times.lock().started = Some(began);
+        held.times.lock().started = Some(Start { time: began, in_worker });
         held.thread.get_or_init(std::thread::current);
         // It may have been lost while it waited in a lane.
         let is_leased = held.lease.lock().is_some();
         let result = if is_leased { self.handle_caught(held) } else { Ok(Vec::new()) };
         let now = self.core.clock.monotonic();
         let Some(lease) = held.lease.lock().take() else {
-            return self.end_late(held, now);
+            return self.end_late(held, in_worker, now);
         };
-        let (status, ending, label) = classify(&result, self.options.unknown);
+        let (mut status, mut ending, mut error) = classify(&result, self.options.unknown);
         let (took, age) = (now.saturating_sub(began), lease.age());
-        let settled = settle(lease, result, self.options.unknown);
-        observe::processed(&Attempt { event_type: held.event_type(), status, error: label, took, age });
+        let settled = {
+            let _span = observe::settling(&self.name, held.attributes(), error);
+            guarded(|| settle(lease, result, self.options.unknown))
+        };
+        if settled.is_err() {
+            // Whatever the handler returned: the event comes again.
+            (status, ending, error) = (Status::Retried, Ending::Failure, "settle");
+        }
+        let is_lost = matches!(settled, Ok(Settled::Lost));
         self.report(held, settled);
         let mut state = self.state.lock();
         state.running -= 1;
-        state.stats.note(status);
+        if is_lost {
+            // The attempt is another consumer's.
+            state.stats.lost += 1;
+            ending = Ending::Neutral;
+        } else {
+            state.stats.note(status);
+        }
         state.leave(held);
         self.note(state, ending, now);
+        if !is_lost {
+            observe::processed(&Attempt { event_type: held.event_type(), status, error, took, age });
+        }
         true
     }
 
@@ -279,7 +321,9 @@ impl Inner {
             return Ok(Vec::new());
         };
         let data = data.as_deref();
-        if let Some(validator) = self.core.validator.as_ref().filter(|_| self.core.validates_received) {
+        if let Some(validator) =
+            self.core.validator.as_ref().filter(|_| self.core.validates_received && attributes.is_json())
+        {
             // Copied: the timer, which extends the lease, must not wait for a check.
             let payload = match data {
                 Some(data) => Some(data.to_vec()),
@@ -302,15 +346,20 @@ impl Inner {
         handler.run(&work)
     }
 
-    /// The event was settled by another thread before its handler returned. Returns whether this thread goes on.
-    fn end_late(&self, held: &Held, now: Duration) -> bool {
+    /// The event was settled by another thread before its handler returned. Returns as [`Inner::process`].
+    fn end_late(&self, held: &Held, in_worker: bool, now: Duration) -> bool {
         let mut state = self.state.lock();
         let taken = held.times.lock().taken;
-        if let Some(Taken::TimedOut { is_replaced }) = taken {
+        if taken == Some(Taken::TimedOut) {
             state.stuck -= 1;
+            state.stuck_threads -= usize::from(in_worker);
+            let is_surplus = in_worker && state.threads > state.threads_max();
+            state.threads -= usize::from(is_surplus);
             drop(state);
             self.progress.notify_all();
-            return !is_replaced;
+            // Those that wait may receive again, if too many were stuck.
+            self.work.notify_one();
+            return !is_surplus;
         }
         state.running -= 1;
         state.stats.lost += u64::from(taken == Some(Taken::Lost));
@@ -355,7 +404,7 @@ impl Inner {
         for held in waiting {
             let Some(lease) = held.take_from_handler(&mut held.lease.lock(), Taken::Released) else { continue };
             match self.core.transport.capabilities().uncounted_release {
-                true => self.report(&held, lease.release()),
+                true => self.report(&held, guarded(|| lease.release())),
                 // Its message comes back.
                 false => drop(lease),
             }

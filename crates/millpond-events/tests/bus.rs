@@ -4,9 +4,11 @@
 
 mod common;
 
-use common::{Notes, Order, World};
+use common::{DECODING, Notes, Order, World};
 use millpond::{Backoff, Message};
-use millpond_events::{BreakerOptions, BreakerState, Bus, Error, Event, Failure, RawEvent, Unknown};
+use millpond_events::{
+    BreakerOptions, BreakerState, Bus, Error, Event, Failure, Incoming, RawEvent, SchemaViolation, Unknown, Validator,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -372,7 +374,10 @@ fn an_open_breaker_receives_nothing_and_closes_after_a_success() {
 #[test]
 fn leases_are_extended_while_a_handler_runs() {
     let world = World::new();
-    let (bus, clock) = (world.bus.clone(), Arc::clone(&world.clock));
+    let (bus, clock, topic) =
+        (world.bus.clone(), Arc::clone(&world.clock), world.store.topic("events").open().unwrap());
+    let group = topic.group("kitchen").open().unwrap();
+    let other = group.clone();
     let kitchen = world
         .bus
         .subscriber("kitchen")
@@ -380,12 +385,12 @@ fn leases_are_extended_while_a_handler_runs() {
             for _ in 0..20 {
                 clock.advance(10_000);
                 bus.tick();
+                assert!(other.receive(Duration::ZERO)?.is_none(), "another consumer gets it");
             }
             Ok(())
         })
         .open()
         .unwrap();
-    let group = world.store.topic("events").open().unwrap().group("kitchen").open().unwrap();
     world.bus.publish(Order::placed(1)).unwrap();
     assert_eq!(kitchen.drain().unwrap(), 1);
     assert_eq!((kitchen.stats().handled, kitchen.stats().lost), (1, 0));
@@ -435,4 +440,207 @@ fn names_and_options_are_checked() {
     let _report = world.bus.shutdown(Duration::ZERO);
     assert!(matches!(subscriber("x").open(), Err(Error::Stopped)));
     assert!(matches!(world.bus.publish(Order::Cancelled), Err(Error::Stopped)));
+}
+
+/// Ticks in another thread, ten seconds later each time, until the lease would be over. Returns whether the ticks came to an end.
+fn tick_past_the_lease(clock: &Arc<millpond::simulation::SimClock>, bus: &Bus) -> bool {
+    let (clock, bus) = (Arc::clone(clock), bus.clone());
+    let (end, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for _ in 0..4 {
+            clock.advance(10_000);
+            bus.tick();
+        }
+        end.send(())
+    });
+    ended.recv_timeout(10 * SECOND).is_ok()
+}
+
+#[test]
+fn leases_are_extended_while_an_event_is_decoded_and_checked() {
+    struct Slow(Mutex<Option<Box<dyn Fn() -> bool + Send>>>);
+    impl Validator for Slow {
+        fn check(&self, _: &str, _: u32, _: &[u8]) -> Result<(), SchemaViolation> {
+            if let Some(tick) = &*self.0.lock().unwrap() {
+                assert!(tick(), "a tick waits for the check");
+            }
+            Ok(())
+        }
+    }
+    let slow = Arc::new(Slow(Mutex::new(None)));
+    let world = World::with(|builder| builder.validator(slow.clone()).validate_received(true));
+    let notes = Notes::default();
+    let kitchen = world.bus.subscriber("kitchen").on("order.*", noting(&notes)).open().unwrap();
+    world.bus.publish(Order::placed(1)).unwrap();
+    let (clock, bus) = (Arc::clone(&world.clock), world.bus.clone());
+    *slow.0.lock().unwrap() = Some(Box::new(move || tick_past_the_lease(&clock, &bus)));
+    let (clock, bus) = (Arc::clone(&world.clock), world.bus.clone());
+    let decoding = move || assert!(tick_past_the_lease(&clock, &bus), "a tick waits for the decoder");
+    DECODING.set(Some(Box::new(decoding)));
+    kitchen.drain().unwrap();
+    DECODING.set(None);
+    assert_eq!((kitchen.stats().handled, kitchen.stats().lost), (1, 0), "{:?}", world.faults());
+    *slow.0.lock().unwrap() = None;
+}
+
+#[test]
+fn data_that_is_no_json_is_not_checked() {
+    struct Never;
+    impl Validator for Never {
+        fn check(&self, event_type: &str, version: u32, _: &[u8]) -> Result<(), SchemaViolation> {
+            let (path, rule) = (String::new(), "never".to_owned());
+            Err(SchemaViolation { event_type: event_type.to_owned(), version, path, rule, count: 1 })
+        }
+    }
+    let world = World::with(|builder| builder.validator(Arc::new(Never)).validate_received(true));
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let kitchen = world.bus.subscriber("kitchen").on_raw("*.*", move |event| {
+        noted.note(String::from_utf8_lossy(event.data()));
+        Ok(())
+    });
+    let kitchen = kitchen.open().unwrap();
+    world.bus.publish(RawEvent::new("note.written", 1, "text/plain", "hello")).unwrap();
+    assert!(matches!(world.bus.publish(Order::Cancelled), Err(Error::Schema(_))));
+    kitchen.drain().unwrap();
+    assert_eq!((notes.taken(), world.dead("kitchen")), (vec!["hello".to_owned()], vec![]));
+}
+
+#[test]
+fn relay_in_a_circle_comes_to_an_end() {
+    let world = World::with(|builder| builder.chain_max(5));
+    let bus = world.bus.clone();
+    let relay = world.bus.subscriber("relay").on_raw("order.*", move |event| {
+        bus.publish(RawEvent::clone(event))?;
+        Ok(())
+    });
+    let relay = relay.open().unwrap();
+    world.bus.publish(Order::Cancelled).unwrap();
+    assert_eq!(relay.drain().unwrap(), 7);
+    assert_eq!(world.dead("relay"), ["chain too long: 6 events before it, limit 5"]);
+    let _report = world.bus.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn publish_after_the_end_of_the_handler_is_refused() {
+    let world = World::new();
+    let kept = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&kept);
+    let kitchen = world
+        .bus
+        .subscriber("kitchen")
+        .on_async("order.placed", move |order: Arc<Incoming<Order>>| {
+            *keep.lock().unwrap() = Some(order);
+            async { Ok(()) }
+        })
+        .open()
+        .unwrap();
+    world.bus.publish(Order::placed(1)).unwrap();
+    assert_eq!(kitchen.drain().unwrap(), 1);
+    let order = kept.lock().unwrap().take().unwrap();
+    assert!(matches!(order.publish(Order::Cancelled), Err(Error::Stopped)));
+}
+
+#[test]
+fn full_inbox_of_the_store_rejects_no_event() {
+    let (world, notes) = (World::new(), Notes::default());
+    let inbox = |name: &str| world.bus.subscriber(name).inbox(1_000_000, 60 * SECOND).on("order.*", noting(&notes));
+    let (first, second) = (inbox("first").open().unwrap(), inbox("second").open().unwrap());
+    world.bus.publish(Order::placed(1)).unwrap();
+    assert_eq!((first.drain().unwrap(), second.drain().unwrap()), (1, 1));
+    assert_eq!((first.stats().handled, second.stats().failed, second.stats().rejected), (1, 1, 0));
+    assert_eq!(world.dead("second"), [""; 0]);
+}
+
+#[test]
+fn ack_that_cannot_publish_is_a_failed_attempt_with_its_reason() {
+    let world = World::new();
+    let kitchen = world
+        .bus
+        .subscriber("kitchen")
+        .max_attempts(1)
+        .on("order.placed", |order: &Incoming<Order>| {
+            order.publish(RawEvent::new("order.image", 1, "image/png", vec![0; 2 << 20]))?;
+            Ok(())
+        })
+        .open()
+        .unwrap();
+    world.bus.publish(Order::placed(1)).unwrap();
+    assert_eq!(kitchen.drain().unwrap(), 1);
+    assert_eq!((kitchen.stats().handled, kitchen.stats().failed), (0, 1));
+    let dead = world.dead("kitchen");
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].starts_with("message is 2") && dead[0].contains("limit 1048576 bytes"), "{dead:?}");
+}
+
+#[test]
+fn delay_of_a_retry_beyond_ten_years_is_ten_years() {
+    let world = World::new();
+    let kitchen = world
+        .bus
+        .subscriber("kitchen")
+        .on("order.placed", |_: &Incoming<Order>| Err(Failure::retry_after(Duration::MAX, "closed for good")))
+        .open()
+        .unwrap();
+    world.bus.publish(Order::placed(1)).unwrap();
+    assert_eq!(kitchen.drain().unwrap(), 1);
+    assert_eq!(world.faults(), [""; 0]);
+    world.clock.advance(3600 * 1000);
+    assert_eq!(kitchen.drain().unwrap(), 0);
+}
+
+#[test]
+fn shutdown_in_its_own_handler_keeps_the_lease() {
+    let world = World::new();
+    let (bus, clock) = (world.bus.clone(), Arc::clone(&world.clock));
+    let group = world.store.topic("events").open().unwrap().group("kitchen").open().unwrap();
+    let kitchen = world.bus.subscriber("kitchen").on("order.placed", move |_: &Incoming<Order>| {
+        let _report = bus.shutdown(Duration::ZERO);
+        for _ in 0..4 {
+            clock.advance(10_000);
+            bus.tick();
+            assert!(group.receive(Duration::ZERO)?.is_none(), "another consumer gets it");
+        }
+        Ok(())
+    });
+    let kitchen = kitchen.open().unwrap();
+    world.bus.publish(Order::placed(1)).unwrap();
+    assert_eq!(kitchen.drain().unwrap(), 1);
+    assert_eq!((kitchen.stats().handled, kitchen.stats().lost), (1, 0));
+}
+
+#[test]
+fn shutdown_tells_what_it_gave_back_itself() {
+    let world = World::new();
+    let kitchen = world
+        .bus
+        .subscriber("kitchen")
+        .workers(4)
+        .breaker(BreakerOptions { failures: 1, pause: 60 * SECOND })
+        .on("order.placed", |_: &Incoming<Order>| Err(Failure::retry("down")))
+        .open()
+        .unwrap();
+    world.bus.publish_all((0..4).map(Order::placed)).unwrap();
+    assert_eq!(kitchen.drain().unwrap(), 1);
+    assert_eq!(kitchen.stats().released, 3, "by the breaker");
+    assert_eq!(world.bus.shutdown(Duration::ZERO).released, 0);
+    assert_eq!(kitchen.shutdown(Duration::ZERO).released, 0);
+}
+
+#[test]
+fn rejected_event_says_nothing_about_what_is_down() {
+    let world = World::new();
+    let kitchen = world
+        .bus
+        .subscriber("kitchen")
+        .breaker(BreakerOptions { failures: 2, pause: 60 * SECOND })
+        .on("order.*", |order: &Incoming<Order>| match order.data() {
+            Order::Cancelled => Err(Failure::permanent("too late")),
+            _ => Err(Failure::retry("down")),
+        })
+        .open()
+        .unwrap();
+    world.bus.publish_all([Order::placed(1), Order::Cancelled, Order::placed(2), Order::placed(3)]).unwrap();
+    assert_eq!(kitchen.drain().unwrap(), 3);
+    assert_eq!(kitchen.stats().breaker, BreakerState::Open);
 }

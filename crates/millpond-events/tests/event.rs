@@ -196,3 +196,13 @@ fn attributes_that_are_not_allowed_are_not_published() {
     assert_eq!(reason(full().with_extension("Tenant", "x")), "Tenant: no name of lower-case letters and digits");
     assert_eq!(reason(full().with_extension("dataversion", "9")), "dataversion: an attribute with a place of its own");
 }
+
+#[test]
+fn event_of_an_old_version_is_published_as_the_program_writes_it() {
+    let old = RawEvent::new("order.placed", 1, "application/json", "7").with_source("/test");
+    let event = old.decode::<Order>().unwrap();
+    let message = message(event);
+    let read = RawEvent::from_message(&message).unwrap();
+    assert_eq!((read.event_type(), read.version()), ("order.placed", 2));
+    assert_eq!(read.decode::<Order>().unwrap().data(), &Order::placed(7));
+}

@@ -41,9 +41,14 @@ fn the_fake_conforms_with_all_capabilities_and_with_few() {
 
 #[test]
 fn transports_that_drop_double_or_reorder_are_found() {
-    for misdeed in [Misdeed::Drops, Misdeed::Doubles, Misdeed::Reorders] {
+    let order = "every group gets every message once, unchanged and in order";
+    for (misdeed, name) in [
+        (Misdeed::Drops, order),
+        (Misdeed::Doubles, order),
+        (Misdeed::Reorders, order),
+        (Misdeed::IgnoresBackoff, "a message that failed waits by the backoff of its group"),
+    ] {
         let found = check(|| fake(FakeTransport::with_misdeed(misdeed)));
-        let name = "every group gets every message once, unchanged and in order";
         assert!(found.iter().any(|found| found.starts_with(name)), "{misdeed:?}: {found:?}");
     }
 }

@@ -4,23 +4,34 @@
 
 mod common;
 
-use common::{Faults, Notes, Order, noted};
+use common::{Faults, Notes, Order, TestClock, noted};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use millpond::simulation::{SimClock, WallMs};
 use millpond::{Backoff, Durability, Store};
-use millpond_events::{Bus, Event, Failure, Incoming};
+use millpond_events::{Bus, BusBuilder, Event, Failure, Incoming, Subscriber};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 /// Longer than anything here takes: a test that waits for it fails.
 const LONG: Duration = Duration::from_secs(60);
 
 fn open() -> (tempfile::TempDir, Store, Bus, Faults) {
+    open_with(|builder| builder)
+}
+
+fn open_with(options: impl FnOnce(BusBuilder) -> BusBuilder) -> (tempfile::TempDir, Store, Bus, Faults) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::options().durability(Durability::Os).open(dir.path().join("store")).unwrap();
     let faults = Faults::default();
-    let bus = Bus::builder(&store).on_fault(noted(&faults)).open().unwrap();
+    let bus = options(Bus::builder(&store).on_fault(noted(&faults))).open().unwrap();
     (dir, store, bus, faults)
+}
+
+/// A clock for timeouts that the test moves.
+fn own_clock() -> (Arc<SimClock>, impl FnOnce(BusBuilder) -> BusBuilder) {
+    let clock = Arc::new(SimClock::new(WallMs(0)));
+    (Arc::clone(&clock), |builder| builder.clock(Arc::new(TestClock(clock))))
 }
 
 /// A handler that reports when it begins, and goes on when it is told to.
@@ -99,7 +110,8 @@ fn workers_run_at_the_same_time() {
 
 #[test]
 fn a_handler_that_takes_too_long_is_replaced_and_its_event_tried_again() {
-    let (_dir, store, bus, faults) = open();
+    let (clock, options) = own_clock();
+    let (_dir, store, bus, faults) = open_with(options);
     let (begin, began) = unbounded();
     let (go, gate) = bounded::<()>(0);
     let handler = move |order: &Incoming<Order>| {
@@ -109,15 +121,21 @@ fn a_handler_that_takes_too_long_is_replaced_and_its_event_tried_again() {
     };
     let subscriber = bus
         .subscriber("kitchen")
-        .timeout(Duration::from_millis(30))
+        .timeout(Duration::from_secs(5))
         .backoff(Backoff::none())
         .on("order.*", handler)
         .start()
         .unwrap();
     bus.publish(Event::new(Order::Cancelled).with_id("stuck")).unwrap();
+    let mut runs = vec![began.recv_timeout(LONG).unwrap()];
+    clock.advance(4_999);
+    bus.tick();
+    assert_eq!(subscriber.stats().timed_out, 0);
     bus.publish(Event::new(Order::Cancelled).with_id("next")).unwrap();
+    clock.advance(1);
+    bus.tick();
     assert!(subscriber.wait(LONG, |stats| stats.handled == 2), "{:?}", subscriber.stats());
-    let mut runs: Vec<_> = began.try_iter().collect();
+    runs.extend(began.try_iter());
     runs.sort();
     assert_eq!(runs, [("next".to_owned(), 1), ("stuck".to_owned(), 1), ("stuck".to_owned(), 2)]);
     assert!(faults.lock().unwrap().iter().any(|fault| fault.contains("takes too long for event \"stuck\"")));
@@ -171,15 +189,18 @@ fn a_future_that_takes_too_long_is_dropped() {
             self.0.send(()).unwrap();
         }
     }
-    let (_dir, _store, bus, _) = open();
+    let (clock, options) = own_clock();
+    let (_dir, _store, bus, _) = open_with(options);
     let (dropped, is_dropped) = unbounded();
+    let (poll, polled) = unbounded();
     let subscriber = bus
         .subscriber("kitchen")
-        .timeout(Duration::from_millis(20))
+        .timeout(Duration::from_secs(5))
         .max_attempts(1)
         .on_async("order.*", move |_: Arc<Incoming<Order>>| {
-            let noting = Noting(dropped.clone());
+            let (noting, poll) = (Noting(dropped.clone()), poll.clone());
             async move {
+                poll.send(()).unwrap();
                 std::future::pending::<()>().await;
                 drop(noting);
                 Ok(())
@@ -188,6 +209,9 @@ fn a_future_that_takes_too_long_is_dropped() {
         .start()
         .unwrap();
     bus.publish(Order::Cancelled).unwrap();
+    polled.recv_timeout(LONG).unwrap();
+    clock.advance(5_000);
+    bus.tick();
     is_dropped.recv_timeout(LONG).unwrap();
     assert!(subscriber.wait(LONG, |stats| stats.timed_out == 1 && stats.stuck == 0));
     assert_eq!(bus.shutdown(LONG).unfinished, 0, "its thread has ended");
@@ -324,4 +348,143 @@ fn a_subscriber_ends_with_its_store_and_says_why() {
     assert_eq!(bus.shutdown(LONG).unfinished, 0);
     let faults = faults.lock().unwrap();
     assert_eq!(*faults, ["subscriber \"kitchen\" ended: store is closed; open it again"]);
+}
+
+#[test]
+fn thread_of_a_stuck_handler_is_replaced_and_goes_when_it_returns() {
+    let (clock, options) = own_clock();
+    let (_dir, _store, bus, _) = open_with(options);
+    let (begin, began) = unbounded();
+    let (go, gate) = bounded::<()>(0);
+    let running = Arc::new(Mutex::new((0, 0)));
+    let counted = Arc::clone(&running);
+    let handler = move |order: &Incoming<Order>| {
+        if order.id() == "stuck" {
+            begin.send(()).unwrap();
+            return gate.recv().map_err(Failure::from);
+        }
+        let enter = |by| {
+            let mut counts = counted.lock().unwrap();
+            counts.0 += by;
+            counts.1 = counts.0.max(counts.1);
+        };
+        enter(1);
+        (0..20).for_each(|_| std::thread::yield_now());
+        enter(-1);
+        Ok(())
+    };
+    let subscriber = bus
+        .subscriber("kitchen")
+        .timeout(Duration::from_secs(5))
+        .max_attempts(1)
+        .on("order.*", handler)
+        .start()
+        .unwrap();
+    bus.publish(Event::new(Order::Cancelled).with_id("stuck")).unwrap();
+    began.recv_timeout(LONG).unwrap();
+    clock.advance(5_000);
+    bus.tick();
+    bus.publish(Order::Cancelled).unwrap();
+    assert!(subscriber.wait(LONG, |stats| stats.handled == 1 && stats.stuck == 1), "another thread took its place");
+    go.send(()).unwrap();
+    assert!(subscriber.wait(LONG, |stats| stats.stuck == 0));
+    bus.publish_all((0..300).map(|_| Order::Cancelled)).unwrap();
+    assert!(subscriber.wait(LONG, |stats| stats.handled == 301));
+    assert_eq!(running.lock().unwrap().1, 1, "one worker, as was asked for");
+    let _report = bus.shutdown(LONG);
+}
+
+#[test]
+fn subscriber_without_threads_has_a_timer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().durability(Durability::Os).open(dir.path().join("store")).unwrap();
+    let (end, ends) = unbounded();
+    // The fault that reports the timeout ends the handler.
+    let bus = Bus::builder(&store).on_fault(move |fault| end.send(fault.name()).unwrap()).open().unwrap();
+    let subscriber = bus
+        .subscriber("kitchen")
+        .timeout(Duration::from_millis(1))
+        .max_attempts(1)
+        .on("order.*", move |_: &Incoming<Order>| {
+            let _fault = ends.recv_timeout(LONG)?;
+            Ok(())
+        })
+        .open()
+        .unwrap();
+    bus.publish(Order::Cancelled).unwrap();
+    assert_eq!(subscriber.drain().unwrap(), 1);
+    assert_eq!((subscriber.stats().timed_out, subscriber.stats().stuck), (1, 0));
+}
+
+#[test]
+fn idle_worker_receives_when_there_is_room_again() {
+    let (_dir, store, bus, _) = open();
+    let (handler, began, go) = gated();
+    let subscriber = bus.subscriber("kitchen").workers(2).on("order.*", handler).start().unwrap();
+    // More of one subject than are held at once, and then another.
+    bus.publish_all((0..80).map(|n| Event::new(Order::Cancelled).with_id(format!("a{n}")).with_subject("a"))).unwrap();
+    bus.publish(Event::new(Order::Cancelled).with_id("b").with_subject("b")).unwrap();
+    assert_eq!(began.recv_timeout(LONG).unwrap(), "a0");
+    let leased = || store.stats().unwrap().topics[0].groups[0].leased;
+    while leased() < 66 {
+        std::thread::yield_now();
+    }
+    for _ in 0..40 {
+        go.send(()).unwrap();
+    }
+    let others = std::iter::from_fn(|| began.recv_timeout(Duration::from_secs(20)).ok());
+    assert!(others.take(41).any(|id| id == "b"), "the other worker sleeps");
+    (0..41).for_each(|_| go.send(()).unwrap());
+    assert!(subscriber.wait(LONG, |stats| stats.handled == 81));
+    let _report = bus.shutdown(LONG);
+}
+
+#[test]
+fn handlers_that_shut_down_do_not_wait_for_each_other() {
+    let (_dir, _store, bus, faults) = open();
+    let slot = Arc::new(Mutex::new(None::<Subscriber>));
+    let both = Arc::new(Barrier::new(2));
+    let (done, is_done) = unbounded();
+    let held = Arc::clone(&slot);
+    let handler = move |_: &Incoming<Order>| {
+        both.wait();
+        let subscriber = held.lock().unwrap().clone().unwrap();
+        done.send(subscriber.shutdown(LONG).unfinished).unwrap();
+        // The other one is still in its handler.
+        both.wait();
+        Ok(())
+    };
+    let subscriber = bus.subscriber("kitchen").workers(2).on("order.*", handler).start().unwrap();
+    *slot.lock().unwrap() = Some(subscriber.clone());
+    bus.publish_all([Order::Cancelled, Order::Cancelled]).unwrap();
+    let half = Duration::from_secs(20);
+    assert_eq!([is_done.recv_timeout(half), is_done.recv_timeout(half)], [Ok(0), Ok(0)]);
+    assert!(subscriber.wait(LONG, |stats| stats.in_progress == 0));
+    assert_eq!((subscriber.stats().handled, faults.lock().unwrap().len()), (2, 0));
+    slot.lock().unwrap().take();
+}
+
+#[test]
+fn wait_sees_a_handler_begin() {
+    let (_dir, _store, bus, _) = open();
+    let (handler, began, go) = gated();
+    let subscriber = bus.on("order.*", "kitchen", handler).unwrap();
+    let (ask, asked) = unbounded();
+    let waiting = {
+        let subscriber = subscriber.clone();
+        std::thread::spawn(move || {
+            subscriber.wait(10 * LONG, |stats| {
+                ask.send(stats.in_progress).unwrap();
+                stats.in_progress == 1
+            })
+        })
+    };
+    assert_eq!(asked.recv_timeout(LONG), Ok(0));
+    bus.publish(Order::Cancelled).unwrap();
+    began.recv_timeout(LONG).unwrap();
+    // The handler does not end before.
+    assert!(std::iter::from_fn(|| asked.recv_timeout(LONG).ok()).any(|in_progress| in_progress == 1));
+    assert!(waiting.join().unwrap());
+    go.send(()).unwrap();
+    let _report = bus.shutdown(LONG);
 }

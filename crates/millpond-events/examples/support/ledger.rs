@@ -1,5 +1,7 @@
 //! What the handlers of an example did, and whether that is what they should have done.
 
+#![allow(dead_code, reason = "each example takes what it needs")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

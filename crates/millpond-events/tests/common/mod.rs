@@ -7,6 +7,7 @@ use millpond::simulation::{Clock as _, SimClock, SimDisk};
 use millpond::{Durability, Store};
 use millpond_events::{Bus, BusBuilder, Clock, Encoded, EventType, Fault, Variant, json};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,9 +30,17 @@ impl Order {
     }
 }
 
+thread_local! {
+    /// Called whenever this thread decodes a placed order.
+    pub static DECODING: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+}
+
 impl EventType for Order {
     const VARIANTS: &'static [Variant<Self>] = &[
-        Variant::new("order.placed", 2, |data| json(data).map(Self::Placed)),
+        Variant::new("order.placed", 2, |data| {
+            DECODING.with_borrow(|hook| hook.iter().for_each(|hook| hook()));
+            json(data).map(Self::Placed)
+        }),
         // The first version had no dish.
         Variant::new("order.placed", 1, |data| json(data).map(Self::placed)),
         Variant::new("order.cancelled", 1, |_| Ok(Self::Cancelled)),
