@@ -100,8 +100,8 @@ pub enum Error {
     },
     /// The transaction contradicts itself, or names handles of another store. Nothing was changed.
     InvalidTransaction {
-        /// What is wrong with it.
-        reason: &'static str,
+        /// What is wrong, and with which message, cursor, stream, topic or batch.
+        reason: String,
     },
     /// There is no store, topic or group of this name, and it was not to be created. Nothing was changed.
     NotFound {

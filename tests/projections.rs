@@ -4,7 +4,8 @@
 
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk, WallMs};
 use millpond::{
-    Durability, Error, ErrorKind, Expected, LogMessage, Position, ProjectionError, Store, Topic, Transaction,
+    Durability, Error, ErrorKind, Expected, LogMessage, Position, PositionFault, ProjectionError, Store, Topic,
+    Transaction,
 };
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,7 +50,7 @@ fn texts(topic: &Topic) -> Vec<String> {
     std::iter::from_fn(|| reader.try_next().unwrap().map(text)).collect()
 }
 
-fn mail<'a>(mails: &Topic) -> impl FnMut(&mut Transaction<'a>, &LogMessage) -> Result<(), Error> {
+fn mail(mails: &Topic) -> impl FnMut(&mut Transaction<'_>, &LogMessage) -> Result<(), Error> {
     let mails = mails.clone();
     move |tx, event| tx.publish(&mails, event.payload()).map(drop)
 }
@@ -281,4 +282,60 @@ fn bad_input_is_told() {
     let gone = mailer.run_once(mail(&machine.mails)).unwrap_err();
     assert!(matches!(gone, ProjectionError::Store(Error::Removed { .. })), "{gone:?}");
     assert_eq!(gone.to_string(), Error::Removed { what: "topic" }.to_string());
+}
+
+#[test]
+fn a_runner_that_has_caught_up_is_told_of_a_rebuild() {
+    let machine = Machine::new(Durability::Os);
+    (0..3).for_each(|event| machine.append("a", event));
+    let mut one = machine.orders.projection("mailer").open().unwrap();
+    assert_eq!(one.run_once(mail(&machine.mails)).unwrap(), 3);
+    assert_eq!(one.run_once(mail(&machine.mails)).unwrap(), 0);
+    machine.orders.projection("mailer").open().unwrap().rebuild().unwrap();
+    let told = one.run_once(mail(&machine.mails));
+    assert!(matches!(told, Err(ProjectionError::Store(Error::CursorMoved { name })) if name == "mailer"));
+    assert_eq!(one.run_once(mail(&machine.mails)).unwrap(), 3, "it begins anew");
+}
+
+/// Names of cursors are of the store: what another topic, or a value, has under the name is not thrown away.
+#[test]
+fn a_rebuild_leaves_what_others_have_under_its_name() {
+    let machine = Machine::new(Durability::Os);
+    machine.append("a", 0);
+    let mut mailer = machine.orders.projection("mailer").open().unwrap();
+    assert_eq!(mailer.run_once(mail(&machine.mails)).unwrap(), 1);
+    let mut other = machine.mails.projection("mailer").open().unwrap();
+    assert!(matches!(other.rebuild(), Err(Error::InvalidPosition { fault: PositionFault::OtherTopic, .. })));
+    assert!(matches!(machine.mails.cursor("mailer").unwrap().remove(), Err(Error::InvalidPosition { .. })));
+    assert_eq!(mailer.status().unwrap().lag, 0);
+    machine.store.cursor("value").unwrap().set(None, "hello").unwrap();
+    assert!(matches!(machine.mails.projection("value").open().unwrap().rebuild(), Err(Error::InvalidOption { .. })));
+    assert_eq!(machine.store.cursor("value").unwrap().get().unwrap().as_deref(), Some(&b"hello"[..]));
+    // One that stands in a topic that is gone belongs to nobody.
+    machine.store.remove_topic("orders").unwrap();
+    other.rebuild().unwrap();
+    assert_eq!(machine.store.cursor("mailer").unwrap().get().unwrap(), None);
+}
+
+/// What a projection appends to one stream for several events is refused for a batch. Then each event is tried alone, once.
+#[test]
+fn a_refused_batch_is_not_tried_again_whole() {
+    let machine = Machine::new(Durability::Os);
+    (0..40).for_each(|event| machine.append("a", event));
+    let sums = machine.store.topic("sums").streams().open().unwrap();
+    let mut summer = machine.orders.projection("summer").batch(20).open().unwrap();
+    let mut calls = 0;
+    let mut count = 0;
+    while count < 40 {
+        count += summer
+            .run_once(|tx, event| {
+                calls += 1;
+                // Which stream it is can depend on the event.
+                let sum = sums.stream(event.key().unwrap_or(b"none"))?;
+                tx.append(&sum, Expected::Any, [event.payload()])
+            })
+            .unwrap();
+    }
+    assert_eq!(sums.stream("a").unwrap().last_version().unwrap(), Some(39));
+    assert_eq!(calls, 2 * 20 + 40, "each batch once, and each event");
 }

@@ -617,3 +617,51 @@ fn of_racing_appends_one_wins() {
     assert_eq!((events.len() as u64, wins), (200, 200));
     assert!(events.iter().all(|event| event.payload() == event.version().to_string().as_bytes()));
 }
+
+/// A store with a full disk can be emptied by those that read and append, also by the next process: an index in memory stands in for one
+/// that has no room, or that can be neither used nor made anew.
+#[test]
+fn an_index_in_memory_stands_in() {
+    for is_full in [true, false] {
+        let mut world = World::new(Durability::Os);
+        let consumers = world.orders.group("g").open().unwrap();
+        for event in 0..20 {
+            let stream = world.stream(&format!("s{}", event % 4));
+            stream.append(Expected::Any, [format!("{event} with some bytes that an ack takes no more of")]).unwrap();
+        }
+        drop(consumers);
+        world.store.sync().unwrap();
+        if is_full {
+            let used: u64 = world.disk.files().iter().map(|file| file.len).sum();
+            world.disk.set_capacity(Some(used + (2 << 20)));
+        }
+        world.crash(if is_full { IndexOutcome::Empty } else { IndexOutcome::Locked });
+        assert_eq!(versions(&world.stream("s1").read(0, 9).unwrap()), [0, 1, 2, 3, 4]);
+        assert!(!world.index.is_open());
+        let consumers = world.orders.group("g").open().unwrap();
+        let done = consumers.receive(Duration::ZERO).unwrap().unwrap();
+        let appended = world.store.transaction(|tx| {
+            tx.ack(&done)?;
+            let stream = world.orders.stream("s2")?;
+            tx.append(&stream, Expected::Version(4), ["done"])
+        });
+        assert_eq!(appended.unwrap().versions(&world.stream("s2")), Some(5..6));
+        if is_full {
+            world.disk.set_capacity(None);
+            world.clock.advance(1_000);
+            world.store.tick().unwrap();
+            assert_eq!(world.stream("s2").last_version().unwrap(), Some(5));
+            assert!(world.index.is_open(), "it has its files again");
+        }
+    }
+}
+
+#[test]
+fn the_index_of_another_store_is_closed_before_it_is_discarded() {
+    let mut world = World::new(Durability::Os);
+    world.stream("s").append(Expected::Any, ["a", "b"]).unwrap();
+    world.close();
+    world.crash(IndexOutcome::OtherInstance);
+    assert_eq!(versions(&world.stream("s").read(0, 9).unwrap()), [0, 1]);
+    assert!(world.index.is_open(), "nothing stands in for it");
+}

@@ -90,6 +90,9 @@ fn effects_of_a_transaction_are_in_one_frame() {
     assert_eq!(told, [expected(2), expected(3)]);
     let again = take(&orders, 9);
     assert_eq!(again.iter().map(|of| (of.id(), of.attempt())).collect::<Vec<_>>(), [(taken[1].id(), 2)]);
+    let stats = machine.store.stats().unwrap();
+    let of = &stats.topics.iter().find(|topic| topic.name == "orders").unwrap().groups[0];
+    assert_eq!((of.leased, of.dead), (1, 2), "the one that was acked is settled");
     // Deliveries that were settled by it are done with: dropping them does nothing.
     let end = machine.end();
     drop(taken);
@@ -163,6 +166,10 @@ fn lost_lease_of_a_batch_is_named() {
     drop(other);
     let batch = group.receive_batch(9, NOW).unwrap();
     assert_eq!(batch.len(), 2, "the others had their last attempt");
+    let end = machine.end();
+    let twice = machine.store.transaction(|tx| tx.ack_batch(&batch).and_then(|()| tx.ack_batch(&batch)));
+    let reason = invalid(&machine, end, twice);
+    assert!(batch.iter().any(|of| reason == format!("a message is settled twice: {}", of.id())), "{reason}");
     machine.store.transaction(|tx| tx.ack_batch(&batch)).unwrap();
     let end = machine.end();
     drop(batch);
@@ -207,7 +214,7 @@ fn failing_or_panicking_body_leaves_no_trace() {
     machine.store.transaction(|tx| tx.ack(&taken[0])).unwrap();
 }
 
-fn invalid<T>(machine: &Machine, end: (u64, u64), failed: Result<T, Error>) -> &'static str {
+fn invalid<T>(machine: &Machine, end: (u64, u64), failed: Result<T, Error>) -> String {
     assert_eq!(machine.end(), end, "something changed");
     match failed {
         Err(Error::InvalidTransaction { reason }) => reason,
@@ -225,17 +232,24 @@ fn mistakes_are_told_and_change_nothing() {
     let (taken, theirs) = (take(&group, 2), take(&foreign, 1));
     let end = machine.end();
     let twice = [
-        machine.store.transaction(|tx| tx.ack(&taken[0]).and_then(|()| tx.ack(&taken[0]))).map(|_| ()),
-        machine.store.transaction(|tx| tx.ack(&taken[0]).and_then(|()| tx.nack(&taken[0], "x"))).map(|_| ()),
-        machine.store.transaction(|tx| tx.reject(&taken[1], "x").and_then(|()| tx.reject(&taken[1], "x"))).map(|_| ()),
+        (0, machine.store.transaction(|tx| tx.ack(&taken[0]).and_then(|()| tx.ack(&taken[0]))).map(|_| ())),
+        (0, machine.store.transaction(|tx| tx.ack(&taken[0]).and_then(|()| tx.nack(&taken[0], "x"))).map(|_| ())),
+        (
+            1,
+            machine
+                .store
+                .transaction(|tx| tx.reject(&taken[1], "x").and_then(|()| tx.reject(&taken[1], "x")))
+                .map(|_| ()),
+        ),
     ];
-    for failed in twice {
-        assert_eq!(invalid(&machine, end, failed), "a message is settled twice in a transaction");
+    for (nth, failed) in twice {
+        let id = taken[nth].id();
+        assert_eq!(invalid(&machine, end, failed), format!("a message is settled twice: {id}"));
     }
     let failed = machine.store.transaction(|tx| tx.ack(&theirs[0]));
-    assert_eq!(invalid(&machine, end, failed), "a delivery of another store in a transaction");
+    assert_eq!(invalid(&machine, end, failed), format!("delivery {} is of another store", theirs[0].id()));
     let failed = machine.store.transaction(|tx| tx.publish(&other.topic("t"), "m"));
-    assert_eq!(invalid(&machine, end, failed), "a topic of another store in a transaction");
+    assert_eq!(invalid(&machine, end, failed), "topic \"t\" is of another store");
     let failed = machine.store.transaction(|_| other.store.transaction(|_| Ok::<_, Error>(())).map(|_| ()));
     assert_eq!(invalid(&machine, end, failed), "a transaction within another one");
     // A failed call cannot be passed over: the rest would be carried out without it.
@@ -244,7 +258,13 @@ fn mistakes_are_told_and_change_nothing() {
         assert!(matches!(refused, Err(Error::TooLarge { .. })));
         tx.ack(&taken[0])
     });
-    assert_eq!(invalid(&machine, end, failed), "a call of the transaction failed and its error was passed over");
+    assert_eq!(
+        invalid(&machine, end, failed),
+        format!(
+            "the error of a call was passed over: {}",
+            Error::TooLarge { what: "message", len: 2 << 20, max: 1 << 20, unit: "bytes" }
+        )
+    );
     let failed =
         machine.store.transaction(|tx| (0..65_537).try_for_each(|_| tx.publish(&machine.topic("t"), "").map(drop)));
     assert!(

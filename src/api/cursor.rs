@@ -5,7 +5,7 @@
 use super::store::StoreShared;
 use super::{Durability, Message, Receipt, Store, Topic, check_name};
 use crate::engine::{Hold, Sequence};
-use crate::error::{Error, Result};
+use crate::error::{Error, PositionFault, Result};
 use crate::ids::Position;
 use crate::limits::CURSOR_LEN_MAX;
 use std::sync::Arc;
@@ -202,11 +202,19 @@ impl TopicCursor {
         Ok((expected.map(text), text(to), Hold { topic: inner.info.id, from: to.lsn }))
     }
 
-    /// Removes it; it holds nothing any more. Durable on return as [`Cursor::set`] is.
+    /// Removes it; it holds nothing any more. Durable on return as [`Cursor::set`] is. One that stands in a topic that was removed can be
+    /// removed by any topic of now.
     ///
     /// # Errors
-    /// `NotFound` if it is not there; the store's.
+    /// `NotFound` if it is not there; `InvalidPosition` if the cursor of this name is another topic's; `InvalidOption` if it was set to
+    /// something else by [`Cursor::set`]; the store's.
     pub fn remove(&self) -> Result<()> {
+        // seam: any cursor of the name is removed
+        match self.position() {
+            Ok(_) => {}
+            Err(Error::InvalidPosition { fault, .. }) if fault != PositionFault::OtherTopic => {}
+            Err(error) => return Err(error),
+        }
         let shared = Arc::clone(&self.topic.inner().shared);
         Cursor { shared, name: self.name.clone() }.remove()
     }

@@ -18,7 +18,8 @@ pub struct LogReaderBuilder {
 /// Reads a topic as a log: all its messages, those of all partitions, in the order of the log, and what comes after them. It leases
 /// nothing, and no group knows of it; so it holds no message either (see [`Retention`](crate::Retention)).
 ///
-/// A reader sees what groups may get: in a store opened at `Durability::Disk` what is durable. Messages come in the order of their
+/// A reader sees what groups may get: in a store opened at `Durability::Disk` what is durable. At `Os` a power failure can take back what
+/// it has read; a position of that is refused later. Messages come in the order of their
 /// frames, and within a frame (a batch, a transaction) by partition and offset. Nothing comes into sight before what stands before it.
 ///
 /// Each message has a [`Position`]. A reader that is opened there goes on at exactly the next message, in this process or a later one.

@@ -89,6 +89,8 @@ struct Feed {
     position: Option<Position>,
     /// Read, and not taken in.
     pending: Vec<LogMessage>,
+    /// These are taken in one at a time: together they were refused.
+    singly: bool,
     /// What became of reading behind these.
     error: Option<Error>,
 }
@@ -149,11 +151,11 @@ impl Projection {
     /// `project` is called again.
     ///
     /// # Errors
-    /// `Event` if `project` fails. `Store` otherwise: `CursorMoved` if another runner of this name moved it, and the next call goes on where
-    /// that stands; `Unreadable` and `Gap`, each once, and the next call goes on behind; those of [`Store::transaction`](crate::Store::transaction).
-    pub fn run_once<'a, E>(
-        &'a mut self,
-        mut project: impl FnMut(&mut Transaction<'a>, &LogMessage) -> std::result::Result<(), E>,
+    /// `Event` if `project` fails. `Store` otherwise: `CursorMoved` if another runner of this name moved it or set it back, and the next
+    /// call goes on where that stands; `Unreadable` and `Gap`, each once, and the next call goes on behind; those of [`Store::transaction`](crate::Store::transaction).
+    pub fn run_once<E>(
+        &mut self,
+        mut project: impl FnMut(&mut Transaction<'_>, &LogMessage) -> std::result::Result<(), E>,
     ) -> std::result::Result<usize, ProjectionError<E>> {
         let Self { cursor, batch, feed } = self;
         step(cursor, feed, (*batch, Duration::ZERO), &mut project)
@@ -164,10 +166,10 @@ impl Projection {
     ///
     /// # Errors
     /// As [`Projection::run_once`].
-    pub fn run<'a, E>(
-        &'a mut self,
+    pub fn run<E>(
+        &mut self,
         mut until: impl FnMut() -> bool,
-        mut project: impl FnMut(&mut Transaction<'a>, &LogMessage) -> std::result::Result<(), E>,
+        mut project: impl FnMut(&mut Transaction<'_>, &LogMessage) -> std::result::Result<(), E>,
     ) -> std::result::Result<u64, ProjectionError<E>> {
         let Self { cursor, batch, feed } = self;
         let mut count = 0;
@@ -178,10 +180,10 @@ impl Projection {
     }
 
     /// Sets it back to the first message, in one frame. The next run begins anew; what it published before is still there. Durable on return
-    /// as [`Cursor::set`](crate::Cursor::set) is.
+    /// as [`Cursor::set`](crate::Cursor::set) is. A runner of the same name is told by `CursorMoved`.
     ///
     /// # Errors
-    /// The store's.
+    /// As [`TopicCursor::remove`], but where there is nothing to remove; so a name that another topic's cursor has is refused.
     pub fn rebuild(&mut self) -> Result<()> {
         self.feed = None;
         match self.cursor.remove() {
@@ -200,22 +202,29 @@ impl Projection {
 }
 
 /// One transaction with the next events, for the first of which it waits.
-fn step<'a, E>(
-    cursor: &'a TopicCursor,
+fn step<E>(
+    cursor: &TopicCursor,
     feed: &mut Option<Feed>,
     (batch, wait): (usize, Duration),
-    project: &mut impl FnMut(&mut Transaction<'a>, &LogMessage) -> std::result::Result<(), E>,
+    project: &mut impl FnMut(&mut Transaction<'_>, &LogMessage) -> std::result::Result<(), E>,
 ) -> std::result::Result<usize, ProjectionError<E>> {
     let opened = match feed {
         Some(opened) => opened,
         None => feed.insert(Feed::open(&cursor.topic, cursor.position()?)?),
     };
     opened.fill(batch, wait)?;
-    let mut count = opened.pending.len();
+    // seam: a rebuild by another is not seen
+    if opened.pending.is_empty() && cursor.position()? != opened.position {
+        // Another runner moved it, or set it back.
+        *feed = None;
+        return Err(Error::CursorMoved { name: cursor.name.clone() }.into());
+    }
+    // seam: a batch that is refused is tried again whole
+    let mut count = if opened.singly { 1 } else { opened.pending.len() };
     let mut taken = opened.take_in(cursor, count, project);
     if count > 1 && taken.as_ref().is_err_and(|(_, error)| is_too_much(error)) {
         // What is refused for several events together may be done for one.
-        count = 1;
+        (count, opened.singly) = (1, true);
         taken = opened.take_in(cursor, count, project);
     }
     if let Err((nth @ 1.., ProjectionError::Event { position, source })) = taken {
@@ -288,7 +297,7 @@ impl Feed {
             Some(position) => reader.from(position).open()?,
             None => reader.open()?,
         };
-        Ok(Self { topic: topic.clone(), reader, position, pending: Vec::new(), error: None })
+        Ok(Self { topic: topic.clone(), reader, position, pending: Vec::new(), singly: false, error: None })
     }
 
     /// Reads the next events, unless there are some that were read and not taken in.
@@ -296,6 +305,7 @@ impl Feed {
         if !self.pending.is_empty() {
             return Ok(());
         }
+        self.singly = false;
         self.error.take().map_or(Ok(()), Err)?;
         let (mut len, mut wait) = (0, wait);
         while self.pending.len() < max && len < BATCH_LEN {
@@ -317,11 +327,11 @@ impl Feed {
 
     /// Carries out what `project` makes of the first `count` events that were read, with the position of the last one. On an error nothing was
     /// done, and the number of the event is told.
-    fn take_in<'a, E>(
+    fn take_in<E>(
         &mut self,
-        cursor: &'a TopicCursor,
+        cursor: &TopicCursor,
         count: usize,
-        project: &mut impl FnMut(&mut Transaction<'a>, &LogMessage) -> std::result::Result<(), E>,
+        project: &mut impl FnMut(&mut Transaction<'_>, &LogMessage) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), (usize, ProjectionError<E>)> {
         let events = self.pending.get(..count).unwrap_or_default();
         let Some(last) = events.last().map(LogMessage::position) else { return Ok(()) };

@@ -244,6 +244,10 @@ impl Stream {
         self.id
     }
 
+    pub(super) fn id_and_key(&self) -> (StreamId, Arc<[u8]>) {
+        (self.id, Arc::clone(&self.key))
+    }
+
     pub(super) fn at(&self) -> StreamAt<'_> {
         StreamAt { id: self.id, key: &self.key }
     }

@@ -162,8 +162,8 @@ impl TopicBuilder {
             engine.find_topic(&self.name)?
         };
         self.check_same("partitions", self.partitions, info.partitions)?;
-        self.check_same("retention", retention, info.options.retention)?;
         self.check_same("streams", self.streams.then_some(true), info.options.streams)?;
+        self.check_same("retention", retention, info.options.retention)?;
         self.check_same("snapshots_kept", self.snapshots_kept, info.options.snapshots_kept)?;
         self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
         self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;

@@ -39,17 +39,16 @@ pub struct Transaction<'a> {
     outgoing: Outgoing,
     /// Of what is published, in the order of the calls; epoch and offset are not known yet.
     ids: Vec<MessageId>,
-    /// What is appended to streams, and to which; and what is saved of them.
-    pub(super) appends: Vec<StreamAppend<'a>>,
-    pub(super) appended_to: Vec<&'a Stream>,
-    pub(super) snapshots: Vec<SnapshotSave<'a>>,
+    /// What is appended to streams, and what is saved of them.
+    pub(super) appends: Vec<StreamAppend>,
+    pub(super) snapshots: Vec<SnapshotSave>,
     settlements: Vec<Settlement<'a>>,
-    pub(super) cursors: Vec<CursorChange<'a>>,
+    pub(super) cursors: Vec<CursorChange>,
     /// For each settlement, whose it is.
     settled: Vec<Settled<'a>>,
     effects: usize,
-    /// Whether one of the calls failed.
-    failed: bool,
+    /// What the first call that failed said.
+    failed: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -161,7 +160,7 @@ impl<'a> Transaction<'a> {
     fn new(shared: &Arc<StoreShared>) -> Result<Self> {
         shared.engine.enter()?;
         if INSIDE.try_with(|inside| inside.replace(true)).unwrap_or(false) {
-            return Err(Error::InvalidTransaction { reason: "a transaction within another one" });
+            return Err(Error::InvalidTransaction { reason: "a transaction within another one".to_owned() });
         }
         Ok(Self {
             shared: Arc::clone(shared),
@@ -170,13 +169,12 @@ impl<'a> Transaction<'a> {
             outgoing: Outgoing::default(),
             ids: Vec::new(),
             appends: Vec::new(),
-            appended_to: Vec::new(),
             snapshots: Vec::new(),
             settlements: Vec::new(),
             cursors: Vec::new(),
             settled: Vec::new(),
             effects: 0,
-            failed: false,
+            failed: None,
         })
     }
 
@@ -195,7 +193,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn add(&mut self, topic: &Topic, message: &Message<'_>) -> Result<InTransaction> {
-        self.check_store(&topic.inner().shared, "a topic of another store in a transaction")?;
+        self.check_store(&topic.inner().shared, || format!("topic {:?}", topic.name()))?;
         message.check()?;
         self.count(1)?;
         let (index, info) = (topic.choose(message)?, topic.inner().info);
@@ -206,7 +204,9 @@ impl<'a> Transaction<'a> {
 
     /// A call that failed keeps all of the transaction from being carried out.
     pub(super) fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
-        self.failed |= done.is_err();
+        if let (Err(error), None) = (&done, &self.failed) {
+            self.failed = Some(error.to_string());
+        }
         done
     }
 
@@ -228,7 +228,7 @@ impl<'a> Transaction<'a> {
     pub fn ack_batch(&mut self, batch: &'a Batch) -> Result<()> {
         let (group, received) = batch.parts();
         if received.is_empty() {
-            let done = self.check_store(&group.topic.shared, OTHER_STORE);
+            let done = self.check_store(&group.topic.shared, || "an empty batch".to_owned());
             return self.noted(done);
         }
         let held: Vec<HeldRun> = received.iter().map(Received::held_run).collect();
@@ -274,12 +274,16 @@ impl<'a> Transaction<'a> {
         (self.ids.len(), self.settlements.len())
     }
 
-    pub(super) fn check_store(&self, shared: &Arc<StoreShared>, reason: &'static str) -> Result<()> {
-        if Arc::ptr_eq(&self.shared, shared) { Ok(()) } else { Err(Error::InvalidTransaction { reason }) }
+    /// Fails where a handle is of another store; `which` names it.
+    pub(super) fn check_store(&self, shared: &Arc<StoreShared>, which: impl FnOnce() -> String) -> Result<()> {
+        if Arc::ptr_eq(&self.shared, shared) {
+            return Ok(());
+        }
+        Err(Error::InvalidTransaction { reason: format!("{} is of another store", which()) })
     }
 
     fn settle(&mut self, settlement: Settlement<'a>, settled: Settled<'a>, shared: &Arc<StoreShared>) -> Result<()> {
-        let done = self.check_store(shared, OTHER_STORE);
+        let done = self.check_store(shared, || settled.name());
         let done = done.and_then(|()| self.count(settlement.count()));
         self.noted(done)?;
         self.settlements.push(settlement);
@@ -298,10 +302,8 @@ impl<'a> Transaction<'a> {
     }
 
     fn commit(mut self) -> Result<(Placed, Vec<AppendedRun>, PublishedFrame)> {
-        if self.failed {
-            return Err(Error::InvalidTransaction {
-                reason: "a call of the transaction failed and its error was passed over",
-            });
+        if let Some(error) = self.failed {
+            return Err(Error::InvalidTransaction { reason: format!("the error of a call was passed over: {error}") });
         }
         let engine = &self.shared.engine;
         if self.effects == 0 {
@@ -320,6 +322,10 @@ impl<'a> Transaction<'a> {
                     break (done, places.published(bases, epoch));
                 }
                 Err(NotDone::Repeated(repeats)) => places.leave_out(&mut self.outgoing, &repeats),
+                Err(NotDone::Twice { settlement, number, reason }) => {
+                    let id = self.settled[settlement].id(number);
+                    return Err(Error::InvalidTransaction { reason: format!("{reason}: {id}") });
+                }
                 Err(NotDone::LeaseLost { settlement, number }) => {
                     return Err(Error::LeaseLost { id: self.settled[settlement].id(number) });
                 }
@@ -330,16 +336,15 @@ impl<'a> Transaction<'a> {
         if self.level == Durability::Disk {
             engine.wait_durable(published.end)?;
         }
-        let counts = self.appends.iter().map(|append| append.outgoing.len() as u64);
-        let streams = self.appended_to.iter().map(|stream| stream.id());
-        let runs =
-            streams.zip(appended).zip(counts).map(|((stream, first), count)| AppendedRun { stream, first, count });
+        let runs = self.appends.iter().zip(appended).map(|(append, first)| AppendedRun {
+            stream: append.stream,
+            first,
+            count: append.outgoing.len() as u64,
+        });
         let frame = PublishedFrame::new(&self.shared, published.lsn, published.end, self.level);
         Ok((placed, runs.collect(), frame))
     }
 }
-
-const OTHER_STORE: &str = "a delivery of another store in a transaction";
 
 /// What a delivery holds, and the store that it is of.
 fn leased(delivery: &Delivery) -> (LeasedMessage<'_>, &Arc<StoreShared>) {
@@ -354,6 +359,15 @@ impl Settled<'_> {
             Self::Batch(batch) => batch.id(number).unwrap_or_else(|| {
                 unreachable!("internal error: a batch has as many messages as it acks; please report this")
             }),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Delivery(delivery) => format!("delivery {}", delivery.id()),
+            Self::Batch(batch) => {
+                format!("the batch with {}", batch.id(0).map_or_else(|| "no message".to_owned(), |id| id.to_string()))
+            }
         }
     }
 

@@ -8,9 +8,11 @@ use crate::engine::{CursorChange, SnapshotSave, StreamAppend};
 use crate::error::Result;
 use crate::ids::{Expected, Position};
 
-const OTHER_STREAM: &str = "a stream of another store in a transaction";
+fn stream_name(stream: &Stream) -> String {
+    format!("stream {:?}", String::from_utf8_lossy(stream.key()))
+}
 
-impl<'a> Transaction<'a> {
+impl Transaction<'_> {
     /// Appends events to a stream, as [`Stream::append`]. A stream can be appended to once in a transaction. Events that were appended
     /// before reject the transaction with `DedupConflict`. [`Committed::versions`](crate::Committed::versions) has the versions.
     ///
@@ -18,17 +20,17 @@ impl<'a> Transaction<'a> {
     /// `InvalidTransaction` if the stream is of another store; `InvalidOption`, `TooLarge`, `InvalidName`.
     pub fn append<'m, M: Into<Message<'m>>>(
         &mut self,
-        stream: &'a Stream,
+        stream: &Stream,
         expected: Expected,
         events: impl IntoIterator<Item = M>,
     ) -> Result<()> {
-        let done = self.check_store(&stream.inner().shared, OTHER_STREAM);
+        let done = self.check_store(&stream.inner().shared, || stream_name(stream));
         let done = done.and_then(|()| stream.outgoing(events));
         let outgoing = self.noted(done)?;
         let counted = self.count(outgoing.len());
         self.noted(counted)?;
-        self.appends.push(StreamAppend { stream: stream.at(), expected, outgoing });
-        self.appended_to.push(stream);
+        let (stream, key) = stream.id_and_key();
+        self.appends.push(StreamAppend { stream, key, expected, outgoing });
         Ok(())
     }
 
@@ -36,11 +38,12 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// `InvalidTransaction` if the stream is of another store; `TooLarge`.
-    pub fn save_snapshot(&mut self, stream: &'a Stream, version: u64, payload: impl AsRef<[u8]>) -> Result<()> {
-        let done = self.check_store(&stream.inner().shared, OTHER_STREAM);
+    pub fn save_snapshot(&mut self, stream: &Stream, version: u64, payload: impl AsRef<[u8]>) -> Result<()> {
+        let done = self.check_store(&stream.inner().shared, || stream_name(stream));
         let done = done.and_then(|()| self.count(1)).and_then(|()| stream.note(payload.as_ref()));
         let note = self.noted(done)?;
-        self.snapshots.push(SnapshotSave { stream: stream.at(), version, note });
+        let (stream, key) = stream.id_and_key();
+        self.snapshots.push(SnapshotSave { stream, key, version, note });
         Ok(())
     }
 
@@ -49,13 +52,13 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// `InvalidTransaction` if it is of another store; `TooLarge`.
-    pub fn set_cursor(&mut self, cursor: &'a Cursor, expected: Option<&[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+    pub fn set_cursor(&mut self, cursor: &Cursor, expected: Option<&[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let value = value.as_ref();
-        let done = self.check_store(&cursor.shared, "a cursor of another store in a transaction");
+        let done = self.check_store(&cursor.shared, || format!("cursor {:?}", cursor.name));
         let done = done.and_then(|()| check_value(value)).and_then(|()| self.count(1));
         self.noted(done)?;
         let (expected, value) = (expected.map(<[u8]>::to_vec), value.to_vec());
-        self.cursors.push(CursorChange { name: &cursor.name, expected, value, hold: None });
+        self.cursors.push(CursorChange { name: cursor.name.clone(), expected, value, hold: None });
         Ok(())
     }
 
@@ -63,11 +66,11 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// `InvalidTransaction` if it is of another store; `InvalidPosition`.
-    pub fn advance(&mut self, cursor: &'a TopicCursor, expected: Option<Position>, to: Position) -> Result<()> {
-        let done = self.check_store(&cursor.topic.inner().shared, "a cursor of another store in a transaction");
+    pub fn advance(&mut self, cursor: &TopicCursor, expected: Option<Position>, to: Position) -> Result<()> {
+        let done = self.check_store(&cursor.topic.inner().shared, || format!("cursor {:?}", cursor.name));
         let done = done.and_then(|()| self.count(1)).and_then(|()| cursor.change(expected, to));
         let (expected, value, hold) = self.noted(done)?;
-        self.cursors.push(CursorChange { name: &cursor.name, expected, value, hold: Some(hold) });
+        self.cursors.push(CursorChange { name: cursor.name.clone(), expected, value, hold: Some(hold) });
         Ok(())
     }
 }

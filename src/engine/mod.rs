@@ -10,39 +10,21 @@
 //! block cache, the front cache, group commit, `jobs` and futures (`asks`, `durable`). Threads are started here and nowhere else; each runs a plain function that
 //! a simulator calls as well. Never here: public handles.
 
-#[cfg(feature = "async")]
-mod asks;
-mod commit;
 mod core;
-mod cursors;
-mod dead_letters;
 mod dedup;
 mod deliver;
-#[cfg(feature = "async")]
-mod durable;
+mod follow;
 mod health;
-mod index_entry;
-mod jobs;
-mod leased;
-mod log_reader;
-mod log_start;
 mod maintenance;
-mod moves;
-mod notices;
 mod open;
-mod publish;
+mod outgoing;
 mod refusal;
 mod reserve;
-mod settling;
-#[cfg(any(test, feature = "simulation"))]
-mod sleepers;
-mod snapshots;
 mod stats;
-mod stream_index;
-mod streams;
+mod stream;
 mod threads;
 mod topics;
-mod transaction;
+mod write;
 
 /// What handles need of the layers below, so that they know the engine alone.
 #[cfg(any(test, feature = "simulation"))]
@@ -62,31 +44,31 @@ pub(crate) use crate::view::{Reader, Stored};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::wait::Ticket;
 #[cfg(feature = "async")]
-pub(crate) use asks::{Answer, Ask};
+pub(crate) use deliver::asks::{Answer, Ask};
 
 pub(crate) use dedup::DedupHasher;
-pub(crate) use deliver::Wait;
-#[cfg(feature = "async")]
-pub(crate) use durable::DurableWait;
-pub(crate) use leased::{LeasedMessage, Received};
-pub(crate) use log_reader::{Followed, LogCursor};
-pub(crate) use log_start::LogStart;
+pub(crate) use deliver::leased::{LeasedMessage, Received};
+pub(crate) use deliver::receive::Wait;
+pub(crate) use follow::log_reader::{Followed, LogCursor};
+pub(crate) use follow::log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
-pub(crate) use publish::{Outgoing, Published};
-pub(crate) use snapshots::StoredSnapshot;
-pub(crate) use streams::{StoredEvent, StreamAppended, StreamAt};
+pub(crate) use outgoing::{Outgoing, Published};
+pub(crate) use stream::snapshots::StoredSnapshot;
+pub(crate) use stream::streams::{StoredEvent, StreamAppended, StreamAt};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
-pub(crate) use transaction::{CursorChange, NotDone, Settlement, SnapshotSave, StreamAppend, Transacted, Work};
+#[cfg(feature = "async")]
+pub(crate) use write::durable::DurableWait;
+pub(crate) use write::transaction::{CursorChange, NotDone, Settlement, SnapshotSave, StreamAppend, Transacted, Work};
 
-use self::commit::Commit;
 use self::core::{CommitOutcome, Core};
 use self::health::Health;
 use self::maintenance::Maintenance;
 use self::refusal::Refusal;
 use self::reserve::SMALL_LEN;
-use self::stream_index::StreamIndex;
+use self::stream::stream_index::StreamIndex;
+use self::write::commit::Commit;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -115,7 +97,7 @@ pub(crate) struct Engine {
     clock: Arc<dyn Clock>,
     setup: Setup,
     report: OpenReport,
-    jobs: jobs::Jobs,
+    jobs: maintenance::jobs::Jobs,
     #[cfg(feature = "async")]
     futures: Futures,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
@@ -129,8 +111,8 @@ pub(crate) struct Engine {
 #[cfg(feature = "async")]
 #[derive(Debug, Default)]
 struct Futures {
-    asks: asks::Asks,
-    durable: durable::DurableFutures,
+    asks: deliver::asks::Asks,
+    durable: write::durable::DurableFutures,
 }
 
 /// The lock on the core. A panic while it is held poisons the store, for log and state may then differ.

@@ -7,14 +7,14 @@
 use super::Engine;
 #[cfg(feature = "async")]
 use super::Futures;
-use super::commit::Commit;
 use super::core::{CheckpointNote, Core, Isolation};
 use super::dedup::DedupHasher;
 use super::health::Health;
-use super::jobs::Jobs;
+use super::maintenance::jobs::Jobs;
 use super::maintenance::{Maintenance, finish_segments};
 use super::reserve::KEPT_LEN_MIN;
-use super::stream_index::StreamIndex;
+use super::stream::stream_index::StreamIndex;
+use super::write::commit::Commit;
 use crate::clock::Clock;
 use crate::disk::{Access, AttachError, Disk, RealDisk};
 use crate::error::{Error, Result};

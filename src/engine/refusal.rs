@@ -92,7 +92,8 @@ impl Engine {
             | Rejection::StreamUnknown(_)
             | Rejection::WrongVersion { .. }
             | Rejection::NoSuchVersion { .. }
-            | Rejection::Invalid(_) => {
+            | Rejection::Invalid(_)
+            | Rejection::InvalidIn { .. } => {
                 self.fail(&format!("an operation that was checked before was rejected: {rejection}"))
             }
         }

@@ -3,7 +3,7 @@
 //! Never here: what the jobs do. A job that fails or panics poisons the store; its thread then ends.
 
 use super::Engine;
-use super::jobs::JobThread;
+use super::maintenance::jobs::JobThread;
 use crate::error::{Error, Result};
 use crate::sync::{Builder, JoinHandle, is_this_thread, panicking};
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 
 use super::Engine;
 use super::core::Core;
-use super::settling::end_of;
+use super::deliver::settle::end_of;
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;

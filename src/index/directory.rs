@@ -5,7 +5,7 @@
 #[cfg(any(feature = "sled", feature = "redb"))]
 use super::folder;
 use super::guarded::DerivedIndex;
-use super::memory::MemoryEngine;
+use super::memory::in_memory;
 #[cfg(feature = "redb")]
 use super::redb::RedbEngine;
 #[cfg(feature = "sled")]
@@ -95,11 +95,19 @@ impl IndexDirectory {
 }
 
 impl IndexHome for IndexDirectory {
+    fn has_files(&self) -> bool {
+        match self.kind {
+            IndexKind::Memory { .. } => false,
+            #[cfg(feature = "sled")]
+            IndexKind::Sled => true,
+            #[cfg(feature = "redb")]
+            IndexKind::Redb => true,
+        }
+    }
+
     fn open(&self) -> Result<DerivedIndex, IndexError> {
         match self.kind {
-            IndexKind::Memory { entries_max } => {
-                DerivedIndex::open("memory", || Ok(Box::new(MemoryEngine::new(entries_max))))
-            }
+            IndexKind::Memory { entries_max } => in_memory(entries_max),
             #[cfg(feature = "sled")]
             IndexKind::Sled => {
                 DerivedIndex::open(SledEngine::NAME, || folder::engine_in(self, SledEngine::NAME, SledEngine::open))

@@ -2,6 +2,7 @@
 //!
 //! It begins empty at each open and is filled from the log. Never here: files.
 
+use super::guarded::DerivedIndex;
 use super::{Direction, IndexChange, IndexEngine, IndexEntry, IndexError, KeyRange, STAMP_KEY};
 use std::collections::BTreeMap;
 
@@ -12,8 +13,13 @@ pub(super) struct MemoryEngine {
     entries_max: usize,
 }
 
+/// An empty index in memory of at most so many entries.
+pub(crate) fn in_memory(entries_max: usize) -> Result<DerivedIndex, IndexError> {
+    DerivedIndex::open("memory", || Ok(Box::new(MemoryEngine::new(entries_max))))
+}
+
 impl MemoryEngine {
-    pub(super) fn new(entries_max: usize) -> Self {
+    fn new(entries_max: usize) -> Self {
         Self { entries: BTreeMap::new(), entries_max }
     }
 }

@@ -52,6 +52,7 @@ mod sled;
 pub(crate) use directory::IndexDirectory;
 pub use directory::IndexKind;
 pub(crate) use guarded::DerivedIndex;
+pub(crate) use memory::in_memory;
 #[cfg(any(test, feature = "simulation"))]
 pub use sim::{IndexOutcome, SimIndexHome};
 
@@ -145,6 +146,9 @@ fn is_lack(os: i32) -> bool {
 
 /// Where a store's index comes from, and where it is thrown away.
 pub(crate) trait IndexHome: Debug + Send + Sync {
+    /// Whether its index takes room on the disk.
+    fn has_files(&self) -> bool;
+
     /// Opens the index that is there, or an empty one. At most one is open at a time.
     fn open(&self) -> Result<DerivedIndex, IndexError>;
 

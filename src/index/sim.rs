@@ -27,6 +27,8 @@ pub enum IndexOutcome {
     Empty,
     /// It does not open until it is discarded.
     Refuses,
+    /// It neither opens nor can be discarded, as where its folder may not be written.
+    Locked,
     /// It opens, and fails after so many calls.
     FailsAfter(u64),
     /// It is whole, and its stamp names another store.
@@ -49,6 +51,7 @@ impl IndexOutcome {
             // Beyond the end of the log: one below it would be a lie that nobody can see.
             4 => Self::Ahead((1 << 40) + detail % 1024),
             5 => Self::Damaged((detail as u16).to_le_bytes()),
+            6 => Self::Locked,
             // Most often it is an earlier one.
             _ => Self::Prefix((detail % 16) as usize),
         }
@@ -68,6 +71,7 @@ struct IndexWorld {
     /// Since `flushed`.
     batches: Vec<OwnedBatch>,
     refuses: bool,
+    stays: bool,
     calls_left: Option<u64>,
     is_open: bool,
     /// How many processes have died: the index of a dead one answers nothing.
@@ -79,7 +83,7 @@ impl SimIndexHome {
     pub fn crash(&self, outcome: IndexOutcome) {
         let world = &mut *self.world.lock();
         world.crashes += 1;
-        world.is_open = false;
+        (world.is_open, world.stays) = (false, false);
         match outcome {
             IndexOutcome::Prefix(count) => {
                 world.entries = world.flushed.clone();
@@ -87,6 +91,7 @@ impl SimIndexHome {
             }
             IndexOutcome::Empty => world.entries.clear(),
             IndexOutcome::Refuses => world.refuses = true,
+            IndexOutcome::Locked => (world.refuses, world.stays) = (true, true),
             IndexOutcome::FailsAfter(calls) => world.calls_left = Some(calls),
             IndexOutcome::OtherInstance => world.restamp(|stamp| stamp.instance[0] ^= 1),
             IndexOutcome::Ahead(by) => world.restamp(|stamp| stamp.lsn = stamp.lsn.saturating_add(by)),
@@ -98,6 +103,12 @@ impl SimIndexHome {
             }
         }
         world.flush();
+    }
+
+    /// Whether a process has it open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.world.lock().is_open
     }
 }
 
@@ -125,6 +136,10 @@ fn apply_owned(entries: &mut Entries, batch: &OwnedBatch) {
 }
 
 impl IndexHome for SimIndexHome {
+    fn has_files(&self) -> bool {
+        true
+    }
+
     fn open(&self) -> Result<DerivedIndex, IndexError> {
         DerivedIndex::open(NAME, || {
             let world = &mut *self.world.lock();
@@ -139,8 +154,8 @@ impl IndexHome for SimIndexHome {
 
     fn discard(&self) -> Result<(), IndexError> {
         let world = &mut *self.world.lock();
-        if world.is_open {
-            return Err(IndexError::fault(NAME, "is open"));
+        if world.is_open || world.stays {
+            return Err(IndexError::fault(NAME, if world.is_open { "is open" } else { "may not be removed" }));
         }
         *world = IndexWorld { crashes: world.crashes, ..IndexWorld::default() };
         Ok(())

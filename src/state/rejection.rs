@@ -66,6 +66,12 @@ pub(crate) enum Rejection {
     LimitReached(&'static str),
     /// The command contradicts itself or the state.
     Invalid(&'static str),
+    /// The same, in a transaction: what is wrong with this step, or with message `number` of what it settles.
+    InvalidIn {
+        step: u32,
+        number: u32,
+        reason: &'static str,
+    },
 }
 
 impl fmt::Display for Rejection {
@@ -90,7 +96,7 @@ impl fmt::Display for Rejection {
             Self::WrongVersion { .. } => "the stream has another version",
             Self::NoSuchVersion { .. } => "the stream has no such version",
             Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
-            Self::Invalid(reason) => reason,
+            Self::Invalid(reason) | Self::InvalidIn { reason, .. } => reason,
         })
     }
 }
@@ -120,7 +126,8 @@ impl Rejection {
             | Self::Exists
             | Self::StreamUnknown(_)
             | Self::LimitReached(_)
-            | Self::Invalid(_) => false,
+            | Self::Invalid(_)
+            | Self::InvalidIn { .. } => false,
         }
     }
 }
@@ -142,7 +149,9 @@ impl std::error::Error for Inconsistent {}
 impl From<Rejection> for Inconsistent {
     fn from(rejection: Rejection) -> Self {
         Self(match rejection {
-            Rejection::Invalid(reason) | Rejection::LimitReached(reason) => reason,
+            Rejection::Invalid(reason) | Rejection::InvalidIn { reason, .. } | Rejection::LimitReached(reason) => {
+                reason
+            }
             Rejection::UnknownTopic => "there is no such topic",
             Rejection::UnknownGroup => "there is no such group",
             Rejection::UnknownPartition => "there is no such partition",

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Overlay {
     /// How many messages were added to each partition.
     added: BTreeMap<PartitionId, u64>,
-    /// Messages whose leases ended: group, partition, the first and one beyond the last.
-    touched: Vec<(GroupId, PartitionId, Offset, Offset)>,
+    /// Messages whose leases ended: group, partition, the first and one beyond the last, and the step.
+    touched: Vec<(GroupId, PartitionId, Offset, Offset, u32)>,
     /// The cursors that were set.
     cursors: BTreeSet<String>,
     /// How many of them were not there before.
@@ -29,7 +29,7 @@ struct Overlay {
 impl Overlay {
     /// Takes in the records of a step, which were decided against the state alone, and puts their messages behind those of the frame so
     /// far.
-    fn take_in_all(&mut self, records: &mut [Record]) -> Result<(), Rejection> {
+    fn take_in_all(&mut self, records: &mut [Record], step: u32) -> Result<(), Rejection> {
         for record in &mut *records {
             // Its message is one that a record beside it claims.
             if let Record::Accepted { partition, offset, .. } = record {
@@ -38,10 +38,10 @@ impl Overlay {
                 *offset = offset.checked_add(added).ok_or(Rejection::LimitReached("messages in a partition"))?;
             }
         }
-        records.iter_mut().try_for_each(|record| self.take_in(record))
+        records.iter_mut().try_for_each(|record| self.take_in(record, step))
     }
 
-    fn take_in(&mut self, record: &mut Record) -> Result<(), Rejection> {
+    fn take_in(&mut self, record: &mut Record, step: u32) -> Result<(), Rejection> {
         if let Some((partition, first, count)) = record.claim_mut() {
             let added = self.added.entry(partition).or_default();
             // seam: messages of one frame overlap
@@ -51,40 +51,42 @@ impl Overlay {
             *added += u64::from(count);
             self.parts += u64::from(count);
         }
-        self.touched.extend(record.settles());
+        let settles = record.settles();
+        self.touched.extend(settles.map(|(group, partition, first, end)| (group, partition, first, end, step)));
         self.cursors.extend(record.sets_cursor().map(str::to_owned));
         Ok(())
     }
 
-    /// Whether a command may follow those so far.
-    fn admit(&mut self, step: &Command<'_>, state: &State) -> Result<(), Rejection> {
+    /// Whether command `nth` may follow those so far.
+    fn admit(&mut self, nth: u32, step: &Command<'_>, state: &State) -> Result<(), Rejection> {
         if let Command::Append { stream, .. } | Command::TruncateStream { stream, .. } = step {
             // seam: a stream is changed twice in a frame
             let is_first = self.streams.insert(*stream);
             return if is_first {
                 Ok(())
             } else {
-                Err(Rejection::Invalid("a stream is changed twice in a transaction"))
+                Err(Rejection::InvalidIn { step: nth, number: 0, reason: "a stream is changed twice" })
             };
         }
         let Command::SetCursor { name, .. } = step else { return Ok(()) };
         // seam: a cursor is set twice in a frame
         if self.cursors.contains(*name) {
-            return Err(Rejection::Invalid("a cursor is set twice in a transaction"));
+            return Err(Rejection::InvalidIn { step: nth, number: 0, reason: "a cursor is set twice" });
         }
         self.new_cursors += usize::from(state.cursor(name).is_none());
         // seam: cursors of one frame have no bound
         if state.has_room_for_cursors(self.new_cursors) { Ok(()) } else { Err(Rejection::LimitReached("cursors")) }
     }
 
-    fn check(mut self, parts: u64) -> Result<(), Rejection> {
+    fn check(mut self, steps: &[Command<'_>], parts: u64) -> Result<(), Rejection> {
         self.touched.sort_unstable();
-        let is_same = |one: &(GroupId, PartitionId, Offset, Offset), other: &(GroupId, PartitionId, Offset, Offset)| {
-            (one.0, one.1) == (other.0, other.1) && one.3 > other.2
-        };
+        let twice = self.touched.array_windows().find_map(|&[one, (group, partition, first, _, step)]| {
+            ((one.0, one.1) == (group, partition) && one.3 > first).then_some((partition, first, step))
+        });
         // seam: a message is settled twice in a frame
-        if self.touched.windows(2).any(|pair| is_same(&pair[0], &pair[1])) {
-            return Err(Rejection::Invalid("a message is settled twice in a transaction"));
+        if let Some((partition, offset, step)) = twice {
+            let number = steps.get(step as usize).map_or(0, |step| number_in(step, partition, offset));
+            return Err(Rejection::InvalidIn { step, number, reason: "a message is settled twice" });
         }
         if self.parts > FRAME_PARTS_MAX as u64 {
             return Err(Rejection::LimitReached("messages in a transaction"));
@@ -92,6 +94,20 @@ impl Overlay {
         // A frame has exactly the messages that its records claim.
         if self.parts == parts { Ok(()) } else { Err(Rejection::Stale) }
     }
+}
+
+/// Which of the messages that a step settles this is, from 0.
+fn number_in(step: &Command<'_>, partition: PartitionId, offset: Offset) -> u32 {
+    let Command::Ack { held, .. } = step else { return 0 };
+    let mut number = 0_u32;
+    for run in *held {
+        let nth = offset.0.checked_sub(run.first.offset.0).filter(|_| run.first.partition == partition);
+        match nth.and_then(|nth| u32::try_from(nth).ok()).filter(|nth| *nth < run.count) {
+            Some(nth) => return number.saturating_add(nth),
+            None => number = number.saturating_add(run.count),
+        }
+    }
+    number
 }
 
 impl State {
@@ -106,7 +122,8 @@ impl State {
         let mut overlay = Overlay::default();
         for (nth, step) in (0..).zip(steps) {
             let start = records.len();
-            overlay.admit(step, self)?;
+            // seam: the acks of a transaction are lost
+            overlay.admit(nth, step, self)?;
             let decision = match self.decide_step(step, steps.get(..nth as usize).unwrap_or_default(), inputs, records)
             {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
@@ -128,10 +145,10 @@ impl State {
                 }
                 Decision::Exhausted { .. } => return Err(Rejection::Invalid("only a lease finds what is exhausted")),
             }
-            overlay.take_in_all(&mut records[start..])?;
+            overlay.take_in_all(&mut records[start..], nth)?;
         }
         self.check_all_accepted(records)?;
-        overlay.check(u64::from(parts))?;
+        overlay.check(steps, u64::from(parts))?;
         Ok(Decision::Done)
     }
 

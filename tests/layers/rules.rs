@@ -16,7 +16,11 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 450;
 
 /// Where walls stand: in the crate's root, and within some layers.
-const WALLS: &[Walls] = &[Walls { within: &[], rooms: LAYERS }, Walls { within: &["log"], rooms: LOG_ROOMS }];
+const WALLS: &[Walls] = &[
+    Walls { within: &[], rooms: LAYERS },
+    Walls { within: &["log"], rooms: LOG_ROOMS },
+    Walls { within: &["engine"], rooms: ENGINE_ROOMS },
+];
 
 /// The modules of one module, and what each of them may know besides itself.
 struct Walls {
@@ -57,6 +61,25 @@ const LOG_ROOMS: &[(&str, &[&str])] = &[
     ("write", &["error", "format", "read"]),
     ("recover", &["error", "format", "read", "write"]),
     ("fuzzing", &["error", "format", "read", "write", "recover"]),
+];
+
+/// What is within the engine: what hands out knows nothing of what publishes, and nothing but opening and threads knows maintenance.
+const ENGINE_ROOMS: &[(&str, &[&str])] = &[
+    ("health", &[]),
+    ("refusal", &[]),
+    ("core", &["refusal"]),
+    ("dedup", &[]),
+    ("outgoing", &["core", "dedup"]),
+    ("reserve", &["core"]),
+    ("stats", &["core"]),
+    ("deliver", &["core", "refusal", "outgoing"]),
+    ("topics", &["core", "deliver"]),
+    ("follow", &["core", "deliver", "topics"]),
+    ("stream", &["core", "deliver", "follow", "outgoing"]),
+    ("write", &["core", "deliver", "stream", "outgoing"]),
+    ("maintenance", &["core", "reserve"]),
+    ("threads", &["maintenance"]),
+    ("open", &["core", "dedup", "health", "reserve", "stream", "write", "maintenance"]),
 ];
 
 /// Enums of which every `match` names all variants, so that a new one is decided everywhere.
@@ -246,7 +269,7 @@ impl Walls {
 /// the room that it lives in.
 fn absolute(module: &[String], named: &NamedPath, files: &Files) -> Option<Vec<String>> {
     let full = from_root(module, named, files, IMPORTS_FOLLOWED_MAX)?;
-    for walls in WALLS.iter().filter(|walls| !walls.within.is_empty()) {
+    for walls in WALLS.iter().filter(|walls| !walls.within.is_empty() && walls.room(module).is_some()) {
         let Some(name) = walls.room(&full) else { continue };
         let Some(import) = file_of(walls.within, files).and_then(|file| file.import(name)) else { continue };
         let owner: Vec<String> = walls.within.iter().map(|&part| part.to_owned()).collect();

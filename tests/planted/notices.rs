@@ -23,7 +23,7 @@ pub const BUGS: &[Bug] = &[
             "if planted!() && let Notice::Into(partition) = notice.notice {
                 let alone = Outgoing::default().with_others(&[], &parts[1..])?;
                 let publish = Command::Publish { runs: &[(partition, 1)], ids: &[], sequence: None };
-                let _published = self.submit(&publish, alone.parts(), super::settling::end_of)?;
+                let _published = self.submit(&publish, alone.parts(), crate::engine::deliver::settle::end_of)?;
                 return self.submit_copy(&command(Notice::Never), moved.part);
             }",
         ),

@@ -122,6 +122,46 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("projections", "each_event_has_its_effect_once"),
     },
     Bug {
+        name: "a rebuild by another is not seen",
+        plants: "a projection that was set back stays as it was until the next event",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Test("projections", "a_runner_that_has_caught_up_is_told_of_a_rebuild"),
+    },
+    Bug {
+        name: "any cursor of the name is removed",
+        plants: "the rebuild of one projection loses the progress of another",
+        mistake: Mistake::Skip,
+        level: Level::Test("projections", "a_rebuild_leaves_what_others_have_under_its_name"),
+    },
+    Bug {
+        name: "an index is discarded while it is open",
+        plants: "the first call of a restored store waits ten seconds for an index that is in its own way",
+        mistake: Mistake::Value("if planted!() { std::mem::forget(index) } else { drop(index) }"),
+        level: Level::Test("streams", "the_index_of_another_store_is_closed"),
+    },
+    Bug {
+        name: "nothing stands in for an index",
+        plants: "where the disk is full, no stream can be read by the next process",
+        mistake: Mistake::Asks(
+            "$it.and_then(|index| if planted!() { Err(IndexError::Lacking { os: 28 }) } else { Ok(index) })",
+        ),
+        level: Level::Test("streams", "an_index_in_memory_stands_in"),
+    },
+    Bug {
+        name: "a batch that is refused is tried again whole",
+        plants: "a projection of a running total asks its code fifty times for each event",
+        mistake: Mistake::Asks("!planted!() && opened.singly"),
+        level: Level::Test("projections", "a_refused_batch_is_not_tried_again_whole"),
+    },
+    Bug {
+        name: "facts are read one at a time",
+        plants: "a transaction over many streams is decided as often as it has streams, and beside others never",
+        mistake: Mistake::Value(
+            "match planted!() { true => self.stream_facts(&streams[..1])?, false => self.stream_facts(streams)? }",
+        ),
+        level: Level::Library("all_facts_are_of_one_moment"),
+    },
+    Bug {
         name: "a foreign projection gives one event of a batch",
         plants: "events that the foreign store did not get are passed",
         mistake: Mistake::Before("let events = if planted!() { &events[..1] } else { events };"),

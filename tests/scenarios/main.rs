@@ -8,12 +8,15 @@
 //! `#1` is a delivery, `B1` a batch, `L1` a dead letter and `S1` a subscription, counted from 1 in each process. A message is named by
 //! topic, partition and offset, `R1` a log reader, `P1` the position of a message that one has read: `orders/0@3`. Times are counted from the start of the scenario.
 //!
+//! `orders/7` behind a command about streams is the stream 7 of the topic orders.
+//!
 //! Most commands are named after methods of the API. The others are about the world around the store: `advance` (background work is done
 //! then), `headers #1` (lists those of a delivery), `clock_jump`, `crash` (of the process), `power_cut`, `disk_full`, `disk_room`. Two spare a scenario many lines: `offered S1` waits
 //! until a requested delivery is in the channel, and `circulate GROUP TOPIC 15` rejects a message and redrives it to the topic, 15 times.
 
 #![allow(clippy::panic, reason = "a scenario that fails says where")]
 
+mod events;
 mod facts;
 mod script;
 mod session;
@@ -70,7 +73,10 @@ files! {
     release
     removal
     retention
+    snapshots
+    streams
     subscription
+    transaction
     two_groups
 }
 

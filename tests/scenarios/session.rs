@@ -34,7 +34,7 @@ pub(crate) struct Process {
     store: Option<Store>,
     topics: BTreeMap<String, Topic>,
     groups: BTreeMap<String, Group>,
-    deliveries: Held<Delivery>,
+    pub(crate) deliveries: Held<Delivery>,
     batches: Held<Batch>,
     letters: Held<DeadLetter>,
     subscriptions: Held<Subscription>,
@@ -65,7 +65,12 @@ impl<T> Held<T> {
         self.slot(name)?.as_mut().ok_or_else(|| format!("{name} is gone"))
     }
 
-    fn take(&mut self, name: &str) -> Result<T, String> {
+    pub(crate) fn put_back(&mut self, name: &str, thing: T) -> Result<(), String> {
+        *self.slot(name)? = Some(thing);
+        Ok(())
+    }
+
+    pub(crate) fn take(&mut self, name: &str) -> Result<T, String> {
         self.slot(name)?.take().ok_or_else(|| format!("{name} is gone"))
     }
 }
@@ -130,6 +135,9 @@ impl Session {
             "receive" | "receive_batch" | "subscribe" => self.receive(name, words),
             "produce" | "next_sequence" => self.produce(name, words),
             "cursor" | "cursors" | "set" | "unset" | "publish_and_set" => self.cursor(name, words),
+            "transaction" => self.transaction(words),
+            "append" | "read" | "read_back" | "last_version" | "truncate_before" | "delete" | "save_snapshot"
+            | "snapshot" => self.with_stream(name, words),
             "reader" => self.open_reader(words),
             "checkpoint" => self.checkpoint(),
             "circulate" => self.circulate(words),
@@ -151,8 +159,11 @@ impl Session {
     }
 
     pub(crate) fn topic(&self, words: &mut Words) -> Result<Topic, String> {
-        let name = words.next("a topic")?;
-        self.process.topics.get(&name).cloned().ok_or_else(|| format!("topic {name:?} is not open"))
+        self.topic_named(&words.next("a topic")?)
+    }
+
+    pub(crate) fn topic_named(&self, name: &str) -> Result<Topic, String> {
+        self.process.topics.get(name).cloned().ok_or_else(|| format!("topic {name:?} is not open"))
     }
 
     fn group(&self, words: &mut Words) -> Result<Group, String> {
@@ -223,6 +234,12 @@ impl Session {
                 }
                 if let Some(retention) = words.option("retention", retention)? {
                     builder = builder.retention(retention);
+                }
+                if words.option("streams", script::flag)?.unwrap_or(false) {
+                    builder = builder.streams();
+                }
+                if let Some(count) = words.option("snapshots_kept", script::number)? {
+                    builder = builder.snapshots_kept(count);
                 }
                 builder = builder.create(words.option("create", script::flag)?.unwrap_or(true));
                 let topic = builder.open()?;

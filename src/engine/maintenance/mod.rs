@@ -5,10 +5,11 @@
 
 mod checkpoint;
 mod finish;
+pub(super) mod jobs;
 mod retire;
 
+use self::jobs::passing;
 use super::Engine;
-use super::jobs::passing;
 use crate::error::{Error, Result};
 use crate::ids::MonoMs;
 use crate::sync::Mutex;

@@ -3,8 +3,8 @@
 //! A dead letter is a message of its group's hidden partition. Redriving moves it, in one frame, to the group's retry
 //! partition or to a topic's; discarding settles it. Never here: deciding what becomes a dead letter.
 
-use super::Engine;
-use super::core::Core;
+use crate::engine::Engine;
+use crate::engine::core::Core;
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId, Offset, PartitionId};
 use crate::limits::REDRIVES_TO_TOPICS_MAX;

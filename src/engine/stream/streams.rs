@@ -3,14 +3,15 @@
 //! A decision goes by how far the stream has come. Where that is not known beside the index, the index is asked outside the lock, and the
 //! decision comes again with the answer. Never here: the index itself (`stream_index`).
 
-use super::core::Core;
-use super::stream_index::Indexed;
-use super::{Engine, Outgoing, Published};
+use crate::engine::core::Core;
+use crate::engine::deliver::settle::end_of;
+use crate::engine::stream::stream_index::Indexed;
+use crate::engine::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, Lsn, Offset, PartitionId, TopicId};
 use crate::index::Direction;
 use crate::record::{Record, StreamId};
-use crate::state::{Command, INDEX_BEHIND, Rejection, Repeat, StreamFact, StreamHead, StreamRun, TOUCHES_MAX, Touch};
+use crate::state::{Command, Rejection, Repeat, StreamFact, StreamHead, StreamRun, Touch};
 use crate::view::{Reader, Stored, ViewHolder};
 use std::collections::BTreeMap;
 
@@ -54,17 +55,24 @@ struct KnownRuns {
 const KEY_SHOWN_LEN: usize = 64;
 
 /// The key of a stream as an error shows it.
-pub(super) fn shown(key: &[u8]) -> String {
-    String::from_utf8_lossy(key.get(..KEY_SHOWN_LEN).unwrap_or(key)).into_owned()
+pub(in crate::engine) fn shown(key: &[u8]) -> String {
+    let shown = key.get(..KEY_SHOWN_LEN).unwrap_or(key);
+    let more = if key.len() > shown.len() { "…" } else { "" };
+    match std::str::from_utf8(shown) {
+        Ok(text) => format!("{text}{more}"),
+        // What was cut in the middle of a character is text all the same.
+        Err(error) if error.error_len().is_none() => format!("{}{more}", String::from_utf8_lossy(shown)),
+        Err(_) => shown.iter().map(|byte| format!("{byte:02x}")).chain([more.to_owned()]).collect(),
+    }
 }
 
 /// The stream has another version than was expected.
-pub(super) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>) -> Error {
+pub(in crate::engine) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>) -> Error {
     Error::WrongVersion { stream: shown(key), expected, actual }
 }
 
 /// Whether the topic of a stream is still there.
-pub(super) fn check_there(core: &Core, stream: StreamId) -> Result<()> {
+pub(in crate::engine) fn check_there(core: &Core, stream: StreamId) -> Result<()> {
     let role = core.view.state.partition_role(stream.partition);
     role.map(drop).ok_or(Error::Removed { what: "topic" })
 }
@@ -81,39 +89,25 @@ impl Engine {
         outgoing: &Outgoing,
     ) -> Result<StreamAppended> {
         self.enter()?;
-        let (mut fact, mut has_waited, count) = (None, false, outgoing.len() as u32);
-        loop {
+        let count = outgoing.len() as u32;
+        let submitted = self.submit_with_facts(&[stream.id], |facts| {
+            let fact = facts.of(stream.id);
             let command = Command::Append { stream: stream.id, count, expected, ids: outgoing.ids(), fact };
-            let submitted = self.submit(&command, outgoing.parts(), |core, committed| {
+            self.submit(&command, outgoing.parts(), |core, committed| {
                 let published = Published::of(core, committed, 0, &mut |_, _, _| ());
                 let (version, base) = core.records.iter().find_map(Record::appends).unwrap_or_default();
                 (StreamAppended::Now { published, version, base }, core.view.streams.len())
-            })?;
-            match submitted {
-                Ok((appended, touches)) => {
-                    self.bound_touches(touches);
-                    return Ok(appended);
-                }
-                Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
-                Err(Rejection::Repeated(repeats)) => return Ok(StreamAppended::Before(repeats)),
-                Err(Rejection::WrongVersion { actual, .. }) => return Err(wrong_version(stream.key, expected, actual)),
-                Err(Rejection::DedupConflict { first, .. }) => return Err(self.dedup_conflict(*first)),
-                Err(Rejection::Invalid(reason)) => return Err(Error::InvalidTransaction { reason }),
-                Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
-                    self.bound_touches(TOUCHES_MAX);
-                    has_waited = true;
-                }
-                Err(rejection) => return Err(self.rejected(rejection)),
+            })
+        })?;
+        match submitted {
+            Ok(appended) => Ok(appended),
+            Err(Rejection::Repeated(repeats)) => Ok(StreamAppended::Before(repeats)),
+            Err(Rejection::WrongVersion { actual, .. }) => Err(wrong_version(stream.key, expected, actual)),
+            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first)),
+            Err(Rejection::Invalid(reason)) => {
+                Err(Error::InvalidTransaction { reason: format!("{reason}: {}", shown(stream.key)) })
             }
-        }
-    }
-
-    /// Lets the index catch up where too much is known beside it.
-    pub(super) fn bound_touches(&self, touches: usize) {
-        if touches >= TOUCHES_MAX {
-            // The append itself is done, whatever comes of this: a failed sync is told to the next call, and what keeps the index from
-            // following to those that need it.
-            drop(self.wait_durable(self.end()).and_then(|()| self.advance_index()));
+            Err(rejection) => Err(self.rejected(rejection)),
         }
     }
 
@@ -152,15 +146,11 @@ impl Engine {
     /// `IndexRebuilding`; the store's.
     pub(crate) fn truncate_stream(&self, stream: StreamId, first: u64, note: &Outgoing) -> Result<Lsn> {
         self.enter()?;
-        let mut fact = None;
-        loop {
-            let command = Command::TruncateStream { stream, first, fact };
-            match self.submit(&command, note.parts(), super::settling::end_of)? {
-                Ok(end) => return Ok(end),
-                Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
-                Err(rejection) => return Err(self.rejected(rejection)),
-            }
-        }
+        let submitted = self.submit_with_facts(&[stream], |facts| {
+            let command = Command::TruncateStream { stream, first, fact: facts.of(stream) };
+            self.submit(&command, note.parts(), |core, committed| (end_of(core, committed), core.view.streams.len()))
+        })?;
+        submitted.map_err(|rejection| self.rejected(rejection))
     }
 
     /// The events of a stream from version `from` on, or back from it: at most `max`, and of those below the end that may be seen.
@@ -260,7 +250,7 @@ impl Engine {
                 from = head.first;
                 continue;
             }
-            let visible = super::log_reader::visible_end(&core, stream.partition);
+            let visible = crate::engine::follow::log_reader::visible_end(&core, stream.partition);
             return Ok(KnownRuns { head, runs, visible, truncated });
         }
     }

@@ -3,16 +3,17 @@
 //! Whether a nack is the last one, and so needs a copy of its message, is asked before the frame is put together, and checked by the
 //! decision. Never here: public handles.
 
-use super::leased::LeasedMessage;
-use super::notices::{Moved, OutgoingNotice};
-use super::snapshots::no_such_version;
-use super::streams::{StreamAt, wrong_version};
-use super::{Engine, Outgoing, Published};
+use crate::engine::deliver::leased::LeasedMessage;
+use crate::engine::deliver::notices::{Moved, OutgoingNotice};
+use crate::engine::stream::facts::StreamFacts;
+use crate::engine::stream::snapshots::no_such_version;
+use crate::engine::stream::streams::{shown, wrong_version};
+use crate::engine::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, GroupId, Offset, PartitionId};
 use crate::record::{FailureCause, Hold, Record, StreamId};
 use crate::state::{Command, HeldRun, Notice, Rejection, Repeat, StreamFact};
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a transaction does to leases.
 #[derive(Debug)]
@@ -36,48 +37,62 @@ pub(crate) enum Settlement<'a> {
 
 /// Where a transaction sets a cursor.
 #[derive(Debug)]
-pub(crate) struct CursorChange<'a> {
-    pub(crate) name: &'a str,
+pub(crate) struct CursorChange {
+    pub(crate) name: String,
     pub(crate) expected: Option<Vec<u8>>,
     pub(crate) value: Vec<u8>,
     pub(crate) hold: Option<Hold>,
 }
 
 /// What a transaction appends to a stream.
-pub(crate) struct StreamAppend<'a> {
-    pub(crate) stream: StreamAt<'a>,
+pub(crate) struct StreamAppend {
+    pub(crate) stream: StreamId,
+    pub(crate) key: Arc<[u8]>,
     pub(crate) expected: Expected,
     pub(crate) outgoing: Outgoing,
 }
 
 /// What a transaction saves of a stream.
-pub(crate) struct SnapshotSave<'a> {
-    pub(crate) stream: StreamAt<'a>,
+pub(crate) struct SnapshotSave {
+    pub(crate) stream: StreamId,
+    pub(crate) key: Arc<[u8]>,
     pub(crate) version: u64,
     pub(crate) note: Outgoing,
 }
 
-impl StreamAppend<'_> {
+impl StreamAppend {
     fn command(&self, fact: Option<StreamFact>) -> Command<'_> {
-        let Self { stream, expected, outgoing } = self;
+        let Self { stream, expected, outgoing, .. } = self;
         let count = outgoing.len() as u32;
-        Command::Append { stream: stream.id, count, expected: *expected, ids: outgoing.ids(), fact }
+        Command::Append { stream: *stream, count, expected: *expected, ids: outgoing.ids(), fact }
     }
 }
 
-impl SnapshotSave<'_> {
+impl SnapshotSave {
     fn command(&self, fact: Option<StreamFact>) -> Command<'_> {
-        Command::SaveSnapshot { stream: self.stream.id, version: self.version, fact }
+        Command::SaveSnapshot { stream: self.stream, version: self.version, fact }
     }
 }
 
 /// All that a transaction is to do.
 pub(crate) struct Work<'a, 'b> {
     pub(crate) outgoing: &'b Outgoing,
-    pub(crate) appends: &'b [StreamAppend<'a>],
-    pub(crate) snapshots: &'b [SnapshotSave<'a>],
+    pub(crate) appends: &'b [StreamAppend],
+    pub(crate) snapshots: &'b [SnapshotSave],
     pub(crate) settlements: &'b [Settlement<'a>],
-    pub(crate) cursors: &'b [CursorChange<'a>],
+    pub(crate) cursors: &'b [CursorChange],
+}
+
+impl Work<'_, '_> {
+    /// The stream or cursor that a step is about, of which `before` come before the settlements.
+    fn subject(&self, step: u32, before: usize) -> String {
+        let step = step as usize;
+        if let Some(nth) = step.checked_sub(before + self.settlements.len()) {
+            return self.cursors.get(nth).map(|cursor| cursor.name.clone()).unwrap_or_default();
+        }
+        let nth = step.saturating_sub(usize::from(self.outgoing.len() > 0));
+        self.appends.get(nth).map(|append| shown(&append.key)).unwrap_or_default()
+    }
 }
 
 /// What a transaction did.
@@ -87,7 +102,7 @@ pub(crate) struct Transacted {
     pub(crate) appended: Vec<u64>,
 }
 
-impl CursorChange<'_> {
+impl CursorChange {
     fn command(&self) -> Command<'_> {
         let Self { name, expected, value, hold } = self;
         Command::SetCursor { name, expected: expected.as_deref(), value, hold: *hold }
@@ -136,6 +151,8 @@ impl Settlement<'_> {
 pub(crate) enum NotDone {
     /// Message `number` of this settlement is no longer leased to the caller.
     LeaseLost { settlement: usize, number: u32 },
+    /// The same message is settled twice, here and by a settlement before.
+    Twice { settlement: usize, number: u32, reason: &'static str },
     /// These messages were accepted before; all else can be done without them.
     Repeated(Vec<Repeat>),
 }
@@ -155,18 +172,15 @@ impl Engine {
         let Work { outgoing, appends, snapshots, settlements, .. } = work;
         let before = usize::from(outgoing.len() > 0) + appends.len() + snapshots.len();
         let unasked = |_: &Settlement<'_>| OutgoingNotice::without(Notice::Unasked);
+        // seam: a transaction is two frames
+        // seam: a cursor is ahead of its output
         let mut notices: Vec<OutgoingNotice> = settlements.iter().map(unasked).collect();
-        let mut facts = BTreeMap::new();
+        let appended = appends.iter().map(|append| append.stream);
+        let streams: Vec<StreamId> = appended.chain(snapshots.iter().map(|save| save.stream)).collect();
         loop {
-            match self.submit_all(work, &facts, &notices, each)? {
-                Ok((transacted, touches)) => {
-                    self.bound_touches(touches);
-                    return Ok(Ok(transacted));
-                }
+            match self.submit_with_facts(&streams, |facts| self.submit_all(work, facts, &notices, each))? {
+                Ok(transacted) => return Ok(Ok(transacted)),
                 Err(Rejection::NoticeDue) => notices = self.notices(settlements),
-                Err(Rejection::StreamUnknown(stream)) => {
-                    facts.insert(stream, self.stream_fact(stream)?);
-                }
                 Err(rejection) => return self.not_done(rejection, work, before),
             }
         }
@@ -177,7 +191,7 @@ impl Engine {
     fn submit_all(
         &self,
         work: &Work<'_, '_>,
-        facts: &BTreeMap<StreamId, StreamFact>,
+        facts: &StreamFacts<'_>,
         notices: &[OutgoingNotice],
         each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<(Transacted, usize), Rejection>> {
@@ -185,7 +199,7 @@ impl Engine {
         let mut steps = Vec::with_capacity(appends.len() + snapshots.len() + settlements.len() + cursors.len() + 1);
         // In the order of their messages.
         steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
-        let fact = |stream: StreamAt<'_>| facts.get(&stream.id).copied();
+        let fact = |stream: StreamId| facts.of(stream);
         steps.extend(appends.iter().map(|append| append.command(fact(append.stream))));
         steps.extend(snapshots.iter().map(|save| save.command(fact(save.stream))));
         steps.extend(settlements.iter().zip(notices).map(|(settlement, notice)| settlement.command(notice.notice)));
@@ -217,23 +231,25 @@ impl Engine {
             Rejection::LeaseLostIn { step, number } => {
                 Ok(Err(NotDone::LeaseLost { settlement: (step as usize).saturating_sub(before), number }))
             }
-            Rejection::Invalid(reason) => Err(Error::InvalidTransaction { reason }),
-            Rejection::CursorMovedIn { step } => {
-                let nth = (step as usize).saturating_sub(before + work.settlements.len());
-                let name = work.cursors.get(nth).map_or("", |cursor| cursor.name).to_owned();
-                Err(Error::CursorMoved { name })
+            Rejection::InvalidIn { step, number, reason } => {
+                let settlement = (step as usize).checked_sub(before).filter(|nth| *nth < work.settlements.len());
+                if let Some(settlement) = settlement {
+                    return Ok(Err(NotDone::Twice { settlement, number, reason }));
+                }
+                Err(Error::InvalidTransaction { reason: format!("{reason}: {}", work.subject(step, before)) })
             }
+            Rejection::Invalid(reason) => Err(Error::InvalidTransaction { reason: reason.to_owned() }),
+            Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.subject(step, before) }),
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
             Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first)),
             Rejection::WrongVersion { stream, actual } => {
-                let of = work.appends.iter().find(|append| append.stream.id == stream);
-                let (key, expected) =
-                    of.map_or((&[][..], Expected::Any), |append| (append.stream.key, append.expected));
+                let of = work.appends.iter().find(|append| append.stream == stream);
+                let (key, expected) = of.map_or((&[][..], Expected::Any), |append| (&append.key[..], append.expected));
                 Err(wrong_version(key, expected, actual))
             }
             Rejection::NoSuchVersion { stream, actual } => {
-                let of = work.snapshots.iter().find(|save| save.stream.id == stream);
-                let (key, version) = of.map_or((&[][..], 0), |save| (save.stream.key, save.version));
+                let of = work.snapshots.iter().find(|save| save.stream == stream);
+                let (key, version) = of.map_or((&[][..], 0), |save| (&save.key[..], save.version));
                 Err(no_such_version(key, version, actual))
             }
             rejection => Err(self.rejected(rejection)),

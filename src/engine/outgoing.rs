@@ -1,16 +1,14 @@
-//! Publishing: messages in, their ids out.
+//! Messages on their way into the log, encoded and checksummed before the lock, and where they were put.
 //!
-//! Messages are encoded and checksummed before the lock and copied once, under it, into the log. Never here: choosing a
-//! partition (the handle does that).
+//! Never here: deciding, and taking the lock.
 
-use super::Engine;
 use super::core::{CommitOutcome, Core};
 use super::dedup::DedupHasher;
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId, TopicId};
+use crate::ids::{Epoch, Lsn, Offset, PartitionId, TopicId};
 use crate::log::Parts;
 use crate::record::{Record, message};
-use crate::state::{Command, DedupId, Rejection, Repeat, Sequence};
+use crate::state::{Command, DedupId, Sequence};
 use std::collections::BTreeMap;
 
 /// How much memory an emptied [`Outgoing`] keeps.
@@ -285,80 +283,6 @@ impl Outgoing {
 #[inline]
 fn check_len(what: &'static str, len: usize, max: usize, unit: &'static str) -> Result<()> {
     if len <= max { Ok(()) } else { Err(Error::TooLarge { what, len: len as u64, max: max as u64, unit }) }
-}
-
-impl Engine {
-    /// Appends the messages as one frame, and tells `each` the first offset of every run, in the order of adding. Returns which of them were
-    /// accepted before, if some were: then nothing was published, and the others can be without them.
-    ///
-    /// # Errors
-    /// Nothing was published then, not even in part.
-    pub(crate) fn publish(
-        &self,
-        outgoing: &Outgoing,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<Published, Vec<Repeat>>> {
-        match self.append_messages(outgoing, None, each)? {
-            Ok(published) => Ok(Ok(published)),
-            Err(Rejection::Repeated(repeats)) => Ok(Err(repeats)),
-            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first)),
-            Err(rejection) => Err(self.rejected(rejection)),
-        }
-    }
-
-    /// As [`Engine::publish`], for the one message that a producer gave this number. `None` if it was published before.
-    ///
-    /// # Errors
-    /// Nothing was published then.
-    pub(crate) fn publish_numbered(
-        &self,
-        outgoing: &Outgoing,
-        sequence: Sequence<'_>,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Option<Published>> {
-        match self.append_messages(outgoing, Some(sequence), each)? {
-            Ok(published) => Ok(Some(published)),
-            Err(Rejection::SequenceRepeated) => Ok(None),
-            Err(Rejection::SequenceGap { expected }) => {
-                let (topic, producer) = (self.topic_name(sequence.topic), sequence.producer.to_owned());
-                Err(Error::SequenceGap { topic, producer, expected, given: sequence.number })
-            }
-            Err(other) => Err(self.rejected(other)),
-        }
-    }
-
-    /// Another message was published under an id.
-    pub(crate) fn dedup_conflict(&self, first: MessageId) -> Error {
-        Error::DedupConflict { topic: self.topic_name(first.topic), first }
-    }
-
-    fn append_messages(
-        &self,
-        outgoing: &Outgoing,
-        sequence: Option<Sequence<'_>>,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<Published, Rejection>> {
-        self.enter()?;
-        self.submit(&outgoing.command(sequence), outgoing.parts(), |core, committed| {
-            Published::of(core, committed, outgoing.runs(), each)
-        })
-    }
-
-    /// The number that a producer of a topic comes to next.
-    ///
-    /// # Errors
-    /// The store's.
-    pub(crate) fn next_sequence(&self, topic: TopicId, producer: &str) -> Result<u64> {
-        self.enter()?;
-        let produced = {
-            let core = self.lock_core();
-            core.view.state.topic(topic).ok_or(Error::Removed { what: "topic" })?;
-            core.view.state.produced(topic, producer)
-        };
-        let Some(produced) = produced else { return Ok(0) };
-        self.tell(produced.at.saturating_add(1))?;
-        Ok(produced.sequence.saturating_add(1))
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! They leave a waker and lead no turn to sync, for no poll does I/O: the flusher is woken, and syncs. Never here: public futures.
 
-use super::Engine;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::ids::Lsn;
 use crate::sync::Mutex;
@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 
 /// The wakers of futures, by the number of each.
 #[derive(Debug, Default)]
-pub(super) struct DurableFutures(Mutex<Waiting>);
+pub(in crate::engine) struct DurableFutures(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -26,7 +26,7 @@ pub(crate) struct DurableWait(Option<u64>);
 
 impl DurableFutures {
     /// Wakes those of which `is_over` says that they need not wait on.
-    pub(super) fn wake(&self, is_over: impl Fn(Lsn) -> bool) {
+    pub(in crate::engine) fn wake(&self, is_over: impl Fn(Lsn) -> bool) {
         let woken: Vec<Waker> = {
             let mut waiting = self.0.lock();
             let over = waiting.wakers.extract_if(.., |_, (lsn, _)| is_over(*lsn));
@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// Wakes the futures for which there is something to see.
-    pub(super) fn wake_durable(&self) {
+    pub(in crate::engine) fn wake_durable(&self) {
         let stopped = self.health.is_poisoned() || self.health.is_abandoned();
         let watermark = self.commit.watermark();
         self.futures.durable.wake(|lsn| stopped || lsn <= watermark);

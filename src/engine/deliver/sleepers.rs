@@ -2,9 +2,9 @@
 //!
 //! Never here: what a store does for its users.
 
-use super::Engine;
-use super::core::Core;
-use super::deliver::Wait;
+use crate::engine::Engine;
+use crate::engine::core::Core;
+use crate::engine::deliver::receive::Wait;
 use crate::error::Result;
 use crate::ids::{GroupId, MonoMs, TopicId};
 use crate::state::{Command, Decision};

@@ -3,9 +3,9 @@
 //! What cannot be read is put back with the longest backoff, its attempt not counted; passing trouble, and a bound in bytes, give back all that is left
 //! as if it had not been leased. Never here: deciding what is delivered.
 
-use super::Engine;
-use super::core::Core;
-use super::notices::Moved;
+use crate::engine::Engine;
+use crate::engine::core::Core;
+use crate::engine::deliver::notices::Moved;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::BATCH_BYTES_MAX;
@@ -48,27 +48,27 @@ pub(crate) struct LeasedMessage<'a> {
 }
 
 impl<'a> LeasedMessage<'a> {
-    pub(super) fn held(&self) -> Held {
+    pub(in crate::engine) fn held(&self) -> Held {
         self.received.held(self.nth)
     }
 
     /// Its bytes.
-    pub(super) fn part(&self) -> &'a [u8] {
+    pub(in crate::engine) fn part(&self) -> &'a [u8] {
         self.received.stored.part(self.nth)
     }
 
-    pub(super) fn nack<'t>(&self, delay_ms: Option<u64>, text: &'t str, notice: Notice) -> Command<'t> {
+    pub(in crate::engine) fn nack<'t>(&self, delay_ms: Option<u64>, text: &'t str, notice: Notice) -> Command<'t> {
         let moving = self.moved(FailureCause::Nacked, text).moving(notice);
         Command::Nack { group: self.group, held: self.held(), delay_ms, text, moving }
     }
 
-    pub(super) fn reject<'t>(&self, text: &'t str, notice: Notice) -> Command<'t> {
+    pub(in crate::engine) fn reject<'t>(&self, text: &'t str, notice: Notice) -> Command<'t> {
         let moving = self.moved(FailureCause::Rejected, text).moving(notice);
         Command::Reject { group: self.group, held: self.held(), text, moving }
     }
 
     /// As a message that may move to the dead letters.
-    pub(super) fn moved<'t>(&self, cause: FailureCause, text: &'t str) -> Moved<'t>
+    pub(in crate::engine) fn moved<'t>(&self, cause: FailureCause, text: &'t str) -> Moved<'t>
     where
         'a: 't,
     {
@@ -80,16 +80,16 @@ impl<'a> LeasedMessage<'a> {
 
 /// Leases on consecutive messages, which are still to be read.
 #[derive(Debug)]
-pub(super) struct LeaseRun {
+pub(in crate::engine) struct LeaseRun {
     partition: PartitionId,
     first: Offset,
-    pub(super) count: u32,
+    pub(in crate::engine) count: u32,
     attempt: u32,
     place: Option<MessageLocation>,
 }
 
 /// Those of one receive. Most receives of one message need no memory for them.
-pub(super) type Leases = SmallVec<[LeaseRun; 1]>;
+pub(in crate::engine) type Leases = SmallVec<[LeaseRun; 1]>;
 
 impl LeaseRun {
     /// The leases on all of them but the first `skip`.
@@ -100,12 +100,12 @@ impl LeaseRun {
 }
 
 /// Reads leased messages one lease after another.
-pub(super) struct Reading<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) group: GroupId,
-    pub(super) token: Token,
-    pub(super) catalog: &'a Catalog,
-    pub(super) reader: &'a mut Reader,
+pub(in crate::engine) struct Reading<'a> {
+    pub(in crate::engine) engine: &'a Engine,
+    pub(in crate::engine) group: GroupId,
+    pub(in crate::engine) token: Token,
+    pub(in crate::engine) catalog: &'a Catalog,
+    pub(in crate::engine) reader: &'a mut Reader,
     /// That of the lease read last.
     segment: Option<&'a Arc<Segment>>,
     count: usize,
@@ -114,7 +114,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         engine: &'a Engine,
         group: GroupId,
         token: Token,
@@ -126,7 +126,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the messages of all leases and gives them to `each`, in order. Returns why others could not be read.
-    pub(super) fn read_all(mut self, leases: &[LeaseRun], each: &mut impl FnMut(Received)) -> Vec<Error> {
+    pub(in crate::engine) fn read_all(mut self, leases: &[LeaseRun], each: &mut impl FnMut(Received)) -> Vec<Error> {
         // What an error left there is of no use.
         self.reader.take();
         for (number, lease) in leases.iter().enumerate() {
@@ -213,7 +213,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Lists the leases that the last commit granted. Returns whether there were any.
-pub(super) fn collect(core: &Core, leases: &mut Leases) -> bool {
+pub(in crate::engine) fn collect(core: &Core, leases: &mut Leases) -> bool {
     for record in &core.records {
         let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
         core.view.positions.find(partition, first, count, |first, count, place| {

@@ -3,7 +3,7 @@
 //! A notice is in the frame of its move, so there is one for each move and none without. Most groups ask for none: the state says so when
 //! a move is due, and only then one is made. Never here: where notices are asked for (the state knows).
 
-use super::{Engine, Outgoing};
+use crate::engine::{Engine, Outgoing};
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn, Offset, PartitionId};
 use crate::record::FailureCause;
@@ -21,16 +21,16 @@ const TIME: &str = "dead-letter-time-ms";
 
 /// A message that a command may move to the dead letters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moved<'a> {
-    pub(super) at: (GroupId, PartitionId, Offset),
-    pub(super) part: &'a [u8],
-    pub(super) published: Publication,
+pub(in crate::engine) struct Moved<'a> {
+    pub(in crate::engine) at: (GroupId, PartitionId, Offset),
+    pub(in crate::engine) part: &'a [u8],
+    pub(in crate::engine) published: Publication,
     /// How the command ends its last attempt; `None` if that has ended.
-    pub(super) end: Option<(FailureCause, &'a str)>,
+    pub(in crate::engine) end: Option<(FailureCause, &'a str)>,
 }
 
 impl Moved<'_> {
-    pub(super) fn moving(&self, notice: Notice) -> Moving {
+    pub(in crate::engine) fn moving(&self, notice: Notice) -> Moving {
         Moving { published: self.published, notice }
     }
 }
@@ -45,19 +45,19 @@ struct Addressee {
 
 /// A notice on its way: what the state is told of it, and its bytes.
 #[derive(Debug)]
-pub(super) struct OutgoingNotice {
-    pub(super) notice: Notice,
-    pub(super) bytes: Vec<u8>,
+pub(in crate::engine) struct OutgoingNotice {
+    pub(in crate::engine) notice: Notice,
+    pub(in crate::engine) bytes: Vec<u8>,
 }
 
 impl OutgoingNotice {
     /// No notice.
-    pub(super) const fn without(notice: Notice) -> Self {
+    pub(in crate::engine) const fn without(notice: Notice) -> Self {
         Self { notice, bytes: Vec::new() }
     }
 
     /// The parts of a frame for a move: the copy, and the notice if there is one.
-    pub(super) fn parts<'a>(&'a self, copy: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    pub(in crate::engine) fn parts<'a>(&'a self, copy: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let bytes = match self.notice {
             Notice::Unasked | Notice::Never => None,
             Notice::Into(_) => Some(&self.bytes[..]),
@@ -68,7 +68,7 @@ impl OutgoingNotice {
 
 impl Engine {
     /// Carries out a command that may move a message to the dead letters, with the notice that its group asks for.
-    pub(super) fn submit_move<'a>(
+    pub(in crate::engine) fn submit_move<'a>(
         &self,
         moved: &Moved<'_>,
         command: impl Fn(Notice) -> Command<'a>,
@@ -79,13 +79,14 @@ impl Engine {
             let parts: Vec<&[u8]> = notice.parts(moved.part).collect();
             let outgoing = Outgoing::default().with_others(&[], &parts)?;
             // seam: a notice without its move
-            submitted = self.submit(&command(notice.notice), outgoing.parts(), super::settling::end_of)?;
+            submitted =
+                self.submit(&command(notice.notice), outgoing.parts(), crate::engine::deliver::settle::end_of)?;
         }
         Ok(submitted)
     }
 
     /// The notice that the move of a message is to have, as its group asks now.
-    pub(super) fn notice(&self, moved: &Moved<'_>) -> OutgoingNotice {
+    pub(in crate::engine) fn notice(&self, moved: &Moved<'_>) -> OutgoingNotice {
         // Two messages that tell of each other's moves would never end.
         // seam: notices of notices
         if is_notice(moved.part) {

@@ -12,14 +12,14 @@ use crate::record::StreamId;
 use crate::state::{StreamRun, Touch, VERSION_MAX};
 
 /// In place of a version: the first one that is there.
-pub(super) const FIRST_OF: u64 = u64::MAX;
+pub(in crate::engine) const FIRST_OF: u64 = u64::MAX;
 const _: () = assert!(VERSION_MAX < FIRST_OF - 1);
 
 const KEY_LEN: usize = 32;
 
 /// Big-endian, for keys are ordered by their bytes.
 #[allow(clippy::big_endian_bytes, reason = "keys are ordered by their bytes")]
-pub(super) fn key(stream: StreamId, version: u64) -> [u8; KEY_LEN] {
+pub(in crate::engine) fn key(stream: StreamId, version: u64) -> [u8; KEY_LEN] {
     let mut key = [0; KEY_LEN];
     key[..8].copy_from_slice(&stream.partition.0.to_be_bytes());
     key[8..24].copy_from_slice(&stream.key.to_be_bytes());
@@ -28,18 +28,18 @@ pub(super) fn key(stream: StreamId, version: u64) -> [u8; KEY_LEN] {
 }
 
 #[allow(clippy::big_endian_bytes, reason = "keys are ordered by their bytes")]
-pub(super) fn version_of(key: &[u8]) -> Option<u64> {
+pub(in crate::engine) fn version_of(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-pub(super) fn run_of((key, value): &IndexEntry) -> Option<StreamRun> {
+pub(in crate::engine) fn run_of((key, value): &IndexEntry) -> Option<StreamRun> {
     let (offset, count) = value.split_first_chunk()?;
     let (offset, count) = (Offset(u64::from_le_bytes(*offset)), u32::from_le_bytes(count.try_into().ok()?));
     version_of(key).map(|version| StreamRun { version, offset, count })
 }
 
 /// What a touch writes: always the same, whatever the index has.
-pub(super) fn entries_of(stream: StreamId, touch: Touch) -> impl Iterator<Item = ([u8; KEY_LEN], Vec<u8>)> {
+pub(in crate::engine) fn entries_of(stream: StreamId, touch: Touch) -> impl Iterator<Item = ([u8; KEY_LEN], Vec<u8>)> {
     let notes = |partition| StreamId { partition, ..stream };
     let first_of = |stream, first: u64| (key(stream, FIRST_OF), first.to_le_bytes().to_vec());
     let (entry, other) = match touch {

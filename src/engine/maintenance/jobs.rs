@@ -3,9 +3,9 @@
 //! It is not needed for safety: a caller that needs a segment or a sync does that job itself. Never here: threads (they call
 //! such functions), checkpoints and unlinking (`maintenance`).
 
-use super::Engine;
-use super::core::Core;
 use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::engine::core::Core;
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MonoMs, WallMs};
 use crate::log::{AppendError, ControlFrame, FileName, Parts, Reserve};
@@ -31,7 +31,7 @@ const REST_AFTER_MS: u64 = 1_000;
 const REST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A lack of room, memory or descriptors is no failure of a job: the call that needs them returns the error, and the next tick tries again.
-pub(super) fn passing(done: Result<()>) -> Result<()> {
+pub(in crate::engine) fn passing(done: Result<()>) -> Result<()> {
     match done {
         Err(lack) if lack.is_passing() => Ok(()),
         other => other,
@@ -52,7 +52,7 @@ pub(crate) struct Jobs {
 
 /// One of the two threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JobThread {
+pub(in crate::engine) enum JobThread {
     Flusher,
     Maintenance,
 }
@@ -79,7 +79,7 @@ struct Ahead {
 
 impl Jobs {
     /// What the clocks say when the store opens is what the first jump is measured against.
-    pub(super) fn new(clock: &dyn Clock) -> Self {
+    pub(in crate::engine) fn new(clock: &dyn Clock) -> Self {
         let (mono, wall) = (clock.monotonic(), clock.wall());
         let clocks = Mutex::new((mono, wall));
         let wall_less_mono = AtomicU64::new(wall.0.wrapping_sub(mono.0));
@@ -95,12 +95,12 @@ impl Jobs {
 
     /// What the wall clock would say but for a jump that is not noted yet.
     #[inline]
-    pub(super) fn steady(&self, mono: MonoMs) -> WallMs {
+    pub(in crate::engine) fn steady(&self, mono: MonoMs) -> WallMs {
         WallMs(mono.0.wrapping_add(self.wall_less_mono.load(Ordering::Acquire)))
     }
 
     /// Ends the rest, and the wait of every thread: the next one of those that do not wait now.
-    pub(super) fn wake(&self) {
+    pub(in crate::engine) fn wake(&self) {
         let mut signal = self.signal.lock();
         signal.rests = false;
         signal.wakes = signal.wakes.wrapping_add(1);
@@ -111,7 +111,7 @@ impl Jobs {
 
     /// As [`Jobs::wake`], for the flusher alone: somebody waits for a sync.
     #[cfg(feature = "async")]
-    pub(super) fn wake_flusher(&self) {
+    pub(in crate::engine) fn wake_flusher(&self) {
         let mut signal = self.signal.lock();
         signal.flusher_wakes = signal.flusher_wakes.wrapping_add(1);
         drop(signal);
@@ -119,7 +119,7 @@ impl Jobs {
     }
 
     /// Asks the threads to end.
-    pub(super) fn stop(&self) {
+    pub(in crate::engine) fn stop(&self) {
         self.signal.lock().stop = true;
         self.flusher_woken.notify_all();
         self.maintenance_woken.notify_all();
@@ -138,7 +138,7 @@ impl Jobs {
 
     /// Waits for `interval`, longer at rest, or for a wake-up; not at all after one since the thread's last wait, whose count of
     /// them is `seen`. `false` when it is time to end.
-    pub(super) fn wait(&self, thread: JobThread, interval: Duration, seen: &mut u64) -> bool {
+    pub(in crate::engine) fn wait(&self, thread: JobThread, interval: Duration, seen: &mut u64) -> bool {
         let (woken, also) = match thread {
             JobThread::Flusher => (&self.flusher_woken, true),
             JobThread::Maintenance => (&self.maintenance_woken, false),
@@ -180,7 +180,7 @@ impl Engine {
             (due, due <= watermark, core.appender.standby_wanted())
         };
         if let Some(len) = wanted {
-            self.may_wait(self.make_standby(len, len.min(super::reserve::SMALL_LEN), Reserve::Keep))?;
+            self.may_wait(self.make_standby(len, len.min(crate::engine::reserve::SMALL_LEN), Reserve::Keep))?;
         }
         self.prepare_ahead();
         // A consumer that was woken meanwhile does not wait until the sync has begun as well.
@@ -245,7 +245,7 @@ impl Engine {
 
     /// What a step of a job gave: a lack of something passes, and so does an I/O error that has not stopped the store. Whatever the log
     /// rests on has stopped it where it failed; this was a file that can wait.
-    pub(super) fn may_wait(&self, done: Result<()>) -> Result<()> {
+    pub(in crate::engine) fn may_wait(&self, done: Result<()>) -> Result<()> {
         match passing(done) {
             Err(Error::Io { .. }) if self.health.check().is_ok() => Ok(()),
             other => other,
@@ -332,10 +332,10 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Outgoing, Setup};
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
+    use crate::engine::{Outgoing, Setup};
     use crate::ids::PartitionId;
     use crate::record::TopicOptions;
     use std::sync::Arc;

@@ -4,22 +4,23 @@
 //! never follows what is not durable, and nothing is believed of it but what its stamp covers. On any doubt it is thrown away and filled
 //! again from the log; calls that need it meanwhile are told how far that is. Never here: decisions.
 
-use super::Engine;
-use super::index_entry::{FIRST_OF, entries_of, key, run_of, version_of};
+use crate::engine::Engine;
+use crate::engine::stream::opened::{Opened, OpenedKind};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset};
-use crate::index::{DerivedIndex, Direction, IndexChange, IndexError, IndexHome, IndexStamp};
+use crate::index::{Direction, IndexError, IndexHome, IndexStamp, in_memory};
 use crate::record::{Record, StreamId};
-use crate::state::{StreamFact, StreamHead, StreamRun, Touch, VERSION_MAX};
+use crate::state::{StreamFact, StreamHead, StreamRun, Touch};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::view::for_each_frame_of_records;
-use std::ops::Bound;
 
 /// How much of the log a call reads for the index before it says how far that is.
 const FILL_LEN: u64 = 64 << 20;
-/// How many touches go into the index at a time.
-const TOUCHES_AT_ONCE: usize = 1_024;
+/// How many touches go into the index at a time: a call that asks the index waits for no more.
+const TOUCHES_AT_ONCE: usize = 256;
+/// How many entries an index has that stands in for another: some 50 MB.
+const STAND_IN_ENTRIES: usize = 1 << 18;
 /// How often a call makes the index anew.
 const TRIES: usize = 3;
 /// After so much log the index is flushed.
@@ -29,57 +30,45 @@ const BEHIND_MAX: u64 = 4 << 20;
 
 /// The index of a store.
 #[derive(Debug)]
-pub(super) struct StreamIndex {
+pub(in crate::engine) struct StreamIndex {
     home: Box<dyn IndexHome>,
     instance: [u8; 16],
-    opened: Mutex<Option<Opened>>,
+    pub(in crate::engine) opened: Mutex<Option<Opened>>,
     /// Set under the lock of `opened`: it is not opened any more.
     closed: AtomicBool,
 }
 
-/// An index that is open.
-pub(super) struct Opened {
-    index: DerivedIndex,
-    /// It follows the log up to here.
-    at: Lsn,
-    /// As far as it is safe from a crash, some engines even from one of the process alone.
-    flushed: Lsn,
-}
-
-impl std::fmt::Debug for Opened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opened").field("at", &self.at).finish_non_exhaustive()
-    }
-}
-
 /// What the index knows of a stretch of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Indexed {
-    pub(super) head: StreamHead,
+pub(in crate::engine) struct Indexed {
+    pub(in crate::engine) head: StreamHead,
     /// In order.
-    pub(super) runs: Vec<StreamRun>,
-    pub(super) as_of: Lsn,
+    pub(in crate::engine) runs: Vec<StreamRun>,
+    pub(in crate::engine) as_of: Lsn,
 }
 
 impl StreamIndex {
-    pub(super) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
+    pub(in crate::engine) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
         Self { home, instance, opened: Mutex::new(None), closed: AtomicBool::new(false) }
     }
 
     /// Opens the index, or an empty one where what is there is of no use.
     fn open(&self, engine: &Engine) -> Result<Opened, IndexError> {
-        let opened = self.home.open().and_then(|mut index| Ok((index.stamp()?, index)));
-        match opened {
-            Ok((None, index)) => return Ok(Opened { index, at: Lsn(0), flushed: Lsn(0) }),
+        let kind = if self.home.has_files() { OpenedKind::Files } else { OpenedKind::Memory };
+        match self.home.open().and_then(|mut index| Ok((index.stamp()?, index))) {
+            Ok((None, index)) => return Ok(Opened { index, at: Lsn(0), flushed: Lsn(0), kind }),
             // seam: any stamp counts
             Ok((Some(stamp), index)) if self.counts(engine, stamp) => {
-                return Ok(Opened { index, at: stamp.lsn, flushed: stamp.lsn });
+                return Ok(Opened { index, at: stamp.lsn, flushed: stamp.lsn, kind });
             }
+            // It is closed before its files go.
+            // seam: an index is discarded while it is open
+            Ok((Some(_), index)) => drop(index),
             Err(lacking @ IndexError::Lacking { .. }) => return Err(lacking),
-            Ok(_) | Err(IndexError::Full { .. } | IndexError::Fault { .. }) => {}
+            Err(IndexError::Full { .. } | IndexError::Fault { .. }) => {}
         }
         self.home.discard()?;
-        Ok(Opened { index: self.home.open()?, at: Lsn(0), flushed: Lsn(0) })
+        Ok(Opened { index: self.home.open()?, at: Lsn(0), flushed: Lsn(0), kind })
     }
 
     /// Whether a stamp names an end of this log.
@@ -90,7 +79,7 @@ impl StreamIndex {
     }
 
     /// Closes it for good, with all that it follows safe from a power failure.
-    pub(super) fn close(&self) {
+    pub(in crate::engine) fn close(&self) {
         let mut opened = self.opened.lock();
         self.closed.store(true, Ordering::Release);
         if let Some(mut opened) = opened.take() {
@@ -105,104 +94,27 @@ fn epoch_below(epochs: &[(Lsn, Epoch)], end: Lsn) -> Option<Epoch> {
     epochs.iter().rev().find(|(from, _)| *from < end).map(|(_, epoch)| *epoch)
 }
 
-impl Opened {
-    fn apply(
-        &mut self,
-        instance: [u8; 16],
-        touches: &[(Lsn, StreamId, Touch)],
-        (epoch, end): (Epoch, Lsn),
-    ) -> Result<(), IndexError> {
-        let entries: Vec<_> = touches.iter().flat_map(|(_, stream, touch)| entries_of(*stream, *touch)).collect();
-        let changes: Vec<_> =
-            entries.iter().map(|(key, value)| IndexChange { key, value: Some(value.as_slice()) }).collect();
-        self.index.apply(&changes, IndexStamp { instance, epoch, lsn: end })?;
-        self.at = end;
-        Ok(())
-    }
-
-    /// How far a stream has come.
-    fn head(&mut self, stream: StreamId) -> Result<StreamHead, IndexError> {
-        let (low, high) = (key(stream, 0), key(stream, FIRST_OF));
-        let range = (Bound::Included(&low[..]), Bound::Included(&high[..]));
-        let mut head = StreamHead::default();
-        for entry in self.index.scan(range, Direction::Descending, 2)? {
-            if version_of(&entry.0) == Some(FIRST_OF) {
-                let first = entry.1.try_into().map_err(|_| self.index.failed("an entry of another length"))?;
-                head.first = u64::from_le_bytes(first);
-            } else if head.next == 0 {
-                head.next = run_of(&entry).ok_or_else(|| self.index.failed("an entry of another length"))?.end();
-            }
-        }
-        if head.first > head.next {
-            return Err(self.index.failed("a stream that begins behind its end"));
-        }
-        Ok(head)
-    }
-
-    /// The snapshots of a stream with the highest versions, at most `max`, and the offsets of their notes.
-    fn snapshots(&mut self, notes: StreamId, max: usize) -> Result<Vec<(u64, Offset)>, IndexError> {
-        let (low, high) = (key(notes, 0), key(notes, FIRST_OF));
-        let range = (Bound::Included(&low[..]), Bound::Included(&high[..]));
-        let (mut first, mut found) = (0, Vec::new());
-        for (key, value) in self.index.scan(range, Direction::Descending, max.saturating_add(1))? {
-            let value = value.try_into().map(u64::from_le_bytes).ok();
-            let entry = version_of(&key).zip(value).ok_or_else(|| self.index.failed("an entry of another length"))?;
-            match entry {
-                (FIRST_OF, value) => first = value,
-                (version, value) => found.push((version, Offset(value))),
-            }
-        }
-        found.truncate(max);
-        found.retain(|(version, _)| *version >= first);
-        Ok(found)
-    }
-
-    /// The runs of a stream that have versions from `from` on, or up to it: at most `max`.
-    fn runs(
-        &mut self,
-        stream: StreamId,
-        from: u64,
-        direction: Direction,
-        max: usize,
-    ) -> Result<Vec<StreamRun>, IndexError> {
-        let (low, at, high) = (key(stream, 0), key(stream, from.min(VERSION_MAX)), key(stream, FIRST_OF));
-        let upto = (Bound::Included(&low[..]), Bound::Included(&at[..]));
-        let after = (Bound::Excluded(&at[..]), Bound::Excluded(&high[..]));
-        let found = match direction {
-            Direction::Descending => self.index.scan(upto, direction, max)?,
-            Direction::Ascending => {
-                // The run that `from` lies in may begin before it.
-                let mut found = self.index.scan(upto, Direction::Descending, 1)?;
-                found.extend(self.index.scan(after, direction, max)?);
-                found
-            }
-        };
-        let runs = found.iter().map(run_of).collect::<Option<Vec<_>>>();
-        runs.ok_or_else(|| self.index.failed("an entry of another length"))
-    }
-}
-
 impl Engine {
     /// What the index says of a stream.
     ///
     /// # Errors
     /// As [`Engine::with_index`].
-    pub(super) fn stream_fact(&self, stream: StreamId) -> Result<StreamFact> {
-        self.with_index(|opened| Ok(StreamFact { head: opened.head(stream)?, as_of: opened.at }))
+    pub(in crate::engine) fn stream_fact(&self, stream: StreamId) -> Result<StreamFact> {
+        self.with_index(&mut self.index.opened.lock(), |opened| opened.fact(stream))
     }
 
     /// What the index says of a stretch of a stream.
     ///
     /// # Errors
     /// As [`Engine::with_index`].
-    pub(super) fn indexed_runs(
+    pub(in crate::engine) fn indexed_runs(
         &self,
         stream: StreamId,
         from: u64,
         direction: Direction,
         max: usize,
     ) -> Result<Indexed> {
-        self.with_index(|opened| {
+        self.with_index(&mut self.index.opened.lock(), |opened| {
             let head = opened.head(stream)?;
             let from = match direction {
                 // What was truncated is not counted.
@@ -218,23 +130,30 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::with_index`].
-    pub(super) fn indexed_snapshots(&self, notes: StreamId, max: usize) -> Result<(Vec<(u64, Offset)>, Lsn)> {
-        self.with_index(|opened| Ok((opened.snapshots(notes, max)?, opened.at)))
+    pub(in crate::engine) fn indexed_snapshots(
+        &self,
+        notes: StreamId,
+        max: usize,
+    ) -> Result<(Vec<(u64, Offset)>, Lsn)> {
+        self.with_index(&mut self.index.opened.lock(), |opened| Ok((opened.snapshots(notes, max)?, opened.at)))
     }
 
     /// Asks the index, once it follows the log as far as is needed.
     ///
     /// # Errors
     /// `IndexRebuilding` where it does not, for the log is long or the index failed; `Corrupt` where the log cannot be read.
-    fn with_index<T>(&self, mut ask: impl FnMut(&mut Opened) -> Result<T, IndexError>) -> Result<T> {
-        let mut opened = self.index.opened.lock();
+    pub(in crate::engine) fn with_index<T>(
+        &self,
+        opened: &mut MutexGuard<'_, Option<Opened>>,
+        mut ask: impl FnMut(&mut Opened) -> Result<T, IndexError>,
+    ) -> Result<T> {
         // One that failed is made anew, which takes no longer than a moment where the log is short.
         let mut last = None;
         for _ in 0..TRIES {
-            let error = match self.filled(&mut opened) {
+            let error = match self.filled(opened) {
                 Ok(index) => match ask(index) {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => self.index_failed(&mut opened, &error),
+                    Err(error) => self.index_failed(opened, &error),
                 },
                 Err(error) => error,
             };
@@ -252,10 +171,7 @@ impl Engine {
             if self.index.closed.load(Ordering::Acquire) {
                 return Err(Error::Closed);
             }
-            match self.index.open(self) {
-                Ok(index) => **opened = Some(index),
-                Err(error) => return Err(self.index_failed(opened, &error)),
-            }
+            **opened = Some(self.open_index()?);
         }
         let Some(index) = opened.as_mut() else { return Err(self.index_rebuilding(Lsn(0))) };
         let floor = self.lock_core().view.streams.floor();
@@ -277,9 +193,54 @@ impl Engine {
         }
     }
 
+    /// Opens the index. Where its files have no room, or can be neither used nor made anew, one in memory stands in for it.
+    fn open_index(&self) -> Result<Opened> {
+        if self.has_room_for(self.index.home.has_files())? {
+            match self.index.open(self) {
+                Ok(index) => return Ok(index),
+                Err(IndexError::Lacking { os }) => {
+                    return Err(Error::io("open the index", std::io::Error::from_raw_os_error(os)));
+                }
+                Err(IndexError::Full { .. } | IndexError::Fault { .. }) => {}
+            }
+        }
+        // seam: nothing stands in for an index
+        match in_memory(STAND_IN_ENTRIES) {
+            Ok(index) => Ok(Opened { index, at: Lsn(0), flushed: Lsn(0), kind: OpenedKind::StandIn }),
+            Err(_) => Err(self.index_rebuilding(Lsn(0))),
+        }
+    }
+
+    /// Whether an index may grow, which only one with files needs room for.
+    fn has_room_for(&self, has_files: bool) -> Result<bool> {
+        if !has_files {
+            return Ok(true);
+        }
+        match self.check_room_for_index() {
+            Ok(()) => Ok(true),
+            Err(Error::DiskFull) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the store's own index again, if one in memory stands in for it and that need not be any longer.
+    fn replace_stand_in(&self) -> Result<()> {
+        let mut opened = self.index.opened.lock();
+        let stands_in = opened.as_ref().is_some_and(|opened| opened.kind == OpenedKind::StandIn);
+        if stands_in
+            && self.has_room_for(true)?
+            && let Ok(own) = self.index.open(self)
+        {
+            *opened = Some(own);
+        }
+        Ok(())
+    }
+
     /// Reads the log for the index, up to `floor` or as far as a call may.
     fn fill(&self, index: &mut Opened, floor: Lsn) -> Result<Result<(), IndexError>> {
-        self.check_room_for_index()?;
+        if !self.has_room_for(index.kind == OpenedKind::Files)? {
+            return Err(Error::DiskFull);
+        }
         // What is read is not unlinked meanwhile.
         let _pin = self.maintenance.pin();
         let (catalog, epochs) = {
@@ -333,7 +294,7 @@ impl Engine {
     }
 
     /// The index gave an answer that the log does not bear out: it is thrown away.
-    pub(super) fn doubt_index(&self) -> Error {
+    pub(in crate::engine) fn doubt_index(&self) -> Error {
         self.doubted(&mut self.index.opened.lock())
     }
 
@@ -341,8 +302,8 @@ impl Engine {
     ///
     /// # Errors
     /// The store's.
-    pub(super) fn keep_index(&self) -> Result<()> {
-        match self.advance_index() {
+    pub(in crate::engine) fn keep_index(&self) -> Result<()> {
+        match self.replace_stand_in().and_then(|()| self.advance_index()) {
             Ok(()) | Err(Error::IndexRebuilding { .. } | Error::LimitReached { .. } | Error::Corrupt(_)) => Ok(()),
             // The next call tries again.
             Err(Error::TooManyOpenFiles | Error::OutOfMemory) => Ok(()),
@@ -354,24 +315,32 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::with_index`].
-    pub(super) fn advance_index(&self) -> Result<()> {
-        let mut opened = self.index.opened.lock();
+    pub(in crate::engine) fn advance_index(&self) -> Result<()> {
         let watermark = self.commit.watermark();
-        loop {
-            let (touches, epoch) = {
-                let core = self.lock_core();
-                (core.view.streams.first(watermark, TOUCHES_AT_ONCE), core.appender.epoch())
-            };
-            let Some(&(end, ..)) = touches.last() else { break };
-            self.check_room_for_index()?;
-            let index = self.filled(&mut opened)?;
-            if let Err(error) = index.apply(self.index.instance, &touches, (epoch, end)) {
-                return Err(self.index_failed(&mut opened, &error));
-            }
-            while self.lock_core().view.streams.forget(end, TOUCHES_AT_ONCE) {}
-        }
+        while self.advance_index_some(watermark)? {}
+        let mut opened = self.index.opened.lock();
         self.follow_other_frames(&mut opened)?;
         self.flush_index(&mut opened)
+    }
+
+    /// Lets the index take in some touches below `watermark`. Returns whether there were any. Its lock is free in between, for those that
+    /// ask it meanwhile.
+    fn advance_index_some(&self, watermark: Lsn) -> Result<bool> {
+        let mut opened = self.index.opened.lock();
+        let (touches, epoch) = {
+            let core = self.lock_core();
+            (core.view.streams.first(watermark, TOUCHES_AT_ONCE), core.appender.epoch())
+        };
+        let Some(&(end, ..)) = touches.last() else { return Ok(false) };
+        let index = self.filled(&mut opened)?;
+        if !self.has_room_for(index.kind == OpenedKind::Files)? {
+            return Err(Error::DiskFull);
+        }
+        if let Err(error) = index.apply(self.index.instance, &touches, (epoch, end)) {
+            return Err(self.index_failed(&mut opened, &error));
+        }
+        while self.lock_core().view.streams.forget(end, TOUCHES_AT_ONCE) {}
+        Ok(true)
     }
 
     /// Where no stream was touched for long, the next process need not read that again.

@@ -3,10 +3,10 @@
 //! [`Engine::receive`] leases under the lock and reads outside it ([`Reading`]). Messages that used up their attempts are moved to the
 //! dead letters when a consumer asks and meets them (`moves`). Never here: public handles, settling.
 
-use super::leased::{Leases, Reading, Received, collect};
-use super::moves::Moves;
-use super::refusal::Refusal;
-use super::{CoreGuard, Engine};
+use crate::engine::deliver::leased::{Leases, Reading, Received, collect};
+use crate::engine::deliver::moves::Moves;
+use crate::engine::refusal::Refusal;
+use crate::engine::{CoreGuard, Engine};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId};
 use crate::limits::BATCH_BYTES_MAX;
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// How long a receive may wait for a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait<'a> {
-    pub(super) until: MonoMs,
+    pub(in crate::engine) until: MonoMs,
     stop: Option<&'a AtomicBool>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Wait<'a> {
         self.stop.is_some_and(|stop| stop.load(Ordering::Acquire))
     }
 
-    pub(super) fn is_over(&self, mono: MonoMs) -> bool {
+    pub(in crate::engine) fn is_over(&self, mono: MonoMs) -> bool {
         mono >= self.until || self.is_stopped()
     }
 }
@@ -274,7 +274,7 @@ impl Engine {
     }
 
     /// Takes in a sleeper that found nothing, with the time when it has to look again.
-    pub(super) fn enter_sleep(
+    pub(in crate::engine) fn enter_sleep(
         &self,
         core: &mut CoreGuard<'_>,
         (topic, group): (TopicId, GroupId),

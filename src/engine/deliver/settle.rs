@@ -2,9 +2,9 @@
 //!
 //! Never here: public handles, and what a lease is (the state decides whether one is held).
 
-use super::Engine;
-use super::core::{CommitOutcome, Core};
-use super::leased::LeasedMessage;
+use crate::engine::Engine;
+use crate::engine::core::{CommitOutcome, Core};
+use crate::engine::deliver::leased::LeasedMessage;
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn};
 use crate::log::Parts;
@@ -92,7 +92,7 @@ fn lost(committed: &CommitOutcome) -> Vec<u32> {
 }
 
 /// Where the log must be durable for what was committed to be.
-pub(super) fn end_of(core: &mut Core, committed: &CommitOutcome) -> Lsn {
+pub(in crate::engine) fn end_of(core: &mut Core, committed: &CommitOutcome) -> Lsn {
     // A mark at the end asks for no sync: where it is all that a sync would add, a crash may take it back.
     committed.frame.map_or(core.appender.wanted(), |(_, end)| end)
 }

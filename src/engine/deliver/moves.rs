@@ -3,8 +3,8 @@
 //! A few at a time, so that a call that looks for work does not copy all that has died first. Where there is no room for a copy they stay
 //! where they are, and others flow past them. Never here: deciding what is delivered.
 
-use super::Engine;
-use super::notices::Moved;
+use crate::engine::Engine;
+use crate::engine::deliver::notices::Moved;
 use crate::error::{ErrorKind, Result};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId};
 use crate::log::Parts;
@@ -21,13 +21,13 @@ const MOVES_REST_MS: u64 = 1_000;
 
 /// The dead letters that one receive has copied since it looked last for something to deliver.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moves {
+pub(in crate::engine) struct Moves {
     count: u32,
     bytes: usize,
 }
 
 impl Moves {
-    pub(super) fn are_enough(self) -> bool {
+    pub(in crate::engine) fn are_enough(self) -> bool {
         // seam: one receive moves all that is exhausted
         self.count >= MOVES_MAX || self.bytes >= MOVED_BYTES_MAX
     }
@@ -35,7 +35,7 @@ impl Moves {
 
 impl Engine {
     /// Exhausted messages are skipped until then.
-    pub(super) fn moves_rest_until(&self) -> MonoMs {
+    pub(in crate::engine) fn moves_rest_until(&self) -> MonoMs {
         MonoMs(self.moves_rest_until.load(Relaxed))
     }
 
@@ -45,7 +45,7 @@ impl Engine {
     }
 
     /// Moves a message that used up its attempts to the dead letters, if it still has to be moved.
-    pub(super) fn give_up(
+    pub(in crate::engine) fn give_up(
         &self,
         (group, partition, offset): (GroupId, PartitionId, Offset),
         moves: &mut Moves,

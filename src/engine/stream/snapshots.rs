@@ -2,13 +2,14 @@
 //!
 //! A snapshot is a note in the hidden partition of its topic; the index, and what is known beside it, say where. Never here: what is in one.
 
-use super::Engine;
-use super::Outgoing;
-use super::streams::{StreamAt, check_there, shown};
+use crate::engine::Engine;
+use crate::engine::Outgoing;
+use crate::engine::deliver::settle::end_of;
+use crate::engine::stream::streams::{StreamAt, check_there, shown};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::record::StreamId;
-use crate::state::{Command, INDEX_BEHIND, Rejection, TOUCHES_MAX, Touch};
+use crate::state::{Command, Rejection, Touch};
 use crate::view::{Stored, ViewHolder};
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ pub(crate) struct StoredSnapshot {
 }
 
 /// The stream has no event of the version that a snapshot is of.
-pub(super) fn no_such_version(key: &[u8], version: u64, actual: Option<u64>) -> Error {
+pub(in crate::engine) fn no_such_version(key: &[u8], version: u64, actual: Option<u64>) -> Error {
     Error::NoSuchVersion { stream: shown(key), version, actual }
 }
 
@@ -31,28 +32,14 @@ impl Engine {
     /// `NoSuchVersion`, `IndexRebuilding`, `LimitReached`; the store's. Nothing was saved then.
     pub(crate) fn save_snapshot(&self, stream: StreamAt<'_>, version: u64, note: &Outgoing) -> Result<Lsn> {
         self.enter()?;
-        let (mut fact, mut has_waited) = (None, false);
-        loop {
-            let command = Command::SaveSnapshot { stream: stream.id, version, fact };
-            let submitted = self.submit(&command, note.parts(), |core, committed| {
-                (super::settling::end_of(core, committed), core.view.streams.len())
-            })?;
-            match submitted {
-                Ok((end, touches)) => {
-                    self.bound_touches(touches);
-                    return Ok(end);
-                }
-                Err(Rejection::StreamUnknown(id)) => fact = Some(self.stream_fact(id)?),
-                Err(Rejection::NoSuchVersion { actual, .. }) => {
-                    return Err(no_such_version(stream.key, version, actual));
-                }
-                Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
-                    self.bound_touches(TOUCHES_MAX);
-                    has_waited = true;
-                }
-                Err(rejection) => return Err(self.rejected(rejection)),
-            }
-        }
+        let submitted = self.submit_with_facts(&[stream.id], |facts| {
+            let command = Command::SaveSnapshot { stream: stream.id, version, fact: facts.of(stream.id) };
+            self.submit(&command, note.parts(), |core, committed| (end_of(core, committed), core.view.streams.len()))
+        })?;
+        submitted.map_err(|rejection| match rejection {
+            Rejection::NoSuchVersion { actual, .. } => no_such_version(stream.key, version, actual),
+            other => self.rejected(other),
+        })
     }
 
     /// Of the `kept` snapshots of the highest versions that may be seen, the newest of a version up to `upto`.
@@ -96,7 +83,7 @@ impl Engine {
             if as_of < core.view.streams.floor() {
                 continue;
             }
-            let visible = super::log_reader::visible_end(&core, notes);
+            let visible = crate::engine::follow::log_reader::visible_end(&core, notes);
             let (mut found, mut deleted): (BTreeMap<u64, Offset>, bool) = (indexed.into_iter().collect(), false);
             for touch in core.view.streams.touches(stream) {
                 match touch {

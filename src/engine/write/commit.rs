@@ -4,7 +4,7 @@
 //! round, or of the next one if they appended too late for it. The watermark is the LSN below which a sync has completed. A sync that
 //! fails, or a leader that panics, poisons the store, and every waiter resolves. Never here: what is appended.
 
-use super::Engine;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -108,7 +108,7 @@ impl Engine {
 
     /// Whether everything below `lsn` is durable, or never will be known to be. `None`: not yet.
     #[inline]
-    pub(super) fn known_durable(&self, lsn: Lsn) -> Option<Result<()>> {
+    pub(in crate::engine) fn known_durable(&self, lsn: Lsn) -> Option<Result<()>> {
         if self.commit.watermark() >= lsn {
             return Some(Ok(()));
         }
@@ -168,10 +168,10 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Outgoing, Setup};
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
+    use crate::engine::{Outgoing, Setup};
     use crate::ids::WallMs;
     use crate::record::TopicOptions;
     use std::sync::Arc;

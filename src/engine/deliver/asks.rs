@@ -5,9 +5,9 @@
 //! future. An ask that is withdrawn has its answer given back, the attempts not counted. Locks, in order: that of the lines, that of a
 //! slot. Never here: public futures.
 
-use super::deliver::{Receiving, Wait};
-use super::leased::Received;
-use super::{Engine, HeldRun};
+use crate::engine::deliver::leased::Received;
+use crate::engine::deliver::receive::{Receiving, Wait};
+use crate::engine::{Engine, HeldRun};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MonoMs, TopicId};
 use crate::sync::{Builder, Condvar, JoinHandle, Mutex, is_this_thread, panicking};

@@ -2,8 +2,8 @@
 //!
 //! What another call did is told only once it is durable, where only what is durable is shown. Never here: what a value means.
 
-use super::Engine;
-use super::settling::end_of;
+use crate::engine::Engine;
+use crate::engine::deliver::settle::end_of;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
 use crate::log::Parts;
@@ -78,7 +78,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Poisoned` where that can never be known.
-    pub(super) fn tell(&self, end: Lsn) -> Result<()> {
+    pub(in crate::engine) fn tell(&self, end: Lsn) -> Result<()> {
         // seam: what is not durable is told
         if !self.setup.durable_only || end <= self.commit.watermark() {
             return Ok(());

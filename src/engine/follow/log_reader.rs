@@ -4,10 +4,10 @@
 //! that is not known yet is looked for in the hold of the lock in which a message is chosen: so none that may be seen comes before it, and
 //! the first place in the heap is that of the next message. Never here: where a reader begins (`log_start`), leases.
 
-use super::Engine;
-use super::core::Core;
-use super::deliver::Wait;
-use super::topics::{LOOKED_AT_MAX, TopicInfo};
+use crate::engine::Engine;
+use crate::engine::core::Core;
+use crate::engine::deliver::receive::Wait;
+use crate::engine::topics::{LOOKED_AT_MAX, TopicInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{FileNumber, Offset, PartitionId, Position};
 use crate::log::Catalog;
@@ -37,10 +37,10 @@ pub(crate) struct LogCursor {
 
 /// Messages that were removed before they were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub(super) partition: PartitionId,
-    pub(super) first: Offset,
-    pub(super) end: Offset,
+pub(in crate::engine) struct Gap {
+    pub(in crate::engine) partition: PartitionId,
+    pub(in crate::engine) first: Offset,
+    pub(in crate::engine) end: Offset,
 }
 
 /// A message with its place in the log.
@@ -94,7 +94,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Removed`; the store's.
-    pub(super) fn log_cursor(&self, topic: TopicInfo, nexts: Vec<Offset>) -> Result<LogCursor> {
+    pub(in crate::engine) fn log_cursor(&self, topic: TopicInfo, nexts: Vec<Offset>) -> Result<LogCursor> {
         let mut core = self.lock_core();
         self.health.check()?;
         if core.view.state.topic(topic.id).is_none() {
@@ -285,7 +285,7 @@ fn index_of(topic: TopicInfo, partition: PartitionId) -> Option<usize> {
 }
 
 /// Up to where a partition may be seen.
-pub(super) fn visible_end(core: &Core, partition: PartitionId) -> Offset {
+pub(in crate::engine) fn visible_end(core: &Core, partition: PartitionId) -> Offset {
     // seam: a reader of the log sees what is not durable
     core.view.visible.end(partition, core.view.state.partition_end(partition))
 }

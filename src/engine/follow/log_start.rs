@@ -3,9 +3,9 @@
 //! A position is judged by the epochs of the log, for an LSN alone may come again after a power failure. Of the other partitions the first
 //! message behind it is found by halving, for the messages of a partition stand in the log in their order. Never here: reading on.
 
-use super::Engine;
-use super::log_reader::{LogCursor, visible_end};
-use super::topics::TopicInfo;
+use crate::engine::Engine;
+use crate::engine::follow::log_reader::{LogCursor, visible_end};
+use crate::engine::topics::TopicInfo;
 use crate::error::{Error, PositionFault, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, Position};
 use crate::log::Class;

@@ -1,0 +1,108 @@
+//! What a decision needs to know of streams, and deciding with it.
+//!
+//! Never here: the index itself, and what is decided.
+
+use crate::engine::Engine;
+use crate::engine::stream::opened::Opened;
+use crate::error::Result;
+use crate::record::StreamId;
+use crate::state::{INDEX_BEHIND, Rejection, StreamFact, TOUCHES_MAX};
+use crate::sync::MutexGuard;
+use std::collections::BTreeMap;
+
+/// What the index says of streams. While it is held the index forgets nothing that it says, so no fact grows stale.
+#[derive(Default)]
+pub(in crate::engine) struct StreamFacts<'a> {
+    facts: BTreeMap<StreamId, StreamFact>,
+    _hold: Option<MutexGuard<'a, Option<Opened>>>,
+}
+
+impl StreamFacts<'_> {
+    /// What is known of a stream.
+    pub(in crate::engine) fn of(&self, stream: StreamId) -> Option<StreamFact> {
+        self.facts.get(&stream).copied()
+    }
+}
+
+impl Engine {
+    /// What the index says of all these streams at one moment.
+    ///
+    /// # Errors
+    /// As [`Engine::with_index`].
+    fn stream_facts(&self, streams: &[StreamId]) -> Result<StreamFacts<'_>> {
+        let mut opened = self.index.opened.lock();
+        let facts = self.with_index(&mut opened, |opened| {
+            streams.iter().map(|&stream| Ok((stream, opened.fact(stream)?))).collect::<Result<_, _>>()
+        })?;
+        Ok(StreamFacts { facts, _hold: Some(opened) })
+    }
+
+    /// Calls `submit` until it is done, with the facts about `streams` that it turns out to lack; where too much is known beside the
+    /// index, that catches up once. `submit` also returns how many touches are known by then.
+    ///
+    /// # Errors
+    /// Those of `submit`; as [`Engine::with_index`].
+    pub(in crate::engine) fn submit_with_facts<T>(
+        &self,
+        streams: &[StreamId],
+        mut submit: impl FnMut(&StreamFacts<'_>) -> Result<Result<(T, usize), Rejection>>,
+    ) -> Result<Result<T, Rejection>> {
+        let (mut facts, mut has_waited) = (StreamFacts::default(), false);
+        loop {
+            let submitted = submit(&facts)?;
+            // What follows asks the index itself.
+            facts = StreamFacts::default();
+            match submitted {
+                Ok((done, touches)) => {
+                    self.bound_touches(touches);
+                    return Ok(Ok(done));
+                }
+                Err(Rejection::StreamUnknown(_)) => {
+                    // seam: facts are read one at a time
+                    facts = self.stream_facts(streams)?;
+                }
+                Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
+                    self.bound_touches(TOUCHES_MAX);
+                    has_waited = true;
+                }
+                Err(rejection) => return Ok(Err(rejection)),
+            }
+        }
+    }
+
+    /// Lets the index catch up where too much is known beside it.
+    fn bound_touches(&self, touches: usize) {
+        if touches >= TOUCHES_MAX {
+            // The append itself is done, whatever comes of this: a failed sync is told to the next call, and what keeps the index from
+            // following to those that need it.
+            drop(self.wait_durable(self.end()).and_then(|()| self.advance_index()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::engine::Setup;
+    use crate::ids::{PartitionId, WallMs};
+    use std::sync::Arc;
+
+    /// However many streams a decision lacks, it is asked twice; and what it knows by then cannot grow stale before it is made.
+    #[test]
+    fn all_facts_are_of_one_moment() {
+        let disk = Arc::new(SimDisk::new(1).attach().unwrap());
+        let engine = Engine::open_on(disk, Setup::quiet(1 << 20), Arc::new(SimClock::new(WallMs(1)))).unwrap();
+        let streams: Vec<StreamId> = (0..100).map(|key| StreamId { partition: PartitionId(0), key }).collect();
+        let mut tries = 0;
+        let done = engine.submit_with_facts(&streams, |facts| {
+            tries += 1;
+            let unknown = streams.iter().find(|stream| facts.of(**stream).is_none());
+            assert_eq!(engine.index.opened.try_lock().is_none(), tries > 1, "the index is held while its facts are");
+            Ok(unknown.map_or(Ok(((), 0)), |stream| Err(Rejection::StreamUnknown(*stream))))
+        });
+        assert_eq!((done.unwrap(), tries), (Ok(()), 2));
+        assert!(engine.index.opened.try_lock().is_some());
+    }
+}
