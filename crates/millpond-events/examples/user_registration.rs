@@ -218,7 +218,7 @@ fn start_mail_service(dir: &Path, bus: &Bus) -> Result<Subscriber> {
             Shop::EmailSent(_) => return Ok(()),
         };
         let mail = Mail { email: email.clone(), subject };
-        send_once(&dir, event.id(), &mail).map_err(|error| millpond_events::Failure::retry(error))?;
+        send_once(&dir, event.id(), &mail).map_err(millpond_events::Failure::retry)?;
         // In one step with the ack: if the process dies before, the event comes again, and the mail is known.
         event.publish(Event::new(Shop::EmailSent(mail)).with_subject(event.subject().unwrap_or_default()))?;
         Ok(())

@@ -8,6 +8,15 @@
 mod guide {
     #[doc = include_str!("../../../docs/events.md")]
     mod events {}
+    #[doc = include_str!("../../../docs/designing-events.md")]
+    mod designing_events {}
+    #[doc = include_str!("../../../docs/deploying.md")]
+    mod deploying {}
+    #[doc = include_str!("../../../docs/cookbook.md")]
+    mod cookbook {}
+    #[cfg(feature = "metrics")]
+    #[doc = include_str!("../../../docs/metrics.md")]
+    mod metrics {}
 }
 
 mod aggregate;

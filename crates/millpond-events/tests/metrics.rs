@@ -7,7 +7,7 @@ mod common;
 use common::{Order, World};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use millpond_events::{Failure, Incoming, RawEvent, record_store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -122,4 +122,29 @@ fn labels_of_types_are_bounded() {
     let labels = counters.keys().filter(|name| name.starts_with("events_published_total")).count();
     assert!(labels <= 201, "{labels}");
     assert!(counters["events_published_total{type=other}"].load(Ordering::Relaxed) >= 800);
+}
+
+/// The names of metrics in a text, without what a page appends to those of histograms.
+fn names(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    let words = text.split(|c| !is_part(c)).filter(|word| word.starts_with("events_") && word.len() > 7);
+    words.map(|word| word.strip_suffix("_bucket").unwrap_or(word).to_owned()).collect()
+}
+
+#[test]
+fn guide_alerts_and_dashboard_have_the_names_of_the_code() {
+    let code = include_str!("../src/observe.rs");
+    let literals: String = code.split('"').skip(1).step_by(2).map(|literal| format!("{literal} ")).collect();
+    let code = names(&literals);
+    assert_eq!(code.len(), 13, "{code:?}");
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+    let read = |name: &str| std::fs::read_to_string(format!("{docs}/{name}")).unwrap();
+    assert_eq!(names(&read("metrics.md")), code);
+    let shown = names(&read("monitoring/grafana.json"));
+    assert_eq!(shown, code, "each has its panel");
+    let watched = names(&read("monitoring/alerts.yml"));
+    let unknown: Vec<_> = watched.difference(&code).collect();
+    assert!(unknown.is_empty() && watched.len() >= 5, "{unknown:?}");
+    let tested = names(&read("monitoring/alerts_test.yml"));
+    assert_eq!(tested, watched, "each rule has its test");
 }
