@@ -664,4 +664,6 @@ fn the_index_of_another_store_is_closed_before_it_is_discarded() {
     world.crash(IndexOutcome::OtherInstance);
     assert_eq!(versions(&world.stream("s").read(0, 9).unwrap()), [0, 1]);
     assert!(world.index.is_open(), "nothing stands in for it");
+    world.store.close().unwrap();
+    assert!(!world.index.is_open(), "there is one of it");
 }

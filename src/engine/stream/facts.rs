@@ -98,6 +98,7 @@ mod tests {
         let mut tries = 0;
         let done = engine.submit_with_facts(&streams, |facts| {
             tries += 1;
+            assert!(tries < 3, "it knows too little by then");
             let unknown = streams.iter().find(|stream| facts.of(**stream).is_none());
             assert_eq!(engine.index.opened.try_lock().is_none(), tries > 1, "the index is held while its facts are");
             Ok(unknown.map_or(Ok(((), 0)), |stream| Err(Rejection::StreamUnknown(*stream))))

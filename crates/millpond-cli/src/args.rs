@@ -1,0 +1,365 @@
+//! The command line, as clap reads it, completes it and prints a man page of it.
+//!
+//! Never here: what a command does.
+
+use clap::{Args as Options, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Look into a store of the embedded queue millpond, publish, consume, and mend dead letters.
+///
+/// One process has a store open at a time. While an application runs, its store is in use, and a command says so and ends with 3.
+#[derive(Debug, Parser)]
+#[command(
+    name = "millpond",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 store in use, 4 not found."
+)]
+pub struct Args {
+    /// The directory of the store.
+    #[arg(short, long, global = true, env = "MILLPOND_STORE", default_value = ".")]
+    pub store: PathBuf,
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables and plain lines.
+    Text,
+    /// One JSON value a line, with the names of the Rust API.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a store in an empty or new directory.
+    Init,
+    /// List topics, or create or remove one.
+    #[command(subcommand_required = false)]
+    Topics {
+        #[command(subcommand)]
+        change: Option<TopicChange>,
+    },
+    /// List the groups of all topics, or create or remove one.
+    Groups {
+        #[command(subcommand)]
+        change: Option<GroupChange>,
+    },
+    /// Show what each group has to do, and the log.
+    Stats,
+    /// Publish messages to a topic: one from the command line, one file, or each line of the input.
+    Publish(Publish),
+    /// Receive messages of a group, print them or run a command for each, and settle them.
+    Consume(Consume),
+    /// Print the messages of a topic as they stand in the log; no group notices.
+    Tail(Tail),
+    /// List, show, redrive or discard the dead letters of a group.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Read a stream of events, or append to it.
+    #[command(subcommand)]
+    Stream(Stream),
+    /// List the named cursors of the store.
+    Cursors,
+    /// Write all messages of a topic as JSON Lines.
+    Export {
+        /// The topic.
+        topic: String,
+    },
+    /// Publish messages from JSON Lines, as `export` writes them.
+    Import {
+        /// The topic; it is created if it is not there.
+        topic: String,
+    },
+    /// Measure how long this disk takes to make bytes durable.
+    Probe {
+        /// How many syncs.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        syncs: u32,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page.
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicChange {
+    /// Create a topic.
+    Create {
+        /// Its name.
+        name: String,
+        /// Its partitions.
+        #[arg(long, default_value_t = 1)]
+        partitions: u32,
+        /// Its keys are streams of events, kept for ever.
+        #[arg(long)]
+        streams: bool,
+        /// Keep its messages for ever.
+        #[arg(long)]
+        forever: bool,
+    },
+    /// Remove a topic with all its messages and groups.
+    Remove {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GroupChange {
+    /// Create a group that begins at the first message that is there.
+    Create {
+        /// Its topic.
+        topic: String,
+        /// Its name.
+        name: String,
+        /// How often a message is tried at most; 0 means without a limit.
+        #[arg(long)]
+        max_attempts: Option<u32>,
+        /// How long a consumer has a message to itself.
+        #[arg(long, value_parser = duration)]
+        visibility_timeout: Option<Duration>,
+        /// Begin with what is published from now on.
+        #[arg(long)]
+        latest: bool,
+    },
+    /// Remove a group with its progress and dead letters.
+    Remove {
+        /// Its topic.
+        topic: String,
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+/// Whether to ask before something is lost.
+#[derive(Debug, Options)]
+pub struct Sure {
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Options)]
+pub struct Publish {
+    /// The topic, which must be there.
+    pub topic: String,
+    /// The payload. Without it and `--file`, each line of the input is a message.
+    pub payload: Option<String>,
+    /// A file whose bytes are the payload.
+    #[arg(long, conflicts_with = "payload")]
+    pub file: Option<PathBuf>,
+    /// The key: messages of one key go to one partition.
+    #[arg(short, long)]
+    pub key: Option<String>,
+    /// A header; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// The id under which the topic accepts it once.
+    #[arg(long, requires = "payload")]
+    pub dedup_id: Option<String>,
+}
+
+#[derive(Debug, Options)]
+pub struct Consume {
+    /// The topic.
+    pub topic: String,
+    /// The group, which must be there.
+    pub group: String,
+    /// How many messages at most.
+    #[arg(short = 'n', long, default_value_t = u64::MAX, hide_default_value = true)]
+    pub max: u64,
+    /// How long to wait for the next message before it ends, for example 500ms, 30s, 5m.
+    #[arg(short, long, default_value = "0s", value_parser = duration)]
+    pub wait: Duration,
+    /// What becomes of a message that was printed.
+    #[arg(long, value_enum, default_value_t = Settle::Ack, conflicts_with = "exec")]
+    pub settle: Settle,
+    /// Run this for each message: the payload is its input; key, id, attempt and headers are in its environment. It acks by 0, gets the
+    /// message again later by 75, and by any other code fails the attempt with its last line of errors.
+    #[arg(long, value_name = "COMMAND")]
+    pub exec: Option<String>,
+}
+
+/// What becomes of a message that was printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Settle {
+    /// It is done.
+    Ack,
+    /// It goes back, and its attempt is not counted.
+    Leave,
+    /// It goes to the dead letters.
+    Reject,
+}
+
+#[derive(Debug, Options)]
+pub struct Tail {
+    /// The topic.
+    pub topic: String,
+    /// Wait for more, until interrupted.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Go on behind this position, as printed with `--output json`.
+    #[arg(long, value_name = "POSITION")]
+    pub after: Option<String>,
+    /// How many messages at most.
+    #[arg(short = 'n', long, default_value_t = u64::MAX, hide_default_value = true)]
+    pub max: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List them, oldest first.
+    List {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Show one whole, with how each attempt ended.
+    Show {
+        /// The topic.
+        topic: String,
+        /// The group.
+        group: String,
+        /// Its id.
+        id: String,
+    },
+    /// Send them back to their group, their attempts counted from zero.
+    Redrive {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Remove them for good.
+    Discard {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// Which dead letters: those that all conditions name.
+#[derive(Debug, Options)]
+pub struct Which {
+    /// The topic.
+    pub topic: String,
+    /// The group.
+    pub group: String,
+    /// The one with this id.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Those with this key.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Those whose last attempt ended so.
+    #[arg(long, value_enum)]
+    pub cause: Option<Cause>,
+    /// Those whose payload or last error has this text in it.
+    #[arg(long)]
+    pub text: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cause {
+    /// The consumer gave it back.
+    Nacked,
+    /// The visibility timeout passed.
+    Expired,
+    /// The process died.
+    Crashed,
+    /// The store was closed too often.
+    Closed,
+    /// The consumer rejected it.
+    Rejected,
+}
+
+/// How a change is made.
+#[derive(Debug, Options)]
+pub struct Change {
+    /// Only say which they are.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub sure: Sure,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Stream {
+    /// Print the events of a stream.
+    Read {
+        /// The topic.
+        topic: String,
+        /// The key of the stream.
+        key: String,
+        /// The first version.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Append an event.
+    Append {
+        /// The topic.
+        topic: String,
+        /// The key of the stream.
+        key: String,
+        /// The event.
+        payload: String,
+        /// The version that the last event must have; `none` for a new stream.
+        #[arg(long)]
+        expected: Option<String>,
+    },
+}
+
+/// Reads `500ms`, `30s`, `5m` and `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write 500ms, 30s, 5m or 2h".to_owned()),
+    };
+    let count: u64 = text[..digits].parse().map_err(|_| "write 500ms, 30s, 5m or 2h".to_owned())?;
+    count.checked_mul(unit).map(Duration::from_millis).ok_or_else(|| "that is too long".to_owned())
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
+        for wrong in ["", "5", "s", "-1s", "1d", "99999999999999999999s", "9999999999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

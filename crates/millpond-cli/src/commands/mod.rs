@@ -1,0 +1,84 @@
+//! What each command does, by its subject.
+//!
+//! A command opens the store, does its work through the public API, and closes it. Never here: the command line itself.
+
+mod consume;
+mod dead_letters;
+mod probe;
+mod publish;
+mod store;
+mod streams;
+mod tail;
+mod topics;
+
+use crate::args::{Args, Command, Sure};
+use crate::output::{Done, Failure, Printer};
+use clap::CommandFactory;
+use millpond::{Group, Store, Topic};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
+
+pub fn run(args: Args) -> Done {
+    let (path, printer) = (args.store.as_path(), &mut Printer::new(args.output));
+    match args.command {
+        Command::Init => store::init(path, printer)?,
+        Command::Topics { change } => with(path, |store| topics::topics(store, change, printer))?,
+        Command::Groups { change } => with(path, |store| topics::groups(store, change, printer))?,
+        Command::Stats => with(path, |store| store::stats(store, printer))?,
+        Command::Publish(args) => with(path, |store| publish::publish(store, args, printer))?,
+        Command::Consume(args) => with(path, |store| consume::consume(store, &args, printer))?,
+        Command::Tail(args) => with(path, |store| tail::tail(store, &args, printer))?,
+        Command::DeadLetters(command) => with(path, |store| dead_letters::dead_letters(store, command, printer))?,
+        Command::Stream(command) => with(path, |store| streams::stream(store, command, printer))?,
+        Command::Cursors => with(path, |store| store::cursors(store, printer))?,
+        Command::Export { topic } => with(path, |store| tail::export(store, &topic, printer))?,
+        Command::Import { topic } => with(path, |store| publish::import(store, &topic, printer))?,
+        Command::Probe { syncs } => probe::probe(path, syncs, printer)?,
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "millpond", &mut text);
+            printer.bytes(&text)?;
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            let rendered = clap_mangen::Man::new(Args::command()).render(&mut text);
+            rendered.map_err(|error| Failure::Io("could not write the man page".to_owned(), error))?;
+            printer.bytes(&text)?;
+        }
+    }
+    printer.flush()
+}
+
+/// Opens a store that is there, and closes it behind the work.
+fn with(path: &Path, work: impl FnOnce(&Store) -> Done) -> Done {
+    let store = Store::options().create(false).open(path)?;
+    let done = work(&store);
+    // What failed first is told.
+    done.and(store.close().map_err(Failure::from))
+}
+
+fn topic(store: &Store, name: &str) -> Done<Topic> {
+    Ok(store.topic(name).create(false).open()?)
+}
+
+fn group(store: &Store, of: &str, name: &str) -> Done<Group> {
+    Ok(topic(store, of)?.group(name).create(false).open()?)
+}
+
+/// Asks before something is lost, unless told not to. `what` says what, and how much.
+fn confirm(sure: &Sure, what: &str) -> Done {
+    if sure.yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!("{what}: nothing was changed; give --yes to do it without being asked")));
+    }
+    let failed = |error| Failure::Io("could not ask".to_owned(), error);
+    write!(io::stderr(), "{what}. Go on? [y/N] ").map_err(failed)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Usage("nothing was changed".to_owned())),
+    }
+}

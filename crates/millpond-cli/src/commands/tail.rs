@@ -1,0 +1,73 @@
+//! Printing a topic as a log.
+//!
+//! Never here: groups.
+
+use super::topic;
+use crate::args::Tail;
+use crate::output::{Done, Failure, Printer};
+use crate::text::{message, short};
+use millpond::{Error, LogMessage, Position, Store};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long one wait takes, after which an interrupt is seen.
+const STEP: Duration = Duration::from_millis(100);
+
+/// Set when the process is asked to end.
+pub fn interrupted() -> Done<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let hooked = signal_hook::flag::register(signal, Arc::clone(&flag));
+        hooked.map_err(|error| Failure::Io("could not listen for signals".to_owned(), error))?;
+    }
+    Ok(flag)
+}
+
+pub fn tail(store: &Store, args: &Tail, printer: &mut Printer) -> Done {
+    let topic = topic(store, &args.topic)?;
+    let builder = topic.reader();
+    let builder = match &args.after {
+        Some(text) => {
+            let position: Position = text.parse().map_err(|error| Failure::Usage(format!("{text:?}: {error}")))?;
+            builder.from(position)
+        }
+        None => builder,
+    };
+    let (mut reader, stop, mut left) = (builder.open()?, interrupted()?, args.max);
+    while left > 0 && !stop.load(Ordering::Relaxed) {
+        match reader.next(if args.follow { STEP } else { Duration::ZERO }) {
+            Ok(Some(read)) => {
+                printer.show(|| as_json(&read), || format!("{}  {}", read.id(), short(read.payload())))?;
+                left -= 1;
+            }
+            Ok(None) if args.follow => printer.flush()?,
+            Ok(None) => break,
+            Err(gap @ (Error::Gap { .. } | Error::Unreadable { .. })) => {
+                printer.show(|| json!({ "skipped": gap.to_string() }), || format!("({gap})"))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// All messages as JSON, whatever the output is to be.
+pub fn export(store: &Store, name: &str, printer: &mut Printer) -> Done {
+    let mut reader = topic(store, name)?.reader().open()?;
+    loop {
+        match reader.try_next() {
+            Ok(Some(read)) => printer.bytes(format!("{}\n", as_json(&read)).as_bytes())?,
+            Ok(None) => return Ok(()),
+            // What is gone was settled, and is no loss of the export.
+            Err(Error::Gap { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn as_json(read: &LogMessage) -> Value {
+    let more = json!({ "id": read.id().to_string(), "position": read.position().to_string() });
+    message(more, read.key(), read.headers(), read.timestamp(), read.payload())
+}

@@ -1,0 +1,229 @@
+//! The command's whole life, through the real binary.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use millpond::Store;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+struct Shell {
+    folder: tempfile::TempDir,
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+impl Shell {
+    fn new() -> Self {
+        let shell = Self { folder: tempfile::tempdir().unwrap() };
+        shell.ok(&["init"]);
+        shell
+    }
+
+    fn store(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
+        command.arg("--store").arg(self.store()).args(args).env_remove("MILLPOND_STORE");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        self.command(args).stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    fn fed(&self, args: &[&str], input: &str) -> Ran {
+        let mut child = self.command(args);
+        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+        let feeder = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+        let ran = child.wait_with_output().unwrap().into();
+        drop(feeder.join());
+        ran
+    }
+
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let ran = self.run(args);
+        assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.out, ran.err);
+        ran.out
+    }
+
+    /// What it printed with `--output json`.
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Vec<Value> {
+        let out = self.ok(&[&["--output", "json"], args].concat());
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn fails(&self, code: i32, with: &str, args: &[&str]) {
+        let ran = self.run(args);
+        assert_eq!(ran.code, code, "{args:?}: {}{}", ran.out, ran.err);
+        assert!(ran.err.contains(with) && ran.err.starts_with("millpond: "), "{args:?}: {}", ran.err);
+    }
+
+    /// Lag and dead letters of the one group.
+    fn left(&self) -> (u64, u64) {
+        let groups = self.json(&["groups"]);
+        (groups[0]["lag"].as_u64().unwrap(), groups[0]["dead"].as_u64().unwrap())
+    }
+}
+
+#[test]
+fn messages_live_and_die_by_the_command() {
+    let shell = Shell::new();
+    shell.fails(2, "is a store already", &["init"]);
+    shell.ok(&["topics", "create", "orders", "--partitions", "2"]);
+    shell.ok(&["groups", "create", "orders", "kitchen", "--max-attempts", "1"]);
+    let many: String = (0..100_000).map(|nth| format!("order {nth}\n")).collect();
+    assert_eq!(shell.fed(&["publish", "orders"], &many).out, "published 100000 messages\n");
+    assert_eq!(shell.left(), (100_000, 0));
+
+    // One at a time: acked by 0, failed by anything else, which is its last attempt here.
+    let script = r#"read order; test "$MILLPOND_ATTEMPT" = 1 && case "$order" in *3) echo "no oven for $order" >&2; exit 9;; esac"#;
+    let done = shell.json(&["consume", "orders", "kitchen", "-n", "40", "--exec", script]);
+    let failed = done.iter().filter(|line| line["outcome"] == "failed").count();
+    assert_eq!((done.len(), failed), (40, 4));
+    assert_eq!(shell.left(), (99_960, 4));
+    let seen = shell.ok(&["consume", "orders", "kitchen", "-n", "2"]);
+    assert_eq!((seen.lines().count(), shell.left()), (2, (99_958, 4)));
+    shell.ok(&["consume", "orders", "kitchen", "-n", "2", "--settle", "leave"]);
+    assert_eq!(shell.left(), (99_958, 4), "it is as it was");
+
+    let letters = shell.json(&["dead-letters", "list", "orders", "kitchen"]);
+    let text = letters[0]["history"][0]["text"].as_str().unwrap();
+    assert!(text.starts_with("exit 9: no oven for order ") && text.ends_with('3'), "{text}");
+    let id = letters[0]["id"].as_str().unwrap();
+    assert!(shell.ok(&["dead-letters", "show", "orders", "kitchen", id]).contains("no oven for order"));
+    let dry = shell.json(&["dead-letters", "redrive", "orders", "kitchen", "--text", "oven", "--dry-run"]);
+    assert_eq!((&dry.last().unwrap()["count"], shell.left().1), (&4.into(), 4), "nothing was changed");
+    shell.fails(2, "nothing was changed; give --yes", &["dead-letters", "discard", "orders", "kitchen"]);
+    shell.ok(&["dead-letters", "redrive", "orders", "kitchen", "--id", id, "--yes"]);
+    assert_eq!(shell.left(), (99_959, 3));
+    let none = shell.json(&["dead-letters", "discard", "orders", "kitchen", "--cause", "crashed", "--yes"]);
+    assert_eq!((&none[0]["discarded"], &none[0]["left"]), (&0.into(), &3.into()));
+    shell.ok(&["dead-letters", "discard", "orders", "kitchen", "--yes"]);
+    assert_eq!(shell.left(), (99_959, 0));
+
+    shell.fails(2, "100000 messages published", &["topics", "remove", "orders"]);
+    shell.ok(&["topics", "remove", "orders", "--yes"]);
+    assert!(shell.json(&["topics"]).is_empty());
+    // And the library finds nothing wrong with it.
+    let store = Store::options().create(false).open(shell.store()).unwrap();
+    assert!(store.report().was_clean && store.stats().unwrap().topics.is_empty());
+}
+
+/// What is exported is imported as it was: keys, headers, bytes that are no text.
+#[test]
+fn an_export_comes_back() {
+    let (shell, other) = (Shell::new(), Shell::new());
+    shell.ok(&["topics", "create", "orders", "--forever"]);
+    shell.ok(&["publish", "orders", "two pizzas", "-k", "table-7", "-H", "color=red", "--dedup-id", "1"]);
+    assert!(
+        shell
+            .ok(&["publish", "orders", "two pizzas", "-k", "table-7", "-H", "color=red", "--dedup-id", "1"])
+            .contains("before")
+    );
+    let file = shell.folder.path().join("bytes");
+    std::fs::write(&file, [0xff, 0x00, b'\n']).unwrap();
+    shell.ok(&["publish", "orders", "--file", file.to_str().unwrap()]);
+    let export = shell.ok(&["export", "orders"]);
+    assert_eq!(other.fed(&["import", "copy"], &export).out, "published 2 messages\n");
+    let bare = |shell: &Shell, topic: &str| -> Vec<Value> {
+        let mut lines = shell.json(&["tail", topic]);
+        for line in &mut lines {
+            let line = line.as_object_mut().unwrap();
+            ["id", "position", "timestamp_ms"].iter().for_each(|name| drop(line.remove(*name).unwrap()));
+        }
+        lines
+    };
+    assert_eq!(bare(&other, "copy"), bare(&shell, "orders"));
+    assert_eq!(bare(&other, "copy")[0]["headers"][0]["value"], "red");
+    let wrong = other.fed(&["import", "copy"], "{\"payload\": \"a\"}\nno JSON\n");
+    assert!(wrong.code == 2 && wrong.err.contains("line 2"), "{}", wrong.err);
+    let position = shell.json(&["tail", "orders", "-n", "1"])[0]["position"].as_str().unwrap().to_owned();
+    assert_eq!(shell.json(&["tail", "orders", "--after", &position]).len(), 1);
+}
+
+#[test]
+fn streams_have_versions() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "orders", "--streams"]);
+    assert_eq!(shell.ok(&["stream", "append", "orders", "7", "placed", "--expected", "none"]), "version 0\n");
+    assert_eq!(shell.ok(&["stream", "append", "orders", "7", "paid", "--expected", "0"]), "version 1\n");
+    shell.fails(
+        1,
+        "is at version 1, expected version 0",
+        &["stream", "append", "orders", "7", "no", "--expected", "0"],
+    );
+    let events = shell.json(&["stream", "read", "orders", "7"]);
+    let told: Vec<_> = events.iter().map(|event| (event["version"].as_u64(), event["payload"].as_str())).collect();
+    assert_eq!(told, [(Some(0), Some("placed")), (Some(1), Some("paid"))]);
+}
+
+#[test]
+fn who_has_the_store_and_what_is_missing_is_told_by_the_code() {
+    let shell = Shell::new();
+    shell.fails(4, "does not exist", &["publish", "orders", "m"]);
+    shell.fails(4, "does not exist", &["topics", "remove", "orders", "--yes"]);
+    assert_eq!(shell.run(&["fly"]).code, 2);
+    let store = Store::open(shell.store()).unwrap();
+    shell.fails(3, &std::process::id().to_string(), &["stats"]);
+    store.close().unwrap();
+    let nowhere =
+        Command::new(env!("CARGO_BIN_EXE_millpond")).args(["-s", "/nowhere/at/all", "stats"]).output().unwrap();
+    assert_eq!(Ran::from(nowhere).code, 4);
+}
+
+/// A reader that has seen enough closes the pipe: no complaint, and the store is closed as always.
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--forever"]);
+    let many: String = (0..20_000).map(|nth| format!("{nth} {}\n", "x".repeat(100))).collect();
+    shell.fed(&["publish", "t"], &many);
+    let mut child = shell.command(&["tail", "t"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().ends_with("xxx…"));
+    drop(lines);
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let store = Store::options().create(false).open(shell.store()).unwrap();
+    assert!(store.report().was_clean);
+}
+
+#[test]
+fn man_page_and_completions_come_from_the_same_definitions() {
+    let shell = Shell::new();
+    let man = shell.ok(&["man"]);
+    let completions = shell.ok(&["completions", "bash"]);
+    for command in ["dead-letters", "consume", "probe", "export"] {
+        assert!(man.contains(&command.replace('-', "\\-")) && completions.contains(command), "{command}");
+    }
+}
+
+#[test]
+fn a_probe_measures_and_leaves_nothing() {
+    let shell = Shell::new();
+    let found = shell.json(&["probe", "--syncs", "5"]);
+    assert!(found[0]["median_us"].as_u64() <= found[0]["max_us"].as_u64());
+    let left = |path: &Path| {
+        std::fs::read_dir(path).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains("probe"))
+    };
+    assert!(!left(&shell.store()));
+}
