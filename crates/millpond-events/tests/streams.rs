@@ -173,6 +173,10 @@ fn events_that_are_gone_or_unknown_are_typed_errors() {
     stream(&world, "a").truncate_before(4).unwrap();
     let missing = accounts.load("a");
     assert!(matches!(missing, Err(RepositoryError::MissingEvents { first: 3, next: 4, .. })), "{missing:?}");
+    // One that cannot be used does not stand for what was truncated below it.
+    stream(&world, "a").save_snapshot(4, "7").unwrap();
+    let missing = accounts.load("a");
+    assert!(matches!(missing, Err(RepositoryError::MissingEvents { first: 0, next: 4, .. })), "{missing:?}");
     stream(&world, "a").delete().unwrap();
     assert_eq!(accounts.execute("a", &6).unwrap().state(), &Account { sum: 6, events: 1 }, "it begins anew");
 
