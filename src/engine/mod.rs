@@ -65,7 +65,7 @@ pub(crate) use write::transaction::{CursorChange, NotDone, Settlement, SnapshotS
 use self::core::{CommitOutcome, Core};
 use self::health::Health;
 use self::maintenance::Maintenance;
-use self::refusal::Refusal;
+use self::refusal::{Refusal, Refused};
 use self::reserve::SMALL_LEN;
 use self::stream::stream_index::StreamIndex;
 use self::write::commit::Commit;
@@ -304,22 +304,48 @@ impl Engine {
         then: impl FnOnce(&mut Core, &CommitOutcome) -> T,
     ) -> Result<Result<T, Rejection>> {
         loop {
-            let mut core = self.lock_core();
-            self.health.check()?;
-            match core.commit(command, parts, self.now()) {
-                Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
-                Err(refusal) => {
-                    let end = core.appender.wanted();
-                    drop(core);
-                    if matches!(&refusal, Refusal::Rejected(rejection) if rejection.tells()) {
-                        self.tell(end)?;
-                    }
-                    if let Err(rejection) = self.unblock(refusal)? {
-                        return Ok(Err(rejection));
-                    }
+            let refused = {
+                let mut core = self.lock_core();
+                self.health.check()?;
+                match core.commit(command, parts, self.now()) {
+                    Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
+                    Err(refusal) => Refused { refusal, end: core.appender.wanted() },
                 }
+            };
+            if let Err(rejection) = self.resolve(refused)? {
+                return Ok(Err(rejection));
             }
         }
+    }
+
+    /// As [`Engine::submit`], but what has to be done outside the lock first is left to [`Engine::resolve`].
+    ///
+    /// # Errors
+    /// The store's.
+    fn try_submit<T>(
+        &self,
+        command: &Command<'_>,
+        parts: Parts<'_>,
+        then: impl FnOnce(&mut Core, &CommitOutcome) -> T,
+    ) -> Result<std::result::Result<T, Refused>> {
+        let mut core = self.lock_core();
+        self.health.check()?;
+        match core.commit(command, parts, self.now()) {
+            Ok(committed) => Ok(Ok(then(&mut core, &committed))),
+            Err(refusal) => Ok(Err(Refused { refusal, end: core.appender.wanted() })),
+        }
+    }
+
+    /// Does what a command was refused for, so that it may be tried again, or returns the rejection once that may be told. Calls wakers of
+    /// users where it syncs: no lock of the engine's may be held.
+    ///
+    /// # Errors
+    /// The store's.
+    fn resolve(&self, Refused { refusal, end }: Refused) -> Result<std::result::Result<(), Rejection>> {
+        if matches!(&refusal, Refusal::Rejected(rejection) if rejection.tells()) {
+            self.tell(end)?;
+        }
+        self.unblock(refusal)
     }
 
     /// Creates the next segment, unless another thread has meanwhile: of `len` bytes, or where that is too much for the room that

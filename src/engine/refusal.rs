@@ -5,6 +5,7 @@
 
 use super::Engine;
 use crate::error::{Error, Result};
+use crate::ids::Lsn;
 use crate::log::AppendError;
 use crate::state::{Inconsistent, Rejection};
 
@@ -17,6 +18,13 @@ pub(crate) enum Refusal {
     NotAppended(AppendError),
     /// The state contradicts its own decision. Must never be; the store has to stop.
     Inconsistent(Inconsistent),
+}
+
+/// A commit that did nothing, and where the log ended then.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) end: Lsn,
 }
 
 impl From<Rejection> for Refusal {

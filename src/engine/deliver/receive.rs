@@ -3,6 +3,7 @@
 //! [`Engine::receive`] leases under the lock and reads outside it ([`Reading`]). Messages that used up their attempts are moved to the
 //! dead letters when a consumer asks and meets them (`moves`). Never here: public handles, settling.
 
+use crate::engine::core::Core;
 use crate::engine::deliver::leased::{Leases, Reading, Received, collect};
 use crate::engine::deliver::moves::Moves;
 use crate::engine::refusal::Refusal;
@@ -53,15 +54,6 @@ pub(crate) enum Receiving {
     Asleep(Arc<Ticket>),
 }
 
-/// What one try came to.
-enum Tried {
-    Found(Look),
-    /// Only work outside the lock helps.
-    Refused(Refusal),
-    /// The waker was left.
-    Asleep(Arc<Ticket>),
-}
-
 impl<'a> Wait<'a> {
     pub(crate) fn new(engine: &Engine, wait: Duration) -> Self {
         if wait.is_zero() {
@@ -84,6 +76,18 @@ impl<'a> Wait<'a> {
 
     pub(in crate::engine) fn is_over(&self, mono: MonoMs) -> bool {
         mono >= self.until || self.is_stopped()
+    }
+}
+
+impl Core {
+    /// What asks for leases, as many as there is room to settle; where room is short, for those that need none, and a few others.
+    fn lease_command(&self, group: GroupId, (max, is_short): (u32, bool), pass_exhausted: bool) -> Command<'static> {
+        // seam: leases take the room for settling
+        let room = if is_short { self.again_left } else { self.leases_left.max(1) };
+        let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
+        // seam: where room is short nothing new is leased
+        let new_last = is_short.then(|| u32::try_from(self.new_left).unwrap_or(u32::MAX));
+        Command::Lease { group, max, pass_exhausted, new_last }
     }
 }
 
@@ -152,11 +156,19 @@ impl Engine {
         waker: &mut impl FnMut() -> Waker,
         each: &mut impl FnMut(Received),
     ) -> Result<Receiving> {
-        let mut leases = Leases::new();
-        let mut moves = Moves::default();
+        let (mut leases, mut moves, mut is_short) = (Leases::new(), Moves::default(), false);
         let fits = if max > 1 { reader.try_lock().map_or(max, |reader| reader.fits(BATCH_BYTES_MAX)) } else { 1 };
+        let max = u32::try_from(max.min(fits)).unwrap_or(u32::MAX);
         loop {
-            match self.look((topic, group), max.min(fits), wait, moves, &mut leases, waker)? {
+            let look = match self.try_look((topic, group), (max, is_short), wait, moves, &mut leases, waker)? {
+                Ok(look) => look,
+                Err(refusal) => {
+                    is_short = self.make_room_for_leases(refusal, is_short)?;
+                    continue;
+                }
+            };
+            is_short = false;
+            match look {
                 Look::Nothing if moves.are_enough() && !wait.is_over(self.now().mono) => moves = Moves::default(),
                 Look::Nothing => return Ok(Receiving::Done(Vec::new())),
                 Look::Asleep(ticket) => return Ok(Receiving::Asleep(ticket)),
@@ -189,38 +201,21 @@ impl Engine {
         self.lock_core().waiters.wake_all();
     }
 
-    /// Leases, or leaves a waker unless enough dead letters have been copied for now.
-    fn look(
-        &self,
-        of: (TopicId, GroupId),
-        max: usize,
-        wait: Wait<'_>,
-        moves: Moves,
-        leases: &mut Leases,
-        waker: &mut impl FnMut() -> Waker,
-    ) -> Result<Look> {
-        let max = u32::try_from(max).unwrap_or(u32::MAX);
-        let mut is_short = false;
-        loop {
-            match self.try_look(of, (max, is_short), wait, moves, leases, waker)? {
-                Tried::Found(look) => return Ok(look),
-                Tried::Asleep(ticket) => return Ok(Look::Asleep(ticket)),
-                Tried::Refused(refusal) => {
-                    let unblocked = self.unblock(refusal);
-                    // What was leased before takes no more room when it is leased again, and gives some when it is settled. Where there is
-                    // none of that, a few others have room.
-                    // seam: a full store leases nothing again
-                    if !is_short && matches!(unblocked, Err(Error::DiskFull)) {
-                        is_short = true;
-                    } else {
-                        unblocked?.map_err(|rejection| self.rejected(rejection))?;
-                    }
-                }
-            }
+    /// Does outside the lock what a lease needs. Returns whether only leases for which room is kept back may be asked for then.
+    fn make_room_for_leases(&self, refusal: Refusal, is_short: bool) -> Result<bool> {
+        let unblocked = self.unblock(refusal);
+        // What was leased before takes no more room when it is leased again, and gives some when it is settled. Where there is none of
+        // that, a few others have room.
+        // seam: a full store leases nothing again
+        if !is_short && matches!(unblocked, Err(Error::DiskFull)) {
+            return Ok(true);
         }
+        unblocked?.map_err(|rejection| self.rejected(rejection))?;
+        Ok(is_short)
     }
 
-    /// Leases what there is, or else leaves a waker, under one hold of the lock.
+    /// Leases what there is, or else leaves a waker unless enough dead letters have been copied for now, under one hold of the lock. A
+    /// refusal needs work outside the lock.
     fn try_look(
         &self,
         (topic, group): (TopicId, GroupId),
@@ -229,28 +224,23 @@ impl Engine {
         moves: Moves,
         leases: &mut Leases,
         waker: &mut impl FnMut() -> Waker,
-    ) -> Result<Tried> {
+    ) -> Result<std::result::Result<Look, Refusal>> {
         let mut core = self.lock_core();
         self.health.check()?;
         if wait.is_stopped() {
             // The wake-up may have been meant for a message that somebody else wants.
             core.waiters.wake_one(group);
-            return Ok(Tried::Found(Look::Nothing));
+            return Ok(Ok(Look::Nothing));
         }
-        // seam: leases take the room for settling
-        let room = if is_short { core.again_left } else { core.leases_left.max(1) };
-        let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
-        // seam: where room is short nothing new is leased
-        let new_last = is_short.then(|| u32::try_from(core.new_left).unwrap_or(u32::MAX));
         let now = self.now();
         let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
-        let command = Command::Lease { group, max, pass_exhausted, new_last };
+        let command = core.lease_command(group, (max, is_short), pass_exhausted);
         let committed = match core.commit(&command, Parts::default(), now) {
             Ok(committed) => committed,
-            Err(refusal) => return Ok(Tried::Refused(refusal)),
+            Err(refusal) => return Ok(Err(refusal)),
         };
         if let Decision::Exhausted { partition, offset } = committed.decision {
-            return Ok(Tried::Found(Look::Exhausted { partition, offset }));
+            return Ok(Ok(Look::Exhausted { partition, offset }));
         }
         if let Some((lsn, _)) = committed.frame
             && collect(&core, leases)
@@ -259,7 +249,7 @@ impl Engine {
             // There may be more; and somebody must know when these leases end.
             core.waiters.wake_one(group);
             let token = Token { epoch: core.appender.epoch(), lsn };
-            return Ok(Tried::Found(Look::Leased { token, catalog: core.view.catalog.clone() }));
+            return Ok(Ok(Look::Leased { token, catalog: core.view.catalog.clone() }));
         }
         if is_short && committed.frame.is_none() {
             return Err(Error::DiskFull);
@@ -268,9 +258,9 @@ impl Engine {
             // This one may have been the only sleeper that knew the next deadline.
             // seam: who leaves takes the deadline along
             core.waiters.wake_one(group);
-            return Ok(Tried::Found(Look::Nothing));
+            return Ok(Ok(Look::Nothing));
         }
-        Ok(Tried::Asleep(self.enter_sleep(&mut core, (topic, group), wait.until, now, &waker())))
+        Ok(Ok(Look::Asleep(self.enter_sleep(&mut core, (topic, group), wait.until, now, &waker()))))
     }
 
     /// Takes in a sleeper that found nothing, with the time when it has to look again.

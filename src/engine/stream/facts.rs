@@ -3,6 +3,7 @@
 //! Never here: the index itself, and what is decided.
 
 use crate::engine::Engine;
+use crate::engine::refusal::Refused;
 use crate::engine::stream::opened::Opened;
 use crate::error::Result;
 use crate::record::StreamId;
@@ -38,25 +39,30 @@ impl Engine {
     }
 
     /// Calls `submit` until it is done, with the facts about `streams` that it turns out to lack; where too much is known beside the
-    /// index, that catches up once. `submit` also returns how many touches are known by then.
+    /// index, that catches up once. `submit` also returns how many touches are known by then. It tries once ([`Engine::try_submit`]), so
+    /// that the index is held for no more than a decision.
     ///
     /// # Errors
     /// Those of `submit`; as [`Engine::with_index`].
     pub(in crate::engine) fn submit_with_facts<T>(
         &self,
         streams: &[StreamId],
-        mut submit: impl FnMut(&StreamFacts<'_>) -> Result<Result<(T, usize), Rejection>>,
-    ) -> Result<Result<T, Rejection>> {
+        mut submit: impl FnMut(&StreamFacts<'_>) -> Result<std::result::Result<(T, usize), Refused>>,
+    ) -> Result<std::result::Result<T, Rejection>> {
         let (mut facts, mut has_waited) = (StreamFacts::default(), false);
         loop {
             let submitted = submit(&facts)?;
-            // What follows asks the index itself.
+            // What follows may sync and call wakers, and asks the index itself.
             facts = StreamFacts::default();
-            match submitted {
+            let refused = match submitted {
                 Ok((done, touches)) => {
                     self.bound_touches(touches);
                     return Ok(Ok(done));
                 }
+                Err(refused) => refused,
+            };
+            match self.resolve(refused)? {
+                Ok(()) => {}
                 Err(Rejection::StreamUnknown(_)) => {
                     // seam: facts are read one at a time
                     facts = self.stream_facts(streams)?;
@@ -86,7 +92,7 @@ mod tests {
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
     use crate::engine::Setup;
-    use crate::ids::{PartitionId, WallMs};
+    use crate::ids::{Lsn, PartitionId, WallMs};
     use std::sync::Arc;
 
     /// However many streams a decision lacks, it is asked twice; and what it knows by then cannot grow stale before it is made.
@@ -100,8 +106,10 @@ mod tests {
             tries += 1;
             assert!(tries < 3, "it knows too little by then");
             let unknown = streams.iter().find(|stream| facts.of(**stream).is_none());
+            let refused =
+                |stream: &StreamId| Refused { refusal: Rejection::StreamUnknown(*stream).into(), end: Lsn(0) };
             assert_eq!(engine.index.opened.try_lock().is_none(), tries > 1, "the index is held while its facts are");
-            Ok(unknown.map_or(Ok(((), 0)), |stream| Err(Rejection::StreamUnknown(*stream))))
+            Ok(unknown.map_or(Ok(((), 0)), |stream| Err(refused(stream))))
         });
         assert_eq!((done.unwrap(), tries), (Ok(()), 2));
         assert!(engine.index.opened.try_lock().is_some());

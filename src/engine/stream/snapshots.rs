@@ -34,7 +34,9 @@ impl Engine {
         self.enter()?;
         let submitted = self.submit_with_facts(&[stream.id], |facts| {
             let command = Command::SaveSnapshot { stream: stream.id, version, fact: facts.of(stream.id) };
-            self.submit(&command, note.parts(), |core, committed| (end_of(core, committed), core.view.streams.len()))
+            self.try_submit(&command, note.parts(), |core, committed| {
+                (end_of(core, committed), core.view.streams.len())
+            })
         })?;
         submitted.map_err(|rejection| match rejection {
             Rejection::NoSuchVersion { actual, .. } => no_such_version(stream.key, version, actual),

@@ -183,6 +183,11 @@ impl Engine {
                 Ok(Err(error)) => return Err(self.index_failed(opened, &error)),
                 // A stamp that names no end of a frame is as good as none.
                 Err(Error::Corrupt(_)) if from > Lsn(0) => return Err(self.doubted(opened)),
+                Err(Error::DiskFull) => {
+                    // The next try has one that stands in for it.
+                    **opened = None;
+                    return Err(Error::DiskFull);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -225,12 +230,19 @@ impl Engine {
 
     /// Opens the store's own index again, if one in memory stands in for it and that need not be any longer.
     fn replace_stand_in(&self) -> Result<()> {
+        let stands_in =
+            |opened: &Option<Opened>| opened.as_ref().is_some_and(|opened| opened.kind == OpenedKind::StandIn);
+        if !stands_in(&self.index.opened.lock()) || !self.has_room_for(true)? {
+            return Ok(());
+        }
+        // What cannot be opened or filled now is tried again; how far it came is in its stamp.
+        let Ok(mut own) = self.index.open(self) else { return Ok(()) };
+        let floor = self.lock_core().view.streams.floor();
+        if own.at < floor && !matches!(self.fill(&mut own, floor), Ok(Ok(()))) {
+            return Ok(());
+        }
         let mut opened = self.index.opened.lock();
-        let stands_in = opened.as_ref().is_some_and(|opened| opened.kind == OpenedKind::StandIn);
-        if stands_in
-            && self.has_room_for(true)?
-            && let Ok(own) = self.index.open(self)
-        {
+        if stands_in(&opened) && own.at >= self.lock_core().view.streams.floor() {
             *opened = Some(own);
         }
         Ok(())
@@ -276,6 +288,10 @@ impl Engine {
     /// An index that is full can be asked, and where something is lacking later; any other failure ends it.
     fn index_failed(&self, opened: &mut Option<Opened>, error: &IndexError) -> Error {
         match error {
+            // It stands in for one that has no room.
+            IndexError::Full { .. } if opened.as_ref().is_some_and(|opened| opened.kind == OpenedKind::StandIn) => {
+                Error::DiskFull
+            }
             IndexError::Full { .. } => Error::LimitReached { what: "streams in an index in memory" },
             IndexError::Lacking { os } => Error::io("open the index", std::io::Error::from_raw_os_error(*os)),
             IndexError::Fault { .. } => self.doubted(opened),

@@ -93,7 +93,7 @@ impl Engine {
         let submitted = self.submit_with_facts(&[stream.id], |facts| {
             let fact = facts.of(stream.id);
             let command = Command::Append { stream: stream.id, count, expected, ids: outgoing.ids(), fact };
-            self.submit(&command, outgoing.parts(), |core, committed| {
+            self.try_submit(&command, outgoing.parts(), |core, committed| {
                 let published = Published::of(core, committed, 0, &mut |_, _, _| ());
                 let (version, base) = core.records.iter().find_map(Record::appends).unwrap_or_default();
                 (StreamAppended::Now { published, version, base }, core.view.streams.len())
@@ -148,7 +148,9 @@ impl Engine {
         self.enter()?;
         let submitted = self.submit_with_facts(&[stream], |facts| {
             let command = Command::TruncateStream { stream, first, fact: facts.of(stream) };
-            self.submit(&command, note.parts(), |core, committed| (end_of(core, committed), core.view.streams.len()))
+            self.try_submit(&command, note.parts(), |core, committed| {
+                (end_of(core, committed), core.view.streams.len())
+            })
         })?;
         submitted.map_err(|rejection| self.rejected(rejection))
     }

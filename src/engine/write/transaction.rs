@@ -84,6 +84,19 @@ pub(crate) struct Work<'a, 'b> {
 }
 
 impl Work<'_, '_> {
+    /// What is decided, with `facts` of its streams and `notices`, one for each settlement, as far as they are known.
+    fn steps<'s>(&'s self, facts: &StreamFacts<'_>, notices: &'s [OutgoingNotice]) -> Vec<Command<'s>> {
+        let Work { outgoing, appends, snapshots, settlements, cursors } = self;
+        let mut steps = Vec::with_capacity(appends.len() + snapshots.len() + settlements.len() + cursors.len() + 1);
+        // In the order of their messages.
+        steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
+        steps.extend(appends.iter().map(|append| append.command(facts.of(append.stream))));
+        steps.extend(snapshots.iter().map(|save| save.command(facts.of(save.stream))));
+        steps.extend(settlements.iter().zip(notices).map(|(settlement, notice)| settlement.command(notice.notice)));
+        steps.extend(cursors.iter().map(CursorChange::command));
+        steps
+    }
+
     /// The stream or cursor that a step is about, of which `before` come before the settlements.
     fn subject(&self, step: u32, before: usize) -> String {
         let step = step as usize;
@@ -178,7 +191,20 @@ impl Engine {
         let appended = appends.iter().map(|append| append.stream);
         let streams: Vec<StreamId> = appended.chain(snapshots.iter().map(|save| save.stream)).collect();
         loop {
-            match self.submit_with_facts(&streams, |facts| self.submit_all(work, facts, &notices, each))? {
+            let with_others = self.with_others(work, &notices)?;
+            let parts = with_others.as_ref().unwrap_or(outgoing).parts();
+            let submitted = self.submit_with_facts(&streams, |facts| {
+                let steps = work.steps(facts, &notices);
+                let settled_len = settlements.iter().map(Settlement::len).sum();
+                let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
+                self.try_submit(&command, parts, |core, committed| {
+                    let published = Published::of(core, committed, outgoing.runs(), each);
+                    let appended =
+                        core.records.iter().filter_map(Record::appends).map(|(version, _)| version).collect();
+                    (Transacted { published, appended }, core.view.streams.len())
+                })
+            })?;
+            match submitted {
                 Ok(transacted) => return Ok(Ok(transacted)),
                 Err(Rejection::NoticeDue) => notices = self.notices(settlements),
                 Err(rejection) => return self.not_done(rejection, work, before),
@@ -186,39 +212,16 @@ impl Engine {
         }
     }
 
-    /// `facts` of its streams, and `notices`, one for each settlement, as far as they are known. Also returns how many touches of
-    /// streams are known by then.
-    fn submit_all(
-        &self,
-        work: &Work<'_, '_>,
-        facts: &StreamFacts<'_>,
-        notices: &[OutgoingNotice],
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<(Transacted, usize), Rejection>> {
-        let Work { outgoing, appends, snapshots, settlements, cursors } = work;
-        let mut steps = Vec::with_capacity(appends.len() + snapshots.len() + settlements.len() + cursors.len() + 1);
-        // In the order of their messages.
-        steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
-        let fact = |stream: StreamId| facts.of(stream);
-        steps.extend(appends.iter().map(|append| append.command(fact(append.stream))));
-        steps.extend(snapshots.iter().map(|save| save.command(fact(save.stream))));
-        steps.extend(settlements.iter().zip(notices).map(|(settlement, notice)| settlement.command(notice.notice)));
-        steps.extend(cursors.iter().map(CursorChange::command));
-        let settled_len = settlements.iter().map(Settlement::len).sum();
-        let copies = self.copies(settlements).into_iter().zip(notices);
+    /// All messages of the frame, in the order of its steps: what is published, appended and saved, what moves to the dead letters, and the
+    /// `notices` of that, one for each settlement. `None` where only something is published.
+    fn with_others(&self, work: &Work<'_, '_>, notices: &[OutgoingNotice]) -> Result<Option<Outgoing>> {
+        let copies = self.copies(work.settlements).into_iter().zip(notices);
         let copies: Vec<&[u8]> =
             copies.flat_map(|(copy, notice)| copy.into_iter().flat_map(|copy| notice.parts(copy))).collect();
-        let noted = snapshots.iter().map(|save| &save.note);
-        let others: Vec<&Outgoing> = appends.iter().map(|append| &append.outgoing).chain(noted).collect();
+        let noted = work.snapshots.iter().map(|save| &save.note);
+        let others: Vec<&Outgoing> = work.appends.iter().map(|append| &append.outgoing).chain(noted).collect();
         let has_others = !copies.is_empty() || !others.is_empty();
-        let with_others = has_others.then(|| outgoing.with_others(&others, &copies)).transpose()?;
-        let parts = with_others.as_ref().unwrap_or(outgoing).parts();
-        let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
-        self.submit(&command, parts, |core, committed| {
-            let published = Published::of(core, committed, outgoing.runs(), each);
-            let appended = core.records.iter().filter_map(Record::appends).map(|(version, _)| version).collect();
-            (Transacted { published, appended }, core.view.streams.len())
-        })
+        has_others.then(|| work.outgoing.with_others(&others, &copies)).transpose()
     }
 
     fn not_done(
