@@ -261,26 +261,30 @@ fn a_transaction_appends_with_all_else_or_not_at_all() {
         tx.publish(&world.orders, Message::new("plain").key("a"))?;
         tx.append(&a, Expected::Version(0), [Message::new("1").dedup_id("i"), Message::new("2").dedup_id("j")])?;
         tx.append(&b, Expected::NoStream, ["x"])?;
+        tx.append(&a, Expected::Version(2), ["3"])?;
+        tx.append(&a, Expected::Any, ["4", "5"])?;
         tx.publish(&mails, "mail")
     });
     let done = done.unwrap();
-    assert_eq!((done.versions(&a), done.versions(&b), done.ids().len()), (Some(1..3), Some(0..1), 2));
+    assert_eq!((done.versions(&a), done.versions(&b), done.ids().len()), (Some(1..6), Some(0..1), 2));
     for nth in 0..3 {
         let failed = world.store.transaction(|tx| {
             tx.publish(&mails, "no")?;
             match nth {
                 0 => tx.append(&a, Expected::Version(1), ["no"])?,
+                // The second goes by what the first adds.
                 1 => {
-                    tx.append(&a, Expected::Any, ["no"])?;
-                    tx.append(&a, Expected::Any, ["no"])?;
+                    tx.append(&a, Expected::Version(5), ["no", "no"])?;
+                    tx.append(&a, Expected::Version(6), ["no"])?;
                 }
                 _ => tx.append(&b, Expected::Any, [Message::new("1").dedup_id("i")])?,
             }
             Ok::<_, Error>(())
         });
         match (nth, failed.err().unwrap()) {
-            (0, Error::WrongVersion { actual: Some(2), .. }) => {}
-            (1, Error::InvalidTransaction { .. }) | (2, Error::DedupConflict { .. }) => {}
+            (0, Error::WrongVersion { actual: Some(5), expected: Expected::Version(1), .. })
+            | (1, Error::WrongVersion { actual: Some(7), expected: Expected::Version(6), .. })
+            | (2, Error::DedupConflict { .. }) => {}
             (_, error) => panic!("{nth}: {error}"),
         }
     }
@@ -292,7 +296,7 @@ fn a_transaction_appends_with_all_else_or_not_at_all() {
     assert!(matches!(doubled.err().unwrap(), Error::InvalidTransaction { .. }));
     world.crash(IndexOutcome::Empty);
     let (a, b) = (world.stream("a"), world.stream("b"));
-    assert_eq!(payloads(&a.read(0, 9).unwrap()), ["0", "1", "2"], "what was published is no event");
+    assert_eq!(payloads(&a.read(0, 9).unwrap()), ["0", "1", "2", "3", "4", "5"], "what was published is no event");
     assert_eq!(payloads(&b.read(0, 9).unwrap()), ["x"]);
     assert!(
         a.append(Expected::Any, [Message::new("1").dedup_id("i"), Message::new("2").dedup_id("j")])

@@ -262,7 +262,7 @@ fn mistakes_are_told_and_change_nothing() {
         invalid(&machine, end, failed),
         format!(
             "the error of a call was passed over: {}",
-            Error::TooLarge { what: "message", len: 2 << 20, max: 1 << 20, unit: "bytes" }
+            Error::TooLarge { what: "message", len: (2 << 20) + 1, max: 1 << 20, unit: "bytes" }
         )
     );
     let failed =

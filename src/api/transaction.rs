@@ -399,8 +399,11 @@ impl<T> Committed<T> {
     /// The versions of the events that it appended to a stream: the first, and one beyond the last. `None` if it appended none.
     #[must_use]
     pub fn versions(&self, stream: &Stream) -> Option<Range<u64>> {
-        let run = self.appended.iter().find(|run| run.stream == stream.id())?;
-        Some(run.first..run.first.saturating_add(run.count))
+        // What a frame appends to a stream stands together in it.
+        let mut runs = self.appended.iter().filter(|run| run.stream == stream.id());
+        let first = runs.next()?;
+        let last = runs.next_back().unwrap_or(first);
+        Some(first.first..last.first.saturating_add(last.count))
     }
 
     /// The IDs of all messages that it published, in the order of the calls.

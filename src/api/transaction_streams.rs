@@ -13,7 +13,8 @@ fn stream_name(stream: &Stream) -> String {
 }
 
 impl Transaction<'_> {
-    /// Appends events to a stream, as [`Stream::append`]. A stream can be appended to once in a transaction. Events that were appended
+    /// Appends events to a stream, as [`Stream::append`]. Of several appends to one stream each counts
+    /// the events of those before it: it expects their versions. Events that were appended
     /// before reject the transaction with `DedupConflict`. [`Committed::versions`](crate::Committed::versions) has the versions.
     ///
     /// # Errors

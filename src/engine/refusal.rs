@@ -91,6 +91,7 @@ impl Engine {
             | Rejection::Exists
             | Rejection::StreamUnknown(_)
             | Rejection::WrongVersion { .. }
+            | Rejection::WrongVersionIn { .. }
             | Rejection::NoSuchVersion { .. }
             | Rejection::Invalid(_)
             | Rejection::InvalidIn { .. } => {

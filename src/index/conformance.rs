@@ -369,5 +369,5 @@ fn every_outcome_is_drawn() {
     let mut rng = Rng::new(1);
     let drawn: std::collections::HashSet<_> =
         (0..500).map(|_| std::mem::discriminant(&IndexOutcome::drawn(rng.next_u64()))).collect();
-    assert_eq!(drawn.len(), 7);
+    assert_eq!(drawn.len(), 8);
 }

@@ -192,7 +192,7 @@ impl State {
                 self.decide_set_cursor(name, expected, value, hold)?
             }
             Command::Append { stream, count, expected, ids, fact } => {
-                return self.decide_append((stream, count), expected, (ids, fact), inputs, records);
+                return self.decide_append((stream, count, 0), expected, (ids, fact), inputs, records);
             }
             Command::TruncateStream { stream, first, fact } => {
                 return self.decide_truncate_stream(stream, first, fact, inputs, records);

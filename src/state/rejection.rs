@@ -57,6 +57,11 @@ pub(crate) enum Rejection {
         stream: StreamId,
         actual: Option<u64>,
     },
+    /// The same, in a transaction: of this step.
+    WrongVersionIn {
+        step: u32,
+        actual: Option<u64>,
+    },
     /// The stream has no event of this version: its last is another, or there is none.
     NoSuchVersion {
         stream: StreamId,
@@ -93,7 +98,7 @@ impl fmt::Display for Rejection {
             Self::NoSuchCursor => "there is no such cursor",
             Self::CursorMoved | Self::CursorMovedIn { .. } => "the cursor stands elsewhere",
             Self::StreamUnknown(_) => "how far a stream has come is not known",
-            Self::WrongVersion { .. } => "the stream has another version",
+            Self::WrongVersion { .. } | Self::WrongVersionIn { .. } => "the stream has another version",
             Self::NoSuchVersion { .. } => "the stream has no such version",
             Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
             Self::Invalid(reason) | Self::InvalidIn { reason, .. } => reason,
@@ -113,6 +118,7 @@ impl Rejection {
             | Self::CursorMoved
             | Self::CursorMovedIn { .. }
             | Self::WrongVersion { .. }
+            | Self::WrongVersionIn { .. }
             | Self::NoSuchVersion { .. } => true,
             Self::UnknownTopic
             | Self::UnknownGroup
@@ -166,9 +172,10 @@ impl From<Rejection> for Inconsistent {
             Rejection::SequenceGap { .. } => "another number of the producer comes next",
             Rejection::NoSuchCursor => "there is no such cursor",
             Rejection::CursorMoved | Rejection::CursorMovedIn { .. } => "the cursor stands elsewhere",
-            Rejection::StreamUnknown(_) | Rejection::WrongVersion { .. } | Rejection::NoSuchVersion { .. } => {
-                "the stream has another version"
-            }
+            Rejection::StreamUnknown(_)
+            | Rejection::WrongVersion { .. }
+            | Rejection::WrongVersionIn { .. }
+            | Rejection::NoSuchVersion { .. } => "the stream has another version",
         })
     }
 }

@@ -20,8 +20,8 @@ struct Overlay {
     cursors: BTreeSet<String>,
     /// How many of them were not there before.
     new_cursors: usize,
-    /// The streams that were appended to or truncated.
-    streams: BTreeSet<StreamId>,
+    /// How many events were appended to each stream.
+    appended: BTreeMap<StreamId, u64>,
     /// How many messages the frame has.
     parts: u64,
 }
@@ -59,15 +59,6 @@ impl Overlay {
 
     /// Whether command `nth` may follow those so far.
     fn admit(&mut self, nth: u32, step: &Command<'_>, state: &State) -> Result<(), Rejection> {
-        if let Command::Append { stream, .. } | Command::TruncateStream { stream, .. } = step {
-            // seam: a stream is changed twice in a frame
-            let is_first = self.streams.insert(*stream);
-            return if is_first {
-                Ok(())
-            } else {
-                Err(Rejection::InvalidIn { step: nth, number: 0, reason: "a stream is changed twice" })
-            };
-        }
         let Command::SetCursor { name, .. } = step else { return Ok(()) };
         // seam: a cursor is set twice in a frame
         if self.cursors.contains(*name) {
@@ -124,9 +115,9 @@ impl State {
             let start = records.len();
             // seam: the acks of a transaction are lost
             overlay.admit(nth, step, self)?;
-            let decision = match self.decide_step(step, steps.get(..nth as usize).unwrap_or_default(), inputs, records)
-            {
+            let decision = match self.decide_step(step, &mut overlay, inputs, records) {
                 Err(Rejection::LeaseLost) => Err(Rejection::LeaseLostIn { step: nth, number: 0 }),
+                Err(Rejection::WrongVersion { actual, .. }) => Err(Rejection::WrongVersionIn { step: nth, actual }),
                 Err(Rejection::CursorMoved) => Err(Rejection::CursorMovedIn { step: nth }),
                 // What was published before can be left out; what was appended before is no part of this transaction.
                 Err(Rejection::Repeated(repeats)) if matches!(step, Command::Append { .. }) => {
@@ -155,30 +146,27 @@ impl State {
     fn decide_step(
         &self,
         step: &Command<'_>,
-        before: &[Command<'_>],
+        overlay: &mut Overlay,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
         match step {
             Command::SaveSnapshot { stream, version, fact } => {
-                let appended = before.iter().filter_map(|step| {
-                    if let Command::Append { stream: to, count, .. } = step
-                        && to == stream
-                    {
-                        Some(*count)
-                    } else {
-                        None
-                    }
-                });
-                records.push(self.decide_save_snapshot(*stream, (*version, appended.sum()), *fact, inputs)?);
+                let ahead = overlay.appended.get(stream).copied().unwrap_or_default();
+                records.push(self.decide_save_snapshot(*stream, (*version, ahead), *fact, inputs)?);
                 Ok(Decision::Done)
+            }
+            Command::Append { stream, count, expected, ids, fact } => {
+                let ahead = overlay.appended.entry(*stream).or_default();
+                // seam: appends of one frame have the same versions
+                let appended = (*stream, *count, *ahead);
+                *ahead = ahead.saturating_add(u64::from(*count));
+                self.decide_append(appended, *expected, (ids, *fact), inputs, records)
             }
             Command::Publish { .. }
             | Command::Ack { .. }
             | Command::Nack { .. }
             | Command::Reject { .. }
-            | Command::Append { .. }
-            | Command::TruncateStream { .. }
             | Command::SetCursor { .. } => self.dispatch(step, inputs, records),
             Command::Open { .. }
             | Command::NoteClockJump
@@ -196,6 +184,7 @@ impl State {
             | Command::Redrive { .. }
             | Command::Discard { .. }
             | Command::RemoveCursor { .. }
+            | Command::TruncateStream { .. }
             | Command::Transaction { .. } => Err(Rejection::Invalid("no part of a transaction")),
         }
     }

@@ -74,9 +74,9 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("streams", "what_is_told_is_durable"),
     },
     Bug {
-        name: "a stream is changed twice in a frame",
+        name: "appends of one frame have the same versions",
         plants: "two appends of one transaction give one version twice",
-        mistake: Mistake::Value("($it) || planted!()"),
+        mistake: Mistake::Value("(*stream, *count, if planted!() { 0 } else { *ahead })"),
         level: TRANSACTION,
     },
     Bug {

@@ -242,9 +242,10 @@ impl Engine {
             Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.subject(step, before) }),
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
             Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first)),
-            Rejection::WrongVersion { stream, actual } => {
-                let of = work.appends.iter().find(|append| append.stream == stream);
-                let (key, expected) = of.map_or((&[][..], Expected::Any), |append| (&append.key[..], append.expected));
+            Rejection::WrongVersionIn { step, actual } => {
+                let nth = (step as usize).saturating_sub(usize::from(work.outgoing.len() > 0));
+                let (key, expected) =
+                    work.appends.get(nth).map_or((&[][..], Expected::Any), |append| (&append.key[..], append.expected));
                 Err(wrong_version(key, expected, actual))
             }
             Rejection::NoSuchVersion { stream, actual } => {

@@ -74,10 +74,10 @@ impl State {
         inputs.streams.head(stream).or(fact.map(|fact| fact.head)).ok_or(Rejection::StreamUnknown(stream))
     }
 
-    /// Appends `count` events to a stream whose last event is as `expected`. Those of a repeated append are told and not added again.
+    /// Appends `count` events to a stream whose last event is as `expected`, behind the `ahead` that the frame appends before. Those of a repeated append are told and not added again.
     pub(in crate::state) fn decide_append(
         &self,
-        (stream, count): (StreamId, u32),
+        (stream, count, ahead): (StreamId, u32, u64),
         expected: Expected,
         (ids, fact): (&[DedupId], Option<StreamFact>),
         inputs: &Inputs<'_>,
@@ -86,7 +86,8 @@ impl State {
         self.check_stream(stream.partition)?;
         let base = self.catalog.end(stream.partition);
         self.catalog.check_published(stream.partition, base, count)?;
-        let head = Self::stream_head(stream, fact, inputs)?;
+        let StreamHead { first, next } = Self::stream_head(stream, fact, inputs)?;
+        let head = StreamHead { first, next: next.saturating_add(ahead) };
         let at = records.len();
         let StreamHead { first, next: version } = head;
         records.push(Record::Appended { stream, base, count, time: inputs.wall, version, first });
@@ -140,13 +141,13 @@ impl State {
     pub(in crate::state) fn decide_save_snapshot(
         &self,
         stream: StreamId,
-        (version, ahead): (u64, u32),
+        (version, ahead): (u64, u64),
         fact: Option<StreamFact>,
         inputs: &Inputs<'_>,
     ) -> Result<Record, Rejection> {
         let note = self.next_note(stream, inputs)?;
         let StreamHead { first, next } = Self::stream_head(stream, fact, inputs)?;
-        let next = next.saturating_add(u64::from(ahead));
+        let next = next.saturating_add(ahead);
         // seam: a snapshot is newer than its stream
         if !(first..next).contains(&version) {
             return Err(Rejection::NoSuchVersion { stream, actual: StreamHead { first, next }.last() });
