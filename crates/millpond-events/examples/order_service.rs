@@ -179,7 +179,8 @@ impl Service {
         };
         worker("billing").on("order.paid", bill).start()?;
         bus.on("event.failed", "alarm", |failed: &Incoming<EventFailed>| {
-            Ok(println!("given up: {}", failed.data().reason))
+            println!("given up: {}", failed.data().reason);
+            Ok(())
         })?;
         Ok(Self { store, bus, orders, metrics })
     }

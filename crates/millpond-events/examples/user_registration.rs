@@ -27,7 +27,7 @@ use millpond_events::{
     json,
 };
 use millpond_sqlite::rusqlite::{self, Connection, TransactionBehavior::Immediate};
-use millpond_sqlite::{Outbox, OutboxMessage};
+use millpond_sqlite::{Inbox, Outbox, OutboxMessage, Sighting};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -195,21 +195,22 @@ fn drain(dir: &Path, store: &Store, written: &Receiver<()>) -> Result<()> {
     }
 }
 
-/// Notes the mail in the database of the mail service, once for each event: this is where one would be sent.
-fn send_once(dir: &Path, event_id: &str, mail: &Mail) -> Result<()> {
+/// Notes the mail in the database of the mail service, once for each message: this is where one would be sent.
+fn send_once(dir: &Path, message_id: &str, mail: &Mail) -> Result<()> {
     let mut database = connect(dir, "mail.db")?;
+    let inbox = Inbox::open(&database, "mail")?;
     let tx = database.transaction_with_behavior(Immediate)?;
-    if tx.execute("INSERT OR IGNORE INTO seen VALUES (?1)", [event_id])? == 1 {
-        tx.execute("INSERT INTO mails VALUES (?1, ?2)", [&mail.email, &mail.subject])?;
-    }
+    match inbox.handle(&tx, message_id.parse()?)? {
+        Sighting::First => tx.execute("INSERT INTO mails VALUES (?1, ?2)", [&mail.email, &mail.subject])?,
+        Sighting::Repeat => return Ok(()),
+    };
     Ok(tx.commit()?)
 }
 
 fn start_mail_service(dir: &Path, bus: &Bus) -> Result<Subscriber> {
     let database = connect(dir, "mail.db")?;
-    database.execute_batch(
-        "CREATE TABLE IF NOT EXISTS seen (event TEXT PRIMARY KEY); CREATE TABLE IF NOT EXISTS mails (email, subject)",
-    )?;
+    database.execute_batch("CREATE TABLE IF NOT EXISTS mails (email, subject)")?;
+    Inbox::open(&database, "mail")?;
     let dir = dir.to_owned();
     let send = move |event: &Incoming<Shop>| {
         let (email, subject) = match event.data() {
@@ -218,7 +219,7 @@ fn start_mail_service(dir: &Path, bus: &Bus) -> Result<Subscriber> {
             Shop::EmailSent(_) => return Ok(()),
         };
         let mail = Mail { email: email.clone(), subject };
-        send_once(&dir, event.id(), &mail).map_err(millpond_events::Failure::retry)?;
+        send_once(&dir, &event.message_id()?, &mail).map_err(millpond_events::Failure::retry)?;
         // In one step with the ack: if the process dies before, the event comes again, and the mail is known.
         event.publish(Event::new(Shop::EmailSent(mail)).with_subject(event.subject().unwrap_or_default()))?;
         Ok(())

@@ -6,6 +6,7 @@ use crate::cloudevents;
 use crate::context;
 use crate::error::{DecodeError, Error, Result};
 use crate::event::{Event, EventType, Outgoing, RawEvent};
+use crate::held::Held;
 use crate::pattern::Pattern;
 use crate::transport::{Lease, TransportError, WireMessage};
 use parking_lot::Mutex;
@@ -89,6 +90,7 @@ pub struct RawIncoming {
 struct DeliveryInfo {
     core: Arc<Core>,
     attempt: u32,
+    held: Arc<Held>,
     /// `None` once the handler has ended: what it publishes then is too late.
     produced: Mutex<Option<Vec<WireMessage>>>,
 }
@@ -130,6 +132,16 @@ macro_rules! incoming {
             self.delivery.attempt
         }
 
+        /// The name of the message that brought the event, the same at every attempt and after a redrive: for an inbox, such as that of
+        /// millpond-sqlite. Over a store it is a [`millpond::MessageId`] as text.
+        ///
+        /// # Errors
+        /// `Stopped` once the handler has returned, or took too long.
+        pub fn message_id(&self) -> Result<String> {
+            let lease = self.delivery.held.lease.lock();
+            lease.as_ref().map(|lease| lease.message_id()).ok_or(Error::Stopped)
+        }
+
         /// Publishes an event together with the ack of this one, if the handler returns `Ok`: both happen, or neither, whatever crashes.
         /// The event continues the correlation of this one. Returns its id.
         ///
@@ -168,15 +180,14 @@ pub(crate) struct Work<'a> {
     pub(crate) attributes: &'a Attributes,
     /// The data, if it is not the payload of the lease.
     pub(crate) data: Option<&'a [u8]>,
-    /// Empty once another thread settled the event.
-    pub(crate) lease: &'a Mutex<Option<Box<dyn Lease>>>,
-    pub(crate) attempt: u32,
+    /// Without a lease once another thread settled the event.
+    pub(crate) held: &'a Arc<Held>,
 }
 
 impl Work<'_> {
     fn with_data<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
         // Copied: what is read by code of the application must not hold up the timer, which extends the lease.
-        let payload = || self.lease.lock().as_ref().map_or_else(Vec::new, |lease| lease.payload().to_vec());
+        let payload = || self.held.lease.lock().as_ref().map_or_else(Vec::new, |lease| lease.payload().to_vec());
         match self.data {
             Some(data) => read(data),
             None => read(&payload()),
@@ -184,7 +195,8 @@ impl Work<'_> {
     }
 
     fn delivery(&self) -> DeliveryInfo {
-        DeliveryInfo { core: Arc::clone(self.core), attempt: self.attempt, produced: Mutex::new(Some(Vec::new())) }
+        let (core, held) = (Arc::clone(self.core), Arc::clone(self.held));
+        DeliveryInfo { core, attempt: held.attempt, held, produced: Mutex::new(Some(Vec::new())) }
     }
 }
 
@@ -219,7 +231,7 @@ impl Handler {
             let data = work.with_data(|data| work.attributes.decode::<T>(data)).map_err(Unhandled::Decode)?;
             let event = Event::received(work.attributes.clone(), data);
             let incoming = Arc::new(Incoming { event, delivery: work.delivery() });
-            let is_wanted = || work.lease.lock().is_some();
+            let is_wanted = || work.held.lease.lock().is_some();
             // What is not wanted any more was settled by another thread, and the result is not looked at.
             block_on(handle(Arc::clone(&incoming)), is_wanted).unwrap_or(Ok(())).map_err(Unhandled::Failed)?;
             Ok(incoming.delivery.take_produced())

@@ -302,14 +302,14 @@ impl Inner {
     }
 
     /// A panic of the handler, or of whatever else of the application's runs, is a failure.
-    fn handle_caught(&self, held: &Held) -> Result<Vec<WireMessage>, Unhandled> {
+    fn handle_caught(&self, held: &Arc<Held>) -> Result<Vec<WireMessage>, Unhandled> {
         let outer = INSIDE.replace((self, held.number));
         let result = catch_unwind(AssertUnwindSafe(|| self.handle(held)));
         INSIDE.set(outer);
         result.unwrap_or_else(|panic| Err(Unhandled::Panicked(panic_text(panic))))
     }
 
-    fn handle(&self, held: &Held) -> Result<Vec<WireMessage>, Unhandled> {
+    fn handle(&self, held: &Arc<Held>) -> Result<Vec<WireMessage>, Unhandled> {
         let (attributes, data) = held.event.as_ref().map_err(|error| Unhandled::Decode(error.clone()))?;
         let limit = self.core.chain_max;
         if attributes.depth() > limit {
@@ -341,7 +341,7 @@ impl Inner {
                 Err(error) => return Err(Unhandled::Inbox(error)),
             }
         }
-        let work = Work { core: &self.core, attributes, data, lease: &held.lease, attempt: held.attempt };
+        let work = Work { core: &self.core, attributes, data, held };
         let _span = observe::handling(&self.name, attributes, held.attempt);
         handler.run(&work)
     }

@@ -538,6 +538,7 @@ fn publish_after_the_end_of_the_handler_is_refused() {
     world.bus.publish(Order::placed(1)).unwrap();
     assert_eq!(kitchen.drain().unwrap(), 1);
     let order = kept.lock().unwrap().take().unwrap();
+    assert!(matches!(order.message_id(), Err(Error::Stopped)));
     assert!(matches!(order.publish(Order::Cancelled), Err(Error::Stopped)));
 }
 
@@ -643,4 +644,25 @@ fn rejected_event_says_nothing_about_what_is_down() {
     world.bus.publish_all([Order::placed(1), Order::Cancelled, Order::placed(2), Order::placed(3)]).unwrap();
     assert_eq!(kitchen.drain().unwrap(), 3);
     assert_eq!(kitchen.stats().breaker, BreakerState::Open);
+}
+
+#[test]
+fn message_id_is_the_same_at_each_attempt() {
+    let (world, notes) = (World::new(), Notes::default());
+    let noted = notes.clone();
+    let kitchen =
+        world.bus.subscriber("kitchen").backoff(Backoff::none()).on("order.*", move |order: &Incoming<Order>| {
+            noted.note(order.message_id()?);
+            if order.attempt() == 1 { Err(Failure::permanent("burnt")) } else { Ok(()) }
+        });
+    let kitchen = kitchen.open().unwrap();
+    let group = world.store.topic("events").open().unwrap().group("kitchen").open().unwrap();
+    world.bus.publish(Order::placed(1)).unwrap();
+    kitchen.drain().unwrap();
+    let dead = group.dead_letters().unwrap().next().unwrap().unwrap();
+    let id = dead.origin().to_string();
+    dead.redrive().unwrap();
+    kitchen.drain().unwrap();
+    assert_eq!(notes.taken(), [id.clone(), id.clone()]);
+    assert!(id.parse::<millpond::MessageId>().is_ok());
 }
