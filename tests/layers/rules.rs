@@ -75,7 +75,7 @@ const ENGINE_ROOMS: &[(&str, &[&str])] = &[
     ("deliver", &["core", "refusal", "outgoing"]),
     ("topics", &["core", "deliver"]),
     ("follow", &["core", "deliver", "topics"]),
-    ("stream", &["core", "deliver", "follow", "outgoing"]),
+    ("stream", &["core", "deliver", "follow", "outgoing", "refusal"]),
     ("write", &["core", "deliver", "stream", "outgoing"]),
     ("maintenance", &["core", "reserve"]),
     ("threads", &["maintenance"]),
