@@ -203,7 +203,7 @@ impl TopicCursor {
     }
 
     /// Removes it; it holds nothing any more. Durable on return as [`Cursor::set`] is. One that stands in a topic that was removed can be
-    /// removed by any topic of now.
+    /// removed by any topic of now. What another sets under the name between the look and the removal goes as well.
     ///
     /// # Errors
     /// `NotFound` if it is not there; `InvalidPosition` if the cursor of this name is another topic's; `InvalidOption` if it was set to

@@ -399,7 +399,7 @@ impl<T> Committed<T> {
     /// The versions of the events that it appended to a stream: the first, and one beyond the last. `None` if it appended none.
     #[must_use]
     pub fn versions(&self, stream: &Stream) -> Option<Range<u64>> {
-        // What a frame appends to a stream stands together in it.
+        // In the stream what a frame appends stands together.
         let mut runs = self.appended.iter().filter(|run| run.stream == stream.id());
         let first = runs.next()?;
         let last = runs.next_back().unwrap_or(first);

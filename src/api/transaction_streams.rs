@@ -4,12 +4,12 @@
 
 use super::cursor::check_value;
 use super::{Cursor, Message, Stream, TopicCursor, Transaction};
-use crate::engine::{CursorChange, SnapshotSave, StreamAppend};
+use crate::engine::{CursorChange, SnapshotSave, StreamAppend, shown};
 use crate::error::Result;
 use crate::ids::{Expected, Position};
 
 fn stream_name(stream: &Stream) -> String {
-    format!("stream {:?}", String::from_utf8_lossy(stream.key()))
+    format!("stream {:?}", shown(stream.key()))
 }
 
 impl Transaction<'_> {

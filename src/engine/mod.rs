@@ -55,7 +55,7 @@ pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use outgoing::{Outgoing, Published};
 pub(crate) use stream::snapshots::StoredSnapshot;
-pub(crate) use stream::streams::{StoredEvent, StreamAppended, StreamAt};
+pub(crate) use stream::streams::{StoredEvent, StreamAppended, StreamAt, shown};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 #[cfg(feature = "async")]

@@ -72,7 +72,7 @@ pub enum Command {
         /// The topic.
         topic: String,
     },
-    /// Publish messages from JSON Lines, as `export` writes them.
+    /// Publish messages from JSON Lines, as `export` writes them, with new ids and times.
     Import {
         /// The topic; it is created if it is not there.
         topic: String,
@@ -159,6 +159,7 @@ pub struct Publish {
     /// The topic, which must be there.
     pub topic: String,
     /// The payload. Without it and `--file`, each line of the input is a message.
+    #[arg(allow_hyphen_values = true)]
     pub payload: Option<String>,
     /// A file whose bytes are the payload.
     #[arg(long, conflicts_with = "payload")]
@@ -183,14 +184,15 @@ pub struct Consume {
     /// How many messages at most.
     #[arg(short = 'n', long, default_value_t = u64::MAX, hide_default_value = true)]
     pub max: u64,
-    /// How long to wait for the next message before it ends, for example 500ms, 30s, 5m.
+    /// How long to wait before it ends for what comes back by then: retries and leases that are over. For example 500ms, 30s, 5m.
     #[arg(short, long, default_value = "0s", value_parser = duration)]
     pub wait: Duration,
     /// What becomes of a message that was printed.
     #[arg(long, value_enum, default_value_t = Settle::Ack, conflicts_with = "exec")]
     pub settle: Settle,
-    /// Run this for each message: the payload is its input; key, id, attempt and headers are in its environment. It acks by 0, gets the
-    /// message again later by 75, and by any other code fails the attempt with its last line of errors.
+    /// Run this for each message with /bin/sh -c: the payload is its input; MILLPOND_ID, MILLPOND_ATTEMPT, MILLPOND_TOPIC, MILLPOND_GROUP,
+    /// MILLPOND_KEY and MILLPOND_HEADER_NAME are in its environment. It acks by 0, gets the message again after 10 s by 75, and by any
+    /// other code fails the attempt with its last line of errors. If it cannot be run (126, 127) the message is given back and all ends.
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
 }
@@ -200,7 +202,7 @@ pub struct Consume {
 pub enum Settle {
     /// It is done.
     Ack,
-    /// It goes back, and its attempt is not counted.
+    /// It goes back, and its attempt is not counted; at most 1,000 messages.
     Leave,
     /// It goes to the dead letters.
     Reject,
@@ -210,9 +212,6 @@ pub enum Settle {
 pub struct Tail {
     /// The topic.
     pub topic: String,
-    /// Wait for more, until interrupted.
-    #[arg(short, long)]
-    pub follow: bool,
     /// Go on behind this position, as printed with `--output json`.
     #[arg(long, value_name = "POSITION")]
     pub after: Option<String>,
@@ -318,6 +317,7 @@ pub enum Stream {
         /// The key of the stream.
         key: String,
         /// The event.
+        #[arg(allow_hyphen_values = true)]
         payload: String,
         /// The version that the last event must have; `none` for a new stream.
         #[arg(long)]

@@ -3,6 +3,7 @@
 //! Never here: what is printed.
 
 use crate::args::Output;
+use crate::text::plain;
 use comfy_table::{ContentArrangement, Table, presets};
 use millpond::{Error, ErrorKind};
 use serde_json::Value;
@@ -14,12 +15,16 @@ use std::io::{self, Write};
 pub enum Failure {
     /// The store refused.
     Store(Error),
+    /// The store refused a part of the work.
+    Partly(String, Box<Error>),
     /// What was asked for is not there.
     Missing(String),
     /// The command line, or what it names, is wrong.
     Usage(String),
     /// Something outside of the store failed.
     Io(String, io::Error),
+    /// A question was answered with no.
+    Declined,
     /// Nobody reads the output any more.
     Closed,
 }
@@ -29,10 +34,11 @@ impl Failure {
         match self {
             Self::Closed => 0,
             Self::Store(Error::Locked { .. }) => 3,
-            Self::Store(Error::NotFound { .. } | Error::NoSuchDeadLetter { .. }) | Self::Missing(_) => 4,
+            Self::Store(Error::NotFound { .. } | Error::NoSuchDeadLetter { .. } | Error::NotAStore { .. })
+            | Self::Missing(_) => 4,
             Self::Usage(_) => 2,
             Self::Store(error) if error.kind() == ErrorKind::FixCall => 2,
-            Self::Store(_) | Self::Io(..) => 1,
+            Self::Declined | Self::Store(_) | Self::Partly(..) | Self::Io(..) => 1,
         }
     }
 }
@@ -40,7 +46,13 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Store(Error::NotFound { what, name }) => write!(f, "{what} {name:?} does not exist"),
+            Self::Store(Error::NotAStore { path, .. }) => {
+                write!(f, "{} is no store; give --store or set MILLPOND_STORE", path.display())
+            }
             Self::Store(error) => error.fmt(f),
+            Self::Partly(what, error) => write!(f, "{error} ({what})"),
+            Self::Declined => f.write_str("nothing was changed"),
             Self::Missing(text) | Self::Usage(text) => f.write_str(text),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
             Self::Closed => f.write_str("the output was closed"),
@@ -85,11 +97,11 @@ impl Printer {
         }
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        if let Some((terminal_size::Width(width), _)) = terminal_size::terminal_size() {
+        if let Some((terminal_size::Width(width), _)) = terminal_size::terminal_size_of(io::stdout()) {
             table.set_width(width);
         }
         table.set_header(header);
-        table.add_rows(rows.into_iter().map(|(row, _)| row));
+        table.add_rows(rows.into_iter().map(|(row, _)| row.iter().map(|cell| plain(cell)).collect::<Vec<_>>()));
         let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         let written = writeln!(self.to, "{}", text.join("\n"));
         self.check(written)

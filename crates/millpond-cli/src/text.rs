@@ -10,12 +10,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How much of a payload a line of text shows.
 const SHOWN: usize = 60;
 
+/// Text that moves no cursor, hides nothing and colors nothing: what controls a terminal, or the direction of writing, is written out.
+pub fn plain(text: &str) -> String {
+    let is_harmless = |char: char| {
+        !char.is_control()
+            && !matches!(char, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars()
+        .map(|char| if is_harmless(char) { char.to_string() } else { char.escape_default().to_string() })
+        .collect()
+}
+
 /// A short text for bytes, on one line.
 pub fn short(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => {
-            let mut shown: String =
-                text.chars().take(SHOWN).map(|char| if char.is_control() { ' ' } else { char }).collect();
+            let mut shown = plain(&text.chars().take(SHOWN).collect::<String>());
             if text.chars().nth(SHOWN).is_some() {
                 shown.push('…');
             }
@@ -26,7 +36,7 @@ pub fn short(bytes: &[u8]) -> String {
 }
 
 /// Puts bytes under `name` where they are text, else under `name_base64`.
-fn put(map: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+pub fn put(map: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => drop(map.insert(name.to_owned(), text.into())),
         Err(_) => drop(map.insert(format!("{name}_base64"), STANDARD.encode(bytes).into())),
@@ -44,7 +54,7 @@ pub fn taken(map: &Map<String, Value>, name: &str) -> Result<Option<Vec<u8>>, St
     STANDARD.decode(text).map(Some).map_err(|error| format!("{name:?}: {error}"))
 }
 
-/// A message as JSON: `more` stands first.
+/// A message as JSON, with `more` beside it.
 pub fn message<'a>(
     more: Value,
     key: Option<&[u8]>,
@@ -113,7 +123,8 @@ mod tests {
 
     #[test]
     fn a_line_stays_a_line() {
-        assert_eq!(short(b"one\ntwo\t\x1b[31m"), "one two  [31m");
+        assert_eq!(short(b"one\ntwo\t\x1b[31m"), "one\\ntwo\\t\\u{1b}[31m");
+        assert_eq!(plain("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(short(&[b'x'; 61]).chars().count(), 61);
         assert_eq!(short(&[0xff; 9]), "9 bytes");
         assert_eq!(age(Some(Duration::from_secs(7_300))), "2h");

@@ -5,6 +5,7 @@
 use millpond::Store;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -160,6 +161,56 @@ fn an_export_comes_back() {
     assert_eq!(shell.json(&["tail", "orders", "--after", &position]).len(), 1);
 }
 
+/// Lines are gathered by their bytes as well: what was exported can be imported, whatever its size. A line that is refused is told with
+/// what was published before.
+#[test]
+fn large_lines_go_through_and_refused_ones_are_told() {
+    let (shell, other) = (Shell::new(), Shell::new());
+    shell.ok(&["topics", "create", "big"]);
+    let line = "x".repeat(900_000);
+    let many: String = (0..40).map(|_| format!("{line}\n")).collect();
+    assert_eq!(shell.fed(&["publish", "big"], &many).out, "published 40 messages\n");
+    let export = shell.ok(&["export", "big"]);
+    assert_eq!(other.fed(&["import", "copy"], &format!("\n{export}\n")).out, "published 40 messages\n");
+    let refused = other.fed(&["publish", "copy"], &format!("small\n{}\n", "x".repeat(5 << 20)));
+    assert!(
+        refused.code == 1 && refused.err.contains("from line 2 on none was published, 1 were before"),
+        "{}",
+        refused.err
+    );
+}
+
+/// What does not fail by itself costs no attempt: a command that is not there, an interrupt, a reader that goes away.
+#[test]
+fn no_attempt_is_charged_for_what_no_handler_did() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "orders"]);
+    shell.ok(&["groups", "create", "orders", "kitchen", "--max-attempts", "1"]);
+    let many: String = (0..3_000).map(|nth| format!("{nth} {}\n", "x".repeat(50))).collect();
+    shell.fed(&["publish", "orders"], &many);
+    let ran = shell.run(&["consume", "orders", "kitchen", "--exec", "no-such-command-at-all"]);
+    assert!(ran.code == 2 && ran.err.contains("could not run") && ran.out.is_empty(), "{}", ran.err);
+    assert_eq!(shell.left(), (3_000, 0));
+
+    // Once the command says that it runs, both are interrupted, as by Ctrl-C.
+    let mut running = shell.command(&["consume", "orders", "kitchen", "--exec", "echo runs; exec sleep 600"]);
+    let mut running = running.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "runs");
+    let both = format!("kill -s INT -- -{}", running.id());
+    assert!(Command::new("/bin/sh").args(["-c", &both]).status().unwrap().success());
+    assert!(lines.next().unwrap().unwrap().ends_with("released"));
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+    assert_eq!(shell.left(), (3_000, 0));
+
+    let mut child = shell.command(&["consume", "orders", "kitchen", "--settle", "leave"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let first = shell.json(&["consume", "orders", "kitchen", "-n", "1"]);
+    assert_eq!((&first[0]["attempt"], shell.left()), (&1.into(), (2_999, 0)));
+}
+
 #[test]
 fn streams_have_versions() {
     let shell = Shell::new();
@@ -180,6 +231,9 @@ fn streams_have_versions() {
 fn who_has_the_store_and_what_is_missing_is_told_by_the_code() {
     let shell = Shell::new();
     shell.fails(4, "does not exist", &["publish", "orders", "m"]);
+    shell.ok(&["topics", "create", "t"]);
+    shell.ok(&["groups", "create", "t", "g"]);
+    shell.fails(4, "no dead letter", &["dead-letters", "redrive", "t", "g", "--id", "0-0-0-4294967296", "--yes"]);
     shell.fails(4, "does not exist", &["topics", "remove", "orders", "--yes"]);
     assert_eq!(shell.run(&["fly"]).code, 2);
     let store = Store::open(shell.store()).unwrap();

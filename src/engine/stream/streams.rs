@@ -55,7 +55,7 @@ struct KnownRuns {
 const KEY_SHOWN_LEN: usize = 64;
 
 /// The key of a stream as an error shows it.
-pub(in crate::engine) fn shown(key: &[u8]) -> String {
+pub(crate) fn shown(key: &[u8]) -> String {
     let shown = key.get(..KEY_SHOWN_LEN).unwrap_or(key);
     let more = if key.len() > shown.len() { "…" } else { "" };
     match std::str::from_utf8(shown) {

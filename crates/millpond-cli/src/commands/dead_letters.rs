@@ -5,9 +5,10 @@
 use super::{confirm, group};
 use crate::args::{Cause as CauseName, Change, DeadLetters, Which};
 use crate::output::{Done, Failure, Printer};
-use crate::text::{message, millis, short};
+use crate::text::{message, millis, plain, short};
 use millpond::{Cause, DeadLetter, Error, Group, MessageId, Store};
 use serde_json::{Value, json};
+use std::io::IsTerminal;
 
 pub fn dead_letters(store: &Store, command: DeadLetters, printer: &mut Printer) -> Done {
     match command {
@@ -53,6 +54,9 @@ fn act(
 ) -> Done {
     let group = group(store, &which.topic, &which.group)?;
     let letters = chosen(&group, which)?;
+    if let Some(id) = which.id.as_ref().filter(|_| letters.is_empty()) {
+        return Err(Failure::Missing(format!("no dead letter {id} in group {:?} that is meant", group.name())));
+    }
     let (count, all) = (letters.len(), group.dead_letters()?.count());
     if change.dry_run {
         for letter in &letters {
@@ -61,7 +65,9 @@ fn act(
         return printer
             .show(|| json!({ "would": verb, "count": count, "of": all }), || format!("would {verb} {count} of {all}"));
     }
-    confirm(&change.sure, &format!("{verb} {count} of {all} dead letters of group {}", group.name()))?;
+    if count > 0 {
+        confirm(&change.sure, &format!("{verb} {count} of {all} dead letters of group {}", group.name()))?;
+    }
     let mut made = 0;
     for letter in letters {
         match each(letter) {
@@ -139,7 +145,7 @@ fn whole(letter: &DeadLetter) -> String {
         format!("attempts  {}", letter.attempts()),
     ];
     lines.extend(letter.key().map(|key| format!("key       {}", short(key))));
-    lines.extend(letter.headers().map(|(name, value)| format!("header    {name}: {}", short(value))));
+    lines.extend(letter.headers().map(|(name, value)| format!("header    {}: {}", plain(name), short(value))));
     lines.extend(letter.history().iter().map(|failure| {
         format!(
             "attempt   {} at {} ms: {}",
@@ -148,6 +154,8 @@ fn whole(letter: &DeadLetter) -> String {
             short(failure.text.as_bytes())
         )
     }));
-    lines.push(format!("\n{}", String::from_utf8_lossy(letter.payload())));
+    // As it is, but for a terminal.
+    let payload = String::from_utf8_lossy(letter.payload()).into_owned();
+    lines.push(format!("\n{}", if std::io::stdout().is_terminal() { plain(&payload) } else { payload }));
     lines.join("\n")
 }

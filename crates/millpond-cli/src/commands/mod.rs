@@ -13,6 +13,7 @@ mod topics;
 
 use crate::args::{Args, Command, Sure};
 use crate::output::{Done, Failure, Printer};
+use crate::text::plain;
 use clap::CommandFactory;
 use millpond::{Group, Store, Topic};
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -74,11 +75,11 @@ fn confirm(sure: &Sure, what: &str) -> Done {
         return Err(Failure::Usage(format!("{what}: nothing was changed; give --yes to do it without being asked")));
     }
     let failed = |error| Failure::Io("could not ask".to_owned(), error);
-    write!(io::stderr(), "{what}. Go on? [y/N] ").map_err(failed)?;
+    write!(io::stderr(), "{}. Go on? [y/N] ", plain(what)).map_err(failed)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::Usage("nothing was changed".to_owned())),
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::Declined),
     }
 }

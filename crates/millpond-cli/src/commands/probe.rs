@@ -21,6 +21,8 @@ pub fn probe(path: &Path, syncs: u32, printer: &mut Printer) -> Done {
     };
     let name = path.join(format!(".millpond-probe-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).open(&name).map_err(failed("create a file"))?;
+    // It has no name any more: nothing is left of it, however this ends.
+    fs::remove_file(&name).map_err(failed("remove a file"))?;
     let mut times = Vec::new();
     let measured = (|| {
         file.write_all(&[0; 64 << 10])?;
@@ -34,9 +36,7 @@ pub fn probe(path: &Path, syncs: u32, printer: &mut Printer) -> Done {
         }
         Ok(())
     })();
-    let removed = fs::remove_file(&name);
     measured.map_err(failed("write"))?;
-    removed.map_err(failed("remove a file"))?;
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100];
     let (median, p99, max) = (at(50), at(99), at(100));

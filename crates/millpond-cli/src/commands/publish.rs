@@ -2,16 +2,23 @@
 //!
 //! Never here: what is in a message.
 
+use super::tail::interrupted;
 use super::topic;
 use crate::args::Publish;
 use crate::output::{Done, Failure, Printer};
 use crate::text::taken;
 use millpond::{Message, Store, Topic};
 use serde_json::{Map, Value, json};
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
-/// How many messages one write has. Each is durable when its ids are printed.
+/// How many messages one write has, and how many bytes of them. Each is durable before the next is begun.
 const BATCH: usize = 1_000;
+const BATCH_BYTES: usize = 4 << 20;
+/// After so long what was read is published, though more may come.
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub fn publish(store: &Store, args: Publish, printer: &mut Printer) -> Done {
     let topic = topic(store, &args.topic)?;
@@ -30,7 +37,7 @@ pub fn publish(store: &Store, args: Publish, printer: &mut Printer) -> Done {
         args.headers.iter().fold(message, |message, (name, value)| message.header(name, value.as_bytes()))
     };
     let Some(payload) = payload else {
-        return publish_lines(&topic, printer, |line| Ok(dressed(line)));
+        return publish_lines(&topic, printer, |line| Ok(Some(dressed(line))));
     };
     let mut message = dressed(payload);
     if let Some(id) = &args.dedup_id {
@@ -38,18 +45,18 @@ pub fn publish(store: &Store, args: Publish, printer: &mut Printer) -> Done {
     }
     let receipt = topic.publish(message)?;
     let (id, repeat) = (receipt.id(), receipt.is_repeat());
-    printer.show(
-        || json!({ "id": id.to_string(), "is_repeat": repeat }),
-        || format!("{id}{}", if repeat { " (published before)" } else { "" }),
-    )
+    let told = if repeat { " (published before)" } else { "" };
+    printer.show(|| json!({ "id": id.to_string(), "is_repeat": repeat }), || format!("{id}{told}"))
 }
 
 pub fn import(store: &Store, name: &str, printer: &mut Printer) -> Done {
     let topic = store.topic(name).open()?;
     publish_lines(&topic, printer, |line| {
-        let json: Value = serde_json::from_slice(&line).map_err(|error| error.to_string())?;
-        let map = json.as_object().ok_or("it is no JSON object")?;
-        from_json(map)
+        if line.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        let json: Value = serde_json::from_slice(&line).map_err(|_| "it is no JSON")?;
+        from_json(json.as_object().ok_or("it is no JSON object")?).map(Some)
     })
 }
 
@@ -66,30 +73,88 @@ fn from_json(map: &Map<String, Value>) -> Result<Message<'static>, String> {
     Ok(message)
 }
 
-/// Publishes what becomes of each line of the input, many at a time, each batch durable before the next. Says how many there were; where
-/// a line is refused, all before its batch are published.
+/// What was read of the input and is not published.
+struct Pending<'a, 't> {
+    topic: &'t Topic,
+    batch: Vec<Message<'a>>,
+    bytes: usize,
+    /// The line of the first of them.
+    first: u64,
+    published: u64,
+}
+
+/// Publishes what becomes of each line of the input, each batch durable before the next. Says how many there were, also where a line is
+/// refused or it is interrupted; then all before are published.
 fn publish_lines<'a>(
     topic: &Topic,
     printer: &mut Printer,
-    read: impl Fn(Vec<u8>) -> Result<Message<'a>, String>,
+    read: impl Fn(Vec<u8>) -> Result<Option<Message<'a>>, String>,
 ) -> Done {
-    let (mut batch, mut count) = (Vec::new(), 0_usize);
-    for (nth, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
-        let line = line.map_err(|error| Failure::Io("could not read the input".to_owned(), error))?;
-        let refused = |text| Failure::Usage(format!("line {nth}: {text}; {count} messages were published before"));
-        batch.push(read(line).map_err(refused)?);
-        if batch.len() == BATCH {
-            count += flush(topic, &mut batch)?;
+    if io::stdin().is_terminal() {
+        // Where it cannot be written nobody waits for it.
+        let _ = writeln!(io::stderr(), "millpond: each line is a message; end with Ctrl-D");
+    }
+    let stop = interrupted()?;
+    let (give, lines) = sync_channel(16);
+    // It may wait for a line for ever; the process ends without it.
+    std::thread::spawn(move || io::stdin().lock().split(b'\n').try_for_each(|line| give.send(line)));
+    let mut pending = Pending { topic, batch: Vec::new(), bytes: 0, first: 1, published: 0 };
+    let mut nth = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let line = match lines.recv_timeout(PAUSE) {
+            Ok(line) => line.map_err(|error| Failure::Io("could not read the input".to_owned(), error))?,
+            Err(RecvTimeoutError::Timeout) => {
+                pending.flush()?;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        nth += 1;
+        let len = line.len();
+        match read(line) {
+            Ok(Some(message)) => pending.add(nth, len, message)?,
+            Ok(None) => {}
+            Err(text) => {
+                pending.flush()?;
+                let published = pending.published;
+                return Err(Failure::Usage(format!(
+                    "line {nth}: {text}; {published} messages were published before it"
+                )));
+            }
         }
     }
-    count += flush(topic, &mut batch)?;
+    pending.flush()?;
+    let count = pending.published;
     printer.show(|| json!({ "published": count }), || format!("published {count} messages"))
 }
 
-fn flush(topic: &Topic, batch: &mut Vec<Message<'_>>) -> Done<usize> {
-    let count = batch.len();
-    if count > 0 {
-        topic.publish_batch(std::mem::take(batch))?;
+impl<'a> Pending<'a, '_> {
+    fn add(&mut self, line: u64, len: usize, message: Message<'a>) -> Done {
+        if self.batch.len() == BATCH || self.bytes + len > BATCH_BYTES {
+            self.flush()?;
+        }
+        if self.batch.is_empty() {
+            self.first = line;
+        }
+        self.batch.push(message);
+        self.bytes += len;
+        Ok(())
     }
-    Ok(count)
+
+    fn flush(&mut self) -> Done {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let (count, before, first) = (self.batch.len() as u64, self.published, self.first);
+        self.bytes = 0;
+        let done = self.topic.publish_batch(std::mem::take(&mut self.batch));
+        done.map_err(|error| {
+            Failure::Partly(
+                format!("of {count} messages from line {first} on none was published, {before} were before"),
+                Box::new(error),
+            )
+        })?;
+        self.published += count;
+        Ok(())
+    }
 }

@@ -3,9 +3,9 @@
 //! Never here: messages.
 
 use crate::output::{Done, Failure, Printer};
-use crate::text::age;
+use crate::text::{age, put, short};
 use millpond::{GroupStats, Store};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 pub fn init(path: &Path, printer: &mut Printer) -> Done {
@@ -23,8 +23,10 @@ pub fn cursors(store: &Store, printer: &mut Printer) -> Done {
     let mut rows = Vec::new();
     for name in store.cursors()? {
         let value = store.cursor(&name)?.get()?.unwrap_or_default();
-        let shown = String::from_utf8_lossy(&value).into_owned();
-        rows.push((vec![name.clone(), shown.clone()], json!({ "name": name, "value": shown })));
+        let mut json = Map::new();
+        json.insert("name".to_owned(), name.as_str().into());
+        put(&mut json, "value", &value);
+        rows.push((vec![name, short(&value)], json.into()));
     }
     printer.table(&["CURSOR", "VALUE"], rows)
 }

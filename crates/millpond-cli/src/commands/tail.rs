@@ -10,10 +10,6 @@ use millpond::{Error, LogMessage, Position, Store};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// How long one wait takes, after which an interrupt is seen.
-const STEP: Duration = Duration::from_millis(100);
 
 /// Set when the process is asked to end.
 pub fn interrupted() -> Done<Arc<AtomicBool>> {
@@ -37,12 +33,11 @@ pub fn tail(store: &Store, args: &Tail, printer: &mut Printer) -> Done {
     };
     let (mut reader, stop, mut left) = (builder.open()?, interrupted()?, args.max);
     while left > 0 && !stop.load(Ordering::Relaxed) {
-        match reader.next(if args.follow { STEP } else { Duration::ZERO }) {
+        match reader.try_next() {
             Ok(Some(read)) => {
-                printer.show(|| as_json(&read), || format!("{}  {}", read.id(), short(read.payload())))?;
+                printer.show(|| as_json(&read), || line(&read))?;
                 left -= 1;
             }
-            Ok(None) if args.follow => printer.flush()?,
             Ok(None) => break,
             Err(gap @ (Error::Gap { .. } | Error::Unreadable { .. })) => {
                 printer.show(|| json!({ "skipped": gap.to_string() }), || format!("({gap})"))?;
@@ -65,6 +60,11 @@ pub fn export(store: &Store, name: &str, printer: &mut Printer) -> Done {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn line(read: &LogMessage) -> String {
+    let key = read.key().map(|key| format!("  key {}", short(key))).unwrap_or_default();
+    format!("{}{key}  {}", read.id(), short(read.payload()))
 }
 
 fn as_json(read: &LogMessage) -> Value {

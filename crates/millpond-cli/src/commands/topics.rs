@@ -6,7 +6,7 @@ use super::store::group_json;
 use super::{confirm, topic};
 use crate::args::{GroupChange, TopicChange};
 use crate::output::{Done, Failure, Printer};
-use millpond::{GroupStats, Retention, Start, Store, TopicStats};
+use millpond::{Error, GroupStats, Retention, Start, Store, TopicStats};
 use serde_json::json;
 
 pub fn topics(store: &Store, change: Option<TopicChange>, printer: &mut Printer) -> Done {
@@ -32,8 +32,10 @@ pub fn topics(store: &Store, change: Option<TopicChange>, printer: &mut Printer)
             )
         }
         Some(TopicChange::Create { name, partitions, streams, forever }) => {
-            if topic(store, &name).is_ok() {
-                return Err(Failure::Usage(format!("topic {name:?} is there already")));
+            match topic(store, &name) {
+                Ok(_) => return Err(Failure::Usage(format!("topic {name:?} is there already"))),
+                Err(Failure::Store(Error::NotFound { .. })) => {}
+                Err(other) => return Err(other),
             }
             let mut builder = store.topic(&name).partitions(partitions);
             if streams {
@@ -76,8 +78,10 @@ pub fn groups(store: &Store, change: Option<GroupChange>, printer: &mut Printer)
         }
         Some(GroupChange::Create { topic: of, name, max_attempts, visibility_timeout, latest }) => {
             let topic = topic(store, &of)?;
-            if topic.group(&name).create(false).open().is_ok() {
-                return Err(Failure::Usage(format!("group {name:?} of topic {of:?} is there already")));
+            match topic.group(&name).create(false).open() {
+                Ok(_) => return Err(Failure::Usage(format!("group {name:?} of topic {of:?} is there already"))),
+                Err(Error::NotFound { .. }) => {}
+                Err(other) => return Err(other.into()),
             }
             let mut builder = topic.group(&name);
             if let Some(attempts) = max_attempts {
