@@ -1,11 +1,12 @@
 //! How much of the disk is kept back for what gives room again (G14), and how many messages may be leased on it.
 //!
-//! A full store is emptied by leases and settles, so these must find room when a publish does not. Never here: the creation of files.
+//! A full store is emptied by leases and settles, so these must find room when a publish does not. Segments are created within it. Never here:
+//! what is written into them.
 
 use super::Engine;
 use super::core::Core;
 use crate::error::{Error, Result};
-use crate::log::Reserve;
+use crate::log::{FileManager, Reserve, Standby};
 use crate::state::{OUTSTANDING_LEN, State};
 
 /// What is kept for leases while others fail: a segment for those that fail again, one that follows it while it is not unlinked, and
@@ -23,6 +24,22 @@ const COPIES_LEN: u64 = 3 * SMALL_LEN;
 const INDEX_LEN: u64 = 4 << 20;
 /// Smaller segments than this are made only where there is no room for more.
 pub(super) const SMALL_LEN: u64 = 64 << 10;
+
+/// A segment takes no more than this part of the room that there is for it, so that what is left never is just too little for one more.
+const ROOM_SHARE: u64 = 4;
+
+fn is_full(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::StorageFull
+}
+
+/// The length of a segment where `len` would be right and there is room for `room` bytes: a share of the room, but no less than
+/// `len_min`. `None` where that does not fit.
+fn segment_share(len: u64, len_min: u64, room: u64) -> Option<u64> {
+    let share = (room / ROOM_SHARE).max(SMALL_LEN).min(room);
+    // seam: segments of full size only
+    let len = len.min(share - share % 4096).max(len_min);
+    (len <= room).then_some(len)
+}
 
 impl Engine {
     /// Takes note of the room on the disk: for how many more leases there is enough to settle them, and whether texts of nacks have
@@ -70,6 +87,66 @@ impl Engine {
             return Err(Error::DiskFull);
         }
         Ok(())
+    }
+
+    /// Creates the next segment, unless another thread has meanwhile: of `len` bytes, or where that is too much for the room that
+    /// there is, a smaller one of at least `len_min`.
+    ///
+    /// # Errors
+    /// `DiskFull` where it would take what is kept back from commands that may use no more than `reserve`.
+    pub(super) fn make_standby(&self, len: u64, len_min: u64, reserve: Reserve) -> Result<()> {
+        let mut file_manager = self.file_manager.lock();
+        self.health.check()?;
+        let available = file_manager.available().map_err(|error| self.file_manager_error(&file_manager, error))?;
+        let kept = {
+            let mut core = self.lock_core();
+            let was_scarce = self.note_room(&mut core, available);
+            let is_scarce = core.appender.is_scarce();
+            let is_taken = !is_scarce || reserve == Reserve::Use;
+            if was_scarce && !is_scarce || is_taken && core.appender.has_standby(len_min, reserve) {
+                return Ok(());
+            }
+            Reserve::ALL.map(|reserve| (reserve, self.reserved_len(&core, reserve, available)))
+        };
+        let mut len = len;
+        // For the command that may use the least of the reserve, so that all may use it where there is room.
+        for (level, leave) in kept.into_iter().filter(|(level, _)| *level <= reserve) {
+            // What a quota or a limit on file sizes refuses counts as free to the file system, and is what is kept back then.
+            let len_least = if level == Reserve::Keep { leave.max(len_min) } else { len_min };
+            // Where room is short a segment is to be dead soon, and unlinked.
+            // seam: long segments where room is short
+            let len_most = if level == Reserve::Keep { len } else { len.min(SMALL_LEN.max(len_min)) };
+            let mut share = segment_share(len_most, len_min, available.saturating_sub(leave));
+            while let Some(size) = share {
+                match file_manager.create_standby(size, self.commit.watermark(), level, leave) {
+                    Ok(standby) => {
+                        self.maintenance.want_room(level > Reserve::Keep);
+                        self.take_standby(&mut file_manager, standby);
+                        return Ok(());
+                    }
+                    Err(error) if is_full(&error) => {
+                        let half = (size / 2).next_multiple_of(4096);
+                        len = half.max(len_min);
+                        share = (half >= len_least && half < size).then_some(half);
+                    }
+                    Err(error) => return Err(self.file_manager_error(&file_manager, error)),
+                }
+            }
+        }
+        self.maintenance.want_room(true);
+        Err(Error::DiskFull)
+    }
+
+    /// Hands a segment that was created to the appender.
+    fn take_standby(&self, file_manager: &mut FileManager, standby: Standby) {
+        let superseded = {
+            let mut core = self.lock_core();
+            core.standby_asked = false;
+            core.appender.add_standby(standby)
+        };
+        if let Some(superseded) = superseded {
+            file_manager.discard_standby(superseded);
+        }
     }
 
     /// How much of `room` is for what. A lease that is over needs nothing: nobody can settle its message before it is leased again.
