@@ -83,7 +83,7 @@ const ALSO: &[(&str, &str)] = &[
     ("more outstanding than allowed", "files::outstanding"),
     ("a redriven dead letter stays", "files::redrive"),
     ("a close keeps what was offered", "files::subscription"),
-    ("a deleted stream keeps its snapshot", "files::snapshots"),
+    ("a snapshot is newer than its stream", "files::snapshots"),
     ("any version will do", "files::streams"),
     ("the acks of a transaction are lost", "files::transaction"),
     ("a group begins at the end", "files::two_groups"),
