@@ -70,8 +70,8 @@ pub struct ProjectionStatus {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProjectionError<E> {
-    /// The program failed on an event, or for a foreign store on the events from this one on. It comes again with the next call, and nothing
-    /// of it was done.
+    /// The program failed on an event, or for a foreign store on the events from this one on. It comes again with the next call, and
+    /// nothing of it was done.
     Event {
         /// Where the event is.
         position: Position,
@@ -152,7 +152,8 @@ impl Projection {
     ///
     /// # Errors
     /// `Event` if `project` fails. `Store` otherwise: `CursorMoved` if another runner of this name moved it or set it back, and the next
-    /// call goes on where that stands; `Unreadable` and `Gap`, each once, and the next call goes on behind; those of [`Store::transaction`](crate::Store::transaction).
+    /// call goes on where that stands; `Unreadable` and `Gap`, each once, and the next call goes on behind; those of
+    /// [`Store::transaction`](crate::Store::transaction).
     pub fn run_once<E>(
         &mut self,
         mut project: impl FnMut(&mut Transaction<'_>, &LogMessage) -> std::result::Result<(), E>,
@@ -161,8 +162,8 @@ impl Projection {
         step(cursor, feed, (*batch, Duration::ZERO), &mut project)
     }
 
-    /// Takes in events as [`Projection::run_once`], and waits for more, until `until` says so: it is asked before each batch, and every 100 ms
-    /// while there is none. Returns how many events it took in.
+    /// Takes in events as [`Projection::run_once`], and waits for more, until `until` says so: it is asked before each batch, and every 100
+    /// ms while there is none. Returns how many events it took in.
     ///
     /// # Errors
     /// As [`Projection::run_once`].
@@ -179,8 +180,8 @@ impl Projection {
         Ok(count)
     }
 
-    /// Sets it back to the first message, in one frame. The next run begins anew; what it published before is still there. Durable on return
-    /// as [`Cursor::set`](crate::Cursor::set) is. A runner of the same name is told by `CursorMoved`.
+    /// Sets it back to the first message, in one frame. The next run begins anew; what it published before is still there. Durable on
+    /// return as [`Cursor::set`](crate::Cursor::set) is. A runner of the same name is told by `CursorMoved`.
     ///
     /// # Errors
     /// As [`TopicCursor::remove`], but where there is nothing to remove; so a name that another topic's cursor has is refused.
@@ -256,8 +257,8 @@ impl ForeignProjection {
     /// Gives the next events that there are, at most `batch` and at least one, to `project`, which writes what it makes of them into the
     /// foreign store, in one transaction with the position of the last one. Returns how many those were: 0 where it has caught up.
     ///
-    /// If `project` fails or panics they come again with the next call; call it with a `batch` of 1 to find the one that fails. Open the store at `Durability::Disk`: then the foreign store is never
-    /// ahead of the log.
+    /// If `project` fails or panics they come again with the next call; call it with a `batch` of 1 to find the one that fails. Open the
+    /// store at `Durability::Disk`: then the foreign store is never ahead of the log.
     ///
     /// # Errors
     /// `Event` with the position of the first one, if `project` fails. `Store` otherwise: as [`LogReader::next`].
@@ -325,8 +326,8 @@ impl Feed {
         Ok(())
     }
 
-    /// Carries out what `project` makes of the first `count` events that were read, with the position of the last one. On an error nothing was
-    /// done, and the number of the event is told.
+    /// Carries out what `project` makes of the first `count` events that were read, with the position of the last one. On an error nothing
+    /// was done, and the number of the event is told.
     fn take_in<E>(
         &mut self,
         cursor: &TopicCursor,

@@ -154,6 +154,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("projections", "a_refused_batch_is_not_tried_again_whole"),
     },
     Bug {
+        name: "the index is held while others are woken",
+        plants: "a waker that reads a stream waits for the sync that calls it",
+        mistake: Mistake::Skip,
+        level: Level::Library("the_index_is_free_while_a_refusal_is_resolved"),
+    },
+    Bug {
         name: "facts are read one at a time",
         plants: "a transaction over many streams is decided as often as it has streams, and beside others never",
         mistake: Mistake::Value(

@@ -53,6 +53,7 @@ impl Engine {
         loop {
             let submitted = submit(&facts)?;
             // What follows may sync and call wakers, and asks the index itself.
+            // seam: the index is held while others are woken
             facts = StreamFacts::default();
             let refused = match submitted {
                 Ok((done, touches)) => {
@@ -89,11 +90,64 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
+    use crate::engine::Outgoing;
     use crate::engine::Setup;
-    use crate::ids::{Lsn, PartitionId, WallMs};
-    use std::sync::Arc;
+    use crate::ids::{Lsn, MonoMs, PartitionId, WallMs};
+    use crate::log::AppendError;
+    use crate::record::TopicOptions;
+    use std::sync::{Arc, OnceLock, Weak};
+
+    /// A clock that looks whether the index is free, wherever it is asked: also at the end of each sync, before wakers are called.
+    #[derive(Debug, Default)]
+    struct Looks(OnceLock<Weak<Engine>>);
+
+    impl Clock for Looks {
+        fn monotonic(&self) -> MonoMs {
+            let engine = self.0.get().and_then(Weak::upgrade);
+            assert!(engine.is_none_or(|engine| engine.index.opened.try_lock().is_some()), "the index is held");
+            MonoMs(1)
+        }
+
+        fn wall(&self) -> WallMs {
+            WallMs(1)
+        }
+
+        fn slack_ms(&self) -> u64 {
+            0
+        }
+    }
+
+    /// Wakers of users are called when a sync ends, and may ask the index.
+    #[test]
+    fn the_index_is_free_while_a_refusal_is_resolved() {
+        let (disk, clock) = (Arc::new(SimDisk::new(1).attach().unwrap()), Arc::new(Looks::default()));
+        let engine = Arc::new(Engine::open_on(disk, Setup::quiet(1 << 20), Arc::clone(&clock) as _).unwrap());
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.add(topic.first, None, std::iter::empty(), b"m", 1 << 20).unwrap();
+        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        let (end, stream) = (engine.end(), StreamId { partition: topic.first, key: 1 });
+        assert!(engine.commit.watermark() < end, "there is something to sync");
+        let mut tries = 0;
+        let done = engine.submit_with_facts(&[stream], |facts| {
+            tries += 1;
+            let refusal = match tries {
+                1 => Rejection::StreamUnknown(stream).into(),
+                2 => {
+                    assert!(facts.of(stream).is_some() && engine.index.opened.try_lock().is_none());
+                    clock.0.set(Arc::downgrade(&engine)).unwrap();
+                    AppendError::NeedSync { upto: end }.into()
+                }
+                _ => return Ok(Ok(((), 0))),
+            };
+            Ok(Err(Refused { refusal, end }))
+        });
+        assert_eq!((done.unwrap(), tries), (Ok(()), 3));
+        assert!(engine.commit.watermark() >= end);
+    }
 
     /// However many streams a decision lacks, it is asked twice; and what it knows by then cannot grow stale before it is made.
     #[test]

@@ -141,7 +141,8 @@ impl Engine {
     /// Asks the index, once it follows the log as far as is needed.
     ///
     /// # Errors
-    /// `IndexRebuilding` where it does not, for the log is long or the index failed; `Corrupt` where the log cannot be read.
+    /// `IndexRebuilding` where it does not, for the log is long or the index failed; `Corrupt` where the log cannot be read; `DiskFull` and
+    /// `LimitReached` where it has no room; `TooManyOpenFiles`, `OutOfMemory`, `Closed`.
     pub(in crate::engine) fn with_index<T>(
         &self,
         opened: &mut MutexGuard<'_, Option<Opened>>,
@@ -244,7 +245,11 @@ impl Engine {
         let mut opened = self.index.opened.lock();
         if stands_in(&opened) && own.at >= self.lock_core().view.streams.floor() {
             *opened = Some(own);
+            return Ok(());
         }
+        drop(opened);
+        // Some engines keep nothing else over a close; what is lost is filled again.
+        drop(own.index.flush());
         Ok(())
     }
 

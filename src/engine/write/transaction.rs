@@ -7,7 +7,7 @@ use crate::engine::deliver::leased::LeasedMessage;
 use crate::engine::deliver::notices::{Moved, OutgoingNotice};
 use crate::engine::stream::facts::StreamFacts;
 use crate::engine::stream::snapshots::no_such_version;
-use crate::engine::stream::streams::{shown, wrong_version};
+use crate::engine::stream::streams::wrong_version;
 use crate::engine::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, GroupId, Offset, PartitionId};
@@ -97,14 +97,10 @@ impl Work<'_, '_> {
         steps
     }
 
-    /// The stream or cursor that a step is about, of which `before` come before the settlements.
-    fn subject(&self, step: u32, before: usize) -> String {
-        let step = step as usize;
-        if let Some(nth) = step.checked_sub(before + self.settlements.len()) {
-            return self.cursors.get(nth).map(|cursor| cursor.name.clone()).unwrap_or_default();
-        }
-        let nth = step.saturating_sub(usize::from(self.outgoing.len() > 0));
-        self.appends.get(nth).map(|append| shown(&append.key)).unwrap_or_default()
+    /// The cursor that a step sets, of which `before` come before the settlements.
+    fn cursor(&self, step: u32, before: usize) -> String {
+        let nth = (step as usize).saturating_sub(before + self.settlements.len());
+        self.cursors.get(nth).map(|cursor| cursor.name.clone()).unwrap_or_default()
     }
 }
 
@@ -164,7 +160,7 @@ impl Settlement<'_> {
 pub(crate) enum NotDone {
     /// Message `number` of this settlement is no longer leased to the caller.
     LeaseLost { settlement: usize, number: u32 },
-    /// The same message is settled twice, here and by a settlement before.
+    /// Message `number` of this settlement is settled by another one as well.
     Twice { settlement: usize, number: u32, reason: &'static str },
     /// These messages were accepted before; all else can be done without them.
     Repeated(Vec<Repeat>),
@@ -239,10 +235,10 @@ impl Engine {
                 if let Some(settlement) = settlement {
                     return Ok(Err(NotDone::Twice { settlement, number, reason }));
                 }
-                Err(Error::InvalidTransaction { reason: format!("{reason}: {}", work.subject(step, before)) })
+                Err(Error::InvalidTransaction { reason: format!("{reason}: {}", work.cursor(step, before)) })
             }
             Rejection::Invalid(reason) => Err(Error::InvalidTransaction { reason: reason.to_owned() }),
-            Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.subject(step, before) }),
+            Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.cursor(step, before) }),
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
             Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first)),
             Rejection::WrongVersionIn { step, actual } => {

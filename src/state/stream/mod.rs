@@ -74,7 +74,8 @@ impl State {
         inputs.streams.head(stream).or(fact.map(|fact| fact.head)).ok_or(Rejection::StreamUnknown(stream))
     }
 
-    /// Appends `count` events to a stream whose last event is as `expected`, behind the `ahead` that the frame appends before. Those of a repeated append are told and not added again.
+    /// Appends `count` events to a stream whose last event is as `expected`, behind the `ahead` that the frame appends before. Those of a
+    /// repeated append are told and not added again.
     pub(in crate::state) fn decide_append(
         &self,
         (stream, count, ahead): (StreamId, u32, u64),
@@ -137,7 +138,8 @@ impl State {
         Ok(Decision::Done)
     }
 
-    /// Saves a snapshot of a stream as it is after event `version`, which is one of its own or of the `ahead` that the frame appends before.
+    /// Saves a snapshot of a stream as it is after event `version`, which is one of its own or of the `ahead` that the frame appends
+    /// before.
     pub(in crate::state) fn decide_save_snapshot(
         &self,
         stream: StreamId,

@@ -102,7 +102,15 @@ fn publish_lines<'a>(
     let mut nth = 0;
     while !stop.load(Ordering::Relaxed) {
         let line = match lines.recv_timeout(PAUSE) {
-            Ok(line) => line.map_err(|error| Failure::Io("could not read the input".to_owned(), error))?,
+            Ok(Ok(line)) => line,
+            Ok(Err(error)) => {
+                pending.flush()?;
+                let what = format!(
+                    "could not read the input behind line {nth}; {} messages were published",
+                    pending.published
+                );
+                return Err(Failure::Io(what, error));
+            }
             Err(RecvTimeoutError::Timeout) => {
                 pending.flush()?;
                 continue;
