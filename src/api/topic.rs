@@ -6,11 +6,11 @@ use super::message::Bytes;
 use super::receipt::{BatchReceipt, Placed, Places, PublishedFrame, Receipt};
 use super::store::StoreShared;
 use super::{Durability, Message, check_name, millis};
-use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions, key_hash};
+use crate::engine::{Engine, Later, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions, key_hash};
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId};
+use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId, SCHEDULE_INDEX};
 use crate::limits::{DEDUP_IDS_MAX, FRAME_PARTS_MAX, SNAPSHOTS_KEPT_MAX, TOPIC_PARTITIONS_MAX};
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::thread_local;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub(super) struct TopicInner {
     pub(super) info: TopicInfo,
     /// Where the next message without a key goes.
     turn: AtomicU32,
+    /// The hidden partition of messages for later; the greatest number while it is not known.
+    schedule: AtomicU64,
 }
 
 impl TopicBuilder {
@@ -168,7 +170,13 @@ impl TopicBuilder {
         self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
         self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;
         let level = self.shared.level;
-        let inner = TopicInner { shared: self.shared, name: self.name, info, turn: AtomicU32::new(0) };
+        let inner = TopicInner {
+            shared: self.shared,
+            name: self.name,
+            info,
+            turn: AtomicU32::new(0),
+            schedule: AtomicU64::new(u64::MAX),
+        };
         Ok(Topic { inner: Arc::new(inner), level })
     }
 
@@ -242,12 +250,12 @@ impl Topic {
         append: impl FnOnce(&Engine, &Outgoing, &mut dyn FnMut(PartitionId, Offset, u32)) -> Result<Result<Published, N>>,
     ) -> Result<Result<Receipt, N>> {
         message.check()?;
-        let index = self.choose(message)?;
+        let place = self.place(message)?;
         let mut offset = Offset(0);
         let engine = &self.inner.shared.engine;
         let publish = |outgoing: &mut Outgoing| {
             outgoing.clear();
-            self.add(outgoing, index, message)?;
+            self.add(outgoing, place, message)?;
             append(engine, outgoing, &mut |_, base, _| offset = base)
         };
         // A destructor of another thread-local may publish when this one is gone.
@@ -261,7 +269,7 @@ impl Topic {
             Err(why) => return Ok(Err(why)),
         };
         self.wait(published)?;
-        let id = MessageId { topic: self.inner.info.id, partition: index.into(), epoch: published.epoch, offset };
+        let id = MessageId { topic: self.inner.info.id, partition: place.index(), epoch: published.epoch, offset };
         Ok(Ok(Receipt::new(id, self.frame(published))))
     }
 
@@ -313,9 +321,9 @@ impl Topic {
         let mut ids = Vec::with_capacity(messages.size_hint().0.min(FRAME_PARTS_MAX));
         for message in messages {
             message.check()?;
-            let partition = self.choose(&message)?;
-            self.add(outgoing, partition, &message)?;
-            ids.push(MessageId { topic: topic.id, partition: partition.into(), epoch: Epoch(0), offset: Offset(0) });
+            let place = self.place(&message)?;
+            self.add(outgoing, place, &message)?;
+            ids.push(MessageId { topic: topic.id, partition: place.index(), epoch: Epoch(0), offset: Offset(0) });
         }
         let engine = &self.inner.shared.engine;
         if ids.is_empty() {
@@ -369,9 +377,21 @@ impl Topic {
         &self.inner
     }
 
+    /// Where a message goes, and when.
+    #[inline]
+    pub(super) fn place(&self, message: &Message<'_>) -> Result<Place> {
+        let index = self.choose(message)?;
+        if message.delay.is_none() && message.deliver_at.is_none() {
+            return Ok(Place { index, later: None });
+        }
+        let wall = self.inner.shared.engine.wall();
+        let later = message.later(wall)?.map(|later| Ok::<_, Error>((self.inner.schedule()?, later))).transpose()?;
+        Ok(Place { index, later })
+    }
+
     /// The partition, by index, for a message.
     #[inline]
-    pub(super) fn choose(&self, message: &Message<'_>) -> Result<u32> {
+    fn choose(&self, message: &Message<'_>) -> Result<u32> {
         let count = self.inner.info.partitions;
         match (message.partition, &message.key) {
             (Some(partition), _) if partition < count => Ok(partition),
@@ -388,12 +408,16 @@ impl Topic {
     }
 
     #[inline]
-    pub(super) fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message<'_>) -> Result<()> {
-        let partition = self.inner.info.first.nth(index);
+    pub(super) fn add(&self, outgoing: &mut Outgoing, place: Place, message: &Message<'_>) -> Result<()> {
+        let to = self.inner.info.first.nth(place.index);
+        let partition = place.later.map_or(to, |(hidden, _)| hidden);
         let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_slice()));
         let max = self.inner.shared.engine.setup().message_bytes_max;
         let key = message.key.as_ref().map(Bytes::as_slice);
         outgoing.add(partition, key, headers, message.payload.as_slice(), max)?;
+        if let Some((_, later)) = place.later {
+            outgoing.delay(to, later);
+        }
         if let Some(id) = &message.dedup_id {
             outgoing.identify(self.inner.shared.engine.dedup(), self.inner.info.id, id.as_slice());
         }
@@ -415,7 +439,39 @@ impl Topic {
     }
 }
 
+/// Where a message goes.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Of the partition in its topic.
+    pub(super) index: u32,
+    /// If not at once, by which hidden partition, and when.
+    later: Option<(PartitionId, Later)>,
+}
+
+impl Place {
+    /// At once.
+    pub(super) const fn now(index: u32) -> Self {
+        Self { index, later: None }
+    }
+
+    /// The partition of its id.
+    pub(super) fn index(self) -> u64 {
+        if self.later.is_some() { SCHEDULE_INDEX } else { u64::from(self.index) }
+    }
+}
+
 impl TopicInner {
+    /// The hidden partition of messages for later.
+    fn schedule(&self) -> Result<PartitionId> {
+        let known = self.schedule.load(Ordering::Relaxed);
+        if known != u64::MAX {
+            return Ok(PartitionId(known));
+        }
+        let partition = self.shared.engine.open_schedule(self.info.id)?;
+        self.schedule.store(partition.0, Ordering::Relaxed);
+        Ok(partition)
+    }
+
     pub(super) fn partition_of_key(&self, key: &[u8]) -> u32 {
         (key_hash(key) % u64::from(self.info.partitions)) as u32
     }

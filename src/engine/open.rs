@@ -209,6 +209,7 @@ impl Engine {
             setup,
             report,
             moves_rest_until: AtomicU64::new(0),
+            due_times: super::schedule::DueTimes::default(),
             closed: Mutex::new(false),
         })
     }

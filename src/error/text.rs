@@ -42,6 +42,12 @@ impl fmt::Display for Error {
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
             Self::InvalidPosition { position, fault } => write!(f, "position {position} {fault}; begin elsewhere"),
             Self::Gap { topic, partition, offset, count } => position::gap(f, topic, *partition, *offset, *count),
+            Self::NotScheduled { id } => {
+                write!(
+                    f,
+                    "message {id} is not scheduled: it was due, it was cancelled, or it was not published for later"
+                )
+            }
             Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
             Self::TooManyRedrives { id, max } => {
                 write!(f, "dead letter {id} was redriven to a topic {max} times, nothing was written; {OR_DISCARD}")

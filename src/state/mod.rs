@@ -20,6 +20,7 @@ mod lease;
 mod message;
 mod rejection;
 mod retry;
+mod schedule;
 mod settle;
 mod snapshot;
 mod stream;
@@ -29,8 +30,8 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inputs, Moving, Notice, Publication, Repeat,
-    Sequence, Visible,
+    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, Later, Moving, Notice, Publication,
+    Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
@@ -38,6 +39,7 @@ pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retry::capped;
+pub(crate) use schedule::{NextDue, Scheduled};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
@@ -62,6 +64,7 @@ pub(crate) struct State {
     exclusive: lease::ExclusiveLeases,
     cursors: cursor::Cursors,
     dedup: dedup::Dedup,
+    schedules: schedule::Schedules,
     /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -73,6 +76,7 @@ pub(crate) struct Removed {
     /// Freed with this.
     _group: Option<Box<GroupState>>,
     _forgotten: Option<dedup::Forgotten>,
+    _schedule: Option<schedule::Schedule>,
 }
 
 impl State {
@@ -86,6 +90,7 @@ impl State {
             exclusive: lease::ExclusiveLeases::default(),
             cursors: cursor::Cursors::default(),
             dedup: dedup::Dedup::default(),
+            schedules: schedule::Schedules::default(),
             removed: Vec::new(),
         }
     }
@@ -153,8 +158,8 @@ impl State {
                 return self.decide_lease((group, max), (pass_exhausted, new_last), inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
-            Command::Publish { runs, ids, sequence } => {
-                return self.decide_publish(runs, (ids, sequence), inputs, records);
+            Command::Publish { runs, ids, delays, sequence } => {
+                return self.decide_publish(runs, (ids, delays, sequence), inputs, records);
             }
             Command::Nack { group, held, delay_ms, text, moving } => {
                 return self.decide_nack((group, held), delay_ms, text, moving, inputs, records);
@@ -185,6 +190,13 @@ impl State {
             Command::NoteClockJump => self.decide_note_clock_jump(inputs),
             Command::CreateTopic { name, partitions, options } => {
                 self.decide_create_topic(name, partitions, options)?
+            }
+            Command::CreateSchedule { topic } => self.decide_create_schedule(topic)?,
+            Command::Reschedule { partition, offset, later } => {
+                self.decide_reschedule((partition, offset), later, inputs)?
+            }
+            Command::MoveDue { partition, offset, published } => {
+                self.decide_move_due((partition, offset), published, inputs)?
             }
             Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
             Command::RemoveGroup { group } => self.decide_remove_group(group)?,
@@ -270,6 +282,13 @@ impl State {
             }
             Record::SnapshotSaved { stream, note, version, first, next } => {
                 self.apply_snapshot_saved(*stream, *note, (*version, StreamHead { first: *first, next: *next }))
+            }
+            Record::ScheduleCreated { topic, partition } => self.apply_schedule_created(*topic, *partition),
+            Record::Scheduled { partition, offset, to, due, again } => {
+                self.apply_scheduled((*partition, *offset), Scheduled { to: *to, due: *due }, *again)
+            }
+            Record::ScheduleEnded { partition, offset, copy } => {
+                self.apply_schedule_ended((*partition, *offset), copy.as_deref())
             }
             Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }

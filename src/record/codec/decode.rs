@@ -4,8 +4,10 @@
 //! Never here: repair, or a guess at what was meant.
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote};
-use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
+use super::super::{
+    AttemptFailure, Copied, DueTime, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote,
+};
+use super::{AGAIN, BY_WALL, EXCLUSIVE, MANY, RESCHEDULED, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::{CURSOR_LEN_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
@@ -80,8 +82,31 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             let ((stream, note), version) = (noted(reader)?, reader.varint()?);
             Ok(Record::SnapshotSaved { stream, note, version, first: reader.varint()?, next: reader.varint()? })
         }
+        kind::SCHEDULE_CREATED => {
+            Ok(Record::ScheduleCreated { topic: TopicId(reader.varint()?), partition: partition(reader)? })
+        }
+        kind::SCHEDULED => {
+            let (partition, offset, to) = (partition(reader)?, offset(reader)?, partition(reader)?);
+            let (due, again) = due_time(reader, RESCHEDULED)?;
+            Ok(Record::Scheduled { partition, offset, to, due, again })
+        }
+        kind::SCHEDULE_ENDED => {
+            let (partition, offset) = (partition(reader)?, offset(reader)?);
+            let copy = if reader.is_empty() { None } else { Some(Box::new(copy(reader)?)) };
+            Ok(Record::ScheduleEnded { partition, offset, copy })
+        }
         _ => Err(unknown(number)),
     }
+}
+
+/// A due time, and whether the one flag beside its clock is set that may be.
+pub(crate) fn due_time(reader: &mut ByteReader<'_>, may_be: u8) -> Result<(DueTime, bool), DecodeError> {
+    let (flags, time) = (reader.byte()?, reader.varint()?);
+    if flags & !(BY_WALL | may_be) != 0 {
+        return Err(DecodeError::Invalid("a due time has an unknown flag"));
+    }
+    let due = if flags & BY_WALL == 0 { DueTime::Store(StoreMs(time)) } else { DueTime::Wall(WallMs(time)) };
+    Ok((due, flags & may_be != 0))
 }
 
 fn stream(reader: &mut ByteReader<'_>) -> Result<StreamId, DecodeError> {

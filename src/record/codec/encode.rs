@@ -3,8 +3,10 @@
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
 use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote};
-use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
+use super::super::{
+    AttemptFailure, Copied, DueTime, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote,
+};
+use super::{AGAIN, BY_WALL, EXCLUSIVE, MANY, RESCHEDULED, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
 
 #[inline]
@@ -74,6 +76,18 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
         Record::Appended { .. } => put_record(out, kind::APPENDED, |out| appended(record, out)),
         Record::StreamTruncated { .. } => put_record(out, kind::STREAM_TRUNCATED, |out| truncated(record, out)),
+        Record::ScheduleCreated { topic, partition } => put_record(out, kind::SCHEDULE_CREATED, |out| {
+            [topic.0, partition.0].into_iter().for_each(|field| put_varint(out, field));
+        }),
+        Record::Scheduled { partition, offset, to, due, again } => put_record(out, kind::SCHEDULED, |out| {
+            put_place(out, *partition, *offset);
+            put_varint(out, to.0);
+            put_due_time(out, *due, flag(*again, RESCHEDULED));
+        }),
+        Record::ScheduleEnded { partition, offset, copy } => put_record(out, kind::SCHEDULE_ENDED, |out| {
+            put_place(out, *partition, *offset);
+            copy.iter().for_each(|copy| put_copy(out, copy));
+        }),
         Record::SnapshotSaved { .. } => put_record(out, kind::SNAPSHOT_SAVED, |out| saved(record, out)),
     }
 }
@@ -216,6 +230,16 @@ fn put_count(out: &mut Vec<u8>, count: u32) {
     if count != 1 {
         put_varint(out, u64::from(count));
     }
+}
+
+/// One byte with its clock and these flags, and the time.
+pub(crate) fn put_due_time(out: &mut Vec<u8>, due: DueTime, flags: u8) {
+    let (clock, time) = match due {
+        DueTime::Store(time) => (0, time.0),
+        DueTime::Wall(time) => (BY_WALL, time.0),
+    };
+    out.push(clock | flags);
+    put_varint(out, time);
 }
 
 fn put_delay(out: &mut Vec<u8>, due: WallMs, delay_ms: u64) {

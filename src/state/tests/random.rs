@@ -239,8 +239,10 @@ impl Run {
             5 | 6 if !is_known_group => Command::AlterGroup { group, changes: &changes },
             7 if !is_known_group => Command::RemoveGroup { group },
             8 if !is_known_topic => Command::RemoveTopic { topic },
-            9 | 10 if !is_known_topic => Command::Publish { runs: &runs, ids: &ids, sequence: None },
-            11 if !is_known_topic => Command::Publish { runs: &[(first, 1)], ids: &[], sequence: Some(sequence) },
+            9 | 10 if !is_known_topic => Command::Publish { runs: &runs, ids: &ids, delays: &[], sequence: None },
+            11 if !is_known_topic => {
+                Command::Publish { runs: &[(first, 1)], ids: &[], delays: &[], sequence: Some(sequence) }
+            }
             14 | 15 if !is_known_topic => {
                 Command::Append { stream, count: 2, expected: Expected::Any, ids: &ids[..what as usize % 2], fact }
             }
