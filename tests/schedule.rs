@@ -469,3 +469,20 @@ fn g21_whatever_happens_each_message_comes_once_and_never_early() {
         assert!(model.scheduled.is_empty(), "seed {seed}");
     }
 }
+
+/// With threads and a real clock: the flusher, which would sleep for an hour, is awake when the message is due. Only a failing test waits.
+#[test]
+fn g21_the_flusher_is_awake_when_a_message_is_due() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Store::options().durability(Durability::Os).sync_interval(Duration::from_secs(3_600));
+    let store = options.open(directory.path().join("s")).unwrap();
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    for nth in 0..3 {
+        topic.publish(Message::new("a year").delay(ms(365 * 86_400_000))).unwrap();
+        topic.publish(Message::new("soon").delay(ms(10 * nth))).unwrap();
+        let delivery = group.receive(Duration::from_secs(10)).unwrap().expect("it is due");
+        assert_eq!(delivery.payload(), b"soon");
+        delivery.ack().unwrap();
+    }
+}

@@ -16,6 +16,7 @@ mod log_reader;
 mod message;
 mod options;
 mod outcome;
+mod place;
 mod projection;
 mod receipt;
 mod schedule;

@@ -3,8 +3,8 @@
 //! Never here: what an event means, and the numbering itself.
 
 use super::message::Bytes;
+use super::place::Place;
 use super::receipt::PublishedFrame;
-use super::topic::Place;
 use super::topic::TopicInner;
 use super::{Durability, Message, Topic};
 use crate::engine::{Direction, Outgoing, Stored, StreamAppended, StreamAt, StreamId};

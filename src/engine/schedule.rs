@@ -1,6 +1,6 @@
 //! Messages for later: what is scheduled, changing it, and moving what is due.
 //!
-//! The pulse moves what is due, once it has compared the clocks, and sleeps no longer than until the next one. Never here: when a message
+//! A tick of the flusher moves what is due, once it has compared the clocks, and sleeps no longer than until the next one. Never here: when a message
 //! is due (the state decides).
 
 use super::Engine;
@@ -20,7 +20,7 @@ const REST_MS: u64 = 1_000;
 /// A message that cannot be read is tried again after this.
 const UNREADABLE_MS: u64 = 300_000;
 
-/// When the pulse has to look at the scheduled messages.
+/// When the flusher has to look at the scheduled messages.
 #[derive(Debug, Default)]
 pub(super) struct DueTimes {
     /// By the monotonic clock, as it was known last; the greatest number for never. At once, to begin with.
@@ -98,7 +98,7 @@ impl Engine {
             core.view.state.topic(topic).ok_or(Error::Removed { what: "topic" })?;
             core.view.state.schedule_of(topic).ok_or_else(not_scheduled)?
         };
-        let command = Command::Reschedule { partition, offset: id.offset, later };
+        let command = Command::Reschedule { at: (partition, id.offset), later };
         let done = match self.submit(&command, Parts::default(), end_of)? {
             Ok(end) => Ok(end),
             Err(Rejection::NotScheduled) => Err(not_scheduled()),
@@ -108,8 +108,9 @@ impl Engine {
         done
     }
 
-    /// Something was scheduled: the pulse is woken if it would sleep for too long.
+    /// Something was scheduled: the flusher is woken if it would sleep for too long.
     pub(super) fn due_times_changed(&self) {
+        // seam: a sleeper for due times is not woken
         if self.note_next_due() {
             self.jobs.wake_flusher();
         }
@@ -129,7 +130,7 @@ impl Engine {
         next < self.due_times.next.swap(next, Ordering::AcqRel)
     }
 
-    /// How long the pulse may sleep, at most `interval`.
+    /// How long the flusher may sleep, at most `interval`.
     pub(super) fn sleep_at_most(&self, interval: Duration) -> Duration {
         let next = self.due_times.next.load(Ordering::Acquire);
         if next == u64::MAX {
@@ -172,12 +173,12 @@ impl Engine {
         let moved = match self.fetch(partition, offset) {
             Ok(stored) => {
                 let published = stored.publication();
-                self.submit_copy(&Command::MoveDue { partition, offset, published }, stored.part(0))?.map(drop)
+                self.submit_copy(&Command::MoveDue { at: (partition, offset), published }, stored.part(0))?.map(drop)
             }
             Err(Error::Unreadable { .. }) => {
                 // Nothing else knows of it: it stays, in case it can be read again.
                 let later = Some(Later::In(UNREADABLE_MS));
-                let command = Command::Reschedule { partition, offset, later };
+                let command = Command::Reschedule { at: (partition, offset), later };
                 self.submit(&command, Parts::default(), |_, _| ())?
             }
             Err(error) => return Err(error),

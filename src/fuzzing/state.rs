@@ -90,7 +90,7 @@ fn go_on(state: &mut State) {
     carry_out(state, &Command::NoteClockJump, &inputs);
     let published = Publication::Here { epoch, time: inputs.wall };
     for (partition, offset) in state.due(state.store_time(inputs.steady), inputs.wall, 8) {
-        carry_out(state, &Command::MoveDue { partition, offset, published }, &inputs);
+        carry_out(state, &Command::MoveDue { at: (partition, offset), published }, &inputs);
     }
 }
 
@@ -186,8 +186,8 @@ fn opening() -> Vec<Record> {
             ],
             sequence: None,
         },
-        Command::Reschedule { partition: PartitionId(5), offset: Offset(0), later: Some(Later::At(inputs.wall)) },
-        Command::Reschedule { partition: PartitionId(5), offset: Offset(1), later: None },
+        Command::Reschedule { at: (PartitionId(5), Offset(0)), later: Some(Later::At(inputs.wall)) },
+        Command::Reschedule { at: (PartitionId(5), Offset(1)), later: None },
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
         Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None },

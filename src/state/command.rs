@@ -224,14 +224,12 @@ pub(crate) enum Command<'a> {
     },
     /// A scheduled message is wanted at another time, or with `None` not at all.
     Reschedule {
-        partition: PartitionId,
-        offset: Offset,
+        at: (PartitionId, Offset),
         later: Option<Later>,
     },
     /// A scheduled message is due.
     MoveDue {
-        partition: PartitionId,
-        offset: Offset,
+        at: (PartitionId, Offset),
         published: Publication,
     },
     AlterGroup {
@@ -333,9 +331,7 @@ pub(crate) enum Command<'a> {
     },
     /// Such a message cannot be copied now (no room, or it cannot be read): it is looked at again later.
     Postpone {
-        group: GroupId,
-        partition: PartitionId,
-        offset: Offset,
+        at: (GroupId, PartitionId, Offset),
     },
     /// Sends a dead letter to a topic's partition, or to its group again.
     Redrive {

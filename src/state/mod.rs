@@ -173,15 +173,13 @@ impl State {
             Command::Redrive { group, dead_letter, to, provenance } => {
                 return self.decide_redrive((group, dead_letter), to, provenance, inputs, records);
             }
-            Command::Extend { group, held, for_ms } => match self.decide_extend((group, held), for_ms, inputs)? {
-                Some(record) => record,
-                None => return Ok(Decision::Done),
-            },
+            Command::Extend { group, held, for_ms } => {
+                records.extend(self.decide_extend((group, held), for_ms, inputs)?);
+                return Ok(Decision::Done);
+            }
             Command::Release { group, held } => return self.decide_release(group, held, records),
             Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
-            Command::Postpone { group, partition, offset } => {
-                self.decide_postpone((group, partition, offset), inputs)?
-            }
+            Command::Postpone { at } => self.decide_postpone(at, inputs)?,
             Command::Transaction { steps, parts, .. } => {
                 return self.decide_transaction(steps, parts, inputs, records);
             }
@@ -192,12 +190,8 @@ impl State {
                 self.decide_create_topic(name, partitions, options)?
             }
             Command::CreateSchedule { topic } => self.decide_create_schedule(topic)?,
-            Command::Reschedule { partition, offset, later } => {
-                self.decide_reschedule((partition, offset), later, inputs)?
-            }
-            Command::MoveDue { partition, offset, published } => {
-                self.decide_move_due((partition, offset), published, inputs)?
-            }
+            Command::Reschedule { at, later } => self.decide_reschedule(at, later, inputs)?,
+            Command::MoveDue { at, published } => self.decide_move_due(at, published, inputs)?,
             Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
             Command::RemoveGroup { group } => self.decide_remove_group(group)?,
             Command::SetCursor { name, expected, value, hold } => {
@@ -213,10 +207,10 @@ impl State {
                 self.decide_save_snapshot(stream, (version, 0), fact, inputs)?
             }
             Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
-            Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {
-                Some(record) => record,
-                None => return Ok(Decision::Done),
-            },
+            Command::AlterGroup { group, changes } => {
+                records.extend(self.decide_alter_group(group, changes)?);
+                return Ok(Decision::Done);
+            }
             Command::CreateGroup { topic, name, options, starts } => {
                 self.decide_create_group(topic, name, options, starts)?
             }

@@ -22,7 +22,7 @@ use super::dedup::Ids;
 use super::group::GroupData;
 use super::kit::named::NamedSnapshot;
 use super::lease::ExclusiveLeases;
-use super::schedule::Entries;
+use super::schedule::ScheduleEntries;
 use super::topic::Tables;
 use super::{State, cursor, dedup, group, lease, schedule, topic};
 use crate::ids::{Epoch, GroupId, PartitionId};
@@ -45,7 +45,7 @@ pub(crate) struct Snapshot {
     jumped_ms: i64,
     cursors: NamedSnapshot<CursorState>,
     ids: Ids,
-    scheduled: Entries,
+    scheduled: ScheduleEntries,
 }
 
 impl Snapshot {

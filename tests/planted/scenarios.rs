@@ -63,6 +63,10 @@ pub const BUGS: &[Bug] = &[
 /// Bugs that another level must find, each with a scenario that must find it as well.
 const ALSO: &[(&str, &str)] = &[
     ("an id is forgotten too early", "files::dedup"),
+    ("a scheduled message comes early", "files::delay"),
+    ("a delay goes by the wall clock", "files::due_times"),
+    ("what was taken back comes all the same", "files::taken_back"),
+    ("a delay is not recorded", "files::scheduled_crash"),
     ("durable ack does not wait", "files::ack"),
     ("a lease keeps the first limit", "files::alter"),
     ("a dropped batch charges what nobody saw", "files::batch"),

@@ -18,6 +18,7 @@
 
 mod events;
 mod facts;
+mod schedule;
 mod script;
 mod session;
 mod show;

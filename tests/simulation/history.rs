@@ -245,6 +245,9 @@ impl<'a> Life<'a> {
         if others.chance(1, 12) && self.is_alive() {
             self.append_events(oracle, &mut others)?;
         }
+        if others.chance(1, 10) && self.is_alive() {
+            self.schedule(oracle, &mut others)?;
+        }
         if !self.is_alive() {
             return Ok(());
         }

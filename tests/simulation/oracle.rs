@@ -4,6 +4,7 @@
 //! since what survives is a prefix (G2), that decides exactly which operations there were. Only the operation in which the
 //! process died may be there or not.
 
+use crate::later::Later;
 use crate::removal::Standing;
 use crate::streams::Events;
 use millpond::{MessageId, Position};
@@ -72,6 +73,8 @@ pub struct Oracle {
     pub stands_elsewhere: bool,
     /// Those of the stream.
     pub events: Events,
+    /// Messages for later.
+    pub later: Later,
     published: u64,
 }
 
@@ -160,7 +163,6 @@ impl Oracle {
         if !power && end < last(u64::MAX) {
             return Err(format!("a process crash took the log back from {} to {end} (G1)", self.end));
         }
-        self.sent.retain(|_, sent| sent.end <= end);
         // That the clock was set is forgotten with its record.
         if self.clock_noted > end {
             self.accepted.clear();
@@ -169,6 +171,8 @@ impl Oracle {
         self.stands_elsewhere |= self.stands.iter().any(|stand| stand.end > end && !stand.is_sure);
         self.stands.retain(|stand| stand.end <= end);
         self.events.recovered(end);
+        self.later.recovered(end, &mut self.sent);
+        self.sent.retain(|_, sent| sent.end <= end);
         self.acked.retain(|_, at| *at <= end);
         self.discarded.retain(|_, at| *at <= end);
         self.attempts.retain(|_, (_, at)| *at <= end);

@@ -54,11 +54,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         kind::TOPIC_REMOVED => Ok(Record::TopicRemoved { topic: TopicId(reader.varint()?) }),
         kind::GROUP_REMOVED => Ok(Record::GroupRemoved { group: group(reader)? }),
         kind::GROUP_ALTERED => Ok(Record::GroupAltered { group: group(reader)?, options: group_options(reader)? }),
-        kind::CURSOR_SET => {
-            let (name, value) = (name(reader)?.to_owned(), cursor_value(reader)?.into());
-            let hold = if reader.is_empty() { None } else { Some(hold(reader)?) };
-            Ok(Record::CursorSet { name, value, hold })
-        }
+        kind::CURSOR_SET => decode_cursor_set(reader),
         kind::CURSOR_REMOVED => Ok(Record::CursorRemoved { name: name(reader)?.to_owned() }),
         kind::ACCEPTED => {
             let (partition, offset) = (partition(reader)?, offset(reader)?);
@@ -85,18 +81,28 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         kind::SCHEDULE_CREATED => {
             Ok(Record::ScheduleCreated { topic: TopicId(reader.varint()?), partition: partition(reader)? })
         }
-        kind::SCHEDULED => {
-            let (partition, offset, to) = (partition(reader)?, offset(reader)?, partition(reader)?);
-            let (due, again) = due_time(reader, RESCHEDULED)?;
-            Ok(Record::Scheduled { partition, offset, to, due, again })
-        }
-        kind::SCHEDULE_ENDED => {
-            let (partition, offset) = (partition(reader)?, offset(reader)?);
-            let copy = if reader.is_empty() { None } else { Some(Box::new(copy(reader)?)) };
-            Ok(Record::ScheduleEnded { partition, offset, copy })
-        }
+        kind::SCHEDULED => decode_scheduled(reader),
+        kind::SCHEDULE_ENDED => decode_schedule_ended(reader),
         _ => Err(unknown(number)),
     }
+}
+
+fn decode_cursor_set(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let (name, value) = (name(reader)?.to_owned(), cursor_value(reader)?.into());
+    let hold = if reader.is_empty() { None } else { Some(hold(reader)?) };
+    Ok(Record::CursorSet { name, value, hold })
+}
+
+fn decode_scheduled(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let (partition, offset, to) = (partition(reader)?, offset(reader)?, partition(reader)?);
+    let (due, again) = due_time(reader, RESCHEDULED)?;
+    Ok(Record::Scheduled { partition, offset, to, due, again })
+}
+
+fn decode_schedule_ended(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let (partition, offset) = (partition(reader)?, offset(reader)?);
+    let copy = if reader.is_empty() { None } else { Some(Box::new(copy(reader)?)) };
+    Ok(Record::ScheduleEnded { partition, offset, copy })
 }
 
 /// A due time, and whether the one flag beside its clock is set that may be.

@@ -40,28 +40,19 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::ExclusivePending { group, partition, offset, since } => {
             put_timed(out, kind::EXCLUSIVE_PENDING, (*group, *partition, *offset), *since);
         }
-        Record::DeadLettered { group, partition, offset, copy } => put_record(out, kind::DEAD_LETTERED, |out| {
-            put_target(out, *group, *partition, *offset);
-            put_copy(out, copy);
-        }),
+        Record::DeadLettered { .. } => put_record(out, kind::DEAD_LETTERED, |out| dead_lettered(record, out)),
         Record::Postponed { group, partition, offset, due, delay_ms } => put_record(out, kind::POSTPONED, |out| {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
         }),
-        Record::Redriven { group, dead_letter, copy } => put_record(out, kind::REDRIVEN, |out| {
-            put_dead_letter(out, *group, *dead_letter);
-            put_copy(out, copy);
-        }),
+        Record::Redriven { .. } => put_record(out, kind::REDRIVEN, |out| redriven(record, out)),
         Record::Discarded { group, dead_letter } => {
             put_record(out, kind::DISCARDED, |out| put_dead_letter(out, *group, *dead_letter));
         }
         Record::Opened { epoch, clean, wall } => put_record(out, kind::OPENED, |out| {
             [epoch.0, wall.0, u64::from(*clean)].into_iter().for_each(|field| put_varint(out, field));
         }),
-        Record::ClockJumped { wall, by_ms } => put_record(out, kind::CLOCK_JUMPED, |out| {
-            put_varint(out, wall.0);
-            put_signed(out, *by_ms);
-        }),
+        Record::ClockJumped { .. } => put_record(out, kind::CLOCK_JUMPED, |out| clock_jumped(record, out)),
         Record::TopicCreated { .. } => put_record(out, kind::TOPIC_CREATED, |out| topic_created(record, out)),
         Record::TopicRemoved { topic } => put_record(out, kind::TOPIC_REMOVED, |out| put_varint(out, topic.0)),
         Record::GroupRemoved { group } => put_record(out, kind::GROUP_REMOVED, |out| put_varint(out, group.0)),
@@ -79,15 +70,8 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::ScheduleCreated { topic, partition } => put_record(out, kind::SCHEDULE_CREATED, |out| {
             [topic.0, partition.0].into_iter().for_each(|field| put_varint(out, field));
         }),
-        Record::Scheduled { partition, offset, to, due, again } => put_record(out, kind::SCHEDULED, |out| {
-            put_place(out, *partition, *offset);
-            put_varint(out, to.0);
-            put_due_time(out, *due, flag(*again, RESCHEDULED));
-        }),
-        Record::ScheduleEnded { partition, offset, copy } => put_record(out, kind::SCHEDULE_ENDED, |out| {
-            put_place(out, *partition, *offset);
-            copy.iter().for_each(|copy| put_copy(out, copy));
-        }),
+        Record::Scheduled { .. } => put_record(out, kind::SCHEDULED, |out| scheduled(record, out)),
+        Record::ScheduleEnded { .. } => put_record(out, kind::SCHEDULE_ENDED, |out| schedule_ended(record, out)),
         Record::SnapshotSaved { .. } => put_record(out, kind::SNAPSHOT_SAVED, |out| saved(record, out)),
     }
 }
@@ -113,6 +97,37 @@ fn leased(record: &Record, out: &mut Vec<u8>) {
         put_varint(out, u64::from(*attempt));
         put_varint(out, time.0);
     }
+}
+
+fn dead_lettered(record: &Record, out: &mut Vec<u8>) {
+    let Record::DeadLettered { group, partition, offset, copy } = record else { return };
+    put_target(out, *group, *partition, *offset);
+    put_copy(out, copy);
+}
+
+fn redriven(record: &Record, out: &mut Vec<u8>) {
+    let Record::Redriven { group, dead_letter, copy } = record else { return };
+    put_dead_letter(out, *group, *dead_letter);
+    put_copy(out, copy);
+}
+
+fn clock_jumped(record: &Record, out: &mut Vec<u8>) {
+    let Record::ClockJumped { wall, by_ms } = record else { return };
+    put_varint(out, wall.0);
+    put_signed(out, *by_ms);
+}
+
+fn scheduled(record: &Record, out: &mut Vec<u8>) {
+    let Record::Scheduled { partition, offset, to, due, again } = record else { return };
+    put_place(out, *partition, *offset);
+    put_varint(out, to.0);
+    put_due_time(out, *due, flag(*again, RESCHEDULED));
+}
+
+fn schedule_ended(record: &Record, out: &mut Vec<u8>) {
+    let Record::ScheduleEnded { partition, offset, copy } = record else { return };
+    put_place(out, *partition, *offset);
+    copy.iter().for_each(|copy| put_copy(out, copy));
 }
 
 pub(crate) fn put_hold(out: &mut Vec<u8>, hold: Hold) {

@@ -80,7 +80,10 @@ impl State {
         let Scheduled { to, .. } = self.scheduled(partition, offset).ok_or(Rejection::NotScheduled)?;
         Ok(match later {
             Some(later) => Record::Scheduled { partition, offset, to, due: self.due_time(later, inputs)?, again: true },
-            None => Record::ScheduleEnded { partition, offset, copy: None },
+            None => {
+                // seam: what was taken back comes all the same
+                Record::ScheduleEnded { partition, offset, copy: None }
+            }
         })
     }
 
@@ -112,6 +115,7 @@ impl State {
             Later::In(ms) => {
                 // seam: a delay begins by a clock that is behind
                 let now = self.store_time(inputs.steady).saturating_add(inputs.slack_ms);
+                // seam: a delay goes by the wall clock
                 DueTime::Store(now.saturating_add(ms))
             }
             Later::At(time) if time > inputs.wall.saturating_add(DURATION_MS_MAX) => return Err(FAR),

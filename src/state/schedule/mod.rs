@@ -9,7 +9,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub(super) use snapshot::{Entries, decode, encode};
+pub(super) use snapshot::{ScheduleEntries, decode, encode};
 
 use super::kit::tree::Tree;
 use super::message::{Applied, require};

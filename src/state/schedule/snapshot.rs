@@ -19,15 +19,15 @@ const SCHEDULE_LEN_MIN: usize = 4;
 const ENTRY_LEN_MIN: usize = 4;
 
 /// What a snapshot has of them. A clone shares its pages.
-pub(in crate::state) type Entries = Vec<(PartitionId, Tree<Offset, Scheduled>)>;
+pub(in crate::state) type ScheduleEntries = Vec<(PartitionId, Tree<Offset, Scheduled>)>;
 
 impl Schedules {
-    pub(in crate::state) fn snapshot(&self) -> Entries {
+    pub(in crate::state) fn snapshot(&self) -> ScheduleEntries {
         self.of.iter().map(|(partition, schedule)| (*partition, schedule.entries.clone())).collect()
     }
 }
 
-pub(in crate::state) fn encode(entries: &Entries, tables: &Tables, out: &mut Vec<u8>) {
+pub(in crate::state) fn encode(entries: &ScheduleEntries, tables: &Tables, out: &mut Vec<u8>) {
     let with = || tables.topics.iter().filter_map(|(id, topic)| Some((id, topic.first, topic.schedule?)));
     put_varint(out, with().count() as u64);
     let mut next = 0;

@@ -29,7 +29,7 @@ fn due(world: &World) -> Vec<u64> {
 fn move_due(world: &mut World, offset: u64) -> Result<Vec<Record>, Rejection> {
     let published = Publication::Here { epoch: world.state.epoch(), time: WallMs(9) };
     let (partition, offset) = (HIDDEN, Offset(offset));
-    world.run(Command::MoveDue { partition, offset, published }).map(|(_, records)| records)
+    world.run(Command::MoveDue { at: (partition, offset), published }).map(|(_, records)| records)
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_message_is_cancelled_or_rescheduled_until_it_is_due() {
         schedule(&mut world, Later::In(ms)).unwrap();
     }
     let change = |world: &mut World, offset, later| {
-        world.run(Command::Reschedule { partition: HIDDEN, offset: Offset(offset), later }).map(drop)
+        world.run(Command::Reschedule { at: (HIDDEN, Offset(offset)), later }).map(drop)
     };
     change(&mut world, 0, None).unwrap();
     change(&mut world, 1, Some(Later::In(300))).unwrap();

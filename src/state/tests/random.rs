@@ -355,7 +355,7 @@ impl Run {
         let at = (group, partition.0, offset.0);
         let open = self.model.open[&at];
         if !self.model.has_room && (offset.0 + self.world.mono).is_multiple_of(4) {
-            let postponed = Command::Postpone { group: GroupId(group), partition, offset };
+            let postponed = Command::Postpone { at: (GroupId(group), partition, offset) };
             self.world.run(postponed).unwrap();
             let open = self.model.open.get_mut(&at).unwrap();
             if open.holder.is_some() {

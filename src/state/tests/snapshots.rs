@@ -122,7 +122,7 @@ fn golden_snapshot_of_scheduled_messages() {
     ];
     let ids = &[DedupId { part: 2, id: 1, body: 7 }];
     world.run(Command::Publish { runs: &[(PartitionId(2), 3)], ids, delays, sequence: None }).unwrap();
-    world.run(Command::Reschedule { partition: PartitionId(2), offset: Offset(1), later: None }).unwrap();
+    world.run(Command::Reschedule { at: (PartitionId(2), Offset(1)), later: None }).unwrap();
     #[rustfmt::skip]
     let expected = [
         1, 1, 1, 0, 3,                                  // version, epoch, next topic, group, partition
