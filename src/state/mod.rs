@@ -52,6 +52,8 @@ use message::require;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+type Decided = Result<Decision, Rejection>;
+
 /// Everything that a store is, but for the bytes of its messages.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
@@ -147,12 +149,7 @@ impl State {
     }
 
     #[inline(never)]
-    fn dispatch(
-        &self,
-        command: &Command<'_>,
-        inputs: &Inputs<'_>,
-        records: &mut Vec<Record>,
-    ) -> Result<Decision, Rejection> {
+    fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
             Command::Lease { group, max, pass_exhausted, new_last } => {
                 return self.decide_lease((group, max), (pass_exhausted, new_last), inputs, records);

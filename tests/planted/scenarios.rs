@@ -25,7 +25,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a key is ignored",
         plants: "messages of one key go to several partitions, and are delivered out of order",
-        mistake: Mistake::Value("if planted!() { Ok(self.inner.next_in_turn()) } else { $it }"),
+        mistake: Mistake::Value("if planted!() { Ok(self.inner().next_in_turn()) } else { $it }"),
         level: Level::Test("scenarios", "files::keys"),
     },
     Bug {

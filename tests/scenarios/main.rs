@@ -55,7 +55,9 @@ files! {
     cursor
     dead_letter
     dedup
+    delay
     drop
+    due_times
     durability
     exclusive_lease
     expiry
@@ -74,9 +76,11 @@ files! {
     release
     removal
     retention
+    scheduled_crash
     snapshots
     streams
     subscription
+    taken_back
     transaction
     two_groups
 }

@@ -7,15 +7,27 @@ use millpond::{Durability, Error, ErrorKind, Message, MessageId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Messages that were scheduled, until it is known that they came or were taken back.
+/// What is known of messages for later.
 #[derive(Clone, Debug, Default)]
 pub struct Later {
+    /// Those that can be taken back, as far as is known.
     scheduled: Vec<MessageId>,
+    /// All that were ever scheduled.
+    all: Vec<MessageId>,
     /// What was taken back, and the log's end then.
     cancelled: BTreeMap<MessageId, (Sent, u64)>,
 }
 
 impl Later {
+    /// The wall clock jumped and the store does not know: what was scheduled may come in a hundred years.
+    pub fn lost_the_clock(&mut self, sent: &mut BTreeMap<MessageId, Sent>, unsure: &mut BTreeMap<u64, usize>) {
+        for id in std::mem::take(&mut self.all) {
+            unsure.extend(sent.remove(&id).map(|sent| (sent.number, sent.topic)));
+        }
+        unsure.extend(std::mem::take(&mut self.cancelled).into_values().map(|(sent, _)| (sent.number, sent.topic)));
+        self.scheduled.clear();
+    }
+
     /// The log ends at `end`: what was taken back behind that comes after all.
     pub fn recovered(&mut self, end: u64, sent: &mut BTreeMap<MessageId, Sent>) {
         let lost = |(_, at): &(Sent, u64)| *at > end;
@@ -57,6 +69,7 @@ impl Life<'_> {
         }
         oracle.sent.insert(receipt.id(), Sent { number, topic, end });
         oracle.later.scheduled.push(receipt.id());
+        oracle.later.all.push(receipt.id());
         Ok(())
     }
 

@@ -63,6 +63,8 @@ pub struct Oracle {
     pub identified: Vec<(usize, u64)>,
     /// The first message of each that was accepted for sure, and the log's end then.
     pub accepted: BTreeMap<(usize, u64), (MessageId, u64)>,
+    /// The wall clock was set at some time.
+    pub clock_is_set: bool,
     /// The wall clock was set and no job has seen it.
     pub clock_was_set: bool,
     /// The log's end when a job had seen it.
@@ -166,6 +168,9 @@ impl Oracle {
         // That the clock was set is forgotten with its record.
         if self.clock_noted > end {
             self.accepted.clear();
+        }
+        if self.clock_was_set || self.clock_noted > end {
+            self.later.lost_the_clock(&mut self.sent, &mut self.unsure);
         }
         self.accepted.retain(|_, (_, at)| *at <= end);
         self.stands_elsewhere |= self.stands.iter().any(|stand| stand.end > end && !stand.is_sure);
