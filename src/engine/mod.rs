@@ -34,7 +34,7 @@ pub use crate::index::IndexKind;
 #[cfg(any(test, feature = "simulation"))]
 pub use crate::index::{IndexOutcome, SimIndexHome};
 pub(crate) use crate::record::Hold;
-pub use crate::record::Retention;
+pub use crate::record::{Ordering, Retention};
 pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};

@@ -10,7 +10,7 @@ use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance, Record, Retention,
     StreamId, StreamNote, TopicOptions,
 };
 use std::collections::BTreeMap;
@@ -93,7 +93,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 26;
+    let kind = take.byte() % 27;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -146,8 +146,12 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
             let (id, body, time) = (u128::from(number(take)), number(take), StoreMs(number(take)));
             Record::Accepted { partition, offset, id, body, time }
         }
-        22..25 => stream_record(take, kind, StreamId { partition, key: u128::from(group.0) }, offset),
+        22..=24 => stream_record(take, kind, StreamId { partition, key: u128::from(group.0) }, offset),
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
+        26 => {
+            let keys = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
+            Record::Considered { group, partition, first: offset, keys }
+        }
         _ => group_created(take, group, partition),
     }
 }
@@ -221,6 +225,12 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
         max_outstanding: small(take),
         max_closes: small(take),
         notices: (take.byte() & 1 == 1).then(|| TopicId(number(take) >> 1)),
+        ordering: match take.byte() % 3 {
+            0 => Ordering::None,
+            1 => Ordering::Key,
+            _ => Ordering::Partition,
+        },
+        max_in_flight_per_key: small(take).max(1),
     }
 }
 
@@ -267,7 +277,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..26u8 {
+    for kind in 0..27u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

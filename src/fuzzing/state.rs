@@ -6,7 +6,7 @@ use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Ordering, Origin, Provenance, Record, Retention,
     TopicOptions,
 };
 use crate::state::{Command, DedupId, HoldUp, Inputs, Sequence, State, StreamTails, Visible};
@@ -78,7 +78,7 @@ fn go_on(state: &mut State) {
         for group in &groups {
             carry_out(
                 state,
-                &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false, new_last: None },
+                &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false, new_last: None, keys: None },
                 &inputs,
             );
         }
@@ -143,6 +143,8 @@ const OPTIONS: GroupOptions = GroupOptions {
     max_outstanding: 100,
     max_closes: 2,
     notices: Some(TopicId(0)),
+    ordering: Ordering::None,
+    max_in_flight_per_key: 1,
 };
 
 const TOPIC: TopicOptions = TopicOptions {
@@ -170,7 +172,7 @@ fn opening() -> Vec<Record> {
         },
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
-        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None },
+        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None, keys: None },
         Command::Open { epoch: Epoch(2), clean: false },
     ];
     for command in commands {

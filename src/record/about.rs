@@ -144,6 +144,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::Considered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -178,6 +179,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::Considered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -214,6 +216,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::Considered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -252,6 +255,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::Considered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -291,9 +295,10 @@ impl Record {
             Self::TopicRemoved { topic } => Wakes::AllOfTopic(*topic),
             // Under another limit there may be a place, or another deadline.
             Self::GroupAltered { group, .. } => Wakes::Group(*group),
-            // A consumer that leases wakes the next, which then sleeps until that lease ends. What makes a lease longer, or others wait, makes
-            // nothing ready. Nobody waits yet for what is opened or created.
+            // A consumer that leases wakes the next, which then sleeps until that lease ends; one that considers goes on and leases. What
+            // makes a lease longer, or others wait, makes nothing ready. Nobody waits yet for what is opened or created.
             Self::Leased { .. }
+            | Self::Considered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
@@ -325,7 +330,7 @@ impl Record {
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. } => Room::Adds,
             Self::DeadLettered { .. } => Room::Moves,
-            Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
+            Self::Considered { .. } | Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
             Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -366,6 +371,7 @@ impl Record {
             &Self::GroupRemoved { group } => Counted::GroupRemoved(group),
             &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
             Self::Published { .. }
+            | Self::Considered { .. }
             | Self::GroupAltered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
@@ -395,6 +401,7 @@ impl Record {
             Self::GroupRemoved { .. } => "group removed",
             Self::GroupAltered { .. } => "group altered",
             Self::Published { .. } => "published",
+            Self::Considered { .. } => "considered",
             Self::Leased { .. } => "leased",
             Self::ExclusivePending { .. } => "exclusive pending",
             Self::Extended { .. } => "extended",

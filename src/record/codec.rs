@@ -14,8 +14,8 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{cursor_value, failure, hold, name};
-pub(crate) use encode::{put_failure, put_hold};
+pub(crate) use decode::{cursor_value, failure, hold, key_hash, name};
+pub(crate) use encode::{put_failure, put_hold, put_key_hash};
 pub(crate) use options::{group_options, put_group_options, put_topic_options, topic_options};
 
 /// Kind 0 does not exist, so that zeros are no record.
@@ -47,7 +47,9 @@ mod kind {
     pub(super) const STREAM_TRUNCATED: u8 = 25;
     pub(super) const SNAPSHOT_SAVED: u8 = 26;
 
-    pub(super) const MAX: u8 = SNAPSHOT_SAVED;
+    pub(super) const CONSIDERED: u8 = 30;
+
+    pub(super) const MAX: u8 = CONSIDERED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

@@ -4,7 +4,7 @@
 //! Never here: repair, or a guess at what was meant.
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote};
+use super::super::{AttemptFailure, Copied, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote};
 use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::{CURSOR_LEN_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
@@ -28,6 +28,10 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             Ok(Record::Published { partition, base, count: count_at_end(reader)?, time })
         }
         kind::LEASED => decode_leased(reader),
+        kind::CONSIDERED => {
+            let (group, partition, first) = target(reader)?;
+            Ok(Record::Considered { group, partition, first, keys: key_hashes(reader)? })
+        }
         kind::ACKED => {
             let (group, partition, first) = target(reader)?;
             Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
@@ -82,6 +86,19 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         }
         _ => Err(unknown(number)),
     }
+}
+
+/// At the end of a body: one at least.
+fn key_hashes(reader: &mut ByteReader<'_>) -> Result<Vec<KeyHash>, DecodeError> {
+    let mut keys = Vec::with_capacity(reader.remaining() / size_of::<KeyHash>());
+    while keys.is_empty() || !reader.is_empty() {
+        keys.push(key_hash(reader)?);
+    }
+    Ok(keys)
+}
+
+pub(crate) fn key_hash(reader: &mut ByteReader<'_>) -> Result<KeyHash, DecodeError> {
+    Ok(KeyHash(u64::from_le_bytes(reader.array()?)))
 }
 
 fn stream(reader: &mut ByteReader<'_>) -> Result<StreamId, DecodeError> {

@@ -4,8 +4,8 @@ use super::*;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Retention, StreamId,
-    StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance,
+    Retention, StreamId,    StreamNote, TopicOptions,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -66,6 +66,20 @@ fn golden_leased() {
     golden(leased(2, 2, TIME, false), &format!("02 10 03 05 ac 02 b0 ea 01 03 02 02 {TIME_HEX}"));
     // kind, length, group, partition, first, until, flags
     golden(leased(1, 1, WallMs(0), true), "02 08 03 05 ac 02 b0 ea 01 04");
+}
+
+#[test]
+fn golden_considered() {
+    // kind, length, group, partition, first, keys
+    let keys = vec![KeyHash(0x0706_0504_0302_0100), KeyHash::NONE];
+    let considered = Record::Considered { group: GROUP, partition: PARTITION, first: OFFSET, keys };
+    golden(considered, "1e 14 03 05 ac 02 00 01 02 03 04 05 06 07 00 00 00 00 00 00 00 00");
+    let short = [30, 11, 3, 5, 9, 1, 2, 3, 4, 5, 6, 7, 8];
+    assert!(decode(&short[..4]).next().unwrap().is_err());
+    for len in [3, 10] {
+        let head = [&[30, len], &short[2..2 + usize::from(len)]].concat();
+        assert_eq!(decode(&head).next(), Some(Err(DecodeError::Truncated)), "no keys, or a part of one");
+    }
 }
 
 #[test]
@@ -158,9 +172,11 @@ fn golden_store() {
         max_outstanding: 9,
         max_closes: 3,
         notices: Some(TopicId(2)),
+        ordering: Ordering::Partition,
+        max_in_flight_per_key: 4,
     };
-    let all = "08 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03";
-    golden(group(options), &format!("10 23 03 01 6b 01 {all} 06 02 00 ac 02"));
+    let all = "0a 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03 09 01 02 0a 01 04";
+    golden(group(options), &format!("10 29 03 01 6b 01 {all} 06 02 00 ac 02"));
     let outstanding = GroupOptions { max_outstanding: 9, ..GroupOptions::LEFT_OUT };
     golden(Record::TopicRemoved { topic: TopicId(300) }, "11 02 ac 02");
     golden(Record::GroupRemoved { group: GROUP }, "12 01 03");
@@ -389,9 +405,10 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::Appended { stream: STREAM, base: offset, count: 2, time: TIME, version: 7, first: 1 },
         Record::StreamTruncated { stream: STREAM, note: NOTE, first: 7, next: 300 },
         Record::SnapshotSaved { stream: STREAM, note: NOTE, version: 200, first: 7, next: 300 },
+        Record::Considered { group, partition, first: offset, keys: vec![KeyHash(u64::MAX), KeyHash::NONE] },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
-    assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
+    assert!(all.iter().map(|(_, head)| head[0]).eq((1..=26).chain([kind::MAX])), "one of each kind, in order");
     all
 }
 
@@ -468,6 +485,8 @@ const OPTIONS: GroupOptions = GroupOptions {
     max_outstanding: 1,
     max_closes: 1,
     notices: None,
+    ordering: Ordering::Key,
+    max_in_flight_per_key: 2,
 };
 
 prop_compose! {
@@ -513,10 +532,22 @@ prop_compose! {
     fn options()(
         visibility_timeout_ms in number(), max_attempts in small(), first_ms in number(), max_ms in number(),
         jitter: bool, max_outstanding in small(), max_closes in small(), notices: Option<u32>,
+        ordering in 0usize..3, max_in_flight_per_key in small(),
     ) -> GroupOptions {
         let backoff = BackoffOptions { first_ms, max_ms, jitter };
         let notices = notices.map(|topic| TopicId(topic.into()));
-        GroupOptions { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes, notices }
+        let ordering = [Ordering::None, Ordering::Key, Ordering::Partition][ordering];
+        let max_in_flight_per_key = max_in_flight_per_key.max(1);
+        GroupOptions {
+            visibility_timeout_ms,
+            max_attempts,
+            backoff,
+            max_outstanding,
+            max_closes,
+            notices,
+            ordering,
+            max_in_flight_per_key,
+        }
     }
 }
 
@@ -551,6 +582,10 @@ fn record() -> impl Strategy<Value = Record> {
                 exclusive,
             }
         ),
+        (target(), vec(number(), 1..5)).prop_map(|((group, partition, first), keys)| {
+            let keys = keys.into_iter().map(KeyHash).collect();
+            Record::Considered { group, partition, first, keys }
+        }),
         (target(), small()).prop_map(|((group, partition, first), count)| Record::Acked {
             group,
             partition,

@@ -206,7 +206,7 @@ properties! {
             let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), steady: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All, streams: &StreamTails::default() };
             for group in [KITCHEN, GroupId(1)] {
                 let mut records = Vec::new();
-                let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false, new_last: None }, &inputs, &mut records);
+                let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false, new_last: None, keys: None }, &inputs, &mut records);
                 for record in &records {
                     prop_assert_eq!(state.apply(record, Lsn(1 << 40)), Ok(()));
                 }
