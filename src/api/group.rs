@@ -171,8 +171,9 @@ impl GroupBuilder {
     pub fn open(self) -> Result<Group> {
         check_name("group", &self.name)?;
         let shared = &self.topic.shared;
-        let options = self.given.with_defaults(shared)?;
         let engine = &shared.engine;
+        let stored = engine.group(self.topic.info.id, &self.name).map(|group| group.options.ordering);
+        let options = self.given.with_defaults(shared, stored)?;
         let info = if self.create {
             engine.open_group(self.topic.info, &self.name, &options, self.begin())?
         } else {

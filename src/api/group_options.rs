@@ -55,8 +55,10 @@ impl Given {
         })
     }
 
-    /// What a group is created with.
-    pub(super) fn with_defaults(&self, shared: &Arc<StoreShared>) -> Result<GroupOptions> {
+    /// What a group is created with. `stored`: the order of the group, where it exists.
+    pub(super) fn with_defaults(&self, shared: &Arc<StoreShared>, stored: Option<Ordering>) -> Result<GroupOptions> {
+        self.check_order(self.ordering.or(stored).unwrap_or_default())?;
+        let ordering = self.ordering.unwrap_or_default();
         let defaults = GroupOptions {
             visibility_timeout_ms: 30_000,
             max_attempts: 5,
@@ -64,10 +66,9 @@ impl Given {
             max_outstanding: limits::OUTSTANDING_DEFAULT,
             max_closes: limits::CLOSES_DEFAULT,
             notices: None,
-            ordering: self.ordering.unwrap_or_default(),
-            max_in_flight_per_key: self.max_in_flight_per_key.unwrap_or(1),
+            ordering,
+            max_in_flight_per_key: self.max_in_flight_per_key.filter(|_| ordering != Ordering::None).unwrap_or(1),
         };
-        self.check_order(defaults.ordering)?;
         Ok(self.changes(shared)?.applied_to(&defaults))
     }
 

@@ -90,11 +90,11 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
 
 /// At the end of a body: one at least.
 fn key_hashes(reader: &mut ByteReader<'_>) -> Result<Vec<KeyHash>, DecodeError> {
-    let mut keys = Vec::with_capacity(reader.remaining() / size_of::<KeyHash>());
-    while keys.is_empty() || !reader.is_empty() {
-        keys.push(key_hash(reader)?);
+    let (count, rest) = (reader.remaining() / size_of::<KeyHash>(), reader.remaining() % size_of::<KeyHash>());
+    if count == 0 || rest != 0 {
+        return Err(DecodeError::Invalid("no keys, or a part of one"));
     }
-    Ok(keys)
+    (0..count).map(|_| key_hash(reader)).collect()
 }
 
 pub(crate) fn key_hash(reader: &mut ByteReader<'_>) -> Result<KeyHash, DecodeError> {

@@ -75,10 +75,9 @@ fn golden_considered() {
     let considered = Record::Considered { group: GROUP, partition: PARTITION, first: OFFSET, keys };
     golden(considered, "1e 14 03 05 ac 02 00 01 02 03 04 05 06 07 00 00 00 00 00 00 00 00");
     let short = [30, 11, 3, 5, 9, 1, 2, 3, 4, 5, 6, 7, 8];
-    assert!(decode(&short[..4]).next().unwrap().is_err());
     for len in [3, 10] {
         let head = [&[30, len], &short[2..2 + usize::from(len)]].concat();
-        assert_eq!(decode(&head).next(), Some(Err(DecodeError::Truncated)), "no keys, or a part of one");
+        assert!(matches!(decode(&head).next(), Some(Err(DecodeError::Invalid(_)))), "{len}");
     }
 }
 
@@ -208,8 +207,8 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
     let newer = |what, number, known_max| Err(DecodeError::Newer(Newer { what, number, known_max }));
     for value in [&[][..], &[1], &[1, 2, 3]] {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
-        assert_eq!(with_options(16, &[&[1], &field(9)[..]].concat()), newer("group option", 9, 8));
-        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 8));
+        assert_eq!(with_options(16, &[&[1], &field(11)[..]].concat()), newer("group option", 11, 10));
+        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 10));
         assert_eq!(with_options(15, &[&[1], &field(6)[..]].concat()), newer("topic option", 6, 5));
     }
 }

@@ -53,9 +53,9 @@ fn a_head_blocks_its_key_however_its_lease_ends() {
         assert!(world.lease(KITCHEN, 9).iter().all(|lent| lent.at() != (0, 2)), "{how}");
         world.advance(20_000);
         let again = world.lease(KITCHEN, 9);
-        assert_eq!(places(&again)[..1], [(0, 0)], "{how}");
-        world.ack(KITCHEN, &[again[0].held]);
-        assert_eq!(places(&world.lease(KITCHEN, 9)), [(0, 2)], "{how}");
+        let again = again.iter().find(|lent| lent.at() == (0, 0)).unwrap();
+        world.ack(KITCHEN, &[again.held]);
+        assert!(places(&world.lease(KITCHEN, 9)).contains(&(0, 2)), "{how}");
     }
 }
 
@@ -152,10 +152,8 @@ fn a_partition_has_few_in_flight() {
 fn as_many_are_parked_as_may_be() {
     let mut world = World::with(1, GroupOptions { max_attempts: 1, ..by_key(1) });
     world.key = |_, _| KeyHash(1);
-    world.publish(0, PARKED_MAX + 10);
-    let head = world.state.clone();
-    drop(head);
-    let group = || GroupId(0);
+    world.publish(0, PARKED_MAX);
+    world.publish(0, 10);
     let inputs = world.inputs();
     let mut state = world.state.clone();
     let keys = vec![KeyHash(1); 65_536 + 10];
@@ -164,7 +162,7 @@ fn as_many_are_parked_as_may_be() {
     loop {
         records.clear();
         // More are asked for than are ready.
-        let lease = Command::Lease { group: group(), max: 9, pass_exhausted: false, new_last: None, keys: Some(run) };
+        let lease = Command::Lease { group: KITCHEN, max: 9, pass_exhausted: false, new_last: None, keys: Some(run) };
         if state.decide(&lease, &inputs, &mut records).unwrap() != Decision::Considered {
             break;
         }

@@ -75,7 +75,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let group = 0u64..2;
+    let group = 0u64..GROUPS;
     let pick = any::<Index>;
     prop_oneof![
         4 => (0u64..3, 1u32..5).prop_map(|(partition, count)| Step::Publish { partition, count }),
