@@ -5,6 +5,8 @@
 mod guide {
     #[doc = include_str!("../docs/getting-started.md")]
     mod getting_started {}
+    #[doc = include_str!("../docs/delivery.md")]
+    mod delivery {}
     #[doc = include_str!("../docs/exactly-once.md")]
     mod exactly_once {}
     #[doc = include_str!("../docs/event-sourcing.md")]

@@ -172,7 +172,7 @@ impl GroupBuilder {
         check_name("group", &self.name)?;
         let shared = &self.topic.shared;
         let engine = &shared.engine;
-        let stored = engine.group(self.topic.info.id, &self.name).map(|group| group.options.ordering);
+        let stored = engine.stored_ordering(self.topic.info.id, &self.name)?;
         let options = self.given.with_defaults(shared, stored)?;
         let info = if self.create {
             engine.open_group(self.topic.info, &self.name, &options, self.begin())?

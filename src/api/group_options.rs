@@ -57,6 +57,7 @@ impl Given {
 
     /// What a group is created with. `stored`: the order of the group, where it exists.
     pub(super) fn with_defaults(&self, shared: &Arc<StoreShared>, stored: Option<Ordering>) -> Result<GroupOptions> {
+        // seam: a number per key is taken without an order
         self.check_order(self.ordering.or(stored).unwrap_or_default())?;
         let ordering = self.ordering.unwrap_or_default();
         let defaults = GroupOptions {

@@ -10,8 +10,8 @@ use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance, Record, Retention,
-    StreamId, StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance,
+    Record, Retention, StreamId, StreamNote, TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

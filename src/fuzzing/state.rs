@@ -6,8 +6,8 @@ use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Ordering, Origin, Provenance, Record, Retention,
-    TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Ordering, Origin, Provenance, Record,
+    Retention, TopicOptions,
 };
 use crate::state::{Command, DedupId, HoldUp, Inputs, Sequence, State, StreamTails, Visible};
 use std::sync::LazyLock;
@@ -78,7 +78,13 @@ fn go_on(state: &mut State) {
         for group in &groups {
             carry_out(
                 state,
-                &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false, new_last: None, keys: None },
+                &Command::Lease {
+                    group: *group,
+                    max: 1 + 3 * round,
+                    pass_exhausted: false,
+                    new_last: None,
+                    keys: None,
+                },
                 &inputs,
             );
         }

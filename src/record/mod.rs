@@ -237,6 +237,7 @@ impl KeyHash {
 
     pub(crate) fn of(key: Option<&[u8]>) -> Self {
         // No key has the hash that stands for none.
+        // seam: messages without a key wait for each other
         key.map_or(Self::NONE, |key| Self(message::key_hash(key).max(1)))
     }
 }

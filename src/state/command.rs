@@ -5,7 +5,7 @@
 use super::stream::{StreamFact, StreamTails};
 use super::{Rejection, Sparse};
 use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::record::{BackoffOptions, GroupOptions, KeyHash, Hold, Origin, Provenance, StreamId, Token, TopicOptions};
+use crate::record::{BackoffOptions, GroupOptions, Hold, KeyHash, Origin, Provenance, StreamId, Token, TopicOptions};
 
 /// What the engine has read before it asks for a decision.
 #[derive(Clone, Copy, Debug)]

@@ -30,8 +30,8 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Moving, Notice, Publication, Repeat,
-    Sequence, Visible,
+    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Moving, Notice, Publication,
+    Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;

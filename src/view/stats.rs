@@ -205,7 +205,8 @@ impl Moment {
         let mut partitions: Vec<GroupPartitionStats> = Vec::new();
         let mut ready_since = None;
         for (partition, counts) in self.state.counts(group, &inputs) {
-            let GroupCounts { ready, leased, waiting, exhausted, parked, lag, first_ready, first_unsettled, .. } = counts;
+            let GroupCounts { ready, leased, waiting, exhausted, parked, lag, first_ready, first_unsettled, .. } =
+                counts;
             partitions.push(GroupPartitionStats { ready, leased, waiting, exhausted, parked, lag });
             ready_since = ready_since.into_iter().chain(counts.ready_since).min();
             if first_unsettled.is_some() {

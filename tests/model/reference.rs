@@ -151,9 +151,7 @@ impl Group {
                 && seen.partition != first_redriven
                 && other.message.is_visible(now) == Some(true);
             match self.options.order {
-                Some((InOrder::ByKey, _)) => {
-                    (earlier || redriven) && line.is_some() && self.line_of(id, other) == line
-                }
+                Some((InOrder::ByKey, _)) => (earlier || redriven) && line.is_some() && self.line_of(id, other) == line,
                 Some((InOrder::ByPartition, _)) | None => earlier,
             }
         };

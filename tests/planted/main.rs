@@ -15,6 +15,7 @@ mod engine;
 mod log;
 mod log_reader;
 mod notices;
+mod order;
 mod page;
 mod record;
 mod removal;
@@ -63,6 +64,7 @@ pub fn bugs() -> Vec<Bug> {
         log::BUGS,
         log_reader::BUGS,
         notices::BUGS,
+        order::BUGS,
         record::BUGS,
         removal::BUGS,
         scenarios::BUGS,

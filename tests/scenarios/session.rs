@@ -6,8 +6,8 @@ use crossbeam_channel::Select;
 use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
-    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, Retention, Start,
-    Store, Subscription, Topic,
+    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, Retention,
+    Start, Store, Subscription, Topic,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -102,7 +102,9 @@ impl Life<'_> {
                 let Some(key) = key.as_deref() else { return Ok(()) };
                 others.find(|other| other.1 == Some(key) && other.0 != id && is_live(other))
             }
-            Ordering::Partition => others.find(|other| other.0.partition == id.partition && other.0 != id && is_live(other)),
+            Ordering::Partition => {
+                others.find(|other| other.0.partition == id.partition && other.0 != id && is_live(other))
+            }
             _ => return Ok(()),
         };
         if let Some((other, ..)) = beside {

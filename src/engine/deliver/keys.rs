@@ -72,6 +72,7 @@ impl Engine {
                 };
                 match read {
                     Ok(read) => done += read,
+                    // seam: passing trouble hides a key
                     Err(error) if error.kind() == ErrorKind::Retry => return Err(error),
                     Err(_) => {
                         reader.take().iter().for_each(|before| keys.add(before));

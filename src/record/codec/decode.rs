@@ -4,7 +4,9 @@
 //! Never here: repair, or a guess at what was meant.
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote};
+use super::super::{
+    AttemptFailure, Copied, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
+};
 use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::{CURSOR_LEN_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};

@@ -3,7 +3,9 @@
 //! One function a shape of record; the order of the fields is the format. Never here: a choice between two encodings.
 
 use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
-use super::super::{AttemptFailure, Copied, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote};
+use super::super::{
+    AttemptFailure, Copied, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
+};
 use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
 
@@ -16,10 +18,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_count(out, *count);
         }),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
-        Record::Considered { group, partition, first, keys } => put_record(out, kind::CONSIDERED, |out| {
-            put_target(out, *group, *partition, *first);
-            keys.iter().for_each(|key| put_key_hash(out, *key));
-        }),
+        Record::Considered { .. } => put_record(out, kind::CONSIDERED, |out| considered(record, out)),
         Record::Acked { group, partition, first, count } => put_record(out, kind::ACKED, |out| {
             put_target(out, *group, *partition, *first);
             put_count(out, *count);
@@ -142,6 +141,12 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
     let Record::Sequenced { topic, producer, sequence } = record else { return };
     put_named(out, topic.0, producer);
     put_varint(out, *sequence);
+}
+
+fn considered(record: &Record, out: &mut Vec<u8>) {
+    let Record::Considered { group, partition, first, keys } = record else { return };
+    put_target(out, *group, *partition, *first);
+    keys.iter().for_each(|key| put_key_hash(out, *key));
 }
 
 /// Eight bytes: all values are as likely.

@@ -5,7 +5,7 @@ use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, St
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance,
-    Retention, StreamId,    StreamNote, TopicOptions,
+    Retention, StreamId, StreamNote, TopicOptions,
 };
 use proptest::collection::vec;
 use proptest::option;

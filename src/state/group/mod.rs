@@ -162,13 +162,7 @@ impl GroupState {
             considered += u128::from(start.0);
         }
         data.set_next(topic.count, Offset(0));
-        Self {
-            data,
-            considered,
-            queues: Queues::default(),
-            order: KeyOrder::default(),
-            texts: Texts::default(),
-        }
+        Self { data, considered, queues: Queues::default(), order: KeyOrder::default(), texts: Texts::default() }
     }
 }
 

@@ -89,6 +89,7 @@ impl GroupState {
             self.texts.add((cursor, offset), history, failure, turn);
         }
         change(entry, turn);
+        // seam: a head that fails frees its key
         self.queues.insert(cursor, offset, entry);
         while self.texts.is_over() && self.drop_oldest_text() {}
     }

@@ -34,7 +34,10 @@ impl State {
         if is_new {
             require(attempt == 1 && !exclusive, "a first lease is on the first attempt and not exclusive")?;
             require(group.options.ordering != Ordering::Key, "a lease of a message that the group has not looked at")?;
-            require(u64::from(count) <= group.order.new_room(group, cursor), "a lease of more messages of a partition than may be out")?;
+            require(
+                u64::from(count) <= group.order.new_room(group, cursor),
+                "a lease of more messages of a partition than may be out",
+            )?;
             require(end <= self.catalog.end(partition), "a lease of messages that do not exist")?;
             let room = group.options.max_outstanding.saturating_sub(group.outstanding());
             require(count <= room, "a lease of more messages than may be outstanding")?;

@@ -133,6 +133,7 @@ impl State {
         let group = grant.group;
         // seam: more outstanding than allowed
         let room = max.min(group.options.max_outstanding.saturating_sub(group.outstanding()));
+        // seam: an expired head frees its key
         if group.options.ordering == Ordering::Key {
             return grant.push_all(group.order.startable(group).take(room as usize), records);
         }
@@ -214,11 +215,7 @@ impl Grant<'_> {
     }
 
     /// Leases these outstanding messages, and returns how many they are.
-    fn push_all(
-        &self,
-        due: impl Iterator<Item = (u32, Offset)>,
-        records: &mut Vec<Record>,
-    ) -> Result<u32, Rejection> {
+    fn push_all(&self, due: impl Iterator<Item = (u32, Offset)>, records: &mut Vec<Record>) -> Result<u32, Rejection> {
         let (start, mut leased) = (records.len(), 0);
         for (cursor, offset) in due {
             let lease = self.again(cursor, offset, false)?;

@@ -12,8 +12,8 @@ use super::exclusive::{ExclusiveLease, ExclusiveLeases, PendingLease};
 use super::outstanding::{Lease, OutstandingEntry, Phase};
 use super::queue::{AttemptClass, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
-use crate::record::{KeyHash, codec};
 use crate::record::wire::{ByteReader, DecodeError, put_varint};
+use crate::record::{KeyHash, codec};
 use crate::state::group::GroupData;
 use crate::state::message::MessageRef;
 use crate::state::{State, retry};
@@ -254,6 +254,7 @@ fn decode_entry(
         }
         WAITING => Phase::Waiting { due: WallMs(reader.varint()?), delay_ms: reader.varint()? },
         READY => Phase::Ready { turn: last.next_turn(reader, follows)? },
+        // seam: a checkpoint forgets what waits
         _ => Phase::Parked { turn: last.next_turn(reader, follows)? },
     };
     let leased = matches!(phase, Phase::Leased(_));

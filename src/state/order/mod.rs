@@ -41,6 +41,7 @@ struct KeyLine {
 impl KeyLine {
     /// How many more may be in flight.
     fn room(&self, in_flight_max: u32) -> u32 {
+        // seam: only one of a key is ever in flight
         in_flight_max.saturating_sub(self.in_flight)
     }
 
@@ -136,6 +137,7 @@ impl KeyOrder {
                     parked += 1;
                     order.park(key, data.parked_at(cursor, offset, turn), in_flight_max);
                 }
+                // seam: a restart forgets the keys in flight
                 None => key.into_iter().for_each(|key| order.begin(key, 1, in_flight_max)),
             }
         }
@@ -156,6 +158,7 @@ impl GroupData {
     fn key_of(&self, cursor: u32, offset: Offset) -> Option<KeyHash> {
         match self.options.ordering {
             Ordering::None => None,
+            // seam: a key is free in each partition
             Ordering::Key => self.keys.get(&(cursor, offset)).copied(),
             Ordering::Partition => Some(of_cursor(cursor)),
         }

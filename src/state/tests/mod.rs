@@ -8,8 +8,8 @@ mod snapshots;
 pub(in crate::state) use super::*;
 pub(in crate::state) use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 pub(in crate::state) use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, KeyHash, Ordering, Origin, Provenance, Record, Retention, Token,
-    TopicOptions, codec,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, KeyHash, Ordering, Origin, Provenance, Record,
+    Retention, Token, TopicOptions, codec,
 };
 
 /// Everything around a state that an engine would have.
@@ -198,7 +198,8 @@ impl World {
         let mut known: Option<(PartitionId, Offset, Vec<KeyHash>)> = None;
         loop {
             let lsn = Lsn(self.lsn);
-            let keys = known.as_ref().map(|(partition, first, keys)| KeyRun { partition: *partition, first: *first, keys });
+            let keys =
+                known.as_ref().map(|(partition, first, keys)| KeyRun { partition: *partition, first: *first, keys });
             let lease = Command::Lease { group, max, pass_exhausted, new_last: None, keys };
             match self.run(lease).unwrap() {
                 (Decision::KeysNeeded { partition, first, count }, _) => {
