@@ -97,8 +97,8 @@ fn a_blocked_key_keeps_no_other_waiting() {
     let topic = store.topic("orders").partitions(2).open().unwrap();
     let group = topic.group("ledger").ordering(Ordering::Key).open().unwrap();
     topic.publish_batch((0..10_000).map(|_| Message::new("blocked").key("blocked"))).unwrap();
-    topic.publish_batch((0..50).map(|n| Message::new("free").key(format!("free {}", n % 10)))).unwrap();
     let blocked = next(&group).unwrap();
+    topic.publish_batch((0..50).map(|n| Message::new("free").key(format!("free {}", n % 10)))).unwrap();
     assert_eq!(blocked.payload(), b"blocked");
     for _ in 0..50 {
         let delivery = next(&group).unwrap();

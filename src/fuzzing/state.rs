@@ -6,10 +6,10 @@ use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Ordering, Origin, Provenance, Record,
-    Retention, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance,
+    Record, Retention, TopicOptions,
 };
-use crate::state::{Command, DedupId, HoldUp, Inputs, Sequence, State, StreamTails, Visible};
+use crate::state::{Command, DedupId, HoldUp, Inputs, KeyRun, Sequence, State, StreamTails, Visible};
 use std::sync::LazyLock;
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
@@ -153,6 +153,17 @@ const OPTIONS: GroupOptions = GroupOptions {
     max_in_flight_per_key: 1,
 };
 
+/// Two keys by turns, and messages without one.
+const KEYS: [KeyHash; 6] = [KeyHash(1), KeyHash(2), KeyHash(1), KeyHash(2), KeyHash::NONE, KeyHash(1)];
+
+const ORDERED: GroupOptions = GroupOptions { ordering: Ordering::Key, ..OPTIONS };
+
+/// Asks for messages of the group in order: the first ask makes it look at some.
+const fn ledger(max: u32) -> Command<'static> {
+    let keys = Some(KeyRun { partition: PartitionId(0), first: Offset(0), keys: &KEYS });
+    Command::Lease { group: GroupId(1), max, pass_exhausted: false, new_last: None, keys }
+}
+
 const TOPIC: TopicOptions = TopicOptions {
     retention: Retention::Forever,
     dedup_ids: 3,
@@ -171,6 +182,7 @@ fn opening() -> Vec<Record> {
         Command::Open { epoch: Epoch(1), clean: true },
         Command::CreateTopic { name: "orders", partitions: 2, options: TOPIC },
         Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
+        Command::CreateGroup { topic: TopicId(0), name: "ledger", options: &ORDERED, starts: &[Offset(0); 2] },
         Command::Publish {
             runs: &[(PartitionId(0), 9), (PartitionId(1), 3)],
             ids: &[DedupId { part: 2, id: 7, body: 1 }, DedupId { part: 11, id: 8, body: 2 }],
@@ -179,6 +191,8 @@ fn opening() -> Vec<Record> {
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
         Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None, keys: None },
+        ledger(4),
+        ledger(2),
         Command::Open { epoch: Epoch(2), clean: false },
     ];
     for command in commands {
