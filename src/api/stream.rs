@@ -6,7 +6,7 @@ use super::message::Bytes;
 use super::receipt::PublishedFrame;
 use super::topic::TopicInner;
 use super::{Durability, Message, Topic};
-use crate::engine::{Direction, Outgoing, StoredEvent, StreamAppended, StreamAt, StreamId};
+use crate::engine::{Direction, Outgoing, Stored, StreamAppended, StreamAt, StreamId};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, Lsn, MessageId, Offset, PartitionId};
 use crate::limits::KEY_LEN_MAX;
@@ -49,7 +49,8 @@ pub struct Stream {
 /// An event of a [`Stream`], as it was read.
 pub struct Event {
     topic: Arc<TopicInner>,
-    event: StoredEvent,
+    version: u64,
+    stored: Stored,
 }
 
 /// Says that events were appended.
@@ -199,7 +200,7 @@ impl Stream {
 
     fn read_some(&self, from: u64, direction: Direction, max: usize) -> Result<Vec<Event>> {
         let events = self.inner().shared.engine.read_stream(self.at(), from, direction, max)?;
-        let event = |event| Event { topic: Arc::clone(self.inner()), event };
+        let event = |(version, stored)| Event { topic: Arc::clone(self.inner()), version, stored };
         Ok(events.into_iter().map(event).collect())
     }
 
@@ -270,25 +271,25 @@ impl Event {
     /// Its place in the stream, from 0.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.event.version
+        self.version
     }
 
     /// The id that it has as a message of the topic.
     #[must_use]
     pub fn id(&self) -> MessageId {
-        let StoredEvent { partition, offset, stored, .. } = &self.event;
-        MessageId { epoch: stored.about.epoch, ..message_id(&self.topic, *partition, *offset) }
+        let about = self.stored.about;
+        MessageId { epoch: about.epoch, ..message_id(&self.topic, about.partition, about.first) }
     }
 
     /// The payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.event.stored.view(0).payload()
+        self.stored.view(0).payload()
     }
 
     /// The headers, in the order given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.event.stored.view(0).headers()
+        self.stored.view(0).headers()
     }
 
     /// The first header of this name.
@@ -300,7 +301,7 @@ impl Event {
     /// When it was appended, by the wall clock.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.event.stored.published().0)
+        UNIX_EPOCH + Duration::from_millis(self.stored.published().0)
     }
 }
 

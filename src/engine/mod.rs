@@ -49,13 +49,12 @@ pub(crate) use deliver::asks::{Answer, Ask};
 pub(crate) use dedup::DedupHasher;
 pub(crate) use deliver::leased::{LeasedMessage, Received};
 pub(crate) use deliver::receive::Wait;
-pub(crate) use follow::log_reader::{Followed, LogCursor};
+pub(crate) use follow::log_reader::LogCursor;
 pub(crate) use follow::log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use outgoing::{Outgoing, Published};
-pub(crate) use stream::snapshots::StoredSnapshot;
-pub(crate) use stream::streams::{StoredEvent, StreamAppended, StreamAt, shown};
+pub(crate) use stream::streams::{StreamAppended, StreamAt, shown};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 #[cfg(feature = "async")]
@@ -284,16 +283,12 @@ impl Engine {
         &self,
         command: &Command<'_>,
         parts: Parts<'_>,
-        then: impl FnOnce(&mut Core, &CommitOutcome) -> T,
+        mut then: impl FnMut(&mut Core, &CommitOutcome) -> T,
     ) -> Result<Result<T, Rejection>> {
         loop {
-            let refused = {
-                let mut core = self.lock_core();
-                self.health.check()?;
-                match core.commit(command, parts, self.now()) {
-                    Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
-                    Err(refusal) => Refused { refusal, end: core.appender.wanted() },
-                }
+            let refused = match self.try_submit(command, parts, &mut then)? {
+                Ok(done) => return Ok(Ok(done)),
+                Err(refused) => refused,
             };
             if let Err(rejection) = self.resolve(refused)? {
                 return Ok(Err(rejection));

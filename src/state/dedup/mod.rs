@@ -137,8 +137,6 @@ impl State {
         };
         self.check_windows(&[topic])?;
         require(offset < self.catalog.end(partition), "an id of a message that is not there")?;
-        // seam: an id is accepted twice
-        require(self.accepted(topic, id, time).is_none(), "an id is accepted twice")?;
         let options = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?.options;
         let Dedup { windows, reserved, .. } = &mut self.dedup;
         let window = windows.entry(topic).or_insert_with(|| {
@@ -146,7 +144,9 @@ impl State {
             Window::new(options.dedup_ids, options.dedup_window_ms)
         });
         let epoch = self.epoch;
-        window.accept(Acceptance { id, body, partition, offset, epoch, lsn, time });
+        let is_new = window.accept(Acceptance { id, body, partition, offset, epoch, lsn, time });
+        // seam: an id is accepted twice
+        require(is_new, "an id is accepted twice")?;
         Ok(())
     }
 
