@@ -18,6 +18,7 @@ mod group;
 mod kit;
 mod lease;
 mod message;
+mod order;
 mod rejection;
 mod retry;
 mod schedule;
@@ -30,8 +31,8 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, Later, Moving, Notice, Publication,
-    Repeat, Sequence, Visible,
+    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Later, Moving, Notice,
+    Publication, Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
@@ -151,8 +152,8 @@ impl State {
     #[inline(never)]
     fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
-            Command::Lease { group, max, pass_exhausted, new_last } => {
-                return self.decide_lease((group, max), (pass_exhausted, new_last), inputs, records);
+            Command::Lease { group, max, pass_exhausted, new_last, keys } => {
+                return self.decide_lease((group, max), (pass_exhausted, new_last), keys, inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs, ids, delays, sequence } => {
@@ -222,6 +223,9 @@ impl State {
         require(opened, "a record before the store was ever opened")?;
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
+            Record::Considered { group, partition, first, keys } => {
+                self.apply_considered((*group, *partition, *first), keys)
+            }
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
