@@ -8,7 +8,9 @@ use crate::error::{DecodeError, Error, Result};
 use crate::event::{Event, EventType, Outgoing, RawEvent};
 use crate::held::Held;
 use crate::pattern::Pattern;
+use crate::transacted::Transactor;
 use crate::transport::{Lease, TransportError, WireMessage};
+use millpond::Transaction;
 use parking_lot::Mutex;
 use std::any::Any;
 use std::fmt::{self, Display};
@@ -177,11 +179,14 @@ pub(crate) enum Unhandled {
 /// What a handler is run with.
 pub(crate) struct Work<'a> {
     pub(crate) core: &'a Arc<Core>,
+    pub(crate) subscriber: &'a str,
     pub(crate) attributes: &'a Attributes,
     /// The data, if it is not the payload of the lease.
     pub(crate) data: Option<&'a [u8]>,
     /// Without a lease once another thread settled the event.
     pub(crate) held: &'a Arc<Held>,
+    /// What a handler in transactions needs.
+    pub(crate) transactor: Option<&'a Transactor>,
 }
 
 impl Work<'_> {
@@ -205,6 +210,7 @@ type Handle = dyn Fn(&Work<'_>) -> Result<Vec<WireMessage>, Unhandled> + Send + 
 /// A handler, and the types of events that it is for.
 pub(crate) struct Handler {
     pub(crate) pattern: Pattern,
+    pub(crate) is_transacted: bool,
     handle: Box<Handle>,
 }
 
@@ -220,7 +226,7 @@ impl Handler {
             handle(&incoming).map_err(Unhandled::Failed)?;
             Ok(incoming.delivery.take_produced())
         };
-        Self { pattern, handle: Box::new(handle) }
+        Self { pattern, is_transacted: false, handle: Box::new(handle) }
     }
 
     pub(crate) fn future<T: EventType, F: Future<Output = Result<(), Failure>>>(
@@ -236,7 +242,24 @@ impl Handler {
             block_on(handle(Arc::clone(&incoming)), is_wanted).unwrap_or(Ok(())).map_err(Unhandled::Failed)?;
             Ok(incoming.delivery.take_produced())
         };
-        Self { pattern, handle: Box::new(handle) }
+        Self { pattern, is_transacted: false, handle: Box::new(handle) }
+    }
+
+    pub(crate) fn transacted<T: EventType>(
+        pattern: Pattern,
+        handle: impl Fn(&mut Transaction<'_>, &Incoming<T>) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Self {
+        let handle = move |work: &Work<'_>| {
+            let data = work.with_data(|data| work.attributes.decode::<T>(data)).map_err(Unhandled::Decode)?;
+            let event = Event::received(work.attributes.clone(), data);
+            let incoming = Incoming { event, delivery: work.delivery() };
+            let transactor = work.transactor.ok_or(Unhandled::Failed(Error::NO_TRANSACTIONS.into()))?;
+            transactor.run(work, |tx| {
+                handle(tx, &incoming).map_err(Unhandled::Failed)?;
+                Ok(incoming.delivery.take_produced())
+            })
+        };
+        Self { pattern, is_transacted: true, handle: Box::new(handle) }
     }
 
     pub(crate) fn raw(
@@ -249,7 +272,7 @@ impl Handler {
             handle(&incoming).map_err(Unhandled::Failed)?;
             Ok(incoming.delivery.take_produced())
         };
-        Self { pattern, handle: Box::new(handle) }
+        Self { pattern, is_transacted: false, handle: Box::new(handle) }
     }
 
     /// Runs it. Publishes in it continue the correlation of the event.

@@ -8,9 +8,10 @@ use crate::handler::{Failure, Handler, Incoming, RawIncoming};
 use crate::observe::Status;
 use crate::pattern::Pattern;
 use crate::timer::Timer;
+use crate::transacted::Transactor;
 use crate::transport::GroupOptions;
 use crate::worker::Inner;
-use millpond::Backoff;
+use millpond::{Backoff, Transaction};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,6 +156,50 @@ impl SubscriberBuilder {
         self.add(pattern, |pattern| Handler::typed(pattern, handler))
     }
 
+    /// Adds a handler whose effects in the store are one write with the ack of the event: publishes to other topics of the store, appends to
+    /// streams, cursors, and what [`Incoming::publish`] collects. After any crash all of it is there and the event is settled, or nothing
+    /// of it and the event comes again.
+    ///
+    /// The handler only collects; the transaction is carried out when it has returned `Ok`, durable at the store's level or that of
+    /// [`Transaction::durability`]. What it does elsewhere may happen again. If the transaction is refused, by a stream that has another
+    /// version for example, the attempt has failed with that error. With an [`inbox`](Self::inbox) the id of the event is in the same
+    /// write: whichever messages bring the event, its effects happen once within the window.
+    ///
+    /// ```
+    /// # use millpond::{Durability, Store};
+    /// # use millpond_events::{Bus, Encoded, EventType, Incoming, Variant, json};
+    /// # use std::time::Duration;
+    /// # struct Placed(u32);
+    /// # impl EventType for Placed {
+    /// #     const VARIANTS: &'static [Variant<Self>] = &[Variant::new("order.placed", 1, |data| json(data).map(Self))];
+    /// #     fn encode(&self) -> Encoded { Encoded::json("order.placed", 1, &self.0) }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let (bus, bills) = (Bus::open(&store)?, store.topic("bills").open()?);
+    /// let billing = bus
+    ///     .subscriber("billing")
+    ///     .inbox(100_000, Duration::from_secs(7 * 86_400))
+    ///     .on_transaction("order.placed", move |tx, order: &Incoming<Placed>| {
+    ///         tx.publish(&bills, format!("{} euros", order.data().0))?;
+    ///         Ok(())
+    ///     })
+    ///     .open()?;
+    /// bus.publish(Placed(12))?;
+    /// billing.drain()?;
+    /// # assert_eq!(billing.stats().handled, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_transaction<T: EventType>(
+        self,
+        pattern: &str,
+        handler: impl Fn(&mut Transaction<'_>, &Incoming<T>) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Self {
+        self.add(pattern, |pattern| Handler::transacted(pattern, handler))
+    }
+
     /// Adds a handler for events of these types that gets the data as bytes.
     pub fn on_raw(
         self,
@@ -233,7 +278,12 @@ impl SubscriberBuilder {
     }
 
     /// Remembers the last `ids` events for `window`: one that is published twice under one id and source is handled in one of the two
-    /// messages only. Both numbers are fixed when the subscriber is first opened with an inbox. Default: no inbox.
+    /// messages only. For handlers of [`on_transaction`](Self::on_transaction) it also remembers which events were processed, in the write
+    /// of their effects. Both numbers are fixed when the subscriber is first opened with an inbox. Default: no inbox.
+    ///
+    /// The memories are the topics `TOPIC.NAME.inbox` and `TOPIC.NAME.processed`, with the limits of
+    /// [`TopicBuilder::dedup_ids`](millpond::TopicBuilder::dedup_ids) and
+    /// [`TopicBuilder::dedup_window`](millpond::TopicBuilder::dedup_window). They outlive the group.
     pub const fn inbox(mut self, ids: u32, window: Duration) -> Self {
         self.options.inbox = Some((ids, window));
         self
@@ -250,7 +300,8 @@ impl SubscriberBuilder {
     /// Starts it with its threads.
     ///
     /// # Errors
-    /// `InvalidPattern`; `InvalidOption`; `NameInUse`; `Thread`; `Stopped`; those of opening the group.
+    /// `InvalidPattern`; `InvalidOption`; `NameInUse`; `Thread`; `Stopped`; `Unsupported` if the transport cannot do what an option or a
+    /// handler needs; those of opening the group.
     pub fn start(self) -> Result<Subscriber> {
         let workers = self.options.workers;
         let subscriber = self.open()?;
@@ -285,7 +336,12 @@ impl SubscriberBuilder {
             Some((ids, window)) => Some(core.transport.inbox(&self.name, ids, window)?),
             None => None,
         };
-        let inner = Inner::new(Arc::clone(&core), self.name, self.options, self.handlers, source, inbox);
+        let transactor = match core.transport.embedded() {
+            _ if !self.handlers.iter().any(|handler| handler.is_transacted) => None,
+            Some(embedded) => Some(Transactor::new(embedded, &self.name, self.options.inbox)?),
+            None => return Err(Error::NO_TRANSACTIONS),
+        };
+        let inner = Inner::new(Arc::clone(&core), self.name, self.options, self.handlers, source, inbox, transactor);
         let inner = Arc::new(inner);
         core.add(&inner)?;
         // Leases are extended, and handlers timed out, however events are handled.
