@@ -36,6 +36,7 @@ mod failed;
 #[cfg(feature = "testing")]
 pub mod fake;
 mod fault;
+mod future;
 mod handler;
 mod held;
 mod inbox;
@@ -46,6 +47,7 @@ mod pattern;
 #[cfg(feature = "schema")]
 mod schema;
 mod subscriber;
+mod subscriber_builder;
 mod time;
 mod timer;
 mod transacted;
@@ -71,5 +73,6 @@ pub use observe::{describe_metrics, record_store};
 pub use pattern::Pattern;
 #[cfg(feature = "schema")]
 pub use schema::Schemas;
-pub use subscriber::{ShutdownReport, Stats, Subscriber, SubscriberBuilder, Unknown};
+pub use subscriber::{ShutdownReport, Stats, Subscriber};
+pub use subscriber_builder::{SubscriberBuilder, Unknown};
 pub use time::{ParseTimestampError, Timestamp};

@@ -12,7 +12,8 @@ use crate::handler::{Handler, Unhandled, Work, panic_text};
 use crate::held::{Held, Received, Start, State, Taken};
 use crate::observe::{self, Attempt, Status};
 use crate::outcome::{classify, settle};
-use crate::subscriber::{Options, Stats};
+use crate::subscriber::Stats;
+use crate::subscriber_builder::Options;
 use crate::transacted::{TransactionEnd, Transactor, event_key};
 use crate::transport::{Claim, Inbox, Settled, Source, TransportError, TransportErrorKind, WireMessage, guarded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -364,6 +365,8 @@ impl Inner {
         }
         let (subscriber, transactor) = (&*self.name, self.transactor.as_ref());
         let work = Work { core: &self.core, subscriber, attributes, data, held, transactor };
+        #[cfg(feature = "tokio")]
+        let _runtime = self.options.runtime.as_ref().map(tokio::runtime::Handle::enter);
         let _span = observe::handling(&self.name, attributes, held.attempt);
         handler.run(&work)
     }
