@@ -46,6 +46,7 @@ mod outcome;
 mod pattern;
 #[cfg(feature = "schema")]
 mod schema;
+mod spans;
 mod subscriber;
 mod subscriber_builder;
 mod time;

@@ -2,7 +2,6 @@
 //!
 //! Label values are bounded: errors are names of this crate, and of types the first 200 that occur; the others are `other`.
 
-use crate::attributes::Attributes;
 use crate::fault::Fault;
 use crate::transport::WireMessage;
 use std::time::Duration;
@@ -148,72 +147,3 @@ mod counted {
 #[cfg(feature = "metrics")]
 pub use counted::{describe_metrics, record_store};
 pub(crate) use counted::{fault, processed, published};
-
-/// The span of an event that is handled.
-#[cfg(feature = "tracing")]
-pub(crate) fn handling(subscriber: &str, attributes: &Attributes, attempt: u32) -> tracing::span::EnteredSpan {
-    tracing::info_span!(
-        "handle event",
-        subscriber,
-        "type" = attributes.event_type(),
-        id = attributes.id(),
-        correlation_id = attributes.correlation_id(),
-        traceparent = attributes.traceparent(),
-        attempt
-    )
-    .entered()
-}
-
-/// The span of a publish, which continues the trace of its first event.
-#[cfg(feature = "tracing")]
-pub(crate) fn publishing(messages: &[WireMessage]) -> tracing::span::EnteredSpan {
-    let header = |wanted: &str| {
-        let headers = messages.first().map_or(&[][..], |message| &message.headers);
-        let found = headers.iter().find(|(name, _)| name == wanted);
-        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
-    };
-    tracing::info_span!(
-        "publish events",
-        count = messages.len(),
-        "type" = header(crate::cloudevents::TYPE_HEADER),
-        id = header("ce_id"),
-        correlation_id = header("ce_correlationid"),
-        traceparent = header("ce_traceparent")
-    )
-    .entered()
-}
-
-/// The span of an event that is settled: the commit of what its handler did.
-#[cfg(feature = "tracing")]
-pub(crate) fn settling(subscriber: &str, held: Option<&Attributes>, error: &'static str) -> tracing::span::EnteredSpan {
-    tracing::info_span!(
-        "settle event",
-        subscriber,
-        id = held.map(Attributes::id),
-        traceparent = held.and_then(Attributes::traceparent),
-        error = (!error.is_empty()).then_some(error)
-    )
-    .entered()
-}
-
-/// In place of a span.
-#[cfg(not(feature = "tracing"))]
-pub(crate) struct NoSpan;
-
-/// The span of an event that is handled: none.
-#[cfg(not(feature = "tracing"))]
-pub(crate) const fn handling(_subscriber: &str, _attributes: &Attributes, _attempt: u32) -> NoSpan {
-    NoSpan
-}
-
-/// The span of a publish: none.
-#[cfg(not(feature = "tracing"))]
-pub(crate) const fn publishing(_messages: &[WireMessage]) -> NoSpan {
-    NoSpan
-}
-
-/// The span of an event that is settled: none.
-#[cfg(not(feature = "tracing"))]
-pub(crate) const fn settling(_subscriber: &str, _held: Option<&Attributes>, _error: &'static str) -> NoSpan {
-    NoSpan
-}

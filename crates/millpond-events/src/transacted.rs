@@ -7,6 +7,7 @@ use crate::embedded::{Embedded, borrowed};
 use crate::handler::{Failure, Unhandled, Work};
 use crate::inbox::open_processed;
 use crate::observe;
+use crate::spans;
 use crate::transport::{Lease, Settled, TransportError, WireMessage};
 use millpond::{Committed, Error, Message, Topic, Transaction};
 use std::cell::OnceCell;
@@ -64,7 +65,7 @@ impl Transactor {
             }
             let messages = handle(tx).map_err(NotCommitted::Handler)?;
             let lease = work.held.lease.lock().take().ok_or(NotCommitted::Taken)?;
-            span = Some(observe::settling(work.subscriber, Some(work.attributes), ""));
+            span = Some(spans::settling(work.subscriber, Some(work.attributes), ""));
             tx.ack(leased.get_or_init(|| lease).delivery().ok_or(NotCommitted::Taken)?)?;
             for message in &messages {
                 tx.publish(self.embedded.topic(), borrowed(message))?;

@@ -12,6 +12,7 @@ use crate::handler::{Handler, Unhandled, Work, panic_text};
 use crate::held::{Held, Received, Start, State, Taken};
 use crate::observe::{self, Attempt, Status};
 use crate::outcome::{classify, settle};
+use crate::spans;
 use crate::subscriber::Stats;
 use crate::subscriber_builder::Options;
 use crate::transacted::{TransactionEnd, Transactor, event_key};
@@ -318,7 +319,7 @@ impl Inner {
         let lease = held.lease.lock().take()?;
         let (status, ending, error) = classify(&result, self.options.unknown);
         let age = lease.age();
-        let _span = observe::settling(&self.name, held.attributes(), error);
+        let _span = spans::settling(&self.name, held.attributes(), error);
         let settled = guarded(|| settle(lease, result, self.options.unknown));
         Some(AttemptEnd { settled, status, ending, error, age })
     }
@@ -367,7 +368,7 @@ impl Inner {
         let work = Work { core: &self.core, subscriber, attributes, data, held, transactor };
         #[cfg(feature = "tokio")]
         let _runtime = self.options.runtime.as_ref().map(tokio::runtime::Handle::enter);
-        let _span = observe::handling(&self.name, attributes, held.attempt);
+        let _span = spans::handling(&self.name, attributes, held.attempt);
         handler.run(&work)
     }
 
