@@ -4,7 +4,7 @@
 //! none to deliver.
 
 use crate::failed;
-use crate::inbox::EmbeddedInbox;
+use crate::inbox::{EmbeddedInbox, Memory};
 use crate::pattern::Pattern;
 use crate::transport::{
     Capabilities, Follower, GroupOptions, Inbox, Lease, Settled, Source, Streams, Transport, TransportError,
@@ -104,7 +104,8 @@ impl Transport for Embedded {
     }
 
     fn inbox(&self, group: &str, ids: u32, window: Duration) -> Result<Box<dyn Inbox>, TransportError> {
-        Ok(Box::new(EmbeddedInbox::open(&self.store, &self.topic, group, ids, window)?))
+        let memory = Memory::of_claims(&self.store, &self.topic, group, (ids, window))?;
+        Ok(Box::new(EmbeddedInbox::new(memory)))
     }
 
     fn embedded(&self) -> Option<&Embedded> {

@@ -116,7 +116,7 @@ mod counted {
         describe_gauge!("events_sync_age_seconds", Unit::Seconds, "Time since the last sync of the log");
     }
 
-    /// Sets the numbers of every group of the store, with the labels `topic` and `group`: the gauges `events_dead_letters`,
+    /// Sets the numbers of every group of the store but those of inboxes, with the labels `topic` and `group`: the gauges `events_dead_letters`,
     /// `events_in_flight`, `events_lag` and `events_oldest_seconds`, and the counter `events_dead_total`; and the gauge
     /// `events_sync_age_seconds`. Call it before each scrape.
     ///
@@ -125,7 +125,7 @@ mod counted {
     pub fn record_store(store: &millpond::Store) -> millpond::Result<()> {
         let stats = store.stats()?;
         for topic in &stats.topics {
-            for group in &topic.groups {
+            for group in topic.groups.iter().filter(|group| !crate::inbox::is_memory(&topic.name, &group.name)) {
                 let gauge = |name: &'static str, value: f64| {
                     metrics::gauge!(name, "topic" => topic.name.clone(), "group" => group.name.clone()).set(value);
                 };

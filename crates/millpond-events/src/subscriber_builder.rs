@@ -5,6 +5,7 @@ use crate::bus::Core;
 use crate::error::{DecodeError, Error, Result};
 use crate::event::EventType;
 use crate::handler::{Failure, Handler, Incoming, RawIncoming};
+use crate::inbox::Size;
 use crate::pattern::Pattern;
 use crate::subscriber::Subscriber;
 use crate::timer::Timer;
@@ -39,7 +40,7 @@ pub(crate) struct Options {
     pub(crate) unknown: Unknown,
     #[cfg(feature = "tokio")]
     pub(crate) runtime: Option<tokio::runtime::Handle>,
-    inbox: Option<(u32, Duration)>,
+    inbox: Option<Size>,
     group: GroupOptions,
 }
 

@@ -5,11 +5,11 @@
 
 use crate::embedded::{Embedded, borrowed};
 use crate::handler::{Failure, Unhandled, Work};
-use crate::inbox::open_processed;
+use crate::inbox::{Memory, Size};
 use crate::observe;
 use crate::spans;
 use crate::transport::{Lease, Settled, TransportError, WireMessage};
-use millpond::{Committed, Error, Message, Topic, Transaction};
+use millpond::{Committed, Error, Message, Transaction};
 use std::cell::OnceCell;
 use std::time::Duration;
 use uuid::Uuid;
@@ -17,8 +17,8 @@ use uuid::Uuid;
 /// What the transactions of a subscriber are made with.
 pub(crate) struct Transactor {
     embedded: Embedded,
-    /// The topic of processed events, if the subscriber has an inbox.
-    processed: Option<Topic>,
+    /// The events that were processed, if the subscriber has an inbox.
+    processed: Option<Memory>,
 }
 
 /// How a transaction settled its event.
@@ -44,8 +44,8 @@ impl From<Error> for NotCommitted {
 
 impl Transactor {
     /// For a subscriber of this name, whose inbox is of this size.
-    pub(crate) fn new(embedded: &Embedded, name: &str, inbox: Option<(u32, Duration)>) -> Result<Self, TransportError> {
-        let open = |(ids, window)| open_processed(embedded.store(), embedded.topic(), name, ids, window);
+    pub(crate) fn new(embedded: &Embedded, name: &str, inbox: Option<Size>) -> Result<Self, TransportError> {
+        let open = |size| Memory::of_processed(embedded.store(), embedded.topic(), name, size);
         Ok(Self { embedded: embedded.clone(), processed: inbox.map(open).transpose()? })
     }
 
@@ -61,7 +61,7 @@ impl Transactor {
             // First, so that it is this id that is met, and not one that the handler gives again.
             if let Some(processed) = &self.processed {
                 // Bytes that no other transaction has: the same event is a conflict, and never a repeat that is left out.
-                tx.publish(processed, Message::new(Uuid::now_v7().into_bytes()).dedup_id(work.event_key()))?;
+                tx.publish(processed.topic(), Message::new(Uuid::now_v7().into_bytes()).dedup_id(work.event_key()))?;
             }
             let messages = handle(tx).map_err(NotCommitted::Handler)?;
             let lease = work.held.lease.lock().take().ok_or(NotCommitted::Taken)?;
@@ -93,6 +93,7 @@ impl Transactor {
         let unhandled = match done {
             Ok(committed) => {
                 committed.value.iter().for_each(observe::published);
+                self.processed.iter().for_each(Memory::note_added);
                 return Ok(work.note_settled(&*lease, Ok(Settled::Done)));
             }
             Err(NotCommitted::Store(Error::LeaseLost { id })) if lease.delivery().is_some_and(|own| own.id() == id) => {
@@ -113,7 +114,7 @@ impl Transactor {
     }
 
     fn is_processed(&self, topic: &str) -> bool {
-        self.processed.as_ref().is_some_and(|processed| processed.name() == topic)
+        self.processed.as_ref().is_some_and(|processed| processed.topic().name() == topic)
     }
 }
 

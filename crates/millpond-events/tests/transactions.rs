@@ -329,3 +329,23 @@ fn transport_that_wraps_a_store_passes_its_transactions_on() {
     assert_eq!((kitchen.drain().unwrap(), kitchen.stats().handled), (1, 1));
     assert_eq!(published(&world.store), ["o-1 1"]);
 }
+
+#[test]
+fn memories_of_an_inbox_leave_the_disk() {
+    let bytes = |has_inbox: bool| {
+        let world = World::new();
+        let builder = world.bus.subscriber("kitchen");
+        let builder = if has_inbox { builder.inbox(1_000, WINDOW) } else { builder };
+        let kitchen = builder.on_transaction("order.*", |_, _: &Incoming<Order>| Ok(())).open().unwrap();
+        for _ in 0..40 {
+            world.bus.publish_all((0..1_000).map(Order::Cooked)).unwrap();
+            assert_eq!(kitchen.drain().unwrap(), 1_000);
+            world.clock.advance(1_000);
+            world.store.tick().unwrap();
+            world.store.checkpoint().unwrap();
+        }
+        world.store.stats().unwrap().log.bytes
+    };
+    let (with, without) = (bytes(true), bytes(false));
+    assert!(with < without * 4, "{with} bytes of log with an inbox, {without} without");
+}
