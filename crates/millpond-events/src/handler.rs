@@ -331,6 +331,13 @@ pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
     text
 }
 
+/// Drops what the application made. A panic of it does not end the thread, which may be the timer's.
+pub(crate) fn drop_caught<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        drop(panic_text(panic));
+    }
+}
+
 /// The event that a lease has.
 pub(crate) fn read_event(lease: &dyn Lease) -> Result<(Attributes, Option<Vec<u8>>), DecodeError> {
     cloudevents::read(lease)

@@ -8,7 +8,7 @@ use crate::breaker::{Breaker, BreakerState, Ending, Permit};
 use crate::bus::Core;
 use crate::error::{DecodeError, Error};
 use crate::fault::Fault;
-use crate::handler::{Handler, Unhandled, Work, panic_text};
+use crate::handler::{Handler, Unhandled, Work, drop_caught, panic_text};
 use crate::held::{Held, Received, Start, State, Taken};
 use crate::observe::{self, Attempt, Status};
 use crate::outcome::{classify, settle};
@@ -67,6 +67,12 @@ enum Turn {
     /// At most so many; and whether that is the trial of a breaker.
     Receive(usize, bool),
     Wait(Option<Duration>),
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.handlers.drain(..).for_each(drop_caught);
+    }
 }
 
 impl Inner {
