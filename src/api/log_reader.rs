@@ -1,7 +1,7 @@
 //! Reading a topic as a log: without a group, from any position on.
 
 use super::topic::TopicInner;
-use crate::engine::{Followed, LogCursor, LogStart, Wait};
+use crate::engine::{LogCursor, LogStart, Stored, Wait};
 use crate::error::Result;
 use crate::ids::{MessageId, Position};
 use std::sync::Arc;
@@ -50,7 +50,8 @@ pub struct LogReader {
 /// A message that a [`LogReader`] has read.
 pub struct LogMessage {
     topic: Arc<TopicInner>,
-    followed: Followed,
+    stored: Stored,
+    position: Position,
 }
 
 impl LogReaderBuilder {
@@ -95,7 +96,7 @@ impl LogReader {
     pub fn next(&mut self, timeout: Duration) -> Result<Option<LogMessage>> {
         let engine = &self.topic.shared.engine;
         let next = engine.read_log(&mut self.cursor, Wait::new(engine, timeout))?;
-        Ok(next.map(|followed| LogMessage { topic: Arc::clone(&self.topic), followed }))
+        Ok(next.map(|(stored, position)| LogMessage { topic: Arc::clone(&self.topic), stored, position }))
     }
 
     /// The next message, if there is one.
@@ -117,7 +118,7 @@ impl LogMessage {
     /// Where a reader stands that has read this message: give it to [`LogReaderBuilder::from`].
     #[must_use]
     pub fn position(&self) -> Position {
-        self.followed.position
+        self.position
     }
 
     /// The name of its topic.
@@ -129,7 +130,7 @@ impl LogMessage {
     /// The message's id.
     #[must_use]
     pub fn id(&self) -> MessageId {
-        let Position { epoch, partition, offset, .. } = self.followed.position;
+        let Position { epoch, partition, offset, .. } = self.position;
         let info = &self.topic.info;
         MessageId { topic: info.id, partition: partition.0.saturating_sub(info.first.0), epoch, offset }
     }
@@ -137,24 +138,24 @@ impl LogMessage {
     /// The id of its first publish: its own, unless it was redriven from dead letters.
     #[must_use]
     pub fn origin(&self) -> MessageId {
-        self.followed.stored.provenance.as_ref().map_or_else(|| self.id(), |provenance| provenance.origin.id)
+        self.stored.provenance.as_ref().map_or_else(|| self.id(), |provenance| provenance.origin.id)
     }
 
     /// The payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.followed.stored.view(0).payload()
+        self.stored.view(0).payload()
     }
 
     /// The key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        self.followed.stored.view(0).key()
+        self.stored.view(0).key()
     }
 
     /// The headers, in the order given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.followed.stored.view(0).headers()
+        self.stored.view(0).headers()
     }
 
     /// The first header of this name.
@@ -166,6 +167,6 @@ impl LogMessage {
     /// When it was published first, by the wall clock.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.followed.stored.published().0)
+        UNIX_EPOCH + Duration::from_millis(self.stored.published().0)
     }
 }

@@ -4,12 +4,15 @@
 
 use super::Durability;
 use super::stream::Stream;
-use crate::engine::{Outgoing, StoredSnapshot};
+use crate::engine::{Outgoing, Stored};
 use crate::error::Result;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What was saved of a [`Stream`] by [`Stream::save_snapshot`].
-pub struct StreamSnapshot(StoredSnapshot);
+pub struct StreamSnapshot {
+    version: u64,
+    stored: Stored,
+}
 
 impl Stream {
     /// Saves what somebody made of all events up to `version`, which is that of an event that is there: as large as a message may be. No
@@ -67,7 +70,7 @@ impl Stream {
         let info = &self.inner().info;
         let kept = info.options.snapshots_kept as usize;
         let found = self.inner().shared.engine.read_snapshot(self.at(), info.notes(), (version, kept))?;
-        Ok(found.map(StreamSnapshot))
+        Ok(found.map(|(version, stored)| StreamSnapshot { version, stored }))
     }
 
     /// A note of the stream, encoded.
@@ -83,18 +86,18 @@ impl StreamSnapshot {
     /// The version of the last event that it takes in: go on with the next.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.0.version
+        self.version
     }
 
     /// What was saved.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.0.stored.view(0).payload()
+        self.stored.view(0).payload()
     }
 
     /// When it was saved, by the wall clock.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0.stored.published().0)
+        UNIX_EPOCH + Duration::from_millis(self.stored.published().0)
     }
 }

@@ -3,10 +3,11 @@
 //! Never here: what an event means, and the numbering itself.
 
 use super::message::Bytes;
+use super::place::Place;
 use super::receipt::PublishedFrame;
 use super::topic::TopicInner;
 use super::{Durability, Message, Topic};
-use crate::engine::{Direction, Outgoing, StoredEvent, StreamAppended, StreamAt, StreamId};
+use crate::engine::{Direction, Outgoing, Stored, StreamAppended, StreamAt, StreamId};
 use crate::error::{Error, Result};
 use crate::ids::{Expected, Lsn, MessageId, Offset, PartitionId};
 use crate::limits::KEY_LEN_MAX;
@@ -49,7 +50,8 @@ pub struct Stream {
 /// An event of a [`Stream`], as it was read.
 pub struct Event {
     topic: Arc<TopicInner>,
-    event: StoredEvent,
+    version: u64,
+    stored: Stored,
 }
 
 /// Says that events were appended.
@@ -165,7 +167,11 @@ impl Stream {
                 return Err(Error::InvalidOption { option: "key or partition", value: "given".to_owned(), expected });
             }
             event.key = Some(Bytes::from(&self.key[..]));
-            self.topic.add(&mut outgoing, index, &event)?;
+            if event.delay.is_some() || event.deliver_at.is_some() {
+                let expected = "left out: an event is appended now";
+                return Err(Error::InvalidOption { option: "delay", value: "given".to_owned(), expected });
+            }
+            self.topic.add(&mut outgoing, Place::now(index), &event)?;
         }
         if outgoing.len() == 0 {
             return Err(Error::InvalidOption { option: "events", value: "none".to_owned(), expected: "at least one" });
@@ -199,7 +205,7 @@ impl Stream {
 
     fn read_some(&self, from: u64, direction: Direction, max: usize) -> Result<Vec<Event>> {
         let events = self.inner().shared.engine.read_stream(self.at(), from, direction, max)?;
-        let event = |event| Event { topic: Arc::clone(self.inner()), event };
+        let event = |(version, stored)| Event { topic: Arc::clone(self.inner()), version, stored };
         Ok(events.into_iter().map(event).collect())
     }
 
@@ -270,25 +276,25 @@ impl Event {
     /// Its place in the stream, from 0.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.event.version
+        self.version
     }
 
     /// The id that it has as a message of the topic.
     #[must_use]
     pub fn id(&self) -> MessageId {
-        let StoredEvent { partition, offset, stored, .. } = &self.event;
-        MessageId { epoch: stored.about.epoch, ..message_id(&self.topic, *partition, *offset) }
+        let about = self.stored.about;
+        MessageId { epoch: about.epoch, ..message_id(&self.topic, about.partition, about.first) }
     }
 
     /// The payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.event.stored.view(0).payload()
+        self.stored.view(0).payload()
     }
 
     /// The headers, in the order given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.event.stored.view(0).headers()
+        self.stored.view(0).headers()
     }
 
     /// The first header of this name.
@@ -300,7 +306,7 @@ impl Event {
     /// When it was appended, by the wall clock.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.event.stored.published().0)
+        UNIX_EPOCH + Duration::from_millis(self.stored.published().0)
     }
 }
 

@@ -34,9 +34,7 @@ impl DedupHasher {
 
     /// Of a message as it is encoded.
     pub(crate) fn body(&self, message: &[u8]) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.0);
-        hasher.write(message);
-        hasher.finish()
+        SipHasher13::new_with_key(&self.0).hash(message)
     }
 }
 

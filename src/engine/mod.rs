@@ -20,6 +20,7 @@ mod open;
 mod outgoing;
 mod refusal;
 mod reserve;
+mod schedule;
 mod stats;
 mod stream;
 mod threads;
@@ -38,7 +39,7 @@ pub use crate::record::Retention;
 pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
-pub(crate) use crate::state::{GroupChanges, HeldRun, Repeat, Sequence};
+pub(crate) use crate::state::{GroupChanges, HeldRun, Later, Repeat, Sequence};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{Reader, Stored};
 #[cfg(any(test, feature = "simulation"))]
@@ -49,13 +50,13 @@ pub(crate) use deliver::asks::{Answer, Ask};
 pub(crate) use dedup::DedupHasher;
 pub(crate) use deliver::leased::{LeasedMessage, Received};
 pub(crate) use deliver::receive::Wait;
-pub(crate) use follow::log_reader::{Followed, LogCursor};
+pub(crate) use follow::log_reader::LogCursor;
 pub(crate) use follow::log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use outgoing::{Outgoing, Published};
-pub(crate) use stream::snapshots::StoredSnapshot;
-pub(crate) use stream::streams::{StoredEvent, StreamAppended, StreamAt, shown};
+pub(crate) use schedule::ScheduledAt;
+pub(crate) use stream::streams::{StreamAppended, StreamAt, shown};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
 #[cfg(feature = "async")]
@@ -101,6 +102,8 @@ pub(crate) struct Engine {
     futures: Futures,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
+    /// When scheduled messages are looked at.
+    due_times: schedule::DueTimes,
     maintenance: Maintenance,
     /// Whether a close has come to its end, well or not. Taken before any other lock.
     closed: Mutex<bool>,
@@ -262,6 +265,11 @@ impl Engine {
         CoreGuard { engine: self, watch: UnwindWatch::new(), guard: self.core.lock(), due: DueWakers::default() }
     }
 
+    /// What the wall clock says.
+    pub(crate) fn wall(&self) -> crate::ids::WallMs {
+        self.clock.wall()
+    }
+
     fn now(&self) -> Now {
         // seam: leases by the wall clock
         let mono = self.clock.monotonic();
@@ -284,16 +292,12 @@ impl Engine {
         &self,
         command: &Command<'_>,
         parts: Parts<'_>,
-        then: impl FnOnce(&mut Core, &CommitOutcome) -> T,
+        mut then: impl FnMut(&mut Core, &CommitOutcome) -> T,
     ) -> Result<Result<T, Rejection>> {
         loop {
-            let refused = {
-                let mut core = self.lock_core();
-                self.health.check()?;
-                match core.commit(command, parts, self.now()) {
-                    Ok(committed) => return Ok(Ok(then(&mut core, &committed))),
-                    Err(refusal) => Refused { refusal, end: core.appender.wanted() },
-                }
+            let refused = match self.try_submit(command, parts, &mut then)? {
+                Ok(done) => return Ok(Ok(done)),
+                Err(refused) => refused,
             };
             if let Err(rejection) = self.resolve(refused)? {
                 return Ok(Err(rejection));

@@ -136,6 +136,7 @@ impl Record {
                 provenance: None,
             }),
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => Some(copy.claim()),
+            Self::ScheduleEnded { copy, .. } => copy.as_ref().map(|copy| copy.claim()),
             Self::StreamTruncated { note, .. } | Self::SnapshotSaved { note, .. } => Some(note.claim()),
             Self::Opened { .. }
             | Self::ClockJumped { .. }
@@ -156,7 +157,9 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => None,
+            | Self::Sequenced { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. } => None,
         }
     }
 
@@ -168,6 +171,7 @@ impl Record {
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => {
                 Some((copy.partition, &mut copy.offset, 1))
             }
+            Self::ScheduleEnded { copy, .. } => copy.as_mut().map(|copy| (copy.partition, &mut copy.offset, 1)),
             Self::StreamTruncated { note, .. } | Self::SnapshotSaved { note, .. } => {
                 Some((note.partition, &mut note.offset, 1))
             }
@@ -190,7 +194,9 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => None,
+            | Self::Sequenced { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. } => None,
         }
     }
 
@@ -225,7 +231,10 @@ impl Record {
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => None,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { .. } => None,
         }
     }
 
@@ -267,7 +276,10 @@ impl Record {
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => None,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { .. } => None,
         }
     }
 
@@ -278,6 +290,7 @@ impl Record {
             Self::Published { partition, .. } => Wakes::ReadersOf(*partition),
             Self::Appended { stream, .. } => Wakes::ReadersOf(stream.partition),
             Self::Redriven { copy, .. } => Wakes::ReadersOf(copy.partition),
+            Self::ScheduleEnded { copy: Some(copy), .. } => Wakes::ReadersOf(copy.partition),
             // The message may have another attempt, now or at a time that nobody may know yet.
             Self::Nacked { group, .. }
             | Self::Released { group, .. }
@@ -305,7 +318,10 @@ impl Record {
             | Self::Accepted { .. }
             | Self::Sequenced { .. }
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => Wakes::Nobody,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { copy: None, .. } => Wakes::Nobody,
         }
     }
 
@@ -323,8 +339,10 @@ impl Record {
             | Self::Appended { .. }
             // Its events stay until they are cleaned.
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => Room::Adds,
-            Self::DeadLettered { .. } => Room::Moves,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. } => Room::Adds,
+            Self::DeadLettered { .. } | Self::ScheduleEnded { copy: Some(_), .. } => Room::Moves,
             Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
             Self::Opened { .. }
             | Self::ClockJumped { .. }
@@ -340,7 +358,8 @@ impl Record {
             | Self::Discarded { .. }
             // It lets go of what it has passed.
             | Self::CursorSet { hold: Some(_), .. }
-            | Self::CursorRemoved { .. } => Room::Settles,
+            | Self::CursorRemoved { .. }
+            | Self::ScheduleEnded { copy: None, .. } => Room::Settles,
         }
     }
 
@@ -379,7 +398,10 @@ impl Record {
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => Counted::Nothing,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { .. } => Counted::Nothing,
         }
     }
 
@@ -413,6 +435,9 @@ impl Record {
             Self::Appended { .. } => "appended",
             Self::StreamTruncated { .. } => "stream truncated",
             Self::SnapshotSaved { .. } => "snapshot saved",
+            Self::ScheduleCreated { .. } => "schedule created",
+            Self::Scheduled { .. } => "scheduled",
+            Self::ScheduleEnded { .. } => "schedule ended",
         }
     }
 }

@@ -24,9 +24,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "an id is forgotten too early",
         plants: "a window that ends one step too soon",
-        mistake: Mistake::Before(
-            "if planted!() { return now.saturating_sub(acceptance.time.0).0 >= self.age_max_ms; }",
-        ),
+        mistake: Mistake::Before("if planted!() { return now.saturating_sub(acceptance.time.0).0 >= age_max_ms; }"),
         level: Level::Test("dedup", "g20_an_id_leaves_by_count_or_by_age_and_no_earlier"),
     },
     Bug {

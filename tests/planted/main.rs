@@ -20,6 +20,7 @@ mod record;
 mod removal;
 mod run;
 mod scenarios;
+mod schedule;
 mod seam;
 mod state;
 mod streams;
@@ -65,6 +66,7 @@ pub fn bugs() -> Vec<Bug> {
         notices::BUGS,
         record::BUGS,
         removal::BUGS,
+        schedule::BUGS,
         scenarios::BUGS,
         state::BUGS,
         streams::BUGS,

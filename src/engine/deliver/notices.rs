@@ -43,27 +43,17 @@ struct Addressee {
     partitions: u32,
 }
 
-/// A notice on its way: what the state is told of it, and its bytes.
-#[derive(Debug)]
-pub(in crate::engine) struct OutgoingNotice {
-    pub(in crate::engine) notice: Notice,
-    pub(in crate::engine) bytes: Vec<u8>,
-}
-
-impl OutgoingNotice {
-    /// No notice.
-    pub(in crate::engine) const fn without(notice: Notice) -> Self {
-        Self { notice, bytes: Vec::new() }
-    }
-
-    /// The parts of a frame for a move: the copy, and the notice if there is one.
-    pub(in crate::engine) fn parts<'a>(&'a self, copy: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let bytes = match self.notice {
-            Notice::Unasked | Notice::Never => None,
-            Notice::Into(_) => Some(&self.bytes[..]),
-        };
-        [copy].into_iter().chain(bytes)
-    }
+/// The parts of a frame for a move: the copy, and the encoded notice if there is one.
+pub(in crate::engine) fn parts_of_move<'a>(
+    copy: &'a [u8],
+    notice: Notice,
+    encoded: &'a [u8],
+) -> impl Iterator<Item = &'a [u8]> {
+    let notice = match notice {
+        Notice::Unasked | Notice::Never => None,
+        Notice::Into(_) => Some(encoded),
+    };
+    [copy].into_iter().chain(notice)
 }
 
 impl Engine {
@@ -75,22 +65,21 @@ impl Engine {
     ) -> Result<Result<Lsn, Rejection>> {
         let mut submitted = self.submit_copy(&command(Notice::Unasked), moved.part)?;
         while submitted == Err(Rejection::NoticeDue) {
-            let notice = self.notice(moved);
-            let parts: Vec<&[u8]> = notice.parts(moved.part).collect();
+            let (notice, encoded) = self.notice(moved);
+            let parts: Vec<&[u8]> = parts_of_move(moved.part, notice, &encoded).collect();
             let outgoing = Outgoing::default().with_others(&[], &parts)?;
             // seam: a notice without its move
-            submitted =
-                self.submit(&command(notice.notice), outgoing.parts(), crate::engine::deliver::settle::end_of)?;
+            submitted = self.submit(&command(notice), outgoing.parts(), crate::engine::deliver::settle::end_of)?;
         }
         Ok(submitted)
     }
 
-    /// The notice that the move of a message is to have, as its group asks now.
-    pub(in crate::engine) fn notice(&self, moved: &Moved<'_>) -> OutgoingNotice {
+    /// The notice that the move of a message is to have, as its group asks now: what the state is told of it, and its encoded message.
+    pub(in crate::engine) fn notice(&self, moved: &Moved<'_>) -> (Notice, Vec<u8>) {
         // Two messages that tell of each other's moves would never end.
         // seam: notices of notices
         if is_notice(moved.part) {
-            return OutgoingNotice::without(Notice::Never);
+            return (Notice::Never, Vec::new());
         }
         let asked = {
             let core = self.lock_core();
@@ -103,11 +92,11 @@ impl Engine {
             addressee.zip(core.view.state.dying(moved.at, moved.published))
         };
         // A message that is no longer outstanding does not move: the command finds that out.
-        let Some((to, dying)) = asked else { return OutgoingNotice::without(Notice::Unasked) };
+        let Some((to, dying)) = asked else { return (Notice::Unasked, Vec::new()) };
         self.encode_notice(moved, &to, &dying)
     }
 
-    fn encode_notice(&self, moved: &Moved<'_>, to: &Addressee, dying: &Dying) -> OutgoingNotice {
+    fn encode_notice(&self, moved: &Moved<'_>, to: &Addressee, dying: &Dying) -> (Notice, Vec<u8>) {
         // seam: a notice is lost
         let view = MessageView::parse(moved.part);
         let key = view.expect("internal error: a message in memory is not what was read; please report this").key();
@@ -127,7 +116,7 @@ impl Engine {
         bytes.extend_from_slice(capped(text).as_bytes());
         // Without a key they spread as the messages do.
         let index = key.map_or(dying.id.offset.0, key_hash) % u64::from(to.partitions);
-        OutgoingNotice { notice: Notice::Into(to.first.saturating_add(index)), bytes }
+        (Notice::Into(to.first.saturating_add(index)), bytes)
     }
 }
 

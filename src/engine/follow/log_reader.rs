@@ -43,13 +43,6 @@ pub(in crate::engine) struct Gap {
     pub(in crate::engine) end: Offset,
 }
 
-/// A message with its place in the log.
-#[derive(Debug)]
-pub(crate) struct Followed {
-    pub(crate) stored: Stored,
-    pub(crate) position: Position,
-}
-
 /// What one look under the lock found.
 struct Looked {
     found: Vec<FoundRun>,
@@ -122,11 +115,11 @@ impl Engine {
         }
     }
 
-    /// The next message, waiting for it as long as `wait` allows.
+    /// The next message with its place in the log, waiting for it as long as `wait` allows.
     ///
     /// # Errors
     /// `Gap` and `Unreadable`, each once, and reading goes on behind; `Removed`; what the system lacks for a while; the store's.
-    pub(crate) fn read_log(&self, cursor: &mut LogCursor, wait: Wait<'_>) -> Result<Option<Followed>> {
+    pub(crate) fn read_log(&self, cursor: &mut LogCursor, wait: Wait<'_>) -> Result<Option<(Stored, Position)>> {
         self.enter()?;
         loop {
             let now = self.now();
@@ -146,7 +139,11 @@ impl Engine {
     }
 
     /// The next message; where there is none, `waker` is left.
-    fn try_read_log(&self, cursor: &mut LogCursor, waker: Option<impl FnOnce() -> Waker>) -> Result<Option<Followed>> {
+    fn try_read_log(
+        &self,
+        cursor: &mut LogCursor,
+        waker: Option<impl FnOnce() -> Waker>,
+    ) -> Result<Option<(Stored, Position)>> {
         let mut waker = waker;
         loop {
             let Looked { found, is_complete, catalog } = self.look_at_log(cursor, &mut waker)?;
@@ -175,7 +172,7 @@ impl Engine {
                         partition: run.partition,
                         offset: run.first,
                     };
-                    return Ok(Some(Followed { stored, position }));
+                    return Ok(Some((stored, position)));
                 }
                 Err(error) if error.kind() == ErrorKind::Retry => return Err(error),
                 // The file was unlinked while it was read.

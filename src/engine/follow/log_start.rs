@@ -54,7 +54,9 @@ fn of_topic(state: &State, topic: TopicInfo, partition: PartitionId) -> Result<(
         Some(Role::Topic { topic: of, .. }) if of == topic.id => Ok(()),
         Some(Role::Topic { .. }) => Err(PositionFault::OtherTopic),
         None if partition < state.partitions_end() => Err(PositionFault::TopicRemoved),
-        Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => Err(PositionFault::UnknownLog),
+        Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. } | Role::Schedule { .. }) | None => {
+            Err(PositionFault::UnknownLog)
+        }
     }
 }
 
@@ -211,7 +213,7 @@ mod tests {
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::engine::{Followed, Outgoing, Setup, Wait};
+    use crate::engine::{Outgoing, Setup, Wait};
     use crate::ids::WallMs;
     use crate::log::Segment;
     use crate::record::{Retention, TopicOptions};
@@ -266,7 +268,7 @@ mod tests {
         let mut all = Vec::new();
         loop {
             match engine.read_log(&mut cursor, Wait::new(engine, Duration::ZERO)) {
-                Ok(Some(Followed { stored, position })) => {
+                Ok(Some((stored, position))) => {
                     let text = String::from_utf8_lossy(&stored.view(0).payload()[..2]).into_owned();
                     all.push((text, Some(position)));
                 }

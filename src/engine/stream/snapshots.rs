@@ -13,13 +13,6 @@ use crate::state::{Command, Rejection, Touch};
 use crate::view::{Stored, ViewHolder};
 use std::collections::BTreeMap;
 
-/// A snapshot as it was read.
-#[derive(Debug)]
-pub(crate) struct StoredSnapshot {
-    pub(crate) version: u64,
-    pub(crate) stored: Stored,
-}
-
 /// The stream has no event of the version that a snapshot is of.
 pub(in crate::engine) fn no_such_version(key: &[u8], version: u64, actual: Option<u64>) -> Error {
     Error::NoSuchVersion { stream: shown(key), version, actual }
@@ -53,7 +46,7 @@ impl Engine {
         stream: StreamAt<'_>,
         notes: PartitionId,
         (upto, kept): (u64, usize),
-    ) -> Result<Option<StoredSnapshot>> {
+    ) -> Result<Option<(u64, Stored)>> {
         self.enter()?;
         let (found, deleted) = self.known_snapshots(stream.id, notes, kept)?;
         if deleted {
@@ -66,7 +59,7 @@ impl Engine {
         if stored.view(0).key() != Some(stream.key) {
             return Err(self.doubt_index());
         }
-        Ok(Some(StoredSnapshot { version, stored }))
+        Ok(Some((version, stored)))
     }
 
     /// Where the snapshots of a stream are that may be seen: at least the `kept` of the highest versions. Also whether the stream was deleted

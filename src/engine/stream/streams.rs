@@ -31,15 +31,6 @@ pub(crate) enum StreamAppended {
     Before(Vec<Repeat>),
 }
 
-/// An event as it was read.
-#[derive(Debug)]
-pub(crate) struct StoredEvent {
-    pub(crate) version: u64,
-    pub(crate) partition: PartitionId,
-    pub(crate) offset: Offset,
-    pub(crate) stored: Stored,
-}
-
 /// A stretch of a stream.
 struct KnownRuns {
     head: StreamHead,
@@ -155,7 +146,7 @@ impl Engine {
         submitted.map_err(|rejection| self.rejected(rejection))
     }
 
-    /// The events of a stream from version `from` on, or back from it: at most `max`, and of those below the end that may be seen.
+    /// The events of a stream, with their versions, from version `from` on, or back from it: at most `max`, and of those below the end that may be seen.
     ///
     /// # Errors
     /// `IndexRebuilding`; `Unreadable` where an event is damaged; the store's.
@@ -165,7 +156,7 @@ impl Engine {
         from: u64,
         direction: Direction,
         max: usize,
-    ) -> Result<Vec<StoredEvent>> {
+    ) -> Result<Vec<(u64, Stored)>> {
         self.enter()?;
         if max == 0 {
             return Ok(Vec::new());
@@ -195,12 +186,11 @@ impl Engine {
                     Direction::Descending => continue,
                 }
             }
-            let partition = stream.id.partition;
-            let stored = self.fetch_by(&mut reader, partition, offset)?;
+            let stored = self.fetch_by(&mut reader, stream.id.partition, offset)?;
             if stored.view(0).key() != Some(stream.key) {
                 return Err(self.doubt_index());
             }
-            events.push(StoredEvent { version, partition, offset, stored });
+            events.push((version, stored));
         }
         Ok(events)
     }

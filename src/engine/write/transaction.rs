@@ -4,7 +4,7 @@
 //! decision. Never here: public handles.
 
 use crate::engine::deliver::leased::LeasedMessage;
-use crate::engine::deliver::notices::{Moved, OutgoingNotice};
+use crate::engine::deliver::notices::{Moved, parts_of_move};
 use crate::engine::stream::facts::StreamFacts;
 use crate::engine::stream::snapshots::no_such_version;
 use crate::engine::stream::streams::wrong_version;
@@ -85,14 +85,14 @@ pub(crate) struct Work<'a, 'b> {
 
 impl Work<'_, '_> {
     /// What is decided, with `facts` of its streams and `notices`, one for each settlement, as far as they are known.
-    fn steps<'s>(&'s self, facts: &StreamFacts<'_>, notices: &'s [OutgoingNotice]) -> Vec<Command<'s>> {
+    fn steps<'s>(&'s self, facts: &StreamFacts<'_>, notices: &[(Notice, Vec<u8>)]) -> Vec<Command<'s>> {
         let Work { outgoing, appends, snapshots, settlements, cursors } = self;
         let mut steps = Vec::with_capacity(appends.len() + snapshots.len() + settlements.len() + cursors.len() + 1);
         // In the order of their messages.
         steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
         steps.extend(appends.iter().map(|append| append.command(facts.of(append.stream))));
         steps.extend(snapshots.iter().map(|save| save.command(facts.of(save.stream))));
-        steps.extend(settlements.iter().zip(notices).map(|(settlement, notice)| settlement.command(notice.notice)));
+        steps.extend(settlements.iter().zip(notices).map(|(settlement, (notice, _))| settlement.command(*notice)));
         steps.extend(cursors.iter().map(CursorChange::command));
         steps
     }
@@ -180,10 +180,9 @@ impl Engine {
         self.enter()?;
         let Work { outgoing, appends, snapshots, settlements, .. } = work;
         let before = usize::from(outgoing.len() > 0) + appends.len() + snapshots.len();
-        let unasked = |_: &Settlement<'_>| OutgoingNotice::without(Notice::Unasked);
         // seam: a transaction is two frames
         // seam: a cursor is ahead of its output
-        let mut notices: Vec<OutgoingNotice> = settlements.iter().map(unasked).collect();
+        let mut notices = vec![(Notice::Unasked, Vec::new()); settlements.len()];
         let appended = appends.iter().map(|append| append.stream);
         let streams: Vec<StreamId> = appended.chain(snapshots.iter().map(|save| save.stream)).collect();
         loop {
@@ -201,7 +200,12 @@ impl Engine {
                 })
             })?;
             match submitted {
-                Ok(transacted) => return Ok(Ok(transacted)),
+                Ok(transacted) => {
+                    if outgoing.has_delays() {
+                        self.due_times_changed();
+                    }
+                    return Ok(Ok(transacted));
+                }
                 Err(Rejection::NoticeDue) => notices = self.notices(settlements),
                 Err(rejection) => return self.not_done(rejection, work, before),
             }
@@ -210,10 +214,13 @@ impl Engine {
 
     /// All messages of the frame, in the order of its steps: what is published, appended and saved, what moves to the dead letters, and the
     /// `notices` of that, one for each settlement. `None` where only something is published.
-    fn with_others(&self, work: &Work<'_, '_>, notices: &[OutgoingNotice]) -> Result<Option<Outgoing>> {
+    fn with_others(&self, work: &Work<'_, '_>, notices: &[(Notice, Vec<u8>)]) -> Result<Option<Outgoing>> {
         let copies = self.copies(work.settlements).into_iter().zip(notices);
-        let copies: Vec<&[u8]> =
-            copies.flat_map(|(copy, notice)| copy.into_iter().flat_map(|copy| notice.parts(copy))).collect();
+        let copies: Vec<&[u8]> = copies
+            .flat_map(|(copy, (notice, encoded))| {
+                copy.into_iter().flat_map(|copy| parts_of_move(copy, *notice, encoded))
+            })
+            .collect();
         let noted = work.snapshots.iter().map(|save| &save.note);
         let others: Vec<&Outgoing> = work.appends.iter().map(|append| &append.outgoing).chain(noted).collect();
         let has_others = !copies.is_empty() || !others.is_empty();
@@ -257,9 +264,9 @@ impl Engine {
     }
 
     /// The notices of the settlements that may move a message.
-    fn notices(&self, settlements: &[Settlement<'_>]) -> Vec<OutgoingNotice> {
+    fn notices(&self, settlements: &[Settlement<'_>]) -> Vec<(Notice, Vec<u8>)> {
         let of = |settlement: &Settlement<'_>| {
-            settlement.moved().map_or(OutgoingNotice::without(Notice::Unasked), |moved| self.notice(&moved))
+            settlement.moved().map_or((Notice::Unasked, Vec::new()), |moved| self.notice(&moved))
         };
         settlements.iter().map(of).collect()
     }

@@ -15,7 +15,7 @@ use crate::record::codec;
 use crate::record::wire::{ByteReader, DecodeError, put_bytes, put_varint};
 use crate::state::Role;
 use crate::state::kit::named::{Named, NamedSnapshot};
-use crate::state::kit::tree::Tree;
+use crate::state::kit::ring::Ring;
 use crate::state::snapshot::{Gaps, put_gap};
 use crate::state::topic::TopicCatalog;
 
@@ -27,7 +27,7 @@ const PRODUCER_LEN_MIN: usize = 3;
 /// What a snapshot has of them. A clone shares its pages.
 #[derive(Clone, Debug)]
 pub(in crate::state) struct Ids {
-    windows: Vec<(TopicId, Tree<u64, Acceptance>)>,
+    windows: Vec<(TopicId, Ring<Acceptance>)>,
     producers: Vec<(TopicId, NamedSnapshot<Produced>)>,
 }
 
@@ -42,7 +42,7 @@ impl Dedup {
     /// How many pointers a snapshot of the ids copies.
     #[cfg(test)]
     pub(in crate::state) fn pages(&self) -> usize {
-        self.windows.values().map(|window| window.snapshot().pages()).sum()
+        self.windows.values().map(|window| window.snapshot().pointers()).sum()
     }
 }
 
@@ -51,7 +51,8 @@ pub(in crate::state) fn encode(ids: &Ids, out: &mut Vec<u8>) {
     let mut next = 0;
     for (topic, accepted) in &ids.windows {
         put_gap(out, topic.0, &mut next);
-        put_varint(out, accepted.len() as u64);
+        let numbers = accepted.numbers();
+        put_varint(out, numbers.end - numbers.start);
         for (_, acceptance) in accepted.iter() {
             let Acceptance { id, body, partition, offset, epoch, lsn, time } = acceptance;
             put_varint(out, partition.0);
@@ -110,7 +111,10 @@ pub(in crate::state) fn decode(reader: &mut ByteReader<'_>, catalog: &TopicCatal
 
 fn acceptance(reader: &mut ByteReader<'_>, topic: TopicId, catalog: &TopicCatalog) -> Result<Acceptance, DecodeError> {
     let (partition, offset) = (PartitionId(reader.varint()?), Offset(reader.varint()?));
-    let is_there = matches!(catalog.role(partition), Some(Role::Topic { topic: of, .. }) if of == topic);
+    let is_there = matches!(
+        catalog.role(partition),
+        Some(Role::Topic { topic: of, .. } | Role::Schedule { topic: of }) if of == topic
+    );
     if !is_there || offset >= catalog.end(partition) {
         return Err(DecodeError::Invalid("an id of a message that is not there"));
     }

@@ -3,10 +3,12 @@
 //! They lie in pages that snapshots share; a table beside them finds one by its hash. Never here: which topic it is, what a repeat means.
 
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, StoreMs};
-use crate::state::kit::prehashed::Prehashed;
-use crate::state::kit::tree::Tree;
+use crate::state::kit::ring::Ring;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-/// A message that was accepted under an id.
+/// A message that was accepted under an id. It lies in one line of the cache, for each publish looks at the oldest.
+#[repr(align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acceptance {
     /// Hashes of its id and of its bytes.
@@ -23,15 +25,11 @@ pub(crate) struct Acceptance {
 /// What one topic remembers.
 #[derive(Clone, Debug)]
 pub(in crate::state) struct Window {
-    len_max: u32,
     age_max_ms: u64,
-    /// By numbers that rise.
-    accepted: Tree<u64, Acceptance>,
-    /// The numbers in use are `first .. next`.
-    first: u64,
-    next: u64,
-    /// The newest number of each id. Its order is never looked at.
-    newest: Prehashed<u128, u64>,
+    accepted: Ring<Acceptance>,
+    /// The newest number of each id: its low half, for the table is looked into at every publish and the ring holds less than that. Its
+    /// order is never looked at.
+    newest: HashTable<u32>,
 }
 
 /// How many that are too old leave for each that comes, so that a long rest is not paid for by one publish.
@@ -42,75 +40,109 @@ impl Window {
         // All the room at once, for what grows later grows under the lock: half as much again, so that places that were given up are
         // used again before the table is full of them.
         let room = len_max as usize + len_max as usize / 2;
-        let newest = Prehashed::with_capacity_and_hasher(room, Default::default());
-        Self { len_max, age_max_ms, accepted: Tree::default(), first: 0, next: 0, newest }
+        Self { age_max_ms, accepted: Ring::new(len_max), newest: HashTable::with_capacity(room) }
     }
 
     pub(in crate::state) fn capacity(&self) -> u64 {
-        u64::from(self.len_max)
+        self.accepted.len_max()
     }
 
     pub(in crate::state) fn is_empty(&self) -> bool {
-        self.first == self.next
-    }
-
-    fn is_over(&self, acceptance: &Acceptance, now: StoreMs) -> bool {
-        // seam: an id is forgotten too early
-        now.saturating_sub(acceptance.time.0).0 > self.age_max_ms
+        self.accepted.numbers().is_empty()
     }
 
     #[inline]
     pub(in crate::state) fn find(&self, id: u128, now: StoreMs) -> Option<&Acceptance> {
-        let found = self.accepted.get(self.newest.get(&id)?)?;
-        (!self.is_over(found, now)).then_some(found)
+        let low = self.newest.find(hash(id), |&low| has_id(&self.accepted, low, id))?;
+        self.accepted.get_low(*low).filter(|found| !is_over(found, now, self.age_max_ms))
     }
 
     /// Lets go of the oldest, at most so many, as far as they are too old.
     pub(in crate::state) fn expire(&mut self, now: StoreMs, max: usize) {
         for _ in 0..max {
-            match self.accepted.get(&self.first) {
-                Some(oldest) if self.is_over(oldest, now) => self.drop_oldest(),
+            match self.accepted.get(self.accepted.numbers().start) {
+                Some(oldest) if is_over(oldest, now, self.age_max_ms) => self.drop_oldest(),
                 Some(_) | None => return,
             }
         }
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(oldest) = self.accepted.remove(&self.first) {
-            if self.newest.get(&oldest.id) == Some(&self.first) {
-                self.newest.remove(&oldest.id);
-            }
-            self.first += 1;
+        let Some((number, oldest)) = self.accepted.pop() else { return };
+        if let Ok(entry) = self.newest.find_entry(hash(oldest.id), |&low| low == number as u32) {
+            entry.remove();
         }
     }
 
-    /// Takes in one that is not remembered, at its time.
-    pub(in crate::state) fn accept(&mut self, acceptance: Acceptance) {
-        self.expire(acceptance.time, LEAVE_AT_ONCE);
-        if self.next - self.first >= u64::from(self.len_max) {
+    /// Takes in one, at its time. `false` if its id is remembered then: nothing was changed.
+    pub(in crate::state) fn accept(&mut self, acceptance: Acceptance) -> bool {
+        let (age_max_ms, now) = (self.age_max_ms, acceptance.time);
+        if !self.number_next(acceptance.id, |before| is_over(before, now, age_max_ms)) {
+            return false;
+        }
+        self.expire(now, LEAVE_AT_ONCE);
+        if self.accepted.is_full() {
             self.drop_oldest();
         }
-        self.put(acceptance);
+        self.accepted.push(acceptance);
+        true
     }
 
     /// Takes in one, as it is.
     pub(in crate::state) fn put(&mut self, acceptance: Acceptance) {
-        self.newest.insert(acceptance.id, self.next);
-        self.accepted.insert(self.next, acceptance);
-        self.next += 1;
+        self.number_next(acceptance.id, |_| true);
+        self.accepted.push(acceptance);
+    }
+
+    /// Lets an id find the entry that comes next, unless it finds one that may not be replaced.
+    #[inline]
+    fn number_next(&mut self, id: u128, may_replace: impl FnOnce(&Acceptance) -> bool) -> bool {
+        let Self { accepted, newest, .. } = self;
+        let next = accepted.numbers().end as u32;
+        let rehash = |&low: &u32| accepted.get_low(low).map_or(0, |acceptance| hash(acceptance.id));
+        match newest.entry(hash(id), |&low| has_id(accepted, low, id), rehash) {
+            Entry::Occupied(mut entry) => {
+                let replaced = accepted.get_low(*entry.get()).is_none_or(may_replace);
+                if replaced {
+                    *entry.get_mut() = next;
+                }
+                return replaced;
+            }
+            Entry::Vacant(entry) => _ = entry.insert(next),
+        }
+        true
     }
 
     /// As they are now. Copies pointers.
-    pub(in crate::state) fn snapshot(&self) -> Tree<u64, Acceptance> {
+    pub(in crate::state) fn snapshot(&self) -> Ring<Acceptance> {
         self.accepted.clone()
     }
 
     /// Whether the table finds what is there, and nothing else.
     #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn is_sound(&self) -> bool {
-        let mut newest = Prehashed::default();
-        newest.extend(self.accepted.iter().map(|(number, acceptance)| (acceptance.id, *number)));
-        let numbers = self.accepted.iter().map(|(number, _)| *number);
-        newest == self.newest && numbers.eq(self.first..self.next) && self.next - self.first <= u64::from(self.len_max)
+        let newest: std::collections::BTreeMap<_, _> =
+            self.accepted.iter().map(|(number, acceptance)| (acceptance.id, number as u32)).collect();
+        let found = |(&id, &number)| {
+            let found = self.newest.find(hash(id), |&low| has_id(&self.accepted, low, id));
+            found == Some(&number)
+        };
+        newest.len() == self.newest.len()
+            && newest.iter().all(found)
+            && self.accepted.iter().count() as u64 <= self.capacity()
     }
+}
+
+fn is_over(acceptance: &Acceptance, now: StoreMs, age_max_ms: u64) -> bool {
+    // seam: an id is forgotten too early
+    now.saturating_sub(acceptance.time.0).0 > age_max_ms
+}
+
+/// An id is a keyed hash already.
+fn hash(id: u128) -> u64 {
+    id as u64
+}
+
+fn has_id(accepted: &Ring<Acceptance>, low: u32, id: u128) -> bool {
+    accepted.get_low(low).is_some_and(|acceptance| acceptance.id == id)
 }

@@ -7,5 +7,6 @@ pub(super) mod memory;
 pub(crate) mod named;
 pub(super) mod offsets;
 pub(super) mod prehashed;
+pub(super) mod ring;
 pub(crate) mod sparse;
 pub(super) mod tree;
