@@ -11,7 +11,9 @@ use crate::handler::{Failure, Incoming};
 use crate::listener::{Listener, RawHandler};
 use crate::observe;
 use crate::pattern::Pattern;
-use crate::subscriber::{ShutdownReport, Subscriber, SubscriberBuilder};
+use crate::spans::{self, Publishing};
+use crate::subscriber::{ShutdownReport, Subscriber};
+use crate::subscriber_builder::SubscriberBuilder;
 use crate::timer::Timer;
 use crate::transport::{Streams, Transport, WireMessage};
 use crate::worker::Inner;
@@ -104,7 +106,8 @@ impl Bus {
     pub fn publish(&self, event: impl Into<Outgoing>) -> Result<String> {
         let event = event.into();
         let id = event.attributes.id.clone();
-        self.send(&[self.core().prepare(event, context::current().as_ref())?])?;
+        let span = Publishing::begin(event.attributes.traceparent());
+        self.send(&[self.core().prepare(event, context::current().as_ref())?], &span)?;
         Ok(id)
     }
 
@@ -113,17 +116,12 @@ impl Bus {
     /// # Errors
     /// As [`Bus::publish`], for all together.
     pub fn publish_all<E: Into<Outgoing>>(&self, events: impl IntoIterator<Item = E>) -> Result<Vec<String>> {
+        let events: Vec<Outgoing> = events.into_iter().map(Into::into).collect();
+        let ids = events.iter().map(|event| event.attributes.id.clone()).collect();
+        let span = Publishing::begin(events.first().and_then(|event| event.attributes.traceparent()));
         let cause = context::current();
-        let mut ids = Vec::new();
-        let messages: Result<Vec<WireMessage>> = events
-            .into_iter()
-            .map(|event| {
-                let event = event.into();
-                ids.push(event.attributes.id.clone());
-                self.core().prepare(event, cause.as_ref())
-            })
-            .collect();
-        self.send(&messages?)?;
+        let prepare = |event| self.core().prepare(event, cause.as_ref());
+        self.send(&events.into_iter().map(prepare).collect::<Result<Vec<_>>>()?, &span)?;
         Ok(ids)
     }
 
@@ -169,11 +167,11 @@ impl Bus {
         Ok(Repository::new(Arc::clone(self.core())))
     }
 
-    fn send(&self, messages: &[WireMessage]) -> Result<()> {
+    fn send(&self, messages: &[WireMessage], span: &Publishing) -> Result<()> {
         if self.core().is_stopped() {
             return Err(Error::Stopped);
         }
-        let _span = observe::publishing(messages);
+        span.note(messages);
         self.core().transport.publish(messages)?;
         messages.iter().for_each(observe::published);
         Ok(())
@@ -258,9 +256,10 @@ impl Core {
         if self.is_stopped() {
             return Err(Error::Stopped);
         }
+        let events: Vec<Outgoing> = events.into_iter().map(Into::into).collect();
+        let span = Publishing::begin(events.first().and_then(|event| event.attributes.traceparent()));
         let (cause, mut ids) = (context::current(), Vec::new());
-        let message = |event: E| {
-            let mut event = event.into();
+        let message = |mut event: Outgoing| {
             let subject = event.attributes.subject.get_or_insert_with(|| stream.to_owned());
             if subject != stream {
                 let reason = "another than the stream";
@@ -270,7 +269,7 @@ impl Core {
             self.prepare(event, cause.as_ref())
         };
         let messages: Vec<WireMessage> = events.into_iter().map(message).collect::<Result<_>>()?;
-        let _span = observe::publishing(&messages);
+        span.note(&messages);
         let first_version = streams.append(stream.as_bytes(), expected, &messages)?;
         messages.iter().for_each(observe::published);
         let last_version = first_version + (ids.len() as u64).saturating_sub(1);
@@ -284,6 +283,9 @@ impl Core {
     /// The event as a message, with all that it leaves open.
     pub(crate) fn prepare(&self, mut event: Outgoing, cause: Option<&Cause>) -> Result<WireMessage> {
         let attributes = &mut event.attributes;
+        if attributes.traceparent.is_none() {
+            attributes.traceparent = spans::current_traceparent();
+        }
         if let Some(cause) = cause {
             cause.pass_on(attributes);
         }

@@ -70,7 +70,9 @@ impl Outgoing {
             let reason = format!("line {} column {} is no JSON", error.line(), error.column());
             Error::Encode { event_type: attributes.event_type.clone(), reason }
         };
-        if attributes.is_json() {
+        if data.is_empty() {
+            // An event may have no data, whatever its content type.
+        } else if attributes.is_json() {
             object.insert("data".to_owned(), serde_json::from_slice(&data).map_err(encode)?);
         } else {
             object.insert("data_base64".to_owned(), base64::encode(&data).into());

@@ -4,10 +4,11 @@
 //! none to deliver.
 
 use crate::failed;
+use crate::inbox::{EmbeddedInbox, Memory};
 use crate::pattern::Pattern;
 use crate::transport::{
-    Capabilities, Claim, Follower, GroupOptions, Inbox, Lease, Settled, Source, Streams, Transport, TransportError,
-    TransportErrorKind, WireMessage, WireRef,
+    Capabilities, Follower, GroupOptions, Inbox, Lease, Settled, Source, Streams, Transport, TransportError,
+    WireMessage, WireRef,
 };
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use millpond::{
@@ -38,6 +39,14 @@ impl Embedded {
     pub fn new(store: &Store, topic: &Topic) -> Self {
         let has_streams = topic.stream("any").is_ok();
         Self { store: store.clone(), topic: topic.clone(), has_streams, now: crate::clock::wall }
+    }
+
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) const fn topic(&self) -> &Topic {
+        &self.topic
     }
 }
 
@@ -95,9 +104,12 @@ impl Transport for Embedded {
     }
 
     fn inbox(&self, group: &str, ids: u32, window: Duration) -> Result<Box<dyn Inbox>, TransportError> {
-        let name = format!("{}.{group}.inbox", self.topic.name());
-        let topic = self.store.topic(name).dedup_ids(ids).dedup_window(window).open()?;
-        Ok(Box::new(EmbeddedInbox(topic.with_durability(Durability::Os))))
+        let memory = Memory::of_claims(&self.store, &self.topic, group, (ids, window))?;
+        Ok(Box::new(EmbeddedInbox::new(memory)))
+    }
+
+    fn embedded(&self) -> Option<&Embedded> {
+        Some(self)
     }
 
     fn streams(&self) -> Option<&dyn Streams> {
@@ -147,7 +159,7 @@ impl WireRef for millpond::Event {
     }
 }
 
-fn borrowed(message: &WireMessage) -> Message<'_> {
+pub(crate) fn borrowed(message: &WireMessage) -> Message<'_> {
     let mut copy = Message::new(message.payload.as_slice());
     if let Some(key) = &message.key {
         copy = copy.key(key.as_slice());
@@ -336,6 +348,10 @@ impl Lease for EmbeddedLease {
         self.delivery.origin().to_string()
     }
 
+    fn delivery(&self) -> Option<&Delivery> {
+        Some(&self.delivery)
+    }
+
     fn age(&self) -> Option<Duration> {
         (self.transport.now)().duration_since(self.delivery.timestamp()).ok()
     }
@@ -411,26 +427,5 @@ impl Follower for EmbeddedFollower {
             None => each(&message),
         }
         Ok(true)
-    }
-}
-
-/// A topic without groups, in which each event's id is published once: its message is the name of the message that brought the event.
-/// A second publish of the same bytes is the first message again; of other bytes, another message with the same event.
-struct EmbeddedInbox(Topic);
-
-impl Inbox for EmbeddedInbox {
-    fn claim(&self, event: &str, message: &str) -> Result<Claim, TransportError> {
-        match self.0.publish(Message::new(message).dedup_id(event)) {
-            Ok(_) => Ok(Claim::Held),
-            Err(Error::DedupConflict { .. }) => Ok(Claim::Duplicate),
-            Err(error @ (Error::TooLarge { .. } | Error::InvalidOption { .. })) => {
-                Err(TransportError::new(TransportErrorKind::FixCall, error))
-            }
-            // The store's limits and a removed topic are no fault of the event.
-            Err(error @ (Error::LimitReached { .. } | Error::Removed { .. })) => {
-                Err(TransportError::new(TransportErrorKind::Retry, error))
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -136,6 +136,10 @@ pub struct SchemaViolation {
     pub count: usize,
 }
 
+impl Error {
+    pub(crate) const NO_TRANSACTIONS: Self = Self::Unsupported { what: "handlers in transactions" };
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,16 +8,15 @@ use crate::error::{DecodeError, Error, Result};
 use crate::event::{Event, EventType, Outgoing, RawEvent};
 use crate::held::Held;
 use crate::pattern::Pattern;
+use crate::transacted::Transactor;
 use crate::transport::{Lease, TransportError, WireMessage};
+use millpond::Transaction;
 use parking_lot::Mutex;
 use std::any::Any;
 use std::fmt::{self, Display};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// Why a handler failed, and what follows. Every error type becomes one with `?`, and is retried.
@@ -71,6 +70,43 @@ impl Display for Failure {
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::retry(error)
+    }
+}
+
+/// The error of middleware, which may be a [`Failure`].
+#[cfg(feature = "tower")]
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failure on its way through middleware.
+#[cfg(feature = "tower")]
+#[derive(Debug)]
+struct Passing(Failure);
+
+#[cfg(feature = "tower")]
+impl Display for Passing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "tower")]
+impl std::error::Error for Passing {}
+
+/// For middleware that boxes errors: the failure comes out of the box as it was.
+#[cfg(feature = "tower")]
+impl From<Failure> for BoxError {
+    fn from(failure: Failure) -> Self {
+        Box::new(Passing(failure))
+    }
+}
+
+#[cfg(feature = "tower")]
+impl Failure {
+    pub(crate) fn from_boxed(error: BoxError) -> Self {
+        match error.downcast::<Passing>() {
+            Ok(passing) => passing.0,
+            Err(error) => Self::retry(error),
+        }
     }
 }
 
@@ -156,6 +192,11 @@ macro_rules! incoming {
 
 impl<T> Incoming<T> {
     incoming!();
+
+    /// The handler has ended.
+    pub(crate) fn take_produced(&self) -> Vec<WireMessage> {
+        self.delivery.take_produced()
+    }
 }
 
 impl RawIncoming {
@@ -177,21 +218,29 @@ pub(crate) enum Unhandled {
 /// What a handler is run with.
 pub(crate) struct Work<'a> {
     pub(crate) core: &'a Arc<Core>,
+    pub(crate) subscriber: &'a str,
     pub(crate) attributes: &'a Attributes,
     /// The data, if it is not the payload of the lease.
     pub(crate) data: Option<&'a [u8]>,
     /// Without a lease once another thread settled the event.
     pub(crate) held: &'a Arc<Held>,
+    /// What a handler in transactions needs.
+    pub(crate) transactor: Option<&'a Transactor>,
 }
 
 impl Work<'_> {
-    fn with_data<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
+    pub(crate) fn with_data<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
         // Copied: what is read by code of the application must not hold up the timer, which extends the lease.
         let payload = || self.held.lease.lock().as_ref().map_or_else(Vec::new, |lease| lease.payload().to_vec());
         match self.data {
             Some(data) => read(data),
             None => read(&payload()),
         }
+    }
+
+    /// The event as a handler gets it.
+    pub(crate) fn incoming<T>(&self, event: Event<T>) -> Incoming<T> {
+        Incoming { event, delivery: self.delivery() }
     }
 
     fn delivery(&self) -> DeliveryInfo {
@@ -205,10 +254,18 @@ type Handle = dyn Fn(&Work<'_>) -> Result<Vec<WireMessage>, Unhandled> + Send + 
 /// A handler, and the types of events that it is for.
 pub(crate) struct Handler {
     pub(crate) pattern: Pattern,
+    pub(crate) is_transacted: bool,
     handle: Box<Handle>,
 }
 
 impl Handler {
+    pub(crate) fn new(
+        pattern: Pattern,
+        handle: impl Fn(&Work<'_>) -> Result<Vec<WireMessage>, Unhandled> + Send + Sync + 'static,
+    ) -> Self {
+        Self { pattern, is_transacted: false, handle: Box::new(handle) }
+    }
+
     pub(crate) fn typed<T: EventType>(
         pattern: Pattern,
         handle: impl Fn(&Incoming<T>) -> Result<(), Failure> + Send + Sync + 'static,
@@ -216,27 +273,28 @@ impl Handler {
         let handle = move |work: &Work<'_>| {
             let data = work.with_data(|data| work.attributes.decode::<T>(data)).map_err(Unhandled::Decode)?;
             let event = Event::received(work.attributes.clone(), data);
-            let incoming = Incoming { event, delivery: work.delivery() };
+            let incoming = work.incoming(event);
             handle(&incoming).map_err(Unhandled::Failed)?;
-            Ok(incoming.delivery.take_produced())
+            Ok(incoming.take_produced())
         };
-        Self { pattern, handle: Box::new(handle) }
+        Self::new(pattern, handle)
     }
 
-    pub(crate) fn future<T: EventType, F: Future<Output = Result<(), Failure>>>(
+    pub(crate) fn transacted<T: EventType>(
         pattern: Pattern,
-        handle: impl Fn(Arc<Incoming<T>>) -> F + Send + Sync + 'static,
+        handle: impl Fn(&mut Transaction<'_>, &Incoming<T>) -> Result<(), Failure> + Send + Sync + 'static,
     ) -> Self {
         let handle = move |work: &Work<'_>| {
             let data = work.with_data(|data| work.attributes.decode::<T>(data)).map_err(Unhandled::Decode)?;
             let event = Event::received(work.attributes.clone(), data);
-            let incoming = Arc::new(Incoming { event, delivery: work.delivery() });
-            let is_wanted = || work.held.lease.lock().is_some();
-            // What is not wanted any more was settled by another thread, and the result is not looked at.
-            block_on(handle(Arc::clone(&incoming)), is_wanted).unwrap_or(Ok(())).map_err(Unhandled::Failed)?;
-            Ok(incoming.delivery.take_produced())
+            let incoming = work.incoming(event);
+            let transactor = work.transactor.ok_or(Unhandled::Failed(Error::NO_TRANSACTIONS.into()))?;
+            transactor.run(work, |tx| {
+                handle(tx, &incoming).map_err(Unhandled::Failed)?;
+                Ok(incoming.take_produced())
+            })
         };
-        Self { pattern, handle: Box::new(handle) }
+        Self { is_transacted: true, ..Self::new(pattern, handle) }
     }
 
     pub(crate) fn raw(
@@ -249,39 +307,13 @@ impl Handler {
             handle(&incoming).map_err(Unhandled::Failed)?;
             Ok(incoming.delivery.take_produced())
         };
-        Self { pattern, handle: Box::new(handle) }
+        Self::new(pattern, handle)
     }
 
     /// Runs it. Publishes in it continue the correlation of the event.
     pub(crate) fn run(&self, work: &Work<'_>) -> Result<Vec<WireMessage>, Unhandled> {
         let _inside = context::enter(context::Cause::from(work.attributes));
         (self.handle)(work)
-    }
-}
-
-/// Wakes the thread that polls.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Polls a future in this thread until it is ready. It is dropped, and `None` returned, if it is not wanted any more; who decides that unparks
-/// this thread.
-fn block_on<F: Future>(future: F, is_wanted: impl Fn() -> bool) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return Some(output);
-        }
-        if !is_wanted() {
-            return None;
-        }
-        thread::park();
     }
 }
 
@@ -297,6 +329,13 @@ pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
         std::mem::forget(again);
     }
     text
+}
+
+/// Drops what the application made. A panic of it does not end the thread, which may be the timer's.
+pub(crate) fn drop_caught<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        drop(panic_text(panic));
+    }
 }
 
 /// The event that a lease has.

@@ -5,6 +5,7 @@ use crate::breaker::Breaker;
 use crate::error::DecodeError;
 use crate::handler::read_event;
 use crate::subscriber::Stats;
+use crate::transacted::TransactionEnd;
 use crate::transport::Lease;
 use crate::worker::STUCK_MAX;
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ pub(crate) struct Held {
     pub(crate) attempt: u32,
     /// Taken by the thread that settles it.
     pub(crate) lease: Mutex<Option<Box<dyn Lease>>>,
+    /// How the transaction of its handler settled it, if one did.
+    pub(crate) transacted: Mutex<Option<TransactionEnd>>,
     /// Whose handler has it: unparked when the lease is taken from under it.
     pub(crate) thread: OnceLock<Thread>,
     pub(crate) times: Mutex<Times>,
@@ -78,6 +81,13 @@ pub(crate) enum Taken {
 }
 
 impl Held {
+    /// An event that was received as number `number`, and whose lease is as of `extended`.
+    pub(crate) fn new(number: u64, Received { event, key, lease }: Received, extended: Duration) -> Self {
+        let times = Mutex::new(Times { extended, started: None, shuts_down: false, taken: None });
+        let (attempt, lease, transacted) = (lease.attempt(), Mutex::new(Some(lease)), Mutex::new(None));
+        Self { number, event, key, attempt, lease, transacted, thread: OnceLock::new(), times }
+    }
+
     /// Notes who took the lease from under the handler.
     pub(crate) fn take_from_handler(&self, slot: &mut Option<Box<dyn Lease>>, taken: Taken) -> Option<Box<dyn Lease>> {
         let lease = slot.take()?;

@@ -36,17 +36,22 @@ mod failed;
 #[cfg(feature = "testing")]
 pub mod fake;
 mod fault;
+mod future;
 mod handler;
 mod held;
+mod inbox;
 mod listener;
 mod observe;
 mod outcome;
 mod pattern;
 #[cfg(feature = "schema")]
 mod schema;
+mod spans;
 mod subscriber;
+mod subscriber_builder;
 mod time;
 mod timer;
+mod transacted;
 pub mod transport;
 mod watch;
 mod worker;
@@ -69,5 +74,6 @@ pub use observe::{describe_metrics, record_store};
 pub use pattern::Pattern;
 #[cfg(feature = "schema")]
 pub use schema::Schemas;
-pub use subscriber::{ShutdownReport, Stats, Subscriber, SubscriberBuilder, Unknown};
+pub use subscriber::{ShutdownReport, Stats, Subscriber};
+pub use subscriber_builder::{SubscriberBuilder, Unknown};
 pub use time::{ParseTimestampError, Timestamp};

@@ -7,7 +7,7 @@ use crate::context;
 use crate::error::{DecodeError, Error, Result};
 use crate::event::{Event, EventType};
 use crate::fault::Fault;
-use crate::handler::{Failure, panic_text};
+use crate::handler::{Failure, drop_caught, panic_text};
 use crate::pattern::Pattern;
 use crate::transport::{Follower, TransportErrorKind, WireRef};
 use parking_lot::Mutex;
@@ -31,7 +31,8 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
         if !RUNS.with(|runs| std::ptr::eq(runs.get(), Arc::as_ptr(&self.handler))) {
-            self.handler.lock().take();
+            let handler = self.handler.lock().take();
+            drop_caught(handler);
         }
     }
 }
@@ -75,7 +76,13 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self, mut follower: Box<dyn Follower>) {
+    fn run(self, follower: Box<dyn Follower>) {
+        self.follow(follower);
+        let handler = self.handler.lock().take();
+        drop_caught(handler);
+    }
+
+    fn follow(&self, mut follower: Box<dyn Follower>) {
         while !self.ended.load(Ordering::Acquire) && !self.core.is_stopped() {
             match follower.next(WAIT, &mut |message| self.handle(message)) {
                 Ok(_) => {}

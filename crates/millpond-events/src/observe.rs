@@ -2,7 +2,6 @@
 //!
 //! Label values are bounded: errors are names of this crate, and of types the first 200 that occur; the others are `other`.
 
-use crate::attributes::Attributes;
 use crate::fault::Fault;
 use crate::transport::WireMessage;
 use std::time::Duration;
@@ -117,7 +116,7 @@ mod counted {
         describe_gauge!("events_sync_age_seconds", Unit::Seconds, "Time since the last sync of the log");
     }
 
-    /// Sets the numbers of every group of the store, with the labels `topic` and `group`: the gauges `events_dead_letters`,
+    /// Sets the numbers of every group of the store but those of inboxes, with the labels `topic` and `group`: the gauges `events_dead_letters`,
     /// `events_in_flight`, `events_lag` and `events_oldest_seconds`, and the counter `events_dead_total`; and the gauge
     /// `events_sync_age_seconds`. Call it before each scrape.
     ///
@@ -126,7 +125,7 @@ mod counted {
     pub fn record_store(store: &millpond::Store) -> millpond::Result<()> {
         let stats = store.stats()?;
         for topic in &stats.topics {
-            for group in &topic.groups {
+            for group in topic.groups.iter().filter(|group| !crate::inbox::is_memory(&topic.name, &group.name)) {
                 let gauge = |name: &'static str, value: f64| {
                     metrics::gauge!(name, "topic" => topic.name.clone(), "group" => group.name.clone()).set(value);
                 };
@@ -148,72 +147,3 @@ mod counted {
 #[cfg(feature = "metrics")]
 pub use counted::{describe_metrics, record_store};
 pub(crate) use counted::{fault, processed, published};
-
-/// The span of an event that is handled.
-#[cfg(feature = "tracing")]
-pub(crate) fn handling(subscriber: &str, attributes: &Attributes, attempt: u32) -> tracing::span::EnteredSpan {
-    tracing::info_span!(
-        "handle event",
-        subscriber,
-        "type" = attributes.event_type(),
-        id = attributes.id(),
-        correlation_id = attributes.correlation_id(),
-        traceparent = attributes.traceparent(),
-        attempt
-    )
-    .entered()
-}
-
-/// The span of a publish, which continues the trace of its first event.
-#[cfg(feature = "tracing")]
-pub(crate) fn publishing(messages: &[WireMessage]) -> tracing::span::EnteredSpan {
-    let header = |wanted: &str| {
-        let headers = messages.first().map_or(&[][..], |message| &message.headers);
-        let found = headers.iter().find(|(name, _)| name == wanted);
-        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
-    };
-    tracing::info_span!(
-        "publish events",
-        count = messages.len(),
-        "type" = header(crate::cloudevents::TYPE_HEADER),
-        id = header("ce_id"),
-        correlation_id = header("ce_correlationid"),
-        traceparent = header("ce_traceparent")
-    )
-    .entered()
-}
-
-/// The span of an event that is settled: the commit of what its handler did.
-#[cfg(feature = "tracing")]
-pub(crate) fn settling(subscriber: &str, held: Option<&Attributes>, error: &'static str) -> tracing::span::EnteredSpan {
-    tracing::info_span!(
-        "settle event",
-        subscriber,
-        id = held.map(Attributes::id),
-        traceparent = held.and_then(Attributes::traceparent),
-        error = (!error.is_empty()).then_some(error)
-    )
-    .entered()
-}
-
-/// In place of a span.
-#[cfg(not(feature = "tracing"))]
-pub(crate) struct NoSpan;
-
-/// The span of an event that is handled: none.
-#[cfg(not(feature = "tracing"))]
-pub(crate) const fn handling(_subscriber: &str, _attributes: &Attributes, _attempt: u32) -> NoSpan {
-    NoSpan
-}
-
-/// The span of a publish: none.
-#[cfg(not(feature = "tracing"))]
-pub(crate) const fn publishing(_messages: &[WireMessage]) -> NoSpan {
-    NoSpan
-}
-
-/// The span of an event that is settled: none.
-#[cfg(not(feature = "tracing"))]
-pub(crate) const fn settling(_subscriber: &str, _held: Option<&Attributes>, _error: &'static str) -> NoSpan {
-    NoSpan
-}

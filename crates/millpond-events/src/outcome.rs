@@ -4,7 +4,7 @@ use crate::breaker::Ending;
 use crate::error::DecodeError;
 use crate::handler::{Next, Unhandled};
 use crate::observe::{self, Status};
-use crate::subscriber::Unknown;
+use crate::subscriber_builder::Unknown;
 use crate::transport::{Lease, Settled, TransportError, TransportErrorKind, WireMessage};
 
 /// How an attempt ended: for the numbers, for the breaker, and as a label.

@@ -1,8 +1,9 @@
 //! What a bus needs of the queue below it: messages, groups, and how a delivery is settled. No event is known here.
 
+use crate::embedded::Embedded;
 use crate::handler::panic_text;
 use crate::pattern::Pattern;
-use millpond::Expected;
+use millpond::{Delivery, Expected};
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -121,6 +122,11 @@ pub trait Transport: Send + Sync {
     fn streams(&self) -> Option<&dyn Streams> {
         None
     }
+
+    /// The transport over a store that this one is, or wraps: handlers in transactions need it.
+    fn embedded(&self) -> Option<&Embedded> {
+        None
+    }
 }
 
 /// Events of one key each, numbered 0, 1, 2 and so on. They are messages of the transport too: groups get them.
@@ -180,6 +186,10 @@ pub trait Lease: WireRef + Send {
     fn attempt(&self) -> u32;
     /// The name of the message, the same at every delivery.
     fn message_id(&self) -> String;
+    /// The delivery of a store that this is, or wraps: a transaction acks it.
+    fn delivery(&self) -> Option<&Delivery> {
+        None
+    }
     /// How long ago it was published, as far as the transport knows.
     fn age(&self) -> Option<Duration>;
     /// Lets the lease last this long from now, at least.

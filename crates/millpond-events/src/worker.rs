@@ -8,17 +8,20 @@ use crate::breaker::{Breaker, BreakerState, Ending, Permit};
 use crate::bus::Core;
 use crate::error::{DecodeError, Error};
 use crate::fault::Fault;
-use crate::handler::{Handler, Unhandled, Work, panic_text};
-use crate::held::{Held, Received, Start, State, Taken, Times};
+use crate::handler::{Handler, Unhandled, Work, drop_caught, panic_text};
+use crate::held::{Held, Received, Start, State, Taken};
 use crate::observe::{self, Attempt, Status};
 use crate::outcome::{classify, settle};
-use crate::subscriber::{Options, Stats};
+use crate::spans;
+use crate::subscriber::Stats;
+use crate::subscriber_builder::Options;
+use crate::transacted::{TransactionEnd, Transactor, event_key};
 use crate::transport::{Claim, Inbox, Settled, Source, TransportError, TransportErrorKind, WireMessage, guarded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many events may be held beyond one for each worker: those that wait in lanes.
@@ -37,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) handlers: Vec<Handler>,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) inbox: Option<Box<dyn Inbox>>,
+    /// If a handler is in transactions.
+    pub(crate) transactor: Option<Transactor>,
     pub(crate) state: Mutex<State>,
     /// For workers: something is ready, or can be received.
     pub(crate) work: Condvar,
@@ -48,11 +53,26 @@ thread_local! {
     /// Whose handler this thread runs, and for which event.
     pub(crate) static INSIDE: Cell<(*const Inner, u64)> = const { Cell::new((std::ptr::null(), 0)) };
 }
+/// How an attempt ended, and how the event was settled.
+struct AttemptEnd {
+    settled: Result<Settled, TransportError>,
+    status: Status,
+    ending: Ending,
+    error: &'static str,
+    age: Option<Duration>,
+}
+
 /// What a worker does next.
 enum Turn {
     /// At most so many; and whether that is the trial of a breaker.
     Receive(usize, bool),
     Wait(Option<Duration>),
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.handlers.drain(..).for_each(drop_caught);
+    }
 }
 
 impl Inner {
@@ -63,6 +83,7 @@ impl Inner {
         handlers: Vec<Handler>,
         source: Arc<dyn Source>,
         inbox: Option<Box<dyn Inbox>>,
+        transactor: Option<Transactor>,
     ) -> Self {
         let state = State {
             ready: VecDeque::new(),
@@ -81,7 +102,8 @@ impl Inner {
             stats: Stats::default(),
         };
         let (work, progress) = (Condvar::new(), Condvar::new());
-        Self { core, name, options, handlers, source, inbox, state: Mutex::new(state), work, progress }
+        let state = Mutex::new(state);
+        Self { core, name, options, handlers, source, inbox, transactor, state, work, progress }
     }
 
     /// Starts the threads that are missing.
@@ -228,12 +250,10 @@ impl Inner {
     fn absorb(&self, state: &mut MutexGuard<'_, State>, received: Vec<Received>, is_trial: bool) -> usize {
         let count = received.len();
         let extended = self.core.clock.monotonic();
-        for Received { event, key, lease } in received {
+        for received in received {
             let number = state.next_number;
             state.next_number += 1;
-            let times = Mutex::new(Times { extended, started: None, shuts_down: false, taken: None });
-            let (attempt, lease, thread) = (lease.attempt(), Mutex::new(Some(lease)), OnceLock::new());
-            let held = Arc::new(Held { number, event, key, attempt, lease, thread, times });
+            let held = Arc::new(Held::new(number, received, extended));
             state.held.insert(number, Arc::clone(&held));
             match held.key.as_ref().map(|key| (key, state.lanes.get_mut(key))) {
                 Some((_, Some(lane))) => lane.push_back(held),
@@ -269,15 +289,10 @@ impl Inner {
         let is_leased = held.lease.lock().is_some();
         let result = if is_leased { self.handle_caught(held) } else { Ok(Vec::new()) };
         let now = self.core.clock.monotonic();
-        let Some(lease) = held.lease.lock().take() else {
+        let Some(AttemptEnd { settled, mut status, mut ending, mut error, age }) = self.end(held, result) else {
             return self.end_late(held, in_worker, now);
         };
-        let (mut status, mut ending, mut error) = classify(&result, self.options.unknown);
-        let (took, age) = (now.saturating_sub(began), lease.age());
-        let settled = {
-            let _span = observe::settling(&self.name, held.attributes(), error);
-            guarded(|| settle(lease, result, self.options.unknown))
-        };
+        let took = now.saturating_sub(began);
         if settled.is_err() {
             // Whatever the handler returned: the event comes again.
             (status, ending, error) = (Status::Retried, Ending::Failure, "settle");
@@ -299,6 +314,20 @@ impl Inner {
             observe::processed(&Attempt { event_type: held.event_type(), status, error, took, age });
         }
         true
+    }
+
+    /// Settles the event as its handler ended. `None` if another thread has settled it.
+    fn end(&self, held: &Held, result: Result<Vec<WireMessage>, Unhandled>) -> Option<AttemptEnd> {
+        // Its transaction is done, whatever the handler's thread met after it.
+        if let Some(TransactionEnd { settled, age }) = held.transacted.lock().take() {
+            return Some(AttemptEnd { settled, status: Status::Ok, ending: Ending::Success, error: "", age });
+        }
+        let lease = held.lease.lock().take()?;
+        let (status, ending, error) = classify(&result, self.options.unknown);
+        let age = lease.age();
+        let _span = spans::settling(&self.name, held.attributes(), error);
+        let settled = guarded(|| settle(lease, result, self.options.unknown));
+        Some(AttemptEnd { settled, status, ending, error, age })
     }
 
     /// A panic of the handler, or of whatever else of the application's runs, is a failure.
@@ -334,15 +363,18 @@ impl Inner {
         }
         if let Some(inbox) = &self.inbox {
             let message = held.lease.lock().as_ref().map_or_else(String::new, |lease| lease.message_id());
-            let event = format!("{}\n{}", attributes.source(), attributes.id());
+            let event = event_key(attributes.source(), attributes.id());
             match inbox.claim(&event, &message) {
                 Ok(Claim::Held) => {}
                 Ok(Claim::Duplicate) => return Err(Unhandled::Duplicate),
                 Err(error) => return Err(Unhandled::Inbox(error)),
             }
         }
-        let work = Work { core: &self.core, attributes, data, held };
-        let _span = observe::handling(&self.name, attributes, held.attempt);
+        let (subscriber, transactor) = (&*self.name, self.transactor.as_ref());
+        let work = Work { core: &self.core, subscriber, attributes, data, held, transactor };
+        #[cfg(feature = "tokio")]
+        let _runtime = self.options.runtime.as_ref().map(tokio::runtime::Handle::enter);
+        let _span = spans::handling(&self.name, attributes, held.attempt);
         handler.run(&work)
     }
 

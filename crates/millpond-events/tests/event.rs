@@ -103,6 +103,18 @@ fn bytes_of_any_kind_survive_both_modes() {
 }
 
 #[test]
+fn event_without_data_survives_both_modes() {
+    for content_type in ["application/json", "image/png"] {
+        let event = RawEvent::new("shop.opened", 1, content_type, "").with_source("/shop");
+        let text = Outgoing::from(event.clone()).to_json().unwrap();
+        assert!(!String::from_utf8(text.clone()).unwrap().contains("\"data"));
+        let (structured, binary) =
+            (RawEvent::from_json(&text).unwrap(), RawEvent::from_message(&message(event.clone())));
+        assert_eq!((structured, binary.unwrap()), (event.clone(), event));
+    }
+}
+
+#[test]
 fn new_events_have_ids_that_rise() {
     let ids: Vec<String> = (0..100).map(|_| Event::new(Order::Cancelled).id().to_owned()).collect();
     assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");

@@ -488,3 +488,40 @@ fn wait_sees_a_handler_begin() {
     go.send(()).unwrap();
     let _report = bus.shutdown(LONG);
 }
+
+/// Panics when it is dropped.
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("dropped");
+        }
+    }
+}
+
+#[test]
+fn panic_of_a_dropped_handler_reaches_nobody() {
+    let (_dir, _store, bus, _) = open();
+    // The first ends in this thread, the second in the last of its workers.
+    for workers in [0, 2] {
+        let fragile = Fragile;
+        let builder = bus.subscriber("fragile").workers(workers.max(1)).on("order.*", move |_: &Incoming<Order>| {
+            let _held = &fragile;
+            Ok(())
+        });
+        let subscriber = if workers == 0 { builder.open() } else { builder.start() }.unwrap();
+        let _report = subscriber.shutdown(LONG);
+        drop(subscriber);
+    }
+    let fragile = Fragile;
+    let listener = bus.listen("order.*", move |_: &Event<Order>| {
+        let _held = &fragile;
+        Ok(())
+    });
+    drop(listener.unwrap());
+    let subscriber = bus.on("order.*", "after", |_: &Incoming<Order>| Ok(())).unwrap();
+    bus.publish(Order::Cancelled).unwrap();
+    assert!(subscriber.wait(LONG, |stats| stats.handled == 1), "the bus goes on");
+    let _report = bus.shutdown(LONG);
+}

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use millpond::Delivery;
+use millpond_events::Embedded;
 use millpond_events::transport::{
     Capabilities, Claim, Follower, GroupOptions, Inbox, Lease, Settled, Source, Transport, TransportError, WireMessage,
     WireRef,
@@ -77,6 +79,10 @@ impl Transport for Hooked {
         let below = self.below.inbox(group, ids, window)?;
         Ok(Box::new(HookedInbox { below, hooks: Arc::clone(&self.hooks) }))
     }
+
+    fn embedded(&self) -> Option<&Embedded> {
+        self.below.embedded()
+    }
 }
 
 struct HookedSource {
@@ -131,6 +137,10 @@ impl Lease for HookedLease {
 
     fn message_id(&self) -> String {
         self.below.message_id()
+    }
+
+    fn delivery(&self) -> Option<&Delivery> {
+        self.below.delivery()
     }
 
     fn age(&self) -> Option<Duration> {
