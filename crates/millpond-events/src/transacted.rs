@@ -65,7 +65,7 @@ impl Transactor {
             }
             let messages = handle(tx).map_err(NotCommitted::Handler)?;
             let lease = work.held.lease.lock().take().ok_or(NotCommitted::Taken)?;
-            span = Some(spans::settling(work.subscriber, Some(work.attributes), ""));
+            span = Some(spans::settling(work.subscriber, Some(&**work.attributes), ""));
             tx.ack(leased.get_or_init(|| lease).delivery().ok_or(NotCommitted::Taken)?)?;
             for message in &messages {
                 tx.publish(self.embedded.topic(), borrowed(message))?;
