@@ -3,6 +3,7 @@
 //! Each row is the median of rounds that take turns with those of the other rows. Without `--bench` the numbers are tiny and nothing is
 //! measured: then this is a test.
 
+#![allow(clippy::disallowed_methods, reason = "it measures by the clock of this machine")]
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

@@ -9,6 +9,7 @@ use crate::transport::{WireMessage, WireRef};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const PREFIX: &str = "ce_";
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -81,10 +82,27 @@ impl Outgoing {
     }
 }
 
+/// The names of attributes that have a place of their own.
+const KNOWN: [&str; 11] = [
+    "specversion",
+    "id",
+    "type",
+    "dataversion",
+    "source",
+    "subject",
+    "time",
+    "correlationid",
+    "causationid",
+    "causationdepth",
+    "traceparent",
+];
+
 /// Attributes while they are read, by name.
 #[derive(Default)]
 struct Found {
-    named: BTreeMap<String, String>,
+    /// In the order of [`KNOWN`].
+    known: [Option<String>; KNOWN.len()],
+    others: BTreeMap<String, String>,
 }
 
 impl Found {
@@ -93,17 +111,26 @@ impl Found {
         if !is_name {
             return Err(wrong(name, "no name of lower-case letters and digits"));
         }
-        match self.named.insert(name.to_owned(), value) {
-            Some(_) => Err(wrong(name, "given twice")),
-            None => Ok(()),
-        }
+        let before = match KNOWN.iter().position(|known| *known == name) {
+            Some(nth) => self.known[nth].replace(value),
+            None => self.others.insert(name.to_owned(), value),
+        };
+        before.map_or(Ok(()), |_| Err(wrong(name, "given twice")))
     }
 
     fn take(&mut self, name: &str) -> Result<Option<String>, DecodeError> {
-        match self.named.remove(name) {
+        let found = match KNOWN.iter().position(|known| *known == name) {
+            Some(nth) => self.known[nth].take(),
+            None => self.others.remove(name),
+        };
+        match found {
             Some(value) if value.is_empty() => Err(wrong(name, "empty")),
             value => Ok(value),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.others.is_empty() && self.known.iter().all(Option::is_none)
     }
 
     fn required(&mut self, name: &'static str) -> Result<String, DecodeError> {
@@ -132,7 +159,7 @@ impl Found {
             causation_id: self.take("causationid")?,
             depth: self.number("causationdepth", 0)?,
             traceparent: self.take("traceparent")?,
-            extensions: self.named,
+            extensions: self.others,
         })
     }
 }
@@ -172,7 +199,7 @@ pub(crate) fn read(message: &dyn WireRef) -> Result<(Attributes, Option<Vec<u8>>
         let (attributes, data) = event.into_parts();
         return Ok((attributes, Some(data)));
     }
-    if found.named.is_empty() {
+    if found.is_empty() {
         return Err(wrong("message", "without attributes"));
     }
     Ok((found.finish(content_type)?, None))
@@ -185,7 +212,7 @@ impl RawEvent {
     /// `NotCloudEvent`.
     pub fn from_message(message: &dyn WireRef) -> Result<Self, DecodeError> {
         let (attributes, data) = read(message)?;
-        Ok(Self::received(attributes, data.unwrap_or_else(|| message.payload().to_vec())))
+        Ok(Self::received(Arc::new(attributes), data.unwrap_or_else(|| message.payload().to_vec())))
     }
 
     /// Reads an event from one JSON text: the structured mode of CloudEvents. Numbers and booleans among the extensions are read as text.
@@ -222,7 +249,7 @@ fn from_json(text: &[u8]) -> Result<RawEvent, DecodeError> {
         (None, Some(_)) => return Err(wrong("data_base64", "no text")),
         (None, None) => Vec::new(),
     };
-    Ok(RawEvent::received(attributes, data))
+    Ok(RawEvent::received(Arc::new(attributes), data))
 }
 
 /// Base64 with padding, for the data of structured events that is no JSON.

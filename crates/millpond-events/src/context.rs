@@ -2,38 +2,27 @@
 
 use crate::attributes::Attributes;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// What an event passes on to those that it causes.
 #[derive(Clone, Debug)]
-pub(crate) struct Cause {
-    id: String,
-    correlation_id: String,
-    depth: u32,
-    traceparent: Option<String>,
-}
+pub(crate) struct Cause(Arc<Attributes>);
 
-impl From<&Attributes> for Cause {
-    fn from(attributes: &Attributes) -> Self {
-        Self {
-            id: attributes.id().to_owned(),
-            correlation_id: attributes.correlation_id().to_owned(),
-            depth: attributes.depth(),
-            traceparent: attributes.traceparent().map(str::to_owned),
-        }
+impl From<&Arc<Attributes>> for Cause {
+    fn from(attributes: &Arc<Attributes>) -> Self {
+        Self(Arc::clone(attributes))
     }
 }
 
 impl Cause {
     /// Makes the event one that this one caused, where it says nothing else.
     pub(crate) fn pass_on(&self, caused: &mut Attributes) {
-        if caused.causation_id.is_none() {
-            caused.causation_id = Some(self.id.clone());
-        }
+        caused.causation_id.get_or_insert_with(|| self.0.id().to_owned());
         // Also one that was received and is published again: a relay in a circle comes to an end.
-        caused.depth = caused.depth.max(self.depth.saturating_add(1));
-        caused.correlation_id.get_or_insert_with(|| self.correlation_id.clone());
+        caused.depth = caused.depth.max(self.0.depth().saturating_add(1));
+        caused.correlation_id.get_or_insert_with(|| self.0.correlation_id().to_owned());
         if caused.traceparent.is_none() {
-            caused.traceparent.clone_from(&self.traceparent);
+            caused.traceparent = self.0.traceparent().map(str::to_owned);
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// A Rust type whose values are the data of events. Each variant of an enum is an event type of its own, with a version.
 ///
@@ -129,7 +130,7 @@ impl Encoded {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Event<T> {
-    attributes: Attributes,
+    pub(crate) attributes: Arc<Attributes>,
     data: T,
     /// What `data` is as JSON, in an event that was made here.
     json: Option<Result<Vec<u8>, String>>,
@@ -138,7 +139,7 @@ pub struct Event<T> {
 /// An event whose data is bytes of any kind: what a relay has, or a handler of events without a Rust type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawEvent {
-    attributes: Attributes,
+    pub(crate) attributes: Arc<Attributes>,
     data: Vec<u8>,
 }
 
@@ -170,13 +171,13 @@ impl<T: EventType> Event<T> {
     #[must_use]
     pub fn new(data: T) -> Self {
         let Encoded { name, version, json } = data.encode();
-        let attributes = Attributes::new(name.to_owned(), version);
+        let attributes = Arc::new(Attributes::new(name.to_owned(), version));
         Self { attributes, data, json: Some(json.map_err(|error| error.to_string())) }
     }
 }
 
 impl<T> Event<T> {
-    pub(crate) const fn received(attributes: Attributes, data: T) -> Self {
+    pub(crate) const fn received(attributes: Arc<Attributes>, data: T) -> Self {
         Self { attributes, data, json: None }
     }
 
@@ -197,15 +198,15 @@ impl RawEvent {
     pub fn new(event_type: impl Into<String>, version: u32, content_type: &str, data: impl Into<Vec<u8>>) -> Self {
         let mut attributes = Attributes::new(event_type.into(), version);
         attributes.content_type = Some(content_type.to_owned());
-        Self { attributes, data: data.into() }
+        Self { attributes: Arc::new(attributes), data: data.into() }
     }
 
-    pub(crate) const fn received(attributes: Attributes, data: Vec<u8>) -> Self {
+    pub(crate) const fn received(attributes: Arc<Attributes>, data: Vec<u8>) -> Self {
         Self { attributes, data }
     }
 
     pub(crate) fn into_parts(self) -> (Attributes, Vec<u8>) {
-        (self.attributes, self.data)
+        (Arc::unwrap_or_clone(self.attributes), self.data)
     }
 
     /// The bytes of the data.
@@ -219,7 +220,7 @@ impl RawEvent {
     /// # Errors
     /// `NotJson`, `UnknownType`, `UnknownVersion`, `InvalidData`.
     pub fn decode<T: EventType>(&self) -> Result<Event<T>, DecodeError> {
-        Ok(Event::received(self.attributes.clone(), self.attributes.decode(&self.data)?))
+        Ok(Event::received(Arc::clone(&self.attributes), self.attributes.decode(&self.data)?))
     }
 }
 
@@ -228,42 +229,42 @@ macro_rules! setters {
     ($(#[$doc:meta] $name:ident: $field:ident = $make:expr;)*) => {
         impl<T> Event<T> {
             $(#[$doc] #[must_use] pub fn $name(mut self, value: impl Into<String>) -> Self {
-                self.attributes.$field = $make(value.into());
+                Arc::make_mut(&mut self.attributes).$field = $make(value.into());
                 self
             })*
 
             /// Sets when it happened. A publish sets the time of the publish otherwise.
             #[must_use]
             pub fn with_time(mut self, time: impl Into<Timestamp>) -> Self {
-                self.attributes.time = Some(time.into());
+                Arc::make_mut(&mut self.attributes).time = Some(time.into());
                 self
             }
 
             /// Sets another extension, or `dataschema`. Its name has lower-case letters and digits.
             #[must_use]
             pub fn with_extension(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-                self.attributes.extensions.insert(name.into(), value.into());
+                Arc::make_mut(&mut self.attributes).extensions.insert(name.into(), value.into());
                 self
             }
         }
 
         impl RawEvent {
             $(#[$doc] #[must_use] pub fn $name(mut self, value: impl Into<String>) -> Self {
-                self.attributes.$field = $make(value.into());
+                Arc::make_mut(&mut self.attributes).$field = $make(value.into());
                 self
             })*
 
             /// Sets when it happened. A publish sets the time of the publish otherwise.
             #[must_use]
             pub fn with_time(mut self, time: impl Into<Timestamp>) -> Self {
-                self.attributes.time = Some(time.into());
+                Arc::make_mut(&mut self.attributes).time = Some(time.into());
                 self
             }
 
             /// Sets another extension, or `dataschema`. Its name has lower-case letters and digits.
             #[must_use]
             pub fn with_extension(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-                self.attributes.extensions.insert(name.into(), value.into());
+                Arc::make_mut(&mut self.attributes).extensions.insert(name.into(), value.into());
                 self
             }
         }
@@ -297,7 +298,8 @@ impl<T: EventType> From<T> for Outgoing {
 
 impl<T: EventType> From<Event<T>> for Outgoing {
     fn from(event: Event<T>) -> Self {
-        let Event { mut attributes, data, json } = event;
+        let Event { attributes, data, json } = event;
+        let mut attributes = Arc::unwrap_or_clone(attributes);
         let data = json.unwrap_or_else(|| {
             // One that was received may have been of an older version: what is published is as this program writes it.
             let Encoded { name, version, json } = data.encode();
@@ -319,6 +321,7 @@ impl Outgoing {
 
 impl From<RawEvent> for Outgoing {
     fn from(event: RawEvent) -> Self {
-        Self { attributes: event.attributes, data: Ok(event.data) }
+        let (attributes, data) = event.into_parts();
+        Self { attributes, data: Ok(data) }
     }
 }

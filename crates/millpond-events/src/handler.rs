@@ -132,7 +132,7 @@ struct DeliveryInfo {
 }
 
 impl DeliveryInfo {
-    fn publish(&self, cause: &Attributes, event: Outgoing) -> Result<String> {
+    fn publish(&self, cause: &Arc<Attributes>, event: Outgoing) -> Result<String> {
         let id = event.attributes.id.clone();
         let message = self.core.prepare(event, Some(&context::Cause::from(cause)))?;
         self.produced.lock().as_mut().ok_or(Error::Stopped)?.push(message);
@@ -185,7 +185,7 @@ macro_rules! incoming {
         /// As [`Bus::publish`](crate::Bus::publish); `Unsupported` if the transport cannot do this.
         pub fn publish(&self, event: impl Into<Outgoing>) -> Result<String> {
             self.delivery.core.require_atomic_ack()?;
-            self.delivery.publish(&self.event, event.into())
+            self.delivery.publish(&self.event.attributes, event.into())
         }
     };
 }
@@ -219,7 +219,7 @@ pub(crate) enum Unhandled {
 pub(crate) struct Work<'a> {
     pub(crate) core: &'a Arc<Core>,
     pub(crate) subscriber: &'a str,
-    pub(crate) attributes: &'a Attributes,
+    pub(crate) attributes: &'a Arc<Attributes>,
     /// The data, if it is not the payload of the lease.
     pub(crate) data: Option<&'a [u8]>,
     /// Without a lease once another thread settled the event.
@@ -339,6 +339,6 @@ pub(crate) fn drop_caught<T>(value: T) {
 }
 
 /// The event that a lease has.
-pub(crate) fn read_event(lease: &dyn Lease) -> Result<(Attributes, Option<Vec<u8>>), DecodeError> {
-    cloudevents::read(lease)
+pub(crate) fn read_event(lease: &dyn Lease) -> Result<(Arc<Attributes>, Option<Vec<u8>>), DecodeError> {
+    cloudevents::read(lease).map(|(attributes, data)| (Arc::new(attributes), data))
 }

@@ -40,7 +40,7 @@ pub(crate) struct State {
 /// An event that was received and is not settled.
 pub(crate) struct Held {
     pub(crate) number: u64,
-    pub(crate) event: Result<(Attributes, Option<Vec<u8>>), DecodeError>,
+    pub(crate) event: Result<(Arc<Attributes>, Option<Vec<u8>>), DecodeError>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) attempt: u32,
     /// Taken by the thread that settles it.
@@ -99,7 +99,7 @@ impl Held {
     }
 
     pub(crate) fn attributes(&self) -> Option<&Attributes> {
-        self.event.as_ref().ok().map(|(attributes, _)| attributes)
+        self.event.as_ref().ok().map(|(attributes, _)| &**attributes)
     }
 
     pub(crate) fn event_id(&self) -> String {
@@ -113,7 +113,7 @@ impl Held {
 
 /// What a receive brought, read by the thread that received.
 pub(crate) struct Received {
-    pub(crate) event: Result<(Attributes, Option<Vec<u8>>), DecodeError>,
+    pub(crate) event: Result<(Arc<Attributes>, Option<Vec<u8>>), DecodeError>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) lease: Box<dyn Lease>,
 }

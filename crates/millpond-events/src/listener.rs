@@ -45,7 +45,7 @@ thread_local! {
 /// The handler of a listener.
 pub(crate) struct RawHandler(Box<Handle>);
 
-type Handle = dyn Fn(Attributes, &[u8]) -> Result<Result<(), Failure>, DecodeError> + Send;
+type Handle = dyn Fn(Arc<Attributes>, &[u8]) -> Result<Result<(), Failure>, DecodeError> + Send;
 
 impl RawHandler {
     pub(crate) fn typed<T: EventType>(handle: impl Fn(&Event<T>) -> Result<(), Failure> + Send + 'static) -> Self {
@@ -102,7 +102,7 @@ impl Thread {
 
     fn handle(&self, message: &dyn WireRef) {
         let (attributes, data) = match cloudevents::read(message) {
-            Ok(read) => read,
+            Ok((attributes, data)) => (Arc::new(attributes), data),
             Err(error) => return self.core.fault(&Fault::Unread { error }),
         };
         if !self.pattern.matches(attributes.event_type()) {

@@ -56,23 +56,28 @@ impl Transactor {
         handle: impl FnOnce(&mut Transaction<'_>) -> Result<Vec<WireMessage>, Unhandled>,
     ) -> Result<Vec<WireMessage>, Unhandled> {
         let leased = OnceCell::<Box<dyn Lease>>::new();
-        let mut span = None;
-        let done = self.embedded.store().transaction(|tx| {
-            // First, so that it is this id that is met, and not one that the handler gives again.
-            if let Some(processed) = &self.processed {
-                // Bytes that no other transaction has: the same event is a conflict, and never a repeat that is left out.
-                tx.publish(processed.topic(), Message::new(Uuid::now_v7().into_bytes()).dedup_id(work.event_key()))?;
-            }
-            let messages = handle(tx).map_err(NotCommitted::Handler)?;
-            let lease = work.held.lease.lock().take().ok_or(NotCommitted::Taken)?;
-            span = Some(spans::settling(work.subscriber, Some(work.attributes), ""));
-            tx.ack(leased.get_or_init(|| lease).delivery().ok_or(NotCommitted::Taken)?)?;
-            for message in &messages {
-                tx.publish(self.embedded.topic(), borrowed(message))?;
-            }
-            Ok(messages)
-        });
-        drop(span);
+        let done = {
+            // From the end of the handler to that of the commit.
+            let mut _span = None;
+            self.embedded.store().transaction(|tx| {
+                // First, so that it is this id that is met, and not one that the handler gives again.
+                if let Some(processed) = &self.processed {
+                    // Bytes that no other transaction has: the same event is a conflict, and never a repeat that is left out.
+                    tx.publish(
+                        processed.topic(),
+                        Message::new(Uuid::now_v7().into_bytes()).dedup_id(work.event_key()),
+                    )?;
+                }
+                let messages = handle(tx).map_err(NotCommitted::Handler)?;
+                let lease = work.held.lease.lock().take().ok_or(NotCommitted::Taken)?;
+                _span = Some(spans::settling(work.subscriber, Some(&**work.attributes), ""));
+                tx.ack(leased.get_or_init(|| lease).delivery().ok_or(NotCommitted::Taken)?)?;
+                for message in &messages {
+                    tx.publish(self.embedded.topic(), borrowed(message))?;
+                }
+                Ok(messages)
+            })
+        };
         match leased.into_inner() {
             Some(lease) => self.end(work, lease, done),
             None => match done {

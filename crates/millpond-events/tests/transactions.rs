@@ -128,12 +128,13 @@ fn redriven_event_has_its_effects_once() {
     });
     let kitchen = kitchen.open().unwrap();
     // Another group fails on an event that this one has processed, and sends it to all groups again: the same message by its origin.
-    let waiter = world.bus.on("order.*", "waiter", |_: &Incoming<Order>| Err(Failure::permanent("down"))).unwrap();
+    let waiter = world.bus.subscriber("waiter").on("order.*", |_: &Incoming<Order>| Err(Failure::permanent("down")));
+    let waiter = waiter.open().unwrap();
     for id in ["good", "bad"] {
         world.bus.publish(Event::new(Order::placed(1)).with_id(id)).unwrap();
     }
     kitchen.drain().unwrap();
-    assert!(waiter.wait(60 * SECOND, |stats| stats.rejected == 2));
+    assert_eq!((waiter.drain().unwrap(), waiter.stats().rejected), (2, 2));
     let group = |name: &str| topic.group(name).create(false).open().unwrap();
     for dead in group("waiter").dead_letters().unwrap() {
         dead.unwrap().redrive_to(&topic).unwrap();
