@@ -243,6 +243,8 @@ pub(crate) enum Command<'a> {
     /// A scheduled message is wanted at another time, or with `None` not at all.
     Reschedule {
         at: (PartitionId, Offset),
+        /// That of the message's id; `None` for whichever is there.
+        epoch: Option<Epoch>,
         later: Option<Later>,
     },
     /// A scheduled message is due.

@@ -40,7 +40,7 @@ pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retry::capped;
-pub(crate) use schedule::{NextDue, Scheduled};
+pub(crate) use schedule::NextDue;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
@@ -188,7 +188,7 @@ impl State {
                 self.decide_create_topic(name, partitions, options)?
             }
             Command::CreateSchedule { topic } => self.decide_create_schedule(topic)?,
-            Command::Reschedule { at, later } => self.decide_reschedule(at, later, inputs)?,
+            Command::Reschedule { at, epoch, later } => self.decide_reschedule(at, epoch, later, inputs)?,
             Command::MoveDue { at, published } => self.decide_move_due(at, published, inputs)?,
             Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
             Command::RemoveGroup { group } => self.decide_remove_group(group)?,
@@ -280,7 +280,7 @@ impl State {
             }
             Record::ScheduleCreated { topic, partition } => self.apply_schedule_created(*topic, *partition),
             Record::Scheduled { partition, offset, to, due, again } => {
-                self.apply_scheduled((*partition, *offset), Scheduled { to: *to, due: *due }, *again)
+                self.apply_scheduled((*partition, *offset), (*to, *due), *again)
             }
             Record::ScheduleEnded { partition, offset, copy } => {
                 self.apply_schedule_ended((*partition, *offset), copy.as_deref())

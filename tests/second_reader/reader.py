@@ -1248,7 +1248,8 @@ def apply_schedule(s, r):
         need(0 <= index < len(topic["ends"]), "scheduled for another topic")
         need((r["offset"] in entries) == r["again"], "scheduled twice, or again without having been")
         need(r["again"] or scheduled_count(s) < MOST_SCHEDULED, "too many scheduled messages")
-        entries[r["offset"]] = (index, r["due"])
+        epoch = entries[r["offset"]][2] if r["again"] else s["epoch"]
+        entries[r["offset"]] = (index, r["due"], epoch)
         return
     need(r["offset"] in entries, "not scheduled")
     if r["copy"]:
@@ -1721,8 +1722,8 @@ def encode_schedules(s):
         schedule, next_offset = some[n], 0
         out += varint(n - at) + varint(schedule["partition"]) + varint(schedule["end"]) + varint(len(schedule["entries"]))
         for offset in sorted(schedule["entries"]):
-            index, (by_wall, time) = schedule["entries"][offset]
-            out += varint(offset - next_offset) + varint(index) + bytes([by_wall]) + varint(time)
+            index, (by_wall, time), epoch = schedule["entries"][offset]
+            out += varint(offset - next_offset) + varint(index) + bytes([by_wall]) + varint(time) + varint(epoch)
             next_offset = offset + 1
         at = n + 1
     return out
@@ -1931,11 +1932,12 @@ def decode_schedules(c, s):
         partition, end = c.varint(), c.varint()
         topic["schedule"] = {"partition": partition, "end": end, "entries": {}}
         next_offset = 0
-        for _ in range(c.count(4)):
+        for _ in range(c.count(5)):
             offset, index = next_offset + c.varint(), c.v32()
             due, _ = decode_due(c, 0)
+            epoch = c.varint()
             need(offset < end and index < len(topic["ends"]), "a scheduled message that is not there, or goes nowhere")
-            topic["schedule"]["entries"][offset] = (index, due)
+            topic["schedule"]["entries"][offset] = (index, due, epoch)
             next_offset = offset + 1
     need(scheduled_count(s) <= MOST_SCHEDULED, "too many scheduled messages")
 

@@ -155,15 +155,15 @@ fn golden_snapshot_of_scheduled_messages() {
     ];
     let ids = &[DedupId { part: 2, id: 1, body: 7 }];
     world.run(Command::Publish { runs: &[(PartitionId(2), 3)], ids, delays, sequence: None }).unwrap();
-    world.run(Command::Reschedule { at: (PartitionId(2), Offset(1)), later: None }).unwrap();
+    world.run(Command::Reschedule { at: (PartitionId(2), Offset(1)), epoch: None, later: None }).unwrap();
     #[rustfmt::skip]
     let expected = [
         1, 1, 1, 0, 3,                                  // version, epoch, next topic, group, partition
         1, 0, 1, b't', 0, 2, 0, 0, 0,                   // topics: gap, name, first, count, options, two ends
         0, 0, 0, 0,                                     // groups, exclusive, jumps, cursors
         1, 0, 2, 3, 2,                                  // schedules: gap, partition, end, count
-        0, 1, 0, 0x85, 0x94, 0xeb, 0xdc, 0x03,          // gap, to which partition, by store time, when
-        1, 0, 1, 0xac, 0x02,                            // the same, by the wall clock
+        0, 1, 0, 0x85, 0x94, 0xeb, 0xdc, 0x03, 1,       // gap, to which partition, by store time, when, epoch
+        1, 0, 1, 0xac, 0x02, 1,                         // the same, by the wall clock
         1, 0, 1, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // windows: gap, ids: partition, offset, id
         7, 0, 0, 0, 0, 0, 0, 0,                         // body
         1, 24, 0x80, 0x94, 0xeb, 0xdc, 0x03, 0,         // epoch, LSN, time, producers
