@@ -38,6 +38,7 @@ pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
 pub use crate::record::{Ordering, Retention};
+pub(crate) use crate::state::ParkedMax;
 pub(crate) use crate::state::{GroupChanges, HeldRun, Repeat, Sequence};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{Reader, Stored};

@@ -145,6 +145,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -180,6 +181,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -217,6 +219,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -256,6 +259,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -299,6 +303,7 @@ impl Record {
             // makes a lease longer, or others wait, makes nothing ready. Nobody waits yet for what is opened or created.
             Self::Leased { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
@@ -330,7 +335,9 @@ impl Record {
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. } => Room::Adds,
             Self::DeadLettered { .. } => Room::Moves,
-            Self::Considered { .. } | Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
+            Self::Considered { .. } | Self::Recalled { .. } | Self::Leased { .. } | Self::ExclusivePending { .. } => {
+                Room::Leases
+            },
             Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -372,6 +379,7 @@ impl Record {
             &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
             Self::Published { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::GroupAltered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
@@ -402,6 +410,7 @@ impl Record {
             Self::GroupAltered { .. } => "group altered",
             Self::Published { .. } => "published",
             Self::Considered { .. } => "considered",
+            Self::Recalled { .. } => "recalled",
             Self::Leased { .. } => "leased",
             Self::ExclusivePending { .. } => "exclusive pending",
             Self::Extended { .. } => "extended",

@@ -48,8 +48,9 @@ mod kind {
     pub(super) const SNAPSHOT_SAVED: u8 = 26;
 
     pub(super) const CONSIDERED: u8 = 30;
+    pub(super) const RECALLED: u8 = 31;
 
-    pub(super) const MAX: u8 = CONSIDERED;
+    pub(super) const MAX: u8 = RECALLED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

@@ -30,8 +30,8 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Moving, Notice, Publication,
-    Repeat, Sequence, Visible,
+    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Moving, Notice, ParkedMax,
+    Publication, Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
@@ -220,8 +220,11 @@ impl State {
         require(opened, "a record before the store was ever opened")?;
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
-            Record::Considered { group, partition, first, keys } => {
-                self.apply_considered((*group, *partition, *first), keys)
+            Record::Considered { group, partition, first, keys, counted } => {
+                self.apply_considered((*group, *partition, *first), keys, counted)
+            }
+            Record::Recalled { group, partition, first, keys } => {
+                self.apply_recalled((*group, *partition, *first), keys)
             }
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message

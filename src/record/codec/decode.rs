@@ -31,8 +31,12 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         }
         kind::LEASED => decode_leased(reader),
         kind::CONSIDERED => {
+            let ((group, partition, first), counted) = (target(reader)?, numbers(reader)?);
+            Ok(Record::Considered { group, partition, first, counted, keys: key_hashes(reader)? })
+        }
+        kind::RECALLED => {
             let (group, partition, first) = target(reader)?;
-            Ok(Record::Considered { group, partition, first, keys: key_hashes(reader)? })
+            Ok(Record::Recalled { group, partition, first, keys: key_hashes(reader)? })
         }
         kind::ACKED => {
             let (group, partition, first) = target(reader)?;
@@ -88,6 +92,17 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         }
         _ => Err(unknown(number)),
     }
+}
+
+/// Numbers that rise, each as its distance from the one before less one.
+fn numbers(reader: &mut ByteReader<'_>) -> Result<Vec<u32>, DecodeError> {
+    let mut next = 0u32;
+    let mut number = |reader: &mut ByteReader<'_>| {
+        let number = next.checked_add(reader.varint_u32()?).ok_or(DecodeError::BadNumber)?;
+        next = number.checked_add(1).ok_or(DecodeError::BadNumber)?;
+        Ok(number)
+    };
+    (0..reader.count(1)?).map(|_| number(reader)).collect()
 }
 
 /// At the end of a body: one at least.

@@ -19,6 +19,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         }),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
         Record::Considered { .. } => put_record(out, kind::CONSIDERED, |out| considered(record, out)),
+        Record::Recalled { .. } => put_record(out, kind::RECALLED, |out| recalled(record, out)),
         Record::Acked { group, partition, first, count } => put_record(out, kind::ACKED, |out| {
             put_target(out, *group, *partition, *first);
             put_count(out, *count);
@@ -144,7 +145,19 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
 }
 
 fn considered(record: &Record, out: &mut Vec<u8>) {
-    let Record::Considered { group, partition, first, keys } = record else { return };
+    let Record::Considered { group, partition, first, keys, counted } = record else { return };
+    put_target(out, *group, *partition, *first);
+    put_varint(out, counted.len() as u64);
+    let mut next = 0;
+    for number in counted {
+        put_varint(out, u64::from(number - next));
+        next = number + 1;
+    }
+    keys.iter().for_each(|key| put_key_hash(out, *key));
+}
+
+fn recalled(record: &Record, out: &mut Vec<u8>) {
+    let Record::Recalled { group, partition, first, keys } = record else { return };
     put_target(out, *group, *partition, *first);
     keys.iter().for_each(|key| put_key_hash(out, *key));
 }

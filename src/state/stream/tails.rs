@@ -65,6 +65,7 @@ impl Touch {
             | Record::GroupAltered { .. }
             | Record::Published { .. }
             | Record::Considered { .. }
+            | Record::Recalled { .. }
             | Record::Leased { .. }
             | Record::ExclusivePending { .. }
             | Record::Extended { .. }
