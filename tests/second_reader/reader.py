@@ -708,7 +708,7 @@ MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
 RECORD_KINDS = {*range(27), 30, 31}
 MOST_PARKED = 4 * 65536
-MOST_LOOKED_AT = 256
+MOST_RECALLED = 1024
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
           7: "group partition offset due delay", 8: "group partition offset since",
           10: "group partition offset due delay", 12: "group dead_letter", 14: "time", 17: "topic", 18: "group", 22: "partition offset"}
@@ -1272,7 +1272,7 @@ def hungry_within(group, i, first, end):
     found = sorted((first_of, int.from_bytes(key, "little"), key) for (key, j), (first_of, _) in group["counted"].items()
                    if j == i and first <= first_of < end and key not in busy
                    and in_flight.get(key, 0) < group["options"][10])
-    return {key: group["counted"][key, i] for _, _, key in found[:MOST_LOOKED_AT]}
+    return {key: group["counted"][key, i] for _, _, key in found[:MOST_RECALLED]}
 
 
 def apply_recalled(s, r):

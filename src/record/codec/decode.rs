@@ -30,14 +30,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             Ok(Record::Published { partition, base, count: count_at_end(reader)?, time })
         }
         kind::LEASED => decode_leased(reader),
-        kind::CONSIDERED => {
-            let ((group, partition, first), counted) = (target(reader)?, numbers(reader)?);
-            Ok(Record::Considered { group, partition, first, counted, keys: key_hashes(reader)? })
-        }
-        kind::RECALLED => {
-            let (group, partition, first) = target(reader)?;
-            Ok(Record::Recalled { group, partition, first, keys: key_hashes(reader)? })
-        }
+        kind::CONSIDERED | kind::RECALLED => decode_looked(reader, kind),
         kind::ACKED => {
             let (group, partition, first) = target(reader)?;
             Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
@@ -92,6 +85,16 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         }
         _ => Err(unknown(number)),
     }
+}
+
+/// The kinds that say that a group looked at messages.
+fn decode_looked(reader: &mut ByteReader<'_>, kind: u8) -> Result<Record, DecodeError> {
+    let (group, partition, first) = target(reader)?;
+    if kind == kind::RECALLED {
+        return Ok(Record::Recalled { group, partition, first, keys: key_hashes(reader)? });
+    }
+    let counted = numbers(reader)?;
+    Ok(Record::Considered { group, partition, first, counted, keys: key_hashes(reader)? })
 }
 
 /// Numbers that rise, each as its distance from the one before less one.

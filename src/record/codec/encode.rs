@@ -18,8 +18,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_count(out, *count);
         }),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
-        Record::Considered { .. } => put_record(out, kind::CONSIDERED, |out| considered(record, out)),
-        Record::Recalled { .. } => put_record(out, kind::RECALLED, |out| recalled(record, out)),
+        Record::Considered { .. } | Record::Recalled { .. } => looked(record, out),
         Record::Acked { group, partition, first, count } => put_record(out, kind::ACKED, |out| {
             put_target(out, *group, *partition, *first);
             put_count(out, *count);
@@ -142,6 +141,11 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
     let Record::Sequenced { topic, producer, sequence } = record else { return };
     put_named(out, topic.0, producer);
     put_varint(out, *sequence);
+}
+
+fn looked(record: &Record, out: &mut Vec<u8>) {
+    let kind = if matches!(record, Record::Recalled { .. }) { kind::RECALLED } else { kind::CONSIDERED };
+    put_record(out, kind, |out| if kind == kind::RECALLED { recalled(record, out) } else { considered(record, out) });
 }
 
 fn considered(record: &Record, out: &mut Vec<u8>) {

@@ -4,7 +4,7 @@
 
 use super::line::CountedRun;
 use crate::ids::{GroupId, Offset, PartitionId};
-use crate::limits::CONSIDERED_MAX;
+use crate::limits::RECALLED_KEYS_MAX;
 use crate::record::{KeyHash, Ordering};
 use crate::state::group::GroupState;
 use crate::state::lease::{OutstandingEntry, Phase};
@@ -13,7 +13,7 @@ use crate::state::{Inconsistent, Rejection, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A look of a group at messages next to each other.
-struct Look<'a> {
+struct KeyLook<'a> {
     group: &'a GroupState,
     cursor: u32,
     end: Offset,
@@ -24,14 +24,14 @@ impl State {
         &self,
         (id, partition, first): (GroupId, PartitionId, Offset),
         keys: &[KeyHash],
-    ) -> Result<Look<'_>, Inconsistent> {
+    ) -> Result<KeyLook<'_>, Inconsistent> {
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         require(group.options.ordering == Ordering::Key, "keys that a group does not go by")?;
         require(!keys.is_empty(), "a group looks at one message at least")?;
         let end = first.checked_add(keys.len() as u64);
         let end = end.ok_or(Inconsistent("a group looks beyond the last offset"))?;
-        Ok(Look { group, cursor, end })
+        Ok(KeyLook { group, cursor, end })
     }
 
     pub(in crate::state) fn apply_considered(
@@ -40,7 +40,7 @@ impl State {
         keys: &[KeyHash],
         counted: &[u32],
     ) -> Applied {
-        let Look { group, cursor, end } = self.check_look((id, partition, first), keys)?;
+        let KeyLook { group, cursor, end } = self.check_look((id, partition, first), keys)?;
         require(first == group.next(cursor), "a group looks at other messages than the next")?;
         require(end <= self.catalog.end(partition), "a group looks at messages that do not exist")?;
         let is_countable = |number: &u32| keys.get(*number as usize).is_some_and(|key| *key != KeyHash::NONE);
@@ -60,9 +60,9 @@ impl State {
         (id, partition, first): (GroupId, PartitionId, Offset),
         keys: &[KeyHash],
     ) -> Applied {
-        let Look { group, cursor, end } = self.check_look((id, partition, first), keys)?;
+        let KeyLook { group, cursor, end } = self.check_look((id, partition, first), keys)?;
         require(end <= group.next(cursor), "a group looks again at messages that it never looked at")?;
-        let hungry = group.order.hungry_within(cursor, first, end, CONSIDERED_MAX as usize);
+        let hungry = group.order.hungry_within(cursor, first, end, RECALLED_KEYS_MAX);
         require(!hungry.is_empty(), "a group looks again at messages that no key waits for")?;
         let mut counts: BTreeMap<KeyHash, u64> = BTreeMap::new();
         for (offset, key) in (first.0..).map(Offset).zip(keys).filter(|(_, key)| **key != KeyHash::NONE) {

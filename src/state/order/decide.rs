@@ -3,7 +3,7 @@
 //! Never here: leases.
 
 use crate::ids::{GroupId, Offset};
-use crate::limits::CONSIDERED_MAX;
+use crate::limits::{CONSIDERED_MAX, RECALLED_KEYS_MAX};
 use crate::record::{KeyHash, Ordering, Record};
 use crate::state::group::GroupState;
 use crate::state::{Decision, Inputs, KeyRun, ParkedMax, State};
@@ -119,7 +119,7 @@ impl GroupState {
     /// The keys of those messages of a cursor that are parked again; `keys` are those of all from `first` on.
     fn recalled(&self, cursor: u32, first: Offset, keys: &[KeyHash]) -> Vec<KeyHash> {
         let end = first.saturating_add(keys.len() as u64);
-        let hungry = self.order.hungry_within(cursor, first, end, CONSIDERED_MAX as usize);
+        let hungry = self.order.hungry_within(cursor, first, end, RECALLED_KEYS_MAX);
         let mut left: BTreeMap<KeyHash, (Offset, u64)> = BTreeMap::new();
         let mut is_recalled = |offset: Offset, key: KeyHash| {
             if !hungry.contains(&key) || self.entry(cursor, offset).is_some() {
