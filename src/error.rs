@@ -186,6 +186,11 @@ pub enum Error {
         /// The dead letter's id.
         id: MessageId,
     },
+    /// The message is not scheduled: it was due, it was cancelled, or it was not published for later.
+    NotScheduled {
+        /// The message's id.
+        id: MessageId,
+    },
     /// The message was sent from the dead letters to a topic as often as one may be: it seems to go in circles. The dead letter stays.
     TooManyRedrives {
         /// The dead letter's id.
@@ -300,6 +305,7 @@ impl Error {
             | Self::Removed { .. }
             | Self::InvalidPosition { .. }
             | Self::NoSuchDeadLetter { .. }
+            | Self::NotScheduled { .. }
             | Self::TooManyRedrives { .. }
             | Self::LimitReached { .. }
             | Self::NotADirectory { .. }
@@ -349,6 +355,7 @@ impl Error {
             | Self::Io { .. } => ErrorScope::Call,
             Self::DedupConflict { .. }
             | Self::NoSuchDeadLetter { .. }
+            | Self::NotScheduled { .. }
             | Self::TooManyRedrives { .. }
             | Self::LeaseLost { .. }
             | Self::Gap { .. }

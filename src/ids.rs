@@ -153,6 +153,9 @@ pub(crate) const fn hidden_index(partitions: u32, group: GroupId) -> u64 {
     (partitions as u64).saturating_add(group.0.saturating_mul(2))
 }
 
+/// The index within its topic of the hidden partition of messages for later.
+pub(crate) const SCHEDULE_INDEX: u64 = u64::MAX - 1;
+
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}-{}", self.topic, self.partition, self.offset, self.epoch)

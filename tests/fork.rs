@@ -175,6 +175,19 @@ const CALLS: &[Call] = &[
             told && ids && read.headers().count() == 1 && read.timestamp().elapsed().is_ok()
         },
     ),
+    (&["Message::delay", "Message::deliver_at"], |all| {
+        // The parent looked at the clock.
+        let at = all.snapshot.timestamp() + LONG * 60;
+        refused(all.topic.publish(Message::new("x").delay(LONG)))
+            && refused(all.topic.publish(Message::new("x").deliver_at(at)))
+    }),
+    (&["Topic::scheduled", "Topic::cancel_scheduled", "Topic::reschedule_in", "Topic::reschedule_at"], |all| {
+        let id = all.receipt.id();
+        refused(all.topic.scheduled(None, 1))
+            && refused(all.topic.cancel_scheduled(id))
+            && refused(all.topic.reschedule_in(id, LONG))
+            && refused(all.topic.reschedule_at(id, std::time::UNIX_EPOCH))
+    }),
     (&["Topic::publish_batch"], |all| refused(all.topic.publish_batch(["x", "y"]))),
     (&["Store::cursors"], |all| refused(all.store.cursors())),
     (&["Store::cursor", "Cursor::name", "Cursor::get", "Cursor::set", "Cursor::remove"], |all| {

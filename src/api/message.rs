@@ -1,9 +1,12 @@
 //! A message as the publisher makes it.
 
-use super::check_name;
+use super::{check_name, millis};
+use crate::engine::Later;
 use crate::error::{Error, Result};
-use crate::limits::{DEDUP_ID_LEN_MAX, HEADERS_MAX, KEY_LEN_MAX};
+use crate::ids::WallMs;
+use crate::limits::{DEDUP_ID_LEN_MAX, DURATION_MS_MAX, HEADERS_MAX, KEY_LEN_MAX};
 use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What is published: a payload, and if wanted a key, headers and a partition.
 ///
@@ -16,6 +19,8 @@ pub struct Message<'a> {
     pub(super) headers: Vec<(Cow<'a, str>, Bytes<'a>)>,
     pub(super) dedup_id: Option<Bytes<'a>>,
     pub(super) partition: Option<u32>,
+    pub(super) delay: Option<Duration>,
+    pub(super) deliver_at: Option<SystemTime>,
 }
 
 impl<'a> Message<'a> {
@@ -67,6 +72,53 @@ impl<'a> Message<'a> {
         self
     }
 
+    /// Lets no consumer have it before this long from now: ten years at most, rounded up to milliseconds. Jumps of the wall clock make it
+    /// neither shorter nor longer, as far as the store is open. While it is open and idle the message comes at most 20 ms late.
+    ///
+    /// The receipt's id is what [`Topic::cancel_scheduled`](crate::Topic::cancel_scheduled) takes, and the
+    /// [`Delivery::origin`](crate::Delivery::origin) of its deliveries: it gets a place in its partition, and a further id, when it is due.
+    ///
+    /// ```
+    /// # use millpond::{Message, Store};
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let mails = store.topic("mails").open()?;
+    /// let reminder = mails.publish(Message::new("how was the pizza?").delay(Duration::from_secs(86_400)))?;
+    /// assert_eq!(mails.scheduled(None, 10)?.len(), 1);
+    /// mails.cancel_scheduled(reminder.id())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// Lets no consumer have it before this time, at most ten years from now, by the wall clock: if that jumps, the message follows. A time
+    /// that has passed is now. Else as [`Message::delay`], which cannot be given as well.
+    #[must_use]
+    pub fn deliver_at(mut self, time: SystemTime) -> Self {
+        self.deliver_at = Some(time);
+        self
+    }
+
+    /// When it is wanted, if that is not at once.
+    pub(super) fn later(&self, wall: WallMs) -> Result<Option<Later>> {
+        match (self.delay, self.deliver_at) {
+            (None, None) => Ok(None),
+            (Some(delay), None) => Ok(Some(millis("delay", delay)?).filter(|ms| *ms > 0).map(Later::In)),
+            (None, Some(time)) => later_at(time, wall),
+            (Some(delay), Some(_)) => Err(Error::InvalidOption {
+                option: "delay and deliver_at",
+                value: format!("{delay:?} and a time"),
+                expected: "one of the two",
+            }),
+        }
+    }
+
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
         let key_len = self.key.as_ref().map_or(0, |key| key.as_slice().len());
@@ -86,6 +138,21 @@ impl<'a> Message<'a> {
             check_id(id.as_slice())?;
         }
         self.headers.iter().try_for_each(|(name, _)| check_name("header", name))
+    }
+}
+
+/// At this time, unless that has passed.
+pub(super) fn later_at(time: SystemTime, wall: WallMs) -> Result<Option<Later>> {
+    // Never early: rounded up.
+    let ms = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos().div_ceil(1_000_000));
+    match u64::try_from(ms) {
+        Ok(ms) if ms <= wall.0 => Ok(None),
+        Ok(ms) if ms - wall.0 <= DURATION_MS_MAX => Ok(Some(Later::At(WallMs(ms)))),
+        Ok(_) | Err(_) => Err(Error::InvalidOption {
+            option: "deliver_at",
+            value: format!("{time:?}"),
+            expected: "at most ten years from now",
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Never here: what an event means, and the numbering itself.
 
 use super::message::Bytes;
+use super::place::Place;
 use super::receipt::PublishedFrame;
 use super::topic::TopicInner;
 use super::{Durability, Message, Topic};
@@ -166,7 +167,11 @@ impl Stream {
                 return Err(Error::InvalidOption { option: "key or partition", value: "given".to_owned(), expected });
             }
             event.key = Some(Bytes::from(&self.key[..]));
-            self.topic.add(&mut outgoing, index, &event)?;
+            if event.delay.is_some() || event.deliver_at.is_some() {
+                let expected = "left out: an event is appended now";
+                return Err(Error::InvalidOption { option: "delay", value: "given".to_owned(), expected });
+            }
+            self.topic.add(&mut outgoing, Place::now(index), &event)?;
         }
         if outgoing.len() == 0 {
             return Err(Error::InvalidOption { option: "events", value: "none".to_owned(), expected: "at least one" });

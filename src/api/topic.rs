@@ -2,15 +2,14 @@
 
 use super::group::GroupBuilder;
 use super::log_reader::LogReaderBuilder;
-use super::message::Bytes;
 use super::receipt::{BatchReceipt, Placed, Places, PublishedFrame, Receipt};
 use super::store::StoreShared;
 use super::{Durability, Message, check_name, millis};
-use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions, key_hash};
+use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId};
 use crate::limits::{DEDUP_IDS_MAX, FRAME_PARTS_MAX, SNAPSHOTS_KEPT_MAX, TOPIC_PARTITIONS_MAX};
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::thread_local;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -48,7 +47,9 @@ pub(super) struct TopicInner {
     pub(super) name: String,
     pub(super) info: TopicInfo,
     /// Where the next message without a key goes.
-    turn: AtomicU32,
+    pub(super) turn: AtomicU32,
+    /// The hidden partition of messages for later; the greatest number while it is not known.
+    pub(super) schedule: AtomicU64,
 }
 
 impl TopicBuilder {
@@ -168,7 +169,13 @@ impl TopicBuilder {
         self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
         self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;
         let level = self.shared.level;
-        let inner = TopicInner { shared: self.shared, name: self.name, info, turn: AtomicU32::new(0) };
+        let inner = TopicInner {
+            shared: self.shared,
+            name: self.name,
+            info,
+            turn: AtomicU32::new(0),
+            schedule: AtomicU64::new(u64::MAX),
+        };
         Ok(Topic { inner: Arc::new(inner), level })
     }
 
@@ -242,12 +249,12 @@ impl Topic {
         append: impl FnOnce(&Engine, &Outgoing, &mut dyn FnMut(PartitionId, Offset, u32)) -> Result<Result<Published, N>>,
     ) -> Result<Result<Receipt, N>> {
         message.check()?;
-        let index = self.choose(message)?;
+        let place = self.place(message)?;
         let mut offset = Offset(0);
         let engine = &self.inner.shared.engine;
         let publish = |outgoing: &mut Outgoing| {
             outgoing.clear();
-            self.add(outgoing, index, message)?;
+            self.add(outgoing, place, message)?;
             append(engine, outgoing, &mut |_, base, _| offset = base)
         };
         // A destructor of another thread-local may publish when this one is gone.
@@ -261,7 +268,7 @@ impl Topic {
             Err(why) => return Ok(Err(why)),
         };
         self.wait(published)?;
-        let id = MessageId { topic: self.inner.info.id, partition: index.into(), epoch: published.epoch, offset };
+        let id = MessageId { topic: self.inner.info.id, partition: place.index(), epoch: published.epoch, offset };
         Ok(Ok(Receipt::new(id, self.frame(published))))
     }
 
@@ -313,9 +320,9 @@ impl Topic {
         let mut ids = Vec::with_capacity(messages.size_hint().0.min(FRAME_PARTS_MAX));
         for message in messages {
             message.check()?;
-            let partition = self.choose(&message)?;
-            self.add(outgoing, partition, &message)?;
-            ids.push(MessageId { topic: topic.id, partition: partition.into(), epoch: Epoch(0), offset: Offset(0) });
+            let place = self.place(&message)?;
+            self.add(outgoing, place, &message)?;
+            ids.push(MessageId { topic: topic.id, partition: place.index(), epoch: Epoch(0), offset: Offset(0) });
         }
         let engine = &self.inner.shared.engine;
         if ids.is_empty() {
@@ -369,37 +376,6 @@ impl Topic {
         &self.inner
     }
 
-    /// The partition, by index, for a message.
-    #[inline]
-    pub(super) fn choose(&self, message: &Message<'_>) -> Result<u32> {
-        let count = self.inner.info.partitions;
-        match (message.partition, &message.key) {
-            (Some(partition), _) if partition < count => Ok(partition),
-            (Some(partition), _) => Err(Error::InvalidOption {
-                option: "partition",
-                value: partition.to_string(),
-                expected: "below the topic's number of partitions",
-            }),
-            (None, _) if count == 1 => Ok(0),
-            // seam: a key is ignored
-            (None, Some(key)) => Ok(self.inner.partition_of_key(key.as_slice())),
-            (None, None) => Ok(self.inner.next_in_turn()),
-        }
-    }
-
-    #[inline]
-    pub(super) fn add(&self, outgoing: &mut Outgoing, index: u32, message: &Message<'_>) -> Result<()> {
-        let partition = self.inner.info.first.nth(index);
-        let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_slice()));
-        let max = self.inner.shared.engine.setup().message_bytes_max;
-        let key = message.key.as_ref().map(Bytes::as_slice);
-        outgoing.add(partition, key, headers, message.payload.as_slice(), max)?;
-        if let Some(id) = &message.dedup_id {
-            outgoing.identify(self.inner.shared.engine.dedup(), self.inner.info.id, id.as_slice());
-        }
-        Ok(())
-    }
-
     #[inline]
     fn wait(&self, published: Published) -> Result<()> {
         // seam: publish does not wait
@@ -412,15 +388,5 @@ impl Topic {
 
     fn frame_at(&self, lsn: Lsn, end: Lsn) -> PublishedFrame {
         PublishedFrame::new(&self.inner.shared, lsn, end, self.level)
-    }
-}
-
-impl TopicInner {
-    pub(super) fn partition_of_key(&self, key: &[u8]) -> u32 {
-        (key_hash(key) % u64::from(self.info.partitions)) as u32
-    }
-
-    pub(super) fn next_in_turn(&self) -> u32 {
-        self.turn.fetch_add(1, Ordering::Relaxed) % self.info.partitions
     }
 }

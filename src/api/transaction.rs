@@ -197,9 +197,9 @@ impl<'a> Transaction<'a> {
         self.check_store(&topic.inner().shared, || format!("topic {:?}", topic.name()))?;
         message.check()?;
         self.count(1)?;
-        let (index, info) = (topic.choose(message)?, topic.inner().info);
-        topic.add(&mut self.outgoing, index, message)?;
-        self.ids.push(MessageId { topic: info.id, partition: index.into(), epoch: Epoch(0), offset: Offset(0) });
+        let (place, info) = (topic.place(message)?, topic.inner().info);
+        topic.add(&mut self.outgoing, place, message)?;
+        self.ids.push(MessageId { topic: info.id, partition: place.index(), epoch: Epoch(0), offset: Offset(0) });
         Ok(InTransaction { transaction: self.number, nth: self.ids.len() - 1 })
     }
 

@@ -350,6 +350,6 @@ fn wake_partition(waiters: &mut WaitList, state: &State, partition: PartitionId)
             waiters.appeared(topic, partition);
         }
         Some(Role::Retry { group }) => waiters.wake_one(group),
-        Some(Role::Dead { .. } | Role::Notes { .. }) | None => {}
+        Some(Role::Dead { .. } | Role::Notes { .. } | Role::Schedule { .. }) | None => {}
     }
 }

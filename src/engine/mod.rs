@@ -20,6 +20,7 @@ mod open;
 mod outgoing;
 mod refusal;
 mod reserve;
+mod schedule;
 mod stats;
 mod stream;
 mod threads;
@@ -38,8 +39,7 @@ pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
 pub use crate::record::{Ordering, Retention};
-pub(crate) use crate::state::ParkedMax;
-pub(crate) use crate::state::{GroupChanges, HeldRun, Repeat, Sequence};
+pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{Reader, Stored};
 #[cfg(any(test, feature = "simulation"))]
@@ -55,6 +55,7 @@ pub(crate) use follow::log_start::LogStart;
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use outgoing::{Outgoing, Published};
+pub(crate) use schedule::ScheduledAt;
 pub(crate) use stream::streams::{StreamAppended, StreamAt, shown};
 pub(crate) use threads::{Threads, spawn_subscription};
 pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
@@ -101,6 +102,8 @@ pub(crate) struct Engine {
     futures: Futures,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
+    /// When scheduled messages are looked at.
+    due_times: schedule::DueTimes,
     maintenance: Maintenance,
     /// Whether a close has come to its end, well or not. Taken before any other lock.
     closed: Mutex<bool>,
@@ -260,6 +263,11 @@ impl Engine {
         #[cfg(any(test, feature = "simulation"))]
         LOCK_HOLDS.with(|count| count.set(count.get() + 1));
         CoreGuard { engine: self, watch: UnwindWatch::new(), guard: self.core.lock(), due: DueWakers::default() }
+    }
+
+    /// What the wall clock says.
+    pub(crate) fn wall(&self) -> crate::ids::WallMs {
+        self.clock.wall()
     }
 
     fn now(&self) -> Now {

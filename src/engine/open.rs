@@ -13,6 +13,7 @@ use super::health::Health;
 use super::maintenance::jobs::Jobs;
 use super::maintenance::{Maintenance, finish_segments};
 use super::reserve::KEPT_LEN_MIN;
+use super::schedule::DueTimes;
 use super::stream::stream_index::StreamIndex;
 use super::write::commit::Commit;
 use crate::clock::Clock;
@@ -56,6 +57,17 @@ pub(crate) struct Setup {
     pub(crate) index: IndexKind,
     /// How many messages groups in order of keys keep one by one.
     pub(crate) parked_max: ParkedMax,
+}
+
+impl Setup {
+    /// The sizes of the log's segments, and how it is synced.
+    fn log_settings(&self) -> Settings {
+        Settings {
+            segment_len_first: limits::SEGMENT_LEN_FIRST.min(self.segment_bytes_max),
+            segment_len_max: self.segment_bytes_max,
+            access: if self.durable_only { Access::SyncOften } else { Access::SyncSeldom },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -152,12 +164,7 @@ impl Engine {
         create: bool,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let access = if setup.durable_only { Access::SyncOften } else { Access::SyncSeldom };
-        let settings = Settings {
-            segment_len_first: limits::SEGMENT_LEN_FIRST.min(setup.segment_bytes_max),
-            segment_len_max: setup.segment_bytes_max,
-            access,
-        };
+        let settings = setup.log_settings();
         let recovered = if create {
             log::open(Arc::clone(&disk), settings).map(Some)
         } else {
@@ -212,6 +219,7 @@ impl Engine {
             setup,
             report,
             moves_rest_until: AtomicU64::new(0),
+            due_times: DueTimes::default(),
             closed: Mutex::new(false),
         })
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, TopicId};
 use crate::log::Parts;
 use crate::record::{Record, message};
-use crate::state::{Command, DedupId, Sequence};
+use crate::state::{Command, DedupId, Delay, Later, Sequence};
 use std::collections::BTreeMap;
 
 /// How much memory an emptied [`Outgoing`] keeps.
@@ -22,6 +22,8 @@ pub(crate) struct Outgoing {
     runs: Vec<(PartitionId, u32)>,
     /// Of the messages that have one, in the order of the messages.
     ids: Vec<DedupId>,
+    /// Of the messages that are for later, in the order of the messages.
+    delays: Vec<Delay>,
     /// Has seen a byte of zero, with which every message begins that has neither key nor headers. Making one looks at the processor's
     /// features, which costs as much as some messages.
     after_zero: crc32fast::Hasher,
@@ -31,7 +33,8 @@ impl Default for Outgoing {
     fn default() -> Self {
         let mut after_zero = crc32fast::Hasher::new();
         after_zero.update(&[0]);
-        Self { bytes: Vec::new(), ends: Vec::new(), crcs: Vec::new(), runs: Vec::new(), ids: Vec::new(), after_zero }
+        let (bytes, ends, crcs, runs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { bytes, ends, crcs, runs, ids: Vec::new(), delays: Vec::new(), after_zero }
     }
 }
 
@@ -79,6 +82,7 @@ impl Outgoing {
         self.crcs.clear();
         self.runs.clear();
         self.ids.clear();
+        self.delays.clear();
     }
 
     /// Adds a message for a partition. Before they are published, messages of one partition must stand together:
@@ -119,6 +123,17 @@ impl Outgoing {
         self.ids.push(DedupId { part: part as u32, id: hasher.id(topic, id), body });
     }
 
+    /// Says where the message that was added last goes, and when.
+    pub(crate) fn delay(&mut self, to: PartitionId, later: Later) {
+        let Some(part) = self.ends.len().checked_sub(1) else { return };
+        self.delays.push(Delay { part: part as u32, to, later });
+    }
+
+    /// Whether any of them is for later.
+    pub(crate) fn has_delays(&self) -> bool {
+        !self.delays.is_empty()
+    }
+
     /// The messages whose ids an earlier one of the same bytes has: its number and that of the earlier one, in order.
     ///
     /// # Errors
@@ -147,17 +162,20 @@ impl Outgoing {
     pub(crate) fn leave_out(&mut self, parts: &[u32]) {
         let mut kept = Self::default();
         let (mut parts, mut ids) = (parts.iter().peekable(), self.ids.iter().peekable());
+        let mut delays = self.delays.iter().peekable();
         let mut nth = 0u32;
         for (partition, count) in &self.runs {
             for _ in 0..*count {
                 let at = nth as usize;
                 let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
                 let id = ids.next_if(|id| id.part == nth);
+                let delay = delays.next_if(|delay| delay.part == nth);
                 if parts.next_if_eq(&&nth).is_none() {
                     kept.bytes.extend_from_slice(&self.bytes[start..self.ends[at] as usize]);
                     kept.count_in(*partition);
                     let part = kept.ends.len() as u32;
                     kept.ids.extend(id.map(|id| DedupId { part, ..*id }));
+                    kept.delays.extend(delay.map(|delay| Delay { part, ..*delay }));
                     kept.end_message(self.crcs[at]);
                 }
                 nth += 1;
@@ -189,9 +207,11 @@ impl Outgoing {
         let mut grouped = Self::default();
         grouped.bytes.reserve_exact(self.bytes.len());
         let ids: BTreeMap<u32, &DedupId> = self.ids.iter().map(|id| (id.part, id)).collect();
+        let delays: BTreeMap<u32, &Delay> = self.delays.iter().map(|delay| (delay.part, delay)).collect();
         for (partition, nth) in &order {
             let part = grouped.ends.len() as u32;
             grouped.ids.extend(ids.get(nth).map(|id| DedupId { part, ..**id }));
+            grouped.delays.extend(delays.get(nth).map(|delay| Delay { part, ..**delay }));
             let nth = *nth as usize;
             let start = nth.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
             grouped.bytes.extend_from_slice(&self.bytes[start..self.ends[nth] as usize]);
@@ -239,7 +259,7 @@ impl Outgoing {
 
     /// What publishes them.
     pub(crate) fn command<'a>(&'a self, sequence: Option<Sequence<'a>>) -> Command<'a> {
-        Command::Publish { runs: &self.runs, ids: &self.ids, sequence }
+        Command::Publish { runs: &self.runs, ids: &self.ids, delays: &self.delays, sequence }
     }
 
     /// These messages, behind them those of appends, and behind all encoded ones that move elsewhere.
@@ -253,6 +273,7 @@ impl Outgoing {
             crcs: self.crcs.clone(),
             runs: self.runs.clone(),
             ids: self.ids.clone(),
+            delays: self.delays.clone(),
             ..Self::default()
         };
         for append in appends {

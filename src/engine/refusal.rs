@@ -88,6 +88,7 @@ impl Engine {
             | Rejection::SequenceRepeated
             | Rejection::SequenceGap { .. }
             | Rejection::NoSuchCursor
+            | Rejection::NotScheduled
             | Rejection::CursorMoved
             | Rejection::CursorMovedIn { .. }
             | Rejection::LeaseLost

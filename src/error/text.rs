@@ -8,6 +8,8 @@ use std::path::Path;
 const GO_ON: &str = "nothing was written; go on with that number";
 const ID_EACH: &str = "give each message an id of its own";
 const CHECK_NAME: &str = "check the name or allow creating it";
+const NEXT: &str = "receive the next";
+const WAS_DUE: &str = "it was due, it was cancelled, or it was not published for later";
 const OR_DISCARD: &str = "redrive it to its group or discard it";
 
 impl fmt::Display for Error {
@@ -42,14 +44,13 @@ impl fmt::Display for Error {
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
             Self::InvalidPosition { position, fault } => write!(f, "position {position} {fault}; begin elsewhere"),
             Self::Gap { topic, partition, offset, count } => position::gap(f, topic, *partition, *offset, *count),
+            Self::NotScheduled { id } => write!(f, "message {id} is not scheduled: {WAS_DUE}"),
             Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
             Self::TooManyRedrives { id, max } => {
                 write!(f, "dead letter {id} was redriven to a topic {max} times, nothing was written; {OR_DISCARD}")
             }
             Self::LimitReached { what } => write!(f, "no room for more {what}: the limit is reached"),
-            Self::LeaseLost { id } => {
-                write!(f, "lease of message {id} was lost, nothing was written; receive the next")
-            }
+            Self::LeaseLost { id } => write!(f, "lease of message {id} was lost, nothing was written; {NEXT}"),
             Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),
             Self::TooManyOpenFiles => {
                 f.write_str("no file descriptor left, nothing was written; raise the limit or retry")

@@ -45,9 +45,10 @@ impl Live {
     /// Whether a message is kept in the file of `class`.
     fn keeps(&self, class: Class, partition: PartitionId, offset: Offset) -> bool {
         match (self.state.partition_role(partition), class) {
-            (Some(Role::Topic { .. } | Role::Retry { .. } | Role::Notes { .. }), Class::Messages) => {
-                offset >= self.state.settled_before(partition)
-            }
+            (
+                Some(Role::Topic { .. } | Role::Retry { .. } | Role::Notes { .. } | Role::Schedule { .. }),
+                Class::Messages,
+            ) => offset >= self.state.settled_before(partition),
             (Some(Role::Dead { .. }), Class::DeadLetters) => self.dead_letters.contains(&(partition, offset)),
             _ => false,
         }

@@ -53,7 +53,7 @@ fn look(observer: &Observer) -> Observed {
         // A topic without groups keeps what is there, and may have had groups that settled the rest.
         let is_wanted = |partition| match state.partition_role(partition) {
             Some(Role::Topic { topic, .. }) => state.groups_of(topic).next().is_some(),
-            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) => true,
+            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. } | Role::Schedule { .. }) => true,
             None => false,
         };
         let all = state.partitions().filter(|(partition, _)| is_wanted(*partition));

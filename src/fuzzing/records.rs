@@ -10,8 +10,8 @@ use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance,
-    Record, Retention, StreamId, StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin,
+    Provenance, Record, Retention, StreamId, StreamNote, TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 28;
+    let kind = take.byte() % 31;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -148,16 +148,37 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         }
         22..=24 => stream_record(take, kind, StreamId { partition, key: u128::from(group.0) }, offset),
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
-        26 => {
+        25 => group_created(take, group, partition),
+        26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
+        29 => {
             let keys: Vec<_> = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
             let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
             Record::Considered { group, partition, first: offset, keys, counted }
         }
-        27 => {
+        _ => {
             let keys = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
             Record::Recalled { group, partition, first: offset, keys }
         }
-        _ => group_created(take, group, partition),
+    }
+}
+
+fn schedule_record(
+    take: &mut Take<'_>,
+    kind: u8,
+    topic: TopicId,
+    (partition, offset): (PartitionId, Offset),
+) -> Record {
+    match kind {
+        26 => Record::ScheduleCreated { topic, partition },
+        27 => {
+            let (to, time, flags) = (PartitionId(topic.0), number(take), take.byte());
+            let due = if flags & 1 == 1 { DueTime::Wall(WallMs(time)) } else { DueTime::Store(StoreMs(time)) };
+            Record::Scheduled { partition, offset, to, due, again: flags & 2 == 2 }
+        }
+        _ => {
+            let is_due = take.byte() & 1 == 1;
+            Record::ScheduleEnded { partition, offset, copy: is_due.then(|| Box::new(copy(take))) }
+        }
     }
 }
 
@@ -282,7 +303,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..28u8 {
+    for kind in 0..31u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

@@ -67,6 +67,7 @@ pub fn rich(seed: u64) -> Rich {
         Builder::alone,
         Builder::unreadable,
         Builder::emptied,
+        Builder::scheduled,
     ];
     for life in lives {
         life(&builder);
@@ -260,6 +261,21 @@ impl Builder {
             to.store.tick().unwrap();
         }
         self.publish(&to.audit, 40..44);
+        to.store.close().unwrap();
+    }
+
+    /// Messages for later: one has come, one was taken back, one has another time, and one waits for a year.
+    fn scheduled(&self) {
+        let to = self.open(Durability::Disk);
+        let later = |number, ms| self.message(number).delay(Duration::from_millis(ms));
+        let ids = [(44, 20), (45, 10), (46, 50)].map(|(number, ms)| to.audit.publish(later(number, ms)).unwrap().id());
+        to.orders.publish(later(47, 365 * 86_400_000)).unwrap();
+        to.audit.cancel_scheduled(ids[1]).unwrap();
+        let at = std::time::UNIX_EPOCH + Duration::from_millis(WALL.0 + 30 * 86_400_000);
+        to.audit.reschedule_at(ids[2], at).unwrap();
+        self.clock.advance(100);
+        to.store.tick().unwrap();
+        assert_eq!(to.audit.scheduled(None, 10).unwrap().len(), 1);
         to.store.close().unwrap();
     }
 

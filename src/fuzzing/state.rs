@@ -9,7 +9,10 @@ use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance,
     Record, Retention, TopicOptions,
 };
-use crate::state::{Command, DedupId, HoldUp, Inputs, KeyRun, ParkedMax, Sequence, State, StreamTails, Visible};
+use crate::state::{
+    Command, DedupId, Delay, HoldUp, Inputs, KeyRun, Later, ParkedMax, Publication, Sequence, State, StreamTails,
+    Visible,
+};
 use std::sync::LazyLock;
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
@@ -92,6 +95,10 @@ fn go_on(state: &mut State) {
         inputs.wall = inputs.wall.saturating_add(3_600_000);
     }
     carry_out(state, &Command::NoteClockJump, &inputs);
+    let published = Publication::Here { epoch, time: inputs.wall };
+    for (partition, offset) in state.due(state.store_time(inputs.steady), inputs.wall, 8) {
+        carry_out(state, &Command::MoveDue { at: (partition, offset), published }, &inputs);
+    }
 }
 
 /// Records one after another, each in a frame of its own or not, as heads or as fields: each is refused or leaves a sound
@@ -189,8 +196,22 @@ fn opening() -> Vec<Record> {
         Command::Publish {
             runs: &[(PartitionId(0), 9), (PartitionId(1), 3)],
             ids: &[DedupId { part: 2, id: 7, body: 1 }, DedupId { part: 11, id: 8, body: 2 }],
+            delays: &[],
             sequence: Some(Sequence { topic: TopicId(0), producer: "importer", number: 0 }),
         },
+        Command::CreateSchedule { topic: TopicId(0) },
+        Command::Publish {
+            runs: &[(PartitionId(7), 3)],
+            ids: &[],
+            delays: &[
+                Delay { part: 0, to: PartitionId(1), later: Later::In(500) },
+                Delay { part: 1, to: PartitionId(0), later: Later::At(inputs.wall) },
+                Delay { part: 2, to: PartitionId(0), later: Later::In(0) },
+            ],
+            sequence: None,
+        },
+        Command::Reschedule { at: (PartitionId(7), Offset(0)), later: Some(Later::At(inputs.wall)) },
+        Command::Reschedule { at: (PartitionId(7), Offset(1)), later: None },
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
         Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None, keys: None },

@@ -136,6 +136,7 @@ impl Record {
                 provenance: None,
             }),
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => Some(copy.claim()),
+            Self::ScheduleEnded { copy, .. } => copy.as_ref().map(|copy| copy.claim()),
             Self::StreamTruncated { note, .. } | Self::SnapshotSaved { note, .. } => Some(note.claim()),
             Self::Opened { .. }
             | Self::ClockJumped { .. }
@@ -158,7 +159,9 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => None,
+            | Self::Sequenced { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. } => None,
         }
     }
 
@@ -170,6 +173,7 @@ impl Record {
             Self::DeadLettered { copy, .. } | Self::Redriven { copy, .. } => {
                 Some((copy.partition, &mut copy.offset, 1))
             }
+            Self::ScheduleEnded { copy, .. } => copy.as_mut().map(|copy| (copy.partition, &mut copy.offset, 1)),
             Self::StreamTruncated { note, .. } | Self::SnapshotSaved { note, .. } => {
                 Some((note.partition, &mut note.offset, 1))
             }
@@ -194,7 +198,9 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::Sequenced { .. } => None,
+            | Self::Sequenced { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. } => None,
         }
     }
 
@@ -231,7 +237,10 @@ impl Record {
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => None,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { .. } => None,
         }
     }
 
@@ -275,7 +284,10 @@ impl Record {
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => None,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { .. } => None,
         }
     }
 
@@ -286,6 +298,7 @@ impl Record {
             Self::Published { partition, .. } => Wakes::ReadersOf(*partition),
             Self::Appended { stream, .. } => Wakes::ReadersOf(stream.partition),
             Self::Redriven { copy, .. } => Wakes::ReadersOf(copy.partition),
+            Self::ScheduleEnded { copy: Some(copy), .. } => Wakes::ReadersOf(copy.partition),
             // The message may have another attempt, now or at a time that nobody may know yet.
             Self::Nacked { group, .. }
             | Self::Released { group, .. }
@@ -315,7 +328,10 @@ impl Record {
             | Self::Accepted { .. }
             | Self::Sequenced { .. }
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => Wakes::Nobody,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { copy: None, .. } => Wakes::Nobody,
         }
     }
 
@@ -333,11 +349,13 @@ impl Record {
             | Self::Appended { .. }
             // Its events stay until they are cleaned.
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => Room::Adds,
-            Self::DeadLettered { .. } => Room::Moves,
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. } => Room::Adds,
+            Self::DeadLettered { .. } | Self::ScheduleEnded { copy: Some(_), .. } => Room::Moves,
             Self::Considered { .. } | Self::Recalled { .. } | Self::Leased { .. } | Self::ExclusivePending { .. } => {
                 Room::Leases
-            },
+            }
             Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -352,7 +370,8 @@ impl Record {
             | Self::Discarded { .. }
             // It lets go of what it has passed.
             | Self::CursorSet { hold: Some(_), .. }
-            | Self::CursorRemoved { .. } => Room::Settles,
+            | Self::CursorRemoved { .. }
+            | Self::ScheduleEnded { copy: None, .. } => Room::Settles,
         }
     }
 
@@ -393,42 +412,10 @@ impl Record {
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. } => Counted::Nothing,
-        }
-    }
-
-    /// The name of its kind, for tests that must have seen all kinds.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Opened { .. } => "opened",
-            Self::ClockJumped { .. } => "clock jumped",
-            Self::TopicCreated { .. } => "topic created",
-            Self::GroupCreated { .. } => "group created",
-            Self::TopicRemoved { .. } => "topic removed",
-            Self::GroupRemoved { .. } => "group removed",
-            Self::GroupAltered { .. } => "group altered",
-            Self::Published { .. } => "published",
-            Self::Considered { .. } => "considered",
-            Self::Recalled { .. } => "recalled",
-            Self::Leased { .. } => "leased",
-            Self::ExclusivePending { .. } => "exclusive pending",
-            Self::Extended { .. } => "extended",
-            Self::Acked { .. } => "acked",
-            Self::Nacked { .. } => "nacked",
-            Self::Released { .. } => "released",
-            Self::Unreadable { .. } => "unreadable",
-            Self::Postponed { .. } => "postponed",
-            Self::DeadLettered { .. } => "dead-lettered",
-            Self::Redriven { .. } => "redriven",
-            Self::Discarded { .. } => "discarded",
-            Self::CursorSet { .. } => "cursor set",
-            Self::CursorRemoved { .. } => "cursor removed",
-            Self::Accepted { .. } => "accepted",
-            Self::Sequenced { .. } => "sequenced",
-            Self::Appended { .. } => "appended",
-            Self::StreamTruncated { .. } => "stream truncated",
-            Self::SnapshotSaved { .. } => "snapshot saved",
+            | Self::SnapshotSaved { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { .. } => Counted::Nothing,
         }
     }
 }

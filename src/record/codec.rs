@@ -14,8 +14,8 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{cursor_value, failure, hold, key_hash, name};
-pub(crate) use encode::{put_failure, put_hold, put_key_hash};
+pub(crate) use decode::{cursor_value, due_time, failure, hold, key_hash, name};
+pub(crate) use encode::{put_due_time, put_failure, put_hold, put_key_hash};
 pub(crate) use options::{group_options, put_group_options, put_topic_options, topic_options};
 
 /// Kind 0 does not exist, so that zeros are no record.
@@ -47,6 +47,9 @@ mod kind {
     pub(super) const STREAM_TRUNCATED: u8 = 25;
     pub(super) const SNAPSHOT_SAVED: u8 = 26;
 
+    pub(super) const SCHEDULE_CREATED: u8 = 27;
+    pub(super) const SCHEDULED: u8 = 28;
+    pub(super) const SCHEDULE_ENDED: u8 = 29;
     pub(super) const CONSIDERED: u8 = 30;
     pub(super) const RECALLED: u8 = 31;
 
@@ -59,6 +62,11 @@ const MANY: u8 = 0x01;
 const AGAIN: u8 = 0x02;
 /// An exclusive lease.
 const EXCLUSIVE: u8 = 0x04;
+
+/// A flag of `Scheduled`: due by the wall clock.
+const BY_WALL: u8 = 0x01;
+/// It was scheduled before.
+const RESCHEDULED: u8 = 0x02;
 
 /// Appends the bytes of `records`.
 #[inline]

@@ -7,6 +7,8 @@
 
 mod about;
 pub(crate) mod codec;
+#[cfg(any(test, feature = "simulation"))]
+mod kinds;
 pub(crate) mod message;
 pub(crate) mod wire;
 
@@ -105,8 +107,24 @@ pub(crate) enum Record {
     /// Of a stream whose next event has version `next`, no event below version `first` is there any more for those who read it, and where
     /// that leaves none, no snapshot either. `note` has the key alone.
     StreamTruncated { stream: StreamId, note: StreamNote, first: u64, next: u64 },
+    /// A topic has a hidden partition for messages that are published for later.
+    ScheduleCreated { topic: TopicId, partition: PartitionId },
+    /// The message at `offset` of such a partition is due in partition `to` of its topic at `due`: a message of this frame, or one that
+    /// was to be due at another time (`again`).
+    Scheduled { partition: PartitionId, offset: Offset, to: PartitionId, due: DueTime, again: bool },
+    /// A scheduled message was due, and went to the partition of `copy`; or it was cancelled.
+    ScheduleEnded { partition: PartitionId, offset: Offset, copy: Option<Box<Copied>> },
     /// A snapshot of a stream that has the events `first .. next`, as it was after event `version`: the payload of `note`.
     SnapshotSaved { stream: StreamId, note: StreamNote, version: u64, first: u64, next: u64 },
+}
+
+/// When a scheduled message is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DueTime {
+    /// After a delay, which no jump of the wall clock makes shorter or longer.
+    Store(StoreMs),
+    /// At a time of day.
+    Wall(WallMs),
 }
 
 /// A message (a part of this frame) at the end of the hidden partition of a topic of streams, which nobody gets. It has the key of a stream.

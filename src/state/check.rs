@@ -31,6 +31,7 @@ impl State {
         let mut fault = |what| faults.push(Violation { group: None, what });
         self.cursors.check(&mut fault);
         self.dedup.check(&mut fault);
+        self.schedules.check(&mut fault);
         if !self.exclusive_fits() {
             faults.push(Violation { group: None, what: "the exclusive lease is not what its message says" });
         }

@@ -124,6 +124,23 @@ pub(crate) struct Sequence<'a> {
     pub(crate) number: u64,
 }
 
+/// When a message is wanted that is published now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Later {
+    /// So many milliseconds from now.
+    In(u64),
+    /// When the wall clock says so.
+    At(WallMs),
+}
+
+/// Message number `part` of a frame goes to a partition later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Delay {
+    pub(crate) part: u32,
+    pub(crate) to: PartitionId,
+    pub(crate) later: Later,
+}
+
 /// Message number `part` of a frame was accepted before: under this id, in the frame at this LSN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Repeat {
@@ -234,6 +251,20 @@ pub(crate) enum Command<'a> {
     RemoveGroup {
         group: GroupId,
     },
+    /// Gives a topic its hidden partition of messages for later.
+    CreateSchedule {
+        topic: TopicId,
+    },
+    /// A scheduled message is wanted at another time, or with `None` not at all.
+    Reschedule {
+        at: (PartitionId, Offset),
+        later: Option<Later>,
+    },
+    /// A scheduled message is due.
+    MoveDue {
+        at: (PartitionId, Offset),
+        published: Publication,
+    },
     AlterGroup {
         group: GroupId,
         changes: &'a GroupChanges,
@@ -243,6 +274,8 @@ pub(crate) enum Command<'a> {
         runs: &'a [(PartitionId, u32)],
         /// Of those that have one, in order.
         ids: &'a [DedupId],
+        /// Of those that go into the hidden partition of messages for later, in order.
+        delays: &'a [Delay],
         /// That of the one message, if a producer numbers it.
         sequence: Option<Sequence<'a>>,
     },
@@ -333,9 +366,7 @@ pub(crate) enum Command<'a> {
     },
     /// Such a message cannot be copied now (no room, or it cannot be read): it is looked at again later.
     Postpone {
-        group: GroupId,
-        partition: PartitionId,
-        offset: Offset,
+        at: (GroupId, PartitionId, Offset),
     },
     /// Sends a dead letter to a topic's partition, or to its group again.
     Redrive {
@@ -361,7 +392,7 @@ pub(crate) enum Command<'a> {
 impl<'a> Command<'a> {
     /// A publish of messages without ids.
     pub(crate) const fn publish(runs: &'a [(PartitionId, u32)]) -> Self {
-        Self::Publish { runs, ids: &[], sequence: None }
+        Self::Publish { runs, ids: &[], delays: &[], sequence: None }
     }
 }
 

@@ -21,6 +21,7 @@ mod message;
 mod order;
 mod rejection;
 mod retry;
+mod schedule;
 mod settle;
 mod snapshot;
 mod stream;
@@ -30,8 +31,8 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Moving, Notice, ParkedMax,
-    Publication, Repeat, Sequence, Visible,
+    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Later, Moving, Notice,
+    ParkedMax, Publication, Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
@@ -39,6 +40,7 @@ pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retry::capped;
+pub(crate) use schedule::{NextDue, Scheduled};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
@@ -50,6 +52,8 @@ use crate::record::Record;
 use message::require;
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+type Decided = Result<Decision, Rejection>;
 
 /// Everything that a store is, but for the bytes of its messages.
 #[derive(Clone, Debug)]
@@ -63,6 +67,7 @@ pub(crate) struct State {
     exclusive: lease::ExclusiveLeases,
     cursors: cursor::Cursors,
     dedup: dedup::Dedup,
+    schedules: schedule::Schedules,
     /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -74,6 +79,7 @@ pub(crate) struct Removed {
     /// Freed with this.
     _group: Option<Box<GroupState>>,
     _forgotten: Option<dedup::Forgotten>,
+    _schedule: Option<schedule::Schedule>,
 }
 
 impl State {
@@ -87,6 +93,7 @@ impl State {
             exclusive: lease::ExclusiveLeases::default(),
             cursors: cursor::Cursors::default(),
             dedup: dedup::Dedup::default(),
+            schedules: schedule::Schedules::default(),
             removed: Vec::new(),
         }
     }
@@ -143,19 +150,14 @@ impl State {
     }
 
     #[inline(never)]
-    fn dispatch(
-        &self,
-        command: &Command<'_>,
-        inputs: &Inputs<'_>,
-        records: &mut Vec<Record>,
-    ) -> Result<Decision, Rejection> {
+    fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
             Command::Lease { group, max, pass_exhausted, new_last, keys } => {
                 return self.decide_lease((group, max), (pass_exhausted, new_last), keys, inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
-            Command::Publish { runs, ids, sequence } => {
-                return self.decide_publish(runs, (ids, sequence), inputs, records);
+            Command::Publish { runs, ids, delays, sequence } => {
+                return self.decide_publish(runs, (ids, delays, sequence), inputs, records);
             }
             Command::Nack { group, held, delay_ms, text, moving } => {
                 return self.decide_nack((group, held), delay_ms, text, moving, inputs, records);
@@ -169,15 +171,13 @@ impl State {
             Command::Redrive { group, dead_letter, to, provenance } => {
                 return self.decide_redrive((group, dead_letter), to, provenance, inputs, records);
             }
-            Command::Extend { group, held, for_ms } => match self.decide_extend((group, held), for_ms, inputs)? {
-                Some(record) => record,
-                None => return Ok(Decision::Done),
-            },
+            Command::Extend { group, held, for_ms } => {
+                records.extend(self.decide_extend((group, held), for_ms, inputs)?);
+                return Ok(Decision::Done);
+            }
             Command::Release { group, held } => return self.decide_release(group, held, records),
             Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
-            Command::Postpone { group, partition, offset } => {
-                self.decide_postpone((group, partition, offset), inputs)?
-            }
+            Command::Postpone { at } => self.decide_postpone(at, inputs)?,
             Command::Transaction { steps, parts, .. } => {
                 return self.decide_transaction(steps, parts, inputs, records);
             }
@@ -187,6 +187,9 @@ impl State {
             Command::CreateTopic { name, partitions, options } => {
                 self.decide_create_topic(name, partitions, options)?
             }
+            Command::CreateSchedule { topic } => self.decide_create_schedule(topic)?,
+            Command::Reschedule { at, later } => self.decide_reschedule(at, later, inputs)?,
+            Command::MoveDue { at, published } => self.decide_move_due(at, published, inputs)?,
             Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
             Command::RemoveGroup { group } => self.decide_remove_group(group)?,
             Command::SetCursor { name, expected, value, hold } => {
@@ -202,10 +205,10 @@ impl State {
                 self.decide_save_snapshot(stream, (version, 0), fact, inputs)?
             }
             Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
-            Command::AlterGroup { group, changes } => match self.decide_alter_group(group, changes)? {
-                Some(record) => record,
-                None => return Ok(Decision::Done),
-            },
+            Command::AlterGroup { group, changes } => {
+                records.extend(self.decide_alter_group(group, changes)?);
+                return Ok(Decision::Done);
+            }
             Command::CreateGroup { topic, name, options, starts } => {
                 self.decide_create_group(topic, name, options, starts)?
             }
@@ -220,12 +223,7 @@ impl State {
         require(opened, "a record before the store was ever opened")?;
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
-            Record::Considered { group, partition, first, keys, counted } => {
-                self.apply_considered((*group, *partition, *first), keys, counted)
-            }
-            Record::Recalled { group, partition, first, keys } => {
-                self.apply_recalled((*group, *partition, *first), keys)
-            }
+            Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
@@ -277,6 +275,13 @@ impl State {
             }
             Record::SnapshotSaved { stream, note, version, first, next } => {
                 self.apply_snapshot_saved(*stream, *note, (*version, StreamHead { first: *first, next: *next }))
+            }
+            Record::ScheduleCreated { topic, partition } => self.apply_schedule_created(*topic, *partition),
+            Record::Scheduled { partition, offset, to, due, again } => {
+                self.apply_scheduled((*partition, *offset), Scheduled { to: *to, due: *due }, *again)
+            }
+            Record::ScheduleEnded { partition, offset, copy } => {
+                self.apply_schedule_ended((*partition, *offset), copy.as_deref())
             }
             Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }

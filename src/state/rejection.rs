@@ -44,6 +44,8 @@ pub(crate) enum Rejection {
         expected: u64,
     },
     NoSuchCursor,
+    /// The message waits for no time, or for none any more.
+    NotScheduled,
     /// The cursor stands elsewhere.
     CursorMoved,
     /// The same, in a transaction: that of this step.
@@ -96,6 +98,7 @@ impl fmt::Display for Rejection {
             Self::SequenceRepeated => "the producer has published this number before",
             Self::SequenceGap { .. } => "another number of the producer comes next",
             Self::NoSuchCursor => "there is no such cursor",
+            Self::NotScheduled => "the message is not scheduled",
             Self::CursorMoved | Self::CursorMovedIn { .. } => "the cursor stands elsewhere",
             Self::StreamUnknown(_) => "how far a stream has come is not known",
             Self::WrongVersion { .. } | Self::WrongVersionIn { .. } => "the stream has another version",
@@ -115,6 +118,7 @@ impl Rejection {
             | Self::SequenceRepeated
             | Self::SequenceGap { .. }
             | Self::NoSuchCursor
+            | Self::NotScheduled
             | Self::CursorMoved
             | Self::CursorMovedIn { .. }
             | Self::WrongVersion { .. }
@@ -171,6 +175,7 @@ impl From<Rejection> for Inconsistent {
             Rejection::DedupConflict { .. } => "another message was published under this id",
             Rejection::SequenceGap { .. } => "another number of the producer comes next",
             Rejection::NoSuchCursor => "there is no such cursor",
+            Rejection::NotScheduled => "the message is not scheduled",
             Rejection::CursorMoved | Rejection::CursorMovedIn { .. } => "the cursor stands elsewhere",
             Rejection::StreamUnknown(_)
             | Rejection::WrongVersion { .. }

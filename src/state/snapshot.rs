@@ -12,6 +12,7 @@
 //! exclusive  flags, [pending], [granted]
 //! jumped     how much later the wall clock is for jumps, in milliseconds, as a signed number
 //! cursors    as in `cursor`
+//! schedules  as in `schedule`
 //! ids        as in `dedup`
 //! ```
 //! A gap is the distance from the number before less one.
@@ -21,9 +22,10 @@ use super::dedup::Ids;
 use super::group::GroupData;
 use super::kit::named::NamedSnapshot;
 use super::lease::ExclusiveLeases;
+use super::schedule::ScheduleEntries;
 use super::topic::Tables;
-use super::{State, cursor, dedup, group, lease, topic};
-use crate::ids::{Epoch, GroupId};
+use super::{State, cursor, dedup, group, lease, schedule, topic};
+use crate::ids::{Epoch, GroupId, PartitionId};
 use crate::record::message::splitmix;
 use crate::record::wire::{ByteReader, DecodeError, Newer, put_signed, put_varint};
 use std::collections::BTreeMap;
@@ -43,6 +45,7 @@ pub(crate) struct Snapshot {
     jumped_ms: i64,
     cursors: NamedSnapshot<CursorState>,
     ids: Ids,
+    scheduled: ScheduleEntries,
 }
 
 impl Snapshot {
@@ -56,7 +59,14 @@ impl Snapshot {
             jumped_ms: state.jumped_ms,
             cursors: state.cursors.snapshot(),
             ids: state.dedup.snapshot(),
+            scheduled: state.schedules.snapshot(),
         }
+    }
+
+    /// How many messages of a topic are not due yet, by its hidden partition for them.
+    pub(crate) fn scheduled(&self, partition: PartitionId) -> u64 {
+        let found = self.scheduled.binary_search_by_key(&partition, |(of, _)| *of).ok();
+        found.map_or(0, |at| self.scheduled[at].1.len() as u64)
     }
 
     pub(super) fn tables(&self) -> &Tables {
@@ -81,6 +91,7 @@ impl Snapshot {
         lease::encode_exclusive(&self.exclusive, out);
         put_signed(out, self.jumped_ms);
         cursor::encode(&self.cursors, out);
+        schedule::encode(&self.scheduled, &self.tables, out);
         dedup::encode(&self.ids, out);
     }
 
@@ -120,8 +131,10 @@ impl State {
         }
         let jumped_ms = reader.signed()?;
         let cursors = cursor::decode(reader)?;
+        let schedules = schedule::decode(reader, &mut catalog)?;
         let dedup = dedup::decode(reader, &catalog)?;
-        let state = Self { epoch, jumped_ms, catalog, groups, exclusive, cursors, dedup, removed: Vec::new() };
+        let state =
+            Self { epoch, jumped_ms, catalog, groups, exclusive, cursors, dedup, schedules, removed: Vec::new() };
         if !reader.is_empty() {
             return Err(DecodeError::Invalid("bytes after the end"));
         }

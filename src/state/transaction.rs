@@ -32,7 +32,9 @@ impl Overlay {
     fn take_in_all(&mut self, records: &mut [Record], step: u32) -> Result<(), Rejection> {
         for record in &mut *records {
             // Its message is one that a record beside it claims.
-            if let Record::Accepted { partition, offset, .. } = record {
+            if let Record::Accepted { partition, offset, .. }
+            | Record::Scheduled { partition, offset, again: false, .. } = record
+            {
                 let added = self.added.get(partition).copied().unwrap_or_default();
                 // seam: an id names a message before its own
                 *offset = offset.checked_add(added).ok_or(Rejection::LimitReached("messages in a partition"))?;
@@ -186,6 +188,9 @@ impl State {
             | Command::Redrive { .. }
             | Command::Discard { .. }
             | Command::RemoveCursor { .. }
+            | Command::CreateSchedule { .. }
+            | Command::Reschedule { .. }
+            | Command::MoveDue { .. }
             | Command::TruncateStream { .. }
             | Command::Transaction { .. } => Err(Rejection::Invalid("no part of a transaction")),
         }

@@ -308,7 +308,7 @@ impl RowsAtHand {
 /// The class of a partition's messages, if it is there.
 pub(super) fn class_of(state: &State, partition: PartitionId) -> Option<Class> {
     Some(match state.partition_role(partition)? {
-        Role::Topic { .. } | Role::Retry { .. } | Role::Notes { .. } => Class::Messages,
+        Role::Topic { .. } | Role::Retry { .. } | Role::Notes { .. } | Role::Schedule { .. } => Class::Messages,
         Role::Dead { .. } => Class::DeadLetters,
     })
 }

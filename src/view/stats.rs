@@ -32,6 +32,8 @@ pub struct TopicStats {
     pub published: u64,
     /// Those of them that were published since this process opened the store, redriven ones included.
     pub published_since_open: u64,
+    /// Messages that were published for later and are not due yet, which count as published only then.
+    pub scheduled: u64,
     /// Its partitions, by index.
     pub partitions: Vec<PartitionStats>,
     /// Its groups, in order of creation.
@@ -170,6 +172,7 @@ impl Moment {
                 retention: topic.options.retention,
                 published: published as u64,
                 published_since_open: self.counters.published(id, published),
+                scheduled: topic.schedule.map_or(0, |partition| self.state.scheduled(partition)),
                 partitions,
                 groups: Vec::new(),
             });

@@ -74,12 +74,13 @@ const ENGINE_ROOMS: &[(&str, &[&str])] = &[
     ("stats", &["core"]),
     ("deliver", &["core", "refusal", "outgoing"]),
     ("topics", &["core", "deliver"]),
+    ("schedule", &["core", "deliver"]),
     ("follow", &["core", "deliver", "topics"]),
     ("stream", &["core", "deliver", "follow", "outgoing", "refusal"]),
     ("write", &["core", "deliver", "stream", "outgoing"]),
     ("maintenance", &["core", "reserve"]),
     ("threads", &["maintenance"]),
-    ("open", &["core", "dedup", "health", "reserve", "stream", "write", "maintenance"]),
+    ("open", &["core", "dedup", "health", "reserve", "schedule", "stream", "write", "maintenance"]),
 ];
 
 /// Enums of which every `match` names all variants, so that a new one is decided everywhere.

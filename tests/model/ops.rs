@@ -300,6 +300,17 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "tests/schedule.rs has a model of its own, and the simulation schedules in every case",
+        &[
+            "Message::delay",
+            "Message::deliver_at",
+            "Topic::scheduled",
+            "Topic::cancel_scheduled",
+            "Topic::reschedule_in",
+            "Topic::reschedule_at",
+        ],
+    ),
+    (
         "tests/projections.rs kills them between any two requests; they are made of transactions and cursors",
         &[
             "Topic::projection",

@@ -20,6 +20,7 @@ pub const TESTS: &[&str] = &[
     "transactions",
     "log_reader",
     "dedup",
+    "schedule",
     "cursors",
     "scenarios",
     "streams",

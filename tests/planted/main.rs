@@ -21,6 +21,7 @@ mod record;
 mod removal;
 mod run;
 mod scenarios;
+mod schedule;
 mod seam;
 mod state;
 mod streams;
@@ -67,6 +68,7 @@ pub fn bugs() -> Vec<Bug> {
         order::BUGS,
         record::BUGS,
         removal::BUGS,
+        schedule::BUGS,
         scenarios::BUGS,
         state::BUGS,
         streams::BUGS,

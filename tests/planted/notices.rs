@@ -13,16 +13,16 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a notice is lost",
         plants: "a message becomes a dead letter and its group's topic for notices is not told",
-        mistake: Mistake::Before("if planted!() { return OutgoingNotice::without(Notice::Never); }"),
+        mistake: Mistake::Before("if planted!() { return (Notice::Never, Vec::new()); }"),
         level: Level::Model,
     },
     Bug {
         name: "a notice without its move",
         plants: "a notice is published before its move: after a crash in between there is one of a message that lives",
         mistake: Mistake::Before(
-            "if planted!() && let Notice::Into(partition) = notice.notice {
+            "if planted!() && let Notice::Into(partition) = notice {
                 let alone = Outgoing::default().with_others(&[], &parts[1..])?;
-                let publish = Command::Publish { runs: &[(partition, 1)], ids: &[], sequence: None };
+                let publish = Command::Publish { runs: &[(partition, 1)], ids: &[], delays: &[], sequence: None };
                 let _published = self.submit(&publish, alone.parts(), crate::engine::deliver::settle::end_of)?;
                 return self.submit_copy(&command(Notice::Never), moved.part);
             }",

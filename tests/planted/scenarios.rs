@@ -25,7 +25,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a key is ignored",
         plants: "messages of one key go to several partitions, and are delivered out of order",
-        mistake: Mistake::Value("if planted!() { Ok(self.inner.next_in_turn()) } else { $it }"),
+        mistake: Mistake::Value("if planted!() { Ok(self.inner().next_in_turn()) } else { $it }"),
         level: Level::Test("scenarios", "files::keys"),
     },
     Bug {
@@ -63,6 +63,10 @@ pub const BUGS: &[Bug] = &[
 /// Bugs that another level must find, each with a scenario that must find it as well.
 const ALSO: &[(&str, &str)] = &[
     ("an id is forgotten too early", "files::dedup"),
+    ("a scheduled message comes again and again", "files::delay"),
+    ("a delay goes by the wall clock", "files::due_times"),
+    ("what was taken back comes all the same", "files::taken_back"),
+    ("a delay is not recorded", "files::scheduled_crash"),
     ("durable ack does not wait", "files::ack"),
     ("a lease keeps the first limit", "files::alter"),
     ("a dropped batch charges what nobody saw", "files::batch"),

@@ -18,6 +18,7 @@
 
 mod events;
 mod facts;
+mod schedule;
 mod script;
 mod session;
 mod show;
@@ -54,7 +55,9 @@ files! {
     cursor
     dead_letter
     dedup
+    delay
     drop
+    due_times
     durability
     exclusive_lease
     expiry
@@ -87,9 +90,11 @@ files! {
     release
     removal
     retention
+    scheduled_crash
     snapshots
     streams
     subscription
+    taken_back
     transaction
     two_groups
 }

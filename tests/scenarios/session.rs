@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// When every scenario begins, by the wall clock.
-const START: WallMs = WallMs(1_800_000_000_000);
+pub(crate) const START: WallMs = WallMs(1_800_000_000_000);
 
 /// How long another thread may take until it offers a delivery. Only a failing test waits as long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -132,6 +132,7 @@ impl Session {
             "crash" | "power_cut" | "disk_full" | "disk_room" | "advance" | "clock_jump" => self.world(name, words),
             "topic" | "group" | "alter" | "remove_topic" | "remove_group" => self.define(name, words),
             "publish" | "publish_batch" => self.publish(name, words),
+            "scheduled" | "cancel" | "reschedule_in" | "reschedule_at" => self.with_schedule(name, words),
             "receive" | "receive_batch" | "subscribe" => self.receive(name, words),
             "produce" | "next_sequence" => self.produce(name, words),
             "cursor" | "cursors" | "set" | "unset" | "publish_and_set" => self.cursor(name, words),
@@ -336,6 +337,12 @@ impl Session {
             }
             if let Some(id) = words.option("dedup_id", script::text)? {
                 message = message.dedup_id(id);
+            }
+            if let Some(delay) = words.option("delay", script::duration)? {
+                message = message.delay(delay);
+            }
+            if let Some(after) = words.option("deliver_at", script::duration)? {
+                message = message.deliver_at(UNIX_EPOCH + Duration::from_millis(START.0) + after);
             }
             let receipt = topic.publish(message)?;
             return Ok(vec![self.published(&receipt, topic.name())]);

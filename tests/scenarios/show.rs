@@ -21,7 +21,10 @@ impl Names {
 
     /// The name of a message that was published to this topic.
     pub fn published(&mut self, id: MessageId, topic: &str) -> String {
-        self.name(id, format!("{topic}/{}", id.partition))
+        match self.counts.get(topic) {
+            Some(count) if id.partition >= *count => self.name(id, format!("{topic}/later")),
+            _ => self.name(id, format!("{topic}/{}", id.partition)),
+        }
     }
 
     fn name(&mut self, id: MessageId, partition: String) -> String {
@@ -113,7 +116,7 @@ fn attempt_end(failure: &Failure, start: WallMs) -> String {
 }
 
 /// A time of the wall clock, in seconds from `start`.
-fn since(time: SystemTime, start: WallMs) -> String {
+pub fn since(time: SystemTime, start: WallMs) -> String {
     let start = UNIX_EPOCH + Duration::from_millis(start.0);
     match time.duration_since(start) {
         Ok(after) => format!("{}s", after.as_secs_f64()),

@@ -706,7 +706,8 @@ TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = {*range(27), 30, 31}
+RECORD_KINDS = 31
+MOST_SCHEDULED = 1 << 20
 MOST_PARKED = 4 * 65536
 MOST_RECALLED = 1024
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
@@ -849,8 +850,24 @@ def decode_body(kind, c):
         r["note"] = {n: c.varint() for n in ("partition", "offset", "time")}
         r["time"] = r["note"]["time"]
         r.update((n, c.varint()) for n in ("version", "first", "next")[26 - kind:])
+    elif kind == 27:
+        r["topic"], r["partition"] = c.varint(), c.varint()
+    elif kind == 28:
+        r.update((n, c.varint()) for n in ("partition", "offset", "to"))
+        r["due"], again = decode_due(c, 2)
+        r["again"] = again != 0
+    elif kind == 29:
+        r["partition"], r["offset"] = c.varint(), c.varint()
+        r["copy"] = decode_copy(c) if c.left() else None
     c.done()
     return r
+
+
+def decode_due(c, known):
+    """((by the wall clock, time), the flags beside that)."""
+    flags, time = c.u8(), c.varint()
+    need(flags & ~(1 | known) == 0, "flags of a due time")
+    return (flags & 1, time), flags & known
 
 
 @functools.lru_cache(maxsize=20_000)
@@ -861,7 +878,7 @@ def decode_records(head):
         while c.left():
             kind = c.varint()
             body = Cursor(c.take(c.varint()))
-            if kind not in RECORD_KINDS:
+            if kind > RECORD_KINDS:
                 raise Newer(f"a record of kind {kind}")
             need(kind != 0, "a record of kind 0")
             records.append(decode_body(kind, body))
@@ -875,7 +892,7 @@ def claim(r):
     if r["kind"] in (1, 24):
         return r["partition"], r["base"], r["count"]
     for what in ("copy", "note"):
-        if what in r:
+        if r.get(what):
             return r[what]["partition"], r[what]["offset"], 1
     return None
 
@@ -985,6 +1002,8 @@ def owner(s, partition):
             return "topic", t, partition - topic["first"]
         if topic["options"][STREAMS] and partition == topic["first"] + len(topic["ends"]):
             return "notes", t, 0
+        if topic["schedule"] is not None and partition == topic["schedule"]["partition"]:
+            return "schedule", t, 0
     for g, group in s["groups"].items():
         if partition in (group["retry"], group["retry"] + 1):
             return ("retry", "dead")[partition - group["retry"]], g, 0
@@ -1000,6 +1019,8 @@ def end_of(s, partition):
     what, n, i = owner(s, partition)
     if what == "notes":
         return s["topics"][n]["notes"]
+    if what == "schedule":
+        return s["topics"][n]["schedule"]["end"]
     return s["topics"][n]["ends"][i] if what == "topic" else s["groups"][n][what + "_end"]
 
 
@@ -1009,6 +1030,8 @@ def grow(s, partition, by):
         s["topics"][n]["ends"][i] += by
     elif what == "notes":
         s["topics"][n]["notes"] += by
+    elif what == "schedule":
+        s["topics"][n]["schedule"]["end"] += by
     else:
         s["groups"][n][what + "_end"] += by
 
@@ -1160,7 +1183,7 @@ def drop_old_ids(s, topic, now, most):
 
 def apply_accepted(s, r, lsn):
     where = owner(s, r["partition"])
-    need(where is not None and where[0] == "topic", "an id of no partition of a topic")
+    need(where is not None and where[0] in ("topic", "schedule"), "an id of no partition of a topic")
     need(r["offset"] < end_of(s, r["partition"]), "an id of a message that is not there")
     topic = where[1]
     with_window = set(s["windows"]) | {topic}
@@ -1204,6 +1227,41 @@ def apply_stream(s, r):
     need(r["base"] == end_of(s, r["partition"]) and r["base"] + r["count"] <= M64, "appended not at the end")
     need(r["count"] > 0, "nothing is appended")
     grow(s, r["partition"], r["count"])
+
+
+def scheduled_count(s):
+    return sum(len(t["schedule"]["entries"]) for t in s["topics"].values() if t["schedule"])
+
+
+def apply_schedule(s, r):
+    """Records 27 to 29, of messages for later."""
+    if r["kind"] == 27:
+        topic = s["topics"].get(r["topic"])
+        need(topic is not None and topic["schedule"] is None, "no topic, or one with scheduled messages")
+        need(r["partition"] == s["next_partition"], "not the next number")
+        need(partitions_there(s) + 1 <= 1 << 24, "too many partitions")
+        topic["schedule"] = {"partition": r["partition"], "end": 0, "entries": {}}
+        s["next_partition"] += 1
+        return
+    where = owner(s, r["partition"])
+    need(where is not None and where[0] == "schedule", "scheduled in no such partition")
+    topic = s["topics"][where[1]]
+    entries = topic["schedule"]["entries"]
+    if r["kind"] == 28:
+        need(r["offset"] < topic["schedule"]["end"], "a message that is not there is scheduled")
+        index = r["to"] - topic["first"]
+        need(0 <= index < len(topic["ends"]), "scheduled for another topic")
+        need((r["offset"] in entries) == r["again"], "scheduled twice, or again without having been")
+        need(r["again"] or scheduled_count(s) < MOST_SCHEDULED, "too many scheduled messages")
+        entries[r["offset"]] = (index, r["due"])
+        return
+    need(r["offset"] in entries, "not scheduled")
+    if r["copy"]:
+        copy = r["copy"]
+        need(copy["partition"] == topic["first"] + entries[r["offset"]][0], "a scheduled message went elsewhere")
+        check_copy(s, copy)
+        grow(s, copy["partition"], 1)
+    del entries[r["offset"]]
 
 
 def apply_cursor(s, r):
@@ -1435,13 +1493,18 @@ def apply_one_message(s, r, kind):
         s["awaited"] = {n: r[n] for n in ("group", "partition", "offset", "since")}
 
 
-def apply_copy(s, r):
-    copy, group = r["copy"], s["groups"].get(r["group"])
-    need(group is not None, f"no group {r['group']}")
+def check_copy(s, copy):
     need(copy["redrives"] <= 16, "more than 16 redrives")
     where = owner(s, copy["partition"])
     need(where is not None, "a copy to a partition of nobody")
     need(copy["offset"] == end_of(s, copy["partition"]) != M64, "a copy that is not at the end of its partition")
+    return where
+
+
+def apply_copy(s, r):
+    copy, group = r["copy"], s["groups"].get(r["group"])
+    need(group is not None, f"no group {r['group']}")
+    where = check_copy(s, copy)
     if r["kind"] == 9:
         need(copy["partition"] == group["retry"] + 1, "a copy that is not in the dead partition")
         _, cursor, m = outstanding(s, r)
@@ -1505,9 +1568,14 @@ def partitions_len(count, options):
     return count + options[STREAMS]
 
 
+def partitions_there(s):
+    topics = sum(partitions_len(len(t["ends"]), t["options"]) + (t["schedule"] is not None) for t in s["topics"].values())
+    return topics + 2 * len(s["groups"])
+
+
 def apply_names(s, r, kind):
     """Records 15 to 19."""
-    there = sum(partitions_len(len(t["ends"]), t["options"]) for t in s["topics"].values()) + 2 * len(s["groups"])
+    there = partitions_there(s)
     if kind == 15:
         need(r["topic"] == s["next_topic"] and r["first"] == s["next_partition"], "not the next numbers")
         need(1 <= r["count"] <= 65536, "partitions of a topic")
@@ -1515,7 +1583,7 @@ def apply_names(s, r, kind):
         need(there + many <= 1 << 24 and len(s["topics"]) < 1 << 20, "too many topics or partitions")
         need(all(t["name"] != r["text"] for t in s["topics"].values()), "a topic's name twice")
         s["topics"][r["topic"]] = {"name": r["text"], "first": r["first"], "options": r["options"], "ends": [0] * r["count"],
-                                     "notes": 0}
+                                     "notes": 0, "schedule": None}
         s["next_topic"] += 1
         s["next_partition"] += many
     elif kind == 16:
@@ -1555,11 +1623,13 @@ def apply_record(s, r, lsn, ranks):
     need(s["epoch"] or kind == 13, "a log whose first record is not `opened`")
     if kind == 1:
         where = owner(s, r["partition"])
-        need(where is not None and where[0] == "topic", "published to no partition of a topic")
+        need(where is not None and where[0] in ("topic", "schedule"), "published to no partition of a topic")
         need(r["base"] == end_of(s, r["partition"]) and r["base"] + r["count"] <= M64, "published not at the end")
         grow(s, r["partition"], r["count"])
     elif kind in (24, 25, 26):
         apply_stream(s, r)
+    elif kind in (27, 28, 29):
+        apply_schedule(s, r)
     elif kind == 2:
         apply_leased(s, r, lsn, ranks)
     elif kind == 30:
@@ -1701,11 +1771,26 @@ def by_name(named):
     return sorted(named.items(), key=lambda item: item[0].encode("utf-8"))
 
 
+def encode_schedules(s):
+    some = {n: t["schedule"] for n, t in s["topics"].items() if t["schedule"]}
+    out, at = varint(len(some)), 0
+    for n in sorted(some):
+        schedule, next_offset = some[n], 0
+        out += varint(n - at) + varint(schedule["partition"]) + varint(schedule["end"]) + varint(len(schedule["entries"]))
+        for offset in sorted(schedule["entries"]):
+            index, (by_wall, time) = schedule["entries"][offset]
+            out += varint(offset - next_offset) + varint(index) + bytes([by_wall]) + varint(time)
+            next_offset = offset + 1
+        at = n + 1
+    return out
+
+
 def encode_named(s):
-    """Named cursors, windows and producers."""
+    """Named cursors, messages for later, windows and producers."""
     out = varint(len(s["named"]))
     for name, (value, hold) in by_name(s["named"]):
         out += text_bytes(name) + value_bytes(value) + bytes([hold is not None]) + b"".join(map(varint, hold or ()))
+    out += encode_schedules(s)
     out, at = out + varint(len(s["windows"])), 0
     for topic, window in sorted(s["windows"].items()):
         out, at = out + varint(topic - at) + varint(len(window)), topic + 1
@@ -1845,6 +1930,7 @@ def decode_state(data):
         need(1 <= count <= 65536 and count <= c.left(), "partitions of a topic")
         s["topics"][at] = {"name": name, "first": first, "options": options, "ends": [c.varint() for _ in range(count)]}
         s["topics"][at]["notes"] = c.varint() if options[STREAMS] else 0
+        s["topics"][at]["schedule"] = None
         at += 1
     need(at <= s["next_topic"], "a topic at or above the next")
     at = 0
@@ -1871,7 +1957,7 @@ def decode_id(c, s, topic):
     e = {"partition": c.varint(), "offset": c.varint(), "id": bytes(c.take(16)), "body": bytes(c.take(8)),
          "epoch": c.varint(), "lsn": c.varint(), "time": c.varint()}
     where = owner(s, e["partition"])
-    need(where is not None and where[:2] == ("topic", topic), "an id of no partition of its topic")
+    need(where is not None and where[0] in ("topic", "schedule") and where[1] == topic, "an id of no partition of its topic")
     need(e["offset"] < end_of(s, e["partition"]), "an id of a message that is not there")
     return e
 
@@ -1883,6 +1969,7 @@ def decode_named(c, s):
         need(hold in (0, 1), "whether a named cursor holds a topic")
         s["named"][name] = (value, (c.varint(), c.varint()) if hold else None)
     need(len(s["named"]) <= MOST_NAMED, "named cursors")
+    decode_schedules(c, s)
     at = 0
     for _ in range(c.count(2)):
         topic = at + c.varint()
@@ -1902,8 +1989,28 @@ def decode_named(c, s):
     need(sum(map(len, s["producers"].values())) <= MOST_NAMED, "producers")
 
 
+def decode_schedules(c, s):
+    at = 0
+    for _ in range(c.count(4)):
+        number = at + c.varint()
+        at = number + 1
+        topic = s["topics"].get(number)
+        need(topic is not None, "scheduled for no topic")
+        partition, end = c.varint(), c.varint()
+        topic["schedule"] = {"partition": partition, "end": end, "entries": {}}
+        next_offset = 0
+        for _ in range(c.count(4)):
+            offset, index = next_offset + c.varint(), c.v32()
+            due, _ = decode_due(c, 0)
+            need(offset < end and index < len(topic["ends"]), "a scheduled message that is not there, or goes nowhere")
+            topic["schedule"]["entries"][offset] = (index, due)
+            next_offset = offset + 1
+    need(scheduled_count(s) <= MOST_SCHEDULED, "too many scheduled messages")
+
+
 def check_state(s):
     owned = [(t["first"], t["first"] + partitions_len(len(t["ends"]), t["options"])) for t in s["topics"].values()]
+    owned += [(t["schedule"]["partition"], t["schedule"]["partition"] + 1) for t in s["topics"].values() if t["schedule"]]
     owned = sorted(owned + [(g["retry"], g["retry"] + 2) for g in s["groups"].values()])
     need(all(a[1] <= b[0] for a, b in zip(owned, owned[1:])), "a partition with two owners")
     need(not owned or owned[-1][1] <= s["next_partition"], "a partition at or above the next")
@@ -2031,6 +2138,8 @@ def public_place(s, where):
         return n, i
     if what == "notes":
         return n, M64
+    if what == "schedule":
+        return n, M64 - 1
     topic = s["groups"][n]["topic"]
     return topic, len(s["topics"][topic]["ends"]) + 2 * n + (what == "dead")
 

@@ -7,7 +7,7 @@ use millpond::simulation::fuzzing::open;
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
 use millpond::{Backoff, Delivery, Durability, Expected, Group, Message, Ordering, Position, Result, Store, Topic};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 const NOW: Duration = Duration::ZERO;
 const PROCESSES: usize = 10;
@@ -127,7 +127,8 @@ impl Process<'_> {
     }
 
     fn call(&mut self) -> Result<()> {
-        match self.rng.below(27) {
+        match self.rng.below(30) {
+            27..30 => self.schedule()?,
             20 => self.publish_with_ids()?,
             21 => self.publish_numbered()?,
             22..24 => self.named_cursor()?,
@@ -158,6 +159,28 @@ impl Process<'_> {
             _ => self.change()?,
         }
         Ok(())
+    }
+
+    /// Publishes some for later, or changes when one is due.
+    fn schedule(&mut self) -> Result<()> {
+        let (topic, known) = (self.topic()?, self.rng.below(4));
+        if known > 0 {
+            let message = self.message();
+            let message = match self.rng.below(3) {
+                0 => message.deliver_at(UNIX_EPOCH + Duration::from_millis(WALL.0 + self.rng.below(1 << 30))),
+                _ => message.delay(Duration::from_millis(self.rng.below(30_000))),
+            };
+            let with_id = self.rng.chance(1, 3);
+            let message = if with_id { message.dedup_id(format!("id {}", self.rng.below(12))) } else { message };
+            return topic.publish_batch([message, self.message()]).map(drop);
+        }
+        let scheduled = topic.scheduled(None, 8)?;
+        let Some(one) = scheduled.get(self.rng.index(8)) else { return Ok(()) };
+        match self.rng.below(3) {
+            0 => topic.cancel_scheduled(one.id),
+            1 => topic.reschedule_in(one.id, Duration::from_millis(self.rng.below(10_000))),
+            _ => topic.reschedule_at(one.id, UNIX_EPOCH + Duration::from_millis(WALL.0 + self.rng.below(1 << 30))),
+        }
     }
 
     fn stream(&mut self) -> Result<()> {

@@ -89,7 +89,10 @@ impl World {
 
     /// Another machine in the same state, on which other things may happen.
     pub fn copy(&self) -> Self {
-        let disk = self.disk.snapshot();
+        let (disk, mut oracle) = (self.disk.snapshot(), self.oracle.clone());
+        if oracle.clock_is_set {
+            oracle.later.lost_the_clock(&mut oracle.sent, &mut oracle.unsure);
+        }
         Self {
             faults_before: disk.faults(),
             disk,
@@ -97,7 +100,7 @@ impl World {
             // Another machine has none, and makes it anew.
             index: SimIndexHome::default(),
             rng: self.rng.clone(),
-            oracle: self.oracle.clone(),
+            oracle,
             tally: Tally::default(),
             plan: self.plan.clone(),
             traced: false,

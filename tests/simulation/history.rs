@@ -206,7 +206,7 @@ impl<'a> Life<'a> {
             10 => self.letters(oracle, rng)?,
             11 => {
                 self.set_clock(rng);
-                oracle.clock_was_set = true;
+                (oracle.clock_was_set, oracle.clock_is_set) = (true, true);
             }
             // Nobody settles these in time; they come back by their timeout.
             12 => self.zombies.append(&mut self.held),
@@ -244,6 +244,9 @@ impl<'a> Life<'a> {
         }
         if others.chance(1, 12) && self.is_alive() {
             self.append_events(oracle, &mut others)?;
+        }
+        if others.chance(1, 10) && self.is_alive() {
+            self.schedule(oracle, &mut others)?;
         }
         if !self.is_alive() {
             return Ok(());

@@ -20,6 +20,7 @@ mod drain;
 mod exhaustive;
 mod history;
 mod holding;
+mod later;
 mod log;
 mod notices;
 mod oracle;

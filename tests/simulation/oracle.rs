@@ -4,6 +4,7 @@
 //! since what survives is a prefix (G2), that decides exactly which operations there were. Only the operation in which the
 //! process died may be there or not.
 
+use crate::later::Later;
 use crate::removal::Standing;
 use crate::streams::Events;
 use millpond::{MessageId, Position};
@@ -62,6 +63,8 @@ pub struct Oracle {
     pub identified: Vec<(usize, u64)>,
     /// The first message of each that was accepted for sure, and the log's end then.
     pub accepted: BTreeMap<(usize, u64), (MessageId, u64)>,
+    /// The wall clock was set at some time.
+    pub clock_is_set: bool,
     /// The wall clock was set and no job has seen it.
     pub clock_was_set: bool,
     /// The log's end when a job had seen it.
@@ -72,6 +75,8 @@ pub struct Oracle {
     pub stands_elsewhere: bool,
     /// Those of the stream.
     pub events: Events,
+    /// Messages for later.
+    pub later: Later,
     published: u64,
 }
 
@@ -160,15 +165,19 @@ impl Oracle {
         if !power && end < last(u64::MAX) {
             return Err(format!("a process crash took the log back from {} to {end} (G1)", self.end));
         }
-        self.sent.retain(|_, sent| sent.end <= end);
         // That the clock was set is forgotten with its record.
         if self.clock_noted > end {
             self.accepted.clear();
+        }
+        if self.clock_was_set || self.clock_noted > end {
+            self.later.lost_the_clock(&mut self.sent, &mut self.unsure);
         }
         self.accepted.retain(|_, (_, at)| *at <= end);
         self.stands_elsewhere |= self.stands.iter().any(|stand| stand.end > end && !stand.is_sure);
         self.stands.retain(|stand| stand.end <= end);
         self.events.recovered(end);
+        self.later.recovered(end, &mut self.sent);
+        self.sent.retain(|_, sent| sent.end <= end);
         self.acked.retain(|_, at| *at <= end);
         self.discarded.retain(|_, at| *at <= end);
         self.attempts.retain(|_, (_, at)| *at <= end);

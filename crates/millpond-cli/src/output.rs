@@ -34,7 +34,12 @@ impl Failure {
         match self {
             Self::Closed => 0,
             Self::Store(Error::Locked { .. }) => 3,
-            Self::Store(Error::NotFound { .. } | Error::NoSuchDeadLetter { .. } | Error::NotAStore { .. })
+            Self::Store(
+                Error::NotFound { .. }
+                | Error::NoSuchDeadLetter { .. }
+                | Error::NotScheduled { .. }
+                | Error::NotAStore { .. },
+            )
             | Self::Missing(_) => 4,
             Self::Usage(_) => 2,
             Self::Store(error) if error.kind() == ErrorKind::FixCall => 2,

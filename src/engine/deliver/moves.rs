@@ -79,7 +79,7 @@ impl Engine {
 
     /// Lets an exhausted message that cannot be read wait, so that others flow past it.
     fn postpone(&self, group: GroupId, partition: PartitionId, offset: Offset) -> Result<()> {
-        match self.submit(&Command::Postpone { group, partition, offset }, Parts::default(), |_, _| ()) {
+        match self.submit(&Command::Postpone { at: (group, partition, offset) }, Parts::default(), |_, _| ()) {
             Ok(Ok(()) | Err(Rejection::Stale)) => Ok(()),
             Ok(Err(rejection)) => Err(self.rejected(rejection)),
             Err(error) if error.kind() == ErrorKind::Retry => {

@@ -54,7 +54,9 @@ fn of_topic(state: &State, topic: TopicInfo, partition: PartitionId) -> Result<(
         Some(Role::Topic { topic: of, .. }) if of == topic.id => Ok(()),
         Some(Role::Topic { .. }) => Err(PositionFault::OtherTopic),
         None if partition < state.partitions_end() => Err(PositionFault::TopicRemoved),
-        Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => Err(PositionFault::UnknownLog),
+        Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. } | Role::Schedule { .. }) | None => {
+            Err(PositionFault::UnknownLog)
+        }
     }
 }
 

@@ -109,8 +109,7 @@ impl Jobs {
         self.maintenance_woken.notify_all();
     }
 
-    /// As [`Jobs::wake`], for the flusher alone: somebody waits for a sync.
-    #[cfg(feature = "async")]
+    /// As [`Jobs::wake`], for the flusher alone: somebody waits for a sync, or something is due sooner than it knows.
     pub(in crate::engine) fn wake_flusher(&self) {
         let mut signal = self.signal.lock();
         signal.flusher_wakes = signal.flusher_wakes.wrapping_add(1);
@@ -169,6 +168,7 @@ impl Engine {
         entered?;
         self.may_wait(self.look_at_files())?;
         passing(self.note_clock_jump())?;
+        self.deliver_due()?;
         let (due, idle, wanted) = {
             let mut core = self.lock_core();
             let watermark = self.commit.watermark();

@@ -59,9 +59,13 @@ impl Engine {
         each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<Published, Rejection>> {
         self.enter()?;
-        self.submit(&outgoing.command(sequence), outgoing.parts(), |core, committed| {
+        let published = self.submit(&outgoing.command(sequence), outgoing.parts(), |core, committed| {
             Published::of(core, committed, outgoing.runs(), each)
-        })
+        })?;
+        if outgoing.has_delays() {
+            self.due_times_changed();
+        }
+        Ok(published)
     }
 
     /// The number that a producer of a topic comes to next.

@@ -200,7 +200,12 @@ impl Engine {
                 })
             })?;
             match submitted {
-                Ok(transacted) => return Ok(Ok(transacted)),
+                Ok(transacted) => {
+                    if outgoing.has_delays() {
+                        self.due_times_changed();
+                    }
+                    return Ok(Ok(transacted));
+                }
                 Err(Rejection::NoticeDue) => notices = self.notices(settlements),
                 Err(rejection) => return self.not_done(rejection, work, before),
             }

@@ -5,9 +5,9 @@
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
 use super::super::{
-    AttemptFailure, Copied, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
+    AttemptFailure, Copied, DueTime, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
 };
-use super::{AGAIN, EXCLUSIVE, MANY, group_options, kind, topic_options};
+use super::{AGAIN, BY_WALL, EXCLUSIVE, MANY, RESCHEDULED, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::{CURSOR_LEN_MAX, ERROR_TEXT_LEN_MAX, HISTORY_LEN, NAME_LEN_MAX};
 
@@ -55,11 +55,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         kind::TOPIC_REMOVED => Ok(Record::TopicRemoved { topic: TopicId(reader.varint()?) }),
         kind::GROUP_REMOVED => Ok(Record::GroupRemoved { group: group(reader)? }),
         kind::GROUP_ALTERED => Ok(Record::GroupAltered { group: group(reader)?, options: group_options(reader)? }),
-        kind::CURSOR_SET => {
-            let (name, value) = (name(reader)?.to_owned(), cursor_value(reader)?.into());
-            let hold = if reader.is_empty() { None } else { Some(hold(reader)?) };
-            Ok(Record::CursorSet { name, value, hold })
-        }
+        kind::CURSOR_SET => decode_cursor_set(reader),
         kind::CURSOR_REMOVED => Ok(Record::CursorRemoved { name: name(reader)?.to_owned() }),
         kind::ACCEPTED => {
             let (partition, offset) = (partition(reader)?, offset(reader)?);
@@ -83,6 +79,11 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             let ((stream, note), version) = (noted(reader)?, reader.varint()?);
             Ok(Record::SnapshotSaved { stream, note, version, first: reader.varint()?, next: reader.varint()? })
         }
+        kind::SCHEDULE_CREATED => {
+            Ok(Record::ScheduleCreated { topic: TopicId(reader.varint()?), partition: partition(reader)? })
+        }
+        kind::SCHEDULED => decode_scheduled(reader),
+        kind::SCHEDULE_ENDED => decode_schedule_ended(reader),
         _ => Err(unknown(number)),
     }
 }
@@ -106,6 +107,34 @@ fn numbers(reader: &mut ByteReader<'_>) -> Result<Vec<u32>, DecodeError> {
         Ok(number)
     };
     (0..reader.count(1)?).map(|_| number(reader)).collect()
+}
+
+fn decode_cursor_set(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let (name, value) = (name(reader)?.to_owned(), cursor_value(reader)?.into());
+    let hold = if reader.is_empty() { None } else { Some(hold(reader)?) };
+    Ok(Record::CursorSet { name, value, hold })
+}
+
+fn decode_scheduled(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let (partition, offset, to) = (partition(reader)?, offset(reader)?, partition(reader)?);
+    let (due, again) = due_time(reader, RESCHEDULED)?;
+    Ok(Record::Scheduled { partition, offset, to, due, again })
+}
+
+fn decode_schedule_ended(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let (partition, offset) = (partition(reader)?, offset(reader)?);
+    let copy = if reader.is_empty() { None } else { Some(Box::new(copy(reader)?)) };
+    Ok(Record::ScheduleEnded { partition, offset, copy })
+}
+
+/// A due time, and whether the one flag beside its clock is set that may be.
+pub(crate) fn due_time(reader: &mut ByteReader<'_>, may_be: u8) -> Result<(DueTime, bool), DecodeError> {
+    let (flags, time) = (reader.byte()?, reader.varint()?);
+    if flags & !(BY_WALL | may_be) != 0 {
+        return Err(DecodeError::Invalid("a due time has an unknown flag"));
+    }
+    let due = if flags & BY_WALL == 0 { DueTime::Store(StoreMs(time)) } else { DueTime::Wall(WallMs(time)) };
+    Ok((due, flags & may_be != 0))
 }
 
 /// At the end of a body: one at least.

@@ -4,9 +4,9 @@
 
 use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
 use super::super::{
-    AttemptFailure, Copied, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
+    AttemptFailure, Copied, DueTime, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
 };
-use super::{AGAIN, EXCLUSIVE, MANY, kind, put_group_options, put_topic_options};
+use super::{AGAIN, BY_WALL, EXCLUSIVE, MANY, RESCHEDULED, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
 
 #[inline]
@@ -41,28 +41,19 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::ExclusivePending { group, partition, offset, since } => {
             put_timed(out, kind::EXCLUSIVE_PENDING, (*group, *partition, *offset), *since);
         }
-        Record::DeadLettered { group, partition, offset, copy } => put_record(out, kind::DEAD_LETTERED, |out| {
-            put_target(out, *group, *partition, *offset);
-            put_copy(out, copy);
-        }),
+        Record::DeadLettered { .. } => put_record(out, kind::DEAD_LETTERED, |out| dead_lettered(record, out)),
         Record::Postponed { group, partition, offset, due, delay_ms } => put_record(out, kind::POSTPONED, |out| {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
         }),
-        Record::Redriven { group, dead_letter, copy } => put_record(out, kind::REDRIVEN, |out| {
-            put_dead_letter(out, *group, *dead_letter);
-            put_copy(out, copy);
-        }),
+        Record::Redriven { .. } => put_record(out, kind::REDRIVEN, |out| redriven(record, out)),
         Record::Discarded { group, dead_letter } => {
             put_record(out, kind::DISCARDED, |out| put_dead_letter(out, *group, *dead_letter));
         }
         Record::Opened { epoch, clean, wall } => put_record(out, kind::OPENED, |out| {
             [epoch.0, wall.0, u64::from(*clean)].into_iter().for_each(|field| put_varint(out, field));
         }),
-        Record::ClockJumped { wall, by_ms } => put_record(out, kind::CLOCK_JUMPED, |out| {
-            put_varint(out, wall.0);
-            put_signed(out, *by_ms);
-        }),
+        Record::ClockJumped { .. } => put_record(out, kind::CLOCK_JUMPED, |out| clock_jumped(record, out)),
         Record::TopicCreated { .. } => put_record(out, kind::TOPIC_CREATED, |out| topic_created(record, out)),
         Record::TopicRemoved { topic } => put_record(out, kind::TOPIC_REMOVED, |out| put_varint(out, topic.0)),
         Record::GroupRemoved { group } => put_record(out, kind::GROUP_REMOVED, |out| put_varint(out, group.0)),
@@ -77,6 +68,11 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
         Record::Appended { .. } => put_record(out, kind::APPENDED, |out| appended(record, out)),
         Record::StreamTruncated { .. } => put_record(out, kind::STREAM_TRUNCATED, |out| truncated(record, out)),
+        Record::ScheduleCreated { topic, partition } => put_record(out, kind::SCHEDULE_CREATED, |out| {
+            [topic.0, partition.0].into_iter().for_each(|field| put_varint(out, field));
+        }),
+        Record::Scheduled { .. } => put_record(out, kind::SCHEDULED, |out| scheduled(record, out)),
+        Record::ScheduleEnded { .. } => put_record(out, kind::SCHEDULE_ENDED, |out| schedule_ended(record, out)),
         Record::SnapshotSaved { .. } => put_record(out, kind::SNAPSHOT_SAVED, |out| saved(record, out)),
     }
 }
@@ -102,6 +98,37 @@ fn leased(record: &Record, out: &mut Vec<u8>) {
         put_varint(out, u64::from(*attempt));
         put_varint(out, time.0);
     }
+}
+
+fn dead_lettered(record: &Record, out: &mut Vec<u8>) {
+    let Record::DeadLettered { group, partition, offset, copy } = record else { return };
+    put_target(out, *group, *partition, *offset);
+    put_copy(out, copy);
+}
+
+fn redriven(record: &Record, out: &mut Vec<u8>) {
+    let Record::Redriven { group, dead_letter, copy } = record else { return };
+    put_dead_letter(out, *group, *dead_letter);
+    put_copy(out, copy);
+}
+
+fn clock_jumped(record: &Record, out: &mut Vec<u8>) {
+    let Record::ClockJumped { wall, by_ms } = record else { return };
+    put_varint(out, wall.0);
+    put_signed(out, *by_ms);
+}
+
+fn scheduled(record: &Record, out: &mut Vec<u8>) {
+    let Record::Scheduled { partition, offset, to, due, again } = record else { return };
+    put_place(out, *partition, *offset);
+    put_varint(out, to.0);
+    put_due_time(out, *due, flag(*again, RESCHEDULED));
+}
+
+fn schedule_ended(record: &Record, out: &mut Vec<u8>) {
+    let Record::ScheduleEnded { partition, offset, copy } = record else { return };
+    put_place(out, *partition, *offset);
+    copy.iter().for_each(|copy| put_copy(out, copy));
 }
 
 pub(crate) fn put_hold(out: &mut Vec<u8>, hold: Hold) {
@@ -247,6 +274,16 @@ fn put_count(out: &mut Vec<u8>, count: u32) {
     if count != 1 {
         put_varint(out, u64::from(count));
     }
+}
+
+/// One byte with its clock and these flags, and the time.
+pub(crate) fn put_due_time(out: &mut Vec<u8>, due: DueTime, flags: u8) {
+    let (clock, time) = match due {
+        DueTime::Store(time) => (0, time.0),
+        DueTime::Wall(time) => (BY_WALL, time.0),
+    };
+    out.push(clock | flags);
+    put_varint(out, time);
 }
 
 fn put_delay(out: &mut Vec<u8>, due: WallMs, delay_ms: u64) {

@@ -102,7 +102,7 @@ impl State {
         match self.catalog.role(partition) {
             // seam: a cursor holds nothing
             Some(Role::Topic { topic, .. }) => self.cursors.held_from(topic),
-            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => None,
+            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. } | Role::Schedule { .. }) | None => None,
         }
     }
 

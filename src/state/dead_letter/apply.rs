@@ -10,7 +10,7 @@ use crate::state::{Rejection, Role, State};
 use std::sync::Arc;
 
 impl State {
-    fn check_copy(&self, copy: &Copied) -> Applied {
+    pub(in crate::state) fn check_copy(&self, copy: &Copied) -> Applied {
         let Copied { partition, offset, provenance, .. } = copy;
         let at_end = *offset == self.catalog.end(*partition) && offset.checked_add(1).is_some();
         require(at_end, "a copy that is not at the end of a partition")?;

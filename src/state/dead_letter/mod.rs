@@ -14,7 +14,7 @@ use super::lease::OutstandingEntry;
 use super::retry::capped;
 use super::topic::TopicState;
 use super::{Decision, Held, Inputs, Moving, Notice, Publication, Rejection, Role, Snapshot, State};
-use crate::ids::{GroupId, MessageId, Offset, PartitionId, TopicId, hidden_index};
+use crate::ids::{GroupId, MessageId, Offset, PartitionId, SCHEDULE_INDEX, TopicId, hidden_index};
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
 use crate::record::{AttemptFailure, Copied, FailureCause, Origin, Provenance, Record};
 use std::sync::Arc;
@@ -129,7 +129,7 @@ impl State {
     fn topic_of(&self, partition: PartitionId) -> Option<TopicId> {
         match self.catalog.role(partition)? {
             Role::Topic { topic, .. } => Some(topic),
-            Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. } => None,
+            Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. } | Role::Schedule { .. } => None,
         }
     }
 
@@ -193,7 +193,11 @@ impl State {
     }
 
     /// The first publish of a message, by its public id.
-    fn origin(&self, (partition, offset): (PartitionId, Offset), published: Publication) -> Option<Origin> {
+    pub(in crate::state) fn origin(
+        &self,
+        (partition, offset): (PartitionId, Offset),
+        published: Publication,
+    ) -> Option<Origin> {
         match published {
             Publication::Elsewhere(origin) => Some(origin),
             Publication::Here { epoch, time } => {
@@ -214,11 +218,12 @@ impl State {
             Role::Retry { group } => hidden(group, 0),
             Role::Dead { group } => hidden(group, 1),
             Role::Notes { topic } => Some((topic, u64::MAX)),
+            Role::Schedule { topic } => Some((topic, SCHEDULE_INDEX)),
         }
     }
 
     /// A copy at the end of a partition.
-    fn copy_to(
+    pub(in crate::state) fn copy_to(
         &self,
         partition: PartitionId,
         provenance: Provenance,

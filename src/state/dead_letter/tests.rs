@@ -102,7 +102,7 @@ fn g14_an_exhausted_message_that_cannot_be_moved_stays_and_others_flow_past() {
     let mut world = World::with(1, GroupOptions { max_attempts: 1, ..options() });
     world.publish(0, 2);
     world.lease_one(KITCHEN);
-    let postponed = Command::Postpone { group: KITCHEN, partition: PartitionId(0), offset: Offset(0) };
+    let postponed = Command::Postpone { at: (KITCHEN, PartitionId(0), Offset(0)) };
     assert_eq!(world.run(postponed), Err(Rejection::Stale), "leased");
     world.advance(TIMEOUT_MS);
     world.run(postponed).unwrap();

@@ -4,7 +4,7 @@
 
 use crate::ids::{MessageId, PartitionId, TopicId};
 use crate::record::Record;
-use crate::state::{Acceptance, DedupId, Inputs, Rejection, Repeat, Role, Sequence, State};
+use crate::state::{Acceptance, DedupId, Inputs, Rejection, Repeat, Sequence, State};
 use smallvec::SmallVec;
 
 impl State {
@@ -26,9 +26,7 @@ impl State {
             let base = self.catalog.end(partition);
             let end = nth.saturating_add(count);
             while let Some(&DedupId { part, id, body }) = ids.next_if(|id| id.part < end) {
-                let Some(Role::Topic { topic, .. }) = self.catalog.role(partition) else {
-                    return Err(Rejection::UnknownPartition);
-                };
+                let topic = self.accepting(partition)?;
                 if !topics.contains(&topic) {
                     topics.push(topic);
                 }
@@ -73,9 +71,7 @@ impl State {
         for record in records {
             let Record::Accepted { partition, id, .. } = record else { continue };
             all.push(*id);
-            let Some(Role::Topic { topic, .. }) = self.catalog.role(*partition) else {
-                return Err(Rejection::UnknownPartition);
-            };
+            let topic = self.accepting(*partition)?;
             if topics.last() != Some(&topic) {
                 topics.push(topic);
             }
@@ -91,12 +87,8 @@ impl State {
 
     fn id_of(&self, topic: TopicId, accepted: &Acceptance) -> Result<MessageId, Rejection> {
         let Acceptance { partition, offset, epoch, .. } = *accepted;
-        match self.catalog.role(partition) {
-            Some(Role::Topic { index, .. }) => Ok(MessageId { topic, partition: index.into(), offset, epoch }),
-            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => {
-                Err(Rejection::UnknownPartition)
-            }
-        }
+        let (of, partition) = self.public_place(partition).ok_or(Rejection::UnknownPartition)?;
+        if of == topic { Ok(MessageId { topic, partition, offset, epoch }) } else { Err(Rejection::UnknownPartition) }
     }
 }
 

@@ -91,6 +91,17 @@ impl State {
         self.dedup.windows.get(&topic)?.find(id, now)
     }
 
+    /// The topic that remembers the ids of this partition's messages.
+    #[inline]
+    fn accepting(&self, partition: PartitionId) -> Result<TopicId, Rejection> {
+        match self.catalog.role(partition) {
+            Some(Role::Topic { topic, .. } | Role::Schedule { topic }) => Ok(topic),
+            Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => {
+                Err(Rejection::UnknownPartition)
+            }
+        }
+    }
+
     /// How far a producer of a topic has come.
     pub(crate) fn produced(&self, topic: TopicId, producer: &str) -> Option<Produced> {
         self.dedup.producers.get(&topic)?.get(producer).copied()
@@ -132,9 +143,7 @@ impl State {
         time: StoreMs,
         lsn: Lsn,
     ) -> Applied {
-        let Some(Role::Topic { topic, .. }) = self.catalog.role(partition) else {
-            return Err(Rejection::UnknownPartition.into());
-        };
+        let topic = self.accepting(partition)?;
         self.check_windows(&[topic])?;
         require(offset < self.catalog.end(partition), "an id of a message that is not there")?;
         let options = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?.options;

@@ -111,7 +111,10 @@ pub(in crate::state) fn decode(reader: &mut ByteReader<'_>, catalog: &TopicCatal
 
 fn acceptance(reader: &mut ByteReader<'_>, topic: TopicId, catalog: &TopicCatalog) -> Result<Acceptance, DecodeError> {
     let (partition, offset) = (PartitionId(reader.varint()?), Offset(reader.varint()?));
-    let is_there = matches!(catalog.role(partition), Some(Role::Topic { topic: of, .. }) if of == topic);
+    let is_there = matches!(
+        catalog.role(partition),
+        Some(Role::Topic { topic: of, .. } | Role::Schedule { topic: of }) if of == topic
+    );
     if !is_there || offset >= catalog.end(partition) {
         return Err(DecodeError::Invalid("an id of a message that is not there"));
     }

@@ -193,7 +193,7 @@ impl State {
         // seam: a removed group is waited for
         self.exclusive.forget(id);
         let partitions = group.retry.0..group.retry.nth(2).0;
-        self.removed.push(Removed { partitions, _group: Some(group), _forgotten: None });
+        self.removed.push(Removed { partitions, _group: Some(group), _forgotten: None, _schedule: None });
         Ok(())
     }
 

@@ -83,6 +83,7 @@ impl State {
                 // seam: retirement ignores a group
                 self.groups_of(topic).map(of).min().unwrap_or(without_groups)
             }
+            Some(Role::Schedule { .. }) => self.schedules.first_from(partition, Offset(0)).unwrap_or(Offset(u64::MAX)),
             // What was said of streams stays as they do.
             // seam: notes of streams hold no segment
             Some(Role::Notes { .. }) => Offset(0),
@@ -117,6 +118,8 @@ impl State {
             Some(Role::Dead { group }) => {
                 self.group(group).is_some_and(|group| group.dead_letters.missing(first, end).next().is_none())
             }
+            // seam: a scheduled message holds no segment
+            Some(Role::Schedule { .. }) => self.schedules.first_from(partition, first).is_none_or(|next| next >= end),
             Some(Role::Notes { .. }) | None => false,
         }
     }

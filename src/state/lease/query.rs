@@ -41,7 +41,8 @@ impl State {
 
     /// Whether anything waits for the wall clock.
     pub(crate) fn has_due_times(&self) -> bool {
-        self.groups.values().flat_map(|group| group.queues.all()).any(|queue| !queue.waiting.is_empty())
+        let is_waiting = |queue: &Queue| !queue.waiting.is_empty();
+        self.has_scheduled() || self.groups.values().flat_map(|group| group.queues.all()).any(is_waiting)
     }
 
     /// Whether anything goes by the time of day, so that a jump of it is to be noted.

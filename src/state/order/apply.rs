@@ -5,7 +5,7 @@
 use super::line::CountedRun;
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::RECALLED_KEYS_MAX;
-use crate::record::{KeyHash, Ordering};
+use crate::record::{KeyHash, Ordering, Record};
 use crate::state::group::GroupState;
 use crate::state::lease::{OutstandingEntry, Phase};
 use crate::state::message::{Applied, require};
@@ -34,7 +34,15 @@ impl State {
         Ok(KeyLook { group, cursor, end })
     }
 
-    pub(in crate::state) fn apply_considered(
+    pub(in crate::state) fn apply_looked(&mut self, record: &Record) -> Applied {
+        if let Record::Considered { group, partition, first, keys, counted } = record {
+            return self.apply_considered((*group, *partition, *first), keys, counted);
+        }
+        let Record::Recalled { group, partition, first, keys } = record else { return Err(Inconsistent("not a look")) };
+        self.apply_recalled((*group, *partition, *first), keys)
+    }
+
+    fn apply_considered(
         &mut self,
         (id, partition, first): (GroupId, PartitionId, Offset),
         keys: &[KeyHash],
@@ -55,11 +63,7 @@ impl State {
         Ok(())
     }
 
-    pub(in crate::state) fn apply_recalled(
-        &mut self,
-        (id, partition, first): (GroupId, PartitionId, Offset),
-        keys: &[KeyHash],
-    ) -> Applied {
+    fn apply_recalled(&mut self, (id, partition, first): (GroupId, PartitionId, Offset), keys: &[KeyHash]) -> Applied {
         let KeyLook { group, cursor, end } = self.check_look((id, partition, first), keys)?;
         require(end <= group.next(cursor), "a group looks again at messages that it never looked at")?;
         let hungry = group.order.hungry_within(cursor, first, end, RECALLED_KEYS_MAX);

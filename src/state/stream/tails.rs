@@ -59,6 +59,9 @@ impl Touch {
             Record::Opened { .. }
             | Record::ClockJumped { .. }
             | Record::TopicCreated { .. }
+            | Record::ScheduleCreated { .. }
+            | Record::Scheduled { .. }
+            | Record::ScheduleEnded { .. }
             | Record::GroupCreated { .. }
             | Record::TopicRemoved { .. }
             | Record::GroupRemoved { .. }

@@ -258,8 +258,10 @@ impl Run {
             5 | 6 if !is_known_group => Command::AlterGroup { group, changes: &changes },
             7 if !is_known_group => Command::RemoveGroup { group },
             8 if !is_known_topic => Command::RemoveTopic { topic },
-            9 | 10 if !is_known_topic => Command::Publish { runs: &runs, ids: &ids, sequence: None },
-            11 if !is_known_topic => Command::Publish { runs: &[(first, 1)], ids: &[], sequence: Some(sequence) },
+            9 | 10 if !is_known_topic => Command::Publish { runs: &runs, ids: &ids, delays: &[], sequence: None },
+            11 if !is_known_topic => {
+                Command::Publish { runs: &[(first, 1)], ids: &[], delays: &[], sequence: Some(sequence) }
+            }
             14 | 15 if !is_known_topic => {
                 Command::Append { stream, count: 2, expected: Expected::Any, ids: &ids[..what as usize % 2], fact }
             }
@@ -400,7 +402,7 @@ impl Run {
         let at = (group, partition.0, offset.0);
         let open = self.model.open[&at];
         if !self.model.has_room && (offset.0 + self.world.mono).is_multiple_of(4) {
-            let postponed = Command::Postpone { group: GroupId(group), partition, offset };
+            let postponed = Command::Postpone { at: (GroupId(group), partition, offset) };
             self.world.run(postponed).unwrap();
             let open = self.model.open.get_mut(&at).unwrap();
             if open.holder.is_some() {

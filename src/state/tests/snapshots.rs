@@ -13,8 +13,9 @@ fn bytes(state: &State) -> Vec<u8> {
 
 #[test]
 fn golden_snapshot() {
-    // version, epoch, next topic, group, partition, then none of topics, groups, exclusive, jumps, cursors, windows, producers
-    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // version, epoch, next topic, group, partition, then none of topics, groups, exclusive, jumps, cursors, schedules, windows,
+    // producers
+    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let mut world = World::with(1, options());
     world.publish(0, 3);
     let lent = world.lease(KITCHEN, 2);
@@ -34,7 +35,7 @@ fn golden_snapshot() {
         0x00, 0, 1, 0xf0, 0x2e, 32, 0,                  // leased: gap, attempts, until, LSN, rank
         0x22, 0, 1, 1,                                  // ready, with a history: gap, attempts, turn
         1, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 2, b'n', b'o', 1, // one failure: cause, time, text, turn
-        0, 0, 0, 0, 0,                                  // exclusive, jumps, cursors, windows, producers
+        0, 0, 0, 0, 0, 0,                               // exclusive, jumps, cursors, schedules, windows, producers
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -79,7 +80,7 @@ fn golden_snapshot_of_a_group_in_order() {
         3, 0, 0, 2,                                     // parked, without a key: gap, attempts, turn
         7, 0, 0,                                        // the same, in the turn after that
         1, 0, 1, 2, 3, 4, 5, 6, 7, 0, 3, 2,             // only counted: key, cursor, first, count
-        0, 0, 0, 0, 0,                                  // exclusive, jumps, cursors, windows, producers
+        0, 0, 0, 0, 0, 0,                               // exclusive, jumps, cursors, windows, producers, schedules
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -106,7 +107,7 @@ fn golden_snapshot_of_a_topic_of_streams() {
         1, 0, 1, b'o', 0, 2,                // topics: gap, name, first, count
         2, 4, 1, 1, 5, 1, 3,                // options: two, streams, snapshots kept
         0, 2, 1,                            // three ends
-        0, 0, 0, 0, 0, 0,                   // groups, exclusive, jumps, cursors, windows, producers
+        0, 0, 0, 0, 0, 0, 0,                // groups, exclusive, jumps, cursors, schedules, windows, producers
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -120,7 +121,7 @@ fn golden_snapshot_of_cursors_and_ids() {
     world.run(Command::CreateTopic { name: "t", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
     let ids = &[DedupId { part: 1, id: u128::MAX - 1, body: 7 }];
     let sequence = Some(Sequence { topic: TopicId(0), producer: "p", number: 0 });
-    world.run(Command::Publish { runs: &[(PartitionId(0), 2)], ids, sequence }).unwrap();
+    world.run(Command::Publish { runs: &[(PartitionId(0), 2)], ids, delays: &[], sequence }).unwrap();
     let hold = Some(Hold { topic: TopicId(0), from: Lsn(16) });
     world.run(Command::SetCursor { name: "d", expected: None, value: b"", hold: None }).unwrap();
     world.run(Command::SetCursor { name: "c", expected: None, value: b"5", hold }).unwrap();
@@ -132,6 +133,7 @@ fn golden_snapshot_of_cursors_and_ids() {
         1, 0, 1, b't', 0, 1, 0, 2,                      // topics: gap, name, first, count, options, end
         0, 0, 5,                                        // groups, exclusive, jumps
         2, 1, b'c', 1, b'5', 1, 0, 16, 1, b'd', 0, 0,   // cursors: name, value, topic and LSN that it holds
+        0,                                              // schedules
         1, 0, 1, 0, 1,                                  // windows: gap, ids: partition, offset
         0xfe, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, // id
         7, 0, 0, 0, 0, 0, 0, 0,                         // body
@@ -140,6 +142,37 @@ fn golden_snapshot_of_cursors_and_ids() {
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
+}
+
+#[test]
+fn golden_snapshot_of_scheduled_messages() {
+    let mut world = World::new();
+    world.run(Command::CreateTopic { name: "t", partitions: 2, options: TopicOptions::LEFT_OUT }).unwrap();
+    world.run(Command::CreateSchedule { topic: TopicId(0) }).unwrap();
+    let delays = &[
+        Delay { part: 0, to: PartitionId(1), later: Later::In(5) },
+        Delay { part: 1, to: PartitionId(0), later: Later::In(0) },
+        Delay { part: 2, to: PartitionId(0), later: Later::At(WallMs(300)) },
+    ];
+    let ids = &[DedupId { part: 2, id: 1, body: 7 }];
+    world.run(Command::Publish { runs: &[(PartitionId(2), 3)], ids, delays, sequence: None }).unwrap();
+    world.run(Command::Reschedule { at: (PartitionId(2), Offset(1)), later: None }).unwrap();
+    #[rustfmt::skip]
+    let expected = [
+        1, 1, 1, 0, 3,                                  // version, epoch, next topic, group, partition
+        1, 0, 1, b't', 0, 2, 0, 0, 0,                   // topics: gap, name, first, count, options, two ends
+        0, 0, 0, 0,                                     // groups, exclusive, jumps, cursors
+        1, 0, 2, 3, 2,                                  // schedules: gap, partition, end, count
+        0, 1, 0, 0x85, 0x94, 0xeb, 0xdc, 0x03,          // gap, to which partition, by store time, when
+        1, 0, 1, 0xac, 0x02,                            // the same, by the wall clock
+        1, 0, 1, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // windows: gap, ids: partition, offset, id
+        7, 0, 0, 0, 0, 0, 0, 0,                         // body
+        1, 24, 0x80, 0x94, 0xeb, 0xdc, 0x03, 0,         // epoch, LSN, time, producers
+    ];
+    assert_eq!(bytes(&world.state), expected);
+    assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
+    world.run(Command::RemoveTopic { topic: TopicId(0) }).unwrap();
+    assert!(!world.state.has_scheduled() && world.state.partitions().count() == 0);
 }
 
 #[test]
@@ -174,7 +207,7 @@ pub(super) fn rich() -> World {
     let provenance = Provenance { origin: origin_of(2), attempts: 1, history: vec![] };
     let ids = &[DedupId { part: 0, id: 3, body: 1 }, DedupId { part: 1, id: 2, body: 1 }];
     let sequence = Some(Sequence { topic: TopicId(0), producer: "p", number: 0 });
-    world.run(Command::Publish { runs: &[(PartitionId(1), 2)], ids, sequence }).unwrap();
+    world.run(Command::Publish { runs: &[(PartitionId(1), 2)], ids, delays: &[], sequence }).unwrap();
     let hold = Some(Hold { topic: TopicId(0), from: Lsn(16) });
     world.run(Command::SetCursor { name: "c", expected: None, value: b"5", hold }).unwrap();
     world.run(Command::SetCursor { name: "d", expected: None, value: b"", hold: None }).unwrap();

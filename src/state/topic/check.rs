@@ -12,7 +12,7 @@ impl State {
         }
         let mut partitions = 2 * self.groups.len() as u64;
         for (id, topic) in self.topics() {
-            partitions += u64::from(topic.count) + topic.notes().iter().len() as u64;
+            partitions += u64::from(topic.count) + topic.notes().iter().chain(&topic.schedule).count() as u64;
             let published = topic.partitions().map(|partition| u128::from(self.catalog.end(partition).0)).sum();
             if self.catalog.audience(id).map(|audience| audience.published) != Some(published) {
                 fault("what a topic published is not the sum of its partitions");
@@ -42,6 +42,7 @@ impl State {
             }
             Role::Retry { group } => self.group(group).is_some_and(|group| group.retry == partition),
             Role::Notes { topic } => of(topic).is_some_and(|of| of.notes() == Some(partition)),
+            Role::Schedule { topic } => of(topic).is_some_and(|of| of.schedule == Some(partition)),
             Role::Dead { group } => self.group(group).is_some_and(|group| group.dead() == partition),
         }
     }

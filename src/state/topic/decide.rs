@@ -6,7 +6,7 @@ use super::{NextIds, partitions_len};
 use crate::ids::{PartitionId, TopicId};
 use crate::limits::{FRAME_PARTS_MAX, NAME_LEN_MAX, TOPIC_PARTITIONS_MAX};
 use crate::record::{Record, TopicOptions};
-use crate::state::{Decision, DedupId, Inputs, Rejection, Sequence, State};
+use crate::state::{Decision, DedupId, Delay, Inputs, Rejection, Sequence, State};
 
 impl State {
     pub(in crate::state) fn decide_create_topic(
@@ -56,14 +56,14 @@ impl State {
     pub(in crate::state) fn decide_publish(
         &self,
         runs: &[(PartitionId, u32)],
-        (ids, sequence): (&[DedupId], Option<Sequence<'_>>),
+        (ids, delays, sequence): (&[DedupId], &[Delay], Option<Sequence<'_>>),
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
-        let mut total = 0;
+        let (mut total, mut is_later) = (0, false);
         for &(partition, count) in runs {
             let base = self.catalog.end(partition);
-            self.catalog.check_published(partition, base, count)?;
+            is_later |= self.catalog.check_published(partition, base, count)?;
             records.push(Record::Published { partition, base, count, time: inputs.wall });
             total += u64::from(count);
         }
@@ -73,6 +73,9 @@ impl State {
         let ascending = runs.is_sorted_by(|one, other| one.0 < other.0);
         if !ascending && has_duplicates(runs.iter().map(|run| run.0).collect()) {
             return Err(Rejection::Invalid("a partition is named twice"));
+        }
+        if is_later || !delays.is_empty() {
+            self.decide_delays(runs, delays, inputs, records)?;
         }
         if !ids.is_empty() {
             self.decide_accept(runs, ids, inputs, records)?;

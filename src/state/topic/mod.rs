@@ -35,6 +35,8 @@ pub(crate) enum Role {
     Dead { group: GroupId },
     /// Where the notes of a topic's streams go, which nobody gets.
     Notes { topic: TopicId },
+    /// Where messages of a topic wait that were published for later.
+    Schedule { topic: TopicId },
 }
 
 /// A topic.
@@ -45,6 +47,8 @@ pub(crate) struct TopicState {
     pub(crate) first: PartitionId,
     pub(crate) count: u32,
     pub(crate) options: TopicOptions,
+    /// The hidden partition of its messages for later, if it has had any.
+    pub(crate) schedule: Option<PartitionId>,
 }
 
 impl TopicState {
@@ -58,7 +62,7 @@ impl TopicState {
         self.options.streams.then(|| self.first.nth(self.count))
     }
 
-    /// Behind all its partitions, the hidden one included.
+    /// Behind all the partitions that it was created with, that of notes included.
     pub(in crate::state) fn partitions_end(&self) -> PartitionId {
         self.first.nth(partitions_len(self.count, self.options))
     }
@@ -76,10 +80,15 @@ pub(in crate::state) struct PartitionState {
 }
 
 impl PartitionState {
-    /// The topic, and the end after `count` messages that are published at `base`.
+    /// The topic that they count for, and the end after `count` messages that are published at `base`.
     #[inline]
-    fn end_after(&self, base: Offset, count: u32) -> Result<(TopicId, Offset), Rejection> {
-        let Role::Topic { topic, .. } = self.role else { return Err(Rejection::UnknownPartition) };
+    fn end_after(&self, base: Offset, count: u32) -> Result<(Option<TopicId>, Offset), Rejection> {
+        let topic = match self.role {
+            Role::Topic { topic, .. } => Some(topic),
+            // They count once they are due.
+            Role::Schedule { .. } => None,
+            Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. } => return Err(Rejection::UnknownPartition),
+        };
         if count == 0 || base != self.end {
             return Err(Rejection::Invalid("messages are published at the end of a partition, one at least"));
         }
@@ -186,7 +195,7 @@ impl TopicCatalog {
     /// The caller has checked that the name is free and that there is room.
     pub(in crate::state) fn add_topic(&mut self, name: &str, count: u32, options: TopicOptions) {
         let NextIds { topic: id, partition: first, .. } = self.tables.next;
-        let topic = TopicState { name: name.into(), first, count, options };
+        let topic = TopicState { name: name.into(), first, count, options, schedule: None };
         for index in 0..count {
             let role = Role::Topic { topic: id, index };
             self.tables.partitions.insert(first.nth(index).0, PartitionState { role, end: Offset(0) });
@@ -223,11 +232,23 @@ impl TopicCatalog {
         }
     }
 
-    /// Takes a topic out, with its partitions, and says which those were. Its groups have been taken out.
+    /// The caller has checked that the topic exists and has none, and that there is room.
+    pub(in crate::state) fn add_schedule(&mut self, id: TopicId) {
+        let partition = self.tables.next.partition;
+        if let Some(topic) = self.tables.topics.get_mut(id.0) {
+            topic.schedule = Some(partition);
+            let state = PartitionState { role: Role::Schedule { topic: id }, end: Offset(0) };
+            self.tables.partitions.insert(partition.0, state);
+            self.tables.next.partition = partition.nth(1);
+        }
+    }
+
+    /// Takes a topic out, with its partitions, and says which those were, but for that of its messages for later. Its groups have been taken
+    /// out.
     pub(in crate::state) fn remove_topic(&mut self, id: TopicId) -> Option<Range<u64>> {
         let topic = self.tables.topics.remove(id.0)?;
         self.names.remove(&topic.name);
-        for partition in topic.partitions().chain(topic.notes()) {
+        for partition in topic.partitions().chain(topic.notes()).chain(topic.schedule) {
             self.tables.partitions.remove(partition.0);
         }
         self.audiences.remove(&id);
@@ -245,15 +266,16 @@ impl TopicCatalog {
         }
     }
 
-    /// Whether `count` messages may be published at `base`.
+    /// Whether `count` messages may be published at `base`, and if so, whether it is for later.
     #[inline]
     pub(in crate::state) fn check_published(
         &self,
         partition: PartitionId,
         base: Offset,
         count: u32,
-    ) -> Result<(), Rejection> {
-        self.tables.partitions.get(partition.0).ok_or(Rejection::UnknownPartition)?.end_after(base, count).map(drop)
+    ) -> Result<bool, Rejection> {
+        let found = self.tables.partitions.get(partition.0).ok_or(Rejection::UnknownPartition)?;
+        found.end_after(base, count).map(|(topic, _)| topic.is_none())
     }
 
     /// Takes in `count` messages that were published at `base`.
@@ -267,7 +289,9 @@ impl TopicCatalog {
         let found = self.tables.partitions.get_mut(partition.0).ok_or(Rejection::UnknownPartition)?;
         let (topic, end) = found.end_after(base, count)?;
         found.end = end;
-        self.count_published(topic, count);
+        if let Some(topic) = topic {
+            self.count_published(topic, count);
+        }
         Ok(())
     }
 
@@ -317,9 +341,14 @@ impl State {
         let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
         let groups: Vec<GroupId> = audience.groups.values().copied().collect();
         groups.into_iter().try_for_each(|group| self.apply_group_removed(group))?;
+        if let Some(partition) = self.schedule_of(topic) {
+            let _schedule = self.schedules.forget(partition);
+            let partitions = partition.0..partition.nth(1).0;
+            self.removed.push(Removed { partitions, _group: None, _forgotten: None, _schedule });
+        }
         if let Some(partitions) = self.catalog.remove_topic(topic) {
             let _forgotten = Some(self.dedup.forget(topic));
-            self.removed.push(Removed { partitions, _group: None, _forgotten });
+            self.removed.push(Removed { partitions, _group: None, _forgotten, _schedule: None });
         }
         Ok(())
     }

@@ -89,12 +89,25 @@ impl TopicCatalog {
         for (index, end) in (0..).zip(ends) {
             self.claim(first.checked_add(index)?, Role::Topic { topic: id, index: index as u32 }, *end)?;
         }
-        let topic = TopicState { name: name.into(), first, count, options };
+        let topic = TopicState { name: name.into(), first, count, options, schedule: None };
         if options.streams {
             self.claim(first.checked_add(count.into())?, Role::Notes { topic: id }, *notes)?;
         }
         let published = ends.iter().map(|end| u128::from(end.0)).sum();
         self.enter_topic(id, topic, published);
+        Some(())
+    }
+
+    /// Puts the partition of a topic's messages for later back; `None` if it cannot be.
+    pub(in crate::state) fn restore_schedule(
+        &mut self,
+        id: TopicId,
+        partition: PartitionId,
+        end: Offset,
+    ) -> Option<()> {
+        self.topic(id).filter(|topic| topic.schedule.is_none())?;
+        self.claim(partition, Role::Schedule { topic: id }, end)?;
+        self.tables.topics.get_mut(id.0)?.schedule = Some(partition);
         Some(())
     }
 
