@@ -45,9 +45,17 @@ pub const CLOSES_MAX: u32 = 255;
 /// How many messages of a key, or of a partition, may be out at once in a group that keeps them in order: the greatest value of the
 /// group's option. By default it is 1.
 pub const IN_FLIGHT_PER_KEY_MAX: u32 = 65_536;
-/// The most messages of a group in order of keys that wait for others of their keys. While there are as many, it looks at no more of
-/// its topic; at redriven messages it looks until there are twice as many.
+/// How many messages of a group in order of keys are parked, waiting for others of their keys, before later ones that wait are only
+/// counted. Those that need not wait and redriven ones are parked beyond that.
 pub const PARKED_MAX: u32 = 65_536;
+/// How many messages of one key are parked before later ones are only counted.
+pub const PARKED_PER_KEY_MAX: u32 = 1_024;
+/// How many free keys are served by one look at messages that were only counted.
+pub const RECALLED_KEYS_MAX: usize = 1_024;
+/// The most messages that are parked in a group, whatever becomes of them.
+pub const PARKED_LIMIT: u32 = 262_144;
+/// How many messages one `receive` looks at before it returns without one, where it does not wait.
+pub const LOOKED_AT_MAX: u32 = 65_536;
 /// The most messages of the next ones of a partition that such a group looks at in one step.
 pub const CONSIDERED_MAX: u32 = 256;
 /// The most messages that one `receive_batch` delivers.
@@ -86,6 +94,10 @@ pub const PRODUCERS_MAX: usize = 65_536;
 /// The greatest duration of an option or a delay, in milliseconds: ten years.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
+const _: () = assert!(
+    2 * PARKED_MAX + RECEIVE_BATCH_MAX as u32 <= PARKED_LIMIT,
+    "those that need not wait have room, and redriven ones"
+);
 const _: () = assert!(FRAME_LEN_MAX < 1 << 26, "a frame's length has 26 bits");
 const _: () = assert!(MESSAGE_LEN_MAX + HEAD_LEN_MAX < FRAME_LEN_MAX);
 const _: () = assert!(MESSAGE_LEN_DEFAULT <= MESSAGE_LEN_MAX);

@@ -514,6 +514,7 @@ const NO_HANDLE: &[&str] = &[
     "Store::options",
     "StoreOptions::index",
     "StoreOptions::index_home",
+    "StoreOptions::parked_max",
     "StoreOptions::durability",
     "StoreOptions::sync_interval",
     "StoreOptions::segment_bytes_max",

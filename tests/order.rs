@@ -108,9 +108,48 @@ fn a_blocked_key_keeps_no_other_waiting() {
     assert!(next(&group).is_none());
     let stats = store.stats().unwrap();
     let stats = &stats.topics[0].groups[0];
-    assert_eq!((stats.leased, stats.parked, stats.at_cap), (1, 9_999, false));
+    assert_eq!((stats.leased, stats.parked, stats.lag, stats.at_cap), (1, 9_999, 10_000, false));
     blocked.ack().unwrap();
     assert_eq!(next(&group).unwrap().payload(), b"blocked");
+}
+
+/// However many messages of a blocked key come first, one of another key is found, and a call that does not wait ends before.
+#[test]
+fn a_call_that_does_not_wait_looks_at_so_many() {
+    let store = open(&SimDisk::new(7));
+    let topic = store.topic("orders").open().unwrap();
+    let group = topic.group("ledger").ordering(Ordering::Key).open().unwrap();
+    topic.publish(Message::new("first").key("blocked")).unwrap();
+    let first = next(&group).unwrap();
+    for _ in 0..14 {
+        topic.publish_batch((0..10_000).map(|_| Message::new("blocked").key("blocked"))).unwrap();
+    }
+    topic.publish(Message::new("free").key("free")).unwrap();
+    let parked = || store.stats().unwrap().topics[0].groups[0].parked;
+    let mut looked_at = 0;
+    let free = loop {
+        let found = next(&group);
+        assert!(parked() <= looked_at + 65_536 + 256, "{} after {looked_at}", parked());
+        looked_at = parked();
+        if let Some(found) = found {
+            break found;
+        }
+    };
+    assert_eq!((free.payload(), looked_at), (&b"free"[..], 140_000));
+    // Those that wait come in order, the first ones from memory.
+    first.ack().unwrap();
+    free.ack().unwrap();
+    let seen: Vec<u64> = std::iter::from_fn(|| {
+        let delivery = next(&group)?;
+        let offset = delivery.id().offset.0;
+        delivery.ack().unwrap();
+        Some(offset)
+    })
+    .take(3_000)
+    .collect();
+    assert_eq!(seen, (1..=3_000).collect::<Vec<_>>());
+    let stats = store.stats().unwrap();
+    assert_eq!(stats.topics[0].groups[0].lag, 137_000);
 }
 
 /// Threads that share a group, with failures among their attempts, see each key in order and one at a time.

@@ -241,6 +241,8 @@ pub struct StoreOptions {
     index: IndexKind,
     #[cfg(any(test, feature = "simulation"))]
     index_home: crate::engine::SimIndexHome,
+    #[cfg(any(test, feature = "simulation"))]
+    parked_max: crate::engine::ParkedMax,
     create: bool,
 }
 
@@ -256,6 +258,8 @@ impl Default for StoreOptions {
             index: IndexKind::default(),
             #[cfg(any(test, feature = "simulation"))]
             index_home: crate::engine::SimIndexHome::default(),
+            #[cfg(any(test, feature = "simulation"))]
+            parked_max: crate::engine::ParkedMax::default(),
             create: true,
         }
     }
@@ -325,6 +329,14 @@ impl StoreOptions {
     #[must_use]
     pub fn index_home(mut self, home: crate::engine::SimIndexHome) -> Self {
         self.index_home = home;
+        self
+    }
+
+    /// How many messages a group in order of keys parks in all, and of each key, before later ones are only counted.
+    #[cfg(any(test, feature = "simulation"))]
+    #[must_use]
+    pub fn parked_max(mut self, of_group: u32, of_key: u32) -> Self {
+        self.parked_max = crate::engine::ParkedMax { of_group, of_key };
         self
     }
 
@@ -409,6 +421,10 @@ impl StoreOptions {
             allow_network_fs: self.allow_network_fs,
             isolation_limit_ms: millis("isolation_limit", self.isolation_limit)?,
             index: self.index,
+            #[cfg(any(test, feature = "simulation"))]
+            parked_max: self.parked_max,
+            #[cfg(not(any(test, feature = "simulation")))]
+            parked_max: crate::engine::ParkedMax::default(),
         })
     }
 }

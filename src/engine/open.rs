@@ -26,7 +26,7 @@ use crate::index::{IndexDirectory, IndexHome, IndexKind};
 use crate::limits;
 use crate::log::{self, Contents, Dropped, FileManager, FileName, Recovered, Settings};
 use crate::record::Record;
-use crate::state::{Command, HoldUp, Inputs, Visible};
+use crate::state::{Command, HoldUp, Inputs, ParkedMax, Visible};
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU64;
 use crate::view::{Counters, Fold, ReadCaches, View, contradiction, open_error, share_of};
@@ -55,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) isolation_limit_ms: u64,
     /// What holds the index of streams, in the directory.
     pub(crate) index: IndexKind,
+    /// How many messages groups in order of keys keep one by one.
+    pub(crate) parked_max: ParkedMax,
 }
 
 impl Setup {
@@ -80,6 +82,7 @@ impl Setup {
             allow_network_fs: false,
             isolation_limit_ms: 5_000,
             index: IndexKind::default(),
+            parked_max: ParkedMax::default(),
         }
     }
 }

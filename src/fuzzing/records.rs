@@ -93,7 +93,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 30;
+    let kind = take.byte() % 31;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -150,9 +150,14 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         25 => group_created(take, group, partition),
         26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
+        29 => {
+            let keys: Vec<_> = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
+            let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
+            Record::Considered { group, partition, first: offset, keys, counted }
+        }
         _ => {
             let keys = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
-            Record::Considered { group, partition, first: offset, keys }
+            Record::Recalled { group, partition, first: offset, keys }
         }
     }
 }
@@ -298,7 +303,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..30u8 {
+    for kind in 0..31u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

@@ -50,7 +50,9 @@ struct RichHandles {
 /// Those of opening.
 pub fn open(disk: &SimDisk, clock: &Arc<SimClock>, level: Durability) -> Result<Store> {
     let handle = disk.attach().unwrap();
-    Store::options().durability(level).segment_bytes_max(64 << 10).open_on(Arc::new(handle), Arc::clone(clock) as _)
+    // Groups in order of keys keep few messages one by one, so that others are counted.
+    let options = Store::options().durability(level).segment_bytes_max(64 << 10).parked_max(4, 1);
+    options.open_on(Arc::new(handle), Arc::clone(clock) as _)
 }
 
 /// The store that this seed gives. Equal seeds give equal bytes.

@@ -10,7 +10,8 @@ use crate::record::{
     Record, Retention, TopicOptions,
 };
 use crate::state::{
-    Command, DedupId, Delay, HoldUp, Inputs, KeyRun, Later, Publication, Sequence, State, StreamTails, Visible,
+    Command, DedupId, Delay, HoldUp, Inputs, KeyRun, Later, ParkedMax, Publication, Sequence, State, StreamTails,
+    Visible,
 };
 use std::sync::LazyLock;
 
@@ -162,11 +163,14 @@ const OPTIONS: GroupOptions = GroupOptions {
 /// Two keys by turns, and messages without one.
 const KEYS: [KeyHash; 6] = [KeyHash(1), KeyHash(2), KeyHash(1), KeyHash(2), KeyHash::NONE, KeyHash(1)];
 
+/// So few that some are only counted.
+const PARKED_MAX: ParkedMax = ParkedMax { of_group: 9, of_key: 1 };
+
 const ORDERED: GroupOptions = GroupOptions { ordering: Ordering::Key, ..OPTIONS };
 
 /// Asks for messages of the group in order: the first ask makes it look at some.
 const fn ledger(max: u32) -> Command<'static> {
-    let keys = Some(KeyRun { partition: PartitionId(0), first: Offset(0), keys: &KEYS });
+    let keys = Some(KeyRun { partition: PartitionId(0), first: Offset(0), keys: &KEYS, parked_max: PARKED_MAX });
     Command::Lease { group: GroupId(1), max, pass_exhausted: false, new_last: None, keys }
 }
 

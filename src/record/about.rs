@@ -146,6 +146,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -184,6 +185,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -223,6 +225,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -265,6 +268,7 @@ impl Record {
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -312,6 +316,7 @@ impl Record {
             // makes a lease longer, or others wait, makes nothing ready. Nobody waits yet for what is opened or created.
             Self::Leased { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
@@ -348,7 +353,9 @@ impl Record {
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. } => Room::Adds,
             Self::DeadLettered { .. } | Self::ScheduleEnded { copy: Some(_), .. } => Room::Moves,
-            Self::Considered { .. } | Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
+            Self::Considered { .. } | Self::Recalled { .. } | Self::Leased { .. } | Self::ExclusivePending { .. } => {
+                Room::Leases
+            }
             Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -391,6 +398,7 @@ impl Record {
             &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
             Self::Published { .. }
             | Self::Considered { .. }
+            | Self::Recalled { .. }
             | Self::GroupAltered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
@@ -408,43 +416,6 @@ impl Record {
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. }
             | Self::ScheduleEnded { .. } => Counted::Nothing,
-        }
-    }
-
-    /// The name of its kind, for tests that must have seen all kinds.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Opened { .. } => "opened",
-            Self::ClockJumped { .. } => "clock jumped",
-            Self::TopicCreated { .. } => "topic created",
-            Self::GroupCreated { .. } => "group created",
-            Self::TopicRemoved { .. } => "topic removed",
-            Self::GroupRemoved { .. } => "group removed",
-            Self::GroupAltered { .. } => "group altered",
-            Self::Published { .. } => "published",
-            Self::Considered { .. } => "considered",
-            Self::Leased { .. } => "leased",
-            Self::ExclusivePending { .. } => "exclusive pending",
-            Self::Extended { .. } => "extended",
-            Self::Acked { .. } => "acked",
-            Self::Nacked { .. } => "nacked",
-            Self::Released { .. } => "released",
-            Self::Unreadable { .. } => "unreadable",
-            Self::Postponed { .. } => "postponed",
-            Self::DeadLettered { .. } => "dead-lettered",
-            Self::Redriven { .. } => "redriven",
-            Self::Discarded { .. } => "discarded",
-            Self::CursorSet { .. } => "cursor set",
-            Self::CursorRemoved { .. } => "cursor removed",
-            Self::Accepted { .. } => "accepted",
-            Self::Sequenced { .. } => "sequenced",
-            Self::Appended { .. } => "appended",
-            Self::StreamTruncated { .. } => "stream truncated",
-            Self::SnapshotSaved { .. } => "snapshot saved",
-            Self::ScheduleCreated { .. } => "schedule created",
-            Self::Scheduled { .. } => "scheduled",
-            Self::ScheduleEnded { .. } => "schedule ended",
         }
     }
 }

@@ -51,8 +51,9 @@ mod kind {
     pub(super) const SCHEDULED: u8 = 28;
     pub(super) const SCHEDULE_ENDED: u8 = 29;
     pub(super) const CONSIDERED: u8 = 30;
+    pub(super) const RECALLED: u8 = 31;
 
-    pub(super) const MAX: u8 = CONSIDERED;
+    pub(super) const MAX: u8 = RECALLED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

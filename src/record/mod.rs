@@ -7,6 +7,8 @@
 
 mod about;
 pub(crate) mod codec;
+#[cfg(any(test, feature = "simulation"))]
+mod kinds;
 pub(crate) mod message;
 pub(crate) mod wire;
 
@@ -44,8 +46,12 @@ pub(crate) enum Record {
     /// `count` messages (parts of this frame) at `base ..` of a topic's partition.
     Published { partition: PartitionId, base: Offset, count: u32, time: WallMs },
     /// The group looked at the next messages of a partition, from `first` on, and of each this is the hash of its key. Each is outstanding
-    /// from here on, and waits for those of its key that are before it.
-    Considered { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash> },
+    /// from here on, and waits for those of its key that are before it. But those of the numbers `counted`, which rise, are only counted by
+    /// their keys.
+    Considered { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash>, counted: Vec<u32> },
+    /// The group looked again at messages from `first` on, for those of free keys that were only counted. Those that are outstanding from here
+    /// on have a key here; all others have none.
+    Recalled { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash> },
     /// `count` messages from `first` leased until `until`, each now on its attempt number `attempt` (from 1). `time` is
     /// zero for a first attempt; otherwise the wall clock, for the history of a lease that expired.
     Leased {
@@ -250,11 +256,13 @@ pub(crate) struct KeyHash(pub(crate) u64);
 impl KeyHash {
     /// There is no key.
     pub(crate) const NONE: Self = Self(0);
+    /// There was one, and it cannot be read.
+    pub(crate) const LOST: Self = Self(u64::MAX);
 
     pub(crate) fn of(key: Option<&[u8]>) -> Self {
-        // No key has the hash that stands for none.
+        // No key has a hash that stands for something else.
         // seam: messages without a key wait for each other
-        key.map_or(Self::NONE, |key| Self(message::key_hash(key).max(1)))
+        key.map_or(Self::NONE, |key| Self(message::key_hash(key).clamp(1, u64::MAX - 1)))
     }
 }
 

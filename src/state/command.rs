@@ -5,6 +5,7 @@
 use super::stream::{StreamFact, StreamTails};
 use super::{Rejection, Sparse};
 use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
+use crate::limits::{PARKED_MAX, PARKED_PER_KEY_MAX};
 use crate::record::{BackoffOptions, GroupOptions, Hold, KeyHash, Origin, Provenance, StreamId, Token, TopicOptions};
 
 /// What the engine has read before it asks for a decision.
@@ -34,6 +35,19 @@ impl Inputs<'_> {
     pub(super) fn wall_at_most(&self) -> WallMs {
         // seam: due times by a clock that is behind
         self.wall.saturating_add(self.slack_ms)
+    }
+}
+
+/// How many messages of a group are parked before others that wait are only counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ParkedMax {
+    pub(crate) of_group: u32,
+    pub(crate) of_key: u32,
+}
+
+impl Default for ParkedMax {
+    fn default() -> Self {
+        Self { of_group: PARKED_MAX, of_key: PARKED_PER_KEY_MAX }
     }
 }
 
@@ -163,6 +177,7 @@ pub(crate) struct KeyRun<'a> {
     pub(crate) partition: PartitionId,
     pub(crate) first: Offset,
     pub(crate) keys: &'a [KeyHash],
+    pub(crate) parked_max: ParkedMax,
 }
 
 impl<'a> KeyRun<'a> {
@@ -400,8 +415,10 @@ pub(crate) enum Decision {
         first: Offset,
         count: u32,
     },
-    /// The group has looked at some messages; it may be asked again for a lease.
-    Considered,
+    /// The group has looked at so many messages; it may be asked again for a lease.
+    Considered {
+        count: u32,
+    },
     /// `lost`: the numbers of those whose tokens were dead, counted over all runs, in order.
     Settled {
         lost: Vec<u32>,

@@ -32,7 +32,7 @@ mod transaction;
 
 pub(crate) use command::{
     Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Later, Moving, Notice,
-    Publication, Repeat, Sequence, Visible,
+    ParkedMax, Publication, Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
@@ -223,9 +223,7 @@ impl State {
         require(opened, "a record before the store was ever opened")?;
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
-            Record::Considered { group, partition, first, keys } => {
-                self.apply_considered((*group, *partition, *first), keys)
-            }
+            Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),

@@ -136,7 +136,7 @@ impl State {
                         return Err(Rejection::LeaseLostIn { step: nth, number });
                     }
                 }
-                Decision::Exhausted { .. } | Decision::KeysNeeded { .. } | Decision::Considered => {
+                Decision::Exhausted { .. } | Decision::KeysNeeded { .. } | Decision::Considered { .. } => {
                     return Err(Rejection::Invalid("only a lease finds what is exhausted, or not considered"));
                 }
             }

@@ -72,8 +72,7 @@ pub struct GroupStats {
     /// Messages that are not settled: ready, leased, waiting, exhausted, parked, and those that wait for a sync.
     pub lag: u64,
     /// Whether as many messages are outstanding (leased, waiting, or ready for a retry) as the group's `max_outstanding` allows: it gets
-    /// no new ones until one of them is settled. Also where 65,536 messages are parked: it looks at no more of its topic until some were
-    /// delivered.
+    /// no new ones until one of them is settled.
     pub at_cap: bool,
     /// How long the message has been ready that has been so for longest: since it was published, its lease ended or its retry was due.
     /// `None` where none is ready or it could not be read. Where more than 4,096 messages would have to be read to know, an upper bound.

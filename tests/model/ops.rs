@@ -237,7 +237,7 @@ operations! {
     Close { then: Opening = opening() } * 2 calls [
         "Store::close", "Store::options", "StoreOptions::open_on", "StoreOptions::durability",
         "StoreOptions::sync_interval", "StoreOptions::segment_bytes_max", "StoreOptions::message_bytes_max",
-        "StoreOptions::isolation_limit"
+        "StoreOptions::isolation_limit", "StoreOptions::parked_max"
     ];
     /// Drops every handle without closing, deliveries first.
     Abandon { then: Opening = opening() } * 1 calls [];

@@ -69,7 +69,8 @@ impl Runner {
             .sync_interval(Duration::from_millis(50))
             .segment_bytes_max(opening.segment_kib << 10)
             .isolation_limit(Duration::from_secs(if opening.isolates { 5 } else { 0 }))
-            .message_bytes_max(MESSAGE_BYTES_MAX);
+            .message_bytes_max(MESSAGE_BYTES_MAX)
+            .parked_max(3, 1);
         let store = said("open", options.open_on(Arc::new(disk), Arc::clone(&self.clock) as Arc<dyn Clock>))?;
         let report = store.report().clone();
         self.trace.push(format!("  {report:?}"));

@@ -27,6 +27,7 @@ pub const TESTS: &[&str] = &[
     "notices",
     "projections",
     "futures",
+    "order",
 ];
 
 /// The test binaries of the copy.

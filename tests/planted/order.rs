@@ -103,10 +103,42 @@ pub const BUGS: &[Bug] = &[
         level: Level::Simulation,
     },
     Bug {
-        name: "a full line of parked messages is not told",
-        plants: "a group that looks at nothing more says that it is well",
-        mistake: Mistake::Value("if planted!() { self.outstanding() >= self.options.max_outstanding } else { $it }"),
-        level: Level::Library("as_many_are_parked_as_may_be"),
+        name: "a hungry key is not seen",
+        plants: "messages that were only counted are never delivered",
+        mistake: Mistake::Skip,
+        level: Level::Library("beyond_a_limit_messages_are_only_counted"),
+    },
+    Bug {
+        name: "a key that is counted goes on in its line",
+        plants: "a message overtakes those of its key that are only counted",
+        mistake: Mistake::Instead(
+            "if planted!() { *is_counted |= is_full && (is_blocked || of_key > 0); } else { $it }",
+        ),
+        level: Level::Model,
+    },
+    Bug {
+        name: "a recalled message is counted on",
+        plants: "a group says that it has messages left which it has settled",
+        mistake: Mistake::Value("if planted!() { run.count } else { $it }"),
+        level: Level::Library("beyond_a_limit_messages_are_only_counted"),
+    },
+    Bug {
+        name: "a checkpoint forgets what is counted",
+        plants: "messages that wait are lost when the store is opened again",
+        mistake: Mistake::Before("if planted!() { let _ = out.pop(); out.push(0); return; }"),
+        level: Level::Simulation,
+    },
+    Bug {
+        name: "what is counted counts as settled",
+        plants: "a segment goes with messages that wait for others of their key",
+        mistake: Mistake::Value("if planted!() { None } else { $it }"),
+        level: Level::Library("beyond_a_limit_messages_are_only_counted"),
+    },
+    Bug {
+        name: "a call that does not wait looks without end",
+        plants: "a look for a message takes as long as it takes to read a backlog",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
+        level: Level::Test("order", "a_call_that_does_not_wait_looks_at_so_many"),
     },
     Bug {
         name: "passing trouble hides a key",

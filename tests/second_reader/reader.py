@@ -706,9 +706,10 @@ TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 30
+RECORD_KINDS = 31
 MOST_SCHEDULED = 1 << 20
-MOST_PARKED = 65536
+MOST_PARKED = 4 * 65536
+MOST_RECALLED = 1024
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
           7: "group partition offset due delay", 8: "group partition offset since",
           10: "group partition offset due delay", 12: "group dead_letter", 14: "time", 17: "topic", 18: "group", 22: "partition offset"}
@@ -802,8 +803,12 @@ def decode_body(kind, c):
         r["count"] = decode_count(c)
     elif kind == 4:
         r["failure"] = decode_failure(c)
-    elif kind == 30:
+    elif kind in (30, 31):
         r.update((n, c.varint()) for n in ("group", "partition", "first"))
+        r["counted"], at = [], 0
+        for _ in range(c.count() if kind == 30 else 0):
+            r["counted"].append(at + c.v32())
+            at = r["counted"][-1] + 1
         n, rest = divmod(c.left(), 8)
         need(n and not rest, "no keys, or a part of one")
         r["keys"] = [bytes(c.take(8)) for _ in range(n)]
@@ -969,7 +974,7 @@ class SettledDeadLetters:
 
 LEASED, WAITING, READY, PARKED = 0, 1, 2, 3
 BY_KEY, BY_PARTITION = 1, 2
-NO_KEY = bytes(8)
+NO_KEY, LOST_KEY = bytes(8), b"\xff" * 8
 PLAIN, EXCLUSIVE, EXHAUSTED = "plain", "exclusive", "exhausted"
 NACKED, EXPIRED, CRASHED, CLOSED = 0, 1, 2, 3
 
@@ -982,7 +987,7 @@ def new_state():
 def new_group(name, topic, options, retry, nexts):
     return {"name": name, "topic": topic, "options": options, "retry": retry, "retry_end": 0, "dead_end": 0,
             "turns": 0, "cursor": 0, "source": 3, "rank_lsn": 0, "rank": 0, "texts_dropped": 0, "text_bytes": 0,
-            "settled": SettledDeadLetters(), "cursors": [{"next": n, "messages": {}} for n in nexts]}
+            "settled": SettledDeadLetters(), "counted": {}, "cursors": [{"next": n, "messages": {}} for n in nexts]}
 
 
 def new_message(attempts, limit):
@@ -1290,20 +1295,66 @@ def count_parked(group):
     return sum(m["phase"] == PARKED for _, _, m in messages_of(group))
 
 
+def park(group, cursor, offset, key):
+    m = new_message(0, group["options"][2])
+    m.update(phase=PARKED, turn=next_turn(group), key=None if key in (NO_KEY, LOST_KEY) else key)
+    cursor["messages"][offset] = m
+
+
 def apply_considered(s, r):
     group, i = cursor_of(s, r["group"], r["partition"])
-    cursor, is_retry = group["cursors"][i], i == len(group["cursors"]) - 1
+    cursor, is_retry, keys, counted = group["cursors"][i], i == len(group["cursors"]) - 1, r["keys"], set(r["counted"])
     need(group["options"][9] == BY_KEY, "keys that a group does not go by")
     need(r["first"] == cursor["next"], "keys of other messages than the next")
-    need(r["first"] + len(r["keys"]) <= end_of(s, r["partition"]), "keys of messages that are not there")
-    need(count_parked(group) + len(r["keys"]) <= MOST_PARKED * (1 + is_retry), "more messages are parked than may be")
-    for key in r["keys"]:
-        m = new_message(0, group["options"][2])
-        m.update(phase=PARKED, turn=next_turn(group), key=None if key == NO_KEY else key)
-        cursor["messages"][cursor["next"]] = m
+    need(r["first"] + len(keys) <= end_of(s, r["partition"]), "keys of messages that are not there")
+    need(all(n < len(keys) and keys[n] != NO_KEY and not is_retry for n in counted), "what cannot be counted is")
+    need(count_parked(group) + len(keys) - len(counted) <= MOST_PARKED, "more messages are parked than may be")
+    for n, key in enumerate(keys):
+        if n in counted:
+            first, count = group["counted"].get((key, i), (cursor["next"], 0))
+            group["counted"][key, i] = first, count + 1
+        else:
+            park(group, cursor, cursor["next"], key)
         cursor["next"] += 1
     if not is_retry:
         group["cursor"] = i + 1
+
+
+def hungry_within(group, i, first, end):
+    """The keys that are recalled, with the first offset and the count of each."""
+    busy, in_flight = set(), {}
+    for _, _, m in messages_of(group):
+        if m["phase"] == PARKED:
+            busy.add(m["key"])
+        else:
+            in_flight[m["key"]] = in_flight.get(m["key"], 0) + 1
+    found = sorted((first_of, int.from_bytes(key, "little"), key) for (key, j), (first_of, _) in group["counted"].items()
+                   if j == i and first <= first_of < end and key not in busy
+                   and in_flight.get(key, 0) < group["options"][10])
+    return {key: group["counted"][key, i] for _, _, key in found[:MOST_RECALLED]}
+
+
+def apply_recalled(s, r):
+    group, i = cursor_of(s, r["group"], r["partition"])
+    cursor, keys = group["cursors"][i], r["keys"]
+    end = r["first"] + len(keys)
+    need(group["options"][9] == BY_KEY and end <= cursor["next"], "recalled without a look before")
+    hungry = hungry_within(group, i, r["first"], end)
+    need(hungry, "recalled where no key waits")
+    some = [(r["first"] + n, key) for n, key in enumerate(keys) if key != NO_KEY]
+    need(all(o not in cursor["messages"] for o, _ in some), "recalled, and outstanding")
+    need(all(key == LOST_KEY or key in hungry and hungry[key][0] <= o for o, key in some), "recalled, and not counted")
+    left = {key: count - sum(k == key for _, k in some) for key, (_, count) in hungry.items()}
+    need(all(n >= 0 for n in left.values()), "more are recalled than were counted")
+    need(count_parked(group) + len(some) <= MOST_PARKED, "more messages are parked than may be")
+    for o, key in some:
+        park(group, cursor, o, key)
+    for key, count in left.items():
+        count = min(count, cursor["next"] - end)
+        if count:
+            group["counted"][key, i] = end, count
+        else:
+            del group["counted"][key, i]
 
 
 def check_started(group, i, offsets):
@@ -1585,6 +1636,8 @@ def apply_record(s, r, lsn, ranks):
         apply_leased(s, r, lsn, ranks)
     elif kind == 30:
         apply_considered(s, r)
+    elif kind == 31:
+        apply_recalled(s, r)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
         need(r["count"] <= len(group["cursors"][i]["messages"]), "acked more than are outstanding")
@@ -1688,6 +1741,11 @@ def encode_group(s, group):
         for o in sorted(messages):
             out += encode_message(messages[o], o - at - 1, group, last)
             at = o
+    if group["options"][9] == BY_KEY:
+        out += varint(len(group["counted"]))
+        for key, i in sorted(group["counted"], key=lambda at: (int.from_bytes(at[0], "little"), at[1])):
+            first, count = group["counted"][key, i]
+            out += key + varint(i) + varint(first) + varint(count)
     return out
 
 
@@ -1811,6 +1869,16 @@ def check_in_flight(group):
     need(all(n <= group["options"][10] for n in counts.values()), "more of a key than may be in flight")
 
 
+def decode_counted(c, group):
+    before = (0, -1)
+    for _ in range(c.count(11) if group["options"][9] == BY_KEY else 0):
+        key, i, first, count = bytes(c.take(8)), c.v32(), c.varint(), c.varint()
+        at = int.from_bytes(key, "little"), i
+        need(key != NO_KEY and at > before and i < len(group["cursors"]) - 1, "the keys of what is counted")
+        need(count and first + count <= group["cursors"][i]["next"], "what is counted was never looked at")
+        group["counted"][key, i], before = (first, count), at
+
+
 def decode_group(c, s):
     name, t = c.text(255, 1), c.varint()
     options, retry = decode_options(c, OPTIONS), c.varint()
@@ -1838,11 +1906,12 @@ def decode_group(c, s):
             at += gap + 1
             need(at < group["cursors"][i]["next"], "a message at or above next")
             group["cursors"][i]["messages"][at] = m
+    decode_counted(c, group)
     texts = texts_of(group)
     group["text_bytes"] = sum(len(f[2].encode()) for f in texts)
     need(len({f[3] for f in texts}) == len(texts) and group["text_bytes"] <= 4 * MIB, "texts of failures")
     parked = count_parked(group)
-    need(len(messages_of(group)) - parked <= 1 << 20 and parked <= 2 * MOST_PARKED, "outstanding messages")
+    need(len(messages_of(group)) - parked <= 1 << 20 and parked <= MOST_PARKED, "outstanding messages")
     check_in_flight(group)
     return group
 
@@ -2254,6 +2323,14 @@ def topics(s, messages):
     return result
 
 
+def is_counted(counted, offset, m):
+    """Whether a message is one of those that are only counted: by key the first offset of them."""
+    if "damaged" in m or m["key"] is None:
+        return False
+    key = min(max(key_hash(m["key"]), 1), M64 - 1).to_bytes(8, "little")
+    return key in counted and offset >= counted[key]
+
+
 def groups(s, messages):
     """Of each group what it has still to settle, its dead letters with it: [origin, print] of each that can be read, and how many
     there are."""
@@ -2261,9 +2338,11 @@ def groups(s, messages):
     for g in s["groups"].values():
         topic, items, count = s["topics"][g["topic"]], [], 0
         for partition, cursor, end in zip(partitions_of(s, g), g["cursors"], topic["ends"] + [g["retry_end"]]):
-            count += len(cursor["messages"]) + end - cursor["next"]
+            i = g["cursors"].index(cursor)
+            counted = {key: first for (key, j), (first, _) in g["counted"].items() if j == i}
+            count += len(cursor["messages"]) + end - cursor["next"] + sum(n for (_, j), (_, n) in g["counted"].items() if j == i)
             items += [m for o, m in messages.get(partition, {}).items()
-                      if o < end and (o in cursor["messages"] or o >= cursor["next"])]
+                      if o < end and (o in cursor["messages"] or o >= cursor["next"] or is_counted(counted, o, m))]
         count += g["dead_end"] - g["settled"].count()
         dead = messages.get(g["retry"] + 1, {})
         items += [m for o, m in dead.items() if o < g["dead_end"] and o not in g["settled"]]

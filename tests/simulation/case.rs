@@ -212,6 +212,8 @@ impl World {
         let interval = Duration::from_millis([1, 50, 3_000][self.rng.index(3)]);
         let handle = self.disk.attach().map_err(|_| Error::Closed)?;
         let options = Store::options().durability(level).segment_bytes_max(segment).sync_interval(interval);
+        // So few that others are only counted.
+        let options = options.parked_max(3, 1);
         options.index_home(self.index.clone()).open_on(Arc::new(handle), self.clock.clone())
     }
 

@@ -5,8 +5,8 @@
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::ids::{Offset, PartitionId};
-use crate::record::{KeyHash, Record};
-use crate::state::KeyRun;
+use crate::record::KeyHash;
+use crate::state::{KeyRun, ParkedMax};
 use crate::view::{MessageLocation, Reader, Stored, ViewHolder};
 use smallvec::SmallVec;
 
@@ -21,12 +21,13 @@ pub(in crate::engine) struct KnownKeys {
     keys: Vec<KeyHash>,
     /// How many bytes were read for them.
     len: usize,
+    parked_max: ParkedMax,
 }
 
 impl KnownKeys {
     pub(in crate::engine) fn run(&self) -> Option<KeyRun<'_>> {
-        let Self { partition, first, keys, .. } = self;
-        (!keys.is_empty()).then_some(KeyRun { partition: *partition, first: *first, keys })
+        let &Self { partition, first, ref keys, parked_max, .. } = self;
+        (!keys.is_empty()).then_some(KeyRun { partition, first, keys, parked_max })
     }
 
     fn add(&mut self, stored: &Stored) {
@@ -36,7 +37,7 @@ impl KnownKeys {
 }
 
 impl Engine {
-    /// Reads the keys of up to `count` messages, of one at least. A message that cannot be read has none.
+    /// Reads the keys of up to `count` messages, of one at least. A message that cannot be read has [`KeyHash::LOST`].
     ///
     /// # Errors
     /// What the system lacks for a while.
@@ -45,7 +46,7 @@ impl Engine {
         (partition, first, count): (PartitionId, Offset, u32),
         keys: &mut KnownKeys,
     ) -> Result<()> {
-        *keys = KnownKeys { partition, first, ..KnownKeys::default() };
+        *keys = KnownKeys { partition, first, keys: Vec::new(), len: 0, parked_max: self.setup.parked_max };
         let mut places = SmallVec::<[(Offset, u32, Option<MessageLocation>); 1]>::new();
         let catalog = {
             let core = self.lock_core();
@@ -74,9 +75,11 @@ impl Engine {
                     Ok(read) => done += read,
                     // seam: passing trouble hides a key
                     Err(error) if error.kind() == ErrorKind::Retry => return Err(error),
+                    // Only what is damaged is lost: a message that can be read later must not be passed over for another one.
+                    Err(error) if error.corruption().is_none() => return Err(error),
                     Err(_) => {
                         reader.take().iter().for_each(|before| keys.add(before));
-                        keys.keys.push(KeyHash::NONE);
+                        keys.keys.push(KeyHash::LOST);
                         done += 1;
                     }
                 }
@@ -85,9 +88,4 @@ impl Engine {
         reader.take().iter().for_each(|stored| keys.add(stored));
         Ok(())
     }
-}
-
-/// How many messages a record looks at.
-pub(in crate::engine) fn considered_count(record: &Record) -> u64 {
-    if let Record::Considered { keys, .. } = record { keys.len() as u64 } else { 0 }
 }

@@ -4,14 +4,14 @@
 //! dead letters when a consumer asks and meets them (`moves`). Never here: public handles, settling.
 
 use crate::engine::core::Core;
-use crate::engine::deliver::keys::{KnownKeys, considered_count};
+use crate::engine::deliver::keys::KnownKeys;
 use crate::engine::deliver::leased::{Leases, Reading, Received, collect};
 use crate::engine::deliver::moves::Moves;
 use crate::engine::refusal::Refusal;
 use crate::engine::{CoreGuard, Engine};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId};
-use crate::limits::BATCH_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, LOOKED_AT_MAX};
 use crate::log::{Catalog, Parts};
 use crate::record::Token;
 use crate::state::{Command, Decision};
@@ -48,8 +48,10 @@ enum Look {
         first: Offset,
         count: u32,
     },
-    /// The group has looked at some.
-    Considered,
+    /// The group has looked at so many.
+    Considered {
+        count: u32,
+    },
     Nothing,
     /// A waker was left.
     Asleep(Arc<Ticket>),
@@ -172,7 +174,7 @@ impl Engine {
         each: &mut impl FnMut(Received),
     ) -> Result<Receiving> {
         let (mut leases, mut moves, mut is_short) = (Leases::new(), Moves::default(), false);
-        let mut keys = KnownKeys::default();
+        let (mut keys, mut looked_at) = (KnownKeys::default(), 0u32);
         let fits = if max > 1 { reader.try_lock().map_or(max, |reader| reader.fits(BATCH_BYTES_MAX)) } else { 1 };
         let max = u32::try_from(max.min(fits)).unwrap_or(u32::MAX);
         loop {
@@ -190,7 +192,14 @@ impl Engine {
                 Look::Asleep(ticket) => return Ok(Receiving::Asleep(ticket)),
                 Look::Exhausted { partition, offset } => self.give_up((group, partition, offset), &mut moves)?,
                 Look::KeysNeeded { partition, first, count } => self.read_keys((partition, first, count), &mut keys)?,
-                Look::Considered => {}
+                Look::Considered { count } => {
+                    looked_at = looked_at.saturating_add(count);
+                    // seam: a call that does not wait looks without end
+                    if looked_at >= LOOKED_AT_MAX && wait.is_over(self.now().mono) {
+                        self.wake_next(group);
+                        return Ok(Receiving::Done(Vec::new()));
+                    }
+                }
                 Look::Leased { token, catalog } => {
                     let mut read = |reader: &mut Reader| {
                         Reading::new(self, group, token, &catalog, reader).read_all(&leases, each)
@@ -262,10 +271,9 @@ impl Engine {
             Decision::KeysNeeded { partition, first, count } => {
                 return Ok(Ok(Look::KeysNeeded { partition, first, count }));
             }
-            Decision::Considered => {
-                let considered = core.records.iter().map(considered_count).sum();
-                core.use_room(considered);
-                return Ok(Ok(Look::Considered));
+            Decision::Considered { count } => {
+                core.use_room(u64::from(count));
+                return Ok(Ok(Look::Considered { count }));
             }
             Decision::Done | Decision::Nothing | Decision::Settled { .. } => {}
         }

@@ -91,7 +91,7 @@ fn lost(committed: &CommitOutcome) -> Vec<u32> {
         | Decision::Nothing
         | Decision::Exhausted { .. }
         | Decision::KeysNeeded { .. }
-        | Decision::Considered => Vec::new(),
+        | Decision::Considered { .. } => Vec::new(),
     }
 }
 

@@ -30,10 +30,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             Ok(Record::Published { partition, base, count: count_at_end(reader)?, time })
         }
         kind::LEASED => decode_leased(reader),
-        kind::CONSIDERED => {
-            let (group, partition, first) = target(reader)?;
-            Ok(Record::Considered { group, partition, first, keys: key_hashes(reader)? })
-        }
+        kind::CONSIDERED | kind::RECALLED => decode_looked(reader, kind),
         kind::ACKED => {
             let (group, partition, first) = target(reader)?;
             Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
@@ -89,6 +86,27 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         kind::SCHEDULE_ENDED => decode_schedule_ended(reader),
         _ => Err(unknown(number)),
     }
+}
+
+/// The kinds that say that a group looked at messages.
+fn decode_looked(reader: &mut ByteReader<'_>, kind: u8) -> Result<Record, DecodeError> {
+    let (group, partition, first) = target(reader)?;
+    if kind == kind::RECALLED {
+        return Ok(Record::Recalled { group, partition, first, keys: key_hashes(reader)? });
+    }
+    let counted = numbers(reader)?;
+    Ok(Record::Considered { group, partition, first, counted, keys: key_hashes(reader)? })
+}
+
+/// Numbers that rise, each as its distance from the one before less one.
+fn numbers(reader: &mut ByteReader<'_>) -> Result<Vec<u32>, DecodeError> {
+    let mut next = 0u32;
+    let mut number = |reader: &mut ByteReader<'_>| {
+        let number = next.checked_add(reader.varint_u32()?).ok_or(DecodeError::BadNumber)?;
+        next = number.checked_add(1).ok_or(DecodeError::BadNumber)?;
+        Ok(number)
+    };
+    (0..reader.count(1)?).map(|_| number(reader)).collect()
 }
 
 fn decode_cursor_set(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {

@@ -18,7 +18,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_count(out, *count);
         }),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
-        Record::Considered { .. } => put_record(out, kind::CONSIDERED, |out| considered(record, out)),
+        Record::Considered { .. } | Record::Recalled { .. } => looked(record, out),
         Record::Acked { group, partition, first, count } => put_record(out, kind::ACKED, |out| {
             put_target(out, *group, *partition, *first);
             put_count(out, *count);
@@ -170,8 +170,25 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
     put_varint(out, *sequence);
 }
 
+fn looked(record: &Record, out: &mut Vec<u8>) {
+    let kind = if matches!(record, Record::Recalled { .. }) { kind::RECALLED } else { kind::CONSIDERED };
+    put_record(out, kind, |out| if kind == kind::RECALLED { recalled(record, out) } else { considered(record, out) });
+}
+
 fn considered(record: &Record, out: &mut Vec<u8>) {
-    let Record::Considered { group, partition, first, keys } = record else { return };
+    let Record::Considered { group, partition, first, keys, counted } = record else { return };
+    put_target(out, *group, *partition, *first);
+    put_varint(out, counted.len() as u64);
+    let mut next = 0;
+    for number in counted {
+        put_varint(out, u64::from(number - next));
+        next = number + 1;
+    }
+    keys.iter().for_each(|key| put_key_hash(out, *key));
+}
+
+fn recalled(record: &Record, out: &mut Vec<u8>) {
+    let Record::Recalled { group, partition, first, keys } = record else { return };
     put_target(out, *group, *partition, *first);
     keys.iter().for_each(|key| put_key_hash(out, *key));
 }

@@ -70,14 +70,22 @@ fn golden_leased() {
 
 #[test]
 fn golden_considered() {
-    // kind, length, group, partition, first, keys
+    // kind, length, group, partition, first, count of those that are only counted, keys
     let keys = vec![KeyHash(0x0706_0504_0302_0100), KeyHash::NONE];
-    let considered = Record::Considered { group: GROUP, partition: PARTITION, first: OFFSET, keys };
-    golden(considered, "1e 14 03 05 ac 02 00 01 02 03 04 05 06 07 00 00 00 00 00 00 00 00");
-    let short = [30, 11, 3, 5, 9, 1, 2, 3, 4, 5, 6, 7, 8];
-    for len in [3, 10] {
-        let head = [&[30, len], &short[2..2 + usize::from(len)]].concat();
-        assert!(matches!(decode(&head).next(), Some(Err(DecodeError::Invalid(_)))), "{len}");
+    let considered =
+        |keys, counted| Record::Considered { group: GROUP, partition: PARTITION, first: OFFSET, keys, counted };
+    let hex = "00 01 02 03 04 05 06 07 00 00 00 00 00 00 00 00";
+    golden(considered(keys.clone(), vec![]), &format!("1e 15 03 05 ac 02 00 {hex}"));
+    // the same, and for each of those its distance from the one before
+    golden(considered(vec![KeyHash(0); 4], vec![1, 3]), &format!("1e 27 03 05 ac 02 02 01 01 {}", "00 ".repeat(32)));
+    // kind, length, group, partition, first, keys
+    let recalled = Record::Recalled { group: GROUP, partition: PARTITION, first: OFFSET, keys };
+    golden(recalled, &format!("1f 14 03 05 ac 02 {hex}"));
+    for (kind, fields) in [(30, &[3, 5, 9, 0][..]), (31, &[3, 5, 9])] {
+        for len in [0, 7, 9] {
+            let head = [&[kind, fields.len() as u8 + len][..], fields, &vec![1; usize::from(len)]].concat();
+            assert!(matches!(decode(&head).next(), Some(Err(DecodeError::Invalid(_)))), "{kind} {len}");
+        }
     }
 }
 
@@ -426,7 +434,14 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::ScheduleCreated { topic: TopicId(1), partition },
         Record::Scheduled { partition, offset, to: PartitionId(2), due: DueTime::Wall(TIME), again: true },
         Record::ScheduleEnded { partition, offset, copy: Some(copy) },
-        Record::Considered { group, partition, first: offset, keys: vec![KeyHash(u64::MAX), KeyHash::NONE] },
+        Record::Considered {
+            group,
+            partition,
+            first: offset,
+            keys: vec![KeyHash(u64::MAX), KeyHash::NONE],
+            counted: vec![0],
+        },
+        Record::Recalled { group, partition, first: offset, keys: vec![KeyHash(7), KeyHash::LOST] },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -603,9 +618,14 @@ fn record() -> impl Strategy<Value = Record> {
                 exclusive,
             }
         ),
+        (target(), vec((number(), any::<bool>()), 1..5)).prop_map(|((group, partition, first), keys)| {
+            let counted = (0..).zip(&keys).filter(|(_, (_, counted))| *counted).map(|(number, _)| number).collect();
+            let keys = keys.into_iter().map(|(key, _)| KeyHash(key)).collect();
+            Record::Considered { group, partition, first, keys, counted }
+        }),
         (target(), vec(number(), 1..5)).prop_map(|((group, partition, first), keys)| {
             let keys = keys.into_iter().map(KeyHash).collect();
-            Record::Considered { group, partition, first, keys }
+            Record::Recalled { group, partition, first, keys }
         }),
         (target(), small()).prop_map(|((group, partition, first), count)| Record::Acked {
             group,

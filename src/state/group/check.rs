@@ -2,7 +2,7 @@
 
 use super::GroupState;
 use crate::ids::GroupId;
-use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX, PARKED_MAX};
+use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX, PARKED_LIMIT};
 use crate::state::State;
 use crate::state::lease::lease_keys;
 
@@ -41,7 +41,7 @@ pub(in crate::state) fn check_derived(group: &GroupState, fault: &mut impl FnMut
     if (&fresh.order, fresh.parked) != (&group.order, group.parked) {
         fault("the lines of its keys are not those of its messages");
     }
-    if group.parked > 2 * PARKED_MAX {
+    if group.parked > PARKED_LIMIT {
         fault("more messages are parked than in any group");
     }
     if group.outstanding() > OUTSTANDING_MAX {

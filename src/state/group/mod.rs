@@ -25,7 +25,7 @@ use super::kit::sparse::Sparse;
 use super::kit::tree::Tree;
 use super::lease::{OutstandingEntry, Queues, Source};
 use super::message::{Applied, require};
-use super::order::KeyOrder;
+use super::order::{CountedRun, KeyOrder};
 use super::retry::Texts;
 use super::topic::TopicState;
 use super::{Rejection, Removed, State};
@@ -53,6 +53,8 @@ pub(crate) struct GroupData {
     pub(in crate::state) keys: Tree<(u32, Offset), KeyHash>,
     /// How many of them are parked.
     pub(in crate::state) parked: u32,
+    /// By key and cursor: messages that wait and are only counted.
+    pub(in crate::state) counted: Tree<(KeyHash, u32), CountedRun>,
     /// Counts what got ready and what failed, so that each has an age without a clock.
     pub(in crate::state) turns: u64,
     /// The cursor where the search for new messages begins: after the one that gave the last.
@@ -149,6 +151,7 @@ impl GroupState {
             entries: Tree::default(),
             keys: Tree::default(),
             parked: 0,
+            counted: Tree::default(),
             turns: 0,
             position: 0,
             source: Source::default(),

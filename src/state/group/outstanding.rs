@@ -39,22 +39,6 @@ impl GroupData {
         all.take_while(move |((of, _), _)| *of == cursor).map(|((_, offset), entry)| (*offset, entry))
     }
 
-    /// The first message of a cursor that is not settled.
-    pub(in crate::state) fn first_unsettled(&self, cursor: u32) -> Offset {
-        // seam: what is leased counts as settled
-        let first = self.entries_of(cursor).next().map(|(offset, _)| offset);
-        first.unwrap_or_else(|| self.next(cursor))
-    }
-
-    /// Whether the messages of a cursor from `first` up to `end` are settled.
-    pub(in crate::state) fn is_settled(&self, cursor: u32, first: Offset, end: Offset) -> bool {
-        // seam: what is settled around a message takes it along
-        if self.entries.from((cursor, first)).next().is_some_and(|(key, _)| *key < (cursor, end)) {
-            return false;
-        }
-        end <= self.next(cursor)
-    }
-
     /// How many messages are outstanding that were leased.
     #[inline]
     pub(in crate::state) fn outstanding(&self) -> u32 {
@@ -71,6 +55,22 @@ impl GroupData {
 }
 
 impl GroupState {
+    /// The first message of a cursor that is not settled.
+    pub(in crate::state) fn first_unsettled(&self, cursor: u32) -> Offset {
+        // seam: what is leased counts as settled
+        let first = self.entries_of(cursor).next().map(|(offset, _)| offset);
+        first.into_iter().chain(self.order.first_counted(cursor)).min().unwrap_or_else(|| self.next(cursor))
+    }
+
+    /// Whether the messages of a cursor from `first` up to `end` are settled.
+    pub(in crate::state) fn is_settled(&self, cursor: u32, first: Offset, end: Offset) -> bool {
+        // seam: what is settled around a message takes it along
+        if self.entries.from((cursor, first)).next().is_some_and(|(key, _)| *key < (cursor, end)) {
+            return false;
+        }
+        end <= self.next(cursor) && self.order.first_counted(cursor).is_none_or(|first| end <= first)
+    }
+
     /// Changes an outstanding message: `failure` goes into its history, then `change` gets it and the number of this turn.
     /// [`GroupState::tidy`] follows.
     pub(in crate::state) fn change(

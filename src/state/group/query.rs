@@ -4,17 +4,19 @@
 
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
-use crate::limits::{HISTORY_LEN, PARKED_MAX};
+use crate::limits::HISTORY_LEN;
 use crate::state::lease::{AttemptClass, OutstandingEntry, Phase};
-use crate::state::order::KeyOrder;
+use crate::state::order::{CountedRun, KeyOrder};
 use crate::state::{Inputs, Role, Snapshot, State};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most that an outstanding message takes in a checkpoint, in bytes, but for its history, and a failure in that, but for its text.
 const ENTRY_LEN: u64 = 48;
 const FAILURE_LEN: u64 = 10;
 /// The hash of its key.
 const KEY_LEN: u64 = 8;
+/// What is only counted of a key in a partition.
+const COUNTED_LEN: u64 = 33;
 /// The most that it takes with a history as long as it may be, but for the texts.
 pub(crate) const OUTSTANDING_LEN: u64 = ENTRY_LEN + HISTORY_LEN as u64 * FAILURE_LEN;
 
@@ -39,6 +41,13 @@ pub(crate) struct GroupCounts {
     pub(crate) first_ready: Option<Offset>,
     /// The first message that is not settled.
     pub(crate) first_unsettled: Option<Offset>,
+}
+
+/// What the order of a group says of messages that were never leased.
+struct CountedOrder {
+    lines: KeyOrder,
+    startable: BTreeSet<(u32, Offset)>,
+    counted: BTreeMap<u32, CountedRun>,
 }
 
 impl State {
@@ -133,7 +142,8 @@ impl GroupState {
         let exhausted = self.queues.of(AttemptClass::Exhausted).len();
         let others = u64::from(self.outstanding()).saturating_sub(exhausted);
         let failures = (self.texts.failures as u64).min(exhausted * HISTORY_LEN as u64);
-        let order = u64::from(self.parked) * ENTRY_LEN + self.keys.len() as u64 * KEY_LEN;
+        let keys = self.keys.len() as u64 * KEY_LEN + self.counted.len() as u64 * COUNTED_LEN;
+        let order = u64::from(self.parked) * ENTRY_LEN + keys;
         exhausted * ENTRY_LEN + failures * FAILURE_LEN + others * OUTSTANDING_LEN + order + self.texts.bytes as u64
     }
 }
@@ -141,18 +151,11 @@ impl GroupState {
 impl GroupData {
     /// Whether it has as many messages outstanding as it may.
     pub(in crate::state) fn is_at_cap(&self) -> bool {
-        // seam: a full line of parked messages is not told
-        self.outstanding() >= self.options.max_outstanding || self.parked >= PARKED_MAX
+        self.outstanding() >= self.options.max_outstanding || self.parked_room() == 0
     }
 
-    /// `order`: its lines, and the parked messages that may be leased.
-    fn count(
-        &self,
-        cursor: u32,
-        end: Offset,
-        order: &(KeyOrder, BTreeSet<(u32, Offset)>),
-        inputs: &Inputs<'_>,
-    ) -> GroupCounts {
+    /// `order`: its lines, the parked messages that may be leased, and by cursor what is only counted.
+    fn count(&self, cursor: u32, end: Offset, order: &CountedOrder, inputs: &Inputs<'_>) -> GroupCounts {
         let (partition, next) = (self.partition_of(cursor), self.next(cursor));
         let mut counts = GroupCounts::default();
         let (mut first, mut first_outstanding) = (None, None);
@@ -165,7 +168,7 @@ impl GroupData {
                 counts.exhausted += 1;
             } else if !entry.is_due(inputs.mono, inputs.wall) {
                 counts.waiting += 1;
-            } else if entry.parked().is_some() && !order.1.contains(&(cursor, offset)) {
+            } else if entry.parked().is_some() && !order.startable.contains(&(cursor, offset)) {
                 counts.parked += 1;
             } else {
                 counts.ready += 1;
@@ -178,13 +181,17 @@ impl GroupData {
             }
         }
         let new = inputs.visible.end(partition, end).0.saturating_sub(next.0);
-        let held_back = new.saturating_sub(order.0.new_room(self, cursor));
+        let held_back = new.saturating_sub(order.lines.new_room(self, cursor));
         counts.parked = counts.parked.saturating_add(held_back);
         let new = new - held_back;
         counts.ready = counts.ready.saturating_add(new);
         counts.lag = counts.lag.saturating_add(end.0.saturating_sub(next.0));
         counts.first_ready = first.or((new > 0).then_some(next));
-        counts.first_unsettled = Some(first_outstanding.unwrap_or(next)).filter(|first| *first < end);
+        let counted = order.counted.get(&cursor);
+        let count = counted.map_or(0, |run| run.count);
+        (counts.parked, counts.lag) = (counts.parked.saturating_add(count), counts.lag.saturating_add(count));
+        let first = first_outstanding.into_iter().chain(counted.map(|run| run.first)).min();
+        counts.first_unsettled = Some(first.unwrap_or(next)).filter(|first| *first < end);
         counts
     }
 }
@@ -203,7 +210,7 @@ impl Snapshot {
     ) -> impl Iterator<Item = (PartitionId, GroupCounts)> + 'a {
         let lines = KeyOrder::of(group).map(|(lines, _)| lines).unwrap_or_default();
         let startable = lines.startable(group).collect();
-        let order = (lines, startable);
+        let order = CountedOrder { lines, startable, counted: group.counted_by_cursor() };
         (0..group.cursors()).map(move |cursor| {
             let partition = group.partition_of(cursor);
             (partition, group.count(cursor, self.end(partition), &order, inputs))

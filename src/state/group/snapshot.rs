@@ -5,19 +5,20 @@
 //! dead letters   floor, count of runs, each: gap and length; count of bitmaps, each: gap and 64 bytes
 //! cursors   for each partition: how far `next` is from its end
 //! messages  count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], [key], phase, [history]
+//! counted   as in `order`
 //! ```
 //! A gap is the distance from the one before less one. Never here: what the parts mean to each other across groups.
 
 use super::decide::{check_notices, check_options};
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Lsn, Offset, PartitionId, TopicId};
-use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX, PARKED_MAX};
+use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX, PARKED_LIMIT};
 use crate::record::codec;
 use crate::record::wire::{ByteReader, DecodeError, put_bytes, put_varint};
 use crate::state::lease::Source;
 use crate::state::retry::TURNS_MAX;
 use crate::state::topic::TopicCatalog;
-use crate::state::{dead_letter, lease};
+use crate::state::{dead_letter, lease, order};
 use std::sync::Arc;
 
 pub(in crate::state) fn encode(group: &GroupData, end: impl Fn(PartitionId) -> Offset, out: &mut Vec<u8>) {
@@ -36,6 +37,7 @@ pub(in crate::state) fn encode(group: &GroupData, end: impl Fn(PartitionId) -> O
     dead_letter::encode(&group.dead_letters, out);
     lease::encode_cursors(group, end, out);
     lease::encode_messages(group, out);
+    order::encode(group, out);
 }
 
 pub(in crate::state) fn decode(
@@ -67,9 +69,10 @@ pub(in crate::state) fn decode(
     group.dead_letters = Arc::new(dead_letter::decode(reader, catalog.end(group.dead()))?);
     lease::decode_cursors(reader, &mut group, |partition| catalog.end(partition))?;
     lease::decode_messages(reader, &mut group)?;
+    order::decode(reader, &mut group)?;
     let group = GroupState::restored(group).ok_or(invalid("a group whose messages contradict each other"))?;
     let fits = group.outstanding() <= OUTSTANDING_MAX
-        && group.parked <= 2 * PARKED_MAX
+        && group.parked <= PARKED_LIMIT
         && group.texts.bytes <= HISTORY_TEXT_BYTES_MAX;
     if fits { Ok(group) } else { Err(invalid("a group beyond its limits")) }
 }

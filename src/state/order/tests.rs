@@ -1,6 +1,5 @@
 //! The rules of order, on a world in which the key of a message follows from its place.
 
-use crate::limits::PARKED_MAX;
 use crate::state::tests::*;
 
 /// As in the tests below: messages of one partition by turns of two keys, redriven ones of the first.
@@ -147,32 +146,96 @@ fn a_partition_has_few_in_flight() {
     assert_eq!(places(&world.lease(KITCHEN, 9)), [(0, 2)]);
 }
 
-/// What is parked is bounded; redriven messages have room beyond that.
+/// What is parked is bounded, whatever waits: the rest is counted, and recalled in order when its key is free.
 #[test]
-fn as_many_are_parked_as_may_be() {
-    let mut world = World::with(1, GroupOptions { max_attempts: 1, ..by_key(1) });
+fn beyond_a_limit_messages_are_only_counted() {
+    let mut world = World::with(1, by_key(1));
+    world.key = |_, offset| KeyHash(if offset.0 == 90 { 2 } else { 1 });
+    world.parked_max = ParkedMax { of_group: 1_000, of_key: 5 };
+    world.publish(0, 100);
+    let head = world.lease(KITCHEN, 1);
+    assert_eq!(places(&world.lease(KITCHEN, 1)), [(0, 90)], "another key, behind all that wait");
+    let group = world.state.group(KITCHEN).unwrap();
+    assert_eq!((group.parked, group.counted.len()), (5, 1));
+    assert_eq!(world.counts(KITCHEN), Totals { leased: 2, ready: 7, parked: 91, lag: 100, ..Totals::default() });
+    assert_eq!(world.state.settled_before(PartitionId(0)), Offset(0));
+    world.ack(KITCHEN, &[head[0].held]);
+    for offset in (1..100).filter(|offset| *offset != 90) {
+        let lent = world.lease(KITCHEN, 9);
+        assert_eq!(places(&lent), [(0, offset)]);
+        assert!(world.state.group(KITCHEN).unwrap().parked <= 5);
+        assert_eq!(world.state.settled_before(PartitionId(0)), Offset(offset.min(90)));
+        world.ack(KITCHEN, &[lent[0].held]);
+        let lag = 99 - offset + u64::from(offset > 90);
+        assert_eq!(world.counts(KITCHEN).lag, lag, "{offset}");
+    }
+    assert_eq!(world.lease(KITCHEN, 9), []);
+}
+
+/// Free keys whose lines have run out are served together, so that a partition is read again once and not once for each.
+#[test]
+fn many_keys_are_recalled_in_one_pass() {
+    let mut world = World::with(1, GroupOptions { max_outstanding: 1 << 16, ..by_key(1) });
+    world.key = |_, offset| KeyHash(1 + offset.0 % 1_000);
+    world.parked_max = ParkedMax { of_group: 0, of_key: 0 };
+    world.publish(0, 5_000);
+    let mut seen = world.lease(KITCHEN, 1_001);
+    assert_eq!((seen.len(), world.state.group(KITCHEN).unwrap().counted.len()), (1_000, 1_000));
+    let before = world.log.len();
+    for round in 1..5 {
+        let held: Vec<Held> = seen.iter().map(|lent| lent.held).collect();
+        world.ack(KITCHEN, &held);
+        seen = world.lease(KITCHEN, 1_001);
+        assert_eq!(seen.len(), 1_000, "in round {round}");
+        assert!(seen.iter().all(|lent| lent.at().1 / 1_000 == round), "in order");
+    }
+    let looks = world.log[before..].iter().filter(|(record, _)| matches!(record, Record::Recalled { .. })).count();
+    // Each look of this world is at three messages; the stretch from the last one of a key to its next is looked at again.
+    assert!(looks <= 2 * 5_000 / 3 + 100, "{looks} looks at 4,000 messages");
+    world.ack(KITCHEN, &seen.iter().map(|lent| lent.held).collect::<Vec<_>>());
+    assert_eq!((world.lease(KITCHEN, 9), world.counts(KITCHEN)), (vec![], Totals::default()));
+}
+
+/// What cannot be read any more when it is recalled is delivered without its key, or told of; nothing waits for it for ever.
+#[test]
+fn a_counted_message_that_is_lost_blocks_nobody() {
+    let mut world = World::with(1, by_key(1));
     world.key = |_, _| KeyHash(1);
-    world.publish(0, PARKED_MAX);
-    world.publish(0, 10);
-    let inputs = world.inputs();
-    let mut state = world.state.clone();
-    let keys = vec![KeyHash(1); 65_536 + 10];
-    let run = KeyRun { partition: PartitionId(0), first: Offset(0), keys: &keys };
-    let (mut looked_at, mut records) = (0, Vec::new());
+    world.parked_max = ParkedMax { of_group: 0, of_key: 0 };
+    world.publish(0, 4);
+    let head = world.lease(KITCHEN, 9);
+    world.key = |_, offset| if offset.0 == 2 { KeyHash::LOST } else { KeyHash(1) };
+    world.ack(KITCHEN, &[head[0].held]);
+    let lent = world.lease(KITCHEN, 9);
+    assert_eq!(places(&lent), [(0, 1), (0, 2)]);
+    world.ack(KITCHEN, &lent.iter().map(|lent| lent.held).collect::<Vec<_>>());
+    let lent = world.lease(KITCHEN, 9);
+    assert_eq!(places(&lent), [(0, 3)]);
+    world.ack(KITCHEN, &[lent[0].held]);
+    assert_eq!((world.lease(KITCHEN, 9), world.counts(KITCHEN)), (vec![], Totals::default()));
+}
+
+/// As many are counted as can still be there: what was lost is not looked for behind the last message.
+#[test]
+fn what_is_lost_of_counted_messages_is_not_counted_on() {
+    let mut world = World::with(1, by_key(1));
+    world.key = |_, _| KeyHash(1);
+    world.parked_max = ParkedMax { of_group: 0, of_key: 0 };
+    world.publish(0, 5);
+    let head = world.lease(KITCHEN, 9);
+    world.key = |_, offset| if offset.0 == 2 { KeyHash::LOST } else { KeyHash(1) };
+    world.ack(KITCHEN, &[head[0].held]);
+    let mut seen = Vec::new();
     loop {
-        records.clear();
-        // More are asked for than are ready.
-        let lease = Command::Lease { group: KITCHEN, max: 9, pass_exhausted: false, new_last: None, keys: Some(run) };
-        if state.decide(&lease, &inputs, &mut records).unwrap() != Decision::Considered {
+        let lent = world.lease(KITCHEN, 9);
+        if lent.is_empty() {
             break;
         }
-        let Record::Considered { keys, .. } = &records[0] else { panic!("{records:?}") };
-        looked_at += keys.len() as u32;
-        state.apply(&records[0], Lsn(8)).unwrap();
+        seen.extend(places(&lent));
+        world.ack(KITCHEN, &lent.iter().map(|lent| lent.held).collect::<Vec<_>>());
     }
-    assert_eq!((looked_at, state.check()), (PARKED_MAX, vec![]));
-    assert!(state.snapshot().is_at_cap(state.group(KITCHEN).unwrap()));
-    assert!(matches!(records[..], [Record::Leased { count: 1, .. }]), "{records:?}");
+    seen.sort_unstable();
+    assert_eq!((seen, world.counts(KITCHEN)), (vec![(0, 1), (0, 2), (0, 3), (0, 4)], Totals::default()));
 }
 
 #[test]
@@ -185,6 +248,7 @@ fn what_cannot_follow_is_refused() {
         partition,
         first: Offset(first),
         keys: keys.iter().copied().map(KeyHash).collect(),
+        counted: vec![],
     };
     let leased = |first, count| Record::Leased {
         group,
@@ -209,7 +273,26 @@ fn what_cannot_follow_is_refused() {
     let altered = GroupOptions { max_in_flight_per_key: 2, ..by_key(1) };
     world.refuses(Record::GroupAltered { group, options: altered });
     let other = world.group("other", &options());
-    world.refuses(Record::Considered { group: other, partition, first: Offset(0), keys: vec![KeyHash(1)] });
+    world.refuses(Record::Considered {
+        group: other,
+        partition,
+        first: Offset(0),
+        keys: vec![KeyHash(1)],
+        counted: vec![],
+    });
+    // Nothing was counted, so nothing is recalled; and what has no key is not counted.
+    let counted = |number| Record::Considered {
+        group,
+        partition,
+        first: Offset(3),
+        keys: vec![KeyHash::NONE],
+        counted: vec![number],
+    };
+    for record in
+        [Record::Recalled { group, partition, first: Offset(0), keys: vec![KeyHash(1)] }, counted(0), counted(1)]
+    {
+        world.refuses(record);
+    }
 }
 
 #[test]

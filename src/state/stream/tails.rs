@@ -68,6 +68,7 @@ impl Touch {
             | Record::GroupAltered { .. }
             | Record::Published { .. }
             | Record::Considered { .. }
+            | Record::Recalled { .. }
             | Record::Leased { .. }
             | Record::ExclusivePending { .. }
             | Record::Extended { .. }

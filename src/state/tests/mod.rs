@@ -29,6 +29,7 @@ pub(in crate::state) struct World {
     pub(in crate::state) streams: StreamTails,
     /// The key of each message.
     pub(in crate::state) key: fn(PartitionId, Offset) -> KeyHash,
+    pub(in crate::state) parked_max: ParkedMax,
 }
 
 /// A delivery.
@@ -80,6 +81,7 @@ impl World {
             slack_ms: 0,
             streams: StreamTails::default(),
             key: |_, _| KeyHash::NONE,
+            parked_max: ParkedMax::default(),
         };
         world.open(true);
         world
@@ -198,8 +200,12 @@ impl World {
         let mut known: Option<(PartitionId, Offset, Vec<KeyHash>)> = None;
         loop {
             let lsn = Lsn(self.lsn);
-            let keys =
-                known.as_ref().map(|(partition, first, keys)| KeyRun { partition: *partition, first: *first, keys });
+            let keys = known.as_ref().map(|(partition, first, keys)| KeyRun {
+                partition: *partition,
+                first: *first,
+                keys,
+                parked_max: self.parked_max,
+            });
             let lease = Command::Lease { group, max, pass_exhausted, new_last: None, keys };
             match self.run(lease).unwrap() {
                 (Decision::KeysNeeded { partition, first, count }, _) => {
@@ -208,7 +214,12 @@ impl World {
                     let offsets = (first.0..first.0 + u64::from(count)).map(Offset);
                     known = Some((partition, first, offsets.map(|offset| (self.key)(partition, offset)).collect()));
                 }
-                (Decision::Considered, records) => assert!(matches!(records[..], [Record::Considered { .. }])),
+                (Decision::Considered { count }, records) => {
+                    let [Record::Considered { keys, .. } | Record::Recalled { keys, .. }] = &records[..] else {
+                        panic!("{records:?}")
+                    };
+                    assert_eq!(keys.len(), count as usize);
+                }
                 (decision, records) => return (decision, records, lsn),
             }
         }

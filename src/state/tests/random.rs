@@ -185,6 +185,7 @@ impl Run {
         world.group("by key", &GroupOptions { ordering: Ordering::Key, max_in_flight_per_key, ..options.clone() });
         world.group("by partition", &GroupOptions { ordering: Ordering::Partition, max_in_flight_per_key, ..options });
         world.key = key_of;
+        world.parked_max = ParkedMax { of_group: 4, of_key: 1 + max_outstanding % 3 };
         world.visible = Some(Sparse::default());
         Self { world, model: Model::default(), snapshot: None }
     }
@@ -685,6 +686,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Opened",
         "Postponed",
         "Published",
+        "Recalled",
         "Redriven",
         "Released",
         "Sequenced",

@@ -62,30 +62,31 @@ fn golden_snapshot() {
 fn golden_snapshot_of_a_group_in_order() {
     let mut world = World::new();
     world.run(Command::CreateTopic { name: "o", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
-    let ordering = Ordering::Key;
-    world.group("k", &GroupOptions { ordering, max_in_flight_per_key: 2, ..GroupOptions::LEFT_OUT });
-    world.key = |_, offset| KeyHash(if offset.0 == 1 { 0 } else { 0x0706_0504_0302_0100 });
+    world.group("k", &GroupOptions { ordering: Ordering::Key, max_outstanding: 1, ..GroupOptions::LEFT_OUT });
+    world.key = |_, offset| KeyHash(if [1, 2].contains(&offset.0) { 0 } else { 0x0706_0504_0302_0100 });
+    world.parked_max = ParkedMax { of_group: 9, of_key: 1 };
     world.publish(0, 5);
-    world.lease(KITCHEN, 1);
+    world.lease(KITCHEN, 4);
     #[rustfmt::skip]
     let expected = [
         1, 1, 1, 1, 3,                                  // version, epoch, next topic, group, partition
         1, 0, 1, b'o', 0, 1, 0, 5,                      // topics: gap, name, first, count, options, end
-        1, 0, 1, b'k', 0, 2, 9, 1, 1, 10, 1, 2,         // groups: gap, name, topic, options: ordering, in flight
-        1, 0, 0, 4, 7, 40, 0, 0,                        // retry, two ends, turns, position and source, rank, texts dropped
+        1, 0, 1, b'k', 0, 2, 6, 1, 1, 9, 1, 1,          // groups: gap, name, topic, options: outstanding, ordering
+        1, 0, 0, 4, 7, 48, 0, 0,                        // retry, two ends, turns, position and source, rank, texts dropped
         0, 0, 0,                                        // dead letters
-        2, 0,                                           // cursors
+        0, 0,                                           // cursors
         1, 0, 3,                                        // messages: of one cursor, of the first cursor, three messages
-        0x80, 0x08, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 0xb8, 0x91, 2, 40, 0, // leased: gap, attempts, key, until, LSN, rank
+        0x80, 0x08, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 0xb8, 0x91, 2, 48, 0, // leased: gap, attempts, key, until, LSN, rank
         3, 0, 0, 2,                                     // parked, without a key: gap, attempts, turn
-        0x87, 0x08, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7,       // parked, in the turn after that: gap, attempts, key
-        0, 0, 0, 0, 0,                                  // exclusive, jumps, cursors, windows, producers
+        7, 0, 0,                                        // the same, in the turn after that
+        1, 0, 1, 2, 3, 4, 5, 6, 7, 0, 3, 2,             // only counted: key, cursor, first, count
+        0, 0, 0, 0, 0, 0,                               // exclusive, jumps, cursors, windows, producers, schedules
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
     // A parked message that had an attempt, and keys in a group that goes by partitions.
     let wrong = |at: usize, byte: u8| State::decode(&[&expected[..at], &[byte], &expected[at + 1..]].concat()).is_err();
-    let (attempts, ordering) = (60, 21);
+    let (attempts, ordering) = (60, 24);
     assert_eq!((expected[attempts - 2], expected[attempts], expected[ordering]), (3, 0, 1));
     assert!(wrong(attempts, 1) && wrong(ordering, 2));
 }
