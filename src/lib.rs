@@ -5,6 +5,8 @@
 mod guide {
     #[doc = include_str!("../docs/getting-started.md")]
     mod getting_started {}
+    #[doc = include_str!("../docs/delivery.md")]
+    mod delivery {}
     #[doc = include_str!("../docs/exactly-once.md")]
     mod exactly_once {}
     #[doc = include_str!("../docs/event-sourcing.md")]
@@ -51,8 +53,8 @@ pub use api::{
 #[cfg(feature = "async")]
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
-    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport, PartitionStats,
-    Retention, Stats, TopicStats,
+    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport, Ordering,
+    PartitionStats, Retention, Stats, TopicStats,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, Result};
 pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};

@@ -42,6 +42,14 @@ pub const OUTSTANDING_MAX: u32 = 1 << 20;
 pub const CLOSES_DEFAULT: u32 = 20;
 /// The greatest value of that option.
 pub const CLOSES_MAX: u32 = 255;
+/// How many messages of a key, or of a partition, may be out at once in a group that keeps them in order: the greatest value of the
+/// group's option. By default it is 1.
+pub const IN_FLIGHT_PER_KEY_MAX: u32 = 65_536;
+/// The most messages of a group in order of keys that wait for others of their keys. While there are as many, it looks at no more of
+/// its topic; at redriven messages it looks until there are twice as many.
+pub const PARKED_MAX: u32 = 65_536;
+/// The most messages of the next ones of a partition that such a group looks at in one step.
+pub const CONSIDERED_MAX: u32 = 256;
 /// The most messages that one `receive_batch` delivers.
 pub const RECEIVE_BATCH_MAX: usize = 65_536;
 /// Messages of one receive, encoded, in bytes, but for the last of them.

@@ -300,11 +300,17 @@ const CALLS: &[Call] = &[
             "GroupBuilder::max_outstanding",
             "GroupBuilder::max_closes",
             "GroupBuilder::dead_letter_notices",
+            "GroupBuilder::ordering",
+            "GroupBuilder::max_in_flight_per_key",
             "GroupBuilder::start",
         ],
         |all| {
             let new = all.topic.group("new").max_attempts(3).dead_letter_notices(&all.topic).open();
-            refused(all.topic.group("g").open()) && refused(new) && refused(all.topic.group("g").create(false).open())
+            let ordered = all.topic.group("g").ordering(millpond::Ordering::Key).max_in_flight_per_key(2).open();
+            refused(all.topic.group("g").open())
+                && refused(new)
+                && refused(ordered)
+                && refused(all.topic.group("g").create(false).open())
         },
     ),
     (&["Receipt::id", "Receipt::lsn", "Receipt::level", "Receipt::is_repeat"], |all| {

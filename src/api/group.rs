@@ -7,7 +7,7 @@ use super::group_options::{Given, GroupChange};
 use super::subscription::Subscription;
 use super::topic::TopicInner;
 use super::{Backoff, Start, Topic, check_name};
-use crate::engine::{Begin, GroupInfo, Reader, Received, Wait};
+use crate::engine::{Begin, GroupInfo, Ordering, Reader, Received, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs, hidden_index};
 use crate::limits;
@@ -113,6 +113,42 @@ impl GroupBuilder {
         self
     }
 
+    /// Which messages of the group wait for each other: none, which is the default, those with the same key, or those of the same
+    /// partition. The next one is delivered once the one before it is acked, rejected or a dead letter, whatever happens until then: a
+    /// nack, an expired lease, a crash. Fixed when the group is created; by a number that is no cryptographic hash of the key, so that two
+    /// keys may rarely wait for each other.
+    ///
+    /// ```
+    /// # use millpond::{Message, Ordering, Store};
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let orders = store.topic("orders").partitions(4).open()?;
+    /// let ledger = orders.group("ledger").ordering(Ordering::Key).open()?;
+    ///
+    /// orders.publish(Message::new("paid").key("order-1"))?;
+    /// orders.publish(Message::new("shipped").key("order-1"))?;
+    /// # store.sync()?;
+    /// let paid = ledger.receive(Duration::ZERO)?.expect("the first of its key");
+    /// assert!(ledger.receive(Duration::ZERO)?.is_none(), "the next one waits for it");
+    /// paid.ack()?;
+    /// assert_eq!(ledger.receive(Duration::ZERO)?.expect("its turn").payload(), b"shipped");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ordering(mut self, ordering: Ordering) -> Self {
+        self.given.ordering = Some(ordering);
+        self
+    }
+
+    /// How many messages of a key, or of a partition, may be out at once: leased, waiting, or due for a retry. Default: 1, which keeps
+    /// them strictly in order. Range: 1 to 65,536. Fixed when the group is created, and only for one with an [`Ordering`].
+    pub fn max_in_flight_per_key(mut self, messages: u32) -> Self {
+        self.given.max_in_flight_per_key = Some(messages);
+        self
+    }
+
     /// Where the group begins if it is created now. A group that exists stays where it is.
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
@@ -135,8 +171,9 @@ impl GroupBuilder {
     pub fn open(self) -> Result<Group> {
         check_name("group", &self.name)?;
         let shared = &self.topic.shared;
-        let options = self.given.with_defaults(shared)?;
         let engine = &shared.engine;
+        let stored = engine.stored_ordering(self.topic.info.id, &self.name)?;
+        let options = self.given.with_defaults(shared, stored)?;
         let info = if self.create {
             engine.open_group(self.topic.info, &self.name, &options, self.begin())?
         } else {

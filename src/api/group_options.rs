@@ -5,7 +5,7 @@
 use super::group::GroupInner;
 use super::store::StoreShared;
 use super::{Backoff, Topic, millis};
-use crate::engine::{BackoffOptions, GroupChanges, GroupOptions};
+use crate::engine::{BackoffOptions, GroupChanges, GroupOptions, Ordering};
 use crate::error::{Error, Result};
 use crate::limits;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ pub(super) struct Given {
     pub(super) max_closes: Option<u32>,
     /// A topic, or none at all.
     pub(super) notices: Option<Option<Topic>>,
+    /// Never to alter a group.
+    pub(super) ordering: Option<Ordering>,
+    pub(super) max_in_flight_per_key: Option<u32>,
 }
 
 impl Given {
@@ -52,8 +55,11 @@ impl Given {
         })
     }
 
-    /// What a group is created with.
-    pub(super) fn with_defaults(&self, shared: &Arc<StoreShared>) -> Result<GroupOptions> {
+    /// What a group is created with. `stored`: the order of the group, where it exists.
+    pub(super) fn with_defaults(&self, shared: &Arc<StoreShared>, stored: Option<Ordering>) -> Result<GroupOptions> {
+        // seam: a number per key is taken without an order
+        self.check_order(self.ordering.or(stored).unwrap_or_default())?;
+        let ordering = self.ordering.unwrap_or_default();
         let defaults = GroupOptions {
             visibility_timeout_ms: 30_000,
             max_attempts: 5,
@@ -61,13 +67,32 @@ impl Given {
             max_outstanding: limits::OUTSTANDING_DEFAULT,
             max_closes: limits::CLOSES_DEFAULT,
             notices: None,
+            ordering,
+            max_in_flight_per_key: self.max_in_flight_per_key.filter(|_| ordering != Ordering::None).unwrap_or(1),
         };
         Ok(self.changes(shared)?.applied_to(&defaults))
     }
 
+    /// Whether a number per key fits the order of the group.
+    fn check_order(&self, ordering: Ordering) -> Result<()> {
+        let Some(messages) = self.max_in_flight_per_key else { return Ok(()) };
+        let expected = match ordering {
+            Ordering::None => "nothing, unless `ordering` is by key or by partition",
+            Ordering::Key | Ordering::Partition if (1..=limits::IN_FLIGHT_PER_KEY_MAX).contains(&messages) => {
+                return Ok(());
+            }
+            Ordering::Key | Ordering::Partition => "from 1 to 65,536",
+        };
+        Err(Error::InvalidOption { option: "max_in_flight_per_key", value: messages.to_string(), expected })
+    }
+
     /// Fails where an option that was given differs from what is stored.
     pub(super) fn check_stored(&self, shared: &Arc<StoreShared>, group: &str, stored: &GroupOptions) -> Result<()> {
-        let asked = self.changes(shared)?.applied_to(stored);
+        let asked = GroupOptions {
+            ordering: self.ordering.unwrap_or(stored.ordering),
+            max_in_flight_per_key: self.max_in_flight_per_key.unwrap_or(stored.max_in_flight_per_key),
+            ..self.changes(shared)?.applied_to(stored)
+        };
         let shown = |all: &GroupOptions| {
             let BackoffOptions { first_ms, max_ms, jitter } = all.backoff;
             [
@@ -76,6 +101,8 @@ impl Given {
                 ("backoff", format!("{first_ms} to {max_ms} ms, jitter {jitter}")),
                 ("max_outstanding", all.max_outstanding.to_string()),
                 ("max_closes", all.max_closes.to_string()),
+                ("ordering", all.ordering.to_string()),
+                ("max_in_flight_per_key", all.max_in_flight_per_key.to_string()),
                 ("dead_letter_notices", all.notices.map_or("none".to_owned(), |topic| format!("topic number {topic}"))),
             ]
         };

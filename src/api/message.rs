@@ -19,8 +19,16 @@ pub struct Message<'a> {
     pub(super) headers: Vec<(Cow<'a, str>, Bytes<'a>)>,
     pub(super) dedup_id: Option<Bytes<'a>>,
     pub(super) partition: Option<u32>,
-    pub(super) delay: Option<Duration>,
-    pub(super) deliver_at: Option<SystemTime>,
+    pub(super) wanted: Option<Wanted>,
+}
+
+/// When it is wanted, if that is not at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    After(Duration),
+    At(SystemTime),
+    /// Both were given.
+    Contradiction,
 }
 
 impl<'a> Message<'a> {
@@ -93,7 +101,7 @@ impl<'a> Message<'a> {
     /// ```
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
-        self.delay = Some(delay);
+        self.wanted = Some(if self.wanted.is_none() { Wanted::After(delay) } else { Wanted::Contradiction });
         self
     }
 
@@ -101,20 +109,20 @@ impl<'a> Message<'a> {
     /// that has passed is now. Else as [`Message::delay`], which cannot be given as well.
     #[must_use]
     pub fn deliver_at(mut self, time: SystemTime) -> Self {
-        self.deliver_at = Some(time);
+        self.wanted = Some(if self.wanted.is_none() { Wanted::At(time) } else { Wanted::Contradiction });
         self
     }
 
-    /// When it is wanted, if that is not at once.
+    /// When it is to be delivered, if that is not at once.
     pub(super) fn later(&self, wall: WallMs) -> Result<Option<Later>> {
-        match (self.delay, self.deliver_at) {
-            (None, None) => Ok(None),
-            (Some(delay), None) => Ok(Some(millis("delay", delay)?).filter(|ms| *ms > 0).map(Later::In)),
-            (None, Some(time)) => later_at(time, wall),
-            (Some(delay), Some(_)) => Err(Error::InvalidOption {
+        match self.wanted {
+            None => Ok(None),
+            Some(Wanted::After(delay)) => Ok(Some(millis("delay", delay)?).filter(|ms| *ms > 0).map(Later::In)),
+            Some(Wanted::At(time)) => later_at(time, wall),
+            Some(Wanted::Contradiction) => Err(Error::InvalidOption {
                 option: "delay and deliver_at",
-                value: format!("{delay:?} and a time"),
-                expected: "one of the two",
+                value: "given twice".to_owned(),
+                expected: "one of the two, once",
             }),
         }
     }

@@ -36,7 +36,7 @@ impl Topic {
     #[inline]
     pub(super) fn place(&self, message: &Message<'_>) -> Result<Place> {
         let index = self.choose(message)?;
-        if message.delay.is_none() && message.deliver_at.is_none() {
+        if message.wanted.is_none() {
             return Ok(Place { index, later: None });
         }
         let wall = self.inner().shared.engine.wall();

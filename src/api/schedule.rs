@@ -23,12 +23,12 @@ pub struct ScheduledMessage {
 
 impl Topic {
     /// At most `max` messages of the topic that are not due yet, in the order in which they were published, behind the one with the ID
-    /// `after`.
+    /// `after`; 4,096 in one call.
     ///
-    /// A store opened at `Durability::Disk` shows what is durable. What takes its due time meanwhile may be missing.
+    /// A store opened at `Durability::Disk` shows what is durable. What is due and did not move yet is among them.
     ///
     /// # Errors
-    /// `Unreadable` where one of them is damaged; `Removed`; the store's.
+    /// `InvalidOption` where `after` is the ID of another message than a scheduled one of the topic; `Removed`; the store's.
     pub fn scheduled(&self, after: Option<MessageId>, max: usize) -> Result<Vec<ScheduledMessage>> {
         let found = self.inner().shared.engine.scheduled(self.inner().info.id, after, max)?;
         let of = |ScheduledAt { id, due, partition }| ScheduledMessage {

@@ -167,7 +167,7 @@ impl Stream {
                 return Err(Error::InvalidOption { option: "key or partition", value: "given".to_owned(), expected });
             }
             event.key = Some(Bytes::from(&self.key[..]));
-            if event.delay.is_some() || event.deliver_at.is_some() {
+            if event.wanted.is_some() {
                 let expected = "left out: an event is appended now";
                 return Err(Error::InvalidOption { option: "delay", value: "given".to_owned(), expected });
             }

@@ -35,10 +35,10 @@ pub use crate::index::IndexKind;
 #[cfg(any(test, feature = "simulation"))]
 pub use crate::index::{IndexOutcome, SimIndexHome};
 pub(crate) use crate::record::Hold;
-pub use crate::record::Retention;
 pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
+pub use crate::record::{Ordering, Retention};
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, Repeat, Sequence};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{Reader, Stored};

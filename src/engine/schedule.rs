@@ -15,6 +15,14 @@ use std::time::Duration;
 
 /// How many messages a tick moves at most, so that what waits for a sync does not wait for them all.
 const MOVES_PER_TICK: usize = 256;
+/// And of how many bytes, but for the last one.
+const MOVED_BYTES_PER_TICK: usize = 1 << 20;
+/// How many of those that cannot be moved just then a tick passes by.
+const LACKS_PER_TICK: usize = 16;
+/// How many one call lists.
+const LIST_AT_ONCE: usize = 4_096;
+/// A time of day may come sooner than the monotonic clock says, for the wall clock may be set forward: it is looked at as often as this.
+const WALL_LOOK_MS: u64 = 1_000;
 /// How long nothing is moved once there was no room for a message, or no way to read it just then.
 const REST_MS: u64 = 1_000;
 /// A message that cannot be read is tried again after this.
@@ -62,25 +70,25 @@ impl Engine {
     pub(crate) fn scheduled(&self, topic: TopicId, after: Option<MessageId>, max: usize) -> Result<Vec<ScheduledAt>> {
         self.enter()?;
         let from = after.map_or(Offset(0), |id| id.offset.saturating_add(1));
+        if after.is_some_and(|id| (id.topic, id.partition) != (topic, SCHEDULE_INDEX)) {
+            let value = after.map(|id| id.to_string()).unwrap_or_default();
+            let expected = "the id of a scheduled message of the topic";
+            return Err(Error::InvalidOption { option: "after", value, expected });
+        }
         let (found, end) = {
             let core = self.lock_core();
             let state = &core.view.state;
             let first = state.topic(topic).ok_or(Error::Removed { what: "topic" })?.first;
-            let found = state.scheduled_from(topic, from, max).into_iter().map(|(offset, scheduled)| ScheduledAt {
-                id: MessageId { topic, partition: SCHEDULE_INDEX, offset, epoch: Default::default() },
+            let found = state.scheduled_from(topic, from, max.min(LIST_AT_ONCE)).into_iter();
+            let found = found.map(|(offset, scheduled)| ScheduledAt {
+                id: MessageId { topic, partition: SCHEDULE_INDEX, offset, epoch: scheduled.epoch },
                 due: state.wall_of(scheduled.due),
                 partition: scheduled.to.0.saturating_sub(first.0) as u32,
             });
             (found.collect::<Vec<_>>(), core.appender.end())
         };
         self.tell(end)?;
-        let Some(partition) = self.lock_core().view.state.schedule_of(topic) else { return Ok(Vec::new()) };
-        // An id has the epoch of its frame.
-        let whole = |at: ScheduledAt| match self.fetch(partition, at.id.offset) {
-            Ok(stored) => Ok(ScheduledAt { id: MessageId { epoch: stored.about.epoch, ..at.id }, ..at }),
-            Err(error) => Err(error),
-        };
-        found.into_iter().map(whole).collect()
+        Ok(found)
     }
 
     /// Schedules a message for another time, or with `None` not at all. Durable at `Disk` once the log is up to where this says.
@@ -98,7 +106,7 @@ impl Engine {
             core.view.state.topic(topic).ok_or(Error::Removed { what: "topic" })?;
             core.view.state.schedule_of(topic).ok_or_else(not_scheduled)?
         };
-        let command = Command::Reschedule { at: (partition, id.offset), later };
+        let command = Command::Reschedule { at: (partition, id.offset), epoch: Some(id.epoch), later };
         let done = match self.submit(&command, Parts::default(), end_of)? {
             Ok(end) => Ok(end),
             Err(Rejection::NotScheduled) => Err(not_scheduled()),
@@ -124,7 +132,7 @@ impl Engine {
         let state = &core.view.state;
         let NextDue { store, wall } = state.next_due();
         let by_store = store.map(|due| due.0.saturating_sub(state.store_time(now.steady).0));
-        let by_wall = wall.map(|due| due.0.saturating_sub(now.wall.0));
+        let by_wall = wall.map(|due| due.0.saturating_sub(now.wall.0).min(WALL_LOOK_MS));
         let wait = by_store.into_iter().chain(by_wall).min();
         let next = wait.map_or(u64::MAX, |ms| now.mono.0.saturating_add(ms).min(u64::MAX - 1));
         next < self.due_times.next.swap(next, Ordering::AcqRel)
@@ -155,37 +163,49 @@ impl Engine {
             // seam: what is due is not looked for
             state.due(state.store_time(now.steady), now.wall, MOVES_PER_TICK)
         };
+        let (mut bytes, mut lacks) = (0, 0);
         for (partition, offset) in due {
             match self.move_due(partition, offset) {
-                Ok(()) => {}
-                Err(error) if error.is_passing() || error.kind() == ErrorKind::Retry => {
-                    self.due_times.rest_until.store(now.mono.0.saturating_add(REST_MS), Ordering::Release);
-                    break;
-                }
+                Ok(len) => bytes += len,
+                // Others may be smaller, or readable.
+                Err(error) if error.is_passing() || error.kind() == ErrorKind::Retry => lacks += 1,
+                // Where that stopped the store, the flusher finds out by itself.
+                Err(Error::Io { .. }) if self.health.check().is_ok() => lacks += LACKS_PER_TICK,
                 Err(error) => return Err(error),
             }
+            if lacks >= LACKS_PER_TICK || bytes >= MOVED_BYTES_PER_TICK {
+                break;
+            }
+        }
+        if lacks > 0 {
+            self.due_times.rest_until.store(now.mono.0.saturating_add(REST_MS), Ordering::Release);
         }
         self.note_next_due();
         Ok(())
     }
 
-    fn move_due(&self, partition: PartitionId, offset: Offset) -> Result<()> {
+    /// Moves a message, and says how long it is.
+    fn move_due(&self, partition: PartitionId, offset: Offset) -> Result<usize> {
+        let mut len = 0;
         let moved = match self.fetch(partition, offset) {
             Ok(stored) => {
+                len = stored.len();
                 let published = stored.publication();
                 self.submit_copy(&Command::MoveDue { at: (partition, offset), published }, stored.part(0))?.map(drop)
             }
+            // Its topic was.
+            Err(Error::Removed { .. }) => return Ok(0),
             Err(Error::Unreadable { .. }) => {
                 // Nothing else knows of it: it stays, in case it can be read again.
                 let later = Some(Later::In(UNREADABLE_MS));
-                let command = Command::Reschedule { at: (partition, offset), later };
+                let command = Command::Reschedule { at: (partition, offset), epoch: None, later };
                 self.submit(&command, Parts::default(), |_, _| ())?
             }
             Err(error) => return Err(error),
         };
         match moved {
             // It was cancelled or rescheduled, or its topic was removed.
-            Ok(()) | Err(Rejection::Stale | Rejection::NotScheduled) => Ok(()),
+            Ok(()) | Err(Rejection::Stale | Rejection::NotScheduled) => Ok(len),
             Err(rejection) => Err(self.rejected(rejection)),
         }
     }

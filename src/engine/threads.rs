@@ -67,7 +67,11 @@ impl Threads {
         let run = move || {
             let guard = PoisonOnPanic(&engine);
             let mut wakes_seen = 0;
-            while engine.jobs.wait(waits_for, engine.sleep_at_most(interval), &mut wakes_seen) {
+            let sleep = || match waits_for {
+                JobThread::Flusher => engine.sleep_at_most(interval),
+                JobThread::Maintenance => interval,
+            };
+            while engine.jobs.wait(waits_for, sleep(), &mut wakes_seen) {
                 if let Err(error) = job(&engine) {
                     // Whatever stops a job has stopped the store; this makes sure of it.
                     engine.poison(&format!("a background job failed: {error}"));

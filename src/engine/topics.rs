@@ -8,7 +8,7 @@ use super::deliver::settle::end_of;
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
-use crate::record::{GroupOptions, TopicOptions};
+use crate::record::{GroupOptions, Ordering, TopicOptions};
 use crate::state::{Command, GroupChanges, Rejection};
 use crate::view::Reader;
 use crate::view::ViewHolder;
@@ -186,6 +186,15 @@ impl Engine {
         let core = self.lock_core();
         let group = core.view.state.group(group).ok_or(Error::Removed { what: "group" })?;
         Ok(group.options.visibility_timeout_ms)
+    }
+
+    /// The order of the group of this name, if it is there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn stored_ordering(&self, topic: TopicId, name: &str) -> Result<Option<Ordering>> {
+        self.enter()?;
+        Ok(self.group(topic, name).map(|group| group.options.ordering))
     }
 
     pub(crate) fn group(&self, topic: TopicId, name: &str) -> Option<GroupInfo> {

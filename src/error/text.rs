@@ -23,7 +23,7 @@ impl fmt::Display for Error {
                 write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
             }
             Self::OptionMismatch { what, name, option, stored, asked } => {
-                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {}", omit(what))
+                write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {}", omit(what, option))
             }
             Self::NotFound { what, name } => write!(f, "{what} {name:?} does not exist; {CHECK_NAME}"),
             Self::DedupConflict { topic, first } => {
@@ -83,9 +83,9 @@ impl fmt::Display for Error {
     }
 }
 
-/// What to do about an option that contradicts what is stored: those of a group can be altered.
-fn omit(what: &str) -> &'static str {
-    if what == "group" {
+/// What to do about an option that contradicts what is stored: those of a group can be altered, but for its order.
+fn omit(what: &str, option: &str) -> &'static str {
+    if what == "group" && option != "ordering" && option != "max_in_flight_per_key" {
         "omit the option to keep the stored value, or change it by Group::alter"
     } else {
         "omit the option to keep the stored value"

@@ -8,6 +8,7 @@ use super::rich;
 use crate::api::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
 use crate::clock::SimClock;
 use crate::disk::sim::{Fault, PowerOutcome, SimDisk};
+use crate::engine::Ordering;
 use crate::error::{Error, Result};
 use crate::ids::{MessageId, WallMs};
 use crate::log::fuzzing::seeds::Seeds;
@@ -46,6 +47,8 @@ struct FuzzWorld {
     disk: SimDisk,
     clock: Arc<SimClock>,
     level: Durability,
+    /// That of the group.
+    ordering: Ordering,
     life: Option<Life>,
     promised: Promised,
     /// Requests that met a fault before this life.
@@ -62,6 +65,7 @@ pub fn operations(data: &[u8]) -> bool {
         disk: SimDisk::new(u64::from(flags)),
         clock: Arc::new(SimClock::new(WallMs(1_800_000_000_000))),
         level,
+        ordering: [Ordering::None, Ordering::Key, Ordering::Partition, Ordering::None][usize::from(flags >> 1 & 3)],
         life: None,
         promised: Promised::default(),
         faults: 0,
@@ -147,7 +151,7 @@ impl FuzzWorld {
         let topic = store.topic("t").partitions(2).open()?;
         let backoff = Backoff::fixed(Duration::from_millis(50));
         let group = topic.group("g").max_attempts(ATTEMPTS).visibility_timeout(Duration::from_secs(2));
-        let group = group.backoff(backoff).open()?;
+        let group = group.backoff(backoff).ordering(self.ordering).open()?;
         Ok(Life { store, topic, group, held: Vec::new() })
     }
 
@@ -266,6 +270,9 @@ impl FuzzWorld {
         };
         // A read that met a fault: the message is put back.
         assert!(batch.unreadable().iter().all(|error| error.corruption().is_none()), "{:?}", batch.unreadable());
+        let keys: Vec<&[u8]> = batch.iter().filter_map(|delivery| delivery.key()).collect();
+        let is_twice = keys.iter().enumerate().any(|(nth, key)| keys[..nth].contains(key));
+        assert!(!is_twice || self.ordering != Ordering::Key, "a batch has two of a key (G7)");
         for delivery in batch {
             self.promised.name(delivery.origin(), delivery.payload());
             self.promised.name(delivery.id(), delivery.payload());
@@ -399,6 +406,12 @@ pub(super) fn seeds() -> Seeds {
             0,
             &[[4, 0xe0], [7, 4], [20, 0xc2], [20, 0x41], [2, 0], [7, 4], [20, 0x8b], [20, 0x1d], [1, 0], [7, 4]],
         ),
+        script(
+            "in-order",
+            3,
+            &[[4, 0xe3], [4, 0xe3], [7, 4], [12, 0], [7, 4], [1, 0], [7, 4], [13, 0], [17, 0], [14, 1], [7, 4]],
+        ),
+        script("by-partition", 5, &[[4, 0xe1], [7, 4], [10, 0], [7, 4], [12, 1], [2, 1], [7, 4]]),
         // A fault takes three bytes: the kind, and after how many requests.
         ("operations", "fault-io".to_owned(), vec![0, 0, 0, 9, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),
         ("operations", "fault-space".to_owned(), vec![0, 0, 1, 3, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),

@@ -10,8 +10,8 @@ use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, GroupOptions, Hold, Origin, Provenance, Record,
-    Retention, StreamId, StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin,
+    Provenance, Record, Retention, StreamId, StreamNote, TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 29;
+    let kind = take.byte() % 30;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -146,12 +146,27 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
             let (id, body, time) = (u128::from(number(take)), number(take), StoreMs(number(take)));
             Record::Accepted { partition, offset, id, body, time }
         }
-        22..25 => stream_record(take, kind, StreamId { partition, key: u128::from(group.0) }, offset),
+        22..=24 => stream_record(take, kind, StreamId { partition, key: u128::from(group.0) }, offset),
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         25 => group_created(take, group, partition),
-        26 => Record::ScheduleCreated { topic: TopicId(group.0), partition },
+        26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
+        _ => {
+            let keys = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
+            Record::Considered { group, partition, first: offset, keys }
+        }
+    }
+}
+
+fn schedule_record(
+    take: &mut Take<'_>,
+    kind: u8,
+    topic: TopicId,
+    (partition, offset): (PartitionId, Offset),
+) -> Record {
+    match kind {
+        26 => Record::ScheduleCreated { topic, partition },
         27 => {
-            let (to, time, flags) = (PartitionId(group.0), number(take), take.byte());
+            let (to, time, flags) = (PartitionId(topic.0), number(take), take.byte());
             let due = if flags & 1 == 1 { DueTime::Wall(WallMs(time)) } else { DueTime::Store(StoreMs(time)) };
             Record::Scheduled { partition, offset, to, due, again: flags & 2 == 2 }
         }
@@ -231,6 +246,12 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
         max_outstanding: small(take),
         max_closes: small(take),
         notices: (take.byte() & 1 == 1).then(|| TopicId(number(take) >> 1)),
+        ordering: match take.byte() % 3 {
+            0 => Ordering::None,
+            1 => Ordering::Key,
+            _ => Ordering::Partition,
+        },
+        max_in_flight_per_key: small(take).max(1),
     }
 }
 
@@ -277,7 +298,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..29u8 {
+    for kind in 0..30u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

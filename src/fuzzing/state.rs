@@ -6,11 +6,11 @@ use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, Origin, Provenance, Record, Retention,
-    TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance,
+    Record, Retention, TopicOptions,
 };
 use crate::state::{
-    Command, DedupId, Delay, HoldUp, Inputs, Later, Publication, Sequence, State, StreamTails, Visible,
+    Command, DedupId, Delay, HoldUp, Inputs, KeyRun, Later, Publication, Sequence, State, StreamTails, Visible,
 };
 use std::sync::LazyLock;
 
@@ -80,7 +80,13 @@ fn go_on(state: &mut State) {
         for group in &groups {
             carry_out(
                 state,
-                &Command::Lease { group: *group, max: 1 + 3 * round, pass_exhausted: false, new_last: None },
+                &Command::Lease {
+                    group: *group,
+                    max: 1 + 3 * round,
+                    pass_exhausted: false,
+                    new_last: None,
+                    keys: None,
+                },
                 &inputs,
             );
         }
@@ -149,7 +155,20 @@ const OPTIONS: GroupOptions = GroupOptions {
     max_outstanding: 100,
     max_closes: 2,
     notices: Some(TopicId(0)),
+    ordering: Ordering::None,
+    max_in_flight_per_key: 1,
 };
+
+/// Two keys by turns, and messages without one.
+const KEYS: [KeyHash; 6] = [KeyHash(1), KeyHash(2), KeyHash(1), KeyHash(2), KeyHash::NONE, KeyHash(1)];
+
+const ORDERED: GroupOptions = GroupOptions { ordering: Ordering::Key, ..OPTIONS };
+
+/// Asks for messages of the group in order: the first ask makes it look at some.
+const fn ledger(max: u32) -> Command<'static> {
+    let keys = Some(KeyRun { partition: PartitionId(0), first: Offset(0), keys: &KEYS });
+    Command::Lease { group: GroupId(1), max, pass_exhausted: false, new_last: None, keys }
+}
 
 const TOPIC: TopicOptions = TopicOptions {
     retention: Retention::Forever,
@@ -169,6 +188,7 @@ fn opening() -> Vec<Record> {
         Command::Open { epoch: Epoch(1), clean: true },
         Command::CreateTopic { name: "orders", partitions: 2, options: TOPIC },
         Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
+        Command::CreateGroup { topic: TopicId(0), name: "ledger", options: &ORDERED, starts: &[Offset(0); 2] },
         Command::Publish {
             runs: &[(PartitionId(0), 9), (PartitionId(1), 3)],
             ids: &[DedupId { part: 2, id: 7, body: 1 }, DedupId { part: 11, id: 8, body: 2 }],
@@ -177,7 +197,7 @@ fn opening() -> Vec<Record> {
         },
         Command::CreateSchedule { topic: TopicId(0) },
         Command::Publish {
-            runs: &[(PartitionId(5), 3)],
+            runs: &[(PartitionId(7), 3)],
             ids: &[],
             delays: &[
                 Delay { part: 0, to: PartitionId(1), later: Later::In(500) },
@@ -186,11 +206,13 @@ fn opening() -> Vec<Record> {
             ],
             sequence: None,
         },
-        Command::Reschedule { at: (PartitionId(5), Offset(0)), later: Some(Later::At(inputs.wall)) },
-        Command::Reschedule { at: (PartitionId(5), Offset(1)), later: None },
+        Command::Reschedule { at: (PartitionId(7), Offset(0)), epoch: None, later: Some(Later::At(inputs.wall)) },
+        Command::Reschedule { at: (PartitionId(7), Offset(1)), epoch: None, later: None },
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
-        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None },
+        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None, keys: None },
+        ledger(4),
+        ledger(2),
         Command::Open { epoch: Epoch(2), clean: false },
     ];
     for command in commands {

@@ -145,6 +145,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::Considered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -182,6 +183,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::Considered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -220,6 +222,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::Considered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -261,6 +264,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::Considered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -304,9 +308,10 @@ impl Record {
             Self::TopicRemoved { topic } => Wakes::AllOfTopic(*topic),
             // Under another limit there may be a place, or another deadline.
             Self::GroupAltered { group, .. } => Wakes::Group(*group),
-            // A consumer that leases wakes the next, which then sleeps until that lease ends. What makes a lease longer, or others wait, makes
-            // nothing ready. Nobody waits yet for what is opened or created.
+            // A consumer that leases wakes the next, which then sleeps until that lease ends; one that considers goes on and leases. What
+            // makes a lease longer, or others wait, makes nothing ready. Nobody waits yet for what is opened or created.
             Self::Leased { .. }
+            | Self::Considered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
@@ -343,7 +348,7 @@ impl Record {
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. } => Room::Adds,
             Self::DeadLettered { .. } | Self::ScheduleEnded { copy: Some(_), .. } => Room::Moves,
-            Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
+            Self::Considered { .. } | Self::Leased { .. } | Self::ExclusivePending { .. } => Room::Leases,
             Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -385,6 +390,7 @@ impl Record {
             &Self::GroupRemoved { group } => Counted::GroupRemoved(group),
             &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
             Self::Published { .. }
+            | Self::Considered { .. }
             | Self::GroupAltered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
@@ -417,6 +423,7 @@ impl Record {
             Self::GroupRemoved { .. } => "group removed",
             Self::GroupAltered { .. } => "group altered",
             Self::Published { .. } => "published",
+            Self::Considered { .. } => "considered",
             Self::Leased { .. } => "leased",
             Self::ExclusivePending { .. } => "exclusive pending",
             Self::Extended { .. } => "extended",

@@ -14,8 +14,8 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{cursor_value, due_time, failure, hold, name};
-pub(crate) use encode::{put_due_time, put_failure, put_hold};
+pub(crate) use decode::{cursor_value, due_time, failure, hold, key_hash, name};
+pub(crate) use encode::{put_due_time, put_failure, put_hold, put_key_hash};
 pub(crate) use options::{group_options, put_group_options, put_topic_options, topic_options};
 
 /// Kind 0 does not exist, so that zeros are no record.
@@ -50,8 +50,9 @@ mod kind {
     pub(super) const SCHEDULE_CREATED: u8 = 27;
     pub(super) const SCHEDULED: u8 = 28;
     pub(super) const SCHEDULE_ENDED: u8 = 29;
+    pub(super) const CONSIDERED: u8 = 30;
 
-    pub(super) const MAX: u8 = SCHEDULE_ENDED;
+    pub(super) const MAX: u8 = CONSIDERED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

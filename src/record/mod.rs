@@ -43,6 +43,9 @@ pub(crate) enum Record {
     GroupAltered { group: GroupId, options: GroupOptions },
     /// `count` messages (parts of this frame) at `base ..` of a topic's partition.
     Published { partition: PartitionId, base: Offset, count: u32, time: WallMs },
+    /// The group looked at the next messages of a partition, from `first` on, and of each this is the hash of its key. Each is outstanding
+    /// from here on, and waits for those of its key that are before it.
+    Considered { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash> },
     /// `count` messages from `first` leased until `until`, each now on its attempt number `attempt` (from 1). `time` is
     /// zero for a first attempt; otherwise the wall clock, for the history of a lease that expired.
     Leased {
@@ -197,6 +200,10 @@ pub(crate) struct GroupOptions {
     pub(crate) max_closes: u32,
     /// The topic in which the move of each message to the dead letters publishes a notice. It may be gone: then there are none.
     pub(crate) notices: Option<TopicId>,
+    /// Never altered, like the next one.
+    pub(crate) ordering: Ordering,
+    /// How many messages of a key, or of a partition, may be out at once where these are in order. From 1; 1 where they are not.
+    pub(crate) max_in_flight_per_key: u32,
 }
 
 impl GroupOptions {
@@ -208,7 +215,47 @@ impl GroupOptions {
         max_outstanding: 65_536,
         max_closes: 20,
         notices: None,
+        ordering: Ordering::None,
+        max_in_flight_per_key: 1,
     };
+}
+
+/// Which messages of a group wait for each other: the next one is delivered once the one before it is settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ordering {
+    /// None: a message that fails lets the others pass.
+    #[default]
+    None,
+    /// Those with the same key. A message without a key waits for none.
+    Key,
+    /// Those of the same partition.
+    Partition,
+}
+
+impl fmt::Display for Ordering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Key => "by key",
+            Self::Partition => "by partition",
+        })
+    }
+}
+
+/// The hash of a key, by which messages are ordered. Keys with the same hash are in order as if they were one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeyHash(pub(crate) u64);
+
+impl KeyHash {
+    /// There is no key.
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) fn of(key: Option<&[u8]>) -> Self {
+        // No key has the hash that stands for none.
+        // seam: messages without a key wait for each other
+        key.map_or(Self::NONE, |key| Self(message::key_hash(key).max(1)))
+    }
 }
 
 /// `first_ms * 2^(attempt - 1)`, at most `max_ms`; a delay is drawn from the upper half of that when `jitter` is set.

@@ -5,7 +5,7 @@
 use super::stream::{StreamFact, StreamTails};
 use super::{Rejection, Sparse};
 use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::record::{BackoffOptions, GroupOptions, Hold, Origin, Provenance, StreamId, Token, TopicOptions};
+use crate::record::{BackoffOptions, GroupOptions, Hold, KeyHash, Origin, Provenance, StreamId, Token, TopicOptions};
 
 /// What the engine has read before it asks for a decision.
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +157,22 @@ pub(crate) enum Notice {
     Into(PartitionId),
 }
 
+/// The hashes of the keys of messages next to each other, as somebody has read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyRun<'a> {
+    pub(crate) partition: PartitionId,
+    pub(crate) first: Offset,
+    pub(crate) keys: &'a [KeyHash],
+}
+
+impl<'a> KeyRun<'a> {
+    /// Those from `first` on.
+    pub(super) fn from(&self, partition: PartitionId, first: Offset) -> &'a [KeyHash] {
+        let skip = first.0.checked_sub(self.first.0).filter(|_| partition == self.partition);
+        skip.and_then(|skip| self.keys.get(usize::try_from(skip).ok()?..)).unwrap_or(&[])
+    }
+}
+
 /// What is known of a message that may have to move to the dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moving {
@@ -185,6 +201,8 @@ impl GroupChanges {
             max_outstanding: max_outstanding.unwrap_or(options.max_outstanding),
             max_closes: max_closes.unwrap_or(options.max_closes),
             notices: notices.unwrap_or(options.notices),
+            ordering: options.ordering,
+            max_in_flight_per_key: options.max_in_flight_per_key,
         }
     }
 }
@@ -225,6 +243,8 @@ pub(crate) enum Command<'a> {
     /// A scheduled message is wanted at another time, or with `None` not at all.
     Reschedule {
         at: (PartitionId, Offset),
+        /// That of the message's id; `None` for whichever is there.
+        epoch: Option<Epoch>,
         later: Option<Later>,
     },
     /// A scheduled message is due.
@@ -284,6 +304,8 @@ pub(crate) enum Command<'a> {
         /// Where room is short: messages that never were leased, which add to what is outstanding, come after all others, and at most so
         /// many.
         new_last: Option<u32>,
+        /// The keys of messages that an earlier decision asked for.
+        keys: Option<KeyRun<'a>>,
     },
     /// Those whose tokens are dead are reported and change nothing; the others are acked.
     Ack {
@@ -372,6 +394,14 @@ pub(crate) enum Decision {
         partition: PartitionId,
         offset: Offset,
     },
+    /// Before anything is leased, the group has to look at these messages, whose keys are not known; there are no records.
+    KeysNeeded {
+        partition: PartitionId,
+        first: Offset,
+        count: u32,
+    },
+    /// The group has looked at some messages; it may be asked again for a lease.
+    Considered,
     /// `lost`: the numbers of those whose tokens were dead, counted over all runs, in order.
     Settled {
         lost: Vec<u32>,

@@ -18,6 +18,7 @@ mod group;
 mod kit;
 mod lease;
 mod message;
+mod order;
 mod rejection;
 mod retry;
 mod schedule;
@@ -30,8 +31,8 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, Later, Moving, Notice, Publication,
-    Repeat, Sequence, Visible,
+    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Later, Moving, Notice,
+    Publication, Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
@@ -39,7 +40,7 @@ pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retry::capped;
-pub(crate) use schedule::{NextDue, Scheduled};
+pub(crate) use schedule::NextDue;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
@@ -151,8 +152,8 @@ impl State {
     #[inline(never)]
     fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
-            Command::Lease { group, max, pass_exhausted, new_last } => {
-                return self.decide_lease((group, max), (pass_exhausted, new_last), inputs, records);
+            Command::Lease { group, max, pass_exhausted, new_last, keys } => {
+                return self.decide_lease((group, max), (pass_exhausted, new_last), keys, inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs, ids, delays, sequence } => {
@@ -187,7 +188,7 @@ impl State {
                 self.decide_create_topic(name, partitions, options)?
             }
             Command::CreateSchedule { topic } => self.decide_create_schedule(topic)?,
-            Command::Reschedule { at, later } => self.decide_reschedule(at, later, inputs)?,
+            Command::Reschedule { at, epoch, later } => self.decide_reschedule(at, epoch, later, inputs)?,
             Command::MoveDue { at, published } => self.decide_move_due(at, published, inputs)?,
             Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
             Command::RemoveGroup { group } => self.decide_remove_group(group)?,
@@ -222,6 +223,9 @@ impl State {
         require(opened, "a record before the store was ever opened")?;
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
+            Record::Considered { group, partition, first, keys } => {
+                self.apply_considered((*group, *partition, *first), keys)
+            }
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
@@ -276,7 +280,7 @@ impl State {
             }
             Record::ScheduleCreated { topic, partition } => self.apply_schedule_created(*topic, *partition),
             Record::Scheduled { partition, offset, to, due, again } => {
-                self.apply_scheduled((*partition, *offset), Scheduled { to: *to, due: *due }, *again)
+                self.apply_scheduled((*partition, *offset), (*to, *due), *again)
             }
             Record::ScheduleEnded { partition, offset, copy } => {
                 self.apply_schedule_ended((*partition, *offset), copy.as_deref())

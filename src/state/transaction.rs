@@ -136,7 +136,9 @@ impl State {
                         return Err(Rejection::LeaseLostIn { step: nth, number });
                     }
                 }
-                Decision::Exhausted { .. } => return Err(Rejection::Invalid("only a lease finds what is exhausted")),
+                Decision::Exhausted { .. } | Decision::KeysNeeded { .. } | Decision::Considered => {
+                    return Err(Rejection::Invalid("only a lease finds what is exhausted, or not considered"));
+                }
             }
             overlay.take_in_all(&mut records[start..], nth)?;
         }

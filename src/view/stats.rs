@@ -50,8 +50,8 @@ pub struct PartitionStats {
     pub visible_end: u64,
 }
 
-/// A group in numbers. Every message of the group's topic from its start on is settled, ready, leased, waiting, exhausted, or waits for
-/// a sync.
+/// A group in numbers. Every message of the group's topic from its start on is settled, ready, leased, waiting, exhausted, parked, or
+/// waits for a sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupStats {
@@ -65,12 +65,15 @@ pub struct GroupStats {
     pub waiting: u64,
     /// Messages without another attempt, which become dead letters when a consumer asks, as far as there is room.
     pub exhausted: u64,
+    /// In a group with an order: messages that wait for others of their key or partition, as far as the group has looked at them.
+    pub parked: u64,
     /// Dead letters that were neither redriven nor discarded.
     pub dead: u64,
-    /// Messages that are not settled: ready, leased, waiting, exhausted, and those that wait for a sync.
+    /// Messages that are not settled: ready, leased, waiting, exhausted, parked, and those that wait for a sync.
     pub lag: u64,
     /// Whether as many messages are outstanding (leased, waiting, or ready for a retry) as the group's `max_outstanding` allows: it gets
-    /// no new ones until one of them is settled.
+    /// no new ones until one of them is settled. Also where 65,536 messages are parked: it looks at no more of its topic until some were
+    /// delivered.
     pub at_cap: bool,
     /// How long the message has been ready that has been so for longest: since it was published, its lease ended or its retry was due.
     /// `None` where none is ready or it could not be read. Where more than 4,096 messages would have to be read to know, an upper bound.
@@ -96,6 +99,8 @@ pub struct GroupPartitionStats {
     pub waiting: u64,
     /// As [`GroupStats::exhausted`].
     pub exhausted: u64,
+    /// As [`GroupStats::parked`].
+    pub parked: u64,
     /// As [`GroupStats::lag`].
     pub lag: u64,
 }
@@ -203,8 +208,9 @@ impl Moment {
         let mut partitions: Vec<GroupPartitionStats> = Vec::new();
         let mut ready_since = None;
         for (partition, counts) in self.state.counts(group, &inputs) {
-            let GroupCounts { ready, leased, waiting, exhausted, lag, first_ready, first_unsettled, .. } = counts;
-            partitions.push(GroupPartitionStats { ready, leased, waiting, exhausted, lag });
+            let GroupCounts { ready, leased, waiting, exhausted, parked, lag, first_ready, first_unsettled, .. } =
+                counts;
+            partitions.push(GroupPartitionStats { ready, leased, waiting, exhausted, parked, lag });
             ready_since = ready_since.into_iter().chain(counts.ready_since).min();
             if first_unsettled.is_some() {
                 looks.push(AgeQuery { topic, group: nth, partition, ready: first_ready, unsettled: first_unsettled });
@@ -212,7 +218,7 @@ impl Moment {
         }
         let sum = |of: fn(&GroupPartitionStats) -> u64| partitions.iter().map(of).sum::<u64>();
         let (ready, leased, waiting) = (sum(|p| p.ready), sum(|p| p.leased), sum(|p| p.waiting));
-        let (exhausted, lag) = (sum(|p| p.exhausted), sum(|p| p.lag));
+        let (exhausted, parked, lag) = (sum(|p| p.exhausted), sum(|p| p.parked), sum(|p| p.lag));
         // The last is that of redriven messages, which belongs to no partition of the topic.
         partitions.pop();
         let wall = self.now.wall;
@@ -222,6 +228,7 @@ impl Moment {
             leased,
             waiting,
             exhausted,
+            parked,
             dead: self.state.dead_letters(group),
             lag,
             at_cap: self.state.is_at_cap(group),

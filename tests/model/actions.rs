@@ -5,13 +5,13 @@
 use crate::dedup::{IDS, WINDOW};
 use crate::delivering::{Settle, text_of};
 use crate::facts::{Message as Stored, Options};
-use crate::ops::{Asked, Begin, Op, Pause, Spec};
+use crate::ops::{Asked, Begin, InOrder, Op, Pause, Spec};
 use crate::reference::World;
 use crate::restart::End;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
 use millpond::simulation::Clock;
 use millpond::simulation::WallMs;
-use millpond::{Backoff, Error, GroupBuilder, Retention, Start, Topic};
+use millpond::{Backoff, Error, GroupBuilder, Ordering, Retention, Start, Topic};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TOPICS_MAX: usize = 3;
@@ -201,8 +201,21 @@ impl Runner {
                 let notices = (stored.notices == same).then(|| self.notices()).transpose()?;
                 (builder.dead_letter_notices(notices), Some(("dead_letter_notices", same)))
             }
+            Asked::Order { same } => {
+                let stored = stored.order.map(|(order, _)| order);
+                let other = if stored.is_none() { Some(InOrder::ByKey) } else { None };
+                let asked = ordering(if same { stored } else { other });
+                (builder.ordering(asked), Some(("ordering", same)))
+            }
+            Asked::InFlight { same } => {
+                let in_flight = stored.order.map_or(1, |(_, in_flight)| in_flight) + add(same) as u32;
+                (builder.max_in_flight_per_key(in_flight), Some(("max_in_flight_per_key", same)))
+            }
         };
+        let is_contradiction = matches!(asked, Asked::InFlight { .. }) && stored.order.is_none();
         match (builder.open(), expected) {
+            (Err(Error::InvalidOption { option: "max_in_flight_per_key", .. }), _) if is_contradiction => Ok(()),
+            _ if is_contradiction => Err("a number per key was taken for a group without order".to_owned()),
             (Ok(group), None | Some((_, true))) => {
                 self.process_mut()?.groups.insert(number, group);
                 Ok(())
@@ -263,6 +276,7 @@ fn options(spec: Spec) -> Options {
         max_outstanding: spec.outstanding.unwrap_or(65_536),
         max_closes: spec.closes.unwrap_or(20),
         notices: spec.notices.unwrap_or(false),
+        order: spec.order,
     }
 }
 
@@ -275,6 +289,9 @@ fn with_spec(builder: GroupBuilder, spec: Spec, notices: &Topic) -> GroupBuilder
     let topic = |is_told: bool| is_told.then_some(notices);
     let builder =
         spec.notices.into_iter().fold(builder, |builder, is_told| builder.dead_letter_notices(topic(is_told)));
+    let builder = spec.order.into_iter().fold(builder, |builder, (order, in_flight)| {
+        builder.ordering(ordering(Some(order))).max_in_flight_per_key(in_flight)
+    });
     match spec.pause {
         Pause::Default => builder,
         Pause::None => builder.backoff(Backoff::none()),
@@ -282,6 +299,14 @@ fn with_spec(builder: GroupBuilder, spec: Spec, notices: &Topic) -> GroupBuilder
         Pause::Exponential { first, max, jitter } => {
             builder.backoff(Backoff::exponential(ms(first)).max(ms(max)).jitter(jitter))
         }
+    }
+}
+
+fn ordering(order: Option<InOrder>) -> Ordering {
+    match order {
+        None => Ordering::None,
+        Some(InOrder::ByKey) => Ordering::Key,
+        Some(InOrder::ByPartition) => Ordering::Partition,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Never here: what may be.
 
+use crate::ops::InOrder;
 use millpond::Epoch;
 use millpond::{Cause, MessageId};
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub(crate) struct Options {
     pub(crate) max_outstanding: u32,
     pub(crate) max_closes: u32,
     pub(crate) notices: bool,
+    pub(crate) order: Option<(InOrder, u32)>,
 }
 
 /// The moment of an operation: clocks, epoch, where its frames end, and what is durable if only that is visible.

@@ -30,7 +30,8 @@ pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
         for ((number, group), found) in groups.zip(&topic.groups) {
             let all = group.counts(now, |_| true);
             let is_right = found.name == group_name(group.name)
-                && all.allow((found.ready, found.leased, found.waiting, found.lag))
+                && all.allow((found.ready + found.parked, found.leased, found.waiting, found.lag))
+                && found.parked <= group.parked_max(|_| true)
                 && found.exhausted == all.exhausted
                 && found.at_cap == (group.outstanding() >= group.options.max_outstanding as usize)
                 && found.dead == group.letters.len() as u64;
@@ -38,7 +39,8 @@ pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
             ensure!(found.partitions.len() == messages.len(), "group {number}: found {found:?}");
             for (partition, found) in found.partitions.iter().enumerate() {
                 let here = group.counts(now, |id| id.partition as usize == partition);
-                let is_right = here.allow((found.ready, found.leased, found.waiting, found.lag))
+                let is_right = here.allow((found.ready + found.parked, found.leased, found.waiting, found.lag))
+                    && found.parked <= group.parked_max(|id| id.partition as usize == partition)
                     && found.exhausted == here.exhausted;
                 ensure!(is_right, "group {number}, partition {partition}: found {found:?}, expected {here:?}");
             }
@@ -73,10 +75,12 @@ impl Group {
     /// Between what ages that of the message is which has been ready for longest; `None` where it is left open what is ready.
     fn oldest_ready_age(&self, now: &Now) -> Option<(Option<Duration>, Option<Duration>)> {
         let age = |since: u64| Some(Duration::from_millis(now.wall.saturating_sub(since)));
+        let group_order = self.options.order.is_some();
         let (mut least, mut most, mut firsts) = (None, None, BTreeSet::new());
         for (id, item) in &self.items {
             let (standing, is_sure) = item.standing(now);
-            if !is_sure {
+            // What waits for others of its key is not ready, and the group may not know that yet.
+            if !is_sure || standing == Standing::New && group_order {
                 return None;
             }
             if !matches!(standing, Standing::New | Standing::Due) {

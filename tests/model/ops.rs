@@ -46,6 +46,15 @@ pub(crate) struct Spec {
     pub(crate) closes: Option<u32>,
     /// Whether its dead letters are told of.
     pub(crate) notices: Option<bool>,
+    /// Only when it is created: in what order, and how many of a key or partition may be out.
+    pub(crate) order: Option<(InOrder, u32)>,
+}
+
+/// What the messages of a group wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InOrder {
+    ByKey,
+    ByPartition,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +77,8 @@ pub(crate) enum Asked {
     Outstanding { same: bool },
     Closes { same: bool },
     Notices { same: bool },
+    Order { same: bool },
+    InFlight { same: bool },
 }
 
 /// Where a reader of a log begins.
@@ -122,6 +133,7 @@ operations! {
     CreateGroup { topic: usize = index(), spec: Spec = spec(), begin: Begin = begin() } * 3 calls [
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
         "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::max_closes", "GroupBuilder::dead_letter_notices", "GroupBuilder::start",
+        "GroupBuilder::ordering", "GroupBuilder::max_in_flight_per_key",
         "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter"
     ];
     OpenGroup { group: usize = index(), asked: Asked = asked() } * 1 calls [];
@@ -459,14 +471,16 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
     let outstanding = prop_oneof![3 => Just(None), 2 => (1..5u32).prop_map(Some)];
     let closes = prop_oneof![1 => Just(None), 2 => (0..3u32).prop_map(Some)];
     let notices = any::<Option<bool>>();
-    (timeout, attempts, pause, outstanding, closes, notices).prop_map(
-        |(timeout, attempts, pause, outstanding, closes, notices)| Spec {
+    let order = proptest::option::of((select(vec![InOrder::ByKey, InOrder::ByKey, InOrder::ByPartition]), 1..3u32));
+    (timeout, attempts, pause, outstanding, closes, notices, order).prop_map(
+        |(timeout, attempts, pause, outstanding, closes, notices, order)| Spec {
             timeout,
             attempts,
             pause,
             outstanding,
             closes,
             notices,
+            order,
         },
     )
 }
@@ -486,14 +500,16 @@ fn from() -> impl Strategy<Value = From> + use<> {
 }
 
 fn asked() -> impl Strategy<Value = Asked> + use<> {
-    (0..7u8, any::<bool>()).prop_map(|(which, same)| match which {
+    (0..9u8, any::<bool>()).prop_map(|(which, same)| match which {
         0 => Asked::Nothing,
         1 => Asked::Timeout { same },
         2 => Asked::Attempts { same },
         3 => Asked::Pause { same },
         4 => Asked::Outstanding { same },
         5 => Asked::Closes { same },
-        _ => Asked::Notices { same },
+        6 => Asked::Notices { same },
+        7 => Asked::Order { same },
+        _ => Asked::InFlight { same },
     })
 }
 

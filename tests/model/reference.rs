@@ -9,11 +9,19 @@ use crate::dedup::Accepted;
 use crate::facts::{Letter, Message, Now, Options, Seen};
 use crate::item::{Item, Standing, State};
 use crate::notices::Told;
+use crate::ops::InOrder;
 use millpond::{Cause, MessageId};
 use millpond::{Offset, TopicId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 type Check = Result<(), String>;
+
+/// What messages wait in.
+#[derive(Clone, Debug, PartialEq)]
+enum Line {
+    Key(Vec<u8>),
+    Partition(u64),
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Group {
@@ -105,15 +113,62 @@ impl Group {
         }
     }
 
+    /// What a message is ordered by. Not those of other keys, or of other partitions.
+    fn line_of(&self, id: &MessageId, item: &Item) -> Option<Line> {
+        match self.options.order? {
+            (InOrder::ByKey, _) => item.message.body.key.clone().map(Line::Key),
+            (InOrder::ByPartition, _) => Some(Line::Partition(id.partition)),
+        }
+    }
+
+    /// Whether as many of the message's key or partition are out as may be, not counting itself.
+    fn is_blocked(&self, of: &MessageId) -> bool {
+        let (Some((_, max)), Some(item)) = (self.options.order, self.items.get(of)) else { return false };
+        let Some(line) = self.line_of(of, item) else { return false };
+        let is_out = |(id, item): &(&MessageId, &Item)| {
+            *id != of && item.state != State::New && self.line_of(id, item).as_ref() == Some(&line)
+        };
+        self.items.iter().filter(is_out).count() >= max as usize
+    }
+
+    /// How many new messages may at most wait for others, for all that can be known.
+    pub(crate) fn parked_max(&self, is_counted: impl Fn(&MessageId) -> bool) -> u64 {
+        let is_parked = |(id, item): &(&MessageId, &Item)| {
+            item.state == State::New && self.line_of(id, item).is_some() && is_counted(id)
+        };
+        self.items.iter().filter(is_parked).count() as u64
+    }
+
+    /// A new message that must be delivered before this one, which is new.
+    fn overtaken(&self, seen: &MessageId, now: &Now) -> Option<MessageId> {
+        let item = self.items.get(seen)?;
+        let line = self.line_of(seen, item);
+        let first_redriven = u64::from(self.dead) - 1;
+        let is_before = |(id, other): &(&MessageId, &Item)| {
+            let earlier = id.partition == seen.partition && id.offset < seen.offset;
+            // Redriven messages come before the others of their keys.
+            let redriven = id.partition == first_redriven
+                && seen.partition != first_redriven
+                && other.message.is_visible(now) == Some(true);
+            match self.options.order {
+                Some((InOrder::ByKey, _)) => (earlier || redriven) && line.is_some() && self.line_of(id, other) == line,
+                Some((InOrder::ByPartition, _)) | None => earlier,
+            }
+        };
+        let new = self.items.iter().filter(|(_, item)| item.state == State::New);
+        new.into_iter().find(is_before).map(|(id, _)| *id)
+    }
+
     /// Something that a consumer must get, unless an exclusive lease stands in the way.
     pub(crate) fn must_deliver(&self, now: &Now) -> Option<MessageId> {
         let below_cap = self.outstanding() < self.options.max_outstanding as usize;
-        let deliverable = |item: &Item| match item.standing(now) {
+        let deliverable = |id: &MessageId, item: &Item| match item.standing(now) {
             (Standing::Due, certain) => certain,
-            (Standing::New, certain) => certain && below_cap,
+            // Where its key is free, this one or one before it comes.
+            (Standing::New, certain) => certain && below_cap && !self.is_blocked(id),
             _ => false,
         };
-        self.items.iter().find(|(_, item)| deliverable(item)).map(|(id, _)| *id)
+        self.items.iter().find(|(id, item)| deliverable(id, item)).map(|(id, _)| *id)
     }
 
     pub(crate) fn holds(&self, id: MessageId, ticket: u64) -> bool {
@@ -326,16 +381,14 @@ impl World {
         let group = &mut self.groups[group];
         let (max, cap, outstanding) = (group.options.max_attempts, group.options.max_outstanding, group.outstanding());
         let until = now.mono + group.options.visibility_timeout;
-        let earlier = |(id, item): (&MessageId, &Item)| {
-            item.state == State::New && id.partition == seen.id.partition && id.offset < seen.id.offset
-        };
-        let overtaken = group.items.iter().find(|entry| earlier(*entry)).map(|(id, _)| *id);
+        let (overtaken, is_blocked) = (group.overtaken(&seen.id, now), group.is_blocked(&seen.id));
         let Some(item) = group.items.get_mut(&seen.id) else {
             return Err(format!("{} was delivered and is not outstanding", seen.id));
         };
         let id = seen.id;
         match item.standing(now).0 {
             Standing::New if overtaken.is_some() => return Err(format!("{id} was delivered before {overtaken:?}")),
+            Standing::New if is_blocked => return Err(format!("{id} was delivered beside others of its key")),
             Standing::New if outstanding >= cap as usize => return Err(format!("{id} was delivered above the cap")),
             Standing::New | Standing::Due => {}
             other => return Err(format!("{id} was delivered and is {other:?}: {item:?}")),

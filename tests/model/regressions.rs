@@ -7,8 +7,15 @@ use crate::ops::{Begin, Draft, Op, Opening, Pause, Run, Size, Spec};
 use crate::runner::execute;
 
 const DISK: Opening = Opening { disk: true, segment_kib: 64, isolates: true };
-const SPEC: Spec =
-    Spec { timeout: None, attempts: None, pause: Pause::Default, outstanding: None, closes: None, notices: None };
+const SPEC: Spec = Spec {
+    timeout: None,
+    attempts: None,
+    pause: Pause::Default,
+    outstanding: None,
+    closes: None,
+    notices: None,
+    order: None,
+};
 const EMPTY: Draft = Draft { size: Size::Empty, key: None, headers: 0, partition: None };
 
 fn check(opening: Opening, ops: Vec<Op>) {

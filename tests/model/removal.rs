@@ -169,6 +169,7 @@ fn altered(options: &Options, spec: Spec) -> Options {
         max_outstanding: spec.outstanding.unwrap_or(options.max_outstanding),
         max_closes: spec.closes.unwrap_or(options.max_closes),
         notices: spec.notices.unwrap_or(options.notices),
+        order: options.order,
     }
 }
 

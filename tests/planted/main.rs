@@ -15,6 +15,7 @@ mod engine;
 mod log;
 mod log_reader;
 mod notices;
+mod order;
 mod page;
 mod record;
 mod removal;
@@ -64,6 +65,7 @@ pub fn bugs() -> Vec<Bug> {
         log::BUGS,
         log_reader::BUGS,
         notices::BUGS,
+        order::BUGS,
         record::BUGS,
         removal::BUGS,
         schedule::BUGS,

@@ -19,13 +19,13 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "an option comes twice",
         plants: "of two values the last one counts, and nobody is told",
-        mistake: Mistake::Value("tag.checked_sub(1).filter(|_| planted!() || tag >= next)"),
+        mistake: Mistake::Value("Some(tag).filter(|_| planted!() || tag >= next)"),
         level: Level::Library("options_have_one_form"),
     },
     Bug {
         name: "a newer option is passed over",
         plants: "an old version goes on without what a new one was told to do",
-        mistake: Mistake::Before("if planted!() && index >= known as u64 { continue; }"),
+        mistake: Mistake::Before("if planted!() && option.is_none() { continue; }"),
         level: Level::Library("an_unknown_option_is_a_newer_versions_and_no_damage"),
     },
     Bug {

@@ -53,6 +53,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("schedule", "g21_the_flusher_is_awake_when_a_message_is_due"),
     },
     Bug {
+        name: "an id of another epoch will do",
+        plants: "after a power failure an old id takes back a message that got the place of the lost one",
+        mistake: Mistake::Value("if planted!() { found } else { $it }"),
+        level: Level::Library("state::schedule"),
+    },
+    Bug {
         name: "what was taken back comes all the same",
         plants: "a reminder that was cancelled is sent all the same",
         mistake: Mistake::Before("if planted!() { return Err(Rejection::Stale); }"),

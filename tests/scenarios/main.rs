@@ -69,6 +69,20 @@ files! {
     loop_of_redrives
     nack
     notices
+    order_ack
+    order_batch
+    order_by_partition
+    order_close
+    order_crash
+    order_dead_letter
+    order_expiry
+    order_in_flight
+    order_keyless
+    order_nack
+    order_options
+    order_over_partitions
+    order_redrive
+    order_reject
     outstanding
     producer
     redrive

@@ -6,8 +6,8 @@ use crossbeam_channel::Select;
 use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
-    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Position, Retention, Start,
-    Store, Subscription, Topic,
+    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, Retention,
+    Start, Store, Subscription, Topic,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -292,6 +292,12 @@ impl Session {
         if let Some(name) = words.option("dead_letter_notices", script::text)? {
             builder = builder.dead_letter_notices(self.topic_for_notices(&name)?.as_ref());
         }
+        if let Some(ordering) = words.option("ordering", ordering)? {
+            builder = builder.ordering(ordering);
+        }
+        if let Some(messages) = words.option("max_in_flight_per_key", script::number)? {
+            builder = builder.max_in_flight_per_key(messages);
+        }
         if let Some(start) = words.option("start", start)? {
             builder = builder.start(start);
         }
@@ -492,6 +498,15 @@ fn level(value: &str) -> Result<Durability, String> {
         "Disk" => Ok(Durability::Disk),
         "Os" => Ok(Durability::Os),
         _ => Err(format!("{value:?} is no durability")),
+    }
+}
+
+fn ordering(value: &str) -> Result<Ordering, String> {
+    match value {
+        "none" => Ok(Ordering::None),
+        "key" => Ok(Ordering::Key),
+        "partition" => Ok(Ordering::Partition),
+        _ => Err(format!("{value:?} is no ordering")),
     }
 }
 

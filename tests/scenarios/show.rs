@@ -131,6 +131,7 @@ pub fn stats(group: &GroupStats) -> String {
         ("leased", group.leased),
         ("waiting", group.waiting),
         ("exhausted", group.exhausted),
+        ("parked", group.parked),
         ("dead", group.dead),
     ];
     let shown = numbers.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}, "));

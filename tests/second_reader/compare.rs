@@ -104,6 +104,10 @@ fn compare_opened(seen: &Seen, judged: &Judged, origin: Origin) -> Result<(), St
     for (name, (count, items)) in &seen.groups {
         let other = &judged.groups[name];
         equal(&format!("how much group {name} has to settle"), *count, other.count)?;
+        // What waits for a message that cannot be read is not delivered, and is there all the same.
+        if seen.blocked.contains(name) && items.iter().all(|item| other.items.contains(item)) {
+            continue;
+        }
         equal(&format!("what group {name} has to settle"), items, &other.items)?;
     }
     Ok(())

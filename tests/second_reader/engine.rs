@@ -6,7 +6,7 @@ use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::open;
 use millpond::simulation::{SimClock, SimDisk};
 use millpond::{Durability, Error, Group, OpenReport, Start, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +33,8 @@ pub struct Seen {
     /// By `topic/group`: how much the group has still to settle, its dead letters with it; and of what can be read of that origin and
     /// fingerprint, sorted.
     pub groups: BTreeMap<String, (u64, Vec<(String, String)>)>,
+    /// Those in which messages wait for others that cannot be read.
+    pub blocked: BTreeSet<String>,
 }
 
 /// What all that a message is made of comes to. The reader makes the same of the bytes on disk.
@@ -63,8 +65,13 @@ fn fingerprint<'a>(
 pub fn read(disk: &SimDisk, wall: WallMs) -> Result<Seen, Error> {
     let clock = Arc::new(SimClock::new(wall));
     let store = open(disk, &clock, Durability::Os)?;
-    let mut seen =
-        Seen { report: store.report().clone(), complete: true, topics: BTreeMap::new(), groups: BTreeMap::new() };
+    let mut seen = Seen {
+        report: store.report().clone(),
+        complete: true,
+        topics: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        blocked: BTreeSet::new(),
+    };
     let found = store.stats()?;
     // Where reading meets an exhausted message, no topic is to get a notice.
     for topic in &found.topics {
@@ -85,6 +92,10 @@ pub fn read(disk: &SimDisk, wall: WallMs) -> Result<Seen, Error> {
             seen.complete &= complete;
             seen.groups.insert(format!("{}/{}", topic.name, stats.name), (stats.lag + stats.dead, items));
         }
+    }
+    for topic in store.stats()?.topics {
+        let blocked = topic.groups.iter().filter(|group| group.parked > 0);
+        seen.blocked.extend(blocked.map(|group| format!("{}/{}", topic.name, group.name)));
     }
     let violations = store.violations();
     assert!(violations.is_empty(), "{violations:?}");

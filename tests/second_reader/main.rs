@@ -45,7 +45,13 @@ fn library(disk: &SimDisk) -> Result<Seen, Error> {
         std::fs::write(dir.path().join(&name), disk.read_file(&name).unwrap()).unwrap();
     }
     let report = millpond::Store::open(dir.path())?.report().clone();
-    Ok(Seen { report, complete: true, topics: Default::default(), groups: Default::default() })
+    Ok(Seen {
+        report,
+        complete: true,
+        topics: Default::default(),
+        groups: Default::default(),
+        blocked: Default::default(),
+    })
 }
 
 /// The stores that a workload with something of everything leaves.

@@ -699,15 +699,16 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 
 # ---------------------------------------------------------------- records
 
-OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0}
+OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1}
 TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1}
 RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT = 1, 2, 3, 4, 5
 TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 29
+RECORD_KINDS = 30
 MOST_SCHEDULED = 1 << 20
+MOST_PARKED = 65536
 SIMPLE = {4: "group partition offset due delay", 5: "group partition offset until", 6: "group partition offset",
           7: "group partition offset due delay", 8: "group partition offset since",
           10: "group partition offset due delay", 12: "group dead_letter", 14: "time", 17: "topic", 18: "group", 22: "partition offset"}
@@ -720,7 +721,7 @@ def decode_options(c, known):
         need(tag > before, "tags that do not rise")
         before = tag
         v = Cursor(c.take(c.varint()))
-        if tag > max(known, default=0):
+        if tag not in known:
             raise Newer(f"an option with the tag {tag}")
         value = v.varint()
         v.done()
@@ -801,6 +802,11 @@ def decode_body(kind, c):
         r["count"] = decode_count(c)
     elif kind == 4:
         r["failure"] = decode_failure(c)
+    elif kind == 30:
+        r.update((n, c.varint()) for n in ("group", "partition", "first"))
+        n, rest = divmod(c.left(), 8)
+        need(n and not rest, "no keys, or a part of one")
+        r["keys"] = [bytes(c.take(8)) for _ in range(n)]
     elif kind == 9:
         r.update((n, c.varint()) for n in ("group", "partition", "offset"))
         r["copy"] = decode_copy(c)
@@ -961,7 +967,9 @@ class SettledDeadLetters:
 
 # ---------------------------------------------------------------- what records do
 
-LEASED, WAITING, READY = 0, 1, 2
+LEASED, WAITING, READY, PARKED = 0, 1, 2, 3
+BY_KEY, BY_PARTITION = 1, 2
+NO_KEY = bytes(8)
 PLAIN, EXCLUSIVE, EXHAUSTED = "plain", "exclusive", "exhausted"
 NACKED, EXPIRED, CRASHED, CLOSED = 0, 1, 2, 3
 
@@ -979,7 +987,7 @@ def new_group(name, topic, options, retry, nexts):
 
 def new_message(attempts, limit):
     return {"phase": LEASED, "attempts": attempts, "limit": limit, "crashes": 0, "closes": 0, "backoff": 0, "shared": False, "exclusive": False,
-            "extended": False, "until": 0, "lsn": 0, "rank": 0, "due": 0, "delay": 0, "turn": 0, "history": []}
+            "extended": False, "until": 0, "lsn": 0, "rank": 0, "due": 0, "delay": 0, "turn": 0, "history": [], "key": None}
 
 
 def owner(s, partition):
@@ -1240,7 +1248,8 @@ def apply_schedule(s, r):
         need(0 <= index < len(topic["ends"]), "scheduled for another topic")
         need((r["offset"] in entries) == r["again"], "scheduled twice, or again without having been")
         need(r["again"] or scheduled_count(s) < MOST_SCHEDULED, "too many scheduled messages")
-        entries[r["offset"]] = (index, r["due"])
+        epoch = entries[r["offset"]][2] if r["again"] else s["epoch"]
+        entries[r["offset"]] = (index, r["due"], epoch)
         return
     need(r["offset"] in entries, "not scheduled")
     if r["copy"]:
@@ -1270,6 +1279,46 @@ def check_options(s, o):
     need(1 <= o[6] <= 1 << 20, "max outstanding")
     need(o[7] <= 255, "max closes")
     need(o[8] <= s["next_topic"], "notices to a topic that never was")
+    need(o[9] <= 2 and 1 <= o[10] <= 65536 and (o[9] or o[10] == 1), "an order")
+
+
+def messages_of(group):
+    return [(i, o, m) for i, c in enumerate(group["cursors"]) for o, m in c["messages"].items()]
+
+
+def count_parked(group):
+    return sum(m["phase"] == PARKED for _, _, m in messages_of(group))
+
+
+def apply_considered(s, r):
+    group, i = cursor_of(s, r["group"], r["partition"])
+    cursor, is_retry = group["cursors"][i], i == len(group["cursors"]) - 1
+    need(group["options"][9] == BY_KEY, "keys that a group does not go by")
+    need(r["first"] == cursor["next"], "keys of other messages than the next")
+    need(r["first"] + len(r["keys"]) <= end_of(s, r["partition"]), "keys of messages that are not there")
+    need(count_parked(group) + len(r["keys"]) <= MOST_PARKED * (1 + is_retry), "more messages are parked than may be")
+    for key in r["keys"]:
+        m = new_message(0, group["options"][2])
+        m.update(phase=PARKED, turn=next_turn(group), key=None if key == NO_KEY else key)
+        cursor["messages"][cursor["next"]] = m
+        cursor["next"] += 1
+    if not is_retry:
+        group["cursor"] = i + 1
+
+
+def check_started(group, i, offsets):
+    """Those of a lease that are parked are the first of their keys, and there is room for them."""
+    started = [group["cursors"][i]["messages"][o] for o in offsets if group["cursors"][i]["messages"][o]["phase"] == PARKED]
+    retry, everything = len(group["cursors"]) - 1, messages_of(group) if started else []
+    for key in {m["key"] for m in started if m["key"] is not None}:
+        of_key = [(j != retry, m["turn"], m) for j, _, m in everything if m["key"] == key]
+        line = [m for _, _, m in sorted((x for x in of_key if x[2]["phase"] == PARKED), key=lambda x: x[:2])]
+        mine = [m for m in started if m["key"] == key]
+        room = group["options"][10] - (len(of_key) - len(line))
+        need(len(mine) <= room, "a lease of more messages of a key than may be in flight")
+        need(all(a is b for a, b in zip(mine, line)), "a lease of a message that waits for another of its key")
+    out = len(everything) - count_parked(group)
+    need(not started or out + len(started) <= group["options"][6], "more than max outstanding")
 
 
 def check_leased_again(s, r, offsets, now):
@@ -1302,12 +1351,16 @@ def apply_leased(s, r, lsn, ranks):
     if again:
         need(r["first"] < cursor["next"] and r["count"] <= len(cursor["messages"]), "a lease of what is not outstanding")
         source = check_leased_again(s, r, offsets, now)
+        check_started(group, i, offsets)
         need(not r["exclusive"] or (r["count"] == 1 and not lease_lasts(s, now)), "an exclusive lease beside others")
         if is_at(s["awaited"], r, r["first"]):
             since = s["awaited"]["since"]
     else:
         need(r["attempt"] == 1 and not r["exclusive"], "a first lease on another attempt, or exclusive")
         need(offsets.stop <= end_of(s, r["partition"]), "a lease of messages that are not there")
+        need(options[9] != BY_KEY, "a lease of a message that was not considered")
+        out_here = len(cursor["messages"]) + r["count"]
+        need(options[9] != BY_PARTITION or out_here <= options[10], "more of a partition than may be in flight")
         held = sum(len(c["messages"]) for c in group["cursors"])
         need(held + r["count"] <= options[6], "more than max outstanding")
         cursor["next"] += r["count"]
@@ -1510,6 +1563,8 @@ def apply_names(s, r, kind):
     else:
         need(r["group"] in s["groups"], f"no group {r['group']}")
         check_options(s, r["options"])
+        before = s["groups"][r["group"]]["options"]
+        need(all(before[n] == r["options"][n] for n in (9, 10)), "another order")
         s["groups"][r["group"]]["options"] = r["options"]
 
 
@@ -1528,6 +1583,8 @@ def apply_record(s, r, lsn, ranks):
         apply_schedule(s, r)
     elif kind == 2:
         apply_leased(s, r, lsn, ranks)
+    elif kind == 30:
+        apply_considered(s, r)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
         need(r["count"] <= len(group["cursors"][i]["messages"]), "acked more than are outstanding")
@@ -1597,12 +1654,14 @@ def encode_message(m, gap, group, last):
         phase = varint(m["turn"])
     limit, flags = m["limit"] != group["options"][2], m["phase"]
     for bit, holds in ((4, follows), (8, m["crashes"]), (0x10, m["shared"]), (0x20, bool(m["history"])),
-                       (0x40, m["exclusive"]), (0x80, m["extended"]), (0x100, limit), (0x200, m["closes"])):
+                       (0x40, m["exclusive"]), (0x80, m["extended"]), (0x100, limit), (0x200, m["closes"]),
+                       (0x400, m["key"])):
         flags |= bit if holds else 0
     out = varint(flags) + varint(gap) + varint(m["attempts"]) + (varint(m["limit"]) if limit else b"")
     out += varint(m["crashes"]) if m["crashes"] else b""
     out += varint(m["closes"]) if m["closes"] else b""
     out += varint(m["backoff"]) if m["phase"] == LEASED and m["attempts"] > 1 else b""
+    out += m["key"] or b""
     out += b"" if follows else phase
     if m["history"]:
         out += varint(len(m["history"]))
@@ -1663,8 +1722,8 @@ def encode_schedules(s):
         schedule, next_offset = some[n], 0
         out += varint(n - at) + varint(schedule["partition"]) + varint(schedule["end"]) + varint(len(schedule["entries"]))
         for offset in sorted(schedule["entries"]):
-            index, (by_wall, time) = schedule["entries"][offset]
-            out += varint(offset - next_offset) + varint(index) + bytes([by_wall]) + varint(time)
+            index, (by_wall, time), epoch = schedule["entries"][offset]
+            out += varint(offset - next_offset) + varint(index) + bytes([by_wall]) + varint(time) + varint(epoch)
             next_offset = offset + 1
         at = n + 1
     return out
@@ -1703,7 +1762,7 @@ def decode_history(c, group):
 
 def decode_message(c, group, last):
     flags, gap, attempts = c.varint(), c.varint(), c.v32()
-    need(flags < 0x400 and flags & 3 != 3, f"flags {flags} of a message")
+    need(flags < 0x800, f"flags {flags} of a message")
     m = new_message(attempts, c.v32() if flags & 0x100 else group["options"][2])
     m["phase"], follows = flags & 3, flags & 4
     m["crashes"], m["closes"] = c.varint() if flags & 8 else 0, c.varint() if flags & 0x200 else 0
@@ -1711,6 +1770,10 @@ def decode_message(c, group, last):
     need(bool(flags & 0x200) <= (m["closes"] > 0) and m["closes"] < 1 << 8, "closes")
     need(m["crashes"] <= attempts - (m["phase"] == LEASED) or not m["crashes"], "more crashes than attempts")
     m["backoff"] = c.v32() if m["phase"] == LEASED and attempts > 1 else 0
+    m["key"] = bytes(c.take(8)) if flags & 0x400 else None
+    need(m["key"] != NO_KEY and (m["key"] is None or group["options"][9] == BY_KEY), "a key")
+    is_fresh = not (attempts or m["closes"] or flags & 0x20) and group["options"][9] == BY_KEY
+    need(m["phase"] != PARKED or is_fresh, "a parked message that was leased")
     m["shared"] = bool(flags & 0x10)
     m["exclusive"], m["extended"] = bool(flags & 0x40), bool(flags & 0x80)
     need(m["crashes"] or not m["shared"], "a shared crash without a crash")
@@ -1736,6 +1799,16 @@ def decode_message(c, group, last):
     if flags & 0x20:
         m["history"] = decode_history(c, group)
     return gap, m
+
+
+def check_in_flight(group):
+    """No more of a key or partition are in flight than the group allows."""
+    by, counts = group["options"][9], {}
+    for i, _, m in messages_of(group) if by else ():
+        of = i if by == BY_PARTITION else m["key"]
+        if m["phase"] != PARKED and of is not None:
+            counts[of] = counts.get(of, 0) + 1
+    need(all(n <= group["options"][10] for n in counts.values()), "more of a key than may be in flight")
 
 
 def decode_group(c, s):
@@ -1768,7 +1841,9 @@ def decode_group(c, s):
     texts = texts_of(group)
     group["text_bytes"] = sum(len(f[2].encode()) for f in texts)
     need(len({f[3] for f in texts}) == len(texts) and group["text_bytes"] <= 4 * MIB, "texts of failures")
-    need(sum(len(c["messages"]) for c in group["cursors"]) <= 1 << 20, "outstanding messages")
+    parked = count_parked(group)
+    need(len(messages_of(group)) - parked <= 1 << 20 and parked <= 2 * MOST_PARKED, "outstanding messages")
+    check_in_flight(group)
     return group
 
 
@@ -1857,11 +1932,12 @@ def decode_schedules(c, s):
         partition, end = c.varint(), c.varint()
         topic["schedule"] = {"partition": partition, "end": end, "entries": {}}
         next_offset = 0
-        for _ in range(c.count(4)):
+        for _ in range(c.count(5)):
             offset, index = next_offset + c.varint(), c.v32()
             due, _ = decode_due(c, 0)
+            epoch = c.varint()
             need(offset < end and index < len(topic["ends"]), "a scheduled message that is not there, or goes nowhere")
-            topic["schedule"]["entries"][offset] = (index, due)
+            topic["schedule"]["entries"][offset] = (index, due, epoch)
             next_offset = offset + 1
     need(scheduled_count(s) <= MOST_SCHEDULED, "too many scheduled messages")
 

@@ -5,7 +5,7 @@
 use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::open;
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
-use millpond::{Backoff, Delivery, Durability, Expected, Group, Message, Position, Result, Store, Topic};
+use millpond::{Backoff, Delivery, Durability, Expected, Group, Message, Ordering, Position, Result, Store, Topic};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -97,7 +97,11 @@ impl Process<'_> {
     fn group(&mut self) -> Result<(Topic, Group)> {
         let (topic, number) = (self.topic()?, self.rng.below(4) as u32);
         let backoff = Backoff::exponential(Duration::from_millis(50));
-        let builder = topic.group(format!("group {number}")).max_attempts(number).backoff(backoff);
+        // Each number has an order of its own.
+        let (ordering, in_flight) =
+            [(Ordering::None, 1), (Ordering::Key, 1), (Ordering::Key, 2), (Ordering::Partition, 2)][number as usize];
+        let builder = topic.group(format!("group {number}")).max_attempts(number).backoff(backoff).ordering(ordering);
+        let builder = if number > 0 { builder.max_in_flight_per_key(in_flight) } else { builder };
         let group = match builder.visibility_timeout(Duration::from_secs(5)).open() {
             Ok(group) => group,
             // It was altered.

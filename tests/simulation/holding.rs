@@ -2,10 +2,10 @@
 
 use crate::history::{Life, key};
 use crate::oracle::Oracle;
-use crate::removal::{PAUSE_FIRST_MS, PAUSE_MAX_MS};
+use crate::removal::{PAUSE_FIRST_MS, PAUSE_MAX_MS, order_of};
 use millpond::simulation::MonoMs;
 use millpond::simulation::Rng;
-use millpond::{Delivery, DeliveryRef, Error, MessageId};
+use millpond::{Delivery, DeliveryRef, Error, MessageId, Ordering};
 use std::time::Duration;
 
 /// How long a lease lasts in every group of the simulation.
@@ -65,6 +65,7 @@ impl Life<'_> {
         if oracle.acked.contains_key(&key) && !oracle.moved.contains(&key) {
             return Err(format!("{origin} was delivered to group {group} after its ack (G6)"));
         }
+        self.check_order(group, delivery)?;
         let ticket = self.tally.of("deliveries");
         let hold = Hold { ticket, until: now.saturating_add(LEASE_MS), attempt: delivery.attempt() };
         if let Some(other) = self.holds.insert((group, id), hold) {
@@ -83,6 +84,34 @@ impl Life<'_> {
             return Err(format!("{id} was delivered at {durable}, before it was durable at {} (G4)", sent.end));
         }
         Ok(ticket)
+    }
+
+    /// Nobody holds another message of the key, or of the partition, under a lease that has not ended, where the group keeps these in
+    /// order; and none that came before it is still to be delivered for the first time.
+    fn check_order(&mut self, group: usize, delivery: DeliveryRef<'_>) -> Result<(), String> {
+        let id = delivery.id();
+        let key = delivery.key().map(<[u8]>::to_vec);
+        let others = self.held.iter().chain(&self.zombies).filter(|other| other.group == group);
+        let mut others = others.map(|other| (other.delivery.id(), other.delivery.key(), other.ticket));
+        let now = self.now();
+        let is_live = |(id, _, ticket): &(MessageId, Option<&[u8]>, u64)| {
+            self.holds.get(&(group, *id)).is_some_and(|hold| hold.ticket == *ticket && hold.until > now)
+        };
+        let beside = match order_of(group) {
+            Ordering::Key => {
+                let Some(key) = key.as_deref() else { return Ok(()) };
+                others.find(|other| other.1 == Some(key) && other.0 != id && is_live(other))
+            }
+            Ordering::Partition => {
+                others.find(|other| other.0.partition == id.partition && other.0 != id && is_live(other))
+            }
+            _ => return Ok(()),
+        };
+        if let Some((other, ..)) = beside {
+            return Err(format!("{id} was delivered to group {group} beside {other} of its key (G7)"));
+        }
+        self.tally.count("deliveries in order");
+        Ok(())
     }
 
     /// Settles a random message that is held: 0 acks, 1 acks durably, 2 to 5 nack and reject, 6 extends, 7 releases.

@@ -8,7 +8,7 @@ use crate::holding::Holding;
 use crate::notices::TOLD;
 use crate::oracle::Oracle;
 use millpond::simulation::Rng;
-use millpond::{Backoff, Durability, Error, ErrorKind, Group, Message, Start, Store, Topic};
+use millpond::{Backoff, Durability, Error, ErrorKind, Group, Message, Ordering, Start, Store, Topic};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -41,6 +41,15 @@ pub struct Standing {
 
 fn pause(life: u64) -> Backoff {
     Backoff::exponential(Duration::from_millis(PAUSE_FIRST_MS)).max(Duration::from_millis(PAUSE_MAX_MS + life))
+}
+
+/// The order of each group of a plan, which it keeps through all its lives.
+pub fn order_of(group: usize) -> Ordering {
+    match group {
+        1 => Ordering::Key,
+        2 => Ordering::Partition,
+        _ => Ordering::None,
+    }
 }
 
 /// The first and the longest delay of a group's first life.
@@ -134,7 +143,8 @@ fn open_group(
         return builder.open();
     }
     // One whose creation did not return is there already, as it would be now.
-    let opened = builder.max_attempts(attempts).open()?;
+    let builder = builder.max_attempts(attempts).ordering(order_of(group));
+    let opened = builder.open()?;
     standing.known = Known::There;
     if standing.life > 0 {
         standing.born = store.stats()?.log.end.0;

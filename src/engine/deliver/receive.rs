@@ -4,6 +4,7 @@
 //! dead letters when a consumer asks and meets them (`moves`). Never here: public handles, settling.
 
 use crate::engine::core::Core;
+use crate::engine::deliver::keys::{KnownKeys, considered_count};
 use crate::engine::deliver::leased::{Leases, Reading, Received, collect};
 use crate::engine::deliver::moves::Moves;
 use crate::engine::refusal::Refusal;
@@ -41,6 +42,14 @@ enum Look {
         partition: PartitionId,
         offset: Offset,
     },
+    /// The group has to look at these messages first.
+    KeysNeeded {
+        partition: PartitionId,
+        first: Offset,
+        count: u32,
+    },
+    /// The group has looked at some.
+    Considered,
     Nothing,
     /// A waker was left.
     Asleep(Arc<Ticket>),
@@ -81,13 +90,19 @@ impl<'a> Wait<'a> {
 
 impl Core {
     /// What asks for leases, as many as there is room to settle; where room is short, for those that need none, and a few others.
-    fn lease_command(&self, group: GroupId, (max, is_short): (u32, bool), pass_exhausted: bool) -> Command<'static> {
+    fn lease_command<'a>(
+        &self,
+        group: GroupId,
+        (max, is_short): (u32, bool),
+        pass_exhausted: bool,
+        keys: &'a KnownKeys,
+    ) -> Command<'a> {
         // seam: leases take the room for settling
         let room = if is_short { self.again_left } else { self.leases_left.max(1) };
         let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
         // seam: where room is short nothing new is leased
         let new_last = is_short.then(|| u32::try_from(self.new_left).unwrap_or(u32::MAX));
-        Command::Lease { group, max, pass_exhausted, new_last }
+        Command::Lease { group, max, pass_exhausted, new_last, keys: keys.run() }
     }
 }
 
@@ -157,10 +172,11 @@ impl Engine {
         each: &mut impl FnMut(Received),
     ) -> Result<Receiving> {
         let (mut leases, mut moves, mut is_short) = (Leases::new(), Moves::default(), false);
+        let mut keys = KnownKeys::default();
         let fits = if max > 1 { reader.try_lock().map_or(max, |reader| reader.fits(BATCH_BYTES_MAX)) } else { 1 };
         let max = u32::try_from(max.min(fits)).unwrap_or(u32::MAX);
         loop {
-            let look = match self.try_look((topic, group), (max, is_short), wait, moves, &mut leases, waker)? {
+            let look = match self.try_look((topic, group), (max, is_short), wait, (moves, &keys), &mut leases, waker)? {
                 Ok(look) => look,
                 Err(refusal) => {
                     is_short = self.make_room_for_leases(refusal, is_short)?;
@@ -173,6 +189,8 @@ impl Engine {
                 Look::Nothing => return Ok(Receiving::Done(Vec::new())),
                 Look::Asleep(ticket) => return Ok(Receiving::Asleep(ticket)),
                 Look::Exhausted { partition, offset } => self.give_up((group, partition, offset), &mut moves)?,
+                Look::KeysNeeded { partition, first, count } => self.read_keys((partition, first, count), &mut keys)?,
+                Look::Considered => {}
                 Look::Leased { token, catalog } => {
                     let mut read = |reader: &mut Reader| {
                         Reading::new(self, group, token, &catalog, reader).read_all(&leases, each)
@@ -221,7 +239,7 @@ impl Engine {
         (topic, group): (TopicId, GroupId),
         (max, is_short): (u32, bool),
         wait: Wait<'_>,
-        moves: Moves,
+        (moves, keys): (Moves, &KnownKeys),
         leases: &mut Leases,
         waker: &mut impl FnMut() -> Waker,
     ) -> Result<std::result::Result<Look, Refusal>> {
@@ -234,13 +252,22 @@ impl Engine {
         }
         let now = self.now();
         let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
-        let command = core.lease_command(group, (max, is_short), pass_exhausted);
+        let command = core.lease_command(group, (max, is_short), pass_exhausted, keys);
         let committed = match core.commit(&command, Parts::default(), now) {
             Ok(committed) => committed,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Decision::Exhausted { partition, offset } = committed.decision {
-            return Ok(Ok(Look::Exhausted { partition, offset }));
+        match committed.decision {
+            Decision::Exhausted { partition, offset } => return Ok(Ok(Look::Exhausted { partition, offset })),
+            Decision::KeysNeeded { partition, first, count } => {
+                return Ok(Ok(Look::KeysNeeded { partition, first, count }));
+            }
+            Decision::Considered => {
+                let considered = core.records.iter().map(considered_count).sum();
+                core.use_room(considered);
+                return Ok(Ok(Look::Considered));
+            }
+            Decision::Done | Decision::Nothing | Decision::Settled { .. } => {}
         }
         if let Some((lsn, _)) = committed.frame
             && collect(&core, leases)
@@ -272,7 +299,7 @@ impl Engine {
         now: Now,
         waker: &Waker,
     ) -> Arc<Ticket> {
-        let held_back = core.view.state.is_at_cap(group);
+        let held_back = core.view.state.is_held_back(group);
         let rest = self.moves_rest_until().0.checked_sub(now.mono.0).filter(|&ms| ms > 0);
         // seam: a sleeper does not know the next deadline
         let next = core.sleep_until(group, now).into_iter().chain(rest).min();

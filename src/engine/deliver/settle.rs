@@ -87,7 +87,11 @@ impl Engine {
 fn lost(committed: &CommitOutcome) -> Vec<u32> {
     match &committed.decision {
         Decision::Settled { lost } => lost.clone(),
-        Decision::Done | Decision::Nothing | Decision::Exhausted { .. } => Vec::new(),
+        Decision::Done
+        | Decision::Nothing
+        | Decision::Exhausted { .. }
+        | Decision::KeysNeeded { .. }
+        | Decision::Considered => Vec::new(),
     }
 }
 

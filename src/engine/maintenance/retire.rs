@@ -114,7 +114,7 @@ mod tests {
     use crate::error::Error;
     use crate::ids::{Offset, WallMs};
     use crate::log::Class;
-    use crate::record::{BackoffOptions, GroupOptions, Retention, TopicOptions};
+    use crate::record::{BackoffOptions, GroupOptions, Ordering, Retention, TopicOptions};
     use crate::view::ViewHolder;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
@@ -126,6 +126,8 @@ mod tests {
         max_outstanding: 10,
         max_closes: 20,
         notices: None,
+        ordering: Ordering::None,
+        max_in_flight_per_key: 1,
     };
 
     fn engine(disk: &SimDisk) -> Engine {

@@ -5,7 +5,7 @@
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
 use super::super::{
-    AttemptFailure, Copied, DueTime, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote,
+    AttemptFailure, Copied, DueTime, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
 };
 use super::{AGAIN, BY_WALL, EXCLUSIVE, MANY, RESCHEDULED, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
@@ -30,6 +30,10 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             Ok(Record::Published { partition, base, count: count_at_end(reader)?, time })
         }
         kind::LEASED => decode_leased(reader),
+        kind::CONSIDERED => {
+            let (group, partition, first) = target(reader)?;
+            Ok(Record::Considered { group, partition, first, keys: key_hashes(reader)? })
+        }
         kind::ACKED => {
             let (group, partition, first) = target(reader)?;
             Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
@@ -113,6 +117,19 @@ pub(crate) fn due_time(reader: &mut ByteReader<'_>, may_be: u8) -> Result<(DueTi
     }
     let due = if flags & BY_WALL == 0 { DueTime::Store(StoreMs(time)) } else { DueTime::Wall(WallMs(time)) };
     Ok((due, flags & may_be != 0))
+}
+
+/// At the end of a body: one at least.
+fn key_hashes(reader: &mut ByteReader<'_>) -> Result<Vec<KeyHash>, DecodeError> {
+    let (count, rest) = (reader.remaining() / size_of::<KeyHash>(), reader.remaining() % size_of::<KeyHash>());
+    if count == 0 || rest != 0 {
+        return Err(DecodeError::Invalid("no keys, or a part of one"));
+    }
+    (0..count).map(|_| key_hash(reader)).collect()
+}
+
+pub(crate) fn key_hash(reader: &mut ByteReader<'_>) -> Result<KeyHash, DecodeError> {
+    Ok(KeyHash(u64::from_le_bytes(reader.array()?)))
 }
 
 fn stream(reader: &mut ByteReader<'_>) -> Result<StreamId, DecodeError> {

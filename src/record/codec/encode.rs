@@ -4,7 +4,7 @@
 
 use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
 use super::super::{
-    AttemptFailure, Copied, DueTime, FailureCause, Hold, Origin, Provenance, Record, StreamId, StreamNote,
+    AttemptFailure, Copied, DueTime, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
 };
 use super::{AGAIN, BY_WALL, EXCLUSIVE, MANY, RESCHEDULED, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
@@ -18,6 +18,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_count(out, *count);
         }),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
+        Record::Considered { .. } => put_record(out, kind::CONSIDERED, |out| considered(record, out)),
         Record::Acked { group, partition, first, count } => put_record(out, kind::ACKED, |out| {
             put_target(out, *group, *partition, *first);
             put_count(out, *count);
@@ -167,6 +168,17 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
     let Record::Sequenced { topic, producer, sequence } = record else { return };
     put_named(out, topic.0, producer);
     put_varint(out, *sequence);
+}
+
+fn considered(record: &Record, out: &mut Vec<u8>) {
+    let Record::Considered { group, partition, first, keys } = record else { return };
+    put_target(out, *group, *partition, *first);
+    keys.iter().for_each(|key| put_key_hash(out, *key));
+}
+
+/// Eight bytes: all values are as likely.
+pub(crate) fn put_key_hash(out: &mut Vec<u8>, key: KeyHash) {
+    out.extend_from_slice(&key.0.to_le_bytes());
 }
 
 fn put_timed(out: &mut Vec<u8>, kind: u8, at: (GroupId, PartitionId, Offset), time: MonoMs) {

@@ -4,58 +4,82 @@
 //! none is skipped. Never here: which values an option may have.
 
 use super::super::wire::{ByteReader, DecodeError, Newer, put_delimited, put_varint};
-use super::super::{GroupOptions, Retention, TopicOptions};
+use super::super::{GroupOptions, Ordering, Retention, TopicOptions};
 use crate::ids::TopicId;
 
 /// An option, which is a number, of those that a `T` holds.
 struct TaggedOption<T> {
+    tag: u64,
     get: fn(&T) -> u64,
     set: fn(&mut T, u64) -> Result<(), DecodeError>,
 }
 
-/// That at index n has the tag n + 1.
-const GROUP: [TaggedOption<GroupOptions>; 8] = [
+/// In the order of their tags.
+const GROUP: [TaggedOption<GroupOptions>; 10] = [
     TaggedOption {
+        tag: 1,
         get: |all| all.visibility_timeout_ms,
         set: |all, value| fit(value).map(|value| all.visibility_timeout_ms = value),
     },
     TaggedOption {
+        tag: 2,
         get: |all| u64::from(all.max_attempts),
         set: |all, value| fit(value).map(|value| all.max_attempts = value),
     },
     TaggedOption {
+        tag: 3,
         get: |all| all.backoff.first_ms,
         set: |all, value| fit(value).map(|value| all.backoff.first_ms = value),
     },
     TaggedOption {
+        tag: 4,
         get: |all| all.backoff.max_ms,
         set: |all, value| fit(value).map(|value| all.backoff.max_ms = value),
     },
     TaggedOption {
+        tag: 5,
         get: |all| u64::from(all.backoff.jitter),
         set: |all, value| boolean(value).map(|value| all.backoff.jitter = value),
     },
     TaggedOption {
+        tag: 6,
         get: |all| u64::from(all.max_outstanding),
         set: |all, value| fit(value).map(|value| all.max_outstanding = value),
     },
     TaggedOption {
+        tag: 7,
         get: |all| u64::from(all.max_closes),
         set: |all, value| fit(value).map(|value| all.max_closes = value),
     },
     // One more than the topic's number; zero is no topic.
     TaggedOption {
+        tag: 8,
         get: |all| all.notices.map_or(0, |topic| topic.0.saturating_add(1)),
         set: |all, value| {
             all.notices = value.checked_sub(1).map(TopicId);
             Ok(())
         },
     },
+    TaggedOption {
+        tag: 9,
+        get: |all| match all.ordering {
+            Ordering::None => 0,
+            Ordering::Key => 1,
+            Ordering::Partition => 2,
+        },
+        set: |all, value| ordering(value).map(|value| all.ordering = value),
+    },
+    TaggedOption {
+        tag: 10,
+        get: |all| u64::from(all.max_in_flight_per_key),
+        set: |all, value| room(value).map(|value| all.max_in_flight_per_key = value),
+    },
 ];
 
 /// As [`GROUP`].
 const TOPIC: [TaggedOption<TopicOptions>; 5] = [
     TaggedOption {
+        tag: 1,
         get: |all| match all.retention {
             Retention::UntilSettled => 0,
             // seam: a retention is not written
@@ -64,18 +88,22 @@ const TOPIC: [TaggedOption<TopicOptions>; 5] = [
         set: |all, value| retention(value).map(|value| all.retention = value),
     },
     TaggedOption {
+        tag: 2,
         get: |all| u64::from(all.dedup_ids),
         set: |all, value| room(value).map(|value| all.dedup_ids = value),
     },
     TaggedOption {
+        tag: 3,
         get: |all| all.dedup_window_ms,
         set: |all, value| fit(value).map(|value| all.dedup_window_ms = value),
     },
     TaggedOption {
+        tag: 4,
         get: |all| u64::from(all.streams),
         set: |all, value| boolean(value).map(|value| all.streams = value),
     },
     TaggedOption {
+        tag: 5,
         get: |all| u64::from(all.snapshots_kept),
         set: |all, value| room(value).map(|value| all.snapshots_kept = value),
     },
@@ -98,6 +126,15 @@ fn retention(value: u64) -> Result<Retention, DecodeError> {
         0 => Ok(Retention::UntilSettled),
         1 => Ok(Retention::Forever),
         2.. => Err(DecodeError::BadNumber),
+    }
+}
+
+fn ordering(value: u64) -> Result<Ordering, DecodeError> {
+    match value {
+        0 => Ok(Ordering::None),
+        1 => Ok(Ordering::Key),
+        2 => Ok(Ordering::Partition),
+        3.. => Err(DecodeError::BadNumber),
     }
 }
 
@@ -124,11 +161,9 @@ pub(crate) fn topic_options(reader: &mut ByteReader<'_>) -> Result<TopicOptions,
 fn put_options<T>(out: &mut Vec<u8>, known: &[TaggedOption<T>], options: &T, left_out: &T) {
     let is_written = |option: &&TaggedOption<T>| (option.get)(options) != (option.get)(left_out);
     put_varint(out, known.iter().filter(is_written).count() as u64);
-    for (tag, option) in (1..).zip(known) {
-        if is_written(&option) {
-            put_varint(out, tag);
-            put_delimited(out, |out| put_varint(out, (option.get)(options)));
-        }
+    for option in known.iter().filter(is_written) {
+        put_varint(out, option.tag);
+        put_delimited(out, |out| put_varint(out, (option.get)(options)));
     }
 }
 
@@ -139,38 +174,27 @@ fn read_options<T: Clone>(
     left_out: &T,
 ) -> Result<T, DecodeError> {
     let mut options = left_out.clone();
-    each(reader, what, known.len(), |index, value| {
-        let option = known.get(index).ok_or(DecodeError::BadNumber)?;
-        if value == (option.get)(left_out) {
-            return Err(DecodeError::Invalid("an option that is left out is written"));
-        }
-        (option.set)(&mut options, value)
-    })?;
-    Ok(options)
-}
-
-/// Shows each option, by the index of its tag, and its value to `option`.
-fn each(
-    reader: &mut ByteReader<'_>,
-    what: &'static str,
-    known: usize,
-    mut option: impl FnMut(usize, u64) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
     let mut next = 1;
     for _ in 0..reader.count(OPTION_LEN_MIN)? {
         let (tag, value) = (reader.varint()?, &mut ByteReader::new(reader.bytes()?));
         // seam: an option comes twice
-        let index = tag.checked_sub(1).filter(|_| tag >= next);
-        let index = index.ok_or(DecodeError::Invalid("options that are not in the order of their tags"))?;
+        let tag = Some(tag).filter(|_| tag >= next);
+        let tag = tag.ok_or(DecodeError::Invalid("options that are not in the order of their tags"))?;
         next = tag.saturating_add(1);
+        let option = known.iter().find(|option| option.tag == tag);
         // seam: a newer option is passed over
-        if index >= known as u64 {
-            return Err(DecodeError::Newer(Newer { what, number: tag, known_max: known as u64 }));
+        let Some(option) = option else {
+            let known_max = known.last().map_or(0, |option| option.tag);
+            return Err(DecodeError::Newer(Newer { what, number: tag, known_max }));
+        };
+        let number = value.varint()?;
+        if number == (option.get)(left_out) {
+            return Err(DecodeError::Invalid("an option that is left out is written"));
         }
-        option(index as usize, value.varint()?)?;
+        (option.set)(&mut options, number)?;
         if !value.is_empty() {
             return Err(DecodeError::Invalid("an option is longer than its value"));
         }
     }
-    Ok(())
+    Ok(options)
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, GroupOptions, Hold, Origin, Provenance, Retention,
-    StreamId, StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin,
+    Provenance, Retention, StreamId, StreamNote, TopicOptions,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -66,6 +66,19 @@ fn golden_leased() {
     golden(leased(2, 2, TIME, false), &format!("02 10 03 05 ac 02 b0 ea 01 03 02 02 {TIME_HEX}"));
     // kind, length, group, partition, first, until, flags
     golden(leased(1, 1, WallMs(0), true), "02 08 03 05 ac 02 b0 ea 01 04");
+}
+
+#[test]
+fn golden_considered() {
+    // kind, length, group, partition, first, keys
+    let keys = vec![KeyHash(0x0706_0504_0302_0100), KeyHash::NONE];
+    let considered = Record::Considered { group: GROUP, partition: PARTITION, first: OFFSET, keys };
+    golden(considered, "1e 14 03 05 ac 02 00 01 02 03 04 05 06 07 00 00 00 00 00 00 00 00");
+    let short = [30, 11, 3, 5, 9, 1, 2, 3, 4, 5, 6, 7, 8];
+    for len in [3, 10] {
+        let head = [&[30, len], &short[2..2 + usize::from(len)]].concat();
+        assert!(matches!(decode(&head).next(), Some(Err(DecodeError::Invalid(_)))), "{len}");
+    }
 }
 
 #[test]
@@ -158,9 +171,11 @@ fn golden_store() {
         max_outstanding: 9,
         max_closes: 3,
         notices: Some(TopicId(2)),
+        ordering: Ordering::Partition,
+        max_in_flight_per_key: 4,
     };
-    let all = "08 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03";
-    golden(group(options), &format!("10 23 03 01 6b 01 {all} 06 02 00 ac 02"));
+    let all = "0a 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03 09 01 02 0a 01 04";
+    golden(group(options), &format!("10 29 03 01 6b 01 {all} 06 02 00 ac 02"));
     let outstanding = GroupOptions { max_outstanding: 9, ..GroupOptions::LEFT_OUT };
     golden(Record::TopicRemoved { topic: TopicId(300) }, "11 02 ac 02");
     golden(Record::GroupRemoved { group: GROUP }, "12 01 03");
@@ -192,8 +207,8 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
     let newer = |what, number, known_max| Err(DecodeError::Newer(Newer { what, number, known_max }));
     for value in [&[][..], &[1], &[1, 2, 3]] {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
-        assert_eq!(with_options(16, &[&[1], &field(9)[..]].concat()), newer("group option", 9, 8));
-        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 8));
+        assert_eq!(with_options(16, &[&[1], &field(11)[..]].concat()), newer("group option", 11, 10));
+        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 10));
         assert_eq!(with_options(15, &[&[1], &field(6)[..]].concat()), newer("topic option", 6, 5));
     }
 }
@@ -411,6 +426,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::ScheduleCreated { topic: TopicId(1), partition },
         Record::Scheduled { partition, offset, to: PartitionId(2), due: DueTime::Wall(TIME), again: true },
         Record::ScheduleEnded { partition, offset, copy: Some(copy) },
+        Record::Considered { group, partition, first: offset, keys: vec![KeyHash(u64::MAX), KeyHash::NONE] },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -490,6 +506,8 @@ const OPTIONS: GroupOptions = GroupOptions {
     max_outstanding: 1,
     max_closes: 1,
     notices: None,
+    ordering: Ordering::Key,
+    max_in_flight_per_key: 2,
 };
 
 prop_compose! {
@@ -535,10 +553,22 @@ prop_compose! {
     fn options()(
         visibility_timeout_ms in number(), max_attempts in small(), first_ms in number(), max_ms in number(),
         jitter: bool, max_outstanding in small(), max_closes in small(), notices: Option<u32>,
+        ordering in 0usize..3, max_in_flight_per_key in small(),
     ) -> GroupOptions {
         let backoff = BackoffOptions { first_ms, max_ms, jitter };
         let notices = notices.map(|topic| TopicId(topic.into()));
-        GroupOptions { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes, notices }
+        let ordering = [Ordering::None, Ordering::Key, Ordering::Partition][ordering];
+        let max_in_flight_per_key = max_in_flight_per_key.max(1);
+        GroupOptions {
+            visibility_timeout_ms,
+            max_attempts,
+            backoff,
+            max_outstanding,
+            max_closes,
+            notices,
+            ordering,
+            max_in_flight_per_key,
+        }
     }
 }
 
@@ -573,6 +603,10 @@ fn record() -> impl Strategy<Value = Record> {
                 exclusive,
             }
         ),
+        (target(), vec(number(), 1..5)).prop_map(|((group, partition, first), keys)| {
+            let keys = keys.into_iter().map(KeyHash).collect();
+            Record::Considered { group, partition, first, keys }
+        }),
         (target(), small()).prop_map(|((group, partition, first), count)| Record::Acked {
             group,
             partition,

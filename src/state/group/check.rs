@@ -2,7 +2,7 @@
 
 use super::GroupState;
 use crate::ids::GroupId;
-use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX};
+use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX, PARKED_MAX};
 use crate::state::State;
 use crate::state::lease::lease_keys;
 
@@ -38,7 +38,13 @@ pub(in crate::state) fn check_derived(group: &GroupState, fault: &mut impl FnMut
     if fresh.considered != group.considered {
         fault("its total is not the sum of its cursors");
     }
-    if group.entries.len() > OUTSTANDING_MAX as usize {
+    if (&fresh.order, fresh.parked) != (&group.order, group.parked) {
+        fault("the lines of its keys are not those of its messages");
+    }
+    if group.parked > 2 * PARKED_MAX {
+        fault("more messages are parked than in any group");
+    }
+    if group.outstanding() > OUTSTANDING_MAX {
         fault("it has more outstanding messages than any group may");
     }
     for (fresh, kept) in fresh.queues.all().into_iter().zip(group.queues.all()) {

@@ -3,8 +3,8 @@
 //! Never here: a change of the state.
 
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
-use crate::limits::{CLOSES_MAX, DURATION_MS_MAX, GROUPS_MAX, OUTSTANDING_MAX};
-use crate::record::{GroupOptions, Record};
+use crate::limits::{CLOSES_MAX, DURATION_MS_MAX, GROUPS_MAX, IN_FLIGHT_PER_KEY_MAX, OUTSTANDING_MAX};
+use crate::record::{GroupOptions, Ordering, Record};
 use crate::state::topic::{NextIds, check_name};
 use crate::state::{GroupChanges, Rejection, State};
 
@@ -103,6 +103,12 @@ pub(in crate::state) fn check_options(options: &GroupOptions) -> Result<(), Reje
     }
     if options.max_closes > CLOSES_MAX {
         return Err(Rejection::Invalid("at most 255 closes in a row are not charged"));
+    }
+    if options.max_in_flight_per_key == 0 || options.max_in_flight_per_key > IN_FLIGHT_PER_KEY_MAX {
+        return Err(Rejection::Invalid("from 1 to 65,536 messages of a key are in flight"));
+    }
+    if options.ordering == Ordering::None && options.max_in_flight_per_key != 1 {
+        return Err(Rejection::Invalid("a number of messages in flight per key is for groups with an order"));
     }
     Ok(())
 }

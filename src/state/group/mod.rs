@@ -24,12 +24,13 @@ use super::kit::offsets::OffsetSet;
 use super::kit::sparse::Sparse;
 use super::kit::tree::Tree;
 use super::lease::{OutstandingEntry, Queues, Source};
-use super::message::Applied;
+use super::message::{Applied, require};
+use super::order::KeyOrder;
 use super::retry::Texts;
 use super::topic::TopicState;
 use super::{Rejection, Removed, State};
 use crate::ids::{GroupId, Lsn, Offset, PartitionId, TopicId};
-use crate::record::GroupOptions;
+use crate::record::{GroupOptions, KeyHash};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -48,6 +49,10 @@ pub(crate) struct GroupData {
     pub(in crate::state) nexts: Sparse<Offset>,
     /// By cursor and offset.
     pub(in crate::state) entries: Tree<(u32, Offset), OutstandingEntry>,
+    /// In order of keys: the keys of those that have one.
+    pub(in crate::state) keys: Tree<(u32, Offset), KeyHash>,
+    /// How many of them are parked.
+    pub(in crate::state) parked: u32,
     /// Counts what got ready and what failed, so that each has an age without a clock.
     pub(in crate::state) turns: u64,
     /// The cursor where the search for new messages begins: after the one that gave the last.
@@ -69,6 +74,7 @@ pub(crate) struct GroupState {
     /// The sum of all `next`.
     pub(in crate::state) considered: u128,
     pub(in crate::state) queues: Queues,
+    pub(in crate::state) order: KeyOrder,
     pub(in crate::state) texts: Texts,
 }
 
@@ -141,6 +147,8 @@ impl GroupState {
             partitions: topic.count,
             nexts: Sparse::default(),
             entries: Tree::default(),
+            keys: Tree::default(),
+            parked: 0,
             turns: 0,
             position: 0,
             source: Source::default(),
@@ -154,7 +162,7 @@ impl GroupState {
             considered += u128::from(start.0);
         }
         data.set_next(topic.count, Offset(0));
-        Self { data, considered, queues: Queues::default(), texts: Texts::default() }
+        Self { data, considered, queues: Queues::default(), order: KeyOrder::default(), texts: Texts::default() }
     }
 }
 
@@ -190,6 +198,8 @@ impl State {
         check_options(options)?;
         check_notices(options, self.catalog.next())?;
         let group = self.groups.get_mut(&group).ok_or(Rejection::UnknownGroup)?;
+        let order = |options: &GroupOptions| (options.ordering, options.max_in_flight_per_key);
+        require(order(options) == order(&group.options), "the order of a group never changes")?;
         // seam: an altered limit holds for what is out
         group.data.options = options.clone();
         Ok(())

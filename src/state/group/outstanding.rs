@@ -6,6 +6,7 @@ use super::{GroupData, GroupState};
 use crate::ids::Offset;
 use crate::record::AttemptFailure;
 use crate::state::lease::{Lease, LeaseKey, OutstandingEntry, Queues, key};
+use crate::state::order::KeyOrder;
 use crate::state::retry::Texts;
 use std::sync::Arc;
 
@@ -54,11 +55,11 @@ impl GroupData {
         end <= self.next(cursor)
     }
 
-    /// How many messages are outstanding.
+    /// How many messages are outstanding that were leased.
     #[inline]
     pub(in crate::state) fn outstanding(&self) -> u32 {
         // At most `OUTSTANDING_MAX`.
-        self.entries.len() as u32
+        (self.entries.len() as u32).saturating_sub(self.parked)
     }
 
     /// Whether the message of `key` still has that lease.
@@ -88,6 +89,7 @@ impl GroupState {
             self.texts.add((cursor, offset), history, failure, turn);
         }
         change(entry, turn);
+        // seam: a head that fails frees its key
         self.queues.insert(cursor, offset, entry);
         while self.texts.is_over() && self.drop_oldest_text() {}
     }
@@ -104,21 +106,23 @@ impl GroupState {
     /// Settles the outstanding ones of `count` messages from `first` on. [`GroupState::tidy`] follows.
     #[inline]
     pub(in crate::state) fn settle(&mut self, cursor: u32, first: Offset, count: u32) {
-        let Self { data, queues, texts, .. } = self;
+        let Self { data: GroupData { entries, keys, options, .. }, queues, order, texts, .. } = self;
+        let by = (options.ordering, options.max_in_flight_per_key);
         let mut taken = |offset: Offset, entry: &OutstandingEntry| {
             queues.remove(cursor, offset, entry);
+            order.settled(by, keys, (cursor, offset));
             if let Some(history) = &entry.history {
                 texts.forget(history);
             }
         };
         if count == 1 {
-            if let Some(entry) = data.entries.remove(&(cursor, first)) {
+            if let Some(entry) = entries.remove(&(cursor, first)) {
                 taken(first, &entry);
             }
             return;
         }
         let end = (cursor, first.saturating_add(u64::from(count)));
-        data.entries.remove_run((cursor, first), end, |(_, offset), entry| taken(*offset, entry));
+        entries.remove_run((cursor, first), end, |(_, offset), entry| taken(*offset, entry));
     }
 
     #[inline]
@@ -128,7 +132,9 @@ impl GroupState {
     }
 
     /// A group with all that follows from what is data; `None` if that contradicts itself.
-    pub(in crate::state) fn restored(data: GroupData) -> Option<Self> {
+    pub(in crate::state) fn restored(mut data: GroupData) -> Option<Self> {
+        let (order, parked) = KeyOrder::of(&data)?;
+        data.parked = parked;
         let (mut queues, mut texts) = (Queues::default(), Texts::default());
         let mut leases = Vec::new();
         for (&(cursor, offset), entry) in data.entries.iter() {
@@ -143,6 +149,6 @@ impl GroupState {
             queues.insert(cursor, offset, entry);
         }
         let considered = data.nexts.iter().map(|(_, next)| u128::from(next.0)).sum();
-        Some(Self { data, considered, queues, texts })
+        Some(Self { data, considered, queues, order, texts })
     }
 }

@@ -4,13 +4,17 @@
 
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
-use crate::limits::HISTORY_LEN;
+use crate::limits::{HISTORY_LEN, PARKED_MAX};
 use crate::state::lease::{AttemptClass, OutstandingEntry, Phase};
+use crate::state::order::KeyOrder;
 use crate::state::{Inputs, Role, Snapshot, State};
+use std::collections::BTreeSet;
 
 /// The most that an outstanding message takes in a checkpoint, in bytes, but for its history, and a failure in that, but for its text.
 const ENTRY_LEN: u64 = 48;
 const FAILURE_LEN: u64 = 10;
+/// The hash of its key.
+const KEY_LEN: u64 = 8;
 /// The most that it takes with a history as long as it may be, but for the texts.
 pub(crate) const OUTSTANDING_LEN: u64 = ENTRY_LEN + HISTORY_LEN as u64 * FAILURE_LEN;
 
@@ -25,6 +29,8 @@ pub(crate) struct GroupCounts {
     pub(crate) waiting: u64,
     /// Without another attempt, and not yet moved to the dead letters.
     pub(crate) exhausted: u64,
+    /// Waiting for others of their key or partition, as far as that is known.
+    pub(crate) parked: u64,
     /// Messages that are not settled, visible or not; dead letters are.
     pub(crate) lag: u64,
     /// Since when the outstanding message is ready that has been so for longest, as far as its account says.
@@ -114,9 +120,10 @@ impl State {
         self.groups.values().map(|group| group.outstanding_len()).sum()
     }
 
-    /// Whether the group has as many messages outstanding as it may.
-    pub(crate) fn is_at_cap(&self, group: GroupId) -> bool {
-        self.group(group).is_some_and(|group| group.is_at_cap())
+    /// Whether the settling of a message may make another one of the group ready.
+    pub(crate) fn is_held_back(&self, group: GroupId) -> bool {
+        // seam: a successor is not woken
+        self.group(group).is_some_and(|group| group.is_at_cap() || group.is_ordered())
     }
 }
 
@@ -126,17 +133,26 @@ impl GroupState {
         let exhausted = self.queues.of(AttemptClass::Exhausted).len();
         let others = u64::from(self.outstanding()).saturating_sub(exhausted);
         let failures = (self.texts.failures as u64).min(exhausted * HISTORY_LEN as u64);
-        exhausted * ENTRY_LEN + failures * FAILURE_LEN + others * OUTSTANDING_LEN + self.texts.bytes as u64
+        let order = u64::from(self.parked) * ENTRY_LEN + self.keys.len() as u64 * KEY_LEN;
+        exhausted * ENTRY_LEN + failures * FAILURE_LEN + others * OUTSTANDING_LEN + order + self.texts.bytes as u64
     }
 }
 
 impl GroupData {
     /// Whether it has as many messages outstanding as it may.
     pub(in crate::state) fn is_at_cap(&self) -> bool {
-        self.outstanding() >= self.options.max_outstanding
+        // seam: a full line of parked messages is not told
+        self.outstanding() >= self.options.max_outstanding || self.parked >= PARKED_MAX
     }
 
-    fn count(&self, cursor: u32, end: Offset, inputs: &Inputs<'_>) -> GroupCounts {
+    /// `order`: its lines, and the parked messages that may be leased.
+    fn count(
+        &self,
+        cursor: u32,
+        end: Offset,
+        order: &(KeyOrder, BTreeSet<(u32, Offset)>),
+        inputs: &Inputs<'_>,
+    ) -> GroupCounts {
         let (partition, next) = (self.partition_of(cursor), self.next(cursor));
         let mut counts = GroupCounts::default();
         let (mut first, mut first_outstanding) = (None, None);
@@ -149,6 +165,8 @@ impl GroupData {
                 counts.exhausted += 1;
             } else if !entry.is_due(inputs.mono, inputs.wall) {
                 counts.waiting += 1;
+            } else if entry.parked().is_some() && !order.1.contains(&(cursor, offset)) {
+                counts.parked += 1;
             } else {
                 counts.ready += 1;
                 match entry.ready_since(inputs) {
@@ -160,6 +178,9 @@ impl GroupData {
             }
         }
         let new = inputs.visible.end(partition, end).0.saturating_sub(next.0);
+        let held_back = new.saturating_sub(order.0.new_room(self, cursor));
+        counts.parked = counts.parked.saturating_add(held_back);
+        let new = new - held_back;
         counts.ready = counts.ready.saturating_add(new);
         counts.lag = counts.lag.saturating_add(end.0.saturating_sub(next.0));
         counts.first_ready = first.or((new > 0).then_some(next));
@@ -180,9 +201,12 @@ impl Snapshot {
         group: &'a GroupData,
         inputs: &'a Inputs<'_>,
     ) -> impl Iterator<Item = (PartitionId, GroupCounts)> + 'a {
-        (0..group.cursors()).map(|cursor| {
+        let lines = KeyOrder::of(group).map(|(lines, _)| lines).unwrap_or_default();
+        let startable = lines.startable(group).collect();
+        let order = (lines, startable);
+        (0..group.cursors()).map(move |cursor| {
             let partition = group.partition_of(cursor);
-            (partition, group.count(cursor, self.end(partition), inputs))
+            (partition, group.count(cursor, self.end(partition), &order, inputs))
         })
     }
 
@@ -201,6 +225,7 @@ impl OutstandingEntry {
             }
             Phase::Waiting { due, .. } => Some(due),
             Phase::Ready { .. } => self.history.as_ref()?.past.last().map(|past| past.failure.time),
+            Phase::Parked { .. } => None,
         }
     }
 }

@@ -4,14 +4,14 @@
 //! name | topic | options | retry partition | its end | end of the partition of dead letters | turns | position | rank | texts dropped
 //! dead letters   floor, count of runs, each: gap and length; count of bitmaps, each: gap and 64 bytes
 //! cursors   for each partition: how far `next` is from its end
-//! messages  count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], phase, [history]
+//! messages  count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], [key], phase, [history]
 //! ```
 //! A gap is the distance from the one before less one. Never here: what the parts mean to each other across groups.
 
 use super::decide::{check_notices, check_options};
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Lsn, Offset, PartitionId, TopicId};
-use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX};
+use crate::limits::{HISTORY_TEXT_BYTES_MAX, OUTSTANDING_MAX, PARKED_MAX};
 use crate::record::codec;
 use crate::record::wire::{ByteReader, DecodeError, put_bytes, put_varint};
 use crate::state::lease::Source;
@@ -68,6 +68,8 @@ pub(in crate::state) fn decode(
     lease::decode_cursors(reader, &mut group, |partition| catalog.end(partition))?;
     lease::decode_messages(reader, &mut group)?;
     let group = GroupState::restored(group).ok_or(invalid("a group whose messages contradict each other"))?;
-    let fits = group.entries.len() <= OUTSTANDING_MAX as usize && group.texts.bytes <= HISTORY_TEXT_BYTES_MAX;
+    let fits = group.outstanding() <= OUTSTANDING_MAX
+        && group.parked <= 2 * PARKED_MAX
+        && group.texts.bytes <= HISTORY_TEXT_BYTES_MAX;
     if fits { Ok(group) } else { Err(invalid("a group beyond its limits")) }
 }

@@ -6,7 +6,7 @@ use super::exclusive::{ExclusiveLease, PendingLease};
 use super::outstanding::{Lease, OutstandingEntry, Phase};
 use super::queue::{AttemptClass, Source, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
-use crate::record::{AttemptFailure, FailureCause, Record};
+use crate::record::{AttemptFailure, FailureCause, Ordering, Record};
 use crate::state::group::GroupState;
 use crate::state::message::{Applied, LeaseTarget, MessageRef, require};
 use crate::state::retry::Ending;
@@ -33,6 +33,11 @@ impl State {
         let is_new = first == group.next(cursor);
         if is_new {
             require(attempt == 1 && !exclusive, "a first lease is on the first attempt and not exclusive")?;
+            require(group.options.ordering != Ordering::Key, "a lease of a message that the group has not looked at")?;
+            require(
+                u64::from(count) <= group.order.new_room(group, cursor),
+                "a lease of more messages of a partition than may be out",
+            )?;
             require(end <= self.catalog.end(partition), "a lease of messages that do not exist")?;
             let room = group.options.max_outstanding.saturating_sub(group.outstanding());
             require(count <= room, "a lease of more messages than may be outstanding")?;
@@ -40,6 +45,9 @@ impl State {
             require(!exclusive || !self.any_live(mono), "an exclusive lease beside others")?;
             for offset in offsets(first, count) {
                 self.check_leased_again(self.target((id, partition, offset))?, mono, attempt, time, exclusive)?;
+            }
+            if group.options.ordering == Ordering::Key {
+                group.check_started(cursor, first, count)?;
             }
         }
         let since =
@@ -172,12 +180,14 @@ impl GroupState {
         data.source = Source::New;
         data.position = if cursor == data.retry_cursor() { 0 } else { cursor + 1 };
         self.considered += u128::from(count);
+        self.begin_new(cursor, count);
     }
 
     /// Leases an outstanding message again. `time` is when its lease ended, if it has one.
     pub(in crate::state) fn lease_again(&mut self, cursor: u32, attempt: Attempt, time: WallMs, lease: Lease) {
         let offset = attempt.offset;
         self.data.source = self.entry(cursor, offset).map_or(self.source, Source::of);
+        self.start_parked(cursor, offset);
         let expired = self.source == Source::Ended;
         let failure = expired.then(|| AttemptFailure { cause: FailureCause::Expired, time, text: Box::default() });
         let (max_attempts, backoff) = (self.options.max_attempts, self.options.backoff);

@@ -7,11 +7,11 @@ use super::exclusive::Gate;
 use super::queue::{AttemptClass, Source};
 use crate::ids::{GroupId, MonoMs, Offset, WallMs};
 use crate::limits::{DURATION_MS_MAX, RECEIVE_BATCH_MAX};
-use crate::record::Record;
+use crate::record::{Ordering, Record};
 use crate::state::group::GroupState;
 use crate::state::message::MessageRef;
 use crate::state::settle::Holding;
-use crate::state::{Decision, Held, HoldUp, Inputs, Rejection, State};
+use crate::state::{Decision, Held, HoldUp, Inputs, KeyRun, Rejection, State};
 
 /// A lease that is being granted.
 struct Grant<'a> {
@@ -26,6 +26,7 @@ impl State {
         &self,
         (id, max): (GroupId, u32),
         (pass_exhausted, new_last): (bool, Option<u32>),
+        keys: Option<KeyRun<'_>>,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
@@ -56,11 +57,14 @@ impl State {
             });
             return Ok(Decision::Done);
         }
+        if let Some(decision) = self.decide_considered((id, group), (max, new_last), keys, inputs, records) {
+            return Ok(decision);
+        }
         let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
         let new_max = if new_last.is_none() { max } else { 0 };
         if group.queues.of(AttemptClass::Plain).is_all_idle(inputs.mono, inputs.wall) {
             // Most often there is nothing but what is new.
-            self.lease_new(&grant, new_last.map_or(max, |most| most.min(max)), inputs, records);
+            self.lease_new(&grant, new_last.map_or(max, |most| most.min(max)), inputs, records)?;
             return Ok(if records.len() > before { Decision::Done } else { Decision::Nothing });
         }
         let mut left = max;
@@ -68,7 +72,7 @@ impl State {
             left -= match source {
                 Source::New => {
                     let unseen = self.lease_due(&grant, source, left, inputs, records)?;
-                    unseen + self.lease_new(&grant, new_max.min(left - unseen), inputs, records)
+                    unseen + self.lease_new(&grant, new_max.min(left - unseen), inputs, records)?
                 }
                 Source::Ended | Source::Waited | Source::Ready => {
                     self.lease_due(&grant, source, left, inputs, records)?
@@ -78,7 +82,7 @@ impl State {
         if let Some(most) = new_last
             && records.len() == before
         {
-            self.lease_new(&grant, most.min(max), inputs, records);
+            self.lease_new(&grant, most.min(max), inputs, records)?;
         }
         Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
     }
@@ -113,24 +117,26 @@ impl State {
         if queue.is_idle(source, inputs.mono, inputs.wall) {
             return Ok(0);
         }
-        let (start, mut leased) = (records.len(), 0);
         let holds = |key: &_| grant.group.holds(key);
-        for (cursor, offset) in queue.due(source, inputs.mono, inputs.wall, holds).take(max as usize) {
-            let lease = grant.again(cursor, offset, false)?;
-            if !records[start..].last_mut().is_some_and(|last| extend_run(last, &lease)) {
-                records.push(lease);
-            }
-            leased += 1;
-        }
-        Ok(leased)
+        grant.push_all(queue.due(source, inputs.mono, inputs.wall, holds).take(max as usize), records)
     }
 
     /// Leases at most `max` messages that never had an attempt, and returns how many: partition by partition, from where the last one
     /// left off.
-    fn lease_new(&self, grant: &Grant<'_>, max: u32, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> u32 {
+    fn lease_new(
+        &self,
+        grant: &Grant<'_>,
+        max: u32,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<u32, Rejection> {
         let group = grant.group;
         // seam: more outstanding than allowed
         let room = max.min(group.options.max_outstanding.saturating_sub(group.outstanding()));
+        // seam: an expired head frees its key
+        if group.options.ordering == Ordering::Key {
+            return grant.push_all(group.order.startable(group).take(room as usize), records);
+        }
         let mut left = u64::from(room);
         let mut unseen = self.new_count(group);
         let mut cursor = group.position;
@@ -141,6 +147,7 @@ impl State {
             let (partition, next) = (group.partition_of(cursor), group.next(cursor));
             let end = self.catalog.end(partition);
             let count = inputs.visible.end(partition, end).0.saturating_sub(next.0).min(left);
+            let count = count.min(group.order.new_room(group, cursor));
             if count > 0 {
                 // `left` is at most a u32.
                 records.push(grant.record(cursor, next, count as u32, 1, WallMs(0), false));
@@ -149,7 +156,7 @@ impl State {
             unseen -= u128::from(end.0.saturating_sub(next.0));
             cursor = if cursor + 1 == group.cursors() { 0 } else { cursor + 1 };
         }
-        room - left as u32
+        Ok(room - left as u32)
     }
 
     /// How many messages the group has never leased, visible or not.
@@ -205,6 +212,19 @@ impl Grant<'_> {
         let attempt = attempt.ok_or(Rejection::Invalid("a queue names a message that cannot be leased"))?;
         let time = if attempt == 1 { WallMs(0) } else { self.wall };
         Ok(self.record(cursor, offset, 1, attempt, time, exclusive))
+    }
+
+    /// Leases these outstanding messages, and returns how many they are.
+    fn push_all(&self, due: impl Iterator<Item = (u32, Offset)>, records: &mut Vec<Record>) -> Result<u32, Rejection> {
+        let (start, mut leased) = (records.len(), 0);
+        for (cursor, offset) in due {
+            let lease = self.again(cursor, offset, false)?;
+            if !records[start..].last_mut().is_some_and(|last| extend_run(last, &lease)) {
+                records.push(lease);
+            }
+            leased += 1;
+        }
+        Ok(leased)
     }
 
     /// Shuts the gate for all others.

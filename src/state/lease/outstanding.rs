@@ -36,6 +36,8 @@ pub(in crate::state) enum Phase {
     Waiting { due: WallMs, delay_ms: u64 },
     /// A consumer. `turn` says since when, by the group's own count.
     Ready { turn: u64 },
+    /// Messages of its key that are before it, and then a consumer: it was never leased. `turn` says since when.
+    Parked { turn: u64 },
 }
 
 /// A lease. Its token is the epoch of the state (every epoch begins without leases) and `lsn`.
@@ -56,8 +58,13 @@ impl OutstandingEntry {
     pub(in crate::state) fn lease(&self) -> Option<&Lease> {
         match &self.phase {
             Phase::Leased(lease) => Some(lease),
-            _ => None,
+            Phase::Waiting { .. } | Phase::Ready { .. } | Phase::Parked { .. } => None,
         }
+    }
+
+    /// Since when it waits for those of its key, if it does or is the first of them.
+    pub(in crate::state) fn parked(&self) -> Option<u64> {
+        if let Phase::Parked { turn } = self.phase { Some(turn) } else { None }
     }
 
     /// When it may be leased again if its lease ends by its timeout.
@@ -92,7 +99,8 @@ impl OutstandingEntry {
         match self.phase {
             Phase::Leased(lease) => self.leasable_from(&lease) <= mono,
             Phase::Waiting { due, .. } => due <= wall,
-            Phase::Ready { .. } => true,
+            // Whether its key is free is asked apart.
+            Phase::Ready { .. } | Phase::Parked { .. } => true,
         }
     }
 }

@@ -81,6 +81,7 @@ impl Source {
             Phase::Waiting { .. } => Self::Waited,
             Phase::Ready { .. } if entry.attempts == 0 => Self::New,
             Phase::Ready { .. } => Self::Ready,
+            Phase::Parked { .. } => Self::New,
         }
     }
 }
@@ -282,6 +283,8 @@ impl Queues {
             Phase::Waiting { due, .. } => drop(queue.waiting.insert((*due, cursor, offset))),
             Phase::Ready { .. } if entry.attempts == 0 => drop(queue.unseen.insert((cursor, offset))),
             Phase::Ready { turn } => drop(queue.ready.insert((*turn, cursor, offset))),
+            // Those stand in line by their keys.
+            Phase::Parked { .. } => {}
         }
     }
 
@@ -302,6 +305,7 @@ impl Queues {
             Phase::Waiting { due, .. } => drop(queue.waiting.remove(&(*due, cursor, offset))),
             Phase::Ready { .. } if entry.attempts == 0 => drop(queue.unseen.remove(&(cursor, offset))),
             Phase::Ready { turn } => drop(queue.ready.remove(&(*turn, cursor, offset))),
+            Phase::Parked { .. } => {}
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! cursors    for each partition: how far `next` is from its end
 //! messages   count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], [crashes], [closes],
-//!            [backoff], phase, [history]
+//!            [backoff], [key], phase, [history]
 //! exclusive  flags, [pending], [granted]
 //! ```
 //! A gap is the distance from the one before less one.
@@ -13,6 +13,7 @@ use super::outstanding::{Lease, OutstandingEntry, Phase};
 use super::queue::{AttemptClass, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::record::wire::{ByteReader, DecodeError, put_varint};
+use crate::record::{KeyHash, codec};
 use crate::state::group::GroupData;
 use crate::state::message::MessageRef;
 use crate::state::{State, retry};
@@ -23,7 +24,9 @@ const PHASE: u64 = 0x03;
 const LEASED: u64 = 0;
 const WAITING: u64 = 1;
 const READY: u64 = 2;
-/// Leased by the same record as the leased message before it, or ready in the turn after that of the ready message before it.
+const PARKED: u64 = 3;
+/// Leased by the same record as the leased message before it; or ready or parked in the turn after that of the message before it that is
+/// either.
 const FOLLOWS: u64 = 0x04;
 const CRASHED: u64 = 0x08;
 const GRACE: u64 = 0x10;
@@ -34,7 +37,9 @@ const EXTENDED: u64 = 0x80;
 const LIMIT: u64 = 0x100;
 /// Leased at orderly closes in a row.
 const CLOSES: u64 = 0x200;
-const FLAGS: u64 = 0x3ff;
+/// In a group in order of keys: it has one.
+const KEY: u64 = 0x400;
+const FLAGS: u64 = 0x7ff;
 
 /// The shortest cursor with messages, and the shortest message.
 const CURSOR_LEN_MIN: usize = 5;
@@ -54,7 +59,9 @@ impl LastPhases {
     fn follows(&self, phase: &Phase) -> bool {
         match phase {
             Phase::Leased(lease) => self.lease == Some((lease.until, lease.lsn, lease.rank)),
-            Phase::Ready { turn } => self.turn.is_some_and(|last| last.checked_add(1) == Some(*turn)),
+            Phase::Ready { turn } | Phase::Parked { turn } => {
+                self.turn.is_some_and(|last| last.checked_add(1) == Some(*turn))
+            }
             Phase::Waiting { .. } => false,
         }
     }
@@ -62,8 +69,16 @@ impl LastPhases {
     fn note(&mut self, phase: &Phase) {
         match phase {
             Phase::Leased(lease) => self.lease = Some((lease.until, lease.lsn, lease.rank)),
-            Phase::Ready { turn } => self.turn = Some(*turn),
+            Phase::Ready { turn } | Phase::Parked { turn } => self.turn = Some(*turn),
             Phase::Waiting { .. } => {}
+        }
+    }
+
+    /// The turn of a message that is ready or parked.
+    fn next_turn(&self, reader: &mut ByteReader<'_>, follows: bool) -> Result<u64, DecodeError> {
+        match self.turn {
+            Some(turn) if follows => Ok(turn + 1),
+            _ => reader.varint(),
         }
     }
 }
@@ -86,18 +101,24 @@ pub(in crate::state) fn encode_messages(group: &GroupData, out: &mut Vec<u8>) {
         put_varint(out, count);
         let mut next = 0;
         while let Some(((_, offset), entry)) = all.next_if(|((of, _), _)| *of == cursor) {
-            encode_message(group, (offset.0 - next, entry), &mut last, out);
+            let key = group.keys.get(&(cursor, *offset)).copied();
+            encode_message(group, (offset.0 - next, entry, key), &mut last, out);
             next = offset.0 + 1;
         }
     }
 }
 
-fn encode_message(group: &GroupData, (gap, entry): (u64, &OutstandingEntry), last: &mut LastPhases, out: &mut Vec<u8>) {
+fn encode_message(
+    group: &GroupData,
+    (gap, entry, key): (u64, &OutstandingEntry, Option<KeyHash>),
+    last: &mut LastPhases,
+    out: &mut Vec<u8>,
+) {
     let follows = last.follows(&entry.phase);
     last.note(&entry.phase);
     // seam: the snapshot forgets a limit
     let limit = (entry.max_attempts != group.options.max_attempts).then_some(entry.max_attempts);
-    put_varint(out, flags(entry, follows, limit.is_some()));
+    put_varint(out, flags(entry, follows, limit.is_some()) | if key.is_some() { KEY } else { 0 });
     put_varint(out, gap);
     put_varint(out, u64::from(entry.attempts));
     if let Some(limit) = limit {
@@ -113,18 +134,21 @@ fn encode_message(group: &GroupData, (gap, entry): (u64, &OutstandingEntry), las
     if entry.lease().is_some() && entry.attempts > 1 {
         put_varint(out, u64::from(entry.backoff_ms));
     }
+    if let Some(key) = key {
+        codec::put_key_hash(out, key);
+    }
     match entry.phase {
         Phase::Waiting { due, delay_ms } => {
             put_varint(out, due.0);
             put_varint(out, delay_ms);
         }
-        Phase::Leased(_) | Phase::Ready { .. } if follows => {}
+        Phase::Leased(_) | Phase::Ready { .. } | Phase::Parked { .. } if follows => {}
         Phase::Leased(lease) => {
             put_varint(out, lease.until.0);
             put_varint(out, lease.lsn.0);
             put_varint(out, u64::from(lease.rank));
         }
-        Phase::Ready { turn } => put_varint(out, turn),
+        Phase::Ready { turn } | Phase::Parked { turn } => put_varint(out, turn),
     }
     if let Some(history) = &entry.history {
         retry::encode_history(history, out);
@@ -136,6 +160,7 @@ fn flags(entry: &OutstandingEntry, follows: bool, limit: bool) -> u64 {
         Phase::Leased(_) => LEASED,
         Phase::Waiting { .. } => WAITING,
         Phase::Ready { .. } => READY,
+        Phase::Parked { .. } => PARKED,
     };
     let flag = |set, bit| if set { bit } else { 0 };
     phase
@@ -188,8 +213,11 @@ fn decode_cursor(
         let offset = next.checked_add(reader.varint()?).filter(|&offset| offset < group.next(cursor).0);
         let offset = offset.ok_or(DecodeError::Invalid("an outstanding message that was never leased"))?;
         next = offset + 1;
-        let entry = decode_entry(reader, flags, group, last)?;
+        let (entry, key) = decode_entry(reader, flags, group, last)?;
         group.entries.insert((cursor, Offset(offset)), entry);
+        if let Some(key) = key {
+            group.keys.insert((cursor, Offset(offset)), key);
+        }
     }
     if count == 0 { Err(DecodeError::Invalid("a cursor without messages")) } else { Ok(()) }
 }
@@ -199,7 +227,7 @@ fn decode_entry(
     flags: u64,
     group: &GroupData,
     last: &mut LastPhases,
-) -> Result<OutstandingEntry, DecodeError> {
+) -> Result<(OutstandingEntry, Option<KeyHash>), DecodeError> {
     let invalid = DecodeError::Invalid;
     if flags & !FLAGS != 0 {
         return Err(invalid("an unknown flag of a message"));
@@ -214,6 +242,7 @@ fn decode_entry(
     let closes = count_there(reader, flags & CLOSES != 0)?;
     let has_backoff = flags & PHASE == LEASED && attempts > 1;
     let backoff_ms = if has_backoff { reader.varint_u32()? } else { 0 };
+    let key = if flags & KEY != 0 { Some(codec::key_hash(reader)?) } else { None };
     let (follows, exclusive, extended) = (flags & FOLLOWS != 0, flags & EXCLUSIVE != 0, flags & EXTENDED != 0);
     let phase = match flags & PHASE {
         LEASED => {
@@ -224,11 +253,9 @@ fn decode_entry(
             Phase::Leased(Lease { until, lsn, rank, exclusive, extended })
         }
         WAITING => Phase::Waiting { due: WallMs(reader.varint()?), delay_ms: reader.varint()? },
-        READY => match last.turn {
-            Some(turn) if follows => Phase::Ready { turn: turn + 1 },
-            _ => Phase::Ready { turn: reader.varint()? },
-        },
-        _ => return Err(invalid("an unknown phase")),
+        READY => Phase::Ready { turn: last.next_turn(reader, follows)? },
+        // seam: a checkpoint forgets what waits
+        _ => Phase::Parked { turn: last.next_turn(reader, follows)? },
     };
     let leased = matches!(phase, Phase::Leased(_));
     // A crash is one of the attempts that ended.
@@ -238,6 +265,7 @@ fn decode_entry(
         Phase::Leased(_) => true,
         Phase::Waiting { delay_ms, .. } => delay_ms > 0,
         Phase::Ready { turn } => turn <= turns,
+        Phase::Parked { turn } => turn <= turns && attempts == 0 && closes == 0 && flags & HISTORY == 0,
     };
     let grace = flags & GRACE != 0;
     let sound = sound && fits && (crashes > 0 || !grace);
@@ -246,7 +274,7 @@ fn decode_entry(
     }
     last.note(&phase);
     let history = if flags & HISTORY != 0 { Some(Arc::new(retry::decode_history(reader, turns)?)) } else { None };
-    Ok(OutstandingEntry { phase, attempts, max_attempts, backoff_ms, crashes, closes, grace, history })
+    Ok((OutstandingEntry { phase, attempts, max_attempts, backoff_ms, crashes, closes, grace, history }, key))
 }
 
 /// A count that is told where it is not zero.

@@ -3,7 +3,7 @@
 //! Never here: a change of the state.
 
 use super::Scheduled;
-use crate::ids::{Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{Epoch, Offset, PartitionId, TopicId};
 use crate::limits::{DURATION_MS_MAX, SCHEDULED_MAX};
 use crate::record::{DueTime, Provenance, Record};
 use crate::state::{Delay, Inputs, Later, Publication, Rejection, Role, State};
@@ -74,10 +74,14 @@ impl State {
     pub(in crate::state) fn decide_reschedule(
         &self,
         (partition, offset): (PartitionId, Offset),
+        epoch: Option<Epoch>,
         later: Option<Later>,
         inputs: &Inputs<'_>,
     ) -> Result<Record, Rejection> {
-        let Scheduled { to, .. } = self.scheduled(partition, offset).ok_or(Rejection::NotScheduled)?;
+        let found = self.scheduled(partition, offset);
+        // seam: an id of another epoch will do
+        let found = found.filter(|found| epoch.is_none_or(|epoch| found.epoch == epoch));
+        let Scheduled { to, .. } = found.ok_or(Rejection::NotScheduled)?;
         Ok(match later {
             Some(later) => Record::Scheduled { partition, offset, to, due: self.due_time(later, inputs)?, again: true },
             None => {
@@ -94,7 +98,7 @@ impl State {
         published: Publication,
         inputs: &Inputs<'_>,
     ) -> Result<Record, Rejection> {
-        let Scheduled { to, due } = self.scheduled(at.0, at.1).ok_or(Rejection::Stale)?;
+        let Scheduled { to, due, .. } = self.scheduled(at.0, at.1).ok_or(Rejection::Stale)?;
         let is_due = match due {
             DueTime::Store(time) => time <= self.store_time(inputs.steady),
             DueTime::Wall(time) => time <= inputs.wall,
@@ -118,8 +122,8 @@ impl State {
                 // seam: a delay goes by the wall clock
                 DueTime::Store(now.saturating_add(ms))
             }
-            Later::At(time) if time > inputs.wall.saturating_add(DURATION_MS_MAX) => return Err(FAR),
-            Later::At(time) => DueTime::Wall(WallMs(time.0)),
+            // The handle has checked the bound, by a clock that may say something else by now.
+            Later::At(time) => DueTime::Wall(time),
         })
     }
 }

@@ -14,16 +14,19 @@ pub(super) use snapshot::{ScheduleEntries, decode, encode};
 use super::kit::tree::Tree;
 use super::message::{Applied, require};
 use super::{Rejection, Role, State};
-use crate::ids::{Offset, PartitionId, StoreMs, TopicId, WallMs};
+use crate::ids::{Epoch, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::SCHEDULED_MAX;
 use crate::record::{Copied, DueTime};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// A message that is not due yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scheduled {
     pub(crate) to: PartitionId,
     pub(crate) due: DueTime,
+    /// That of its frame: where a crash took that, another message gets the place, and is not meant by the first one's id.
+    pub(crate) epoch: Epoch,
 }
 
 /// Those of one topic.
@@ -72,6 +75,39 @@ pub(crate) struct NextDue {
     pub(crate) wall: Option<WallMs>,
 }
 
+/// The first of several messages that are due, and those behind it.
+struct DueNext<'a> {
+    first: (WallMs, Offset),
+    partition: PartitionId,
+    others: Box<dyn Iterator<Item = (WallMs, Offset)> + 'a>,
+}
+
+impl DueNext<'_> {
+    fn order(&self) -> (WallMs, PartitionId, Offset) {
+        (self.first.0, self.partition, self.first.1)
+    }
+}
+
+impl PartialEq for DueNext<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for DueNext<'_> {}
+
+impl PartialOrd for DueNext<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for DueNext<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
 impl Schedules {
     pub(in crate::state) fn is_empty(&self) -> bool {
         self.len == 0
@@ -88,8 +124,13 @@ impl Schedules {
     }
 
     fn remove(&mut self, partition: PartitionId, offset: Offset) -> Option<Scheduled> {
-        let removed = self.of.get_mut(&partition)?.remove(offset)?;
+        let schedule = self.of.get_mut(&partition)?;
+        let removed = schedule.remove(offset)?;
         self.len -= 1;
+        // The search for what is due goes through all that are there.
+        if schedule.len() == 0 {
+            self.of.remove(&partition);
+        }
         Some(removed)
     }
 
@@ -143,17 +184,26 @@ impl State {
         entries.take(max).map(|(offset, scheduled)| (*offset, *scheduled)).collect()
     }
 
-    /// At most `max` messages whose time has come, those of each clock in the order of their times.
+    /// At most `max` messages whose time has come, in the order of their times.
     pub(crate) fn due(&self, store: StoreMs, wall: WallMs, max: usize) -> Vec<(PartitionId, Offset)> {
-        let mut due = Vec::new();
+        let mut firsts = BinaryHeap::new();
         for (partition, schedule) in &self.schedules.of {
             // seam: a scheduled message comes early
-            let by_store = schedule.by_store.iter().take_while(|(time, _)| *time <= store).map(|(_, offset)| *offset);
-            let by_wall = schedule.by_wall.iter().take_while(|(time, _)| *time <= wall).map(|(_, offset)| *offset);
-            due.extend(by_store.chain(by_wall).map(|offset| (*partition, offset)).take(max - due.len()));
-            if due.len() == max {
-                break;
+            let by_store = schedule.by_store.iter().take_while(move |(time, _)| *time <= store);
+            let by_wall = schedule.by_wall.iter().take_while(move |(time, _)| *time <= wall);
+            let by_store = by_store.map(|(time, offset)| (self.wall_of(DueTime::Store(*time)), *offset));
+            let of_both: [Box<dyn Iterator<Item = (WallMs, Offset)> + '_>; 2] =
+                [Box::new(by_store), Box::new(by_wall.copied())];
+            for mut others in of_both {
+                firsts.extend(others.next().map(|first| Reverse(DueNext { first, partition: *partition, others })));
             }
+        }
+        let mut due = Vec::new();
+        while due.len() < max
+            && let Some(Reverse(DueNext { first: (_, offset), partition, mut others })) = firsts.pop()
+        {
+            due.push((partition, offset));
+            firsts.extend(others.next().map(|first| Reverse(DueNext { first, partition, others })));
         }
         due
     }
@@ -189,20 +239,21 @@ impl State {
     pub(in crate::state) fn apply_scheduled(
         &mut self,
         (partition, offset): (PartitionId, Offset),
-        scheduled: Scheduled,
+        (to, due): (PartitionId, DueTime),
         again: bool,
     ) -> Applied {
         require(offset < self.catalog.end(partition), "a message that is not there is scheduled")?;
         let Some(Role::Schedule { topic }) = self.catalog.role(partition) else {
             return Err(Rejection::UnknownPartition.into());
         };
-        let goes_there = matches!(self.catalog.role(scheduled.to), Some(Role::Topic { topic: of, .. }) if of == topic);
+        let goes_there = matches!(self.catalog.role(to), Some(Role::Topic { topic: of, .. }) if of == topic);
         require(goes_there, "a scheduled message goes to another topic than its own")?;
         let before = self.scheduled(partition, offset);
         require(before.is_some() == again, "a message is scheduled twice, or again without having been")?;
         require(again || self.schedules.len < SCHEDULED_MAX, "more messages are scheduled than may be")?;
         self.schedules.remove(partition, offset);
-        self.schedules.insert(partition, offset, scheduled);
+        let epoch = before.map_or(self.epoch, |before| before.epoch);
+        self.schedules.insert(partition, offset, Scheduled { to, due, epoch });
         Ok(())
     }
 

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! count of topics that have a partition for them, then each: gap, the partition, its end, count of messages, then each:
-//!            gap of offsets, to which partition of the topic (from 0), one byte: 0 due by store time, 1 by the wall clock; the time
+//!            gap of offsets, to which partition of the topic (from 0), one byte: 0 due by store time, 1 by the wall clock; the time; epoch
 //! ```
 
 use super::{Scheduled, Schedules};
-use crate::ids::{Offset, PartitionId, TopicId};
+use crate::ids::{Epoch, Offset, PartitionId, TopicId};
 use crate::limits::SCHEDULED_MAX;
 use crate::record::codec;
 use crate::record::wire::{ByteReader, DecodeError, put_varint};
@@ -16,7 +16,7 @@ use crate::state::topic::{Tables, TopicCatalog};
 
 /// The shortest of each, so that a count is never believed beyond the bytes.
 const SCHEDULE_LEN_MIN: usize = 4;
-const ENTRY_LEN_MIN: usize = 4;
+const ENTRY_LEN_MIN: usize = 5;
 
 /// What a snapshot has of them. A clone shares its pages.
 pub(in crate::state) type ScheduleEntries = Vec<(PartitionId, Tree<Offset, Scheduled>)>;
@@ -42,6 +42,7 @@ pub(in crate::state) fn encode(entries: &ScheduleEntries, tables: &Tables, out: 
             put_gap(out, offset.0, &mut next);
             put_varint(out, scheduled.to.0.saturating_sub(first.0));
             codec::put_due_time(out, scheduled.due, 0);
+            put_varint(out, scheduled.epoch.0);
         }
     }
 }
@@ -67,11 +68,11 @@ pub(in crate::state) fn decode(
         let mut offsets = Gaps::default();
         for _ in 0..count {
             let (offset, index) = (Offset(offsets.next(reader)?), reader.varint_u32()?);
-            let (due, _) = codec::due_time(reader, 0)?;
+            let ((due, _), epoch) = (codec::due_time(reader, 0)?, Epoch(reader.varint()?));
             if offset >= end || index >= partitions {
                 return Err(DecodeError::Invalid("a scheduled message that is not there, or goes nowhere"));
             }
-            schedules.insert(partition, offset, Scheduled { to: first.nth(index), due });
+            schedules.insert(partition, offset, Scheduled { to: first.nth(index), due, epoch });
         }
     }
     Ok(schedules)

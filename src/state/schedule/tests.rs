@@ -74,7 +74,9 @@ fn g21_a_jump_counts_for_times_of_day_alone() {
         world.jump = 0;
         assert_eq!(due(&world), by_wall, "and after");
         world.advance(500);
-        assert_eq!(due(&world), [&[0], &by_wall[..]].concat());
+        let mut due = due(&world);
+        due.sort_unstable();
+        assert_eq!(due, [&[0], &by_wall[..]].concat());
     }
 }
 
@@ -88,6 +90,41 @@ fn what_is_due_comes_in_the_order_of_its_time() {
     assert_eq!(due(&world), [1, 2, 0]);
 }
 
+/// Of both clocks, and of two topics: one that has many does not come before another that was due earlier.
+#[test]
+fn what_is_due_by_both_clocks_comes_in_one_order() {
+    let mut world = world();
+    let options = TopicOptions::LEFT_OUT;
+    world.run(Command::CreateTopic { name: "mails", partitions: 1, options }).unwrap();
+    world.run(Command::CreateSchedule { topic: TopicId(1) }).unwrap();
+    for ms in [40, 30] {
+        schedule(&mut world, Later::In(ms)).unwrap();
+    }
+    schedule(&mut world, Later::At(WallMs(WALL + 35))).unwrap();
+    let delays = &[Delay { part: 0, to: PartitionId(3), later: Later::In(33) }];
+    world.run(Command::Publish { runs: &[(PartitionId(4), 1)], ids: &[], delays, sequence: None }).unwrap();
+    world.advance(50);
+    assert_eq!(due(&world), [1, u64::MAX, 2, 0]);
+    let inputs = world.inputs();
+    assert_eq!(world.state.due(world.state.store_time(inputs.steady), inputs.wall, 2).len(), 2);
+}
+
+/// A crash gives the place of a message that was lost to another one: the id of the first does not take that back.
+#[test]
+fn an_id_of_another_epoch_names_nothing() {
+    let mut world = world();
+    schedule(&mut world, Later::In(100)).unwrap();
+    let epoch = world.state.epoch();
+    world.open(false);
+    let change = |world: &mut World, epoch| {
+        let (at, later) = ((HIDDEN, Offset(0)), Some(Later::In(7)));
+        world.run(Command::Reschedule { at, epoch: Some(epoch), later }).map(drop)
+    };
+    assert_eq!(change(&mut world, Epoch(epoch.0 + 1)), Err(Rejection::NotScheduled));
+    assert_eq!(change(&mut world, epoch), Ok(()));
+    assert_eq!(change(&mut world, epoch), Ok(()), "as often as wanted");
+}
+
 #[test]
 fn a_message_is_cancelled_or_rescheduled_until_it_is_due() {
     let mut world = world();
@@ -95,7 +132,7 @@ fn a_message_is_cancelled_or_rescheduled_until_it_is_due() {
         schedule(&mut world, Later::In(ms)).unwrap();
     }
     let change = |world: &mut World, offset, later| {
-        world.run(Command::Reschedule { at: (HIDDEN, Offset(offset)), later }).map(drop)
+        world.run(Command::Reschedule { at: (HIDDEN, Offset(offset)), epoch: None, later }).map(drop)
     };
     change(&mut world, 0, None).unwrap();
     change(&mut world, 1, Some(Later::In(300))).unwrap();
@@ -132,9 +169,7 @@ fn commands_that_make_no_sense_are_refused() {
     let mut world = world();
     assert_eq!(world.run(Command::CreateSchedule { topic: TopicId(0) }).err(), Some(Rejection::Exists));
     assert_eq!(world.run(Command::CreateSchedule { topic: TopicId(7) }).err(), Some(Rejection::UnknownTopic));
-    for later in [Later::In(DURATION_MS_MAX + 1), Later::At(WallMs(WALL + DURATION_MS_MAX + 1))] {
-        assert!(matches!(schedule(&mut world, later), Err(Rejection::Invalid(_))));
-    }
+    assert!(matches!(schedule(&mut world, Later::In(DURATION_MS_MAX + 1)), Err(Rejection::Invalid(_))));
     for later in [Later::In(DURATION_MS_MAX), Later::At(WallMs(WALL + DURATION_MS_MAX)), Later::At(WallMs(0))] {
         schedule(&mut world, later).unwrap();
     }

@@ -67,6 +67,7 @@ impl Touch {
             | Record::GroupRemoved { .. }
             | Record::GroupAltered { .. }
             | Record::Published { .. }
+            | Record::Considered { .. }
             | Record::Leased { .. }
             | Record::ExclusivePending { .. }
             | Record::Extended { .. }

@@ -8,8 +8,8 @@ mod snapshots;
 pub(in crate::state) use super::*;
 pub(in crate::state) use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 pub(in crate::state) use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Origin, Provenance, Record, Retention, Token,
-    TopicOptions, codec,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, KeyHash, Ordering, Origin, Provenance, Record,
+    Retention, Token, TopicOptions, codec,
 };
 
 /// Everything around a state that an engine would have.
@@ -27,6 +27,8 @@ pub(in crate::state) struct World {
     pub(in crate::state) hold_up: u64,
     pub(in crate::state) slack_ms: u64,
     pub(in crate::state) streams: StreamTails,
+    /// The key of each message.
+    pub(in crate::state) key: fn(PartitionId, Offset) -> KeyHash,
 }
 
 /// A delivery.
@@ -57,6 +59,8 @@ pub(in crate::state) fn options() -> GroupOptions {
         max_outstanding: 1_000,
         max_closes: 20,
         notices: None,
+        ordering: Ordering::None,
+        max_in_flight_per_key: 1,
     }
 }
 
@@ -75,6 +79,7 @@ impl World {
             hold_up: HOLD_UP_MS,
             slack_ms: 0,
             streams: StreamTails::default(),
+            key: |_, _| KeyHash::NONE,
         };
         world.open(true);
         world
@@ -183,10 +188,34 @@ impl World {
         self.run(Command::publish(&[(PartitionId(partition), count)])).unwrap();
     }
 
+    /// What an engine does that is asked for a message: it reads the keys that a decision lacks. Returns the LSN of the lease, too.
+    pub(in crate::state) fn run_lease(
+        &mut self,
+        group: GroupId,
+        max: u32,
+        pass_exhausted: bool,
+    ) -> (Decision, Vec<Record>, Lsn) {
+        let mut known: Option<(PartitionId, Offset, Vec<KeyHash>)> = None;
+        loop {
+            let lsn = Lsn(self.lsn);
+            let keys =
+                known.as_ref().map(|(partition, first, keys)| KeyRun { partition: *partition, first: *first, keys });
+            let lease = Command::Lease { group, max, pass_exhausted, new_last: None, keys };
+            match self.run(lease).unwrap() {
+                (Decision::KeysNeeded { partition, first, count }, _) => {
+                    // A read may end early.
+                    let count = count.min(3);
+                    let offsets = (first.0..first.0 + u64::from(count)).map(Offset);
+                    known = Some((partition, first, offsets.map(|offset| (self.key)(partition, offset)).collect()));
+                }
+                (Decision::Considered, records) => assert!(matches!(records[..], [Record::Considered { .. }])),
+                (decision, records) => return (decision, records, lsn),
+            }
+        }
+    }
+
     pub(in crate::state) fn try_lease(&mut self, group: GroupId, max: u32) -> (Decision, Vec<Lent>) {
-        let lsn = Lsn(self.lsn);
-        let (decision, records) =
-            self.run(Command::Lease { group, max, pass_exhausted: false, new_last: None }).unwrap();
+        let (decision, records, lsn) = self.run_lease(group, max, false);
         let token = Token { epoch: self.state.epoch(), lsn };
         let mut lent = Vec::new();
         for record in records {
@@ -252,6 +281,7 @@ impl World {
             sum.leased += counts.leased;
             sum.waiting += counts.waiting;
             sum.exhausted += counts.exhausted;
+            sum.parked += counts.parked;
             sum.lag += counts.lag;
         }
         sum
@@ -297,6 +327,7 @@ pub(in crate::state) struct Totals {
     pub(in crate::state) leased: u64,
     pub(in crate::state) waiting: u64,
     pub(in crate::state) exhausted: u64,
+    pub(in crate::state) parked: u64,
     pub(in crate::state) lag: u64,
     pub(in crate::state) dead: u64,
     pub(in crate::state) at_cap: bool,

@@ -75,7 +75,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let group = 0u64..2;
+    let group = 0u64..GROUPS;
     let pick = any::<Index>;
     prop_oneof![
         4 => (0u64..3, 1u32..5).prop_map(|(partition, count)| Step::Publish { partition, count }),
@@ -101,15 +101,16 @@ fn step() -> impl Strategy<Value = Step> {
 type Target = (u64, u64, u64);
 
 /// How the last attempt of a message ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum End {
+    #[default]
     Other,
     SharedCrash,
     ExclusiveCrash,
 }
 
 /// A message of a group that was delivered and is not settled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Open {
     attempts: u32,
     holder: Option<(Token, u64)>,
@@ -148,7 +149,15 @@ struct Run {
     snapshot: Option<(Vec<u8>, usize)>,
 }
 
-const GROUPS: u64 = 2;
+const GROUPS: u64 = 4;
+/// Those of them that go by keys and by partitions.
+const BY_KEY: u64 = 2;
+const BY_PARTITION: u64 = 3;
+
+/// Four keys, and some messages without one; in each partition.
+fn key_of(partition: PartitionId, offset: Offset) -> KeyHash {
+    KeyHash((offset.0 * 7 + partition.0) % 5)
+}
 const PARTITIONS: u64 = 3;
 
 impl Run {
@@ -165,8 +174,17 @@ impl Run {
         let mut world = World::with(PARTITIONS as u32, options.clone());
         world.group(
             "second",
-            &GroupOptions { visibility_timeout_ms: 250, max_attempts: max_attempts.max(1), max_closes: 0, ..options },
+            &GroupOptions {
+                visibility_timeout_ms: 250,
+                max_attempts: max_attempts.max(1),
+                max_closes: 0,
+                ..options.clone()
+            },
         );
+        let max_in_flight_per_key = 1 + max_outstanding % 2;
+        world.group("by key", &GroupOptions { ordering: Ordering::Key, max_in_flight_per_key, ..options.clone() });
+        world.group("by partition", &GroupOptions { ordering: Ordering::Partition, max_in_flight_per_key, ..options });
+        world.key = key_of;
         world.visible = Some(Sparse::default());
         Self { world, model: Model::default(), snapshot: None }
     }
@@ -264,7 +282,7 @@ impl Run {
             // Outstanding ones go on by what they were leased under.
             let held_up = self.world.is_held_up();
             if !held_up {
-                self.world.run(Command::Lease { group, max: 2, pass_exhausted: true, new_last: None }).unwrap();
+                self.world.run_lease(group, 2, true);
             }
         }
     }
@@ -320,11 +338,15 @@ impl Run {
             assert!(!lent.exclusive || live.is_empty() && max > 0, "an exclusive lease beside others");
             let visible = self.world.visible.as_ref().unwrap();
             assert!(visible.get(partition).is_some_and(|end| offset < end.0), "{at:?} is not visible");
+            self.check_order(at);
             let open = self.model.open.entry(at).or_insert_with(|| {
+                if group == BY_KEY {
+                    return Open::default();
+                }
                 let next = self.model.next.entry((group, partition)).or_default();
                 assert_eq!(offset, *next, "first deliveries go out in order");
                 *next += 1;
-                Open { attempts: 0, holder: None, exclusive: false, crashes: 0, closes: 0, last: End::Other }
+                Open::default()
             });
             if let Some((_, until)) = open.holder {
                 let full = (20u64 << (open.attempts - 1).min(9)).min(300);
@@ -349,6 +371,30 @@ impl Run {
         if let Decision::Exhausted { partition, offset } = decision {
             self.exhausted(group, partition, offset);
         }
+    }
+
+    /// The next delivery is of this message: those of its key or partition that are before it are settled, or as few are out as may be.
+    fn check_order(&self, at: Target) {
+        let (group, partition, offset) = at;
+        let of = self.world.state.group(GroupId(group)).unwrap();
+        let key = |partition: u64, offset: u64| match group {
+            BY_KEY => Some(key_of(PartitionId(partition), Offset(offset))).filter(|key| *key != KeyHash::NONE),
+            BY_PARTITION => Some(KeyHash(partition)),
+            _ => None,
+        };
+        let Some(of_this) = key(partition, offset) else { return };
+        let others = self.model.open.keys().filter(|other| other.0 == group && **other != at);
+        let out = others.filter(|other| key(other.1, other.2) == Some(of_this)).count() as u32;
+        assert!(out < of.options.max_in_flight_per_key, "{at:?} beside {out} of its key");
+        let is_known = |at: &Target| self.model.open.contains_key(at) || self.model.settled.contains(at);
+        if is_known(&at) {
+            return;
+        }
+        let earlier = (0..offset).map(|offset| (group, partition, offset));
+        let visible = self.world.visible.as_ref().unwrap().get(of.retry.0).map_or(0, |end| end.0);
+        let redriven = (0..visible).map(|offset| (group, of.retry.0, offset)).filter(|_| partition != of.retry.0);
+        let overtaken = earlier.chain(redriven).find(|at| key(at.1, at.2) == Some(of_this) && !is_known(at));
+        assert_eq!(overtaken, None, "{at:?} comes before one of its key");
     }
 
     fn exhausted(&mut self, group: u64, partition: PartitionId, offset: Offset) {
@@ -617,6 +663,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Acked",
         "Appended",
         "ClockJumped",
+        "Considered",
         "CursorRemoved",
         "CursorSet",
         "DeadLettered Some(Closed)",

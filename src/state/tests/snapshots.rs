@@ -54,7 +54,40 @@ fn golden_snapshot() {
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
     assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[6, 0])), "topic option 6");
-    assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[9, 3, 1, 1, 1])), "group option 9");
+    assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[11, 3, 1, 1, 1])), "group option 11");
+}
+
+/// Keys stand with the messages that have one, and what is parked says since which turn.
+#[test]
+fn golden_snapshot_of_a_group_in_order() {
+    let mut world = World::new();
+    world.run(Command::CreateTopic { name: "o", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
+    let ordering = Ordering::Key;
+    world.group("k", &GroupOptions { ordering, max_in_flight_per_key: 2, ..GroupOptions::LEFT_OUT });
+    world.key = |_, offset| KeyHash(if offset.0 == 1 { 0 } else { 0x0706_0504_0302_0100 });
+    world.publish(0, 5);
+    world.lease(KITCHEN, 1);
+    #[rustfmt::skip]
+    let expected = [
+        1, 1, 1, 1, 3,                                  // version, epoch, next topic, group, partition
+        1, 0, 1, b'o', 0, 1, 0, 5,                      // topics: gap, name, first, count, options, end
+        1, 0, 1, b'k', 0, 2, 9, 1, 1, 10, 1, 2,         // groups: gap, name, topic, options: ordering, in flight
+        1, 0, 0, 4, 7, 40, 0, 0,                        // retry, two ends, turns, position and source, rank, texts dropped
+        0, 0, 0,                                        // dead letters
+        2, 0,                                           // cursors
+        1, 0, 3,                                        // messages: of one cursor, of the first cursor, three messages
+        0x80, 0x08, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 0xb8, 0x91, 2, 40, 0, // leased: gap, attempts, key, until, LSN, rank
+        3, 0, 0, 2,                                     // parked, without a key: gap, attempts, turn
+        0x87, 0x08, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7,       // parked, in the turn after that: gap, attempts, key
+        0, 0, 0, 0, 0,                                  // exclusive, jumps, cursors, windows, producers
+    ];
+    assert_eq!(bytes(&world.state), expected);
+    assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
+    // A parked message that had an attempt, and keys in a group that goes by partitions.
+    let wrong = |at: usize, byte: u8| State::decode(&[&expected[..at], &[byte], &expected[at + 1..]].concat()).is_err();
+    let (attempts, ordering) = (60, 21);
+    assert_eq!((expected[attempts - 2], expected[attempts], expected[ordering]), (3, 0, 1));
+    assert!(wrong(attempts, 1) && wrong(ordering, 2));
 }
 
 /// The partition of notes has an end of its own, behind those that are counted.
@@ -122,15 +155,15 @@ fn golden_snapshot_of_scheduled_messages() {
     ];
     let ids = &[DedupId { part: 2, id: 1, body: 7 }];
     world.run(Command::Publish { runs: &[(PartitionId(2), 3)], ids, delays, sequence: None }).unwrap();
-    world.run(Command::Reschedule { at: (PartitionId(2), Offset(1)), later: None }).unwrap();
+    world.run(Command::Reschedule { at: (PartitionId(2), Offset(1)), epoch: None, later: None }).unwrap();
     #[rustfmt::skip]
     let expected = [
         1, 1, 1, 0, 3,                                  // version, epoch, next topic, group, partition
         1, 0, 1, b't', 0, 2, 0, 0, 0,                   // topics: gap, name, first, count, options, two ends
         0, 0, 0, 0,                                     // groups, exclusive, jumps, cursors
         1, 0, 2, 3, 2,                                  // schedules: gap, partition, end, count
-        0, 1, 0, 0x85, 0x94, 0xeb, 0xdc, 0x03,          // gap, to which partition, by store time, when
-        1, 0, 1, 0xac, 0x02,                            // the same, by the wall clock
+        0, 1, 0, 0x85, 0x94, 0xeb, 0xdc, 0x03, 1,       // gap, to which partition, by store time, when, epoch
+        1, 0, 1, 0xac, 0x02, 1,                         // the same, by the wall clock
         1, 0, 1, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // windows: gap, ids: partition, offset, id
         7, 0, 0, 0, 0, 0, 0, 0,                         // body
         1, 24, 0x80, 0x94, 0xeb, 0xdc, 0x03, 0,         // epoch, LSN, time, producers
@@ -239,7 +272,7 @@ properties! {
             let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), steady: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All, streams: &StreamTails::default() };
             for group in [KITCHEN, GroupId(1)] {
                 let mut records = Vec::new();
-                let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false, new_last: None }, &inputs, &mut records);
+                let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false, new_last: None, keys: None }, &inputs, &mut records);
                 for record in &records {
                     prop_assert_eq!(state.apply(record, Lsn(1 << 40)), Ok(()));
                 }
