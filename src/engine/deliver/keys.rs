@@ -75,7 +75,7 @@ impl Engine {
                     Ok(read) => done += read,
                     // seam: passing trouble hides a key
                     Err(error) if error.kind() == ErrorKind::Retry => return Err(error),
-                    // Only what is damaged is lost: a message that can be read later must not be passed over for another one.
+                    // Only what is damaged is lost: a message that can be read later must not be skipped for another one.
                     Err(error) if error.corruption().is_none() => return Err(error),
                     Err(_) => {
                         reader.take().iter().for_each(|before| keys.add(before));
