@@ -42,7 +42,7 @@ impl Topic {
     /// Takes back a message that is not due yet: no consumer gets it. On return that is durable at the handle's level.
     ///
     /// # Errors
-    /// `NotScheduled` where it was due or cancelled before; `Removed`; the store's. Nothing was changed then, except by `OutcomeUnknown`.
+    /// `NotScheduled` where it has moved to its partition, or was cancelled before; `Removed`; the store's. Nothing was changed then, except by `OutcomeUnknown`.
     pub fn cancel_scheduled(&self, id: MessageId) -> Result<()> {
         self.change_schedule(id, None)
     }
