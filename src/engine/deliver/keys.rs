@@ -3,7 +3,7 @@
 //! Never here: what order says.
 
 use crate::engine::Engine;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::ids::{Offset, PartitionId};
 use crate::record::KeyHash;
 use crate::state::{KeyRun, ParkedMax};
@@ -73,9 +73,8 @@ impl Engine {
                 };
                 match read {
                     Ok(read) => done += read,
-                    // seam: passing trouble hides a key
-                    Err(error) if error.kind() == ErrorKind::Retry => return Err(error),
                     // Only what is damaged is lost: a message that can be read later must not be skipped for another one.
+                    // seam: passing trouble hides a key
                     Err(error) if error.corruption().is_none() => return Err(error),
                     Err(_) => {
                         reader.take().iter().for_each(|before| keys.add(before));
