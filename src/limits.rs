@@ -71,7 +71,7 @@ pub const HISTORY_TEXT_BYTES_MAX: usize = 4 << 20;
 /// How often a message may be sent from the dead letters to a topic, before somebody should see that it goes in circles.
 pub const REDRIVES_TO_TOPICS_MAX: u32 = 16;
 
-/// The most messages of a store that are scheduled for later. Each takes about 90 bytes of memory.
+/// The most messages of a store that are scheduled for later. Each takes about 75 bytes of memory.
 pub const SCHEDULED_MAX: u64 = 1 << 20;
 
 /// The most named cursors of a store.
