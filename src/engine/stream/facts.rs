@@ -128,7 +128,7 @@ mod tests {
         let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"m", 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         let (end, stream) = (engine.end(), StreamId { partition: topic.first, key: 1 });
         assert!(engine.commit.watermark() < end, "there is something to sync");
         let mut tries = 0;

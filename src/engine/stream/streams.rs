@@ -85,7 +85,7 @@ impl Engine {
             let fact = facts.of(stream.id);
             let command = Command::Append { stream: stream.id, count, expected, ids: outgoing.ids(), fact };
             self.try_submit(&command, outgoing.parts(), |core, committed| {
-                let published = Published::of(core, committed, 0, &mut |_, _, _| ());
+                let published = Published::of(core, committed, 0);
                 let (version, base) = core.records.iter().find_map(Record::appends).unwrap_or_default();
                 (StreamAppended::Now { published, version, base }, core.view.streams.len())
             })

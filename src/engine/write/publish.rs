@@ -4,21 +4,17 @@
 
 use crate::engine::{Engine, Outgoing, Published};
 use crate::error::{Error, Result};
-use crate::ids::{MessageId, Offset, PartitionId, TopicId};
+use crate::ids::{MessageId, TopicId};
 use crate::state::{Rejection, Repeat, Sequence};
 
 impl Engine {
-    /// Appends the messages as one frame, and tells `each` the first offset of every run, in the order of adding. Returns which of them were
-    /// accepted before, if some were: then nothing was published, and the others can be without them.
+    /// Appends the messages as one frame. Returns where they are, or which of them were accepted before, if some were: then nothing was
+    /// published, and the others can be without them.
     ///
     /// # Errors
     /// Nothing was published then, not even in part.
-    pub(crate) fn publish(
-        &self,
-        outgoing: &Outgoing,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<Published, Vec<Repeat>>> {
-        match self.append_messages(outgoing, None, each)? {
+    pub(crate) fn publish(&self, outgoing: &Outgoing) -> Result<Result<Published, Vec<Repeat>>> {
+        match self.append_messages(outgoing, None)? {
             Ok(published) => Ok(Ok(published)),
             Err(Rejection::Repeated(repeats)) => Ok(Err(repeats)),
             Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first)),
@@ -30,13 +26,8 @@ impl Engine {
     ///
     /// # Errors
     /// Nothing was published then.
-    pub(crate) fn publish_numbered(
-        &self,
-        outgoing: &Outgoing,
-        sequence: Sequence<'_>,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Option<Published>> {
-        match self.append_messages(outgoing, Some(sequence), each)? {
+    pub(crate) fn publish_numbered(&self, outgoing: &Outgoing, sequence: Sequence<'_>) -> Result<Option<Published>> {
+        match self.append_messages(outgoing, Some(sequence))? {
             Ok(published) => Ok(Some(published)),
             Err(Rejection::SequenceRepeated) => Ok(None),
             Err(Rejection::SequenceGap { expected }) => {
@@ -56,11 +47,10 @@ impl Engine {
         &self,
         outgoing: &Outgoing,
         sequence: Option<Sequence<'_>>,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<Published, Rejection>> {
         self.enter()?;
         let published = self.submit(&outgoing.command(sequence), outgoing.parts(), |core, committed| {
-            Published::of(core, committed, outgoing.runs(), each)
+            Published::of(core, committed, outgoing.runs())
         })?;
         if outgoing.has_delays() {
             self.due_times_changed();
