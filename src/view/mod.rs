@@ -7,6 +7,7 @@
 mod counters;
 mod fold;
 mod follow;
+mod kept;
 mod next;
 #[cfg(any(test, feature = "simulation"))]
 mod observer;
@@ -23,12 +24,13 @@ pub(crate) use counters::Counters;
 pub use counters::GroupCounters;
 pub(crate) use fold::{Fold, contradiction, open_error};
 pub(crate) use follow::FrameAt;
-pub(crate) use next::{FoundRun, NextRun, resolve};
+pub(crate) use kept::{Kept, Stay};
+pub(crate) use next::{FoundRun, NextRun, next_run, resolve};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use observer::Observer;
 pub(crate) use positions::{MessageLocation, Positions};
 pub(crate) use read::{Reader, ViewHolder, absent, share_of, unreadable};
-pub(crate) use runs::Share;
+pub(crate) use runs::{SegmentRuns, Share};
 pub(crate) use stats::Moment;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use stored::Stored;
