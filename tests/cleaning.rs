@@ -186,6 +186,7 @@ fn a_late_group_begins_behind_the_gaps() {
     assert_eq!(late(&machine, "later"), expected);
     assert_eq!(texts(&machine.topic("unread").group("first").open().unwrap()), whole);
     let stuck = texts(&machine.topic("mixed").group("g").open().unwrap());
-    let expected: Vec<String> = (0..70).filter(|number| number % 7 == 3 || *number >= 60).map(|n| format!("m{n:03}")).collect();
+    let expected: Vec<String> =
+        (0..70).filter(|number| number % 7 == 3 || *number >= 60).map(|n| format!("m{n:03}")).collect();
     assert_eq!(stuck.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(), expected);
 }

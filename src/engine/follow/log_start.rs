@@ -210,8 +210,8 @@ mod tests {
     use crate::engine::{Outgoing, Setup, Wait};
     use crate::ids::WallMs;
     use crate::log::Segment;
-    use crate::view::ViewHolder;
     use crate::record::{Retention, TopicOptions};
+    use crate::view::ViewHolder;
     use std::sync::Arc;
     use std::time::Duration;
 

@@ -305,7 +305,13 @@ impl Appender {
         watermark: Lsn,
         reserve: Reserve,
     ) -> Result<bool, AppendError> {
-        check_content(head, &parts)?;
+        let ends_agree = parts.ends.last().map_or(0, |end| *end as usize) == parts.bytes.len();
+        check_len("batch or transaction, without its messages,", head.len(), HEAD_LEN_MAX, "bytes")?;
+        check_len("batch", parts.ends.len(), FRAME_PARTS_MAX, "messages")?;
+        check_len("batch", parts.bytes.len(), FRAME_LEN_MAX, "bytes")?;
+        if !ends_agree || parts.ends.len() != parts.crcs.len() || !parts.ends.is_sorted() {
+            return Err(AppendError::Io(io::ErrorKind::InvalidInput.into()));
+        }
         // seam: frames claim too high a watermark
         let watermark = watermark.min(self.end);
         let moved = self.carried.is_none_or(|carried| watermark > carried);
@@ -422,18 +428,6 @@ impl Appender {
 struct FrameLen {
     plain: u32,
     padded: u32,
-}
-
-#[inline]
-fn check_content(head: &[u8], parts: &Parts<'_>) -> Result<(), AppendError> {
-    check_len("batch or transaction, without its messages,", head.len(), HEAD_LEN_MAX, "bytes")?;
-    check_len("batch", parts.ends.len(), FRAME_PARTS_MAX, "messages")?;
-    check_len("batch", parts.bytes.len(), FRAME_LEN_MAX, "bytes")?;
-    let ends_agree = parts.ends.last().map_or(0, |end| *end as usize) == parts.bytes.len();
-    if !ends_agree || parts.ends.len() != parts.crcs.len() || !parts.ends.is_sorted() {
-        return Err(AppendError::Io(io::ErrorKind::InvalidInput.into()));
-    }
-    Ok(())
 }
 
 #[inline]
