@@ -118,7 +118,7 @@ impl TopicBuilder {
     }
 
     /// How many [snapshots](crate::Stream::save_snapshot) of a stream are found, those of the highest versions: 1 to 1,000, fixed when the topic
-    /// is created. Default: what is stored, or 1.
+    /// is created. Given only together with [`TopicBuilder::streams`]. Default: what is stored, or 1.
     pub fn snapshots_kept(mut self, snapshots: u32) -> Self {
         self.snapshots_kept = Some(snapshots);
         self
@@ -150,6 +150,11 @@ impl TopicBuilder {
         }
         if let Some(kept) = self.snapshots_kept.filter(|kept| !(1..=SNAPSHOTS_KEPT_MAX).contains(kept)) {
             let expected = "from 1 to 1,000";
+            return Err(Error::InvalidOption { option: "snapshots_kept", value: kept.to_string(), expected });
+        }
+        // seam: snapshots are kept of no stream
+        if let Some(kept) = self.snapshots_kept.filter(|_| !self.streams) {
+            let expected = "left out, or given together with streams";
             return Err(Error::InvalidOption { option: "snapshots_kept", value: kept.to_string(), expected });
         }
         let window = self.dedup_window.map(|window| millis("dedup_window", window)).transpose()?;

@@ -179,4 +179,30 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Skip,
         level: TRANSACTION,
     },
+    Bug {
+        name: "snapshots are kept of no stream",
+        plants: "an option that does nothing is taken, and a typo is found in production",
+        mistake: Mistake::Asks("$it.filter(|_| !planted!())"),
+        level: Level::Test("streams", "bad_input_is_told_and_changes_nothing"),
+    },
+    Bug {
+        name: "an engine opens what is no file",
+        plants: "a named pipe in the folder of the index makes the first call wait for ever",
+        mistake: Mistake::Asks("$it.filter(|_| !planted!())"),
+        level: Level::Library("what_is_no_file_is_refused_before_an_engine_opens_it"),
+    },
+    Bug {
+        name: "why the index stays behind is not told",
+        plants: "a store whose index in memory is full says that the index will follow",
+        mistake: Mistake::Instead("if planted!() { drop(self.catch_up()) } else { self.catch_up()? }"),
+        level: Level::Library("an_index_in_memory_that_is_full_is_named"),
+    },
+    Bug {
+        name: "a refused event has no name",
+        plants: "of a transaction of a thousand events nobody knows which one was appended before",
+        mistake: Mistake::Value(
+            "Err(Rejection::DedupConflictIn { step: if planted!() { 0 } else { nth }, part, first })",
+        ),
+        level: TRANSACTION,
+    },
 ];

@@ -7,7 +7,7 @@ use crate::engine::core::Core;
 use crate::engine::deliver::settle::end_of;
 use crate::engine::stream::stream_index::Indexed;
 use crate::engine::{Engine, Outgoing, Published};
-use crate::error::{Error, Result};
+use crate::error::{Error, RefusedEvent, Result};
 use crate::ids::{Expected, Lsn, Offset, PartitionId, TopicId};
 use crate::index::Direction;
 use crate::record::{Record, StreamId};
@@ -94,7 +94,9 @@ impl Engine {
             Ok(appended) => Ok(appended),
             Err(Rejection::Repeated(repeats)) => Ok(StreamAppended::Before(repeats)),
             Err(Rejection::WrongVersion { actual, .. }) => Err(wrong_version(stream.key, expected, actual)),
-            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first)),
+            Err(Rejection::DedupConflict { part, first }) => {
+                Err(self.dedup_conflict(*first, Some(RefusedEvent { stream: shown(stream.key), number: part })))
+            }
             Err(Rejection::Invalid(reason)) => {
                 Err(Error::InvalidTransaction { reason: format!("{reason}: {}", shown(stream.key)) })
             }

@@ -3,7 +3,7 @@
 //! Messages are copied once, under the lock, into the log. Never here: choosing a partition (the handle does that).
 
 use crate::engine::{Engine, Outgoing, Published};
-use crate::error::{Error, Result};
+use crate::error::{Error, RefusedEvent, Result};
 use crate::ids::{MessageId, TopicId};
 use crate::state::{Rejection, Repeat, Sequence};
 
@@ -17,7 +17,7 @@ impl Engine {
         match self.append_messages(outgoing, None)? {
             Ok(published) => Ok(Ok(published)),
             Err(Rejection::Repeated(repeats)) => Ok(Err(repeats)),
-            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first)),
+            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first, None)),
             Err(rejection) => Err(self.rejected(rejection)),
         }
     }
@@ -39,8 +39,8 @@ impl Engine {
     }
 
     /// Another message was published under an id.
-    pub(crate) fn dedup_conflict(&self, first: MessageId) -> Error {
-        Error::DedupConflict { topic: self.topic_name(first.topic), first }
+    pub(crate) fn dedup_conflict(&self, first: MessageId, event: Option<RefusedEvent>) -> Error {
+        Error::DedupConflict { topic: self.topic_name(first.topic), first, event }
     }
 
     fn append_messages(

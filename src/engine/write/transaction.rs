@@ -7,12 +7,13 @@ use crate::engine::deliver::leased::LeasedMessage;
 use crate::engine::deliver::notices::{MoveNotice, Moved};
 use crate::engine::stream::facts::StreamFacts;
 use crate::engine::stream::snapshots::no_such_version;
-use crate::engine::stream::streams::wrong_version;
+use crate::engine::stream::streams::{shown, wrong_version};
 use crate::engine::{Engine, Outgoing, Published};
-use crate::error::{Error, Result};
+use crate::error::{Error, RefusedEvent, Result};
 use crate::ids::{Expected, GroupId};
 use crate::record::{FailureCause, Hold, Record, StreamId};
 use crate::state::{Command, HeldRun, Notice, Rejection, Repeat, StreamFact};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a transaction does to leases.
@@ -61,6 +62,10 @@ pub(crate) struct SnapshotSave {
 }
 
 impl StreamAppend {
+    fn refused(&self, number: u32) -> RefusedEvent {
+        RefusedEvent { stream: shown(&self.key), number }
+    }
+
     fn command(&self, fact: Option<StreamFact>) -> Command<'_> {
         let Self { stream, expected, outgoing, .. } = self;
         let count = outgoing.len() as u32;
@@ -95,6 +100,20 @@ impl Work<'_, '_> {
         steps.extend(settlements.iter().zip(notices).map(|(settlement, made)| settlement.command(made.notice)));
         steps.extend(cursors.iter().map(CursorChange::command));
         steps
+    }
+
+    /// The append that a step is.
+    fn append(&self, step: u32) -> Option<&StreamAppend> {
+        self.appends.get((step as usize).checked_sub(usize::from(self.outgoing.len() > 0))?)
+    }
+
+    /// The first event whose id a message before it has.
+    fn event_with_id_given_twice(&self) -> Option<RefusedEvent> {
+        let mut seen: BTreeSet<u128> = self.outgoing.ids().iter().map(|id| id.id).collect();
+        self.appends.iter().find_map(|append| {
+            let twice = append.outgoing.ids().iter().find(|id| !seen.insert(id.id))?;
+            Some(append.refused(twice.part))
+        })
     }
 
     /// The cursor that a step sets, of which `before` come before the settlements.
@@ -237,14 +256,20 @@ impl Engine {
                 }
                 Err(Error::InvalidTransaction { reason: format!("{reason}: {}", work.cursor(step, before)) })
             }
-            Rejection::Invalid(reason) => Err(Error::InvalidTransaction { reason: reason.to_owned() }),
+            Rejection::Invalid(reason) => {
+                let event = work.event_with_id_given_twice();
+                let event = event.map(|event| format!(": event {} of stream {:?}", event.number, event.stream));
+                Err(Error::InvalidTransaction { reason: format!("{reason}{}", event.unwrap_or_default()) })
+            }
             Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.cursor(step, before) }),
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
-            Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first)),
+            Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first, None)),
+            Rejection::DedupConflictIn { step, part, first } => {
+                Err(self.dedup_conflict(*first, work.append(step).map(|append| append.refused(part))))
+            }
             Rejection::WrongVersionIn { step, actual } => {
-                let nth = (step as usize).saturating_sub(usize::from(work.outgoing.len() > 0));
                 let (key, expected) =
-                    work.appends.get(nth).map_or((&[][..], Expected::Any), |append| (&append.key[..], append.expected));
+                    work.append(step).map_or((&[][..], Expected::Any), |append| (&append.key[..], append.expected));
                 Err(wrong_version(key, expected, actual))
             }
             Rejection::NoSuchVersion { stream, actual } => {
