@@ -57,6 +57,13 @@ pub(crate) fn shown(key: &[u8]) -> String {
     }
 }
 
+impl StreamAt<'_> {
+    /// An event that it does not get, by its number among those of its append.
+    pub(crate) fn refused(self, number: u32) -> RefusedEvent {
+        RefusedEvent { stream: shown(self.key), number }
+    }
+}
+
 /// The stream has another version than was expected.
 pub(in crate::engine) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>) -> Error {
     Error::WrongVersion { stream: shown(key), expected, actual }
@@ -95,7 +102,7 @@ impl Engine {
             Err(Rejection::Repeated(repeats)) => Ok(StreamAppended::Before(repeats)),
             Err(Rejection::WrongVersion { actual, .. }) => Err(wrong_version(stream.key, expected, actual)),
             Err(Rejection::DedupConflict { part, first }) => {
-                Err(self.dedup_conflict(*first, Some(RefusedEvent { stream: shown(stream.key), number: part })))
+                Err(self.dedup_conflict(*first, Some(stream.refused(part))))
             }
             Err(Rejection::Invalid(reason)) => {
                 Err(Error::InvalidTransaction { reason: format!("{reason}: {}", shown(stream.key)) })

@@ -7,7 +7,7 @@ use crate::engine::deliver::leased::LeasedMessage;
 use crate::engine::deliver::notices::{MoveNotice, Moved};
 use crate::engine::stream::facts::StreamFacts;
 use crate::engine::stream::snapshots::no_such_version;
-use crate::engine::stream::streams::{shown, wrong_version};
+use crate::engine::stream::streams::{StreamAt, wrong_version};
 use crate::engine::{Engine, Outgoing, Published};
 use crate::error::{Error, RefusedEvent, Result};
 use crate::ids::{Expected, GroupId};
@@ -63,7 +63,7 @@ pub(crate) struct SnapshotSave {
 
 impl StreamAppend {
     fn refused(&self, number: u32) -> RefusedEvent {
-        RefusedEvent { stream: shown(&self.key), number }
+        StreamAt { id: self.stream, key: &self.key }.refused(number)
     }
 
     fn command(&self, fact: Option<StreamFact>) -> Command<'_> {
