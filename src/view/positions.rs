@@ -4,7 +4,8 @@
 //! file is written only its directory is: for each partition where that part of the index begins. So memory grows
 //! with segments and the partitions in them, not with messages. Never here: disk, state.
 
-use super::runs::{Runs, SegmentRuns, Share};
+use super::runs::{Runs, SegmentRuns};
+use super::share::Share;
 use crate::ids::{FileNumber, Offset, PartitionId, WallMs};
 use crate::log::{self, Index};
 use crate::record::Record;

@@ -21,6 +21,7 @@ pub const TESTS: &[&str] = &[
     "log_reader",
     "dedup",
     "schedule",
+    "cleaning",
     "cursors",
     "scenarios",
     "streams",

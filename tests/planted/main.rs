@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
 
+mod cleaning;
 mod copy;
 #[path = "../common/counts.rs"]
 mod counts;
@@ -60,6 +61,7 @@ pub struct Bug {
 /// All of them.
 pub fn bugs() -> Vec<Bug> {
     [
+        cleaning::BUGS,
         dedup::BUGS,
         engine::BUGS,
         log::BUGS,
