@@ -205,4 +205,22 @@ pub const BUGS: &[Bug] = &[
         ),
         level: TRANSACTION,
     },
+    Bug {
+        name: "what the index took in is not looked for again",
+        plants: "a reader of a stream misses what the index took in while it read",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Shuttle("a_reader_of_a_stream_sees_whole_appends_in_order"),
+    },
 ];
+
+/// Bugs that have been found above, and the interleavings that find them too.
+const ALSO: &[(&str, &str)] = &[
+    ("the version is not checked", "of_two_appends_that_expect_one_version_one_wins"),
+    ("what is not durable is told", "of_two_appends_that_expect_one_version_one_wins"),
+];
+
+/// Those bugs, to be found by these.
+pub fn also() -> Vec<Bug> {
+    let level = |bug: &Bug| ALSO.iter().find(|(name, _)| *name == bug.name).map(|(_, test)| Level::Shuttle(test));
+    crate::bugs().into_iter().filter_map(|bug| Some(Bug { level: level(&bug)?, ..bug })).collect()
+}

@@ -232,6 +232,7 @@ impl Engine {
             let core = self.lock_core();
             self.health.check()?;
             check_there(&core, stream)?;
+            // seam: what the index took in is not looked for again
             if as_of < core.view.streams.floor() {
                 continue;
             }
