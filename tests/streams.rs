@@ -729,3 +729,32 @@ fn a_store_of_more_streams_than_fit_into_memory_is_told() {
     (0..20).for_each(|nth| assert_eq!(payloads(&stream(&orders, nth).read(0, 9).unwrap()), ["first"]));
     assert_eq!(stream(&orders, 20).last_version().unwrap(), None);
 }
+
+/// An index in memory is full at the first event that it has no room for. What is appended by then stays.
+#[test]
+fn nothing_is_appended_once_the_index_in_memory_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |entries_max| {
+        let options = Store::options().durability(Durability::Os).index(IndexKind::Memory { entries_max });
+        let store = options.open(directory.path()).unwrap();
+        let orders = store.topic("orders").streams().open().unwrap();
+        (store, orders)
+    };
+    let (store, orders) = open(10);
+    let stream = |orders: &Topic, nth: u32| orders.stream(format!("s{nth}")).unwrap();
+    for nth in 0..11 {
+        stream(&orders, nth).append(Expected::NoStream, ["first"]).unwrap();
+        store.sync().unwrap();
+        store.tick().unwrap();
+    }
+    let full =
+        |error: Error| assert!(matches!(error, Error::LimitReached { what } if what.contains("memory")), "{error}");
+    full(stream(&orders, 0).append(Expected::Any, ["more"]).err().unwrap());
+    full(store.transaction(|tx| tx.append(&stream(&orders, 11), Expected::Any, ["more"])).err().unwrap());
+    (0..11).for_each(|nth| assert_eq!(payloads(&stream(&orders, nth).read(0, 9).unwrap()), ["first"]));
+    orders.publish("published").unwrap();
+    store.close().unwrap();
+    let (_store, orders) = open(100);
+    (0..11).for_each(|nth| assert_eq!(payloads(&stream(&orders, nth).read(0, 9).unwrap()), ["first"]));
+    stream(&orders, 0).append(Expected::Version(0), ["more"]).unwrap();
+}

@@ -211,6 +211,12 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Asks("!planted!() && $it"),
         level: Level::Shuttle("a_reader_of_a_stream_sees_whole_appends_in_order"),
     },
+    Bug {
+        name: "a full index is appended beyond",
+        plants: "an index in memory has no room, and the store says so once it is opened again and nothing can be read",
+        mistake: Mistake::Skip,
+        level: Level::Test("streams", "nothing_is_appended_once_the_index_in_memory_is_full"),
+    },
 ];
 
 /// Bugs that have been found above, and the interleavings that find them too.

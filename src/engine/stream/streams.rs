@@ -87,6 +87,7 @@ impl Engine {
         outgoing: &Outgoing,
     ) -> Result<StreamAppended> {
         self.enter()?;
+        self.check_index_room()?;
         let count = outgoing.len() as u32;
         let submitted = self.submit_with_facts(&[stream.id], |facts| {
             let fact = facts.of(stream.id);

@@ -200,6 +200,9 @@ impl Engine {
         let mut notices: Vec<MoveNotice> = settlements.iter().map(none).collect();
         let appended = appends.iter().map(|append| append.stream);
         let streams: Vec<StreamId> = appended.chain(snapshots.iter().map(|save| save.stream)).collect();
+        if !streams.is_empty() {
+            self.check_index_room()?;
+        }
         loop {
             let with_others = self.with_others(work, &notices)?;
             let parts = with_others.as_ref().unwrap_or(outgoing).parts();
