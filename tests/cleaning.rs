@@ -353,3 +353,146 @@ fn streams_are_found_in_cleaned_files() {
         assert_eq!(version(number), Some(0), "stream {number}");
     }
 }
+
+/// G15: a store whose messages are all settled takes a few MiB at rest, and less than one once it is closed, whatever passed through it.
+#[test]
+fn g15_an_emptied_store_shrinks() {
+    let (disk, clock) = (SimDisk::new(7), Arc::new(SimClock::new(WallMs(START))));
+    let attached = Arc::new(disk.attach().unwrap());
+    let store = Store::options().durability(Durability::Os).open_on(attached, Arc::clone(&clock) as _).unwrap();
+    let machine = Machine { disk, clock, store };
+    let total = |machine: &Machine| machine.disk.files().iter().map(|file| file.len).sum::<u64>();
+    for _ in 0..40 {
+        traffic(&machine, 1_000);
+        machine.store.tick().unwrap();
+    }
+    assert!(total(&machine) > 8 << 20, "{:?}", machine.files());
+    for _ in 0..20 {
+        machine.clock.advance(1_000);
+        machine.store.tick().unwrap();
+    }
+    assert!(total(&machine) <= 8 << 20, "{:?}", machine.files());
+    for _ in 0..20 {
+        traffic(&machine, 1_000);
+    }
+    let Machine { disk, store, .. } = machine;
+    store.close().unwrap();
+    let total: u64 = disk.files().iter().map(|file| file.len).sum();
+    assert!(total <= 1 << 20, "{:?}", disk.files());
+}
+
+/// G15, the bound: twice what must stay, nine segments and twelve checkpoints.
+fn check_bound(machine: &Machine, live: u64, what: &str) {
+    let files = machine.disk.files();
+    let checkpoint = files.iter().filter(|file| file.name.ends_with(".ckp")).map(|file| file.len).max().unwrap_or(0);
+    let total: u64 = files.iter().map(|file| file.len).sum();
+    // `STORE` is no part of it.
+    let bound = 2 * live + 9 * SEGMENT + 12 * checkpoint + (16 << 10);
+    assert!(total <= bound, "{what}: {total} bytes, and {bound} are allowed: {:?}", machine.files());
+}
+
+/// What a small message takes at most in a file of a class, with its row in the index.
+const SMALL_LEN: u64 = 200;
+
+#[test]
+fn g15_a_message_in_each_segment_of_traffic() {
+    let machine = Machine::new(8);
+    let topic = machine.topic("slow");
+    let group = topic.group("g").open().unwrap();
+    for number in 1..200u64 {
+        topic.publish("slow").unwrap();
+        let delivery = group.receive(NOW).unwrap().unwrap();
+        drop(delivery.nack_after(Duration::from_secs(1_000_000), "later").unwrap());
+        traffic(&machine, 64);
+        machine.rest(2);
+        if number % 10 == 0 {
+            machine.rest(6);
+            check_bound(&machine, number * SMALL_LEN, "a retry that waits in each segment");
+        }
+    }
+}
+
+#[test]
+fn g15_one_group_of_a_thousand_is_stuck() {
+    let machine = Machine::new(9);
+    let topic = machine.topic("wide");
+    let groups: Vec<Group> = (0..1_000).map(|nth| topic.group(format!("g{nth}")).open().unwrap()).collect();
+    for _ in 0..10 {
+        topic.publish("wide").unwrap();
+        for group in &groups[1..] {
+            group.receive(NOW).unwrap().unwrap().ack().unwrap();
+        }
+        traffic(&machine, 200);
+    }
+    machine.rest(60);
+    check_bound(&machine, 10 * SMALL_LEN, "a stuck group");
+    assert_eq!(texts(&groups[0]).len(), 10);
+}
+
+#[test]
+fn g15_letters_that_are_redriven_and_die_again() {
+    let machine = Machine::new(10);
+    let topic = machine.topic("loop");
+    let group = topic.group("g").max_attempts(1).open().unwrap();
+    (0..20).for_each(|_| drop(topic.publish("loop").unwrap()));
+    for round in 0..60 {
+        while let Some(delivery) = group.receive(NOW).unwrap() {
+            drop(delivery.reject("no").unwrap());
+        }
+        traffic(&machine, 100);
+        group.dead_letters().unwrap().map(Result::unwrap).for_each(|letter| drop(letter.redrive().unwrap()));
+        if round % 10 == 9 {
+            machine.rest(12);
+            check_bound(&machine, 20 * SMALL_LEN, "a loop of redrives");
+        }
+    }
+    assert_eq!(texts(&group).len(), 20);
+}
+
+#[test]
+fn g15_many_restarts_and_topics_without_traffic() {
+    let mut machine = Machine::new(11);
+    for nth in 0..50 {
+        let topic = machine.topic(&format!("idle{nth}"));
+        topic.publish("idle").unwrap();
+        traffic(&machine, 20);
+    }
+    for restart in 0..1_200u32 {
+        machine = machine.reopen();
+        traffic(&machine, 1);
+        if restart % 100 == 99 {
+            machine.rest(8);
+            check_bound(&machine, 50 * SMALL_LEN, "restarts");
+        }
+    }
+    for nth in 0..50 {
+        let group = machine.topic(&format!("idle{nth}")).group("late").open().unwrap();
+        assert_eq!(texts(&group), ["idle"]);
+    }
+}
+
+/// The soak: so many MiB of traffic through small segments, with a message that nobody settles and a kill now and then.
+/// `MILLPOND_SOAK_MIB` says how many.
+#[test]
+fn g15_a_soak_stays_within_the_bound() {
+    let mib: u64 = std::env::var("MILLPOND_SOAK_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(32);
+    let mut machine = Machine::new(12);
+    let stuck = machine.topic("stuck");
+    let group = stuck.group("nobody").open().unwrap();
+    stuck.publish("immortal").unwrap();
+    drop((stuck, group));
+    for round in 0..mib {
+        traffic(&machine, 1_024);
+        machine.rest(3);
+        check_bound(&machine, SMALL_LEN, "a soak");
+        if round % 7 == 6 {
+            machine.disk.crash_process();
+            let Machine { disk, clock, store } = machine;
+            drop(store);
+            let store = open(&disk, &clock);
+            machine = Machine { disk, clock, store };
+        }
+    }
+    let group = machine.topic("stuck").group("nobody").open().unwrap();
+    assert_eq!(texts(&group), ["immortal"]);
+}

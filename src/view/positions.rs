@@ -236,6 +236,12 @@ impl Positions {
         runs.is_some_and(|runs| runs.partitions.iter().all(|runs| holds(runs.partition, runs.first, runs.end)))
     }
 
+    /// As [`Positions::are_all`], of the segment that grows.
+    pub(crate) fn are_all_active(&self, holds: impl Fn(PartitionId, Offset, Offset) -> bool) -> bool {
+        let active = self.active.iter().flat_map(|active| &active.partitions);
+        active.into_iter().all(|runs| holds(runs.partition, runs.first, runs.end))
+    }
+
     /// The first offset from which on no message before `end` is missing. `looked_at` grows by the shares of segments that were
     /// looked at: each of the partition's at most once.
     pub(crate) fn kept_from(&self, partition: PartitionId, end: Offset, looked_at: &mut usize) -> Offset {

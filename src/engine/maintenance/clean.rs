@@ -22,6 +22,8 @@ const LOOK_EVERY_MS: u64 = 1_000;
 const LOOK_SHARE: u64 = 50;
 /// And cleaning this part, so that others have most of the disk.
 const CLEAN_SHARE: u64 = 4;
+/// The bytes of what must stay are counted in as much of the log as so many segments in a look.
+const COUNT_SEGMENTS: u64 = 4;
 /// A file of a class that is smaller than this part of a segment is small.
 const SMALL_SHARE: u64 = 8;
 /// So many small files of a class that follow each other become one: each byte is copied once more whenever files have become eight
@@ -171,7 +173,7 @@ impl CleaningLook {
         }
     }
 
-    /// Notes what must stay of each file, and counts the bytes of that in one of those of which something was settled, but nothing since
+    /// Notes what must stay of each file, and counts the bytes of that in some of those of which something was settled, but nothing since
     /// the last look.
     pub(super) fn note_files(&self, engine: &Engine) -> Result<()> {
         let mut notes = std::mem::take(&mut engine.maintenance.cleaning.lock().files);
@@ -184,7 +186,7 @@ impl CleaningLook {
 
     fn note_in(&self, engine: &Engine, notes: &mut BTreeMap<FileNumber, FileNote>) -> Result<()> {
         notes.retain(|number, _| self.indexes.contains_key(number));
-        let mut uncounted = None;
+        let mut uncounted = Vec::new();
         for file in self.files() {
             let classes = Class::EACH.into_iter().filter(|class| file.serves().contains(*class));
             let stays = classes.map(|class| self.kept(class, file.number()).stay(file.end()));
@@ -195,17 +197,22 @@ impl CleaningLook {
                 *note = FileNote { stay, bytes: None, ..*note };
             }
             if is_stable && note.bytes.is_none() && !note.is_damaged && !self.is_whole(file, stay) {
-                uncounted = uncounted.or(Some(file));
+                uncounted.push(file);
             }
         }
-        let Some(file) = uncounted else { return Ok(()) };
-        let classes = Class::EACH.into_iter().filter(|class| file.serves().contains(*class));
-        let counted = classes.map(|class| self.measure(class, file)).sum::<Result<u64>>();
-        let Some(note) = notes.get_mut(&file.number()) else { return Ok(()) };
-        match counted {
-            Ok(bytes) => note.bytes = Some(bytes),
-            Err(Error::Corrupt(_)) => note.is_damaged = true,
-            Err(error) => return Err(error),
+        let mut left = engine.setup.segment_bytes_max.saturating_mul(COUNT_SEGMENTS);
+        for file in uncounted {
+            let Some(note) = notes.get_mut(&file.number()) else { continue };
+            let classes = Class::EACH.into_iter().filter(|class| file.serves().contains(*class));
+            match classes.map(|class| self.measure(class, file)).sum::<Result<u64>>() {
+                Ok(bytes) => note.bytes = Some(bytes),
+                Err(Error::Corrupt(_)) => note.is_damaged = true,
+                Err(error) => return Err(error),
+            }
+            left = left.saturating_sub(file.limit());
+            if left == 0 {
+                break;
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod copy;
 mod finish;
 pub(super) mod jobs;
 mod retire;
+mod shrink;
 #[cfg(test)]
 mod tests;
 
@@ -19,12 +20,14 @@ use crate::ids::MonoMs;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(super) use finish::finish_segments;
+pub(super) use shrink::shrink_to_close;
 
 /// After an I/O error a job is left alone for so long.
 const PAUSE_MS: u64 = 5_000;
 
 /// What needs room does not keep what gives room back from being done.
-const JOBS: [fn(&Engine) -> Result<()>; 6] = [
+const JOBS: [fn(&Engine) -> Result<()>; 7] = [
+    shrink::shrink_at_rest,
     finish::finish_segments,
     checkpoint::checkpoint_if_due,
     retire::retire_dead_segments,

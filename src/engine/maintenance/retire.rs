@@ -5,7 +5,7 @@
 use crate::engine::Engine;
 use crate::engine::core::Core;
 use crate::error::Result;
-use crate::ids::{FileNumber, Lsn};
+use crate::ids::{FileNumber, Lsn, Offset, PartitionId};
 use crate::log::{ControlFrame, Segment};
 use crate::view::{Share, share_of};
 use std::sync::Arc;
@@ -99,15 +99,28 @@ pub(super) fn dead_within(core: &Core, from: Lsn, to: Lsn) -> impl Iterator<Item
     within.filter(|segment| is_dead(core, segment)).map(|segment| segment.number())
 }
 
+/// How many bytes of segments hold nothing that anybody wants, the one that grows included.
+pub(super) fn dead_len(core: &Core) -> u64 {
+    let segments = core.view.catalog.segments().iter();
+    let dead = segments.filter(|segment| {
+        is_dead(core, segment) || !segment.is_closed() && core.view.positions.are_all_active(settled(core, segment))
+    });
+    dead.map(|segment| segment.frames_len()).sum()
+}
+
 /// Whether all that is looked for in a segment is settled for everyone.
 fn is_dead(core: &Core, segment: &Segment) -> bool {
+    core.view.positions.are_all(segment.number(), settled(core, segment))
+}
+
+/// Whether nobody looks in a segment for a partition's messages from one up to another any more.
+fn settled<'a>(core: &'a Core, segment: &'a Segment) -> impl Fn(PartitionId, Offset, Offset) -> bool + 'a {
     let state = &core.view.state;
     let share = share_of(state, segment);
     let is_passed = |partition| state.held_from(partition).is_none_or(|from| segment.end() <= from);
-    let is_settled = |partition, first, end| {
+    move |partition, first, end| {
         share(partition) == Share::Passed || state.is_settled(partition, first, end) && is_passed(partition)
-    };
-    core.view.positions.are_all(segment.number(), is_settled)
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +130,7 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::engine::{Begin, GroupInfo, Outgoing, Received, Request, Setup, TopicInfo, Wait};
     use crate::error::Error;
-    use crate::ids::{Offset, WallMs};
+    use crate::ids::WallMs;
     use crate::log::Class;
     use crate::record::{BackoffOptions, GroupOptions, Ordering, Retention, TopicOptions};
     use crate::view::ViewHolder;
