@@ -459,7 +459,7 @@ mod tests {
         let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"hi", 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         engine
     }
 

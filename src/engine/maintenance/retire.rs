@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::engine::{Begin, Outgoing, Received, Setup, Wait};
+    use crate::engine::{Begin, GroupInfo, Outgoing, Received, Request, Setup, TopicInfo, Wait};
     use crate::error::Error;
     use crate::ids::WallMs;
     use crate::log::Class;
@@ -162,11 +162,10 @@ mod tests {
             for _ in 0..100 {
                 let mut outgoing = Outgoing::default();
                 outgoing.add(topic.first, None, std::iter::empty(), &[7; 2000], 1 << 20).unwrap();
-                engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+                engine.publish(&outgoing).unwrap().unwrap();
                 let mut held = Vec::new();
-                let wait = Wait::new(engine, Duration::ZERO);
                 let mut each = |received: Received| held.push(received.held_run());
-                engine.receive(group.id, topic.id, 1, wait, &reader, &mut each).unwrap();
+                engine.receive(request(engine, topic, &group, 1), &reader, &mut each).unwrap();
                 assert_eq!(held.len(), 1);
                 engine.ack(group.id, &held).unwrap();
             }
@@ -185,7 +184,7 @@ mod tests {
         let mut outgoing = Outgoing::default();
         outgoing.add(audit.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
         publish(&engine);
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         // No group of it wants what was published before.
         engine.open_group(audit, "late", &GROUP, Begin::Latest).unwrap();
         publish(&engine);
@@ -220,11 +219,11 @@ mod tests {
         let topic = engine.open_topic("busy", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"stuck", 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         let group = engine.open_group(topic, "w", &GROUP, Begin::Earliest).unwrap();
         let (mut held, reader) = (Vec::new(), crate::sync::Mutex::default());
         let mut each = |received: Received| held.push(received.held(0));
-        engine.receive(group.id, topic.id, 1, Wait::new(&engine, Duration::ZERO), &reader, &mut each).unwrap();
+        engine.receive(request(&engine, topic, &group, 1), &reader, &mut each).unwrap();
         assert!(engine.extend(group.id, held[0], 1 << 37).unwrap());
         for _ in 0..5 {
             publish(&engine);
@@ -241,10 +240,13 @@ mod tests {
         for group in [late, at_offset] {
             let mut count = 0;
             let mut each = |received: Received| count += received.stored.count();
-            let wait = Wait::new(&engine, Duration::ZERO);
-            let unreadable = engine.receive(group.id, topic.id, 10, wait, &reader, &mut each).unwrap();
+            let unreadable = engine.receive(request(&engine, topic, &group, 10), &reader, &mut each).unwrap();
             assert!(unreadable.is_empty(), "{unreadable:?}");
         }
+    }
+
+    fn request(engine: &Engine, topic: TopicInfo, group: &GroupInfo, max: usize) -> Request<'static> {
+        Request { group: group.id, topic: topic.id, max, wait: Wait::new(engine, Duration::ZERO) }
     }
 
     fn retired(engine: &Engine) -> u64 {
@@ -282,7 +284,7 @@ mod tests {
         assert!(unwound.is_err());
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         publish(&engine);
         let (again, newest) = (retired(&engine), engine.lock_core().view.catalog.segments().to_vec());
         assert!(again > after);
