@@ -232,8 +232,8 @@ fn mixed(seed: u64) -> Machine {
             let delivery = group.receive(NOW).unwrap().unwrap();
             match (number + nth) % 4 {
                 0 => held.push(delivery),
-                1 => drop(delivery.reject("no").unwrap()),
-                _ => drop(delivery.ack().unwrap()),
+                1 => delivery.reject("no").unwrap(),
+                _ => delivery.ack().unwrap(),
             }
         }
         if number % 5 == 0 {
@@ -402,7 +402,7 @@ fn g15_a_message_in_each_segment_of_traffic() {
     for number in 1..200u64 {
         topic.publish("slow").unwrap();
         let delivery = group.receive(NOW).unwrap().unwrap();
-        drop(delivery.nack_after(Duration::from_secs(1_000_000), "later").unwrap());
+        delivery.nack_after(Duration::from_secs(1_000_000), "later").unwrap();
         traffic(&machine, 64);
         machine.rest(2);
         if number % 10 == 0 {
@@ -437,10 +437,10 @@ fn g15_letters_that_are_redriven_and_die_again() {
     (0..20).for_each(|_| drop(topic.publish("loop").unwrap()));
     for round in 0..60 {
         while let Some(delivery) = group.receive(NOW).unwrap() {
-            drop(delivery.reject("no").unwrap());
+            delivery.reject("no").unwrap();
         }
         traffic(&machine, 100);
-        group.dead_letters().unwrap().map(Result::unwrap).for_each(|letter| drop(letter.redrive().unwrap()));
+        group.dead_letters().unwrap().map(Result::unwrap).for_each(|letter| letter.redrive().unwrap());
         if round % 10 == 9 {
             machine.rest(12);
             check_bound(&machine, 20 * SMALL_LEN, "a loop of redrives");
