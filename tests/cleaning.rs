@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk, WallMs};
-use millpond::{Durability, Group, Message, Store, Topic};
+use millpond::{Durability, Error, Group, Message, Store, Topic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -495,4 +495,49 @@ fn g15_a_soak_stays_within_the_bound() {
     }
     let group = machine.topic("stuck").group("nobody").open().unwrap();
     assert_eq!(texts(&group), ["immortal"]);
+}
+
+/// G14: a store that may take so many bytes takes no more, can be emptied, and goes on then, any number of times.
+#[test]
+fn g14_a_store_with_a_bound_stays_within_it() {
+    const BOUND: u64 = 8 << 20;
+    let (disk, clock) = (SimDisk::new(13), Arc::new(SimClock::new(WallMs(START))));
+    let open = |bytes| {
+        let attached = Arc::new(disk.attach().unwrap());
+        Store::options().durability(Durability::Os).max_bytes(bytes).open_on(attached, Arc::clone(&clock) as _)
+    };
+    let refused = open(BOUND - 1).map(drop).unwrap_err();
+    assert!(matches!(refused, Error::InvalidOption { option: "max_bytes", .. }), "{refused:?}");
+    let mut store = open(BOUND).unwrap();
+    let total = || disk.files().iter().map(|file| file.len).sum::<u64>();
+    for round in 0..6 {
+        let topic = store.topic("t").open().unwrap();
+        let group = topic.group("g").open().unwrap();
+        let mut published = 0u64;
+        let full = loop {
+            match topic.publish([7; 2_000]) {
+                Ok(_) => published += 1,
+                Err(error) => break error,
+            }
+            assert!(total() <= BOUND, "round {round}: {} bytes", total());
+            if published % 64 == 0 {
+                store.tick().unwrap();
+            }
+        };
+        assert!(matches!(full, Error::DiskFull), "{full:?}");
+        assert!(published > 1_000, "round {round}: {published}");
+        for _ in 0..published {
+            group.receive(NOW).unwrap().unwrap().ack().unwrap();
+            assert!(total() <= BOUND, "round {round}: {} bytes", total());
+        }
+        assert!(group.receive(NOW).unwrap().is_none());
+        for _ in 0..10 {
+            clock.advance(1_000);
+            store.tick().unwrap();
+        }
+        drop((topic, group));
+        store.close().unwrap();
+        drop(store);
+        store = open(BOUND).unwrap();
+    }
 }
