@@ -16,7 +16,7 @@ use crate::log::read::catalog::Catalog;
 use crate::log::read::handles::Handles;
 use crate::log::read::segment::Segment;
 use crate::log::write::reserve::Reserve;
-use crate::log::write::room::Room;
+use crate::log::write::room::DiskRoom;
 use crate::log::write::slots::Slots;
 use crate::log::write::standby::Standby;
 use std::io;
@@ -62,14 +62,14 @@ pub(crate) struct FileManager {
     found: Found,
     /// No part of the log either; but a slot that could not be written may name them, until the next one is.
     uncertain: Vec<FileName>,
-    room: Room,
+    room: DiskRoom,
     begun: bool,
     failed: bool,
 }
 
 impl FileManager {
     pub(in crate::log) fn new(disk: Arc<dyn Disk>, access: Access, found: Found) -> Self {
-        let room = Room::default();
+        let room = DiskRoom::default();
         Self { disk, access, found, uncertain: Vec::new(), room, begun: false, failed: false }
     }
 
@@ -298,7 +298,7 @@ impl FileManager {
         self.room.available(&*self.disk)
     }
 
-    /// As [`Room::check`].
+    /// As [`DiskRoom::check`].
     pub(in crate::log) fn check_room(&self, len: u64, leave: u64) -> io::Result<()> {
         self.room.check(&*self.disk, len, leave)
     }

@@ -8,13 +8,13 @@ use std::io;
 
 /// A bound on the lengths of all files in the directory together.
 #[derive(Debug, Default)]
-pub(in crate::log) struct Room {
+pub(in crate::log) struct DiskRoom {
     max_bytes: Option<u64>,
     /// What the files took when they were listed last, unless some were changed since.
     used: Cell<Option<u64>>,
 }
 
-impl Room {
+impl DiskRoom {
     pub(in crate::log) fn limit(&mut self, max_bytes: Option<u64>) {
         self.max_bytes = max_bytes;
     }
