@@ -121,7 +121,7 @@ fn compare_partitions(library: &PartitionSeen, reader: &Partition, origin: Origi
     let begins_behind_missing = library.start > 0 && !reader.messages.contains_key(&(library.start - 1));
     let outside = reader.messages.keys().find(|offset| !offsets.contains(offset));
     match outside {
-        Some(_) if origin == Origin::Forged && begins_behind_missing => {}
+        Some(_) if begins_behind_missing => {}
         Some(offset) => return Err(format!("the reader has a message {offset}, outside {offsets:?}")),
         None => {}
     }
