@@ -226,12 +226,12 @@ impl Engine {
             let from = core.view.positions.kept_from(partition, end, looked_at);
             (from, end, core.view.cleaned_shares(partition, from))
         });
-        let mut reader = Reader::default();
-        let behind_gaps = |(index, (from, end, cleaned)): (u32, (Offset, Offset, Vec<(Offset, Offset)>))| {
+        let (mut reader, mut found) = (Reader::default(), Vec::with_capacity(kept.len()));
+        for (index, (from, end, cleaned)) in (0..).zip(kept) {
             let kept = self.behind_gaps(&mut reader, topic.first.nth(index), from, &cleaned)?;
-            Ok((kept.min(end), end))
-        };
-        (0..).zip(kept).map(behind_gaps).collect()
+            found.push((kept.min(end), end));
+        }
+        Ok(found)
     }
 
     /// The first message from which on none is missing, of those from `from` on that are all there but for what was cleaned away: files of a
