@@ -120,8 +120,14 @@ const TOPIC: [TaggedOption<TopicOptions>; 6] = [
             Retention::Count(count) => count,
         },
         set: |all, value| match &mut all.retention {
-            Retention::Age(age) if value <= DURATION_MS_MAX => Ok(*age = Duration::from_millis(value)),
-            Retention::Count(count) => Ok(*count = value),
+            Retention::Age(age) if value <= DURATION_MS_MAX => {
+                *age = Duration::from_millis(value);
+                Ok(())
+            }
+            Retention::Count(count) => {
+                *count = value;
+                Ok(())
+            }
             Retention::UntilSettled | Retention::Forever | Retention::Age(_) => Err(DecodeError::BadNumber),
         },
     },
