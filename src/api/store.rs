@@ -301,7 +301,8 @@ impl StoreOptions {
 
     /// The most bytes that the files of the store may take together, but for the folder of the index. At least 8 MiB and eight of the largest
     /// message. Beyond it the disk counts as full: what adds to the store is refused with [`Error::DiskFull`], and what is kept back lets
-    /// consumers go on, so that room comes back. An open may go beyond it, to copy the end of the log. Default: as much as the disk has.
+    /// consumers go on, so that room comes back. An open may go beyond it, to copy the end of the log. A
+    /// store that takes more already when it is opened can be emptied with a larger bound only. Default: as much as the disk has.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);

@@ -89,6 +89,16 @@ impl Engine {
         Ok(())
     }
 
+    /// How many bytes files may take that let others go: they may use what is kept for leases.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn room_for_cleaning(&self) -> Result<u64> {
+        let file_manager = self.file_manager.lock();
+        let available = file_manager.available().map_err(|error| self.file_manager_error(&file_manager, error))?;
+        Ok(available.saturating_sub(self.reserved_len(&self.lock_core(), Reserve::Share, available)))
+    }
+
     /// Creates the next segment, unless another thread has meanwhile: of `len` bytes, or where that is too much for the room that
     /// there is, a smaller one of at least `len_min`.
     ///

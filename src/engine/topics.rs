@@ -119,7 +119,7 @@ impl Engine {
                 return Ok(info);
             }
             // The group must not begin at a message that went while its start was looked for.
-            let pin = self.maintenance.pin();
+            let pin = (!matches!(begin, Begin::Latest)).then(|| self.maintenance.pin());
             let starts = self.starts(topic, begin)?;
             let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
             let created = self.submit(&command, Parts::default(), end_of);

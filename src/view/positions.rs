@@ -215,11 +215,16 @@ impl Positions {
     pub(crate) fn forget(&mut self, segment: FileNumber) {
         self.unindexed.retain(|runs| runs.segment != segment);
         if let Some(index) = self.indexes.remove(&segment) {
-            for key in index.keys().iter().map(|key| PartitionId(key.key)) {
-                let Some(spans) = self.spans.get_mut(&key) else { continue };
-                spans.retain(|span| span.segment != segment);
+            for key in index.keys() {
+                let Some(spans) = self.spans.get_mut(&PartitionId(key.key)) else { continue };
+                // They are in the order of their first offsets, of which few are the same.
+                let from = spans.partition_point(|span| span.first.0 < key.first);
+                let same = spans.get(from..).unwrap_or(&[]).iter().take_while(|span| span.first.0 == key.first);
+                if let Some(at) = same.zip(from..).find(|(span, _)| span.segment == segment).map(|(_, at)| at) {
+                    spans.remove(at);
+                }
                 if spans.is_empty() {
-                    self.spans.remove(&key);
+                    self.spans.remove(&PartitionId(key.key));
                 }
             }
         }

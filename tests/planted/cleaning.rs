@@ -82,4 +82,16 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Asks("!planted!() && ($it)"),
         level: Level::Test("retention", "a_clock_that_is_wrong_at_the_open"),
     },
+    Bug {
+        name: "a file that cannot be read is tried again",
+        plants: "one bad sector keeps every other file from being compacted",
+        mistake: Mistake::Skip,
+        level: Level::Library("a_damaged_file_is_left_as_it_is"),
+    },
+    Bug {
+        name: "marks come close together",
+        plants: "a table of bounded size overflows under a rare timing, and the log cannot be read again",
+        mistake: Mistake::Value("if planted!() { ages.last_ends() != ends } else { $it }"),
+        level: Level::Library("marks_of_a_topic_stay_few"),
+    },
 ];

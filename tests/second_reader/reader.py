@@ -1285,7 +1285,8 @@ def apply_marked(s, r):
     over = [m for m in marks if m[0] + topic["options"][RETAINED] <= r["time"]]
     if over:
         ages["kept"] = over[-1][1]
-    ages["marks"] = marks[len(over):] + ([(r["time"], ends)] if ends != last else [])
+    apart = not marks or marks[-1][0] + -(-topic["options"][RETAINED] // 16) <= r["time"]
+    ages["marks"] = marks[len(over):] + ([(r["time"], ends)] if ends != last and apart else [])
     need(len(ages["marks"]) <= MOST_MARKS, "more marks than a topic has")
 
 

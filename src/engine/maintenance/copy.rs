@@ -21,6 +21,9 @@ pub(super) struct Range<'a> {
     pub(super) files: Vec<Arc<Segment>>,
 }
 
+/// Files that serve nothing any more, once the log is durable up to the LSN.
+type Gone = (Vec<Arc<Segment>>, Lsn);
+
 /// What takes the place of files.
 enum Replacement {
     /// A file that is durable, and where messages stand in it.
@@ -36,24 +39,23 @@ impl Range<'_> {
     /// Puts one file of the class in the place of all of them, or none where nothing must stay.
     ///
     /// # Errors
-    /// `Corrupt` where one of them is damaged, with nothing changed; the store's.
+    /// The store's. Where one of the files cannot be read nothing is changed.
     pub(super) fn clean(&self, engine: &Engine) -> Result<()> {
         let (Some(first), Some(last)) = (self.files.first(), self.files.last()) else { return Ok(()) };
-        let bytes = self.files.iter().map(|file| self.look.measure(self.class, file)).sum::<Result<u64>>()?;
+        let mut bytes = 0u64;
+        for file in &self.files {
+            match self.look.measure(self.class, file) {
+                Ok(of_file) => bytes = bytes.saturating_add(of_file),
+                Err(error) => return self.look.unreadable(engine, file, error),
+            }
+        }
         let taken = if bytes == 0 {
             self.take_place(engine, Replacement::Nothing)?
         } else {
             let generation = self.files.iter().map(|file| file.info().generation).max().unwrap_or_default();
             let range = CleanedRange { class: self.class, from: first.base(), to: last.end(), generation };
             let mut copy = create(engine, range, bytes)?;
-            let taken = self.copy(&mut copy).and_then(|runs| {
-                let (file, added) = {
-                    let mut file_manager = engine.file_manager.lock();
-                    let finished = file_manager.finish_class_file(&copy);
-                    finished.map_err(|error| engine.file_manager_error(&file_manager, error))?
-                };
-                self.take_place(engine, Replacement::File { file, runs, added })
-            });
+            let taken = self.copied(engine, &mut copy);
             // Where appending failed, a frame may tell of it all the same, and the store has stopped.
             // seam: a file goes that a frame may tell of
             let is_nobodys = !matches!(taken, Ok(Some(_))) && engine.health.check().is_ok();
@@ -63,29 +65,47 @@ impl Range<'_> {
             taken?
         };
         let Some((gone, end)) = taken else { return Ok(()) };
-        engine.maintenance.note_cleaned(self.files.len(), bytes);
+        engine.maintenance.note_cleaned(bytes);
         unlink(engine, &gone, end)
     }
 
-    /// Copies what must stay of each file. Returns where it stands.
-    fn copy(&self, copy: &mut ClassFile) -> Result<SegmentRuns> {
+    /// Fills the file, and puts it in the place of the others, if it can be.
+    fn copied(&self, engine: &Engine, copy: &mut ClassFile) -> Result<Option<Gone>> {
+        let Some(runs) = self.copy(engine, copy)? else { return Ok(None) };
+        let (file, added) = {
+            let mut file_manager = engine.file_manager.lock();
+            let finished = file_manager.finish_class_file(copy);
+            finished.map_err(|error| engine.file_manager_error(&file_manager, error))?
+        };
+        self.take_place(engine, Replacement::File { file, runs, added })
+    }
+
+    /// Copies what must stay of each file. Returns where it stands; `None` where one of them cannot be read.
+    fn copy(&self, engine: &Engine, copy: &mut ClassFile) -> Result<Option<SegmentRuns>> {
         let mut runs = SegmentRuns::new(copy.number());
         let io = |error| Error::io("write a file of messages or dead letters", error);
         for file in &self.files {
-            self.look.kept(self.class, file.number()).for_each(file, true, &mut |frame, kept| {
-                let at = copy.add(frame, file.epoch_at(frame.lsn), &kept.head, &kept.parts).map_err(io)?;
-                runs.push_all(&kept.records, at);
-                Ok(())
-            })?;
+            let mut written = Ok(());
+            let read = self.look.kept(self.class, file.number()).for_each(file, true, &mut |frame, kept| {
+                match copy.add(frame, file.epoch_at(frame.lsn), &kept.head, &kept.parts) {
+                    Ok(at) => runs.push_all(&kept.records, at),
+                    Err(error) => written = Err(io(error)),
+                }
+                if written.is_ok() { Ok(()) } else { Err(Error::OutOfMemory) }
+            });
+            written?;
+            if let Err(error) = read {
+                return self.look.unreadable(engine, file, error).map(|()| None);
+            }
         }
         copy.seal().map_err(io)?;
-        Ok(runs)
+        Ok(Some(runs))
     }
 
     /// Records what takes the place of the files, and goes by it, in one hold of the lock. Returns which files serve nothing any more, once
     /// the log is durable up to the LSN; `None` where the files are no longer what they were, or somebody may have come to want what was
     /// settled.
-    fn take_place(&self, engine: &Engine, replacement: Replacement) -> Result<Option<(Vec<Arc<Segment>>, Lsn)>> {
+    fn take_place(&self, engine: &Engine, replacement: Replacement) -> Result<Option<Gone>> {
         let (Some(first), Some(last)) = (self.files.first(), self.files.last()) else { return Ok(None) };
         let (from, to, classes) = (first.base(), last.end(), Classes::of(self.class));
         let control = match &replacement {
@@ -123,22 +143,21 @@ impl Range<'_> {
         Ok(Some((gone, end)))
     }
 
-    /// Whether the files still serve the class, and nobody may want more of them than at the look: no group begins where it likes, and no
+    /// Whether the files still serve the class, and no others within the range, and nobody may want more of them than at the look: no group begins where it likes, and no
     /// cursor holds more.
     fn still_holds(&self, engine: &Engine, core: &Core) -> bool {
         // seam: a cleaner ignores a pin
         let is_pinned = engine.maintenance.is_pinned() || engine.maintenance.pins_ever() != self.look.pins;
-        let still_serves = |file: &Arc<Segment>| {
-            let now = core.view.catalog.segment(file.number());
-            now.is_some_and(|now| now.serves().contains(self.class))
-        };
+        let (Some(first), Some(last)) = (self.files.first(), self.files.last()) else { return false };
+        let now = core.view.catalog.serving(self.class, (first.base(), last.end()));
+        let are_the_same = now.map(|file| file.number()).eq(self.files.iter().map(|file| file.number()));
         let holds = self.files.iter().flat_map(|file| self.look.holds(file.number()));
         // seam: a cleaner ignores what a cursor has come to hold
         let no_more_is_held = holds.into_iter().all(|(partition, before)| {
             let now = core.view.state.held_from(partition);
             now.is_none_or(|now| before.is_some_and(|before| before <= now))
         });
-        !is_pinned && no_more_is_held && self.files.iter().all(still_serves)
+        !is_pinned && no_more_is_held && are_the_same
     }
 }
 

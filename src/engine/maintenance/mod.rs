@@ -50,8 +50,7 @@ pub(super) struct Maintenance {
     pins_ever: AtomicUsize,
     /// What is known of files that may be cleaned.
     cleaning: Mutex<clean::CleaningNotes>,
-    /// How many files were cleaned, and how many bytes of messages were copied for that.
-    cleaned: AtomicU64,
+    /// How many bytes of messages were copied to clean files.
     copied: AtomicU64,
     /// How many of the files that were looked at hold a frame that does not prove itself.
     damaged: AtomicUsize,
@@ -84,8 +83,7 @@ impl Maintenance {
         Pin(self)
     }
 
-    fn note_cleaned(&self, files: usize, bytes: u64) {
-        self.cleaned.fetch_add(files as u64, Ordering::Relaxed);
+    fn note_cleaned(&self, bytes: u64) {
         self.copied.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -94,8 +92,10 @@ impl Maintenance {
         (self.copied.load(Ordering::Relaxed), self.damaged.load(Ordering::Relaxed))
     }
 
-    fn cleaned(&self) -> u64 {
-        self.cleaned.load(Ordering::Relaxed)
+    /// As [`Maintenance::pin`], of what reads files and begins nowhere.
+    pub(super) fn keep_files(&self) -> Pin<'_> {
+        self.pins.fetch_add(1, Ordering::AcqRel);
+        Pin(self)
     }
 
     /// How many pins there ever were: where there is another one, a group may begin at what was settled before.

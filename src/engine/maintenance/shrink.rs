@@ -27,7 +27,9 @@ pub(super) fn shrink_at_rest(engine: &Engine) -> Result<()> {
         let core = engine.lock_core();
         let rests = core.checkpoint.end_seen == core.appender.wanted()
             && mono.0.saturating_sub(core.checkpoint.end_seen_at.0) >= SHRINK_AFTER_MS;
-        rests && core.appender.allocated() > ENOUGH_LEN
+        // Where room is short, what there is may be needed.
+        let is_short = core.appender.is_scarce() || engine.maintenance.wants_room();
+        rests && !is_short && core.appender.allocated() > ENOUGH_LEN
     };
     if is_large { begin_small(engine) } else { Ok(()) }
 }

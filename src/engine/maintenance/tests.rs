@@ -172,3 +172,35 @@ fn a_damaged_file_is_left_as_it_is() {
     assert_eq!(rig.engine.stats().unwrap().log.damaged_files, 1);
     assert!(matches!(rig.engine.fetch(rig.busy.first, Offset(0)), Err(Error::Unreadable { .. })), "it was settled");
 }
+
+/// A file whose index is not there ends a run: those before it and behind it are cleaned, each for itself.
+#[test]
+fn a_file_without_an_index_keeps_what_it_serves() {
+    let rig = Rig::new();
+    rig.look();
+    let before = rig.payloads();
+    let number = {
+        let core = &mut *rig.engine.lock_core();
+        let files = core.view.catalog.segments();
+        let number = files[1].number();
+        core.view.positions.forget(number);
+        number
+    };
+    for _ in 0..30 {
+        rig.clock.advance(1_000);
+        // The job that would write the index anew does not run.
+        super::clean::clean_if_due(&rig.engine).unwrap();
+    }
+    let core = rig.engine.lock_core();
+    let left = core.view.catalog.segment(number).map(|file| file.serves());
+    assert_eq!(left, Some(crate::log::Classes::BOTH));
+    drop(core);
+    assert!(rig.class_files() >= 2, "{}", rig.class_files());
+    let Rig { disk, clock, engine, kept, .. } = rig;
+    drop(engine);
+    disk.crash_process();
+    let setup = Setup::quiet(64 << 10);
+    let engine = Engine::open_on(Arc::new(disk.attach().unwrap()), setup, Arc::clone(&clock) as _).unwrap();
+    let fetch = |offset| engine.fetch(kept.first, Offset(offset)).unwrap().view(0).payload().to_vec();
+    assert_eq!((0..before.len() as u64).map(fetch).collect::<Vec<_>>(), before);
+}

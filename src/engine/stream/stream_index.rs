@@ -262,7 +262,7 @@ impl Engine {
             return Err(Error::DiskFull);
         }
         // What is read is not unlinked meanwhile.
-        let _pin = self.maintenance.pin();
+        let _pin = self.maintenance.keep_files();
         let (catalog, epochs) = {
             let core = self.lock_core();
             (core.view.catalog.clone(), core.view.catalog.epochs().to_vec())

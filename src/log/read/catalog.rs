@@ -6,7 +6,7 @@ use crate::ids::{Epoch, FileNumber, Lsn};
 #[cfg(test)]
 use crate::log::error::ReadError;
 use crate::log::format::checkpoint::{Section, note_epoch};
-use crate::log::format::class::{Classes, Retired};
+use crate::log::format::class::{Class, Classes, Retired};
 #[cfg(test)]
 use crate::log::format::frame::Frame;
 use crate::log::format::segment_info::SegmentInfo;
@@ -73,6 +73,12 @@ impl Catalog {
     /// The segments and files of classes in the order of their first LSNs.
     pub(crate) fn segments(&self) -> &[Arc<Segment>] {
         &self.inner.segments
+    }
+
+    /// The files that serve a class and lie within a range.
+    pub(crate) fn serving(&self, class: Class, (from, to): (Lsn, Lsn)) -> impl Iterator<Item = &Arc<Segment>> {
+        let within = move |file: &&Arc<Segment>| file.base() >= from && file.end() <= to;
+        self.segments().iter().filter(within).filter(move |file| file.serves().contains(class))
     }
 
     /// Whether some of them are files of a class.

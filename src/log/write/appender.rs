@@ -1,6 +1,7 @@
 //! Appending: the one writing end of the log.
 //!
-//! Lives under the engine's lock: no system call where tails are mapped, no allocation once its scratch has grown. A refusal
+//! Lives under the engine's lock: no system call where tails are mapped, but for a large append of a store that syncs often; no allocation
+//! once its scratch has grown. A refusal
 //! has changed nothing. Never here: syncs (a [`SyncJob`] is run outside the lock), and the creation of files.
 
 use crate::disk::{File, Tail};

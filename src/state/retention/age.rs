@@ -55,6 +55,11 @@ impl TopicAges {
         self.kept_from.get(index as usize).copied().unwrap_or_default()
     }
 
+    /// Whether the last mark is so long ago that another may follow: so there are never more than may be.
+    fn is_apart(&self, age: u64, now: StoreMs) -> bool {
+        self.marks.back().is_none_or(|mark| mark.time.0.saturating_add(age.div_ceil(MARKS)) <= now.0)
+    }
+
     /// The ends at the last mark, or where it has none what is kept no longer.
     fn last_ends(&self) -> &[Offset] {
         self.marks.back().map_or(&self.kept_from, |mark| &mark.ends)
@@ -94,8 +99,7 @@ impl State {
     fn is_to_mark(&self, topic: TopicId, now: StoreMs) -> bool {
         let (Some(ages), Some(age)) = (self.ages.of(topic), age_of(&self.catalog, topic)) else { return false };
         let is_over = ages.marks.front().is_some_and(|mark| mark.time.0.saturating_add(age) <= now.0);
-        let step = (age / MARKS).max(1);
-        let is_due = ages.marks.back().is_none_or(|mark| mark.time.0.saturating_add(step) <= now.0);
+        let is_due = ages.is_apart(age, now);
         let marked: u128 = ages.last_ends().iter().map(|end| u128::from(end.0)).sum();
         let has_more = self.catalog.audience(topic).is_some_and(|audience| audience.published > marked);
         is_over || is_due && has_more
@@ -122,7 +126,8 @@ impl State {
         let ages = self.ages.of.get_mut(&topic).ok_or(Rejection::UnknownTopic)?;
         require(ages.marks.back().is_none_or(|mark| mark.time <= time), "marks of a topic follow each other in time")?;
         let over = ages.marks.iter().take_while(|mark| mark.time.0.saturating_add(age) <= time.0).count();
-        let is_new = ages.marks.back().map_or(&ages.kept_from, |mark| &mark.ends) != &ends;
+        // seam: marks come close together
+        let is_new = ages.last_ends() != ends && ages.is_apart(age, time);
         require(ages.marks.len() - over + usize::from(is_new) <= MARKS_MAX, "a topic has more marks than it may")?;
         let ages = Arc::make_mut(ages);
         // seam: a message is kept for less than its time

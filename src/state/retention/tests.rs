@@ -3,7 +3,10 @@
 //! Never here: files.
 
 use super::*;
-use crate::state::State;
+use crate::ids::MonoMs;
+use crate::record::{Retention, TopicOptions};
+use crate::state::tests::World;
+use crate::state::{Command, Rejection, State};
 
 /// Whether an offset lies within one of some stretches, which are in order and apart.
 fn holds(stretches: &[OffsetRange], offset: Offset) -> bool {
@@ -35,4 +38,30 @@ fn stretches_are_joined_where_they_touch() {
     let stretches = of(&[(2, 4), (6, 7)]);
     let held: Vec<u64> = (0..9).filter(|offset| holds(&stretches, Offset(*offset))).collect();
     assert_eq!(held, [2, 3, 6]);
+}
+
+/// However messages come, a topic never has more marks than it may, and keeps what is younger than its time.
+#[test]
+fn marks_of_a_topic_stay_few() {
+    for (age, between) in [(1_600, 150), (1_600, 1), (1_000, 93), (1_007, 30), (3_200, 301)] {
+        let mut world = World::new();
+        let retention = Retention::Age(std::time::Duration::from_millis(age));
+        let options = TopicOptions { retention, ..TopicOptions::LEFT_OUT };
+        world.run(Command::CreateTopic { name: "t", partitions: 1, options }).unwrap();
+        let mut published = Vec::new();
+        for step in 0..600u64 {
+            world.publish(0, 1);
+            published.push(world.mono);
+            // Rarely at first, and then all the time.
+            world.advance(if step < 12 { between } else { 1 + step % 7 });
+            match world.run(Command::MarkRetention { topic: TopicId(0) }) {
+                Ok(_) | Err(Rejection::Stale) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+            let kept = world.state.kept_from(TopicId(0), 0).0 as usize;
+            let young = |at: &u64| MonoMs(*at).0 + age > world.mono;
+            assert!(published.iter().position(young).is_none_or(|first| kept <= first), "step {step} of {age}");
+        }
+        assert!(world.state.kept_from(TopicId(0), 0) > Offset(0), "{age}");
+    }
 }
