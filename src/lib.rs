@@ -53,8 +53,8 @@ pub use api::{
 #[cfg(feature = "async")]
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
-    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport, Ordering,
-    PartitionStats, Retention, Stats, TopicStats,
+    DroppedTail, FailureCounts, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport,
+    Ordering, PartitionStats, Retention, Stats, TopicStats,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, Result};
 pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};

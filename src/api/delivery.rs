@@ -3,7 +3,7 @@
 use super::batch::DeliveryRef;
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Engine, HeldRun, LeasedMessage, Received};
+use crate::engine::{Engine, FailureCounts, HeldRun, LeasedMessage, Received};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -169,6 +169,13 @@ impl Delivery {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.view().attempt()
+    }
+
+    /// How the attempts before this one ended, since the message was published or last redriven. Attempts that the close of a store
+    /// ended are in none of these counts.
+    #[must_use]
+    pub fn failures(&self) -> FailureCounts {
+        self.view().failures()
     }
 
     /// When the message was first published, by the wall clock, to the millisecond.

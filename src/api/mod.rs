@@ -11,6 +11,7 @@ mod delivery;
 #[cfg(feature = "async")]
 mod futures;
 mod group;
+mod group_builder;
 mod group_options;
 mod log_reader;
 mod message;
@@ -34,9 +35,10 @@ pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
 pub use delivery::Delivery;
 #[cfg(feature = "async")]
 pub use futures::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
+pub use group::Group;
 #[cfg(any(test, feature = "simulation"))]
 pub use group::Sleeper;
-pub use group::{Group, GroupBuilder};
+pub use group_builder::GroupBuilder;
 pub use group_options::GroupChange;
 pub use log_reader::{LogMessage, LogReader, LogReaderBuilder};
 pub use message::{Bytes, Message};

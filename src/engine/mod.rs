@@ -37,8 +37,10 @@ pub use crate::index::{IndexOutcome, SimIndexHome};
 pub(crate) use crate::record::Hold;
 pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
-pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
-pub use crate::record::{Ordering, Retention};
+pub(crate) use crate::record::{
+    AttemptFailure, BackoffOptions, FailureCause, GroupOptions, Growth, Jitter, TopicOptions,
+};
+pub use crate::record::{FailureCounts, Ordering, Retention};
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{Reader, Stored};

@@ -200,6 +200,9 @@ pub(crate) struct Moving {
 pub(crate) struct GroupChanges {
     pub(crate) visibility_timeout_ms: Option<u64>,
     pub(crate) max_attempts: Option<u32>,
+    pub(crate) max_nacks: Option<u32>,
+    pub(crate) max_expiries: Option<u32>,
+    pub(crate) max_crashes: Option<u32>,
     pub(crate) backoff: Option<BackoffOptions>,
     pub(crate) max_outstanding: Option<u32>,
     pub(crate) max_closes: Option<u32>,
@@ -208,11 +211,15 @@ pub(crate) struct GroupChanges {
 
 impl GroupChanges {
     pub(crate) fn applied_to(&self, options: &GroupOptions) -> GroupOptions {
-        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes, notices } = self;
+        let Self { visibility_timeout_ms, max_attempts, max_nacks, max_expiries, max_crashes, .. } = self;
+        let Self { backoff, max_outstanding, max_closes, notices, .. } = self;
         GroupOptions {
             visibility_timeout_ms: visibility_timeout_ms.unwrap_or(options.visibility_timeout_ms),
             max_attempts: max_attempts.unwrap_or(options.max_attempts),
-            backoff: backoff.unwrap_or(options.backoff),
+            max_nacks: max_nacks.unwrap_or(options.max_nacks),
+            max_expiries: max_expiries.unwrap_or(options.max_expiries),
+            max_crashes: max_crashes.unwrap_or(options.max_crashes),
+            backoff: backoff.as_ref().unwrap_or(&options.backoff).clone(),
             max_outstanding: max_outstanding.unwrap_or(options.max_outstanding),
             max_closes: max_closes.unwrap_or(options.max_closes),
             notices: notices.unwrap_or(options.notices),

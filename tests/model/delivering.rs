@@ -7,7 +7,7 @@ use crate::facts::{Body, Seen};
 use crate::ops::Op;
 use crate::removal::is_removed;
 use crate::runner::{Held, HeldBatch, Outcome, Runner, ensure, push_new};
-use millpond::{DeliveryRef, Error, GroupStats, MessageId};
+use millpond::{DeliveryRef, Error, FailureCounts, GroupStats, MessageId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,6 +279,10 @@ impl Runner {
     }
 }
 
+pub(crate) fn counts_of(failures: FailureCounts) -> [u32; 3] {
+    [failures.nacks, failures.expiries, failures.crashes]
+}
+
 /// Every choice of a number of elements that is wanted.
 fn subsets(ids: &[MessageId], is_wanted: impl Fn(usize) -> bool) -> Vec<Vec<MessageId>> {
     let all = |is_all: usize| if is_all == ids.len() { vec![ids.to_vec()] } else { Vec::new() };
@@ -303,6 +307,7 @@ fn see(delivery: DeliveryRef<'_>, ticket: u64) -> Outcome<Seen> {
         origin: delivery.origin(),
         body: Body { key: delivery.key().map(<[u8]>::to_vec), headers, payload: delivery.payload().to_vec() },
         attempt: delivery.attempt(),
+        counts: counts_of(delivery.failures()),
         published: millis(delivery.timestamp()),
         ticket,
     })

@@ -34,6 +34,9 @@ pub(crate) enum Pause {
     None,
     Fixed(u64),
     Exponential { first: u64, max: u64, jitter: bool },
+    Linear { step: u64, max: u64 },
+    List { first: u64, then: u64 },
+    FullJitter(u64),
 }
 
 /// A group's options; `None` leaves the default, or what it was.
@@ -41,6 +44,8 @@ pub(crate) enum Pause {
 pub(crate) struct Spec {
     pub(crate) timeout: Option<u64>,
     pub(crate) attempts: Option<u32>,
+    /// Of nacks, expiries and crashes.
+    pub(crate) limits: Option<[u32; 3]>,
     pub(crate) pause: Pause,
     pub(crate) outstanding: Option<u32>,
     pub(crate) closes: Option<u32>,
@@ -132,14 +137,17 @@ operations! {
     /// Creates a group, while there are few.
     CreateGroup { topic: usize = index(), spec: Spec = spec(), begin: Begin = begin() } * 3 calls [
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
+        "GroupBuilder::max_nacks", "GroupBuilder::max_expiries", "GroupBuilder::max_crashes",
         "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::max_closes", "GroupBuilder::dead_letter_notices", "GroupBuilder::start",
         "GroupBuilder::ordering", "GroupBuilder::max_in_flight_per_key",
-        "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter"
+        "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter",
+        "Backoff::linear", "Backoff::list", "Backoff::full_jitter"
     ];
     OpenGroup { group: usize = index(), asked: Asked = asked() } * 1 calls [];
     /// Changes options; those that are not given stay.
     AlterGroup { group: usize = index(), spec: Spec = spec() } * 4 calls [
-        "Group::alter", "GroupChange::apply", "GroupChange::visibility_timeout", "GroupChange::max_attempts",
+        "Group::alter", "GroupChange::apply", "GroupChange::visibility_timeout", "GroupChange::max_attempts", "GroupChange::max_nacks",
+        "GroupChange::max_expiries", "GroupChange::max_crashes",
         "GroupChange::backoff", "GroupChange::max_outstanding", "GroupChange::max_closes", "GroupChange::dead_letter_notices"
     ];
     RemoveGroup { group: usize = index() } * 2 calls ["Topic::remove_group"];
@@ -348,6 +356,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "Delivery::headers",
             "Delivery::header",
             "Delivery::attempt",
+            "Delivery::failures",
             "Delivery::timestamp",
             "Delivery::topic",
             "Delivery::group",
@@ -363,6 +372,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeliveryRef::headers",
             "DeliveryRef::header",
             "DeliveryRef::attempt",
+            "DeliveryRef::failures",
             "DeliveryRef::timestamp",
             "DeliveryRef::topic",
             "DeliveryRef::group",
@@ -395,6 +405,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeadLetter::group",
             "DeadLetter::timestamp",
             "DeadLetter::attempts",
+            "DeadLetter::failures",
             "DeadLetter::history",
         ],
     ),
@@ -465,6 +476,9 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
         3 => Just(Pause::None),
         3 => select(vec![1, 50, 1_000]).prop_map(Pause::Fixed),
         3 => backoff.prop_map(|(first, max, jitter)| Pause::Exponential { first, max, jitter }),
+        1 => (select(vec![1, 50, 100]), select(vec![40, 200])).prop_map(|(step, max)| Pause::Linear { step, max }),
+        1 => (select(vec![0, 50, 300]), select(vec![1, 100])).prop_map(|(first, then)| Pause::List { first, then }),
+        1 => select(vec![50, 100]).prop_map(Pause::FullJitter),
     ];
     let timeout = prop_oneof![1 => Just(None), 6 => select(vec![1, 50, 200, 1_000]).prop_map(Some)];
     let attempts = prop_oneof![1 => Just(None), 6 => (0..4u32).prop_map(Some), 1 => Just(Some(12))];
@@ -472,8 +486,12 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
     let closes = prop_oneof![1 => Just(None), 2 => (0..3u32).prop_map(Some)];
     let notices = any::<Option<bool>>();
     let order = proptest::option::of((select(vec![InOrder::ByKey, InOrder::ByKey, InOrder::ByPartition]), 1..3u32));
-    (timeout, attempts, pause, outstanding, closes, notices, order).prop_map(
-        |(timeout, attempts, pause, outstanding, closes, notices, order)| Spec {
+    // At most as many as the least limit of all attempts.
+    let limits = proptest::option::weighted(0.3, [0..2u32, 0..2u32, 0..2u32]);
+    let limits = (limits, any::<bool>())
+        .prop_map(|(limits, doubled)| limits.map(|all| all.map(|max| max << u32::from(doubled))));
+    (timeout, attempts, pause, outstanding, closes, notices, order, limits).prop_map(
+        |(timeout, attempts, pause, outstanding, closes, notices, order, limits)| Spec {
             timeout,
             attempts,
             pause,
@@ -481,6 +499,7 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
             closes,
             notices,
             order,
+            limits: limits.map(|all| all.map(|max| max.min(attempts.filter(|max| *max != 0).unwrap_or(5)))),
         },
     )
 }

@@ -6,7 +6,7 @@
 //! Never here: the store, its handles, its log.
 
 use crate::dedup::Accepted;
-use crate::facts::{Letter, Message, Now, Options, Seen};
+use crate::facts::{Growth, Jitter, Letter, Message, Now, Options, Seen};
 use crate::item::{Item, Standing, State};
 use crate::notices::Told;
 use crate::ops::InOrder;
@@ -63,10 +63,20 @@ pub(crate) struct World {
 
 impl Group {
     fn delay(&self, attempt: u32) -> (u64, u64) {
-        let max = self.options.backoff_max;
-        let doubled = self.options.backoff_first.saturating_mul(1 << (attempt - 1).min(40));
-        let full = doubled.min(max);
-        (if self.options.jitter { full.div_ceil(2) } else { full }, full)
+        let (first, max) = (self.options.backoff_first, self.options.backoff_max);
+        let full = match self.options.growth {
+            Growth::Doubled => first.saturating_mul(1 << (attempt - 1).min(40)),
+            Growth::Linear => first * u64::from(attempt),
+            Growth::List(_) if attempt == 1 => first,
+            Growth::List(second) => second,
+        };
+        let full = full.min(max);
+        let least = match self.options.jitter {
+            Jitter::None => full,
+            Jitter::UpperHalf => full.div_ceil(2),
+            Jitter::Full => 0,
+        };
+        (least, full)
     }
 
     /// Of an attempt that ended by its timeout, a crash or a close.
@@ -87,11 +97,11 @@ impl Group {
                 let (item, time) = (item.clone(), now.wall);
                 self.told.push(Told { item, time, epoch: now.epoch, frame: now.frame });
             }
-            let Item { message, attempts, failures, .. } = item;
+            let Item { message, attempts, failures, counts, .. } = item;
             let offset = Offset(offsets.0);
             let id = MessageId { epoch: now.epoch, partition: self.dead.into(), offset, ..message.id };
             let message = Message { id, stored: now.wall, frame: now.frame, ..message };
-            self.letters.push(Letter { message, offsets, attempts, failures });
+            self.letters.push(Letter { message, offsets, attempts, failures, counts });
         }
     }
 
@@ -183,11 +193,13 @@ impl Group {
     pub(crate) fn nack(&mut self, id: MessageId, delay: Option<u64>, text: &str, now: &Now) {
         let Some(mut item) = self.items.remove(&id) else { return };
         item.fail(Cause::Nacked, now.wall, text);
-        if item.limit > 0 && item.attempts >= item.limit {
+        item.is_over = false;
+        let max_nacks = self.options.limits[0];
+        if item.limit > 0 && item.attempts >= item.limit || max_nacks > 0 && item.counts[0] >= max_nacks {
             return self.bury(vec![item], now);
         }
         let delay = delay.map_or_else(|| self.delay(item.attempts), |delay| (delay, delay));
-        let due = (now.wall + delay.0, now.wall + delay.1);
+        let due = due(now.wall, delay);
         item.state = if delay.1 == 0 { State::Ready } else { State::Waiting { due, delay } };
         self.items.insert(id, item);
     }
@@ -197,6 +209,7 @@ impl Group {
         if let Some(item) = self.items.get_mut(&id) {
             item.attempts -= 1;
             item.closes = 0;
+            item.is_over = false;
             item.state = State::Ready;
         }
     }
@@ -237,6 +250,11 @@ impl Group {
         self.letters.append(&mut unseen.clone());
         missing.map_or(Ok(()), |letter| Err(format!("not listed: {letter:?}")))
     }
+}
+
+/// When a message is due that waits from `wall` on. One that may wait no time at all may be ready whatever the clock says.
+fn due(wall: u64, delay: (u64, u64)) -> (u64, u64) {
+    (if delay.0 == 0 { 0 } else { wall + delay.0 }, wall + delay.1)
 }
 
 impl World {
@@ -370,12 +388,16 @@ impl World {
     pub(crate) fn deliver(&mut self, group: usize, seen: &Seen, now: &Now) -> Check {
         let any_lease = self.leases(now).next().is_some();
         self.end_exclusive(now);
+        let mut is_over = false;
         let pause = {
             let group = &self.groups[group];
             group.items.get(&seen.id).map_or((0, 0), |item| {
                 let (attempt, max) = (item.attempts + 1, group.options.max_attempts);
+                let expired = u32::from(matches!(item.state, State::Leased { .. }));
+                let max_expiries = group.options.limits[1];
+                is_over = max_expiries > 0 && item.counts[1] + expired + 1 >= max_expiries;
                 // Nothing waits for an attempt that there will not be.
-                if max > 0 && attempt >= max { (0, 0) } else { group.unattended(attempt) }
+                if is_over || max > 0 && attempt >= max { (0, 0) } else { group.unattended(attempt) }
             })
         };
         let group = &mut self.groups[group];
@@ -396,9 +418,13 @@ impl World {
         if matches!(item.state, State::Leased { .. }) {
             item.fail(Cause::Expired, now.wall, "");
         }
+        if seen.counts != item.counts {
+            return Err(format!("{id} says that it failed {:?} times: {item:?}", seen.counts));
+        }
         let exclusive = item.goes_alone() && !any_lease;
         item.attempts += 1;
         item.limit = max;
+        item.is_over = is_over;
         item.state = State::Leased { until, ticket: seen.ticket, exclusive, pause };
         let message = &item.message;
         if (seen.attempt, seen.origin, seen.published) != (item.attempts, message.origin, message.published) {
@@ -436,18 +462,24 @@ impl World {
     pub(crate) fn open(&mut self, clean: bool, wall: u64) {
         for group in &mut self.groups {
             let delays: Vec<_> = group.items.values().map(|item| group.unattended(item.attempts)).collect();
-            let max_closes = group.options.max_closes;
+            let (max_closes, max_crashes) = (group.options.max_closes, group.options.limits[2]);
             for (item, delay) in group.items.values_mut().zip(delays) {
                 let State::Leased { exclusive, .. } = item.state else { continue };
                 item.state = State::Ready;
+                item.is_over = false;
                 if clean && item.closes < max_closes {
                     (item.attempts, item.closes) = (item.attempts - 1, item.closes + 1);
                     continue;
                 }
                 item.fail(if clean { Cause::Closed } else { Cause::Crashed }, wall, "");
                 item.once_more = !clean && !exclusive;
+                if !clean && max_crashes > 0 {
+                    let is_spent = item.limit > 0 && item.attempts >= item.limit;
+                    item.is_over = item.crashes >= max_crashes;
+                    item.is_alone = item.crashes + 1 == max_crashes && !(exclusive && is_spent);
+                }
                 if delay.1 > 0 && !item.is_exhausted() {
-                    item.state = State::Waiting { due: (wall + delay.0, wall + delay.1), delay };
+                    item.state = State::Waiting { due: due(wall, delay), delay };
                 }
             }
         }
@@ -463,9 +495,10 @@ impl World {
         }
     }
 
-    pub(crate) fn has_waits(&self) -> bool {
+    /// Whether messages wait; `surely`: and cannot be ready instead.
+    pub(crate) fn has_waits(&self, surely: bool) -> bool {
         let mut items = self.groups.iter().flat_map(|group| group.items.values());
-        items.any(|item| matches!(item.state, State::Waiting { .. }))
+        items.any(|item| matches!(item.state, State::Waiting { delay, .. } if delay.0 > 0 || !surely))
     }
 
     pub(crate) fn unsettled(&self) -> Vec<MessageId> {

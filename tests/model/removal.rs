@@ -4,9 +4,9 @@
 
 use crate::actions::said;
 use crate::facts::Options;
-use crate::ops::{Pause, Spec};
+use crate::ops::Spec;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
-use millpond::{Backoff, Error, Group, GroupChange, Message, Topic};
+use millpond::{Error, Group, GroupChange, Message, Topic};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -153,19 +153,17 @@ fn use_group(group: &Group) -> Outcome {
 }
 
 fn altered(options: &Options, spec: Spec) -> Options {
-    let Options { backoff_first, backoff_max, jitter, .. } = *options;
-    let (backoff_first, backoff_max, jitter) = match spec.pause {
-        Pause::Default => (backoff_first, backoff_max, jitter),
-        Pause::None => (0, 0, false),
-        Pause::Fixed(delay) => (delay, delay, false),
-        Pause::Exponential { first, max, jitter } => (first.min(max), max, jitter),
-    };
+    let Options { backoff_first, backoff_max, jitter, growth, .. } = *options;
+    let (backoff_first, backoff_max, jitter, growth) =
+        spec.pause.numbers().unwrap_or((backoff_first, backoff_max, jitter, growth));
     Options {
         visibility_timeout: spec.timeout.unwrap_or(options.visibility_timeout),
         max_attempts: spec.attempts.unwrap_or(options.max_attempts),
         backoff_first,
         backoff_max,
         jitter,
+        growth,
+        limits: spec.limits.unwrap_or(options.limits),
         max_outstanding: spec.outstanding.unwrap_or(options.max_outstanding),
         max_closes: spec.closes.unwrap_or(options.max_closes),
         notices: spec.notices.unwrap_or(options.notices),
@@ -181,12 +179,8 @@ fn with_spec(change: GroupChange, spec: Spec, notices: &Topic) -> GroupChange {
     let change = spec.closes.into_iter().fold(change, GroupChange::max_closes);
     let topic = |is_told: bool| is_told.then_some(notices);
     let change = spec.notices.into_iter().fold(change, |change, is_told| change.dead_letter_notices(topic(is_told)));
-    match spec.pause {
-        Pause::Default => change,
-        Pause::None => change.backoff(Backoff::none()),
-        Pause::Fixed(delay) => change.backoff(Backoff::fixed(ms(delay))),
-        Pause::Exponential { first, max, jitter } => {
-            change.backoff(Backoff::exponential(ms(first)).max(ms(max)).jitter(jitter))
-        }
-    }
+    let change = spec.limits.into_iter().fold(change, |change, [nacks, expiries, crashes]| {
+        change.max_nacks(nacks).max_expiries(expiries).max_crashes(crashes)
+    });
+    spec.pause.backoff().into_iter().fold(change, GroupChange::backoff)
 }

@@ -35,6 +35,58 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("scenarios", "files::backoff"),
     },
     Bug {
+        name: "a linear backoff stays the same",
+        plants: "a backoff that should grow by a step retries at the first delay forever",
+        mistake: Mistake::Value("if planted!() { options.first_ms } else { $it }"),
+        level: Level::Test("scenarios", "files::retry_policies"),
+    },
+    Bug {
+        name: "a list of delays begins anew",
+        plants: "after its last delay a list goes on with the first",
+        mistake: Mistake::Before(
+            "let nth = if planted!() { usize::try_from(before).ok().map(|nth| nth % delays.len()) } else { nth };",
+        ),
+        level: Level::Test("scenarios", "files::retry_policies"),
+    },
+    Bug {
+        name: "full jitter is half of it",
+        plants: "messages that failed together all wait half of their delay at least",
+        mistake: Mistake::Value("if planted!() { full.div_ceil(2) } else { $it }"),
+        level: Level::Library("jitter_stays_in_its_part_and_differs"),
+    },
+    Bug {
+        name: "a limit of nacks is not kept",
+        plants: "a message that its consumers reject by nacks is tried until its attempts are used up",
+        mistake: Mistake::Before("let max = if planted!() { 0 } else { max };"),
+        level: Level::Test("scenarios", "files::retry_limits"),
+    },
+    Bug {
+        name: "a limit of expiries is not kept",
+        plants: "a message on which consumers hang is tried until its attempts are used up",
+        mistake: Mistake::Before(
+            "let is_leased = is_leased || planted!(); if is_leased && planted!() { return AttemptClass::Plain; }",
+        ),
+        level: Level::Test("scenarios", "files::retry_limits"),
+    },
+    Bug {
+        name: "a limit of crashes is not kept",
+        plants: "a message that kills its process is tried until its attempts are used up",
+        mistake: Mistake::Before("0.. if planted!() => Verdict::None,"),
+        level: Level::Test("scenarios", "files::retry_limits"),
+    },
+    Bug {
+        name: "failures are not counted",
+        plants: "a delivery and a dead letter say that nothing failed before",
+        mistake: Mistake::Before("if planted!() { return; }"),
+        level: Level::Model,
+    },
+    Bug {
+        name: "a limit that is never reached is taken",
+        plants: "a limit of nacks above that of attempts is accepted and does nothing",
+        mistake: Mistake::Before("if planted!() { continue; }"),
+        level: Level::Test("scenarios", "files::retry_limits"),
+    },
+    Bug {
         name: "a close saves nothing",
         plants: "every open after a close recovers as after a crash",
         mistake: Mistake::Value("if planted!() { Ok(()) } else { $it }"),

@@ -90,6 +90,8 @@ files! {
     release
     removal
     retention
+    retry_limits
+    retry_policies
     scheduled_crash
     snapshots
     streams

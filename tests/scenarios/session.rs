@@ -257,6 +257,15 @@ impl Session {
                 if let Some(attempts) = words.option("max_attempts", script::number)? {
                     change = change.max_attempts(attempts);
                 }
+                if let Some(nacks) = words.option("max_nacks", script::number)? {
+                    change = change.max_nacks(nacks);
+                }
+                if let Some(expiries) = words.option("max_expiries", script::number)? {
+                    change = change.max_expiries(expiries);
+                }
+                if let Some(crashes) = words.option("max_crashes", script::number)? {
+                    change = change.max_crashes(crashes);
+                }
                 if let Some(backoff) = words.option("backoff", backoff)? {
                     change = change.backoff(backoff);
                 }
@@ -282,6 +291,15 @@ impl Session {
         }
         if let Some(attempts) = words.option("max_attempts", script::number)? {
             builder = builder.max_attempts(attempts);
+        }
+        if let Some(nacks) = words.option("max_nacks", script::number)? {
+            builder = builder.max_nacks(nacks);
+        }
+        if let Some(expiries) = words.option("max_expiries", script::number)? {
+            builder = builder.max_expiries(expiries);
+        }
+        if let Some(crashes) = words.option("max_crashes", script::number)? {
+            builder = builder.max_crashes(crashes);
         }
         if let Some(backoff) = words.option("backoff", backoff)? {
             builder = builder.backoff(backoff);
@@ -518,9 +536,20 @@ fn retention(value: &str) -> Result<Retention, String> {
     }
 }
 
-/// Reads `none`, `2s` and `1s..60s`, the last also with `,jitter` behind it.
+/// Reads `none`, `2s`, `1s..60s`, the last also with `,jitter` behind it, `1s+..60s` which is linear, and the list `1s/5s/2s`. All of
+/// them also with `,full` behind them, for full jitter.
 fn backoff(value: &str) -> Result<Backoff, String> {
+    if let Some(delays) = value.strip_suffix(",full") {
+        return Ok(backoff(delays)?.full_jitter());
+    }
     let (delays, jitter) = value.strip_suffix(",jitter").map_or((value, false), |delays| (delays, true));
+    if delays.contains('/') {
+        let delays = delays.split('/').map(script::duration).collect::<Result<Vec<_>, _>>()?;
+        return Ok(Backoff::list(&delays));
+    }
+    if let Some((step, max)) = delays.split_once("+..") {
+        return Ok(Backoff::linear(script::duration(step)?).max(script::duration(max)?));
+    }
     match delays.split_once("..") {
         Some((first, max)) => {
             let backoff = Backoff::exponential(script::duration(first)?);

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::log::{Catalog, Parts, Segment};
-use crate::record::{FailureCause, Record, Token};
+use crate::record::{FailureCause, FailureCounts, Record, Token};
 use crate::state::{Command, Held, HeldRun, Notice};
 use crate::view::MessageLocation;
 use crate::view::Reader;
@@ -24,6 +24,8 @@ use std::sync::Arc;
 pub(crate) struct Received {
     pub(crate) token: Token,
     pub(crate) attempt: u32,
+    /// How the attempts before ended.
+    pub(crate) failures: FailureCounts,
     pub(crate) stored: Stored,
 }
 
@@ -85,6 +87,7 @@ pub(in crate::engine) struct LeaseRun {
     first: Offset,
     pub(in crate::engine) count: u32,
     attempt: u32,
+    failures: FailureCounts,
     place: Option<MessageLocation>,
 }
 
@@ -132,9 +135,10 @@ impl<'a> Reading<'a> {
         for (number, lease) in leases.iter().enumerate() {
             let (read, goes_on) = self.read(lease, each);
             // Messages share a block only if they share this.
-            if !goes_on || leases.get(number + 1).is_none_or(|next| next.attempt != lease.attempt) {
+            let shared = |lease: &LeaseRun| (lease.attempt, lease.failures);
+            if !goes_on || leases.get(number + 1).is_none_or(|next| shared(next) != shared(lease)) {
                 let last = self.reader.take();
-                last.into_iter().for_each(|stored| self.give(lease.attempt, stored, each));
+                last.into_iter().for_each(|stored| self.give(lease, stored, each));
             }
             if !goes_on {
                 let rest = leases[number + 1..].iter().map(|lease| lease.held_from(0, self.token));
@@ -150,7 +154,7 @@ impl<'a> Reading<'a> {
 
     /// Reads the messages of a lease. Returns how many of them are done with, and whether to read on.
     fn read(&mut self, lease: &LeaseRun, each: &mut impl FnMut(Received)) -> (u32, bool) {
-        let &LeaseRun { partition, first, count, attempt, ref place } = lease;
+        let &LeaseRun { partition, first, count, ref place, .. } = lease;
         if let Some(number) = place.map(|place| place.segment())
             && self.segment.is_none_or(|known| known.number() != number)
         {
@@ -174,7 +178,7 @@ impl<'a> Reading<'a> {
                     1
                 }),
             };
-            read.into_iter().for_each(|stored| self.give(attempt, stored, each));
+            read.into_iter().for_each(|stored| self.give(lease, stored, each));
             match found {
                 Ok(count) => done += count,
                 // seam: passing trouble is taken for damage
@@ -197,10 +201,11 @@ impl<'a> Reading<'a> {
         (done, true)
     }
 
-    fn give(&mut self, attempt: u32, stored: Stored, each: &mut impl FnMut(Received)) {
+    fn give(&mut self, lease: &LeaseRun, stored: Stored, each: &mut impl FnMut(Received)) {
         self.count += stored.count() as usize;
         self.bytes += stored.len();
-        each(Received { token: self.token, attempt, stored });
+        let &LeaseRun { attempt, failures, .. } = lease;
+        each(Received { token: self.token, attempt, failures, stored });
     }
 
     /// Ends leases unused.
@@ -215,10 +220,26 @@ impl<'a> Reading<'a> {
 /// Lists the leases that the last commit granted. Returns whether there were any.
 pub(in crate::engine) fn collect(core: &Core, leases: &mut Leases) -> bool {
     for record in &core.records {
-        let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
-        core.view.positions.find(partition, first, count, |first, count, place| {
-            leases.push(LeaseRun { partition, first, count, attempt, place });
-        });
+        let &Record::Leased { group, partition, first, count, attempt, .. } = record else { continue };
+        let mut push = |first, count, failures| {
+            core.view.positions.find(partition, first, count, |first, count, place| {
+                leases.push(LeaseRun { partition, first, count, attempt, failures, place });
+            });
+        };
+        // Nothing has failed before a first attempt.
+        if attempt == 1 {
+            push(first, count, FailureCounts::default());
+            continue;
+        }
+        let end = first.saturating_add(u64::from(count));
+        let mut next = first;
+        while next < end {
+            let counts = |offset| core.view.state.failure_counts(group, partition, offset);
+            let failures = counts(next);
+            let same = (next.0..end.0).take_while(|offset| counts(Offset(*offset)) == failures).count() as u32;
+            push(next, same.max(1), failures);
+            next = next.saturating_add(u64::from(same.max(1)));
+        }
     }
     !leases.is_empty()
 }
