@@ -47,8 +47,8 @@ pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, Cursor, DeadLetter, DeadLetters,
     Delivery, DeliveryRef, Durability, Event, Failure, ForeignProjection, Group, GroupBuilder, GroupChange,
     InTransaction, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, Producer, Projection,
-    ProjectionBuilder, ProjectionError, ProjectionStatus, Receipt, ScheduledMessage, Start, Store, StoreOptions,
-    Stream, StreamReceipt, StreamSnapshot, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
+    ProjectionBuilder, ProjectionError, ProjectionStatus, RateLimit, Receipt, ScheduledMessage, Start, Store,
+    StoreOptions, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
 };
 #[cfg(feature = "async")]
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};

@@ -133,12 +133,15 @@ const CALLS: &[Call] = &[
             "GroupChange::max_outstanding",
             "GroupChange::max_closes",
             "GroupChange::dead_letter_notices",
+            "GroupChange::max_in_flight",
+            "GroupChange::rate_limit",
         ],
         |all| {
             let notices = all.group.alter().dead_letter_notices(&all.topic).apply();
             refused(all.group.alter().max_attempts(9).apply()) && refused(notices) && refused(all.group.alter().apply())
         },
     ),
+    (&["Group::pause", "Group::resume"], |all| refused(all.group.pause()) && refused(all.group.resume())),
     (&["Topic::name", "Topic::partitions"], |all| (all.topic.name(), all.topic.partitions()) == ("t", 1)),
     (&["Topic::with_durability", "Topic::publish"], |all| {
         refused(all.topic.publish("x")) && refused(all.topic.with_durability(Durability::Disk).publish("x"))
@@ -308,6 +311,8 @@ const CALLS: &[Call] = &[
             "GroupBuilder::dead_letter_notices",
             "GroupBuilder::ordering",
             "GroupBuilder::max_in_flight_per_key",
+            "GroupBuilder::max_in_flight",
+            "GroupBuilder::rate_limit",
             "GroupBuilder::start",
         ],
         |all| {
@@ -515,6 +520,8 @@ const NO_HANDLE: &[&str] = &[
     "Backoff::linear",
     "Backoff::list",
     "Backoff::full_jitter",
+    "RateLimit::new",
+    "RateLimit::burst",
     "LostLeases::is_empty",
     "LostLeases::len",
     // Of a simulator, which has one process.

@@ -1,13 +1,12 @@
 //! Groups: durable subscriptions, and receiving from them.
 
-use super::Topic;
 use super::batch::Batch;
 use super::dead_letter::{DeadLetter, DeadLetters};
 use super::delivery::Delivery;
 use super::group_options::{Given, GroupChange};
 use super::subscription::Subscription;
 use super::topic::TopicInner;
-use crate::engine::{GroupInfo, Reader, Received, Wait};
+use crate::engine::{GroupChanges, GroupInfo, Reader, Received, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, hidden_index};
 use crate::limits;
@@ -58,6 +57,47 @@ impl Group {
     /// ```
     pub fn alter(&self) -> GroupChange {
         GroupChange { group: Arc::clone(&self.inner), given: Given::default() }
+    }
+
+    /// Pauses the group: it gets no messages until [`Group::resume`], also in later processes. What is leased stays with its consumers,
+    /// who may settle it and extend its lease; a receive that waits goes on waiting. Publishing goes on, and the messages are kept. The
+    /// store's other groups never wait for a message of a paused group. Durable on return; nothing happens where it is paused.
+    ///
+    /// # Errors
+    /// `Removed`; the store's.
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let mails = store.topic("mails").open()?;
+    /// let sender = mails.group("sender").open()?;
+    /// mails.publish("a mail")?;
+    /// # store.sync()?;
+    /// sender.pause()?;
+    /// assert!(sender.receive(Duration::ZERO)?.is_none());
+    /// sender.resume()?;
+    /// assert!(sender.receive(Duration::ZERO)?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pause(&self) -> Result<()> {
+        self.set_paused(true)
+    }
+
+    /// Resumes a paused group: its consumers get messages again, also those that wait. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Group::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.set_paused(false)
+    }
+
+    fn set_paused(&self, paused: bool) -> Result<()> {
+        let changes = GroupChanges { paused: Some(paused), ..GroupChanges::default() };
+        self.inner.topic.shared.engine.alter_group(self.inner.info.id, &changes)
     }
 
     /// Leases the next message, waiting up to `wait` for it; `Duration::ZERO` does not wait. Returns `None` if none becomes ready.

@@ -5,7 +5,7 @@
 use super::group::{Group, GroupInner};
 use super::group_options::Given;
 use super::topic::TopicInner;
-use super::{Backoff, Start, Topic, check_name};
+use super::{Backoff, RateLimit, Start, Topic, check_name};
 use crate::engine::{Begin, Ordering};
 use crate::error::Result;
 use crate::ids::{Offset, WallMs};
@@ -75,6 +75,36 @@ impl GroupBuilder {
     /// 1,048,576; default 65,536.
     pub fn max_outstanding(mut self, messages: u32) -> Self {
         self.given.max_outstanding = Some(messages);
+        self
+    }
+
+    /// How many messages may be leased at once, by all consumers together, from 1 to 1,048,576; 0 for no limit. Default: 0. At most
+    /// `max_outstanding`. A lease that ended without its consumer keeps its place until its message is delivered again, which is after
+    /// the backoff, or becomes a dead letter.
+    pub fn max_in_flight(mut self, messages: u32) -> Self {
+        self.given.max_in_flight = Some(messages);
+        self
+    }
+
+    /// How many messages are delivered over time, to all consumers together, each attempt counted; `None` for no limit, which is the
+    /// default. A receive that waits gets the next message as soon as the rate allows it. The rate goes by the clock of the process:
+    /// each open of the store begins without tokens, so that a restart gives no burst.
+    ///
+    /// ```
+    /// # use millpond::{RateLimit, Store};
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let mails = store.topic("mails").open()?;
+    /// // 100 mails a minute, and no more than 10 at a time after a pause.
+    /// let rate = RateLimit::new(100, Duration::from_secs(60)).burst(10);
+    /// let sender = mails.group("sender").rate_limit(rate).open()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rate_limit(mut self, rate: impl Into<Option<RateLimit>>) -> Self {
+        self.given.rate_limit = Some(rate.into());
         self
     }
 

@@ -3,10 +3,10 @@
 //! Never here: what is stored.
 
 use super::group::GroupInner;
-use super::options::shown as shown_backoff;
+use super::options::{shown as shown_backoff, shown_rate};
 use super::store::StoreShared;
-use super::{Backoff, Topic, millis};
-use crate::engine::{GroupChanges, GroupOptions, Ordering};
+use super::{Backoff, RateLimit, Topic, millis};
+use crate::engine::{GroupChanges, GroupOptions, Ordering, RateOptions};
 use crate::error::{Error, Result};
 use crate::limits;
 use std::sync::Arc;
@@ -28,6 +28,9 @@ pub(super) struct Given {
     /// Never to alter a group.
     pub(super) ordering: Option<Ordering>,
     pub(super) max_in_flight_per_key: Option<u32>,
+    pub(super) max_in_flight: Option<u32>,
+    /// A rate, or none at all.
+    pub(super) rate_limit: Option<Option<RateLimit>>,
 }
 
 impl Given {
@@ -44,7 +47,10 @@ impl Given {
         if let Some(closes) = self.max_closes.filter(|count| *count > limits::CLOSES_MAX) {
             return invalid("max_closes", closes.to_string(), "from 0 to 255");
         }
-        self.check_limits(self.max_attempts)?;
+        if let Some(messages) = self.max_in_flight.filter(|count| *count > limits::OUTSTANDING_MAX) {
+            return invalid("max_in_flight", messages.to_string(), "from 0 to 1,048,576");
+        }
+        self.check_limits(self.max_attempts, self.max_outstanding)?;
         let foreign = self.notices.iter().flatten().find(|topic| !Arc::ptr_eq(&topic.inner().shared, shared));
         if let Some(topic) = foreign {
             let value = format!("{:?} of another store", topic.name());
@@ -60,6 +66,12 @@ impl Given {
             max_outstanding: self.max_outstanding,
             max_closes: self.max_closes,
             notices: self.notices.as_ref().map(|topic| topic.as_ref().map(|topic| topic.inner().info.id)),
+            paused: None,
+            max_in_flight: self.max_in_flight,
+            rate: self
+                .rate_limit
+                .map(|rate| rate.map_or(Ok(RateOptions::default()), RateLimit::to_record))
+                .transpose()?,
         })
     }
 
@@ -69,7 +81,8 @@ impl Given {
         self.check_order(self.ordering.or(stored).unwrap_or_default())?;
         let ordering = self.ordering.unwrap_or_default();
         let max_attempts = 5;
-        self.check_limits(self.max_attempts.or(Some(max_attempts)))?;
+        let max_outstanding = self.max_outstanding.unwrap_or(limits::OUTSTANDING_DEFAULT);
+        self.check_limits(self.max_attempts.or(Some(max_attempts)), Some(max_outstanding))?;
         let defaults = GroupOptions {
             visibility_timeout_ms: 30_000,
             max_attempts,
@@ -82,12 +95,22 @@ impl Given {
             notices: None,
             ordering,
             max_in_flight_per_key: self.max_in_flight_per_key.filter(|_| ordering != Ordering::None).unwrap_or(1),
+            paused: false,
+            max_in_flight: 0,
+            rate: RateOptions::default(),
         };
         Ok(self.changes(shared)?.applied_to(&defaults))
     }
 
-    /// Whether no limit of one kind is above that of all attempts, where both are given.
-    fn check_limits(&self, max_attempts: Option<u32>) -> Result<()> {
+    /// Whether no limit is above another one that includes it, where both are given.
+    fn check_limits(&self, max_attempts: Option<u32>, max_outstanding: Option<u32>) -> Result<()> {
+        if let (Some(messages), Some(outstanding)) = (self.max_in_flight, max_outstanding)
+            && messages > outstanding
+        {
+            let value = format!("{messages} with `max_outstanding` {outstanding}");
+            let expected = "at most `max_outstanding`";
+            return Err(Error::InvalidOption { option: "max_in_flight", value, expected });
+        }
         let kinds =
             [("max_nacks", self.max_nacks), ("max_expiries", self.max_expiries), ("max_crashes", self.max_crashes)];
         for (option, limit) in kinds {
@@ -134,6 +157,8 @@ impl Given {
                 ("max_closes", all.max_closes.to_string()),
                 ("ordering", all.ordering.to_string()),
                 ("max_in_flight_per_key", all.max_in_flight_per_key.to_string()),
+                ("max_in_flight", all.max_in_flight.to_string()),
+                ("rate_limit", shown_rate(all.rate)),
                 ("dead_letter_notices", all.notices.map_or("none".to_owned(), |topic| format!("topic number {topic}"))),
             ]
         };
@@ -200,6 +225,20 @@ impl GroupChange {
     /// gets no new ones until enough are settled.
     pub fn max_outstanding(mut self, messages: u32) -> Self {
         self.given.max_outstanding = Some(messages);
+        self
+    }
+
+    /// How many messages may be leased at once, from 1 to 1,048,576; 0 for no limit. For leases from now on. See
+    /// [`GroupBuilder::max_in_flight`](super::GroupBuilder::max_in_flight).
+    pub fn max_in_flight(mut self, messages: u32) -> Self {
+        self.given.max_in_flight = Some(messages);
+        self
+    }
+
+    /// How many messages are delivered over time; `None` for no limit. Tokens that were there stay as far as they fit. See
+    /// [`GroupBuilder::rate_limit`](super::GroupBuilder::rate_limit).
+    pub fn rate_limit(mut self, rate: impl Into<Option<RateLimit>>) -> Self {
+        self.given.rate_limit = Some(rate.into());
         self
     }
 

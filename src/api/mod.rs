@@ -42,7 +42,7 @@ pub use group_builder::GroupBuilder;
 pub use group_options::GroupChange;
 pub use log_reader::{LogMessage, LogReader, LogReaderBuilder};
 pub use message::{Bytes, Message};
-pub use options::{Backoff, Durability, Start};
+pub use options::{Backoff, Durability, RateLimit, Start};
 pub use projection::{ForeignProjection, Projection, ProjectionBuilder, ProjectionError, ProjectionStatus};
 pub use receipt::{BatchReceipt, Receipt};
 pub use schedule::ScheduledMessage;

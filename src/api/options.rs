@@ -1,7 +1,7 @@
 //! The small option types.
 
 use super::millis;
-use crate::engine::{BackoffOptions, Growth, Jitter};
+use crate::engine::{BackoffOptions, Growth, Jitter, RateOptions};
 use crate::error::{Error, Result};
 use crate::limits;
 use std::time::{Duration, SystemTime};
@@ -175,6 +175,46 @@ impl Default for Backoff {
     fn default() -> Self {
         Self::exponential(Duration::from_secs(1)).max(Duration::from_secs(300))
     }
+}
+
+/// How many messages a group gets over time: a bucket of tokens, of which each delivery takes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    messages: u32,
+    per: Duration,
+    burst: u32,
+}
+
+impl RateLimit {
+    /// `messages` in each duration of `per`, evenly: a token comes each `per / messages`. 1 message at least, 1 ms to ten years; refused
+    /// when the group is opened otherwise.
+    #[must_use]
+    pub const fn new(messages: u32, per: Duration) -> Self {
+        Self { messages, per, burst: messages }
+    }
+
+    /// How many tokens there are at most, when none was taken for a while. 1 at least. Default: as many as come in `per`.
+    #[must_use]
+    pub const fn burst(mut self, messages: u32) -> Self {
+        self.burst = messages;
+        self
+    }
+
+    pub(super) fn to_record(self) -> Result<RateOptions> {
+        let Self { messages, per, burst } = self;
+        let per_ms = millis("rate_limit", per)?;
+        if messages == 0 || per_ms == 0 || burst == 0 {
+            let (value, expected) =
+                (format!("{self:?}"), "one message at least, in 1 ms at least, and a burst of one at least");
+            return Err(Error::InvalidOption { option: "rate_limit", value, expected });
+        }
+        Ok(RateOptions { count: messages, per_ms, burst })
+    }
+}
+
+/// A rate as an error shows it.
+pub(super) fn shown_rate(RateOptions { count, per_ms, burst }: RateOptions) -> String {
+    if count == 0 { "none".to_owned() } else { format!("{count} in {per_ms} ms, burst {burst}") }
 }
 
 /// A backoff as an error shows it.

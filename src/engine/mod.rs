@@ -38,7 +38,7 @@ pub(crate) use crate::record::Hold;
 pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{
-    AttemptFailure, BackoffOptions, FailureCause, GroupOptions, Growth, Jitter, TopicOptions,
+    AttemptFailure, BackoffOptions, FailureCause, GroupOptions, Growth, Jitter, RateOptions, TopicOptions,
 };
 pub use crate::record::{FailureCounts, Ordering, Retention};
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};

@@ -9,6 +9,7 @@ use super::Engine;
 use super::Futures;
 use super::core::{CheckpointNote, Core, Isolation};
 use super::dedup::DedupHasher;
+use super::deliver::rates::Rates;
 use super::health::Health;
 use super::maintenance::jobs::Jobs;
 use super::maintenance::{Maintenance, finish_segments};
@@ -198,6 +199,7 @@ impl Engine {
             texts_fit: true,
             checkpoint,
             counters,
+            rates: Rates::new(clock.monotonic()),
             isolation: Isolation::new(setup.isolation_limit_ms),
             records: Vec::new(),
             head: Vec::new(),

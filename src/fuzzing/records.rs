@@ -11,7 +11,7 @@ use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter,
-    KeyHash, Ordering, Origin, Provenance, Record, Retention, StreamId, StreamNote, TopicOptions,
+    KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, StreamId, StreamNote, TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -273,6 +273,9 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
             _ => Ordering::Partition,
         },
         max_in_flight_per_key: small(take).max(1),
+        paused: take.byte() & 1 == 1,
+        max_in_flight: small(take),
+        rate: RateOptions { count: small(take), per_ms: number(take), burst: small(take) },
     }
 }
 

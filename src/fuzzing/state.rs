@@ -7,7 +7,7 @@ use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter, KeyHash,
-    Ordering, Origin, Provenance, Record, Retention, TopicOptions,
+    Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions,
 };
 use crate::state::{
     Command, DedupId, Delay, HoldUp, Inputs, KeyRun, Later, ParkedMax, Publication, Sequence, State, StreamTails,
@@ -161,6 +161,9 @@ const OPTIONS: GroupOptions = GroupOptions {
     notices: Some(TopicId(0)),
     ordering: Ordering::None,
     max_in_flight_per_key: 1,
+    paused: false,
+    max_in_flight: 0,
+    rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
 };
 
 /// Two keys by turns, and messages without one.

@@ -214,6 +214,21 @@ pub(crate) struct GroupOptions {
     pub(crate) ordering: Ordering,
     /// How many messages of a key, or of a partition, may be out at once where these are in order. From 1; 1 where they are not.
     pub(crate) max_in_flight_per_key: u32,
+    /// It gets no leases.
+    pub(crate) paused: bool,
+    /// How many messages may be leased at once. 0: no limit.
+    pub(crate) max_in_flight: u32,
+    pub(crate) rate: RateOptions,
+}
+
+/// How many messages a group gets over time. Each takes a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RateOptions {
+    /// So many tokens come in each `per_ms`, one after another. All three are 0 where there is no limit; else none is.
+    pub(crate) count: u32,
+    pub(crate) per_ms: u64,
+    /// How many there are at most.
+    pub(crate) burst: u32,
 }
 
 impl GroupOptions {
@@ -235,6 +250,9 @@ impl GroupOptions {
         notices: None,
         ordering: Ordering::None,
         max_in_flight_per_key: 1,
+        paused: false,
+        max_in_flight: 0,
+        rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
     };
 }
 

@@ -36,6 +36,7 @@ impl Runner {
             Op::CreateGroup { topic, spec, begin } => self.create_group(*topic, *spec, *begin),
             Op::OpenGroup { group, asked } => self.open_group(*group, *asked),
             Op::AlterGroup { group, spec } => self.alter_group(*group, *spec),
+            Op::Pause { group, pause } => self.pause(*group, *pause),
             Op::RemoveGroup { group } => self.remove_group(*group),
             Op::RemoveTopic { topic } => self.remove_topic(*topic),
             Op::UseGone {} => self.use_gone(),
@@ -270,6 +271,8 @@ fn options(spec: Spec) -> Options {
         max_closes: spec.closes.unwrap_or(20),
         notices: spec.notices.unwrap_or(false),
         order: spec.order,
+        paused: false,
+        max_in_flight: spec.in_flight.unwrap_or(0),
     }
 }
 
@@ -288,6 +291,7 @@ fn with_spec(builder: GroupBuilder, spec: Spec, notices: &Topic) -> GroupBuilder
     let builder = spec.limits.into_iter().fold(builder, |builder, [nacks, expiries, crashes]| {
         builder.max_nacks(nacks).max_expiries(expiries).max_crashes(crashes)
     });
+    let builder = spec.in_flight.into_iter().fold(builder, GroupBuilder::max_in_flight);
     spec.pause.backoff().into_iter().fold(builder, GroupBuilder::backoff)
 }
 

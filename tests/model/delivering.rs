@@ -110,7 +110,11 @@ impl Runner {
                 if seen.is_empty() && max > 0 && !held_back {
                     let due = world.groups[group].must_deliver(&now);
                     ensure!(due.is_none(), "nothing was received, and {due:?} is due");
-                    ensure!(choice.len() == exhausted.len(), "nothing was received, and of {exhausted:?} {moved} died");
+                    let paused = world.groups[group].options.paused;
+                    ensure!(
+                        paused || choice.len() == exhausted.len(),
+                        "nothing was received, and of {exhausted:?} {moved} died"
+                    );
                 }
                 seen.iter().try_for_each(|seen| world.deliver(group, seen, &now))?;
                 push_new(&mut next, world);

@@ -61,6 +61,9 @@ pub(crate) struct Options {
     pub(crate) max_closes: u32,
     pub(crate) notices: bool,
     pub(crate) order: Option<(InOrder, u32)>,
+    pub(crate) paused: bool,
+    /// 0: no limit.
+    pub(crate) max_in_flight: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

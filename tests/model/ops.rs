@@ -46,6 +46,7 @@ pub(crate) struct Spec {
     pub(crate) attempts: Option<u32>,
     /// Of nacks, expiries and crashes.
     pub(crate) limits: Option<[u32; 3]>,
+    pub(crate) in_flight: Option<u32>,
     pub(crate) pause: Pause,
     pub(crate) outstanding: Option<u32>,
     pub(crate) closes: Option<u32>,
@@ -139,7 +140,7 @@ operations! {
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
         "GroupBuilder::max_nacks", "GroupBuilder::max_expiries", "GroupBuilder::max_crashes",
         "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::max_closes", "GroupBuilder::dead_letter_notices", "GroupBuilder::start",
-        "GroupBuilder::ordering", "GroupBuilder::max_in_flight_per_key",
+        "GroupBuilder::ordering", "GroupBuilder::max_in_flight_per_key", "GroupBuilder::max_in_flight",
         "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter",
         "Backoff::linear", "Backoff::list", "Backoff::full_jitter"
     ];
@@ -147,9 +148,11 @@ operations! {
     /// Changes options; those that are not given stay.
     AlterGroup { group: usize = index(), spec: Spec = spec() } * 4 calls [
         "Group::alter", "GroupChange::apply", "GroupChange::visibility_timeout", "GroupChange::max_attempts", "GroupChange::max_nacks",
-        "GroupChange::max_expiries", "GroupChange::max_crashes",
+        "GroupChange::max_expiries", "GroupChange::max_crashes", "GroupChange::max_in_flight",
         "GroupChange::backoff", "GroupChange::max_outstanding", "GroupChange::max_closes", "GroupChange::dead_letter_notices"
     ];
+    /// Pauses a group, or resumes it.
+    Pause { group: usize = index(), pause: bool = proptest::bool::weighted(0.4) } * 3 calls ["Group::pause", "Group::resume"];
     RemoveGroup { group: usize = index() } * 2 calls ["Topic::remove_group"];
     RemoveTopic { topic: usize = index() } * 1 calls ["Store::remove_topic"];
     /// Calls everything on handles of what was removed.
@@ -260,6 +263,10 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     ("the simulation sleeps", &["Group::fall_asleep", "Sleeper::is_awake", "Store::stuck_sleepers"]),
     ("looked at in every ack of a batch", &["LostLeases::is_empty", "LostLeases::len"]),
     ("for transports of other queues, which wait themselves", &["Backoff::delay_max"]),
+    (
+        "of time between deliveries, which the reference does not count: src/engine/deliver/rates.rs, tests/kinds/waking.rs",
+        &["GroupBuilder::rate_limit", "GroupChange::rate_limit", "RateLimit::new", "RateLimit::burst"],
+    ),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
     (
@@ -490,8 +497,9 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
     let limits = proptest::option::weighted(0.3, [0..2u32, 0..2u32, 0..2u32]);
     let limits = (limits, any::<bool>())
         .prop_map(|(limits, doubled)| limits.map(|all| all.map(|max| max << u32::from(doubled))));
-    (timeout, attempts, pause, outstanding, closes, notices, order, limits).prop_map(
-        |(timeout, attempts, pause, outstanding, closes, notices, order, limits)| Spec {
+    let in_flight = proptest::option::weighted(0.25, 0..4u32);
+    (timeout, attempts, pause, outstanding, closes, notices, order, (limits, in_flight)).prop_map(
+        |(timeout, attempts, pause, outstanding, closes, notices, order, (limits, in_flight))| Spec {
             timeout,
             attempts,
             pause,
@@ -499,6 +507,7 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
             closes,
             notices,
             order,
+            in_flight: in_flight.map(|max| max.min(outstanding.unwrap_or(65_536))),
             limits: limits.map(|all| all.map(|max| max.min(attempts.filter(|max| *max != 0).unwrap_or(5)))),
         },
     )

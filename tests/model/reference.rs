@@ -171,14 +171,29 @@ impl Group {
 
     /// Something that a consumer must get, unless an exclusive lease stands in the way.
     pub(crate) fn must_deliver(&self, now: &Now) -> Option<MessageId> {
-        let below_cap = self.outstanding() < self.options.max_outstanding as usize;
+        if self.options.paused {
+            return None;
+        }
+        let below_cap = self.outstanding() < self.options.max_outstanding as usize && self.in_flight_room() > 0;
         let deliverable = |id: &MessageId, item: &Item| match item.standing(now) {
-            (Standing::Due, certain) => certain,
+            // One whose lease has ended has its place.
+            (Standing::Due, certain) => {
+                certain && (self.in_flight_room() > 0 || matches!(item.state, State::Leased { .. }))
+            }
             // Where its key is free, this one or one before it comes.
             (Standing::New, certain) => certain && below_cap && !self.is_blocked(id),
             _ => false,
         };
         self.items.iter().find(|(id, item)| deliverable(id, item)).map(|(id, _)| *id)
+    }
+
+    /// How many more may be leased at once: a lease that has ended keeps its place.
+    fn in_flight_room(&self) -> usize {
+        let leased = self.items.values().filter(|item| matches!(item.state, State::Leased { .. })).count();
+        match self.options.max_in_flight {
+            0 => usize::MAX,
+            max => (max as usize).saturating_sub(leased),
+        }
     }
 
     pub(crate) fn holds(&self, id: MessageId, ticket: u64) -> bool {
@@ -403,11 +418,18 @@ impl World {
         let group = &mut self.groups[group];
         let (max, cap, outstanding) = (group.options.max_attempts, group.options.max_outstanding, group.outstanding());
         let until = now.mono + group.options.visibility_timeout;
+        let (paused, in_flight_room) = (group.options.paused, group.in_flight_room());
         let (overtaken, is_blocked) = (group.overtaken(&seen.id, now), group.is_blocked(&seen.id));
         let Some(item) = group.items.get_mut(&seen.id) else {
             return Err(format!("{} was delivered and is not outstanding", seen.id));
         };
         let id = seen.id;
+        if paused {
+            return Err(format!("{id} was delivered to a paused group"));
+        }
+        if in_flight_room == 0 && !matches!(item.state, State::Leased { .. }) && !item.goes_alone() {
+            return Err(format!("{id} was delivered beside too many others: {item:?}"));
+        }
         match item.standing(now).0 {
             Standing::New if overtaken.is_some() => return Err(format!("{id} was delivered before {overtaken:?}")),
             Standing::New if is_blocked => return Err(format!("{id} was delivered beside others of its key")),

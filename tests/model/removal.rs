@@ -53,6 +53,17 @@ impl Runner {
         self.change(|world| world.alter_group(group, &after))
     }
 
+    pub(crate) fn pause(&mut self, group: usize, pause: bool) -> Outcome {
+        let Some(group) = self.pick_group(group)? else { return Ok(()) };
+        let mut options = self.world().groups[group].options.clone();
+        let handle = &self.process()?.groups[&group];
+        said("pause or resume", if pause { handle.pause() } else { handle.resume() })?;
+        if std::mem::replace(&mut options.paused, pause) != pause {
+            self.ensure_durable()?;
+        }
+        self.change(|world| world.alter_group(group, &options))
+    }
+
     pub(crate) fn remove_group(&mut self, group: usize) -> Outcome {
         let Some(group) = self.pick_group(group)? else { return Ok(()) };
         let (topic, name) = (self.world().groups[group].topic, self.group_name(group));
@@ -149,7 +160,9 @@ fn use_group(group: &Group) -> Outcome {
     is_removed("list dead letters", &group.dead_letters().map(drop))?;
     is_removed("redrive all", &group.redrive_all())?;
     is_removed("redrive where", &group.redrive_where(|_| true))?;
-    is_removed("alter", &group.alter().max_attempts(77).apply())
+    is_removed("alter", &group.alter().max_attempts(77).apply())?;
+    is_removed("pause", &group.pause())?;
+    is_removed("resume", &group.resume())
 }
 
 fn altered(options: &Options, spec: Spec) -> Options {
@@ -168,6 +181,8 @@ fn altered(options: &Options, spec: Spec) -> Options {
         max_closes: spec.closes.unwrap_or(options.max_closes),
         notices: spec.notices.unwrap_or(options.notices),
         order: options.order,
+        paused: options.paused,
+        max_in_flight: spec.in_flight.unwrap_or(options.max_in_flight),
     }
 }
 
@@ -182,5 +197,6 @@ fn with_spec(change: GroupChange, spec: Spec, notices: &Topic) -> GroupChange {
     let change = spec.limits.into_iter().fold(change, |change, [nacks, expiries, crashes]| {
         change.max_nacks(nacks).max_expiries(expiries).max_crashes(crashes)
     });
+    let change = spec.in_flight.into_iter().fold(change, GroupChange::max_in_flight);
     spec.pause.backoff().into_iter().fold(change, GroupChange::backoff)
 }

@@ -87,6 +87,56 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("scenarios", "files::retry_limits"),
     },
     Bug {
+        name: "a paused group gets leases",
+        plants: "consumers go on while an operator has stopped them",
+        mistake: Mistake::Asks("max == 0 || group.options.paused && !planted!()"),
+        level: Level::Test("scenarios", "files::pause"),
+    },
+    Bug {
+        name: "a message of a paused group is waited for",
+        plants: "a paused group stops all others",
+        mistake: Mistake::Skip,
+        level: Level::Test("kinds", "paused_and_full_groups_hold_nobody_up"),
+    },
+    Bug {
+        name: "more are in flight than allowed",
+        plants: "a service behind the consumers gets more at once than it bears",
+        mistake: Mistake::Value("if planted!() { u32::MAX } else { $it }"),
+        level: Level::Test("scenarios", "files::in_flight"),
+    },
+    Bug {
+        name: "a rate is not kept",
+        plants: "a service behind the consumers gets more over time than it bears",
+        mistake: Mistake::Value("if planted!() { max } else { $it }"),
+        level: Level::Test("scenarios", "files::rate_limit"),
+    },
+    Bug {
+        name: "leases take no tokens",
+        plants: "after the first token a group gets all there is",
+        mistake: Mistake::Skip,
+        level: Level::Test("scenarios", "files::rate_limit"),
+    },
+    Bug {
+        name: "a bucket has no end",
+        plants: "after a quiet night a group gets a burst of thousands",
+        mistake: Mistake::Value("if planted!() { u128::MAX >> 1 } else { $it }"),
+        level: Level::Test("scenarios", "files::rate_limit"),
+    },
+    Bug {
+        name: "a restart gives a burst",
+        plants: "a process that restarts again and again gets a burst each time",
+        mistake: Mistake::Value(
+            "if planted!() { Bucket { options, units: u128::from(options.burst) * u128::from(options.per_ms), at: mono } } else { $it }",
+        ),
+        level: Level::Test("kinds", "restarts_give_no_burst"),
+    },
+    Bug {
+        name: "nobody waits for a token",
+        plants: "a consumer that waits sleeps on when its group may have the next message",
+        mistake: Mistake::Value("if planted!() { None } else { $it }"),
+        level: Level::Test("kinds", "each_way_to_become_ready_wakes_a_sleeper"),
+    },
+    Bug {
         name: "a close saves nothing",
         plants: "every open after a close recovers as after a crash",
         mistake: Mistake::Value("if planted!() { Ok(()) } else { $it }"),

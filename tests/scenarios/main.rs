@@ -63,6 +63,7 @@ files! {
     expiry
     extend
     full_disk
+    in_flight
     keys
     lease
     log_reader
@@ -84,7 +85,9 @@ files! {
     order_redrive
     order_reject
     outstanding
+    pause
     producer
+    rate_limit
     redrive
     reject
     release

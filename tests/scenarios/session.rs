@@ -6,8 +6,8 @@ use crossbeam_channel::Select;
 use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
-    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, Retention,
-    Start, Store, Subscription, Topic,
+    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, RateLimit,
+    Retention, Start, Store, Subscription, Topic,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -131,6 +131,8 @@ impl Session {
             "sync" => silent(self.store()?.sync()),
             "crash" | "power_cut" | "disk_full" | "disk_room" | "advance" | "clock_jump" => self.world(name, words),
             "topic" | "group" | "alter" | "remove_topic" | "remove_group" => self.define(name, words),
+            "pause" => silent(self.group(words)?.pause()),
+            "resume" => silent(self.group(words)?.resume()),
             "publish" | "publish_batch" => self.publish(name, words),
             "scheduled" | "cancel" | "reschedule_in" | "reschedule_at" => self.with_schedule(name, words),
             "receive" | "receive_batch" | "subscribe" => self.receive(name, words),
@@ -272,6 +274,12 @@ impl Session {
                 if let Some(messages) = words.option("max_outstanding", script::number)? {
                     change = change.max_outstanding(messages);
                 }
+                if let Some(messages) = words.option("max_in_flight", script::number)? {
+                    change = change.max_in_flight(messages);
+                }
+                if let Some(rate) = words.option("rate_limit", rate)? {
+                    change = change.rate_limit(rate);
+                }
                 if let Some(name) = words.option("dead_letter_notices", script::text)? {
                     change = change.dead_letter_notices(self.topic_for_notices(&name)?.as_ref());
                 }
@@ -306,6 +314,12 @@ impl Session {
         }
         if let Some(messages) = words.option("max_outstanding", script::number)? {
             builder = builder.max_outstanding(messages);
+        }
+        if let Some(messages) = words.option("max_in_flight", script::number)? {
+            builder = builder.max_in_flight(messages);
+        }
+        if let Some(rate) = words.option("rate_limit", rate)? {
+            builder = builder.rate_limit(rate);
         }
         if let Some(name) = words.option("dead_letter_notices", script::text)? {
             builder = builder.dead_letter_notices(self.topic_for_notices(&name)?.as_ref());
@@ -558,6 +572,20 @@ fn backoff(value: &str) -> Result<Backoff, String> {
         None if delays == "none" => Ok(Backoff::none()),
         None => Ok(Backoff::fixed(script::duration(delays)?)),
     }
+}
+
+/// Reads `none`, and `10/1s`, also with `,burst=3` behind it.
+fn rate(value: &str) -> Result<Option<RateLimit>, String> {
+    if value == "none" {
+        return Ok(None);
+    }
+    let (rate, burst) = value.split_once(",burst=").map_or((value, None), |(rate, burst)| (rate, Some(burst)));
+    let (messages, per) = rate.split_once('/').ok_or_else(|| format!("{value:?} is no rate"))?;
+    let rate = RateLimit::new(script::number(messages)?, script::duration(per)?);
+    Ok(Some(match burst {
+        Some(burst) => rate.burst(script::number(burst)?),
+        None => rate,
+    }))
 }
 
 /// Reads `earliest`, `latest`, an offset, or the time since the scenario began.

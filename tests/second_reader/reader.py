@@ -699,7 +699,8 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 
 # ---------------------------------------------------------------- records
 
-OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1, 11: 0, 12: 0, 13: 0, 14: 0, 15: ()}
+OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1, 11: 0, 12: 0, 13: 0, 14: 0, 15: (), 16: 0, 17: 0, 18: 0,
+           19: 0, 20: 0}
 TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1}
 RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT = 1, 2, 3, 4, 5
 TEN_YEARS = 10 * 366 * 86400 * 1000
@@ -1318,6 +1319,8 @@ def check_options(s, o):
     need(o[3] <= TEN_YEARS and o[4] <= TEN_YEARS, "delays")
     need(o[5] in (0, 1, 2), "jitter")
     need(max(o[11], o[12], o[13]) <= M32, "a limit of failures")
+    need(o[16] in (0, 1) and o[17] <= 1 << 20, "paused, or max in flight")
+    need(o[18] == o[19] == o[20] == 0 or (1 <= o[18] <= M32 and 1 <= o[19] <= TEN_YEARS and 1 <= o[20] <= M32), "a rate")
     need(o[14] in (0, 1) and not (o[14] and o[15]), "growth")
     need(not o[15] or (o[15][0] == o[3] and max(o[15]) == o[4]), "a list of delays")
     need(1 <= o[6] <= 1 << 20, "max outstanding")
@@ -1661,6 +1664,8 @@ def apply_names(s, r, kind):
         before = s["groups"][r["group"]]["options"]
         need(all(before[n] == r["options"][n] for n in (9, 10)), "another order")
         s["groups"][r["group"]]["options"] = r["options"]
+        if r["options"][16] and s["awaited"] and s["awaited"]["group"] == r["group"]:
+            s["awaited"] = None
 
 
 def apply_record(s, r, lsn, ranks):

@@ -113,6 +113,18 @@ impl Process<'_> {
             // It was altered.
             Err(_) => topic.group(format!("group {number}")).open()?,
         };
+        if self.rng.chance(1, 6) {
+            let rate = millpond::RateLimit::new(1 + self.rng.below(9) as u32, ms(100));
+            group
+                .alter()
+                .max_in_flight(self.rng.below(4) as u32)
+                .rate_limit(Some(rate).filter(|_| self.rng.coin()))
+                .apply()?;
+            group.pause()?;
+            if self.rng.chance(3, 4) {
+                group.resume()?;
+            }
+        }
         if self.rng.chance(1, 5) {
             let limit = self.rng.below(3) as u32;
             group.alter().max_nacks(limit).max_expiries(self.rng.below(3) as u32).max_crashes(limit).apply()?;

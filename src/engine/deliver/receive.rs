@@ -261,6 +261,10 @@ impl Engine {
         }
         let now = self.now();
         let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
+        let rate = core.rate_of(group);
+        let tokens = rate.map_or(u32::MAX, |rate| core.rates.tokens(group, rate, now.mono));
+        // seam: a rate is not kept
+        let max = max.min(tokens);
         let command = core.lease_command(group, (max, is_short), pass_exhausted, keys);
         let committed = match core.commit(&command, Parts::default(), now) {
             Ok(committed) => committed,
@@ -280,7 +284,11 @@ impl Engine {
         if let Some((lsn, _)) = committed.frame
             && collect(&core, leases)
         {
-            core.use_room(leases.iter().map(|run| u64::from(run.count)).sum());
+            let count: u64 = leases.iter().map(|run| u64::from(run.count)).sum();
+            core.use_room(count);
+            if let Some(rate) = rate {
+                core.rates.take(group, rate, u32::try_from(count).unwrap_or(u32::MAX), now.mono);
+            }
             // There may be more; and somebody must know when these leases end.
             core.waiters.wake_one(group);
             let token = Token { epoch: core.appender.epoch(), lsn };

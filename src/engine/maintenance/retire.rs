@@ -114,7 +114,7 @@ mod tests {
     use crate::error::Error;
     use crate::ids::{Offset, WallMs};
     use crate::log::Class;
-    use crate::record::{BackoffOptions, GroupOptions, Growth, Jitter, Ordering, Retention, TopicOptions};
+    use crate::record::{BackoffOptions, GroupOptions, Growth, Jitter, Ordering, RateOptions, Retention, TopicOptions};
     use crate::view::ViewHolder;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
@@ -131,6 +131,9 @@ mod tests {
         notices: None,
         ordering: Ordering::None,
         max_in_flight_per_key: 1,
+        paused: false,
+        max_in_flight: 0,
+        rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
     };
 
     fn engine(disk: &SimDisk) -> Engine {

@@ -16,7 +16,7 @@ struct TaggedOption<T> {
 }
 
 /// In the order of their tags.
-const GROUP: [TaggedOption<GroupOptions>; 15] = [
+const GROUP: [TaggedOption<GroupOptions>; 20] = [
     TaggedOption {
         tag: 1,
         get: |all| number(all.visibility_timeout_ms),
@@ -123,6 +123,31 @@ const GROUP: [TaggedOption<GroupOptions>; 15] = [
                 Err(DecodeError::Invalid("delays that grow in two ways"))
             }
         },
+    },
+    TaggedOption {
+        tag: 16,
+        get: |all| number(u64::from(all.paused)),
+        set: |all, value| boolean(value).map(|value| all.paused = value),
+    },
+    TaggedOption {
+        tag: 17,
+        get: |all| number(u64::from(all.max_in_flight)),
+        set: |all, value| fit(value).map(|value| all.max_in_flight = value),
+    },
+    TaggedOption {
+        tag: 18,
+        get: |all| number(u64::from(all.rate.count)),
+        set: |all, value| fit(value).map(|value| all.rate.count = value),
+    },
+    TaggedOption {
+        tag: 19,
+        get: |all| number(all.rate.per_ms),
+        set: |all, value| fit(value).map(|value| all.rate.per_ms = value),
+    },
+    TaggedOption {
+        tag: 20,
+        get: |all| number(u64::from(all.rate.burst)),
+        set: |all, value| fit(value).map(|value| all.rate.burst = value),
     },
 ];
 

@@ -5,7 +5,7 @@ use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, St
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter,
-    KeyHash, Ordering, Origin, Provenance, Retention, StreamId, StreamNote, TopicOptions,
+    KeyHash, Ordering, Origin, Provenance, RateOptions, Retention, StreamId, StreamNote, TopicOptions,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -186,10 +186,13 @@ fn golden_store() {
         notices: Some(TopicId(2)),
         ordering: Ordering::Partition,
         max_in_flight_per_key: 4,
+        paused: true,
+        max_in_flight: 300,
+        rate: RateOptions { count: 2, per_ms: 1_000, burst: 3 },
     };
-    let all = "0e 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03 09 01 02 0a 01 04 \
-               0b 01 06 0c 01 05 0d 01 04 0f 04 00 ac 02 02";
-    golden(group(options), &format!("10 38 03 01 6b 01 {all} 06 02 00 ac 02"));
+    let all = "13 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03 09 01 02 0a 01 04 \
+               0b 01 06 0c 01 05 0d 01 04 0f 04 00 ac 02 02 10 01 01 11 02 ac 02 12 01 02 13 02 e8 07 14 01 03";
+    golden(group(options), &format!("10 49 03 01 6b 01 {all} 06 02 00 ac 02"));
     let backoff = BackoffOptions { jitter: Jitter::Full, growth: Growth::Linear, ..GroupOptions::LEFT_OUT.backoff };
     golden(
         group(GroupOptions { backoff, ..GroupOptions::LEFT_OUT }),
@@ -226,8 +229,8 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
     let newer = |what, number, known_max| Err(DecodeError::Newer(Newer { what, number, known_max }));
     for value in [&[][..], &[1], &[1, 2, 3]] {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
-        assert_eq!(with_options(16, &[&[1], &field(16)[..]].concat()), newer("group option", 16, 15));
-        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 15));
+        assert_eq!(with_options(16, &[&[1], &field(21)[..]].concat()), newer("group option", 21, 20));
+        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 20));
         assert_eq!(with_options(15, &[&[1], &field(6)[..]].concat()), newer("topic option", 6, 5));
     }
 }
@@ -543,6 +546,9 @@ const OPTIONS: GroupOptions = GroupOptions {
     notices: None,
     ordering: Ordering::Key,
     max_in_flight_per_key: 2,
+    paused: false,
+    max_in_flight: 0,
+    rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
 };
 
 prop_compose! {
@@ -613,6 +619,9 @@ prop_compose! {
             notices,
             ordering,
             max_in_flight_per_key,
+            paused: linear,
+            max_in_flight: max_crashes,
+            rate: RateOptions { count: max_nacks, per_ms: first_ms, burst: max_expiries },
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{
     BACKOFF_LIST_MAX, CLOSES_MAX, DURATION_MS_MAX, GROUPS_MAX, IN_FLIGHT_PER_KEY_MAX, OUTSTANDING_MAX,
 };
-use crate::record::{GroupOptions, Growth, Ordering, Record};
+use crate::record::{GroupOptions, Growth, Ordering, RateOptions, Record};
 use crate::state::topic::{NextIds, check_name};
 use crate::state::{GroupChanges, Rejection, State};
 
@@ -114,6 +114,14 @@ pub(in crate::state) fn check_options(options: &GroupOptions) -> Result<(), Reje
     }
     if options.max_in_flight_per_key == 0 || options.max_in_flight_per_key > IN_FLIGHT_PER_KEY_MAX {
         return Err(Rejection::Invalid("from 1 to 65,536 messages of a key are in flight"));
+    }
+    if options.max_in_flight > OUTSTANDING_MAX {
+        return Err(Rejection::Invalid("at most 1,048,576 messages are in flight"));
+    }
+    let RateOptions { count, per_ms, burst } = options.rate;
+    let is_none = options.rate == RateOptions::default();
+    if !is_none && (count == 0 || per_ms == 0 || per_ms > DURATION_MS_MAX || burst == 0) {
+        return Err(Rejection::Invalid("a rate is of one message at least, in up to ten years"));
     }
     if options.ordering == Ordering::None && options.max_in_flight_per_key != 1 {
         return Err(Rejection::Invalid("a number of messages in flight per key is for groups with an order"));

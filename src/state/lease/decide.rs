@@ -34,7 +34,8 @@ impl State {
         // seam: leases end by a clock that is behind
         let until = inputs.mono_in(group.options.visibility_timeout_ms)?;
         let grant = Grant { id, group, until, wall: inputs.wall };
-        if max == 0 {
+        // seam: a paused group gets leases
+        if max == 0 || group.options.paused {
             return Ok(Decision::Nothing);
         }
         match self.exclusive.gate(inputs.mono, inputs.hold_up) {
@@ -46,7 +47,10 @@ impl State {
         if let Some((cursor, offset)) = first_due(AttemptClass::Exhausted).filter(|_| !pass_exhausted) {
             return Ok(Decision::Exhausted { partition: group.partition_of(cursor), offset });
         }
-        if let Some((cursor, offset)) = first_due(AttemptClass::Exclusive) {
+        // A lease that has ended keeps its place, which its message takes again.
+        let room = group.in_flight_room();
+        let has_place = |(cursor, offset): &_| room > 0 || Source::of_place(group, *cursor, *offset) == Source::Ended;
+        if let Some((cursor, offset)) = first_due(AttemptClass::Exclusive).filter(has_place) {
             records.push(if !self.any_live(inputs.mono) {
                 grant.again(cursor, offset, true)?
             } else if inputs.hold_up == HoldUp(0) || self.exclusive.waited_in_vain(inputs.mono, inputs.hold_up) {
@@ -57,32 +61,40 @@ impl State {
             });
             return Ok(Decision::Done);
         }
-        if let Some(decision) = self.decide_considered((id, group), (max, new_last), keys, inputs, records) {
+        let others_max = max.min(room);
+        if others_max > 0
+            && let Some(decision) = self.decide_considered((id, group), (others_max, new_last), keys, inputs, records)
+        {
             return Ok(decision);
         }
         let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
-        let new_max = if new_last.is_none() { max } else { 0 };
+        let others_max = others_max.min(max);
+        let new_max = if new_last.is_none() { others_max } else { 0 };
         if group.queues.of(AttemptClass::Plain).is_all_idle(inputs.mono, inputs.wall) {
             // Most often there is nothing but what is new.
-            self.lease_new(&grant, new_last.map_or(max, |most| most.min(max)), inputs, records)?;
+            self.lease_new(&grant, new_last.map_or(others_max, |most| most.min(others_max)), inputs, records)?;
             return Ok(if records.len() > before { Decision::Done } else { Decision::Nothing });
         }
-        let mut left = max;
+        let (mut left, mut others_left) = (max, others_max);
         for source in group.source.turns() {
-            left -= match source {
+            let most = left.min(others_left);
+            let leased = match source {
                 Source::New => {
-                    let unseen = self.lease_due(&grant, source, left, inputs, records)?;
-                    unseen + self.lease_new(&grant, new_max.min(left - unseen), inputs, records)?
+                    let unseen = self.lease_due(&grant, source, most, inputs, records)?;
+                    unseen + self.lease_new(&grant, new_max.min(most - unseen), inputs, records)?
                 }
-                Source::Ended | Source::Waited | Source::Ready => {
-                    self.lease_due(&grant, source, left, inputs, records)?
-                }
+                Source::Ended => self.lease_due(&grant, source, left, inputs, records)?,
+                Source::Waited | Source::Ready => self.lease_due(&grant, source, most, inputs, records)?,
             };
+            left -= leased;
+            if source != Source::Ended {
+                others_left -= leased;
+            }
         }
         if let Some(most) = new_last
             && records.len() == before
         {
-            self.lease_new(&grant, most.min(max), inputs, records)?;
+            self.lease_new(&grant, most.min(others_max), inputs, records)?;
         }
         Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
     }

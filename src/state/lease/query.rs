@@ -19,7 +19,10 @@ pub(crate) struct Deadline {
 impl State {
     /// The next time after that of `inputs` at which a `Lease` of the group may find more than now.
     pub(crate) fn next_deadline(&self, group: GroupId, inputs: &Inputs<'_>) -> Deadline {
-        let Some(GroupState { queues, .. }) = self.group(group) else { return Deadline::default() };
+        let Some(GroupState { data, queues, .. }) = self.group(group) else { return Deadline::default() };
+        if data.options.paused {
+            return Deadline { mono: None, wall: None };
+        }
         let queues = queues.all();
         let ends = queues.iter().filter_map(|queue| queue.next_ended_after(inputs.mono));
         // The last of the other leases may end before the wait for an exclusive one does.

@@ -6,6 +6,7 @@
 use super::deadlines::{Deadlines, LeaseKey, key};
 use super::outstanding::{Lease, OutstandingEntry, Phase, Verdict};
 use crate::ids::{MonoMs, Offset, WallMs};
+use crate::state::group::GroupState;
 use std::collections::BTreeSet;
 
 /// What a message's next attempt would be, once it may have one.
@@ -75,6 +76,11 @@ impl Source {
 
     pub(in crate::state) fn numbered(number: u64) -> Option<Self> {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// That of the outstanding message there.
+    pub(in crate::state) fn of_place(group: &GroupState, cursor: u32, offset: Offset) -> Self {
+        group.entry(cursor, offset).map_or(Self::New, Self::of)
     }
 
     /// That of an outstanding message that is leased again.

@@ -9,7 +9,7 @@ pub(in crate::state) use super::*;
 pub(in crate::state) use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 pub(in crate::state) use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, GroupOptions, Growth, Jitter, KeyHash,
-    Ordering, Origin, Provenance, Record, Retention, Token, TopicOptions, codec,
+    Ordering, Origin, Provenance, RateOptions, Record, Retention, Token, TopicOptions, codec,
 };
 
 /// Everything around a state that an engine would have.
@@ -65,6 +65,9 @@ pub(in crate::state) fn options() -> GroupOptions {
         notices: None,
         ordering: Ordering::None,
         max_in_flight_per_key: 1,
+        paused: false,
+        max_in_flight: 0,
+        rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
     }
 }
 
