@@ -7,6 +7,7 @@
 mod counters;
 mod fold;
 mod follow;
+mod kept;
 mod next;
 #[cfg(any(test, feature = "simulation"))]
 mod observer;
@@ -14,6 +15,7 @@ mod owners;
 mod positions;
 mod read;
 mod runs;
+mod share;
 mod stats;
 mod stored;
 mod touches;
@@ -23,12 +25,14 @@ pub(crate) use counters::Counters;
 pub use counters::GroupCounters;
 pub(crate) use fold::{Fold, contradiction, open_error};
 pub(crate) use follow::FrameAt;
-pub(crate) use next::{FoundRun, NextRun, resolve};
+pub(crate) use kept::{LiveParts, Stay};
+pub(crate) use next::{FoundRun, NextRun, next_run, resolve};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use observer::Observer;
 pub(crate) use positions::{MessageLocation, Positions};
-pub(crate) use read::{Reader, ViewHolder, absent, share_of, unreadable};
-pub(crate) use runs::Share;
+pub(crate) use read::{Reader, ViewHolder, absent, unreadable};
+pub(crate) use runs::SegmentRuns;
+pub(crate) use share::{Share, share_of};
 pub(crate) use stats::Moment;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use stored::Stored;

@@ -9,6 +9,7 @@ use crate::engine::stream::opened::{Opened, OpenedKind};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset};
 use crate::index::{Direction, IndexError, IndexHome, IndexStamp, in_memory};
+use crate::log::Class;
 use crate::record::{Record, StreamId};
 use crate::state::{StreamFact, StreamHead, StreamRun, Touch};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,8 @@ pub(in crate::engine) struct StreamIndex {
     pub(in crate::engine) opened: Mutex<Option<Opened>>,
     /// Set under the lock of `opened`: it is not opened any more.
     closed: AtomicBool,
+    /// Set under the lock of `opened`: it had no room for what was appended, and nothing more is.
+    full: AtomicBool,
 }
 
 /// What the index knows of a stretch of a stream.
@@ -49,7 +52,7 @@ pub(in crate::engine) struct Indexed {
 
 impl StreamIndex {
     pub(in crate::engine) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
-        Self { home, instance, opened: Mutex::new(None), closed: AtomicBool::new(false) }
+        Self { home, instance, opened: Mutex::new(None), closed: AtomicBool::new(false), full: AtomicBool::new(false) }
     }
 
     /// Opens the index, or an empty one where what is there is of no use.
@@ -265,15 +268,17 @@ impl Engine {
             (core.view.catalog.clone(), core.view.catalog.epochs().to_vec())
         };
         let (begin, stop) = (index.at, index.at.saturating_add(FILL_LEN));
-        for segment in catalog.segments().iter().filter(|segment| segment.end() > begin && segment.base() < floor) {
-            let (mut touches, mut end) = (Vec::new(), index.at);
+        let of_messages = catalog.segments().iter().filter(|segment| segment.serves().contains(Class::Messages));
+        for segment in of_messages.filter(|segment| segment.end() > begin && segment.base() < floor) {
+            let (mut touches, mut end, mut is_whole) = (Vec::new(), index.at, true);
             for_each_frame_of_records(segment, (index.at.max(segment.base()), floor), &mut |records, frame_end| {
                 touches.extend(records.iter().filter_map(|record| touch_of(record, frame_end)));
                 end = frame_end;
-                touches.len() < 64 * TOUCHES_AT_ONCE && frame_end < stop
+                is_whole = touches.len() < 64 * TOUCHES_AT_ONCE && frame_end < stop;
+                is_whole
             })?;
-            if end == index.at {
-                continue;
+            if is_whole {
+                end = end.max(segment.end().min(floor));
             }
             // Older than what is known of epochs: the stamp will not count, and that is all.
             let known = epoch_below(&epochs, end).or(epochs.first().map(|(_, epoch)| *epoch));
@@ -281,7 +286,7 @@ impl Engine {
             if let Err(error) = index.apply(self.index.instance, &touches, (epoch, end)) {
                 return Ok(Err(error));
             }
-            if end < segment.end().min(floor) {
+            if !is_whole {
                 return Ok(Ok(()));
             }
         }
@@ -292,6 +297,10 @@ impl Engine {
 
     /// An index that is full can be asked, and where something is lacking later; any other failure ends it.
     fn index_failed(&self, opened: &mut Option<Opened>, error: &IndexError) -> Error {
+        if matches!(error, IndexError::Full { .. }) {
+            // seam: a full index is appended beyond
+            self.index.full.store(true, Ordering::Relaxed);
+        }
         match error {
             // It stands in for one that has no room.
             IndexError::Full { .. } if opened.as_ref().is_some_and(|opened| opened.kind == OpenedKind::StandIn) => {
@@ -342,6 +351,18 @@ impl Engine {
         let mut opened = self.index.opened.lock();
         self.follow_other_frames(&mut opened)?;
         self.flush_index(&mut opened)
+    }
+
+    /// Whether the index has room for what is appended, as far as that is known.
+    ///
+    /// # Errors
+    /// As [`Engine::with_index`].
+    pub(in crate::engine) fn check_index_room(&self) -> Result<()> {
+        if self.index.full.load(Ordering::Relaxed) {
+            self.advance_index()?;
+            self.index.full.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Lets the index take in some touches below `watermark`. Returns whether there were any. Its lock is free in between, for those that

@@ -31,6 +31,8 @@ struct Inner {
     /// Numbers with indexes into `segments`, sorted: numbers do not follow the order of LSNs.
     by_number: Vec<(FileNumber, usize)>,
     retired: Retired,
+    /// Whether some of them are files of a class.
+    has_class_files: bool,
     /// Where the last epochs of the log began. Shared by copies of the catalog: a process adds one.
     epochs: Arc<Vec<(Lsn, Epoch)>>,
 }
@@ -41,12 +43,29 @@ impl Inner {
         self.by_number.clear();
         self.by_number.extend(self.segments.iter().map(|segment| segment.number()).zip(0..));
         self.by_number.sort_unstable();
+        self.has_class_files = self.segments.iter().any(|segment| segment.kind().class().is_some());
+    }
+
+    /// Lets what lies within the range serve these classes no more, and takes out what serves none then.
+    fn leave(&mut self, from: Lsn, to: Lsn, classes: Classes) -> Vec<Arc<Segment>> {
+        let mut gone = Vec::new();
+        for segment in std::mem::take(&mut self.segments) {
+            let left = segment.serves().without(classes);
+            if segment.base() < from || segment.end() > to || left == segment.serves() {
+                self.segments.push(segment);
+            } else if left.is_empty() {
+                gone.push(segment);
+            } else {
+                self.segments.push(Arc::new(segment.serving(left)));
+            }
+        }
+        gone
     }
 }
 
 impl Catalog {
     pub(crate) fn new(segments: Vec<Arc<Segment>>, retired: Retired, epochs: Vec<(Lsn, Epoch)>) -> Self {
-        let mut inner = Inner { segments, by_number: Vec::new(), retired, epochs: Arc::new(epochs) };
+        let mut inner = Inner { segments, retired, epochs: Arc::new(epochs), ..Inner::default() };
         inner.renumber();
         Self { inner: Arc::new(inner) }
     }
@@ -54,6 +73,11 @@ impl Catalog {
     /// The segments and files of classes in the order of their first LSNs.
     pub(crate) fn segments(&self) -> &[Arc<Segment>] {
         &self.inner.segments
+    }
+
+    /// Whether some of them are files of a class.
+    pub(crate) fn has_class_files(&self) -> bool {
+        self.inner.has_class_files
     }
 
     /// The retired ranges.
@@ -109,18 +133,19 @@ impl Catalog {
     /// retirement is durable.
     pub(crate) fn retire(&mut self, from: Lsn, to: Lsn, classes: Classes) -> Vec<Arc<Segment>> {
         let inner = Arc::make_mut(&mut self.inner);
-        let mut gone = Vec::new();
-        for segment in std::mem::take(&mut inner.segments) {
-            let left = segment.serves().without(classes);
-            if segment.base() < from || segment.end() > to || left == segment.serves() {
-                inner.segments.push(segment);
-            } else if left.is_empty() {
-                gone.push(segment);
-            } else {
-                inner.segments.push(Arc::new(segment.serving(left)));
-            }
-        }
+        let gone = inner.leave(from, to, classes);
         inner.retired.add(classes, from, to);
+        inner.renumber();
+        gone
+    }
+
+    /// Adds a file of a class in the place of what served the class within its range, and returns what served no other: as
+    /// [`Catalog::retire`].
+    pub(crate) fn take_place(&mut self, file: Arc<Segment>) -> Vec<Arc<Segment>> {
+        let inner = Arc::make_mut(&mut self.inner);
+        // seam: a segment keeps serving what was cleaned
+        let gone = inner.leave(file.base(), file.end(), file.serves());
+        inner.segments.push(file);
         inner.renumber();
         gone
     }

@@ -240,7 +240,6 @@ impl Frames {
     }
 }
 
-#[cfg(any(test, feature = "simulation"))]
 /// Shows `visit` every frame of `segment` from `from` on, without its parts.
 ///
 /// # Errors
@@ -307,7 +306,6 @@ pub(crate) fn for_each_left<E: From<ReadError>>(
     }
 }
 
-#[cfg(any(test, feature = "simulation"))]
 /// As [`for_each`], with the parts.
 pub(crate) fn for_each_whole<E: From<ReadError>>(
     segment: &Segment,
@@ -317,7 +315,6 @@ pub(crate) fn for_each_whole<E: From<ReadError>>(
     walk(segment, Frames::of(segment, from), from, visit)
 }
 
-#[cfg(any(test, feature = "simulation"))]
 fn walk<E: From<ReadError>>(
     segment: &Segment,
     frames: io::Result<Frames>,
