@@ -61,6 +61,7 @@ pub struct Backoff {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a backoff is an option: it is copied a few times in the life of a group")]
 enum BackoffGrowth {
     /// By this factor, or by this delay again and again.
     Exponential(Duration),

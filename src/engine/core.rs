@@ -3,7 +3,7 @@
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
-use super::deliver::rates::Rates;
+use super::rates::Rates;
 use super::refusal::Refusal;
 use super::room::reserve_of;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId};

@@ -18,6 +18,7 @@ mod health;
 mod maintenance;
 mod open;
 mod outgoing;
+mod rates;
 mod refusal;
 mod reserve;
 mod room;

@@ -264,7 +264,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     ("looked at in every ack of a batch", &["LostLeases::is_empty", "LostLeases::len"]),
     ("for transports of other queues, which wait themselves", &["Backoff::delay_max"]),
     (
-        "of time between deliveries, which the reference does not count: src/engine/deliver/rates.rs, tests/kinds/waking.rs",
+        "of time between deliveries, which the reference does not count: src/engine/rates.rs, tests/kinds/waking.rs",
         &["GroupBuilder::rate_limit", "GroupChange::rate_limit", "RateLimit::new", "RateLimit::burst"],
     ),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),

@@ -46,7 +46,7 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Before(
             "let nth = if planted!() { usize::try_from(before).ok().map(|nth| nth % delays.len()) } else { nth };",
         ),
-        level: Level::Test("scenarios", "files::retry_policies"),
+        level: Level::Library("a_linear_one_adds_the_first_and_a_list_ends_with_its_last"),
     },
     Bug {
         name: "full jitter is half of it",
@@ -58,7 +58,7 @@ pub const BUGS: &[Bug] = &[
         name: "a limit of nacks is not kept",
         plants: "a message that its consumers reject by nacks is tried until its attempts are used up",
         mistake: Mistake::Before("let max = if planted!() { 0 } else { max };"),
-        level: Level::Test("scenarios", "files::retry_limits"),
+        level: Level::Library("the_last_nack_is_a_dead_letter_whatever_attempts_are_left"),
     },
     Bug {
         name: "a limit of expiries is not kept",
@@ -66,13 +66,13 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Before(
             "let is_leased = is_leased || planted!(); if is_leased && planted!() { return AttemptClass::Plain; }",
         ),
-        level: Level::Test("scenarios", "files::retry_limits"),
+        level: Level::Library("the_last_expiry_is_a_dead_letter_whatever_attempts_are_left"),
     },
     Bug {
         name: "a limit of crashes is not kept",
         plants: "a message that kills its process is tried until its attempts are used up",
-        mistake: Mistake::Before("0.. if planted!() => Verdict::None,"),
-        level: Level::Test("scenarios", "files::retry_limits"),
+        mistake: Mistake::Before("0.. if planted!() => Prospect::None,"),
+        level: Level::Library("as_many_crashes_in_a_row_as_are_allowed_end_in_the_dead_letters"),
     },
     Bug {
         name: "failures are not counted",
@@ -114,13 +114,13 @@ pub const BUGS: &[Bug] = &[
         name: "leases take no tokens",
         plants: "after the first token a group gets all there is",
         mistake: Mistake::Skip,
-        level: Level::Test("scenarios", "files::rate_limit"),
+        level: Level::Library("tokens_come_one_after_another_up_to_a_burst"),
     },
     Bug {
         name: "a bucket has no end",
         plants: "after a quiet night a group gets a burst of thousands",
         mistake: Mistake::Value("if planted!() { u128::MAX >> 1 } else { $it }"),
-        level: Level::Test("scenarios", "files::rate_limit"),
+        level: Level::Library("tokens_come_one_after_another_up_to_a_burst"),
     },
     Bug {
         name: "a restart gives a burst",

@@ -185,7 +185,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a checkpoint lets a message have another attempt",
         plants: "a message that failed too often is tried again after a restart",
-        mistake: Mistake::Value("if planted!() { Verdict::None } else { $it }"),
+        mistake: Mistake::Value("if planted!() { Prospect::None } else { $it }"),
         level: Level::Library("the_last_expiry_is_a_dead_letter_whatever_attempts_are_left"),
     },
     Bug {

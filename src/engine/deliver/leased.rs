@@ -251,26 +251,31 @@ impl<'a> Reading<'a> {
 pub(in crate::engine) fn collect(core: &Core) -> Option<Leases> {
     let mut leases = Leases::new();
     for record in &core.records {
-        let &Record::Leased { group, partition, first, count, attempt, .. } = record else { continue };
-        let mut push = |first, count, failures| {
-            core.view.positions.find(partition, first, count, |first, count, place| {
-                leases.push(LeaseRun { partition, first, count, attempt, failures, place });
-            });
-        };
-        // Nothing has failed before a first attempt.
-        if attempt == 1 {
-            push(first, count, FailureCounts::default());
+        let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
+        if attempt > 1 {
+            collect_again(core, record, &mut leases);
             continue;
         }
-        let end = first.saturating_add(u64::from(count));
-        let mut next = first;
-        while next < end {
-            let counts = |offset| core.view.state.failure_counts(group, partition, offset);
-            let failures = counts(next);
-            let same = (next.0..end.0).take_while(|offset| counts(Offset(*offset)) == failures).count() as u32;
-            push(next, same.max(1), failures);
-            next = next.saturating_add(u64::from(same.max(1)));
-        }
+        // Nothing has failed before a first attempt.
+        let failures = FailureCounts::default();
+        core.view.positions.find(partition, first, count, |first, count, place| {
+            leases.push(LeaseRun { partition, first, count, attempt, failures, place });
+        });
     }
     (!leases.is_empty()).then_some(leases)
+}
+
+/// The same of messages that were leased before: those that failed in the same ways together.
+fn collect_again(core: &Core, record: &Record, leases: &mut Leases) {
+    let &Record::Leased { group, partition, first, count, attempt, .. } = record else { return };
+    let counts = |offset| core.view.state.failure_counts(group, partition, offset);
+    let (mut next, end) = (first, first.saturating_add(u64::from(count)));
+    while next < end {
+        let failures = counts(next);
+        let same = (next.0..end.0).take_while(|offset| counts(Offset(*offset)) == failures).count().max(1) as u32;
+        core.view.positions.find(partition, next, same, |first, count, place| {
+            leases.push(LeaseRun { partition, first, count, attempt, failures, place });
+        });
+        next = next.saturating_add(u64::from(same));
+    }
 }

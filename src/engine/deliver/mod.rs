@@ -9,7 +9,6 @@ pub(super) mod keys;
 pub(super) mod leased;
 pub(super) mod moves;
 pub(super) mod notices;
-pub(super) mod rates;
 pub(super) mod receive;
 pub(super) mod settle;
 #[cfg(any(test, feature = "simulation"))]

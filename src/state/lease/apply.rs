@@ -3,7 +3,7 @@
 //! Never here: what ends a lease.
 
 use super::exclusive::{ExclusiveLease, PendingLease};
-use super::outstanding::{Lease, OutstandingEntry, Phase, Verdict};
+use super::outstanding::{Lease, OutstandingEntry, Phase, Prospect};
 use super::queue::{AttemptClass, Source, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::record::{AttemptFailure, FailureCause, GroupOptions, Ordering, Record};
@@ -166,7 +166,7 @@ impl GroupState {
             backoff_ms: 0,
             crashes: 0,
             closes: 0,
-            verdict: Verdict::None,
+            prospect: Prospect::None,
             history: None,
         };
         let data = &mut self.data;

@@ -1,7 +1,7 @@
 //! What is true of the messages of each group, and of the exclusive lease.
 
 use super::deadlines::LeaseKey;
-use super::outstanding::Verdict;
+use super::outstanding::Prospect;
 use crate::ids::MonoMs;
 use crate::limits::HISTORY_LEN;
 use crate::state::group::GroupState;
@@ -24,10 +24,10 @@ pub(in crate::state) fn check_entries(group: &GroupState, fault: &mut impl FnMut
             fault("a message is outstanding that was never leased");
         }
         let ended = entry.attempts.checked_sub(u32::from(entry.lease().is_some()));
-        let is_sound = match entry.verdict {
-            Verdict::None => true,
-            Verdict::Grace | Verdict::Alone => entry.crashes > 0,
-            Verdict::Over => entry.lease().is_none(),
+        let is_sound = match entry.prospect {
+            Prospect::None => true,
+            Prospect::Grace | Prospect::Alone => entry.crashes > 0,
+            Prospect::Over => entry.lease().is_none(),
         };
         if !is_sound || ended.is_none_or(|ended| ended < u32::from(entry.crashes)) {
             fault("the account of a message cannot be");

@@ -22,13 +22,13 @@ pub(in crate::state) struct OutstandingEntry {
     /// At how many orderly closes in a row it was leased; no more than were not counted.
     pub(in crate::state) closes: u8,
     /// Stays through a lease that is not counted.
-    pub(in crate::state) verdict: Verdict,
+    pub(in crate::state) prospect: Prospect,
     pub(in crate::state) history: Option<Arc<History>>,
 }
 
 /// What the last attempt that ended says of the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::state) enum Verdict {
+pub(in crate::state) enum Prospect {
     /// Nothing.
     #[default]
     None,

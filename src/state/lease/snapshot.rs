@@ -9,7 +9,7 @@
 //! A gap is the distance from the one before less one.
 
 use super::exclusive::{ExclusiveLease, ExclusiveLeases, PendingLease};
-use super::outstanding::{Lease, OutstandingEntry, Phase, Verdict};
+use super::outstanding::{Lease, OutstandingEntry, Phase, Prospect};
 use super::queue::{AttemptClass, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::record::wire::{ByteReader, DecodeError, put_varint};
@@ -170,9 +170,9 @@ fn flags(entry: &OutstandingEntry, follows: bool, limit: bool) -> u64 {
     let flag = |set, bit| if set { bit } else { 0 };
     phase
         | flag(entry.crashes > 0, CRASHED)
-        | flag(entry.verdict == Verdict::Grace, GRACE)
-        | flag(entry.verdict == Verdict::Alone, ALONE)
-        | flag(entry.verdict == Verdict::Over, OVER)
+        | flag(entry.prospect == Prospect::Grace, GRACE)
+        | flag(entry.prospect == Prospect::Alone, ALONE)
+        | flag(entry.prospect == Prospect::Over, OVER)
         | flag(entry.lease().is_some_and(|lease| lease.is_last), LAST)
         | flag(entry.history.is_some(), HISTORY)
         | flag(follows, FOLLOWS)
@@ -276,13 +276,13 @@ fn decode_entry(
         Phase::Ready { turn } => turn <= turns,
         Phase::Parked { turn } => turn <= turns && attempts == 0 && closes == 0 && flags & HISTORY == 0,
     };
-    let verdict = match (is_set(GRACE), is_set(ALONE), is_set(OVER)) {
-        (false, false, false) => Verdict::None,
-        (true, false, false) if crashes > 0 => Verdict::Grace,
-        (false, true, false) if crashes > 0 => Verdict::Alone,
+    let prospect = match (is_set(GRACE), is_set(ALONE), is_set(OVER)) {
+        (false, false, false) => Prospect::None,
+        (true, false, false) if crashes > 0 => Prospect::Grace,
+        (false, true, false) if crashes > 0 => Prospect::Alone,
         // seam: a checkpoint lets a message have another attempt
-        (false, false, true) if !leased => Verdict::Over,
-        _ => return Err(invalid("a verdict that cannot be")),
+        (false, false, true) if !leased => Prospect::Over,
+        _ => return Err(invalid("a prospect that cannot be")),
     };
     let sound = sound && fits;
     if !sound || follows != last.follows(&phase) || (exclusive || extended || is_last) && !leased {
@@ -290,7 +290,7 @@ fn decode_entry(
     }
     last.note(&phase);
     let history = if flags & HISTORY != 0 { Some(Arc::new(retry::decode_history(reader, turns)?)) } else { None };
-    Ok((OutstandingEntry { phase, attempts, max_attempts, backoff_ms, crashes, closes, verdict, history }, key))
+    Ok((OutstandingEntry { phase, attempts, max_attempts, backoff_ms, crashes, closes, prospect, history }, key))
 }
 
 /// A count that is told where it is not zero.

@@ -3,7 +3,7 @@
 //! A lease is counted when it is granted, so that an attempt is on the account whatever becomes of the process. Its end may take that
 //! back. Never here: when the next lease may begin.
 
-use crate::state::lease::{Lease, OutstandingEntry, Verdict};
+use crate::state::lease::{Lease, OutstandingEntry, Prospect};
 
 /// How a lease ended whose message stays outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +40,13 @@ impl OutstandingEntry {
         match ending {
             Ending::Failed | Ending::ClosedAgain => {
                 // seam: a crash stays on the account
-                (self.crashes, self.verdict) = (0, Verdict::None);
+                (self.crashes, self.prospect) = (0, Prospect::None);
             }
             Ending::GivenBack | Ending::Closed => self.attempts = self.attempts.saturating_sub(1),
             Ending::Crashed => {
                 // seam: a crash is not charged
                 self.crashes = self.crashes.saturating_add(1);
-                self.verdict = self.verdict_after_crash(exclusive, max_crashes);
+                self.prospect = self.prospect_after_crash(exclusive, max_crashes);
             }
         }
         match ending {
@@ -59,15 +59,15 @@ impl OutstandingEntry {
         }
     }
 
-    fn verdict_after_crash(&self, exclusive: bool, max_crashes: u32) -> Verdict {
+    fn prospect_after_crash(&self, exclusive: bool, max_crashes: u32) -> Prospect {
         let left = max_crashes.saturating_sub(u32::from(self.crashes));
         match max_crashes {
             // seam: a limit of crashes is not kept
-            1.. if left == 0 => Verdict::Over,
+            1.. if left == 0 => Prospect::Over,
             // Its last attempt was alone: the limit of attempts holds.
-            1.. if left == 1 && !(exclusive && self.is_spent()) => Verdict::Alone,
-            _ if exclusive => Verdict::None,
-            _ => Verdict::Grace,
+            1.. if left == 1 && !(exclusive && self.is_spent()) => Prospect::Alone,
+            _ if exclusive => Prospect::None,
+            _ => Prospect::Grace,
         }
     }
 

@@ -12,7 +12,7 @@ pub(crate) use history::capped;
 pub(super) use history::{History, Past, Texts};
 pub(super) use snapshot::{TURNS_MAX, decode_history, encode_history};
 
-use super::lease::{Lease, OutstandingEntry, Phase, Verdict};
+use super::lease::{Lease, OutstandingEntry, Phase, Prospect};
 use super::message::{Applied, LeaseTarget, require};
 use super::settle::Holding;
 use super::{Decision, Held, Inputs, Moving, Rejection, State};
@@ -109,7 +109,7 @@ impl State {
                 entry.end_lease(Ending::Failed, 0);
                 if is_last {
                     // seam: a postponed message is leased again
-                    entry.verdict = Verdict::Over;
+                    entry.prospect = Prospect::Over;
                 }
             }
             entry.phase = Phase::Waiting { due, delay_ms };

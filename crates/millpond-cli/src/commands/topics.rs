@@ -2,7 +2,7 @@
 //!
 //! Never here: their messages.
 
-use super::store::group_json;
+use super::store::{group_json, paused};
 use super::{confirm, topic};
 use crate::args::{GroupChange, TopicChange};
 use crate::output::{Done, Failure, Printer};
