@@ -46,7 +46,7 @@ mod wait;
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, Cursor, DeadLetter, DeadLetters,
     Delivery, DeliveryRef, Durability, Event, Failure, ForeignProjection, Group, GroupBuilder, GroupChange,
-    InTransaction, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, Producer, Projection,
+    InTransaction, KeepAlive, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, Producer, Projection,
     ProjectionBuilder, ProjectionError, ProjectionStatus, RateLimit, Receipt, ScheduledMessage, Start, Store,
     StoreOptions, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
 };

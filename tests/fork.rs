@@ -9,8 +9,8 @@
 
 use millpond::{
     Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Event, Expected,
-    ForeignProjection, Group, InTransaction, LogMessage, LogReader, Message, Projection, ProjectionError, Receipt,
-    Receive, Result, Store, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
+    ForeignProjection, Group, InTransaction, KeepAlive, LogMessage, LogReader, Message, Projection, ProjectionError,
+    Receipt, Receive, Result, Store, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,6 +33,7 @@ struct Handles {
     batch_receipt: BatchReceipt,
     committed: Committed<InTransaction>,
     deliveries: Vec<Delivery>,
+    kept: Vec<KeepAlive>,
     batches: Vec<Batch>,
     letters: Vec<DeadLetter>,
     listed: DeadLetters,
@@ -141,6 +142,10 @@ const CALLS: &[Call] = &[
             refused(all.group.alter().max_attempts(9).apply()) && refused(notices) && refused(all.group.alter().apply())
         },
     ),
+    (&["Delivery::expires_in"], |all| refused(all.deliveries[0].expires_in())),
+    (&["Delivery::keep_alive", "KeepAlive::is_active"], |all| {
+        refused(all.deliveries[0].keep_alive(LONG)) && !all.kept[0].is_active()
+    }),
     (&["Group::pause", "Group::resume"], |all| refused(all.group.pause()) && refused(all.group.resume())),
     (&["Topic::name", "Topic::partitions"], |all| (all.topic.name(), all.topic.partitions()) == ("t", 1)),
     (&["Topic::with_durability", "Topic::publish"], |all| {
@@ -562,6 +567,7 @@ const DROPS: &[Dropped] = &[
             batch_receipt,
             committed,
             deliveries,
+            kept,
             batches,
             letters,
             listed,
@@ -578,10 +584,11 @@ const DROPS: &[Dropped] = &[
         } = all;
         drop((asked, stream, event, stream_receipt, snapshot, projections, appended));
         drop((subscriptions, reader, read));
-        drop((letters, listed, batches, deliveries));
+        drop((letters, listed, batches, kept, deliveries));
         drop((committed, batch_receipt, receipt, group, topic, store));
     }),
     ("deliveries", |all| forget_but(all, |all| std::mem::take(&mut all.deliveries))),
+    ("guards of leases", |all| forget_but(all, |all| std::mem::take(&mut all.kept))),
     ("batches", |all| forget_but(all, |all| std::mem::take(&mut all.batches))),
     ("subscriptions", |all| forget_but(all, |all| std::mem::take(&mut all.subscriptions))),
     ("letters", |all| forget_but(all, |all| std::mem::take(&mut all.letters))),
@@ -649,7 +656,8 @@ fn handles(store: Store) -> Handles {
     let other = store.topic("transactions").open().unwrap();
     let committed = store.transaction(|tx| tx.publish(&other, "m")).unwrap();
     let letters = group.dead_letters().unwrap().map(|letter| letter.unwrap()).collect();
-    let deliveries = (0..7).map(|_| group.receive(LONG).unwrap().unwrap()).collect();
+    let deliveries: Vec<Delivery> = (0..7).map(|_| group.receive(LONG).unwrap().unwrap()).collect();
+    let kept = vec![Delivery::keep_alive(&deliveries[0], Duration::from_secs(36_000)).unwrap()];
     let batches = (0..3).map(|_| group.receive_batch(3, LONG).unwrap()).collect();
     let listed = group.dead_letters().unwrap();
     let other = topic.group("asked").open().unwrap();
@@ -680,6 +688,7 @@ fn handles(store: Store) -> Handles {
         batch_receipt,
         committed,
         deliveries,
+        kept,
         batches,
         letters,
         listed,

@@ -32,7 +32,7 @@ mod transaction_streams;
 pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
 pub use cursor::{Cursor, Producer, TopicCursor};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
-pub use delivery::Delivery;
+pub use delivery::{Delivery, KeepAlive};
 #[cfg(feature = "async")]
 pub use futures::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use group::Group;
@@ -73,6 +73,7 @@ unwind_safe!(
     Topic,
     Group,
     Delivery,
+    KeepAlive,
     Batch,
     BatchIntoIter,
     DeadLetter,

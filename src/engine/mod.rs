@@ -106,6 +106,8 @@ pub(crate) struct Engine {
     futures: Futures,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
+    /// Leases that are extended by themselves.
+    kept: deliver::kept::Kept,
     /// When scheduled messages are looked at.
     due_times: schedule::DueTimes,
     maintenance: Maintenance,

@@ -225,6 +225,7 @@ impl Engine {
             setup,
             report,
             moves_rest_until: AtomicU64::new(0),
+            kept: Default::default(),
             due_times: DueTimes::default(),
             closed: Mutex::new(false),
         })

@@ -218,7 +218,8 @@ impl Runner {
         let Held { group, id, ticket, delivery } = &self.process()?.held[index];
         let (group, id, ticket) = (*group, *id, *ticket);
         let result = delivery.extend(Duration::from_millis(duration));
-        self.trace.push(format!("  {id}: {result:?}"));
+        let left = delivery.expires_in();
+        self.trace.push(format!("  {id}: {result:?}, {left:?} left"));
         if self.world().groups[group].is_gone {
             return is_removed("extend", &result);
         }
@@ -228,6 +229,8 @@ impl Runner {
             let lost = matches!(&result, Err(Error::LeaseLost { id: lost }) if *lost == id);
             ensure!(result.is_ok() || lost, "extended {id}: {result:?}");
             world.extend(group, (id, ticket), duration, &now, lost)?;
+            let expected = world.groups[group].lease_left((id, ticket), &now);
+            ensure!(left.as_ref().ok() == expected.as_ref(), "{id} lasts {left:?}, expected {expected:?}");
             Ok(vec![world])
         })
     }

@@ -203,7 +203,7 @@ operations! {
     Overtake { delivery: usize = index() } * 4 calls [];
     Nack { delivery: usize = index(), text: u8 = 0..3u8 } * 7 calls ["Delivery::nack"];
     NackAfter { delivery: usize = index(), delay: u64 = millis() } * 3 calls ["Delivery::nack_after"];
-    Extend { delivery: usize = index(), duration: u64 = millis() } * 3 calls ["Delivery::extend"];
+    Extend { delivery: usize = index(), duration: u64 = millis() } * 3 calls ["Delivery::extend", "Delivery::expires_in"];
     Reject { delivery: usize = index() } * 4 calls ["Delivery::reject"];
     Drop { delivery: usize = index() } * 2 calls [];
     Release { delivery: usize = index() } * 2 calls ["Delivery::release"];
@@ -267,6 +267,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         "of time between deliveries, which the reference does not count: src/engine/rates.rs, tests/kinds/waking.rs",
         &["GroupBuilder::rate_limit", "GroupChange::rate_limit", "RateLimit::new", "RateLimit::burst"],
     ),
+    ("of time that passes by itself: tests/kinds/keeping.rs", &["Delivery::keep_alive", "KeepAlive::is_active"]),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
     (

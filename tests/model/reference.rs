@@ -13,6 +13,7 @@ use crate::ops::InOrder;
 use millpond::{Cause, MessageId};
 use millpond::{Offset, TopicId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 type Check = Result<(), String>;
 
@@ -199,6 +200,16 @@ impl Group {
     pub(crate) fn holds(&self, id: MessageId, ticket: u64) -> bool {
         let lease = self.items.get(&id).map(|item| &item.state);
         matches!(lease, Some(State::Leased { ticket: holder, .. }) if *holder == ticket)
+    }
+
+    /// For how long a lease lasts, if it is held.
+    pub(crate) fn lease_left(&self, lease: (MessageId, u64), now: &Now) -> Option<Duration> {
+        match self.items.get(&lease.0)?.state {
+            State::Leased { until, ticket, .. } if ticket == lease.1 => {
+                Some(Duration::from_millis(until.saturating_sub(now.mono)))
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn ack(&mut self, id: MessageId) {

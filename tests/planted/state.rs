@@ -177,6 +177,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("a_burst_gives_its_memory_back"),
     },
     Bug {
+        name: "a kept lease is not extended",
+        plants: "a handler that keeps its message alive loses it after the visibility timeout",
+        mistake: Mistake::Value("if planted!() { false } else { $it }"),
+        level: Level::Test("kinds", "lease_is_kept_until_its_time_is_over"),
+    },
+    Bug {
         name: "a postponed message is leased again",
         plants: "a message that could not be moved after its last expiry is delivered again",
         mistake: Mistake::Skip,
