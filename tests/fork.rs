@@ -542,6 +542,7 @@ const NO_HANDLE: &[&str] = &[
     "StoreOptions::durability",
     "StoreOptions::sync_interval",
     "StoreOptions::segment_bytes_max",
+    "StoreOptions::max_bytes",
     "StoreOptions::message_bytes_max",
     "StoreOptions::allow_network_fs",
     "StoreOptions::isolation_limit",

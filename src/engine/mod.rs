@@ -107,7 +107,7 @@ pub(crate) struct Engine {
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
     /// Leases that are extended by themselves.
-    kept: deliver::kept::Kept,
+    kept: deliver::kept::KeptAlive,
     /// When scheduled messages are looked at.
     due_times: schedule::DueTimes,
     maintenance: Maintenance,

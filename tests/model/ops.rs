@@ -247,7 +247,7 @@ operations! {
     Sync { } * 2 calls ["Store::sync"];
     Close { then: Opening = opening() } * 2 calls [
         "Store::close", "Store::options", "StoreOptions::open_on", "StoreOptions::durability",
-        "StoreOptions::sync_interval", "StoreOptions::segment_bytes_max", "StoreOptions::message_bytes_max",
+        "StoreOptions::sync_interval", "StoreOptions::segment_bytes_max", "StoreOptions::max_bytes", "StoreOptions::message_bytes_max",
         "StoreOptions::isolation_limit", "StoreOptions::parked_max"
     ];
     /// Drops every handle without closing, deliveries first.

@@ -22,6 +22,7 @@ pub const TESTS: &[&str] = &[
     "dedup",
     "schedule",
     "cleaning",
+    "retention",
     "cursors",
     "scenarios",
     "streams",

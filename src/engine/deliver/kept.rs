@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// The leases that are kept.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Kept {
+pub(in crate::engine) struct KeptAlive {
     leases: Mutex<KeptLeases>,
 }
 
@@ -56,7 +56,7 @@ impl KeptLeases {
     }
 }
 
-impl Kept {
+impl KeptAlive {
     /// When the first is extended next.
     pub(in crate::engine) fn next(&self) -> Option<MonoMs> {
         self.leases.lock().next.first_key_value().map(|((at, _), _)| *at)
@@ -69,6 +69,7 @@ impl Engine {
     /// # Errors
     /// `Removed`; the store's.
     pub(crate) fn keep(&self, group: GroupId, held: Held, total_ms: u64) -> Result<Option<u64>> {
+        self.enter()?;
         let for_ms = self.visibility_timeout_ms(group)?;
         if !self.extend(group, held, for_ms.min(total_ms))? {
             return Ok(None);
