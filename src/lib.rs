@@ -46,15 +46,15 @@ mod wait;
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, Cursor, DeadLetter, DeadLetters,
     Delivery, DeliveryRef, Durability, Event, Failure, ForeignProjection, Group, GroupBuilder, GroupChange,
-    InTransaction, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, Producer, Projection,
-    ProjectionBuilder, ProjectionError, ProjectionStatus, Receipt, ScheduledMessage, Start, Store, StoreOptions,
-    Stream, StreamReceipt, StreamSnapshot, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
+    InTransaction, KeepAlive, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, Producer, Projection,
+    ProjectionBuilder, ProjectionError, ProjectionStatus, RateLimit, Receipt, ScheduledMessage, Start, Store,
+    StoreOptions, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
 };
 #[cfg(feature = "async")]
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
-    DroppedTail, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport, Ordering,
-    PartitionStats, Retention, Stats, TopicStats,
+    DroppedTail, FailureCounts, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport,
+    Ordering, PartitionStats, Retention, Stats, TopicStats,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, RefusedEvent, Result};
 pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};

@@ -42,6 +42,8 @@ pub const OUTSTANDING_MAX: u32 = 1 << 20;
 pub const CLOSES_DEFAULT: u32 = 20;
 /// The greatest value of that option.
 pub const CLOSES_MAX: u32 = 255;
+/// The most delays that a backoff lists.
+pub const BACKOFF_LIST_MAX: usize = 16;
 /// How many messages of a key, or of a partition, may be out at once in a group that keeps them in order: the greatest value of the
 /// group's option. By default it is 1.
 pub const IN_FLIGHT_PER_KEY_MAX: u32 = 65_536;

@@ -9,8 +9,8 @@
 
 use millpond::{
     Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Event, Expected,
-    ForeignProjection, Group, InTransaction, LogMessage, LogReader, Message, Projection, ProjectionError, Receipt,
-    Receive, Result, Store, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
+    ForeignProjection, Group, InTransaction, KeepAlive, LogMessage, LogReader, Message, Projection, ProjectionError,
+    Receipt, Receive, Result, Store, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,6 +33,7 @@ struct Handles {
     batch_receipt: BatchReceipt,
     committed: Committed<InTransaction>,
     deliveries: Vec<Delivery>,
+    kept: Vec<KeepAlive>,
     batches: Vec<Batch>,
     letters: Vec<DeadLetter>,
     listed: DeadLetters,
@@ -126,16 +127,26 @@ const CALLS: &[Call] = &[
             "GroupChange::apply",
             "GroupChange::visibility_timeout",
             "GroupChange::max_attempts",
+            "GroupChange::max_nacks",
+            "GroupChange::max_expiries",
+            "GroupChange::max_crashes",
             "GroupChange::backoff",
             "GroupChange::max_outstanding",
             "GroupChange::max_closes",
             "GroupChange::dead_letter_notices",
+            "GroupChange::max_in_flight",
+            "GroupChange::rate_limit",
         ],
         |all| {
             let notices = all.group.alter().dead_letter_notices(&all.topic).apply();
             refused(all.group.alter().max_attempts(9).apply()) && refused(notices) && refused(all.group.alter().apply())
         },
     ),
+    (&["Delivery::expires_in"], |all| refused(all.deliveries[0].expires_in())),
+    (&["Delivery::keep_alive", "KeepAlive::is_active"], |all| {
+        refused(all.deliveries[0].keep_alive(LONG)) && !all.kept[0].is_active()
+    }),
+    (&["Group::pause", "Group::resume"], |all| refused(all.group.pause()) && refused(all.group.resume())),
     (&["Topic::name", "Topic::partitions"], |all| (all.topic.name(), all.topic.partitions()) == ("t", 1)),
     (&["Topic::with_durability", "Topic::publish"], |all| {
         refused(all.topic.publish("x")) && refused(all.topic.with_durability(Durability::Disk).publish("x"))
@@ -296,12 +307,17 @@ const CALLS: &[Call] = &[
             "GroupBuilder::create",
             "GroupBuilder::visibility_timeout",
             "GroupBuilder::max_attempts",
+            "GroupBuilder::max_nacks",
+            "GroupBuilder::max_expiries",
+            "GroupBuilder::max_crashes",
             "GroupBuilder::backoff",
             "GroupBuilder::max_outstanding",
             "GroupBuilder::max_closes",
             "GroupBuilder::dead_letter_notices",
             "GroupBuilder::ordering",
             "GroupBuilder::max_in_flight_per_key",
+            "GroupBuilder::max_in_flight",
+            "GroupBuilder::rate_limit",
             "GroupBuilder::start",
         ],
         |all| {
@@ -408,6 +424,7 @@ const CALLS: &[Call] = &[
             "Delivery::headers",
             "Delivery::header",
             "Delivery::attempt",
+            "Delivery::failures",
             "Delivery::timestamp",
         ],
         |all| {
@@ -435,6 +452,7 @@ const CALLS: &[Call] = &[
             "DeliveryRef::headers",
             "DeliveryRef::header",
             "DeliveryRef::attempt",
+            "DeliveryRef::failures",
             "DeliveryRef::timestamp",
             "Batch::iter",
             "Batch::len",
@@ -460,6 +478,7 @@ const CALLS: &[Call] = &[
             "DeadLetter::header",
             "DeadLetter::timestamp",
             "DeadLetter::attempts",
+            "DeadLetter::failures",
             "DeadLetter::history",
         ],
         |all| {
@@ -503,6 +522,11 @@ const NO_HANDLE: &[&str] = &[
     "Backoff::max",
     "Backoff::delay_max",
     "Backoff::jitter",
+    "Backoff::linear",
+    "Backoff::list",
+    "Backoff::full_jitter",
+    "RateLimit::new",
+    "RateLimit::burst",
     "LostLeases::is_empty",
     "LostLeases::len",
     // Of a simulator, which has one process.
@@ -544,6 +568,7 @@ const DROPS: &[Dropped] = &[
             batch_receipt,
             committed,
             deliveries,
+            kept,
             batches,
             letters,
             listed,
@@ -560,10 +585,11 @@ const DROPS: &[Dropped] = &[
         } = all;
         drop((asked, stream, event, stream_receipt, snapshot, projections, appended));
         drop((subscriptions, reader, read));
-        drop((letters, listed, batches, deliveries));
+        drop((letters, listed, batches, kept, deliveries));
         drop((committed, batch_receipt, receipt, group, topic, store));
     }),
     ("deliveries", |all| forget_but(all, |all| std::mem::take(&mut all.deliveries))),
+    ("guards of leases", |all| forget_but(all, |all| std::mem::take(&mut all.kept))),
     ("batches", |all| forget_but(all, |all| std::mem::take(&mut all.batches))),
     ("subscriptions", |all| forget_but(all, |all| std::mem::take(&mut all.subscriptions))),
     ("letters", |all| forget_but(all, |all| std::mem::take(&mut all.letters))),
@@ -631,7 +657,8 @@ fn handles(store: Store) -> Handles {
     let other = store.topic("transactions").open().unwrap();
     let committed = store.transaction(|tx| tx.publish(&other, "m")).unwrap();
     let letters = group.dead_letters().unwrap().map(|letter| letter.unwrap()).collect();
-    let deliveries = (0..7).map(|_| group.receive(LONG).unwrap().unwrap()).collect();
+    let deliveries: Vec<Delivery> = (0..7).map(|_| group.receive(LONG).unwrap().unwrap()).collect();
+    let kept = vec![Delivery::keep_alive(&deliveries[0], Duration::from_secs(36_000)).unwrap()];
     let batches = (0..3).map(|_| group.receive_batch(3, LONG).unwrap()).collect();
     let listed = group.dead_letters().unwrap();
     let other = topic.group("asked").open().unwrap();
@@ -662,6 +689,7 @@ fn handles(store: Store) -> Handles {
         batch_receipt,
         committed,
         deliveries,
+        kept,
         batches,
         letters,
         listed,

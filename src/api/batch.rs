@@ -5,7 +5,7 @@
 
 use super::delivery::Delivery;
 use super::group::GroupInner;
-use crate::engine::{HeldRun, Received};
+use crate::engine::{FailureCounts, HeldRun, Received};
 use crate::error::{Error, Result};
 use crate::ids::MessageId;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -354,6 +354,12 @@ impl<'a> DeliveryRef<'a> {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.received.attempt
+    }
+
+    /// As [`Delivery::failures`].
+    #[must_use]
+    pub fn failures(&self) -> FailureCounts {
+        self.received.failures
     }
 
     /// As [`Delivery::timestamp`].

@@ -2,7 +2,7 @@
 
 use super::Topic;
 use super::group::GroupInner;
-use crate::engine::{self, Stored};
+use crate::engine::{self, FailureCounts, Stored};
 use crate::error::{Error, Result};
 use crate::ids::{MessageId, Offset};
 use std::collections::VecDeque;
@@ -147,6 +147,14 @@ impl DeadLetter {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.stored.copied_from().attempts
+    }
+
+    /// How its attempts ended, all of them: the history has the last 8 alone. A rejection and attempts that the close of a store ended
+    /// are in none of these counts.
+    #[must_use]
+    pub fn failures(&self) -> FailureCounts {
+        let copied = self.stored.copied_from();
+        copied.earlier.with(copied.history.iter())
     }
 
     /// The last attempts, oldest first: at most 8.

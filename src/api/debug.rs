@@ -150,6 +150,13 @@ impl Debug for DeliveryRef<'_> {
     }
 }
 
+impl Debug for super::KeepAlive {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let (topic, group) = self.names();
+        f.debug_struct("KeepAlive").field("topic", &topic).field("group", &group).finish_non_exhaustive()
+    }
+}
+
 fn delivery(delivery: DeliveryRef<'_>, name: &str, f: &mut Formatter<'_>) -> Result {
     f.debug_struct(name)
         .field("topic", &delivery.topic())

@@ -3,7 +3,7 @@
 use super::batch::DeliveryRef;
 use super::group::GroupInner;
 use super::millis;
-use crate::engine::{Engine, HeldRun, LeasedMessage, Received};
+use crate::engine::{Engine, FailureCounts, HeldRun, LeasedMessage, Received};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MessageId};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -171,6 +171,13 @@ impl Delivery {
         self.view().attempt()
     }
 
+    /// How the attempts before this one ended, since the message was published or last redriven. Attempts that the close of a store
+    /// ended are in none of these counts.
+    #[must_use]
+    pub fn failures(&self) -> FailureCounts {
+        self.view().failures()
+    }
+
     /// When the message was first published, by the wall clock, to the millisecond.
     #[must_use]
     pub fn timestamp(&self) -> SystemTime {
@@ -261,6 +268,49 @@ impl Delivery {
         self.lost_unless(self.engine().extend(self.group_id(), self.parcel.received.held(self.nth), for_ms)?)
     }
 
+    /// For how long the lease lasts still: zero where it has ended and nobody has taken the message yet.
+    ///
+    /// # Errors
+    /// `LeaseLost`: another consumer has the message or has settled it. `Removed`; the store's.
+    pub fn expires_in(&self) -> Result<Duration> {
+        let left = self.engine().lease_left_ms(self.group_id(), self.parcel.received.held(self.nth))?;
+        left.map(Duration::from_millis).ok_or_else(|| Error::LeaseLost { id: self.id() })
+    }
+
+    /// Extends the lease now, and again and again by itself, by the group's visibility timeout each time, until the guard is dropped
+    /// or `total` has passed, at most ten years. So a handler that hangs holds its message no longer than that. A thread of the store
+    /// does it for all guards, at a third of the timeout. Drop the guard before the delivery is settled; one that is left ends by
+    /// itself.
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// # let videos = store.topic("videos").open()?;
+    /// # let encoder = videos.group("encoder").open()?;
+    /// # videos.publish("a video")?;
+    /// # store.sync()?;
+    /// # fn encode(_: &[u8]) {}
+    /// let delivery = encoder.receive(Duration::ZERO)?.expect("one is there");
+    /// let alive = delivery.keep_alive(Duration::from_secs(3600))?;
+    /// encode(delivery.payload()); // however long it takes, up to an hour
+    /// drop(alive);
+    /// delivery.ack()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Delivery::extend`].
+    pub fn keep_alive(&self, total: Duration) -> Result<KeepAlive> {
+        let (group, held) = (&self.parcel.group, self.parcel.received.held(self.nth));
+        let number = self.engine().keep(group.info.id, held, millis("total", total)?)?;
+        let number = number.ok_or_else(|| Error::LeaseLost { id: self.id() })?;
+        Ok(KeepAlive { group: Arc::clone(group), number })
+    }
+
     fn lost_unless(&self, held: bool) -> Result<()> {
         if held { Ok(()) } else { Err(Error::LeaseLost { id: self.id() }) }
     }
@@ -283,6 +333,38 @@ impl Delivery {
         // seam: a release counts the attempt
         let lost = self.engine().release(self.group_id(), &[self.parcel.received.held(self.nth).into()])?;
         self.lost_unless(lost.is_empty())
+    }
+}
+
+/// Extends the lease of a delivery until it is dropped: see [`Delivery::keep_alive`]. It keeps the store open.
+#[must_use = "the lease is extended until this is dropped"]
+pub struct KeepAlive {
+    group: Arc<GroupInner>,
+    number: u64,
+}
+
+impl KeepAlive {
+    /// Of the topic and the group.
+    pub(super) fn names(&self) -> (&str, &str) {
+        (&self.group.topic.name, &self.group.name)
+    }
+
+    /// Whether the lease is still extended: it was not lost, its message not settled, and the time of the guard not over. An answer
+    /// of the last extension: it may be late by a third of the visibility timeout.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        let engine = &self.group.topic.shared.engine;
+        engine.enter().is_ok() && engine.is_kept(self.number)
+    }
+}
+
+impl Drop for KeepAlive {
+    fn drop(&mut self) {
+        let engine = &self.group.topic.shared.engine;
+        // In a forked child another thread may have held the lock.
+        if !engine.is_forked() {
+            engine.leave_lease(self.number);
+        }
     }
 }
 

@@ -6,25 +6,13 @@ use super::delivery::Delivery;
 use super::group_options::{Given, GroupChange};
 use super::subscription::Subscription;
 use super::topic::TopicInner;
-use super::{Backoff, Start, Topic, check_name};
-use crate::engine::{Begin, GroupInfo, Ordering, Reader, Received, Request, Wait};
+use crate::engine::{GroupChanges, GroupInfo, Reader, Received, Request, Wait};
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs, hidden_index};
+use crate::ids::{Epoch, MessageId, Offset, PartitionId, hidden_index};
 use crate::limits;
 use crate::sync::Mutex;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
-
-/// Opens a group, or creates it.
-#[derive(Clone)]
-#[must_use = "nothing happens before open"]
-pub struct GroupBuilder {
-    pub(super) topic: Arc<TopicInner>,
-    pub(super) name: String,
-    given: Given,
-    start: Start,
-    create: bool,
-}
+use std::time::Duration;
 
 /// A named, durable subscription to a topic. Every group of a topic gets every message; the consumers that receive from
 /// one group (clones of this handle, in any threads) share them.
@@ -39,161 +27,6 @@ pub(super) struct GroupInner {
     pub(super) info: GroupInfo,
     /// What the consumers of this handle have read last.
     pub(super) reader: Mutex<Reader>,
-}
-
-impl GroupBuilder {
-    pub(super) fn new(topic: Arc<TopicInner>, name: String) -> Self {
-        Self { topic, name, given: Given::default(), start: Start::default(), create: true }
-    }
-
-    /// How long a delivery may take before its message goes to another consumer. 1 ms to ten years; default 30 seconds.
-    pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
-        self.given.visibility_timeout = Some(timeout);
-        self
-    }
-
-    /// How many attempts a message gets before it becomes a dead letter; 0 for no limit. Default 5.
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.given.max_attempts = Some(attempts);
-        self
-    }
-
-    /// How long a message waits after a failed attempt: after a nack without a delay of its own, and from the second attempt on
-    /// after an expired lease or a crash too. Default [`Backoff::default`].
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.given.backoff = Some(backoff);
-        self
-    }
-
-    /// How many messages may be leased, waiting or due for a retry at once; at that number the group gets no new ones. 1 to
-    /// 1,048,576; default 65,536.
-    pub fn max_outstanding(mut self, messages: u32) -> Self {
-        self.given.max_outstanding = Some(messages);
-        self
-    }
-
-    /// At how many orderly closes in a row a message may be leased before each further one counts as an attempt: an orderly close
-    /// by itself does not. Any other end of a delivery begins the count anew. 0 to 255; default 20.
-    pub fn max_closes(mut self, closes: u32) -> Self {
-        self.given.max_closes = Some(closes);
-        self
-    }
-
-    /// To which topic of the store a notice goes for each message that becomes a dead letter; `None` for no notices, which is the
-    /// default.
-    ///
-    /// The notice is published in one step with the move to the dead letters. Its payload is the error's text, its key that of the
-    /// message. Its headers are `dead-letter-id` (the id under which the message was published first), `dead-letter-topic`,
-    /// `dead-letter-group`, `dead-letter-cause` (`nacked`, `rejected`, `expired`, `crashed` or `closed`), `dead-letter-attempts` and
-    /// `dead-letter-time-ms`. A message with the first of these headers is a notice itself, and causes no other one. If the topic is
-    /// removed, messages become dead letters without a notice.
-    ///
-    /// ```
-    /// # use millpond::Store;
-    /// # use std::time::Duration;
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let directory = tempfile::tempdir()?;
-    /// # let store = Store::open(directory.path().join("data"))?;
-    /// let alerts = store.topic("alerts").open()?;
-    /// let orders = store.topic("orders").open()?;
-    /// let kitchen = orders.group("kitchen").dead_letter_notices(&alerts).open()?;
-    /// let on_call = alerts.group("on-call").open()?;
-    ///
-    /// orders.publish("a pizza with everything")?;
-    /// kitchen.receive(Duration::ZERO)?.expect("one is there").reject("no such dish")?;
-    /// # store.sync()?;
-    /// let notice = on_call.receive(Duration::ZERO)?.expect("the notice of it");
-    /// assert_eq!(notice.header("dead-letter-group"), Some(&b"kitchen"[..]));
-    /// assert_eq!(notice.payload(), b"no such dish");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn dead_letter_notices<'t>(mut self, topic: impl Into<Option<&'t Topic>>) -> Self {
-        self.given.notices = Some(topic.into().cloned());
-        self
-    }
-
-    /// Which messages of the group wait for each other: none, which is the default, those with the same key, or those of the same
-    /// partition. The next one is delivered once the one before it is acked, rejected or a dead letter, whatever happens until then: a
-    /// nack, an expired lease, a crash. Fixed when the group is created; by a number that is no cryptographic hash of the key, so that two
-    /// keys may rarely wait for each other.
-    ///
-    /// ```
-    /// # use millpond::{Message, Ordering, Store};
-    /// # use std::time::Duration;
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let directory = tempfile::tempdir()?;
-    /// # let store = Store::open(directory.path().join("data"))?;
-    /// let orders = store.topic("orders").partitions(4).open()?;
-    /// let ledger = orders.group("ledger").ordering(Ordering::Key).open()?;
-    ///
-    /// orders.publish(Message::new("paid").key("order-1"))?;
-    /// orders.publish(Message::new("shipped").key("order-1"))?;
-    /// # store.sync()?;
-    /// let paid = ledger.receive(Duration::ZERO)?.expect("the first of its key");
-    /// assert!(ledger.receive(Duration::ZERO)?.is_none(), "the next one waits for it");
-    /// paid.ack()?;
-    /// assert_eq!(ledger.receive(Duration::ZERO)?.expect("its turn").payload(), b"shipped");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn ordering(mut self, ordering: Ordering) -> Self {
-        self.given.ordering = Some(ordering);
-        self
-    }
-
-    /// How many messages of a key, or of a partition, may be out at once: leased, waiting, or due for a retry. Default: 1, which keeps
-    /// them strictly in order. Range: 1 to 65,536. Fixed when the group is created, and only for one with an [`Ordering`].
-    pub fn max_in_flight_per_key(mut self, messages: u32) -> Self {
-        self.given.max_in_flight_per_key = Some(messages);
-        self
-    }
-
-    /// Where the group begins if it is created now. A group that exists stays where it is.
-    pub fn start(mut self, start: Start) -> Self {
-        self.start = start;
-        self
-    }
-
-    /// Whether the group is created where it does not exist. Default: `true`.
-    pub fn create(mut self, create: bool) -> Self {
-        self.create = create;
-        self
-    }
-
-    /// Opens the group, creating it where it does not exist. A created group is durable on return, and every message
-    /// published after that is for it.
-    ///
-    /// # Errors
-    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists and an option given here differs from what is stored;
-    /// `LimitReached`; `NotFound` where it does not exist and was not to be created; `Removed` if the topic was, or that for notices; with
-    /// [`Start::Time`](crate::Start::Time) `Unreadable` if a message cannot be read for its time; the store's.
-    pub fn open(self) -> Result<Group> {
-        check_name("group", &self.name)?;
-        let shared = &self.topic.shared;
-        let engine = &shared.engine;
-        let stored = engine.stored_ordering(self.topic.info.id, &self.name)?;
-        let options = self.given.with_defaults(shared, stored)?;
-        let info = if self.create {
-            engine.open_group(self.topic.info, &self.name, &options, self.begin())?
-        } else {
-            engine.find_group(self.topic.info.id, &self.name)?
-        };
-        self.given.check_stored(shared, &self.name, &info.options)?;
-        Ok(Group { inner: Arc::new(GroupInner { topic: self.topic, name: self.name, info, reader: Mutex::default() }) })
-    }
-
-    fn begin(&self) -> Begin {
-        match self.start {
-            Start::Earliest => Begin::Earliest,
-            Start::Latest => Begin::Latest,
-            Start::Offset(offset) => Begin::Offset(Offset(offset)),
-            Start::Time(time) => {
-                let ms = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-                Begin::Time(WallMs(u64::try_from(ms).unwrap_or(u64::MAX)))
-            }
-        }
-    }
 }
 
 impl Group {
@@ -224,6 +57,47 @@ impl Group {
     /// ```
     pub fn alter(&self) -> GroupChange {
         GroupChange { group: Arc::clone(&self.inner), given: Given::default() }
+    }
+
+    /// Pauses the group: it gets no messages until [`Group::resume`], also in later processes. What is leased stays with its consumers,
+    /// who may settle it and extend its lease; a receive that waits goes on waiting. Publishing goes on, and the messages are kept. The
+    /// store's other groups never wait for a message of a paused group. Durable on return; nothing happens where it is paused.
+    ///
+    /// # Errors
+    /// `Removed`; the store's.
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let mails = store.topic("mails").open()?;
+    /// let sender = mails.group("sender").open()?;
+    /// mails.publish("a mail")?;
+    /// # store.sync()?;
+    /// sender.pause()?;
+    /// assert!(sender.receive(Duration::ZERO)?.is_none());
+    /// sender.resume()?;
+    /// assert!(sender.receive(Duration::ZERO)?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pause(&self) -> Result<()> {
+        self.set_paused(true)
+    }
+
+    /// Resumes a paused group: its consumers get messages again, also those that wait. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Group::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.set_paused(false)
+    }
+
+    fn set_paused(&self, paused: bool) -> Result<()> {
+        let changes = GroupChanges { paused: Some(paused), ..GroupChanges::default() };
+        self.inner.topic.shared.engine.alter_group(self.inner.info.id, &changes)
     }
 
     /// Leases the next message, waiting up to `wait` for it; `Duration::ZERO` does not wait. Returns `None` if none becomes ready.

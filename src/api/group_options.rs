@@ -3,9 +3,10 @@
 //! Never here: what is stored.
 
 use super::group::GroupInner;
+use super::options::{shown as shown_backoff, shown_rate};
 use super::store::StoreShared;
-use super::{Backoff, Topic, millis};
-use crate::engine::{BackoffOptions, GroupChanges, GroupOptions, Ordering};
+use super::{Backoff, RateLimit, Topic, millis};
+use crate::engine::{GroupChanges, GroupOptions, Ordering, RateOptions};
 use crate::error::{Error, Result};
 use crate::limits;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use std::time::Duration;
 pub(super) struct Given {
     pub(super) visibility_timeout: Option<Duration>,
     pub(super) max_attempts: Option<u32>,
+    pub(super) max_nacks: Option<u32>,
+    pub(super) max_expiries: Option<u32>,
+    pub(super) max_crashes: Option<u32>,
     pub(super) backoff: Option<Backoff>,
     pub(super) max_outstanding: Option<u32>,
     pub(super) max_closes: Option<u32>,
@@ -24,6 +28,9 @@ pub(super) struct Given {
     /// Never to alter a group.
     pub(super) ordering: Option<Ordering>,
     pub(super) max_in_flight_per_key: Option<u32>,
+    pub(super) max_in_flight: Option<u32>,
+    /// A rate, or none at all.
+    pub(super) rate_limit: Option<Option<RateLimit>>,
 }
 
 impl Given {
@@ -40,6 +47,10 @@ impl Given {
         if let Some(closes) = self.max_closes.filter(|count| *count > limits::CLOSES_MAX) {
             return invalid("max_closes", closes.to_string(), "from 0 to 255");
         }
+        if let Some(messages) = self.max_in_flight.filter(|count| *count > limits::OUTSTANDING_MAX) {
+            return invalid("max_in_flight", messages.to_string(), "from 0 to 1,048,576");
+        }
+        self.check_limits(self.max_attempts, self.max_outstanding)?;
         let foreign = self.notices.iter().flatten().find(|topic| !Arc::ptr_eq(&topic.inner().shared, shared));
         if let Some(topic) = foreign {
             let value = format!("{:?} of another store", topic.name());
@@ -48,10 +59,19 @@ impl Given {
         Ok(GroupChanges {
             visibility_timeout_ms,
             max_attempts: self.max_attempts,
+            max_nacks: self.max_nacks,
+            max_expiries: self.max_expiries,
+            max_crashes: self.max_crashes,
             backoff: self.backoff.map(Backoff::to_record).transpose()?,
             max_outstanding: self.max_outstanding,
             max_closes: self.max_closes,
             notices: self.notices.as_ref().map(|topic| topic.as_ref().map(|topic| topic.inner().info.id)),
+            paused: None,
+            max_in_flight: self.max_in_flight,
+            rate: self
+                .rate_limit
+                .map(|rate| rate.map_or(Ok(RateOptions::default()), RateLimit::to_record))
+                .transpose()?,
         })
     }
 
@@ -60,17 +80,49 @@ impl Given {
         // seam: a number per key is taken without an order
         self.check_order(self.ordering.or(stored).unwrap_or_default())?;
         let ordering = self.ordering.unwrap_or_default();
+        let max_attempts = 5;
+        let max_outstanding = self.max_outstanding.unwrap_or(limits::OUTSTANDING_DEFAULT);
+        self.check_limits(self.max_attempts.or(Some(max_attempts)), Some(max_outstanding))?;
         let defaults = GroupOptions {
             visibility_timeout_ms: 30_000,
-            max_attempts: 5,
+            max_attempts,
+            max_nacks: 0,
+            max_expiries: 0,
+            max_crashes: 0,
             backoff: Backoff::default().to_record()?,
             max_outstanding: limits::OUTSTANDING_DEFAULT,
             max_closes: limits::CLOSES_DEFAULT,
             notices: None,
             ordering,
             max_in_flight_per_key: self.max_in_flight_per_key.filter(|_| ordering != Ordering::None).unwrap_or(1),
+            paused: false,
+            max_in_flight: 0,
+            rate: RateOptions::default(),
         };
         Ok(self.changes(shared)?.applied_to(&defaults))
+    }
+
+    /// Whether no limit is above another one that includes it, where both are given.
+    fn check_limits(&self, max_attempts: Option<u32>, max_outstanding: Option<u32>) -> Result<()> {
+        if let (Some(messages), Some(outstanding)) = (self.max_in_flight, max_outstanding)
+            && messages > outstanding
+        {
+            let value = format!("{messages} with `max_outstanding` {outstanding}");
+            let expected = "at most `max_outstanding`";
+            return Err(Error::InvalidOption { option: "max_in_flight", value, expected });
+        }
+        let kinds =
+            [("max_nacks", self.max_nacks), ("max_expiries", self.max_expiries), ("max_crashes", self.max_crashes)];
+        for (option, limit) in kinds {
+            // seam: a limit that is never reached is taken
+            if let (Some(limit), Some(attempts)) = (limit, max_attempts.filter(|attempts| *attempts != 0))
+                && limit > attempts
+            {
+                let value = format!("{limit} with `max_attempts` {attempts}");
+                return Err(Error::InvalidOption { option, value, expected: "at most `max_attempts`" });
+            }
+        }
+        Ok(())
     }
 
     /// Whether a number per key fits the order of the group.
@@ -94,15 +146,19 @@ impl Given {
             ..self.changes(shared)?.applied_to(stored)
         };
         let shown = |all: &GroupOptions| {
-            let BackoffOptions { first_ms, max_ms, jitter } = all.backoff;
             [
                 ("visibility_timeout", format!("{} ms", all.visibility_timeout_ms)),
                 ("max_attempts", all.max_attempts.to_string()),
-                ("backoff", format!("{first_ms} to {max_ms} ms, jitter {jitter}")),
+                ("max_nacks", all.max_nacks.to_string()),
+                ("max_expiries", all.max_expiries.to_string()),
+                ("max_crashes", all.max_crashes.to_string()),
+                ("backoff", shown_backoff(&all.backoff)),
                 ("max_outstanding", all.max_outstanding.to_string()),
                 ("max_closes", all.max_closes.to_string()),
                 ("ordering", all.ordering.to_string()),
                 ("max_in_flight_per_key", all.max_in_flight_per_key.to_string()),
+                ("max_in_flight", all.max_in_flight.to_string()),
+                ("rate_limit", shown_rate(all.rate)),
                 ("dead_letter_notices", all.notices.map_or("none".to_owned(), |topic| format!("topic number {topic}"))),
             ]
         };
@@ -137,6 +193,27 @@ impl GroupChange {
         self
     }
 
+    /// How many nacks a message gets before it becomes a dead letter; 0 for no limit. For nacks from now on. See
+    /// [`GroupBuilder::max_nacks`](super::GroupBuilder::max_nacks).
+    pub fn max_nacks(mut self, nacks: u32) -> Self {
+        self.given.max_nacks = Some(nacks);
+        self
+    }
+
+    /// How often a delivery of a message may expire before it becomes a dead letter; 0 for no limit. For leases from now on. See
+    /// [`GroupBuilder::max_expiries`](super::GroupBuilder::max_expiries).
+    pub fn max_expiries(mut self, expiries: u32) -> Self {
+        self.given.max_expiries = Some(expiries);
+        self
+    }
+
+    /// In how many crashes in a row a message may be leased before it becomes a dead letter; 0 for no limit. For crashes from now
+    /// on. See [`GroupBuilder::max_crashes`](super::GroupBuilder::max_crashes).
+    pub fn max_crashes(mut self, crashes: u32) -> Self {
+        self.given.max_crashes = Some(crashes);
+        self
+    }
+
     /// How long a message waits after a failed attempt. For failures from now on; a delivery that expires keeps the backoff under
     /// which it was made.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
@@ -148,6 +225,20 @@ impl GroupChange {
     /// gets no new ones until enough are settled.
     pub fn max_outstanding(mut self, messages: u32) -> Self {
         self.given.max_outstanding = Some(messages);
+        self
+    }
+
+    /// How many messages may be leased at once, from 1 to 1,048,576; 0 for no limit. For leases from now on. See
+    /// [`GroupBuilder::max_in_flight`](super::GroupBuilder::max_in_flight).
+    pub fn max_in_flight(mut self, messages: u32) -> Self {
+        self.given.max_in_flight = Some(messages);
+        self
+    }
+
+    /// How many messages are delivered over time; `None` for no limit. Tokens that were there stay as far as they fit. See
+    /// [`GroupBuilder::rate_limit`](super::GroupBuilder::rate_limit).
+    pub fn rate_limit(mut self, rate: impl Into<Option<RateLimit>>) -> Self {
+        self.given.rate_limit = Some(rate.into());
         self
     }
 

@@ -11,6 +11,7 @@ mod delivery;
 #[cfg(feature = "async")]
 mod futures;
 mod group;
+mod group_builder;
 mod group_options;
 mod log_reader;
 mod message;
@@ -31,16 +32,17 @@ mod transaction_streams;
 pub use batch::{Batch, BatchIntoIter, BatchIter, DeliveryRef, LostLeases};
 pub use cursor::{Cursor, Producer, TopicCursor};
 pub use dead_letter::{Cause, DeadLetter, DeadLetters, Failure};
-pub use delivery::Delivery;
+pub use delivery::{Delivery, KeepAlive};
 #[cfg(feature = "async")]
 pub use futures::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
+pub use group::Group;
 #[cfg(any(test, feature = "simulation"))]
 pub use group::Sleeper;
-pub use group::{Group, GroupBuilder};
+pub use group_builder::GroupBuilder;
 pub use group_options::GroupChange;
 pub use log_reader::{LogMessage, LogReader, LogReaderBuilder};
 pub use message::{Bytes, Message};
-pub use options::{Backoff, Durability, Start};
+pub use options::{Backoff, Durability, RateLimit, Start};
 pub use projection::{ForeignProjection, Projection, ProjectionBuilder, ProjectionError, ProjectionStatus};
 pub use receipt::{BatchReceipt, Receipt};
 pub use schedule::ScheduledMessage;
@@ -71,6 +73,7 @@ unwind_safe!(
     Topic,
     Group,
     Delivery,
+    KeepAlive,
     Batch,
     BatchIntoIter,
     DeadLetter,

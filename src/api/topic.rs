@@ -1,6 +1,6 @@
 //! Topics and publishing.
 
-use super::group::GroupBuilder;
+use super::group_builder::GroupBuilder;
 use super::log_reader::LogReaderBuilder;
 use super::receipt::{BatchReceipt, Placed, Places, PublishedFrame, Receipt};
 use super::store::StoreShared;

@@ -3,11 +3,12 @@
 //! [`Core::commit`] is the write path of every operation: decide, append, apply, in one hold of the lock, with no
 //! system call and no allocation per record. Never here: syncing, creating files, waiting for the disk, user code.
 
+use super::rates::Rates;
 use super::refusal::Refusal;
 use super::room::reserve_of;
 use crate::ids::{FileNumber, GroupId, Lsn, MonoMs, PartitionId};
 use crate::log::{AppendError, Appended, Appender, ControlFrame, Parts, Reserve};
-use crate::record::{Record, Wakes, codec};
+use crate::record::{RateOptions, Record, Wakes, codec};
 use crate::state::{Command, Decision, HoldUp, Inputs, Role, State};
 use crate::view::{Counters, FrameAt, Now, View};
 use crate::wait::WaitList;
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     /// What the newest checkpoint covers, and its size.
     pub(crate) checkpoint: CheckpointNote,
     pub(crate) counters: Counters,
+    /// How fast groups may lease.
+    pub(in crate::engine) rates: Rates,
     /// What exclusive leases have cost all others.
     pub(crate) isolation: Isolation,
     /// The records of the last commit.
@@ -272,8 +275,20 @@ impl Core {
         }
     }
 
-    /// When time alone may make something deliverable to the group.
+    /// The rate of the group, if it has one.
+    pub(in crate::engine) fn rate_of(&self, group: GroupId) -> Option<RateOptions> {
+        let rate = self.view.state.group(group).map(|group| group.options.rate);
+        rate.filter(|rate| *rate != RateOptions::default())
+    }
+
+    /// In how many milliseconds time alone may make something deliverable to the group.
     pub(crate) fn sleep_until(&self, group: GroupId, now: Now) -> Option<u64> {
+        // Until there is a token, nothing is.
+        if let Some(rate) = self.rate_of(group)
+            && let Some(ms) = self.rates.wait(group, rate, now.mono)
+        {
+            return Some(ms);
+        }
         let inputs = self.inputs(now);
         let deadline = self.view.state.next_deadline(group, &inputs);
         let mono = deadline.mono.map(|at| at.0.saturating_sub(now.mono.0));

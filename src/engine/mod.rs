@@ -18,6 +18,7 @@ mod health;
 mod maintenance;
 mod open;
 mod outgoing;
+mod rates;
 mod refusal;
 mod reserve;
 mod room;
@@ -38,8 +39,10 @@ pub use crate::index::{IndexOutcome, SimIndexHome};
 pub(crate) use crate::record::Hold;
 pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
-pub(crate) use crate::record::{AttemptFailure, BackoffOptions, FailureCause, GroupOptions, TopicOptions};
-pub use crate::record::{Ordering, Retention};
+pub(crate) use crate::record::{
+    AttemptFailure, BackoffOptions, FailureCause, GroupOptions, Growth, Jitter, RateOptions, TopicOptions,
+};
+pub use crate::record::{FailureCounts, Ordering, Retention};
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{Reader, Stored};
@@ -103,6 +106,8 @@ pub(crate) struct Engine {
     futures: Futures,
     /// No exhausted message is moved to the dead letters before this monotonic time, in milliseconds.
     moves_rest_until: AtomicU64,
+    /// Leases that are extended by themselves.
+    kept: deliver::kept::KeptAlive,
     /// When scheduled messages are looked at.
     due_times: schedule::DueTimes,
     maintenance: Maintenance,

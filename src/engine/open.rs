@@ -12,6 +12,7 @@ use super::dedup::DedupHasher;
 use super::health::Health;
 use super::maintenance::jobs::Jobs;
 use super::maintenance::{Maintenance, finish_segments, shrink_to_close};
+use super::rates::Rates;
 use super::reserve::KEPT_LEN_MIN;
 use super::schedule::DueTimes;
 use super::stream::stream_index::StreamIndex;
@@ -202,6 +203,7 @@ impl Engine {
             texts_fit: true,
             checkpoint,
             counters,
+            rates: Rates::new(clock.monotonic()),
             isolation: Isolation::new(setup.isolation_limit_ms),
             records: Vec::new(),
             head: Vec::new(),
@@ -223,6 +225,7 @@ impl Engine {
             setup,
             report,
             moves_rest_until: AtomicU64::new(0),
+            kept: Default::default(),
             due_times: DueTimes::default(),
             closed: Mutex::new(false),
         })

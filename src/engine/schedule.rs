@@ -140,12 +140,11 @@ impl Engine {
 
     /// How long the flusher may sleep, at most `interval`.
     pub(super) fn sleep_at_most(&self, interval: Duration) -> Duration {
-        let next = self.due_times.next.load(Ordering::Acquire);
-        if next == u64::MAX {
-            return interval;
-        }
-        let at = next.max(self.due_times.rest_until.load(Ordering::Acquire));
-        interval.min(Duration::from_millis(at.saturating_sub(self.clock.monotonic().0)))
+        let due = Some(self.due_times.next.load(Ordering::Acquire)).filter(|next| *next != u64::MAX);
+        let due = due.map(|next| next.max(self.due_times.rest_until.load(Ordering::Acquire)));
+        let next = due.into_iter().chain(self.kept.next().map(|at| at.0)).min();
+        let now = self.clock.monotonic().0;
+        next.map_or(interval, |at| interval.min(Duration::from_millis(at.saturating_sub(now))))
     }
 
     /// Moves messages that are due to where they are read.

@@ -158,7 +158,10 @@ impl Engine {
 
     fn remove(&self, command: &Command<'_>) -> Result<()> {
         let removed = self.submit(command, Parts::default(), |core, committed| {
-            (end_of(core, committed), core.view.state.take_removed())
+            let Core { rates, view, .. } = core;
+            rates.keep(|group| view.state.group(group).is_some());
+            let removed = view.state.take_removed();
+            (end_of(core, committed), removed)
         })?;
         let (end, removed) = removed.map_err(|rejection| self.rejected(rejection))?;
         // Freed outside the lock.

@@ -10,8 +10,8 @@ use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin,
-    Provenance, Record, Retention, StreamId, StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter,
+    KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, StreamId, StreamNote, TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -216,8 +216,12 @@ fn copy(take: &mut Take<'_>) -> Copied {
         redrives: u32::from(take.byte() % 20),
     };
     let attempts = small(take);
-    let history = (0..usize::from(take.byte()) % (HISTORY_LEN + 1)).map(|_| failure(take)).collect();
-    Copied { partition, offset, time, provenance: Provenance { origin, attempts, history } }
+    let history: Vec<_> = (0..usize::from(take.byte()) % (HISTORY_LEN + 1)).map(|_| failure(take)).collect();
+    let mut earlier = FailureCounts::default();
+    if history.len() == HISTORY_LEN {
+        earlier = FailureCounts { nacks: small(take), expiries: small(take), crashes: small(take) };
+    }
+    Copied { partition, offset, time, provenance: Provenance { origin, attempts, history, earlier } }
 }
 
 fn name(take: &mut Take<'_>) -> String {
@@ -250,10 +254,22 @@ fn topic_options(take: &mut Take<'_>) -> TopicOptions {
 }
 
 fn options(take: &mut Take<'_>) -> GroupOptions {
-    let backoff = BackoffOptions { first_ms: number(take), max_ms: number(take), jitter: take.byte() & 1 == 1 };
+    let backoff = BackoffOptions {
+        first_ms: number(take),
+        max_ms: number(take),
+        jitter: [Jitter::None, Jitter::UpperHalf, Jitter::Full][usize::from(take.byte() % 3)],
+        growth: match take.byte() % 3 {
+            0 => Growth::Exponential,
+            1 => Growth::Linear,
+            _ => Growth::List((0..=take.byte() % 16).map(|_| number(take)).collect()),
+        },
+    };
     GroupOptions {
         visibility_timeout_ms: number(take),
         max_attempts: small(take),
+        max_nacks: small(take),
+        max_expiries: small(take),
+        max_crashes: small(take),
         backoff,
         max_outstanding: small(take),
         max_closes: small(take),
@@ -264,6 +280,9 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
             _ => Ordering::Partition,
         },
         max_in_flight_per_key: small(take).max(1),
+        paused: take.byte() & 1 == 1,
+        max_in_flight: small(take),
+        rate: RateOptions { count: small(take), per_ms: number(take), burst: small(take) },
     }
 }
 

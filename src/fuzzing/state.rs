@@ -6,8 +6,8 @@ use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin, Provenance,
-    Record, Retention, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter, KeyHash,
+    Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions,
 };
 use crate::state::{
     Command, DedupId, Delay, HoldUp, Inputs, KeyRun, Later, ParkedMax, Publication, Sequence, State, StreamTails,
@@ -152,12 +152,18 @@ pub fn fold(data: &[u8]) -> bool {
 const OPTIONS: GroupOptions = GroupOptions {
     visibility_timeout_ms: 30_000,
     max_attempts: 2,
-    backoff: BackoffOptions { first_ms: 100, max_ms: 1_000, jitter: false },
+    max_nacks: 0,
+    max_expiries: 0,
+    max_crashes: 0,
+    backoff: BackoffOptions { first_ms: 100, max_ms: 1_000, jitter: Jitter::None, growth: Growth::Exponential },
     max_outstanding: 100,
     max_closes: 2,
     notices: Some(TopicId(0)),
     ordering: Ordering::None,
     max_in_flight_per_key: 1,
+    paused: false,
+    max_in_flight: 0,
+    rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
 };
 
 /// Two keys by turns, and messages without one.
@@ -250,7 +256,7 @@ pub(super) fn seeds() -> Seeds {
     let rejected = AttemptFailure { cause: FailureCause::Rejected, ..failure.clone() };
     let id = MessageId { topic: TopicId(0), partition: 0, epoch: Epoch(1), offset };
     let origin = Origin { id, time: inputs().wall, redrives: 0 };
-    let provenance = Provenance { origin, attempts: 1, history: vec![rejected] };
+    let provenance = Provenance { origin, attempts: 1, history: vec![rejected], earlier: FailureCounts::default() };
     let dead = PartitionId(3);
     let copy = Box::new(Copied { partition: dead, offset: Offset(0), time: inputs().wall, provenance });
     let settled: [(&str, Vec<Record>); 7] = [

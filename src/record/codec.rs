@@ -14,8 +14,8 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{cursor_value, due_time, failure, hold, key_hash, name};
-pub(crate) use encode::{put_due_time, put_failure, put_hold, put_key_hash};
+pub(crate) use decode::{cursor_value, due_time, earlier, failure, hold, key_hash, name};
+pub(crate) use encode::{put_due_time, put_earlier, put_failure, put_hold, put_key_hash};
 pub(crate) use options::{group_options, put_group_options, put_topic_options, topic_options};
 
 /// Kind 0 does not exist, so that zeros are no record.

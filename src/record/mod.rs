@@ -222,6 +222,10 @@ pub(crate) struct GroupOptions {
     pub(crate) visibility_timeout_ms: u64,
     /// 0: no limit.
     pub(crate) max_attempts: u32,
+    /// Of a message: nacks and expiries in all, and crashes in a row, after which it has no other attempt. 0: no limit of this kind.
+    pub(crate) max_nacks: u32,
+    pub(crate) max_expiries: u32,
+    pub(crate) max_crashes: u32,
     pub(crate) backoff: BackoffOptions,
     pub(crate) max_outstanding: u32,
     /// Of a message: orderly closes in a row while it is leased that are not counted. At most [`crate::limits::CLOSES_MAX`].
@@ -232,6 +236,21 @@ pub(crate) struct GroupOptions {
     pub(crate) ordering: Ordering,
     /// How many messages of a key, or of a partition, may be out at once where these are in order. From 1; 1 where they are not.
     pub(crate) max_in_flight_per_key: u32,
+    /// It gets no leases.
+    pub(crate) paused: bool,
+    /// How many messages may be leased at once. 0: no limit.
+    pub(crate) max_in_flight: u32,
+    pub(crate) rate: RateOptions,
+}
+
+/// How many messages a group gets over time. Each takes a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RateOptions {
+    /// So many tokens come in each `per_ms`, one after another. All three are 0 where there is no limit; else none is.
+    pub(crate) count: u32,
+    pub(crate) per_ms: u64,
+    /// How many there are at most.
+    pub(crate) burst: u32,
 }
 
 impl GroupOptions {
@@ -239,12 +258,23 @@ impl GroupOptions {
     pub(crate) const LEFT_OUT: Self = Self {
         visibility_timeout_ms: 30_000,
         max_attempts: 5,
-        backoff: BackoffOptions { first_ms: 1_000, max_ms: 300_000, jitter: true },
+        max_nacks: 0,
+        max_expiries: 0,
+        max_crashes: 0,
+        backoff: BackoffOptions {
+            first_ms: 1_000,
+            max_ms: 300_000,
+            jitter: Jitter::UpperHalf,
+            growth: Growth::Exponential,
+        },
         max_outstanding: 65_536,
         max_closes: 20,
         notices: None,
         ordering: Ordering::None,
         max_in_flight_per_key: 1,
+        paused: false,
+        max_in_flight: 0,
+        rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
     };
 }
 
@@ -288,12 +318,37 @@ impl KeyHash {
     }
 }
 
-/// `first_ms * 2^(attempt - 1)`, at most `max_ms`; a delay is drawn from the upper half of that when `jitter` is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How long a message waits after a failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BackoffOptions {
+    /// The delay after the first attempt.
     pub(crate) first_ms: u64,
+    /// No delay is longer.
     pub(crate) max_ms: u64,
-    pub(crate) jitter: bool,
+    pub(crate) jitter: Jitter,
+    pub(crate) growth: Growth,
+}
+
+/// Of which part of a delay one is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Jitter {
+    /// None: it is the delay.
+    None,
+    UpperHalf,
+    /// From none at all up to the delay.
+    Full,
+}
+
+/// How delays follow on each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Growth {
+    /// Each is twice the one before it.
+    Exponential,
+    /// Each is longer than the one before it by the first.
+    Linear,
+    /// These, and then the last of them again and again. From 1 to [`crate::limits::BACKOFF_LIST_MAX`]; `first_ms` is the first of them
+    /// and `max_ms` the longest.
+    List(Box<[u64]>),
 }
 
 /// A message (a part of this frame) at `offset` of a hidden or a topic's partition, copied from elsewhere.
@@ -314,6 +369,41 @@ pub(crate) struct Provenance {
     pub(crate) attempts: u32,
     /// The last attempts, oldest first.
     pub(crate) history: Vec<AttemptFailure>,
+    /// Those before, of which the history has no room: none unless it is full.
+    pub(crate) earlier: FailureCounts,
+}
+
+/// How often attempts of a message ended in each way, but for the closes of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailureCounts {
+    /// Consumers gave it back.
+    pub nacks: u32,
+    /// The visibility timeout passed.
+    pub expiries: u32,
+    /// The process died.
+    pub crashes: u32,
+}
+
+impl FailureCounts {
+    /// Counts one more.
+    pub(crate) fn add(&mut self, cause: FailureCause) {
+        let count = match cause {
+            FailureCause::Nacked => &mut self.nacks,
+            FailureCause::Expired => &mut self.expiries,
+            FailureCause::Crashed => &mut self.crashes,
+            // A rejection is the last one and in no count.
+            FailureCause::Closed | FailureCause::Rejected => return,
+        };
+        // seam: failures are not counted
+        *count = count.saturating_add(1);
+    }
+
+    /// With these as well.
+    pub(crate) fn with<'a>(mut self, failures: impl Iterator<Item = &'a AttemptFailure>) -> Self {
+        failures.for_each(|failure| self.add(failure.cause));
+        self
+    }
 }
 
 /// A message's first publish, and how often it was sent from dead letters to a topic since. Its public id, for its topic may be gone.

@@ -6,7 +6,9 @@ use super::stream::{StreamFact, StreamTails};
 use super::{Rejection, Sparse};
 use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{PARKED_MAX, PARKED_PER_KEY_MAX};
-use crate::record::{BackoffOptions, GroupOptions, Hold, KeyHash, Origin, Provenance, StreamId, Token, TopicOptions};
+use crate::record::{
+    BackoffOptions, GroupOptions, Hold, KeyHash, Origin, Provenance, RateOptions, StreamId, Token, TopicOptions,
+};
 
 /// What the engine has read before it asks for a decision.
 #[derive(Clone, Copy, Debug)]
@@ -200,24 +202,37 @@ pub(crate) struct Moving {
 pub(crate) struct GroupChanges {
     pub(crate) visibility_timeout_ms: Option<u64>,
     pub(crate) max_attempts: Option<u32>,
+    pub(crate) max_nacks: Option<u32>,
+    pub(crate) max_expiries: Option<u32>,
+    pub(crate) max_crashes: Option<u32>,
     pub(crate) backoff: Option<BackoffOptions>,
     pub(crate) max_outstanding: Option<u32>,
     pub(crate) max_closes: Option<u32>,
     pub(crate) notices: Option<Option<TopicId>>,
+    pub(crate) paused: Option<bool>,
+    pub(crate) max_in_flight: Option<u32>,
+    pub(crate) rate: Option<RateOptions>,
 }
 
 impl GroupChanges {
     pub(crate) fn applied_to(&self, options: &GroupOptions) -> GroupOptions {
-        let Self { visibility_timeout_ms, max_attempts, backoff, max_outstanding, max_closes, notices } = self;
+        let Self { visibility_timeout_ms, max_attempts, max_nacks, max_expiries, max_crashes, .. } = self;
+        let Self { backoff, max_outstanding, max_closes, notices, paused, max_in_flight, rate, .. } = self;
         GroupOptions {
             visibility_timeout_ms: visibility_timeout_ms.unwrap_or(options.visibility_timeout_ms),
             max_attempts: max_attempts.unwrap_or(options.max_attempts),
-            backoff: backoff.unwrap_or(options.backoff),
+            max_nacks: max_nacks.unwrap_or(options.max_nacks),
+            max_expiries: max_expiries.unwrap_or(options.max_expiries),
+            max_crashes: max_crashes.unwrap_or(options.max_crashes),
+            backoff: backoff.as_ref().unwrap_or(&options.backoff).clone(),
             max_outstanding: max_outstanding.unwrap_or(options.max_outstanding),
             max_closes: max_closes.unwrap_or(options.max_closes),
             notices: notices.unwrap_or(options.notices),
             ordering: options.ordering,
             max_in_flight_per_key: options.max_in_flight_per_key,
+            paused: paused.unwrap_or(options.paused),
+            max_in_flight: max_in_flight.unwrap_or(options.max_in_flight),
+            rate: rate.unwrap_or(options.rate),
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct GroupStats {
     /// Whether as many messages are outstanding (leased, waiting, or ready for a retry) as the group's `max_outstanding` allows: it gets
     /// no new ones until one of them is settled.
     pub at_cap: bool,
+    /// Whether the group is paused: it gets no messages until it is resumed.
+    pub paused: bool,
     /// How long the message has been ready that has been so for longest: since it was published, its lease ended or its retry was due.
     /// `None` where none is ready or it could not be read. Where more than 4,096 messages would have to be read to know, an upper bound.
     pub oldest_ready_age: Option<Duration>,
@@ -239,6 +241,7 @@ impl Moment {
             dead: self.state.dead_letters(group),
             lag,
             at_cap: self.state.is_at_cap(group),
+            paused: group.options.paused,
             oldest_ready_age: ready_since.map(|since| Duration::from_millis(wall.0.saturating_sub(since.0))),
             oldest_unsettled_age: None,
             since_open: self.counters.of_group(id),

@@ -4,6 +4,7 @@
 
 mod charging;
 mod fairness;
+mod keeping;
 mod passing;
 mod telling;
 mod unwinding;

@@ -61,6 +61,33 @@ fn two_of_three(pond: &Pond) -> Held {
     pond.group.receive_batch(2, NOW).unwrap().into_iter().collect()
 }
 
+/// A message is there, and the group is paused.
+fn paused(pond: &Pond) -> Held {
+    pond.topic.publish("one").unwrap();
+    pond.group.pause().unwrap();
+    Vec::new()
+}
+
+/// Two messages a second, and none at first: a third one waits for half a second.
+fn limited(pond: &Pond) -> Held {
+    let rate = millpond::RateLimit::new(2, Duration::from_secs(1));
+    pond.group.alter().rate_limit(rate).apply().unwrap();
+    pond.machine.clock.advance(10_000);
+    pond.topic.publish_batch(["one", "two", "three"]).unwrap();
+    let held: Held = pond.group.receive_batch(3, NOW).unwrap().into_iter().collect();
+    assert_eq!(held.len(), 2, "as many as the burst");
+    pond.group.alter().max_outstanding(5).apply().unwrap();
+    held.into_iter().for_each(|delivery| delivery.ack().unwrap());
+    Vec::new()
+}
+
+/// One of two is leased, and no more may be.
+fn one_at_a_time(pond: &Pond) -> Held {
+    pond.group.alter().max_in_flight(1).apply().unwrap();
+    pond.topic.publish_batch(["one", "two"]).unwrap();
+    pond.group.receive_batch(2, NOW).unwrap().into_iter().collect()
+}
+
 fn each(held: Held, settle: fn(millpond::Delivery)) {
     held.into_iter().for_each(settle);
 }
@@ -73,6 +100,12 @@ fn first(mut held: Held, settle: fn(millpond::Delivery)) {
 
 const WAYS: &[Way] = &[
     ("a publish", nothing, |pond, _| drop(pond.topic.publish("m").unwrap()), 0),
+    ("a resumption", paused, |pond, _| pond.group.resume().unwrap(), 0),
+    ("a token of its rate", limited, |_, _| (), 500),
+    ("another rate", limited, |pond, _| pond.group.alter().rate_limit(None).apply().unwrap(), 0),
+    ("an ack where all may be in flight", one_at_a_time, |_, held| each(held, |d| d.ack().unwrap()), 0),
+    ("a rejection there", one_at_a_time, |_, held| each(held, |d| d.reject("").unwrap()), 0),
+    ("the end of a lease there", one_at_a_time, |_, held| std::mem::forget(held), 10_000),
     ("a nack without a delay", one, |_, held| each(held, |d| d.nack_after(NOW, "").unwrap()), 0),
     ("a nack, when its time has come", one, |_, held| each(held, |d| d.nack("").unwrap()), 1_000),
     ("a release", one, |_, held| each(held, |d| d.release().unwrap()), 0),
@@ -251,4 +284,55 @@ fn lease_that_is_over_early_lets_the_exclusive_one_go_early() {
         assert!(a.receive(NOW).unwrap().is_some());
         std::mem::forget(first);
     }
+}
+
+/// A process begins without tokens: however often it starts, a group gets no more than its rate.
+#[test]
+fn restarts_give_no_burst() {
+    let machine = Machine::new();
+    let mut received = 0;
+    for _ in 0..10 {
+        let store = machine.open();
+        let topic = store.topic("t").open().unwrap();
+        let group =
+            topic.group("g").rate_limit(millpond::RateLimit::new(1, Duration::from_secs(1)).burst(5)).open().unwrap();
+        topic.publish_batch(["one", "two"]).unwrap();
+        let batch = group.receive_batch(10, NOW).unwrap();
+        assert!(batch.is_empty(), "a token was there at once");
+        machine.clock.advance(1_000);
+        let batch = group.receive_batch(10, NOW).unwrap();
+        received += batch.len();
+        assert!(batch.ack().unwrap().is_empty());
+        machine.crash((store, topic, group));
+    }
+    assert_eq!(received, 10);
+}
+
+/// An exclusive lease is not awaited for a group that cannot have it.
+#[test]
+fn paused_and_full_groups_hold_nobody_up() {
+    let machine = Machine::new();
+    let store = machine.open();
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").max_attempts(2).backoff(Backoff::none()).open().unwrap();
+    topic.publish_batch(["one", "two"]).unwrap();
+    std::mem::forget(group.receive(NOW).unwrap().expect("a message"));
+    machine.crash((store, topic, group));
+
+    let store = machine.open();
+    let topic = store.topic("t").open().unwrap();
+    let (group, other) = (topic.group("g").open().unwrap(), topic.group("other").open().unwrap());
+    let held = other.receive(NOW).unwrap().expect("another lease");
+    assert!(group.receive(NOW).unwrap().is_none(), "the suspect waits for the other lease");
+    assert!(other.receive(NOW).unwrap().is_none(), "and all wait for the suspect");
+    let sleeper = other.fall_asleep(LONG).unwrap().expect("nothing may be leased");
+    group.pause().unwrap();
+    assert!(sleeper.is_awake(), "the end of the wait is told");
+    let second = other.receive(NOW).unwrap().expect("nobody waits for a paused group");
+    assert!(group.receive(NOW).unwrap().is_none());
+    held.ack().unwrap();
+    group.resume().unwrap();
+    assert!(group.receive(NOW).unwrap().is_none(), "the suspect waits again, for the second lease");
+    second.ack().unwrap();
+    assert_eq!(group.receive(NOW).unwrap().expect("it is alone").attempt(), 2);
 }

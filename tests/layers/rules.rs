@@ -68,7 +68,8 @@ const ENGINE_ROOMS: &[(&str, &[&str])] = &[
     ("health", &[]),
     ("refusal", &[]),
     ("room", &[]),
-    ("core", &["refusal", "room"]),
+    ("rates", &[]),
+    ("core", &["rates", "refusal", "room"]),
     ("dedup", &[]),
     ("outgoing", &["core", "dedup"]),
     ("reserve", &["core"]),
@@ -81,7 +82,7 @@ const ENGINE_ROOMS: &[(&str, &[&str])] = &[
     ("write", &["core", "deliver", "stream", "outgoing"]),
     ("maintenance", &["core", "reserve"]),
     ("threads", &["maintenance"]),
-    ("open", &["core", "dedup", "health", "reserve", "schedule", "stream", "write", "maintenance"]),
+    ("open", &["core", "rates", "dedup", "health", "reserve", "schedule", "stream", "write", "maintenance"]),
 ];
 
 /// Enums of which every `match` names all variants, so that a new one is decided everywhere.

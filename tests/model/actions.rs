@@ -4,9 +4,8 @@
 
 use crate::dedup::{IDS, WINDOW};
 use crate::delivering::{Settle, text_of};
-use crate::facts::{Message as Stored, Options};
+use crate::facts::{Growth, Jitter, Message as Stored, Options};
 use crate::ops::{Asked, Begin, InOrder, Op, Pause, Spec};
-use crate::reference::World;
 use crate::restart::End;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
 use millpond::simulation::Clock;
@@ -37,6 +36,7 @@ impl Runner {
             Op::CreateGroup { topic, spec, begin } => self.create_group(*topic, *spec, *begin),
             Op::OpenGroup { group, asked } => self.open_group(*group, *asked),
             Op::AlterGroup { group, spec } => self.alter_group(*group, *spec),
+            Op::Pause { group, pause } => self.pause(*group, *pause),
             Op::RemoveGroup { group } => self.remove_group(*group),
             Op::RemoveTopic { topic } => self.remove_topic(*topic),
             Op::UseGone {} => self.use_gone(),
@@ -185,11 +185,7 @@ impl Runner {
             Asked::Attempts { same } => {
                 (builder.max_attempts(stored.max_attempts + add(same) as u32), Some(("max_attempts", same)))
             }
-            Asked::Pause { same } => {
-                let first = Duration::from_millis(stored.backoff_first);
-                let max = Duration::from_millis(stored.backoff_max + add(same));
-                (builder.backoff(Backoff::exponential(first).max(max).jitter(stored.jitter)), Some(("backoff", same)))
-            }
+            Asked::Pause { same } => (builder.backoff(stored.backoff(add(same))), Some(("backoff", same))),
             Asked::Outstanding { same } => {
                 let builder = builder.max_outstanding(stored.max_outstanding + add(same) as u32);
                 (builder, Some(("max_outstanding", same)))
@@ -239,13 +235,13 @@ impl Runner {
         let (mono, wall) = (self.clock.monotonic().0, self.clock.wall().0);
         let expected = self.clocks.1 + (mono - self.clocks.0);
         self.clocks = (mono, wall);
-        if expected.abs_diff(wall) >= 1_000 && self.worlds.iter().any(World::has_waits) {
+        if expected.abs_diff(wall) >= 1_000 && self.worlds.iter().any(|world| world.has_waits(false)) {
             self.change(|world| world.clamp(wall))?;
             self.between = self.worlds.clone();
         }
         said("tick", self.process()?.store.tick())?;
         let rests = self.process()?.store.rests();
-        let waits = self.worlds.iter().all(World::has_waits);
+        let waits = self.worlds.iter().all(|world| world.has_waits(true));
         ensure!(!(rests && waits), "the jobs rest, where a jump of the clock would matter");
         let durable = self.look()?.log.durable.0;
         ensure!(durable >= self.sync_due, "a tick left {durable} of {} durable", self.sync_due);
@@ -261,22 +257,22 @@ impl Runner {
 }
 
 fn options(spec: Spec) -> Options {
-    let (backoff_first, backoff_max, jitter) = match spec.pause {
-        Pause::Default => (1_000, 300_000, true),
-        Pause::None => (0, 0, false),
-        Pause::Fixed(delay) => (delay, delay, false),
-        Pause::Exponential { first, max, jitter } => (first.min(max), max, jitter),
-    };
+    let (backoff_first, backoff_max, jitter, growth) =
+        spec.pause.numbers().unwrap_or((1_000, 300_000, Jitter::UpperHalf, Growth::Doubled));
     Options {
         visibility_timeout: spec.timeout.unwrap_or(30_000),
         max_attempts: spec.attempts.unwrap_or(5),
+        limits: spec.limits.unwrap_or_default(),
         backoff_first,
         backoff_max,
         jitter,
+        growth,
         max_outstanding: spec.outstanding.unwrap_or(65_536),
         max_closes: spec.closes.unwrap_or(20),
         notices: spec.notices.unwrap_or(false),
         order: spec.order,
+        paused: false,
+        max_in_flight: spec.in_flight.unwrap_or(0),
     }
 }
 
@@ -292,12 +288,57 @@ fn with_spec(builder: GroupBuilder, spec: Spec, notices: &Topic) -> GroupBuilder
     let builder = spec.order.into_iter().fold(builder, |builder, (order, in_flight)| {
         builder.ordering(ordering(Some(order))).max_in_flight_per_key(in_flight)
     });
-    match spec.pause {
-        Pause::Default => builder,
-        Pause::None => builder.backoff(Backoff::none()),
-        Pause::Fixed(delay) => builder.backoff(Backoff::fixed(ms(delay))),
-        Pause::Exponential { first, max, jitter } => {
-            builder.backoff(Backoff::exponential(ms(first)).max(ms(max)).jitter(jitter))
+    let builder = spec.limits.into_iter().fold(builder, |builder, [nacks, expiries, crashes]| {
+        builder.max_nacks(nacks).max_expiries(expiries).max_crashes(crashes)
+    });
+    let builder = spec.in_flight.into_iter().fold(builder, GroupBuilder::max_in_flight);
+    spec.pause.backoff().into_iter().fold(builder, GroupBuilder::backoff)
+}
+
+impl Pause {
+    /// The first delay, the longest, what part of it is drawn, and how it grows.
+    pub(crate) fn numbers(self) -> Option<(u64, u64, Jitter, Growth)> {
+        Some(match self {
+            Self::Default => return None,
+            Self::None => (0, 0, Jitter::None, Growth::Doubled),
+            Self::Fixed(delay) => (delay, delay, Jitter::None, Growth::Doubled),
+            Self::Exponential { first, max, jitter } => {
+                (first.min(max), max, if jitter { Jitter::UpperHalf } else { Jitter::None }, Growth::Doubled)
+            }
+            Self::Linear { step, max } => (step.min(max), max, Jitter::None, Growth::Linear),
+            Self::List { first, then } => (first, first.max(then), Jitter::None, Growth::List(then)),
+            Self::FullJitter(delay) => (delay, 3_600_000, Jitter::Full, Growth::Doubled),
+        })
+    }
+
+    pub(crate) fn backoff(self) -> Option<Backoff> {
+        let ms = Duration::from_millis;
+        Some(match self {
+            Self::Default => return None,
+            Self::None => Backoff::none(),
+            Self::Fixed(delay) => Backoff::fixed(ms(delay)),
+            Self::Exponential { first, max, jitter } => Backoff::exponential(ms(first)).max(ms(max)).jitter(jitter),
+            Self::Linear { step, max } => Backoff::linear(ms(step)).max(ms(max)),
+            Self::List { first, then } => Backoff::list(&[ms(first), ms(then)]),
+            Self::FullJitter(delay) => Backoff::exponential(ms(delay)).full_jitter(),
+        })
+    }
+}
+
+impl Options {
+    /// The group's backoff, or one that is longer by `more`.
+    fn backoff(&self, more: u64) -> Backoff {
+        let ms = Duration::from_millis;
+        let (first, max) = (ms(self.backoff_first), ms(self.backoff_max + more));
+        let backoff = match self.growth {
+            Growth::Doubled => Backoff::exponential(first).max(max),
+            Growth::Linear => Backoff::linear(first).max(max),
+            Growth::List(then) => Backoff::list(&[first, ms(then + more)]),
+        };
+        match self.jitter {
+            Jitter::None => backoff.jitter(false),
+            Jitter::UpperHalf => backoff.jitter(true),
+            Jitter::Full => backoff.full_jitter(),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::facts::{Body, Seen};
 use crate::ops::Op;
 use crate::removal::is_removed;
 use crate::runner::{Held, HeldBatch, Outcome, Runner, ensure, push_new};
-use millpond::{DeliveryRef, Error, GroupStats, MessageId};
+use millpond::{DeliveryRef, Error, FailureCounts, GroupStats, MessageId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,7 +110,11 @@ impl Runner {
                 if seen.is_empty() && max > 0 && !held_back {
                     let due = world.groups[group].must_deliver(&now);
                     ensure!(due.is_none(), "nothing was received, and {due:?} is due");
-                    ensure!(choice.len() == exhausted.len(), "nothing was received, and of {exhausted:?} {moved} died");
+                    let paused = world.groups[group].options.paused;
+                    ensure!(
+                        paused || choice.len() == exhausted.len(),
+                        "nothing was received, and of {exhausted:?} {moved} died"
+                    );
                 }
                 seen.iter().try_for_each(|seen| world.deliver(group, seen, &now))?;
                 push_new(&mut next, world);
@@ -214,7 +218,8 @@ impl Runner {
         let Held { group, id, ticket, delivery } = &self.process()?.held[index];
         let (group, id, ticket) = (*group, *id, *ticket);
         let result = delivery.extend(Duration::from_millis(duration));
-        self.trace.push(format!("  {id}: {result:?}"));
+        let left = delivery.expires_in();
+        self.trace.push(format!("  {id}: {result:?}, {left:?} left"));
         if self.world().groups[group].is_gone {
             return is_removed("extend", &result);
         }
@@ -224,6 +229,8 @@ impl Runner {
             let lost = matches!(&result, Err(Error::LeaseLost { id: lost }) if *lost == id);
             ensure!(result.is_ok() || lost, "extended {id}: {result:?}");
             world.extend(group, (id, ticket), duration, &now, lost)?;
+            let expected = world.groups[group].lease_left((id, ticket), &now);
+            ensure!(left.as_ref().ok() == expected.as_ref(), "{id} lasts {left:?}, expected {expected:?}");
             Ok(vec![world])
         })
     }
@@ -279,6 +286,10 @@ impl Runner {
     }
 }
 
+pub(crate) fn counts_of(failures: FailureCounts) -> [u32; 3] {
+    [failures.nacks, failures.expiries, failures.crashes]
+}
+
 /// Every choice of a number of elements that is wanted.
 fn subsets(ids: &[MessageId], is_wanted: impl Fn(usize) -> bool) -> Vec<Vec<MessageId>> {
     let all = |is_all: usize| if is_all == ids.len() { vec![ids.to_vec()] } else { Vec::new() };
@@ -303,6 +314,7 @@ fn see(delivery: DeliveryRef<'_>, ticket: u64) -> Outcome<Seen> {
         origin: delivery.origin(),
         body: Body { key: delivery.key().map(<[u8]>::to_vec), headers, payload: delivery.payload().to_vec() },
         attempt: delivery.attempt(),
+        counts: counts_of(delivery.failures()),
         published: millis(delivery.timestamp()),
         ticket,
     })

@@ -43,19 +43,42 @@ pub(crate) struct Letter {
     pub(crate) offsets: Span,
     pub(crate) attempts: u32,
     pub(crate) failures: Vec<Failure>,
+    /// Nacks, expiries and crashes, however long ago.
+    pub(crate) counts: [u32; 3],
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) visibility_timeout: u64,
     pub(crate) max_attempts: u32,
+    /// Of nacks, expiries and crashes.
+    pub(crate) limits: [u32; 3],
     pub(crate) backoff_first: u64,
     pub(crate) backoff_max: u64,
-    pub(crate) jitter: bool,
+    pub(crate) jitter: Jitter,
+    pub(crate) growth: Growth,
     pub(crate) max_outstanding: u32,
     pub(crate) max_closes: u32,
     pub(crate) notices: bool,
     pub(crate) order: Option<(InOrder, u32)>,
+    pub(crate) paused: bool,
+    /// 0: no limit.
+    pub(crate) max_in_flight: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Jitter {
+    None,
+    UpperHalf,
+    Full,
+}
+
+/// Of a list, the second delay and all after it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Growth {
+    Doubled,
+    Linear,
+    List(u64),
 }
 
 /// The moment of an operation: clocks, epoch, where its frames end, and what is durable if only that is visible.
@@ -77,6 +100,7 @@ pub(crate) struct Seen {
     pub(crate) origin: MessageId,
     pub(crate) body: Body,
     pub(crate) attempt: u32,
+    pub(crate) counts: [u32; 3],
     pub(crate) published: u64,
     pub(crate) ticket: u64,
 }
@@ -99,6 +123,6 @@ impl Letter {
         (self.offsets.0..=self.offsets.1).contains(&theirs.id.offset.0)
             && (ours.id.epoch, ours.origin, ours.published) == (theirs.id.epoch, theirs.origin, theirs.published)
             && ours.body == theirs.body
-            && (self.attempts, &self.failures) == (found.attempts, &found.failures)
+            && (self.attempts, &self.failures, self.counts) == (found.attempts, &found.failures, found.counts)
     }
 }

@@ -31,6 +31,12 @@ pub(crate) struct Item {
     /// The group's `max_attempts` when it was leased last.
     pub(crate) limit: u32,
     pub(crate) failures: Vec<Failure>,
+    /// Nacks, expiries and crashes.
+    pub(crate) counts: [u32; 3],
+    /// It ended in one way as often as its group allows; of a leased one, if its lease ends by its timeout.
+    pub(crate) is_over: bool,
+    /// One more crash in a row is as many as its group allows.
+    pub(crate) is_alone: bool,
     /// Deaths of processes in a row that ended its attempts.
     pub(crate) crashes: u32,
     /// Orderly closes in a row while it was leased, which were not charged.
@@ -58,6 +64,9 @@ impl Item {
             attempts: 0,
             limit: 0,
             failures: Vec::new(),
+            counts: [0; 3],
+            is_over: false,
+            is_alone: false,
             crashes: 0,
             closes: 0,
             once_more: false,
@@ -87,21 +96,25 @@ impl Item {
     pub(crate) fn is_exhausted(&self) -> bool {
         let (once_more, crashes) = match self.state {
             State::Leased { .. } => (false, 0),
-            _ => (self.once_more, self.crashes),
+            _ => (self.once_more || self.is_alone, self.crashes),
         };
         let spent = self.attempts >= self.limit && !once_more;
-        self.limit > 0 && (spent || crashes >= self.limit.saturating_mul(2))
+        self.is_over || self.limit > 0 && (spent || crashes >= self.limit.saturating_mul(2))
     }
 
     /// Whether its next attempt is one that it may only take alone (G9).
     pub(crate) fn goes_alone(&self) -> bool {
-        self.crashes > 0 && self.limit > 0 && self.attempts + 1 >= self.limit
+        self.is_alone || self.crashes > 0 && self.limit > 0 && self.attempts + 1 >= self.limit
     }
 
     pub(crate) fn fail(&mut self, cause: Cause, time: u64, text: &str) {
         let crashed = cause == Cause::Crashed;
         self.crashes = if crashed { self.crashes + 1 } else { 0 };
         self.once_more &= crashed;
+        self.is_alone = false;
+        if let Some(count) = [Cause::Nacked, Cause::Expired, Cause::Crashed].iter().position(|kind| *kind == cause) {
+            self.counts[count] += 1;
+        }
         if cause != Cause::Closed {
             self.closes = 0;
         }

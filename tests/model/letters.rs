@@ -3,6 +3,7 @@
 //! Never here: what is right (see `reference`).
 
 use crate::actions::{millis, owned, pick, said};
+use crate::delivering::counts_of;
 use crate::facts::{Body, Failure, Letter, Message as Stored};
 use crate::runner::{Outcome, Runner, ensure};
 use millpond::{DeadLetter, Error, MessageId};
@@ -169,5 +170,6 @@ fn read_letter(letter: &DeadLetter) -> Letter {
         offsets: (id.offset.0, id.offset.0),
         attempts: letter.attempts(),
         failures: failures.collect(),
+        counts: counts_of(letter.failures()),
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn check_world(world: &World, stats: &Stats, now: &Now) -> Outcome {
                 && found.parked <= group.parked_max(|_| true)
                 && found.exhausted == all.exhausted
                 && found.at_cap == (group.outstanding() >= group.options.max_outstanding as usize)
+                && found.paused == group.options.paused
                 && found.dead == group.letters.len() as u64;
             ensure!(is_right, "group {number}: found {found:?}, expected {all:?}");
             ensure!(found.partitions.len() == messages.len(), "group {number}: found {found:?}");

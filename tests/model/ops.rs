@@ -34,6 +34,9 @@ pub(crate) enum Pause {
     None,
     Fixed(u64),
     Exponential { first: u64, max: u64, jitter: bool },
+    Linear { step: u64, max: u64 },
+    List { first: u64, then: u64 },
+    FullJitter(u64),
 }
 
 /// A group's options; `None` leaves the default, or what it was.
@@ -41,6 +44,9 @@ pub(crate) enum Pause {
 pub(crate) struct Spec {
     pub(crate) timeout: Option<u64>,
     pub(crate) attempts: Option<u32>,
+    /// Of nacks, expiries and crashes.
+    pub(crate) limits: Option<[u32; 3]>,
+    pub(crate) in_flight: Option<u32>,
     pub(crate) pause: Pause,
     pub(crate) outstanding: Option<u32>,
     pub(crate) closes: Option<u32>,
@@ -132,16 +138,21 @@ operations! {
     /// Creates a group, while there are few.
     CreateGroup { topic: usize = index(), spec: Spec = spec(), begin: Begin = begin() } * 3 calls [
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
+        "GroupBuilder::max_nacks", "GroupBuilder::max_expiries", "GroupBuilder::max_crashes",
         "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::max_closes", "GroupBuilder::dead_letter_notices", "GroupBuilder::start",
-        "GroupBuilder::ordering", "GroupBuilder::max_in_flight_per_key",
-        "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter"
+        "GroupBuilder::ordering", "GroupBuilder::max_in_flight_per_key", "GroupBuilder::max_in_flight",
+        "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter",
+        "Backoff::linear", "Backoff::list", "Backoff::full_jitter"
     ];
     OpenGroup { group: usize = index(), asked: Asked = asked() } * 1 calls [];
     /// Changes options; those that are not given stay.
     AlterGroup { group: usize = index(), spec: Spec = spec() } * 4 calls [
-        "Group::alter", "GroupChange::apply", "GroupChange::visibility_timeout", "GroupChange::max_attempts",
+        "Group::alter", "GroupChange::apply", "GroupChange::visibility_timeout", "GroupChange::max_attempts", "GroupChange::max_nacks",
+        "GroupChange::max_expiries", "GroupChange::max_crashes", "GroupChange::max_in_flight",
         "GroupChange::backoff", "GroupChange::max_outstanding", "GroupChange::max_closes", "GroupChange::dead_letter_notices"
     ];
+    /// Pauses a group, or resumes it.
+    Pause { group: usize = index(), pause: bool = proptest::bool::weighted(0.4) } * 3 calls ["Group::pause", "Group::resume"];
     RemoveGroup { group: usize = index() } * 2 calls ["Topic::remove_group"];
     RemoveTopic { topic: usize = index() } * 1 calls ["Store::remove_topic"];
     /// Calls everything on handles of what was removed.
@@ -192,7 +203,7 @@ operations! {
     Overtake { delivery: usize = index() } * 4 calls [];
     Nack { delivery: usize = index(), text: u8 = 0..3u8 } * 7 calls ["Delivery::nack"];
     NackAfter { delivery: usize = index(), delay: u64 = millis() } * 3 calls ["Delivery::nack_after"];
-    Extend { delivery: usize = index(), duration: u64 = millis() } * 3 calls ["Delivery::extend"];
+    Extend { delivery: usize = index(), duration: u64 = millis() } * 3 calls ["Delivery::extend", "Delivery::expires_in"];
     Reject { delivery: usize = index() } * 4 calls ["Delivery::reject"];
     Drop { delivery: usize = index() } * 2 calls [];
     Release { delivery: usize = index() } * 2 calls ["Delivery::release"];
@@ -252,6 +263,11 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     ("the simulation sleeps", &["Group::fall_asleep", "Sleeper::is_awake", "Store::stuck_sleepers"]),
     ("looked at in every ack of a batch", &["LostLeases::is_empty", "LostLeases::len"]),
     ("for transports of other queues, which wait themselves", &["Backoff::delay_max"]),
+    (
+        "of time between deliveries, which the reference does not count: src/engine/rates.rs, tests/kinds/waking.rs",
+        &["GroupBuilder::rate_limit", "GroupChange::rate_limit", "RateLimit::new", "RateLimit::burst"],
+    ),
+    ("of time that passes by itself: tests/kinds/keeping.rs", &["Delivery::keep_alive", "KeepAlive::is_active"]),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
     ("looked at in every receipt of a batch", &["BatchReceipt::ids", "BatchReceipt::lsn", "BatchReceipt::level"]),
     (
@@ -348,6 +364,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "Delivery::headers",
             "Delivery::header",
             "Delivery::attempt",
+            "Delivery::failures",
             "Delivery::timestamp",
             "Delivery::topic",
             "Delivery::group",
@@ -363,6 +380,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeliveryRef::headers",
             "DeliveryRef::header",
             "DeliveryRef::attempt",
+            "DeliveryRef::failures",
             "DeliveryRef::timestamp",
             "DeliveryRef::topic",
             "DeliveryRef::group",
@@ -395,6 +413,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "DeadLetter::group",
             "DeadLetter::timestamp",
             "DeadLetter::attempts",
+            "DeadLetter::failures",
             "DeadLetter::history",
         ],
     ),
@@ -465,6 +484,9 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
         3 => Just(Pause::None),
         3 => select(vec![1, 50, 1_000]).prop_map(Pause::Fixed),
         3 => backoff.prop_map(|(first, max, jitter)| Pause::Exponential { first, max, jitter }),
+        1 => (select(vec![1, 50, 100]), select(vec![40, 200])).prop_map(|(step, max)| Pause::Linear { step, max }),
+        1 => (select(vec![0, 50, 300]), select(vec![1, 100])).prop_map(|(first, then)| Pause::List { first, then }),
+        1 => select(vec![50, 100]).prop_map(Pause::FullJitter),
     ];
     let timeout = prop_oneof![1 => Just(None), 6 => select(vec![1, 50, 200, 1_000]).prop_map(Some)];
     let attempts = prop_oneof![1 => Just(None), 6 => (0..4u32).prop_map(Some), 1 => Just(Some(12))];
@@ -472,8 +494,13 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
     let closes = prop_oneof![1 => Just(None), 2 => (0..3u32).prop_map(Some)];
     let notices = any::<Option<bool>>();
     let order = proptest::option::of((select(vec![InOrder::ByKey, InOrder::ByKey, InOrder::ByPartition]), 1..3u32));
-    (timeout, attempts, pause, outstanding, closes, notices, order).prop_map(
-        |(timeout, attempts, pause, outstanding, closes, notices, order)| Spec {
+    // At most as many as the least limit of all attempts.
+    let limits = proptest::option::weighted(0.3, [0..2u32, 0..2u32, 0..2u32]);
+    let limits = (limits, any::<bool>())
+        .prop_map(|(limits, doubled)| limits.map(|all| all.map(|max| max << u32::from(doubled))));
+    let in_flight = proptest::option::weighted(0.25, 0..4u32);
+    (timeout, attempts, pause, outstanding, closes, notices, order, (limits, in_flight)).prop_map(
+        |(timeout, attempts, pause, outstanding, closes, notices, order, (limits, in_flight))| Spec {
             timeout,
             attempts,
             pause,
@@ -481,6 +508,8 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
             closes,
             notices,
             order,
+            in_flight: in_flight.map(|max| max.min(outstanding.unwrap_or(65_536))),
+            limits: limits.map(|all| all.map(|max| max.min(attempts.filter(|max| *max != 0).unwrap_or(5)))),
         },
     )
 }

@@ -6,13 +6,14 @@
 //! Never here: the store, its handles, its log.
 
 use crate::dedup::Accepted;
-use crate::facts::{Letter, Message, Now, Options, Seen};
+use crate::facts::{Growth, Jitter, Letter, Message, Now, Options, Seen};
 use crate::item::{Item, Standing, State};
 use crate::notices::Told;
 use crate::ops::InOrder;
 use millpond::{Cause, MessageId};
 use millpond::{Offset, TopicId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 type Check = Result<(), String>;
 
@@ -63,10 +64,20 @@ pub(crate) struct World {
 
 impl Group {
     fn delay(&self, attempt: u32) -> (u64, u64) {
-        let max = self.options.backoff_max;
-        let doubled = self.options.backoff_first.saturating_mul(1 << (attempt - 1).min(40));
-        let full = doubled.min(max);
-        (if self.options.jitter { full.div_ceil(2) } else { full }, full)
+        let (first, max) = (self.options.backoff_first, self.options.backoff_max);
+        let full = match self.options.growth {
+            Growth::Doubled => first.saturating_mul(1 << (attempt - 1).min(40)),
+            Growth::Linear => first * u64::from(attempt),
+            Growth::List(_) if attempt == 1 => first,
+            Growth::List(second) => second,
+        };
+        let full = full.min(max);
+        let least = match self.options.jitter {
+            Jitter::None => full,
+            Jitter::UpperHalf => full.div_ceil(2),
+            Jitter::Full => 0,
+        };
+        (least, full)
     }
 
     /// Of an attempt that ended by its timeout, a crash or a close.
@@ -87,11 +98,11 @@ impl Group {
                 let (item, time) = (item.clone(), now.wall);
                 self.told.push(Told { item, time, epoch: now.epoch, frame: now.frame });
             }
-            let Item { message, attempts, failures, .. } = item;
+            let Item { message, attempts, failures, counts, .. } = item;
             let offset = Offset(offsets.0);
             let id = MessageId { epoch: now.epoch, partition: self.dead.into(), offset, ..message.id };
             let message = Message { id, stored: now.wall, frame: now.frame, ..message };
-            self.letters.push(Letter { message, offsets, attempts, failures });
+            self.letters.push(Letter { message, offsets, attempts, failures, counts });
         }
     }
 
@@ -161,9 +172,15 @@ impl Group {
 
     /// Something that a consumer must get, unless an exclusive lease stands in the way.
     pub(crate) fn must_deliver(&self, now: &Now) -> Option<MessageId> {
-        let below_cap = self.outstanding() < self.options.max_outstanding as usize;
+        if self.options.paused {
+            return None;
+        }
+        let below_cap = self.outstanding() < self.options.max_outstanding as usize && self.in_flight_room() > 0;
         let deliverable = |id: &MessageId, item: &Item| match item.standing(now) {
-            (Standing::Due, certain) => certain,
+            // One whose lease has ended has its place.
+            (Standing::Due, certain) => {
+                certain && (self.in_flight_room() > 0 || matches!(item.state, State::Leased { .. }))
+            }
             // Where its key is free, this one or one before it comes.
             (Standing::New, certain) => certain && below_cap && !self.is_blocked(id),
             _ => false,
@@ -171,9 +188,28 @@ impl Group {
         self.items.iter().find(|(id, item)| deliverable(id, item)).map(|(id, _)| *id)
     }
 
+    /// How many more may be leased at once: a lease that has ended keeps its place.
+    fn in_flight_room(&self) -> usize {
+        let leased = self.items.values().filter(|item| matches!(item.state, State::Leased { .. })).count();
+        match self.options.max_in_flight {
+            0 => usize::MAX,
+            max => (max as usize).saturating_sub(leased),
+        }
+    }
+
     pub(crate) fn holds(&self, id: MessageId, ticket: u64) -> bool {
         let lease = self.items.get(&id).map(|item| &item.state);
         matches!(lease, Some(State::Leased { ticket: holder, .. }) if *holder == ticket)
+    }
+
+    /// For how long a lease lasts, if it is held.
+    pub(crate) fn lease_left(&self, lease: (MessageId, u64), now: &Now) -> Option<Duration> {
+        match self.items.get(&lease.0)?.state {
+            State::Leased { until, ticket, .. } if ticket == lease.1 => {
+                Some(Duration::from_millis(until.saturating_sub(now.mono)))
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn ack(&mut self, id: MessageId) {
@@ -183,11 +219,13 @@ impl Group {
     pub(crate) fn nack(&mut self, id: MessageId, delay: Option<u64>, text: &str, now: &Now) {
         let Some(mut item) = self.items.remove(&id) else { return };
         item.fail(Cause::Nacked, now.wall, text);
-        if item.limit > 0 && item.attempts >= item.limit {
+        item.is_over = false;
+        let max_nacks = self.options.limits[0];
+        if item.limit > 0 && item.attempts >= item.limit || max_nacks > 0 && item.counts[0] >= max_nacks {
             return self.bury(vec![item], now);
         }
         let delay = delay.map_or_else(|| self.delay(item.attempts), |delay| (delay, delay));
-        let due = (now.wall + delay.0, now.wall + delay.1);
+        let due = due(now.wall, delay);
         item.state = if delay.1 == 0 { State::Ready } else { State::Waiting { due, delay } };
         self.items.insert(id, item);
     }
@@ -197,6 +235,7 @@ impl Group {
         if let Some(item) = self.items.get_mut(&id) {
             item.attempts -= 1;
             item.closes = 0;
+            item.is_over = false;
             item.state = State::Ready;
         }
     }
@@ -237,6 +276,11 @@ impl Group {
         self.letters.append(&mut unseen.clone());
         missing.map_or(Ok(()), |letter| Err(format!("not listed: {letter:?}")))
     }
+}
+
+/// When a message is due that waits from `wall` on. One that may wait no time at all may be ready whatever the clock says.
+fn due(wall: u64, delay: (u64, u64)) -> (u64, u64) {
+    (if delay.0 == 0 { 0 } else { wall + delay.0 }, wall + delay.1)
 }
 
 impl World {
@@ -370,22 +414,33 @@ impl World {
     pub(crate) fn deliver(&mut self, group: usize, seen: &Seen, now: &Now) -> Check {
         let any_lease = self.leases(now).next().is_some();
         self.end_exclusive(now);
+        let mut is_over = false;
         let pause = {
             let group = &self.groups[group];
             group.items.get(&seen.id).map_or((0, 0), |item| {
                 let (attempt, max) = (item.attempts + 1, group.options.max_attempts);
+                let expired = u32::from(matches!(item.state, State::Leased { .. }));
+                let max_expiries = group.options.limits[1];
+                is_over = max_expiries > 0 && item.counts[1] + expired + 1 >= max_expiries;
                 // Nothing waits for an attempt that there will not be.
-                if max > 0 && attempt >= max { (0, 0) } else { group.unattended(attempt) }
+                if is_over || max > 0 && attempt >= max { (0, 0) } else { group.unattended(attempt) }
             })
         };
         let group = &mut self.groups[group];
         let (max, cap, outstanding) = (group.options.max_attempts, group.options.max_outstanding, group.outstanding());
         let until = now.mono + group.options.visibility_timeout;
+        let (paused, in_flight_room) = (group.options.paused, group.in_flight_room());
         let (overtaken, is_blocked) = (group.overtaken(&seen.id, now), group.is_blocked(&seen.id));
         let Some(item) = group.items.get_mut(&seen.id) else {
             return Err(format!("{} was delivered and is not outstanding", seen.id));
         };
         let id = seen.id;
+        if paused {
+            return Err(format!("{id} was delivered to a paused group"));
+        }
+        if in_flight_room == 0 && !matches!(item.state, State::Leased { .. }) && !item.goes_alone() {
+            return Err(format!("{id} was delivered beside too many others: {item:?}"));
+        }
         match item.standing(now).0 {
             Standing::New if overtaken.is_some() => return Err(format!("{id} was delivered before {overtaken:?}")),
             Standing::New if is_blocked => return Err(format!("{id} was delivered beside others of its key")),
@@ -396,9 +451,13 @@ impl World {
         if matches!(item.state, State::Leased { .. }) {
             item.fail(Cause::Expired, now.wall, "");
         }
+        if seen.counts != item.counts {
+            return Err(format!("{id} says that it failed {:?} times: {item:?}", seen.counts));
+        }
         let exclusive = item.goes_alone() && !any_lease;
         item.attempts += 1;
         item.limit = max;
+        item.is_over = is_over;
         item.state = State::Leased { until, ticket: seen.ticket, exclusive, pause };
         let message = &item.message;
         if (seen.attempt, seen.origin, seen.published) != (item.attempts, message.origin, message.published) {
@@ -436,18 +495,24 @@ impl World {
     pub(crate) fn open(&mut self, clean: bool, wall: u64) {
         for group in &mut self.groups {
             let delays: Vec<_> = group.items.values().map(|item| group.unattended(item.attempts)).collect();
-            let max_closes = group.options.max_closes;
+            let (max_closes, max_crashes) = (group.options.max_closes, group.options.limits[2]);
             for (item, delay) in group.items.values_mut().zip(delays) {
                 let State::Leased { exclusive, .. } = item.state else { continue };
                 item.state = State::Ready;
+                item.is_over = false;
                 if clean && item.closes < max_closes {
                     (item.attempts, item.closes) = (item.attempts - 1, item.closes + 1);
                     continue;
                 }
                 item.fail(if clean { Cause::Closed } else { Cause::Crashed }, wall, "");
                 item.once_more = !clean && !exclusive;
+                if !clean && max_crashes > 0 {
+                    let is_spent = item.limit > 0 && item.attempts >= item.limit;
+                    item.is_over = item.crashes >= max_crashes;
+                    item.is_alone = item.crashes + 1 == max_crashes && !(exclusive && is_spent);
+                }
                 if delay.1 > 0 && !item.is_exhausted() {
-                    item.state = State::Waiting { due: (wall + delay.0, wall + delay.1), delay };
+                    item.state = State::Waiting { due: due(wall, delay), delay };
                 }
             }
         }
@@ -463,9 +528,10 @@ impl World {
         }
     }
 
-    pub(crate) fn has_waits(&self) -> bool {
+    /// Whether messages wait; `surely`: and cannot be ready instead.
+    pub(crate) fn has_waits(&self, surely: bool) -> bool {
         let mut items = self.groups.iter().flat_map(|group| group.items.values());
-        items.any(|item| matches!(item.state, State::Waiting { .. }))
+        items.any(|item| matches!(item.state, State::Waiting { delay, .. } if delay.0 > 0 || !surely))
     }
 
     pub(crate) fn unsettled(&self) -> Vec<MessageId> {

@@ -8,6 +8,8 @@ use crate::runner::execute;
 
 const DISK: Opening = Opening { disk: true, segment_kib: 64, isolates: true };
 const SPEC: Spec = Spec {
+    limits: None,
+    in_flight: None,
     timeout: None,
     attempts: None,
     pause: Pause::Default,

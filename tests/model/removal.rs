@@ -4,9 +4,9 @@
 
 use crate::actions::said;
 use crate::facts::Options;
-use crate::ops::{Pause, Spec};
+use crate::ops::Spec;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
-use millpond::{Backoff, Error, Group, GroupChange, Message, Topic};
+use millpond::{Error, Group, GroupChange, Message, Topic};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -51,6 +51,17 @@ impl Runner {
             self.ensure_durable()?;
         }
         self.change(|world| world.alter_group(group, &after))
+    }
+
+    pub(crate) fn pause(&mut self, group: usize, pause: bool) -> Outcome {
+        let Some(group) = self.pick_group(group)? else { return Ok(()) };
+        let mut options = self.world().groups[group].options.clone();
+        let handle = &self.process()?.groups[&group];
+        said("pause or resume", if pause { handle.pause() } else { handle.resume() })?;
+        if std::mem::replace(&mut options.paused, pause) != pause {
+            self.ensure_durable()?;
+        }
+        self.change(|world| world.alter_group(group, &options))
     }
 
     pub(crate) fn remove_group(&mut self, group: usize) -> Outcome {
@@ -149,27 +160,29 @@ fn use_group(group: &Group) -> Outcome {
     is_removed("list dead letters", &group.dead_letters().map(drop))?;
     is_removed("redrive all", &group.redrive_all())?;
     is_removed("redrive where", &group.redrive_where(|_| true))?;
-    is_removed("alter", &group.alter().max_attempts(77).apply())
+    is_removed("alter", &group.alter().max_attempts(77).apply())?;
+    is_removed("pause", &group.pause())?;
+    is_removed("resume", &group.resume())
 }
 
 fn altered(options: &Options, spec: Spec) -> Options {
-    let Options { backoff_first, backoff_max, jitter, .. } = *options;
-    let (backoff_first, backoff_max, jitter) = match spec.pause {
-        Pause::Default => (backoff_first, backoff_max, jitter),
-        Pause::None => (0, 0, false),
-        Pause::Fixed(delay) => (delay, delay, false),
-        Pause::Exponential { first, max, jitter } => (first.min(max), max, jitter),
-    };
+    let Options { backoff_first, backoff_max, jitter, growth, .. } = *options;
+    let (backoff_first, backoff_max, jitter, growth) =
+        spec.pause.numbers().unwrap_or((backoff_first, backoff_max, jitter, growth));
     Options {
         visibility_timeout: spec.timeout.unwrap_or(options.visibility_timeout),
         max_attempts: spec.attempts.unwrap_or(options.max_attempts),
         backoff_first,
         backoff_max,
         jitter,
+        growth,
+        limits: spec.limits.unwrap_or(options.limits),
         max_outstanding: spec.outstanding.unwrap_or(options.max_outstanding),
         max_closes: spec.closes.unwrap_or(options.max_closes),
         notices: spec.notices.unwrap_or(options.notices),
         order: options.order,
+        paused: options.paused,
+        max_in_flight: spec.in_flight.unwrap_or(options.max_in_flight),
     }
 }
 
@@ -181,12 +194,9 @@ fn with_spec(change: GroupChange, spec: Spec, notices: &Topic) -> GroupChange {
     let change = spec.closes.into_iter().fold(change, GroupChange::max_closes);
     let topic = |is_told: bool| is_told.then_some(notices);
     let change = spec.notices.into_iter().fold(change, |change, is_told| change.dead_letter_notices(topic(is_told)));
-    match spec.pause {
-        Pause::Default => change,
-        Pause::None => change.backoff(Backoff::none()),
-        Pause::Fixed(delay) => change.backoff(Backoff::fixed(ms(delay))),
-        Pause::Exponential { first, max, jitter } => {
-            change.backoff(Backoff::exponential(ms(first)).max(ms(max)).jitter(jitter))
-        }
-    }
+    let change = spec.limits.into_iter().fold(change, |change, [nacks, expiries, crashes]| {
+        change.max_nacks(nacks).max_expiries(expiries).max_crashes(crashes)
+    });
+    let change = spec.in_flight.into_iter().fold(change, GroupChange::max_in_flight);
+    spec.pause.backoff().into_iter().fold(change, GroupChange::backoff)
 }

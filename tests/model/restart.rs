@@ -135,6 +135,7 @@ impl Runner {
     /// At the end everything that is not settled must come out, and the dead letters must all be there.
     pub(crate) fn drain(&mut self) -> Outcome {
         let groups = self.process()?.groups.len();
+        (0..groups).try_for_each(|group| self.step(&Op::Pause { group, pause: false }))?;
         let mut idle = 0;
         while self.worlds.iter().any(|world| !world.unsettled().is_empty()) {
             self.step(&Op::Tick {})?;

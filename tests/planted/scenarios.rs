@@ -35,6 +35,108 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("scenarios", "files::backoff"),
     },
     Bug {
+        name: "a linear backoff stays the same",
+        plants: "a backoff that should grow by a step retries at the first delay forever",
+        mistake: Mistake::Value("if planted!() { options.first_ms } else { $it }"),
+        level: Level::Test("scenarios", "files::retry_policies"),
+    },
+    Bug {
+        name: "a list of delays begins anew",
+        plants: "after its last delay a list goes on with the first",
+        mistake: Mistake::Before(
+            "let nth = if planted!() { usize::try_from(before).ok().map(|nth| nth % delays.len()) } else { nth };",
+        ),
+        level: Level::Library("a_linear_one_adds_the_first_and_a_list_ends_with_its_last"),
+    },
+    Bug {
+        name: "full jitter is half of it",
+        plants: "messages that failed together all wait half of their delay at least",
+        mistake: Mistake::Value("if planted!() { full.div_ceil(2) } else { $it }"),
+        level: Level::Library("jitter_stays_in_its_part_and_differs"),
+    },
+    Bug {
+        name: "a limit of nacks is not kept",
+        plants: "a message that its consumers reject by nacks is tried until its attempts are used up",
+        mistake: Mistake::Before("let max = if planted!() { 0 } else { max };"),
+        level: Level::Library("the_last_nack_is_a_dead_letter_whatever_attempts_are_left"),
+    },
+    Bug {
+        name: "a limit of expiries is not kept",
+        plants: "a message on which consumers hang is tried until its attempts are used up",
+        mistake: Mistake::Before(
+            "let is_leased = is_leased || planted!(); if is_leased && planted!() { return AttemptClass::Plain; }",
+        ),
+        level: Level::Library("the_last_expiry_is_a_dead_letter_whatever_attempts_are_left"),
+    },
+    Bug {
+        name: "a limit of crashes is not kept",
+        plants: "a message that kills its process is tried until its attempts are used up",
+        mistake: Mistake::Before("0.. if planted!() => Prospect::None,"),
+        level: Level::Library("as_many_crashes_in_a_row_as_are_allowed_end_in_the_dead_letters"),
+    },
+    Bug {
+        name: "failures are not counted",
+        plants: "a delivery and a dead letter say that nothing failed before",
+        mistake: Mistake::Before("if planted!() { return; }"),
+        level: Level::Model,
+    },
+    Bug {
+        name: "a limit that is never reached is taken",
+        plants: "a limit of nacks above that of attempts is accepted and does nothing",
+        mistake: Mistake::Before("if planted!() { continue; }"),
+        level: Level::Test("scenarios", "files::retry_limits"),
+    },
+    Bug {
+        name: "a paused group gets leases",
+        plants: "consumers go on while an operator has stopped them",
+        mistake: Mistake::Asks("max == 0 || group.options.paused && !planted!()"),
+        level: Level::Test("scenarios", "files::pause"),
+    },
+    Bug {
+        name: "a message of a paused group is waited for",
+        plants: "a paused group stops all others",
+        mistake: Mistake::Skip,
+        level: Level::Test("kinds", "paused_and_full_groups_hold_nobody_up"),
+    },
+    Bug {
+        name: "more are in flight than allowed",
+        plants: "a service behind the consumers gets more at once than it bears",
+        mistake: Mistake::Value("if planted!() { u32::MAX } else { $it }"),
+        level: Level::Test("scenarios", "files::in_flight"),
+    },
+    Bug {
+        name: "a rate is not kept",
+        plants: "a service behind the consumers gets more over time than it bears",
+        mistake: Mistake::Value("if planted!() { max } else { $it }"),
+        level: Level::Test("scenarios", "files::rate_limit"),
+    },
+    Bug {
+        name: "leases take no tokens",
+        plants: "after the first token a group gets all there is",
+        mistake: Mistake::Skip,
+        level: Level::Library("tokens_come_one_after_another_up_to_a_burst"),
+    },
+    Bug {
+        name: "a bucket has no end",
+        plants: "after a quiet night a group gets a burst of thousands",
+        mistake: Mistake::Value("if planted!() { u128::MAX >> 1 } else { $it }"),
+        level: Level::Library("tokens_come_one_after_another_up_to_a_burst"),
+    },
+    Bug {
+        name: "a restart gives a burst",
+        plants: "a process that restarts again and again gets a burst each time",
+        mistake: Mistake::Value(
+            "if planted!() { Bucket { options, units: u128::from(options.burst) * u128::from(options.per_ms), at: mono } } else { $it }",
+        ),
+        level: Level::Test("kinds", "restarts_give_no_burst"),
+    },
+    Bug {
+        name: "nobody waits for a token",
+        plants: "a consumer that waits sleeps on when its group may have the next message",
+        mistake: Mistake::Value("if planted!() { None } else { $it }"),
+        level: Level::Test("kinds", "each_way_to_become_ready_wakes_a_sleeper"),
+    },
+    Bug {
         name: "a close saves nothing",
         plants: "every open after a close recovers as after a crash",
         mistake: Mistake::Value("if planted!() { Ok(()) } else { $it }"),

@@ -176,4 +176,30 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Skip,
         level: Level::Library("a_burst_gives_its_memory_back"),
     },
+    Bug {
+        name: "a kept lease is not extended",
+        plants: "a handler that keeps its message alive loses it after the visibility timeout",
+        mistake: Mistake::Value("if planted!() { false } else { $it }"),
+        level: Level::Test("kinds", "lease_is_kept_until_its_time_is_over"),
+    },
+    Bug {
+        name: "a postponed message is leased again",
+        plants: "a message that could not be moved after its last expiry is delivered again",
+        mistake: Mistake::Skip,
+        level: Level::Library("the_last_expiry_is_a_dead_letter_whatever_attempts_are_left"),
+    },
+    Bug {
+        name: "a checkpoint lets a message have another attempt",
+        plants: "a message that failed too often is tried again after a restart",
+        mistake: Mistake::Value("if planted!() { Prospect::None } else { $it }"),
+        level: Level::Library("the_last_expiry_is_a_dead_letter_whatever_attempts_are_left"),
+    },
+    Bug {
+        name: "the failures of long ago are not written",
+        plants: "a dead letter says that it failed eight times at most",
+        mistake: Mistake::Before(
+            "let (nacks, expiries, crashes) = if planted!() { (0, 0, 0) } else { (nacks, expiries, crashes) };",
+        ),
+        level: Level::Library("a_history_keeps_the_last_attempts_and_the_beginnings_of_their_texts"),
+    },
 ];

@@ -63,6 +63,7 @@ files! {
     expiry
     extend
     full_disk
+    in_flight
     keys
     lease
     log_reader
@@ -84,12 +85,16 @@ files! {
     order_redrive
     order_reject
     outstanding
+    pause
     producer
+    rate_limit
     redrive
     reject
     release
     removal
     retention
+    retry_limits
+    retry_policies
     scheduled_crash
     snapshots
     streams

@@ -6,8 +6,8 @@ use crossbeam_channel::Select;
 use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
-    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, Retention,
-    Start, Store, Subscription, Topic,
+    Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, RateLimit,
+    Retention, Start, Store, Subscription, Topic,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -131,6 +131,8 @@ impl Session {
             "sync" => silent(self.store()?.sync()),
             "crash" | "power_cut" | "disk_full" | "disk_room" | "advance" | "clock_jump" => self.world(name, words),
             "topic" | "group" | "alter" | "remove_topic" | "remove_group" => self.define(name, words),
+            "pause" => silent(self.group(words)?.pause()),
+            "resume" => silent(self.group(words)?.resume()),
             "publish" | "publish_batch" => self.publish(name, words),
             "scheduled" | "cancel" | "reschedule_in" | "reschedule_at" => self.with_schedule(name, words),
             "receive" | "receive_batch" | "subscribe" => self.receive(name, words),
@@ -257,11 +259,26 @@ impl Session {
                 if let Some(attempts) = words.option("max_attempts", script::number)? {
                     change = change.max_attempts(attempts);
                 }
+                if let Some(nacks) = words.option("max_nacks", script::number)? {
+                    change = change.max_nacks(nacks);
+                }
+                if let Some(expiries) = words.option("max_expiries", script::number)? {
+                    change = change.max_expiries(expiries);
+                }
+                if let Some(crashes) = words.option("max_crashes", script::number)? {
+                    change = change.max_crashes(crashes);
+                }
                 if let Some(backoff) = words.option("backoff", backoff)? {
                     change = change.backoff(backoff);
                 }
                 if let Some(messages) = words.option("max_outstanding", script::number)? {
                     change = change.max_outstanding(messages);
+                }
+                if let Some(messages) = words.option("max_in_flight", script::number)? {
+                    change = change.max_in_flight(messages);
+                }
+                if let Some(rate) = words.option("rate_limit", rate)? {
+                    change = change.rate_limit(rate);
                 }
                 if let Some(name) = words.option("dead_letter_notices", script::text)? {
                     change = change.dead_letter_notices(self.topic_for_notices(&name)?.as_ref());
@@ -283,11 +300,26 @@ impl Session {
         if let Some(attempts) = words.option("max_attempts", script::number)? {
             builder = builder.max_attempts(attempts);
         }
+        if let Some(nacks) = words.option("max_nacks", script::number)? {
+            builder = builder.max_nacks(nacks);
+        }
+        if let Some(expiries) = words.option("max_expiries", script::number)? {
+            builder = builder.max_expiries(expiries);
+        }
+        if let Some(crashes) = words.option("max_crashes", script::number)? {
+            builder = builder.max_crashes(crashes);
+        }
         if let Some(backoff) = words.option("backoff", backoff)? {
             builder = builder.backoff(backoff);
         }
         if let Some(messages) = words.option("max_outstanding", script::number)? {
             builder = builder.max_outstanding(messages);
+        }
+        if let Some(messages) = words.option("max_in_flight", script::number)? {
+            builder = builder.max_in_flight(messages);
+        }
+        if let Some(rate) = words.option("rate_limit", rate)? {
+            builder = builder.rate_limit(rate);
         }
         if let Some(name) = words.option("dead_letter_notices", script::text)? {
             builder = builder.dead_letter_notices(self.topic_for_notices(&name)?.as_ref());
@@ -518,9 +550,20 @@ fn retention(value: &str) -> Result<Retention, String> {
     }
 }
 
-/// Reads `none`, `2s` and `1s..60s`, the last also with `,jitter` behind it.
+/// Reads `none`, `2s`, `1s..60s`, the last also with `,jitter` behind it, `1s+..60s` which is linear, and the list `1s/5s/2s`. All of
+/// them also with `,full` behind them, for full jitter.
 fn backoff(value: &str) -> Result<Backoff, String> {
+    if let Some(delays) = value.strip_suffix(",full") {
+        return Ok(backoff(delays)?.full_jitter());
+    }
     let (delays, jitter) = value.strip_suffix(",jitter").map_or((value, false), |delays| (delays, true));
+    if delays.contains('/') {
+        let delays = delays.split('/').map(script::duration).collect::<Result<Vec<_>, _>>()?;
+        return Ok(Backoff::list(&delays));
+    }
+    if let Some((step, max)) = delays.split_once("+..") {
+        return Ok(Backoff::linear(script::duration(step)?).max(script::duration(max)?));
+    }
     match delays.split_once("..") {
         Some((first, max)) => {
             let backoff = Backoff::exponential(script::duration(first)?);
@@ -529,6 +572,20 @@ fn backoff(value: &str) -> Result<Backoff, String> {
         None if delays == "none" => Ok(Backoff::none()),
         None => Ok(Backoff::fixed(script::duration(delays)?)),
     }
+}
+
+/// Reads `none`, and `10/1s`, also with `,burst=3` behind it.
+fn rate(value: &str) -> Result<Option<RateLimit>, String> {
+    if value == "none" {
+        return Ok(None);
+    }
+    let (rate, burst) = value.split_once(",burst=").map_or((value, None), |(rate, burst)| (rate, Some(burst)));
+    let (messages, per) = rate.split_once('/').ok_or_else(|| format!("{value:?} is no rate"))?;
+    let rate = RateLimit::new(script::number(messages)?, script::duration(per)?);
+    Ok(Some(match burst {
+        Some(burst) => rate.burst(script::number(burst)?),
+        None => rate,
+    }))
 }
 
 /// Reads `earliest`, `latest`, an offset, or the time since the scenario began.

@@ -135,5 +135,6 @@ pub fn stats(group: &GroupStats) -> String {
         ("dead", group.dead),
     ];
     let shown = numbers.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}, "));
-    shown.collect::<String>() + &format!("lag {}", group.lag)
+    let paused = if group.paused { "paused, " } else { "" };
+    paused.to_owned() + &shown.collect::<String>() + &format!("lag {}", group.lag)
 }

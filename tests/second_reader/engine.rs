@@ -77,7 +77,8 @@ pub fn read(disk: &SimDisk, wall: WallMs) -> Result<Seen, Error> {
     for topic in &found.topics {
         for group in &topic.groups {
             let group = store.topic(&topic.name).open()?.group(&group.name).open()?;
-            group.alter().dead_letter_notices(None).apply()?;
+            group.alter().dead_letter_notices(None).rate_limit(None).max_in_flight(0).apply()?;
+            group.resume()?;
         }
     }
     for topic in &found.topics {

@@ -699,7 +699,8 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 
 # ---------------------------------------------------------------- records
 
-OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1}
+OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1, 11: 0, 12: 0, 13: 0, 14: 0, 15: (), 16: 0, 17: 0, 18: 0,
+           19: 0, 20: 0}
 TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0}
 RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT, RETAINED = 1, 2, 3, 4, 5, 6
 BY_AGE, BY_COUNT = 2, 3
@@ -726,11 +727,19 @@ def decode_options(c, known):
         v = Cursor(c.take(c.varint()))
         if tag not in known:
             raise Newer(f"an option with the tag {tag}")
-        value = v.varint()
+        value = v.varint() if known[tag] != () else decode_delays(v)
         v.done()
         need(value != known[tag], "an option that is written with the value for left out")
         options[tag] = value
     return options
+
+
+def decode_delays(v):
+    delays = []
+    while v.left():
+        delays.append(v.varint())
+    need(len(delays) <= 16, "more than 16 delays")
+    return tuple(delays)
 
 
 def decode_topic_options(c):
@@ -767,7 +776,13 @@ def decode_copy(c):
     n = c.varint()
     need(n <= 8, "a copy of more than eight failures")
     copy["failures"] = [decode_failure(c) for _ in range(n)]
+    copy["earlier"] = decode_earlier(c, n)
     return copy
+
+
+def decode_earlier(c, n):
+    """Of eight failures, how many nacks, expiries and crashes were before."""
+    return [c.v32(), c.v32(), c.v32()] if n == 8 else [0, 0, 0]
 
 
 def decode_count(c):
@@ -983,6 +998,7 @@ BY_KEY, BY_PARTITION = 1, 2
 NO_KEY, LOST_KEY = bytes(8), b"\xff" * 8
 PLAIN, EXCLUSIVE, EXHAUSTED = "plain", "exclusive", "exhausted"
 NACKED, EXPIRED, CRASHED, CLOSED = 0, 1, 2, 3
+GRACE, ALONE, OVER = 1, 2, 3
 
 
 def new_state():
@@ -997,8 +1013,8 @@ def new_group(name, topic, options, retry, nexts):
 
 
 def new_message(attempts, limit):
-    return {"phase": LEASED, "attempts": attempts, "limit": limit, "crashes": 0, "closes": 0, "backoff": 0, "shared": False, "exclusive": False,
-            "extended": False, "until": 0, "lsn": 0, "rank": 0, "due": 0, "delay": 0, "turn": 0, "history": [], "key": None}
+    return {"phase": LEASED, "attempts": attempts, "limit": limit, "crashes": 0, "closes": 0, "backoff": 0, "verdict": 0, "exclusive": False, "last": False,
+            "earlier": [0, 0, 0], "extended": False, "until": 0, "lsn": 0, "rank": 0, "due": 0, "delay": 0, "turn": 0, "history": [], "key": None}
 
 
 def owner(s, partition):
@@ -1081,16 +1097,21 @@ def lease_lasts(s, now):
 def message_class(m):
     a, limit = m["attempts"], m["limit"]
     crashes = m["crashes"] if m["phase"] != LEASED else 0
-    shared = m["shared"] and m["phase"] != LEASED
-    if a == M32:
+    verdict = m["verdict"] if m["phase"] != LEASED else 0
+    if a == M32 or verdict == OVER or m["last"]:
         return EXHAUSTED
     if limit == 0:
-        return PLAIN
+        return EXCLUSIVE if verdict == ALONE else PLAIN
     if crashes and (crashes >= 2 * limit or crashes == 65535):
         return EXHAUSTED
     if a >= limit:
-        return EXCLUSIVE if shared else EXHAUSTED
-    return EXCLUSIVE if a + 1 == limit and crashes else PLAIN
+        return EXCLUSIVE if verdict else EXHAUSTED
+    return EXCLUSIVE if verdict == ALONE or a + 1 == limit and crashes else PLAIN
+
+
+def counts_of(m):
+    """How many nacks, expiries and crashes a message had."""
+    return [n + sum(f[0] == cause for f in m["history"]) for cause, n in enumerate(m["earlier"])]
 
 
 def is_at(message, r, offset):
@@ -1118,7 +1139,16 @@ def turn_of(s, group, r, m, offset):
 
 
 def clear_account(m):
-    m["crashes"], m["shared"], m["closes"] = 0, False, 0
+    m["crashes"], m["verdict"], m["closes"] = 0, 0, 0
+
+
+def verdict_after_crash(m, most):
+    left = max(most - m["crashes"], 0)
+    if most and not left:
+        return OVER
+    if most and left == 1 and not (m["exclusive"] and 0 < m["limit"] <= m["attempts"]):
+        return ALONE
+    return 0 if m["exclusive"] else GRACE
 
 
 def delay_after(group, epoch, partition, offset, n):
@@ -1126,10 +1156,15 @@ def delay_after(group, epoch, partition, offset, n):
     if n < 2:
         return 0
     options = group["options"]
-    full = min(options[3] << (n - 1) if n <= 128 else M64, options[4]) if options[3] else 0
+    if options[15]:
+        full = options[15][min(n, len(options[15])) - 1]
+    elif options[14]:
+        full = min(options[3] * n, options[4])
+    else:
+        full = min(options[3] << (n - 1) if n <= 128 else M64, options[4]) if options[3] else 0
     if not options[5]:
         return full
-    least = -(-full // 2)
+    least = -(-full // 2) if options[5] == 1 else 0
     draw = finish(finish(finish(finish(epoch) ^ partition) ^ offset) ^ n)
     return least + draw % (full - least + 1)
 
@@ -1137,6 +1172,8 @@ def delay_after(group, epoch, partition, offset, n):
 def add_failure(group, m, failure, turn):
     cause, time, text = failure
     if len(m["history"]) == 8:
+        if m["history"][0][0] <= CRASHED:
+            m["earlier"][m["history"][0][0]] += 1
         del m["history"][0]
     m["history"].append([cause, time, text, turn if text else None])
     # An upper bound: what settled messages took with them is still counted, until it matters.
@@ -1162,7 +1199,7 @@ def drop_texts(group):
 
 
 def set_phase(m, phase, **fields):
-    m.update(phase=phase, until=0, lsn=0, rank=0, due=0, delay=0, turn=0, backoff=0)
+    m.update(phase=phase, until=0, lsn=0, rank=0, due=0, delay=0, turn=0, backoff=0, last=False)
     m.update(fields)
 
 
@@ -1336,7 +1373,12 @@ def check_options(s, o):
     need(1 <= o[1] <= TEN_YEARS, "a visibility timeout")
     need(o[2] <= M32, "max attempts")
     need(o[3] <= TEN_YEARS and o[4] <= TEN_YEARS, "delays")
-    need(o[5] in (0, 1), "jitter")
+    need(o[5] in (0, 1, 2), "jitter")
+    need(max(o[11], o[12], o[13]) <= M32, "a limit of failures")
+    need(o[16] in (0, 1) and o[17] <= 1 << 20, "paused, or max in flight")
+    need(o[18] == o[19] == o[20] == 0 or (1 <= o[18] <= M32 and 1 <= o[19] <= TEN_YEARS and 1 <= o[20] <= M32), "a rate")
+    need(o[14] in (0, 1) and not (o[14] and o[15]), "growth")
+    need(not o[15] or (o[15][0] == o[3] and max(o[15]) == o[4]), "a list of delays")
     need(1 <= o[6] <= 1 << 20, "max outstanding")
     need(o[7] <= 255, "max closes")
     need(o[8] <= s["next_topic"], "notices to a topic that never was")
@@ -1472,6 +1514,8 @@ def apply_leased(s, r, lsn, ranks):
         need(held + r["count"] <= options[6], "more than max outstanding")
         cursor["next"] += r["count"]
         cursor["messages"].update((o, new_message(1, options[2])) for o in offsets)
+        for o in offsets:
+            cursor["messages"][o]["last"] = options[12] == 1
         group["cursor"] = (i + 1) % len(group["cursors"])
     group["source"] = source
     out = s["out"]
@@ -1488,8 +1532,8 @@ def apply_leased(s, r, lsn, ranks):
                 clear_account(m)
         set_phase(m, LEASED, until=r["until"], lsn=lsn, rank=rank)
         m.update(attempts=r["attempt"], limit=options[2], exclusive=r["exclusive"], extended=False)
-        is_last = 0 < m["limit"] <= m["attempts"]
-        delay = 0 if is_last else delay_after(group, s["epoch"], r["partition"], o, m["attempts"])
+        m["last"] = 0 < options[12] <= counts_of(m)[EXPIRED] + 1
+        delay = 0 if message_class(m) == EXHAUSTED else delay_after(group, s["epoch"], r["partition"], o, m["attempts"])
         m["backoff"] = min(delay, M32)
     if r["exclusive"]:
         s["out"] = {"group": r["group"], "partition": r["partition"], "offset": r["first"], "since": since,
@@ -1512,6 +1556,7 @@ def apply_one_message(s, r, kind):
     if kind == 4:
         cause, time, _ = r["failure"]
         need(not 0 < m["limit"] <= m["attempts"], "nacked at the last attempt")
+        need(not 0 < group["options"][11] <= counts_of(m)[NACKED] + 1, "nacked for the last time")
         need(cause == NACKED and r["due"] == min(time + r["delay"], M64), "cause or due of a nack")
         turn = turn_of(s, group, r, m, r["offset"])
         clear_account(m)
@@ -1544,6 +1589,7 @@ def apply_one_message(s, r, kind):
             need(r["due"] >= r["delay"], "postponed to before its delay")
             add_failure(group, m, (EXPIRED, r["due"] - r["delay"], ""), turn)
             clear_account(m)
+            m["verdict"] = OVER if m["last"] else 0
         set_phase(m, WAITING, due=r["due"], delay=r["delay"])
     else:
         need(message_class(m) == EXCLUSIVE, "awaited, but not exclusive")
@@ -1587,9 +1633,10 @@ def end_lease(s, r, group, where, m):
         m["attempts"] -= 1
         m["closes"] += 1
     elif r["clean"]:
-        m["crashes"], m["shared"] = 0, False
+        m["crashes"], m["verdict"] = 0, 0
     else:
-        m["crashes"], m["shared"], m["closes"] = min(m["crashes"] + 1, 65535), not m["exclusive"], 0
+        m["crashes"], m["closes"] = min(m["crashes"] + 1, 65535), 0
+        m["verdict"] = verdict_after_crash(m, group["options"][13])
     m["exclusive"] = m["extended"] = False
     set_phase(m, READY, turn=turn)
     if charged:
@@ -1673,6 +1720,8 @@ def apply_names(s, r, kind):
         before = s["groups"][r["group"]]["options"]
         need(all(before[n] == r["options"][n] for n in (9, 10)), "another order")
         s["groups"][r["group"]]["options"] = r["options"]
+        if r["options"][16] and s["awaited"] and s["awaited"]["group"] == r["group"]:
+            s["awaited"] = None
 
 
 def apply_record(s, r, lsn, ranks):
@@ -1748,7 +1797,8 @@ def replay(s, frames):
 # ---------------------------------------------------------------- the state as bytes
 
 def encode_options(options, known):
-    written = [(t, varint(options[t])) for t in sorted(known) if options[t] != known[t]]
+    value = lambda v: b"".join(map(varint, v)) if isinstance(v, tuple) else varint(v)
+    written = [(t, value(options[t])) for t in sorted(known) if options[t] != known[t]]
     return varint(len(written)) + b"".join(varint(t) + varint(len(v)) + v for t, v in written)
 
 
@@ -1764,9 +1814,9 @@ def encode_message(m, gap, group, last):
         follows, last["turn"] = last["turn"] is not None and last["turn"] + 1 == m["turn"], m["turn"]
         phase = varint(m["turn"])
     limit, flags = m["limit"] != group["options"][2], m["phase"]
-    for bit, holds in ((4, follows), (8, m["crashes"]), (0x10, m["shared"]), (0x20, bool(m["history"])),
+    for bit, holds in ((4, follows), (8, m["crashes"]), (0x10, m["verdict"] == GRACE), (0x20, bool(m["history"])),
                        (0x40, m["exclusive"]), (0x80, m["extended"]), (0x100, limit), (0x200, m["closes"]),
-                       (0x400, m["key"])):
+                       (0x400, m["key"]), (0x800, m["verdict"] == ALONE), (0x1000, m["verdict"] == OVER), (0x2000, m["last"])):
         flags |= bit if holds else 0
     out = varint(flags) + varint(gap) + varint(m["attempts"]) + (varint(m["limit"]) if limit else b"")
     out += varint(m["crashes"]) if m["crashes"] else b""
@@ -1778,6 +1828,7 @@ def encode_message(m, gap, group, last):
         out += varint(len(m["history"]))
         for cause, time, text, turn in m["history"]:
             out += bytes([cause]) + varint(time) + text_bytes(text) + (varint(turn) if text else b"")
+        out += b"".join(map(varint, m["earlier"])) if len(m["history"]) == 8 else b""
     return out
 
 
@@ -1873,12 +1924,12 @@ def decode_history(c, group):
         turn = c.varint() if text else None
         need(turn is None or 1 <= turn <= group["turns"], "the turn of a text")
         history.append([cause, time, text, turn])
-    return history
+    return history, decode_earlier(c, n)
 
 
 def decode_message(c, group, last):
     flags, gap, attempts = c.varint(), c.varint(), c.v32()
-    need(flags < 0x800, f"flags {flags} of a message")
+    need(flags < 0x4000, f"flags {flags} of a message")
     m = new_message(attempts, c.v32() if flags & 0x100 else group["options"][2])
     m["phase"], follows = flags & 3, flags & 4
     m["crashes"], m["closes"] = c.varint() if flags & 8 else 0, c.varint() if flags & 0x200 else 0
@@ -1890,9 +1941,10 @@ def decode_message(c, group, last):
     need(m["key"] != NO_KEY and (m["key"] is None or group["options"][9] == BY_KEY), "a key")
     is_fresh = not (attempts or m["closes"] or flags & 0x20) and group["options"][9] == BY_KEY
     need(m["phase"] != PARKED or is_fresh, "a parked message that was leased")
-    m["shared"] = bool(flags & 0x10)
+    m["verdict"], m["last"] = {0: 0, 0x10: GRACE, 0x800: ALONE, 0x1000: OVER}.get(flags & 0x1810), bool(flags & 0x2000)
+    need(m["verdict"] is not None and (m["verdict"] != OVER or m["phase"] != LEASED), "a verdict")
     m["exclusive"], m["extended"] = bool(flags & 0x40), bool(flags & 0x80)
-    need(m["crashes"] or not m["shared"], "a shared crash without a crash")
+    need(m["crashes"] or m["verdict"] not in (GRACE, ALONE), "a verdict of a crash without a crash")
     if m["phase"] == LEASED:
         if not follows:
             last["lease"] = (c.varint(), c.varint(), c.v32())
@@ -1911,9 +1963,9 @@ def decode_message(c, group, last):
             last["turn"] += 1
         m["turn"] = last["turn"]
         need(m["turn"] <= group["turns"], "a turn that was not")
-    need(m["phase"] == LEASED or not (m["exclusive"] or m["extended"]), "flags of a lease without one")
+    need(m["phase"] == LEASED or not (m["exclusive"] or m["extended"] or m["last"]), "flags of a lease without one")
     if flags & 0x20:
-        m["history"] = decode_history(c, group)
+        m["history"], m["earlier"] = decode_history(c, group)
     return gap, m
 
 

@@ -96,7 +96,13 @@ impl Process<'_> {
 
     fn group(&mut self) -> Result<(Topic, Group)> {
         let (topic, number) = (self.topic()?, self.rng.below(4) as u32);
-        let backoff = Backoff::exponential(Duration::from_millis(50));
+        let ms = Duration::from_millis;
+        let backoff = [
+            Backoff::exponential(ms(50)),
+            Backoff::linear(ms(50)).max(ms(120)),
+            Backoff::list(&[ms(20), ms(900), ms(70)]).full_jitter(),
+            Backoff::exponential(ms(50)).full_jitter(),
+        ][number as usize];
         // Each number has an order of its own.
         let (ordering, in_flight) =
             [(Ordering::None, 1), (Ordering::Key, 1), (Ordering::Key, 2), (Ordering::Partition, 2)][number as usize];
@@ -107,6 +113,22 @@ impl Process<'_> {
             // It was altered.
             Err(_) => topic.group(format!("group {number}")).open()?,
         };
+        if self.rng.chance(1, 6) {
+            let rate = millpond::RateLimit::new(1 + self.rng.below(9) as u32, ms(100));
+            group
+                .alter()
+                .max_in_flight(self.rng.below(4) as u32)
+                .rate_limit(Some(rate).filter(|_| self.rng.coin()))
+                .apply()?;
+            group.pause()?;
+            if self.rng.chance(3, 4) {
+                group.resume()?;
+            }
+        }
+        if self.rng.chance(1, 5) {
+            let limit = self.rng.below(3) as u32;
+            group.alter().max_nacks(limit).max_expiries(self.rng.below(3) as u32).max_crashes(limit).apply()?;
+        }
         if self.rng.chance(1, 4) {
             let notices = if self.rng.coin() { Some(self.topic()?) } else { None };
             group.alter().dead_letter_notices(notices.as_ref()).apply()?;

@@ -140,11 +140,14 @@ fn open_group(
     let builder = builder.start(Start::Earliest).visibility_timeout(Duration::from_secs(5));
     let builder = builder.dead_letter_notices(notices.filter(|_| group == TOLD));
     if standing.known == Known::There {
-        return builder.open();
+        let opened = builder.open()?;
+        opened.resume()?;
+        return Ok(opened);
     }
     // One whose creation did not return is there already, as it would be now.
     let builder = builder.max_attempts(attempts).ordering(order_of(group));
     let opened = builder.open()?;
+    opened.resume()?;
     standing.known = Known::There;
     if standing.life > 0 {
         standing.born = store.stats()?.log.end.0;
@@ -156,6 +159,9 @@ impl Life<'_> {
     /// Changes options of a group.
     pub fn alter(&mut self, oracle: &mut Oracle, rng: &mut Rng) -> Result<(), String> {
         let group = rng.index(self.groups.len());
+        if rng.chance(1, 3) {
+            return self.pause(group);
+        }
         let (attempts, cap) = ([0, 1, 2, 3][rng.index(4)], [1, 2, 64, 1_000][rng.index(4)]);
         let standing = oracle.standing(group);
         let before = standing.allowed.unwrap_or(self.plan.groups[group].1);
@@ -177,6 +183,23 @@ impl Life<'_> {
                 }
                 self.excuse("an alteration", &error)
             }
+        }
+    }
+
+    /// Pauses a group, which gets nothing then, and resumes it. After a crash in between the next life resumes it.
+    fn pause(&mut self, group: usize) -> Result<(), String> {
+        let handle = self.groups[group].clone();
+        if let Err(error) = handle.pause() {
+            return self.excuse("a pause", &error);
+        }
+        match handle.receive(Duration::ZERO) {
+            Ok(Some(delivery)) => return Err(format!("{} was delivered to a paused group", delivery.id())),
+            Ok(None) => {}
+            Err(error) => return self.excuse("a receive of a paused group", &error),
+        }
+        match handle.resume() {
+            Ok(()) => Ok(()),
+            Err(error) => self.excuse("a resumption", &error),
         }
     }
 

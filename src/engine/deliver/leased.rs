@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::log::{Catalog, Parts, Segment};
-use crate::record::{FailureCause, Record, Token};
+use crate::record::{FailureCause, FailureCounts, Record, Token};
 use crate::state::{Command, Held, HeldRun, Notice};
 use crate::view::MessageLocation;
 use crate::view::Reader;
@@ -24,6 +24,8 @@ use std::sync::Arc;
 pub(crate) struct Received {
     pub(crate) token: Token,
     pub(crate) attempt: u32,
+    /// How the attempts before ended.
+    pub(crate) failures: FailureCounts,
     pub(crate) stored: Stored,
 }
 
@@ -85,6 +87,7 @@ pub(in crate::engine) struct LeaseRun {
     first: Offset,
     pub(in crate::engine) count: u32,
     attempt: u32,
+    failures: FailureCounts,
     place: Option<MessageLocation>,
 }
 
@@ -137,14 +140,14 @@ impl<'a> Reading<'a> {
     }
 
     fn read_one(&mut self, lease: &LeaseRun, each: &mut impl FnMut(Received)) {
-        let &LeaseRun { partition, first: offset, attempt, ref place, .. } = lease;
+        let &LeaseRun { partition, first: offset, ref place, .. } = lease;
         let segment = place.and_then(|place| self.catalog.segment(place.segment()));
         let read = match (place, segment) {
             (Some(place), Some(segment)) => self.engine.read(self.reader, segment, place, 0, (partition, offset)),
             _ => self.engine.fetch(partition, offset),
         };
         match read {
-            Ok(stored) => self.give(attempt, stored, each),
+            Ok(stored) => self.give(lease, stored, each),
             Err(error) => {
                 if !self.put_back((partition, offset), error) {
                     self.give_back(vec![lease.held_from(0, self.token)]);
@@ -160,9 +163,10 @@ impl<'a> Reading<'a> {
         for (number, lease) in leases.iter().enumerate() {
             let (read, goes_on) = self.read_lease(lease, each);
             // Messages share a block only if they share this.
-            if !goes_on || leases.get(number + 1).is_none_or(|next| next.attempt != lease.attempt) {
+            let shared = |lease: &LeaseRun| (lease.attempt, lease.failures);
+            if !goes_on || leases.get(number + 1).is_none_or(|next| shared(next) != shared(lease)) {
                 let last = self.reader.take();
-                last.into_iter().for_each(|stored| self.give(lease.attempt, stored, each));
+                last.into_iter().for_each(|stored| self.give(lease, stored, each));
             }
             if !goes_on {
                 let rest = leases[number + 1..].iter().map(|lease| lease.held_from(0, self.token));
@@ -175,7 +179,7 @@ impl<'a> Reading<'a> {
 
     /// Reads the messages of a lease. Returns how many of them are done with, and whether to read on.
     fn read_lease(&mut self, lease: &LeaseRun, each: &mut impl FnMut(Received)) -> (u32, bool) {
-        let &LeaseRun { partition, first, count, attempt, ref place } = lease;
+        let &LeaseRun { partition, first, count, ref place, .. } = lease;
         if let Some(number) = place.map(|place| place.segment())
             && self.segment.is_none_or(|known| known.number() != number)
         {
@@ -199,7 +203,7 @@ impl<'a> Reading<'a> {
                     1
                 }),
             };
-            read.into_iter().for_each(|stored| self.give(attempt, stored, each));
+            read.into_iter().for_each(|stored| self.give(lease, stored, each));
             match found {
                 Ok(count) => done += count,
                 Err(error) => {
@@ -227,10 +231,11 @@ impl<'a> Reading<'a> {
         settled.map_err(|error| self.unreadable.push(error)).is_ok()
     }
 
-    fn give(&mut self, attempt: u32, stored: Stored, each: &mut impl FnMut(Received)) {
+    fn give(&mut self, lease: &LeaseRun, stored: Stored, each: &mut impl FnMut(Received)) {
         self.count += stored.count() as usize;
         self.bytes += stored.len();
-        each(Received { token: self.token, attempt, stored });
+        let &LeaseRun { attempt, failures, .. } = lease;
+        each(Received { token: self.token, attempt, failures, stored });
     }
 
     /// Ends leases unused.
@@ -247,9 +252,30 @@ pub(in crate::engine) fn collect(core: &Core) -> Option<Leases> {
     let mut leases = Leases::new();
     for record in &core.records {
         let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
+        if attempt > 1 {
+            collect_again(core, record, &mut leases);
+            continue;
+        }
+        // Nothing has failed before a first attempt.
+        let failures = FailureCounts::default();
         core.view.positions.find(partition, first, count, |first, count, place| {
-            leases.push(LeaseRun { partition, first, count, attempt, place });
+            leases.push(LeaseRun { partition, first, count, attempt, failures, place });
         });
     }
     (!leases.is_empty()).then_some(leases)
+}
+
+/// The same of messages that were leased before: those that failed in the same ways together.
+fn collect_again(core: &Core, record: &Record, leases: &mut Leases) {
+    let &Record::Leased { group, partition, first, count, attempt, .. } = record else { return };
+    let counts = |offset| core.view.state.failure_counts(group, partition, offset);
+    let (mut next, end) = (first, first.saturating_add(u64::from(count)));
+    while next < end {
+        let failures = counts(next);
+        let same = (next.0..end.0).take_while(|offset| counts(Offset(*offset)) == failures).count().max(1) as u32;
+        core.view.positions.find(partition, next, same, |first, count, place| {
+            leases.push(LeaseRun { partition, first, count, attempt, failures, place });
+        });
+        next = next.saturating_add(u64::from(same));
+    }
 }

@@ -5,6 +5,7 @@
 #[cfg(feature = "async")]
 pub(super) mod asks;
 pub(super) mod dead_letters;
+pub(super) mod kept;
 pub(super) mod keys;
 pub(super) mod leased;
 pub(super) mod moves;

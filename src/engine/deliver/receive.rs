@@ -131,8 +131,16 @@ impl Progress {
 
 impl Core {
     /// What asks for leases, as many as there is room to settle; where room is short, for those that need none, and a few others.
-    fn lease_command<'a>(&self, group: GroupId, progress: &'a Progress, pass_exhausted: bool) -> Command<'a> {
+    /// No more than there are tokens.
+    fn lease_command<'a>(
+        &self,
+        (group, tokens): (GroupId, u32),
+        progress: &'a Progress,
+        pass_exhausted: bool,
+    ) -> Command<'a> {
         let &Progress { max, is_short, ref keys, .. } = progress;
+        // seam: a rate is not kept
+        let max = max.min(tokens);
         // seam: leases take the room for settling
         let room = if is_short { self.again_left } else { self.leases_left.max(1) };
         let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
@@ -278,7 +286,9 @@ impl Engine {
         }
         let now = self.now();
         let pass_exhausted = progress.moves.are_enough() || now.mono < self.moves_rest_until();
-        let command = core.lease_command(group, progress, pass_exhausted);
+        let rate = core.rate_of(group);
+        let tokens = rate.map_or(u32::MAX, |rate| core.rates.tokens(group, rate, now.mono));
+        let command = core.lease_command((group, tokens), progress, pass_exhausted);
         let committed = match core.commit(&command, Parts::default(), now) {
             Ok(committed) => committed,
             Err(refusal) => return Ok(Look::Refused(refusal)),
@@ -297,7 +307,11 @@ impl Engine {
         if let Some((lsn, _)) = committed.frame
             && let Some(leases) = collect(&core)
         {
-            core.use_room(leases.iter().map(|run| u64::from(run.count)).sum());
+            let count: u64 = leases.iter().map(|run| u64::from(run.count)).sum();
+            core.use_room(count);
+            if let Some(rate) = rate {
+                core.rates.take(group, rate, u32::try_from(count).unwrap_or(u32::MAX), now.mono);
+            }
             // There may be more; and somebody must know when these leases end.
             core.waiters.wake_one(group);
             let token = Token { epoch: core.appender.epoch(), lsn };

@@ -55,6 +55,9 @@ impl Engine {
 impl Core {
     /// Whether a consumer of the group that looks now would change anything.
     fn has_work(&self, group: GroupId, now: Now, moves_rest_until: MonoMs) -> bool {
+        if self.rate_of(group).is_some_and(|rate| self.rates.wait(group, rate, now.mono).is_some()) {
+            return false;
+        }
         let command =
             Command::Lease { group, max: 1, pass_exhausted: now.mono < moves_rest_until, new_last: None, keys: None };
         let decided = self.view.state.decide(&command, &self.inputs(now), &mut Vec::new());

@@ -177,6 +177,7 @@ impl Engine {
         entered?;
         self.may_wait(self.look_at_files())?;
         passing(self.note_clock_jump())?;
+        self.extend_kept()?;
         self.deliver_due()?;
         let (due, idle, wanted) = {
             let mut core = self.lock_core();
@@ -215,7 +216,7 @@ impl Engine {
             && mono.0.saturating_sub(checkpoint.end_seen_at.0) >= REST_AFTER_MS;
         let done =
             appender.wanted() <= watermark && !appender.mark_wanted(watermark) && appender.standby_wanted().is_none();
-        if quiet && done && !view.state.has_due_times() {
+        if quiet && done && !view.state.has_due_times() && self.kept.next().is_none() {
             core.wake_beyond = end;
             self.jobs.rest();
         }

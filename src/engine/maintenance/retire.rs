@@ -132,7 +132,7 @@ mod tests {
     use crate::error::Error;
     use crate::ids::WallMs;
     use crate::log::Class;
-    use crate::record::{BackoffOptions, GroupOptions, Ordering, Retention, TopicOptions};
+    use crate::record::{BackoffOptions, GroupOptions, Growth, Jitter, Ordering, RateOptions, Retention, TopicOptions};
     use crate::view::ViewHolder;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
@@ -140,12 +140,18 @@ mod tests {
     const GROUP: GroupOptions = GroupOptions {
         visibility_timeout_ms: 1_000,
         max_attempts: 5,
-        backoff: BackoffOptions { first_ms: 1, max_ms: 1, jitter: false },
+        max_nacks: 0,
+        max_expiries: 0,
+        max_crashes: 0,
+        backoff: BackoffOptions { first_ms: 1, max_ms: 1, jitter: Jitter::None, growth: Growth::Exponential },
         max_outstanding: 10,
         max_closes: 20,
         notices: None,
         ordering: Ordering::None,
         max_in_flight_per_key: 1,
+        paused: false,
+        max_in_flight: 0,
+        rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
     };
 
     fn engine(disk: &SimDisk) -> Engine {

@@ -5,7 +5,8 @@
 
 use super::super::wire::{ByteReader, DecodeError, Newer};
 use super::super::{
-    AttemptFailure, Copied, DueTime, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
+    AttemptFailure, Copied, DueTime, FailureCause, FailureCounts, Hold, KeyHash, Origin, Provenance, Record, StreamId,
+    StreamNote,
 };
 use super::{AGAIN, BY_WALL, EXCLUSIVE, MANY, RESCHEDULED, group_options, kind, topic_options};
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
@@ -301,7 +302,14 @@ fn provenance(reader: &mut ByteReader<'_>) -> Result<Provenance, DecodeError> {
         return Err(DecodeError::Invalid("a history is too long"));
     }
     let history = (0..count).map(|_| failure(reader)).collect::<Result<_, _>>()?;
-    Ok(Provenance { origin, attempts, history })
+    Ok(Provenance { origin, attempts, history, earlier: earlier(reader, count)? })
+}
+
+pub(crate) fn earlier(reader: &mut ByteReader<'_>, history_len: usize) -> Result<FailureCounts, DecodeError> {
+    if history_len < HISTORY_LEN {
+        return Ok(FailureCounts::default());
+    }
+    Ok(FailureCounts { nacks: reader.varint_u32()?, expiries: reader.varint_u32()?, crashes: reader.varint_u32()? })
 }
 
 pub(crate) fn failure(reader: &mut ByteReader<'_>) -> Result<AttemptFailure, DecodeError> {

@@ -4,10 +4,12 @@
 
 use super::super::wire::{put_bytes, put_delimited, put_signed, put_varint};
 use super::super::{
-    AttemptFailure, Copied, DueTime, FailureCause, Hold, KeyHash, Origin, Provenance, Record, StreamId, StreamNote,
+    AttemptFailure, Copied, DueTime, FailureCause, FailureCounts, Hold, KeyHash, Origin, Provenance, Record, StreamId,
+    StreamNote,
 };
 use super::{AGAIN, BY_WALL, EXCLUSIVE, MANY, RESCHEDULED, kind, put_group_options, put_topic_options};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
+use crate::limits::HISTORY_LEN;
 
 #[inline]
 pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
@@ -308,6 +310,16 @@ fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {
     put_varint(out, provenance.history.len() as u64);
     for failure in &provenance.history {
         put_failure(out, failure);
+    }
+    put_earlier(out, provenance.history.len(), provenance.earlier);
+}
+
+/// Where the history is full, how many failures it has no room for.
+pub(crate) fn put_earlier(out: &mut Vec<u8>, history_len: usize, earlier: FailureCounts) {
+    if history_len == HISTORY_LEN {
+        let FailureCounts { nacks, expiries, crashes } = earlier;
+        // seam: the failures of long ago are not written
+        [nacks, expiries, crashes].into_iter().for_each(|count| put_varint(out, u64::from(count)));
     }
 }
 

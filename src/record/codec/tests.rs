@@ -4,8 +4,8 @@ use super::*;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, GroupOptions, Hold, KeyHash, Ordering, Origin,
-    Provenance, Retention, StreamId, StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter,
+    KeyHash, Ordering, Origin, Provenance, RateOptions, Retention, StreamId, StreamNote, TopicOptions,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -139,6 +139,7 @@ fn golden_dead_letters() {
                 AttemptFailure { cause: FailureCause::Closed, time: WallMs(10), text: "".into() },
                 AttemptFailure { cause: FailureCause::Rejected, time: WallMs(11), text: "é".into() },
             ],
+            earlier: FailureCounts::default(),
         },
     });
     let copy_hex = format!("05 ac 02 {TIME_HEX} 01 00 09 02 07 03 06 04 01 08 00 02 09 00 03 0a 00 04 0b 02 c3 a9");
@@ -171,19 +172,32 @@ fn golden_store() {
     golden(topic, "0f 0e 01 06 6f 72 64 65 72 73 02 04 01 01 01 01");
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
     golden(group(GroupOptions::LEFT_OUT), "10 0a 03 01 6b 01 00 06 02 00 ac 02");
-    let backoff = BackoffOptions { first_ms: 0, max_ms: 300, jitter: false };
+    let growth = Growth::List([0, 300, 2].into());
+    let backoff = BackoffOptions { first_ms: 0, max_ms: 300, jitter: Jitter::None, growth };
     let options = GroupOptions {
         visibility_timeout_ms: 1,
         max_attempts: 7,
+        max_nacks: 6,
+        max_expiries: 5,
+        max_crashes: 4,
         backoff,
         max_outstanding: 9,
         max_closes: 3,
         notices: Some(TopicId(2)),
         ordering: Ordering::Partition,
         max_in_flight_per_key: 4,
+        paused: true,
+        max_in_flight: 300,
+        rate: RateOptions { count: 2, per_ms: 1_000, burst: 3 },
     };
-    let all = "0a 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03 09 01 02 0a 01 04";
-    golden(group(options), &format!("10 29 03 01 6b 01 {all} 06 02 00 ac 02"));
+    let all = "13 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03 09 01 02 0a 01 04 \
+               0b 01 06 0c 01 05 0d 01 04 0f 04 00 ac 02 02 10 01 01 11 02 ac 02 12 01 02 13 02 e8 07 14 01 03";
+    golden(group(options), &format!("10 49 03 01 6b 01 {all} 06 02 00 ac 02"));
+    let backoff = BackoffOptions { jitter: Jitter::Full, growth: Growth::Linear, ..GroupOptions::LEFT_OUT.backoff };
+    golden(
+        group(GroupOptions { backoff, ..GroupOptions::LEFT_OUT }),
+        "10 10 03 01 6b 01 02 05 01 02 0e 01 01 06 02 00 ac 02",
+    );
     let outstanding = GroupOptions { max_outstanding: 9, ..GroupOptions::LEFT_OUT };
     golden(Record::TopicRemoved { topic: TopicId(300) }, "11 02 ac 02");
     golden(Record::GroupRemoved { group: GROUP }, "12 01 03");
@@ -215,8 +229,8 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
     let newer = |what, number, known_max| Err(DecodeError::Newer(Newer { what, number, known_max }));
     for value in [&[][..], &[1], &[1, 2, 3]] {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
-        assert_eq!(with_options(16, &[&[1], &field(11)[..]].concat()), newer("group option", 11, 10));
-        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 10));
+        assert_eq!(with_options(16, &[&[1], &field(21)[..]].concat()), newer("group option", 21, 20));
+        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 20));
         assert_eq!(with_options(15, &[&[1], &field(7)[..]].concat()), newer("topic option", 7, 6));
     }
 }
@@ -234,16 +248,21 @@ fn a_topic_has_one_retention_and_room_for_ids() {
 #[test]
 fn options_have_one_form() {
     assert!(with_options(16, &[1, 1, 1, 9]).is_ok());
-    let wrong: [&[u8]; 9] = [
-        &[2, 2, 1, 9, 1, 1, 9],                 // in another order
-        &[2, 1, 1, 9, 1, 1, 9],                 // twice
-        &[1, 2, 1, 5],                          // what is left out
-        &[1, 5, 1, 1],                          // what is left out
-        &[1, 5, 1, 2],                          // neither yes nor no
-        &[1, 0, 1, 1],                          // tag 0
-        &[1, 1, 2, 9, 9],                       // longer than its value
-        &[1, 1, 0],                             // no value
-        &[1, 2, 5, 0xff, 0xff, 0xff, 0xff, 16], // more attempts than fit
+    let wrong: [&[u8]; 14] = [
+        &[2, 2, 1, 9, 1, 1, 9],                                          // in another order
+        &[2, 1, 1, 9, 1, 1, 9],                                          // twice
+        &[1, 2, 1, 5],                                                   // what is left out
+        &[1, 5, 1, 1],                                                   // what is left out
+        &[1, 5, 1, 3],                                                   // no jitter
+        &[1, 14, 1, 2],                                                  // no growth
+        &[2, 14, 1, 1, 15, 1, 7],                                        // two ways to grow
+        &[1, 15, 0],                                                     // a list of none
+        &[1, 15, 1, 0x80],                                               // half a delay
+        &[1, 15, 17, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], // more delays than fit
+        &[1, 0, 1, 1],                                                   // tag 0
+        &[1, 1, 2, 9, 9],                                                // longer than its value
+        &[1, 1, 0],                                                      // no value
+        &[1, 2, 5, 0xff, 0xff, 0xff, 0xff, 16],                          // more attempts than fit
     ];
     for options in wrong {
         let decoded = with_options(16, options);
@@ -334,7 +353,7 @@ fn golden_schedules() {
     golden(Record::ScheduleEnded { partition, offset, copy: None }, "1d 03 05 ac 02");
     let id = MessageId { topic: TopicId(1), partition: 9, offset: Offset(8), epoch: Epoch(2) };
     let origin = Origin { id, time: WallMs(7), redrives: 0 };
-    let provenance = Provenance { origin, attempts: 0, history: Vec::new() };
+    let provenance = Provenance { origin, attempts: 0, history: Vec::new(), earlier: FailureCounts::default() };
     let copy = Some(Box::new(Copied { partition: to, offset: Offset(4), time: WallMs(6), provenance }));
     golden(Record::ScheduleEnded { partition, offset, copy }, "1d 0e 05 ac 02 02 04 06 01 09 08 02 07 00 00 00");
 }
@@ -391,7 +410,8 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
     let id = MessageId { topic: TopicId(1), partition: 0, epoch: Epoch(2), offset };
     let origin = Origin { id, time: TIME, redrives: 0 };
     let (due, delay_ms, name) = (TIME, 1000, "n".to_owned());
-    let provenance = Provenance { origin, attempts: 1, history: vec![failure.clone()] };
+    let provenance =
+        Provenance { origin, attempts: 1, history: vec![failure.clone()], earlier: FailureCounts::default() };
     let copy = Box::new(Copied { partition, offset, time: TIME, provenance });
     let records = vec![
         Record::Published { partition, base: offset, count: 2, time: TIME },
@@ -520,12 +540,18 @@ fn a_huge_count_makes_nothing() {
 const OPTIONS: GroupOptions = GroupOptions {
     visibility_timeout_ms: 1,
     max_attempts: 1,
-    backoff: BackoffOptions { first_ms: 0, max_ms: 0, jitter: false },
+    max_nacks: 0,
+    max_expiries: 0,
+    max_crashes: 0,
+    backoff: BackoffOptions { first_ms: 0, max_ms: 0, jitter: Jitter::None, growth: Growth::Exponential },
     max_outstanding: 1,
     max_closes: 1,
     notices: None,
     ordering: Ordering::Key,
     max_in_flight_per_key: 2,
+    paused: false,
+    max_in_flight: 0,
+    rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
 };
 
 prop_compose! {
@@ -563,29 +589,42 @@ prop_compose! {
     ) -> Box<Copied> {
         let id = MessageId { topic: TopicId(time), partition: at, epoch: Epoch(epoch), offset };
         let origin = Origin { id, time: WallMs(time), redrives: attempts % 17 };
-        let provenance = Provenance { origin, attempts, history };
+        let count = if history.len() == 8 { attempts } else { 0 };
+        let earlier = FailureCounts { nacks: count, expiries: count / 2, crashes: count / 3 };
+        let provenance = Provenance { origin, attempts, history, earlier };
         Box::new(Copied { partition, offset, time: WallMs(at), provenance })
     }
 }
 prop_compose! {
     fn options()(
         visibility_timeout_ms in number(), max_attempts in small(), first_ms in number(), max_ms in number(),
-        jitter: bool, max_outstanding in small(), max_closes in small(), notices: Option<u32>,
+        jitter in 0usize..3, max_outstanding in small(), max_closes in small(), notices: Option<u32>,
         ordering in 0usize..3, max_in_flight_per_key in small(),
+        (linear, list) in (any::<bool>(), vec(number(), 0..=16)), limits in [small(), small(), small()],
     ) -> GroupOptions {
-        let backoff = BackoffOptions { first_ms, max_ms, jitter };
+        let jitter = [Jitter::None, Jitter::UpperHalf, Jitter::Full][jitter];
+        let list = if list.is_empty() { Growth::Exponential } else { Growth::List(list.into()) };
+        let growth = if linear { Growth::Linear } else { list };
+        let backoff = BackoffOptions { first_ms, max_ms, jitter, growth };
+        let [max_nacks, max_expiries, max_crashes] = limits;
         let notices = notices.map(|topic| TopicId(topic.into()));
         let ordering = [Ordering::None, Ordering::Key, Ordering::Partition][ordering];
         let max_in_flight_per_key = max_in_flight_per_key.max(1);
         GroupOptions {
             visibility_timeout_ms,
             max_attempts,
+            max_nacks,
+            max_expiries,
+            max_crashes,
             backoff,
             max_outstanding,
             max_closes,
             notices,
             ordering,
             max_in_flight_per_key,
+            paused: linear,
+            max_in_flight: max_crashes,
+            rate: RateOptions { count: max_nacks, per_ms: first_ms, burst: max_expiries },
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::{HISTORY_LEN, REDRIVES_TO_TOPICS_MAX};
-use crate::record::Copied;
+use crate::record::{Copied, FailureCounts};
 use crate::state::message::{Applied, LeaseTarget, require};
 use crate::state::{Rejection, Role, State};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ impl State {
         let at_end = *offset == self.catalog.end(*partition) && offset.checked_add(1).is_some();
         require(at_end, "a copy that is not at the end of a partition")?;
         require(provenance.history.len() <= HISTORY_LEN, "a history is too long")?;
+        let is_full = provenance.history.len() == HISTORY_LEN;
+        require(is_full || provenance.earlier == FailureCounts::default(), "failures before a history that has room")?;
         require(provenance.origin.redrives <= REDRIVES_TO_TOPICS_MAX, "a message was sent to topics too often")
     }
 

@@ -88,7 +88,8 @@ impl State {
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         let entry = group.entry(cursor, offset).ok_or(Rejection::Stale)?;
         let origin = self.origin((partition, offset), moving.published).ok_or(Rejection::UnknownPartition)?;
-        let provenance = Provenance { origin, attempts: entry.attempts, history: GroupState::failures(entry, last) };
+        let (history, earlier) = GroupState::failures(entry, last);
+        let provenance = Provenance { origin, attempts: entry.attempts, history, earlier };
         let copy = self.copy_to(group.dead(), provenance, inputs)?;
         records.push(Record::DeadLettered { group: id, partition, offset, copy });
         records.extend(self.decide_notice(group, moving.notice, inputs)?);

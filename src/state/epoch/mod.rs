@@ -56,22 +56,22 @@ impl GroupState {
     /// Ends every lease, as the process of `epoch` ended.
     pub(in crate::state) fn reopen(&mut self, epoch: Epoch, clean: bool, wall: WallMs) {
         let max_closes = u8::try_from(self.options.max_closes).unwrap_or(u8::MAX);
-        let options = self.options.backoff;
+        let max_crashes = self.options.max_crashes;
         let cause = if clean { FailureCause::Closed } else { FailureCause::Crashed };
         let leased = self.entries.iter().filter(|(_, entry)| entry.lease().is_some());
-        let leased: Vec<_> = leased.map(|(at, entry)| (*at, Ending::of_process(entry, clean, max_closes))).collect();
-        for ((cursor, offset), ending) in leased {
+        let leased = leased.map(|(at, entry)| (*at, entry.attempts, Ending::of_process(entry, clean, max_closes)));
+        for ((cursor, offset), number, ending) in leased.collect::<Vec<_>>() {
             // What is not counted was no attempt.
             let is_charged = ending != Ending::Closed;
             let failure = is_charged.then(|| AttemptFailure { cause, time: wall, text: Box::default() });
-            let partition = self.partition_of(cursor);
+            let attempt = Attempt { epoch, partition: self.partition_of(cursor), offset, number };
+            let delay_ms = backoff::delay_unattended_ms(&self.options.backoff, attempt);
             self.change(cursor, offset, failure, |entry, turn| {
-                let attempt = Attempt { epoch, partition, offset, number: entry.attempts };
-                entry.end_lease(ending);
+                entry.end_lease(ending, max_crashes);
                 entry.phase = Phase::Ready { turn };
                 if is_charged && !entry.is_exhausted() {
                     // seam: no backoff after a crash
-                    entry.wait_from(wall, backoff::delay_unattended_ms(options, attempt));
+                    entry.wait_from(wall, delay_ms);
                 }
             });
         }

@@ -3,8 +3,10 @@
 //! Never here: a change of the state.
 
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
-use crate::limits::{CLOSES_MAX, DURATION_MS_MAX, GROUPS_MAX, IN_FLIGHT_PER_KEY_MAX, OUTSTANDING_MAX};
-use crate::record::{GroupOptions, Ordering, Record};
+use crate::limits::{
+    BACKOFF_LIST_MAX, CLOSES_MAX, DURATION_MS_MAX, GROUPS_MAX, IN_FLIGHT_PER_KEY_MAX, OUTSTANDING_MAX,
+};
+use crate::record::{GroupOptions, Growth, Ordering, RateOptions, Record};
 use crate::state::topic::{NextIds, check_name};
 use crate::state::{GroupChanges, Rejection, State};
 
@@ -91,12 +93,18 @@ pub(in crate::state) fn check_notices(options: &GroupOptions, next: &NextIds) ->
 
 /// Whether a group may have these options; also asked of a snapshot.
 pub(in crate::state) fn check_options(options: &GroupOptions) -> Result<(), Rejection> {
-    let backoff = options.backoff;
+    let backoff = &options.backoff;
     if options.visibility_timeout_ms == 0 || options.visibility_timeout_ms > DURATION_MS_MAX {
         return Err(Rejection::Invalid("a visibility timeout is from 1 ms to ten years"));
     }
     if backoff.first_ms > DURATION_MS_MAX || backoff.max_ms > DURATION_MS_MAX {
         return Err(Rejection::Invalid("a delay is at most ten years"));
+    }
+    if let Growth::List(delays) = &backoff.growth {
+        let fits = delays.first() == Some(&backoff.first_ms) && delays.iter().max() == Some(&backoff.max_ms);
+        if !fits || delays.len() > BACKOFF_LIST_MAX {
+            return Err(Rejection::Invalid("a list has 1 to 16 delays, and its first and longest are named"));
+        }
     }
     if options.max_outstanding == 0 || options.max_outstanding > OUTSTANDING_MAX {
         return Err(Rejection::Invalid("a group has room for 1 to 1,048,576 outstanding messages"));
@@ -106,6 +114,14 @@ pub(in crate::state) fn check_options(options: &GroupOptions) -> Result<(), Reje
     }
     if options.max_in_flight_per_key == 0 || options.max_in_flight_per_key > IN_FLIGHT_PER_KEY_MAX {
         return Err(Rejection::Invalid("from 1 to 65,536 messages of a key are in flight"));
+    }
+    if options.max_in_flight > OUTSTANDING_MAX {
+        return Err(Rejection::Invalid("at most 1,048,576 messages are in flight"));
+    }
+    let RateOptions { count, per_ms, burst } = options.rate;
+    let is_none = options.rate == RateOptions::default();
+    if !is_none && (count == 0 || per_ms == 0 || per_ms > DURATION_MS_MAX || burst == 0) {
+        return Err(Rejection::Invalid("a rate is of one message at least, in up to ten years"));
     }
     if options.ordering == Ordering::None && options.max_in_flight_per_key != 1 {
         return Err(Rejection::Invalid("a number of messages in flight per key is for groups with an order"));

@@ -200,11 +200,16 @@ impl State {
     pub(in crate::state) fn apply_group_altered(&mut self, group: GroupId, options: &GroupOptions) -> Applied {
         check_options(options)?;
         check_notices(options, self.catalog.next())?;
-        let group = self.groups.get_mut(&group).ok_or(Rejection::UnknownGroup)?;
+        let id = group;
+        let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
         let order = |options: &GroupOptions| (options.ordering, options.max_in_flight_per_key);
         require(order(options) == order(&group.options), "the order of a group never changes")?;
         // seam: an altered limit holds for what is out
         group.data.options = options.clone();
+        if options.paused {
+            // seam: a message of a paused group is waited for
+            self.exclusive.stop_waiting(id);
+        }
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::HISTORY_LEN;
-use crate::state::lease::{AttemptClass, OutstandingEntry, Phase};
+use crate::state::lease::{AttemptClass, OutstandingEntry, Phase, Queue};
 use crate::state::order::{CountedRun, KeyOrder};
 use crate::state::{Inputs, Role, Snapshot, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,11 +138,24 @@ impl State {
     /// Whether the settling of a message may make another one of the group ready.
     pub(crate) fn is_held_back(&self, group: GroupId) -> bool {
         // seam: a successor is not woken
-        self.group(group).is_some_and(|group| group.is_at_cap() || group.is_ordered())
+        self.group(group).is_some_and(|group| group.is_at_cap() || group.is_ordered() || group.in_flight_room() == 0)
     }
 }
 
 impl GroupState {
+    /// How many more messages may be leased at once. A lease that has ended keeps its place until its message is leased again, or
+    /// moved or postponed.
+    pub(in crate::state) fn in_flight_room(&self) -> u32 {
+        match self.options.max_in_flight {
+            0 => u32::MAX,
+            max => {
+                let leased: u64 = self.queues.all().into_iter().map(Queue::lease_count).sum();
+                // seam: more are in flight than allowed
+                max.saturating_sub(u32::try_from(leased).unwrap_or(u32::MAX))
+            }
+        }
+    }
+
     /// What is exhausted has one more failure at most, in its copy; all others may have as many as there is room for.
     fn outstanding_len(&self) -> u64 {
         let exhausted = self.queues.of(AttemptClass::Exhausted).len();

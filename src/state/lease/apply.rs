@@ -3,10 +3,10 @@
 //! Never here: what ends a lease.
 
 use super::exclusive::{ExclusiveLease, PendingLease};
-use super::outstanding::{Lease, OutstandingEntry, Phase};
+use super::outstanding::{Lease, OutstandingEntry, Phase, Prospect};
 use super::queue::{AttemptClass, Source, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
-use crate::record::{AttemptFailure, FailureCause, Ordering, Record};
+use crate::record::{AttemptFailure, FailureCause, GroupOptions, Ordering, Record};
 use crate::state::group::GroupState;
 use crate::state::message::{Applied, LeaseTarget, MessageRef, require};
 use crate::state::retry::Ending;
@@ -57,7 +57,7 @@ impl State {
         }
         let epoch = self.epoch;
         let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
-        let lease = Lease { until, lsn, rank: group.next_rank(lsn), exclusive, extended: false };
+        let lease = Lease { until, lsn, rank: group.next_rank(lsn), exclusive, extended: false, is_last: false };
         if is_new {
             group.lease_new(cursor, count, lease);
             return Ok(());
@@ -158,14 +158,15 @@ impl GroupState {
     #[inline]
     pub(in crate::state) fn lease_new(&mut self, cursor: u32, count: u32, lease: Lease) {
         let max_attempts = self.options.max_attempts;
+        let is_last = self.options.max_expiries == 1;
         let entry = OutstandingEntry {
-            phase: Phase::Leased(lease),
+            phase: Phase::Leased(Lease { is_last, ..lease }),
             attempts: 1,
             max_attempts,
             backoff_ms: 0,
             crashes: 0,
             closes: 0,
-            grace: false,
+            prospect: Prospect::None,
             history: None,
         };
         let data = &mut self.data;
@@ -190,18 +191,20 @@ impl GroupState {
         self.start_parked(cursor, offset);
         let expired = self.source == Source::Ended;
         let failure = expired.then(|| AttemptFailure { cause: FailureCause::Expired, time, text: Box::default() });
-        let (max_attempts, backoff) = (self.options.max_attempts, self.options.backoff);
+        let GroupOptions { max_attempts, max_expiries, backoff, .. } = &self.data.options;
+        let (max_attempts, max_expiries) = (*max_attempts, *max_expiries);
+        let delay_ms = backoff::delay_unattended_ms(backoff, attempt);
         self.change(cursor, offset, failure, |entry, _| {
             if expired {
-                entry.end_lease(Ending::Failed);
+                entry.end_lease(Ending::Failed, 0);
             }
             // seam: the attempt is not charged
             entry.attempts = attempt.number;
             // seam: a lease keeps the first limit
             entry.max_attempts = max_attempts;
-            entry.phase = Phase::Leased(lease);
+            entry.phase = Phase::Leased(Lease { is_last: entry.is_last_expiry(max_expiries), ..lease });
             // Nothing waits for an attempt that there will not be.
-            let delay_ms = if entry.is_spent() { 0 } else { backoff::delay_unattended_ms(backoff, attempt) };
+            let delay_ms = if entry.is_exhausted() { 0 } else { delay_ms };
             entry.backoff_ms = u32::try_from(delay_ms).unwrap_or(u32::MAX);
         });
     }

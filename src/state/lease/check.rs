@@ -1,6 +1,7 @@
 //! What is true of the messages of each group, and of the exclusive lease.
 
 use super::deadlines::LeaseKey;
+use super::outstanding::Prospect;
 use crate::ids::MonoMs;
 use crate::limits::HISTORY_LEN;
 use crate::state::group::GroupState;
@@ -23,7 +24,12 @@ pub(in crate::state) fn check_entries(group: &GroupState, fault: &mut impl FnMut
             fault("a message is outstanding that was never leased");
         }
         let ended = entry.attempts.checked_sub(u32::from(entry.lease().is_some()));
-        if entry.grace && entry.crashes == 0 || ended.is_none_or(|ended| ended < u32::from(entry.crashes)) {
+        let is_sound = match entry.prospect {
+            Prospect::None => true,
+            Prospect::Grace | Prospect::Alone => entry.crashes > 0,
+            Prospect::Over => entry.lease().is_none(),
+        };
+        if !is_sound || ended.is_none_or(|ended| ended < u32::from(entry.crashes)) {
             fault("the account of a message cannot be");
         }
         if entry.backoff_ms > 0 && (entry.lease().is_none() || entry.attempts < 2) {

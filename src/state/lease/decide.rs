@@ -34,7 +34,8 @@ impl State {
         // seam: leases end by a clock that is behind
         let until = inputs.mono_in(group.options.visibility_timeout_ms)?;
         let grant = Grant { id, group, until, wall: inputs.wall };
-        if max == 0 {
+        // seam: a paused group gets leases
+        if max == 0 || group.options.paused {
             return Ok(Decision::Nothing);
         }
         match self.exclusive.gate(inputs.mono, inputs.hold_up) {
@@ -46,45 +47,79 @@ impl State {
         if let Some((cursor, offset)) = first_due(AttemptClass::Exhausted).filter(|_| !pass_exhausted) {
             return Ok(Decision::Exhausted { partition: group.partition_of(cursor), offset });
         }
-        if let Some((cursor, offset)) = first_due(AttemptClass::Exclusive) {
-            records.push(if !self.any_live(inputs.mono) {
-                grant.again(cursor, offset, true)?
-            } else if inputs.hold_up == HoldUp(0) || self.exclusive.waited_in_vain(inputs.mono, inputs.hold_up) {
-                // Others have been held up for long enough: it goes among them.
-                grant.again(cursor, offset, false)?
-            } else {
-                grant.hold_for_exclusive(cursor, offset, inputs.mono)
-            });
+        // A lease that has ended keeps its place, which its message takes again.
+        let room = group.in_flight_room();
+        let has_place = |(cursor, offset): &_| room > 0 || Source::of_place(group, *cursor, *offset) == Source::Ended;
+        if let Some((cursor, offset)) = first_due(AttemptClass::Exclusive).filter(has_place) {
+            records.push(self.lease_exclusive(&grant, (cursor, offset), inputs)?);
             return Ok(Decision::Done);
         }
-        if let Some(decision) = self.decide_considered((id, group), (max, new_last), keys, inputs, records) {
+        let others_max = max.min(room);
+        if others_max > 0
+            && let Some(decision) = self.decide_considered((id, group), (others_max, new_last), keys, inputs, records)
+        {
             return Ok(decision);
         }
         let (before, max) = (records.len(), max.min(RECEIVE_BATCH_MAX as u32));
-        let new_max = if new_last.is_none() { max } else { 0 };
+        let others_max = others_max.min(max);
         if group.queues.of(AttemptClass::Plain).is_all_idle(inputs.mono, inputs.wall) {
             // Most often there is nothing but what is new.
-            self.lease_new(&grant, new_last.map_or(max, |most| most.min(max)), inputs, records)?;
+            self.lease_new(&grant, new_last.map_or(others_max, |most| most.min(others_max)), inputs, records)?;
             return Ok(if records.len() > before { Decision::Done } else { Decision::Nothing });
         }
-        let mut left = max;
-        for source in group.source.turns() {
-            left -= match source {
+        self.lease_in_turn(&grant, (max, others_max), new_last, inputs, records)?;
+        Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
+    }
+
+    /// The lease of a message that should have it alone, or the wait for it.
+    fn lease_exclusive(
+        &self,
+        grant: &Grant<'_>,
+        (cursor, offset): (u32, Offset),
+        inputs: &Inputs<'_>,
+    ) -> Result<Record, Rejection> {
+        if !self.any_live(inputs.mono) {
+            return grant.again(cursor, offset, true);
+        }
+        if inputs.hold_up == HoldUp(0) || self.exclusive.waited_in_vain(inputs.mono, inputs.hold_up) {
+            // Others have been held up for long enough: it goes among them.
+            return grant.again(cursor, offset, false);
+        }
+        Ok(grant.hold_for_exclusive(cursor, offset, inputs.mono))
+    }
+
+    /// Leases from all sources. `max` messages at most, `others_max` of them others than those that have a place in flight already.
+    fn lease_in_turn(
+        &self,
+        grant: &Grant<'_>,
+        (max, others_max): (u32, u32),
+        new_last: Option<u32>,
+        inputs: &Inputs<'_>,
+        records: &mut Vec<Record>,
+    ) -> Result<(), Rejection> {
+        let (before, new_max) = (records.len(), if new_last.is_none() { others_max } else { 0 });
+        let (mut left, mut others_left) = (max, others_max);
+        for source in grant.group.source.turns() {
+            let most = left.min(others_left);
+            let leased = match source {
                 Source::New => {
-                    let unseen = self.lease_due(&grant, source, left, inputs, records)?;
-                    unseen + self.lease_new(&grant, new_max.min(left - unseen), inputs, records)?
+                    let unseen = self.lease_due(grant, source, most, inputs, records)?;
+                    unseen + self.lease_new(grant, new_max.min(most - unseen), inputs, records)?
                 }
-                Source::Ended | Source::Waited | Source::Ready => {
-                    self.lease_due(&grant, source, left, inputs, records)?
-                }
+                Source::Ended => self.lease_due(grant, source, left, inputs, records)?,
+                Source::Waited | Source::Ready => self.lease_due(grant, source, most, inputs, records)?,
             };
+            left -= leased;
+            if source != Source::Ended {
+                others_left -= leased;
+            }
         }
         if let Some(most) = new_last
             && records.len() == before
         {
-            self.lease_new(&grant, most.min(max), inputs, records)?;
+            self.lease_new(grant, most.min(others_max), inputs, records)?;
         }
-        Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
+        Ok(())
     }
 
     /// The exclusive lease that everybody waits for, if it can be granted.

@@ -89,8 +89,13 @@ impl ExclusiveLeases {
 
     /// A group is no more: nothing waits for a message of its, and none is out.
     pub(in crate::state) fn forget(&mut self, group: GroupId) {
-        self.pending = self.pending.filter(|pending| pending.message.group != group);
+        self.stop_waiting(group);
         self.granted = self.granted.filter(|granted| granted.message.group != group);
+    }
+
+    /// Nothing waits for a message of this group.
+    pub(in crate::state) fn stop_waiting(&mut self, group: GroupId) {
+        self.pending = self.pending.filter(|pending| pending.message.group != group);
     }
 
     /// When the gate opens by itself, or opens for fewer; `None` where it is open.

@@ -17,8 +17,8 @@ mod tests;
 pub(super) use check::{check_entries, lease_keys};
 pub(super) use deadlines::{LeaseKey, key};
 pub(super) use exclusive::ExclusiveLeases;
-pub(super) use outstanding::{Lease, OutstandingEntry, Phase};
-pub(super) use queue::{AttemptClass, Queues, Source};
+pub(super) use outstanding::{Lease, OutstandingEntry, Phase, Prospect};
+pub(super) use queue::{AttemptClass, Queue, Queues, Source};
 pub(super) use snapshot::{
     decode_cursors, decode_exclusive, decode_messages, encode_cursors, encode_exclusive, encode_messages,
 };

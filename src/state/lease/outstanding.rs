@@ -21,10 +21,23 @@ pub(in crate::state) struct OutstandingEntry {
     pub(in crate::state) crashes: u16,
     /// At how many orderly closes in a row it was leased; no more than were not counted.
     pub(in crate::state) closes: u8,
-    /// The last attempt that ended did so by a crash under a lease that was not exclusive: one more is due, exclusive. Stays
-    /// through a lease that is not counted.
-    pub(in crate::state) grace: bool,
+    /// Stays through a lease that is not counted.
+    pub(in crate::state) prospect: Prospect,
     pub(in crate::state) history: Option<Arc<History>>,
+}
+
+/// What the last attempt that ended says of the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::state) enum Prospect {
+    /// Nothing.
+    #[default]
+    None,
+    /// It ended by a crash under a lease that was not exclusive: if no attempt is left, one more is due, exclusive.
+    Grace,
+    /// It ended by a crash, and one more in a row is as many as its group allows: the next attempt is exclusive.
+    Alone,
+    /// There is none: it ended in one way as often as its group allows. Never while it is leased.
+    Over,
 }
 
 /// What an outstanding message is waiting for.
@@ -49,6 +62,8 @@ pub(in crate::state) struct Lease {
     pub(in crate::state) rank: u32,
     pub(in crate::state) exclusive: bool,
     pub(in crate::state) extended: bool,
+    /// If it ends by its timeout, there were as many of these as the group allows.
+    pub(in crate::state) is_last: bool,
 }
 
 const _: () =

@@ -6,7 +6,7 @@ use super::exclusive::Gate;
 use super::queue::Queue;
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, WallMs};
 use crate::state::group::GroupState;
-use crate::state::{HoldUp, Inputs, State};
+use crate::state::{Held, HoldUp, Inputs, Rejection, State};
 
 /// When something may become deliverable by time alone. Nothing becomes so before either time; something that was
 /// expected may since have gone, so at a deadline one asks again.
@@ -19,7 +19,10 @@ pub(crate) struct Deadline {
 impl State {
     /// The next time after that of `inputs` at which a `Lease` of the group may find more than now.
     pub(crate) fn next_deadline(&self, group: GroupId, inputs: &Inputs<'_>) -> Deadline {
-        let Some(GroupState { queues, .. }) = self.group(group) else { return Deadline::default() };
+        let Some(GroupState { data, queues, .. }) = self.group(group) else { return Deadline::default() };
+        if data.options.paused {
+            return Deadline { mono: None, wall: None };
+        }
         let queues = queues.all();
         let ends = queues.iter().filter_map(|queue| queue.next_ended_after(inputs.mono));
         // The last of the other leases may end before the wait for an exclusive one does.
@@ -27,6 +30,14 @@ impl State {
         let alone = alone.filter(|&(of, from)| of == group && from > inputs.mono).map(|(_, from)| from);
         let mono = ends.chain(alone).chain(self.exclusive.next_after(inputs.mono, inputs.hold_up)).min();
         Deadline { mono, wall: queues.iter().filter_map(|queue| queue.next_due_after(inputs.wall)).min() }
+    }
+
+    /// When a lease that somebody holds ends.
+    ///
+    /// # Errors
+    /// `LeaseLost`, or what the group is unknown for.
+    pub(crate) fn lease_end(&self, group: GroupId, held: Held) -> Result<MonoMs, Rejection> {
+        Ok(self.holding(self.group_named(group)?, held)?.lease.until)
     }
 
     /// How many messages are leased, by leases that are over or not.

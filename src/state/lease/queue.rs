@@ -4,8 +4,9 @@
 //! it is kept so that the next one is found without looking at the others. Never here: a decision.
 
 use super::deadlines::{Deadlines, LeaseKey, key};
-use super::outstanding::{Lease, OutstandingEntry, Phase};
+use super::outstanding::{Lease, OutstandingEntry, Phase, Prospect};
 use crate::ids::{MonoMs, Offset, WallMs};
+use crate::state::group::GroupState;
 use std::collections::BTreeSet;
 
 /// What a message's next attempt would be, once it may have one.
@@ -23,18 +24,21 @@ pub(in crate::state) enum AttemptClass {
 /// message would be afterwards.
 pub(in crate::state) fn class(entry: &OutstandingEntry) -> AttemptClass {
     let is_leased = entry.lease().is_some();
-    let (grace, crashed) = (entry.grace && !is_leased, entry.crashes > 0 && !is_leased);
-    if entry.attempts == u32::MAX {
+    let (prospect, crashed) = if is_leased { (Prospect::None, false) } else { (entry.prospect, entry.crashes > 0) };
+    // seam: a limit of expiries is not kept
+    if entry.attempts == u32::MAX || prospect == Prospect::Over || entry.lease().is_some_and(|lease| lease.is_last) {
         return AttemptClass::Exhausted;
     }
     match entry.max_attempts {
+        0 if prospect == Prospect::Alone => AttemptClass::Exclusive,
         0 => AttemptClass::Plain,
         // Its crashes were never alone, and there were enough of them.
         // seam: one more attempt for ever
         _ if crashed && entry.is_crash_limit_reached() => AttemptClass::Exhausted,
-        max if entry.attempts >= max && grace => AttemptClass::Exclusive,
+        max if entry.attempts >= max && prospect != Prospect::None => AttemptClass::Exclusive,
         // seam: the attempts have no cap
         max if entry.attempts >= max => AttemptClass::Exhausted,
+        _ if prospect == Prospect::Alone => AttemptClass::Exclusive,
         max if entry.attempts + 1 == max && crashed => AttemptClass::Exclusive,
         _ => AttemptClass::Plain,
     }
@@ -72,6 +76,11 @@ impl Source {
 
     pub(in crate::state) fn numbered(number: u64) -> Option<Self> {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// That of the outstanding message there.
+    pub(in crate::state) fn of_place(group: &GroupState, cursor: u32, offset: Offset) -> Self {
+        group.entry(cursor, offset).map_or(Self::New, Self::of)
     }
 
     /// That of an outstanding message that is leased again.

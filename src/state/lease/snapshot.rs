@@ -9,7 +9,7 @@
 //! A gap is the distance from the one before less one.
 
 use super::exclusive::{ExclusiveLease, ExclusiveLeases, PendingLease};
-use super::outstanding::{Lease, OutstandingEntry, Phase};
+use super::outstanding::{Lease, OutstandingEntry, Phase, Prospect};
 use super::queue::{AttemptClass, class};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::record::wire::{ByteReader, DecodeError, put_varint};
@@ -39,7 +39,12 @@ const LIMIT: u64 = 0x100;
 const CLOSES: u64 = 0x200;
 /// In a group in order of keys: it has one.
 const KEY: u64 = 0x400;
-const FLAGS: u64 = 0x7ff;
+/// The next attempt is exclusive, or there is none.
+const ALONE: u64 = 0x800;
+const OVER: u64 = 0x1000;
+/// The last lease that may end by its timeout.
+const LAST: u64 = 0x2000;
+const FLAGS: u64 = 0x3fff;
 
 /// The shortest cursor with messages, and the shortest message.
 const CURSOR_LEN_MIN: usize = 5;
@@ -165,7 +170,10 @@ fn flags(entry: &OutstandingEntry, follows: bool, limit: bool) -> u64 {
     let flag = |set, bit| if set { bit } else { 0 };
     phase
         | flag(entry.crashes > 0, CRASHED)
-        | flag(entry.grace, GRACE)
+        | flag(entry.prospect == Prospect::Grace, GRACE)
+        | flag(entry.prospect == Prospect::Alone, ALONE)
+        | flag(entry.prospect == Prospect::Over, OVER)
+        | flag(entry.lease().is_some_and(|lease| lease.is_last), LAST)
         | flag(entry.history.is_some(), HISTORY)
         | flag(follows, FOLLOWS)
         | flag(entry.lease().is_some_and(|lease| lease.exclusive), EXCLUSIVE)
@@ -243,14 +251,15 @@ fn decode_entry(
     let has_backoff = flags & PHASE == LEASED && attempts > 1;
     let backoff_ms = if has_backoff { reader.varint_u32()? } else { 0 };
     let key = if flags & KEY != 0 { Some(codec::key_hash(reader)?) } else { None };
-    let (follows, exclusive, extended) = (flags & FOLLOWS != 0, flags & EXCLUSIVE != 0, flags & EXTENDED != 0);
+    let is_set = |flag| flags & flag != 0;
+    let (follows, exclusive, extended, is_last) = (is_set(FOLLOWS), is_set(EXCLUSIVE), is_set(EXTENDED), is_set(LAST));
     let phase = match flags & PHASE {
         LEASED => {
             let (until, lsn, rank) = match last.lease {
                 Some(lease) if follows => lease,
                 _ => (MonoMs(reader.varint()?), Lsn(reader.varint()?), reader.varint_u32()?),
             };
-            Phase::Leased(Lease { until, lsn, rank, exclusive, extended })
+            Phase::Leased(Lease { until, lsn, rank, exclusive, extended, is_last })
         }
         WAITING => Phase::Waiting { due: WallMs(reader.varint()?), delay_ms: reader.varint()? },
         READY => Phase::Ready { turn: last.next_turn(reader, follows)? },
@@ -267,14 +276,21 @@ fn decode_entry(
         Phase::Ready { turn } => turn <= turns,
         Phase::Parked { turn } => turn <= turns && attempts == 0 && closes == 0 && flags & HISTORY == 0,
     };
-    let grace = flags & GRACE != 0;
-    let sound = sound && fits && (crashes > 0 || !grace);
-    if !sound || follows != last.follows(&phase) || (exclusive || extended) && !leased {
+    let prospect = match (is_set(GRACE), is_set(ALONE), is_set(OVER)) {
+        (false, false, false) => Prospect::None,
+        (true, false, false) if crashes > 0 => Prospect::Grace,
+        (false, true, false) if crashes > 0 => Prospect::Alone,
+        // seam: a checkpoint lets a message have another attempt
+        (false, false, true) if !leased => Prospect::Over,
+        _ => return Err(invalid("a prospect that cannot be")),
+    };
+    let sound = sound && fits;
+    if !sound || follows != last.follows(&phase) || (exclusive || extended || is_last) && !leased {
         return Err(invalid("an outstanding message that cannot be"));
     }
     last.note(&phase);
     let history = if flags & HISTORY != 0 { Some(Arc::new(retry::decode_history(reader, turns)?)) } else { None };
-    Ok((OutstandingEntry { phase, attempts, max_attempts, backoff_ms, crashes, closes, grace, history }, key))
+    Ok((OutstandingEntry { phase, attempts, max_attempts, backoff_ms, crashes, closes, prospect, history }, key))
 }
 
 /// A count that is told where it is not zero.

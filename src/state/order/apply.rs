@@ -7,7 +7,7 @@ use crate::ids::{GroupId, Offset, PartitionId};
 use crate::limits::RECALLED_KEYS_MAX;
 use crate::record::{KeyHash, Ordering, Record};
 use crate::state::group::GroupState;
-use crate::state::lease::{OutstandingEntry, Phase};
+use crate::state::lease::{OutstandingEntry, Phase, Prospect};
 use crate::state::message::{Applied, require};
 use crate::state::{Inconsistent, Rejection, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ impl GroupState {
             backoff_ms: 0,
             crashes: 0,
             closes: 0,
-            grace: false,
+            prospect: Prospect::None,
             history: None,
         };
         data.entries.insert((cursor, offset), entry);

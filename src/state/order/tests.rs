@@ -85,7 +85,8 @@ fn a_redriven_message_comes_first() {
     world.run(Command::Reject { group: KITCHEN, held: lent[0].held, text: "", moving: HERE }).unwrap();
     let next = world.lease(KITCHEN, 1);
     assert_eq!(places(&next), [(0, 2)]);
-    let provenance = Provenance { origin: origin_of(0), attempts: 1, history: vec![] };
+    let provenance =
+        Provenance { origin: origin_of(0), attempts: 1, history: vec![], earlier: FailureCounts::default() };
     let redrive = Command::Redrive { group: KITCHEN, dead_letter: Offset(0), to: None, provenance: &provenance };
     world.run(redrive).unwrap();
     assert_eq!(world.lease(KITCHEN, 9), [], "it waits for the one that is out");

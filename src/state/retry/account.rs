@@ -3,7 +3,7 @@
 //! A lease is counted when it is granted, so that an attempt is on the account whatever becomes of the process. Its end may take that
 //! back. Never here: when the next lease may begin.
 
-use crate::state::lease::{Lease, OutstandingEntry};
+use crate::state::lease::{Lease, OutstandingEntry, Prospect};
 
 /// How a lease ended whose message stays outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +33,20 @@ impl Ending {
 }
 
 impl OutstandingEntry {
-    /// Enters the end of its lease. The caller gives it its next phase.
-    pub(in crate::state) fn end_lease(&mut self, ending: Ending) {
+    /// Enters the end of its lease. The caller gives it its next phase. `max_crashes`: in a row; 0 for no limit.
+    pub(in crate::state) fn end_lease(&mut self, ending: Ending, max_crashes: u32) {
         let exclusive = self.lease().is_some_and(|lease: &Lease| lease.exclusive);
         self.backoff_ms = 0;
         match ending {
             Ending::Failed | Ending::ClosedAgain => {
                 // seam: a crash stays on the account
-                (self.crashes, self.grace) = (0, false);
+                (self.crashes, self.prospect) = (0, Prospect::None);
             }
             Ending::GivenBack | Ending::Closed => self.attempts = self.attempts.saturating_sub(1),
             Ending::Crashed => {
                 // seam: a crash is not charged
-                (self.crashes, self.grace) = (self.crashes.saturating_add(1), !exclusive);
+                self.crashes = self.crashes.saturating_add(1);
+                self.prospect = self.prospect_after_crash(exclusive, max_crashes);
             }
         }
         match ending {
@@ -55,6 +56,18 @@ impl OutstandingEntry {
                 // seam: closes are never forgotten
                 self.closes = 0;
             }
+        }
+    }
+
+    fn prospect_after_crash(&self, exclusive: bool, max_crashes: u32) -> Prospect {
+        let left = max_crashes.saturating_sub(u32::from(self.crashes));
+        match max_crashes {
+            // seam: a limit of crashes is not kept
+            1.. if left == 0 => Prospect::Over,
+            // Its last attempt was alone: the limit of attempts holds.
+            1.. if left == 1 && !(exclusive && self.is_spent()) => Prospect::Alone,
+            _ if exclusive => Prospect::None,
+            _ => Prospect::Grace,
         }
     }
 

@@ -4,7 +4,7 @@
 
 use crate::ids::Offset;
 use crate::limits::{ERROR_TEXT_LEN_MAX, HISTORY_LEN, HISTORY_TEXT_BYTES_MAX};
-use crate::record::AttemptFailure;
+use crate::record::{AttemptFailure, FailureCounts};
 use crate::state::group::GroupState;
 use crate::state::lease::OutstandingEntry;
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct History {
     pub(in crate::state) past: Vec<Past>,
+    /// Those before.
+    pub(in crate::state) earlier: FailureCounts,
 }
 
 /// An attempt that failed.
@@ -24,12 +26,21 @@ pub(in crate::state) struct Past {
 }
 
 impl History {
-    /// The failures that a copy of the message takes with it, ending with `last`.
-    pub(in crate::state) fn with(history: Option<&Self>, last: Option<AttemptFailure>) -> Vec<AttemptFailure> {
-        let past = history.map_or(&[][..], |history| &history.past[..]);
+    /// The failures that a copy of the message takes with it, ending with `last`, and the counts of those before.
+    pub(in crate::state) fn with(
+        history: Option<&Self>,
+        last: Option<AttemptFailure>,
+    ) -> (Vec<AttemptFailure>, FailureCounts) {
+        let (past, earlier) = history.map_or((&[][..], FailureCounts::default()), |all| (&all.past[..], all.earlier));
         let room = HISTORY_LEN - usize::from(last.is_some());
-        let kept = &past[past.len().saturating_sub(room)..];
-        kept.iter().map(|past| past.failure.clone()).chain(last).collect()
+        let (dropped, kept) = past.split_at(past.len().saturating_sub(room));
+        let earlier = earlier.with(dropped.iter().map(|past| &past.failure));
+        (kept.iter().map(|past| past.failure.clone()).chain(last).collect(), earlier)
+    }
+
+    /// How often attempts ended in each way.
+    fn counts(&self) -> FailureCounts {
+        self.earlier.with(self.past.iter().map(|past| &past.failure))
     }
 }
 
@@ -54,6 +65,7 @@ impl Texts {
     ) {
         if history.past.len() >= HISTORY_LEN {
             let oldest = history.past.remove(0);
+            history.earlier.add(oldest.failure.cause);
             self.failures -= 1;
             self.forget_one(&oldest);
         }
@@ -117,8 +129,30 @@ impl Texts {
 
 impl GroupState {
     /// What a copy of the message takes with it when it goes to the dead letters for `last`, or for what is in its account.
-    pub(in crate::state) fn failures(entry: &OutstandingEntry, last: Option<AttemptFailure>) -> Vec<AttemptFailure> {
+    pub(in crate::state) fn failures(
+        entry: &OutstandingEntry,
+        last: Option<AttemptFailure>,
+    ) -> (Vec<AttemptFailure>, FailureCounts) {
         History::with(entry.history.as_deref(), last)
+    }
+
+    /// Whether a nack of the leased message now would be its last.
+    pub(in crate::state) fn is_last_nack(&self, entry: &OutstandingEntry) -> bool {
+        let max = self.options.max_nacks;
+        // seam: a limit of nacks is not kept
+        entry.is_spent() || max != 0 && entry.counts().nacks.saturating_add(1) >= max
+    }
+}
+
+impl OutstandingEntry {
+    /// How often attempts on it ended in each way. A lease that ended by its timeout counts once the message is leased again.
+    pub(in crate::state) fn counts(&self) -> FailureCounts {
+        self.history.as_deref().map_or_else(FailureCounts::default, History::counts)
+    }
+
+    /// Whether a lease that it gets now is the last to end by its timeout. 0: there is no limit.
+    pub(in crate::state) fn is_last_expiry(&self, max_expiries: u32) -> bool {
+        max_expiries != 0 && self.counts().expiries.saturating_add(1) >= max_expiries
     }
 }
 

@@ -12,20 +12,26 @@ pub(crate) use history::capped;
 pub(super) use history::{History, Past, Texts};
 pub(super) use snapshot::{TURNS_MAX, decode_history, encode_history};
 
-use super::lease::Phase;
+use super::lease::{Lease, OutstandingEntry, Phase, Prospect};
 use super::message::{Applied, LeaseTarget, require};
 use super::settle::Holding;
 use super::{Decision, Held, Inputs, Moving, Rejection, State};
 use crate::ids::{GroupId, Offset, PartitionId, WallMs};
 use crate::limits::{DURATION_MS_MAX, ERROR_TEXT_LEN_MAX};
-use crate::record::{AttemptFailure, FailureCause, Record};
+use crate::record::{AttemptFailure, FailureCause, FailureCounts, Record};
 use backoff::Attempt;
 
 impl State {
     /// Whether a nack of this message moves it to the dead letters. `false` if it is not held.
     pub(crate) fn nack_moves(&self, group: GroupId, held: Held) -> bool {
         let holding = self.group(group).map(|group| self.holding(group, held));
-        matches!(holding, Some(Ok(Holding { entry, .. })) if entry.is_spent())
+        matches!(holding, Some(Ok(Holding { group, entry, .. })) if group.is_last_nack(entry))
+    }
+
+    /// How attempts on an outstanding message ended: none if it is not there.
+    pub(crate) fn failure_counts(&self, group: GroupId, partition: PartitionId, offset: Offset) -> FailureCounts {
+        let entry = self.group(group).and_then(|group| group.entry(group.cursor_of(partition)?, offset));
+        entry.map_or_else(FailureCounts::default, OutstandingEntry::counts)
     }
 
     pub(in crate::state) fn decide_nack(
@@ -43,7 +49,7 @@ impl State {
         if delay_ms.is_some_and(|delay| delay > DURATION_MS_MAX) {
             return Err(Rejection::Invalid("a delay is at most ten years"));
         }
-        if entry.is_spent() {
+        if group.is_last_nack(entry) {
             return self.move_to_dead_letters(
                 (id, held.partition, held.offset),
                 Some(failure),
@@ -52,7 +58,7 @@ impl State {
                 records,
             );
         }
-        let backoff = group.options.backoff;
+        let backoff = &group.options.backoff;
         let Held { partition, offset, .. } = held;
         let attempt = Attempt { epoch: self.epoch, partition, offset, number: entry.attempts };
         let delay_ms = delay_ms.unwrap_or_else(|| backoff::delay_ms(backoff, attempt));
@@ -67,7 +73,7 @@ impl State {
         inputs: &Inputs<'_>,
     ) -> Result<Record, Rejection> {
         let (group, _) = self.exhausted(at, inputs)?;
-        let delay_ms = backoff::deferral_ms(group.options.backoff);
+        let delay_ms = backoff::deferral_ms(&group.options.backoff);
         let due = inputs.wall_at_most().saturating_add(delay_ms);
         Ok(Record::Postponed { group: at.0, partition: at.1, offset: at.2, due, delay_ms })
     }
@@ -78,12 +84,12 @@ impl State {
         (due, delay_ms): (WallMs, u64),
         failure: &AttemptFailure,
     ) -> Applied {
-        let (LeaseTarget { message, entry, .. }, _) = self.leased(at)?;
-        require(!entry.is_spent(), "a nack of the last attempt")?;
+        let (LeaseTarget { message, group, entry, .. }, _) = self.leased(at)?;
+        require(!group.is_last_nack(entry), "a nack of the last attempt, or the last nack")?;
         let fits = failure.cause == FailureCause::Nacked && failure.text.len() <= ERROR_TEXT_LEN_MAX;
         require(fits && due == failure.time.saturating_add(delay_ms), "a nack whose parts contradict each other")?;
         self.change(message, Some(failure.clone()), |entry, turn| {
-            entry.end_lease(Ending::Failed);
+            entry.end_lease(Ending::Failed, 0);
             entry.phase = if delay_ms == 0 { Phase::Ready { turn } } else { Phase::Waiting { due, delay_ms } };
         })
     }
@@ -99,8 +105,12 @@ impl State {
         let expired =
             entry.lease().map(|_| AttemptFailure { cause: FailureCause::Expired, time, text: Box::default() });
         self.change(message, expired, |entry, _| {
-            if entry.lease().is_some() {
-                entry.end_lease(Ending::Failed);
+            if let Some(&Lease { is_last, .. }) = entry.lease() {
+                entry.end_lease(Ending::Failed, 0);
+                if is_last {
+                    // seam: a postponed message is leased again
+                    entry.prospect = Prospect::Over;
+                }
             }
             entry.phase = Phase::Waiting { due, delay_ms };
         })

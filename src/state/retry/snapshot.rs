@@ -1,4 +1,5 @@
-//! The history of a message within a snapshot: count of failures, then each: cause, time, text, \[turn\].
+//! The history of a message within a snapshot: count of failures, then each: cause, time, text, \[turn\]; of a full one, how many were
+//! before: nacks, expiries, crashes.
 
 use super::{History, Past};
 use crate::limits::HISTORY_LEN;
@@ -19,6 +20,7 @@ pub(in crate::state) fn encode_history(history: &History, out: &mut Vec<u8>) {
             put_varint(out, past.turn);
         }
     }
+    codec::put_earlier(out, history.past.len(), history.earlier);
 }
 
 pub(in crate::state) fn decode_history(reader: &mut ByteReader<'_>, turns: u64) -> Result<History, DecodeError> {
@@ -35,5 +37,5 @@ pub(in crate::state) fn decode_history(reader: &mut ByteReader<'_>, turns: u64) 
         }
         past.push(Past { failure, turn });
     }
-    Ok(History { past })
+    Ok(History { past, earlier: codec::earlier(reader, count)? })
 }

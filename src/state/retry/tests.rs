@@ -72,8 +72,9 @@ fn a_history_keeps_the_last_attempts_and_the_beginnings_of_their_texts() {
         let text = format!("{attempt:03}{}", "é".repeat(200));
         records = world.nack(KITCHEN, held, Some(0), &text).unwrap();
     }
-    let history = &provenance(&records).history;
-    assert_eq!((provenance(&records).attempts, history.len()), (12, HISTORY_LEN));
+    let Provenance { history, earlier, attempts, .. } = provenance(&records);
+    assert_eq!((*attempts, history.len()), (12, HISTORY_LEN));
+    assert_eq!(*earlier, FailureCounts { nacks: 4, ..FailureCounts::default() }, "those before are counted");
     let numbers: Vec<_> = history.iter().map(|failure| &failure.text[..3]).collect();
     assert_eq!(numbers, ["005", "006", "007", "008", "009", "010", "011", "012"]);
     assert!(history.iter().all(|failure| failure.text.len() == ERROR_TEXT_LEN_MAX - 1), "cut between characters");
@@ -105,7 +106,7 @@ fn g15_over_its_cap_a_group_drops_its_oldest_texts_and_counts_them() {
         .filter(|(index, _)| *index < 2 || *index >= fit - 1)
         .map(|(_, held)| {
             let group = world.state.group(KITCHEN).unwrap();
-            let history = GroupState::failures(group.entry(0, held.offset).unwrap(), None);
+            let (history, _) = GroupState::failures(group.entry(0, held.offset).unwrap(), None);
             assert_eq!(causes(&history), [FailureCause::Nacked], "the failure itself stays");
             !history[0].text.is_empty()
         })
@@ -276,7 +277,7 @@ fn a_lease_keeps_the_backoff_under_which_it_was_granted() {
     world.lease(KITCHEN, 2);
     world.advance(TIMEOUT_MS);
     let lent = world.lease(KITCHEN, 2);
-    let backoff = BackoffOptions { first_ms: 1, max_ms: 1, jitter: false };
+    let backoff = BackoffOptions { first_ms: 1, max_ms: 1, jitter: Jitter::None, growth: Growth::Exponential };
     let changes = GroupChanges { backoff: Some(backoff), ..GroupChanges::default() };
     world.run(Command::AlterGroup { group: KITCHEN, changes: &changes }).unwrap();
     assert_eq!(world.ack(KITCHEN, &[lent[1].held]), Vec::<u32>::new());
@@ -300,4 +301,115 @@ fn what_ended_first_is_leased_first_with_a_backoff_or_without() {
     world.lease_one(KITCHEN);
     world.advance(TIMEOUT_MS);
     assert_eq!(places(&world.lease(KITCHEN, 3)), [(0, 1), (0, 0), (0, 2)]);
+}
+
+#[test]
+fn the_last_nack_is_a_dead_letter_whatever_attempts_are_left() {
+    let mut world = World::with(1, GroupOptions { max_nacks: 2, ..options() });
+    world.publish(0, 1);
+    // An expiry is no nack.
+    world.lease_one(KITCHEN);
+    world.advance(TIMEOUT_MS);
+    let lent = world.lease_one(KITCHEN);
+    assert!(matches!(world.nack(KITCHEN, lent.held, Some(0), "").unwrap()[..], [Record::Nacked { .. }]));
+    let lent = world.lease_one(KITCHEN);
+    assert_eq!(lent.attempt, 3);
+    world.refuses(Record::Nacked {
+        group: KITCHEN,
+        partition: PartitionId(0),
+        offset: Offset(0),
+        due: WallMs(world.wall),
+        delay_ms: 0,
+        failure: AttemptFailure { cause: FailureCause::Nacked, time: WallMs(world.wall), text: Box::default() },
+    });
+    let records = world.nack(KITCHEN, lent.held, Some(0), "").unwrap();
+    use FailureCause::{Expired, Nacked};
+    assert_eq!(causes(&provenance(&records).history), [Expired, Nacked, Nacked]);
+}
+
+#[test]
+fn the_last_expiry_is_a_dead_letter_whatever_attempts_are_left() {
+    for (max_expiries, postponed) in [(1, false), (2, false), (2, true)] {
+        let mut world = World::with(1, GroupOptions { max_expiries, ..options() });
+        world.publish(0, 1);
+        for _ in 1..max_expiries {
+            world.lease_one(KITCHEN);
+            world.advance(TIMEOUT_MS);
+        }
+        // A nack, a release and a crash are no expiries.
+        let lent = world.lease_one(KITCHEN);
+        world.nack(KITCHEN, lent.held, Some(0), "").unwrap();
+        let lent = world.lease_one(KITCHEN);
+        world.release(KITCHEN, lent.held).unwrap();
+        world.lease_one(KITCHEN);
+        world.open(false);
+        world.advance(options().backoff.max_ms);
+        let lent = world.lease_one(KITCHEN);
+        assert_eq!(lent.attempt, max_expiries + 2);
+        assert_eq!(world.counts(KITCHEN).exhausted, 0, "its consumer may still ack it");
+        world.advance(TIMEOUT_MS);
+        assert_eq!(world.counts(KITCHEN).exhausted, 1);
+        if postponed {
+            world.run(Command::Postpone { at: (KITCHEN, PartitionId(0), Offset(0)) }).unwrap();
+            world.advance(options().backoff.max_ms);
+            world.open(false);
+        }
+        let exhausted = Decision::Exhausted { partition: PartitionId(0), offset: Offset(0) };
+        assert_eq!(world.try_lease(KITCHEN, 1).0, exhausted);
+        let records = world.give_up(KITCHEN, (0, 0)).unwrap();
+        assert_eq!(provenance(&records).attempts, max_expiries + 2);
+        assert_eq!(causes(&provenance(&records).history).last(), Some(&FailureCause::Expired));
+    }
+}
+
+/// G9: the last attempt that may crash is alone, and other ends begin the count anew.
+#[test]
+fn as_many_crashes_in_a_row_as_are_allowed_end_in_the_dead_letters() {
+    for max_attempts in [0, 9] {
+        let mut world = World::with(1, GroupOptions { max_attempts, max_crashes: 2, max_outstanding: 1, ..options() });
+        world.publish(0, 2);
+        let crash = |world: &mut World, exclusive| {
+            let lent = world.lease_one(KITCHEN);
+            assert_eq!((lent.at(), lent.exclusive), ((0, 0), exclusive));
+            world.open(false);
+            world.advance(options().backoff.max_ms);
+        };
+        crash(&mut world, false);
+        let lent = world.lease_one(KITCHEN);
+        assert!(lent.exclusive);
+        world.nack(KITCHEN, lent.held, Some(0), "").unwrap();
+        crash(&mut world, false);
+        // A close counts for nothing, and the next one is still alone.
+        let lent = world.lease_one(KITCHEN);
+        assert!(lent.exclusive);
+        world.open(true);
+        crash(&mut world, true);
+        assert_eq!(world.counts(KITCHEN).exhausted, 1);
+        let records = world.give_up(KITCHEN, (0, 0)).unwrap();
+        use FailureCause::{Crashed, Nacked};
+        assert_eq!(causes(&provenance(&records).history), [Crashed, Nacked, Crashed, Crashed]);
+        assert_eq!(world.lease_one(KITCHEN).at(), (0, 1), "the next one is not held up");
+    }
+}
+
+#[test]
+fn a_single_crash_is_the_last_where_one_is_allowed() {
+    let mut world = World::with(1, GroupOptions { max_crashes: 1, ..options() });
+    world.publish(0, 2);
+    world.lease(KITCHEN, 2);
+    world.open(false);
+    assert_eq!(world.counts(KITCHEN).exhausted, 2);
+}
+
+/// An exclusive crash at the last attempt is the last: the limit of crashes gives no further one.
+#[test]
+fn a_limit_of_crashes_gives_no_attempt_beyond_the_limit_of_attempts() {
+    let mut world = World::with(1, GroupOptions { max_attempts: 2, max_crashes: 3, ..options() });
+    world.publish(0, 1);
+    for exclusive in [false, true] {
+        assert_eq!(world.lease_one(KITCHEN).exclusive, exclusive);
+        world.open(false);
+        world.advance(options().backoff.max_ms);
+    }
+    assert_eq!(world.counts(KITCHEN).exhausted, 1);
 }

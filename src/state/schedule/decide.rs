@@ -5,7 +5,7 @@
 use super::Scheduled;
 use crate::ids::{Epoch, Offset, PartitionId, TopicId};
 use crate::limits::{DURATION_MS_MAX, SCHEDULED_MAX};
-use crate::record::{DueTime, Provenance, Record};
+use crate::record::{DueTime, FailureCounts, Provenance, Record};
 use crate::state::{Delay, Inputs, Later, Publication, Rejection, Role, State};
 
 impl State {
@@ -107,7 +107,8 @@ impl State {
             return Err(Rejection::Stale);
         }
         let origin = self.origin(at, published).ok_or(Rejection::UnknownPartition)?;
-        let provenance = Provenance { origin, attempts: 0, history: Vec::new() };
+        let (history, earlier) = (Vec::new(), FailureCounts::default());
+        let provenance = Provenance { origin, attempts: 0, history, earlier };
         let copy = self.copy_to(to, provenance, inputs)?;
         Ok(Record::ScheduleEnded { partition: at.0, offset: at.1, copy: Some(copy) })
     }

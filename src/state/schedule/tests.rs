@@ -201,8 +201,12 @@ fn a_log_that_contradicts_itself_is_refused() {
     let ended = |offset, copy| Record::ScheduleEnded { partition: HIDDEN, offset: Offset(offset), copy };
     world.refuses(ended(1, None));
     let id = MessageId { topic: TopicId(0), partition: 0, epoch: Epoch(1), offset: Offset(0) };
-    let provenance =
-        Provenance { origin: Origin { id, time: WallMs(0), redrives: 0 }, attempts: 0, history: Vec::new() };
+    let provenance = Provenance {
+        origin: Origin { id, time: WallMs(0), redrives: 0 },
+        attempts: 0,
+        history: Vec::new(),
+        earlier: FailureCounts::default(),
+    };
     let copy = |partition, offset| {
         let provenance = provenance.clone();
         let (partition, offset, time) = (PartitionId(partition), Offset(offset), WallMs(0));

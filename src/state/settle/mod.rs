@@ -158,7 +158,7 @@ impl State {
         inputs: &Inputs<'_>,
     ) -> Result<Record, Rejection> {
         let Holding { group, .. } = self.holding(self.group_named(id)?, held)?;
-        let delay_ms = backoff::deferral_ms(group.options.backoff);
+        let delay_ms = backoff::deferral_ms(&group.options.backoff);
         let due = inputs.wall_at_most().saturating_add(delay_ms);
         Ok(Record::Unreadable { group: id, partition: held.partition, offset: held.offset, due, delay_ms })
     }
@@ -191,7 +191,7 @@ impl State {
         let (LeaseTarget { message, .. }, _) = self.leased(at)?;
         require(wait.is_none_or(|(_, delay_ms)| delay_ms > 0), "an unreadable message that does not wait")?;
         self.change(message, None, |entry, turn| {
-            entry.end_lease(Ending::GivenBack);
+            entry.end_lease(Ending::GivenBack, 0);
             entry.phase = match wait {
                 Some((due, delay_ms)) => Phase::Waiting { due, delay_ms },
                 None => Phase::Ready { turn },

@@ -8,8 +8,8 @@ mod snapshots;
 pub(in crate::state) use super::*;
 pub(in crate::state) use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 pub(in crate::state) use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, GroupOptions, KeyHash, Ordering, Origin, Provenance, Record,
-    Retention, Token, TopicOptions, codec,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, GroupOptions, Growth, Jitter, KeyHash,
+    Ordering, Origin, Provenance, RateOptions, Record, Retention, Token, TopicOptions, codec,
 };
 
 /// Everything around a state that an engine would have.
@@ -56,12 +56,18 @@ pub(in crate::state) fn options() -> GroupOptions {
     GroupOptions {
         visibility_timeout_ms: TIMEOUT_MS,
         max_attempts: 5,
-        backoff: BackoffOptions { first_ms: 100, max_ms: 10_000, jitter: false },
+        max_nacks: 0,
+        max_expiries: 0,
+        max_crashes: 0,
+        backoff: BackoffOptions { first_ms: 100, max_ms: 10_000, jitter: Jitter::None, growth: Growth::Exponential },
         max_outstanding: 1_000,
         max_closes: 20,
         notices: None,
         ordering: Ordering::None,
         max_in_flight_per_key: 1,
+        paused: false,
+        max_in_flight: 0,
+        rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
     }
 }
 
@@ -384,6 +390,7 @@ pub(in crate::state) fn situations() -> World {
 }
 
 pub(in crate::state) fn copy(partition: u64, offset: u64) -> Box<Copied> {
-    let provenance = Provenance { origin: origin_of(0), attempts: 1, history: vec![] };
+    let provenance =
+        Provenance { origin: origin_of(0), attempts: 1, history: vec![], earlier: FailureCounts::default() };
     Box::new(Copied { partition: PartitionId(partition), offset: Offset(offset), time: WallMs(1), provenance })
 }

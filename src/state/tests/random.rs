@@ -119,11 +119,13 @@ struct Open {
     crashes: u32,
     closes: u32,
     last: End,
+    counts: FailureCounts,
 }
 
 impl Open {
     /// An attempt ended by something else than a crash or a close that is not counted.
-    fn failed(&mut self) {
+    fn failed(&mut self, cause: FailureCause) {
+        self.counts.add(cause);
         (self.holder, self.last, self.crashes, self.closes) = (None, End::Other, 0, 0);
     }
 }
@@ -161,11 +163,16 @@ fn key_of(partition: PartitionId, offset: Offset) -> KeyHash {
 const PARTITIONS: u64 = 3;
 
 impl Run {
-    fn new(max_attempts: u32, max_outstanding: u32) -> Self {
-        let backoff = BackoffOptions { first_ms: 20, max_ms: 300, jitter: true };
+    /// `kinds`: the limit of nacks, expiries and crashes each.
+    fn new(max_attempts: u32, max_outstanding: u32, kinds: u32) -> Self {
+        let backoff =
+            BackoffOptions { first_ms: 20, max_ms: 300, jitter: Jitter::UpperHalf, growth: Growth::Exponential };
         let options = GroupOptions {
             visibility_timeout_ms: 600,
             max_attempts,
+            max_nacks: kinds,
+            max_expiries: kinds,
+            max_crashes: kinds,
             backoff,
             max_outstanding,
             max_closes: 1,
@@ -311,6 +318,7 @@ impl Run {
                 }
                 (true, _) => (open.crashes, open.last) = (0, End::Other),
                 (false, exclusive) => {
+                    open.counts.add(FailureCause::Crashed);
                     (open.crashes, open.closes) = (open.crashes + 1, 0);
                     open.last = if exclusive { End::ExclusiveCrash } else { End::SharedCrash };
                 }
@@ -324,7 +332,8 @@ impl Run {
     }
 
     fn lease(&mut self, group: u64, max: u32) {
-        let limit = self.world.state.group(GroupId(group)).unwrap().options.max_attempts;
+        let GroupOptions { max_attempts: limit, max_crashes: kinds, .. } =
+            self.world.state.group(GroupId(group)).unwrap().options;
         let live: Vec<_> = self.live().map(|(at, open)| (*at, *open)).collect();
         let since = self.world.state.held_up_since();
         let waited = since.is_some_and(|since| since.0 + self.world.hold_up <= self.world.mono);
@@ -336,7 +345,7 @@ impl Run {
         );
         for lent in &lent {
             let (partition, offset) = lent.at();
-            let at = (group, partition, offset);
+            let (at, lent_group) = ((group, partition, offset), GroupId(group));
             assert!(live.iter().all(|(other, _)| *other != at), "two live leases of {at:?}");
             assert!(!self.model.settled.contains(&at), "{at:?} was settled");
             assert!(!lent.exclusive || live.is_empty() && max > 0, "an exclusive lease beside others");
@@ -356,12 +365,17 @@ impl Run {
                 let full = (20u64 << (open.attempts - 1).min(9)).min(300);
                 let least = if open.attempts < 2 { 0 } else { full / 2 };
                 assert!(self.world.mono >= until + least, "{at:?} had no backoff after its timeout");
-                open.failed();
+                open.failed(FailureCause::Expired);
             }
+            let of_kinds = [open.counts.nacks, open.counts.expiries, open.crashes];
+            assert!(kinds == 0 || of_kinds.iter().all(|count| *count < kinds), "{at:?} failed too often: {of_kinds:?}");
+            let told = self.world.state.failure_counts(lent_group, PartitionId(partition), Offset(offset));
+            assert_eq!(told, open.counts);
             assert!(limit == 0 || open.crashes < 2 * limit, "{at:?} was out in {} crashes", open.crashes);
             open.attempts += 1;
             assert_eq!(lent.attempt, open.attempts, "{at:?}");
-            let last = limit != 0 && open.attempts >= limit;
+            let last_crash = kinds != 0 && open.crashes + 1 == kinds;
+            let last = limit != 0 && open.attempts >= limit || last_crash;
             assert!(!lent.exclusive || last && open.crashes > 0, "only the last attempt after a crash is exclusive");
             assert!(lent.exclusive || !last || open.crashes == 0 || waited, "it was not waited for");
             assert!(limit == 0 || open.attempts <= limit || open.last == End::SharedCrash);
@@ -409,12 +423,14 @@ impl Run {
             self.world.run(postponed).unwrap();
             let open = self.model.open.get_mut(&at).unwrap();
             if open.holder.is_some() {
-                open.failed();
+                open.failed(FailureCause::Expired);
             }
             return;
         }
-        let limit = self.world.state.group(GroupId(group)).unwrap().options.max_attempts;
-        let is_over = open.holder.is_some() || open.last != End::SharedCrash || open.crashes >= 2 * limit;
+        let GroupOptions { max_attempts: limit, max_crashes: kinds, .. } =
+            self.world.state.group(GroupId(group)).unwrap().options;
+        let is_crash_limit = open.crashes >= 2 * limit || kinds != 0 && open.crashes >= kinds;
+        let is_over = open.holder.is_some() || open.last != End::SharedCrash || is_crash_limit;
         assert!(is_over, "only an exclusive death makes a dead letter, or as many again as there are attempts");
         let records = self.world.give_up(GroupId(group), (partition.0, offset.0)).unwrap();
         assert_eq!(provenance(&records).attempts, open.attempts);
@@ -477,7 +493,7 @@ impl Run {
             self.dead(at);
         } else {
             let open = self.model.open.get_mut(&at).unwrap();
-            open.failed();
+            open.failed(FailureCause::Nacked);
         }
     }
 
@@ -531,7 +547,12 @@ impl Run {
 
     fn redrive(&mut self, group: u64, pick: &Index, to: Option<u64>) {
         let Some(dead_letter) = self.pick_dead_letter(group, pick) else { return };
-        let provenance = Provenance { origin: origin_of(dead_letter.0), attempts: 1, history: vec![] };
+        let provenance = Provenance {
+            origin: origin_of(dead_letter.0),
+            attempts: 1,
+            history: vec![],
+            earlier: FailureCounts::default(),
+        };
         let to = to.map(PartitionId);
         self.world.run(Command::Redrive { group: GroupId(group), dead_letter, to, provenance: &provenance }).unwrap();
         self.model.dead_letters.entry(group).or_default().remove(&dead_letter.0);
@@ -601,10 +622,10 @@ impl Run {
 properties! {
     #[test]
     fn whatever_happens_the_promises_hold(
-        max_attempts in 0u32..4, max_outstanding in 3u32..20,
+        max_attempts in 0u32..4, max_outstanding in 3u32..20, kinds in 0u32..4,
         steps in proptest::collection::vec(step(), 1..150), snapshot_at in any::<Index>(),
     ) {
-        let mut run = Run::new(max_attempts, max_outstanding);
+        let mut run = Run::new(max_attempts, max_outstanding, kinds);
         let snapshot_at = snapshot_at.index(steps.len());
         for (index, step) in steps.iter().enumerate() {
             if index == snapshot_at {
@@ -623,7 +644,7 @@ properties! {
     /// A snapshot may be taken between any two records, even of one frame.
     #[test]
     fn a_snapshot_between_any_two_records_goes_on_the_same(steps in proptest::collection::vec(step(), 1..60)) {
-        let mut run = Run::new(2, 9);
+        let mut run = Run::new(2, 9, 0);
         steps.iter().for_each(|step| run.step(step));
         let mut folded = State::new();
         for (record, lsn) in &run.world.log {
@@ -645,9 +666,9 @@ properties! {
 fn the_random_walk_meets_every_kind_of_record() {
     let mut runner = TestRunner::deterministic();
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
-    for max_attempts in (1..4).cycle().take(160) {
+    for (max_attempts, kinds) in (1..4).cycle().zip([0, 0, 0, 2].into_iter().cycle()).take(160) {
         let steps = proptest::collection::vec(step(), 150).new_tree(&mut runner).unwrap().current();
-        let mut run = Run::new(max_attempts, 9);
+        let mut run = Run::new(max_attempts, 9, kinds);
         steps.iter().for_each(|step| run.step(step));
         for (record, _) in &run.world.log {
             let debug = format!("{record:?}");

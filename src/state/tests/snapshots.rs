@@ -55,7 +55,7 @@ fn golden_snapshot() {
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
     assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[7, 0])), "topic option 7");
-    assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[11, 3, 1, 1, 1])), "group option 11");
+    assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[100, 3, 1, 1, 1])), "group option 100");
 }
 
 /// Keys stand with the messages that have one, and what is parked says since which turn.
@@ -243,7 +243,8 @@ pub(super) fn rich() -> World {
             _ => drop(world.run(Command::Extend { group: other, held: lent.held, for_ms: 3_000 })),
         }
     }
-    let provenance = Provenance { origin: origin_of(2), attempts: 1, history: vec![] };
+    let provenance =
+        Provenance { origin: origin_of(2), attempts: 1, history: vec![], earlier: FailureCounts::default() };
     let ids = &[DedupId { part: 0, id: 3, body: 1 }, DedupId { part: 1, id: 2, body: 1 }];
     let sequence = Some(Sequence { topic: TopicId(0), producer: "p", number: 0 });
     world.run(Command::Publish { runs: &[(PartitionId(1), 2)], ids, delays: &[], sequence }).unwrap();

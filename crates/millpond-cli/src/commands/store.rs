@@ -54,6 +54,7 @@ pub fn stats(store: &Store, printer: &mut Printer) -> Done {
             let mut row = vec![topic.name.clone(), group.name.clone()];
             row.extend(numbers.map(|number| number.to_string()));
             row.push(age(group.oldest_unsettled_age));
+            row.push(paused(group).to_owned());
             rows.push((row, Value::Null));
         }
     }
@@ -62,13 +63,17 @@ pub fn stats(store: &Store, printer: &mut Printer) -> Done {
     printer.show(|| Value::Null, || format!("\nlog: {} bytes in {} segments", log.bytes, log.segments))
 }
 
-const HEADER: &[&str] = &["TOPIC", "GROUP", "LAG", "READY", "LEASED", "WAITING", "EXHAUSTED", "DEAD", "OLDEST"];
+const HEADER: &[&str] = &["TOPIC", "GROUP", "LAG", "READY", "LEASED", "WAITING", "EXHAUSTED", "DEAD", "OLDEST", ""];
+
+pub fn paused(group: &GroupStats) -> &'static str {
+    if group.paused { "paused" } else { "" }
+}
 
 pub fn group_json(group: &GroupStats) -> Value {
     let ms = |age: Option<std::time::Duration>| age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     json!({
         "name": group.name, "lag": group.lag, "ready": group.ready, "leased": group.leased, "waiting": group.waiting,
-        "exhausted": group.exhausted, "dead": group.dead, "at_cap": group.at_cap,
+        "exhausted": group.exhausted, "dead": group.dead, "at_cap": group.at_cap, "paused": group.paused,
         "oldest_ready_age_ms": ms(group.oldest_ready_age), "oldest_unsettled_age_ms": ms(group.oldest_unsettled_age),
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! Never here: their messages.
 
-use super::store::group_json;
+use super::store::{group_json, paused};
 use super::{confirm, topic};
 use crate::args::{GroupChange, TopicChange};
 use crate::output::{Done, Failure, Printer};
@@ -70,11 +70,20 @@ pub fn groups(store: &Store, change: Option<GroupChange>, printer: &mut Printer)
             let row = |topic: &TopicStats, group: &GroupStats| {
                 let mut json = group_json(group);
                 json["topic"] = topic.name.clone().into();
-                (vec![topic.name.clone(), group.name.clone(), group.lag.to_string(), group.dead.to_string()], json)
+                (
+                    vec![
+                        topic.name.clone(),
+                        group.name.clone(),
+                        group.lag.to_string(),
+                        group.dead.to_string(),
+                        paused(group).to_owned(),
+                    ],
+                    json,
+                )
             };
             let rows =
                 stats.topics.iter().flat_map(|topic| topic.groups.iter().map(|group| row(topic, group))).collect();
-            printer.table(&["TOPIC", "GROUP", "LAG", "DEAD"], rows)
+            printer.table(&["TOPIC", "GROUP", "LAG", "DEAD", ""], rows)
         }
         Some(GroupChange::Create { topic: of, name, max_attempts, visibility_timeout, latest }) => {
             let topic = topic(store, &of)?;

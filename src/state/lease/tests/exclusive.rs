@@ -1,5 +1,6 @@
 //! G9: only a death alone makes a dead letter.
 
+use crate::state::lease::Prospect;
 use crate::state::tests::*;
 
 fn limited(max_attempts: u32) -> GroupOptions {
@@ -351,11 +352,11 @@ fn a_failed_attempt_ends_the_claim_to_one_more_alone() {
     world.publish(0, 1);
     world.lease_one(KITCHEN);
     crash(&mut world);
-    let grace = |world: &World| world.state.group(KITCHEN).unwrap().entry(0, Offset(0)).unwrap().grace;
-    assert!(grace(&world));
+    let prospect = |world: &World| world.state.group(KITCHEN).unwrap().entry(0, Offset(0)).unwrap().prospect;
+    assert_eq!(prospect(&world), Prospect::Grace);
     let lent = world.lease_one(KITCHEN);
     world.nack(KITCHEN, lent.held, Some(0), "").unwrap();
-    assert!(!grace(&world));
+    assert_eq!(prospect(&world), Prospect::None);
 }
 
 #[test]

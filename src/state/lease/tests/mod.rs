@@ -1,6 +1,7 @@
 //! Which messages are leased, and when.
 
 mod exclusive;
+mod flow;
 
 use crate::state::lease::query::Deadline;
 use crate::state::tests::*;
