@@ -14,6 +14,7 @@ mod group;
 mod group_options;
 mod log_reader;
 mod message;
+mod observer;
 mod options;
 mod outcome;
 mod place;
@@ -40,6 +41,7 @@ pub use group::{Group, GroupBuilder};
 pub use group_options::GroupChange;
 pub use log_reader::{LogMessage, LogReader, LogReaderBuilder};
 pub use message::{Bytes, Message};
+pub use observer::{ObservedLog, Observer, Peek, Peeked, ReadFrom};
 pub use options::{Backoff, Durability, Start};
 pub use projection::{ForeignProjection, Projection, ProjectionBuilder, ProjectionError, ProjectionStatus};
 pub use receipt::{BatchReceipt, Receipt};
@@ -84,6 +86,10 @@ unwind_safe!(
     Cursor,
     TopicCursor,
     Producer,
+    Observer,
+    ObservedLog,
+    Peek,
+    Peeked,
     Stream,
     Projection,
     ForeignProjection

@@ -236,7 +236,7 @@ pub struct StoreOptions {
     sync_interval: Duration,
     segment_bytes_max: u64,
     message_bytes_max: usize,
-    allow_network_fs: bool,
+    pub(super) allow_network_fs: bool,
     isolation_limit: Duration,
     index: IndexKind,
     #[cfg(any(test, feature = "simulation"))]

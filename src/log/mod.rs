@@ -22,13 +22,14 @@ pub(crate) use format::frame::{Frame, Parts};
 pub(crate) use format::name::FileName;
 pub(crate) use read::cache::BlockCache;
 pub(crate) use read::catalog::Catalog;
-pub(crate) use read::frames::{Met, for_each_left};
+pub(crate) use read::frames::{Met, for_each_left, for_each_proven};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use read::frames::{for_each as for_each_frame, for_each_whole};
 pub(crate) use read::fronts::FrontCache;
 pub(crate) use read::index::{Index, IndexKey, Indexes, KeyRows, Row};
 pub(crate) use read::part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use read::segment::Segment;
+pub(crate) use recover::observe::{ObservedEnd, Progress, checkpoints, observe};
 pub(crate) use write::appender::{AppendError, Appended, Appender};
 pub(crate) use write::file_manager::FileManager;
 pub(crate) use write::reserve::Reserve;
@@ -137,22 +138,6 @@ pub(crate) fn open_existing(disk: Arc<dyn Disk>, settings: Settings) -> Result<O
         recover::plan::Plan::LayOut => Ok(None),
         plan @ recover::plan::Plan::Continue { .. } => {
             recover::execute::execute(disk, handles, &settings, plan, scanned).map(Some)
-        }
-    }
-}
-
-/// What is durable of the log in a directory, without changing anything; `None` where there is no log.
-///
-/// # Errors
-/// As [`open`].
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) fn observe(disk: &Arc<dyn Disk>) -> Result<Option<Contents>, OpenError> {
-    let (handles, plan, scanned) = look(disk)?;
-    match plan {
-        recover::plan::Plan::LayOut => Ok(None),
-        recover::plan::Plan::Continue { segments, retired, epochs, .. } => {
-            let end = scanned.facts.watermark;
-            recover::execute::contents(scanned, &handles, (segments, retired, epochs), end).map(Some)
         }
     }
 }

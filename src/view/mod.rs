@@ -5,10 +5,12 @@
 //! Never here: appending, files that are created or removed, threads.
 
 mod counters;
+mod dump;
 mod fold;
 mod follow;
+mod log_scan;
+pub(crate) mod log_start;
 mod next;
-#[cfg(any(test, feature = "simulation"))]
 mod observer;
 mod owners;
 mod positions;
@@ -16,23 +18,28 @@ mod read;
 mod runs;
 mod stats;
 mod stored;
+mod topics;
 mod touches;
+mod verify;
 mod visible;
 
 pub(crate) use counters::Counters;
 pub use counters::GroupCounters;
+pub use dump::{DumpEntry, DumpedFrame, DumpedRecord};
 pub(crate) use fold::{Fold, contradiction, open_error};
 pub(crate) use follow::FrameAt;
-pub(crate) use next::{FoundRun, NextRun, resolve};
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) use observer::Observer;
+pub(crate) use log_scan::{LogHolder, LogLook, LogScan, LogStep};
+pub(crate) use log_start::LogStart;
+pub(crate) use observer::ObservedView;
 pub(crate) use positions::{MessageLocation, Positions};
 pub(crate) use read::{Reader, ViewHolder, absent, share_of, unreadable};
 pub(crate) use runs::Share;
 pub(crate) use stats::Moment;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use stored::Stored;
+pub(crate) use topics::TopicInfo;
 pub(crate) use touches::for_each_frame_of_records;
+pub use verify::{VerifyProgress, VerifyReport};
 pub(crate) use visible::VisibleEnds;
 
 use crate::ids::{Lsn, MonoMs, WallMs};
@@ -68,6 +75,10 @@ pub(crate) struct ReadCaches {
 }
 
 impl ReadCaches {
+    fn blocks(&self) -> &BlockCache {
+        &self.blocks
+    }
+
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { blocks: BlockCache::new(CACHE_BYTES), fronts: FrontCache::new(FRONTS_BYTES), dir }
     }

@@ -19,6 +19,8 @@ pub const TESTS: &[&str] = &[
     "lifecycle",
     "transactions",
     "log_reader",
+    "observer",
+    "verify",
     "dedup",
     "schedule",
     "cursors",

@@ -15,6 +15,7 @@ mod engine;
 mod log;
 mod log_reader;
 mod notices;
+mod observer;
 mod order;
 mod page;
 mod record;
@@ -64,6 +65,7 @@ pub fn bugs() -> Vec<Bug> {
         engine::BUGS,
         log::BUGS,
         log_reader::BUGS,
+        observer::BUGS,
         notices::BUGS,
         order::BUGS,
         record::BUGS,

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 /// Look into a store of the embedded queue millpond, publish, consume, and mend dead letters.
 ///
-/// One process has a store open at a time. While an application runs, its store is in use, and a command says so and ends with 3.
+/// What only looks works while an application has the store open, and changes nothing. One process writes at a time: what changes something
+/// says who has the store, and ends with 3.
 #[derive(Debug, Parser)]
 #[command(
     name = "millpond",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 store in use, 4 not found."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 store in use, 4 not found, 5 damaged."
 )]
 pub struct Args {
     /// The directory of the store.
@@ -59,6 +60,8 @@ pub enum Command {
     Consume(Consume),
     /// Print the messages of a topic as they stand in the log; no group notices.
     Tail(Tail),
+    /// Show messages of a group that wait for the same, and leave them as they are.
+    Peek(Peek),
     /// List, show, redrive or discard the dead letters of a group.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -76,6 +79,17 @@ pub enum Command {
     Import {
         /// The topic; it is created if it is not there.
         topic: String,
+    },
+    /// Verify every byte of the store, and say what is wrong.
+    Verify,
+    /// Print what the log says, frame by frame, as JSON Lines.
+    Dump {
+        /// From this LSN on.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many frames at most.
+        #[arg(short = 'n', long, default_value_t = u64::MAX, hide_default_value = true)]
+        max: u64,
     },
     /// Measure how long this disk takes to make bytes durable.
     Probe {
@@ -218,6 +232,40 @@ pub struct Tail {
     /// How many messages at most.
     #[arg(short = 'n', long, default_value_t = u64::MAX, hide_default_value = true)]
     pub max: u64,
+    /// Wait for more, until it is interrupted.
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Options)]
+pub struct Peek {
+    /// The topic.
+    pub topic: String,
+    /// The group.
+    pub group: String,
+    /// What they wait for.
+    #[arg(long, value_enum, default_value_t = StateName::Ready)]
+    pub state: StateName,
+    /// How many messages at most.
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub max: usize,
+}
+
+/// What a message of a group waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StateName {
+    /// A consumer.
+    Ready,
+    /// The end of its lease.
+    Leased,
+    /// Its retry.
+    Waiting,
+    /// Its move to the dead letters.
+    Exhausted,
+    /// Others of its key or partition.
+    Parked,
+    /// An operator: it is a dead letter.
+    Dead,
 }
 
 #[derive(Debug, Subcommand)]
@@ -268,6 +316,12 @@ pub struct Which {
     /// Those whose last attempt ended so.
     #[arg(long, value_enum)]
     pub cause: Option<Cause>,
+    /// Those whose last attempt ended longer ago than this, as 1h.
+    #[arg(long, value_parser = duration)]
+    pub older: Option<Duration>,
+    /// Those whose last attempt ended no longer ago than this.
+    #[arg(long, value_parser = duration)]
+    pub newer: Option<Duration>,
     /// Those whose payload or last error has this text in it.
     #[arg(long)]
     pub text: Option<String>,

@@ -237,11 +237,52 @@ fn who_has_the_store_and_what_is_missing_is_told_by_the_code() {
     shell.fails(4, "does not exist", &["topics", "remove", "orders", "--yes"]);
     assert_eq!(shell.run(&["fly"]).code, 2);
     let store = Store::open(shell.store()).unwrap();
-    shell.fails(3, &std::process::id().to_string(), &["stats"]);
+    shell.fails(3, &std::process::id().to_string(), &["publish", "t", "m"]);
     store.close().unwrap();
     let nowhere =
         Command::new(env!("CARGO_BIN_EXE_millpond")).args(["-s", "/nowhere/at/all", "stats"]).output().unwrap();
     assert_eq!(Ran::from(nowhere).code, 4);
+}
+
+/// While an application has the store, all that only looks works, and sees what is durable.
+#[test]
+fn a_store_in_use_can_be_looked_into() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--forever"]);
+    shell.ok(&["groups", "create", "t", "g", "--max-attempts", "1"]);
+    let store = Store::open(shell.store()).unwrap();
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    topic.publish_batch(["one", "two", "three", "four"]).unwrap();
+    let mut held = group.receive_batch(2, std::time::Duration::ZERO).unwrap().into_iter();
+    held.next().unwrap().reject("no oven").unwrap();
+    store.sync().unwrap();
+    // The watermark is in the log with what comes after it.
+    topic.publish("five").unwrap();
+    topic.publish("six").unwrap();
+
+    let mut tail = shell.command(&["tail", "-f", "t"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    for text in ["one", "two", "three", "four", "five"] {
+        assert!(lines.next().unwrap().unwrap().ends_with(text));
+    }
+    let group = &shell.json(&["groups"])[0];
+    assert_eq!((&group["leased"], &group["dead"]), (&1.into(), &1.into()));
+    let ids = |state: &str| shell.json(&["peek", "t", "g", "--state", state]).len();
+    assert_eq!((ids("leased"), ids("dead"), ids("waiting")), (1, 1, 0));
+    assert!(ids("ready") >= 3);
+    let letters = shell.json(&["dead-letters", "list", "t", "g", "--newer", "1h"]);
+    assert_eq!((&letters[0]["payload"], &letters[0]["history"][0]["text"]), (&"one".into(), &"no oven".into()));
+    assert!(shell.json(&["dead-letters", "list", "t", "g", "--older", "1h"]).is_empty());
+    assert!(shell.ok(&["export", "t"]).lines().count() >= 5 && shell.ok(&["topics"]).contains("forever"));
+    shell.fails(3, "in use", &["dead-letters", "redrive", "t", "g", "--yes"]);
+
+    topic.publish("seven").unwrap();
+    store.close().unwrap();
+    assert!(lines.next().unwrap().unwrap().ends_with("six") && lines.next().unwrap().unwrap().ends_with("seven"));
+    let stop = format!("kill -s INT {}", tail.id());
+    assert!(Command::new("/bin/sh").args(["-c", &stop]).status().unwrap().success());
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
 }
 
 /// A reader that has seen enough closes the pipe: no complaint, and the store is closed as always.
