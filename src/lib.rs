@@ -54,9 +54,9 @@ pub use api::{
 #[cfg(feature = "async")]
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
-    DroppedTail, DumpEntry, DumpedFrame, DumpedRecord, GroupCounters, GroupPartitionStats, GroupStats, IndexKind,
-    LogStats, MessageState, OpenReport, Ordering, PartitionStats, Retention, Stats, TopicStats, VerifyProgress,
-    VerifyReport,
+    BackupReport, DroppedTail, DumpEntry, DumpedFrame, DumpedRecord, GroupCounters, GroupPartitionStats, GroupStats,
+    IndexKind, LogStats, MessageState, OpenReport, Ordering, PartitionStats, Retention, Stats, TopicStats,
+    VerifyProgress, VerifyReport,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, Result};
 pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};

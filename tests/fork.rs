@@ -164,6 +164,9 @@ const CALLS: &[Call] = &[
             && refused(all.observer.stats())
             && refused(all.observer.cursors())
     }),
+    (&["Store::backup", "Observer::backup"], |all| {
+        refused(all.store.backup("nowhere")) && refused(all.observer.backup("nowhere", |_, _| ()))
+    }),
     (&["Observer::verify", "Observer::dump"], |all| {
         refused(all.observer.verify(|_| ())) && refused(all.observer.dump(millpond::Lsn(0), |_| true))
     }),
@@ -548,6 +551,8 @@ const NO_HANDLE: &[&str] = &[
     "LostLeases::is_empty",
     "LostLeases::len",
     // Of a simulator, which has one process.
+    "Store::backup_to",
+    "Observer::backup_to",
     "Group::fall_asleep",
     "Sleeper::is_awake",
     "Store::stuck_sleepers",

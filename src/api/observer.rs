@@ -5,8 +5,8 @@ use super::log_reader::LogMessage;
 use super::{Store, StoreOptions};
 use crate::clock::SystemClock;
 use crate::engine::{
-    DumpEntry, LogScan, LogStart, MessageState, PeekedMessage, PeekedPlace, Stats, StoreObserver, TopicInfo,
-    VerifyProgress, VerifyReport,
+    BackupReport, DumpEntry, LogScan, LogStart, MessageState, PeekedMessage, PeekedPlace, Stats, StoreObserver,
+    TopicInfo, VerifyProgress, VerifyReport,
 };
 use crate::error::Result;
 use crate::ids::{Lsn, MessageId, Position};
@@ -90,6 +90,49 @@ impl Store {
     /// of the kind `Retry` where the store changes too fast to be read.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Observer> {
         Self::options().open_read_only(path)
+    }
+}
+
+impl Store {
+    /// Copies the store to the directory `to` while it is in use: the state of one moment, with all that was published or settled before this
+    /// call. Blocks for as long as copying takes; other calls go on.
+    ///
+    /// The directory is made if it is missing. If it holds an earlier backup of this store that was never opened, only what is new is copied: it
+    /// stays the earlier one until the new one is complete and durable. A backup is restored by opening it, or a copy of it. It then goes on as
+    /// a store of its own: it gives no id that this one gives, and is no target of a backup any more. Messages that were settled after the
+    /// backup are delivered again.
+    ///
+    /// ```
+    /// # use millpond::Store;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// # let backups = directory.path();
+    /// let orders = store.topic("orders").open()?;
+    /// orders.publish("two pizzas")?;
+    /// store.backup(backups.join("nightly"))?;
+    ///
+    /// let restored = Store::open(backups.join("nightly"))?;
+    /// assert_eq!(restored.stats()?.topics[0].published, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Locked` if somebody has the backup open; `NotADirectory`, `NotAStore`; `InvalidOption` if the directory holds something else than an
+    /// earlier backup of this store; `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`, `Io`: an earlier backup is still there; `Corrupt`;
+    /// `OutcomeUnknown` where the sync failed; the store's.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport> {
+        self.shared.engine.backup(to.as_ref())
+    }
+
+    /// Copies the store to a disk of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::backup`].
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn backup_to(&self, to: &Arc<dyn crate::engine::AnyDisk>) -> Result<BackupReport> {
+        self.shared.engine.backup_to((to, Path::new("")))
     }
 }
 
@@ -196,6 +239,23 @@ impl Observer {
     /// `Io`, `TooManyOpenFiles`, `OutOfMemory`, `NewerFormat`, `Forked`. What is damaged is no error: see [`VerifyReport::findings`].
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         self.inner.verify(&mut progress)
+    }
+
+    /// Copies the store, as it is durable now, to the directory `to`: see [`Store::backup`]. `progress` gets the bytes done, and all.
+    ///
+    /// # Errors
+    /// As [`Store::backup`], and `Forked`.
+    pub fn backup(&self, to: impl AsRef<Path>, progress: impl Fn(u64, u64)) -> Result<BackupReport> {
+        self.inner.backup(to.as_ref(), progress)
+    }
+
+    /// Copies the store to a disk of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::backup`].
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn backup_to(&self, to: &Arc<dyn crate::engine::AnyDisk>) -> Result<BackupReport> {
+        self.inner.backup_to((to, Path::new("")), |_, _| ())
     }
 
     /// Shows `each` what the log says from the LSN `from` on, frame by frame, until it returns `false`. A kind of record that this version does

@@ -43,7 +43,7 @@ pub use crate::record::{Ordering, Retention};
 pub use crate::state::MessageState;
 pub(crate) use crate::state::PeekedPlace;
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};
-pub use crate::view::{DumpEntry, DumpedFrame, DumpedRecord, VerifyProgress, VerifyReport};
+pub use crate::view::{BackupReport, DumpEntry, DumpedFrame, DumpedRecord, VerifyProgress, VerifyReport};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{LogScan, LogStart, Reader, Stored, TopicInfo};
 #[cfg(any(test, feature = "simulation"))]

@@ -2,19 +2,50 @@
 //!
 //! Never here: a lock of the directory, an append, a thread.
 
+use super::Engine;
 use super::open::{attach_error, no_store};
 use crate::clock::Clock;
-use crate::disk::{Disk, ReadOnlyDisk};
+use crate::disk::{Disk, ReadOnlyDisk, RealDisk};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Lsn, MessageId, Offset, PartitionId, Position};
 use crate::record::AttemptFailure;
 use crate::state::{HoldUp, MessageState, PeekedPlace};
 use crate::view::{
-    Counters, DumpEntry, LogScan, LogStart, LogStep, Moment, Now, ObservedView, Stats, Stored, TopicInfo,
-    VerifyProgress, VerifyReport, ViewHolder, log_start,
+    BackupReport, Counters, DumpEntry, LogHolder, LogScan, LogStart, LogStep, Moment, Now, ObservedView, Stats, Stored,
+    TopicInfo, VerifyProgress, VerifyReport, ViewHolder, backup, log_start,
 };
 use std::path::Path;
 use std::sync::Arc;
+
+/// The directory of a backup, made if it is missing. Nobody else has it.
+fn attached(path: &Path) -> Result<Arc<dyn Disk>> {
+    let options = crate::disk::OpenOptions { allow_network_fs: true, create: true };
+    let disk = RealDisk::attach(path, &options).map_err(|error| attach_error(path, error))?;
+    Ok(Arc::new(disk))
+}
+
+impl Engine {
+    /// Copies the store as it is, and all that was published or settled before this call, to the directory `path`.
+    ///
+    /// # Errors
+    /// `Locked`, `NotADirectory`, `NotAStore`: of the directory; `InvalidOption` if it holds something else than an earlier backup of this
+    /// store; `OutcomeUnknown` if the store's sync failed; `Corrupt`; what reading or writing says; the store's.
+    pub(crate) fn backup(&self, path: &Path) -> Result<BackupReport> {
+        self.enter()?;
+        self.backup_to((&attached(path)?, path))
+    }
+
+    /// Copies the store to a disk.
+    ///
+    /// # Errors
+    /// As [`Engine::backup`].
+    pub(crate) fn backup_to(&self, to: (&Arc<dyn Disk>, &Path)) -> Result<BackupReport> {
+        self.sync()?;
+        // seam: a backup goes by the files alone
+        let known = self.watermark();
+        backup((&self.disk, known), to, |_, _| ())?.ok_or_else(|| no_store(self.dir()))
+    }
+}
 
 /// What an observer is.
 #[derive(Debug)]
@@ -165,6 +196,24 @@ impl StoreObserver {
         self.view.verify(progress)
     }
 
+    /// Copies the store to the directory `path`.
+    ///
+    /// # Errors
+    /// As [`Engine::backup`].
+    pub(crate) fn backup(&self, path: &Path, progress: impl Fn(u64, u64)) -> Result<BackupReport> {
+        self.enter()?;
+        self.backup_to((&attached(path)?, path), progress)
+    }
+
+    /// Copies the store to a disk.
+    ///
+    /// # Errors
+    /// As [`Engine::backup`].
+    pub(crate) fn backup_to(&self, to: (&Arc<dyn Disk>, &Path), progress: impl Fn(u64, u64)) -> Result<BackupReport> {
+        let dir = &self.view.caches().dir;
+        backup((self.view.disk(), self.end()), to, progress)?.ok_or_else(|| no_store(dir))
+    }
+
     /// Shows `each` what the log says from `from` on, until that says `false`.
     ///
     /// # Errors
@@ -196,12 +245,13 @@ impl StoreObserver {
         let stored = match self.view.fetch(partition, offset) {
             Ok(stored) => stored,
             // Its file may have gone since.
-            Err(_) => {
-                self.refresh()?;
-                if self.has_left(partition, offset) {
+            Err(error) => {
+                let at = self.view.with_view(|view| view.locate(partition, offset));
+                let is_there = at.is_some_and(|at| self.view.is_there(at.segment.number()));
+                if !is_there || self.has_left(partition, offset) {
                     return Ok(None);
                 }
-                self.view.fetch(partition, offset)?
+                self.view.fetch(partition, offset).map_err(|_| error)?
             }
         };
         let public = self.view.with_view(|view| view.state.public_place(partition));

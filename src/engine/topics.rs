@@ -10,7 +10,7 @@ use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
 use crate::record::{GroupOptions, Ordering, TopicOptions};
 use crate::state::{Command, GroupChanges, Rejection};
-use crate::view::{Reader, TopicInfo, ViewHolder};
+use crate::view::{Reader, TopicInfo, ViewHolder, next_run};
 
 /// A group as it is stored.
 #[derive(Clone, Debug)]
@@ -191,18 +191,45 @@ impl Engine {
                 Ok(self.look_at_each(topic, |core, partition, _| core.view.state.partition_end(partition)))
             }
             // seam: a group begins at the end
-            Begin::Earliest => Ok(self.look_at_each(topic, kept_from)),
-            Begin::Offset(offset) => Ok(self.look_at_each(topic, |core, partition, looked_at| {
-                let kept = kept_from(core, partition, looked_at);
-                core.view.state.partition_end(partition).min(offset).max(kept)
-            })),
-            Begin::Time(time) => {
-                let kept = self.look_at_each(topic, |core, partition, looked_at| {
-                    (kept_from(core, partition, looked_at), core.view.state.partition_end(partition))
-                });
-                self.first_at_or_after(topic, kept, time)
+            Begin::Earliest => self.kept_messages(topic).map(|kept| kept.into_iter().map(|(from, _)| from).collect()),
+            Begin::Offset(offset) => {
+                let kept = self.kept_messages(topic)?;
+                Ok(kept.into_iter().map(|(from, end)| end.min(offset).max(from)).collect())
+            }
+            Begin::Time(time) => self.first_at_or_after(topic, self.kept_messages(topic)?, time),
+        }
+    }
+
+    /// The messages of each partition from the first on from which on none is missing: that one, and the end.
+    fn kept_messages(&self, topic: TopicInfo) -> Result<Vec<(Offset, Offset)>> {
+        let mut kept = self.look_at_each(topic, |core, partition, looked_at| {
+            let end = core.view.state.partition_end(partition);
+            (core.view.positions.kept_from(partition, end, looked_at), end)
+        });
+        let mut reader = Reader::default();
+        for (index, (from, end)) in (0..).zip(&mut kept) {
+            *from = self.behind_gaps(&mut reader, topic.first.nth(index), *from)?.min(*end);
+        }
+        Ok(kept)
+    }
+
+    /// The first message from which on none is missing, of those from `from` on that are all there but for what was cleaned away: files of a
+    /// class lack what nobody wanted.
+    fn behind_gaps(&self, reader: &mut Reader, partition: PartitionId, from: Offset) -> Result<Offset> {
+        let mut kept = from;
+        for (first, end) in self.with_view(|view| view.cleaned_shares(partition, from)) {
+            let mut next = first.max(from);
+            while next < end {
+                let run = next_run(self, reader, partition, next)?;
+                let first = run.map_or(end, |run| run.first);
+                // seam: a group begins in a gap
+                if first > next {
+                    kept = first;
+                }
+                next = run.map_or(end, |run| run.end());
             }
         }
+        Ok(kept)
     }
 
     /// What `look` says of each partition of the topic, in several holds of the lock: each ends when as much was looked at as
@@ -267,8 +294,3 @@ fn not_found(what: &'static str, name: &str) -> Error {
 
 /// How much is looked at in one hold of the lock: partitions, and their shares of segments.
 pub(super) const LOOKED_AT_MAX: usize = 1024;
-
-/// The first message of the partition from which on none is missing.
-fn kept_from(core: &Core, partition: PartitionId, looked_at: &mut usize) -> Offset {
-    core.view.positions.kept_from(partition, core.view.state.partition_end(partition), looked_at)
-}

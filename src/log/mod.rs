@@ -16,21 +16,21 @@ mod tests;
 mod write;
 
 pub(crate) use error::{OpenError, ReadError};
-pub(crate) use format::class::Class;
+pub(crate) use format::class::{Class, Classes};
 pub(crate) use format::control::ControlFrame;
-pub(crate) use format::frame::{Frame, Parts};
+pub(crate) use format::frame::{ALIGN as FRAME_ALIGN, Frame, Parts};
 pub(crate) use format::name::FileName;
 pub(crate) use read::cache::BlockCache;
 pub(crate) use read::catalog::Catalog;
-pub(crate) use read::frames::{Met, for_each_left, for_each_proven};
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) use read::frames::{for_each as for_each_frame, for_each_whole};
+pub(crate) use read::frames::{Met, for_each as for_each_frame, for_each_left, for_each_proven, for_each_whole};
 pub(crate) use read::fronts::FrontCache;
 pub(crate) use read::index::{Index, IndexKey, Indexes, KeyRows, Row};
 pub(crate) use read::part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use read::segment::Segment;
+pub(crate) use recover::backup::{BackupError, BackupSource, backup};
 pub(crate) use recover::observe::{ObservedEnd, Progress, checkpoints, observe};
 pub(crate) use write::appender::{AppendError, Appended, Appender};
+pub(crate) use write::class_file::{ClassFile, CleanedRange, class_frame_len};
 pub(crate) use write::file_manager::FileManager;
 pub(crate) use write::reserve::Reserve;
 pub(crate) use write::standby::Standby;
@@ -145,7 +145,7 @@ pub(crate) fn open_existing(disk: Arc<dyn Disk>, settings: Settings) -> Result<O
 /// What is there, and what is to be done about it.
 fn look(disk: &Arc<dyn Disk>) -> Result<(Arc<Handles>, recover::plan::Plan, recover::scan::Scanned), OpenError> {
     let handles = Arc::new(Handles::new(Arc::clone(disk)));
-    let scanned = recover::scan::scan(&**disk, &handles)?;
+    let scanned = recover::scan::scan(&**disk, &handles, None)?;
     let plan = recover::plan::plan(&scanned.facts)?;
     Ok((handles, plan, scanned))
 }

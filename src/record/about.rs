@@ -165,6 +165,18 @@ impl Record {
         }
     }
 
+    /// The same record for `count` of the messages that it claims, behind the first `skip` of them. `None` where it claims none.
+    pub(crate) fn claiming(&self, skip: u32, count: u32) -> Option<Self> {
+        let mut part = self.claim().map(|_| self.clone())?;
+        if let Self::Appended { version, .. } = &mut part {
+            *version = version.saturating_add(skip.into());
+        }
+        if let Self::Published { base, count: of, .. } | Self::Appended { base, count: of, .. } = &mut part {
+            (*base, *of) = (base.saturating_add(skip.into()), count);
+        }
+        Some(part)
+    }
+
     /// The partition, first offset and count of the messages that it claims.
     pub(crate) fn claim_mut(&mut self) -> Option<(PartitionId, &mut Offset, u32)> {
         match self {

@@ -25,7 +25,7 @@ use super::lease::ExclusiveLeases;
 use super::schedule::ScheduleEntries;
 use super::topic::Tables;
 use super::{State, cursor, dedup, group, lease, schedule, topic};
-use crate::ids::{Epoch, GroupId, PartitionId};
+use crate::ids::{Epoch, GroupId, Offset, PartitionId};
 use crate::record::message::splitmix;
 use crate::record::wire::{ByteReader, DecodeError, Newer, put_signed, put_varint};
 use std::collections::BTreeMap;
@@ -67,6 +67,17 @@ impl Snapshot {
     pub(crate) fn scheduled(&self, partition: PartitionId) -> u64 {
         let found = self.scheduled.binary_search_by_key(&partition, |(of, _)| *of).ok();
         found.map_or(0, |at| self.scheduled[at].1.len() as u64)
+    }
+
+    /// Those of its messages `first..end`, each for itself.
+    pub(super) fn scheduled_within(&self, partition: PartitionId, first: Offset, end: Offset) -> Vec<(Offset, Offset)> {
+        let found =
+            self.scheduled.iter().filter(|(of, _)| *of == partition).flat_map(|(_, entries)| entries.from(first));
+        found.map(|(offset, _)| (*offset, offset.saturating_add(1))).take_while(|(offset, _)| *offset < end).collect()
+    }
+
+    pub(super) fn cursors(&self) -> &NamedSnapshot<CursorState> {
+        &self.cursors
     }
 
     pub(super) fn tables(&self) -> &Tables {

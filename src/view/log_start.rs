@@ -5,7 +5,7 @@
 
 use super::View;
 use super::log_scan::LogHolder;
-use super::next::{NextRun, resolve};
+use super::next::{NextRun, next_run};
 use super::read::Reader;
 use super::topics::TopicInfo;
 use crate::error::{Error, PositionFault, Result};
@@ -184,21 +184,6 @@ fn first_where<H: LogHolder>(
     Ok(low.min(visible_end(holder, partition)))
 }
 
-/// The first messages of a partition at or behind `from` that there are.
-fn next_run<H: LogHolder>(
-    holder: &H,
-    reader: &mut Reader,
-    partition: PartitionId,
-    from: Offset,
-) -> Result<Option<NextRun>> {
-    loop {
-        let Some(found) = holder.with_view(|view| view.find_next(partition, from)) else { return Ok(None) };
-        if let Some(run) = resolve(holder, reader, found)? {
-            return Ok(Some(run));
-        }
-    }
-}
-
 fn visible_end<H: LogHolder>(holder: &H, partition: PartitionId) -> Offset {
     holder.with_view(|view| view.visible_end(partition))
 }
@@ -206,8 +191,12 @@ fn visible_end<H: LogHolder>(holder: &H, partition: PartitionId) -> Offset {
 /// Whether messages were removed from a part of the log, which ends with it where no end is given.
 fn was_retired<H: LogHolder>(holder: &H, from: Lsn, to: Option<Lsn>) -> bool {
     holder.with_view(|view| {
-        let retired = view.catalog.retired().of(Class::Messages);
-        retired.iter().any(|(start, end)| *end > from && to.is_none_or(|to| *start < to))
+        let catalog = &view.catalog;
+        let is_within = |start: Lsn, end: Lsn| end > from && to.is_none_or(|to| start < to);
+        let cleaned = catalog.segments().iter().filter(|file| file.kind().class() == Some(Class::Messages));
+        catalog.retired().of(Class::Messages).iter().any(|(start, end)| is_within(*start, *end))
+            // A file of a class lacks what nobody wanted.
+            || cleaned.map(|file| (file.base(), file.end())).any(|(start, end)| is_within(start, end))
     })
 }
 

@@ -4,10 +4,12 @@
 //! with each frame that it appends; an observer holds one of its own. Both read messages by the same functions ([`ViewHolder`]).
 //! Never here: appending, files that are created or removed, threads.
 
+mod backup;
 mod counters;
 mod dump;
 mod fold;
 mod follow;
+mod kept;
 mod log_scan;
 pub(crate) mod log_start;
 mod next;
@@ -23,17 +25,21 @@ mod touches;
 mod verify;
 mod visible;
 
+pub use backup::BackupReport;
+pub(crate) use backup::backup;
 pub(crate) use counters::Counters;
 pub use counters::GroupCounters;
 pub use dump::{DumpEntry, DumpedFrame, DumpedRecord};
 pub(crate) use fold::{Fold, contradiction, open_error};
 pub(crate) use follow::FrameAt;
+pub(crate) use kept::{Kept, Stay};
 pub(crate) use log_scan::{LogHolder, LogLook, LogScan, LogStep};
 pub(crate) use log_start::LogStart;
+pub(crate) use next::next_run;
 pub(crate) use observer::ObservedView;
 pub(crate) use positions::{MessageLocation, Positions};
 pub(crate) use read::{Reader, ViewHolder, absent, share_of, unreadable};
-pub(crate) use runs::Share;
+pub(crate) use runs::{SegmentRuns, Share};
 pub(crate) use stats::Moment;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use stored::Stored;

@@ -74,6 +74,34 @@ impl View {
     }
 }
 
+impl View {
+    /// The shares that files of a class have of a partition's messages from `from` on: of each the first, and the one behind the last.
+    pub(crate) fn cleaned_shares(&self, partition: PartitionId, from: Offset) -> Vec<(Offset, Offset)> {
+        let is_cleaned =
+            |number: &FileNumber| self.catalog.segment(*number).is_some_and(|file| file.kind().class().is_some());
+        let shares = self.positions.shares_from(partition, from).into_iter();
+        shares.filter(|(number, ..)| is_cleaned(number)).map(|(_, first, end)| (first, end)).collect()
+    }
+}
+
+/// The first messages of a partition at or behind `from` that there are.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn next_run<H: ViewHolder + ?Sized>(
+    holder: &H,
+    reader: &mut Reader,
+    partition: PartitionId,
+    from: Offset,
+) -> Result<Option<NextRun>> {
+    loop {
+        let Some(found) = holder.with_view(|view| view.find_next(partition, from)) else { return Ok(None) };
+        if let Some(run) = resolve(holder, reader, found)? {
+            return Ok(Some(run));
+        }
+    }
+}
+
 /// Where in the log the messages stand that were found. `None` where their segment has gone meanwhile.
 ///
 /// # Errors
@@ -92,7 +120,13 @@ pub(crate) fn resolve<H: ViewHolder + ?Sized>(
             let row = match cached {
                 Some(row) => Some(row),
                 None => {
-                    if !load_rows(holder, rows, &segment, (partition, first), Index::look_up_from)? {
+                    let loaded = load_rows(holder, rows, &segment, (partition, first), Index::look_up_from);
+                    // What must stay of it was copied to another file.
+                    let is_gone = |view: &mut View| view.catalog.segment(segment.number()).is_none();
+                    if loaded.is_err() && holder.with_view(is_gone) {
+                        return Ok(None);
+                    }
+                    if !loaded? {
                         // The view knows the rows now, or the segment has gone.
                         let again = holder.with_view(|view| view.find_next(partition, first));
                         let again = again.filter(|again| matches!(again.place, MessageLocation::Known { .. }));

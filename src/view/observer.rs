@@ -73,7 +73,7 @@ impl ObservedView {
     }
 
     /// The directory.
-    pub(super) const fn disk(&self) -> &Arc<dyn Disk> {
+    pub(crate) const fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
     }
 
@@ -151,9 +151,20 @@ fn records_of(segment: &Segment, from: Lsn) -> Result<Vec<(Vec<Record>, FrameAt)
 
 /// The state of the log, as far as it is durable.
 fn load(disk: &Arc<dyn Disk>) -> Result<Option<(View, ObservedEnd)>> {
+    until_it_holds(|| {
+        let Some((contents, end)) = log::observe(disk, Lsn(0)).map_err(open_error)? else { return Ok(None) };
+        let mut view = Fold::of(&contents, true)?.view;
+        // An observer asks no index of streams.
+        view.streams = StreamTails::new(end.end());
+        Ok(Some((view, end)))
+    })
+}
+
+/// What a look at all files gives. What seems to be damage, or was not there, is looked at again.
+pub(super) fn until_it_holds<T>(look: impl Fn() -> Result<T>) -> Result<T> {
     let mut damage: Option<Corruption> = None;
     for _ in 0..LOOKS_MAX {
-        match try_load(disk) {
+        match look() {
             // seam: what is met once is damage
             Err(Error::Corrupt(met)) if damage.as_ref() != Some(&met) => damage = Some(met),
             // A file went away between two reads.
@@ -163,14 +174,6 @@ fn load(disk: &Arc<dyn Disk>) -> Result<Option<(View, ObservedEnd)>> {
         }
     }
     Err(Error::io("observe a store that changes too fast", io::ErrorKind::WouldBlock.into()))
-}
-
-fn try_load(disk: &Arc<dyn Disk>) -> Result<Option<(View, ObservedEnd)>> {
-    let Some((contents, end)) = log::observe(disk).map_err(open_error)? else { return Ok(None) };
-    let mut view = Fold::of(&contents, true)?.view;
-    // An observer asks no index of streams.
-    view.streams = StreamTails::new(end.end());
-    Ok(Some((view, end)))
 }
 
 impl ViewHolder for ObservedView {
@@ -188,9 +191,20 @@ impl LogHolder for ObservedView {
         self.end()
     }
 
+    /// A file may have gone though nothing that is known tells of it yet: then its messages are gone here as well.
     fn is_there(&self, file: FileNumber) -> bool {
         // What the refresh meets is met again by the read that goes on.
         let _ = self.refresh();
-        self.with_view(|view| view.catalog.segment(file).is_some())
+        let found = self.with_view(|view| view.catalog.segment(file).cloned());
+        let Some(segment) = found else { return false };
+        let opened = self.disk.open(&segment.name().to_string());
+        let is_gone = opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if is_gone {
+            self.with_view(|view| {
+                view.catalog.retire(segment.base(), segment.end(), segment.serves());
+                view.positions.forget(segment.number());
+            });
+        }
+        !is_gone
     }
 }

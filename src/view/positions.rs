@@ -153,6 +153,17 @@ impl Positions {
         indexed.chain(runs.flat_map(|runs| runs.partitions.iter().map(of_runs))).collect()
     }
 
+    /// Where the messages of a partition from `from` on are: each segment's share, in the order of offsets.
+    pub(crate) fn shares_from(&self, partition: PartitionId, from: Offset) -> Vec<(FileNumber, Offset, Offset)> {
+        let spans = self.spans.get(&partition).into_iter().flatten().map(|span| (span.segment, span.first, span.end));
+        let unindexed = self.unindexed.iter().map(Arc::as_ref).chain(&self.active);
+        let runs = unindexed.filter_map(|of| Some((of.segment, of.get(partition)?)));
+        let all = spans.chain(runs.map(|(segment, runs)| (segment, runs.first, runs.end)));
+        let mut shares: Vec<_> = all.filter(|(.., end)| *end > from).collect();
+        shares.sort_unstable_by_key(|(_, first, _)| *first);
+        shares
+    }
+
     /// Begins a segment; what came before grows no more.
     pub(crate) fn roll(&mut self, segment: FileNumber) {
         if let Some(done) = self.active.replace(SegmentRuns::new(segment)) {
@@ -172,6 +183,17 @@ impl Positions {
 
     /// Takes in a segment's index file, as far as its shares are wanted; forgets its rows.
     pub(crate) fn set_indexed(&mut self, segment: FileNumber, index: Index, share: impl Fn(PartitionId) -> Share) {
+        self.set_index(segment, Arc::new(index), share);
+    }
+
+    /// Forgets the shares of an indexed segment that are not wanted there any more.
+    pub(crate) fn share_again(&mut self, segment: FileNumber, share: impl Fn(PartitionId) -> Share) {
+        if let Some(index) = self.index(segment) {
+            self.set_index(segment, index, share);
+        }
+    }
+
+    fn set_index(&mut self, segment: FileNumber, index: Arc<Index>, share: impl Fn(PartitionId) -> Share) {
         self.forget(segment);
         for key in index.keys().iter().filter(|key| share(PartitionId(key.key)) == Share::Wanted) {
             let (first, end) = (Offset(key.first), Offset(key.end));
@@ -179,7 +201,7 @@ impl Positions {
             let at = spans.partition_point(|other| other.first < first);
             spans.insert(at, Span { segment, first, end, time: WallMs(key.time_ms) });
         }
-        self.indexes.insert(segment, Arc::new(index));
+        self.indexes.insert(segment, index);
     }
 
     /// Takes in rows that were made anew, in place of an index file that is of no use.

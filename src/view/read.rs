@@ -137,6 +137,10 @@ pub(crate) trait ViewHolder {
         of: (PartitionId, Offset),
     ) -> Result<Stored> {
         let read = read_some(self, &mut reader.at_hand, segment, place, (skip, 1), of).map(Stored::from);
+        let read = read.or_else(|error| match moved(self, segment, of) {
+            Some(now) => self.read(reader, &now.segment, &now.place, 0, of),
+            None => Err(error),
+        });
         read.map_err(|error| unreadable(self, of, error))
     }
 
@@ -156,8 +160,15 @@ pub(crate) trait ViewHolder {
         mut each: impl FnMut(Stored),
     ) -> Result<u32> {
         let Reader { at_hand, gathered, .. } = reader;
-        let read = read_some(self, at_hand, segment, place, (skip, max), of);
-        let read = read.map_err(|error| unreadable(self, of, error))?;
+        let read = match read_some(self, at_hand, segment, place, (skip, max), of) {
+            Ok(read) => read,
+            Err(error) => {
+                let now = moved(self, segment, of).ok_or_else(|| unreadable(self, of, error))?;
+                gathered.take().into_iter().for_each(&mut each);
+                each(self.read(reader, &now.segment, &now.place, 0, of)?);
+                return Ok(1);
+            }
+        };
         let count = read.cuts.parts();
         let may_join = read.bytes.len() <= RUN_LEN_MAX / 2 && read.provenance.is_none();
         if may_join && gathered.take_in(&read) {
@@ -216,6 +227,18 @@ fn read_some<'a, H: ViewHolder + ?Sized>(
     read.keep(count);
     let about = About { partition, first: offset, epoch: read.epoch, time };
     Ok(Stored { bytes: read.bytes, cuts: read.cuts, about, provenance })
+}
+
+/// Where a message stands now, if that is in another file than the one that was to be read: what must stay of that was copied, and it may
+/// be gone.
+fn moved<H: ViewHolder + ?Sized>(
+    holder: &H,
+    from: &Segment,
+    (partition, offset): (PartitionId, Offset),
+) -> Option<Located> {
+    // seam: a message that moved is not looked for
+    let now = holder.with_view(|view| view.locate(partition, offset));
+    now.filter(|now| now.segment.number() != from.number())
 }
 
 /// Frame and part of a message, as the index file of its segment says. An index file that does not prove itself is of no

@@ -5,7 +5,7 @@
 use super::read::{ReplayError, decode_frame};
 use crate::error::Result;
 use crate::ids::Lsn;
-use crate::log::{self, Met, ReadError, Segment};
+use crate::log::{self, FRAME_ALIGN, Met, ReadError, Segment};
 use crate::record::Record;
 
 /// Shows `visit` the records of each frame of a segment from the frame at `from` on that ends at or below `to`, with its end. Stops where
@@ -21,7 +21,10 @@ pub(crate) fn for_each_frame_of_records(
     let mut records = Vec::new();
     let walked = log::for_each_left::<Stop>(segment, from, Lsn(0), &mut |met| {
         let Met::Frame(frame) = met else { return Ok(()) };
-        let end = frame.lsn.saturating_add(frame.padded().into());
+        // In a file of a class a frame is as long as what is left of it: what follows may begin anywhere behind its LSN.
+        // seam: the end of a cleaned frame is taken for that of the frame
+        let len = if segment.kind().class().is_some() { FRAME_ALIGN } else { frame.padded().into() };
+        let end = frame.lsn.saturating_add(len);
         if end > to {
             return Err(Stop::Here);
         }

@@ -259,7 +259,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         &["Topic::name", "Topic::partitions", "Group::name", "Group::topic", "Cursor::name", "Producer::name"],
     ),
     (
-        "tests/observer.rs looks at what a writer does, and the simulation at every state",
+        "tests/observer.rs, verify.rs and backup.rs do, beside a writer, and the simulation looks at every state",
         &[
             "Store::open_read_only",
             "StoreOptions::open_read_only",
@@ -273,6 +273,10 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
             "Observer::peek",
             "Observer::verify",
             "Observer::dump",
+            "Observer::backup",
+            "Observer::backup_to",
+            "Store::backup",
+            "Store::backup_to",
             "ObservedLog::try_next",
             "Peeked::id",
             "Peeked::origin",

@@ -21,6 +21,7 @@ pub const TESTS: &[&str] = &[
     "log_reader",
     "observer",
     "verify",
+    "backup",
     "dedup",
     "schedule",
     "cursors",
@@ -48,7 +49,7 @@ pub(crate) fn planted(name: &str) -> bool {
 "#;
 
 /// What the copy has no use for, and what takes long to build.
-const UNUSED: &[&str] = &["criterion", "hdrhistogram", "proc-macro2", "serde", "serde_json", "syn"];
+const UNUSED: &[&str] = &["criterion", "hdrhistogram", "proc-macro2", "quote", "serde", "serde_json", "syn"];
 
 pub fn build(bugs: &[Bug]) -> Built {
     let to = target().join("source");

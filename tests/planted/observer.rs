@@ -22,4 +22,28 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value("if planted!() { ends.last() } else { $it }"),
         level: Level::Test("observer", "an_observer_lives_through_all_that_a_writer_does"),
     },
+    Bug {
+        name: "a backup goes by the files alone",
+        plants: "a backup lacks what was durable before it, for no frame says so yet",
+        mistake: Mistake::Value("if planted!() { Lsn(0) } else { $it }"),
+        level: Level::Test("backup", "a_backup_holds_all_that_was_durable_before_it"),
+    },
+    Bug {
+        name: "a copy that was opened is written over",
+        plants: "a nightly backup destroys the store that was restored from it",
+        mistake: Mistake::Before("Some(_) if planted!() => Ok(slots),"),
+        level: Level::Test("backup", "a_copy_that_was_opened_is_left_alone"),
+    },
+    Bug {
+        name: "an observer goes by a slot that may be lost",
+        plants: "a power failure within a recovery takes back what an observer has told",
+        mistake: Mistake::Value("if planted!() { self.slot.watermark } else { $it }"),
+        level: Level::Test("observer", "an_observer_lives_through_all_that_a_writer_does"),
+    },
+    Bug {
+        name: "half a file counts",
+        plants: "what a backup left that died is taken for a copy",
+        mistake: Mistake::Value("if planted!() { !theirs.is_empty() } else { $it }"),
+        level: Level::Test("backup", "a_backup_that_dies_leaves_the_one_before_it"),
+    },
 ];

@@ -80,6 +80,24 @@ pub enum Command {
         /// The topic; it is created if it is not there.
         topic: String,
     },
+    /// Show all events of one correlation as a tree of what caused what, with what became of them in each group.
+    Trace {
+        /// The correlation id, or the id of the first event.
+        correlation: String,
+    },
+    /// List messages for later, or cancel one.
+    #[command(subcommand)]
+    Schedule(Schedule),
+    /// Copy the store as it is now to a directory, also while it is in use; what an earlier backup there has is not copied again.
+    Backup {
+        /// The directory: missing, empty, or an earlier backup of this store.
+        to: PathBuf,
+    },
+    /// Copy a backup to the directory of the store, which must be missing or empty.
+    Restore {
+        /// The directory of the backup.
+        from: PathBuf,
+    },
     /// Verify every byte of the store, and say what is wrong.
     Verify,
     /// Print what the log says, frame by frame, as JSON Lines.
@@ -184,6 +202,9 @@ pub struct Publish {
     /// A header; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
+    /// How long until it is delivered, as 10m.
+    #[arg(long, value_parser = duration)]
+    pub delay: Option<Duration>,
     /// The id under which the topic accepts it once.
     #[arg(long, requires = "payload")]
     pub dedup_id: Option<String>,
@@ -350,6 +371,22 @@ pub struct Change {
     pub dry_run: bool,
     #[command(flatten)]
     pub sure: Sure,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Schedule {
+    /// List the messages of a topic that are not due yet.
+    List {
+        /// The topic.
+        topic: String,
+    },
+    /// Take back a message that is not due yet.
+    Cancel {
+        /// The topic.
+        topic: String,
+        /// Its id.
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

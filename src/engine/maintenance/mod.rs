@@ -1,9 +1,11 @@
-//! Maintenance: finishes full segments, writes checkpoints, retires and unlinks what is dead.
+//! Maintenance: finishes full segments, writes checkpoints, retires and unlinks what is dead, cleans what is mostly dead.
 //!
 //! It reads the view and writes files through the file manager. It is not needed for safety: without it the directory grows,
 //! and an open replays more. Never here: syncs that somebody waits for, threads (they call [`Engine::maintain`]).
 
 mod checkpoint;
+mod clean;
+mod copy;
 mod finish;
 pub(super) mod jobs;
 mod retire;
@@ -13,17 +15,18 @@ use super::Engine;
 use crate::error::{Error, Result};
 use crate::ids::MonoMs;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(super) use finish::finish_segments;
 
 /// After an I/O error a job is left alone for so long.
 const PAUSE_MS: u64 = 5_000;
 
 /// What needs room does not keep what gives room back from being done.
-const JOBS: [fn(&Engine) -> Result<()>; 5] = [
+const JOBS: [fn(&Engine) -> Result<()>; 6] = [
     finish::finish_segments,
     checkpoint::checkpoint_if_due,
     retire::retire_dead_segments,
+    clean::clean_if_due,
     retire::remove_leftovers,
     Engine::keep_index,
 ];
@@ -35,8 +38,13 @@ pub(super) struct Maintenance {
     paused: Mutex<[MonoMs; JOBS.len()]>,
     /// Whether somebody was refused for want of room since there was some.
     wants_room: AtomicBool,
-    /// How many pins there are.
+    /// How many pins there are, and how many there ever were.
     pins: AtomicUsize,
+    pins_ever: AtomicUsize,
+    /// What is known of files that may be cleaned.
+    cleaning: Mutex<clean::CleaningNotes>,
+    /// How many bytes of messages were copied.
+    cleaned: AtomicU64,
 }
 
 /// While one is there no segment is retired: a start that was found stays one until the group is created there.
@@ -62,7 +70,17 @@ impl Maintenance {
     /// Keeps every segment. A thread that locks the core afterwards sees all that was retired before.
     pub(super) fn pin(&self) -> Pin<'_> {
         self.pins.fetch_add(1, Ordering::AcqRel);
+        self.pins_ever.fetch_add(1, Ordering::AcqRel);
         Pin(self)
+    }
+
+    fn note_cleaned(&self, bytes: u64) {
+        self.cleaned.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many pins there ever were: where there is another one, a group may begin at what was settled before.
+    fn pins_ever(&self) -> usize {
+        self.pins_ever.load(Ordering::Acquire)
     }
 
     fn is_pinned(&self) -> bool {

@@ -41,16 +41,21 @@ pub(super) fn retire_dead_segments(engine: &Engine) -> Result<()> {
             }
         }
     }
-    if retired.is_empty() {
-        return recorded;
-    }
+    if retired.is_empty() { recorded } else { recorded.and(unlink(engine, &retired, end)) }
+}
+
+/// Unlinks what serves nothing any more, once that is durable: the log says so below `end`.
+///
+/// # Errors
+/// The store's.
+pub(super) fn unlink(engine: &Engine, gone: &[Arc<Segment>], end: Lsn) -> Result<()> {
     // seam: unlinked before recorded
     engine.wait_durable(end)?;
     let mut file_manager = engine.file_manager.lock();
-    let removed = |gone: Arc<Segment>| {
-        file_manager.remove_segment(&gone).map_err(|error| engine.file_manager_error(&file_manager, error))
+    let removed = |gone: &Arc<Segment>| {
+        file_manager.remove_segment(gone).map_err(|error| engine.file_manager_error(&file_manager, error))
     };
-    retired.into_iter().map(removed).fold(recorded, Result::and)
+    gone.iter().map(removed).fold(Ok(()), Result::and)
 }
 
 /// Records that nothing is looked for in a segment any more, and forgets it, in one hold of the lock: nobody can come to want it in

@@ -9,6 +9,7 @@ use crate::engine::stream::opened::{Opened, OpenedKind};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset};
 use crate::index::{Direction, IndexError, IndexHome, IndexStamp, in_memory};
+use crate::log::Class;
 use crate::record::{Record, StreamId};
 use crate::state::{StreamFact, StreamHead, StreamRun, Touch};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -265,15 +266,17 @@ impl Engine {
             (core.view.catalog.clone(), core.view.catalog.epochs().to_vec())
         };
         let (begin, stop) = (index.at, index.at.saturating_add(FILL_LEN));
-        for segment in catalog.segments().iter().filter(|segment| segment.end() > begin && segment.base() < floor) {
-            let (mut touches, mut end) = (Vec::new(), index.at);
+        let of_messages = catalog.segments().iter().filter(|segment| segment.serves().contains(Class::Messages));
+        for segment in of_messages.filter(|segment| segment.end() > begin && segment.base() < floor) {
+            let (mut touches, mut end, mut is_whole) = (Vec::new(), index.at, true);
             for_each_frame_of_records(segment, (index.at.max(segment.base()), floor), &mut |records, frame_end| {
                 touches.extend(records.iter().filter_map(|record| touch_of(record, frame_end)));
                 end = frame_end;
-                touches.len() < 64 * TOUCHES_AT_ONCE && frame_end < stop
+                is_whole = touches.len() < 64 * TOUCHES_AT_ONCE && frame_end < stop;
+                is_whole
             })?;
-            if end == index.at {
-                continue;
+            if is_whole {
+                end = end.max(segment.end().min(floor));
             }
             // Older than what is known of epochs: the stamp will not count, and that is all.
             let known = epoch_below(&epochs, end).or(epochs.first().map(|(_, epoch)| *epoch));
@@ -281,7 +284,7 @@ impl Engine {
             if let Err(error) = index.apply(self.index.instance, &touches, (epoch, end)) {
                 return Ok(Err(error));
             }
-            if end < segment.end().min(floor) {
+            if !is_whole {
                 return Ok(Ok(()));
             }
         }

@@ -24,6 +24,13 @@ impl Class {
         }
     }
 
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Messages => Self::DeadLetters,
+            Self::DeadLetters => Self::Messages,
+        }
+    }
+
     pub(crate) const fn from_code(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Messages),

@@ -42,6 +42,22 @@ impl Inner {
         self.by_number.extend(self.segments.iter().map(|segment| segment.number()).zip(0..));
         self.by_number.sort_unstable();
     }
+
+    /// Lets what lies within the range serve these classes no more, and takes out what serves none then.
+    fn leave(&mut self, from: Lsn, to: Lsn, classes: Classes) -> Vec<Arc<Segment>> {
+        let mut gone = Vec::new();
+        for segment in std::mem::take(&mut self.segments) {
+            let left = segment.serves().without(classes);
+            if segment.base() < from || segment.end() > to || left == segment.serves() {
+                self.segments.push(segment);
+            } else if left.is_empty() {
+                gone.push(segment);
+            } else {
+                self.segments.push(Arc::new(segment.serving(left)));
+            }
+        }
+        gone
+    }
 }
 
 impl Catalog {
@@ -109,18 +125,18 @@ impl Catalog {
     /// retirement is durable.
     pub(crate) fn retire(&mut self, from: Lsn, to: Lsn, classes: Classes) -> Vec<Arc<Segment>> {
         let inner = Arc::make_mut(&mut self.inner);
-        let mut gone = Vec::new();
-        for segment in std::mem::take(&mut inner.segments) {
-            let left = segment.serves().without(classes);
-            if segment.base() < from || segment.end() > to || left == segment.serves() {
-                inner.segments.push(segment);
-            } else if left.is_empty() {
-                gone.push(segment);
-            } else {
-                inner.segments.push(Arc::new(segment.serving(left)));
-            }
-        }
+        let gone = inner.leave(from, to, classes);
         inner.retired.add(classes, from, to);
+        inner.renumber();
+        gone
+    }
+
+    /// Adds a file of a class in the place of what served the class within its range, and returns what served no other: as
+    /// [`Catalog::retire`].
+    pub(crate) fn take_place(&mut self, file: Arc<Segment>) -> Vec<Arc<Segment>> {
+        let inner = Arc::make_mut(&mut self.inner);
+        let gone = inner.leave(file.base(), file.end(), file.serves());
+        inner.segments.push(file);
         inner.renumber();
         gone
     }

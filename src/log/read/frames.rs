@@ -240,7 +240,6 @@ impl Frames {
     }
 }
 
-#[cfg(any(test, feature = "simulation"))]
 /// Shows `visit` every frame of `segment` from `from` on, without its parts.
 ///
 /// # Errors
@@ -333,7 +332,6 @@ pub(crate) fn for_each_proven<E: From<ReadError>>(
     }
 }
 
-#[cfg(any(test, feature = "simulation"))]
 /// As [`for_each`], with the parts.
 pub(crate) fn for_each_whole<E: From<ReadError>>(
     segment: &Segment,
@@ -343,7 +341,6 @@ pub(crate) fn for_each_whole<E: From<ReadError>>(
     walk(segment, Frames::of(segment, from), from, visit)
 }
 
-#[cfg(any(test, feature = "simulation"))]
 fn walk<E: From<ReadError>>(
     segment: &Segment,
     frames: io::Result<Frames>,

@@ -172,7 +172,7 @@ impl DirectoryScan {
     }
 
     fn read_store(&mut self, disk: &dyn Disk) -> Result<(), OpenError> {
-        if let StoreRead::Valid { uuid, slots } = StoreRead::read(disk)? {
+        if let Some(StoreRead { uuid, slots }) = StoreRead::read(disk)? {
             (self.uuid, self.slots) = (Some(uuid), slots);
             let refused = self.features().refused();
             if !refused.is_empty() {
@@ -237,27 +237,24 @@ impl DirectoryScan {
 
 /// What `STORE` says.
 #[derive(Debug)]
-pub(in crate::log) enum StoreRead {
-    /// There is none, or not all of it.
-    Nothing,
-    Valid {
-        uuid: Uuid,
-        slots: [Option<Slot>; 2],
-    },
+pub(in crate::log) struct StoreRead {
+    pub(in crate::log) uuid: Uuid,
+    pub(in crate::log) slots: [Option<Slot>; 2],
 }
 
 impl StoreRead {
-    pub(in crate::log) fn read(disk: &dyn Disk) -> Result<Self, OpenError> {
+    /// `None` where there is no such file, or not all of it.
+    pub(in crate::log) fn read(disk: &dyn Disk) -> Result<Option<Self>, OpenError> {
         let name = FileName::Store;
         let file = match disk.open(&name.to_string()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(OpenError::io("open", name))?,
         };
         let page = read_up_to(&*file, 0, STORE_LEN as usize).map_err(OpenError::io("read", name))?;
         match Identity::decode(&page) {
             Identity::Newer { format, features } => Err(newer(name, format, features)),
-            Identity::Invalid => Ok(Self::Nothing),
-            Identity::Valid(uuid) => Ok(Self::Valid { uuid, slots: Slot::both(&page, &uuid) }),
+            Identity::Invalid => Ok(None),
+            Identity::Valid(uuid) => Ok(Some(Self { uuid, slots: Slot::both(&page, &uuid) })),
         }
     }
 }

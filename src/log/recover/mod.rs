@@ -2,6 +2,7 @@
 //!
 //! Everything up to `plan` reads only; `execute` writes new files and the slots of `STORE`.
 
+pub(in crate::log) mod backup;
 pub(in crate::log) mod chain;
 pub(in crate::log) mod directory;
 pub(in crate::log) mod execute;

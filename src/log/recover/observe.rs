@@ -4,8 +4,9 @@
 //! be damage is none yet: the caller looks again (`view::observer`). Never here: records, and when to look.
 
 use crate::disk::Disk;
-use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::ids::{FileNumber, Lsn};
 use crate::log::error::OpenError;
+use crate::log::format::control::ControlFrame;
 use crate::log::format::header::{HEADER_LEN, Uuid};
 use crate::log::format::name::FileName;
 use crate::log::format::store_file::Slot;
@@ -23,9 +24,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct ObservedEnd {
     uuid: Uuid,
-    instance: [u8; 16],
-    /// The highest that a process may have appended under.
-    epoch: Epoch,
+    slot: Slot,
     /// The one that held the end.
     segment: Option<Arc<Segment>>,
     end: Lsn,
@@ -42,13 +41,22 @@ pub(crate) enum Progress {
     Elsewhere,
 }
 
-/// What is durable of the log in a directory; `None` where there is no log.
+/// What a frame behind the known end tells.
+struct FrameEnd {
+    end: Lsn,
+    /// The one in it.
+    watermark: Lsn,
+    /// Whether it changes which files belong to the log.
+    changes_files: bool,
+}
+
+/// What is durable of the log in a directory, which is at least all below `known`; `None` where there is no log.
 ///
 /// # Errors
 /// See [`OpenError`].
-pub(crate) fn observe(disk: &Arc<dyn Disk>) -> Result<Option<(Contents, ObservedEnd)>, OpenError> {
+pub(crate) fn observe(disk: &Arc<dyn Disk>, known: Lsn) -> Result<Option<(Contents, ObservedEnd)>, OpenError> {
     let handles = Arc::new(Handles::new(Arc::clone(disk)));
-    let scanned = scan::scan(&**disk, &handles)?;
+    let scanned = scan::scan(&**disk, &handles, Some(known))?;
     let Plan::Continue { segments, retired, epochs, .. } = plan(&scanned.facts)? else { return Ok(None) };
     let (end, slot) = (scanned.facts.watermark, scanned.slot);
     let Some(uuid) = scanned.directory.uuid else { return Ok(None) };
@@ -63,7 +71,7 @@ pub(crate) fn observe(disk: &Arc<dyn Disk>) -> Result<Option<(Contents, Observed
         None => None,
     };
     segment.iter().for_each(|segment| contents.catalog.replace(Arc::clone(segment)));
-    Ok(Some((contents, ObservedEnd { uuid, instance: slot.instance, epoch: slot.epoch, segment, end })))
+    Ok(Some((contents, ObservedEnd { uuid, slot, segment, end })))
 }
 
 /// The checkpoints that are kept, from oldest to newest, and the files of those that are not whole.
@@ -79,6 +87,16 @@ impl ObservedEnd {
     /// The end of what is known.
     pub(crate) const fn end(&self) -> Lsn {
         self.end
+    }
+
+    /// Whose log it is.
+    pub(in crate::log) const fn uuid(&self) -> &Uuid {
+        &self.uuid
+    }
+
+    /// The slot that counted when the log was observed.
+    pub(in crate::log) const fn slot(&self) -> &Slot {
+        &self.slot
     }
 
     /// The segment that holds the end.
@@ -99,32 +117,35 @@ impl ObservedEnd {
     /// # Errors
     /// See [`OpenError`].
     pub(crate) fn look(&self, disk: &dyn Disk) -> Result<Progress, OpenError> {
-        let Some(slot) = self.own_slot(disk)? else { return Ok(Progress::Elsewhere) };
+        let Some(told) = self.told(disk)? else { return Ok(Progress::Elsewhere) };
         let Some(segment) = &self.segment else {
-            let is_begun = slot.watermark > self.end;
-            return Ok(if is_begun { Progress::Elsewhere } else { Progress::Nothing });
+            return Ok(if told > self.end { Progress::Elsewhere } else { Progress::Nothing });
         };
-        let ends = self.frames_of(segment)?;
-        let known = ends.iter().map(|(_, watermark)| *watermark).max().unwrap_or_default().max(slot.watermark);
-        let valid_end = ends.last().map_or(self.end, |(end, _)| *end);
-        if known > valid_end || goes_on(disk, &self.uuid, segment.number(), valid_end)? {
+        let frames = self.frames_of(segment)?;
+        let known = frames.iter().map(|frame| frame.watermark).max().unwrap_or_default().max(told);
+        let valid_end = frames.last().map_or(self.end, |frame| frame.end);
+        // seam: an observer sees what is not durable
+        let durable = frames.iter().rposition(|frame| frame.end <= known);
+        let is_durable = |nth: usize| durable.is_some_and(|last| nth <= last);
+        let files_change = frames.iter().enumerate().any(|(nth, frame)| frame.changes_files && is_durable(nth));
+        if known > valid_end || files_change || goes_on(disk, &self.uuid, segment.number(), valid_end)? {
             return Ok(Progress::Elsewhere);
         }
-        // seam: an observer sees what is not durable
-        let durable = ends.iter().rev().find(|(end, _)| *end <= known);
-        Ok(durable.map_or(Progress::Nothing, |(end, _)| Progress::Grown(*end)))
+        let last = durable.and_then(|last| frames.get(last));
+        Ok(last.map_or(Progress::Nothing, |frame| Progress::Grown(frame.end)))
     }
 
-    /// The slot that counts, unless another process has begun to write, or this is another store by now.
-    fn own_slot(&self, disk: &dyn Disk) -> Result<Option<Slot>, OpenError> {
-        let StoreRead::Valid { uuid, slots } = StoreRead::read(disk)? else { return Ok(None) };
-        let slot = slots.iter().flatten().max_by_key(|slot| slot.sequence).copied();
-        let is_own = |slot: &Slot| (uuid, slot.instance, slot.epoch) == (self.uuid, self.instance, self.epoch);
-        Ok(slot.filter(is_own))
+    /// Up to where the log is durable as slots tell; `None` where another process has begun to write, or this is another store by now.
+    fn told(&self, disk: &dyn Disk) -> Result<Option<Lsn>, OpenError> {
+        let Some(StoreRead { uuid, slots }) = StoreRead::read(disk)? else { return Ok(None) };
+        let newest = slots.iter().flatten().max_by_key(|slot| slot.sequence);
+        let is_own =
+            |slot: &&Slot| (uuid, slot.instance, slot.epoch) == (self.uuid, self.slot.instance, self.slot.epoch);
+        Ok(newest.filter(is_own).map(|_| Slot::certain_watermark(&slots)))
     }
 
-    /// Where the frames end that stand behind the known end, each with the watermark in it.
-    fn frames_of(&self, segment: &Segment) -> Result<Vec<(Lsn, Lsn)>, OpenError> {
+    /// The frames that stand behind the known end.
+    fn frames_of(&self, segment: &Segment) -> Result<Vec<FrameEnd>, OpenError> {
         let io = || OpenError::io("read", segment.name());
         let file = segment.file().map_err(io())?;
         let len = file.len().map_err(io())?;
@@ -132,7 +153,12 @@ impl ObservedEnd {
         let mut frames = Frames::new(file, segment.salt(), lsns, segment.limit(), len);
         let mut ends = Vec::new();
         while let Next::Frame(frame) = frames.next().map_err(io())? {
-            ends.push((frame.lsn.saturating_add(frame.padded().into()), frame.watermark.unwrap_or_default()));
+            let control = frame.is_log().then(|| ControlFrame::decode(frame.head())).flatten();
+            ends.push(FrameEnd {
+                end: frame.lsn.saturating_add(frame.padded().into()),
+                watermark: frame.watermark.unwrap_or_default(),
+                changes_files: control.is_some_and(|control| !control.is_idle()),
+            });
         }
         Ok(ends)
     }

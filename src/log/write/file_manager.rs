@@ -99,7 +99,7 @@ impl FileManager {
         self.begin()?;
         // seam: unfinished segments stay unfinished
         self.finish_unfinished()?;
-        let number = self.next_number();
+        let number = self.next_number()?;
         let name = FileName::Segment(number);
         self.found.unfinished.push(name);
         let mut tail = self.disk.create_tail(&name.to_string(), len, self.access)?;
@@ -148,7 +148,7 @@ impl FileManager {
         if !section.tiles(covers) || !section.tells_epochs(covers) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let number = self.next_number();
+        let number = self.next_number()?;
         let section = section.encode();
         let header = checkpoint::header(*self.found.slots.uuid(), number, self.disk.random(), covers, state, &section);
         let name = FileName::Checkpoint(number);
@@ -345,9 +345,16 @@ impl FileManager {
         Ok(())
     }
 
-    fn next_number(&mut self) -> FileNumber {
+    pub(in crate::log) fn next_number(&mut self) -> io::Result<FileNumber> {
+        self.check()?;
         self.found.last_number = self.found.last_number.saturating_add(1);
-        self.found.last_number
+        Ok(self.found.last_number)
+    }
+
+    /// Makes names durable.
+    pub(in crate::log) fn sync_names(&mut self) -> io::Result<()> {
+        let synced = self.disk.sync_dir();
+        self.note(synced)
     }
 
     /// Removes the name; that it is gone already is as good.
@@ -360,7 +367,7 @@ impl FileManager {
     }
 
     /// Removes the name, now or later.
-    fn remove_or_leave(&mut self, name: FileName) {
+    pub(in crate::log) fn remove_or_leave(&mut self, name: FileName) {
         if self.remove(name).is_err() {
             self.found.leftovers.push(name);
         }

@@ -3,6 +3,7 @@
 //! Only a finished recovery (`recover`) creates an appender.
 
 pub(in crate::log) mod appender;
+pub(in crate::log) mod class_file;
 pub(in crate::log) mod file_manager;
 mod index_file;
 pub(in crate::log) mod reserve;

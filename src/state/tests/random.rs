@@ -610,8 +610,10 @@ properties! {
                 run.snapshot = Some((bytes, run.world.log.len()));
             }
             run.step(step);
+            crate::state::retention::tests::agrees(&run.world.state);
         }
         run.drain();
+        crate::state::retention::tests::agrees(&run.world.state);
         run.replay();
     }
 

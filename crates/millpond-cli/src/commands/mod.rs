@@ -2,15 +2,18 @@
 //!
 //! A command that only looks observes the store. Any other opens it, does its work through the public API, and closes it. Never here: the command line itself.
 
+mod backup;
 mod consume;
 mod dead_letters;
 mod peek;
 mod probe;
 mod publish;
+mod schedule;
 mod store;
 mod streams;
 mod tail;
 mod topics;
+mod trace;
 mod verify;
 
 use crate::args::{Args, Command, DeadLetters, Sure};
@@ -48,6 +51,10 @@ pub fn run(args: Args) -> Done {
         Command::Cursors => store::cursors(&look(path)?, printer)?,
         Command::Export { topic } => tail::export(&look(path)?, &topic, printer)?,
         Command::Import { topic } => with(path, |store| publish::import(store, &topic, printer))?,
+        Command::Schedule(command) => with(path, |store| schedule::schedule(store, command, printer))?,
+        Command::Backup { to } => backup::backup(&look(path)?, &to, printer)?,
+        Command::Restore { from } => backup::restore(path, &from, printer)?,
+        Command::Trace { correlation } => trace::trace(&look(path)?, &correlation, printer)?,
         Command::Verify => verify::verify(&look(path)?, printer)?,
         Command::Dump { from, max } => verify::dump(&look(path)?, from, max, printer)?,
         Command::Probe { syncs } => probe::probe(path, syncs, printer)?,

@@ -1,0 +1,151 @@
+//! Copying what must stay of some files into one, and putting that in their place.
+//!
+//! In this order: the body, durably; header and name, durably; the frame that tells of the file, durably; and only then what served is
+//! unlinked. A crash before that frame leaves a file that nothing tells of. What was decided by a look is done only while it still
+//! holds. Never here: which files.
+
+use super::clean::Look;
+use super::retire::unlink;
+use crate::engine::Engine;
+use crate::engine::core::Core;
+use crate::error::{Error, Result};
+use crate::ids::Lsn;
+use crate::log::{Class, ClassFile, Classes, CleanedRange, ControlFrame, Reserve, Segment};
+use crate::view::{SegmentRuns, share_of};
+use std::sync::Arc;
+
+/// The files that serve a class in a range of the log: they follow each other.
+pub(super) struct Range<'a> {
+    pub(super) look: &'a Look,
+    pub(super) class: Class,
+    pub(super) files: Vec<Arc<Segment>>,
+}
+
+/// What takes the place of files.
+enum Cleaned {
+    /// A file that is durable, and where messages stand in it.
+    File {
+        file: Arc<Segment>,
+        runs: SegmentRuns,
+        added: ControlFrame,
+    },
+    Nothing,
+}
+
+impl Range<'_> {
+    /// Puts one file of the class in the place of all of them, or none where nothing must stay.
+    ///
+    /// # Errors
+    /// `Corrupt` where one of them is damaged, with nothing changed; the store's.
+    pub(super) fn clean(&self, engine: &Engine) -> Result<()> {
+        let (Some(first), Some(last)) = (self.files.first(), self.files.last()) else { return Ok(()) };
+        let bytes = self.files.iter().map(|file| self.look.measure(self.class, file)).sum::<Result<u64>>()?;
+        let taken = if bytes == 0 {
+            self.take_place(engine, Cleaned::Nothing)?
+        } else {
+            let generation = self.files.iter().map(|file| file.info().generation).max().unwrap_or_default();
+            let range = CleanedRange { class: self.class, from: first.base(), to: last.end(), generation };
+            let mut copy = create(engine, range, bytes)?;
+            let taken = self.copy(&mut copy).and_then(|runs| {
+                let (file, added) = {
+                    let mut file_manager = engine.file_manager.lock();
+                    let finished = file_manager.finish_class_file(&copy);
+                    finished.map_err(|error| engine.file_manager_error(&file_manager, error))?
+                };
+                self.take_place(engine, Cleaned::File { file, runs, added })
+            });
+            // Nothing tells of it: it was not appended that it takes their place.
+            if !matches!(taken, Ok(Some(_))) {
+                engine.file_manager.lock().abandon_class_file(&copy);
+            }
+            taken?
+        };
+        let Some((gone, end)) = taken else { return Ok(()) };
+        engine.maintenance.note_cleaned(bytes);
+        unlink(engine, &gone, end)
+    }
+
+    /// Copies what must stay of each file. Returns where it stands.
+    fn copy(&self, copy: &mut ClassFile) -> Result<SegmentRuns> {
+        let mut runs = SegmentRuns::new(copy.number());
+        let io = |error| Error::io("write a file of messages or dead letters", error);
+        for file in &self.files {
+            self.look.kept(self.class, file.number()).for_each(file, true, &mut |frame, kept| {
+                let at = copy.add(frame, file.epoch_at(frame.lsn), &kept.head, &kept.parts).map_err(io)?;
+                runs.push_all(&kept.records, at);
+                Ok(())
+            })?;
+        }
+        copy.seal().map_err(io)?;
+        Ok(runs)
+    }
+
+    /// Records what takes the place of the files, and goes by it, in one hold of the lock. Returns which files serve nothing any more, once
+    /// the log is durable up to the LSN; `None` where the files are no longer what they were, or somebody may have come to want what was
+    /// settled.
+    fn take_place(&self, engine: &Engine, cleaned: Cleaned) -> Result<Option<(Vec<Arc<Segment>>, Lsn)>> {
+        let (Some(first), Some(last)) = (self.files.first(), self.files.last()) else { return Ok(None) };
+        let (from, to, classes) = (first.base(), last.end(), Classes::of(self.class));
+        let control = match &cleaned {
+            Cleaned::File { added, .. } => *added,
+            Cleaned::Nothing => ControlFrame::RangeRetired { from, to, classes },
+        };
+        let (mut guard, end) = loop {
+            let mut core = engine.lock_core();
+            engine.health.check()?;
+            if !self.still_holds(engine, &core) {
+                return Ok(None);
+            }
+            match core.append_control(control, engine.commit.watermark()) {
+                Ok(end) => break (core, end),
+                Err(error) => {
+                    drop(core);
+                    engine.make_way(error)?;
+                }
+            }
+        };
+        let view = &mut guard.view;
+        let gone = match cleaned {
+            Cleaned::File { file, runs, .. } => {
+                view.positions.set_unindexed(runs);
+                view.catalog.take_place(file)
+            }
+            Cleaned::Nothing => view.catalog.retire(from, to, classes),
+        };
+        for file in &self.files {
+            match view.catalog.segment(file.number()) {
+                Some(file) => view.positions.share_again(file.number(), share_of(&view.state, file)),
+                None => view.positions.forget(file.number()),
+            }
+        }
+        Ok(Some((gone, end)))
+    }
+
+    /// Whether the files still serve the class, and nobody may want more of them than at the look: no group begins where it likes, and no
+    /// cursor holds more.
+    fn still_holds(&self, engine: &Engine, core: &Core) -> bool {
+        // seam: a cleaner ignores a pin
+        let is_pinned = engine.maintenance.is_pinned() || engine.maintenance.pins_ever() != self.look.pins;
+        let still_serves = |file: &Arc<Segment>| {
+            let now = core.view.catalog.segment(file.number());
+            now.is_some_and(|now| now.serves().contains(self.class))
+        };
+        let is_held_alike = |file: &Arc<Segment>| {
+            self.look.holds(file.number()).all(|(partition, before)| {
+                let now = core.view.state.held_from(partition);
+                now.is_none_or(|now| before.is_some_and(|before| before <= now))
+            })
+        };
+        !is_pinned && self.files.iter().all(still_serves) && self.files.iter().all(is_held_alike)
+    }
+}
+
+/// Cleaning may use what is kept for leases, for it gives room back.
+fn create(engine: &Engine, range: CleanedRange, bytes: u64) -> Result<ClassFile> {
+    let mut file_manager = engine.file_manager.lock();
+    engine.health.check()?;
+    let available = file_manager.available().map_err(|error| engine.file_manager_error(&file_manager, error))?;
+    let leave = engine.reserved_len(&engine.lock_core(), Reserve::Share, available);
+    let created = file_manager.create_class_file(range, bytes, leave);
+    created.map_err(|error| engine.file_manager_error(&file_manager, error))
+}
