@@ -5,10 +5,12 @@
 
 mod corruption;
 mod position;
+mod refused;
 mod text;
 
 pub use corruption::Corruption;
 pub use position::PositionFault;
+pub use refused::RefusedEvent;
 
 use crate::ids::{Expected, MessageId, Position};
 use std::io;
@@ -116,6 +118,8 @@ pub enum Error {
         topic: String,
         /// The message that was.
         first: MessageId,
+        /// What was refused, if it is an event of a stream.
+        event: Option<RefusedEvent>,
     },
     /// A producer's messages are numbered without gaps. Nothing was published.
     SequenceGap {

@@ -58,7 +58,7 @@ pub use engine::{
     IndexKind, LogStats, MessageState, OpenReport, Ordering, PartitionStats, Retention, Stats, TopicStats,
     VerifyProgress, VerifyReport,
 };
-pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, Result};
+pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, RefusedEvent, Result};
 pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};
 
 /// A disk and a clock in memory, for tests that drive the engine through crashes, and the real ones for tests that watch

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::simulation::{PowerOutcome, Rng, SimClock, SimDisk, WallMs};
-use millpond::{Durability, Error, Group, Message, Retention, Store, Topic};
+use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk, WallMs};
+use millpond::{Durability, Group, Message, Store, Topic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,10 +82,11 @@ fn traffic(machine: &Machine, count: usize) {
     machine.store.sync().unwrap();
 }
 
+/// What a group gets until it has everything.
 fn texts(group: &Group) -> Vec<String> {
     let mut found = Vec::new();
     while let Some(delivery) = group.receive(NOW).unwrap() {
-        found.push(String::from_utf8(delivery.payload()[..8.min(delivery.payload().len())].to_vec()).unwrap());
+        found.push(String::from_utf8(delivery.payload().to_vec()).unwrap());
         delivery.ack().unwrap();
     }
     found
@@ -189,4 +190,309 @@ fn a_late_group_begins_behind_the_gaps() {
     let expected: Vec<String> =
         (0..70).filter(|number| number % 7 == 3 || *number >= 60).map(|n| format!("m{n:03}")).collect();
     assert_eq!(stuck.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(), expected);
+}
+
+/// What somebody wants of a store: messages that are not settled, dead letters, messages for later, and events.
+fn wanted(store: &Store) -> Vec<String> {
+    let topic = store.topic("orders").open().unwrap();
+    let mut found = Vec::new();
+    for name in ["a", "b"] {
+        let group = topic.group(name).open().unwrap();
+        let mut held = Vec::new();
+        while let Some(delivery) = group.receive(NOW).unwrap() {
+            found.push(format!("{name} {} {}", delivery.id(), String::from_utf8_lossy(delivery.payload())));
+            held.push(delivery);
+        }
+        held.into_iter().for_each(|delivery| delivery.release().unwrap());
+        for letter in group.dead_letters().unwrap().map(Result::unwrap) {
+            found.push(format!("{name} dead {} {}", letter.id(), String::from_utf8_lossy(letter.payload())));
+        }
+    }
+    for later in topic.scheduled(None, 1_000).unwrap() {
+        found.push(format!("later {}", later.id));
+    }
+    let streams = store.topic("events").streams().open().unwrap();
+    for event in streams.stream("s").unwrap().read(0, 1_000).unwrap() {
+        found.push(format!("event {} {}", event.version(), String::from_utf8_lossy(event.payload())));
+    }
+    found.sort_unstable();
+    found
+}
+
+/// A store of many segments with all that must stay in one here and one there, which two checkpoints cover.
+fn mixed(seed: u64) -> Machine {
+    let machine = Machine::new(seed);
+    let topic = machine.topic("orders");
+    let groups = ["a", "b"].map(|name| topic.group(name).max_attempts(1).open().unwrap());
+    let streams = machine.store.topic("events").streams().open().unwrap();
+    let mut held = Vec::new();
+    for number in 0..24u64 {
+        topic.publish(format!("order {number}")).unwrap();
+        for (nth, group) in (0..).zip(&groups) {
+            let delivery = group.receive(NOW).unwrap().unwrap();
+            match (number + nth) % 4 {
+                0 => held.push(delivery),
+                1 => drop(delivery.reject("no").unwrap()),
+                _ => drop(delivery.ack().unwrap()),
+            }
+        }
+        if number % 5 == 0 {
+            topic.publish(Message::new(format!("later {number}")).delay(Duration::from_secs(1_000_000))).unwrap();
+            let event = Message::new(format!("event {number}"));
+            streams.stream("s").unwrap().append(millpond::Expected::Any, [event]).unwrap();
+        }
+        traffic(&machine, 25);
+    }
+    held.into_iter().for_each(|delivery| delivery.release().unwrap());
+    for _ in 0..2 {
+        traffic(&machine, 1);
+        machine.store.checkpoint().unwrap();
+    }
+    machine
+}
+
+/// Wherever cleaning ends, by a crash before, within or after any request of it, or by a fault, what is wanted is there.
+#[test]
+fn whatever_ends_a_cleaning_nothing_that_is_wanted_is_lost() {
+    let machine = mixed(4).reopen();
+    let expected = wanted(&machine.store);
+    assert!(expected.len() > 30, "{expected:?}");
+    let start = machine.reopen();
+    start.store.close().unwrap();
+    let Machine { disk, clock, store } = start;
+    drop(store);
+    // Two looks, each with its run, and a third one.
+    let run = |disk: &SimDisk, fault: Option<(u64, Fault)>| {
+        let store = open(disk, &clock);
+        store.topic("busy").open().unwrap().publish("next").unwrap();
+        let before = disk.requests();
+        if let Some((request, fault)) = fault {
+            disk.fail_at(before + request, fault);
+        }
+        let jobs = (0..4).try_for_each(|_| {
+            clock.advance(1_000);
+            store.tick()
+        });
+        (store, before, jobs)
+    };
+    let whole = disk.snapshot();
+    let (store, before, jobs) = run(&whole, None);
+    jobs.unwrap();
+    let requests = whole.requests() - before;
+    let files = whole.files();
+    assert!(files.iter().any(|file| file.name.ends_with(".msg")), "{files:?}");
+    assert!(files.iter().any(|file| file.name.ends_with(".dead")), "{files:?}");
+    assert_eq!(wanted(&store), expected);
+    store.close().unwrap();
+    drop(store);
+    let mut rng = Rng::new(4);
+    for (request, fault) in (0..requests).flat_map(|request| Fault::ALL.map(|fault| (request, fault))) {
+        let disk = disk.snapshot();
+        disk.reseed(rng.next_u64());
+        let (store, ..) = run(&disk, Some((request, fault)));
+        if rng.below(3) == 0 {
+            disk.crash_power(PowerOutcome::EACH[rng.index(PowerOutcome::EACH.len())]);
+        } else {
+            disk.crash_process();
+        }
+        drop(store);
+        disk.clear_faults();
+        let store = open(&disk, &clock);
+        assert_eq!(wanted(&store), expected, "{fault:?} at request {request}");
+        assert_eq!(store.violations(), Vec::<String>::new());
+        store.close().unwrap();
+    }
+}
+
+/// A message for later is moved out of a cleaned file when it is due.
+#[test]
+fn a_message_for_later_is_delivered_from_a_cleaned_file() {
+    let machine = mixed(5);
+    machine.rest(8);
+    let machine = machine.reopen();
+    assert!(machine.count("msg") > 0 && machine.count("seg") <= 5, "{:?}", machine.files());
+    machine.clock.advance(1_000_000_000);
+    machine.rest(1);
+    let group = machine.topic("orders").group("a").open().unwrap();
+    let later: Vec<String> = texts(&group).into_iter().filter(|text| text.starts_with("later")).collect();
+    assert_eq!(later, ["later 0", "later 5", "later 10", "later 15", "later 20"]);
+}
+
+/// An index of streams that is made anew finds every event in files of messages, also where it is filled in several steps.
+#[test]
+fn streams_are_found_in_cleaned_files() {
+    const STREAMS: u64 = 17_000;
+    let machine = Machine::new(6);
+    let streams = machine.store.topic("events").streams().open().unwrap();
+    let busy = machine.topic("busy");
+    let group = busy.group("worker").open().unwrap();
+    for number in 0..STREAMS {
+        let stream = streams.stream(format!("s{number}")).unwrap();
+        stream.append(millpond::Expected::NoStream, [Message::new("e")]).unwrap();
+        if number % 8 == 0 {
+            busy.publish([7; 2_000]).unwrap();
+            group.receive(NOW).unwrap().unwrap().ack().unwrap();
+        }
+        if number % 256 == 0 {
+            machine.store.tick().unwrap();
+        }
+    }
+    drop((streams, busy, group));
+    machine.rest(200);
+    let machine = machine.reopen();
+    let files = machine.files();
+    assert!(files["msg"].1 > 10 * SEGMENT && files["seg"].0 <= 6, "{files:?}");
+    let streams = machine.store.topic("events").streams().open().unwrap();
+    let version = |number: u64| loop {
+        match streams.stream(format!("s{number}")).unwrap().last_version() {
+            Err(millpond::Error::IndexRebuilding { .. }) => {}
+            other => return other.unwrap(),
+        }
+    };
+    for number in 0..STREAMS {
+        assert_eq!(version(number), Some(0), "stream {number}");
+    }
+}
+
+/// G15: a store whose messages are all settled takes a few MiB at rest, and less than one once it is closed, whatever passed through it.
+#[test]
+fn g15_an_emptied_store_shrinks() {
+    let (disk, clock) = (SimDisk::new(7), Arc::new(SimClock::new(WallMs(START))));
+    let attached = Arc::new(disk.attach().unwrap());
+    let store = Store::options().durability(Durability::Os).open_on(attached, Arc::clone(&clock) as _).unwrap();
+    let machine = Machine { disk, clock, store };
+    let total = |machine: &Machine| machine.disk.files().iter().map(|file| file.len).sum::<u64>();
+    for _ in 0..40 {
+        traffic(&machine, 1_000);
+        machine.store.tick().unwrap();
+    }
+    assert!(total(&machine) > 8 << 20, "{:?}", machine.files());
+    for _ in 0..20 {
+        machine.clock.advance(1_000);
+        machine.store.tick().unwrap();
+    }
+    assert!(total(&machine) <= 8 << 20, "{:?}", machine.files());
+    for _ in 0..20 {
+        traffic(&machine, 1_000);
+    }
+    let Machine { disk, store, .. } = machine;
+    store.close().unwrap();
+    let total: u64 = disk.files().iter().map(|file| file.len).sum();
+    assert!(total <= 1 << 20, "{:?}", disk.files());
+}
+
+/// G15, the bound: twice what must stay, nine segments and twelve checkpoints.
+fn check_bound(machine: &Machine, live: u64, what: &str) {
+    let files = machine.disk.files();
+    let checkpoint = files.iter().filter(|file| file.name.ends_with(".ckp")).map(|file| file.len).max().unwrap_or(0);
+    let total: u64 = files.iter().map(|file| file.len).sum();
+    // `STORE` is no part of it.
+    let bound = 2 * live + 9 * SEGMENT + 12 * checkpoint + (16 << 10);
+    assert!(total <= bound, "{what}: {total} bytes, and {bound} are allowed: {:?}", machine.files());
+}
+
+/// What a small message takes at most in a file of a class, with its row in the index.
+const SMALL_LEN: u64 = 200;
+
+#[test]
+fn g15_a_message_in_each_segment_of_traffic() {
+    let machine = Machine::new(8);
+    let topic = machine.topic("slow");
+    let group = topic.group("g").open().unwrap();
+    for number in 1..200u64 {
+        topic.publish("slow").unwrap();
+        let delivery = group.receive(NOW).unwrap().unwrap();
+        drop(delivery.nack_after(Duration::from_secs(1_000_000), "later").unwrap());
+        traffic(&machine, 64);
+        machine.rest(2);
+        if number % 10 == 0 {
+            machine.rest(6);
+            check_bound(&machine, number * SMALL_LEN, "a retry that waits in each segment");
+        }
+    }
+}
+
+#[test]
+fn g15_one_group_of_a_thousand_is_stuck() {
+    let machine = Machine::new(9);
+    let topic = machine.topic("wide");
+    let groups: Vec<Group> = (0..1_000).map(|nth| topic.group(format!("g{nth}")).open().unwrap()).collect();
+    for _ in 0..10 {
+        topic.publish("wide").unwrap();
+        for group in &groups[1..] {
+            group.receive(NOW).unwrap().unwrap().ack().unwrap();
+        }
+        traffic(&machine, 200);
+    }
+    machine.rest(60);
+    check_bound(&machine, 10 * SMALL_LEN, "a stuck group");
+    assert_eq!(texts(&groups[0]).len(), 10);
+}
+
+#[test]
+fn g15_letters_that_are_redriven_and_die_again() {
+    let machine = Machine::new(10);
+    let topic = machine.topic("loop");
+    let group = topic.group("g").max_attempts(1).open().unwrap();
+    (0..20).for_each(|_| drop(topic.publish("loop").unwrap()));
+    for round in 0..60 {
+        while let Some(delivery) = group.receive(NOW).unwrap() {
+            drop(delivery.reject("no").unwrap());
+        }
+        traffic(&machine, 100);
+        group.dead_letters().unwrap().map(Result::unwrap).for_each(|letter| drop(letter.redrive().unwrap()));
+        if round % 10 == 9 {
+            machine.rest(12);
+            check_bound(&machine, 20 * SMALL_LEN, "a loop of redrives");
+        }
+    }
+    assert_eq!(texts(&group).len(), 20);
+}
+
+#[test]
+fn g15_many_restarts_and_topics_without_traffic() {
+    let mut machine = Machine::new(11);
+    for nth in 0..50 {
+        let topic = machine.topic(&format!("idle{nth}"));
+        topic.publish("idle").unwrap();
+        traffic(&machine, 20);
+    }
+    for restart in 0..1_200u32 {
+        machine = machine.reopen();
+        traffic(&machine, 1);
+        if restart % 100 == 99 {
+            machine.rest(8);
+            check_bound(&machine, 50 * SMALL_LEN, "restarts");
+        }
+    }
+    for nth in 0..50 {
+        let group = machine.topic(&format!("idle{nth}")).group("late").open().unwrap();
+        assert_eq!(texts(&group), ["idle"]);
+    }
+}
+
+/// The soak: so many MiB of traffic through small segments, with a message that nobody settles and a kill now and then.
+/// `MILLPOND_SOAK_MIB` says how many.
+#[test]
+fn g15_a_soak_stays_within_the_bound() {
+    let mib: u64 = std::env::var("MILLPOND_SOAK_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(32);
+    let mut machine = Machine::new(12);
+    let stuck = machine.topic("stuck");
+    let group = stuck.group("nobody").open().unwrap();
+    stuck.publish("immortal").unwrap();
+    drop((stuck, group));
+    for round in 0..mib {
+        traffic(&machine, 1_024);
+        machine.rest(3);
+        check_bound(&machine, SMALL_LEN, "a soak");
+        if round % 7 == 6 {
+            machine.disk.crash_process();
+            let Machine { disk, clock, store } = machine;
+            drop(store);
+            let store = open(&disk, &clock);
+            machine = Machine { disk, clock, store };
+        }
+    }
+    let group = machine.topic("stuck").group("nobody").open().unwrap();
+    assert_eq!(texts(&group), ["immortal"]);
 }

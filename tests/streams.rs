@@ -5,7 +5,7 @@
 
 use millpond::simulation::WallMs;
 use millpond::simulation::{IndexOutcome, PowerOutcome, Rng, SimClock, SimDisk, SimIndexHome};
-use millpond::{Durability, Error, ErrorKind, Event, Expected, Message, Retention, Store, Stream, Topic};
+use millpond::{Durability, Error, ErrorKind, Event, Expected, IndexKind, Message, Retention, Store, Stream, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -218,6 +218,12 @@ fn streams_begin_in_a_store_whose_log_has_no_beginning() {
     assert_eq!(world.stream("o").read(0, 9).unwrap().len(), 1);
 }
 
+/// The stream and the number of the event that a conflict names.
+fn refused(error: &Error) -> Option<(&str, u32)> {
+    let Error::DedupConflict { event, .. } = error else { return None };
+    event.as_ref().map(|event| (event.stream.as_str(), event.number))
+}
+
 #[test]
 fn a_repeated_append_changes_nothing() {
     let mut world = World::new(Durability::Disk);
@@ -231,7 +237,9 @@ fn a_repeated_append_changes_nothing() {
     let part = world
         .stream("o")
         .append(Expected::Any, [Message::new("paid").dedup_id("e2"), Message::new("x").dedup_id("e3")]);
-    assert!(matches!(part, Err(Error::DedupConflict { first: id, .. }) if id == first.ids()[1]));
+    let part = part.err().unwrap();
+    assert!(matches!(&part, Error::DedupConflict { first: id, .. } if *id == first.ids()[1]));
+    assert_eq!(refused(&part), Some(("o", 0)), "{part}");
     // Events of two appends are no append, and neither is what was published.
     let two = world.stream("p");
     two.append(Expected::Any, [Message::new("x").dedup_id("f1")]).unwrap();
@@ -277,14 +285,16 @@ fn a_transaction_appends_with_all_else_or_not_at_all() {
                     tx.append(&a, Expected::Version(5), ["no", "no"])?;
                     tx.append(&a, Expected::Version(6), ["no"])?;
                 }
-                _ => tx.append(&b, Expected::Any, [Message::new("1").dedup_id("i")])?,
+                _ => {
+                    tx.append(&b, Expected::Any, [Message::new("0").dedup_id("h"), Message::new("1").dedup_id("i")])?
+                }
             }
             Ok::<_, Error>(())
         });
         match (nth, failed.err().unwrap()) {
+            (2, error @ Error::DedupConflict { .. }) => assert_eq!(refused(&error), Some(("b", 1)), "{error}"),
             (0, Error::WrongVersion { actual: Some(5), expected: Expected::Version(1), .. })
-            | (1, Error::WrongVersion { actual: Some(7), expected: Expected::Version(6), .. })
-            | (2, Error::DedupConflict { .. }) => {}
+            | (1, Error::WrongVersion { actual: Some(7), expected: Expected::Version(6), .. }) => {}
             (_, error) => panic!("{nth}: {error}"),
         }
     }
@@ -293,7 +303,11 @@ fn a_transaction_appends_with_all_else_or_not_at_all() {
         tx.append(&a, Expected::Any, [Message::new("3").dedup_id("same")])?;
         tx.append(&b, Expected::Any, [Message::new("3").dedup_id("same")])
     });
-    assert!(matches!(doubled.err().unwrap(), Error::InvalidTransaction { .. }));
+    let told = doubled.err().unwrap();
+    assert!(
+        matches!(&told, Error::InvalidTransaction { reason } if reason.ends_with("event 0 of stream \"b\"")),
+        "{told}"
+    );
     world.crash(IndexOutcome::Empty);
     let (a, b) = (world.stream("a"), world.stream("b"));
     assert_eq!(payloads(&a.read(0, 9).unwrap()), ["0", "1", "2", "3", "4", "5"], "what was published is no event");
@@ -584,6 +598,11 @@ fn bad_input_is_told_and_changes_nothing() {
     let kept = world.store.topic("s").streams().retention(Retention::UntilSettled).open();
     assert!(matches!(kept, Err(Error::InvalidOption { option: "retention", .. })));
     assert!(matches!(world.store.topic("plain").streams().open(), Err(Error::OptionMismatch { .. })));
+    match world.store.topic("of none").snapshots_kept(2).open() {
+        Err(Error::InvalidOption { option: "snapshots_kept", expected, .. }) => assert!(expected.contains("streams")),
+        other => panic!("no streams, no snapshots: {other:?}"),
+    }
+    assert!(matches!(world.store.topic("of none").create(false).open(), Err(Error::NotFound { .. })));
     world.store.remove_topic("orders").unwrap();
     assert!(matches!(order.append(Expected::Any, ["x"]), Err(Error::Removed { what: "topic" })));
     assert!(matches!(order.read(0, 9), Err(Error::Removed { what: "topic" })));
@@ -670,4 +689,72 @@ fn the_index_of_another_store_is_closed_before_it_is_discarded() {
     assert!(world.index.is_open(), "nothing stands in for it");
     world.store.close().unwrap();
     assert!(!world.index.is_open(), "there is one of it");
+}
+
+/// What needs the index says that it has no room for so many streams, and changes nothing. All else goes on.
+#[test]
+fn a_store_of_more_streams_than_fit_into_memory_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |entries_max| {
+        let options = Store::options().durability(Durability::Os).index(IndexKind::Memory { entries_max });
+        let store = options.open(directory.path()).unwrap();
+        let orders = store.topic("orders").streams().open().unwrap();
+        (store, orders)
+    };
+    let (store, orders) = open(100);
+    let stream = |orders: &Topic, nth: u32| orders.stream(format!("s{nth}")).unwrap();
+    (0..20).for_each(|nth| drop(stream(&orders, nth).append(Expected::NoStream, ["first"]).unwrap()));
+    store.close().unwrap();
+    let (store, orders) = open(10);
+    let full =
+        |error: Error| assert!(matches!(error, Error::LimitReached { what } if what.contains("memory")), "{error}");
+    for nth in [0, 19, 20] {
+        let stream = stream(&orders, nth);
+        full(stream.append(Expected::Any, ["more"]).err().unwrap());
+        full(stream.read(0, 9).err().unwrap());
+        full(stream.last_version().err().unwrap());
+        full(stream.delete().err().unwrap());
+        full(stream.save_snapshot(0, "state").err().unwrap());
+        let both = store.transaction(|tx| {
+            tx.publish(&orders, "not published")?;
+            tx.append(&stream, Expected::Any, ["more"])
+        });
+        full(both.err().unwrap());
+    }
+    let group = orders.group("g").open().unwrap();
+    assert_eq!(orders.publish("published").unwrap().id().offset.0, 20, "nothing was appended");
+    group.receive(Duration::ZERO).unwrap().unwrap().ack().unwrap();
+    store.close().unwrap();
+    let (_store, orders) = open(100);
+    (0..20).for_each(|nth| assert_eq!(payloads(&stream(&orders, nth).read(0, 9).unwrap()), ["first"]));
+    assert_eq!(stream(&orders, 20).last_version().unwrap(), None);
+}
+
+/// An index in memory is full at the first event that it has no room for. What is appended by then stays.
+#[test]
+fn nothing_is_appended_once_the_index_in_memory_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |entries_max| {
+        let options = Store::options().durability(Durability::Os).index(IndexKind::Memory { entries_max });
+        let store = options.open(directory.path()).unwrap();
+        let orders = store.topic("orders").streams().open().unwrap();
+        (store, orders)
+    };
+    let (store, orders) = open(10);
+    let stream = |orders: &Topic, nth: u32| orders.stream(format!("s{nth}")).unwrap();
+    for nth in 0..11 {
+        stream(&orders, nth).append(Expected::NoStream, ["first"]).unwrap();
+        store.sync().unwrap();
+        store.tick().unwrap();
+    }
+    let full =
+        |error: Error| assert!(matches!(error, Error::LimitReached { what } if what.contains("memory")), "{error}");
+    full(stream(&orders, 0).append(Expected::Any, ["more"]).err().unwrap());
+    full(store.transaction(|tx| tx.append(&stream(&orders, 11), Expected::Any, ["more"])).err().unwrap());
+    (0..11).for_each(|nth| assert_eq!(payloads(&stream(&orders, nth).read(0, 9).unwrap()), ["first"]));
+    orders.publish("published").unwrap();
+    store.close().unwrap();
+    let (_store, orders) = open(100);
+    (0..11).for_each(|nth| assert_eq!(payloads(&stream(&orders, nth).read(0, 9).unwrap()), ["first"]));
+    stream(&orders, 0).append(Expected::Version(0), ["more"]).unwrap();
 }

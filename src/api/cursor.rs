@@ -274,9 +274,9 @@ impl Producer {
             return Err(Error::InvalidOption { option: "dedup_id", value: "given".to_owned(), expected });
         }
         let sequence = Sequence { topic: self.topic.inner().info.id, producer: &self.name, number: sequence };
-        let published = self.topic.publish_one(&message, |engine, outgoing, each| {
-            Ok(engine.publish_numbered(outgoing, sequence, each)?.ok_or(()))
-        });
+        let published = self
+            .topic
+            .publish_one(&message, |engine, outgoing| Ok(engine.publish_numbered(outgoing, sequence)?.ok_or(())));
         Ok(published?.ok())
     }
 }

@@ -7,7 +7,7 @@ use super::group_options::{Given, GroupChange};
 use super::subscription::Subscription;
 use super::topic::TopicInner;
 use super::{Backoff, Start, Topic, check_name};
-use crate::engine::{Begin, GroupInfo, Ordering, Reader, Received, Wait};
+use crate::engine::{Begin, GroupInfo, Ordering, Reader, Received, Request, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, MessageId, Offset, PartitionId, WallMs, hidden_index};
 use crate::limits;
@@ -288,7 +288,7 @@ impl Group {
     fn take(&self, max: usize, wait: Duration, each: &mut impl FnMut(Received)) -> Result<Vec<Error>> {
         let inner = &self.inner;
         let engine = &inner.topic.shared.engine;
-        engine.receive(inner.info.id, inner.topic.info.id, max, Wait::new(engine, wait), &inner.reader, each)
+        engine.receive(inner.request(max, Wait::new(engine, wait)), &inner.reader, each)
     }
 
     /// Begins a wait for a message as [`Group::receive`] does where there is none, without blocking; `None` if there is something to
@@ -417,11 +417,15 @@ impl GroupInner {
     pub(super) fn receive(self: &Arc<Self>, wait: Wait<'_>, reader: &Mutex<Reader>) -> Result<Option<Delivery>> {
         let (engine, mut delivery) = (&self.topic.shared.engine, None);
         let mut each = |one| delivery = Some(Delivery::alone(Arc::clone(self), one));
-        let mut unreadable = engine.receive(self.info.id, self.topic.info.id, 1, wait, reader, &mut each)?;
+        let mut unreadable = engine.receive(self.request(1, wait), reader, &mut each)?;
         match (delivery, unreadable.pop()) {
             (None, Some(error)) => Err(error),
             (delivery, _) => Ok(delivery),
         }
+    }
+
+    fn request<'a>(&self, max: usize, wait: Wait<'a>) -> Request<'a> {
+        Request { group: self.info.id, topic: self.topic.info.id, max, wait }
     }
 
     /// The public id of a message of this group: of its topic, or of the group's hidden partitions, whose numbers continue after the

@@ -9,9 +9,9 @@ use super::outcome::Outcome;
 use super::store::StoreShared;
 #[cfg(feature = "async")]
 use crate::engine::DurableWait;
-use crate::engine::{Outgoing, Repeat};
+use crate::engine::{Outgoing, PublishedRun, Repeat};
 use crate::error::Result;
-use crate::ids::{Epoch, Lsn, MessageId, Offset};
+use crate::ids::{Epoch, Lsn, MessageId};
 use std::sync::Arc;
 #[cfg(feature = "async")]
 use std::task::{Poll, Waker};
@@ -80,9 +80,9 @@ impl Places {
         self.last_repeat
     }
 
-    /// All are published: `bases` are the first offset and the count of each run in the frame.
-    pub(super) fn published(mut self, bases: Vec<(Offset, u32)>, epoch: Epoch) -> Placed {
-        set_ids(&mut self.ids, self.order.as_deref(), bases, epoch);
+    /// All are published, as these runs.
+    pub(super) fn published(mut self, runs: &[PublishedRun], epoch: Epoch) -> Placed {
+        set_ids(&mut self.ids, self.order.as_deref(), runs, epoch);
         for (double, first) in &self.doubles {
             self.ids[*double as usize] = self.ids[*first as usize];
             self.repeats.push(*double);
@@ -92,11 +92,9 @@ impl Places {
     }
 }
 
-/// Puts epoch and offsets into the IDs of messages that were published: `order` says which message came where, `bases` the first offset
-/// and the count of each run.
-fn set_ids(ids: &mut [MessageId], order: Option<&[u32]>, bases: Vec<(Offset, u32)>, epoch: Epoch) {
-    let offsets =
-        bases.into_iter().flat_map(|(base, count)| (0..u64::from(count)).map(move |n| base.saturating_add(n)));
+/// Puts epoch and offsets into the IDs of messages that were published: `order` says which message came where.
+fn set_ids(ids: &mut [MessageId], order: Option<&[u32]>, runs: &[PublishedRun], epoch: Epoch) {
+    let offsets = runs.iter().flat_map(|run| (0..u64::from(run.count)).map(move |n| run.first.saturating_add(n)));
     for (nth, offset) in offsets.enumerate() {
         let place = order.map_or(nth, |order| order[nth] as usize);
         // seam: a receipt names another message

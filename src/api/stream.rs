@@ -147,7 +147,7 @@ impl Stream {
                 let Some(&first_id) = ids.first() else { return Err(Error::Closed) };
                 // A publish may have had the id.
                 let version = engine.version_at(self.id, first_id.offset)?;
-                let first = version.ok_or_else(|| engine.dedup_conflict(first_id))?;
+                let first = version.ok_or_else(|| engine.dedup_conflict(first_id, Some(self.at().refused(0))))?;
                 let lsn = repeats.first().map_or(Lsn(0), |repeat| repeat.lsn);
                 let frame = PublishedFrame::new(&self.inner().shared, lsn, end, level);
                 Ok(StreamReceipt { first, count, ids, frame, repeat: true })

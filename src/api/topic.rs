@@ -7,7 +7,7 @@ use super::store::StoreShared;
 use super::{Durability, Message, check_name, millis};
 use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions};
 use crate::error::{Error, Result};
-use crate::ids::{Epoch, Lsn, MessageId, Offset, PartitionId};
+use crate::ids::{Epoch, Lsn, MessageId, Offset};
 use crate::limits::{DEDUP_IDS_MAX, FRAME_PARTS_MAX, SNAPSHOTS_KEPT_MAX, TOPIC_PARTITIONS_MAX};
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::thread_local;
@@ -18,6 +18,20 @@ use std::time::Duration;
 thread_local! {
     /// Encoded messages of this thread's publish in progress: reused, so that a publish allocates nothing.
     static OUTGOING: RefCell<Outgoing> = RefCell::default();
+}
+
+/// Lets `publish` use this thread's memory for messages, emptied.
+#[inline]
+fn with_outgoing<T>(publish: impl FnOnce(&mut Outgoing) -> T) -> T {
+    // A destructor of another thread-local may publish when this one is gone.
+    if OUTGOING.try_with(|_| ()).is_err() {
+        return publish(&mut Outgoing::default());
+    }
+    OUTGOING.with(|outgoing| {
+        let mut outgoing = outgoing.borrow_mut();
+        outgoing.clear();
+        publish(&mut outgoing)
+    })
 }
 
 /// Opens a topic, or creates it.
@@ -104,7 +118,7 @@ impl TopicBuilder {
     }
 
     /// How many [snapshots](crate::Stream::save_snapshot) of a stream are found, those of the highest versions: 1 to 1,000, fixed when the topic
-    /// is created. Default: what is stored, or 1.
+    /// is created. Given only together with [`TopicBuilder::streams`]. Default: what is stored, or 1.
     pub fn snapshots_kept(mut self, snapshots: u32) -> Self {
         self.snapshots_kept = Some(snapshots);
         self
@@ -136,6 +150,11 @@ impl TopicBuilder {
         }
         if let Some(kept) = self.snapshots_kept.filter(|kept| !(1..=SNAPSHOTS_KEPT_MAX).contains(kept)) {
             let expected = "from 1 to 1,000";
+            return Err(Error::InvalidOption { option: "snapshots_kept", value: kept.to_string(), expected });
+        }
+        // seam: snapshots are kept of no stream
+        if let Some(kept) = self.snapshots_kept.filter(|_| !self.streams) {
+            let expected = "left out, or given together with streams";
             return Err(Error::InvalidOption { option: "snapshots_kept", value: kept.to_string(), expected });
         }
         let window = self.dedup_window.map(|window| millis("dedup_window", window)).transpose()?;
@@ -246,30 +265,23 @@ impl Topic {
     pub(super) fn publish_one<N>(
         &self,
         message: &Message<'_>,
-        append: impl FnOnce(&Engine, &Outgoing, &mut dyn FnMut(PartitionId, Offset, u32)) -> Result<Result<Published, N>>,
+        append: impl FnOnce(&Engine, &Outgoing) -> Result<Result<Published, N>>,
     ) -> Result<Result<Receipt, N>> {
         message.check()?;
         let place = self.place(message)?;
-        let mut offset = Offset(0);
-        let engine = &self.inner.shared.engine;
-        let publish = |outgoing: &mut Outgoing| {
-            outgoing.clear();
+        let published = with_outgoing(|outgoing| {
             self.add(outgoing, place, message)?;
-            append(engine, outgoing, &mut |_, base, _| offset = base)
-        };
-        // A destructor of another thread-local may publish when this one is gone.
-        let published = if OUTGOING.try_with(|_| ()).is_ok() {
-            OUTGOING.with(|outgoing| publish(&mut outgoing.borrow_mut()))?
-        } else {
-            publish(&mut Outgoing::default())?
-        };
+            append(&self.inner.shared.engine, outgoing)
+        })?;
         let published = match published {
             Ok(published) => published,
             Err(why) => return Ok(Err(why)),
         };
-        self.wait(published)?;
-        let id = MessageId { topic: self.inner.info.id, partition: place.index(), epoch: published.epoch, offset };
-        Ok(Ok(Receipt::new(id, self.frame(published))))
+        self.wait(&published)?;
+        let Published { epoch, runs, .. } = &published;
+        let offset = runs.first().map_or(Offset(0), |run| run.first);
+        let id = MessageId { topic: self.inner.info.id, partition: place.index(), epoch: *epoch, offset };
+        Ok(Ok(Receipt::new(id, self.frame(&published))))
     }
 
     /// Publishes the messages as one frame: after any crash, and for every consumer, all of them are there or none. At
@@ -331,11 +343,11 @@ impl Topic {
         }
         let mut places = Places::new(ids, outgoing)?;
         loop {
-            let mut bases = Vec::new();
-            match engine.publish(outgoing, &mut |_, base, count| bases.push((base, count)))? {
+            match engine.publish(outgoing)? {
                 Ok(published) => {
-                    self.wait(published)?;
-                    return Ok(BatchReceipt::new(places.published(bases, published.epoch), self.frame(published)));
+                    self.wait(&published)?;
+                    let frame = self.frame(&published);
+                    return Ok(BatchReceipt::new(places.published(&published.runs, published.epoch), frame));
                 }
                 Err(repeats) => places.leave_out(outgoing, &repeats),
             }
@@ -345,7 +357,7 @@ impl Topic {
                     engine.wait_durable(end)?;
                 }
                 let lsn = places.last_repeat();
-                return Ok(BatchReceipt::new(places.published(Vec::new(), Epoch(0)), self.frame_at(lsn, end)));
+                return Ok(BatchReceipt::new(places.published(&[], Epoch(0)), self.frame_at(lsn, end)));
             }
         }
     }
@@ -377,12 +389,12 @@ impl Topic {
     }
 
     #[inline]
-    fn wait(&self, published: Published) -> Result<()> {
+    fn wait(&self, published: &Published) -> Result<()> {
         // seam: publish does not wait
         if self.level == Durability::Disk { self.inner.shared.engine.wait_durable(published.end) } else { Ok(()) }
     }
 
-    fn frame(&self, published: Published) -> PublishedFrame {
+    fn frame(&self, published: &Published) -> PublishedFrame {
         self.frame_at(published.lsn, published.end)
     }
 

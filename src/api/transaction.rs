@@ -314,13 +314,11 @@ impl<'a> Transaction<'a> {
         }
         let mut places = Places::new(std::mem::take(&mut self.ids), &mut self.outgoing)?;
         let (Transacted { published, appended }, placed) = loop {
-            let mut bases = Vec::new();
-            let each = &mut |_, base, count| bases.push((base, count));
             let Self { outgoing, appends, snapshots, settlements, cursors, .. } = &self;
-            match engine.transact(&Work { outgoing, appends, snapshots, settlements, cursors }, each)? {
+            match engine.transact(&Work { outgoing, appends, snapshots, settlements, cursors })? {
                 Ok(done) => {
-                    let epoch = done.published.epoch;
-                    break (done, places.published(bases, epoch));
+                    let placed = places.published(&done.published.runs, done.published.epoch);
+                    break (done, placed);
                 }
                 Err(NotDone::Repeated(repeats)) => places.leave_out(&mut self.outgoing, &repeats),
                 Err(NotDone::Twice { settlement, number, reason }) => {

@@ -120,6 +120,7 @@ impl StoreObserver {
             catalog: view.catalog.clone(),
             end,
             last_sync: None,
+            cleaned: (0, 0),
         });
         Ok(moment.stats(&self.view, self.clock.wall()))
     }

@@ -9,6 +9,7 @@ use crate::ids::{Epoch, Lsn, Offset, PartitionId, TopicId};
 use crate::log::Parts;
 use crate::record::{Record, message};
 use crate::state::{Command, DedupId, Delay, Later, Sequence};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// How much memory an emptied [`Outgoing`] keeps.
@@ -39,34 +40,34 @@ impl Default for Outgoing {
 }
 
 /// Where one frame's messages were put.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) epoch: Epoch,
     pub(crate) lsn: Lsn,
     /// Once this is durable, so are the messages.
     pub(crate) end: Lsn,
+    /// Where the runs of its [`Outgoing`] were put, in their order.
+    pub(crate) runs: SmallVec<[PublishedRun; 1]>,
+}
+
+/// Messages of one partition, next to each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PublishedRun {
+    pub(crate) first: Offset,
+    pub(crate) count: u32,
 }
 
 impl Published {
-    /// Where a commit put its frame, and of each of its first `runs` runs the first offset. Behind them are notices.
+    /// Where a commit put its frame, and the first `runs` runs of messages that it published. Behind them are notices.
     #[inline]
-    pub(super) fn of(
-        core: &Core,
-        committed: &CommitOutcome,
-        runs: usize,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Self {
-        let mut runs = 0..runs;
-        for record in &core.records {
-            if let Record::Published { partition, base, count, .. } = record
-                && runs.next().is_some()
-            {
-                each(*partition, *base, *count);
-            }
-        }
+    pub(super) fn of(core: &Core, committed: &CommitOutcome, runs: usize) -> Self {
+        let published = core.records.iter().filter_map(|record| {
+            let Record::Published { base, count, .. } = record else { return None };
+            Some(PublishedRun { first: *base, count: *count })
+        });
         let end = core.appender.end();
         let (lsn, end) = committed.frame.unwrap_or((end, end));
-        Self { epoch: core.appender.epoch(), lsn, end }
+        Self { epoch: core.appender.epoch(), lsn, end, runs: published.take(runs).collect() }
     }
 }
 

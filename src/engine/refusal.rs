@@ -85,6 +85,7 @@ impl Engine {
             Rejection::UnknownGroup => Error::Removed { what: "group" },
             Rejection::Repeated(_)
             | Rejection::DedupConflict { .. }
+            | Rejection::DedupConflictIn { .. }
             | Rejection::SequenceRepeated
             | Rejection::SequenceGap { .. }
             | Rejection::NoSuchCursor

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::engine::{Begin, GroupInfo, Outgoing, Received, Setup, StreamAt, TopicInfo, Wait};
+    use crate::engine::{Begin, GroupInfo, Outgoing, Received, Request, Setup, StreamAt, TopicInfo, Wait};
     use crate::ids::{Expected, WallMs};
     use crate::record::{GroupOptions, TopicOptions};
     use std::sync::Arc;
@@ -199,15 +199,15 @@ mod tests {
         let group = engine.open_group(topic, "g", &GroupOptions::LEFT_OUT, Begin::Earliest).unwrap();
         let mut outgoing = Outgoing::default();
         (0..count).for_each(|_| outgoing.add(topic.first, None, std::iter::empty(), b"m", 1 << 20).unwrap());
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         (engine, topic, group)
     }
 
     fn lease(engine: &Engine, topic: TopicInfo, group: &GroupInfo, max: usize) -> usize {
         let mut count = 0;
         let mut each = |received: Received| count += received.stored.count() as usize;
-        let (wait, reader) = (Wait::new(engine, Duration::ZERO), crate::sync::Mutex::default());
-        engine.receive(group.id, topic.id, max, wait, &reader, &mut each).unwrap();
+        let request = Request { group: group.id, topic: topic.id, max, wait: Wait::new(engine, Duration::ZERO) };
+        engine.receive(request, &crate::sync::Mutex::default(), &mut each).unwrap();
         count
     }
 

@@ -29,6 +29,7 @@ impl Engine {
             catalog: core.view.catalog.clone(),
             end: core.appender.end(),
             last_sync: core.last_sync,
+            cleaned: self.maintenance.in_numbers(),
         }
     }
 

@@ -202,31 +202,39 @@ impl Engine {
 
     /// The messages of each partition from the first on from which on none is missing: that one, and the end.
     fn kept_messages(&self, topic: TopicInfo) -> Result<Vec<(Offset, Offset)>> {
-        let mut kept = self.look_at_each(topic, |core, partition, looked_at| {
+        let kept = self.look_at_each(topic, |core, partition, looked_at| {
             let end = core.view.state.partition_end(partition);
-            (core.view.positions.kept_from(partition, end, looked_at), end)
+            let from = core.view.positions.kept_from(partition, end, looked_at);
+            (from, end, core.view.cleaned_shares(partition, from))
         });
-        let mut reader = Reader::default();
-        for (index, (from, end)) in (0..).zip(&mut kept) {
-            *from = self.behind_gaps(&mut reader, topic.first.nth(index), *from)?.min(*end);
+        let (mut reader, mut found) = (Reader::default(), Vec::with_capacity(kept.len()));
+        for (index, (from, end, cleaned)) in (0..).zip(kept) {
+            let kept = self.behind_gaps(&mut reader, topic.first.nth(index), from, &cleaned)?;
+            found.push((kept.min(end), end));
         }
-        Ok(kept)
+        Ok(found)
     }
 
     /// The first message from which on none is missing, of those from `from` on that are all there but for what was cleaned away: files of a
-    /// class lack what nobody wanted.
-    fn behind_gaps(&self, reader: &mut Reader, partition: PartitionId, from: Offset) -> Result<Offset> {
+    /// class, which have the shares `cleaned`, lack what nobody wanted.
+    fn behind_gaps(
+        &self,
+        reader: &mut Reader,
+        partition: PartitionId,
+        from: Offset,
+        cleaned: &[(Offset, Offset)],
+    ) -> Result<Offset> {
         let mut kept = from;
-        for (first, end) in self.with_view(|view| view.cleaned_shares(partition, from)) {
-            let mut next = first.max(from);
-            while next < end {
+        for (first, end) in cleaned {
+            let mut next = from.max(*first);
+            while next < *end {
                 let run = next_run(self, reader, partition, next)?;
-                let first = run.map_or(end, |run| run.first);
+                let first = run.map_or(*end, |run| run.first);
                 // seam: a group begins in a gap
                 if first > next {
                     kept = first;
                 }
-                next = run.map_or(end, |run| run.end());
+                next = run.map_or(*end, |run| run.end());
             }
         }
         Ok(kept)

@@ -1,6 +1,6 @@
 //! What an [`Error`] says: what is wrong, and what to do about it.
 
-use super::{Error, position};
+use super::{Error, RefusedEvent, position};
 use crate::ids::Expected;
 use std::fmt;
 use std::path::Path;
@@ -26,9 +26,13 @@ impl fmt::Display for Error {
                 write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {}", omit(what, option))
             }
             Self::NotFound { what, name } => write!(f, "{what} {name:?} does not exist; {CHECK_NAME}"),
-            Self::DedupConflict { topic, first } => {
+            Self::DedupConflict { topic, first, event: None } => {
                 write!(f, "topic {topic:?} has {first} under this id, nothing was written; {ID_EACH}")
             }
+            Self::DedupConflict { topic, first, event: Some(RefusedEvent { stream, number }) } => write!(
+                f,
+                "topic {topic:?} has {first} under the id of event {number} of stream {stream:?}, nothing was written; {ID_EACH}"
+            ),
             Self::SequenceGap { topic, producer, expected, given } => {
                 write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, not {given}; {GO_ON}")
             }

@@ -229,6 +229,26 @@ mod tests {
         });
     }
 
+    /// A named pipe would make the open wait for ever. The link comes first, so that a failure is told and does not wait.
+    #[test]
+    fn what_is_no_file_is_refused_before_an_engine_opens_it() {
+        on_each(|folder, home| {
+            drop(home.open().unwrap());
+            let path = fs::read_dir(&home.path).unwrap().next().unwrap().unwrap().path();
+            let file = if path.is_dir() { path.join("db") } else { path };
+            let elsewhere = folder.path().join("elsewhere");
+            fs::rename(&file, &elsewhere).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+            assert!(refusal(&home).contains("neither file nor folder"));
+            fs::remove_file(&file).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            assert!(refusal(&home).contains("neither file nor folder"));
+            home.discard().unwrap();
+            assert!(elsewhere.exists() && !home.path.exists());
+            drop(home.open().unwrap());
+        });
+    }
+
     #[test]
     fn discard_that_a_crash_cut_short_is_finished_by_the_next_open() {
         on_each(|folder, home| {

@@ -34,10 +34,35 @@ fn prepared(directory: &IndexDirectory, engine: &'static str) -> Result<PathBuf,
     }
     let list = || fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
     let names = list().map_err(|error| directory.io("list", &error))?;
-    match names.iter().find(|name| *name != engine) {
-        Some(name) => Err(directory.fault("use", format_args!("{name:?} is no {engine} index"))),
-        None => Ok(path.join(engine)),
+    if let Some(name) = names.iter().find(|name| *name != engine) {
+        return Err(directory.fault("use", format_args!("{name:?} is no {engine} index")));
     }
+    let path = path.join(engine);
+    // seam: an engine opens what is no file
+    match strange_in(&path).map_err(|error| directory.io("look through", &error))? {
+        Some(strange) => Err(directory.fault("use", format_args!("{} is neither file nor folder", strange.display()))),
+        None => Ok(path),
+    }
+}
+
+/// What is neither a file nor a folder, at this path or below: an engine that opened a named pipe would wait for its other end, and one
+/// that followed a link would write elsewhere.
+fn strange_in(path: &Path) -> io::Result<Option<PathBuf>> {
+    let mut left = vec![path.to_owned()];
+    while let Some(path) = left.pop() {
+        let found = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            found => found?,
+        };
+        if found.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                left.push(entry?.path());
+            }
+        } else if !found.is_file() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes the name of an engine's file survive a power failure, and those of the folders that it is in.

@@ -40,7 +40,7 @@ pub use group::MessageState;
 pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN, PeekedPlace};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use rejection::{Inconsistent, Rejection};
-pub(crate) use retention::{Stretch, Wanted};
+pub(crate) use retention::{LiveMessages, OffsetRange};
 pub(crate) use retry::capped;
 pub(crate) use schedule::NextDue;
 pub(crate) use snapshot::Snapshot;

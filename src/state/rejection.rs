@@ -37,6 +37,12 @@ pub(crate) enum Rejection {
         part: u32,
         first: Box<MessageId>,
     },
+    /// The same, in a transaction: under the id of event number `part` of the append that this step is.
+    DedupConflictIn {
+        step: u32,
+        part: u32,
+        first: Box<MessageId>,
+    },
     /// A producer has published this number before.
     SequenceRepeated,
     /// Another number of the producer comes next.
@@ -94,7 +100,7 @@ impl fmt::Display for Rejection {
             Self::Stale => "the message is no longer exhausted",
             Self::Exists => "the name is taken",
             Self::Repeated(_) => "a message was published before",
-            Self::DedupConflict { .. } => "another message was published under this id",
+            Self::DedupConflict { .. } | Self::DedupConflictIn { .. } => "another message was published under this id",
             Self::SequenceRepeated => "the producer has published this number before",
             Self::SequenceGap { .. } => "another number of the producer comes next",
             Self::NoSuchCursor => "there is no such cursor",
@@ -115,6 +121,7 @@ impl Rejection {
         match self {
             Self::Repeated(_)
             | Self::DedupConflict { .. }
+            | Self::DedupConflictIn { .. }
             | Self::SequenceRepeated
             | Self::SequenceGap { .. }
             | Self::NoSuchCursor
@@ -172,7 +179,9 @@ impl From<Rejection> for Inconsistent {
             Rejection::Stale => "the message is not exhausted",
             Rejection::Exists => "the name is taken",
             Rejection::Repeated(_) | Rejection::SequenceRepeated => "a message was published before",
-            Rejection::DedupConflict { .. } => "another message was published under this id",
+            Rejection::DedupConflict { .. } | Rejection::DedupConflictIn { .. } => {
+                "another message was published under this id"
+            }
             Rejection::SequenceGap { .. } => "another number of the producer comes next",
             Rejection::NoSuchCursor => "there is no such cursor",
             Rejection::NotScheduled => "the message is not scheduled",

@@ -128,6 +128,13 @@ impl State {
                 }
                 other => other,
             };
+            let decision = match decision {
+                // seam: a refused event has no name
+                Err(Rejection::DedupConflict { part, first }) if matches!(step, Command::Append { .. }) => {
+                    Err(Rejection::DedupConflictIn { step: nth, part, first })
+                }
+                other => other,
+            };
             // seam: a lost lease does not reject a transaction
             match decision? {
                 Decision::Done | Decision::Nothing => {}

@@ -4,8 +4,8 @@
 //! file tells of them: damage there costs the messages that it hit, and not the open. Never here: what recovery found out before.
 
 use super::follow::FrameAt;
-use super::read::{MISPLACED, ReplayError, class_of, damaged, decode_frame, newer_format, share_of};
-use super::runs::Share;
+use super::read::{MISPLACED, ReplayError, damaged, decode_frame, newer_format};
+use super::share::{Share, class_of, share_of};
 use super::visible::VisibleEnds;
 use super::{Positions, View};
 use crate::error::{Corruption, Error, Result};

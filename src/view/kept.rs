@@ -7,19 +7,19 @@ use crate::error::Result;
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::log::{self, Class, Segment};
 use crate::record::{OffsetClaim, Record, codec};
-use crate::state::{Stretch, Wanted};
+use crate::state::{LiveMessages, OffsetRange};
 use std::collections::BTreeMap;
 
 /// The messages of some files that must stay, of one class.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct LiveParts {
     of: BTreeMap<PartitionId, OfPartition>,
 }
 
 #[derive(Debug, Default)]
 struct OfPartition {
     /// In order and apart.
-    stretches: Vec<Stretch>,
+    stretches: Vec<OffsetRange>,
     /// Cursors hold what stands in the log from here on.
     held_from: Option<Lsn>,
 }
@@ -44,10 +44,10 @@ pub(crate) struct Stay {
     pub(crate) held_from: Option<Lsn>,
 }
 
-impl Kept {
+impl LiveParts {
     /// Of a file that has these shares of partitions.
     pub(crate) fn of(
-        wanted: &Wanted,
+        wanted: &LiveMessages,
         class: Class,
         shares: impl IntoIterator<Item = (PartitionId, Offset, Offset)>,
     ) -> Self {
@@ -122,7 +122,7 @@ impl Stay {
 
 impl OfPartition {
     /// Adds what of a record's messages `first..end` is kept, which are the parts from `part` on of the frame at `lsn`.
-    fn put_kept(&self, record: &Record, (first, end): Stretch, (lsn, part): (Lsn, u32), kept: &mut KeptFrame) {
+    fn put_kept(&self, record: &Record, (first, end): OffsetRange, (lsn, part): (Lsn, u32), kept: &mut KeptFrame) {
         let whole = [(first, end)];
         let is_held = self.held_from.is_some_and(|from| lsn >= from);
         let stretches = if is_held { &whole } else { self.stretches.as_slice() };

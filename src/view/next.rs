@@ -77,6 +77,9 @@ impl View {
 impl View {
     /// The shares that files of a class have of a partition's messages from `from` on: of each the first, and the one behind the last.
     pub(crate) fn cleaned_shares(&self, partition: PartitionId, from: Offset) -> Vec<(Offset, Offset)> {
+        if !self.catalog.has_class_files() {
+            return Vec::new();
+        }
         let is_cleaned =
             |number: &FileNumber| self.catalog.segment(*number).is_some_and(|file| file.kind().class().is_some());
         let shares = self.positions.shares_from(partition, from).into_iter();

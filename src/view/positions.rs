@@ -4,7 +4,8 @@
 //! file is written only its directory is: for each partition where that part of the index begins. So memory grows
 //! with segments and the partitions in them, not with messages. Never here: disk, state.
 
-use super::runs::{Runs, SegmentRuns, Share};
+use super::runs::{Runs, SegmentRuns};
+use super::share::Share;
 use crate::ids::{FileNumber, Offset, PartitionId, WallMs};
 use crate::log::{self, Index};
 use crate::record::Record;
@@ -233,6 +234,12 @@ impl Positions {
         // Where there was no room for an index file, the rows are here.
         let runs = self.unindexed.iter().find(|runs| runs.segment == segment);
         runs.is_some_and(|runs| runs.partitions.iter().all(|runs| holds(runs.partition, runs.first, runs.end)))
+    }
+
+    /// As [`Positions::are_all`], of the segment that grows.
+    pub(crate) fn are_all_active(&self, holds: impl Fn(PartitionId, Offset, Offset) -> bool) -> bool {
+        let active = self.active.iter().flat_map(|active| &active.partitions);
+        active.into_iter().all(|runs| holds(runs.partition, runs.first, runs.end))
     }
 
     /// The first offset from which on no message before `end` is missing. `looked_at` grows by the shares of segments that were

@@ -5,16 +5,16 @@
 
 use super::owners::Owners;
 use super::positions::MessageLocation;
-use super::runs::{SegmentRuns, Share};
+use super::runs::SegmentRuns;
+use super::share::{Share, share_of};
 use super::stored::{About, Stored};
 use super::{ReadCaches, View};
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::ids::{Lsn, Offset, PartitionId};
-use crate::log::{self, BlockCache, Class, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
+use crate::log::{self, BlockCache, Index, Met, PartReader, RUN_LEN_MAX, ReadError, Segment};
 use crate::record::message::MessageView;
 use crate::record::wire::{DecodeError, Newer};
 use crate::record::{Record, codec};
-use crate::state::{Role, State};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -325,24 +325,6 @@ impl RowsAtHand {
         let row = self.rows.get(self.last)?;
         let skip = u32::try_from(offset.0.checked_sub(row.first)?).ok()?;
         Some((row.at, row.part.checked_add(skip)?))
-    }
-}
-
-/// The class of a partition's messages, if it is there.
-pub(super) fn class_of(state: &State, partition: PartitionId) -> Option<Class> {
-    Some(match state.partition_role(partition)? {
-        Role::Topic { .. } | Role::Retry { .. } | Role::Notes { .. } | Role::Schedule { .. } => Class::Messages,
-        Role::Dead { .. } => Class::DeadLetters,
-    })
-}
-
-/// What a partition's share of a file is, as the state knows the partition.
-pub(crate) fn share_of(state: &State, segment: &Segment) -> impl Fn(PartitionId) -> Share {
-    let serves = segment.serves();
-    move |partition| match class_of(state, partition) {
-        Some(class) if serves.contains(class) => Share::Wanted,
-        None if partition >= state.partitions_end() => Share::Impossible,
-        Some(_) | None => Share::Passed,
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Never here: disk, other segments.
 
+use super::share::Share;
 use crate::ids::{FileNumber, Offset, PartitionId, WallMs};
 use crate::log::{self, KeyRows};
 use crate::record::{OffsetClaim, Record};
@@ -52,17 +53,6 @@ pub(crate) struct Runs {
     /// When the first message that a record tells of was published; zero where none does.
     pub(crate) time: WallMs,
     rows: Vec<PackedRun>,
-}
-
-/// What a partition's share of a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Share {
-    /// Its messages are looked for there.
-    Wanted,
-    /// They are looked for in a file of their class, or by nobody: the partition is no longer there.
-    Passed,
-    /// There never was such a partition.
-    Impossible,
 }
 
 /// All runs of one segment.

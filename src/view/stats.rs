@@ -108,9 +108,9 @@ pub struct GroupPartitionStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogStats {
-    /// Segments that hold a part of the log.
+    /// Segments that hold a part of the log, and files of messages or dead letters in the place of others.
     pub segments: usize,
-    /// Bytes of log in them.
+    /// Bytes of frames in them.
     pub bytes: u64,
     /// The end of the log: where the next frame goes.
     pub end: Lsn,
@@ -118,6 +118,10 @@ pub struct LogStats {
     pub durable: Lsn,
     /// How long ago the last sync completed, or `None` before the first of this process.
     pub last_sync_age: Option<Duration>,
+    /// Bytes of messages that were copied since this process opened the store, so that the files in which they were could be removed.
+    pub cleaned_bytes: u64,
+    /// Files that were found to hold damage when they were to be cleaned, since this process opened the store: they stay as they are.
+    pub damaged_files: usize,
 }
 
 /// How many messages one call reads for their ages. Beyond it an age is an upper bound, but where the wall clock jumped back.
@@ -143,6 +147,8 @@ pub(crate) struct Moment {
     pub(crate) catalog: Catalog,
     pub(crate) end: Lsn,
     pub(crate) last_sync: Option<MonoMs>,
+    /// How many bytes were copied when files were cleaned, and how many files could not be.
+    pub(crate) cleaned: (u64, usize),
 }
 
 impl Moment {
@@ -187,10 +193,12 @@ impl Moment {
         let mono = self.now.mono;
         let log = LogStats {
             segments: segments.len(),
-            bytes: segments.iter().map(|segment| segment.end().0.saturating_sub(segment.base().0)).sum(),
+            bytes: segments.iter().map(|segment| segment.frames_len()).sum(),
             end: self.end,
             durable: self.now.watermark,
             last_sync_age: self.last_sync.map(|at| Duration::from_millis(mono.0.saturating_sub(at.0))),
+            cleaned_bytes: self.cleaned.0,
+            damaged_files: self.cleaned.1,
         };
         Stats { topics, log }
     }

@@ -4,8 +4,9 @@
 //! Never here: mending.
 
 use super::observer::ObservedView;
-use super::read::{ReplayError, decode_frame, newer_format, share_of};
-use super::runs::{SegmentRuns, Share};
+use super::read::{ReplayError, decode_frame, newer_format};
+use super::runs::SegmentRuns;
+use super::share::{Share, share_of};
 use super::{ViewHolder, open_error};
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{Lsn, PartitionId};

@@ -7,6 +7,7 @@ mod example;
 mod limits;
 mod links;
 mod named;
+mod paths;
 mod prose;
 mod sources;
 mod types;

@@ -67,7 +67,8 @@ const LOG_ROOMS: &[(&str, &[&str])] = &[
 const ENGINE_ROOMS: &[(&str, &[&str])] = &[
     ("health", &[]),
     ("refusal", &[]),
-    ("core", &["refusal"]),
+    ("room", &[]),
+    ("core", &["refusal", "room"]),
     ("dedup", &[]),
     ("outgoing", &["core", "dedup"]),
     ("reserve", &["core"]),

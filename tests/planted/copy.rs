@@ -24,6 +24,7 @@ pub const TESTS: &[&str] = &[
     "backup",
     "dedup",
     "schedule",
+    "cleaning",
     "cursors",
     "scenarios",
     "streams",
@@ -38,6 +39,8 @@ pub const TESTS: &[&str] = &[
 pub struct Built {
     pub library: PathBuf,
     pub tests: BTreeMap<&'static str, PathBuf>,
+    /// Of a build with another scheduler, if a bug needs it.
+    pub shuttle: Option<PathBuf>,
 }
 
 /// Goes behind the modules of the copy. The variable is read once: a process has one bug or none.
@@ -51,7 +54,7 @@ pub(crate) fn planted(name: &str) -> bool {
 /// What the copy has no use for, and what takes long to build.
 const UNUSED: &[&str] = &["criterion", "hdrhistogram", "proc-macro2", "quote", "serde", "serde_json", "syn"];
 
-pub fn build(bugs: &[Bug]) -> Built {
+pub fn build(bugs: &[Bug], needs_shuttle: bool) -> Built {
     let to = target().join("source");
     let _ = fs::remove_dir_all(&to);
     copy_tree(&root().join("src"), &to.join("src"));
@@ -64,7 +67,13 @@ pub fn build(bugs: &[Bug]) -> Built {
     let path = to.join("src/lib.rs");
     let library = fs::read_to_string(&path).unwrap();
     fs::write(&path, library + SWITCH).unwrap();
-    compile(&to)
+    let plain = compile(&to, TESTS, &["--lib"], "target", "-Awarnings");
+    let shuttle = || compile(&to, &["shuttle"], &[], "target/shuttle", "-Awarnings --cfg millpond_shuttle");
+    Built {
+        library: executable(&plain, "millpond"),
+        tests: TESTS.iter().map(|test| (*test, executable(&plain, test))).collect(),
+        shuttle: needs_shuttle.then(|| executable(&shuttle(), "shuttle")),
+    }
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -147,27 +156,28 @@ fn plant(bugs: &[Bug], to: &Path) {
     }
 }
 
-fn compile(source: &Path) -> Built {
+/// Builds tests of the copy. Returns what cargo says of them.
+fn compile(source: &Path, tests: &[&str], more: &[&str], folder: &str, flags: &str) -> String {
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--release", "--no-run", "--lib"])
-        .args(TESTS.iter().flat_map(|test| ["--test", test]))
+        .args(["test", "--release", "--no-run"])
+        .args(more)
+        .args(tests.iter().flat_map(|test| ["--test", test]))
         .args(["--offline", "--message-format", "json-render-diagnostics"])
         .current_dir(source)
-        .env("CARGO_TARGET_DIR", target().join("target"))
+        .env("CARGO_TARGET_DIR", target().join(folder))
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
-        .env("RUSTFLAGS", "-Awarnings")
+        .env("RUSTFLAGS", flags)
         .output()
         .unwrap();
     assert!(output.status.success(), "the copy does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
-    let messages = String::from_utf8(output.stdout).unwrap();
-    let executable = |name: &str| {
-        let of = |line: &str| {
-            let message: serde_json::Value = serde_json::from_str(line).unwrap();
-            let built = message["target"]["name"] == name && message["profile"]["test"] == true;
-            message["executable"].as_str().filter(|_| built).map(PathBuf::from)
-        };
-        messages.lines().find_map(of).unwrap_or_else(|| panic!("no test binary {name}"))
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn executable(messages: &str, name: &str) -> PathBuf {
+    let of = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).unwrap();
+        let built = message["target"]["name"] == name && message["profile"]["test"] == true;
+        message["executable"].as_str().filter(|_| built).map(PathBuf::from)
     };
-    let tests = TESTS.iter().map(|test| (*test, executable(test))).collect();
-    Built { library: executable("millpond"), tests }
+    messages.lines().find_map(of).unwrap_or_else(|| panic!("no test binary {name}"))
 }

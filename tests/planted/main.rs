@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
 
+mod cleaning;
 mod copy;
 #[path = "../common/counts.rs"]
 mod counts;
@@ -43,6 +44,8 @@ pub enum Level {
     Library(&'static str),
     /// The tests of a file or folder of `tests` whose names contain this.
     Test(&'static str, &'static str),
+    /// The interleavings whose names contain this.
+    Shuttle(&'static str),
 }
 
 /// One mistake.
@@ -61,6 +64,7 @@ pub struct Bug {
 /// All of them.
 pub fn bugs() -> Vec<Bug> {
     [
+        cleaning::BUGS,
         dedup::BUGS,
         engine::BUGS,
         log::BUGS,
@@ -128,17 +132,19 @@ fn every_planted_bug_is_found() {
         println!("skipped: MILLPOND_PLANTED is not set, and building the copy takes minutes");
         return;
     }
-    let built = copy::build(&bugs());
-    let began = run::now();
     let only = std::env::var("MILLPOND_PLANTED_ONLY").unwrap_or_default();
+    let is_wanted = |bug: &Bug| only.split(',').any(|part| bug.name.contains(part));
+    let wanted = |bugs: Vec<Bug>| bugs.into_iter().filter(is_wanted).collect::<Vec<_>>();
+    let (first, again) = (wanted(bugs()), wanted([scenarios::also(), streams::also()].concat()));
+    let needs_shuttle = first.iter().chain(&again).any(|bug| matches!(bug.level, Level::Shuttle(_)));
+    let built = copy::build(&bugs(), needs_shuttle);
+    let began = run::now();
     if only.is_empty() {
         run::nothing_planted(&built);
     }
-    let is_wanted = |bug: &Bug| only.split(',').any(|part| bug.name.contains(part));
-    let wanted = |bugs: Vec<Bug>| bugs.into_iter().filter(is_wanted).collect::<Vec<_>>();
-    let found = run::all(&built, &wanted(bugs()));
-    let also = run::all(&built, &wanted(scenarios::also()));
-    let table = format!("{}\nScenarios find some of them too:\n\n{}", page::table(&found), page::table(&also));
+    let (found, also) = (run::all(&built, &first), run::all(&built, &again));
+    let (table, more) = (page::table(&found), page::table(&also));
+    let table = format!("{table}\nScenarios and interleavings find some of them too:\n\n{more}");
     println!("{table}");
     let missed: Vec<_> =
         found.iter().chain(&also).filter(|(_, finding)| !finding.is_found()).map(|(bug, _)| bug.name).collect();

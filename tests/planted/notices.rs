@@ -13,18 +13,18 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a notice is lost",
         plants: "a message becomes a dead letter and its group's topic for notices is not told",
-        mistake: Mistake::Before("if planted!() { return (Notice::Never, Vec::new()); }"),
+        mistake: Mistake::Before("if planted!() { return Ok(MoveNotice::none(Notice::Never)); }"),
         level: Level::Model,
     },
     Bug {
         name: "a notice without its move",
         plants: "a notice is published before its move: after a crash in between there is one of a message that lives",
         mistake: Mistake::Before(
-            "if planted!() && let Notice::Into(partition) = notice {
+            "if planted!() && let Notice::Into(partition) = made.notice {
                 let alone = Outgoing::default().with_others(&[], &parts[1..])?;
                 let publish = Command::Publish { runs: &[(partition, 1)], ids: &[], delays: &[], sequence: None };
                 let _published = self.submit(&publish, alone.parts(), crate::engine::deliver::settle::end_of)?;
-                return self.submit_copy(&command(Notice::Never), moved.part);
+                return self.submit_copy(&command(Notice::Never), moved.part());
             }",
         ),
         level: Level::Test("notices", "g10_a_move_and_its_notice_survive_together"),

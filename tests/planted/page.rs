@@ -15,6 +15,7 @@ pub fn table(found: &[(Bug, Finding)]) -> String {
             Level::Model => "model".to_owned(),
             Level::Library(filter) => format!("`{filter}`"),
             Level::Test(test, filter) => format!("`tests/{test}`, `{filter}`"),
+            Level::Shuttle(filter) => format!("`.ci/shuttle`, `{filter}`"),
         };
         let after = match finding {
             Finding::Case(1) => "1 case".to_owned(),

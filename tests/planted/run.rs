@@ -50,6 +50,7 @@ pub fn nothing_planted(built: &Built) {
         Level::Library("state::"),
         Level::Test("kinds", ""),
         Level::Test("scenarios", ""),
+        Level::Shuttle("streams"),
     ];
     let sound: Vec<Bug> = levels.into_iter().map(|level| Bug { level, ..NONE }).collect();
     for (bug, finding) in all(built, &sound) {
@@ -87,10 +88,18 @@ fn one(built: &Built, bug: &Bug) -> Finding {
         Level::Model => (&built.tests["model"], "go_as_the_reference_says"),
         Level::Library(filter) => (&built.library, filter),
         Level::Test(test, filter) => (&built.tests[test], filter),
+        Level::Shuttle(filter) => (built.shuttle.as_ref().expect("it was built"), filter),
     };
     let mut command = Command::new(binary);
     // The default seeds, in order, so that every run finds the same case.
-    for variable in ["MILLPOND_COUNTS", "MILLPOND_SIM_SEED", "MILLPOND_SIM_FROM", "MILLPOND_MODEL_SEED"] {
+    for variable in [
+        "MILLPOND_COUNTS",
+        "MILLPOND_SIM_SEED",
+        "MILLPOND_SIM_FROM",
+        "MILLPOND_MODEL_SEED",
+        "MILLPOND_SHUTTLE",
+        "MILLPOND_SHUTTLE_SEED",
+    ] {
         command.env_remove(variable);
     }
     command

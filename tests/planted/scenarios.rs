@@ -122,6 +122,6 @@ fn each_scenario_has_a_bug_to_find() {
 fn filter(level: Level) -> Option<&'static str> {
     match level {
         Level::Test("scenarios", filter) => Some(filter),
-        Level::Test(..) | Level::Library(_) | Level::Simulation | Level::Model => None,
+        Level::Test(..) | Level::Library(_) | Level::Shuttle(_) | Level::Simulation | Level::Model => None,
     }
 }

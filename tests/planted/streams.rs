@@ -179,4 +179,54 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Skip,
         level: TRANSACTION,
     },
+    Bug {
+        name: "snapshots are kept of no stream",
+        plants: "an option that does nothing is taken, and a typo is found in production",
+        mistake: Mistake::Asks("$it.filter(|_| !planted!())"),
+        level: Level::Test("streams", "bad_input_is_told_and_changes_nothing"),
+    },
+    Bug {
+        name: "an engine opens what is no file",
+        plants: "a named pipe in the folder of the index makes the first call wait for ever",
+        mistake: Mistake::Asks("$it.filter(|_| !planted!())"),
+        level: Level::Library("what_is_no_file_is_refused_before_an_engine_opens_it"),
+    },
+    Bug {
+        name: "why the index stays behind is not told",
+        plants: "a store whose index in memory is full says that the index will follow",
+        mistake: Mistake::Instead("if planted!() { drop(self.catch_up()) } else { self.catch_up()? }"),
+        level: Level::Library("an_index_in_memory_that_is_full_is_named"),
+    },
+    Bug {
+        name: "a refused event has no name",
+        plants: "of a transaction of a thousand events nobody knows which one was appended before",
+        mistake: Mistake::Value(
+            "Err(Rejection::DedupConflictIn { step: if planted!() { 0 } else { nth }, part, first })",
+        ),
+        level: TRANSACTION,
+    },
+    Bug {
+        name: "what the index took in is not looked for again",
+        plants: "a reader of a stream misses what the index took in while it read",
+        mistake: Mistake::Asks("!planted!() && $it"),
+        level: Level::Shuttle("a_reader_of_a_stream_sees_whole_appends_in_order"),
+    },
+    Bug {
+        name: "a full index is appended beyond",
+        plants: "an index in memory has no room, and the store says so once it is opened again and nothing can be read",
+        mistake: Mistake::Skip,
+        level: Level::Test("streams", "nothing_is_appended_once_the_index_in_memory_is_full"),
+    },
 ];
+
+/// Bugs that have been found above, and the interleavings that find them too.
+const ALSO: &[(&str, &str)] = &[
+    ("the version is not checked", "of_two_appends_that_expect_one_version_one_wins"),
+    ("what is not durable is told", "of_two_appends_that_expect_one_version_one_wins"),
+];
+
+/// Those bugs, to be found by these.
+pub fn also() -> Vec<Bug> {
+    let level = |bug: &Bug| ALSO.iter().find(|(name, _)| *name == bug.name).map(|(_, test)| Level::Shuttle(test));
+    crate::bugs().into_iter().filter_map(|bug| Some(Bug { level: level(&bug)?, ..bug })).collect()
+}

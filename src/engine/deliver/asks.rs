@@ -6,7 +6,7 @@
 //! slot. Never here: public futures.
 
 use crate::engine::deliver::leased::Received;
-use crate::engine::deliver::receive::{Receiving, Wait};
+use crate::engine::deliver::receive::{Receiving, Request, Wait};
 use crate::engine::{Engine, HeldRun};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MonoMs, TopicId};
@@ -321,9 +321,9 @@ impl<'a> AskServer<'a> {
             };
             self.serves = Some(Arc::clone(&ask));
             let mut received = Vec::new();
-            let (wait, each) = (Wait::new(self.engine, Duration::MAX), &mut |some| received.push(some));
-            let found =
-                self.engine.receive_or_sleep((group, topic), ask.max, wait, reader, &mut || waker.clone(), each);
+            let request = Request { group, topic, max: ask.max, wait: Wait::new(self.engine, Duration::MAX) };
+            let each = &mut |some| received.push(some);
+            let found = self.engine.receive_or_sleep(&request, reader, &mut || waker.clone(), each);
             self.serves = None;
             let untaken = match found {
                 Ok(Receiving::Asleep(ticket)) => {

@@ -73,8 +73,8 @@ impl<'a> LeasedMessage<'a> {
         'a: 't,
     {
         let Held { partition, offset, .. } = self.held();
-        let published = self.received.stored.publication();
-        Moved { at: (self.group, partition, offset), part: self.part(), published, end: Some((cause, text)) }
+        let (stored, nth) = (&self.received.stored, self.nth);
+        Moved { at: (self.group, partition, offset), stored, nth, end: Some((cause, text)) }
     }
 }
 
@@ -126,11 +126,39 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the messages of all leases and gives them to `each`, in order. Returns why others could not be read.
-    pub(in crate::engine) fn read_all(mut self, leases: &[LeaseRun], each: &mut impl FnMut(Received)) -> Vec<Error> {
+    pub(in crate::engine) fn read(mut self, leases: &[LeaseRun], each: &mut impl FnMut(Received)) -> Vec<Error> {
+        match leases {
+            [lease] if lease.count == 1 => self.read_one(lease, each),
+            _ => self.read_all(leases, each),
+        }
+        self.reader.note_typical(self.count, self.bytes);
+        self.reader.rest();
+        self.unreadable
+    }
+
+    fn read_one(&mut self, lease: &LeaseRun, each: &mut impl FnMut(Received)) {
+        let &LeaseRun { partition, first: offset, attempt, ref place, .. } = lease;
+        let segment = place.and_then(|place| self.catalog.segment(place.segment()));
+        let read = match (place, segment) {
+            (Some(place), Some(segment)) => self.engine.read(self.reader, segment, place, 0, (partition, offset)),
+            _ => self.engine.fetch(partition, offset),
+        };
+        match read {
+            Ok(stored) => self.give(attempt, stored, each),
+            Err(error) => {
+                if !self.put_back((partition, offset), error) {
+                    self.give_back(vec![lease.held_from(0, self.token)]);
+                }
+            }
+        }
+    }
+
+    /// Small messages that follow each other share their memory.
+    fn read_all(&mut self, leases: &[LeaseRun], each: &mut impl FnMut(Received)) {
         // What an error left there is of no use.
         self.reader.take();
         for (number, lease) in leases.iter().enumerate() {
-            let (read, goes_on) = self.read(lease, each);
+            let (read, goes_on) = self.read_lease(lease, each);
             // Messages share a block only if they share this.
             if !goes_on || leases.get(number + 1).is_none_or(|next| next.attempt != lease.attempt) {
                 let last = self.reader.take();
@@ -143,13 +171,10 @@ impl<'a> Reading<'a> {
                 break;
             }
         }
-        self.reader.note_typical(self.count, self.bytes);
-        self.reader.rest();
-        self.unreadable
     }
 
     /// Reads the messages of a lease. Returns how many of them are done with, and whether to read on.
-    fn read(&mut self, lease: &LeaseRun, each: &mut impl FnMut(Received)) -> (u32, bool) {
+    fn read_lease(&mut self, lease: &LeaseRun, each: &mut impl FnMut(Received)) -> (u32, bool) {
         let &LeaseRun { partition, first, count, attempt, ref place } = lease;
         if let Some(number) = place.map(|place| place.segment())
             && self.segment.is_none_or(|known| known.number() != number)
@@ -177,17 +202,8 @@ impl<'a> Reading<'a> {
             read.into_iter().for_each(|stored| self.give(attempt, stored, each));
             match found {
                 Ok(count) => done += count,
-                // seam: passing trouble is taken for damage
-                Err(error) if error.kind() == ErrorKind::Retry => {
-                    self.unreadable.push(error);
-                    return (done, false);
-                }
                 Err(error) => {
-                    self.unreadable.push(error);
-                    let held = Held { partition, offset, token: self.token };
-                    let unreadable = Command::Unreadable { group: self.group, held };
-                    if let Err(error) = self.engine.settle(&unreadable, Parts::default()) {
-                        self.unreadable.push(error);
+                    if !self.put_back((partition, offset), error) {
                         return (done, false);
                     }
                     done += 1;
@@ -195,6 +211,20 @@ impl<'a> Reading<'a> {
             }
         }
         (done, true)
+    }
+
+    /// Puts a message that cannot be read back with the longest backoff, and keeps the reason. `false` if it is still leased, as it is
+    /// when the trouble is passing.
+    fn put_back(&mut self, (partition, offset): (PartitionId, Offset), error: Error) -> bool {
+        // seam: passing trouble is taken for damage
+        let is_passing = error.kind() == ErrorKind::Retry;
+        self.unreadable.push(error);
+        if is_passing {
+            return false;
+        }
+        let held = Held { partition, offset, token: self.token };
+        let settled = self.engine.settle(&Command::Unreadable { group: self.group, held }, Parts::default());
+        settled.map_err(|error| self.unreadable.push(error)).is_ok()
     }
 
     fn give(&mut self, attempt: u32, stored: Stored, each: &mut impl FnMut(Received)) {
@@ -212,13 +242,14 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Lists the leases that the last commit granted. Returns whether there were any.
-pub(in crate::engine) fn collect(core: &Core, leases: &mut Leases) -> bool {
+/// The leases that the last commit granted, if there were any.
+pub(in crate::engine) fn collect(core: &Core) -> Option<Leases> {
+    let mut leases = Leases::new();
     for record in &core.records {
         let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
         core.view.positions.find(partition, first, count, |first, count, place| {
             leases.push(LeaseRun { partition, first, count, attempt, place });
         });
     }
-    !leases.is_empty()
+    (!leases.is_empty()).then_some(leases)
 }

@@ -58,8 +58,7 @@ impl Engine {
             }
             Err(error) => return self.postpone(group, partition, offset).and(Err(error)),
         };
-        let (part, published) = (stored.part(0), stored.publication());
-        let moved = Moved { at: (group, partition, offset), part, published, end: None };
+        let moved = Moved { at: (group, partition, offset), stored: &stored, nth: 0, end: None };
         let command = |notice| Command::GiveUp { group, partition, offset, moving: moved.moving(notice) };
         match self.submit_move(&moved, command) {
             Ok(Ok(_)) => {

@@ -6,9 +6,11 @@
 use crate::engine::{Engine, Outgoing};
 use crate::error::Result;
 use crate::ids::{GroupId, Lsn, Offset, PartitionId};
+use crate::limits::FRAME_LEN_MAX;
 use crate::record::FailureCause;
-use crate::record::message::{MessageView, encode_front, key_hash};
-use crate::state::{Command, Dying, Moving, Notice, Publication, Rejection, capped};
+use crate::record::message::{MessageView, key_hash};
+use crate::state::{Command, Dying, Moving, Notice, Rejection, capped};
+use crate::view::Stored;
 use std::sync::Arc;
 
 /// The headers of a notice. A message with the first of them is one.
@@ -23,15 +25,38 @@ const TIME: &str = "dead-letter-time-ms";
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Moved<'a> {
     pub(in crate::engine) at: (GroupId, PartitionId, Offset),
-    pub(in crate::engine) part: &'a [u8],
-    pub(in crate::engine) published: Publication,
+    pub(in crate::engine) stored: &'a Stored,
+    pub(in crate::engine) nth: u32,
     /// How the command ends its last attempt; `None` if that has ended.
     pub(in crate::engine) end: Option<(FailureCause, &'a str)>,
 }
 
-impl Moved<'_> {
+impl<'a> Moved<'a> {
     pub(in crate::engine) fn moving(&self, notice: Notice) -> Moving {
-        Moving { published: self.published, notice }
+        Moving { published: self.stored.publication(), notice }
+    }
+
+    fn part(&self) -> &'a [u8] {
+        self.stored.part(self.nth)
+    }
+}
+
+/// The notice of a move.
+pub(in crate::engine) struct MoveNotice {
+    /// What the state is told of it.
+    pub(in crate::engine) notice: Notice,
+    /// If there is one.
+    message: Option<Outgoing>,
+}
+
+impl MoveNotice {
+    pub(in crate::engine) fn none(notice: Notice) -> Self {
+        Self { notice, message: None }
+    }
+
+    /// The parts of a frame for the move: the copy, and the notice if there is one.
+    pub(in crate::engine) fn parts_of_move<'a>(&'a self, copy: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        [copy].into_iter().chain(self.message.as_ref().map(|message| message.parts().bytes))
     }
 }
 
@@ -43,19 +68,6 @@ struct Addressee {
     partitions: u32,
 }
 
-/// The parts of a frame for a move: the copy, and the encoded notice if there is one.
-pub(in crate::engine) fn parts_of_move<'a>(
-    copy: &'a [u8],
-    notice: Notice,
-    encoded: &'a [u8],
-) -> impl Iterator<Item = &'a [u8]> {
-    let notice = match notice {
-        Notice::Unasked | Notice::Never => None,
-        Notice::Into(_) => Some(encoded),
-    };
-    [copy].into_iter().chain(notice)
-}
-
 impl Engine {
     /// Carries out a command that may move a message to the dead letters, with the notice that its group asks for.
     pub(in crate::engine) fn submit_move<'a>(
@@ -63,23 +75,23 @@ impl Engine {
         moved: &Moved<'_>,
         command: impl Fn(Notice) -> Command<'a>,
     ) -> Result<Result<Lsn, Rejection>> {
-        let mut submitted = self.submit_copy(&command(Notice::Unasked), moved.part)?;
+        let mut submitted = self.submit_copy(&command(Notice::Unasked), moved.part())?;
         while submitted == Err(Rejection::NoticeDue) {
-            let (notice, encoded) = self.notice(moved);
-            let parts: Vec<&[u8]> = parts_of_move(moved.part, notice, &encoded).collect();
+            let made = self.notice(moved)?;
+            let parts: Vec<&[u8]> = made.parts_of_move(moved.part()).collect();
             let outgoing = Outgoing::default().with_others(&[], &parts)?;
             // seam: a notice without its move
-            submitted = self.submit(&command(notice), outgoing.parts(), crate::engine::deliver::settle::end_of)?;
+            submitted = self.submit(&command(made.notice), outgoing.parts(), crate::engine::deliver::settle::end_of)?;
         }
         Ok(submitted)
     }
 
-    /// The notice that the move of a message is to have, as its group asks now: what the state is told of it, and its encoded message.
-    pub(in crate::engine) fn notice(&self, moved: &Moved<'_>) -> (Notice, Vec<u8>) {
+    /// The notice that the move of a message is to have, as its group asks now.
+    pub(in crate::engine) fn notice(&self, moved: &Moved<'_>) -> Result<MoveNotice> {
         // Two messages that tell of each other's moves would never end.
         // seam: notices of notices
-        if is_notice(moved.part) {
-            return (Notice::Never, Vec::new());
+        if is_notice(moved.part()) {
+            return Ok(MoveNotice::none(Notice::Never));
         }
         let asked = {
             let core = self.lock_core();
@@ -89,17 +101,16 @@ impl Engine {
                 first: to.first,
                 partitions: to.count,
             });
-            addressee.zip(core.view.state.dying(moved.at, moved.published))
+            addressee.zip(core.view.state.dying(moved.at, moved.stored.publication()))
         };
         // A message that is no longer outstanding does not move: the command finds that out.
-        let Some((to, dying)) = asked else { return (Notice::Unasked, Vec::new()) };
+        let Some((to, dying)) = asked else { return Ok(MoveNotice::none(Notice::Unasked)) };
         self.encode_notice(moved, &to, &dying)
     }
 
-    fn encode_notice(&self, moved: &Moved<'_>, to: &Addressee, dying: &Dying) -> (Notice, Vec<u8>) {
+    fn encode_notice(&self, moved: &Moved<'_>, to: &Addressee, dying: &Dying) -> Result<MoveNotice> {
         // seam: a notice is lost
-        let view = MessageView::parse(moved.part);
-        let key = view.expect("internal error: a message in memory is not what was read; please report this").key();
+        let key = moved.stored.view(moved.nth).key();
         let (cause, text) = moved.end.unwrap_or((dying.cause, &dying.text));
         let (id, attempts) = (dying.id.to_string(), dying.attempts.to_string());
         let time = self.clock.wall().to_string();
@@ -111,12 +122,11 @@ impl Engine {
             (ATTEMPTS, attempts.as_bytes()),
             (TIME, time.as_bytes()),
         ];
-        let mut bytes = Vec::new();
-        encode_front(key, headers.into_iter(), &mut bytes);
-        bytes.extend_from_slice(capped(text).as_bytes());
         // Without a key they spread as the messages do.
         let index = key.map_or(dying.id.offset.0, key_hash) % u64::from(to.partitions);
-        (Notice::Into(to.first.saturating_add(index)), bytes)
+        let (partition, mut message) = (to.first.saturating_add(index), Outgoing::default());
+        message.add(partition, key, headers.into_iter(), capped(text).as_bytes(), FRAME_LEN_MAX)?;
+        Ok(MoveNotice { notice: Notice::Into(partition), message: Some(message) })
     }
 }
 

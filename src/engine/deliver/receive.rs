@@ -31,13 +31,31 @@ pub(crate) struct Wait<'a> {
     stop: Option<&'a AtomicBool>,
 }
 
+/// What a receive asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) topic: TopicId,
+    /// How many messages at most.
+    pub(crate) max: usize,
+    pub(crate) wait: Wait<'a>,
+}
+
+/// How far a receive has come between its looks for messages.
+struct Progress {
+    /// How many messages to lease at most.
+    max: u32,
+    /// Whether room is short, so that only leases for which some is kept back are asked for.
+    is_short: bool,
+    moves: Moves,
+    keys: KnownKeys,
+    /// How many messages the group has looked at.
+    looked_at: u32,
+}
+
 /// What one look for messages gave.
 enum Look {
-    /// Under one token; the catalog knows the segments that they stand in.
-    Leased {
-        token: Token,
-        catalog: Catalog,
-    },
+    Ended(LookEnd),
     Exhausted {
         partition: PartitionId,
         offset: Offset,
@@ -51,6 +69,18 @@ enum Look {
     /// The group has looked at so many.
     Considered {
         count: u32,
+    },
+    /// It needs work outside the lock.
+    Refused(Refusal),
+}
+
+/// What a receive ends with.
+enum LookEnd {
+    /// Under one token; the catalog knows the segments that they stand in.
+    Leased {
+        token: Token,
+        leases: Leases,
+        catalog: Catalog,
     },
     Nothing,
     /// A waker was left.
@@ -90,15 +120,19 @@ impl<'a> Wait<'a> {
     }
 }
 
+impl Progress {
+    /// At the beginning, for a consumer with this reader.
+    fn new(max: usize, reader: &Mutex<Reader>) -> Self {
+        let fits = if max > 1 { reader.try_lock().map_or(max, |reader| reader.fits(BATCH_BYTES_MAX)) } else { 1 };
+        let max = u32::try_from(max.min(fits)).unwrap_or(u32::MAX);
+        Self { max, is_short: false, moves: Moves::default(), keys: KnownKeys::default(), looked_at: 0 }
+    }
+}
+
 impl Core {
     /// What asks for leases, as many as there is room to settle; where room is short, for those that need none, and a few others.
-    fn lease_command<'a>(
-        &self,
-        group: GroupId,
-        (max, is_short): (u32, bool),
-        pass_exhausted: bool,
-        keys: &'a KnownKeys,
-    ) -> Command<'a> {
+    fn lease_command<'a>(&self, group: GroupId, progress: &'a Progress, pass_exhausted: bool) -> Command<'a> {
+        let &Progress { max, is_short, ref keys, .. } = progress;
         // seam: leases take the room for settling
         let room = if is_short { self.again_left } else { self.leases_left.max(1) };
         let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
@@ -109,26 +143,23 @@ impl Core {
 }
 
 impl Engine {
-    /// Leases up to `max` messages for the group and reads them, waiting for the first as long as `wait` allows; `each` gets them in
-    /// order. `reader` caches the last reads of the consumer; if another thread is using it, this call reads without. Returns why
-    /// other messages could not be read: what is passing gave them back as if they had not been leased, anything else put them back
-    /// with the longest backoff, its attempt not counted.
+    /// Leases messages for the group and reads them, waiting for the first as long as the request allows; `each` gets them in order.
+    /// `reader` caches the last reads of the consumer; if another thread is using it, this call reads without. Returns why other
+    /// messages could not be read: what is passing gave them back as if they had not been leased, anything else put them back with the
+    /// longest backoff, its attempt not counted.
     ///
     /// # Errors
     /// The store's; nobody has been leased a message then. A message that cannot be read is none.
     pub(crate) fn receive(
         &self,
-        group: GroupId,
-        topic: TopicId,
-        max: usize,
-        wait: Wait<'_>,
+        request: Request<'_>,
         reader: &Mutex<Reader>,
         each: &mut impl FnMut(Received),
     ) -> Result<Vec<Error>> {
         loop {
             let mut parker = None;
             let waker = &mut || parker.insert(Parker::new()).waker();
-            match self.receive_or_sleep((group, topic), max, wait, reader, waker, each)? {
+            match self.receive_or_sleep(&request, reader, waker, each)? {
                 Receiving::Done(unreadable) => return Ok(unreadable),
                 Receiving::Asleep(ticket) => {
                     // An hour at a time: the loop around looks again, and no platform's clock arithmetic overflows.
@@ -143,20 +174,35 @@ impl Engine {
     /// As [`Engine::receive`], but where that would wait a waker is left, and the call returns.
     pub(crate) fn receive_or_sleep(
         &self,
-        of: (GroupId, TopicId),
-        max: usize,
-        wait: Wait<'_>,
+        request: &Request<'_>,
         reader: &Mutex<Reader>,
         waker: &mut impl FnMut() -> Waker,
         each: &mut impl FnMut(Received),
     ) -> Result<Receiving> {
         self.enter()?;
-        let received = self.receive_some(of, max, wait, reader, waker, each);
-        // seam: who fails keeps the wake-up
-        if received.is_err() {
-            self.wake_next(of.0);
+        let mut progress = Progress::new(request.max, reader);
+        loop {
+            let look = self.look(request, &progress, waker);
+            match look.and_then(|look| self.follow_up(look, request, &mut progress)) {
+                Ok(None) => {}
+                Ok(Some(LookEnd::Nothing)) => return Ok(Receiving::Done(Vec::new())),
+                Ok(Some(LookEnd::Asleep(ticket))) => return Ok(Receiving::Asleep(ticket)),
+                Ok(Some(LookEnd::Leased { token, leases, catalog })) => {
+                    let mut read = |reader: &mut Reader| {
+                        Reading::new(self, request.group, token, &catalog, reader).read(&leases, each)
+                    };
+                    return Ok(Receiving::Done(match reader.try_lock() {
+                        Some(mut reader) => read(&mut reader),
+                        None => read(&mut Reader::default()),
+                    }));
+                }
+                Err(error) => {
+                    // seam: who fails keeps the wake-up
+                    self.wake_next(request.group);
+                    return Err(error);
+                }
+            }
         }
-        received
     }
 
     /// The end of a sleep: the sleeper looks again, or wakes the next.
@@ -164,53 +210,32 @@ impl Engine {
         self.lock_core().waiters.leave(ticket);
     }
 
-    fn receive_some(
-        &self,
-        (group, topic): (GroupId, TopicId),
-        max: usize,
-        wait: Wait<'_>,
-        reader: &Mutex<Reader>,
-        waker: &mut impl FnMut() -> Waker,
-        each: &mut impl FnMut(Received),
-    ) -> Result<Receiving> {
-        let (mut leases, mut moves, mut is_short) = (Leases::new(), Moves::default(), false);
-        let (mut keys, mut looked_at) = (KnownKeys::default(), 0u32);
-        let fits = if max > 1 { reader.try_lock().map_or(max, |reader| reader.fits(BATCH_BYTES_MAX)) } else { 1 };
-        let max = u32::try_from(max.min(fits)).unwrap_or(u32::MAX);
-        loop {
-            let look = match self.try_look((topic, group), (max, is_short), wait, (moves, &keys), &mut leases, waker)? {
-                Ok(look) => look,
-                Err(refusal) => {
-                    is_short = self.make_room_for_leases(refusal, is_short)?;
-                    continue;
-                }
-            };
-            is_short = false;
-            match look {
-                Look::Nothing if moves.are_enough() && !wait.is_over(self.now().mono) => moves = Moves::default(),
-                Look::Nothing => return Ok(Receiving::Done(Vec::new())),
-                Look::Asleep(ticket) => return Ok(Receiving::Asleep(ticket)),
-                Look::Exhausted { partition, offset } => self.give_up((group, partition, offset), &mut moves)?,
-                Look::KeysNeeded { partition, first, count } => self.read_keys((partition, first, count), &mut keys)?,
-                Look::Considered { count } => {
-                    looked_at = looked_at.saturating_add(count);
-                    // seam: a call that does not wait looks without end
-                    if looked_at >= LOOKED_AT_MAX && wait.is_over(self.now().mono) {
-                        self.wake_next(group);
-                        return Ok(Receiving::Done(Vec::new()));
-                    }
-                }
-                Look::Leased { token, catalog } => {
-                    let mut read = |reader: &mut Reader| {
-                        Reading::new(self, group, token, &catalog, reader).read_all(&leases, each)
-                    };
-                    return Ok(Receiving::Done(match reader.try_lock() {
-                        Some(mut reader) => read(&mut reader),
-                        None => read(&mut Reader::default()),
-                    }));
+    /// Does outside the lock what a look asks for. `None` if the next look can go on from there.
+    fn follow_up(&self, look: Look, request: &Request<'_>, progress: &mut Progress) -> Result<Option<LookEnd>> {
+        let is_over = || request.wait.is_over(self.now().mono);
+        let is_short = std::mem::take(&mut progress.is_short);
+        match look {
+            Look::Ended(LookEnd::Nothing) if progress.moves.are_enough() && !is_over() => {
+                progress.moves = Moves::default();
+            }
+            Look::Ended(found) => return Ok(Some(found)),
+            Look::Exhausted { partition, offset } => {
+                self.give_up((request.group, partition, offset), &mut progress.moves)?;
+            }
+            Look::KeysNeeded { partition, first, count } => {
+                self.read_keys((partition, first, count), &mut progress.keys)?;
+            }
+            Look::Considered { count } => {
+                progress.looked_at = progress.looked_at.saturating_add(count);
+                // seam: a call that does not wait looks without end
+                if progress.looked_at >= LOOKED_AT_MAX && is_over() {
+                    self.wake_next(request.group);
+                    return Ok(Some(LookEnd::Nothing));
                 }
             }
+            Look::Refused(refusal) => progress.is_short = self.make_room_for_leases(refusal, is_short)?,
         }
+        Ok(None)
     }
 
     /// Lets the next sleeper of the group look, in place of one who was woken and does not take what there is.
@@ -241,61 +266,53 @@ impl Engine {
         Ok(is_short)
     }
 
-    /// Leases what there is, or else leaves a waker unless enough dead letters have been copied for now, under one hold of the lock. A
-    /// refusal needs work outside the lock.
-    fn try_look(
-        &self,
-        (topic, group): (TopicId, GroupId),
-        (max, is_short): (u32, bool),
-        wait: Wait<'_>,
-        (moves, keys): (Moves, &KnownKeys),
-        leases: &mut Leases,
-        waker: &mut impl FnMut() -> Waker,
-    ) -> Result<std::result::Result<Look, Refusal>> {
+    /// Leases what there is, or else leaves a waker unless enough dead letters have been copied for now, under one hold of the lock.
+    fn look(&self, request: &Request<'_>, progress: &Progress, waker: &mut impl FnMut() -> Waker) -> Result<Look> {
+        let &Request { group, topic, wait, .. } = request;
         let mut core = self.lock_core();
         self.health.check()?;
         if wait.is_stopped() {
             // The wake-up may have been meant for a message that somebody else wants.
             core.waiters.wake_one(group);
-            return Ok(Ok(Look::Nothing));
+            return Ok(Look::Ended(LookEnd::Nothing));
         }
         let now = self.now();
-        let pass_exhausted = moves.are_enough() || now.mono < self.moves_rest_until();
-        let command = core.lease_command(group, (max, is_short), pass_exhausted, keys);
+        let pass_exhausted = progress.moves.are_enough() || now.mono < self.moves_rest_until();
+        let command = core.lease_command(group, progress, pass_exhausted);
         let committed = match core.commit(&command, Parts::default(), now) {
             Ok(committed) => committed,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(refusal) => return Ok(Look::Refused(refusal)),
         };
         match committed.decision {
-            Decision::Exhausted { partition, offset } => return Ok(Ok(Look::Exhausted { partition, offset })),
+            Decision::Exhausted { partition, offset } => return Ok(Look::Exhausted { partition, offset }),
             Decision::KeysNeeded { partition, first, count } => {
-                return Ok(Ok(Look::KeysNeeded { partition, first, count }));
+                return Ok(Look::KeysNeeded { partition, first, count });
             }
             Decision::Considered { count } => {
                 core.use_room(u64::from(count));
-                return Ok(Ok(Look::Considered { count }));
+                return Ok(Look::Considered { count });
             }
             Decision::Done | Decision::Nothing | Decision::Settled { .. } => {}
         }
         if let Some((lsn, _)) = committed.frame
-            && collect(&core, leases)
+            && let Some(leases) = collect(&core)
         {
             core.use_room(leases.iter().map(|run| u64::from(run.count)).sum());
             // There may be more; and somebody must know when these leases end.
             core.waiters.wake_one(group);
             let token = Token { epoch: core.appender.epoch(), lsn };
-            return Ok(Ok(Look::Leased { token, catalog: core.view.catalog.clone() }));
+            return Ok(Look::Ended(LookEnd::Leased { token, leases, catalog: core.view.catalog.clone() }));
         }
-        if is_short && committed.frame.is_none() {
+        if progress.is_short && committed.frame.is_none() {
             return Err(Error::DiskFull);
         }
-        if wait.is_over(now.mono) || moves.are_enough() {
+        if wait.is_over(now.mono) || progress.moves.are_enough() {
             // This one may have been the only sleeper that knew the next deadline.
             // seam: who leaves takes the deadline along
             core.waiters.wake_one(group);
-            return Ok(Ok(Look::Nothing));
+            return Ok(Look::Ended(LookEnd::Nothing));
         }
-        Ok(Ok(Look::Asleep(self.enter_sleep(&mut core, (topic, group), wait.until, now, &waker()))))
+        Ok(Look::Ended(LookEnd::Asleep(self.enter_sleep(&mut core, (topic, group), wait.until, now, &waker()))))
     }
 
     /// Takes in a sleeper that found nothing, with the time when it has to look again.

@@ -59,6 +59,7 @@ mod tests {
     use crate::ids::WallMs;
     use crate::log::Segment;
     use crate::record::{Retention, TopicOptions};
+    use crate::view::ViewHolder;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -77,7 +78,7 @@ mod tests {
         let mut outgoing = Outgoing::default();
         let none: [(&str, &[u8]); 0] = [];
         outgoing.add(topic.first.nth(index), None, none.into_iter(), text.as_bytes(), 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         engine.sync().unwrap();
     }
 

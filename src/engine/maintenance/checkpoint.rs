@@ -15,8 +15,8 @@ const REST_MS: u64 = 500;
 const REST_GROWN_MIN: u64 = 1 << 20;
 
 /// Writes a checkpoint if the log has grown enough since the last: by a segment, and by four times its size. At rest the last two
-/// cover all but a little: a kill then costs the next open little, and nothing that is dead is kept for the older of them. Where
-/// room is wanted, also as soon as that lets a segment be unlinked.
+/// cover all but a little: a kill then costs the next open little. At rest and where room is wanted, also as soon as that lets a segment
+/// be unlinked.
 ///
 /// # Errors
 /// The store's; a full disk leaves the store as it is.
@@ -35,7 +35,7 @@ pub(super) fn checkpoint_if_due(engine: &Engine) -> Result<()> {
         // seam: no checkpoint for room
         grown_since(covers) > engine.setup.segment_bytes_max.max(len.saturating_mul(4))
             || rests && grown_since(older_covers) > REST_GROWN_MIN.max(len)
-            || engine.maintenance.wants_room() && frees()
+            || (rests || engine.maintenance.wants_room()) && frees()
     };
     if due { write_checkpoint(engine) } else { Ok(()) }
 }
@@ -52,7 +52,7 @@ pub(super) fn checkpoint_if_new(engine: &Engine) -> Result<()> {
 }
 
 /// Writes a checkpoint, unless this process has appended nothing.
-fn write_checkpoint(engine: &Engine) -> Result<()> {
+pub(super) fn write_checkpoint(engine: &Engine) -> Result<()> {
     let (covers, catalog, state, outstanding_len) = {
         let core = engine.lock_core();
         if core.unwritten_open.is_some() {

@@ -10,15 +10,20 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids::{FileNumber, Lsn, MonoMs, Offset, PartitionId};
 use crate::log::{Catalog, Class, Classes, Index, Segment, class_frame_len};
-use crate::state::Wanted;
-use crate::view::{Kept, Stay};
+use crate::state::LiveMessages;
+use crate::sync::atomic::Ordering;
+use crate::view::{LiveParts, Stay};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How long files are left alone after a look, in milliseconds.
+/// How long files are left alone after a look that found nothing to do, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
-/// A look takes at most this part of the time.
+/// Such looks take at most this part of the time.
 const LOOK_SHARE: u64 = 50;
+/// And cleaning this part, so that others have most of the disk.
+const CLEAN_SHARE: u64 = 4;
+/// The bytes of what must stay are counted in as much of the log as so many segments in a look.
+const COUNT_SEGMENTS: u64 = 4;
 /// A file of a class that is smaller than this part of a segment is small.
 const SMALL_SHARE: u64 = 8;
 /// So many small files of a class that follow each other become one: each byte is copied once more whenever files have become eight
@@ -48,10 +53,10 @@ struct FileNote {
 }
 
 /// The files as they were at one moment, and what had to stay of them.
-pub(super) struct Look {
+pub(super) struct CleaningLook {
     catalog: Catalog,
     indexes: BTreeMap<FileNumber, Arc<Index>>,
-    wanted: Wanted,
+    wanted: LiveMessages,
     /// Only what ends here or before is cleaned.
     below: Lsn,
     /// How many pins there ever were.
@@ -68,17 +73,21 @@ pub(super) fn clean_if_due(engine: &Engine) -> Result<()> {
     if begun < maintenance.cleaning.lock().next_look && !maintenance.wants_room() {
         return Ok(());
     }
-    let Some(look) = Look::take(engine) else { return Ok(()) };
+    let Some(look) = CleaningLook::take(engine) else { return Ok(()) };
+    let before = maintenance.cleaned();
     let cleaned = look.clean(engine);
     let took = engine.clock.monotonic().0.saturating_sub(begun.0);
-    let pause = LOOK_EVERY_MS.max(took.saturating_mul(LOOK_SHARE));
+    // What gives room back goes on, and what found nothing to do is not done often.
+    let is_of_use = maintenance.cleaned() != before;
+    let pause =
+        if is_of_use { took.saturating_mul(CLEAN_SHARE) } else { LOOK_EVERY_MS.max(took.saturating_mul(LOOK_SHARE)) };
     maintenance.cleaning.lock().next_look = begun.saturating_add(pause);
     cleaned
 }
 
-impl Look {
+impl CleaningLook {
     /// `None` where nothing may be cleaned now.
-    fn take(engine: &Engine) -> Option<Self> {
+    pub(super) fn take(engine: &Engine) -> Option<Self> {
         let core = engine.lock_core();
         if core.unwritten_open.is_some() || engine.maintenance.is_pinned() {
             return None;
@@ -90,7 +99,7 @@ impl Look {
         let snapshot = core.view.state.snapshot();
         let pins = engine.maintenance.pins_ever();
         drop(core);
-        Some(Self { catalog, indexes, wanted: Wanted::of(snapshot), below, pins })
+        Some(Self { catalog, indexes, wanted: LiveMessages::of(snapshot), below, pins })
     }
 
     /// The files that may be cleaned, in the order of the log.
@@ -106,9 +115,9 @@ impl Look {
     }
 
     /// What of a file must stay.
-    pub(super) fn kept(&self, class: Class, number: FileNumber) -> Kept {
+    pub(super) fn kept(&self, class: Class, number: FileNumber) -> LiveParts {
         let keys = self.indexes.get(&number).into_iter().flat_map(|index| index.keys());
-        Kept::of(&self.wanted, class, keys.map(|key| (PartitionId(key.key), Offset(key.first), Offset(key.end))))
+        LiveParts::of(&self.wanted, class, keys.map(|key| (PartitionId(key.key), Offset(key.first), Offset(key.end))))
     }
 
     /// From where on cursors hold each partition of a file.
@@ -127,12 +136,16 @@ impl Look {
         Ok(bytes)
     }
 
-    fn clean(&self, engine: &Engine) -> Result<()> {
-        let mut notes = std::mem::take(&mut engine.maintenance.cleaning.lock().files);
-        let noted = self.note(engine, &mut notes);
-        let runs = Class::EACH.map(|class| self.run(class, engine.setup.segment_bytes_max, &notes));
-        engine.maintenance.cleaning.lock().files = notes;
-        noted?;
+    /// Takes note of the files, and cleans a run of each class.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn clean(&self, engine: &Engine) -> Result<()> {
+        self.note_files(engine)?;
+        let runs = {
+            let notes = engine.maintenance.cleaning.lock();
+            Class::EACH.map(|class| self.run(class, engine.setup.segment_bytes_max, &notes.files))
+        };
         for (class, run) in Class::EACH.into_iter().zip(runs) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
             let range = (first.base(), last.end());
@@ -152,6 +165,7 @@ impl Look {
                 let mut notes = engine.maintenance.cleaning.lock();
                 if let Some(note) = damaged.and_then(|file| notes.files.get_mut(&file.number())) {
                     note.is_damaged = true;
+                    engine.maintenance.damaged.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(())
             }
@@ -159,11 +173,20 @@ impl Look {
         }
     }
 
-    /// Notes what must stay of each file, and counts the bytes of that in one of those of which something was settled, but nothing since
+    /// Notes what must stay of each file, and counts the bytes of that in some of those of which something was settled, but nothing since
     /// the last look.
-    fn note(&self, engine: &Engine, notes: &mut BTreeMap<FileNumber, FileNote>) -> Result<()> {
+    pub(super) fn note_files(&self, engine: &Engine) -> Result<()> {
+        let mut notes = std::mem::take(&mut engine.maintenance.cleaning.lock().files);
+        let noted = self.note_in(engine, &mut notes);
+        let damaged = notes.values().filter(|note| note.is_damaged).count();
+        engine.maintenance.damaged.store(damaged, Ordering::Relaxed);
+        engine.maintenance.cleaning.lock().files = notes;
+        noted
+    }
+
+    fn note_in(&self, engine: &Engine, notes: &mut BTreeMap<FileNumber, FileNote>) -> Result<()> {
         notes.retain(|number, _| self.indexes.contains_key(number));
-        let mut uncounted = None;
+        let mut uncounted = Vec::new();
         for file in self.files() {
             let classes = Class::EACH.into_iter().filter(|class| file.serves().contains(*class));
             let stays = classes.map(|class| self.kept(class, file.number()).stay(file.end()));
@@ -174,17 +197,22 @@ impl Look {
                 *note = FileNote { stay, bytes: None, ..*note };
             }
             if is_stable && note.bytes.is_none() && !note.is_damaged && !self.is_whole(file, stay) {
-                uncounted = uncounted.or(Some(file));
+                uncounted.push(file);
             }
         }
-        let Some(file) = uncounted else { return Ok(()) };
-        let classes = Class::EACH.into_iter().filter(|class| file.serves().contains(*class));
-        let counted = classes.map(|class| self.measure(class, file)).sum::<Result<u64>>();
-        let Some(note) = notes.get_mut(&file.number()) else { return Ok(()) };
-        match counted {
-            Ok(bytes) => note.bytes = Some(bytes),
-            Err(Error::Corrupt(_)) => note.is_damaged = true,
-            Err(error) => return Err(error),
+        let mut left = engine.setup.segment_bytes_max.saturating_mul(COUNT_SEGMENTS);
+        for file in uncounted {
+            let Some(note) = notes.get_mut(&file.number()) else { continue };
+            let classes = Class::EACH.into_iter().filter(|class| file.serves().contains(*class));
+            match classes.map(|class| self.measure(class, file)).sum::<Result<u64>>() {
+                Ok(bytes) => note.bytes = Some(bytes),
+                Err(Error::Corrupt(_)) => note.is_damaged = true,
+                Err(error) => return Err(error),
+            }
+            left = left.saturating_sub(file.limit());
+            if left == 0 {
+                break;
+            }
         }
         Ok(())
     }

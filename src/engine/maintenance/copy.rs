@@ -4,7 +4,7 @@
 //! unlinked. A crash before that frame leaves a file that nothing tells of. What was decided by a look is done only while it still
 //! holds. Never here: which files.
 
-use super::clean::Look;
+use super::clean::CleaningLook;
 use super::retire::unlink;
 use crate::engine::Engine;
 use crate::engine::core::Core;
@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 /// The files that serve a class in a range of the log: they follow each other.
 pub(super) struct Range<'a> {
-    pub(super) look: &'a Look,
+    pub(super) look: &'a CleaningLook,
     pub(super) class: Class,
     pub(super) files: Vec<Arc<Segment>>,
 }
 
 /// What takes the place of files.
-enum Cleaned {
+enum Replacement {
     /// A file that is durable, and where messages stand in it.
     File {
         file: Arc<Segment>,
@@ -41,7 +41,7 @@ impl Range<'_> {
         let (Some(first), Some(last)) = (self.files.first(), self.files.last()) else { return Ok(()) };
         let bytes = self.files.iter().map(|file| self.look.measure(self.class, file)).sum::<Result<u64>>()?;
         let taken = if bytes == 0 {
-            self.take_place(engine, Cleaned::Nothing)?
+            self.take_place(engine, Replacement::Nothing)?
         } else {
             let generation = self.files.iter().map(|file| file.info().generation).max().unwrap_or_default();
             let range = CleanedRange { class: self.class, from: first.base(), to: last.end(), generation };
@@ -52,16 +52,18 @@ impl Range<'_> {
                     let finished = file_manager.finish_class_file(&copy);
                     finished.map_err(|error| engine.file_manager_error(&file_manager, error))?
                 };
-                self.take_place(engine, Cleaned::File { file, runs, added })
+                self.take_place(engine, Replacement::File { file, runs, added })
             });
-            // Nothing tells of it: it was not appended that it takes their place.
-            if !matches!(taken, Ok(Some(_))) {
+            // Where appending failed, a frame may tell of it all the same, and the store has stopped.
+            // seam: a file goes that a frame may tell of
+            let is_nobodys = !matches!(taken, Ok(Some(_))) && engine.health.check().is_ok();
+            if is_nobodys {
                 engine.file_manager.lock().abandon_class_file(&copy);
             }
             taken?
         };
         let Some((gone, end)) = taken else { return Ok(()) };
-        engine.maintenance.note_cleaned(bytes);
+        engine.maintenance.note_cleaned(self.files.len(), bytes);
         unlink(engine, &gone, end)
     }
 
@@ -83,12 +85,12 @@ impl Range<'_> {
     /// Records what takes the place of the files, and goes by it, in one hold of the lock. Returns which files serve nothing any more, once
     /// the log is durable up to the LSN; `None` where the files are no longer what they were, or somebody may have come to want what was
     /// settled.
-    fn take_place(&self, engine: &Engine, cleaned: Cleaned) -> Result<Option<(Vec<Arc<Segment>>, Lsn)>> {
+    fn take_place(&self, engine: &Engine, replacement: Replacement) -> Result<Option<(Vec<Arc<Segment>>, Lsn)>> {
         let (Some(first), Some(last)) = (self.files.first(), self.files.last()) else { return Ok(None) };
         let (from, to, classes) = (first.base(), last.end(), Classes::of(self.class));
-        let control = match &cleaned {
-            Cleaned::File { added, .. } => *added,
-            Cleaned::Nothing => ControlFrame::RangeRetired { from, to, classes },
+        let control = match &replacement {
+            Replacement::File { added, .. } => *added,
+            Replacement::Nothing => ControlFrame::RangeRetired { from, to, classes },
         };
         let (mut guard, end) = loop {
             let mut core = engine.lock_core();
@@ -105,12 +107,12 @@ impl Range<'_> {
             }
         };
         let view = &mut guard.view;
-        let gone = match cleaned {
-            Cleaned::File { file, runs, .. } => {
+        let gone = match replacement {
+            Replacement::File { file, runs, .. } => {
                 view.positions.set_unindexed(runs);
                 view.catalog.take_place(file)
             }
-            Cleaned::Nothing => view.catalog.retire(from, to, classes),
+            Replacement::Nothing => view.catalog.retire(from, to, classes),
         };
         for file in &self.files {
             match view.catalog.segment(file.number()) {
@@ -130,13 +132,13 @@ impl Range<'_> {
             let now = core.view.catalog.segment(file.number());
             now.is_some_and(|now| now.serves().contains(self.class))
         };
-        let is_held_alike = |file: &Arc<Segment>| {
-            self.look.holds(file.number()).all(|(partition, before)| {
-                let now = core.view.state.held_from(partition);
-                now.is_none_or(|now| before.is_some_and(|before| before <= now))
-            })
-        };
-        !is_pinned && self.files.iter().all(still_serves) && self.files.iter().all(is_held_alike)
+        let holds = self.files.iter().flat_map(|file| self.look.holds(file.number()));
+        // seam: a cleaner ignores what a cursor has come to hold
+        let no_more_is_held = holds.into_iter().all(|(partition, before)| {
+            let now = core.view.state.held_from(partition);
+            now.is_none_or(|now| before.is_some_and(|before| before <= now))
+        });
+        !is_pinned && no_more_is_held && self.files.iter().all(still_serves)
     }
 }
 

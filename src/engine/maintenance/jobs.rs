@@ -350,7 +350,7 @@ mod tests {
         let publish = || {
             let mut outgoing = Outgoing::default();
             outgoing.add(PartitionId(0), None, std::iter::empty(), &[7; 1000], 1 << 20).unwrap();
-            engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+            engine.publish(&outgoing).unwrap().unwrap();
         };
         let wakes = || engine.jobs.signal.lock().wakes;
         for _ in 0..3 {

@@ -9,6 +9,9 @@ mod copy;
 mod finish;
 pub(super) mod jobs;
 mod retire;
+mod shrink;
+#[cfg(test)]
+mod tests;
 
 use self::jobs::passing;
 use super::Engine;
@@ -17,12 +20,14 @@ use crate::ids::MonoMs;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(super) use finish::finish_segments;
+pub(super) use shrink::shrink_to_close;
 
 /// After an I/O error a job is left alone for so long.
 const PAUSE_MS: u64 = 5_000;
 
 /// What needs room does not keep what gives room back from being done.
-const JOBS: [fn(&Engine) -> Result<()>; 6] = [
+const JOBS: [fn(&Engine) -> Result<()>; 7] = [
+    shrink::shrink_at_rest,
     finish::finish_segments,
     checkpoint::checkpoint_if_due,
     retire::retire_dead_segments,
@@ -43,8 +48,11 @@ pub(super) struct Maintenance {
     pins_ever: AtomicUsize,
     /// What is known of files that may be cleaned.
     cleaning: Mutex<clean::CleaningNotes>,
-    /// How many bytes of messages were copied.
+    /// How many files were cleaned, and how many bytes of messages were copied for that.
     cleaned: AtomicU64,
+    copied: AtomicU64,
+    /// How many of the files that were looked at hold a frame that does not prove itself.
+    damaged: AtomicUsize,
 }
 
 /// While one is there no segment is retired: a start that was found stays one until the group is created there.
@@ -74,8 +82,18 @@ impl Maintenance {
         Pin(self)
     }
 
-    fn note_cleaned(&self, bytes: u64) {
-        self.cleaned.fetch_add(bytes, Ordering::Relaxed);
+    fn note_cleaned(&self, files: usize, bytes: u64) {
+        self.cleaned.fetch_add(files as u64, Ordering::Relaxed);
+        self.copied.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes were copied, and how many files are damaged.
+    pub(super) fn in_numbers(&self) -> (u64, usize) {
+        (self.copied.load(Ordering::Relaxed), self.damaged.load(Ordering::Relaxed))
+    }
+
+    fn cleaned(&self) -> u64 {
+        self.cleaned.load(Ordering::Relaxed)
     }
 
     /// How many pins there ever were: where there is another one, a group may begin at what was settled before.

@@ -5,7 +5,7 @@
 use crate::engine::Engine;
 use crate::engine::core::Core;
 use crate::error::Result;
-use crate::ids::{FileNumber, Lsn};
+use crate::ids::{FileNumber, Lsn, Offset, PartitionId};
 use crate::log::{ControlFrame, Segment};
 use crate::view::{Share, share_of};
 use std::sync::Arc;
@@ -99,15 +99,28 @@ pub(super) fn dead_within(core: &Core, from: Lsn, to: Lsn) -> impl Iterator<Item
     within.filter(|segment| is_dead(core, segment)).map(|segment| segment.number())
 }
 
+/// How many bytes of segments hold nothing that anybody wants, the one that grows included.
+pub(super) fn dead_len(core: &Core) -> u64 {
+    let segments = core.view.catalog.segments().iter();
+    let dead = segments.filter(|segment| {
+        is_dead(core, segment) || !segment.is_closed() && core.view.positions.are_all_active(settled(core, segment))
+    });
+    dead.map(|segment| segment.frames_len()).sum()
+}
+
 /// Whether all that is looked for in a segment is settled for everyone.
 fn is_dead(core: &Core, segment: &Segment) -> bool {
+    core.view.positions.are_all(segment.number(), settled(core, segment))
+}
+
+/// Whether nobody looks in a segment for a partition's messages from one up to another any more.
+fn settled<'a>(core: &'a Core, segment: &'a Segment) -> impl Fn(PartitionId, Offset, Offset) -> bool + 'a {
     let state = &core.view.state;
     let share = share_of(state, segment);
     let is_passed = |partition| state.held_from(partition).is_none_or(|from| segment.end() <= from);
-    let is_settled = |partition, first, end| {
+    move |partition, first, end| {
         share(partition) == Share::Passed || state.is_settled(partition, first, end) && is_passed(partition)
-    };
-    core.view.positions.are_all(segment.number(), is_settled)
+    }
 }
 
 #[cfg(test)]
@@ -115,9 +128,9 @@ mod tests {
     use super::*;
     use crate::clock::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::engine::{Begin, Outgoing, Received, Setup, Wait};
+    use crate::engine::{Begin, GroupInfo, Outgoing, Received, Request, Setup, TopicInfo, Wait};
     use crate::error::Error;
-    use crate::ids::{Offset, WallMs};
+    use crate::ids::WallMs;
     use crate::log::Class;
     use crate::record::{BackoffOptions, GroupOptions, Ordering, Retention, TopicOptions};
     use crate::view::ViewHolder;
@@ -149,11 +162,10 @@ mod tests {
             for _ in 0..100 {
                 let mut outgoing = Outgoing::default();
                 outgoing.add(topic.first, None, std::iter::empty(), &[7; 2000], 1 << 20).unwrap();
-                engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+                engine.publish(&outgoing).unwrap().unwrap();
                 let mut held = Vec::new();
-                let wait = Wait::new(engine, Duration::ZERO);
                 let mut each = |received: Received| held.push(received.held_run());
-                engine.receive(group.id, topic.id, 1, wait, &reader, &mut each).unwrap();
+                engine.receive(request(engine, topic, &group, 1), &reader, &mut each).unwrap();
                 assert_eq!(held.len(), 1);
                 engine.ack(group.id, &held).unwrap();
             }
@@ -172,7 +184,7 @@ mod tests {
         let mut outgoing = Outgoing::default();
         outgoing.add(audit.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
         publish(&engine);
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         // No group of it wants what was published before.
         engine.open_group(audit, "late", &GROUP, Begin::Latest).unwrap();
         publish(&engine);
@@ -207,11 +219,11 @@ mod tests {
         let topic = engine.open_topic("busy", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"stuck", 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         let group = engine.open_group(topic, "w", &GROUP, Begin::Earliest).unwrap();
         let (mut held, reader) = (Vec::new(), crate::sync::Mutex::default());
         let mut each = |received: Received| held.push(received.held(0));
-        engine.receive(group.id, topic.id, 1, Wait::new(&engine, Duration::ZERO), &reader, &mut each).unwrap();
+        engine.receive(request(&engine, topic, &group, 1), &reader, &mut each).unwrap();
         assert!(engine.extend(group.id, held[0], 1 << 37).unwrap());
         for _ in 0..5 {
             publish(&engine);
@@ -228,10 +240,13 @@ mod tests {
         for group in [late, at_offset] {
             let mut count = 0;
             let mut each = |received: Received| count += received.stored.count();
-            let wait = Wait::new(&engine, Duration::ZERO);
-            let unreadable = engine.receive(group.id, topic.id, 10, wait, &reader, &mut each).unwrap();
+            let unreadable = engine.receive(request(&engine, topic, &group, 10), &reader, &mut each).unwrap();
             assert!(unreadable.is_empty(), "{unreadable:?}");
         }
+    }
+
+    fn request(engine: &Engine, topic: TopicInfo, group: &GroupInfo, max: usize) -> Request<'static> {
+        Request { group: group.id, topic: topic.id, max, wait: Wait::new(engine, Duration::ZERO) }
     }
 
     fn retired(engine: &Engine) -> u64 {
@@ -269,7 +284,7 @@ mod tests {
         assert!(unwound.is_err());
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), &[7; 20], 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         publish(&engine);
         let (again, newest) = (retired(&engine), engine.lock_core().view.catalog.segments().to_vec());
         assert!(again > after);

@@ -69,7 +69,8 @@ impl Engine {
                     facts = self.stream_facts(streams)?;
                 }
                 Err(Rejection::LimitReached(INDEX_BEHIND)) if !has_waited => {
-                    self.bound_touches(TOUCHES_MAX);
+                    // seam: why the index stays behind is not told
+                    self.catch_up()?;
                     has_waited = true;
                 }
                 Err(rejection) => return Ok(Err(rejection)),
@@ -82,8 +83,13 @@ impl Engine {
         if touches >= TOUCHES_MAX {
             // The append itself is done, whatever comes of this: a failed sync is told to the next call, and what keeps the index from
             // following to those that need it.
-            drop(self.wait_durable(self.end()).and_then(|()| self.advance_index()));
+            drop(self.catch_up());
         }
+    }
+
+    fn catch_up(&self) -> Result<()> {
+        self.wait_durable(self.end())?;
+        self.advance_index()
     }
 }
 
@@ -95,9 +101,13 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::engine::Outgoing;
     use crate::engine::Setup;
-    use crate::ids::{Lsn, MonoMs, PartitionId, WallMs};
+    use crate::engine::StreamAt;
+    use crate::error::Error;
+    use crate::ids::{Expected, Lsn, MonoMs, Offset, PartitionId, WallMs};
+    use crate::index::{IndexDirectory, IndexHome, IndexKind};
     use crate::log::AppendError;
-    use crate::record::TopicOptions;
+    use crate::record::{Record, TopicOptions};
+    use std::path::Path;
     use std::sync::{Arc, OnceLock, Weak};
 
     /// A clock that looks whether the index is free, wherever it is asked: also at the end of each sync, before wakers are called.
@@ -128,7 +138,7 @@ mod tests {
         let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"m", 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         let (end, stream) = (engine.end(), StreamId { partition: topic.first, key: 1 });
         assert!(engine.commit.watermark() < end, "there is something to sync");
         let mut tries = 0;
@@ -167,5 +177,31 @@ mod tests {
         });
         assert_eq!((done.unwrap(), tries), (Ok(()), 2));
         assert!(engine.index.opened.try_lock().is_some());
+    }
+
+    /// A call that is refused since the index stays behind is told why it does.
+    #[test]
+    fn an_index_in_memory_that_is_full_is_named() {
+        let disk = Arc::new(SimDisk::new(1).attach().unwrap());
+        let home = IndexDirectory::new(IndexKind::Memory { entries_max: 4 }, "nowhere".into());
+        let home: Box<dyn IndexHome> = Box::new(home);
+        let clock = Arc::new(SimClock::new(WallMs(1)));
+        let engine = Engine::open_at((disk, home), Path::new(""), Setup::quiet(1 << 20), true, clock).unwrap();
+        let options = TopicOptions { streams: true, ..TopicOptions::LEFT_OUT };
+        let topic = engine.open_topic("t", 1, options).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.add(topic.first, Some(b"s"), std::iter::empty(), b"m", 1 << 20).unwrap();
+        let stream = StreamAt { id: engine.stream_id(topic.id, topic.first, b"s"), key: b"s" };
+        engine.append(stream, Expected::NoStream, &outgoing).unwrap();
+        engine.sync().unwrap();
+        let end = engine.end();
+        for key in 0..2 * TOUCHES_MAX as u128 {
+            let stream = StreamId { partition: topic.first, key };
+            let (base, count, time, version, first) = (Offset(0), 1, WallMs(1), 0, 0);
+            let appended = Record::Appended { stream, base, count, time, version, first };
+            engine.lock_core().view.streams.follow(&appended, end);
+        }
+        let refused = engine.append(stream, Expected::Any, &outgoing).map(drop).unwrap_err();
+        assert!(matches!(refused, Error::LimitReached { what } if what.contains("memory")), "{refused}");
     }
 }

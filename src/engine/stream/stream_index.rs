@@ -37,6 +37,8 @@ pub(in crate::engine) struct StreamIndex {
     pub(in crate::engine) opened: Mutex<Option<Opened>>,
     /// Set under the lock of `opened`: it is not opened any more.
     closed: AtomicBool,
+    /// Set under the lock of `opened`: it had no room for what was appended, and nothing more is.
+    full: AtomicBool,
 }
 
 /// What the index knows of a stretch of a stream.
@@ -50,7 +52,7 @@ pub(in crate::engine) struct Indexed {
 
 impl StreamIndex {
     pub(in crate::engine) fn new(home: Box<dyn IndexHome>, instance: [u8; 16]) -> Self {
-        Self { home, instance, opened: Mutex::new(None), closed: AtomicBool::new(false) }
+        Self { home, instance, opened: Mutex::new(None), closed: AtomicBool::new(false), full: AtomicBool::new(false) }
     }
 
     /// Opens the index, or an empty one where what is there is of no use.
@@ -295,6 +297,10 @@ impl Engine {
 
     /// An index that is full can be asked, and where something is lacking later; any other failure ends it.
     fn index_failed(&self, opened: &mut Option<Opened>, error: &IndexError) -> Error {
+        if matches!(error, IndexError::Full { .. }) {
+            // seam: a full index is appended beyond
+            self.index.full.store(true, Ordering::Relaxed);
+        }
         match error {
             // It stands in for one that has no room.
             IndexError::Full { .. } if opened.as_ref().is_some_and(|opened| opened.kind == OpenedKind::StandIn) => {
@@ -345,6 +351,18 @@ impl Engine {
         let mut opened = self.index.opened.lock();
         self.follow_other_frames(&mut opened)?;
         self.flush_index(&mut opened)
+    }
+
+    /// Whether the index has room for what is appended, as far as that is known.
+    ///
+    /// # Errors
+    /// As [`Engine::with_index`].
+    pub(in crate::engine) fn check_index_room(&self) -> Result<()> {
+        if self.index.full.load(Ordering::Relaxed) {
+            self.advance_index()?;
+            self.index.full.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Lets the index take in some touches below `watermark`. Returns whether there were any. Its lock is free in between, for those that

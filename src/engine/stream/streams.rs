@@ -7,7 +7,7 @@ use crate::engine::core::Core;
 use crate::engine::deliver::settle::end_of;
 use crate::engine::stream::stream_index::Indexed;
 use crate::engine::{Engine, Outgoing, Published};
-use crate::error::{Error, Result};
+use crate::error::{Error, RefusedEvent, Result};
 use crate::ids::{Expected, Lsn, Offset, PartitionId, TopicId};
 use crate::index::Direction;
 use crate::record::{Record, StreamId};
@@ -57,6 +57,13 @@ pub(crate) fn shown(key: &[u8]) -> String {
     }
 }
 
+impl StreamAt<'_> {
+    /// An event that it does not get, by its number among those of its append.
+    pub(crate) fn refused(self, number: u32) -> RefusedEvent {
+        RefusedEvent { stream: shown(self.key), number }
+    }
+}
+
 /// The stream has another version than was expected.
 pub(in crate::engine) fn wrong_version(key: &[u8], expected: Expected, actual: Option<u64>) -> Error {
     Error::WrongVersion { stream: shown(key), expected, actual }
@@ -80,12 +87,13 @@ impl Engine {
         outgoing: &Outgoing,
     ) -> Result<StreamAppended> {
         self.enter()?;
+        self.check_index_room()?;
         let count = outgoing.len() as u32;
         let submitted = self.submit_with_facts(&[stream.id], |facts| {
             let fact = facts.of(stream.id);
             let command = Command::Append { stream: stream.id, count, expected, ids: outgoing.ids(), fact };
             self.try_submit(&command, outgoing.parts(), |core, committed| {
-                let published = Published::of(core, committed, 0, &mut |_, _, _| ());
+                let published = Published::of(core, committed, 0);
                 let (version, base) = core.records.iter().find_map(Record::appends).unwrap_or_default();
                 (StreamAppended::Now { published, version, base }, core.view.streams.len())
             })
@@ -94,7 +102,9 @@ impl Engine {
             Ok(appended) => Ok(appended),
             Err(Rejection::Repeated(repeats)) => Ok(StreamAppended::Before(repeats)),
             Err(Rejection::WrongVersion { actual, .. }) => Err(wrong_version(stream.key, expected, actual)),
-            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first)),
+            Err(Rejection::DedupConflict { part, first }) => {
+                Err(self.dedup_conflict(*first, Some(stream.refused(part))))
+            }
             Err(Rejection::Invalid(reason)) => {
                 Err(Error::InvalidTransaction { reason: format!("{reason}: {}", shown(stream.key)) })
             }
@@ -223,6 +233,7 @@ impl Engine {
             let core = self.lock_core();
             self.health.check()?;
             check_there(&core, stream)?;
+            // seam: what the index took in is not looked for again
             if as_of < core.view.streams.floor() {
                 continue;
             }

@@ -211,7 +211,7 @@ mod tests {
         let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), b"m", 1 << 20).unwrap();
-        engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        engine.publish(&outgoing).unwrap().unwrap();
         let end = engine.lock_core().appender.end();
         let looks = [0; 3].map(|_| Arc::new(Looks(Arc::clone(&engine), AtomicU64::new(0))));
         let turn = engine.try_lead(end, || unreachable!("nobody leads")).unwrap();

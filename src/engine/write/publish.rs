@@ -3,25 +3,21 @@
 //! Messages are copied once, under the lock, into the log. Never here: choosing a partition (the handle does that).
 
 use crate::engine::{Engine, Outgoing, Published};
-use crate::error::{Error, Result};
-use crate::ids::{MessageId, Offset, PartitionId, TopicId};
+use crate::error::{Error, RefusedEvent, Result};
+use crate::ids::{MessageId, TopicId};
 use crate::state::{Rejection, Repeat, Sequence};
 
 impl Engine {
-    /// Appends the messages as one frame, and tells `each` the first offset of every run, in the order of adding. Returns which of them were
-    /// accepted before, if some were: then nothing was published, and the others can be without them.
+    /// Appends the messages as one frame. Returns where they are, or which of them were accepted before, if some were: then nothing was
+    /// published, and the others can be without them.
     ///
     /// # Errors
     /// Nothing was published then, not even in part.
-    pub(crate) fn publish(
-        &self,
-        outgoing: &Outgoing,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<Published, Vec<Repeat>>> {
-        match self.append_messages(outgoing, None, each)? {
+    pub(crate) fn publish(&self, outgoing: &Outgoing) -> Result<Result<Published, Vec<Repeat>>> {
+        match self.append_messages(outgoing, None)? {
             Ok(published) => Ok(Ok(published)),
             Err(Rejection::Repeated(repeats)) => Ok(Err(repeats)),
-            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first)),
+            Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first, None)),
             Err(rejection) => Err(self.rejected(rejection)),
         }
     }
@@ -30,13 +26,8 @@ impl Engine {
     ///
     /// # Errors
     /// Nothing was published then.
-    pub(crate) fn publish_numbered(
-        &self,
-        outgoing: &Outgoing,
-        sequence: Sequence<'_>,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Option<Published>> {
-        match self.append_messages(outgoing, Some(sequence), each)? {
+    pub(crate) fn publish_numbered(&self, outgoing: &Outgoing, sequence: Sequence<'_>) -> Result<Option<Published>> {
+        match self.append_messages(outgoing, Some(sequence))? {
             Ok(published) => Ok(Some(published)),
             Err(Rejection::SequenceRepeated) => Ok(None),
             Err(Rejection::SequenceGap { expected }) => {
@@ -48,19 +39,18 @@ impl Engine {
     }
 
     /// Another message was published under an id.
-    pub(crate) fn dedup_conflict(&self, first: MessageId) -> Error {
-        Error::DedupConflict { topic: self.topic_name(first.topic), first }
+    pub(crate) fn dedup_conflict(&self, first: MessageId, event: Option<RefusedEvent>) -> Error {
+        Error::DedupConflict { topic: self.topic_name(first.topic), first, event }
     }
 
     fn append_messages(
         &self,
         outgoing: &Outgoing,
         sequence: Option<Sequence<'_>>,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
     ) -> Result<Result<Published, Rejection>> {
         self.enter()?;
         let published = self.submit(&outgoing.command(sequence), outgoing.parts(), |core, committed| {
-            Published::of(core, committed, outgoing.runs(), each)
+            Published::of(core, committed, outgoing.runs())
         })?;
         if outgoing.has_delays() {
             self.due_times_changed();

@@ -4,15 +4,16 @@
 //! decision. Never here: public handles.
 
 use crate::engine::deliver::leased::LeasedMessage;
-use crate::engine::deliver::notices::{Moved, parts_of_move};
+use crate::engine::deliver::notices::{MoveNotice, Moved};
 use crate::engine::stream::facts::StreamFacts;
 use crate::engine::stream::snapshots::no_such_version;
-use crate::engine::stream::streams::wrong_version;
+use crate::engine::stream::streams::{StreamAt, wrong_version};
 use crate::engine::{Engine, Outgoing, Published};
-use crate::error::{Error, Result};
-use crate::ids::{Expected, GroupId, Offset, PartitionId};
+use crate::error::{Error, RefusedEvent, Result};
+use crate::ids::{Expected, GroupId};
 use crate::record::{FailureCause, Hold, Record, StreamId};
 use crate::state::{Command, HeldRun, Notice, Rejection, Repeat, StreamFact};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a transaction does to leases.
@@ -61,6 +62,10 @@ pub(crate) struct SnapshotSave {
 }
 
 impl StreamAppend {
+    fn refused(&self, number: u32) -> RefusedEvent {
+        StreamAt { id: self.stream, key: &self.key }.refused(number)
+    }
+
     fn command(&self, fact: Option<StreamFact>) -> Command<'_> {
         let Self { stream, expected, outgoing, .. } = self;
         let count = outgoing.len() as u32;
@@ -85,16 +90,30 @@ pub(crate) struct Work<'a, 'b> {
 
 impl Work<'_, '_> {
     /// What is decided, with `facts` of its streams and `notices`, one for each settlement, as far as they are known.
-    fn steps<'s>(&'s self, facts: &StreamFacts<'_>, notices: &[(Notice, Vec<u8>)]) -> Vec<Command<'s>> {
+    fn steps<'s>(&'s self, facts: &StreamFacts<'_>, notices: &[MoveNotice]) -> Vec<Command<'s>> {
         let Work { outgoing, appends, snapshots, settlements, cursors } = self;
         let mut steps = Vec::with_capacity(appends.len() + snapshots.len() + settlements.len() + cursors.len() + 1);
         // In the order of their messages.
         steps.extend((outgoing.len() > 0).then(|| outgoing.command(None)));
         steps.extend(appends.iter().map(|append| append.command(facts.of(append.stream))));
         steps.extend(snapshots.iter().map(|save| save.command(facts.of(save.stream))));
-        steps.extend(settlements.iter().zip(notices).map(|(settlement, (notice, _))| settlement.command(*notice)));
+        steps.extend(settlements.iter().zip(notices).map(|(settlement, made)| settlement.command(made.notice)));
         steps.extend(cursors.iter().map(CursorChange::command));
         steps
+    }
+
+    /// The append that a step is.
+    fn append(&self, step: u32) -> Option<&StreamAppend> {
+        self.appends.get((step as usize).checked_sub(usize::from(self.outgoing.len() > 0))?)
+    }
+
+    /// The first event whose id a message before it has.
+    fn event_with_id_given_twice(&self) -> Option<RefusedEvent> {
+        let mut seen: BTreeSet<u128> = self.outgoing.ids().iter().map(|id| id.id).collect();
+        self.appends.iter().find_map(|append| {
+            let twice = append.outgoing.ids().iter().find(|id| !seen.insert(id.id))?;
+            Some(append.refused(twice.part))
+        })
     }
 
     /// The cursor that a step sets, of which `before` come before the settlements.
@@ -167,24 +186,23 @@ pub(crate) enum NotDone {
 }
 
 impl Engine {
-    /// Publishes, appends and settles in one frame. `each` sees what was published: partition, first offset, count, in the order of
-    /// `outgoing`.
+    /// Publishes, appends and settles in one frame.
     ///
     /// # Errors
     /// Whatever keeps any of it from being done; nothing was done then.
-    pub(crate) fn transact(
-        &self,
-        work: &Work<'_, '_>,
-        each: &mut dyn FnMut(PartitionId, Offset, u32),
-    ) -> Result<Result<Transacted, NotDone>> {
+    pub(crate) fn transact(&self, work: &Work<'_, '_>) -> Result<Result<Transacted, NotDone>> {
         self.enter()?;
         let Work { outgoing, appends, snapshots, settlements, .. } = work;
         let before = usize::from(outgoing.len() > 0) + appends.len() + snapshots.len();
         // seam: a transaction is two frames
         // seam: a cursor is ahead of its output
-        let mut notices = vec![(Notice::Unasked, Vec::new()); settlements.len()];
+        let none = |_| MoveNotice::none(Notice::Unasked);
+        let mut notices: Vec<MoveNotice> = settlements.iter().map(none).collect();
         let appended = appends.iter().map(|append| append.stream);
         let streams: Vec<StreamId> = appended.chain(snapshots.iter().map(|save| save.stream)).collect();
+        if !streams.is_empty() {
+            self.check_index_room()?;
+        }
         loop {
             let with_others = self.with_others(work, &notices)?;
             let parts = with_others.as_ref().unwrap_or(outgoing).parts();
@@ -193,7 +211,7 @@ impl Engine {
                 let settled_len = settlements.iter().map(Settlement::len).sum();
                 let command = Command::Transaction { steps: &steps, parts: parts.ends.len() as u32, settled_len };
                 self.try_submit(&command, parts, |core, committed| {
-                    let published = Published::of(core, committed, outgoing.runs(), each);
+                    let published = Published::of(core, committed, outgoing.runs());
                     let appended =
                         core.records.iter().filter_map(Record::appends).map(|(version, _)| version).collect();
                     (Transacted { published, appended }, core.view.streams.len())
@@ -206,7 +224,7 @@ impl Engine {
                     }
                     return Ok(Ok(transacted));
                 }
-                Err(Rejection::NoticeDue) => notices = self.notices(settlements),
+                Err(Rejection::NoticeDue) => notices = self.notices(settlements)?,
                 Err(rejection) => return self.not_done(rejection, work, before),
             }
         }
@@ -214,13 +232,10 @@ impl Engine {
 
     /// All messages of the frame, in the order of its steps: what is published, appended and saved, what moves to the dead letters, and the
     /// `notices` of that, one for each settlement. `None` where only something is published.
-    fn with_others(&self, work: &Work<'_, '_>, notices: &[(Notice, Vec<u8>)]) -> Result<Option<Outgoing>> {
+    fn with_others(&self, work: &Work<'_, '_>, notices: &[MoveNotice]) -> Result<Option<Outgoing>> {
         let copies = self.copies(work.settlements).into_iter().zip(notices);
-        let copies: Vec<&[u8]> = copies
-            .flat_map(|(copy, (notice, encoded))| {
-                copy.into_iter().flat_map(|copy| parts_of_move(copy, *notice, encoded))
-            })
-            .collect();
+        let copies: Vec<&[u8]> =
+            copies.flat_map(|(copy, made)| copy.into_iter().flat_map(|copy| made.parts_of_move(copy))).collect();
         let noted = work.snapshots.iter().map(|save| &save.note);
         let others: Vec<&Outgoing> = work.appends.iter().map(|append| &append.outgoing).chain(noted).collect();
         let has_others = !copies.is_empty() || !others.is_empty();
@@ -244,14 +259,20 @@ impl Engine {
                 }
                 Err(Error::InvalidTransaction { reason: format!("{reason}: {}", work.cursor(step, before)) })
             }
-            Rejection::Invalid(reason) => Err(Error::InvalidTransaction { reason: reason.to_owned() }),
+            Rejection::Invalid(reason) => {
+                let event = work.event_with_id_given_twice();
+                let event = event.map(|event| format!(": event {} of stream {:?}", event.number, event.stream));
+                Err(Error::InvalidTransaction { reason: format!("{reason}{}", event.unwrap_or_default()) })
+            }
             Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.cursor(step, before) }),
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
-            Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first)),
+            Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first, None)),
+            Rejection::DedupConflictIn { step, part, first } => {
+                Err(self.dedup_conflict(*first, work.append(step).map(|append| append.refused(part))))
+            }
             Rejection::WrongVersionIn { step, actual } => {
-                let nth = (step as usize).saturating_sub(usize::from(work.outgoing.len() > 0));
                 let (key, expected) =
-                    work.appends.get(nth).map_or((&[][..], Expected::Any), |append| (&append.key[..], append.expected));
+                    work.append(step).map_or((&[][..], Expected::Any), |append| (&append.key[..], append.expected));
                 Err(wrong_version(key, expected, actual))
             }
             Rejection::NoSuchVersion { stream, actual } => {
@@ -264,9 +285,10 @@ impl Engine {
     }
 
     /// The notices of the settlements that may move a message.
-    fn notices(&self, settlements: &[Settlement<'_>]) -> Vec<(Notice, Vec<u8>)> {
-        let of = |settlement: &Settlement<'_>| {
-            settlement.moved().map_or((Notice::Unasked, Vec::new()), |moved| self.notice(&moved))
+    fn notices(&self, settlements: &[Settlement<'_>]) -> Result<Vec<MoveNotice>> {
+        let of = |settlement: &Settlement<'_>| match settlement.moved() {
+            Some(moved) => self.notice(&moved),
+            None => Ok(MoveNotice::none(Notice::Unasked)),
         };
         settlements.iter().map(of).collect()
     }

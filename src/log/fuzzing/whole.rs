@@ -1,4 +1,4 @@
-//! Files of classes, made by hand: the engine writes none yet.
+//! Files of classes, made by hand, with whatever frames a test wants.
 //!
 //! Never here: what is worth keeping.
 

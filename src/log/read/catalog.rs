@@ -31,6 +31,8 @@ struct Inner {
     /// Numbers with indexes into `segments`, sorted: numbers do not follow the order of LSNs.
     by_number: Vec<(FileNumber, usize)>,
     retired: Retired,
+    /// Whether some of them are files of a class.
+    has_class_files: bool,
     /// Where the last epochs of the log began. Shared by copies of the catalog: a process adds one.
     epochs: Arc<Vec<(Lsn, Epoch)>>,
 }
@@ -41,6 +43,7 @@ impl Inner {
         self.by_number.clear();
         self.by_number.extend(self.segments.iter().map(|segment| segment.number()).zip(0..));
         self.by_number.sort_unstable();
+        self.has_class_files = self.segments.iter().any(|segment| segment.kind().class().is_some());
     }
 
     /// Lets what lies within the range serve these classes no more, and takes out what serves none then.
@@ -62,7 +65,7 @@ impl Inner {
 
 impl Catalog {
     pub(crate) fn new(segments: Vec<Arc<Segment>>, retired: Retired, epochs: Vec<(Lsn, Epoch)>) -> Self {
-        let mut inner = Inner { segments, by_number: Vec::new(), retired, epochs: Arc::new(epochs) };
+        let mut inner = Inner { segments, retired, epochs: Arc::new(epochs), ..Inner::default() };
         inner.renumber();
         Self { inner: Arc::new(inner) }
     }
@@ -70,6 +73,11 @@ impl Catalog {
     /// The segments and files of classes in the order of their first LSNs.
     pub(crate) fn segments(&self) -> &[Arc<Segment>] {
         &self.inner.segments
+    }
+
+    /// Whether some of them are files of a class.
+    pub(crate) fn has_class_files(&self) -> bool {
+        self.inner.has_class_files
     }
 
     /// The retired ranges.
@@ -135,6 +143,7 @@ impl Catalog {
     /// [`Catalog::retire`].
     pub(crate) fn take_place(&mut self, file: Arc<Segment>) -> Vec<Arc<Segment>> {
         let inner = Arc::make_mut(&mut self.inner);
+        // seam: a segment keeps serving what was cleaned
         let gone = inner.leave(file.base(), file.end(), file.serves());
         inner.segments.push(file);
         inner.renumber();

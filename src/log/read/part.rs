@@ -193,24 +193,61 @@ impl<T> PartReader<T> {
         frame_at: u32,
     ) -> Result<Arc<SharedFront<T>>, ReadError> {
         let before = self.seen.take();
-        let wrong = |reason| ReadError::Damaged { file: segment.name(), at: u64::from(frame_at), reason };
-        let io = |source| ReadError::Io { file: segment.name(), source };
+        let claim = self.claim(cache, segment, frame_at)?;
+        let (key, is_wide) = ((segment.salt(), frame_at), claim.parts >= WIDE_PARTS);
+        if is_wide && let Some(seen) = fronts.get(key) {
+            return Ok(seen);
+        }
+        // Memory of the frame before is used again, unless others share it.
+        let mut before = before.filter(|seen| !seen.front.is_wide() && !is_wide);
+        let reused = before.as_mut().and_then(Arc::get_mut);
+        let memory = reused.map_or_else(Vec::new, |seen| std::mem::take(&mut seen.front.bytes));
+        let fresh =
+            SharedFront { front: self.front(cache, segment, (frame_at, claim), memory)?, note: OnceLock::new() };
+        let seen = match before {
+            Some(mut seen) => {
+                match Arc::get_mut(&mut seen) {
+                    Some(place) => *place = fresh,
+                    None => seen = Arc::new(fresh),
+                }
+                seen
+            }
+            None => Arc::new(fresh),
+        };
+        if is_wide {
+            fronts.put(key, &seen);
+        }
+        Ok(seen)
+    }
+
+    /// What a frame says of itself first, which is not proven yet.
+    fn claim(&mut self, cache: &BlockCache, segment: &Segment, frame_at: u32) -> Result<Claim, ReadError> {
         let at = u64::from(frame_at);
+        let wrong = |reason| ReadError::Damaged { file: segment.name(), at, reason };
         let room = segment.limit().saturating_sub(at);
         if at < HEADER_LEN as u64 || at % ALIGN != 0 || room == 0 {
             return Err(wrong("no frame can begin here"));
         }
-        let first = u64::min(FIRST_LEN as u64, room) as usize;
-        let bytes = self.window.bytes(cache, segment, at, first).map_err(io)?;
+        let bytes = self.window.bytes(cache, segment, at, u64::min(FIRST_LEN as u64, room) as usize);
+        let bytes = bytes.map_err(|source| ReadError::Io { file: segment.name(), source })?;
         let claim = Claim::parse(bytes).ok_or_else(|| wrong("no frame begins here"))?;
         if u64::from(claim.padded()) > room || claim.log || claim.len as usize > FRAME_LEN_MAX {
             return Err(wrong("this frame cannot hold the message"));
         }
-        if claim.parts >= WIDE_PARTS
-            && let Some(seen) = fronts.get((segment.salt(), frame_at))
-        {
-            return Ok(seen);
-        }
+        Ok(claim)
+    }
+
+    /// Reads the front of a frame into `memory`, and proves it.
+    fn front(
+        &mut self,
+        cache: &BlockCache,
+        segment: &Segment,
+        (frame_at, claim): (u32, Claim),
+        mut memory: Vec<u8>,
+    ) -> Result<Front, ReadError> {
+        let at = u64::from(frame_at);
+        let wrong = |reason| ReadError::Damaged { file: segment.name(), at, reason };
+        let io = |source| ReadError::Io { file: segment.name(), source };
         let lsn = match (segment.lsn_at(frame_at), claim.lsn) {
             (Some(told), None) => told,
             (None, Some(carried)) if carried >= segment.base() && carried < segment.end() => carried,
@@ -224,37 +261,16 @@ impl<T> PartReader<T> {
         let last_end = if claim.parts > 1 { field(claim.entry_at(claim.parts - 1))? } else { 0 };
         let parts_at = claim.parts_at(last_end).ok_or_else(|| wrong("the frame's table is wrong"))?;
         let bytes = self.window.bytes(cache, segment, at, parts_at as usize).map_err(io)?;
-        let front = bytes.get(..parts_at as usize).ok_or_else(|| wrong("the segment ends within the frame"))?;
+        let bytes = bytes.get(..parts_at as usize).ok_or_else(|| wrong("the segment ends within the frame"))?;
         let spot = Spot { salt: segment.salt(), at: frame_at };
         // seam: a message is delivered with an unchecked head
-        if !front_proves_itself(front, spot) {
+        if !front_proves_itself(bytes, spot) {
             return Err(wrong("the frame's checksum does not match"));
         }
-        let (mask, epoch, salt) = (spot.mask(lsn), segment.epoch_at(lsn), segment.salt());
-        // Memory of the frame before is used again, unless others share it.
-        let mut before = before.filter(|seen| !seen.front.is_wide() && claim.parts < WIDE_PARTS);
-        let reused = before.as_mut().and_then(Arc::get_mut);
-        let mut bytes = reused.map_or_else(Vec::new, |seen| std::mem::take(&mut seen.front.bytes));
-        bytes.clear();
-        bytes.extend_from_slice(front);
-        let fresh = SharedFront {
-            front: Front { salt, at: frame_at, claim, parts_at, lsn, epoch, mask, bytes },
-            note: OnceLock::new(),
-        };
-        let seen = match before {
-            Some(mut seen) => {
-                match Arc::get_mut(&mut seen) {
-                    Some(place) => *place = fresh,
-                    None => seen = Arc::new(fresh),
-                }
-                seen
-            }
-            None => Arc::new(fresh),
-        };
-        if claim.parts >= WIDE_PARTS {
-            fronts.put((salt, frame_at), &seen);
-        }
-        Ok(seen)
+        memory.clear();
+        memory.extend_from_slice(bytes);
+        let (salt, epoch, mask) = (segment.salt(), segment.epoch_at(lsn), spot.mask(lsn));
+        Ok(Front { salt, at: frame_at, claim, parts_at, lsn, epoch, mask, bytes: memory })
     }
 }
 

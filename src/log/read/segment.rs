@@ -99,14 +99,19 @@ impl Segment {
         matches!(self.home, Home::Closed(_))
     }
 
+    /// The length of its frames, as of now.
+    #[inline]
+    pub(crate) fn frames_len(&self) -> u64 {
+        match self.info.kind {
+            FileKind::Appended => self.end().0.saturating_sub(self.info.base.0),
+            FileKind::Messages | FileKind::DeadLetters | FileKind::Checkpoint => self.info.body_len,
+        }
+    }
+
     /// The place after the last frame, as of now.
     #[inline]
     pub(crate) fn limit(&self) -> u64 {
-        let len = match self.info.kind {
-            FileKind::Appended => self.end().0.saturating_sub(self.info.base.0),
-            FileKind::Messages | FileKind::DeadLetters | FileKind::Checkpoint => self.info.body_len,
-        };
-        len.saturating_add(HEADER_LEN as u64)
+        self.frames_len().saturating_add(HEADER_LEN as u64)
     }
 
     /// The LSN of the frame at this place, where the place tells it.

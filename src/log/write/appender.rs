@@ -210,6 +210,21 @@ impl Appender {
         self.standby.take_if(|standby| FileName::Segment(standby.number) == name)
     }
 
+    /// Lets the next append begin a segment of `len` bytes, and those after it grow from there. A standby segment that is longer comes back, for
+    /// removal.
+    pub(crate) fn begin_small(&mut self, len: u64) -> Option<Standby> {
+        if let Some(active) = &mut self.active {
+            active.len = active.at;
+        }
+        self.next_len = len.min(self.len_max);
+        self.standby.take_if(|standby| standby.len > len)
+    }
+
+    /// How many bytes the files take that are appended to, or will be.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.active.as_ref().map_or(0, |active| active.len) + self.standby_len()
+    }
+
     /// The end of the last frame that is worth a sync.
     pub(crate) const fn wanted(&self) -> Lsn {
         self.wanted

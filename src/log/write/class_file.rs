@@ -1,6 +1,6 @@
 //! Writing a file of a class: frames of segments, and of other files of the class, with some of their parts.
 //!
-//! The body is written and synced by whoever copies, without the file manager, which others may need; header and name follow. No fact rests
+//! The body is written and synced by the thread that copies, without the file manager, which others may need; header and name follow. No fact rests
 //! on such a file until a frame of the log tells of it, so one that cannot be finished is removed. Never here: which parts are kept.
 
 use crate::disk::File;
@@ -57,7 +57,6 @@ impl KeptParts {
         for index in kept {
             self.bytes.extend_from_slice(frame.part(*index)?);
             self.ends.push(u32::try_from(self.bytes.len()).ok()?);
-            // seam: a cleaner makes checksums of what it reads
             self.crcs.push(frame.part_crc(*index)?);
         }
         Some(())
@@ -141,7 +140,6 @@ impl ClassFile {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.file.write_at(self.pending_at, &table)?;
-        // seam: the body of a cleaned file is not synced
         self.file.sync()
     }
 
@@ -210,6 +208,7 @@ impl FileManager {
     /// Whatever writing and syncing says, and then there is no such file; what [`FileManager::is_failed`] tells of.
     pub(crate) fn finish_class_file(&mut self, file: &ClassFile) -> io::Result<(Arc<Segment>, ControlFrame)> {
         let header = file.header.encode();
+        // seam: a cleaned file is told of before it is durable
         let written = file.file.write_at(0, &header).and_then(|()| file.file.sync());
         if let Err(error) = written {
             self.remove_or_leave(file.name());

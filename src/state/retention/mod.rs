@@ -1,4 +1,4 @@
-//! What must stay of the messages of a store, whoever reads the log: the same rule as [`State::is_settled`](super::State::is_settled),
+//! What must stay of the messages of a store: the same rule as [`State::is_settled`](super::State::is_settled),
 //! for whole stretches and from a snapshot, so that nothing is looked through under the lock.
 //!
 //! Never here: files, and what becomes of what must not stay.
@@ -14,12 +14,12 @@ use crate::record::Retention;
 use std::collections::BTreeMap;
 
 /// Messages of a partition that follow each other: the first, and the one behind the last.
-pub(crate) type Stretch = (Offset, Offset);
+pub(crate) type OffsetRange = (Offset, Offset);
 
 /// A snapshot that is asked which messages must stay. What it lets go nobody comes to want again, but for a group that is created later, or
 /// a cursor that comes to hold more.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct LiveMessages {
     snapshot: Snapshot,
     /// By topic: its groups' numbers in the snapshot.
     groups: BTreeMap<TopicId, Vec<usize>>,
@@ -27,7 +27,7 @@ pub(crate) struct Wanted {
     holds: BTreeMap<TopicId, Lsn>,
 }
 
-impl Wanted {
+impl LiveMessages {
     /// Looks through all groups and cursors: outside the lock.
     pub(crate) fn of(snapshot: Snapshot) -> Self {
         let mut groups: BTreeMap<TopicId, Vec<usize>> = BTreeMap::new();
@@ -53,7 +53,7 @@ impl Wanted {
     }
 
     /// Which of a partition's messages `first..end` must stay, whatever cursors hold: in order, apart, none empty.
-    pub(crate) fn stretches(&self, partition: PartitionId, first: Offset, end: Offset) -> Vec<Stretch> {
+    pub(crate) fn stretches(&self, partition: PartitionId, first: Offset, end: Offset) -> Vec<OffsetRange> {
         let all = || if first < end { vec![(first, end)] } else { Vec::new() };
         match self.role(partition) {
             Some(Role::Topic { topic, index }) => {
@@ -94,7 +94,7 @@ impl Wanted {
         self.role(partition).map(|role| matches!(role, Role::Dead { .. }))
     }
 
-    fn of_group(&self, id: GroupId, put: impl FnOnce(&GroupData, &mut Vec<Stretch>)) -> Vec<Stretch> {
+    fn of_group(&self, id: GroupId, put: impl FnOnce(&GroupData, &mut Vec<OffsetRange>)) -> Vec<OffsetRange> {
         let groups = self.snapshot.all_groups();
         let group = groups.binary_search_by_key(&id, |(id, _)| *id).ok().and_then(|at| groups.get(at));
         let mut found = Vec::new();
@@ -116,7 +116,7 @@ impl Wanted {
 
 impl GroupData {
     /// Adds which of the messages of a cursor are not settled.
-    fn put_unsettled(&self, cursor: u32, (first, end): Stretch, out: &mut Vec<Stretch>) {
+    fn put_unsettled(&self, cursor: u32, (first, end): OffsetRange, out: &mut Vec<OffsetRange>) {
         let next = self.next(cursor).max(first);
         if next < end {
             out.push((next, end));
@@ -136,9 +136,9 @@ impl GroupData {
 }
 
 /// The same offsets in order, in stretches that are apart.
-fn merged(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
+fn merged(mut stretches: Vec<OffsetRange>) -> Vec<OffsetRange> {
     stretches.sort_unstable();
-    let mut merged: Vec<Stretch> = Vec::new();
+    let mut merged: Vec<OffsetRange> = Vec::new();
     for (first, end) in stretches {
         match merged.last_mut() {
             Some((_, last)) if *last >= first => *last = end.max(*last),

@@ -1,15 +1,19 @@
+//! A snapshot and the state agree on what must stay.
+//!
+//! Never here: files.
+
 use super::*;
 use crate::state::State;
 
 /// Whether an offset lies within one of some stretches, which are in order and apart.
-fn holds(stretches: &[Stretch], offset: Offset) -> bool {
+fn holds(stretches: &[OffsetRange], offset: Offset) -> bool {
     let at = stretches.partition_point(|(_, end)| *end <= offset);
     stretches.get(at).is_some_and(|(first, _)| *first <= offset)
 }
 
 /// A snapshot says of each message what the state says.
 pub(in crate::state) fn agrees(state: &State) {
-    let wanted = Wanted::of(state.snapshot());
+    let wanted = LiveMessages::of(state.snapshot());
     for (partition, end) in state.partitions() {
         assert_eq!(wanted.held_from(partition), state.held_from(partition));
         let stretches = wanted.stretches(partition, Offset(0), end);
