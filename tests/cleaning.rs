@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk, WallMs};
-use millpond::{Durability, Group, Message, Store, Topic};
+use millpond::{Durability, Error, Group, Message, Store, Topic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -232,8 +232,8 @@ fn mixed(seed: u64) -> Machine {
             let delivery = group.receive(NOW).unwrap().unwrap();
             match (number + nth) % 4 {
                 0 => held.push(delivery),
-                1 => drop(delivery.reject("no").unwrap()),
-                _ => drop(delivery.ack().unwrap()),
+                1 => delivery.reject("no").unwrap(),
+                _ => delivery.ack().unwrap(),
             }
         }
         if number % 5 == 0 {
@@ -402,7 +402,7 @@ fn g15_a_message_in_each_segment_of_traffic() {
     for number in 1..200u64 {
         topic.publish("slow").unwrap();
         let delivery = group.receive(NOW).unwrap().unwrap();
-        drop(delivery.nack_after(Duration::from_secs(1_000_000), "later").unwrap());
+        delivery.nack_after(Duration::from_secs(1_000_000), "later").unwrap();
         traffic(&machine, 64);
         machine.rest(2);
         if number % 10 == 0 {
@@ -437,10 +437,10 @@ fn g15_letters_that_are_redriven_and_die_again() {
     (0..20).for_each(|_| drop(topic.publish("loop").unwrap()));
     for round in 0..60 {
         while let Some(delivery) = group.receive(NOW).unwrap() {
-            drop(delivery.reject("no").unwrap());
+            delivery.reject("no").unwrap();
         }
         traffic(&machine, 100);
-        group.dead_letters().unwrap().map(Result::unwrap).for_each(|letter| drop(letter.redrive().unwrap()));
+        group.dead_letters().unwrap().map(Result::unwrap).for_each(|letter| letter.redrive().unwrap());
         if round % 10 == 9 {
             machine.rest(12);
             check_bound(&machine, 20 * SMALL_LEN, "a loop of redrives");
@@ -495,4 +495,49 @@ fn g15_a_soak_stays_within_the_bound() {
     }
     let group = machine.topic("stuck").group("nobody").open().unwrap();
     assert_eq!(texts(&group), ["immortal"]);
+}
+
+/// G14: a store that may take so many bytes takes no more, can be emptied, and goes on then, any number of times.
+#[test]
+fn g14_a_store_with_a_bound_stays_within_it() {
+    const BOUND: u64 = 8 << 20;
+    let (disk, clock) = (SimDisk::new(13), Arc::new(SimClock::new(WallMs(START))));
+    let open = |bytes| {
+        let attached = Arc::new(disk.attach().unwrap());
+        Store::options().durability(Durability::Os).max_bytes(bytes).open_on(attached, Arc::clone(&clock) as _)
+    };
+    let refused = open(BOUND - 1).map(drop).unwrap_err();
+    assert!(matches!(refused, Error::InvalidOption { option: "max_bytes", .. }), "{refused:?}");
+    let mut store = open(BOUND).unwrap();
+    let total = || disk.files().iter().map(|file| file.len).sum::<u64>();
+    for round in 0..6 {
+        let topic = store.topic("t").open().unwrap();
+        let group = topic.group("g").open().unwrap();
+        let mut published = 0u64;
+        let full = loop {
+            match topic.publish([7; 2_000]) {
+                Ok(_) => published += 1,
+                Err(error) => break error,
+            }
+            assert!(total() <= BOUND, "round {round}: {} bytes", total());
+            if published % 64 == 0 {
+                store.tick().unwrap();
+            }
+        };
+        assert!(matches!(full, Error::DiskFull), "{full:?}");
+        assert!(published > 1_000, "round {round}: {published}");
+        for _ in 0..published {
+            group.receive(NOW).unwrap().unwrap().ack().unwrap();
+            assert!(total() <= BOUND, "round {round}: {} bytes", total());
+        }
+        assert!(group.receive(NOW).unwrap().is_none());
+        for _ in 0..10 {
+            clock.advance(1_000);
+            store.tick().unwrap();
+        }
+        drop((topic, group));
+        store.close().unwrap();
+        drop(store);
+        store = open(BOUND).unwrap();
+    }
 }

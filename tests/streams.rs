@@ -286,7 +286,8 @@ fn a_transaction_appends_with_all_else_or_not_at_all() {
                     tx.append(&a, Expected::Version(6), ["no"])?;
                 }
                 _ => {
-                    tx.append(&b, Expected::Any, [Message::new("0").dedup_id("h"), Message::new("1").dedup_id("i")])?
+                    tx.append(&a, Expected::Any, ["no"])?;
+                    tx.append(&b, Expected::Any, [Message::new("0").dedup_id("h"), Message::new("1").dedup_id("i")])?;
                 }
             }
             Ok::<_, Error>(())

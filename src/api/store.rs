@@ -236,6 +236,7 @@ pub struct StoreOptions {
     sync_interval: Duration,
     segment_bytes_max: u64,
     message_bytes_max: usize,
+    max_bytes: Option<u64>,
     pub(super) allow_network_fs: bool,
     isolation_limit: Duration,
     index: IndexKind,
@@ -253,6 +254,7 @@ impl Default for StoreOptions {
             sync_interval: Duration::from_millis(50),
             segment_bytes_max: limits::SEGMENT_LEN_DEFAULT,
             message_bytes_max: limits::MESSAGE_LEN_DEFAULT,
+            max_bytes: None,
             allow_network_fs: false,
             isolation_limit: Duration::from_secs(5),
             index: IndexKind::default(),
@@ -294,6 +296,15 @@ impl StoreOptions {
     #[must_use]
     pub fn message_bytes_max(mut self, bytes: usize) -> Self {
         self.message_bytes_max = bytes;
+        self
+    }
+
+    /// The most bytes that the files of the store may take together, but for the folder of the index. At least 8 MiB and eight of the largest
+    /// message. Beyond it the disk counts as full: what adds to the store is refused with [`Error::DiskFull`], and what is kept back lets
+    /// consumers go on, so that room comes back. An open may go beyond it, to copy the end of the log. Default: as much as the disk has.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
         self
     }
 
@@ -410,6 +421,10 @@ impl StoreOptions {
                 "from 1 to 16777216 bytes (16 MiB)",
             );
         }
+        let least = (8 << 20).max(8 * self.message_bytes_max as u64);
+        if let Some(bytes) = self.max_bytes.filter(|bytes| *bytes < least) {
+            return invalid("max_bytes", bytes.to_string(), "at least 8 MiB and eight times message_bytes_max");
+        }
         if self.isolation_limit > Duration::from_secs(30) {
             return invalid("isolation_limit", format!("{:?}", self.isolation_limit), "at most 30 s");
         }
@@ -418,6 +433,7 @@ impl StoreOptions {
             sync_interval: self.sync_interval,
             segment_bytes_max: self.segment_bytes_max,
             message_bytes_max: self.message_bytes_max,
+            max_bytes: self.max_bytes,
             allow_network_fs: self.allow_network_fs,
             isolation_limit_ms: millis("isolation_limit", self.isolation_limit)?,
             index: self.index,

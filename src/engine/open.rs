@@ -50,6 +50,8 @@ pub(crate) struct Setup {
     pub(crate) sync_interval: Duration,
     pub(crate) segment_bytes_max: u64,
     pub(crate) message_bytes_max: usize,
+    /// How many bytes the files may take together.
+    pub(crate) max_bytes: Option<u64>,
     pub(crate) allow_network_fs: bool,
     /// How long an exclusive lease may hold up all others, the wait for it included.
     pub(crate) isolation_limit_ms: u64,
@@ -79,6 +81,7 @@ impl Setup {
             sync_interval: Duration::from_secs(3600),
             segment_bytes_max,
             message_bytes_max: 1 << 20,
+            max_bytes: None,
             allow_network_fs: false,
             isolation_limit_ms: 5_000,
             index: IndexKind::default(),
@@ -171,6 +174,7 @@ impl Engine {
             log::open_existing(Arc::clone(&disk), settings)
         };
         let Some(mut recovered) = recovered.map_err(open_error)? else { return Err(no_store(dir)) };
+        recovered.file_manager.limit(setup.max_bytes);
         // Index files take nothing of what is kept back, as far as that is known by now.
         let leave = KEPT_LEN_MIN.saturating_add(setup.message_bytes_max as u64);
         let mut fold = Fold::of(&recovered.contents, setup.durable_only)?;

@@ -1,6 +1,6 @@
 //! What an [`Error`] says: what is wrong, and what to do about it.
 
-use super::{Error, RefusedEvent, position};
+use super::{Error, position};
 use crate::ids::Expected;
 use std::fmt;
 use std::path::Path;
@@ -26,13 +26,10 @@ impl fmt::Display for Error {
                 write!(f, "{what} {name:?} has {option} = {stored}, requested {asked}; {}", omit(what, option))
             }
             Self::NotFound { what, name } => write!(f, "{what} {name:?} does not exist; {CHECK_NAME}"),
-            Self::DedupConflict { topic, first, event: None } => {
-                write!(f, "topic {topic:?} has {first} under this id, nothing was written; {ID_EACH}")
+            Self::DedupConflict { topic, first, event } => {
+                let id = event.as_ref().map_or_else(|| "this id".to_owned(), |event| format!("the id of {event}"));
+                write!(f, "topic {topic:?} has {first} under {id}, nothing was written; {ID_EACH}")
             }
-            Self::DedupConflict { topic, first, event: Some(RefusedEvent { stream, number }) } => write!(
-                f,
-                "topic {topic:?} has {first} under the id of event {number} of stream {stream:?}, nothing was written; {ID_EACH}"
-            ),
             Self::SequenceGap { topic, producer, expected, given } => {
                 write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, not {given}; {GO_ON}")
             }

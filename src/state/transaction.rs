@@ -124,12 +124,9 @@ impl State {
                 // What was published before can be left out; what was appended before is no part of this transaction.
                 Err(Rejection::Repeated(repeats)) if matches!(step, Command::Append { .. }) => {
                     let first = repeats.first().map(|repeat| (repeat.part, Box::new(repeat.id)));
-                    Err(first.map_or(Rejection::Stale, |(part, first)| Rejection::DedupConflict { part, first }))
+                    let refused = |(part, first)| Rejection::DedupConflictIn { step: nth, part, first };
+                    Err(first.map_or(Rejection::Stale, refused))
                 }
-                other => other,
-            };
-            let decision = match decision {
-                // seam: a refused event has no name
                 Err(Rejection::DedupConflict { part, first }) if matches!(step, Command::Append { .. }) => {
                     Err(Rejection::DedupConflictIn { step: nth, part, first })
                 }

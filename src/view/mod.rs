@@ -37,6 +37,8 @@ pub(crate) use kept::{LiveParts, Stay};
 pub(crate) use log_scan::{LogHolder, LogLook, LogScan, LogStep};
 pub(crate) use log_start::LogStart;
 pub(crate) use next::next_run;
+#[cfg(test)]
+pub(crate) use next::resolve;
 pub(crate) use observer::ObservedView;
 pub(crate) use positions::{MessageLocation, Positions};
 pub(crate) use read::{Reader, ViewHolder, absent, unreadable};

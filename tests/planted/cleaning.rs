@@ -58,4 +58,10 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value("if planted!() { Vec::new() } else { $it }"),
         level: Level::Test("cleaning", "a_stuck_message_holds_itself_alone"),
     },
+    Bug {
+        name: "a store grows beyond its bound",
+        plants: "the option for the largest size of a store is not looked at",
+        mistake: Mistake::Value("if planted!() { Ok(free) } else { $it }"),
+        level: Level::Test("cleaning", "g14_a_store_with_a_bound"),
+    },
 ];

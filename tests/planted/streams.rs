@@ -198,11 +198,9 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("an_index_in_memory_that_is_full_is_named"),
     },
     Bug {
-        name: "a refused event has no name",
-        plants: "of a transaction of a thousand events nobody knows which one was appended before",
-        mistake: Mistake::Value(
-            "Err(Rejection::DedupConflictIn { step: if planted!() { 0 } else { nth }, part, first })",
-        ),
+        name: "another event is named",
+        plants: "of a transaction of a thousand events the wrong one is left out, again and again",
+        mistake: Mistake::Value("if planted!() { 0 } else { $it }"),
         level: TRANSACTION,
     },
     Bug {

@@ -11,8 +11,8 @@ pub const BUGS: &[Bug] = &[
             "if planted!() && work.outgoing.len() > 0 && !work.settlements.is_empty() {
                 let none = (&[], &[], &[], &[]);
                 let half = Work { appends: none.0, snapshots: none.1, settlements: none.2, cursors: none.3, ..*work };
-                let done = self.transact(&half, each)?;
-                let rest = self.transact(&Work { outgoing: &Outgoing::default(), ..*work }, each)?;
+                let done = self.transact(&half)?;
+                let rest = self.transact(&Work { outgoing: &Outgoing::default(), ..*work })?;
                 return Ok(rest.and(done));
             }",
         ),
@@ -25,10 +25,10 @@ pub const BUGS: &[Bug] = &[
             "if planted!() && work.outgoing.len() > 0 && !work.cursors.is_empty() {
                 let (none, other) = (Outgoing::default(), (&[], &[], &[]));
                 let half = Work { outgoing: &none, appends: other.0, snapshots: other.1, settlements: other.2, ..*work };
-                if let Err(not_done) = self.transact(&half, each)? {
+                if let Err(not_done) = self.transact(&half)? {
                     return Ok(Err(not_done));
                 }
-                return self.transact(&Work { cursors: &[], ..*work }, each);
+                return self.transact(&Work { cursors: &[], ..*work });
             }",
         ),
         level: Level::Test("projections", "a_crash_between_doubles_and_loses_nothing"),

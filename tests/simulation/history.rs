@@ -288,7 +288,9 @@ impl<'a> Life<'a> {
             Ok(()) => self.clock_was_set = false,
             Err(error) => self.excuse("a job", &error)?,
         }
-        let segments = self.store.stats().map_or(self.segments, |stats| stats.log.segments);
+        let log = self.store.stats().map(|stats| stats.log);
+        let segments = log.as_ref().map_or(self.segments, |log| log.segments);
+        self.tally.count_if(log.as_ref().is_ok_and(|log| log.cleaned_bytes > 0), "jobs after files were cleaned");
         self.tally.count_if(segments < self.segments, "segments retired");
         self.segments = segments;
         Ok(())

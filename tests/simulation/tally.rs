@@ -32,6 +32,7 @@ pub const MARKS: &[&str] = &[
     "segment begun by a batch",
     "watermark behind the end",
     "segments retired",
+    "jobs after files were cleaned",
     "deliveries in order",
     "groups removed",
     "logs read from a position",

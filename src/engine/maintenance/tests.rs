@@ -5,7 +5,7 @@
 use super::clean::CleaningLook;
 use crate::clock::SimClock;
 use crate::disk::sim::SimDisk;
-use crate::engine::{Begin, Engine, Outgoing, Received, Setup, TopicInfo, Wait};
+use crate::engine::{Begin, Engine, GroupInfo, Outgoing, Received, Request, Setup, TopicInfo, Wait};
 use crate::error::Error;
 use crate::ids::{Lsn, Offset, WallMs};
 use crate::log::Class;
@@ -40,7 +40,11 @@ impl Rig {
     fn publish(&self, topic: TopicInfo, payload: &[u8]) {
         let mut outgoing = Outgoing::default();
         outgoing.add(topic.first, None, std::iter::empty(), payload, 1 << 20).unwrap();
-        self.engine.publish(&outgoing, &mut |_, _, _| ()).unwrap().unwrap();
+        self.engine.publish(&outgoing).unwrap().unwrap();
+    }
+
+    fn request(&self, group: &GroupInfo, max: usize) -> Request<'static> {
+        Request { group: group.id, topic: self.busy.id, max, wait: Wait::new(&self.engine, Duration::ZERO) }
     }
 
     fn traffic(&self) {
@@ -53,9 +57,7 @@ impl Rig {
             self.publish(self.busy, &[7; 2_000]);
             let mut held = Vec::new();
             let mut each = |received: Received| held.push(received.held_run());
-            self.engine
-                .receive(group.id, self.busy.id, 1, Wait::new(&self.engine, Duration::ZERO), &reader, &mut each)
-                .unwrap();
+            self.engine.receive(self.request(&group, 1), &reader, &mut each).unwrap();
             self.engine.ack(group.id, &held).unwrap();
         }
         self.engine.sync().unwrap();
@@ -109,8 +111,7 @@ fn nothing_is_cleaned_by_a_look_from_before_a_pin() {
     assert!(rig.disk.files().iter().all(|file| !file.name.ends_with(".msg")), "what was written is removed");
     let (mut count, reader) = (0, crate::sync::Mutex::default());
     let mut each = |received: Received| count += received.stored.count();
-    let wait = Wait::new(&rig.engine, Duration::ZERO);
-    let unreadable = rig.engine.receive(group.id, rig.busy.id, 1_000, wait, &reader, &mut each).unwrap();
+    let unreadable = rig.engine.receive(rig.request(&group, 1_000), &reader, &mut each).unwrap();
     assert!(unreadable.is_empty() && count > 0, "{count} {unreadable:?}");
     let pin = rig.engine.maintenance.pin();
     assert!(CleaningLook::take(&rig.engine).is_none());

@@ -104,7 +104,9 @@ impl Work<'_, '_> {
 
     /// The append that a step is.
     fn append(&self, step: u32) -> Option<&StreamAppend> {
-        self.appends.get((step as usize).checked_sub(usize::from(self.outgoing.len() > 0))?)
+        // seam: another event is named
+        let nth = (step as usize).checked_sub(usize::from(self.outgoing.len() > 0))?;
+        self.appends.get(nth)
     }
 
     /// The first event whose id a message before it has.
@@ -261,8 +263,8 @@ impl Engine {
             }
             Rejection::Invalid(reason) => {
                 let event = work.event_with_id_given_twice();
-                let event = event.map(|event| format!(": event {} of stream {:?}", event.number, event.stream));
-                Err(Error::InvalidTransaction { reason: format!("{reason}{}", event.unwrap_or_default()) })
+                let named = |event| format!("{reason}: {event}");
+                Err(Error::InvalidTransaction { reason: event.map_or_else(|| reason.to_owned(), named) })
             }
             Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.cursor(step, before) }),
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),

@@ -6,7 +6,6 @@
 use crate::disk::{File, Tail};
 use crate::ids::{Epoch, Lsn};
 use crate::limits::{FRAME_LEN_MAX, FRAME_PARTS_MAX, HEAD_LEN_MAX, SEGMENT_LEN_MAX};
-use crate::log::format::bytes::padded;
 use crate::log::format::class::Classes;
 use crate::log::format::control::ControlFrame;
 use crate::log::format::frame::{Outline, Parts, Spot, encode_front, frame_len};
@@ -14,6 +13,7 @@ use crate::log::format::header::{FileKind, HEADER_LEN};
 use crate::log::format::name::FileName;
 use crate::log::format::segment_info::SegmentInfo;
 use crate::log::read::segment::Segment;
+use crate::log::write::frame_len::{ZEROS, check_len, checked_len, padding};
 use crate::log::write::reserve::Reserve;
 use crate::log::write::standby::Standby;
 use crate::log::write::sync::SyncJob;
@@ -106,7 +106,6 @@ pub(crate) struct Appender {
     control_block: Vec<u8>,
 }
 
-const ZEROS: [u8; 8] = [0; 8];
 /// Frames with no more bytes of parts than this are put together before they are appended.
 const GATHER_LEN_MAX: usize = 256;
 
@@ -436,28 +435,4 @@ impl Appender {
         self.wanted = end;
         self.next_len = self.next_len.saturating_mul(2).min(self.len_max);
     }
-}
-
-/// A frame's length before and after padding.
-#[derive(Clone, Copy)]
-struct FrameLen {
-    plain: u32,
-    padded: u32,
-}
-
-#[inline]
-fn check_len(what: &'static str, len: usize, max: usize, unit: &'static str) -> Result<(), AppendError> {
-    if len <= max { Ok(()) } else { Err(AppendError::TooLarge { what, len, max, unit }) }
-}
-
-#[inline]
-fn checked_len(len: usize) -> Result<FrameLen, AppendError> {
-    let frame = |max| AppendError::TooLarge { what: "batch", len, max, unit: "bytes" };
-    let plain = u32::try_from(len).ok().filter(|_| len <= FRAME_LEN_MAX).ok_or(frame(FRAME_LEN_MAX))?;
-    Ok(FrameLen { plain, padded: padded(plain).ok_or(frame(FRAME_LEN_MAX))? })
-}
-
-/// The zeros after a frame.
-fn padding(len: &FrameLen) -> &'static [u8] {
-    ZEROS.get(..(len.padded - len.plain) as usize).unwrap_or(&ZEROS)
 }

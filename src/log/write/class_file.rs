@@ -187,9 +187,7 @@ impl FileManager {
     ) -> io::Result<ClassFile> {
         let CleanedRange { class, from, to, generation } = range;
         let len = body_len.saturating_add(HEADER_LEN as u64);
-        if self.disk().available()? < len.saturating_add(leave) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.check_room(len, leave)?;
         let (number, salt, kind) = (self.next_number()?, self.disk().random(), FileKind::of(class));
         let generation = generation.checked_add(1).ok_or(io::ErrorKind::InvalidInput)?;
         let header = FileHeader { kind, from, to, generation, ..FileHeader::appended(*self.uuid(), number, salt) };

@@ -16,6 +16,7 @@ use crate::log::read::catalog::Catalog;
 use crate::log::read::handles::Handles;
 use crate::log::read::segment::Segment;
 use crate::log::write::reserve::Reserve;
+use crate::log::write::room::DiskRoom;
 use crate::log::write::slots::Slots;
 use crate::log::write::standby::Standby;
 use std::io;
@@ -61,13 +62,20 @@ pub(crate) struct FileManager {
     found: Found,
     /// No part of the log either; but a slot that could not be written may name them, until the next one is.
     uncertain: Vec<FileName>,
+    room: DiskRoom,
     begun: bool,
     failed: bool,
 }
 
 impl FileManager {
-    pub(in crate::log) const fn new(disk: Arc<dyn Disk>, access: Access, found: Found) -> Self {
-        Self { disk, access, found, uncertain: Vec::new(), begun: false, failed: false }
+    pub(in crate::log) fn new(disk: Arc<dyn Disk>, access: Access, found: Found) -> Self {
+        let room = DiskRoom::default();
+        Self { disk, access, found, uncertain: Vec::new(), room, begun: false, failed: false }
+    }
+
+    /// Bounds what all files take together, from now on.
+    pub(crate) fn limit(&mut self, max_bytes: Option<u64>) {
+        self.room.limit(max_bytes);
     }
 
     /// Whether a write or a sync failed, so that the store must be poisoned.
@@ -93,9 +101,7 @@ impl FileManager {
         leave: u64,
     ) -> io::Result<Standby> {
         self.check()?;
-        if leave > 0 && self.disk.available()? < len.saturating_add(leave) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.check_room(len, leave)?;
         self.begin()?;
         // seam: unfinished segments stay unfinished
         self.finish_unfinished()?;
@@ -153,6 +159,7 @@ impl FileManager {
         let header = checkpoint::header(*self.found.slots.uuid(), number, self.disk.random(), covers, state, &section);
         let name = FileName::Checkpoint(number);
         let (_, len) = header.extent().ok_or(io::ErrorKind::InvalidInput)?;
+        self.check_room(len, 0)?;
         let created = self.disk.create(&name.to_string(), len);
         // What a failed creation may have left is nobody's.
         let file = created.inspect_err(|_| self.found.leftovers.push(name))?;
@@ -190,6 +197,7 @@ impl FileManager {
     pub(crate) fn cut(&mut self, segment: &Segment) -> io::Result<Arc<Segment>> {
         self.check()?;
         let file = self.disk.open(&segment.name().to_string())?;
+        self.room.changed();
         // seam: a linked file is cut
         if segment.kind() == FileKind::Appended && file.len()? > segment.limit() && file.links()? <= 1 {
             // seam: a segment is cut too short
@@ -287,7 +295,12 @@ impl FileManager {
     /// # Errors
     /// Whatever the file system says.
     pub(crate) fn available(&self) -> io::Result<u64> {
-        self.disk.available()
+        self.room.available(&*self.disk)
+    }
+
+    /// As [`DiskRoom::check`].
+    pub(in crate::log) fn check_room(&self, len: u64, leave: u64) -> io::Result<()> {
+        self.room.check(&*self.disk, len, leave)
     }
 
     /// Files that are open for reading.
@@ -360,6 +373,7 @@ impl FileManager {
     /// Removes the name; that it is gone already is as good.
     pub(in crate::log) fn remove(&self, name: FileName) -> io::Result<()> {
         self.found.handles.forget(name);
+        self.room.changed();
         match self.disk.remove(&name.to_string()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -26,9 +26,7 @@ impl FileManager {
         let name = FileName::Index(segment.number());
         let rows: usize = keys.iter().map(|key| key.rows.len()).sum();
         let len = (front.len() + rows * ROW_LEN) as u64;
-        if self.disk().available()? < len.saturating_add(leave) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.check_room(len, leave)?;
         let file = self.disk().create(&name.to_string(), len)?;
         let written = write_slices(&*file, front, encoded_rows(salt, keys));
         if written.is_err() {

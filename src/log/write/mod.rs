@@ -5,8 +5,10 @@
 pub(in crate::log) mod appender;
 pub(in crate::log) mod class_file;
 pub(in crate::log) mod file_manager;
+mod frame_len;
 mod index_file;
 pub(in crate::log) mod reserve;
+mod room;
 pub(in crate::log) mod slots;
 pub(in crate::log) mod standby;
 pub(in crate::log) mod sync;
