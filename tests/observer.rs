@@ -115,7 +115,7 @@ impl Eyes {
         if seen.observer.is_none() {
             match self.observe() {
                 Ok(observer) => seen.observer = Some(observer),
-                Err(Error::NotFound { .. }) if seen.end == 0 => return,
+                Err(Error::NotFound { .. }) if seen.follow.position.is_none() => return,
                 Err(error) => panic!("look {}: {error}", seen.looks),
             }
         }
@@ -130,7 +130,8 @@ impl Eyes {
     /// The machine went down, and the observers with it.
     fn power_cut(&self) {
         let mut seen = self.seen.lock().unwrap();
-        (seen.observer, seen.follow.log) = (None, None);
+        // Marks of the log may be lost at its end: they say nothing.
+        (seen.observer, seen.follow.log, seen.end) = (None, None, 0);
     }
 }
 

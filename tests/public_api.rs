@@ -145,6 +145,13 @@ fn item(item: &Item, exported: &BTreeSet<String>, api: &mut Api) {
                 }
             }
         }
+        Item::Macro(of) => {
+            let tokens = of.mac.tokens.to_string();
+            let words: BTreeSet<&str> = tokens.split(|char: char| !char.is_alphanumeric() && char != '_').collect();
+            exported.iter().filter(|name| words.contains(name.as_str())).for_each(|name| {
+                say(name, format!(" also of the macro {}", text(&of.mac.path)));
+            });
+        }
         _ => {}
     }
 }

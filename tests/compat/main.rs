@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../second_reader/workload.rs"]
+mod workload;
+
 use millpond::simulation::fuzzing::{clean, rich};
 use millpond::simulation::{SimClock, SimDisk, WallMs};
 use millpond::{DumpEntry, Lsn, Observer, Store};
@@ -20,7 +23,12 @@ fn made() -> Vec<(&'static str, SimDisk)> {
     let (one, other) = (rich(1), rich(2));
     let cleaned = other.closed.snapshot();
     clean(&cleaned, true).expect("there is something to be cleaned");
-    vec![("closed", one.closed), ("crashed", one.unclosed), ("cleaned", cleaned), ("young", one.older[0].snapshot())]
+    let random = |seed| workload::stores(seed).pop().expect("a store").1;
+    let names = ["random-1", "random-2", "random-3", "random-4"];
+    let random = names.into_iter().zip(1..).map(|(name, seed)| (name, random(seed)));
+    let rich =
+        [("closed", one.closed), ("crashed", one.unclosed), ("cleaned", cleaned), ("young", one.older[0].snapshot())];
+    rich.into_iter().chain(random).collect()
 }
 
 fn observe(disk: &SimDisk) -> Observer {

@@ -72,7 +72,8 @@ pub(crate) fn backup(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<BackupCounts, BackupError> {
     let before = existing(source, &**to)?;
-    let proven = Slot::certain_watermark(&before);
+    // Whatever slot tells of files, they were durable before it was written.
+    let proven = before.iter().flatten().map(|slot| slot.watermark).max().unwrap_or_default();
     let (wanted, newest_segment, newest_checkpoint) = wanted(source)?;
     let all = wanted.iter().map(|file| file.len).sum();
     let mut copied = BackupCounts { files: wanted.len(), ..BackupCounts::default() };
@@ -237,7 +238,8 @@ fn there(from: &dyn File, file: &dyn File, wanted: &BackupFile, proven: Lsn) -> 
     })
 }
 
-/// Writes the slot over the older one, or the whole file where there is no slot.
+/// Writes the slot over the older one, and once that is durable over the other, so that both tell the same; or the whole file where there is
+/// no slot.
 fn write_store(source: &BackupSource<'_>, to: &dyn Disk, slot: Slot, is_new: bool) -> io::Result<()> {
     let uuid = source.end.uuid();
     let file = to.open(&FileName::Store.to_string())?;
@@ -253,6 +255,9 @@ fn write_store(source: &BackupSource<'_>, to: &dyn Disk, slot: Slot, is_new: boo
         file.write_at(0, &Identity::encode(uuid))?;
     } else {
         file.write_at(Slot::position(slot.sequence), &slot.encode(uuid))?;
+        file.sync()?;
+        let again = Slot { sequence: slot.sequence + 1, ..slot };
+        file.write_at(Slot::position(again.sequence), &again.encode(uuid))?;
     }
     file.sync()
 }

@@ -119,7 +119,8 @@ impl ObservedEnd {
     pub(crate) fn look(&self, disk: &dyn Disk) -> Result<Progress, OpenError> {
         let Some(told) = self.told(disk)? else { return Ok(Progress::Elsewhere) };
         let Some(segment) = &self.segment else {
-            return Ok(if told > self.end { Progress::Elsewhere } else { Progress::Nothing });
+            let is_begun = told > self.end || goes_on(disk, &self.uuid, FileNumber(0), self.end)?;
+            return Ok(if is_begun { Progress::Elsewhere } else { Progress::Nothing });
         };
         let frames = self.frames_of(segment)?;
         let known = frames.iter().map(|frame| frame.watermark).max().unwrap_or_default().max(told);
