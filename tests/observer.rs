@@ -43,6 +43,8 @@ struct Follow {
     missed: u64,
     position: Option<Position>,
     log: Option<ObservedLog>,
+    /// The power went, and nobody has opened the store since: what was proven may not be so now.
+    is_unproven: bool,
 }
 
 impl Follow {
@@ -52,6 +54,7 @@ impl Follow {
             match observer.log(TOPIC, from) {
                 Ok(log) => self.log = Some(log),
                 Err(Error::NotFound { .. }) if self.position.is_none() => return,
+                Err(Error::InvalidPosition { .. }) if self.is_unproven => return,
                 Err(error) => panic!("a position that was seen is refused: {error}"),
             }
         }
@@ -132,6 +135,7 @@ impl Eyes {
         let mut seen = self.seen.lock().unwrap();
         // Marks of the log may be lost at its end: they say nothing.
         (seen.observer, seen.follow.log, seen.end) = (None, None, 0);
+        seen.follow.is_unproven = true;
     }
 }
 
@@ -150,6 +154,7 @@ fn live(eyes: &Arc<Eyes>, rng: &mut Rng, steps: u64, level: Durability) -> Resul
     let disk = Arc::new(eyes.disk.attach().unwrap());
     let disk: Arc<dyn Disk> = Arc::new(WatchedDisk::new(disk, Arc::clone(eyes)));
     let store = small().durability(level).open_on(disk, Arc::clone(&eyes.clock) as _)?;
+    eyes.seen.lock().unwrap().follow.is_unproven = false;
     let topic = store.topic(TOPIC).open()?;
     let group = topic.group(GROUP).open()?;
     // What a process that died had published is there or is not.

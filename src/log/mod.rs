@@ -28,7 +28,7 @@ pub(crate) use read::index::{Index, IndexKey, Indexes, KeyRows, Row};
 pub(crate) use read::part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use read::segment::Segment;
 pub(crate) use recover::backup::{BackupError, BackupSource, backup};
-pub(crate) use recover::observe::{ObservedEnd, Progress, checkpoints, observe};
+pub(crate) use recover::observe::{LogProgress, ObservedEnd, checkpoints, observe};
 pub(crate) use write::appender::{AppendError, Appended, Appender};
 pub(crate) use write::class_file::{ClassFile, CleanedRange, class_frame_len};
 pub(crate) use write::file_manager::FileManager;

@@ -10,7 +10,7 @@ use super::{Fold, ReadCaches, View, ViewHolder, open_error};
 use crate::disk::Disk;
 use crate::error::{Corruption, Error, Result};
 use crate::ids::{FileNumber, Lsn};
-use crate::log::{self, Met, ObservedEnd, Progress, Segment};
+use crate::log::{self, LogProgress, Met, ObservedEnd, Segment};
 use crate::record::Record;
 use crate::state::StreamTails;
 use crate::sync::Mutex;
@@ -91,10 +91,10 @@ impl ObservedView {
         let mut place = self.place.lock();
         if !place.is_lost {
             // What cannot be read is judged by a look at all files.
-            match place.end.look(&*self.disk).unwrap_or(Progress::Elsewhere) {
-                Progress::Nothing => return Ok(false),
-                Progress::Grown(to) if self.advance(&mut place, to).is_ok() => return Ok(true),
-                Progress::Grown(_) | Progress::Elsewhere => {}
+            match place.end.look(&*self.disk).unwrap_or(LogProgress::Elsewhere) {
+                LogProgress::Nothing => return Ok(false),
+                LogProgress::Grown(to) if self.advance(&mut place, to).is_ok() => return Ok(true),
+                LogProgress::Grown(_) | LogProgress::Elsewhere => {}
             }
         }
         let missing = || Error::NotFound { what: "store", name: self.caches.dir.display().to_string() };

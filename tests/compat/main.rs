@@ -16,19 +16,30 @@ use std::sync::Arc;
 
 /// What a store holds, beside its files.
 const FACTS: &str = "expected.txt";
+/// How many random stores are looked at, ten of each seed.
+const SEEDS: u64 = 20;
 const WALL: WallMs = WallMs(1_900_000_000_000);
 
 /// The stores: closed, crashed, and with files of classes.
-fn made() -> Vec<(&'static str, SimDisk)> {
+fn made() -> Vec<(String, SimDisk)> {
     let (one, other) = (rich(1), rich(2));
     let cleaned = other.closed.snapshot();
     clean(&cleaned, true).expect("there is something to be cleaned");
-    let random = |seed| workload::stores(seed).pop().expect("a store").1;
-    let names = ["random-1", "random-2", "random-3", "random-4"];
-    let random = names.into_iter().zip(1..).map(|(name, seed)| (name, random(seed)));
     let rich =
         [("closed", one.closed), ("crashed", one.unclosed), ("cleaned", cleaned), ("young", one.older[0].snapshot())];
-    rich.into_iter().chain(random).collect()
+    let mut made: Vec<(String, SimDisk)> = rich.into_iter().map(|(name, disk)| (name.to_owned(), disk)).collect();
+    let mut found = BTreeSet::new();
+    made.iter().for_each(|(_, disk)| kinds(&observe(disk), &mut found));
+    // Of random ones those that have something new.
+    for (nth, (_, disk)) in (1..=SEEDS).flat_map(workload::stores).enumerate() {
+        let (before, clock) = (found.len(), Arc::new(SimClock::new(WALL)));
+        let Ok(observer) = Store::options().open_read_only_on(Arc::new(disk.reader()), clock) else { continue };
+        kinds(&observer, &mut found);
+        if found.len() > before {
+            made.push((format!("random-{nth}"), disk));
+        }
+    }
+    made
 }
 
 fn observe(disk: &SimDisk) -> Observer {

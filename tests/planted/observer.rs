@@ -44,6 +44,6 @@ pub const BUGS: &[Bug] = &[
         name: "half a file counts",
         plants: "what a backup left that died is taken for a copy",
         mistake: Mistake::Value("if planted!() { !theirs.is_empty() } else { $it }"),
-        level: Level::Test("backup", "a_backup_that_dies_leaves_the_one_before_it"),
+        level: Level::Test("backup", "a_backup_that_dies_is_made_whole_by_the_next"),
     },
 ];

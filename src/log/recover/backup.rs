@@ -2,7 +2,7 @@
 //!
 //! Files that nothing changes any more are copied once: one of the same header and length is there already. The file that grows is copied as
 //! far as the log is durable, and goes on where the last backup ended. The slot is written last: until it is durable, the directory opens as
-//! the backup before this one, or not at all. It has the flag of a copy, so that the first open gives it an instance of its own. Never here:
+//! the backup before this one, or as a later moment, or is refused, for a half of what the file grew by tells of more than is there. It has the flag of a copy, so that the first open gives it an instance of its own. Never here:
 //! what a log holds; who has the source.
 
 use crate::disk::{Disk, File};

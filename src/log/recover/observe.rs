@@ -32,7 +32,7 @@ pub(crate) struct ObservedEnd {
 
 /// What has come since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum LogProgress {
     /// Nothing that is known to be durable.
     Nothing,
     /// The segment that holds the end is durable up to here.
@@ -89,7 +89,7 @@ impl ObservedEnd {
         self.end
     }
 
-    /// Whose log it is.
+    /// The lineage of the store.
     pub(in crate::log) const fn uuid(&self) -> &Uuid {
         &self.uuid
     }
@@ -116,11 +116,11 @@ impl ObservedEnd {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub(crate) fn look(&self, disk: &dyn Disk) -> Result<Progress, OpenError> {
-        let Some(told) = self.told(disk)? else { return Ok(Progress::Elsewhere) };
+    pub(crate) fn look(&self, disk: &dyn Disk) -> Result<LogProgress, OpenError> {
+        let Some(told) = self.told(disk)? else { return Ok(LogProgress::Elsewhere) };
         let Some(segment) = &self.segment else {
             let is_begun = told > self.end || goes_on(disk, &self.uuid, FileNumber(0), self.end)?;
-            return Ok(if is_begun { Progress::Elsewhere } else { Progress::Nothing });
+            return Ok(if is_begun { LogProgress::Elsewhere } else { LogProgress::Nothing });
         };
         let frames = self.frames_of(segment)?;
         let known = frames.iter().map(|frame| frame.watermark).max().unwrap_or_default().max(told);
@@ -130,10 +130,10 @@ impl ObservedEnd {
         let is_durable = |nth: usize| durable.is_some_and(|last| nth <= last);
         let files_change = frames.iter().enumerate().any(|(nth, frame)| frame.changes_files && is_durable(nth));
         if known > valid_end || files_change || goes_on(disk, &self.uuid, segment.number(), valid_end)? {
-            return Ok(Progress::Elsewhere);
+            return Ok(LogProgress::Elsewhere);
         }
         let last = durable.and_then(|last| frames.get(last));
-        Ok(last.map_or(Progress::Nothing, |frame| Progress::Grown(frame.end)))
+        Ok(last.map_or(LogProgress::Nothing, |frame| LogProgress::Grown(frame.end)))
     }
 
     /// Up to where the log is durable as slots tell; `None` where another process has begun to write, or this is another store by now.
