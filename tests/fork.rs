@@ -569,6 +569,7 @@ const NO_HANDLE: &[&str] = &[
     "StoreOptions::sync_interval",
     "StoreOptions::segment_bytes_max",
     "StoreOptions::message_bytes_max",
+    "StoreOptions::max_bytes",
     "StoreOptions::allow_network_fs",
     "StoreOptions::isolation_limit",
     "StoreOptions::create",

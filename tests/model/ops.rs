@@ -258,6 +258,7 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         "looked at in every handle",
         &["Topic::name", "Topic::partitions", "Group::name", "Group::topic", "Cursor::name", "Producer::name"],
     ),
+    ("tests/cleaning.rs fills a store up to its bound", &["StoreOptions::max_bytes"]),
     (
         "tests/observer.rs, verify.rs and backup.rs do, beside a writer, and the simulation looks at every state",
         &[
