@@ -520,7 +520,7 @@ fn g14_a_store_with_a_bound_stays_within_it() {
                 Err(error) => break error,
             }
             assert!(total() <= BOUND, "round {round}: {} bytes", total());
-            if published % 64 == 0 {
+            if published.is_multiple_of(64) {
                 store.tick().unwrap();
             }
         };

@@ -62,8 +62,12 @@ fn is_public(visibility: &Visibility) -> bool {
 fn names(tree: &UseTree, found: &mut BTreeSet<String>) {
     match tree {
         UseTree::Path(path) => names(&path.tree, found),
-        UseTree::Name(name) => drop(found.insert(name.ident.to_string())),
-        UseTree::Rename(rename) => drop(found.insert(rename.rename.to_string())),
+        UseTree::Name(name) => {
+            found.insert(name.ident.to_string());
+        }
+        UseTree::Rename(rename) => {
+            found.insert(rename.rename.to_string());
+        }
         UseTree::Group(group) => group.items.iter().for_each(|item| names(item, found)),
         UseTree::Glob(_) => panic!("a glob at the root of the crate"),
     }
@@ -101,7 +105,9 @@ type Api = BTreeMap<String, BTreeSet<String>>;
 
 /// Takes in what an item says of the exported names.
 fn item(item: &Item, exported: &BTreeSet<String>, api: &mut Api) {
-    let mut say = |name: &str, line: String| drop(api.entry(name.to_owned()).or_default().insert(line));
+    let mut say = |name: &str, line: String| {
+        api.entry(name.to_owned()).or_default().insert(line);
+    };
     match item {
         Item::Struct(of) if exported.contains(&of.ident.to_string()) && !is_simulated(&of.attrs) => {
             say(&of.ident.to_string(), format!(" struct{}{}", text(&of.generics), fields(&of.fields)));

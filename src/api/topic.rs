@@ -88,8 +88,7 @@ impl TopicBuilder {
     }
 
     /// For how long its messages stay, fixed when the topic is created. Default: what is stored, or [`Retention::UntilSettled`].
-    ///
-    /// Segments are unlinked whole, so what stands beside messages that stay forever stays too.
+    /// Beyond it messages stay as long as a group of the topic has not settled them.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = Some(retention);
         self
@@ -164,7 +163,12 @@ impl TopicBuilder {
         }
         if self.streams && self.retention.is_some_and(|retention| retention != Retention::Forever) {
             let expected = "forever, or left out, for a topic of streams";
-            return Err(Error::InvalidOption { option: "retention", value: "until settled".to_owned(), expected });
+            let value = self.retention.unwrap_or_default().to_string();
+            return Err(Error::InvalidOption { option: "retention", value, expected });
+        }
+        if let Some(retention) = self.retention.filter(|retention| !is_possible(*retention)) {
+            let expected = "for an age from one second to ten years, or for at least one message";
+            return Err(Error::InvalidOption { option: "retention", value: retention.to_string(), expected });
         }
         let retention = if self.streams { Some(Retention::Forever) } else { self.retention };
         let engine = &self.shared.engine;
@@ -400,5 +404,14 @@ impl Topic {
 
     fn frame_at(&self, lsn: Lsn, end: Lsn) -> PublishedFrame {
         PublishedFrame::new(&self.inner.shared, lsn, end, self.level)
+    }
+}
+
+/// Whether a topic may keep its messages so.
+fn is_possible(retention: Retention) -> bool {
+    match retention {
+        Retention::UntilSettled | Retention::Forever => true,
+        Retention::Age(age) => age >= Duration::from_secs(1) && millis("retention", age).is_ok(),
+        Retention::Count(count) => count > 0,
     }
 }

@@ -15,6 +15,7 @@ use crate::record::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The first byte says what the rest is: a head, a message, or the fields of records that are encoded and must come back.
 pub fn record(data: &[u8]) -> bool {
@@ -155,6 +156,7 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
             let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
             Record::Considered { group, partition, first: offset, keys, counted }
         }
+        30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
         _ => {
             let keys = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
             Record::Recalled { group, partition, first: offset, keys }
@@ -227,7 +229,12 @@ fn name(take: &mut Take<'_>) -> String {
 }
 
 fn retention(take: &mut Take<'_>) -> Retention {
-    if take.byte() & 1 == 1 { Retention::Forever } else { Retention::UntilSettled }
+    match take.byte() & 3 {
+        0 => Retention::UntilSettled,
+        1 => Retention::Forever,
+        2 => Retention::Age(Duration::from_millis(u64::from(small(take)).max(1))),
+        _ => Retention::Count(u64::from(small(take)).max(1)),
+    }
 }
 
 fn topic_options(take: &mut Take<'_>) -> TopicOptions {

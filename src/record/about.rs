@@ -160,6 +160,7 @@ impl Record {
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
             | Self::Sequenced { .. }
+            | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. } => None,
         }
@@ -211,6 +212,7 @@ impl Record {
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
             | Self::Sequenced { .. }
+            | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. } => None,
         }
@@ -250,6 +252,7 @@ impl Record {
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }
+            | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. }
             | Self::ScheduleEnded { .. } => None,
@@ -297,6 +300,7 @@ impl Record {
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }
+            | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. }
             | Self::ScheduleEnded { .. } => None,
@@ -341,6 +345,7 @@ impl Record {
             | Self::Sequenced { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }
+            | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. }
             | Self::ScheduleEnded { copy: None, .. } => Wakes::Nobody,
@@ -368,7 +373,8 @@ impl Record {
             Self::Considered { .. } | Self::Recalled { .. } | Self::Leased { .. } | Self::ExclusivePending { .. } => {
                 Room::Leases
             }
-            Self::Opened { .. }
+            Self::RetentionMarked { .. }
+            | Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
@@ -425,6 +431,7 @@ impl Record {
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }
+            | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
             | Self::Scheduled { .. }
             | Self::ScheduleEnded { .. } => Counted::Nothing,

@@ -52,8 +52,9 @@ mod kind {
     pub(super) const SCHEDULE_ENDED: u8 = 29;
     pub(super) const CONSIDERED: u8 = 30;
     pub(super) const RECALLED: u8 = 31;
+    pub(super) const RETENTION_MARKED: u8 = 32;
 
-    pub(super) const MAX: u8 = RECALLED;
+    pub(super) const MAX: u8 = RETENTION_MARKED;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

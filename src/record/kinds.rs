@@ -36,6 +36,7 @@ impl Record {
             Self::Appended { .. } => "appended",
             Self::StreamTruncated { .. } => "stream truncated",
             Self::SnapshotSaved { .. } => "snapshot saved",
+            Self::RetentionMarked { .. } => "retention marked",
             Self::ScheduleCreated { .. } => "schedule created",
             Self::Scheduled { .. } => "scheduled",
             Self::ScheduleEnded { .. } => "schedule ended",

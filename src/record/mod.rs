@@ -16,6 +16,7 @@ pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
 
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use std::fmt;
+use std::time::Duration;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +108,9 @@ pub(crate) enum Record {
     /// Of a stream whose next event has version `next`, no event below version `first` is there any more for those who read it, and where
     /// that leaves none, no snapshot either. `note` has the key alone.
     StreamTruncated { stream: StreamId, note: StreamNote, first: u64, next: u64 },
+    /// A topic that keeps its messages for a time has come so far at this time. Those that its partitions had at an earlier mark, which is that
+    /// old by now, are kept no longer.
+    RetentionMarked { topic: TopicId, time: StoreMs },
     /// A topic has a hidden partition for messages that are published for later.
     ScheduleCreated { topic: TopicId, partition: PartitionId },
     /// The message at `offset` of such a partition is due in partition `to` of its topic at `due`: a message of this frame, or one that
@@ -183,14 +187,32 @@ pub enum Retention {
     UntilSettled,
     /// Until the topic is removed, whichever groups settled them.
     Forever,
+    /// At least for so long from their publish on, and as long as a group has not settled them: from one second to ten years. They go up to an
+    /// eighth of it later, as soon as their file can go. Jumps of the wall clock while the store is open do not count. After an open, and
+    /// after each jump, none go for ten minutes.
+    Age(Duration),
+    /// At least the last so many of each partition, and those that a group has not settled: at least 1.
+    Count(u64),
+}
+
+impl Retention {
+    /// Whether messages go at some time though no group has settled them, for there is none.
+    pub(crate) const fn is_for_a_while(self) -> bool {
+        match self {
+            Self::Age(_) | Self::Count(_) => true,
+            Self::UntilSettled | Self::Forever => false,
+        }
+    }
 }
 
 impl fmt::Display for Retention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UntilSettled => "until settled",
-            Self::Forever => "forever",
-        })
+        match self {
+            Self::UntilSettled => f.write_str("until settled"),
+            Self::Forever => f.write_str("forever"),
+            Self::Age(age) => write!(f, "{age:?}"),
+            Self::Count(count) => write!(f, "the last {count}"),
+        }
     }
 }
 

@@ -255,6 +255,10 @@ pub(crate) enum Command<'a> {
     CreateSchedule {
         topic: TopicId,
     },
+    /// Marks how far a topic has come that keeps its messages for a time.
+    MarkRetention {
+        topic: TopicId,
+    },
     /// A scheduled message is wanted at another time, or with `None` not at all.
     Reschedule {
         at: (PartitionId, Offset),

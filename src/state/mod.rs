@@ -70,6 +70,7 @@ pub(crate) struct State {
     cursors: cursor::Cursors,
     dedup: dedup::Dedup,
     schedules: schedule::Schedules,
+    ages: retention::Ages,
     /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -96,6 +97,7 @@ impl State {
             cursors: cursor::Cursors::default(),
             dedup: dedup::Dedup::default(),
             schedules: schedule::Schedules::default(),
+            ages: retention::Ages::default(),
             removed: Vec::new(),
         }
     }
@@ -190,6 +192,7 @@ impl State {
                 self.decide_create_topic(name, partitions, options)?
             }
             Command::CreateSchedule { topic } => self.decide_create_schedule(topic)?,
+            Command::MarkRetention { topic } => self.decide_mark_retention(topic, inputs)?,
             Command::Reschedule { at, epoch, later } => self.decide_reschedule(at, epoch, later, inputs)?,
             Command::MoveDue { at, published } => self.decide_move_due(at, published, inputs)?,
             Command::RemoveTopic { topic } => self.decide_remove_topic(topic)?,
@@ -278,6 +281,7 @@ impl State {
             Record::SnapshotSaved { stream, note, version, first, next } => {
                 self.apply_snapshot_saved(*stream, *note, (*version, StreamHead { first: *first, next: *next }))
             }
+            Record::RetentionMarked { topic, time } => self.apply_retention_marked(*topic, *time),
             Record::ScheduleCreated { topic, partition } => self.apply_schedule_created(*topic, *partition),
             Record::Scheduled { partition, offset, to, due, again } => {
                 self.apply_scheduled((*partition, *offset), (*to, *due), *again)

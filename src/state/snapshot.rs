@@ -14,6 +14,7 @@
 //! cursors    as in `cursor`
 //! schedules  as in `schedule`
 //! ids        as in `dedup`
+//! ages       as in `retention`
 //! ```
 //! A gap is the distance from the number before less one.
 
@@ -22,10 +23,11 @@ use super::dedup::Ids;
 use super::group::GroupData;
 use super::kit::named::NamedSnapshot;
 use super::lease::ExclusiveLeases;
+use super::retention::AgesSnapshot;
 use super::schedule::ScheduleEntries;
 use super::topic::Tables;
-use super::{State, cursor, dedup, group, lease, schedule, topic};
-use crate::ids::{Epoch, GroupId, Offset, PartitionId};
+use super::{State, cursor, dedup, group, lease, retention, schedule, topic};
+use crate::ids::{Epoch, GroupId, Offset, PartitionId, TopicId};
 use crate::record::message::splitmix;
 use crate::record::wire::{ByteReader, DecodeError, Newer, put_signed, put_varint};
 use std::collections::BTreeMap;
@@ -46,6 +48,7 @@ pub(crate) struct Snapshot {
     cursors: NamedSnapshot<CursorState>,
     ids: Ids,
     scheduled: ScheduleEntries,
+    ages: AgesSnapshot,
 }
 
 impl Snapshot {
@@ -60,6 +63,7 @@ impl Snapshot {
             cursors: state.cursors.snapshot(),
             ids: state.dedup.snapshot(),
             scheduled: state.schedules.snapshot(),
+            ages: state.ages.snapshot(),
         }
     }
 
@@ -74,6 +78,12 @@ impl Snapshot {
         let found =
             self.scheduled.iter().filter(|(of, _)| *of == partition).flat_map(|(_, entries)| entries.from(first));
         found.map(|(offset, _)| (*offset, offset.saturating_add(1))).take_while(|(offset, _)| *offset < end).collect()
+    }
+
+    /// From where on a topic that keeps its messages for a time keeps those of a partition.
+    pub(super) fn kept_by_age(&self, topic: TopicId, index: u32) -> Option<Offset> {
+        let found = self.ages.binary_search_by_key(&topic, |(of, _)| *of).ok();
+        found.map(|at| self.ages[at].1.kept_from(index))
     }
 
     pub(super) fn cursors(&self) -> &NamedSnapshot<CursorState> {
@@ -104,6 +114,7 @@ impl Snapshot {
         cursor::encode(&self.cursors, out);
         schedule::encode(&self.scheduled, &self.tables, out);
         dedup::encode(&self.ids, out);
+        retention::encode(&self.ages, out);
     }
 
     /// A hash of the state's bytes: equal for equal states, and only good for comparing.
@@ -144,8 +155,9 @@ impl State {
         let cursors = cursor::decode(reader)?;
         let schedules = schedule::decode(reader, &mut catalog)?;
         let dedup = dedup::decode(reader, &catalog)?;
+        let ages = retention::decode(reader, &catalog)?;
         let state =
-            Self { epoch, jumped_ms, catalog, groups, exclusive, cursors, dedup, schedules, removed: Vec::new() };
+            Self { epoch, jumped_ms, catalog, groups, exclusive, cursors, dedup, schedules, ages, removed: Vec::new() };
         if !reader.is_empty() {
             return Err(DecodeError::Invalid("bytes after the end"));
         }

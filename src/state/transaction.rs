@@ -193,6 +193,7 @@ impl State {
             | Command::Discard { .. }
             | Command::RemoveCursor { .. }
             | Command::CreateSchedule { .. }
+            | Command::MarkRetention { .. }
             | Command::Reschedule { .. }
             | Command::MoveDue { .. }
             | Command::TruncateStream { .. }

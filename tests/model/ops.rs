@@ -236,7 +236,7 @@ operations! {
     Sync { } * 2 calls ["Store::sync"];
     Close { then: Opening = opening() } * 2 calls [
         "Store::close", "Store::options", "StoreOptions::open_on", "StoreOptions::durability",
-        "StoreOptions::sync_interval", "StoreOptions::segment_bytes_max", "StoreOptions::message_bytes_max",
+        "StoreOptions::sync_interval", "StoreOptions::segment_bytes_max", "StoreOptions::max_bytes", "StoreOptions::message_bytes_max",
         "StoreOptions::isolation_limit", "StoreOptions::parked_max"
     ];
     /// Drops every handle without closing, deliveries first.
@@ -258,7 +258,6 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         "looked at in every handle",
         &["Topic::name", "Topic::partitions", "Group::name", "Group::topic", "Cursor::name", "Producer::name"],
     ),
-    ("tests/cleaning.rs fills a store up to its bound", &["StoreOptions::max_bytes"]),
     (
         "tests/observer.rs, verify.rs and backup.rs do, beside a writer, and the simulation looks at every state",
         &[

@@ -64,4 +64,22 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value("if planted!() { Ok(free) } else { $it }"),
         level: Level::Test("cleaning", "g14_a_store_with_a_bound"),
     },
+    Bug {
+        name: "fewer are kept than the last so many",
+        plants: "a log that keeps its last messages loses them once they are read",
+        mistake: Mistake::Before("Retention::Count(_) if planted!() => end,"),
+        level: Level::Test("retention", "the_last_messages_stay"),
+    },
+    Bug {
+        name: "a message is kept for less than its time",
+        plants: "a log that keeps messages for a time removes those of the last moment",
+        mistake: Mistake::Before("if planted!() { ages.kept_from.clone_from(&ends); }"),
+        level: Level::Test("retention", "messages_stay_for_their_time"),
+    },
+    Bug {
+        name: "a clock that is wrong at the open lets messages go",
+        plants: "a machine that starts with a wrong date deletes the log",
+        mistake: Mistake::Asks("!planted!() && ($it)"),
+        level: Level::Test("retention", "a_clock_that_is_wrong_at_the_open"),
+    },
 ];

@@ -309,7 +309,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a close keeps what was offered",
         plants: "an orderly end charges what no consumer saw",
-        mistake: Mistake::Asks("if planted!() { Err(crate::sync::channel::TryRecvError::Empty) } else { $it }"),
+        mistake: Mistake::Asks("if planted!() { Err(crossbeam_channel::TryRecvError::Empty) } else { $it }"),
         level: Level::Test("lifecycle", "a_close_charges_nothing_that_nobody_saw"),
     },
     Bug {

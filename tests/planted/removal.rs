@@ -19,7 +19,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "nothing is kept for ever",
         plants: "a log loses its events once every group has settled them",
-        mistake: Mistake::Value("!planted!() && $it"),
+        mistake: Mistake::Before("Retention::Forever if planted!() => Offset(u64::MAX),"),
         level: Level::Library("segments_stay_that_hold_a_message_that_stays_for_ever"),
     },
     Bug {

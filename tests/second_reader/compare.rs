@@ -97,7 +97,7 @@ fn compare_opened(seen: &Seen, judged: &Judged, origin: Origin) -> Result<(), St
         let others = &judged.topics[name];
         equal(&format!("partitions of {name}"), partitions.len(), others.len())?;
         for (index, (one, other)) in partitions.iter().zip(others).enumerate() {
-            compare_partitions(one, other, origin).map_err(|what| format!("partition {index} of {name}: {what}"))?;
+            compare_partitions(one, other).map_err(|what| format!("partition {index} of {name}: {what}"))?;
         }
     }
     equal("groups", seen.groups.keys().collect::<Vec<_>>(), judged.groups.keys().collect())?;
@@ -115,13 +115,13 @@ fn compare_opened(seen: &Seen, judged: &Judged, origin: Origin) -> Result<(), St
 
 /// A new group begins at the first message that there is. Where messages are missing that no damage can have taken, it begins behind
 /// them.
-fn compare_partitions(library: &PartitionSeen, reader: &Partition, origin: Origin) -> Result<(), String> {
+fn compare_partitions(library: &PartitionSeen, reader: &Partition) -> Result<(), String> {
     equal("end", library.end, reader.end)?;
     let offsets = library.start..library.end;
     let begins_behind_missing = library.start > 0 && !reader.messages.contains_key(&(library.start - 1));
     let outside = reader.messages.keys().find(|offset| !offsets.contains(offset));
     match outside {
-        Some(_) if origin == Origin::Forged && begins_behind_missing => {}
+        Some(_) if begins_behind_missing => {}
         Some(offset) => return Err(format!("the reader has a message {offset}, outside {offsets:?}")),
         None => {}
     }

@@ -700,13 +700,15 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 # ---------------------------------------------------------------- records
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1}
-TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1}
-RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT = 1, 2, 3, 4, 5
+TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0}
+RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT, RETAINED = 1, 2, 3, 4, 5, 6
+BY_AGE, BY_COUNT = 2, 3
+MOST_MARKS = 18
 TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 31
+RECORD_KINDS = 32
 MOST_SCHEDULED = 1 << 20
 MOST_PARKED = 4 * 65536
 MOST_RECALLED = 1024
@@ -733,7 +735,9 @@ def decode_options(c, known):
 
 def decode_topic_options(c):
     options = decode_options(c, TOPIC_OPTIONS)
-    need(options[RETENTION] in (0, 1), "a retention")
+    need(options[RETENTION] in (0, 1, BY_AGE, BY_COUNT), "a retention")
+    need((options[RETAINED] != 0) == (options[RETENTION] in (BY_AGE, BY_COUNT)), "how much a retention keeps")
+    need(options[RETENTION] != BY_AGE or options[RETAINED] <= TEN_YEARS, "an age")
     need(1 <= options[DEDUP_IDS] <= M32, "dedup ids")
     need(options[STREAMS] in (0, 1), "streams")
     need(1 <= options[SNAPSHOTS_KEPT] <= M32, "snapshots kept")
@@ -850,6 +854,8 @@ def decode_body(kind, c):
         r["note"] = {n: c.varint() for n in ("partition", "offset", "time")}
         r["time"] = r["note"]["time"]
         r.update((n, c.varint()) for n in ("version", "first", "next")[26 - kind:])
+    elif kind == 32:
+        r["topic"], r["time"] = c.varint(), c.varint()
     elif kind == 27:
         r["topic"], r["partition"] = c.varint(), c.varint()
     elif kind == 28:
@@ -1265,6 +1271,55 @@ def apply_schedule(s, r):
     del entries[r["offset"]]
 
 
+def new_ages(options, partitions):
+    return {"kept": [0] * partitions, "marks": []} if options[RETENTION] == BY_AGE else None
+
+
+def apply_marked(s, r):
+    """Record 32: how far a topic has come that keeps its messages for a time."""
+    topic = s["topics"].get(r["topic"])
+    need(topic is not None and topic["ages"] is not None, "a mark of no topic that keeps its messages for a time")
+    ages, ends = topic["ages"], list(topic["ends"])
+    marks, last = ages["marks"], ages["marks"][-1][1] if ages["marks"] else ages["kept"]
+    need(not marks or marks[-1][0] <= r["time"], "a mark before the one before")
+    over = [m for m in marks if m[0] + topic["options"][RETAINED] <= r["time"]]
+    if over:
+        ages["kept"] = over[-1][1]
+    ages["marks"] = marks[len(over):] + ([(r["time"], ends)] if ends != last else [])
+    need(len(ages["marks"]) <= MOST_MARKS, "more marks than a topic has")
+
+
+def encode_ages(s):
+    some = {n: t["ages"] for n, t in s["topics"].items() if t["ages"]}
+    out, at = varint(len(some)), 0
+    for n in sorted(some):
+        out, at = out + varint(n - at) + b"".join(map(varint, some[n]["kept"])) + varint(len(some[n]["marks"])), n + 1
+        for time, ends in some[n]["marks"]:
+            out += varint(time) + b"".join(map(varint, ends))
+    return out
+
+
+def decode_ages(c, s):
+    at = 0
+    for _ in range(c.count(3)):
+        number = at + c.varint()
+        at = number + 1
+        topic = s["topics"].get(number)
+        need(topic is not None and topic["options"][RETENTION] == BY_AGE, "the age of a topic that keeps nothing for a time")
+        last = topic["ages"]["kept"] = [c.varint() for _ in topic["ends"]]
+        need(all(a <= b for a, b in zip(last, topic["ends"])), "kept from beyond the end")
+        marks = topic["ages"]["marks"] = []
+        for _ in range(c.count(2)):
+            time, ends = c.varint(), [c.varint() for _ in topic["ends"]]
+            need(not marks or marks[-1][0] <= time, "marks that do not follow each other")
+            need(ends != last and all(a <= b <= e for a, b, e in zip(last, ends, topic["ends"])), "a mark of other messages")
+            marks.append((time, ends))
+            last = ends
+        need(len(marks) <= MOST_MARKS, "more marks than a topic has")
+        topic["ages"]["told"] = True
+    need(all(t["ages"] is None or t["ages"].pop("told", False) for t in s["topics"].values()), "a topic without its age")
+
+
 def apply_cursor(s, r):
     """Records 20 and 21, of named cursors."""
     if r["kind"] == 21:
@@ -1585,7 +1640,7 @@ def apply_names(s, r, kind):
         need(there + many <= 1 << 24 and len(s["topics"]) < 1 << 20, "too many topics or partitions")
         need(all(t["name"] != r["text"] for t in s["topics"].values()), "a topic's name twice")
         s["topics"][r["topic"]] = {"name": r["text"], "first": r["first"], "options": r["options"], "ends": [0] * r["count"],
-                                     "notes": 0, "schedule": None}
+                                     "notes": 0, "schedule": None, "ages": new_ages(r["options"], r["count"])}
         s["next_topic"] += 1
         s["next_partition"] += many
     elif kind == 16:
@@ -1630,6 +1685,8 @@ def apply_record(s, r, lsn, ranks):
         grow(s, r["partition"], r["count"])
     elif kind in (24, 25, 26):
         apply_stream(s, r)
+    elif kind == 32:
+        apply_marked(s, r)
     elif kind in (27, 28, 29):
         apply_schedule(s, r)
     elif kind == 2:
@@ -1765,7 +1822,7 @@ def encode_state(s):
     for what, names in (("awaited", "group partition offset since"), ("out", "group partition offset since until")):
         if s[what]:
             out += b"".join(varint(s[what][n]) for n in names.split())
-    return out + signed(s["jumped"]) + encode_named(s)
+    return out + signed(s["jumped"]) + encode_named(s) + encode_ages(s)
 
 
 def by_name(named):
@@ -1933,6 +1990,7 @@ def decode_state(data):
         s["topics"][at] = {"name": name, "first": first, "options": options, "ends": [c.varint() for _ in range(count)]}
         s["topics"][at]["notes"] = c.varint() if options[STREAMS] else 0
         s["topics"][at]["schedule"] = None
+        s["topics"][at]["ages"] = new_ages(options, count)
         at += 1
     need(at <= s["next_topic"], "a topic at or above the next")
     at = 0
@@ -1949,6 +2007,7 @@ def decode_state(data):
         s["out"] = {n: c.varint() for n in ("group", "partition", "offset", "since", "until")}
     s["jumped"] = c.signed()
     decode_named(c, s)
+    decode_ages(c, s)
     c.done()
     check_state(s)
     need(encode_state(s) == bytes(data), "a state that is encoded otherwise")

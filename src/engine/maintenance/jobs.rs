@@ -47,6 +47,8 @@ pub(crate) struct Jobs {
     clocks: Mutex<(MonoMs, WallMs)>,
     /// By how much the wall clock is ahead of the monotonic one, as of the last jump that was noted, or the last tick without one.
     wall_less_mono: AtomicU64,
+    /// Since when the clocks have agreed.
+    agreed_since: AtomicU64,
     ahead: Mutex<Ahead>,
 }
 
@@ -83,14 +85,21 @@ impl Jobs {
         let (mono, wall) = (clock.monotonic(), clock.wall());
         let clocks = Mutex::new((mono, wall));
         let wall_less_mono = AtomicU64::new(wall.0.wrapping_sub(mono.0));
+        let agreed_since = AtomicU64::new(mono.0);
         Self {
             signal: Mutex::default(),
             flusher_woken: Condvar::new(),
             maintenance_woken: Condvar::new(),
             clocks,
             wall_less_mono,
+            agreed_since,
             ahead: Mutex::default(),
         }
+    }
+
+    /// Since when the wall clock has gone on as the monotonic one did.
+    pub(in crate::engine) fn agreed_since(&self) -> MonoMs {
+        MonoMs(self.agreed_since.load(Ordering::Acquire))
     }
 
     /// What the wall clock would say but for a jump that is not noted yet.
@@ -314,6 +323,9 @@ impl Engine {
         let note = || self.jobs.wall_less_mono.store(wall.0.wrapping_sub(mono.0), Ordering::Release);
         // A process that only looks writes nothing, unless something would wait longer for it.
         // seam: a clock jump is not noticed
+        if expected.abs_diff(wall.0) >= JUMP_MS {
+            self.jobs.agreed_since.store(mono.0, Ordering::Release);
+        }
         if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().view.state.counts_time() {
             note();
             return Ok(());

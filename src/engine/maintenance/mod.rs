@@ -3,6 +3,7 @@
 //! It reads the view and writes files through the file manager. It is not needed for safety: without it the directory grows,
 //! and an open replays more. Never here: syncs that somebody waits for, threads (they call [`Engine::maintain`]).
 
+mod age;
 mod checkpoint;
 mod clean;
 mod copy;
@@ -26,7 +27,8 @@ pub(super) use shrink::shrink_to_close;
 const PAUSE_MS: u64 = 5_000;
 
 /// What needs room does not keep what gives room back from being done.
-const JOBS: [fn(&Engine) -> Result<()>; 7] = [
+const JOBS: [fn(&Engine) -> Result<()>; 8] = [
+    age::mark_retention,
     shrink::shrink_at_rest,
     finish::finish_segments,
     checkpoint::checkpoint_if_due,

@@ -82,6 +82,9 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         kind::SCHEDULE_CREATED => {
             Ok(Record::ScheduleCreated { topic: TopicId(reader.varint()?), partition: partition(reader)? })
         }
+        kind::RETENTION_MARKED => {
+            Ok(Record::RetentionMarked { topic: TopicId(reader.varint()?), time: StoreMs(reader.varint()?) })
+        }
         kind::SCHEDULED => decode_scheduled(reader),
         kind::SCHEDULE_ENDED => decode_schedule_ended(reader),
         _ => Err(unknown(number)),

@@ -68,6 +68,9 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
         Record::Appended { .. } => put_record(out, kind::APPENDED, |out| appended(record, out)),
         Record::StreamTruncated { .. } => put_record(out, kind::STREAM_TRUNCATED, |out| truncated(record, out)),
+        Record::RetentionMarked { topic, time } => put_record(out, kind::RETENTION_MARKED, |out| {
+            [topic.0, time.0].into_iter().for_each(|field| put_varint(out, field));
+        }),
         Record::ScheduleCreated { topic, partition } => put_record(out, kind::SCHEDULE_CREATED, |out| {
             [topic.0, partition.0].into_iter().for_each(|field| put_varint(out, field));
         }),

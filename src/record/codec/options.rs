@@ -6,6 +6,8 @@
 use super::super::wire::{ByteReader, DecodeError, Newer, put_delimited, put_varint};
 use super::super::{GroupOptions, Ordering, Retention, TopicOptions};
 use crate::ids::TopicId;
+use crate::limits::DURATION_MS_MAX;
+use std::time::Duration;
 
 /// An option, which is a number, of those that a `T` holds.
 struct TaggedOption<T> {
@@ -77,13 +79,15 @@ const GROUP: [TaggedOption<GroupOptions>; 10] = [
 ];
 
 /// As [`GROUP`].
-const TOPIC: [TaggedOption<TopicOptions>; 5] = [
+const TOPIC: [TaggedOption<TopicOptions>; 6] = [
     TaggedOption {
         tag: 1,
         get: |all| match all.retention {
             Retention::UntilSettled => 0,
             // seam: a retention is not written
             Retention::Forever => 1,
+            Retention::Age(_) => 2,
+            Retention::Count(_) => 3,
         },
         set: |all, value| retention(value).map(|value| all.retention = value),
     },
@@ -107,6 +111,26 @@ const TOPIC: [TaggedOption<TopicOptions>; 5] = [
         get: |all| u64::from(all.snapshots_kept),
         set: |all, value| room(value).map(|value| all.snapshots_kept = value),
     },
+    // For how many milliseconds, or how many: of a retention that needs it.
+    TaggedOption {
+        tag: 6,
+        get: |all| match all.retention {
+            Retention::UntilSettled | Retention::Forever => 0,
+            Retention::Age(age) => u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            Retention::Count(count) => count,
+        },
+        set: |all, value| match &mut all.retention {
+            Retention::Age(age) if value <= DURATION_MS_MAX => {
+                *age = Duration::from_millis(value);
+                Ok(())
+            }
+            Retention::Count(count) => {
+                *count = value;
+                Ok(())
+            }
+            Retention::UntilSettled | Retention::Forever | Retention::Age(_) => Err(DecodeError::BadNumber),
+        },
+    },
 ];
 
 /// Tag and length.
@@ -125,7 +149,10 @@ fn retention(value: u64) -> Result<Retention, DecodeError> {
     match value {
         0 => Ok(Retention::UntilSettled),
         1 => Ok(Retention::Forever),
-        2.. => Err(DecodeError::BadNumber),
+        // How long, and how many, is another option.
+        2 => Ok(Retention::Age(Duration::ZERO)),
+        3 => Ok(Retention::Count(0)),
+        4.. => Err(DecodeError::BadNumber),
     }
 }
 
@@ -155,7 +182,11 @@ pub(crate) fn put_topic_options(out: &mut Vec<u8>, options: &TopicOptions) {
 }
 
 pub(crate) fn topic_options(reader: &mut ByteReader<'_>) -> Result<TopicOptions, DecodeError> {
-    read_options(reader, "topic option", &TOPIC, &TopicOptions::LEFT_OUT)
+    let options = read_options(reader, "topic option", &TOPIC, &TopicOptions::LEFT_OUT)?;
+    match options.retention {
+        Retention::Age(Duration::ZERO) | Retention::Count(0) => Err(DecodeError::BadNumber),
+        Retention::UntilSettled | Retention::Forever | Retention::Age(_) | Retention::Count(_) => Ok(options),
+    }
 }
 
 fn put_options<T>(out: &mut Vec<u8>, known: &[TaggedOption<T>], options: &T, left_out: &T) {

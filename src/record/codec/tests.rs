@@ -217,7 +217,7 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
         assert_eq!(with_options(16, &[&[1], &field(11)[..]].concat()), newer("group option", 11, 10));
         assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 10));
-        assert_eq!(with_options(15, &[&[1], &field(6)[..]].concat()), newer("topic option", 6, 5));
+        assert_eq!(with_options(15, &[&[1], &field(7)[..]].concat()), newer("topic option", 7, 6));
     }
 }
 
@@ -358,6 +358,8 @@ fn golden_dedup() {
     // kind, length, topic, name, number
     let sequenced = Record::Sequenced { topic: TopicId(1), producer: "p".to_owned(), sequence: 300 };
     golden(sequenced, "17 05 01 01 70 ac 02");
+    // kind, length, topic, time
+    golden(Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) }, "20 03 01 ac 02");
 }
 
 #[test]
@@ -442,6 +444,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
             counted: vec![0],
         },
         Record::Recalled { group, partition, first: offset, keys: vec![KeyHash(7), KeyHash::LOST] },
+        Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");

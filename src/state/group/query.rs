@@ -75,13 +75,14 @@ impl State {
     /// Cursors may hold it: see [`State::held_from`].
     pub(crate) fn settled_before(&self, partition: PartitionId) -> Offset {
         match self.catalog.role(partition) {
-            Some(Role::Topic { topic, .. }) if self.keeps_all(topic) => Offset(0),
             Some(Role::Topic { topic, index }) => {
                 let of = |(_, group): (_, &GroupState)| group.first_unsettled(index);
                 // While nobody has come to read it, all stays; a cursor that holds it is somebody, and says where it stands itself.
-                let without_groups = if self.held_from(partition).is_some() { Offset(u64::MAX) } else { Offset(0) };
+                let is_somebodys = self.held_from(partition).is_some() || self.is_for_a_while(topic);
+                let without_groups = if is_somebodys { Offset(u64::MAX) } else { Offset(0) };
                 // seam: retirement ignores a group
-                self.groups_of(topic).map(of).min().unwrap_or(without_groups)
+                let unsettled = self.groups_of(topic).map(of).min().unwrap_or(without_groups);
+                unsettled.min(self.kept_from(topic, index))
             }
             Some(Role::Schedule { .. }) => self.schedules.first_from(partition, Offset(0)).unwrap_or(Offset(u64::MAX)),
             // What was said of streams stays as they do.
@@ -100,6 +101,11 @@ impl State {
         }
     }
 
+    /// Whether the topic keeps its messages for a while, and no longer for want of groups.
+    fn is_for_a_while(&self, topic: TopicId) -> bool {
+        self.topic(topic).is_some_and(|topic| topic.options.retention.is_for_a_while())
+    }
+
     /// Whether nobody wants the messages from `first` up to `end` any more, whatever is below them: as [`State::settled_before`] says of
     /// what is below.
     pub(crate) fn is_settled(&self, partition: PartitionId, first: Offset, end: Offset) -> bool {
@@ -107,7 +113,7 @@ impl State {
             return true;
         }
         match self.catalog.role(partition) {
-            Some(Role::Topic { topic, .. }) if self.keeps_all(topic) => false,
+            Some(Role::Topic { topic, index }) if end > self.kept_from(topic, index) => false,
             Some(Role::Topic { topic, index }) => {
                 let mut groups = self.groups_of(topic).peekable();
                 groups.peek().is_some() && groups.all(|(_, group)| group.is_settled(index, first, end))

@@ -47,7 +47,7 @@ impl State {
 
     /// Whether anything goes by the time of day, so that a jump of it is to be noted.
     pub(crate) fn counts_time(&self) -> bool {
-        self.has_due_times() || self.dedup.is_counting()
+        self.has_due_times() || self.dedup.is_counting() || !self.ages.is_empty()
     }
 
     /// Until when no lease is granted, since an exclusive one is pending or out.

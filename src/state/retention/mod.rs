@@ -3,14 +3,16 @@
 //!
 //! Never here: files, and what becomes of what must not stay.
 
+mod age;
 #[cfg(test)]
 pub(super) mod tests;
+
+pub(in crate::state) use age::{Ages, AgesSnapshot, decode, encode, kept_from};
 
 use super::Snapshot;
 use super::group::GroupData;
 use super::topic::Role;
 use crate::ids::{GroupId, Lsn, Offset, PartitionId, TopicId};
-use crate::record::Retention;
 use std::collections::BTreeMap;
 
 /// Messages of a partition that follow each other: the first, and the one behind the last.
@@ -57,15 +59,20 @@ impl LiveMessages {
         let all = || if first < end { vec![(first, end)] } else { Vec::new() };
         match self.role(partition) {
             Some(Role::Topic { topic, index }) => {
-                if self.keeps_all(topic) {
+                let kept_from = self.kept_from(partition, topic, index).max(first);
+                if kept_from <= first {
                     return all();
                 }
-                let of_topic = self.groups.get(&topic).map(Vec::as_slice).unwrap_or_default();
-                if of_topic.is_empty() {
-                    // While nobody has come to read it, all stays, unless a cursor says where it stands.
-                    return if self.holds.contains_key(&topic) { Vec::new() } else { all() };
-                }
                 let mut found = Vec::new();
+                if kept_from < end {
+                    found.push((kept_from, end));
+                }
+                let of_topic = self.groups.get(&topic).map(Vec::as_slice).unwrap_or_default();
+                let is_somebodys = self.holds.contains_key(&topic) || self.is_for_a_while(topic);
+                if of_topic.is_empty() && !is_somebodys {
+                    // While nobody has come to read it, all stays, unless a cursor says where it stands.
+                    return all();
+                }
                 for number in of_topic {
                     let Some((_, group)) = self.snapshot.all_groups().get(*number) else { continue };
                     // seam: a cleaner ignores a group
@@ -108,9 +115,13 @@ impl LiveMessages {
         self.snapshot.tables().partitions.get(partition.0).map(|partition| partition.role)
     }
 
-    fn keeps_all(&self, topic: TopicId) -> bool {
-        let topic = self.snapshot.tables().topics.get(topic.0);
-        topic.is_some_and(|topic| topic.options.retention == Retention::Forever)
+    fn kept_from(&self, partition: PartitionId, topic: TopicId, index: u32) -> Offset {
+        let Some(of) = self.snapshot.tables().topics.get(topic.0) else { return Offset(u64::MAX) };
+        kept_from(of.options.retention, self.snapshot.end(partition), || self.snapshot.kept_by_age(topic, index))
+    }
+
+    fn is_for_a_while(&self, topic: TopicId) -> bool {
+        self.snapshot.tables().topics.get(topic.0).is_some_and(|topic| topic.options.retention.is_for_a_while())
     }
 }
 

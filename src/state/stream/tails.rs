@@ -59,6 +59,7 @@ impl Touch {
             Record::Opened { .. }
             | Record::ClockJumped { .. }
             | Record::TopicCreated { .. }
+            | Record::RetentionMarked { .. }
             | Record::ScheduleCreated { .. }
             | Record::Scheduled { .. }
             | Record::ScheduleEnded { .. }

@@ -94,7 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..1_500).prop_map(|ms| Step::Advance { ms }),
         1 => (any::<bool>(), 0u64..50_000, any::<bool>()).prop_map(|(back, ms, noted)| Step::Jump { back, ms, noted }),
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
-        5 => (0u8..19, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        5 => (0u8..20, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -229,7 +229,9 @@ impl Run {
         let (is_known_topic, is_known_group) = (topic == TopicId(0), group.0 < GROUPS);
         let name = format!("other {}", pick.index(3));
         let starts = [Offset(0)];
-        let retention = if pick.index(2) == 0 { Retention::Forever } else { Retention::UntilSettled };
+        let aged = Retention::Age(std::time::Duration::from_millis(3_000));
+        let retention = [Retention::Forever, Retention::UntilSettled, Retention::Count(2), aged][pick.index(4)];
+        let aged = self.world.state.next_to_mark(self.world.state.store_time(self.world.inputs().steady));
         let options = GroupOptions { max_attempts: 1 + pick.index(3) as u32, max_outstanding: 3, ..options() };
         let changes = GroupChanges { max_attempts: Some(options.max_attempts), ..GroupChanges::default() };
         let ids = [0, 1].map(|part| DedupId { part, id: u128::from(part) << 100 | pick.index(5) as u128, body: 0 });
@@ -267,6 +269,7 @@ impl Run {
             }
             17 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
             16 | 18 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
+            19 if aged.is_some() => Command::MarkRetention { topic: aged.unwrap() },
             12 => Command::SetCursor { name: &name, expected: stands.as_deref(), value: &[what], hold },
             13 => Command::RemoveCursor { name: &name },
             _ => return,
@@ -691,6 +694,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Recalled",
         "Redriven",
         "Released",
+        "RetentionMarked",
         "Sequenced",
         "SnapshotSaved",
         "StreamTruncated",

@@ -14,8 +14,8 @@ fn bytes(state: &State) -> Vec<u8> {
 #[test]
 fn golden_snapshot() {
     // version, epoch, next topic, group, partition, then none of topics, groups, exclusive, jumps, cursors, schedules, windows,
-    // producers
-    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // producers, ages
+    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let mut world = World::with(1, options());
     world.publish(0, 3);
     let lent = world.lease(KITCHEN, 2);
@@ -36,6 +36,7 @@ fn golden_snapshot() {
         0x22, 0, 1, 1,                                  // ready, with a history: gap, attempts, turn
         1, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 2, b'n', b'o', 1, // one failure: cause, time, text, turn
         0, 0, 0, 0, 0, 0,                               // exclusive, jumps, cursors, schedules, windows, producers
+        0,                                              // ages
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -53,7 +54,7 @@ fn golden_snapshot() {
     let insert =
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
-    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[6, 0])), "topic option 6");
+    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[7, 0])), "topic option 7");
     assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[11, 3, 1, 1, 1])), "group option 11");
 }
 
@@ -81,6 +82,7 @@ fn golden_snapshot_of_a_group_in_order() {
         7, 0, 0,                                        // the same, in the turn after that
         1, 0, 1, 2, 3, 4, 5, 6, 7, 0, 3, 2,             // only counted: key, cursor, first, count
         0, 0, 0, 0, 0, 0,                               // exclusive, jumps, cursors, windows, producers, schedules
+        0,                                              // ages
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -108,6 +110,7 @@ fn golden_snapshot_of_a_topic_of_streams() {
         2, 4, 1, 1, 5, 1, 3,                // options: two, streams, snapshots kept
         0, 2, 1,                            // three ends
         0, 0, 0, 0, 0, 0, 0,                // groups, exclusive, jumps, cursors, schedules, windows, producers
+        0,                                              // ages
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -139,6 +142,7 @@ fn golden_snapshot_of_cursors_and_ids() {
         7, 0, 0, 0, 0, 0, 0, 0,                         // body
         1, 16, 0x80, 0x94, 0xeb, 0xdc, 0x03,            // epoch, LSN, time
         1, 0, 1, 1, b'p', 0,                            // producers: gap, count: name, number
+        0,                                              // ages
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -168,11 +172,46 @@ fn golden_snapshot_of_scheduled_messages() {
         1, 0, 1, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // windows: gap, ids: partition, offset, id
         7, 0, 0, 0, 0, 0, 0, 0,                         // body
         1, 24, 0x80, 0x94, 0xeb, 0xdc, 0x03, 0,         // epoch, LSN, time, producers
+        0,                                              // ages
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
     world.run(Command::RemoveTopic { topic: TopicId(0) }).unwrap();
     assert!(!world.state.has_scheduled() && world.state.partitions().count() == 0);
+}
+
+#[test]
+fn golden_snapshot_of_a_topic_that_keeps_messages_for_a_time() {
+    let mut world = World::new();
+    let retention = Retention::Age(std::time::Duration::from_millis(3_200));
+    let options = TopicOptions { retention, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "t", partitions: 2, options }).unwrap();
+    world.publish(0, 3);
+    let mark = |world: &mut World| world.run(Command::MarkRetention { topic: TopicId(0) });
+    mark(&mut world).unwrap();
+    assert_eq!(mark(&mut world).err(), Some(Rejection::Stale), "nothing came since");
+    world.publish(1, 2);
+    assert_eq!(mark(&mut world).err(), Some(Rejection::Stale), "a sixteenth of the time has not passed");
+    world.advance(200);
+    mark(&mut world).unwrap();
+    assert_eq!(world.state.kept_from(TopicId(0), 0), Offset(0));
+    world.advance(2_999);
+    assert_eq!(mark(&mut world).err(), Some(Rejection::Stale));
+    world.advance(1);
+    mark(&mut world).unwrap();
+    assert_eq!([0, 1].map(|index| world.state.kept_from(TopicId(0), index)), [Offset(3), Offset(0)]);
+    #[rustfmt::skip]
+    let expected = [
+        1, 1, 1, 0, 2,                                  // version, epoch, next topic, group, partition
+        1, 0, 1, b't', 0, 2, 2, 1, 1, 2, 6, 2, 0x80, 0x19, 3, 2, // topics: gap, name, first, count, options, two ends
+        0, 0, 0, 0, 0, 0, 0,                            // groups, exclusive, jumps, cursors, schedules, windows, producers
+        1, 0, 3, 0, 1,                                  // ages: gap, kept from, count of marks
+        0xc8, 0x95, 0xeb, 0xdc, 0x03, 3, 2,             // time, ends
+    ];
+    assert_eq!(bytes(&world.state), expected);
+    assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
+    world.run(Command::RemoveTopic { topic: TopicId(0) }).unwrap();
+    assert_eq!(mark(&mut world).err(), Some(Rejection::UnknownTopic));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::message::Applied;
 use super::{Rejection, Removed, State};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{STORE_PARTITIONS_MAX, TOPICS_MAX};
-use crate::record::TopicOptions;
+use crate::record::{Retention, TopicOptions};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -140,6 +140,10 @@ impl TopicCatalog {
 
     /// In order of their numbers.
     pub(in crate::state) fn topics(&self) -> impl Iterator<Item = (TopicId, &TopicState)> {
+        self.tables.topics.iter().map(|(id, topic)| (TopicId(id), topic))
+    }
+
+    pub(in crate::state) fn all_topics(&self) -> impl Iterator<Item = (TopicId, &TopicState)> {
         self.tables.topics.iter().map(|(id, topic)| (TopicId(id), topic))
     }
 
@@ -331,6 +335,9 @@ impl State {
     ) -> Applied {
         self.check_new_topic(topic, name, first, (count, options))?;
         self.catalog.add_topic(name, count, options);
+        if matches!(options.retention, Retention::Age(_)) {
+            self.ages.add(topic, count);
+        }
         Ok(())
     }
 
@@ -343,6 +350,7 @@ impl State {
             let partitions = partition.0..partition.nth(1).0;
             self.removed.push(Removed { partitions, _group: None, _forgotten: None, _schedule });
         }
+        self.ages.forget(topic);
         if let Some(partitions) = self.catalog.remove_topic(topic) {
             let _forgotten = Some(self.dedup.forget(topic));
             self.removed.push(Removed { partitions, _group: None, _forgotten, _schedule: None });

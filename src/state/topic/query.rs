@@ -4,7 +4,6 @@
 
 use super::{Role, TopicState};
 use crate::ids::{Offset, PartitionId, TopicId};
-use crate::record::Retention;
 use crate::state::{Snapshot, State};
 
 impl State {
@@ -14,12 +13,6 @@ impl State {
 
     pub(crate) fn topic(&self, topic: TopicId) -> Option<&TopicState> {
         self.catalog.topic(topic)
-    }
-
-    /// Whether the topic's messages stay, whichever groups settled them.
-    pub(in crate::state) fn keeps_all(&self, topic: TopicId) -> bool {
-        // seam: nothing is kept for ever
-        self.topic(topic).is_some_and(|topic| topic.options.retention == Retention::Forever)
     }
 
     /// In order of their numbers.

@@ -1,0 +1,37 @@
+//! Retention by age: marks how far topics have come that keep their messages for a time.
+//!
+//! Never here: which messages that lets go.
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::log::Parts;
+use crate::state::{Command, Rejection};
+
+/// How long the clocks must have agreed, in milliseconds: a wall clock that is wrong when the store is opened makes no message old.
+const AGREED_MS: u64 = 600_000;
+
+/// Marks one topic, if one is due.
+///
+/// # Errors
+/// The store's.
+pub(super) fn mark_retention(engine: &Engine) -> Result<()> {
+    let now = engine.now();
+    // seam: a clock that is wrong at the open lets messages go
+    if now.mono.0.saturating_sub(engine.jobs.agreed_since().0) < AGREED_MS {
+        return Ok(());
+    }
+    let due = {
+        let core = engine.lock_core();
+        // A process that only looks writes nothing.
+        if core.unwritten_open.is_some() {
+            return Ok(());
+        }
+        core.view.state.next_to_mark(core.view.state.store_time(now.steady))
+    };
+    let Some(topic) = due else { return Ok(()) };
+    match engine.submit(&Command::MarkRetention { topic }, Parts::default(), |_, _| ())? {
+        // It was removed, or marked, meanwhile.
+        Ok(()) | Err(Rejection::Stale | Rejection::UnknownTopic) => Ok(()),
+        Err(rejection) => Err(engine.rejected(rejection)),
+    }
+}
