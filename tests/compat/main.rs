@@ -9,10 +9,11 @@ mod workload;
 
 use millpond::simulation::fuzzing::{clean, rich};
 use millpond::simulation::{SimClock, SimDisk, WallMs};
-use millpond::{DumpEntry, Lsn, Observer, Store};
+use millpond::{DumpEntry, Lsn, Observer, Retention, Store};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a store holds, beside its files.
 const FACTS: &str = "expected.txt";
@@ -28,6 +29,7 @@ fn made() -> Vec<(String, SimDisk)> {
     let rich =
         [("closed", one.closed), ("crashed", one.unclosed), ("cleaned", cleaned), ("young", one.older[0].snapshot())];
     let mut made: Vec<(String, SimDisk)> = rich.into_iter().map(|(name, disk)| (name.to_owned(), disk)).collect();
+    made.push(("aged".to_owned(), aged()));
     let mut found = BTreeSet::new();
     made.iter().for_each(|(_, disk)| kinds(&observe(disk), &mut found));
     // Of random ones those that have something new.
@@ -40,6 +42,20 @@ fn made() -> Vec<(String, SimDisk)> {
         }
     }
     made
+}
+
+/// A topic that keeps its messages for a time.
+fn aged() -> SimDisk {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new(WALL)));
+    let store = Store::options().open_on(Arc::new(disk.attach().unwrap()), Arc::clone(&clock) as _).unwrap();
+    let topic = store.topic("aged").retention(Retention::Age(Duration::from_secs(60))).open().unwrap();
+    for number in 0..40 {
+        topic.publish(format!("message {number}")).unwrap();
+        clock.advance(15_000);
+        store.tick().unwrap();
+    }
+    store.close().unwrap();
+    disk
 }
 
 fn observe(disk: &SimDisk) -> Observer {
