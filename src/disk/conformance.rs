@@ -193,6 +193,35 @@ fn an_append_of_many_pieces_is_one() {
     });
 }
 
+/// Small appends and large ones follow each other, in pieces of any length, and are read through the tail, by name, and after it is gone.
+#[test]
+fn appends_of_any_size_follow_each_other() {
+    on_every_disk(|disk| {
+        for (name, access) in [("a", Access::SyncOften), ("b", Access::SyncSeldom)] {
+            let mut tail = disk.create_tail(name, 1 << 20, access).unwrap();
+            let (mut at, mut expected) = (0u64, Vec::new());
+            for (nth, len) in [3, 13, 16_384, 8, 70_000, 1, 16_383, 200_001, 24, 16_390].into_iter().enumerate() {
+                let bytes: Vec<u8> = (0..len).map(|index| (index * 7 + nth) as u8).collect();
+                let (first, second) = (len / 3, len / 2);
+                let pieces = [&bytes[..first], &[], &bytes[first..second], &bytes[second..]];
+                tail.append(at, &pieces).unwrap();
+                at += len as u64;
+                expected.extend_from_slice(&bytes);
+                assert!(whole(&**tail.file(), expected.len()) == expected, "{len} bytes");
+                if nth % 3 == 0 {
+                    tail.file().sync().unwrap();
+                }
+            }
+            refused(tail.append(at - 1, &[&[1; 20_000]]), io::ErrorKind::InvalidInput);
+            refused(tail.append(at, &[&vec![1; 1 << 20]]), io::ErrorKind::InvalidInput);
+            let file = Arc::clone(tail.file());
+            drop(tail);
+            assert!(whole(&*file, expected.len()) == expected, "through the handle of the tail");
+            assert!(whole(&*disk.open(name).unwrap(), expected.len()) == expected, "by name");
+        }
+    });
+}
+
 #[test]
 fn an_append_that_does_not_fit_changes_nothing() {
     on_every_disk(|disk| {

@@ -77,6 +77,20 @@ impl Writer {
         Ok(())
     }
 
+    /// As [`Writer::append`], of bytes that `write` writes to the file at `at`. The map shows them: both see one page cache.
+    pub(super) fn append_written(
+        &mut self,
+        at: u64,
+        pieces: &[&[u8]],
+        write: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let end = tail_range(self.end, at, pieces, self.mapped.map.len() as u64)?;
+        write()?;
+        self.end = end;
+        self.mapped.published.store(end, Ordering::Release);
+        Ok(())
+    }
+
     /// Asks the processor for the cache lines that the next append will store to: the caller gives up a lock next, and that waits
     /// until all stores before it have their lines.
     #[cfg(target_arch = "x86_64")]

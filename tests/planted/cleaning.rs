@@ -74,7 +74,7 @@ pub const BUGS: &[Bug] = &[
         name: "a message is kept for less than its time",
         plants: "a log that keeps messages for a time removes those of the last moment",
         mistake: Mistake::Before("if planted!() { ages.kept_from.clone_from(&ends); }"),
-        level: Level::Test("retention", "messages_stay_for_their_time"),
+        level: Level::Test("retention", "a_clock_that_is_wrong_at_the_open"),
     },
     Bug {
         name: "a clock that is wrong at the open lets messages go",

@@ -229,11 +229,21 @@ impl Drop for Alive {
     }
 }
 
+/// In a file that is synced often an append of so many bytes is written by a system call: a sync would otherwise meet each of its pages as
+/// one that was mapped and stored to by itself. At 1.6 MB an append and its sync take 0.7 ms in place of 2.6, at 16 KiB 148 us in place of
+/// 168 (ext4).
+const LARGE_LEN: usize = 16 << 10;
+/// And so many at a time: the page cache keeps what is written at once in one folio, and a sync writes folios whole.
+const LARGE_SLICE_LEN: usize = 64 << 10;
+
 /// A tail that appends through a map.
 #[derive(Debug)]
 pub(super) struct MappedTail {
     writer: Writer,
+    real: Arc<RealFile>,
     file: Arc<dyn File>,
+    /// Whether large appends are written.
+    writes_large: bool,
     _alive: Alive,
 }
 
@@ -248,12 +258,37 @@ impl MappedTail {
         let writer = map::map_tail(&file.file, len, access)?;
         let alive = Alive::new(&file.inode, ReadableEnd::Mapped(Arc::downgrade(writer.mapped())));
         file.view = FileView::Mapped(writer.mapped().clone());
-        Ok(Self { writer, file: Arc::new(file), _alive: alive })
+        let real = Arc::new(file);
+        let writes_large = access == Access::SyncOften;
+        Ok(Self { writer, file: Arc::clone(&real) as _, real, writes_large, _alive: alive })
     }
+}
+
+/// Writes pieces one after another at `at`, in slices: the first word of all last.
+fn write_large(file: &std::fs::File, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
+    let (mut place, mut held) = (at, None);
+    for piece in pieces {
+        let mut left = *piece;
+        if held.is_none() && !left.is_empty() {
+            let (first, rest) = left.split_at(left.len().min((WORD - at % WORD) as usize));
+            held = Some(first);
+            left = rest;
+            place += first.len() as u64;
+        }
+        for slice in left.chunks(LARGE_SLICE_LEN) {
+            write_all(file, place, &mut [IoSlice::new(slice)])?;
+            place += slice.len() as u64;
+        }
+    }
+    write_all(file, at, &mut [IoSlice::new(held.unwrap_or_default())])
 }
 
 impl Tail for MappedTail {
     fn append(&mut self, at: u64, pieces: &[&[u8]]) -> io::Result<()> {
+        if self.writes_large && pieces.iter().map(|piece| piece.len()).sum::<usize>() >= LARGE_LEN {
+            let Self { writer, real, .. } = self;
+            return writer.append_written(at, pieces, || write_large(&real.file, at, pieces));
+        }
         self.writer.append(at, pieces)
     }
 
