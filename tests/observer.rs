@@ -372,6 +372,9 @@ fn damage_is_told_and_not_waited_for() {
     assert!(Store::open_read_only(&path).is_ok());
 }
 
+/// What was told of a message: its first offset, its attempts, and how the last of them ended.
+type Told = (u64, u32, Option<(Cause, String)>);
+
 /// Each message of a group is in exactly one state, and told with what it went through.
 #[test]
 fn messages_are_looked_at_in_any_state() {
@@ -389,7 +392,7 @@ fn messages_are_looked_at_in_any_state() {
     drop(leased);
     drop(store);
     let observer = Store::options().open_read_only_on(Arc::new(disk.reader()), clock as _).unwrap();
-    let told = |state| -> Vec<(u64, u32, Option<(Cause, String)>)> {
+    let told = |state| -> Vec<Told> {
         let messages = observer.peek(TOPIC, GROUP, state, 100).unwrap().map(Result::unwrap);
         let last = |message: &millpond::Peeked| message.history().last().map(|last| (last.cause, last.text.clone()));
         messages.map(|message| (message.origin().offset.0, message.attempts(), last(&message))).collect()
