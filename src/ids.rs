@@ -223,6 +223,14 @@ pub struct Position {
     pub(crate) offset: Offset,
 }
 
+impl Position {
+    /// The place of the message's frame in the log of its epoch.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+}
+
 /// A text that is no [`Position`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

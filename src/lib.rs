@@ -46,15 +46,17 @@ mod wait;
 pub use api::{
     Backoff, Batch, BatchIntoIter, BatchIter, BatchReceipt, Bytes, Cause, Committed, Cursor, DeadLetter, DeadLetters,
     Delivery, DeliveryRef, Durability, Event, Failure, ForeignProjection, Group, GroupBuilder, GroupChange,
-    InTransaction, KeepAlive, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, Producer, Projection,
-    ProjectionBuilder, ProjectionError, ProjectionStatus, RateLimit, Receipt, ScheduledMessage, Start, Store,
-    StoreOptions, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic, TopicBuilder, TopicCursor, Transaction,
+    InTransaction, KeepAlive, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, ObservedLog, Observer,
+    Peek, Peeked, Producer, Projection, ProjectionBuilder, ProjectionError, ProjectionStatus, RateLimit, ReadFrom,
+    Receipt, ScheduledMessage, Start, Store, StoreOptions, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
+    TopicBuilder, TopicCursor, Transaction,
 };
 #[cfg(feature = "async")]
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
-    DroppedTail, FailureCounts, GroupCounters, GroupPartitionStats, GroupStats, IndexKind, LogStats, OpenReport,
-    Ordering, PartitionStats, Retention, Stats, TopicStats,
+    BackupReport, DroppedTail, DumpEntry, DumpedFrame, DumpedRecord, FailureCounts, GroupCounters, GroupPartitionStats,
+    GroupStats, IndexKind, LogStats, MessageState, OpenReport, Ordering, PartitionStats, Retention, Stats, TopicStats,
+    VerifyProgress, VerifyReport,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, RefusedEvent, Result};
 pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};
@@ -65,7 +67,7 @@ pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, Pars
 pub mod simulation {
     pub use crate::api::Sleeper;
     pub use crate::clock::{Clock, SimClock, SystemClock};
-    pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle};
+    pub use crate::disk::sim::{Fault, Op, PowerOutcome, Rng, SimDisk, SimHandle, SimReader};
     pub use crate::disk::{Access, Disk, Entry, File, Tail, real_disk};
     pub use crate::engine::{IndexOutcome, SimIndexHome, lock_holds};
     pub use crate::ids::{MonoMs, WallMs};

@@ -9,8 +9,9 @@
 
 use millpond::{
     Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Event, Expected,
-    ForeignProjection, Group, InTransaction, KeepAlive, LogMessage, LogReader, Message, Projection, ProjectionError,
-    Receipt, Receive, Result, Store, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
+    ForeignProjection, Group, InTransaction, KeepAlive, LogMessage, LogReader, Message, MessageState, ObservedLog,
+    Observer, Peek, Peeked, Projection, ProjectionError, ReadFrom, Receipt, Receive, Result, Store, Stream,
+    StreamReceipt, StreamSnapshot, Subscription, Topic,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,6 +50,10 @@ struct Handles {
     appended: Committed<()>,
     /// It waits.
     asked: Receive,
+    observer: Observer,
+    observed: ObservedLog,
+    peek: Peek,
+    peeked: Peeked,
 }
 
 impl Handles {
@@ -162,6 +167,46 @@ const CALLS: &[Call] = &[
         |all| {
             let (start, end) = (all.topic.reader().from_start().open(), all.topic.reader().from_end().open());
             refused(start) && refused(end) && refused(all.topic.reader().from(all.read.position()).open())
+        },
+    ),
+    (&["Observer::refresh", "Observer::stats", "Observer::cursors", "Observer::cursor"], |all| {
+        refused(all.observer.refresh())
+            && refused(all.observer.cursor("c"))
+            && refused(all.observer.stats())
+            && refused(all.observer.cursors())
+    }),
+    (&["Store::backup", "Observer::backup"], |all| {
+        refused(all.store.backup("nowhere")) && refused(all.observer.backup("nowhere", |_, _| ()))
+    }),
+    (&["Observer::verify", "Observer::dump"], |all| {
+        refused(all.observer.verify(|_| ())) && refused(all.observer.dump(millpond::Lsn(0), |_| true))
+    }),
+    (&["Observer::log", "Observer::peek", "ObservedLog::try_next"], |all| {
+        refused(all.observer.log("t", ReadFrom::Start))
+            && refused(all.observer.peek("t", "g", MessageState::Dead, 4))
+            && refused(all.observed.try_next())
+            && all.peek.next().is_some_and(refused)
+    }),
+    (
+        &[
+            "Observer::end",
+            "Peeked::id",
+            "Peeked::origin",
+            "Peeked::payload",
+            "Peeked::key",
+            "Peeked::headers",
+            "Peeked::timestamp",
+            "Peeked::attempts",
+            "Peeked::history",
+        ],
+        |all| {
+            let peeked = &all.peeked;
+            let told = (peeked.payload(), peeked.key(), peeked.attempts()) == (&b"m"[..], Some(&b"k"[..]), 1);
+            let ids = peeked.id() != peeked.origin() && all.observer.end().0 > 0;
+            told && ids
+                && peeked.headers().count() == 1
+                && peeked.timestamp().elapsed().is_ok()
+                && peeked.history().len() == 1
         },
     ),
     (&["LogReader::next", "LogReader::try_next"], |all| {
@@ -530,10 +575,15 @@ const NO_HANDLE: &[&str] = &[
     "LostLeases::is_empty",
     "LostLeases::len",
     // Of a simulator, which has one process.
+    "Store::backup_to",
+    "Observer::backup_to",
     "Group::fall_asleep",
     "Sleeper::is_awake",
     "Store::stuck_sleepers",
     // They open a store: the child's own, if it is another directory.
+    "Store::open_read_only",
+    "StoreOptions::open_read_only",
+    "StoreOptions::open_read_only_on",
     "Store::open",
     "Store::options",
     "StoreOptions::index",
@@ -582,7 +632,12 @@ const DROPS: &[Dropped] = &[
             projections,
             appended,
             asked,
+            observer,
+            observed,
+            peek,
+            peeked,
         } = all;
+        drop((observer, observed, peek, peeked));
         drop((asked, stream, event, stream_receipt, snapshot, projections, appended));
         drop((subscriptions, reader, read));
         drop((letters, listed, batches, kept, deliveries));
@@ -643,7 +698,7 @@ fn message() -> Message<'static> {
 }
 
 /// Handles of all kinds, each with something behind it.
-fn handles(store: Store) -> Handles {
+fn handles(store: Store, path: &Path) -> Handles {
     let topic = store.topic("t").open().unwrap();
     let group = topic.group("g").visibility_timeout(Duration::from_secs(3600)).open().unwrap();
     let receipt = topic.publish(message()).unwrap();
@@ -681,6 +736,11 @@ fn handles(store: Store) -> Handles {
     let event = stream.read(0, 1).unwrap().pop().unwrap();
     let mut asked = topic.group("asks").open().unwrap().receive_async();
     drop(ready(&mut asked));
+    store.sync().unwrap();
+    let observer = Store::open_read_only(path).unwrap();
+    let observed = observer.log("t", ReadFrom::Start).unwrap();
+    let mut peek = observer.peek("t", "g", MessageState::Dead, 4).unwrap();
+    let peeked = peek.next().unwrap().unwrap();
     Handles {
         store,
         topic,
@@ -703,6 +763,10 @@ fn handles(store: Store) -> Handles {
         projections: Mutex::new((own, foreign)),
         appended,
         asked,
+        observer,
+        observed,
+        peek,
+        peeked,
     }
 }
 
@@ -755,7 +819,7 @@ fn a_forked_child_is_refused_and_touches_nothing() {
     let open = || Store::options().durability(Durability::Os).segment_bytes_max(1 << 20).open(&path).unwrap();
     let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let store = open();
-    let mut all = handles(store.clone());
+    let mut all = handles(store.clone(), &path);
     let (workers, waiter) = busy(&store, &stop, &published);
     for (names, call) in CALLS {
         for _ in 0..3 {

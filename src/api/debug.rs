@@ -5,7 +5,8 @@
 
 use super::{
     Batch, BatchIter, BatchReceipt, Bytes, DeadLetter, DeadLetters, Delivery, DeliveryRef, Group, GroupBuilder,
-    LogMessage, LogReader, LogReaderBuilder, Message, Receipt, Store, Subscription, Topic, TopicBuilder,
+    LogMessage, LogReader, LogReaderBuilder, Message, ObservedLog, Observer, Peek, Peeked, Receipt, Store,
+    Subscription, Topic, TopicBuilder,
 };
 use std::fmt::{Debug, Formatter, Result};
 
@@ -133,6 +134,34 @@ impl Debug for LogMessage {
             .field("topic", &self.topic())
             .field("id", &self.id().to_string())
             .field("position", &self.position().to_string())
+            .field("payload_len", &self.payload().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for Observer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Observer").finish_non_exhaustive()
+    }
+}
+
+impl Debug for ObservedLog {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("ObservedLog").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Peek {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Peek").finish_non_exhaustive()
+    }
+}
+
+impl Debug for Peeked {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Peeked")
+            .field("id", &self.id().to_string())
+            .field("attempts", &self.attempts())
             .field("payload_len", &self.payload().len())
             .finish_non_exhaustive()
     }

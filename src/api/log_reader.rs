@@ -1,7 +1,7 @@
 //! Reading a topic as a log: without a group, from any position on.
 
 use super::topic::TopicInner;
-use crate::engine::{LogCursor, LogStart, Stored, Wait};
+use crate::engine::{LogCursor, LogStart, Stored, TopicInfo, Wait};
 use crate::error::Result;
 use crate::ids::{MessageId, Position};
 use std::sync::Arc;
@@ -44,12 +44,14 @@ pub struct LogReaderBuilder {
 /// ```
 pub struct LogReader {
     pub(super) topic: Arc<TopicInner>,
+    name: Arc<str>,
     cursor: LogCursor,
 }
 
 /// A message that a [`LogReader`] has read.
 pub struct LogMessage {
-    topic: Arc<TopicInner>,
+    topic: Arc<str>,
+    info: TopicInfo,
     stored: Stored,
     position: Position,
 }
@@ -83,7 +85,8 @@ impl LogReaderBuilder {
     /// `InvalidPosition` where the position is none of this topic, or what it names was lost; `Removed` where the topic was; the store's.
     pub fn open(self) -> Result<LogReader> {
         let cursor = self.topic.shared.engine.open_log(self.topic.info, self.start)?;
-        Ok(LogReader { topic: self.topic, cursor })
+        let name = self.topic.name.as_str().into();
+        Ok(LogReader { topic: self.topic, name, cursor })
     }
 }
 
@@ -96,7 +99,8 @@ impl LogReader {
     pub fn next(&mut self, timeout: Duration) -> Result<Option<LogMessage>> {
         let engine = &self.topic.shared.engine;
         let next = engine.read_log(&mut self.cursor, Wait::new(engine, timeout))?;
-        Ok(next.map(|(stored, position)| LogMessage { topic: Arc::clone(&self.topic), stored, position }))
+        let of = || (Arc::clone(&self.name), self.topic.info);
+        Ok(next.map(|(stored, position)| LogMessage::new(of(), stored, position)))
     }
 
     /// The next message, if there is one.
@@ -115,6 +119,10 @@ impl Drop for LogReader {
 }
 
 impl LogMessage {
+    pub(super) fn new((topic, info): (Arc<str>, TopicInfo), stored: Stored, position: Position) -> Self {
+        Self { topic, info, stored, position }
+    }
+
     /// Where a reader stands that has read this message: give it to [`LogReaderBuilder::from`].
     #[must_use]
     pub fn position(&self) -> Position {
@@ -124,14 +132,14 @@ impl LogMessage {
     /// The name of its topic.
     #[must_use]
     pub fn topic(&self) -> &str {
-        &self.topic.name
+        &self.topic
     }
 
     /// The message's id.
     #[must_use]
     pub fn id(&self) -> MessageId {
         let Position { epoch, partition, offset, .. } = self.position;
-        let info = &self.topic.info;
+        let info = &self.info;
         MessageId { topic: info.id, partition: partition.0.saturating_sub(info.first.0), epoch, offset }
     }
 

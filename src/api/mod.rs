@@ -15,6 +15,7 @@ mod group_builder;
 mod group_options;
 mod log_reader;
 mod message;
+mod observer;
 mod options;
 mod outcome;
 mod place;
@@ -42,6 +43,7 @@ pub use group_builder::GroupBuilder;
 pub use group_options::GroupChange;
 pub use log_reader::{LogMessage, LogReader, LogReaderBuilder};
 pub use message::{Bytes, Message};
+pub use observer::{ObservedLog, Observer, Peek, Peeked, ReadFrom};
 pub use options::{Backoff, Durability, RateLimit, Start};
 pub use projection::{ForeignProjection, Projection, ProjectionBuilder, ProjectionError, ProjectionStatus};
 pub use receipt::{BatchReceipt, Receipt};
@@ -87,6 +89,10 @@ unwind_safe!(
     Cursor,
     TopicCursor,
     Producer,
+    Observer,
+    ObservedLog,
+    Peek,
+    Peeked,
     Stream,
     Projection,
     ForeignProjection

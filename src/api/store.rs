@@ -237,7 +237,7 @@ pub struct StoreOptions {
     segment_bytes_max: u64,
     message_bytes_max: usize,
     max_bytes: Option<u64>,
-    allow_network_fs: bool,
+    pub(super) allow_network_fs: bool,
     isolation_limit: Duration,
     index: IndexKind,
     #[cfg(any(test, feature = "simulation"))]

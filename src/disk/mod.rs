@@ -52,7 +52,7 @@ pub(crate) mod sim;
 pub(crate) use map::ForkSentinel;
 #[cfg(test)]
 pub(crate) use map::in_child;
-pub(crate) use real::{AttachError, OpenOptions, RealDisk};
+pub(crate) use real::{AttachError, OpenOptions, ReadOnlyDisk, RealDisk};
 
 /// The disk of the operating system, attached to the directory `path`, for tests that stand between it and the engine.
 ///

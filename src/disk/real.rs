@@ -8,9 +8,11 @@
 mod attach;
 mod file;
 mod fs_kind;
+mod read_only;
 mod sync;
 
 pub(crate) use attach::{AttachError, OpenOptions};
+pub(crate) use read_only::ReadOnlyDisk;
 
 use super::{Access, Disk, Entry, File, LOCK_NAME, Tail, checked_end, checked_name};
 use attach::Attachment;
@@ -23,6 +25,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
@@ -121,26 +124,41 @@ fn allocate(file: &std::fs::File, len: u64) -> rustix::io::Result<bool> {
     }
 }
 
+/// The regular files of a directory.
+fn list(dir: &OwnedFd) -> io::Result<Vec<Entry>> {
+    let list = || {
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                    let len = u64::try_from(stat.st_size).unwrap_or(0);
+                    entries.push(Entry { name: name.to_owned(), len });
+                }
+                // Removed since the directory was read.
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entries)
+    };
+    Ok(rustix::io::retry_on_intr(list)?)
+}
+
+/// A number that no one can foretell.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()) {
+        Ok(8) => u64::from_le_bytes(bytes),
+        // A kernel without the call: the standard library has its own ways to a random key.
+        _ => std::hash::RandomState::new().build_hasher().finish(),
+    }
+}
+
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<Entry>> {
-        let list = || {
-            let mut entries = Vec::new();
-            for entry in Dir::read_from(&self.attachment.dir)? {
-                let entry = entry?;
-                let Ok(name) = entry.file_name().to_str() else { continue };
-                match rustix::fs::statat(&self.attachment.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                        let len = u64::try_from(stat.st_size).unwrap_or(0);
-                        entries.push(Entry { name: name.to_owned(), len });
-                    }
-                    // Removed since the directory was read.
-                    Ok(_) | Err(Errno::NOENT) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(entries)
-        };
-        Ok(rustix::io::retry_on_intr(list)?)
+        list(&self.attachment.dir)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -219,12 +237,7 @@ impl Disk for RealDisk {
     }
 
     fn random(&self) -> u64 {
-        let mut bytes = [0; 8];
-        match rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(8) => u64::from_le_bytes(bytes),
-            // A kernel without the call: the standard library has its own ways to a random key.
-            _ => std::hash::RandomState::new().build_hasher().finish(),
-        }
+        random()
     }
 
     fn detach(&self) {

@@ -11,6 +11,7 @@ mod handle;
 mod image;
 mod inode;
 mod plan;
+mod reader;
 mod rng;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod world;
 pub use crash::PowerOutcome;
 pub use handle::SimHandle;
 pub use plan::{Fault, Op};
+pub use reader::SimReader;
 pub use rng::Rng;
 
 use super::Entry;
@@ -59,6 +61,12 @@ impl SimDisk {
     /// `WouldBlock` while another one lives.
     pub fn attach(&self) -> io::Result<SimHandle> {
         SimHandle::new(&self.world)
+    }
+
+    /// Another process, which reads the directory and holds no lock. It is there as long as the machine, whatever becomes of others.
+    #[must_use]
+    pub fn reader(&self) -> SimReader {
+        SimReader::new(&self.world)
     }
 
     /// The process dies, if there is one; the kernel and the page cache live on. Its handles answer `NotConnected` from

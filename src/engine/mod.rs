@@ -16,6 +16,7 @@ mod deliver;
 mod follow;
 mod health;
 mod maintenance;
+mod observer;
 mod open;
 mod outgoing;
 mod rates;
@@ -43,9 +44,12 @@ pub(crate) use crate::record::{
     AttemptFailure, BackoffOptions, FailureCause, GroupOptions, Growth, Jitter, RateOptions, TopicOptions,
 };
 pub use crate::record::{FailureCounts, Ordering, Retention};
+pub use crate::state::MessageState;
+pub(crate) use crate::state::PeekedPlace;
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};
+pub use crate::view::{BackupReport, DumpEntry, DumpedFrame, DumpedRecord, VerifyProgress, VerifyReport};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
-pub(crate) use crate::view::{Reader, Stored};
+pub(crate) use crate::view::{LogScan, LogStart, Reader, Stored, TopicInfo};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::wait::Ticket;
 #[cfg(feature = "async")]
@@ -55,14 +59,14 @@ pub(crate) use dedup::DedupHasher;
 pub(crate) use deliver::leased::{LeasedMessage, Received};
 pub(crate) use deliver::receive::{Request, Wait};
 pub(crate) use follow::log_reader::LogCursor;
-pub(crate) use follow::log_start::LogStart;
+pub(crate) use observer::{PeekedMessage, StoreObserver};
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use outgoing::{Outgoing, Published, PublishedRun};
 pub(crate) use schedule::ScheduledAt;
 pub(crate) use stream::streams::{StreamAppended, StreamAt, shown};
 pub(crate) use threads::{Threads, spawn_subscription};
-pub(crate) use topics::{Begin, GroupInfo, TopicInfo};
+pub(crate) use topics::{Begin, GroupInfo};
 #[cfg(feature = "async")]
 pub(crate) use write::durable::DurableWait;
 pub(crate) use write::transaction::{CursorChange, NotDone, Settlement, SnapshotSave, StreamAppend, Transacted, Work};

@@ -395,11 +395,11 @@ fn checkpoint_note(file_manager: &FileManager, outstanding_len: u64) -> Checkpoi
     }
 }
 
-fn no_store(dir: &Path) -> Error {
+pub(super) fn no_store(dir: &Path) -> Error {
     Error::NotFound { what: "store", name: dir.display().to_string() }
 }
 
-fn attach_error(path: &Path, error: AttachError) -> Error {
+pub(super) fn attach_error(path: &Path, error: AttachError) -> Error {
     let path = path.to_path_buf();
     match error {
         AttachError::Locked { pid } => Error::Locked { path, pid },

@@ -10,23 +10,7 @@ use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
 use crate::record::{GroupOptions, Ordering, TopicOptions};
 use crate::state::{Command, GroupChanges, Rejection};
-use crate::view::{Reader, ViewHolder, next_run};
-
-/// A topic as it is stored.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TopicInfo {
-    pub(crate) id: TopicId,
-    pub(crate) first: PartitionId,
-    pub(crate) partitions: u32,
-    pub(crate) options: TopicOptions,
-}
-
-impl TopicInfo {
-    /// The hidden partition of the notes of its streams, which a topic without streams does not have.
-    pub(crate) fn notes(&self) -> PartitionId {
-        self.first.nth(self.partitions)
-    }
-}
+use crate::view::{Reader, TopicInfo, ViewHolder, next_run};
 
 /// A group as it is stored.
 #[derive(Clone, Debug)]
@@ -96,10 +80,7 @@ impl Engine {
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<TopicInfo> {
-        let core = self.lock_core();
-        let id = core.view.state.topic_by_name(name)?;
-        let topic = core.view.state.topic(id)?;
-        Some(TopicInfo { id, first: topic.first, partitions: topic.count, options: topic.options })
+        self.lock_core().view.topic_info(name)
     }
 
     /// Finds the group, or creates it. Durable on return: every message that comes after is for it.

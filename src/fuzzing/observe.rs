@@ -2,10 +2,10 @@
 
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::Offset;
 use crate::state::Role;
-use crate::view::{Observer, ViewHolder};
+use crate::view::{ObservedView, ViewHolder};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,23 +31,20 @@ pub struct Observed {
 /// # Errors
 /// What keeps the store from being opened.
 pub fn observe(disk: &SimDisk) -> Result<Option<Observed>> {
-    let copy = disk.snapshot();
-    copy.clear_faults();
     let files = |disk: &SimDisk| {
         let mut files: Vec<_> =
             disk.files().into_iter().map(|file| (disk.read_file(&file.name), file.name, file.len)).collect();
         files.sort_by(|one, other| one.1.cmp(&other.1));
         files
     };
-    // Attaching makes a lock file where there is none.
-    let handle: Arc<dyn Disk> = Arc::new(copy.attach().map_err(|error| Error::io("attach", error))?);
-    let before = files(&copy);
-    let observed = Observer::open(&handle, Path::new("")).map(|observer| observer.map(|observer| look(&observer)));
-    assert!(files(&copy) == before, "an observer changed the store");
+    let handle: Arc<dyn Disk> = Arc::new(disk.reader());
+    let before = files(disk);
+    let observed = ObservedView::open(handle, Path::new("")).map(|observer| observer.map(|observer| look(&observer)));
+    assert!(files(disk) == before, "an observer changed the store");
     observed
 }
 
-fn look(observer: &Observer) -> Observed {
+fn look(observer: &ObservedView) -> Observed {
     let (hash, wanted) = observer.with_view(|view| {
         let state = &view.state;
         // A topic without groups keeps what is there, and may have had groups that settled the rest.

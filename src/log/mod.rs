@@ -22,11 +22,13 @@ pub(crate) use format::frame::{ALIGN as FRAME_ALIGN, Frame, Parts};
 pub(crate) use format::name::FileName;
 pub(crate) use read::cache::BlockCache;
 pub(crate) use read::catalog::Catalog;
-pub(crate) use read::frames::{Met, for_each as for_each_frame, for_each_left, for_each_whole};
+pub(crate) use read::frames::{Met, for_each as for_each_frame, for_each_left, for_each_proven, for_each_whole};
 pub(crate) use read::fronts::FrontCache;
 pub(crate) use read::index::{Index, IndexKey, Indexes, KeyRows, Row};
 pub(crate) use read::part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use read::segment::Segment;
+pub(crate) use recover::backup::{BackupError, BackupSource, backup};
+pub(crate) use recover::observe::{LogProgress, ObservedEnd, checkpoints, observe};
 pub(crate) use write::appender::{AppendError, Appended, Appender};
 pub(crate) use write::class_file::{ClassFile, CleanedRange, class_frame_len};
 pub(crate) use write::file_manager::FileManager;
@@ -140,26 +142,10 @@ pub(crate) fn open_existing(disk: Arc<dyn Disk>, settings: Settings) -> Result<O
     }
 }
 
-/// What is durable of the log in a directory, without changing anything; `None` where there is no log.
-///
-/// # Errors
-/// As [`open`].
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) fn observe(disk: &Arc<dyn Disk>) -> Result<Option<Contents>, OpenError> {
-    let (handles, plan, scanned) = look(disk)?;
-    match plan {
-        recover::plan::Plan::LayOut => Ok(None),
-        recover::plan::Plan::Continue { segments, retired, epochs, .. } => {
-            let end = scanned.facts.watermark;
-            recover::execute::contents(scanned, &handles, (segments, retired, epochs), end).map(Some)
-        }
-    }
-}
-
 /// What is there, and what is to be done about it.
 fn look(disk: &Arc<dyn Disk>) -> Result<(Arc<Handles>, recover::plan::Plan, recover::scan::Scanned), OpenError> {
     let handles = Arc::new(Handles::new(Arc::clone(disk)));
-    let scanned = recover::scan::scan(&**disk, &handles)?;
+    let scanned = recover::scan::scan(&**disk, &handles, None)?;
     let plan = recover::plan::plan(&scanned.facts)?;
     Ok((handles, plan, scanned))
 }

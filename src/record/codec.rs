@@ -93,6 +93,30 @@ pub(crate) fn decode(head: &[u8]) -> Decoder<'_> {
     Decoder { reader: ByteReader::new(head) }
 }
 
+/// A record as its bytes are, known or not.
+#[derive(Debug)]
+pub(crate) struct RecordOutline<'a> {
+    pub(crate) kind: u64,
+    pub(crate) body: &'a [u8],
+    pub(crate) record: Result<Record, DecodeError>,
+}
+
+/// Each record of a head with its kind and body; the last is an error where the rest is no record.
+pub(crate) fn outline(head: &[u8]) -> impl Iterator<Item = Result<RecordOutline<'_>, DecodeError>> {
+    let mut reader = ByteReader::new(head);
+    std::iter::from_fn(move || {
+        if reader.is_empty() {
+            return None;
+        }
+        let record = decode::record(&mut reader.clone());
+        let outlined = reader.varint().and_then(|kind| Ok(RecordOutline { kind, body: reader.bytes()?, record }));
+        if outlined.is_err() {
+            reader = ByteReader::new(&[]);
+        }
+        Some(outlined)
+    })
+}
+
 /// Yields each record of a head. What cannot be decoded it never gets past: the rest is never taken for the end.
 #[derive(Debug)]
 pub(crate) struct Decoder<'a> {

@@ -7,7 +7,6 @@
 //! invariants and its tests; here each command and each record is sent to its room. Never here: disk, clocks, threads,
 //! randomness, or an order that is not part of the value.
 
-#[cfg(any(test, feature = "simulation"))]
 mod check;
 mod command;
 mod cursor;
@@ -37,7 +36,8 @@ pub(crate) use command::{
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
-pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN};
+pub use group::MessageState;
+pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN, PeekedPlace};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retention::{LiveMessages, OffsetRange};

@@ -4,12 +4,15 @@
 //! with each frame that it appends; an observer holds one of its own. Both read messages by the same functions ([`ViewHolder`]).
 //! Never here: appending, files that are created or removed, threads.
 
+mod backup;
 mod counters;
+mod dump;
 mod fold;
 mod follow;
 mod kept;
+mod log_scan;
+pub(crate) mod log_start;
 mod next;
-#[cfg(any(test, feature = "simulation"))]
 mod observer;
 mod owners;
 mod positions;
@@ -18,17 +21,25 @@ mod runs;
 mod share;
 mod stats;
 mod stored;
+mod topics;
 mod touches;
+mod verify;
 mod visible;
 
+pub use backup::BackupReport;
+pub(crate) use backup::backup;
 pub(crate) use counters::Counters;
 pub use counters::GroupCounters;
+pub use dump::{DumpEntry, DumpedFrame, DumpedRecord};
 pub(crate) use fold::{Fold, contradiction, open_error};
 pub(crate) use follow::FrameAt;
 pub(crate) use kept::{LiveParts, Stay};
-pub(crate) use next::{FoundRun, NextRun, next_run, resolve};
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) use observer::Observer;
+pub(crate) use log_scan::{LogHolder, LogLook, LogScan, LogStep};
+pub(crate) use log_start::LogStart;
+pub(crate) use next::next_run;
+#[cfg(test)]
+pub(crate) use next::resolve;
+pub(crate) use observer::ObservedView;
 pub(crate) use positions::{MessageLocation, Positions};
 pub(crate) use read::{Reader, ViewHolder, absent, unreadable};
 pub(crate) use runs::SegmentRuns;
@@ -36,7 +47,9 @@ pub(crate) use share::{Share, share_of};
 pub(crate) use stats::Moment;
 pub use stats::{GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use stored::Stored;
+pub(crate) use topics::TopicInfo;
 pub(crate) use touches::for_each_frame_of_records;
+pub use verify::{VerifyProgress, VerifyReport};
 pub(crate) use visible::VisibleEnds;
 
 use crate::ids::{Lsn, MonoMs, WallMs};
@@ -72,6 +85,10 @@ pub(crate) struct ReadCaches {
 }
 
 impl ReadCaches {
+    fn blocks(&self) -> &BlockCache {
+        &self.blocks
+    }
+
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { blocks: BlockCache::new(CACHE_BYTES), fronts: FrontCache::new(FRONTS_BYTES), dir }
     }

@@ -82,6 +82,7 @@ const ENGINE_ROOMS: &[(&str, &[&str])] = &[
     ("write", &["core", "deliver", "stream", "outgoing"]),
     ("maintenance", &["core", "reserve"]),
     ("threads", &["maintenance"]),
+    ("observer", &["open"]),
     ("open", &["core", "rates", "dedup", "health", "reserve", "schedule", "stream", "write", "maintenance"]),
 ];
 

@@ -19,6 +19,9 @@ pub const TESTS: &[&str] = &[
     "lifecycle",
     "transactions",
     "log_reader",
+    "observer",
+    "verify",
+    "backup",
     "dedup",
     "schedule",
     "cleaning",
@@ -50,7 +53,7 @@ pub(crate) fn planted(name: &str) -> bool {
 "#;
 
 /// What the copy has no use for, and what takes long to build.
-const UNUSED: &[&str] = &["criterion", "hdrhistogram", "proc-macro2", "serde", "serde_json", "syn"];
+const UNUSED: &[&str] = &["criterion", "hdrhistogram", "proc-macro2", "quote", "serde", "serde_json", "syn"];
 
 pub fn build(bugs: &[Bug], needs_shuttle: bool) -> Built {
     let to = target().join("source");

@@ -7,7 +7,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a reader of the log sees what is not durable",
         plants: "a projection knows of events that a power failure then takes back",
-        mistake: Mistake::Value("if planted!() { core.view.state.partition_end(partition) } else { $it }"),
+        mistake: Mistake::Value("if planted!() { self.state.partition_end(partition) } else { $it }"),
         level: Level::Test("log_reader", "nothing_is_read_that_is_not_durable"),
     },
     Bug {

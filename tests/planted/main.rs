@@ -16,6 +16,7 @@ mod engine;
 mod log;
 mod log_reader;
 mod notices;
+mod observer;
 mod order;
 mod page;
 mod record;
@@ -68,6 +69,7 @@ pub fn bugs() -> Vec<Bug> {
         engine::BUGS,
         log::BUGS,
         log_reader::BUGS,
+        observer::BUGS,
         notices::BUGS,
         order::BUGS,
         record::BUGS,

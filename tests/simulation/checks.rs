@@ -1,8 +1,9 @@
 //! What a store must be after a crash or a close: compared with what was promised, opened again, used, and opened again.
 
 use crate::case::World;
-use millpond::OpenReport;
 use millpond::simulation::PowerOutcome;
+use millpond::{OpenReport, Store};
+use std::sync::Arc;
 
 impl World {
     /// A close by a process that appended leaves a clean store; one that did not leaves it as it was.
@@ -14,9 +15,26 @@ impl World {
             return Err(format!("a clean close was not seen as one: {report:?}"));
         }
         drop(store);
+        self.verify()?;
         self.tally.count_if(report.was_clean, "recovery: closed cleanly");
         self.compare(&report, false)?;
         Ok(report)
+    }
+
+    /// A store that was never damaged has no findings.
+    fn verify(&mut self) -> Result<(), String> {
+        let reader = Arc::new(self.disk.reader());
+        let observer = Store::options().open_read_only_on(reader, self.clock.clone());
+        let report = observer.and_then(|observer| observer.verify(|_| ()));
+        let report = report.map_err(|error| format!("a store that was closed is not verified: {error}"))?;
+        self.tally.count("stores verified");
+        self.tally.count_if(report.checkpoint_replayed, "checkpoints that were replayed");
+        self.tally.more("index files compared", report.indexes as u64);
+        if report.findings.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("a store that was closed has {:?}", report.findings))
+        }
     }
 
     /// Holds what an open found against what was promised and what the state was at that end of the log.

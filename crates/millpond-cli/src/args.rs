@@ -8,12 +8,13 @@ use std::time::Duration;
 
 /// Look into a store of the embedded queue millpond, publish, consume, and mend dead letters.
 ///
-/// One process has a store open at a time. While an application runs, its store is in use, and a command says so and ends with 3.
+/// What only looks works while an application has the store open, and changes nothing. One process writes at a time: what changes something
+/// says who has the store, and ends with 3.
 #[derive(Debug, Parser)]
 #[command(
     name = "millpond",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 store in use, 4 not found."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 store in use, 4 not found, 5 damaged."
 )]
 pub struct Args {
     /// The directory of the store.
@@ -59,6 +60,8 @@ pub enum Command {
     Consume(Consume),
     /// Print the messages of a topic as they stand in the log; no group notices.
     Tail(Tail),
+    /// Show messages of a group that wait for the same, and leave them as they are.
+    Peek(Peek),
     /// List, show, redrive or discard the dead letters of a group.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -76,6 +79,35 @@ pub enum Command {
     Import {
         /// The topic; it is created if it is not there.
         topic: String,
+    },
+    /// Show all events of one correlation as a tree of what caused what, with what became of them in each group.
+    Trace {
+        /// The correlation id, or the id of the first event.
+        correlation: String,
+    },
+    /// List messages for later, or cancel one.
+    #[command(subcommand)]
+    Schedule(Schedule),
+    /// Copy the store as it is now to a directory, also while it is in use; what an earlier backup there has is not copied again.
+    Backup {
+        /// The directory: missing, empty, or an earlier backup of this store.
+        to: PathBuf,
+    },
+    /// Copy a backup to the directory of the store, which must be missing or empty.
+    Restore {
+        /// The directory of the backup.
+        from: PathBuf,
+    },
+    /// Verify every byte of the store, and say what is wrong.
+    Verify,
+    /// Print what the log says, frame by frame, as JSON Lines.
+    Dump {
+        /// From this LSN on.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many frames at most.
+        #[arg(short = 'n', long, default_value_t = u64::MAX, hide_default_value = true)]
+        max: u64,
     },
     /// Measure how long this disk takes to make bytes durable.
     Probe {
@@ -170,6 +202,9 @@ pub struct Publish {
     /// A header; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
+    /// How long until it is delivered, as 10m.
+    #[arg(long, value_parser = duration)]
+    pub delay: Option<Duration>,
     /// The id under which the topic accepts it once.
     #[arg(long, requires = "payload")]
     pub dedup_id: Option<String>,
@@ -218,6 +253,40 @@ pub struct Tail {
     /// How many messages at most.
     #[arg(short = 'n', long, default_value_t = u64::MAX, hide_default_value = true)]
     pub max: u64,
+    /// Wait for more, until it is interrupted.
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Options)]
+pub struct Peek {
+    /// The topic.
+    pub topic: String,
+    /// The group.
+    pub group: String,
+    /// What they wait for.
+    #[arg(long, value_enum, default_value_t = StateName::Ready)]
+    pub state: StateName,
+    /// How many messages at most.
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub max: usize,
+}
+
+/// What a message of a group waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StateName {
+    /// A consumer.
+    Ready,
+    /// The end of its lease.
+    Leased,
+    /// Its retry.
+    Waiting,
+    /// Its move to the dead letters.
+    Exhausted,
+    /// Others of its key or partition.
+    Parked,
+    /// An operator: it is a dead letter.
+    Dead,
 }
 
 #[derive(Debug, Subcommand)]
@@ -268,6 +337,12 @@ pub struct Which {
     /// Those whose last attempt ended so.
     #[arg(long, value_enum)]
     pub cause: Option<Cause>,
+    /// Those whose last attempt ended longer ago than this, as 1h.
+    #[arg(long, value_parser = duration)]
+    pub older: Option<Duration>,
+    /// Those whose last attempt ended no longer ago than this.
+    #[arg(long, value_parser = duration)]
+    pub newer: Option<Duration>,
     /// Those whose payload or last error has this text in it.
     #[arg(long)]
     pub text: Option<String>,
@@ -296,6 +371,22 @@ pub struct Change {
     pub dry_run: bool,
     #[command(flatten)]
     pub sure: Sure,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Schedule {
+    /// List the messages of a topic that are not due yet.
+    List {
+        /// The topic.
+        topic: String,
+    },
+    /// Take back a message that is not due yet.
+    Cancel {
+        /// The topic.
+        topic: String,
+        /// Its id.
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

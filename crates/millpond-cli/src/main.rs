@@ -3,7 +3,7 @@
 //! What a command does is in `commands`, one file for each subject; how it is shown in `output`. Never here: a decision about messages.
 //!
 //! Exit codes: 0 done; 1 the store refused or something failed; 2 the command line is wrong; 3 the store is in use by another process;
-//! 4 there is no such store, topic, group or message.
+//! 4 there is no such store, topic, group or message; 5 the store is damaged.
 
 mod args;
 mod commands;

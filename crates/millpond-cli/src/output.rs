@@ -23,6 +23,8 @@ pub enum Failure {
     Usage(String),
     /// Something outside of the store failed.
     Io(String, io::Error),
+    /// The store is damaged, as was printed.
+    Damaged(String),
     /// A question was answered with no.
     Declined,
     /// Nobody reads the output any more.
@@ -34,6 +36,7 @@ impl Failure {
         match self {
             Self::Closed => 0,
             Self::Store(Error::Locked { .. }) => 3,
+            Self::Damaged(_) | Self::Store(Error::Corrupt(_) | Error::Unreadable { .. }) => 5,
             Self::Store(
                 Error::NotFound { .. }
                 | Error::NoSuchDeadLetter { .. }
@@ -58,7 +61,7 @@ impl fmt::Display for Failure {
             Self::Store(error) => error.fmt(f),
             Self::Partly(what, error) => write!(f, "{error} ({what})"),
             Self::Declined => f.write_str("nothing was changed"),
-            Self::Missing(text) | Self::Usage(text) => f.write_str(text),
+            Self::Missing(text) | Self::Usage(text) | Self::Damaged(text) => f.write_str(text),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
             Self::Closed => f.write_str("the output was closed"),
         }

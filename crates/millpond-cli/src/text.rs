@@ -90,6 +90,11 @@ pub fn millis(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// How long ago that was.
+pub fn since(time: SystemTime, now: SystemTime) -> String {
+    age(Some(now.duration_since(time).unwrap_or_default()))
+}
+
 /// An age, in the largest unit of which it has at least one.
 pub fn age(age: Option<Duration>) -> String {
     let Some(age) = age else { return "-".to_owned() };

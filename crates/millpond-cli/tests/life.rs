@@ -237,11 +237,129 @@ fn who_has_the_store_and_what_is_missing_is_told_by_the_code() {
     shell.fails(4, "does not exist", &["topics", "remove", "orders", "--yes"]);
     assert_eq!(shell.run(&["fly"]).code, 2);
     let store = Store::open(shell.store()).unwrap();
-    shell.fails(3, &std::process::id().to_string(), &["stats"]);
+    shell.fails(3, &std::process::id().to_string(), &["publish", "t", "m"]);
     store.close().unwrap();
     let nowhere =
         Command::new(env!("CARGO_BIN_EXE_millpond")).args(["-s", "/nowhere/at/all", "stats"]).output().unwrap();
     assert_eq!(Ran::from(nowhere).code, 4);
+}
+
+/// While an application has the store, all that only looks works, and sees what is durable.
+#[test]
+fn a_store_in_use_can_be_looked_into() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--forever"]);
+    shell.ok(&["groups", "create", "t", "g", "--max-attempts", "1"]);
+    let store = Store::open(shell.store()).unwrap();
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    topic.publish_batch(["one", "two", "three", "four"]).unwrap();
+    let mut held = group.receive_batch(2, std::time::Duration::ZERO).unwrap().into_iter();
+    held.next().unwrap().reject("no oven").unwrap();
+    store.sync().unwrap();
+    // The watermark is in the log with what comes after it.
+    topic.publish("five").unwrap();
+    topic.publish("six").unwrap();
+
+    let mut tail = shell.command(&["tail", "-f", "t"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    for text in ["one", "two", "three", "four", "five"] {
+        assert!(lines.next().unwrap().unwrap().ends_with(text));
+    }
+    let group = &shell.json(&["groups"])[0];
+    assert_eq!((&group["leased"], &group["dead"]), (&1.into(), &1.into()));
+    let ids = |state: &str| shell.json(&["peek", "t", "g", "--state", state]).len();
+    assert_eq!((ids("leased"), ids("dead"), ids("waiting")), (1, 1, 0));
+    assert!(ids("ready") >= 3);
+    let letters = shell.json(&["dead-letters", "list", "t", "g", "--newer", "1h"]);
+    assert_eq!((&letters[0]["payload"], &letters[0]["history"][0]["text"]), (&"one".into(), &"no oven".into()));
+    assert!(shell.json(&["dead-letters", "list", "t", "g", "--older", "1h"]).is_empty());
+    assert!(shell.ok(&["export", "t"]).lines().count() >= 5 && shell.ok(&["topics"]).contains("forever"));
+    shell.fails(3, "is open in process", &["dead-letters", "redrive", "t", "g", "--yes"]);
+
+    topic.publish("seven").unwrap();
+    store.close().unwrap();
+    assert!(lines.next().unwrap().unwrap().ends_with("six") && lines.next().unwrap().unwrap().ends_with("seven"));
+    let stop = format!("kill -s INT {}", tail.id());
+    assert!(Command::new("/bin/sh").args(["-c", &stop]).status().unwrap().success());
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
+}
+
+/// A backup of a store in use verifies and is restored; a byte that is changed is named, with exit code 5.
+#[test]
+fn a_backup_is_verified_and_damage_is_named() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--forever"]);
+    shell.ok(&["groups", "create", "t", "g"]);
+    let store = Store::open(shell.store()).unwrap();
+    let topic = store.topic("t").open().unwrap();
+    topic.publish_batch((0..500).map(|nth: u32| format!("order {nth} {}", "x".repeat(900)))).unwrap();
+    store.sync().unwrap();
+    topic.publish("the last").unwrap();
+    let to = shell.folder.path().join("backup");
+    let to = to.to_str().unwrap();
+    let first = &shell.json(&["backup", to])[0];
+    assert!(first["bytes_copied"].as_u64().unwrap() > 450_000 && first["bytes_kept"] == 0);
+    topic.publish("one more").unwrap();
+    store.close().unwrap();
+    drop((store, topic));
+    let second = &shell.json(&["backup", to])[0];
+    assert!(second["bytes_copied"].as_u64().unwrap() < 100_000 && second["bytes_kept"].as_u64().unwrap() > 450_000);
+    assert!(shell.ok(&["verify"]).ends_with("nothing is wrong\n"));
+    shell.fails(2, "was opened", &["restore", to]);
+
+    // It is restored into another place, which goes on as a store of its own.
+    let restored = Shell::new();
+    std::fs::remove_dir_all(restored.store()).unwrap();
+    restored.ok(&["restore", to]);
+    assert_eq!(restored.left(), (502, 0));
+    assert_eq!(restored.json(&["verify"]).last().unwrap()["findings"], 0);
+    let frames = restored.json(&["dump"]);
+    assert!(frames.iter().any(|frame| frame["records"][0]["text"].as_str().unwrap().starts_with("Published")));
+    restored.ok(&["publish", "t", "later", "--delay", "1h"]);
+    let scheduled = restored.json(&["schedule", "list", "t"]);
+    restored.ok(&["schedule", "cancel", "t", scheduled[0]["id"].as_str().unwrap()]);
+    restored.fails(4, "not scheduled", &["schedule", "cancel", "t", scheduled[0]["id"].as_str().unwrap()]);
+    assert_eq!((scheduled.len(), restored.json(&["schedule", "list", "t"]).len()), (1, 0));
+
+    let segment = std::fs::read_dir(restored.store()).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segment.filter(|path| path.extension().is_some_and(|suffix| suffix == "seg")).min().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(100).position(|some| some == [b'x'; 100]).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let ran = restored.run(&["verify"]);
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    assert!(ran.code == 5 && (ran.out.contains(name) || ran.err.contains(name)), "{} {}", ran.out, ran.err);
+}
+
+/// Events stand below their causes, with what became of them.
+#[test]
+fn a_correlation_is_shown_as_a_tree() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "orders"]);
+    shell.ok(&["topics", "create", "mails"]);
+    shell.ok(&["groups", "create", "mails", "sender", "--max-attempts", "1"]);
+    let event = |topic: &str, id: &str, cause: Option<&str>, kind: &str| {
+        let headers = [format!("ce_id={id}"), format!("ce_type={kind}"), "ce_correlationid=request-9".to_owned()];
+        let cause = cause.map(|cause| format!("ce_causationid={cause}"));
+        let mut args = vec!["publish", topic, "{}"];
+        headers.iter().chain(&cause).for_each(|header| args.extend(["-H", header]));
+        shell.ok(&args);
+    };
+    event("orders", "1", None, "order.placed");
+    event("mails", "2", Some("1"), "mail.wanted");
+    event("orders", "4", Some("1"), "order.paid");
+    event("mails", "3", Some("2"), "mail.sent");
+    shell.ok(&["publish", "orders", "{}", "-H", "ce_id=5", "-H", "ce_correlationid=other"]);
+    shell.ok(&["consume", "mails", "sender", "-n", "1", "--settle", "reject"]);
+    let tree = shell.json(&["trace", "request-9"]);
+    let told: Vec<_> =
+        tree.iter().map(|node| (node["depth"].as_u64().unwrap(), node["type"].as_str().unwrap())).collect();
+    assert_eq!(told, [(0, "order.placed"), (1, "mail.wanted"), (2, "mail.sent"), (1, "order.paid")]);
+    assert!(tree[1]["groups"][0].as_str().unwrap().starts_with("dead in sender after 1 attempts, rejected: "));
+    assert!(shell.ok(&["trace", "request-9"]).contains("    mail.sent"));
+    shell.fails(4, "no event of correlation", &["trace", "nothing"]);
 }
 
 /// A reader that has seen enough closes the pipe: no complaint, and the store is closed as always.

@@ -106,8 +106,8 @@ pub(super) struct Attachment {
     lock: Mutex<OwnedFd>,
 }
 
-const FILE_FLAGS: OFlags =
-    OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const READ_FLAGS: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const FILE_FLAGS: OFlags = READ_FLAGS.union(OFlags::RDWR);
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIR_MODE: u32 = 0o700;
 /// Length of the page at [`OWNER_AT`]. The number is noted only in a lock file that has all of it.
@@ -121,6 +121,11 @@ pub(super) const RENEWED_NAME: &str = ".STORE";
 /// Opens an existing file without following a link, waiting for a peer, or taking a terminal.
 pub(super) fn open_file(dir: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
     rustix::io::retry_on_intr(|| rustix::fs::openat(dir, name, FILE_FLAGS, Mode::empty()))
+}
+
+/// As [`open_file`], for reading alone.
+pub(super) fn open_file_to_read(dir: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    rustix::io::retry_on_intr(|| rustix::fs::openat(dir, name, READ_FLAGS, Mode::empty()))
 }
 
 /// Creates a file that must not exist, readable and writable for its owner alone whatever the umask.
@@ -209,14 +214,14 @@ impl Drop for Attachment {
     }
 }
 
-fn allowed(kind: FsKind, options: &OpenOptions) -> Result<FsKind, AttachError> {
+pub(super) fn allowed(kind: FsKind, options: &OpenOptions) -> Result<FsKind, AttachError> {
     match kind {
         FsKind::Remote(kind) if !options.allow_network_fs => Err(AttachError::UnsupportedFileSystem { kind }),
         kind => Ok(kind),
     }
 }
 
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
 }

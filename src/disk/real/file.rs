@@ -75,19 +75,36 @@ impl RealFile {
     pub(super) fn new(file: std::fs::File, name: &str, inode: Arc<RealInode>, attachment: Arc<Attachment>) -> Self {
         Self { file, name: name.into(), view: FileView::Whole, inode, attachment }
     }
+}
 
-    fn pread(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let mut count = 0;
-        while count < buf.len() {
-            match rustix::io::pread(&self.file, &mut buf[count..], at + count as u64) {
-                Ok(0) => break,
-                Ok(more) => count += more,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+/// Fills `buf` from position `at` of a file, as far as it goes.
+pub(super) fn pread(file: &std::fs::File, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut count = 0;
+    while count < buf.len() {
+        match rustix::io::pread(file, &mut buf[count..], at + count as u64) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(count)
     }
+    Ok(count)
+}
+
+/// The next range at or after `at` of bytes that may be other than zeros.
+pub(super) fn data_from(file: &std::fs::File, at: u64, kind: FsKind) -> io::Result<Option<Range<u64>>> {
+    checked_end(at, 0)?;
+    let len = file.metadata()?.len();
+    // Elsewhere a file system may be of another opinion than its reads for a moment after a write.
+    if kind != FsKind::Mappable {
+        return Ok((at < len).then_some(at..len));
+    }
+    let seek = |to| rustix::io::retry_on_intr(|| rustix::fs::seek(file, to));
+    let start = match seek(SeekFrom::Data(at)) {
+        Err(Errno::NXIO) => return Ok(None),
+        found => found?,
+    };
+    Ok(Some(start..seek(SeekFrom::Hole(start))?))
 }
 
 impl File for RealFile {
@@ -104,29 +121,18 @@ impl File for RealFile {
             FileView::Mapped(mapped) => Ok(mapped.read_at(at, buf)),
             FileView::Whole => {
                 checked_end(at, buf.len())?;
-                self.pread(at, buf)
+                pread(&self.file, at, buf)
             }
             FileView::Written(end) => {
                 let left = end.load(Ordering::Acquire).saturating_sub(at);
                 let count = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
-                self.pread(at, &mut buf[..count])
+                pread(&self.file, at, &mut buf[..count])
             }
         }
     }
 
     fn data_from(&self, at: u64) -> io::Result<Option<Range<u64>>> {
-        checked_end(at, 0)?;
-        let len = self.len()?;
-        // Elsewhere a file system may be of another opinion than its reads for a moment after a write.
-        if self.attachment.kind != FsKind::Mappable {
-            return Ok((at < len).then_some(at..len));
-        }
-        let seek = |to| rustix::io::retry_on_intr(|| rustix::fs::seek(&self.file, to));
-        let start = match seek(SeekFrom::Data(at)) {
-            Err(Errno::NXIO) => return Ok(None),
-            found => found?,
-        };
-        Ok(Some(start..seek(SeekFrom::Hole(start))?))
+        data_from(&self.file, at, self.attachment.kind)
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {

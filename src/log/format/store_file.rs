@@ -199,6 +199,15 @@ impl Slot {
         (clean <= 1 && Self::position(sequence) == position).then_some(slot)
     }
 
+    /// Up to where the log is durable as far as slots tell for certain: the newest is written while the other one is durable, and may not be
+    /// so itself. One that says that the log was closed rests on nothing but the log.
+    pub(crate) fn certain_watermark(slots: &[Option<Self>; 2]) -> Lsn {
+        let all = || slots.iter().flatten();
+        let newest = all().max_by_key(|slot| slot.sequence);
+        let certain = newest.filter(|slot| slot.clean).or_else(|| all().min_by_key(|slot| slot.sequence));
+        certain.map_or(Lsn(0), |slot| slot.watermark)
+    }
+
     /// Both slots as they are in the file.
     pub(crate) fn both(file: &[u8], uuid: &Uuid) -> [Option<Self>; 2] {
         [0, 1].map(|sequence| Self::decode(file, uuid, Self::position(sequence)))

@@ -306,6 +306,32 @@ pub(crate) fn for_each_left<E: From<ReadError>>(
     }
 }
 
+/// Shows `visit` every frame of `segment`, its parts verified as well, and each place from which on nothing proves itself.
+///
+/// # Errors
+/// A read that failed, or what `visit` says.
+pub(crate) fn for_each_proven<E: From<ReadError>>(
+    segment: &Segment,
+    visit: &mut dyn FnMut(Met<'_, '_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let io = |source| ReadError::Io { file: segment.name(), source };
+    let mut frames = Frames::of(segment, segment.base()).map_err(io)?;
+    let (end, limit) = (segment.end(), segment.limit());
+    loop {
+        let at = frames.at();
+        match frames.next().map_err(io)? {
+            Next::Frame(frame) if frame.lsn >= end => return Ok(()),
+            Next::Frame(frame) => visit(Met::Frame(&frame))?,
+            Next::End => return Ok(()),
+            Next::Invalid => {
+                // A file whose places do not fit is never listed.
+                visit(Met::Hole(u32::try_from(at).unwrap_or(u32::MAX)))?;
+                frames.pass_over(limit).map_err(io)?;
+            }
+        }
+    }
+}
+
 /// As [`for_each`], with the parts.
 pub(crate) fn for_each_whole<E: From<ReadError>>(
     segment: &Segment,

@@ -212,6 +212,11 @@ impl Index {
         Ok(keys.map(|keys| Self { name, salt, keys, handles: Arc::clone(handles) }))
     }
 
+    /// The file.
+    pub(crate) const fn name(&self) -> FileName {
+        self.name
+    }
+
     /// The keys, sorted.
     pub(crate) fn keys(&self) -> &[IndexKey] {
         &self.keys

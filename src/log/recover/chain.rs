@@ -196,7 +196,7 @@ fn read_piece(candidate: &Candidate, handles: &Handles, stop: Lsn, walk: &mut Wa
 fn note_control(lsn: Lsn, head: &[u8], name: &FileName, at: u32, walk: &mut Walk) -> Result<bool, Corruption> {
     let control = ControlFrame::decode(head)
         .ok_or_else(|| Corruption::of(*name, Some(u64::from(at)), "a control frame that this version does not know"))?;
-    if matches!(control, ControlFrame::FileAdded { .. } | ControlFrame::RangeRetired { .. }) {
+    if !control.is_idle() {
         walk.changes.push((lsn, control));
     }
     Ok(control.is_idle())

@@ -4,6 +4,7 @@
 
 use crate::disk::{Disk, File};
 use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::log::Checkpoint;
 use crate::log::error::OpenError;
 use crate::log::format::bytes::ByteCursor;
 use crate::log::format::checkpoint::{self, Section, decode_epochs};
@@ -171,22 +172,14 @@ impl DirectoryScan {
     }
 
     fn read_store(&mut self, disk: &dyn Disk) -> Result<(), OpenError> {
-        let name = FileName::Store;
-        let file = match disk.open(&name.to_string()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(OpenError::io("open", name))?,
-        };
-        let page = read_up_to(&*file, 0, STORE_LEN as usize).map_err(OpenError::io("read", name))?;
-        match Identity::decode(&page) {
-            Identity::Newer { format, features } => Err(newer(name, format, features)),
-            Identity::Invalid => Ok(()),
-            Identity::Valid(uuid) => {
-                self.uuid = Some(uuid);
-                self.slots = Slot::both(&page, &uuid);
-                let refused = self.features().refused();
-                if refused.is_empty() { Ok(()) } else { Err(newer(name, FORMAT, refused)) }
+        if let Some(StoreRead { uuid, slots }) = StoreRead::read(disk)? {
+            (self.uuid, self.slots) = (Some(uuid), slots);
+            let refused = self.features().refused();
+            if !refused.is_empty() {
+                return Err(newer(FileName::Store, FORMAT, refused));
             }
         }
+        Ok(())
     }
 
     fn read_file(&mut self, handles: &Handles, name: FileName, len: u64, uuid: &Uuid) -> Result<(), OpenError> {
@@ -210,10 +203,7 @@ impl DirectoryScan {
         }
         match header.kind {
             FileKind::Checkpoint => self.checkpoints.push(CheckpointSeen { header, len }),
-            FileKind::Appended => {
-                let start = if header.is_copy() { Some(copied(&header)) } else { first_frame(&header, &first) };
-                self.segments.push(SegmentSeen { header, len, start });
-            }
+            FileKind::Appended => self.segments.push(appended(header, len, &first)),
             FileKind::Messages | FileKind::DeadLetters => {
                 let start = epochs_of(&*file, &header, len).map_err(OpenError::io("read", name))?;
                 self.of_classes.push(SegmentSeen { header, len, start });
@@ -242,6 +232,72 @@ impl DirectoryScan {
             self.checkpoints_damaged += 1;
         }
         Ok(None)
+    }
+}
+
+/// What `STORE` says.
+#[derive(Debug)]
+pub(in crate::log) struct StoreRead {
+    pub(in crate::log) uuid: Uuid,
+    pub(in crate::log) slots: [Option<Slot>; 2],
+}
+
+impl StoreRead {
+    /// `None` where there is no such file, or not all of it.
+    pub(in crate::log) fn read(disk: &dyn Disk) -> Result<Option<Self>, OpenError> {
+        let name = FileName::Store;
+        let file = match disk.open(&name.to_string()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(OpenError::io("open", name))?,
+        };
+        let page = read_up_to(&*file, 0, STORE_LEN as usize).map_err(OpenError::io("read", name))?;
+        match Identity::decode(&page) {
+            Identity::Newer { format, features } => Err(newer(name, format, features)),
+            Identity::Invalid => Ok(None),
+            Identity::Valid(uuid) => Ok(Some(Self { uuid, slots: Slot::both(&page, &uuid) })),
+        }
+    }
+}
+
+/// The segment in a file of `len` bytes; `None` where it has no header of this store's.
+pub(in crate::log) fn segment_of(
+    file: &dyn File,
+    name: FileName,
+    len: u64,
+    uuid: &Uuid,
+) -> io::Result<Option<SegmentSeen>> {
+    let first = read_up_to(file, 0, FIRST_READ_LEN)?;
+    let HeaderRead::Valid(header) = FileHeader::decode(&first) else { return Ok(None) };
+    let is_segment = header.kind == FileKind::Appended && header.kind.name(header.number) == name;
+    let seen = (is_segment && header.uuid == *uuid).then(|| appended(header, len, &first));
+    Ok(seen)
+}
+
+/// A segment, as its header and first bytes tell.
+fn appended(header: FileHeader, len: u64, first: &[u8]) -> SegmentSeen {
+    let start = if header.is_copy() { Some(copied(&header)) } else { first_frame(&header, first) };
+    SegmentSeen { header, len, start }
+}
+
+impl DirectoryScan {
+    /// All checkpoints up to the one that the slot names, and those of them that are not whole.
+    pub(in crate::log) fn load_all_checkpoints(
+        &self,
+        handles: &Handles,
+    ) -> Result<(Vec<Checkpoint>, Vec<FileName>), OpenError> {
+        let newest = self.slot().unwrap_or_default().newest_checkpoint;
+        let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+        for CheckpointSeen { header, len } in self.checkpoints.iter().filter(|seen| seen.header.number <= newest) {
+            let name = FileName::Checkpoint(header.number);
+            let file = handles.get(name).map_err(OpenError::io("open", name))?;
+            let fits = header.extent().is_some_and(|(_, end)| end <= *len);
+            let read = if fits { read_checkpoint(&*file, header) } else { Ok(None) };
+            match read.map_err(OpenError::io("read", name))? {
+                Some((state, _)) => whole.push(Checkpoint { number: header.number, covers: header.to, state }),
+                None => damaged.push(name),
+            }
+        }
+        Ok((whole, damaged))
     }
 }
 

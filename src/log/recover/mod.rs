@@ -2,10 +2,12 @@
 //!
 //! Everything up to `plan` reads only; `execute` writes new files and the slots of `STORE`.
 
+pub(in crate::log) mod backup;
 pub(in crate::log) mod chain;
 pub(in crate::log) mod directory;
 pub(in crate::log) mod execute;
 pub(in crate::log) mod manifest;
+pub(in crate::log) mod observe;
 pub(in crate::log) mod plan;
 pub(in crate::log) mod scan;
 pub(in crate::log) mod tail_scan;

@@ -29,7 +29,9 @@ pub(in crate::log) struct Scanned {
     pub(in crate::log) clean: bool,
 }
 
-pub(in crate::log) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned, OpenError> {
+/// What a directory holds. An observer, whose log is durable at least below `observed`, goes by what is certain: the slot that counts may
+/// not be durable itself, and a recovery's copy rests on it.
+pub(in crate::log) fn scan(disk: &dyn Disk, handles: &Handles, observed: Option<Lsn>) -> Result<Scanned, OpenError> {
     let mut directory = DirectoryScan::read(disk, handles)?;
     let checkpoint = directory.load_checkpoint(handles)?;
     let slot = directory.slot().unwrap_or_default();
@@ -37,7 +39,7 @@ pub(in crate::log) fn scan(disk: &dyn Disk, handles: &Handles) -> Result<Scanned
     let mut scanned = Scanned { directory, slot, checkpoint, facts, tail_scan: TailScan::default(), clean: false };
     let Conditions { identified, slotted, headed, checkpointed, .. } = scanned.facts.conditions;
     if identified && slotted && headed && checkpointed {
-        scanned.read_log(handles)?;
+        scanned.read_log(handles, observed)?;
     }
     Ok(scanned)
 }
@@ -76,15 +78,18 @@ fn first_facts(directory: &DirectoryScan, slot: Slot, checkpoint_whole: bool) ->
 }
 
 impl Scanned {
-    fn read_log(&mut self, handles: &Handles) -> Result<(), OpenError> {
+    fn read_log(&mut self, handles: &Handles, observed: Option<Lsn>) -> Result<(), OpenError> {
         let (covers, section) = match &self.checkpoint {
             Some(checkpoint) => (checkpoint.covers, checkpoint.section.clone()),
             None => (Lsn(0), Section::default()),
         };
         let in_starts =
             self.directory.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
+        // seam: an observer goes by a slot that may be lost
+        let told =
+            observed.map_or(self.slot.watermark, |known| Slot::certain_watermark(&self.directory.slots).max(known));
         // seam: the slot's watermark is not read
-        let proven = in_starts.max().unwrap_or(Lsn(0)).max(self.slot.watermark).max(covers);
+        let proven = in_starts.max().unwrap_or(Lsn(0)).max(told).max(covers);
         let candidates = chain::candidates(&self.directory, &section.files, covers, proven);
         let walk = chain::walk(&candidates, handles, covers)?;
         let watermark = walk.watermark.max(proven);

@@ -65,7 +65,6 @@ impl Cursors {
     }
 
     /// Whether the holds are those of the cursors.
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn check(&self, fault: &mut impl FnMut(&'static str)) {
         let mut again = Self::default();
         for (name, cursor) in self.snapshot().sorted() {

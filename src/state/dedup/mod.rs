@@ -67,7 +67,6 @@ impl Dedup {
     }
 
     /// Whether what is kept beside the truth agrees with it.
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn check(&self, fault: &mut impl FnMut(&'static str)) {
         if self.windows.values().map(Window::capacity).sum::<u64>() != self.reserved {
             fault("the room for ids is not the sum of the windows");

@@ -119,7 +119,6 @@ impl Window {
     }
 
     /// Whether the table finds what is there, and nothing else.
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn is_sound(&self) -> bool {
         let newest: std::collections::BTreeMap<_, _> =
             self.accepted.iter().map(|(number, acceptance)| (acceptance.id, number as u32)).collect();

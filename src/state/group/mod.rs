@@ -4,19 +4,20 @@
 //! is below a cursor's `next` and not outstanding is settled. Never here: whether a change is allowed; callers have
 //! checked that, and that what they name exists.
 
-#[cfg(any(test, feature = "simulation"))]
 mod check;
 mod decide;
 mod outstanding;
+mod peek;
 mod query;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-#[cfg(any(test, feature = "simulation"))]
 pub(super) use check::check_derived;
 use decide::check_notices;
 pub(super) use decide::{check_options, has_room_for_group};
+pub use peek::MessageState;
+pub(crate) use peek::PeekedPlace;
 pub(crate) use query::{GroupCounts, OUTSTANDING_LEN};
 pub(super) use snapshot::{decode, encode};
 

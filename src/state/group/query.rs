@@ -2,6 +2,7 @@
 //!
 //! Never here: a change, or anything that is not in the state or the inputs.
 
+use super::peek::MessageState;
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::HISTORY_LEN;
@@ -59,7 +60,6 @@ impl State {
         self.groups.get(&group).map(Box::as_ref)
     }
 
-    #[cfg(any(test, feature = "simulation"))]
     /// In order of their numbers.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &GroupState)> {
         self.groups.iter().map(|(id, group)| (*id, group.as_ref()))
@@ -180,17 +180,9 @@ impl GroupData {
         let (mut first, mut first_outstanding) = (None, None);
         for (offset, entry) in self.entries_of(cursor) {
             first_outstanding = first_outstanding.or(Some(offset));
-            counts.lag += 1;
-            if entry.is_live(inputs.mono) {
-                counts.leased += 1;
-            } else if entry.is_exhausted() {
-                counts.exhausted += 1;
-            } else if !entry.is_due(inputs.mono, inputs.wall) {
-                counts.waiting += 1;
-            } else if entry.parked().is_some() && !order.startable.contains(&(cursor, offset)) {
-                counts.parked += 1;
-            } else {
-                counts.ready += 1;
+            let state = entry.message_state((cursor, offset), &order.startable, inputs);
+            counts.note(state);
+            if state == MessageState::Ready {
                 match entry.ready_since(inputs) {
                     Some(since) => {
                         counts.ready_since = Some(counts.ready_since.map_or(since, |other| other.min(since)))

@@ -257,7 +257,6 @@ impl<K: Ord + Copy, V: Clone> Tree<K, V> {
     }
 
     /// What is wrong, if anything.
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn fault(&self) -> Option<&'static str> {
         let leaves = || self.directories.iter().flat_map(|(_, directory)| &directory.leaves);
         if !self.iter().map(|(key, _)| key).is_sorted_by(|a, b| a < b) {

@@ -207,7 +207,6 @@ impl Deadlines {
         })
     }
 
-    #[cfg(any(test, feature = "simulation"))]
     /// What is wrong, if anything; `holds` as in [`Deadlines::tidy`].
     pub(in crate::state) fn fault(&self, holds: impl Fn(&LeaseKey) -> bool) -> Option<&'static str> {
         let keys: Vec<LeaseKey> = self.fifo.iter().flat_map(|run| run.keys()).collect();

@@ -1,7 +1,6 @@
 //! Leases: which messages are leased, for how long, and when they may be leased again.
 
 mod apply;
-#[cfg(any(test, feature = "simulation"))]
 mod check;
 mod deadlines;
 mod decide;
@@ -13,7 +12,6 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-#[cfg(any(test, feature = "simulation"))]
 pub(super) use check::{check_entries, lease_keys};
 pub(super) use deadlines::{LeaseKey, key};
 pub(super) use exclusive::ExclusiveLeases;

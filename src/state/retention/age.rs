@@ -149,7 +149,6 @@ impl State {
     }
 
     /// Whether what is kept of the ages agrees with the topics.
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn check_ages(&self, fault: &mut impl FnMut(&'static str)) {
         for (id, topic) in self.catalog.topics() {
             let has_age = matches!(topic.options.retention, Retention::Age(_));

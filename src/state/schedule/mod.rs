@@ -147,7 +147,6 @@ impl Schedules {
     }
 
     /// Whether what is kept twice agrees.
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn check(&self, fault: &mut impl FnMut(&'static str)) {
         let mut again = Self::default();
         for (partition, schedule) in &self.of {

@@ -3,7 +3,6 @@
 //! Numbers of topics, groups and partitions are given in order and never twice, so what was removed leaves gaps. Never here: what
 //! any group has done with the messages.
 
-#[cfg(any(test, feature = "simulation"))]
 mod check;
 mod decide;
 mod query;
@@ -140,7 +139,6 @@ impl TopicCatalog {
     }
 
     /// In order of their numbers.
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn topics(&self) -> impl Iterator<Item = (TopicId, &TopicState)> {
         self.tables.topics.iter().map(|(id, topic)| (TopicId(id), topic))
     }
@@ -165,7 +163,6 @@ impl TopicCatalog {
         self.names.get(name).copied()
     }
 
-    #[cfg(any(test, feature = "simulation"))]
     pub(in crate::state) fn names(&self) -> &BTreeMap<Arc<str>, TopicId> {
         &self.names
     }

@@ -16,7 +16,6 @@ impl State {
     }
 
     /// In order of their numbers.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn topics(&self) -> impl Iterator<Item = (TopicId, &TopicState)> {
         self.catalog.topics()
     }

@@ -1,21 +1,26 @@
 //! What each command does, by its subject.
 //!
-//! A command opens the store, does its work through the public API, and closes it. Never here: the command line itself.
+//! A command that only looks observes the store. Any other opens it, does its work through the public API, and closes it. Never here: the command line itself.
 
+mod backup;
 mod consume;
 mod dead_letters;
+mod peek;
 mod probe;
 mod publish;
+mod schedule;
 mod store;
 mod streams;
 mod tail;
 mod topics;
+mod trace;
+mod verify;
 
-use crate::args::{Args, Command, Sure};
+use crate::args::{Args, Command, DeadLetters, Sure};
 use crate::output::{Done, Failure, Printer};
 use crate::text::plain;
 use clap::CommandFactory;
-use millpond::{Group, Store, Topic};
+use millpond::{Group, Observer, Store, Topic};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 
@@ -23,17 +28,35 @@ pub fn run(args: Args) -> Done {
     let (path, printer) = (args.store.as_path(), &mut Printer::new(args.output));
     match args.command {
         Command::Init => store::init(path, printer)?,
-        Command::Topics { change } => with(path, |store| topics::topics(store, change, printer))?,
-        Command::Groups { change } => with(path, |store| topics::groups(store, change, printer))?,
-        Command::Stats => with(path, |store| store::stats(store, printer))?,
+        Command::Topics { change: None } => topics::list_topics(&look(path)?, printer)?,
+        Command::Topics { change: Some(change) } => with(path, |store| topics::topics(store, change, printer))?,
+        Command::Groups { change: None } => topics::list_groups(&look(path)?, printer)?,
+        Command::Groups { change: Some(change) } => with(path, |store| topics::groups(store, change, printer))?,
+        Command::Stats => store::stats(&look(path)?, printer)?,
         Command::Publish(args) => with(path, |store| publish::publish(store, args, printer))?,
         Command::Consume(args) => with(path, |store| consume::consume(store, &args, printer))?,
-        Command::Tail(args) => with(path, |store| tail::tail(store, &args, printer))?,
-        Command::DeadLetters(command) => with(path, |store| dead_letters::dead_letters(store, command, printer))?,
+        Command::Tail(args) => tail::tail(&look(path)?, &args, printer)?,
+        Command::Peek(args) => peek::peek(&look(path)?, &args, printer)?,
+        Command::DeadLetters(DeadLetters::List { which }) => dead_letters::list(&look(path)?, &which, printer)?,
+        Command::DeadLetters(DeadLetters::Show { topic, group, id }) => {
+            dead_letters::show(&look(path)?, (&topic, &group, &id), printer)?;
+        }
+        Command::DeadLetters(DeadLetters::Redrive { which, change }) => {
+            with(path, |store| dead_letters::redrive(store, &which, &change, printer))?;
+        }
+        Command::DeadLetters(DeadLetters::Discard { which, change }) => {
+            with(path, |store| dead_letters::discard(store, &which, &change, printer))?;
+        }
         Command::Stream(command) => with(path, |store| streams::stream(store, command, printer))?,
-        Command::Cursors => with(path, |store| store::cursors(store, printer))?,
-        Command::Export { topic } => with(path, |store| tail::export(store, &topic, printer))?,
+        Command::Cursors => store::cursors(&look(path)?, printer)?,
+        Command::Export { topic } => tail::export(&look(path)?, &topic, printer)?,
         Command::Import { topic } => with(path, |store| publish::import(store, &topic, printer))?,
+        Command::Schedule(command) => with(path, |store| schedule::schedule(store, command, printer))?,
+        Command::Backup { to } => backup::backup(&look(path)?, &to, printer)?,
+        Command::Restore { from } => backup::restore(path, &from, printer)?,
+        Command::Trace { correlation } => trace::trace(&look(path)?, &correlation, printer)?,
+        Command::Verify => verify::verify(&look(path)?, printer)?,
+        Command::Dump { from, max } => verify::dump(&look(path)?, from, max, printer)?,
         Command::Probe { syncs } => probe::probe(path, syncs, printer)?,
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -48,6 +71,11 @@ pub fn run(args: Args) -> Done {
         }
     }
     printer.flush()
+}
+
+/// Looks into a store that is there, whoever has it.
+fn look(path: &Path) -> Done<Observer> {
+    Ok(Store::open_read_only(path)?)
 }
 
 /// Opens a store that is there, and closes it behind the work.

@@ -31,6 +31,9 @@ pub fn publish(store: &Store, args: Publish, printer: &mut Printer) -> Done {
     };
     let dressed = |payload: Vec<u8>| {
         let mut message = Message::new(payload);
+        if let Some(delay) = args.delay {
+            message = message.delay(delay);
+        }
         if let Some(key) = &args.key {
             message = message.key(key.as_bytes());
         }

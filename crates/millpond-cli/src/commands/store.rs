@@ -4,7 +4,7 @@
 
 use crate::output::{Done, Failure, Printer};
 use crate::text::{age, put, short};
-use millpond::{GroupStats, Store};
+use millpond::{GroupStats, Observer, Store};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -19,10 +19,10 @@ pub fn init(path: &Path, printer: &mut Printer) -> Done {
         .show(|| json!({ "created": path.display().to_string() }), || format!("created a store in {}", path.display()))
 }
 
-pub fn cursors(store: &Store, printer: &mut Printer) -> Done {
+pub fn cursors(store: &Observer, printer: &mut Printer) -> Done {
     let mut rows = Vec::new();
     for name in store.cursors()? {
-        let value = store.cursor(&name)?.get()?.unwrap_or_default();
+        let value = store.cursor(&name)?.map(|value| value.to_vec()).unwrap_or_default();
         let mut json = Map::new();
         json.insert("name".to_owned(), name.as_str().into());
         put(&mut json, "value", &value);
@@ -32,7 +32,7 @@ pub fn cursors(store: &Store, printer: &mut Printer) -> Done {
 }
 
 /// What each group has to do; with JSON the log as well.
-pub fn stats(store: &Store, printer: &mut Printer) -> Done {
+pub fn stats(store: &Observer, printer: &mut Printer) -> Done {
     let stats = store.stats()?;
     if printer.is_json() {
         let topics: Vec<Value> = stats.topics.iter().map(|topic| {

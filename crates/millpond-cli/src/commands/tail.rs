@@ -2,14 +2,19 @@
 //!
 //! Never here: groups.
 
-use super::topic;
+#![allow(clippy::disallowed_methods, reason = "a person waits here, by no simulated clock")]
+
 use crate::args::Tail;
 use crate::output::{Done, Failure, Printer};
 use crate::text::{message, short};
-use millpond::{Error, LogMessage, Position, Store};
+use millpond::{Error, LogMessage, Observer, Position, ReadFrom};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often the store is looked at for what came.
+const STEP: Duration = Duration::from_millis(50);
 
 /// Set when the process is asked to end.
 pub fn interrupted() -> Done<Arc<AtomicBool>> {
@@ -21,22 +26,27 @@ pub fn interrupted() -> Done<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-pub fn tail(store: &Store, args: &Tail, printer: &mut Printer) -> Done {
-    let topic = topic(store, &args.topic)?;
-    let builder = topic.reader();
-    let builder = match &args.after {
+pub fn tail(observer: &Observer, args: &Tail, printer: &mut Printer) -> Done {
+    let from = match &args.after {
         Some(text) => {
             let position: Position = text.parse().map_err(|error| Failure::Usage(format!("{text:?}: {error}")))?;
-            builder.from(position)
+            ReadFrom::After(position)
         }
-        None => builder,
+        None => ReadFrom::Start,
     };
-    let (mut reader, stop, mut left) = (builder.open()?, interrupted()?, args.max);
+    let (mut reader, stop, mut left) = (observer.log(&args.topic, from)?, interrupted()?, args.max);
     while left > 0 && !stop.load(Ordering::Relaxed) {
         match reader.try_next() {
             Ok(Some(read)) => {
                 printer.show(|| as_json(&read), || line(&read))?;
                 left -= 1;
+            }
+            Ok(None) if args.follow => {
+                printer.flush()?;
+                // Nobody tells of what comes.
+                if !observer.refresh()? {
+                    std::thread::sleep(STEP);
+                }
             }
             Ok(None) => break,
             Err(gap @ (Error::Gap { .. } | Error::Unreadable { .. })) => {
@@ -49,8 +59,8 @@ pub fn tail(store: &Store, args: &Tail, printer: &mut Printer) -> Done {
 }
 
 /// All messages as JSON, whatever the output is to be.
-pub fn export(store: &Store, name: &str, printer: &mut Printer) -> Done {
-    let mut reader = topic(store, name)?.reader().open()?;
+pub fn export(observer: &Observer, name: &str, printer: &mut Printer) -> Done {
+    let mut reader = observer.log(name, ReadFrom::Start)?;
     loop {
         match reader.try_next() {
             Ok(Some(read)) => printer.bytes(format!("{}\n", as_json(&read)).as_bytes())?,

@@ -6,32 +6,30 @@ use super::store::{group_json, paused};
 use super::{confirm, topic};
 use crate::args::{GroupChange, TopicChange};
 use crate::output::{Done, Failure, Printer};
-use millpond::{Error, GroupStats, Retention, Start, Store, TopicStats};
+use millpond::{Error, GroupStats, Observer, Retention, Start, Store, TopicStats};
 use serde_json::json;
 
-pub fn topics(store: &Store, change: Option<TopicChange>, printer: &mut Printer) -> Done {
+pub fn list_topics(observer: &Observer, printer: &mut Printer) -> Done {
+    let stats = observer.stats()?;
+    let row = |topic: &TopicStats| {
+        let (partitions, groups) = (topic.partitions.len(), topic.groups.len());
+        let retention = topic.retention.to_string();
+        let json = json!({ "name": topic.name, "partitions": partitions, "published": topic.published, "retention": retention, "groups": groups });
+        let row = vec![
+            topic.name.clone(),
+            partitions.to_string(),
+            topic.published.to_string(),
+            retention,
+            groups.to_string(),
+        ];
+        (row, json)
+    };
+    printer.table(&["TOPIC", "PARTITIONS", "PUBLISHED", "RETENTION", "GROUPS"], stats.topics.iter().map(row).collect())
+}
+
+pub fn topics(store: &Store, change: TopicChange, printer: &mut Printer) -> Done {
     match change {
-        None => {
-            let stats = store.stats()?;
-            let row = |topic: &TopicStats| {
-                let (partitions, groups) = (topic.partitions.len(), topic.groups.len());
-                let retention = topic.retention.to_string();
-                let json = json!({ "name": topic.name, "partitions": partitions, "published": topic.published, "retention": retention, "groups": groups });
-                let row = vec![
-                    topic.name.clone(),
-                    partitions.to_string(),
-                    topic.published.to_string(),
-                    retention,
-                    groups.to_string(),
-                ];
-                (row, json)
-            };
-            printer.table(
-                &["TOPIC", "PARTITIONS", "PUBLISHED", "RETENTION", "GROUPS"],
-                stats.topics.iter().map(row).collect(),
-            )
-        }
-        Some(TopicChange::Create { name, partitions, streams, forever }) => {
+        TopicChange::Create { name, partitions, streams, forever } => {
             match topic(store, &name) {
                 Ok(_) => return Err(Failure::Usage(format!("topic {name:?} is there already"))),
                 Err(Failure::Store(Error::NotFound { .. })) => {}
@@ -46,7 +44,7 @@ pub fn topics(store: &Store, change: Option<TopicChange>, printer: &mut Printer)
             builder.open()?;
             printer.show(|| json!({ "created": name }), || format!("created topic {name}"))
         }
-        Some(TopicChange::Remove { name, sure }) => {
+        TopicChange::Remove { name, sure } => {
             let stats = store.stats()?;
             let found = stats.topics.iter().find(|topic| topic.name == name);
             let found = found.ok_or_else(|| Failure::Missing(format!("topic {name:?} does not exist")))?;
@@ -63,29 +61,21 @@ pub fn topics(store: &Store, change: Option<TopicChange>, printer: &mut Printer)
     }
 }
 
-pub fn groups(store: &Store, change: Option<GroupChange>, printer: &mut Printer) -> Done {
+pub fn list_groups(observer: &Observer, printer: &mut Printer) -> Done {
+    let stats = observer.stats()?;
+    let row = |topic: &TopicStats, group: &GroupStats| {
+        let mut json = group_json(group);
+        json["topic"] = topic.name.clone().into();
+        let cells = [topic.name.clone(), group.name.clone(), group.lag.to_string(), group.dead.to_string()];
+        (cells.into_iter().chain([paused(group).to_owned()]).collect(), json)
+    };
+    let rows = stats.topics.iter().flat_map(|topic| topic.groups.iter().map(|group| row(topic, group))).collect();
+    printer.table(&["TOPIC", "GROUP", "LAG", "DEAD", ""], rows)
+}
+
+pub fn groups(store: &Store, change: GroupChange, printer: &mut Printer) -> Done {
     match change {
-        None => {
-            let stats = store.stats()?;
-            let row = |topic: &TopicStats, group: &GroupStats| {
-                let mut json = group_json(group);
-                json["topic"] = topic.name.clone().into();
-                (
-                    vec![
-                        topic.name.clone(),
-                        group.name.clone(),
-                        group.lag.to_string(),
-                        group.dead.to_string(),
-                        paused(group).to_owned(),
-                    ],
-                    json,
-                )
-            };
-            let rows =
-                stats.topics.iter().flat_map(|topic| topic.groups.iter().map(|group| row(topic, group))).collect();
-            printer.table(&["TOPIC", "GROUP", "LAG", "DEAD", ""], rows)
-        }
-        Some(GroupChange::Create { topic: of, name, max_attempts, visibility_timeout, latest }) => {
+        GroupChange::Create { topic: of, name, max_attempts, visibility_timeout, latest } => {
             let topic = topic(store, &of)?;
             match topic.group(&name).create(false).open() {
                 Ok(_) => return Err(Failure::Usage(format!("group {name:?} of topic {of:?} is there already"))),
@@ -105,7 +95,7 @@ pub fn groups(store: &Store, change: Option<GroupChange>, printer: &mut Printer)
             builder.open()?;
             printer.show(|| json!({ "created": name, "topic": of }), || format!("created group {name} of topic {of}"))
         }
-        Some(GroupChange::Remove { topic: of, name, sure }) => {
+        GroupChange::Remove { topic: of, name, sure } => {
             let topic = topic(store, &of)?;
             let stats = store.stats()?;
             let groups = stats.topics.iter().filter(|topic| topic.name == of).flat_map(|topic| &topic.groups);

@@ -256,7 +256,6 @@ impl<'a> Frame<'a> {
         self.bytes.get(self.covered.claim.head_at as usize..self.covered.parts_at as usize).unwrap_or(&[])
     }
 
-    #[cfg(any(test, feature = "simulation"))]
     /// How many parts.
     pub(crate) const fn parts(&self) -> u32 {
         self.covered.claim.parts
