@@ -16,7 +16,7 @@ use crate::view::{LiveParts, Stay};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How long files are left alone after a look that found nothing to do, in milliseconds.
+/// How long files are left alone after a look that found nothing to do, and a file of which something was settled, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// Such looks take at most this part of the time.
 const LOOK_SHARE: u64 = 50;
@@ -46,8 +46,9 @@ pub(super) struct CleaningNotes {
 /// What is known of a file.
 #[derive(Clone, Copy, Debug, Default)]
 struct FileNote {
-    /// What had to stay at the last look.
+    /// What had to stay at the last look, and since when.
     stay: Stay,
+    since: MonoMs,
     /// How many bytes the same takes, if they were counted.
     bytes: Option<u64>,
     /// Whether a frame of it does not prove itself: it stays as it is.
@@ -196,10 +197,10 @@ impl CleaningLook {
         Ok(())
     }
 
-    /// Notes what must stay of each file, and counts the bytes of that in some of those of which something was settled, but nothing since
-    /// the last look. Returns whether nothing has changed and all are counted.
+    /// Notes what must stay of each file, and counts the bytes of that in some of those of which something was settled, but nothing for a
+    /// while. Returns whether nothing has changed and all are counted.
     pub(super) fn note_files(&self, engine: &Engine) -> Result<bool> {
-        let (mut uncounted, mut is_settled) = (Vec::new(), true);
+        let (mut uncounted, mut is_settled, now) = (Vec::new(), true, engine.clock.monotonic());
         {
             let notes = &mut engine.maintenance.cleaning.lock().files;
             notes.retain(|number, _| self.catalog.segment(*number).is_some());
@@ -208,11 +209,11 @@ impl CleaningLook {
                 let stays = classes.map(|class| self.kept(class, file.number()).stay(file.end()));
                 let stay = stays.reduce(Stay::and).unwrap_or_default();
                 let note = notes.entry(file.number()).or_default();
-                let is_stable = note.stay == stay || engine.maintenance.wants_room();
-                if note.stay != stay {
-                    *note = FileNote { stay, bytes: None, ..*note };
-                    is_settled = false;
+                if note.stay != stay || note.since == MonoMs(0) {
+                    *note = FileNote { stay, since: now, bytes: None, ..*note };
                 }
+                let is_stable = now.0.saturating_sub(note.since.0) >= LOOK_EVERY_MS || engine.maintenance.wants_room();
+                is_settled &= is_stable;
                 if is_stable && note.bytes.is_none() && !note.is_damaged && !self.is_whole(file, stay) {
                     uncounted.push(Arc::clone(file));
                 }

@@ -74,6 +74,7 @@ impl Rig {
     fn look(&self) -> CleaningLook {
         self.tidy();
         for _ in 0..20 {
+            self.clock.advance(1_000);
             CleaningLook::take(&self.engine).unwrap().note_files(&self.engine).unwrap();
         }
         CleaningLook::take(&self.engine).unwrap()
