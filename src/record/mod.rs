@@ -187,8 +187,8 @@ pub enum Retention {
     UntilSettled,
     /// Until the topic is removed, whichever groups settled them.
     Forever,
-    /// At least for so long from their publish on, and as long as a group has not settled them: from one second to ten years. They go up to an
-    /// eighth of it later, as soon as their file can go. Jumps of the wall clock while the store is open do not count. After an open, and
+    /// At least for so long from their publish on, and as long as a group has not settled them: from one second to ten years. They go up to a
+    /// sixteenth of it later, as soon as their file can go. Jumps of the wall clock while the store is open do not count. After an open, and
     /// after each jump, none go for ten minutes.
     Age(Duration),
     /// At least the last so many of each partition, and those that a group has not settled: at least 1.
@@ -196,7 +196,7 @@ pub enum Retention {
 }
 
 impl Retention {
-    /// Whether messages go at some time though no group has settled them, for there is none.
+    /// Whether messages go in time even if the topic has no group.
     pub(crate) const fn is_for_a_while(self) -> bool {
         match self {
             Self::Age(_) | Self::Count(_) => true,

@@ -2,7 +2,8 @@
 //!
 //! Never here: which files are cleaned, and writing.
 
-use super::read::{ReplayError, decode_frame};
+use super::read::decode_frame;
+use super::touches::Stop;
 use crate::error::Result;
 use crate::ids::{Lsn, Offset, PartitionId};
 use crate::log::{self, Class, Segment};
@@ -71,15 +72,16 @@ impl LiveParts {
         Stay { count, held_from }
     }
 
-    /// Shows `visit` each frame of which something is kept, with what that is: whole and verified, or without its parts.
+    /// Shows `visit` each frame of which something is kept, with what that is: whole and verified, or without its parts. Stops where `visit`
+    /// says `false`.
     ///
     /// # Errors
-    /// A frame that cannot be read or does not prove itself, a record that cannot be decoded, or what `visit` says.
+    /// A frame that cannot be read or does not prove itself; a record that cannot be decoded.
     pub(crate) fn for_each(
         &self,
         segment: &Segment,
         with_parts: bool,
-        visit: &mut dyn FnMut(&log::Frame<'_>, &KeptFrame) -> Result<()>,
+        visit: &mut dyn FnMut(&log::Frame<'_>, &KeptFrame) -> bool,
     ) -> Result<()> {
         let (mut records, mut kept) = (Vec::new(), KeptFrame::default());
         let mut each = |frame: &log::Frame<'_>| {
@@ -88,10 +90,13 @@ impl LiveParts {
             }
             decode_frame(segment, frame, &mut records)?;
             self.fill(&records, frame.lsn, &mut kept);
-            if kept.parts.is_empty() { Ok(()) } else { visit(frame, &kept).map_err(ReplayError) }
+            if kept.parts.is_empty() || visit(frame, &kept) { Ok(()) } else { Err(Stop::Here) }
         };
         let walk = if with_parts { log::for_each_whole } else { log::for_each_frame };
-        walk(segment, segment.base(), &mut each).map_err(|ReplayError(error)| error)
+        match walk(segment, segment.base(), &mut each) {
+            Ok(()) | Err(Stop::Here) => Ok(()),
+            Err(Stop::Failed(error)) => Err(error.0),
+        }
     }
 
     /// Puts what is kept of the frame at `lsn` in place of what was there.

@@ -41,7 +41,7 @@ pub(crate) fn for_each_frame_of_records(
 }
 
 /// Why a walk ends before the end of the segment.
-enum Stop {
+pub(super) enum Stop {
     Here,
     Failed(ReplayError),
 }

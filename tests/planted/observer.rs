@@ -19,7 +19,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "an observer sees what is not durable",
         plants: "a power failure takes back what an observer has told",
-        mistake: Mistake::Value("if planted!() { ends.last() } else { $it }"),
+        mistake: Mistake::Value("if planted!() { frames.len().checked_sub(1) } else { $it }"),
         level: Level::Test("observer", "an_observer_lives_through_all_that_a_writer_does"),
     },
     Bug {

@@ -1,6 +1,6 @@
 //! Retention by age: marks how far topics have come that keep their messages for a time.
 //!
-//! Never here: which messages that lets go.
+//! Never here: which messages a mark releases.
 
 use crate::engine::Engine;
 use crate::error::Result;

@@ -22,7 +22,7 @@ const LOOK_EVERY_MS: u64 = 1_000;
 const LOOK_SHARE: u64 = 50;
 /// And cleaning this part, so that others have most of the disk.
 const CLEAN_SHARE: u64 = 4;
-/// The bytes of what must stay are counted in as much of the log as so many segments in a look.
+/// One look reads at most so many segments' worth of the log to count the bytes of what must stay.
 const COUNT_SEGMENTS: u64 = 4;
 /// A file of a class that is smaller than this part of a segment is small.
 const SMALL_SHARE: u64 = 8;
@@ -149,7 +149,7 @@ impl CleaningLook {
         let mut bytes = 0u64;
         self.kept(class, file.number()).for_each(file, false, &mut |frame, kept| {
             bytes = bytes.saturating_add(class_frame_len(kept.head.len(), frame, &kept.parts));
-            Ok(())
+            true
         })?;
         Ok(bytes)
     }
@@ -189,7 +189,7 @@ impl CleaningLook {
     /// # Errors
     /// What passes.
     pub(super) fn unreadable(&self, engine: &Engine, file: &Segment, error: Error) -> Result<()> {
-        if error.is_passing() || error.kind() == ErrorKind::Retry {
+        if error.kind() == ErrorKind::Retry {
             return Err(error);
         }
         // seam: a file that cannot be read is tried again

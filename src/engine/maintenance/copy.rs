@@ -91,7 +91,7 @@ impl Range<'_> {
                     Ok(at) => runs.push_all(&kept.records, at),
                     Err(error) => written = Err(io(error)),
                 }
-                if written.is_ok() { Ok(()) } else { Err(Error::OutOfMemory) }
+                written.is_ok()
             });
             written?;
             if let Err(error) = read {
@@ -143,8 +143,7 @@ impl Range<'_> {
         Ok(Some((gone, end)))
     }
 
-    /// Whether the files still serve the class, and no others within the range, and nobody may want more of them than at the look: no group begins where it likes, and no
-    /// cursor holds more.
+    /// Whether the files still serve the class, and no others within the range, and since the look no pin was taken and no cursor holds more.
     fn still_holds(&self, engine: &Engine, core: &Core) -> bool {
         // seam: a cleaner ignores a pin
         let is_pinned = engine.maintenance.is_pinned() || engine.maintenance.pins_ever() != self.look.pins;

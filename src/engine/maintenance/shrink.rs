@@ -1,7 +1,7 @@
 //! Giving room back where nothing is appended: at rest, and at a close.
 //!
 //! Segments are long where much is appended, and the last one holds what was settled long ago, beside its unused rest. So a small one takes
-//! its place, and it goes as every segment does. Never here: what is dead.
+//! its place, and the long one is removed like any other. Never here: what is dead.
 
 use super::checkpoint::write_checkpoint;
 use super::finish::finish_segments;

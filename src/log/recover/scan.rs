@@ -85,9 +85,9 @@ impl Scanned {
         };
         let in_starts =
             self.directory.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
+        let of_slots = |known: Lsn| Slot::certain_watermark(&self.directory.slots).max(known);
         // seam: an observer goes by a slot that may be lost
-        let told =
-            observed.map_or(self.slot.watermark, |known| Slot::certain_watermark(&self.directory.slots).max(known));
+        let told = observed.map_or(self.slot.watermark, of_slots);
         // seam: the slot's watermark is not read
         let proven = in_starts.max().unwrap_or(Lsn(0)).max(told).max(covers);
         let candidates = chain::candidates(&self.directory, &section.files, covers, proven);

@@ -87,8 +87,7 @@ pub(crate) fn class_frame_len(head_len: usize, frame: &Frame<'_>, kept: &[u32]) 
 }
 
 impl ClassFile {
-    /// Adds a frame with the head, and of `frame`, which stood there before, the parts of these numbers. Returns where it stands. `frame` is
-    /// valid with its parts.
+    /// Copies from `frame`, which is valid with its parts, the parts of the numbers `kept`, under the new `head`. Returns where the copy stands.
     ///
     /// # Errors
     /// Whatever writing says; `InvalidInput` where the file would be too long, or `frame` lacks a part.

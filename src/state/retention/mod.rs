@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 /// Messages of a partition that follow each other: the first, and the one behind the last.
 pub(crate) type OffsetRange = (Offset, Offset);
 
-/// A snapshot that is asked which messages must stay. What it lets go nobody comes to want again, but for a group that is created later, or
-/// a cursor that comes to hold more.
+/// A snapshot that is asked which messages must stay. A message that need not stay is never needed again, except by a group that is created
+/// later, or a cursor that comes to hold more.
 #[derive(Debug)]
 pub(crate) struct LiveMessages {
     snapshot: Snapshot,
@@ -70,7 +70,7 @@ impl LiveMessages {
                 let of_topic = self.groups.get(&topic).map(Vec::as_slice).unwrap_or_default();
                 let is_somebodys = self.holds.contains_key(&topic) || self.is_for_a_while(topic);
                 if of_topic.is_empty() && !is_somebodys {
-                    // While nobody has come to read it, all stays, unless a cursor says where it stands.
+                    // A topic without groups keeps everything, unless a cursor holds it.
                     return all();
                 }
                 for number in of_topic {
