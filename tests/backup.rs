@@ -243,3 +243,91 @@ fn a_directory_is_restored_by_opening_it() {
     Store::open_read_only(&path).unwrap().backup(&again, |done, of| assert!(done <= of)).unwrap();
     assert_eq!(Store::open_read_only(&again).unwrap().stats().unwrap().topics[0].published, 110);
 }
+
+/// A store in which a stuck message lies among settled ones, and two checkpoints cover them.
+fn mixed() -> (SimDisk, Arc<SimClock>, Store) {
+    let (disk, clock) = (SimDisk::new(9), Arc::new(SimClock::new(CLOCK)));
+    let store = small().open_on(Arc::new(disk.attach().unwrap()), Arc::clone(&clock) as _).unwrap();
+    let stuck = store.topic("stuck").open().unwrap();
+    stuck.group("g").open().unwrap();
+    let topic = store.topic("t").open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    for number in 0..60 {
+        if number % 10 == 5 {
+            stuck.publish(payload(number)).unwrap();
+        }
+        topic.publish(payload(number)).unwrap();
+        drop(group.receive_batch(1, Duration::ZERO).unwrap().ack().unwrap());
+    }
+    for _ in 0..2 {
+        topic.publish(payload(0)).unwrap();
+        store.checkpoint().unwrap();
+    }
+    store.sync().unwrap();
+    (disk, clock, store)
+}
+
+/// Files are unlinked once the frame that says so is durable, and nothing tells yet that it is: a backup goes by what is there.
+#[test]
+fn a_backup_follows_files_that_nothing_tells_of_yet() {
+    for ticks in 1..8 {
+        let (disk, clock, store) = mixed();
+        for _ in 0..ticks {
+            clock.advance(1_000);
+            store.tick().unwrap();
+        }
+        // The process is killed here: no later frame tells how much is durable.
+        let observer = Store::options().open_read_only_on(Arc::new(disk.reader()), Arc::clone(&clock) as _).unwrap();
+        let target = SimDisk::new(ticks);
+        observer.backup_to(&attached(&target)).unwrap();
+        let copy = small().open_on(attached(&target), Arc::clone(&clock) as _).unwrap();
+        let group = copy.topic("stuck").open().unwrap().group("g").open().unwrap();
+        let mut numbers = Vec::new();
+        while let Some(delivery) = group.receive(Duration::ZERO).unwrap() {
+            numbers.push(u64::from_le_bytes(delivery.payload()[..8].try_into().unwrap()));
+            delivery.ack().unwrap();
+        }
+        assert_eq!(numbers, [5, 15, 25, 35, 45, 55], "after {ticks} ticks");
+    }
+}
+
+/// An observer that was opened before files were cleaned finds each message where it is now.
+#[test]
+fn an_observer_finds_what_was_cleaned_into_another_file() {
+    let (disk, clock, store) = mixed();
+    let open = || Store::options().open_read_only_on(Arc::new(disk.reader()), Arc::clone(&clock) as _).unwrap();
+    let (peeks, reads) = (open(), open());
+    let mut log = reads.log("stuck", millpond::ReadFrom::Start).unwrap();
+    for _ in 0..8 {
+        clock.advance(1_000);
+        store.tick().unwrap();
+    }
+    assert!(disk.files().iter().any(|file| file.name.ends_with(".msg")), "{:?}", disk.files());
+    let expected = [5, 15, 25, 35, 45, 55];
+    let number = |payload: &[u8]| u64::from_le_bytes(payload[..8].try_into().unwrap());
+    let peeked = peeks.peek("stuck", "g", millpond::MessageState::Ready, 100).unwrap();
+    let peeked: Vec<u64> = peeked.map(|message| number(message.unwrap().payload())).collect();
+    assert_eq!(peeked, expected);
+    let mut found = Vec::new();
+    while let Some(message) = log.try_next().unwrap() {
+        found.push(number(message.payload()));
+    }
+    assert_eq!(found, expected);
+}
+
+/// What is damaged is somebody's store: a backup leaves it as it is.
+#[test]
+fn a_damaged_store_is_no_target() {
+    let (_, _, store) = mixed();
+    let target = SimDisk::new(3);
+    drop(small().open_on(attached(&target), Arc::new(SimClock::new(CLOCK)) as _).unwrap());
+    target.crash_process();
+    let mut bytes = target.read_file("STORE").unwrap();
+    bytes[..512].fill(0xAA);
+    target.write_file("STORE", &bytes);
+    let before: Vec<_> = target.files();
+    let refused = store.backup_to(&attached(&target)).unwrap_err();
+    assert!(matches!(refused, Error::InvalidOption { .. }), "{refused:?}");
+    target.crash_process();
+    assert_eq!(target.files(), before);
+}

@@ -208,8 +208,8 @@ impl GroupBuilder {
         check_name("group", &self.name)?;
         let shared = &self.topic.shared;
         let engine = &shared.engine;
-        let stored = engine.stored_ordering(self.topic.info.id, &self.name)?;
-        let options = self.given.with_defaults(shared, stored)?;
+        let stored = engine.stored_options(self.topic.info.id, &self.name)?;
+        let options = self.given.with_defaults(shared, stored.as_ref())?;
         let info = if self.create {
             engine.open_group(self.topic.info, &self.name, &options, self.begin())?
         } else {

@@ -50,7 +50,6 @@ impl Given {
         if let Some(messages) = self.max_in_flight.filter(|count| *count > limits::OUTSTANDING_MAX) {
             return invalid("max_in_flight", messages.to_string(), "from 0 to 1,048,576");
         }
-        self.check_limits(self.max_attempts, self.max_outstanding)?;
         let foreign = self.notices.iter().flatten().find(|topic| !Arc::ptr_eq(&topic.inner().shared, shared));
         if let Some(topic) = foreign {
             let value = format!("{:?} of another store", topic.name());
@@ -75,14 +74,20 @@ impl Given {
         })
     }
 
-    /// What a group is created with. `stored`: the order of the group, where it exists.
-    pub(super) fn with_defaults(&self, shared: &Arc<StoreShared>, stored: Option<Ordering>) -> Result<GroupOptions> {
+    /// What a group is created with. `stored`: the options of the group, where it exists.
+    pub(super) fn with_defaults(
+        &self,
+        shared: &Arc<StoreShared>,
+        stored: Option<&GroupOptions>,
+    ) -> Result<GroupOptions> {
         // seam: a number per key is taken without an order
-        self.check_order(self.ordering.or(stored).unwrap_or_default())?;
+        self.check_order(self.ordering.or(stored.map(|stored| stored.ordering)).unwrap_or_default())?;
         let ordering = self.ordering.unwrap_or_default();
         let max_attempts = 5;
-        let max_outstanding = self.max_outstanding.unwrap_or(limits::OUTSTANDING_DEFAULT);
-        self.check_limits(self.max_attempts.or(Some(max_attempts)), Some(max_outstanding))?;
+        match stored {
+            Some(_) => self.check_given(None)?,
+            None => self.check_given(Some((max_attempts, limits::OUTSTANDING_DEFAULT)))?,
+        }
         let defaults = GroupOptions {
             visibility_timeout_ms: 30_000,
             max_attempts,
@@ -102,27 +107,19 @@ impl Given {
         Ok(self.changes(shared)?.applied_to(&defaults))
     }
 
-    /// Whether no limit is above another one that includes it, where both are given.
-    fn check_limits(&self, max_attempts: Option<u32>, max_outstanding: Option<u32>) -> Result<()> {
-        if let (Some(messages), Some(outstanding)) = (self.max_in_flight, max_outstanding)
-            && messages > outstanding
-        {
-            let value = format!("{messages} with `max_outstanding` {outstanding}");
-            let expected = "at most `max_outstanding`";
-            return Err(Error::InvalidOption { option: "max_in_flight", value, expected });
-        }
-        let kinds =
-            [("max_nacks", self.max_nacks), ("max_expiries", self.max_expiries), ("max_crashes", self.max_crashes)];
-        for (option, limit) in kinds {
-            // seam: a limit that is never reached is taken
-            if let (Some(limit), Some(attempts)) = (limit, max_attempts.filter(|attempts| *attempts != 0))
-                && limit > attempts
-            {
-                let value = format!("{limit} with `max_attempts` {attempts}");
-                return Err(Error::InvalidOption { option, value, expected: "at most `max_attempts`" });
-            }
-        }
-        Ok(())
+    /// As [`check_limits`], of options that are given together. `left_out`: what `max_attempts` and `max_outstanding` are else, where the group
+    /// has no others.
+    fn check_given(&self, left_out: Option<(u32, u32)>) -> Result<()> {
+        let (max_attempts, max_outstanding) = left_out.unwrap_or((0, u32::MAX));
+        check_limits(&GroupOptions {
+            max_attempts: self.max_attempts.unwrap_or(max_attempts),
+            max_nacks: self.max_nacks.unwrap_or(0),
+            max_expiries: self.max_expiries.unwrap_or(0),
+            max_crashes: self.max_crashes.unwrap_or(0),
+            max_outstanding: self.max_outstanding.unwrap_or(max_outstanding),
+            max_in_flight: self.max_in_flight.unwrap_or(0),
+            ..GroupOptions::LEFT_OUT
+        })
     }
 
     /// Whether a number per key fits the order of the group.
@@ -262,7 +259,32 @@ impl GroupChange {
     /// `InvalidOption`; `Removed` if the group or the topic for notices was; the store's.
     pub fn apply(self) -> Result<()> {
         let shared = &self.group.topic.shared;
+        self.given.check_given(None)?;
         let changes = self.given.changes(shared)?;
         shared.engine.alter_group(self.group.info.id, &changes)
+    }
+}
+
+/// Whether no limit is above another one that includes it.
+fn check_limits(options: &GroupOptions) -> Result<()> {
+    let (messages, outstanding) = (options.max_in_flight, options.max_outstanding);
+    if messages > outstanding {
+        let value = format!("{messages} with `max_outstanding` {outstanding}");
+        let expected = "at most `max_outstanding`";
+        return Err(Error::InvalidOption { option: "max_in_flight", value, expected });
+    }
+    let kinds = [
+        ("max_nacks", options.max_nacks),
+        ("max_expiries", options.max_expiries),
+        ("max_crashes", options.max_crashes),
+    ];
+    let attempts = options.max_attempts;
+    // seam: a limit that is never reached is taken
+    match kinds.into_iter().find(|(_, limit)| attempts != 0 && *limit > attempts) {
+        Some((option, limit)) => {
+            let value = format!("{limit} with `max_attempts` {attempts}");
+            Err(Error::InvalidOption { option, value, expected: "at most `max_attempts`" })
+        }
+        None => Ok(()),
     }
 }

@@ -40,6 +40,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::backup`].
     pub(crate) fn backup_to(&self, to: (&Arc<dyn Disk>, &Path)) -> Result<BackupReport> {
+        // Files stay where they are until it is done.
+        let _pin = self.maintenance.keep_files();
         self.sync()?;
         // seam: a backup goes by the files alone
         let known = self.watermark();
@@ -245,14 +247,15 @@ impl StoreObserver {
         let PeekedPlace { partition, offset, attempts, history } = place;
         let stored = match self.view.fetch(partition, offset) {
             Ok(stored) => stored,
-            // Its file may have gone since.
+            // Its file may have gone since, with it or without.
             Err(error) => {
                 let at = self.view.with_view(|view| view.locate(partition, offset));
                 let is_there = at.is_some_and(|at| self.view.is_there(at.segment.number()));
-                if !is_there || self.has_left(partition, offset) {
+                if self.has_left(partition, offset) {
                     return Ok(None);
                 }
-                self.view.fetch(partition, offset).map_err(|_| error)?
+                let again = self.view.fetch(partition, offset);
+                again.map_err(|newer| if is_there { error } else { newer })?
             }
         };
         let public = self.view.with_view(|view| view.state.public_place(partition));

@@ -24,20 +24,25 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Lets in what has come since. Where the options are others, the whole tokens stay that fit.
-    fn fill(&mut self, options: RateOptions, mono: MonoMs) {
-        let before = self.options;
-        if before != options {
-            self.fill(before, mono);
-            let tokens = self.units / u128::from(before.per_ms.max(1));
-            *self = Self { options, units: tokens * u128::from(options.per_ms), at: mono };
-        }
+    /// Adds what has come since the last time, as far as there is room.
+    fn fill(&mut self, mono: MonoMs) {
+        let RateOptions { count, per_ms, burst } = self.options;
         let elapsed = mono.0.saturating_sub(self.at.0);
-        let come = u128::from(elapsed) * u128::from(options.count);
+        let come = u128::from(elapsed) * u128::from(count);
         // seam: a bucket has no end
-        let most = u128::from(options.burst) * u128::from(options.per_ms);
+        let most = u128::from(burst) * u128::from(per_ms);
         self.units = (self.units + come).min(most);
         self.at = self.at.max(mono);
+    }
+
+    /// Goes on by other options: what is there stays, tokens and parts of one, as far as it fits.
+    fn change(&mut self, options: RateOptions, mono: MonoMs) {
+        self.fill(mono);
+        let before = u128::from(self.options.per_ms.max(1));
+        let (tokens, part) = (self.units / before, self.units % before);
+        let per_ms = u128::from(options.per_ms);
+        *self = Self { options, units: tokens * per_ms + part * per_ms / before, at: self.at };
+        self.fill(mono);
     }
 
     fn tokens(&self) -> u32 {
@@ -60,8 +65,23 @@ impl Rates {
         // seam: a restart gives a burst
         let fresh = Bucket { options, units: 0, at: self.since };
         let mut bucket = self.buckets.get(&group).copied().unwrap_or(fresh);
-        bucket.fill(options, mono);
+        if bucket.options == options {
+            bucket.fill(mono);
+        } else {
+            bucket.change(options, mono);
+        }
         bucket
+    }
+
+    /// The group goes on by another rate, or by none, from now on. A rate where there was none begins without tokens.
+    pub(in crate::engine) fn change(&mut self, group: GroupId, rate: Option<RateOptions>, mono: MonoMs) {
+        let Some(options) = rate else {
+            self.buckets.remove(&group);
+            return;
+        };
+        let bucket = self.buckets.entry(group).or_insert(Bucket { options, units: 0, at: mono });
+        // seam: another rate holds from the next lease on
+        bucket.change(options, mono);
     }
 
     /// How many messages the group may be leased now.
@@ -143,5 +163,22 @@ mod tests {
         assert_eq!(rates.tokens(GROUP, rate(u32::MAX, u64::MAX >> 20, u32::MAX), MonoMs(4_000)), 3);
         rates.keep(|group| group != GROUP);
         assert_eq!(rates.tokens(GROUP, slow, MonoMs(4_000)), 4);
+    }
+
+    /// A rate that was altered holds from then on, whenever the last lease was.
+    #[test]
+    fn another_rate_holds_at_once() {
+        let (mut rates, slow, fast) = (Rates::new(MonoMs(0)), rate(1, 3_600_000, 1), rate(100, 1_000, 10));
+        rates.take(GROUP, slow, 1, MonoMs(3_600_000));
+        rates.change(GROUP, Some(fast), MonoMs(3_601_000));
+        assert_eq!(rates.tokens(GROUP, fast, MonoMs(3_601_100)), 10);
+        let drained = rate(1_000, 1_000, 1_000);
+        rates.take(GROUP, drained, 1_000, MonoMs(5_000_000));
+        rates.change(GROUP, Some(rate(1_000, 1_000_000, 1_000)), MonoMs(5_000_000));
+        assert_eq!(rates.tokens(GROUP, rate(1_000, 1_000_000, 1_000), MonoMs(5_001_000)), 1);
+        // Off, and on again: no tokens have gathered.
+        rates.change(GROUP, None, MonoMs(6_000_000));
+        rates.change(GROUP, Some(fast), MonoMs(9_000_000));
+        assert_eq!(rates.tokens(GROUP, fast, MonoMs(9_000_000)), 0);
     }
 }

@@ -8,7 +8,7 @@ use super::deliver::settle::end_of;
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
-use crate::record::{GroupOptions, Ordering, TopicOptions};
+use crate::record::{GroupOptions, TopicOptions};
 use crate::state::{Command, GroupChanges, Rejection};
 use crate::view::{Reader, TopicInfo, ViewHolder, next_run};
 
@@ -157,7 +157,14 @@ impl Engine {
     /// `Removed`; the store's.
     pub(crate) fn alter_group(&self, group: GroupId, changes: &GroupChanges) -> Result<()> {
         self.enter()?;
-        let end = self.submit(&Command::AlterGroup { group, changes }, Parts::default(), end_of)?;
+        let mono = self.now().mono;
+        let end = self.submit(&Command::AlterGroup { group, changes }, Parts::default(), |core, committed| {
+            if changes.rate.is_some() {
+                let rate = core.rate_of(group);
+                core.rates.change(group, rate, mono);
+            }
+            end_of(core, committed)
+        })?;
         self.wait_durable(end.map_err(|rejection| self.rejected(rejection))?)
     }
 
@@ -171,13 +178,13 @@ impl Engine {
         Ok(group.options.visibility_timeout_ms)
     }
 
-    /// The order of the group of this name, if it is there.
+    /// The options of the group of this name, if it is there.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) fn stored_ordering(&self, topic: TopicId, name: &str) -> Result<Option<Ordering>> {
+    pub(crate) fn stored_options(&self, topic: TopicId, name: &str) -> Result<Option<GroupOptions>> {
         self.enter()?;
-        Ok(self.group(topic, name).map(|group| group.options.ordering))
+        Ok(self.group(topic, name).map(|group| group.options))
     }
 
     pub(crate) fn group(&self, topic: TopicId, name: &str) -> Option<GroupInfo> {

@@ -97,6 +97,11 @@ impl ObservedView {
                 LogProgress::Grown(_) | LogProgress::Elsewhere => {}
             }
         }
+        self.look_anew(&mut place)
+    }
+
+    /// Looks at all files. Whether anything became durable since the last look.
+    fn look_anew(&self, place: &mut LookState) -> Result<bool> {
         let missing = || Error::NotFound { what: "store", name: self.caches.dir.display().to_string() };
         let (view, end) = load(&self.disk)?.ok_or_else(missing)?;
         let mut seen = self.seen.lock();
@@ -191,20 +196,16 @@ impl LogHolder for ObservedView {
         self.end()
     }
 
-    /// A file may have gone though nothing that is known tells of it yet: then its messages are gone here as well.
+    /// A file may have gone though no watermark tells of the frame yet that took it off the list: a look at all files finds that frame, and
+    /// where the messages are now.
     fn is_there(&self, file: FileNumber) -> bool {
-        // What the refresh meets is met again by the read that goes on.
-        let _ = self.refresh();
-        let found = self.with_view(|view| view.catalog.segment(file).cloned());
-        let Some(segment) = found else { return false };
-        let opened = self.disk.open(&segment.name().to_string());
-        let is_gone = opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if is_gone {
-            self.with_view(|view| {
-                view.catalog.retire(segment.base(), segment.end(), segment.serves());
-                view.positions.forget(segment.number());
-            });
+        let name = self.with_view(|view| view.catalog.segment(file).map(|segment| segment.name()));
+        let Some(name) = name else { return false };
+        let opened = self.disk.open(&name.to_string());
+        if opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            // What the look meets is met again by the read that goes on.
+            let _ = self.look_anew(&mut self.place.lock());
         }
-        !is_gone
+        self.with_view(|view| view.catalog.segment(file).is_some())
     }
 }

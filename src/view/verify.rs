@@ -3,7 +3,7 @@
 //! Looks at every byte of the files that make up the log, as an observer: a file that is unlinked meanwhile is of no interest any more.
 //! Never here: mending.
 
-use super::observer::ObservedView;
+use super::observer::{ObservedView, until_it_holds};
 use super::read::{ReplayError, decode_frame, newer_format};
 use super::runs::SegmentRuns;
 use super::share::{Share, share_of};
@@ -153,7 +153,8 @@ impl ObservedView {
 
     /// Whether the newest checkpoint is what the log makes of the one before it.
     fn verify_checkpoints(&self, segments: &[Arc<Segment>], report: &mut VerifyReport) -> Result<()> {
-        let (whole, damaged) = match log::checkpoints(self.disk()).map_err(open_error) {
+        let loaded = until_it_holds(|| log::checkpoints(self.disk()).map_err(open_error));
+        let (whole, damaged) = match loaded {
             // Another one took its place.
             Err(error) if is_missing(&error) => return Ok(()),
             other => other?,

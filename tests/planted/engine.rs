@@ -5,6 +5,12 @@ use crate::{Bug, Level};
 
 pub const BUGS: &[Bug] = &[
     Bug {
+        name: "another rate holds from the next lease on",
+        plants: "a limit that was raised lets nobody through until the old one would have",
+        mistake: Mistake::Skip,
+        level: Level::Library("another_rate_holds_at_once"),
+    },
+    Bug {
         name: "an exclusive lease that may go early is not told of",
         plants: "a message that is to go alone sleeps on when the last other lease is settled early",
         mistake: Mistake::Skip,

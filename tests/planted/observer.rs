@@ -35,15 +35,15 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("backup", "a_copy_that_was_opened_is_left_alone"),
     },
     Bug {
-        name: "an observer goes by a slot that may be lost",
-        plants: "a power failure within a recovery takes back what an observer has told",
-        mistake: Mistake::Value("if planted!() { self.slot.watermark } else { $it }"),
-        level: Level::Test("observer", "an_observer_lives_through_all_that_a_writer_does"),
-    },
-    Bug {
         name: "half a file counts",
         plants: "what a backup left that died is taken for a copy",
         mistake: Mistake::Value("if planted!() { !theirs.is_empty() } else { $it }"),
         level: Level::Test("backup", "a_backup_that_dies_is_made_whole_by_the_next"),
+    },
+    Bug {
+        name: "a store whose identity is damaged is written over",
+        plants: "a restore destroys the damaged store that somebody meant to look at",
+        mistake: Mistake::Value("if planted!() { false } else { $it }"),
+        level: Level::Test("backup", "a_damaged_store_is_no_target"),
     },
 ];

@@ -306,7 +306,7 @@ fn a_backup_is_verified_and_damage_is_named() {
     let second = &shell.json(&["backup", to])[0];
     assert!(second["bytes_copied"].as_u64().unwrap() < 100_000 && second["bytes_kept"].as_u64().unwrap() > 450_000);
     assert!(shell.ok(&["verify"]).ends_with("nothing is wrong\n"));
-    shell.fails(2, "was opened", &["restore", to]);
+    shell.fails(2, "is not empty", &["restore", to]);
 
     // It is restored into another place, which goes on as a store of its own.
     let restored = Shell::new();

@@ -134,6 +134,8 @@ impl Engine {
             // Its group was removed, and the lease with it.
             Err(Error::Removed { .. }) => Ok(false),
             Err(error) if error.is_passing() => Ok(true),
+            // What it was that failed has not stopped the store.
+            Err(Error::Io { .. }) if self.health.check().is_ok() => Ok(true),
             Err(error) => Err(error),
         }
     }

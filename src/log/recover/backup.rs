@@ -110,10 +110,13 @@ fn from_source(context: &'static str, name: FileName) -> impl FnOnce(io::Error) 
 
 /// The slots of an earlier backup of the same store, in a directory that may be written to.
 fn existing(source: &BackupSource<'_>, to: &dyn Disk) -> Result<[Option<Slot>; 2], BackupError> {
-    let Some(StoreRead { uuid, slots }) = StoreRead::read(to).map_err(BackupError::Target)? else {
-        return Ok([None, None]);
-    };
     let foreign = |what| Err(BackupError::Foreign(FileName::Store.to_string(), what));
+    let Some(StoreRead { uuid, slots }) = StoreRead::read(to).map_err(BackupError::Target)? else {
+        // An earlier backup that died has written nothing there; what is damaged is somebody's store.
+        // seam: a store whose identity is damaged is written over
+        let is_damaged = !is_blank(to)?;
+        return if is_damaged { foreign("it is damaged") } else { Ok([None, None]) };
+    };
     if uuid != *source.end.uuid() {
         return foreign("it is of another store");
     }
@@ -124,6 +127,14 @@ fn existing(source: &BackupSource<'_>, to: &dyn Disk) -> Result<[Option<Slot>; 2
         Some(slot) if slot.watermark > source.end.end() => foreign("it is newer than the store"),
         Some(_) | None => Ok(slots),
     }
+}
+
+/// Whether nothing was written to `STORE` of a directory but who holds it.
+fn is_blank(to: &dyn Disk) -> Result<bool, BackupError> {
+    let file = to.open(&FileName::Store.to_string()).map_err(target("open", FileName::Store))?;
+    let mut bytes = vec![0; crate::disk::OWNER_AT as usize];
+    let len = file.read_at(0, &mut bytes).map_err(target("read", FileName::Store))?;
+    Ok(bytes.iter().take(len).all(|byte| *byte == 0))
 }
 
 /// The files of the backup in the order in which they are copied: what others rest on comes first.

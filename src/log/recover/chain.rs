@@ -110,7 +110,7 @@ pub(in crate::log) struct Walk {
     idle_ends: Vec<Lsn>,
     /// The highest watermark in a valid frame.
     pub(in crate::log) watermark: Lsn,
-    /// Control frames that change which files belong to it, with their LSNs.
+    /// Control frames that change which files belong to it, with their ends.
     pub(in crate::log) changes: Vec<(Lsn, ControlFrame)>,
 }
 
@@ -186,18 +186,18 @@ fn read_piece(candidate: &Candidate, handles: &Handles, stop: Lsn, walk: &mut Wa
             break;
         }
         walk.watermark = walk.watermark.max(frame.watermark.unwrap_or(Lsn(0)));
-        let idle = frame.is_log() && note_control(frame.lsn, frame.head(), &name, frame.at, walk)?;
+        let idle = frame.is_log() && note_control(end, frame.head(), &name, frame.at, walk)?;
         walk.reach(end, !idle);
     }
     Ok(())
 }
 
 /// Takes note of a control frame; says whether it could as well not be there.
-fn note_control(lsn: Lsn, head: &[u8], name: &FileName, at: u32, walk: &mut Walk) -> Result<bool, Corruption> {
+fn note_control(end: Lsn, head: &[u8], name: &FileName, at: u32, walk: &mut Walk) -> Result<bool, Corruption> {
     let control = ControlFrame::decode(head)
         .ok_or_else(|| Corruption::of(*name, Some(u64::from(at)), "a control frame that this version does not know"))?;
     if !control.is_idle() {
-        walk.changes.push((lsn, control));
+        walk.changes.push((end, control));
     }
     Ok(control.is_idle())
 }

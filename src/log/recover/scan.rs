@@ -86,7 +86,6 @@ impl Scanned {
         let in_starts =
             self.directory.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
         let of_slots = |known: Lsn| Slot::certain_watermark(&self.directory.slots).max(known);
-        // seam: an observer goes by a slot that may be lost
         let told = observed.map_or(self.slot.watermark, of_slots);
         // seam: the slot's watermark is not read
         let proven = in_starts.max().unwrap_or(Lsn(0)).max(told).max(covers);
@@ -105,20 +104,36 @@ impl Scanned {
             self.tail_scan = tail_scan::gather(&self.directory, &candidates, handles, &walk)?;
         }
         // seam: cut at the first bad frame
-        let watermark = watermark.max(self.tail_scan.watermark);
-        let mut manifest = section;
-        let changes = walk.changes.iter().filter(|(lsn, _)| *lsn < watermark.max(walk.facts_end));
-        let changed =
-            changes.map(|(_, control)| manifest.change(*control, &self.directory, covers)).fold(Ok(()), Result::and);
+        let mut watermark = watermark.max(self.tail_scan.watermark);
+        let (manifest, checked) = loop {
+            // An observer goes by what is durable alone.
+            let last = if observed.is_some() { watermark } else { watermark.max(walk.facts_end) };
+            let (manifest, checked) = self.listed(&section, &walk, (covers, last));
+            let next = walk.changes.iter().map(|(end, _)| *end).find(|end| *end > last);
+            match next.filter(|_| observed.is_some() && checked.is_err()) {
+                // What is missing is a file that was unlinked, which happens once the frame that takes it off the list is durable.
+                Some(end) => watermark = end,
+                None => break (manifest, checked),
+            }
+        };
         // A file that took the place of others has no epoch that the log did not have.
         let newest = self.facts.epoch;
         let beyond = manifest.files.iter().find(|file| file.epochs.iter().any(|(_, epoch)| *epoch > newest));
         let beyond =
             beyond.map(|file| Corruption::of(file.name(), None, "an epoch above that of every slot and segment"));
-        let checked = changed.and_then(|()| manifest.check(&self.directory, covers));
         self.facts.list_fault = checked.err().or(beyond);
         self.conclude(watermark, manifest, &candidates, &walk);
         Ok(())
+    }
+
+    /// The list of files as the frames that end at or below `last` change it, and whether all of them are there.
+    fn listed(&self, section: &Section, walk: &Walk, (covers, last): (Lsn, Lsn)) -> (Section, Result<(), Corruption>) {
+        let mut manifest = section.clone();
+        let changes = walk.changes.iter().filter(|(end, _)| *end <= last);
+        let changed =
+            changes.map(|(_, control)| manifest.change(*control, &self.directory, covers)).fold(Ok(()), Result::and);
+        let checked = changed.and_then(|()| manifest.check(&self.directory, covers));
+        (manifest, checked)
     }
 
     fn conclude(&mut self, watermark: Lsn, manifest: Section, candidates: &[Candidate], walk: &Walk) {

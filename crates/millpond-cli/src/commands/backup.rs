@@ -4,6 +4,7 @@
 
 use super::look;
 use super::verify::bar;
+use crate::Failure;
 use crate::output::{Done, Printer};
 use millpond::Observer;
 use serde_json::json;
@@ -14,6 +15,10 @@ pub fn backup(observer: &Observer, to: &Path, printer: &mut Printer) -> Done {
 }
 
 pub fn restore(path: &Path, from: &Path, printer: &mut Printer) -> Done {
+    let is_empty = std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+    if !is_empty {
+        return Err(Failure::Usage(format!("{} is not empty; restore into a directory of its own", path.display())));
+    }
     copy(&look(from)?, path, ("restoring", "restored in"), printer)
 }
 
