@@ -6,9 +6,9 @@
 //!
 //! Locks, in the order in which they may be taken: `closed` (while a close saves), that of the index of streams (while the index is
 //! asked, written and filled from the log), a handle's `reader` (while messages are read), `file_manager` (creates and removes files),
-//! `core` (log end and state). Then come those that are held for moments, inside their own calls: of the
-//! block cache, the front cache, group commit, `jobs` and futures (`asks`, `durable`). Threads are started here and nowhere else; each runs a plain function that
-//! a simulator calls as well. Never here: public handles.
+//! `core` (log end and state). Then come those that are held for moments, inside their own calls: of the block cache, the front cache, group
+//! commit, maintenance, `jobs`, kept leases and futures (`asks`, `durable`). Threads are started here, but for one that opens a sled index;
+//! each runs a plain function that a simulator calls as well. Never here: public handles.
 
 mod core;
 mod dedup;

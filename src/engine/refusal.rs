@@ -1,7 +1,7 @@
 //! Why a commit did nothing, what the engine does about that, and which error the caller gets.
 //!
-//! What the state does not allow is its own word, [`Rejection`]; what the log lacks is [`AppendError`]. A [`Refusal`] is either. Here is the
-//! one place where they become an [`Error`]. Never here: errors of reading.
+//! What the state does not allow is its own word, [`Rejection`]; what the log lacks is [`AppendError`]. A [`Refusal`] is either. Here they become
+//! an [`Error`], but for what only one call can be told. Never here: errors of reading.
 
 use super::Engine;
 use crate::error::{Error, Result};
