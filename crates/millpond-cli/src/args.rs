@@ -52,6 +52,20 @@ pub enum Command {
         #[command(subcommand)]
         change: Option<GroupChange>,
     },
+    /// Deliver no messages of a group, also after restarts, until it is resumed; what is leased stays leased.
+    Pause {
+        /// The topic.
+        topic: String,
+        /// The group, which must be there.
+        group: String,
+    },
+    /// Deliver the messages of a paused group again.
+    Resume {
+        /// The topic.
+        topic: String,
+        /// The group, which must be there.
+        group: String,
+    },
     /// Show what each group has to do, and the log.
     Stats,
     /// Publish messages to a topic: one from the command line, one file, or each line of the input.

@@ -32,6 +32,8 @@ pub fn run(args: Args) -> Done {
         Command::Topics { change: Some(change) } => with(path, |store| topics::topics(store, change, printer))?,
         Command::Groups { change: None } => topics::list_groups(&look(path)?, printer)?,
         Command::Groups { change: Some(change) } => with(path, |store| topics::groups(store, change, printer))?,
+        Command::Pause { topic, group } => with(path, |store| topics::pause(store, &topic, &group, printer))?,
+        Command::Resume { topic, group } => with(path, |store| topics::resume(store, &topic, &group, printer))?,
         Command::Stats => store::stats(&look(path)?, printer)?,
         Command::Publish(args) => with(path, |store| publish::publish(store, args, printer))?,
         Command::Consume(args) => with(path, |store| consume::consume(store, &args, printer))?,

@@ -1,9 +1,9 @@
-//! Topics and groups: listing, creating and removing them.
+//! Topics and groups: listing, creating, pausing and removing them.
 //!
 //! Never here: their messages.
 
 use super::store::{group_json, paused};
-use super::{confirm, topic};
+use super::{confirm, group, topic};
 use crate::args::{GroupChange, TopicChange};
 use crate::output::{Done, Failure, Printer};
 use millpond::{Error, GroupStats, Observer, Retention, Start, Store, TopicStats};
@@ -111,4 +111,14 @@ pub fn groups(store: &Store, change: GroupChange, printer: &mut Printer) -> Done
             printer.show(|| json!({ "removed": name, "topic": of }), || format!("removed group {name} of topic {of}"))
         }
     }
+}
+
+pub fn pause(store: &Store, of: &str, name: &str, printer: &mut Printer) -> Done {
+    group(store, of, name)?.pause()?;
+    printer.show(|| json!({ "paused": name, "topic": of }), || format!("paused group {name} of topic {of}"))
+}
+
+pub fn resume(store: &Store, of: &str, name: &str, printer: &mut Printer) -> Done {
+    group(store, of, name)?.resume()?;
+    printer.show(|| json!({ "resumed": name, "topic": of }), || format!("resumed group {name} of topic {of}"))
 }

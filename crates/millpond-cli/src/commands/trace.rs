@@ -5,9 +5,11 @@
 use super::dead_letters::cause_name;
 use crate::output::{Done, Failure, Printer};
 use crate::text::{millis, plain};
-use millpond::{Error, MessageState, Observer, ReadFrom};
+use millpond::{Error, Lsn, MessageId, MessageState, Observer, ReadFrom};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::SystemTime;
 
 /// How many messages of a group in one state are looked at.
 const PEEKED_MAX: usize = 100_000;
@@ -28,13 +30,41 @@ struct EventNode {
     topic: String,
     id: String,
     time_ms: u64,
-    /// Where it stands in the log, and the id by which its copies know it.
-    place: (u64, String),
+    /// In which open it was published, when, and where it stands in the log.
+    order: (u32, u64, Lsn),
     groups: Vec<String>,
 }
 
+impl EventNode {
+    /// The event in a message that was published as `origin`, if it has this correlation.
+    fn new<'a>(
+        headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+        correlation: &str,
+        topic: &str,
+        origin: MessageId,
+        (time, at): (SystemTime, Lsn),
+    ) -> Option<Self> {
+        let [mut event, mut of, mut cause, mut kind] = [const { None }; 4];
+        for (name, value) in headers {
+            let field = match name {
+                "ce_id" => &mut event,
+                "ce_correlationid" => &mut of,
+                "ce_causationid" => &mut cause,
+                "ce_type" => &mut kind,
+                _ => continue,
+            };
+            field.get_or_insert_with(|| String::from_utf8_lossy(value).into_owned());
+        }
+        let event = event.filter(|event| of.as_deref() == Some(correlation) || event == correlation)?;
+        let (kind, topic, time_ms) = (kind.unwrap_or_default(), topic.to_owned(), millis(time));
+        let order = (origin.epoch.count(), time_ms, at);
+        Some(Self { event, cause, kind, topic, id: origin.to_string(), time_ms, order, groups: Vec::new() })
+    }
+}
+
 pub fn trace(observer: &Observer, correlation: &str, printer: &mut Printer) -> Done {
-    let mut nodes = Vec::new();
+    // By the id by which copies of a message know it.
+    let mut nodes = BTreeMap::new();
     let stats = observer.stats()?;
     for topic in &stats.topics {
         let mut log = observer.log(&topic.name, ReadFrom::Start)?;
@@ -45,25 +75,13 @@ pub fn trace(observer: &Observer, correlation: &str, printer: &mut Printer) -> D
                 Err(Error::Gap { .. } | Error::Unreadable { .. }) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let text = |name| message.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
-            let Some(event) = text("ce_id") else { continue };
-            if text("ce_correlationid").as_deref() != Some(correlation) && event != correlation {
-                continue;
+            let origin = message.origin();
+            let place = (message.timestamp(), message.position().lsn());
+            if let Some(node) = EventNode::new(message.headers(), correlation, &topic.name, origin, place) {
+                nodes.entry(origin).or_insert(node);
             }
-            nodes.push(EventNode {
-                event,
-                cause: text("ce_causationid"),
-                kind: text("ce_type").unwrap_or_default(),
-                topic: topic.name.clone(),
-                id: message.id().to_string(),
-                time_ms: millis(message.timestamp()),
-                place: (message.position().lsn().0, message.origin().to_string()),
-                groups: Vec::new(),
-            });
         }
     }
-    nodes.sort_by(|one: &EventNode, other| one.place.cmp(&other.place));
-    let by_id: BTreeMap<String, usize> = nodes.iter().map(|node| node.place.1.clone()).zip(0..).collect();
     for topic in &stats.topics {
         for group in &topic.groups {
             for (state, name) in STATES {
@@ -72,9 +90,16 @@ pub fn trace(observer: &Observer, correlation: &str, printer: &mut Printer) -> D
                         Err(Error::Unreadable { .. }) => continue,
                         other => other?,
                     };
-                    let Some(node) = by_id.get(&message.origin().to_string()).and_then(|nth| nodes.get_mut(*nth))
-                    else {
-                        continue;
+                    let origin = message.origin();
+                    // A dead letter is kept longer than the message that it was.
+                    let place = (message.timestamp(), Lsn(u64::MAX));
+                    let kept = || EventNode::new(message.headers(), correlation, &topic.name, origin, place);
+                    let node = match nodes.entry(origin) {
+                        Entry::Occupied(node) => node.into_mut(),
+                        Entry::Vacant(place) => match kept() {
+                            Some(node) => place.insert(node),
+                            None => continue,
+                        },
                     };
                     let last = message.history().last();
                     let why =
@@ -84,6 +109,8 @@ pub fn trace(observer: &Observer, correlation: &str, printer: &mut Printer) -> D
             }
         }
     }
+    let mut nodes: Vec<EventNode> = nodes.into_values().collect();
+    nodes.sort_by_key(|node| node.order);
     if nodes.is_empty() {
         return Err(Failure::Missing(format!("no event of correlation {correlation:?}")));
     }
