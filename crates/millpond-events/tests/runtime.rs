@@ -178,7 +178,8 @@ fn future_that_takes_too_long_leaves_the_runtime() {
     world.bus.tick();
     assert!(kitchen.wait(LONG, |stats| stats.handled == 1), "{:?}", kitchen.stats());
     assert_eq!((kitchen.stats().timed_out, is_dropped.iter().take(2).count()), (1, 2));
-    assert_eq!(kitchen.stats().stuck, 0);
+    // A future is dropped before it is counted as gone.
+    assert!(kitchen.wait(LONG, |stats| stats.stuck == 0), "{:?}", kitchen.stats());
     let _report = world.bus.shutdown(LONG);
 }
 
