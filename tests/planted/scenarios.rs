@@ -83,7 +83,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a limit that is never reached is taken",
         plants: "a limit of nacks above that of attempts is accepted and does nothing",
-        mistake: Mistake::Before("if planted!() { continue; }"),
+        mistake: Mistake::Before("if planted!() { return Ok(()); }"),
         level: Level::Test("scenarios", "files::retry_limits"),
     },
     Bug {
