@@ -205,3 +205,58 @@ fn an_origin_outlives_its_topic() {
     delivery.reject("").unwrap();
     assert_eq!(other.dead_letters().unwrap().next().unwrap().unwrap().origin(), id);
 }
+
+/// A checkpoint that no slot had named, of a log that ended with a mark which the next open left away, came to count once a newer one was
+/// named: if that was damaged, the store did not open.
+#[test]
+fn a_checkpoint_that_was_never_named_does_not_count_later() {
+    let begin = || {
+        let (disk, clock) = (SimDisk::new(5), Arc::new(SimClock::new(WallMs(WALL))));
+        let store = open(&disk, &clock);
+        let topic = store.topic("t").open().unwrap();
+        topic.group("g").open().unwrap();
+        topic.publish("one").unwrap();
+        store.checkpoint().unwrap();
+        topic.publish("two").unwrap();
+        store.sync().unwrap();
+        (disk, clock, store)
+    };
+    let end = |clock: &SimClock, store: &Store| {
+        clock.advance(60_000);
+        // The first may leave a mark.
+        store.tick().and_then(|()| store.tick()).and_then(|()| store.checkpoint())
+    };
+    let requests = {
+        let (disk, clock, store) = begin();
+        let before = disk.requests();
+        end(&clock, &store).unwrap();
+        disk.requests() - before
+    };
+    assert!(requests > 10, "{requests}");
+    let mut unnamed = 0;
+    for nth in 0..requests {
+        let (disk, clock, store) = begin();
+        disk.fail_at(disk.requests() + nth, Fault::Io);
+        drop((end(&clock, &store), store));
+        disk.clear_faults();
+        let names = || disk.files().into_iter().map(|file| file.name).filter(|name| name.ends_with(".ckp"));
+        unnamed += u64::from(names().count() > 1);
+
+        let store = open(&disk, &clock);
+        store.topic("t").open().unwrap().publish("three").unwrap();
+        store.checkpoint().unwrap();
+        disk.crash_process();
+        drop(store);
+        let observer = Store::options().open_read_only_on(Arc::new(disk.reader()), Arc::clone(&clock) as _).unwrap();
+        let report = observer.verify(|_| ()).unwrap();
+        assert!(report.findings.is_empty() && report.checkpoint_replayed, "request {nth}: {report:?}");
+        let newest = names().max().unwrap();
+        let mut bytes = disk.read_file(&newest).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        disk.write_file(&newest, &bytes);
+        let group = open(&disk, &clock).topic("t").open().unwrap().group("g").open().unwrap();
+        let messages = group.receive_batch(9, Duration::ZERO).unwrap();
+        assert_eq!(messages.len(), 3, "request {nth}");
+    }
+    assert!(unnamed > 2, "{unnamed}");
+}

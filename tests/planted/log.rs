@@ -275,6 +275,12 @@ pub const BUGS: &[Bug] = &[
         level: Level::Library("a_checkpoint_that_failed_to_sync_is_none"),
     },
     Bug {
+        name: "a checkpoint that was never named comes to count",
+        plants: "once a newer checkpoint is named, an older one counts that covers another end of the log",
+        mistake: Mistake::Before("if planted!() { return Ok(()); }"),
+        level: Level::Test("regressions", "a_checkpoint_that_was_never_named_does_not_count_later"),
+    },
+    Bug {
         name: "a linked file is cut",
         plants: "a backup by hard links changes with the store",
         mistake: Mistake::Asks(

@@ -322,11 +322,11 @@ impl Engine {
         let (mono_before, wall_before) = std::mem::replace(&mut *self.jobs.clocks.lock(), (mono, wall));
         let expected = wall_before.0.saturating_add(mono.0.saturating_sub(mono_before.0));
         let note = || self.jobs.wall_less_mono.store(wall.0.wrapping_sub(mono.0), Ordering::Release);
-        // A process that only looks writes nothing, unless something would wait longer for it.
-        // seam: a clock jump is not noticed
         if expected.abs_diff(wall.0) >= JUMP_MS {
             self.jobs.agreed_since.store(mono.0, Ordering::Release);
         }
+        // A process that only looks writes nothing, unless something would wait longer for it.
+        // seam: a clock jump is not noticed
         if expected.abs_diff(wall.0) < JUMP_MS || !self.lock_core().view.state.counts_time() {
             note();
             return Ok(());
