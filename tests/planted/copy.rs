@@ -25,6 +25,7 @@ pub const TESTS: &[&str] = &[
     "dedup",
     "schedule",
     "cleaning",
+    "regressions",
     "retention",
     "cursors",
     "scenarios",

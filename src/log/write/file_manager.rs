@@ -154,7 +154,9 @@ impl FileManager {
         if !section.tiles(covers) || !section.tells_epochs(covers) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.remove_unnamed_checkpoints()?;
+        // One that no slot has named may cover an end that the log lost, and would count once this one is named: a sync comes before that.
+        // seam: a checkpoint that was never named comes to count
+        self.remove_left(|name| matches!(name, FileName::Checkpoint(_)))?;
         let number = self.next_number()?;
         let section = section.encode();
         let header = checkpoint::header(*self.found.slots.uuid(), number, self.disk.random(), covers, state, &section);
@@ -174,17 +176,6 @@ impl FileManager {
         let info = CheckpointInfo { number, covers, len: state.len() as u64 };
         self.found.checkpoints.push(info);
         Ok(info)
-    }
-
-    /// Removes checkpoints that no slot has named: of a log that a crash shortened by a mark, say. Once a newer one is named they would count.
-    /// The directory is synced before that.
-    fn remove_unnamed_checkpoints(&mut self) -> io::Result<()> {
-        // seam: a checkpoint that was never named comes to count
-        while let Some(nth) = self.found.leftovers.iter().position(|name| matches!(name, FileName::Checkpoint(_))) {
-            self.remove(self.found.leftovers[nth])?;
-            self.found.leftovers.remove(nth);
-        }
-        Ok(())
     }
 
     /// Removes all checkpoints but the two newest. What cannot be removed now is a leftover.
@@ -239,20 +230,24 @@ impl FileManager {
     pub(crate) fn remove_leftovers(&mut self, durable: Lsn) -> io::Result<usize> {
         self.check()?;
         if self.begun && durable > self.found.end {
-            let newest = self.found.slots.newest();
-            let named = [FileName::Segment(newest.newest_segment), FileName::Checkpoint(newest.newest_checkpoint)];
-            let mut refused = Ok(());
-            let mut left = std::mem::take(&mut self.found.leftovers);
-            left.retain(|name| {
-                let removed = if named.contains(name) { return true } else { self.remove(*name) };
-                let stays = removed.is_err();
-                refused = std::mem::replace(&mut refused, Ok(())).and(removed);
-                stays
-            });
-            self.found.leftovers = left;
-            refused?;
+            self.remove_left(|_| true)?;
         }
         Ok(self.found.leftovers.len())
+    }
+
+    /// Removes the leftovers that are meant, but for what the slot names, and keeps in mind what cannot be removed now.
+    fn remove_left(&mut self, is_meant: impl Fn(&FileName) -> bool) -> io::Result<()> {
+        let newest = self.found.slots.newest();
+        let named = [FileName::Segment(newest.newest_segment), FileName::Checkpoint(newest.newest_checkpoint)];
+        let (mut left, mut refused) = (std::mem::take(&mut self.found.leftovers), Ok(()));
+        left.retain(|name| {
+            let removed = if named.contains(name) || !is_meant(name) { return true } else { self.remove(*name) };
+            let stays = removed.is_err();
+            refused = std::mem::replace(&mut refused, Ok(())).and(removed);
+            stays
+        });
+        self.found.leftovers = left;
+        refused
     }
 
     /// Notes that the log ends at `watermark`, all of it durable. A process that appended nothing writes nothing: whether
@@ -282,10 +277,6 @@ impl FileManager {
         if file.links()? <= 1 { file.set_len(HEADER_LEN as u64) } else { Ok(()) }
     }
 
-    /// Leaves `STORE` to the other links to it. `false` where it has lost its name.
-    ///
-    /// # Errors
-    /// As [`FileManager::create_standby`].
     /// What tells this directory from its copies.
     pub(crate) fn instance(&self) -> &[u8; 16] {
         &self.found.slots.newest().instance
@@ -296,6 +287,10 @@ impl FileManager {
         &self.found.slots.newest().secret
     }
 
+    /// Leaves `STORE` to the other links to it. `false` where it has lost its name.
+    ///
+    /// # Errors
+    /// As [`FileManager::create_standby`].
     pub(crate) fn leave_links(&mut self) -> io::Result<bool> {
         self.check()?;
         let left = self.found.slots.leave_links();
