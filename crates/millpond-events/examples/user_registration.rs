@@ -20,7 +20,7 @@ mod ledger;
 
 use http::{Answer, call};
 use ledger::{Entry, check};
-use millpond::Store;
+use millpond::{Retention, Store};
 use millpond_events::transport::TransportErrorKind;
 use millpond_events::{
     Bus, Encoded, Error as BusError, Event, EventType, Incoming, RawEvent, Schemas, Subscriber, Validator, Variant,
@@ -231,6 +231,8 @@ fn start_mail_service(dir: &Path, bus: &Bus) -> Result<Subscriber> {
 fn serve(dir: &Path) -> Result<()> {
     let (store, schemas) = (Store::open(dir.join("store"))?, Arc::new(schemas()?));
     let validator = Arc::clone(&schemas);
+    // What every group has settled stays: the check in the end reads the log from its beginning.
+    store.topic("events").retention(Retention::Forever).open()?;
     let bus = Bus::builder(&store).source("/shop").validator(validator).validate_received(true).open()?;
     let (written, is_written) = sync_channel(1);
     let mut users = UserService::open(dir, &bus, schemas, written)?;
