@@ -19,6 +19,9 @@ impl fmt::Display for Error {
             Self::InvalidOption { option, value, expected } => {
                 write!(f, "option {option} is {value}; it must be {expected}")
             }
+            Self::InvalidFilter { filter, column, expected } => {
+                write!(f, "filter {filter:?} does not fit at column {column}; expected {expected}")
+            }
             Self::TooLarge { what, len, max, unit } => {
                 write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
             }

@@ -10,8 +10,8 @@ use crate::record::{
     Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions,
 };
 use crate::state::{
-    Command, DedupId, Delay, HoldUp, Inputs, KeyRun, Later, ParkedMax, Publication, Sequence, State, StreamTails,
-    Visible,
+    Command, DedupId, Delay, HoldUp, Inputs, KeyRun, KnownVerdicts, Later, ParkedMax, Publication, Sequence, State,
+    StreamTails, Visible,
 };
 use std::sync::LazyLock;
 
@@ -48,6 +48,8 @@ fn sound(state: &State) {
 /// Nothing is known of streams: each is taken to be new.
 static NO_STREAMS: LazyLock<StreamTails> = LazyLock::new(StreamTails::default);
 
+static NO_VERDICTS: LazyLock<KnownVerdicts> = LazyLock::new(KnownVerdicts::default);
+
 fn inputs() -> Inputs<'static> {
     Inputs {
         mono: MonoMs(1_000),
@@ -57,6 +59,7 @@ fn inputs() -> Inputs<'static> {
         hold_up: HoldUp(5_000),
         visible: Visible::All,
         streams: &NO_STREAMS,
+        verdicts: &NO_VERDICTS,
     }
 }
 
@@ -87,6 +90,7 @@ fn go_on(state: &mut State) {
                     pass_exhausted: false,
                     new_last: None,
                     keys: None,
+                    looked_at: 0,
                 },
                 &inputs,
             );
@@ -164,6 +168,7 @@ const OPTIONS: GroupOptions = GroupOptions {
     paused: false,
     max_in_flight: 0,
     rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
+    filter: None,
 };
 
 /// Two keys by turns, and messages without one.
@@ -177,7 +182,7 @@ const ORDERED: GroupOptions = GroupOptions { ordering: Ordering::Key, ..OPTIONS 
 /// Asks for messages of the group in order: the first ask makes it look at some.
 const fn ledger(max: u32) -> Command<'static> {
     let keys = Some(KeyRun { partition: PartitionId(0), first: Offset(0), keys: &KEYS, parked_max: PARKED_MAX });
-    Command::Lease { group: GroupId(1), max, pass_exhausted: false, new_last: None, keys }
+    Command::Lease { group: GroupId(1), max, pass_exhausted: false, new_last: None, keys, looked_at: 0 }
 }
 
 const TOPIC: TopicOptions = TopicOptions {
@@ -220,7 +225,7 @@ fn opening() -> Vec<Record> {
         Command::Reschedule { at: (PartitionId(7), Offset(1)), epoch: None, later: None },
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
-        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None, keys: None },
+        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None, keys: None, looked_at: 0 },
         ledger(4),
         ledger(2),
         Command::Open { epoch: Epoch(2), clean: false },

@@ -105,6 +105,11 @@ pub(crate) enum Counted {
         group: GroupId,
         redriven: bool,
     },
+    /// Messages did not pass the filter of a group.
+    Filtered {
+        group: GroupId,
+        count: u32,
+    },
     /// The numbers of a group end.
     GroupRemoved(GroupId),
     /// The numbers of a topic and of its groups end.
@@ -147,6 +152,7 @@ impl Record {
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -199,6 +205,7 @@ impl Record {
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -240,6 +247,7 @@ impl Record {
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -284,6 +292,7 @@ impl Record {
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -333,6 +342,7 @@ impl Record {
             Self::Leased { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
@@ -374,6 +384,7 @@ impl Record {
                 Room::Leases
             }
             Self::RetentionMarked { .. }
+            | Self::Filtered { .. }
             | Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -412,6 +423,7 @@ impl Record {
             }
             &Self::Redriven { group, .. } => Counted::DeadLetterSettled { group, redriven: true },
             &Self::Discarded { group, .. } => Counted::DeadLetterSettled { group, redriven: false },
+            &Self::Filtered { group, count, .. } => Counted::Filtered { group, count },
             &Self::GroupRemoved { group } => Counted::GroupRemoved(group),
             &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
             Self::Published { .. }

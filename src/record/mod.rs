@@ -7,15 +7,18 @@
 
 mod about;
 pub(crate) mod codec;
+mod filter;
 #[cfg(any(test, feature = "simulation"))]
 mod kinds;
 pub(crate) mod message;
 pub(crate) mod wire;
 
 pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
+pub(crate) use filter::{Filter, FilterFault};
 
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One fact.
@@ -53,6 +56,8 @@ pub(crate) enum Record {
     /// The group looked again at messages from `first` on, for those of free keys that were only counted. Those that are outstanding from here
     /// on have a key here; all others have none.
     Recalled { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash> },
+    /// The next `count` messages of a partition, from `first` on, do not pass the group's filter: they are settled for it.
+    Filtered { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
     /// `count` messages from `first` leased until `until`, each now on its attempt number `attempt` (from 1). `time` is
     /// zero for a first attempt; otherwise the wall clock, for the history of a lease that expired.
     Leased {
@@ -241,6 +246,8 @@ pub(crate) struct GroupOptions {
     /// How many messages may be leased at once. 0: no limit.
     pub(crate) max_in_flight: u32,
     pub(crate) rate: RateOptions,
+    /// Which messages it wants; all if `None`.
+    pub(crate) filter: Option<Arc<Filter>>,
 }
 
 /// How many messages a group gets over time. Each takes a token.
@@ -275,6 +282,7 @@ impl GroupOptions {
         paused: false,
         max_in_flight: 0,
         rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
+        filter: None,
     };
 }
 

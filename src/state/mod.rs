@@ -13,6 +13,7 @@ mod cursor;
 mod dead_letter;
 mod dedup;
 mod epoch;
+mod filter;
 mod group;
 mod kit;
 mod lease;
@@ -36,6 +37,8 @@ pub(crate) use command::{
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
+use filter::LookLimits;
+pub(crate) use filter::{Candidate, KnownVerdicts};
 pub use group::MessageState;
 pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN, PeekedPlace};
 pub(crate) use kit::sparse::Sparse;
@@ -156,8 +159,9 @@ impl State {
     #[inline(never)]
     fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
-            Command::Lease { group, max, pass_exhausted, new_last, keys } => {
-                return self.decide_lease((group, max), (pass_exhausted, new_last), keys, inputs, records);
+            Command::Lease { group, max, pass_exhausted, new_last, keys, looked_at } => {
+                let limits = LookLimits { max, new_last, looked_at };
+                return self.decide_lease((group, limits), pass_exhausted, keys, inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs, ids, delays, sequence } => {
@@ -214,6 +218,9 @@ impl State {
                 records.extend(self.decide_alter_group(group, changes)?);
                 return Ok(Decision::Done);
             }
+            Command::SettleFiltered { group, ahead, parked_max } => {
+                return self.decide_settle_filtered(group, (ahead, parked_max), inputs, records);
+            }
             Command::CreateGroup { topic, name, options, starts } => {
                 self.decide_create_group(topic, name, options, starts)?
             }
@@ -229,6 +236,9 @@ impl State {
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
+            Record::Filtered { group, partition, first, count } => {
+                self.apply_filtered((*group, *partition, *first), *count)
+            }
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),

@@ -32,6 +32,10 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         }
         kind::LEASED => decode_leased(reader),
         kind::CONSIDERED | kind::RECALLED => decode_looked(reader, kind),
+        kind::FILTERED => {
+            let (group, partition, first) = target(reader)?;
+            Ok(Record::Filtered { group, partition, first, count: count_at_end(reader)? })
+        }
         kind::ACKED => {
             let (group, partition, first) = target(reader)?;
             Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })

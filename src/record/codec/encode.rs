@@ -21,6 +21,10 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         }),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
         Record::Considered { .. } | Record::Recalled { .. } => looked(record, out),
+        Record::Filtered { group, partition, first, count } => put_record(out, kind::FILTERED, |out| {
+            put_target(out, *group, *partition, *first);
+            put_count(out, *count);
+        }),
         Record::Acked { group, partition, first, count } => put_record(out, kind::ACKED, |out| {
             put_target(out, *group, *partition, *first);
             put_count(out, *count);

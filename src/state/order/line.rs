@@ -163,14 +163,11 @@ impl KeyOrder {
         let (mut order, mut parked) = (Self::default(), 0);
         let (ordering, in_flight_max) = (data.options.ordering, data.options.max_in_flight_per_key);
         let has_keys = data.keys.len() > 0 || data.counted.len() > 0;
-        if ordering == Ordering::None {
-            let is_parked = data.entries.iter().any(|(_, entry)| entry.parked().is_some());
-            return (!has_keys && !is_parked).then_some((order, 0));
-        }
         for (&(cursor, offset), entry) in data.entries.iter() {
             let key = data.key_of(cursor, offset);
             match entry.parked() {
-                Some(_) if ordering != Ordering::Key => return None,
+                // Looked at ahead, which a group does of its topic alone if it has no keys.
+                Some(_) if ordering != Ordering::Key && cursor == data.retry_cursor() => return None,
                 Some(turn) => {
                     parked += 1;
                     order.park(key, data.parked_at(cursor, offset, turn), in_flight_max);
@@ -209,14 +206,16 @@ impl KeyOrder {
             Ordering::Partition => {
                 let in_flight_max = data.options.max_in_flight_per_key;
                 // seam: a partition has more in flight than it may
-                let room = self.lines.get(&of_cursor(cursor)).map_or(in_flight_max, |line| line.room(in_flight_max));
-                u64::from(room)
+                let line = self.lines.get(&of_cursor(cursor));
+                // Those that were looked at come first.
+                let room = line.filter(|line| line.parked.is_empty()).map(|line| line.room(in_flight_max));
+                u64::from(room.unwrap_or(if line.is_some() { 0 } else { in_flight_max }))
             }
         }
     }
 
     /// How many parked messages may be leased, or fewer where a key may have several in flight.
-    pub(super) fn startable_count(&self) -> usize {
+    pub(in crate::state) fn startable_count(&self) -> usize {
         self.free.len()
     }
 
