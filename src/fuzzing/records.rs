@@ -151,18 +151,19 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         25 => group_created(take, group, partition),
         26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
-        29 => {
-            let keys: Vec<_> = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
-            let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
-            Record::Considered { group, partition, first: offset, keys, counted }
-        }
-        31 => Record::Filtered { group, partition, first: offset, count: small(take) },
+        29 | 32 => looked(take, kind, (group, partition, offset)),
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
-        _ => {
-            let keys = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
-            Record::Recalled { group, partition, first: offset, keys }
-        }
+        _ => Record::Filtered { group, partition, first: offset, count: small(take) },
     }
+}
+
+fn looked(take: &mut Take<'_>, kind: u8, (group, partition, first): (GroupId, PartitionId, Offset)) -> Record {
+    let keys: Vec<_> = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
+    if kind == 32 {
+        return Record::Recalled { group, partition, first, keys };
+    }
+    let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
+    Record::Considered { group, partition, first, keys, counted }
 }
 
 fn schedule_record(

@@ -106,10 +106,7 @@ pub(crate) enum Counted {
         redriven: bool,
     },
     /// Messages did not pass the filter of a group.
-    Filtered {
-        group: GroupId,
-        count: u32,
-    },
+    Filtered(GroupId, u32),
     /// The numbers of a group end.
     GroupRemoved(GroupId),
     /// The numbers of a topic and of its groups end.
@@ -423,7 +420,7 @@ impl Record {
             }
             &Self::Redriven { group, .. } => Counted::DeadLetterSettled { group, redriven: true },
             &Self::Discarded { group, .. } => Counted::DeadLetterSettled { group, redriven: false },
-            &Self::Filtered { group, count, .. } => Counted::Filtered { group, count },
+            &Self::Filtered { group, count, .. } => Counted::Filtered(group, count),
             &Self::GroupRemoved { group } => Counted::GroupRemoved(group),
             &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
             Self::Published { .. }

@@ -11,10 +11,13 @@ mod filter;
 #[cfg(any(test, feature = "simulation"))]
 mod kinds;
 pub(crate) mod message;
+mod order;
 pub(crate) mod wire;
 
 pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
 pub(crate) use filter::{Filter, FilterFault};
+pub(crate) use order::KeyHash;
+pub use order::Ordering;
 
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use std::fmt;
@@ -284,46 +287,6 @@ impl GroupOptions {
         rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
         filter: None,
     };
-}
-
-/// Which messages of a group wait for each other: the next one is delivered once the one before it is settled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ordering {
-    /// None: a message that fails lets the others pass.
-    #[default]
-    None,
-    /// Those with the same key. A message without a key waits for none.
-    Key,
-    /// Those of the same partition.
-    Partition,
-}
-
-impl fmt::Display for Ordering {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Key => "by key",
-            Self::Partition => "by partition",
-        })
-    }
-}
-
-/// The hash of a key, by which messages are ordered. Keys with the same hash are in order as if they were one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct KeyHash(pub(crate) u64);
-
-impl KeyHash {
-    /// There is no key.
-    pub(crate) const NONE: Self = Self(0);
-    /// There was one, and it cannot be read.
-    pub(crate) const LOST: Self = Self(u64::MAX);
-
-    pub(crate) fn of(key: Option<&[u8]>) -> Self {
-        // No key has a hash that stands for something else.
-        // seam: messages without a key wait for each other
-        key.map_or(Self::NONE, |key| Self(message::key_hash(key).clamp(1, u64::MAX - 1)))
-    }
 }
 
 /// How long a message waits after a failed attempt.

@@ -3,12 +3,12 @@
 //! The vocabulary of facts is [`crate::record`]. Never here: a rule.
 
 use super::filter::KnownVerdicts;
+use super::order::{KeyRun, ParkedMax};
 use super::stream::{StreamFact, StreamTails};
 use super::{Rejection, Sparse};
 use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::limits::{PARKED_MAX, PARKED_PER_KEY_MAX};
 use crate::record::{
-    BackoffOptions, Filter, GroupOptions, Hold, KeyHash, Origin, Provenance, RateOptions, StreamId, Token, TopicOptions,
+    BackoffOptions, Filter, GroupOptions, Hold, Origin, Provenance, RateOptions, StreamId, Token, TopicOptions,
 };
 use std::sync::Arc;
 
@@ -41,19 +41,6 @@ impl Inputs<'_> {
     pub(super) fn wall_at_most(&self) -> WallMs {
         // seam: due times by a clock that is behind
         self.wall.saturating_add(self.slack_ms)
-    }
-}
-
-/// How many messages of a group are parked before others that wait are only counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ParkedMax {
-    pub(crate) of_group: u32,
-    pub(crate) of_key: u32,
-}
-
-impl Default for ParkedMax {
-    fn default() -> Self {
-        Self { of_group: PARKED_MAX, of_key: PARKED_PER_KEY_MAX }
     }
 }
 
@@ -175,23 +162,6 @@ pub(crate) enum Notice {
     Never,
     /// The next part, which is published to this partition.
     Into(PartitionId),
-}
-
-/// The hashes of the keys of messages next to each other, as somebody has read them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeyRun<'a> {
-    pub(crate) partition: PartitionId,
-    pub(crate) first: Offset,
-    pub(crate) keys: &'a [KeyHash],
-    pub(crate) parked_max: ParkedMax,
-}
-
-impl<'a> KeyRun<'a> {
-    /// Those from `first` on.
-    pub(super) fn from(&self, partition: PartitionId, first: Offset) -> &'a [KeyHash] {
-        let skip = first.0.checked_sub(self.first.0).filter(|_| partition == self.partition);
-        skip.and_then(|skip| self.keys.get(usize::try_from(skip).ok()?..)).unwrap_or(&[])
-    }
 }
 
 /// What is known of a message that may have to move to the dead letters.

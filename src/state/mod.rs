@@ -32,8 +32,8 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Later, Moving, Notice,
-    ParkedMax, Publication, Repeat, Sequence, Visible,
+    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, Later, Moving, Notice, Publication,
+    Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
@@ -42,6 +42,7 @@ pub(crate) use filter::{Candidate, KnownVerdicts};
 pub use group::MessageState;
 pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN, PeekedPlace};
 pub(crate) use kit::sparse::Sparse;
+pub(crate) use order::{KeyRun, ParkedMax};
 pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retention::{LiveMessages, OffsetRange};
 pub(crate) use retry::capped;
@@ -218,9 +219,7 @@ impl State {
                 records.extend(self.decide_alter_group(group, changes)?);
                 return Ok(Decision::Done);
             }
-            Command::SettleFiltered { group, ahead, parked_max } => {
-                return self.decide_settle_filtered(group, (ahead, parked_max), inputs, records);
-            }
+            Command::SettleFiltered { .. } => return self.decide_settle_filtered(command, inputs, records),
             Command::CreateGroup { topic, name, options, starts } => {
                 self.decide_create_group(topic, name, options, starts)?
             }
@@ -236,9 +235,7 @@ impl State {
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
-            Record::Filtered { group, partition, first, count } => {
-                self.apply_filtered((*group, *partition, *first), *count)
-            }
+            Record::Filtered { .. } => self.apply_filtered(record),
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),

@@ -104,7 +104,7 @@ impl Counters {
                 }
                 Counted::DeadLetterSettled { group, redriven: true } => self.group(group).redriven += 1,
                 Counted::DeadLetterSettled { group, redriven: false } => self.group(group).discarded += 1,
-                Counted::Filtered { group, count } => self.group(group).filtered += u64::from(count),
+                Counted::Filtered(group, count) => self.group(group).filtered += u64::from(count),
                 Counted::GroupRemoved(group) => _ = self.groups.remove(&group),
                 Counted::TopicRemoved(topic) => {
                     self.topics_before.remove(&topic);

@@ -15,8 +15,8 @@ pub(crate) use verdicts::{Candidate, KnownVerdicts};
 use super::group::GroupState;
 use super::lease::AttemptClass;
 use super::message::{Applied, require};
-use super::{Decided, Decision, Inconsistent, Inputs, KeyRun, ParkedMax, Rejection, State};
-use crate::ids::{GroupId, Offset, PartitionId};
+use super::{Command, Decided, Decision, Inconsistent, Inputs, KeyRun, ParkedMax, Rejection, State};
+use crate::ids::{GroupId, Offset};
 use crate::limits::{FILTER_LOOK_MAX, FILTERED_RUN};
 use crate::record::{KeyHash, Ordering, Record};
 
@@ -145,15 +145,18 @@ impl State {
     /// it, and asks for verdicts where none are known.
     pub(in crate::state) fn decide_settle_filtered(
         &self,
-        id: GroupId,
-        (ahead, parked_max): (Option<PartitionId>, ParkedMax),
+        command: &Command<'_>,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Decided {
+        let &Command::SettleFiltered { group: id, ahead, parked_max } = command else {
+            return Err(Rejection::Invalid("another command settles what does not pass"));
+        };
         let group = self.group_named(id)?;
         if group.options.filter.is_none() {
             return Ok(Decision::Nothing);
         }
+        let before = records.len();
         let Some(ahead) = ahead else {
             for cursor in 0..group.retry_cursor() {
                 let (partition, first) = (group.partition_of(cursor), group.next(cursor));
@@ -162,23 +165,21 @@ impl State {
                     records.push(Record::Filtered { group: id, partition, first, count });
                 }
             }
-            return Ok(if records.is_empty() { Decision::Nothing } else { Decision::Done });
+            return Ok(if records.len() > before { Decision::Done } else { Decision::Nothing });
         };
         let cursor = group.cursor_of(ahead).filter(|cursor| *cursor != group.retry_cursor());
         let cursor = cursor.ok_or(Rejection::UnknownPartition)?;
         let Some(run) = inputs.verdicts.run(id, group, cursor) else {
             return Ok(self.verdicts_needed(group, cursor, None, inputs).unwrap_or(Decision::Nothing));
         };
-        let before = records.len();
         let count = group.look_ahead((id, cursor), run, (u32::MAX, parked_max), records);
         Ok(if records.len() > before { Decision::Filtered { count } } else { Decision::Nothing })
     }
 
-    pub(in crate::state) fn apply_filtered(
-        &mut self,
-        (id, partition, first): (GroupId, PartitionId, Offset),
-        count: u32,
-    ) -> Applied {
+    pub(in crate::state) fn apply_filtered(&mut self, record: &Record) -> Applied {
+        let &Record::Filtered { group: id, partition, first, count } = record else {
+            return Err(Inconsistent("no messages that do not pass a filter"));
+        };
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         require(group.options.filter.is_some(), "messages that do not pass a filter that there is not")?;

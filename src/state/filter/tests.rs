@@ -172,7 +172,8 @@ fn looking_ahead_ends_where_as_much_is_parked_as_may_be() {
     look_ahead(&mut world, 0);
     // The third that passes is the next message.
     assert_eq!(world.state.next_of(KITCHEN, PartitionId(0)), Some(Offset(8)));
-    assert_eq!(world.counts(KITCHEN), Totals { ready: 4, lag: 4, ..Totals::default() });
+    // So the last three were never looked at.
+    assert_eq!(world.counts(KITCHEN), Totals { ready: 6, lag: 6, ..Totals::default() });
     assert_eq!(places(&world.lease(KITCHEN, 9)), [(0, 2), (0, 5), (0, 8), (0, 11)]);
 }
 
@@ -269,7 +270,7 @@ fn what_cannot_follow_is_refused() {
 #[test]
 fn what_is_known_is_bounded() {
     let mut world = World::with(2, filtered(options()));
-    world.publish(0, 200_000);
+    (0..4).for_each(|_| world.publish(0, 50_000));
     world.publish(1, 100);
     let group = world.state.group(KITCHEN).unwrap();
     let filter = filter().unwrap();

@@ -58,7 +58,7 @@ impl Snapshot {
             offset,
             attempts: 0,
             history: Vec::new(),
-            filter: group.options.filter.clone().filter(|_| group.partition_of(group.retry_cursor()) > partition),
+            filter: group.options.filter.clone().filter(|_| partition < group.retry),
         };
         if wanted == MessageState::Dead {
             let dead = group.dead();

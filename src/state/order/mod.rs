@@ -16,11 +16,13 @@
 
 mod apply;
 mod decide;
+mod facts;
 mod line;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use facts::{KeyRun, ParkedMax};
 pub(in crate::state) use line::{CountedRun, KeyOrder};
 pub(super) use snapshot::{decode, encode};
 
