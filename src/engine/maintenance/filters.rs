@@ -38,7 +38,8 @@ pub(super) fn settle_filtered(engine: &Engine) -> Result<()> {
     notes.next = mono.saturating_add(EVERY_MS);
     let mut keeping = BTreeMap::new();
     for group in with_filters(engine) {
-        settle_known(engine, group)?;
+        // seam: what does not pass is never settled at rest
+        settle(engine, group, None)?;
         for (partition, next) in kept_by(&engine.lock_core(), group) {
             let before = notes.keeping.get(&(group, partition)).filter(|(of, _)| *of == next);
             keeping.insert((group, partition), *before.unwrap_or(&(next, mono)));
@@ -53,14 +54,6 @@ pub(super) fn settle_filtered(engine: &Engine) -> Result<()> {
     stuck.into_iter().try_for_each(|(group, partition)| look_ahead(engine, group, partition))
 }
 
-/// Settles what is known not to pass, of all groups.
-///
-/// # Errors
-/// The store's.
-pub(super) fn settle_all_known(engine: &Engine) -> Result<()> {
-    with_filters(engine).into_iter().try_for_each(|group| settle_known(engine, group))
-}
-
 /// The groups that have a filter. A process that only looks writes nothing: then none.
 fn with_filters(engine: &Engine) -> Vec<GroupId> {
     let core = engine.lock_core();
@@ -69,11 +62,6 @@ fn with_filters(engine: &Engine) -> Vec<GroupId> {
     }
     let groups = core.view.state.groups().filter(|(_, group)| group.options.filter.is_some());
     groups.map(|(id, _)| id).collect()
-}
-
-fn settle_known(engine: &Engine, group: GroupId) -> Result<()> {
-    // seam: what does not pass is never settled at rest
-    settle(engine, group, None).map(drop)
 }
 
 /// Settles what is known. `None` where the group is no more.

@@ -4,7 +4,6 @@
 //! its place, and the long one is removed like any other. Never here: what is dead.
 
 use super::checkpoint::write_checkpoint;
-use super::filters::settle_all_known;
 use super::finish::finish_segments;
 use super::retire::{dead_len, remove_leftovers, retire_dead_segments};
 use crate::engine::Engine;
@@ -40,7 +39,6 @@ pub(super) fn shrink_at_rest(engine: &Engine) -> Result<()> {
 /// # Errors
 /// The store's.
 pub(in crate::engine) fn shrink_to_close(engine: &Engine) -> Result<()> {
-    settle_all_known(engine)?;
     let is_worth_it = {
         let core = engine.lock_core();
         core.unwritten_open.is_none() && dead_len(&core) > SMALL_LEN

@@ -58,9 +58,6 @@ enum Comparison {
 }
 
 impl Filter {
-    /// The longest text, in bytes.
-    pub(crate) const LEN_MAX: usize = 1024;
-
     /// The filter that a text is.
     ///
     /// # Errors

@@ -11,7 +11,8 @@
 //! A name begins with a letter or `_`, and goes on with letters, digits, `_`, `-`, `.` and `:`. Never here: messages.
 
 use super::decimal::Decimal;
-use super::{Comparison, Filter, FilterTest, ValueTest};
+use super::{Comparison, FilterTest, ValueTest};
+use crate::limits::FILTER_LEN_MAX;
 
 /// How deep parentheses and `not` may be nested.
 const DEPTH_MAX: usize = 16;
@@ -52,8 +53,8 @@ struct Parser<'a> {
 type Parsed<T> = Result<T, FilterFault>;
 
 pub(super) fn parse(text: &str) -> Parsed<FilterTest> {
-    if text.len() > Filter::LEN_MAX {
-        let column = text.char_indices().take_while(|(at, _)| *at < Filter::LEN_MAX).count() + 1;
+    if text.len() > FILTER_LEN_MAX {
+        let column = text.char_indices().take_while(|(at, _)| *at < FILTER_LEN_MAX).count() + 1;
         return Err(FilterFault { column, expected: "the end: a filter has 1,024 bytes at most" });
     }
     let mut parser = Parser { text, next: FilterToken::End, at: 0, end: 0, depth: 0 };

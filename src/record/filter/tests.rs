@@ -1,6 +1,7 @@
 //! What filters say, and where they are none.
 
 use super::*;
+use crate::limits::FILTER_LEN_MAX;
 use crate::record::message::encode_front;
 use proptest::prelude::*;
 
@@ -94,8 +95,8 @@ fn errors_point_at_the_first_character_that_does_not_fit() {
 
 #[test]
 fn what_is_too_long_or_too_deep_is_refused() {
-    let longest = format!("type = '{}'", "ü".repeat((Filter::LEN_MAX - 9) / 2));
-    assert_eq!(longest.len(), Filter::LEN_MAX - 1);
+    let longest = format!("type = '{}'", "ü".repeat((FILTER_LEN_MAX - 9) / 2));
+    assert_eq!(longest.len(), FILTER_LEN_MAX - 1);
     assert!(Filter::parse(&longest).is_ok());
     let fault = Filter::parse(&format!("{longest}  ")).map(drop).unwrap_err();
     assert_eq!((fault.column, fault.expected), (518, "the end: a filter has 1,024 bytes at most"));
