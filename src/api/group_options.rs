@@ -177,6 +177,7 @@ impl Given {
             ]
         };
         for ((option, stored), (_, asked)) in shown(stored).into_iter().zip(shown(&asked)) {
+            // seam: another filter is taken
             if stored != asked {
                 return Err(Error::OptionMismatch { what: "group", name: group.to_owned(), option, stored, asked });
             }

@@ -187,7 +187,6 @@ impl Core {
                 continue;
             };
             let next = state.next_of(*group, *partition);
-            // seam: verdicts are kept of messages that were leased
             next.into_iter().for_each(|next| verdicts.settle((*group, *partition), next));
         }
     }

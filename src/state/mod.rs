@@ -38,7 +38,7 @@ pub(crate) use command::{
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
 use filter::LookLimits;
-pub(crate) use filter::{Candidate, KnownVerdicts};
+pub(crate) use filter::{FilterVerdict, KnownVerdicts};
 pub use group::MessageState;
 pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN, PeekedPlace};
 pub(crate) use kit::sparse::Sparse;

@@ -1819,7 +1819,7 @@ def replay(s, frames):
 # ---------------------------------------------------------------- the state as bytes
 
 def encode_options(options, known):
-    value = lambda v: b"".join(map(varint, v)) if isinstance(v, tuple) else varint(v)
+    value = lambda v: v.encode() if isinstance(v, str) else b"".join(map(varint, v)) if isinstance(v, tuple) else varint(v)
     written = [(t, value(options[t])) for t in sorted(known) if options[t] != known[t]]
     return varint(len(written)) + b"".join(varint(t) + varint(len(v)) + v for t, v in written)
 

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ids::{GroupId, Offset, PartitionId};
 use crate::record::message::MessageView;
 use crate::record::{Filter, KeyHash, Ordering};
-use crate::state::{Candidate, KeyRun, ParkedMax};
+use crate::state::{FilterVerdict, KeyRun, ParkedMax};
 use crate::view::{MessageLocation, Reader, Stored, View, ViewHolder};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -149,12 +149,14 @@ impl Engine {
     }
 }
 
-fn verdict(filter: &Arc<Filter>, ordering: Ordering, message: Option<MessageView<'_>>) -> Candidate {
-    let Some(message) = message else { return Candidate::Passes(KeyHash::LOST) };
+fn verdict(filter: &Arc<Filter>, ordering: Ordering, message: Option<MessageView<'_>>) -> FilterVerdict {
+    // seam: a damaged message does not pass
+    let Some(message) = message else { return FilterVerdict::Passes(KeyHash::LOST) };
+    // seam: a group in order of keys has no filter
     if !filter.passes(&message) {
-        return Candidate::Filtered(1);
+        return FilterVerdict::Filtered(1);
     }
-    Candidate::Passes(match ordering {
+    FilterVerdict::Passes(match ordering {
         Ordering::Key => KeyHash::of(message.key()),
         Ordering::None | Ordering::Partition => KeyHash::NONE,
     })

@@ -154,7 +154,7 @@ const GROUP: [TaggedOption<GroupOptions>; 21] = [
     // Its text.
     TaggedOption {
         tag: 21,
-        get: |all| all.filter.as_ref().map_or(Vec::new(), |filter| filter.text().as_bytes().to_vec()),
+        get: filter_text,
         set: |all, value| filter(value).map(|value| all.filter = Some(Arc::new(value))),
     },
 ];
@@ -244,6 +244,11 @@ fn delays(value: &mut ByteReader<'_>) -> Result<Box<[u64]>, DecodeError> {
         delays.push(value.varint()?);
     }
     Ok(delays.into())
+}
+
+fn filter_text(all: &GroupOptions) -> Vec<u8> {
+    // seam: a filter is not written
+    all.filter.as_ref().map_or(Vec::new(), |filter| filter.text().as_bytes().to_vec())
 }
 
 fn filter(value: &mut ByteReader<'_>) -> Result<Filter, DecodeError> {

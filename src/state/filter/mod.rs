@@ -1,6 +1,6 @@
 //! Filters: which messages a group passes over, and when that is recorded.
 //!
-//! Whoever looks for messages of a group with a filter reads ahead, outside the store's lock; what was found is beside the state
+//! A consumer that looks for messages of a group with a filter reads ahead, outside the store's lock; what was found is beside the state
 //! ([`KnownVerdicts`]). Messages that do not pass are settled by [`Record::Filtered`], in runs: with the lease of a message behind them, or
 //! once there are many, or when somebody asks for it. A group that nobody receives from can be made to look ahead: what passes is outstanding
 //! then, and parked as in a group in order of keys. Replaying looks at no filter. Never here: what a filter says, reading.
@@ -10,7 +10,7 @@ mod tests;
 mod verdicts;
 
 pub(in crate::state) use verdicts::VerdictRun;
-pub(crate) use verdicts::{Candidate, KnownVerdicts};
+pub(crate) use verdicts::{FilterVerdict, KnownVerdicts};
 
 use super::group::GroupState;
 use super::lease::AttemptClass;
@@ -207,6 +207,7 @@ impl State {
     ) -> u32 {
         // Redriven messages come first: they have passed.
         let mut left = max;
+        // seam: a redriven message never passes
         let redriven = self.retry_count(group, inputs).min(group.order.new_room(group, group.retry_cursor()));
         let next = group.next(group.retry_cursor());
         for nth in 0..redriven.min(left.into()) {
@@ -223,11 +224,11 @@ impl State {
                     break;
                 }
                 match candidate {
-                    Candidate::Filtered(count) => {
+                    FilterVerdict::Filtered(count) => {
                         filtered = count;
                         offset = offset.saturating_add(count.into());
                     }
-                    Candidate::Passes(_) => {
+                    FilterVerdict::Passes(_) => {
                         if filtered > 0 {
                             let first = Offset(offset.0 - u64::from(filtered));
                             records.push(Record::Filtered { group: id, partition, first, count: filtered });
@@ -257,7 +258,7 @@ impl GroupState {
         let is_by_key = self.options.ordering == Ordering::Key;
         let room = if is_by_key { most } else { most.min(parked_max.of_group.saturating_sub(self.parked)) };
         let room = room.min(self.parked_room()) as usize;
-        let keys: Vec<KeyHash> = run.candidates().filter_map(Candidate::key).take(room).collect();
+        let keys: Vec<KeyHash> = run.candidates().filter_map(FilterVerdict::key).take(room).collect();
         let mut counted = if is_by_key { self.counted(&keys, parked_max) } else { Vec::new() }.into_iter().peekable();
         let (partition, start) = (self.partition_of(cursor), self.next(cursor));
         let (mut offset, mut number) = (start, 0u32);
@@ -274,15 +275,14 @@ impl GroupState {
         };
         for candidate in run.candidates() {
             match candidate {
-                Candidate::Filtered(count) => {
+                FilterVerdict::Filtered(count) => {
                     push(&mut passing, records);
                     records.push(Record::Filtered { group: id, partition, first: offset, count });
                     offset = offset.saturating_add(count.into());
                 }
-                Candidate::Passes(_) if number as usize == keys.len() => break,
-                Candidate::Passes(key) => {
+                FilterVerdict::Passes(_) if number as usize == keys.len() => break,
+                FilterVerdict::Passes(key) => {
                     let (_, keys, here) = passing.get_or_insert_with(|| (offset, Vec::new(), Vec::new()));
-                    // seam: a counted message is another one of those that pass
                     if counted.next_if_eq(&number).is_some() {
                         here.push(keys.len() as u32);
                     }
@@ -296,7 +296,7 @@ impl GroupState {
     }
 }
 
-impl Candidate {
+impl FilterVerdict {
     fn key(self) -> Option<KeyHash> {
         match self {
             Self::Filtered(_) => None,

@@ -276,7 +276,7 @@ fn what_is_known_is_bounded() {
     let filter = filter().unwrap();
     let mut known = KnownVerdicts::default();
     let add = |known: &mut KnownVerdicts, partition, first, count: u64| {
-        let read = (0..count).map(|_| Candidate::Passes(KeyHash::NONE));
+        let read = (0..count).map(|_| FilterVerdict::Passes(KeyHash::NONE));
         known.add((KITCHEN, group, PartitionId(partition)), (&filter, Offset(first)), read);
     };
     add(&mut known, 1, 0, 100);
@@ -288,12 +288,12 @@ fn what_is_known_is_bounded() {
     known.add(
         (KITCHEN, group, PartitionId(0)),
         (&filter, Offset(0)),
-        [Candidate::Filtered(5), Candidate::Passes(KeyHash::NONE)],
+        [FilterVerdict::Filtered(5), FilterVerdict::Passes(KeyHash::NONE)],
     );
     known.add(
         (KITCHEN, group, PartitionId(0)),
         (&filter, Offset(3)),
-        [Candidate::Filtered(2), Candidate::Passes(KeyHash::NONE), Candidate::Filtered(2)],
+        [FilterVerdict::Filtered(2), FilterVerdict::Passes(KeyHash::NONE), FilterVerdict::Filtered(2)],
     );
     add(&mut known, 0, 9, 1);
     let run = known.run(KITCHEN, group, 0).unwrap();

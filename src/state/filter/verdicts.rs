@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// What a filter says of a message, or of several next to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Candidate {
+pub(crate) enum FilterVerdict {
     /// So many messages do not pass.
     Filtered(u32),
     /// A message passes; in a group in order of keys with the hash of its key.
@@ -24,7 +24,7 @@ pub(crate) struct VerdictRun {
     filter: Arc<Filter>,
     first: Offset,
     end: Offset,
-    known: VecDeque<Candidate>,
+    known: VecDeque<FilterVerdict>,
     filtered: u64,
 }
 
@@ -64,26 +64,28 @@ impl VerdictRun {
     /// How many of the first do not pass, up to one that does.
     pub(in crate::state) fn filtered_first(&self) -> u32 {
         match self.known.front() {
-            Some(Candidate::Filtered(count)) => *count,
-            Some(Candidate::Passes(_)) | None => 0,
+            Some(FilterVerdict::Filtered(count)) => *count,
+            Some(FilterVerdict::Passes(_)) | None => 0,
         }
     }
 
-    pub(in crate::state) fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
+    pub(in crate::state) fn candidates(&self) -> impl Iterator<Item = FilterVerdict> + '_ {
         self.known.iter().copied()
     }
 
-    fn push(&mut self, candidate: Candidate) {
+    fn push(&mut self, candidate: FilterVerdict) {
         match (candidate, self.known.back_mut()) {
-            (Candidate::Filtered(0), _) => {}
-            (Candidate::Filtered(more), Some(Candidate::Filtered(count))) if count.checked_add(more).is_some() => {
+            (FilterVerdict::Filtered(0), _) => {}
+            (FilterVerdict::Filtered(more), Some(FilterVerdict::Filtered(count)))
+                if count.checked_add(more).is_some() =>
+            {
                 *count += more;
             }
-            (Candidate::Filtered(_) | Candidate::Passes(_), _) => self.known.push_back(candidate),
+            (FilterVerdict::Filtered(_) | FilterVerdict::Passes(_), _) => self.known.push_back(candidate),
         }
         let count = candidate.count();
         self.end = self.end.saturating_add(count);
-        if let Candidate::Filtered(_) = candidate {
+        if let FilterVerdict::Filtered(_) = candidate {
             self.filtered += count;
         }
     }
@@ -96,20 +98,20 @@ impl VerdictRun {
             let count = front.count().min(next.0 - self.first.0);
             self.first = self.first.saturating_add(count);
             match front {
-                Candidate::Filtered(left) => {
+                FilterVerdict::Filtered(left) => {
                     self.filtered -= count;
                     *left -= count as u32;
                     if *left == 0 {
                         self.known.pop_front();
                     }
                 }
-                Candidate::Passes(_) => _ = self.known.pop_front(),
+                FilterVerdict::Passes(_) => _ = self.known.pop_front(),
             }
         }
     }
 }
 
-impl Candidate {
+impl FilterVerdict {
     fn count(self) -> u64 {
         match self {
             Self::Filtered(count) => count.into(),
@@ -139,7 +141,7 @@ impl KnownVerdicts {
         &mut self,
         (id, group, partition): (GroupId, &GroupData, PartitionId),
         (filter, first): (&Arc<Filter>, Offset),
-        read: impl IntoIterator<Item = Candidate>,
+        read: impl IntoIterator<Item = FilterVerdict>,
     ) {
         let at = (id, partition);
         let is_current = group.options.filter.as_ref() == Some(filter);
@@ -164,9 +166,9 @@ impl KnownVerdicts {
             let known = run.end.0.saturating_sub(offset.0);
             match candidate {
                 // It may be known already, or the first of them.
-                Candidate::Filtered(count) => run.push(Candidate::Filtered(count.saturating_sub(known as u32))),
-                Candidate::Passes(_) if known == 0 => run.push(candidate),
-                Candidate::Passes(_) => {}
+                FilterVerdict::Filtered(count) => run.push(FilterVerdict::Filtered(count.saturating_sub(known as u32))),
+                FilterVerdict::Passes(_) if known == 0 => run.push(candidate),
+                FilterVerdict::Passes(_) => {}
             }
             offset = end;
         }

@@ -170,9 +170,9 @@ impl World {
     pub(in crate::state) fn read_verdicts(&mut self, id: GroupId, partition: PartitionId, first: Offset, count: u32) {
         let group = self.state.group(id).unwrap();
         let verdict = |offset| match (self.passes)(partition, offset) {
-            false => Candidate::Filtered(1),
-            true if group.options.ordering == Ordering::Key => Candidate::Passes((self.key)(partition, offset)),
-            true => Candidate::Passes(KeyHash::NONE),
+            false => FilterVerdict::Filtered(1),
+            true if group.options.ordering == Ordering::Key => FilterVerdict::Passes((self.key)(partition, offset)),
+            true => FilterVerdict::Passes(KeyHash::NONE),
         };
         // A read may end early.
         let read: Vec<_> = (first.0..first.0 + u64::from(count.min(3))).map(|offset| verdict(Offset(offset))).collect();

@@ -167,7 +167,7 @@ const FILTERED_BY_KEY: u64 = 5;
 
 /// Of the messages of the topic, by turns many and few pass.
 fn passes(partition: PartitionId, offset: Offset) -> bool {
-    partition.0 < PARTITIONS && (offset.0 / 8 % 2 == 0 || offset.0 % 5 == 0)
+    partition.0 < PARTITIONS && ((offset.0 / 8).is_multiple_of(2) || offset.0.is_multiple_of(5))
 }
 
 /// Whether a group wants a message.
