@@ -21,7 +21,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a star stands for several words",
         plants: "a group gets events of other kinds than it asked for",
-        mistake: Mistake::Value("{ if planted!() { return true; } }"),
+        mistake: Mistake::Value("if planted!() { true } else { $it }"),
         level: Level::Library("each_test_says_what_it_says"),
     },
     Bug {
@@ -71,7 +71,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a damaged message does not pass",
         plants: "a message that cannot be read is passed over in silence",
-        mistake: Mistake::Before("if planted!() && message.is_none() { return Candidate::Filtered(1); }"),
+        mistake: Mistake::Before("if planted!() && message.is_none() { return FilterVerdict::Filtered(1); }"),
         level: Level::Test("filters", "a_damaged_message_passes"),
     },
     Bug {

@@ -137,11 +137,11 @@ fn is_match(pattern: &str, found: &[u8]) -> bool {
         match (wanted, words.next()) {
             (_, None) => return false,
             (b">", Some(_)) => return true,
-            // seam: a star stands for several words
             (b"*", Some(_)) => {}
             (wanted, Some(word)) if wanted == word => {}
             (_, Some(_)) => return false,
         }
     }
+    // seam: a star stands for several words
     words.next().is_none()
 }

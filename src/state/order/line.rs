@@ -205,11 +205,11 @@ impl KeyOrder {
             Ordering::None | Ordering::Key => u64::MAX,
             Ordering::Partition => {
                 let in_flight_max = data.options.max_in_flight_per_key;
-                // seam: a partition has more in flight than it may
-                let line = self.lines.get(&of_cursor(cursor));
                 // Those that were looked at come first.
-                let room = line.filter(|line| line.parked.is_empty()).map(|line| line.room(in_flight_max));
-                u64::from(room.unwrap_or(if line.is_some() { 0 } else { in_flight_max }))
+                let room = |line: &KeyLine| if line.parked.is_empty() { line.room(in_flight_max) } else { 0 };
+                // seam: a partition has more in flight than it may
+                let room = self.lines.get(&of_cursor(cursor)).map_or(in_flight_max, room);
+                u64::from(room)
             }
         }
     }
