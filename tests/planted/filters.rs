@@ -108,7 +108,7 @@ pub const BUGS: &[Bug] = &[
         name: "a group without consumers keeps what it does not want",
         plants: "a service that is down fills the disk with messages that it would not get",
         mistake: Mistake::Value(
-            "notes.keeping.iter().filter(|(_, (_, since))| !planted!() && is_stuck(*since)).map(|(at, _)| *at)",
+            "keeping.iter().filter(|(_, (_, since))| !planted!() && is_stuck(*since)).map(|(at, _)| *at)",
         ),
         level: Level::Test("filters", "what_does_not_pass_holds_no_segment"),
     },

@@ -16,7 +16,7 @@ use std::sync::Arc;
 const READ_LEN_MAX: usize = 1 << 20;
 
 /// The keys of messages next to each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::engine) struct KnownKeys {
     partition: PartitionId,
     first: Offset,
@@ -25,9 +25,14 @@ pub(in crate::engine) struct KnownKeys {
 }
 
 impl KnownKeys {
-    pub(in crate::engine) fn run(&self) -> Option<KeyRun<'_>> {
-        let &Self { partition, first, ref keys, parked_max, .. } = self;
-        (!keys.is_empty()).then_some(KeyRun { partition, first, keys, parked_max })
+    /// None yet.
+    pub(in crate::engine) fn new(parked_max: ParkedMax) -> Self {
+        Self { partition: PartitionId(0), first: Offset(0), keys: Vec::new(), parked_max }
+    }
+
+    pub(in crate::engine) fn run(&self) -> KeyRun<'_> {
+        let &Self { partition, first, ref keys, parked_max } = self;
+        KeyRun { partition, first, keys, parked_max }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId};
 use crate::limits::{BATCH_BYTES_MAX, CONSIDERED_MAX, LOOKED_AT_MAX};
 use crate::log::{Catalog, Parts};
 use crate::record::Token;
-use crate::state::{Command, Decision};
+use crate::state::{Command, Decision, ParkedMax};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::view::Now;
@@ -130,10 +130,10 @@ impl<'a> Wait<'a> {
 
 impl Progress {
     /// At the beginning, for a consumer with this reader.
-    fn new(max: usize, reader: &Mutex<Reader>) -> Self {
+    fn new(max: usize, reader: &Mutex<Reader>, parked_max: ParkedMax) -> Self {
         let fits = if max > 1 { reader.try_lock().map_or(max, |reader| reader.fits(BATCH_BYTES_MAX)) } else { 1 };
         let max = u32::try_from(max.min(fits)).unwrap_or(u32::MAX);
-        Self { max, is_short: false, moves: Moves::default(), keys: KnownKeys::default(), looked_at: 0 }
+        Self { max, is_short: false, moves: Moves::default(), keys: KnownKeys::new(parked_max), looked_at: 0 }
     }
 }
 
@@ -154,7 +154,7 @@ impl Core {
         let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
         // seam: where room is short nothing new is leased
         let new_last = is_short.then(|| u32::try_from(self.new_left).unwrap_or(u32::MAX));
-        Command::Lease { group, max, pass_exhausted, new_last, keys: keys.run(), looked_at }
+        Command::Lease { group, max, pass_exhausted, new_last, keys: Some(keys.run()), looked_at }
     }
 }
 
@@ -196,7 +196,7 @@ impl Engine {
         each: &mut impl FnMut(Received),
     ) -> Result<Receiving> {
         self.enter()?;
-        let mut progress = Progress::new(request.max, reader);
+        let mut progress = Progress::new(request.max, reader, self.setup.parked_max);
         loop {
             let look = self.look(request, &progress, waker);
             match look.and_then(|look| self.follow_up(look, request, &mut progress)) {

@@ -31,26 +31,29 @@ pub(super) struct FilterNotes {
 /// The store's.
 pub(super) fn settle_filtered(engine: &Engine) -> Result<()> {
     let mono = engine.clock.monotonic();
-    let mut notes = engine.maintenance.filters.lock();
-    if mono < notes.next && !engine.maintenance.wants_room() {
-        return Ok(());
-    }
-    notes.next = mono.saturating_add(EVERY_MS);
+    let wants_room = engine.maintenance.wants_room();
+    // Where this fails, what was remembered is forgotten.
+    let before = {
+        let mut notes = engine.maintenance.filters.lock();
+        if mono < notes.next && !wants_room {
+            return Ok(());
+        }
+        std::mem::replace(&mut *notes, FilterNotes { next: mono.saturating_add(EVERY_MS), keeping: BTreeMap::new() })
+    };
     let mut keeping = BTreeMap::new();
     for group in with_filters(engine) {
         // seam: what does not pass is never settled at rest
         settle(engine, group, None)?;
         for (partition, next) in kept_by(&engine.lock_core(), group) {
-            let before = notes.keeping.get(&(group, partition)).filter(|(of, _)| *of == next);
-            keeping.insert((group, partition), *before.unwrap_or(&(next, mono)));
+            let known = before.keeping.get(&(group, partition)).filter(|(of, _)| *of == next);
+            keeping.insert((group, partition), *known.unwrap_or(&(next, mono)));
         }
     }
-    notes.keeping = keeping;
-    let is_stuck = |since: MonoMs| mono.0.saturating_sub(since.0) >= EVERY_MS || engine.maintenance.wants_room();
+    let is_stuck = |since: MonoMs| wants_room || mono.0.saturating_sub(since.0) >= EVERY_MS;
     // seam: a group without consumers keeps what it does not want
-    let stuck = notes.keeping.iter().filter(|(_, (_, since))| is_stuck(*since)).map(|(at, _)| *at);
+    let stuck = keeping.iter().filter(|(_, (_, since))| is_stuck(*since)).map(|(at, _)| *at);
     let stuck: Vec<_> = stuck.collect();
-    drop(notes);
+    engine.maintenance.filters.lock().keeping = keeping;
     stuck.into_iter().try_for_each(|(group, partition)| look_ahead(engine, group, partition))
 }
 
