@@ -76,6 +76,15 @@ pub enum Error {
         /// What would be accepted.
         expected: &'static str,
     },
+    /// The text is no filter of messages.
+    InvalidFilter {
+        /// The text as given.
+        filter: String,
+        /// The first character that does not fit, counted from 1; one behind the last where the text is cut short.
+        column: usize,
+        /// What would fit there.
+        expected: &'static str,
+    },
     /// A message, batch, transaction, key, header, id or cursor value is larger than its limit.
     TooLarge {
         /// What is too large.
@@ -300,6 +309,7 @@ impl Error {
         match self {
             Self::InvalidName { .. }
             | Self::InvalidOption { .. }
+            | Self::InvalidFilter { .. }
             | Self::TooLarge { .. }
             | Self::OptionMismatch { .. }
             | Self::InvalidTransaction { .. }
@@ -341,6 +351,7 @@ impl Error {
         match self {
             Self::InvalidName { .. }
             | Self::InvalidOption { .. }
+            | Self::InvalidFilter { .. }
             | Self::TooLarge { .. }
             | Self::OptionMismatch { .. }
             | Self::InvalidTransaction { .. }

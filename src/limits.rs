@@ -60,6 +60,17 @@ pub const PARKED_LIMIT: u32 = 262_144;
 pub const LOOKED_AT_MAX: u32 = 65_536;
 /// The most messages of the next ones of a partition that such a group looks at in one step.
 pub const CONSIDERED_MAX: u32 = 256;
+/// The longest filter of a group, in bytes.
+pub const FILTER_LEN_MAX: usize = 1024;
+/// How many messages a group with a filter reads ahead of those that it leases, in one step.
+pub const FILTER_LOOK_MAX: u32 = 4_096;
+/// So many messages next to each other that do not pass a filter are settled at once; fewer with the lease of one behind them, or at rest.
+pub const FILTERED_RUN: u32 = 1_000;
+/// How many verdicts of filters are known of the next messages of a group in one partition. Those next to each other that do not pass
+/// count as one.
+pub const VERDICTS_PER_RUN_MAX: usize = 4_096;
+/// How many are known of all groups together.
+pub const VERDICTS_MAX: usize = 65_536;
 /// The most messages that one `receive_batch` delivers.
 pub const RECEIVE_BATCH_MAX: usize = 65_536;
 /// Messages of one receive, encoded, in bytes, but for the last of them.

@@ -141,6 +141,7 @@ const CALLS: &[Call] = &[
             "GroupChange::dead_letter_notices",
             "GroupChange::max_in_flight",
             "GroupChange::rate_limit",
+            "GroupChange::filter_from_here",
         ],
         |all| {
             let notices = all.group.alter().dead_letter_notices(&all.topic).apply();
@@ -363,6 +364,7 @@ const CALLS: &[Call] = &[
             "GroupBuilder::max_in_flight_per_key",
             "GroupBuilder::max_in_flight",
             "GroupBuilder::rate_limit",
+            "GroupBuilder::filter",
             "GroupBuilder::start",
         ],
         |all| {

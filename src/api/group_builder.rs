@@ -185,6 +185,34 @@ impl GroupBuilder {
         self
     }
 
+    /// Which messages the group wants, by their headers; `None` for all, which is the default. At most 1,024 bytes. A message that does not
+    /// pass is settled for this group without a delivery. A group in order of keys keeps the filter that it was created with; for any other it
+    /// can be changed by [`GroupChange::filter_from_here`](super::GroupChange::filter_from_here).
+    ///
+    /// A test names a header: `type = 'order.placed'`, `region in ('eu', 'us')`, `type starts with 'order.'`, `type matches 'order.*'`,
+    /// `weight >= 12.5`, `tenant exists`. Tests are combined by `not`, `and`, `or` and parentheses. All of it is in the guide to filters.
+    ///
+    /// ```
+    /// # use millpond::{Message, Store};
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let orders = store.topic("orders").open()?;
+    /// let freight = orders.group("freight").filter("type matches 'order.*' and weight > 30").open()?;
+    ///
+    /// orders.publish(Message::new("a pizza").header("type", "order.placed").header("weight", "1"))?;
+    /// orders.publish(Message::new("an oven").header("type", "order.placed").header("weight", "85.5"))?;
+    /// # store.sync()?;
+    /// assert_eq!(freight.receive(Duration::ZERO)?.expect("the heavy one").payload(), b"an oven");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn filter<'t>(mut self, filter: impl Into<Option<&'t str>>) -> Self {
+        self.given.filter = Some(filter.into().map(str::to_owned));
+        self
+    }
+
     /// Where the group begins if it is created now. A group that exists stays where it is.
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
@@ -201,7 +229,7 @@ impl GroupBuilder {
     /// published after that is for it.
     ///
     /// # Errors
-    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists and an option given here differs from what is stored;
+    /// `InvalidName`, `InvalidOption`; `InvalidFilter` if the filter is none; `OptionMismatch` where it exists and an option given here differs from what is stored;
     /// `LimitReached`; `NotFound` where it does not exist and was not to be created; `Removed` if the topic was, or that for notices; with
     /// [`Start::Time`](crate::Start::Time) `Unreadable` if a message cannot be read for its time; the store's.
     pub fn open(self) -> Result<Group> {

@@ -6,7 +6,7 @@ use super::group::GroupInner;
 use super::options::{shown as shown_backoff, shown_rate};
 use super::store::StoreShared;
 use super::{Backoff, RateLimit, Topic, millis};
-use crate::engine::{GroupChanges, GroupOptions, Ordering, RateOptions};
+use crate::engine::{Filter, FilterFault, GroupChanges, GroupOptions, Ordering, RateOptions};
 use crate::error::{Error, Result};
 use crate::limits;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(super) struct Given {
     pub(super) max_in_flight: Option<u32>,
     /// A rate, or none at all.
     pub(super) rate_limit: Option<Option<RateLimit>>,
+    /// A filter, or none at all.
+    pub(super) filter: Option<Option<String>>,
 }
 
 impl Given {
@@ -71,6 +73,7 @@ impl Given {
                 .rate_limit
                 .map(|rate| rate.map_or(Ok(RateOptions::default()), RateLimit::to_record))
                 .transpose()?,
+            filter: self.filter.as_ref().map(|text| text.as_deref().map(parse).transpose()).transpose()?,
         })
     }
 
@@ -103,6 +106,7 @@ impl Given {
             paused: false,
             max_in_flight: 0,
             rate: RateOptions::default(),
+            filter: None,
         };
         Ok(self.changes(shared)?.applied_to(&defaults))
     }
@@ -135,6 +139,18 @@ impl Given {
         Err(Error::InvalidOption { option: "max_in_flight_per_key", value: messages.to_string(), expected })
     }
 
+    /// Whether a group of this order may have another filter. What is only counted of a key is found again by the filter under which it was.
+    fn check_new_filter(&self, ordering: Ordering) -> Result<()> {
+        match (&self.filter, ordering) {
+            (Some(filter), Ordering::Key) => Err(Error::InvalidOption {
+                option: "filter",
+                value: format!("{} with `ordering` by key", shown_filter(filter.as_deref())),
+                expected: "left as it is: a group in order of keys keeps the filter that it was created with",
+            }),
+            (Some(_), Ordering::None | Ordering::Partition) | (None, _) => Ok(()),
+        }
+    }
+
     /// Fails where an option that was given differs from what is stored.
     pub(super) fn check_stored(&self, shared: &Arc<StoreShared>, group: &str, stored: &GroupOptions) -> Result<()> {
         let asked = GroupOptions {
@@ -156,10 +172,12 @@ impl Given {
                 ("max_in_flight_per_key", all.max_in_flight_per_key.to_string()),
                 ("max_in_flight", all.max_in_flight.to_string()),
                 ("rate_limit", shown_rate(all.rate)),
+                ("filter", shown_filter(all.filter.as_ref().map(|filter| filter.text()))),
                 ("dead_letter_notices", all.notices.map_or("none".to_owned(), |topic| format!("topic number {topic}"))),
             ]
         };
         for ((option, stored), (_, asked)) in shown(stored).into_iter().zip(shown(&asked)) {
+            // seam: another filter is taken
             if stored != asked {
                 return Err(Error::OptionMismatch { what: "group", name: group.to_owned(), option, stored, asked });
             }
@@ -253,16 +271,40 @@ impl GroupChange {
         self
     }
 
+    /// Another filter, or `None` for none, for messages that the group has not looked at: it does not look back. What did not pass stays
+    /// settled, and what passed stays as it is. A group that is to get earlier messages by another filter is a new one, with a
+    /// [`Start`](super::Start). Refused for a group in order of keys. See [`GroupBuilder::filter`](super::GroupBuilder::filter).
+    pub fn filter_from_here<'t>(mut self, filter: impl Into<Option<&'t str>>) -> Self {
+        self.given.filter = Some(filter.into().map(str::to_owned));
+        self
+    }
+
     /// Changes the options that were given; the others stay. All at once, and durable on return.
     ///
     /// # Errors
-    /// `InvalidOption`; `Removed` if the group or the topic for notices was; the store's.
+    /// `InvalidOption`; `InvalidFilter`; `Removed` if the group or the topic for notices was; the store's.
     pub fn apply(self) -> Result<()> {
         let shared = &self.group.topic.shared;
         self.given.check_given(None)?;
+        self.given.check_new_filter(self.group.info.options.ordering)?;
         let changes = self.given.changes(shared)?;
         shared.engine.alter_group(self.group.info.id, &changes)
     }
+}
+
+/// The filter that a text is.
+fn parse(text: &str) -> Result<Arc<Filter>> {
+    let fault = |fault: FilterFault| Error::InvalidFilter {
+        filter: text.to_owned(),
+        column: fault.column,
+        expected: fault.expected,
+    };
+    Filter::parse(text).map(Arc::new).map_err(fault)
+}
+
+/// A filter as an error shows it.
+fn shown_filter(text: Option<&str>) -> String {
+    text.map_or("none".to_owned(), |text| format!("{text:?}"))
 }
 
 /// Whether no limit is above another one that includes it.

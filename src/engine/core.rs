@@ -144,7 +144,7 @@ impl Core {
     ) -> Result<CommitOutcome, Refusal> {
         self.records.clear();
         let hold_up = self.isolation.hold_up();
-        let inputs = now.inputs(hold_up, &self.view.visible, &self.view.streams);
+        let inputs = now.inputs(hold_up, &self.view.visible, (&self.view.streams, &self.view.verdicts));
         let decision = self.view.state.decide(command, &inputs, &mut self.records)?;
         if self.records.is_empty() {
             return Ok(CommitOutcome { decision, frame: None });
@@ -166,11 +166,29 @@ impl Core {
         self.counters.count(&self.records, &self.view.state);
         let held_up = if self.waiters.any() { self.held_up(now) } else { HeldUp::default() };
         self.view.follow(&self.records, &FrameAt { lsn, end, place })?;
+        if !self.view.verdicts.is_empty() {
+            self.settle_verdicts();
+        }
         self.isolation.note(self.view.state.held_up_since(), now.mono);
         if self.waiters.any() {
             self.wake_for_records(held_up, now);
         }
         Ok(CommitOutcome { decision, frame: Some((lsn, end)) })
+    }
+
+    /// Forgets what filters said of messages that the last records got past.
+    fn settle_verdicts(&mut self) {
+        let Self { records, view: View { state, verdicts, .. }, .. } = self;
+        for record in records.iter() {
+            let (Record::Leased { group, partition, .. }
+            | Record::Filtered { group, partition, .. }
+            | Record::Considered { group, partition, .. }) = record
+            else {
+                continue;
+            };
+            let next = state.next_of(*group, *partition);
+            next.into_iter().for_each(|next| verdicts.settle((*group, *partition), next));
+        }
     }
 
     /// Appends this process's `opened` record unless that has been done.
@@ -301,7 +319,7 @@ impl Core {
 
     /// Decisions go by this.
     pub(crate) fn inputs(&self, now: Now) -> Inputs<'_> {
-        now.inputs(self.isolation.hold_up(), &self.view.visible, &self.view.streams)
+        now.inputs(self.isolation.hold_up(), &self.view.visible, (&self.view.streams, &self.view.verdicts))
     }
 }
 

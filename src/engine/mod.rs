@@ -41,7 +41,8 @@ pub(crate) use crate::record::Hold;
 pub(crate) use crate::record::StreamId;
 pub(crate) use crate::record::message::key_hash;
 pub(crate) use crate::record::{
-    AttemptFailure, BackoffOptions, FailureCause, GroupOptions, Growth, Jitter, RateOptions, TopicOptions,
+    AttemptFailure, BackoffOptions, FailureCause, Filter, FilterFault, GroupOptions, Growth, Jitter, RateOptions,
+    TopicOptions,
 };
 pub use crate::record::{FailureCounts, Ordering, Retention};
 pub use crate::state::MessageState;

@@ -9,7 +9,7 @@ use crate::disk::{Disk, ReadOnlyDisk, RealDisk};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, Lsn, MessageId, Offset, PartitionId, Position};
 use crate::record::AttemptFailure;
-use crate::state::{HoldUp, MessageState, PeekedPlace};
+use crate::state::{HoldUp, KnownVerdicts, MessageState, PeekedPlace};
 use crate::view::{
     BackupReport, Counters, DumpEntry, LogHolder, LogScan, LogStart, LogStep, Moment, Now, ObservedView, Stats, Stored,
     TopicInfo, VerifyProgress, VerifyReport, ViewHolder, backup, log_start,
@@ -118,6 +118,7 @@ impl StoreObserver {
             now: self.now(end),
             state: view.state.snapshot(),
             visible: view.visible.snapshot(),
+            verdicts: KnownVerdicts::default(),
             counters: Counters::new(&view.state),
             catalog: view.catalog.clone(),
             end,
@@ -234,17 +235,18 @@ impl StoreObserver {
         let (snapshot, visible, end) =
             self.view.with_state(|view, end| (view.state.snapshot(), view.visible.snapshot(), end));
         let streams = crate::state::StreamTails::default();
-        let inputs = self.now(end).inputs(HoldUp(0), &visible, &streams);
+        let verdicts = KnownVerdicts::default();
+        let inputs = self.now(end).inputs(HoldUp(0), &visible, (&streams, &verdicts));
         snapshot.peek(group, wanted, max, &inputs).ok_or(Error::Removed { what: "group" })
     }
 
-    /// Reads a message that was looked for. `None` where it has left its group since.
+    /// Reads a message that was looked for. `None` where it has left its group since, or does not pass its filter.
     ///
     /// # Errors
     /// `Unreadable`; what the system lacks for a while.
     pub(crate) fn read_peeked(&self, place: PeekedPlace) -> Result<Option<PeekedMessage>> {
         self.enter()?;
-        let PeekedPlace { partition, offset, attempts, history } = place;
+        let PeekedPlace { partition, offset, attempts, history, filter } = place;
         let stored = match self.view.fetch(partition, offset) {
             Ok(stored) => stored,
             // Its file may have gone since, with it or without.
@@ -258,6 +260,9 @@ impl StoreObserver {
                 again.map_err(|newer| if is_there { error } else { newer })?
             }
         };
+        if filter.is_some_and(|filter| !filter.passes(&stored.view(0))) {
+            return Ok(None);
+        }
         let public = self.view.with_view(|view| view.state.public_place(partition));
         let Some((topic, index)) = public else { return Ok(None) };
         let id = MessageId { topic, partition: index, epoch: stored.about.epoch, offset };

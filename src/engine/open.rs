@@ -347,6 +347,7 @@ fn begin_epoch(
         hold_up: HoldUp(0),
         visible: Visible::All,
         streams: &view.streams,
+        verdicts: &view.verdicts,
     };
     let mut records = Vec::new();
     let decided = view.state.decide(&Command::Open { epoch, clean }, &inputs, &mut records);

@@ -25,6 +25,7 @@ impl Engine {
             now,
             state: core.view.state.snapshot(),
             visible: core.view.visible.snapshot(),
+            verdicts: core.view.verdicts.clone(),
             counters: core.counters.clone(),
             catalog: core.view.catalog.clone(),
             end: core.appender.end(),

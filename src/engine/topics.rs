@@ -10,7 +10,7 @@ use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::log::Parts;
 use crate::record::{GroupOptions, TopicOptions};
 use crate::state::{Command, GroupChanges, Rejection};
-use crate::view::{Reader, TopicInfo, ViewHolder, next_run};
+use crate::view::{Reader, TopicInfo, View, ViewHolder, next_run};
 
 /// A group as it is stored.
 #[derive(Clone, Debug)]
@@ -141,7 +141,9 @@ impl Engine {
         let removed = self.submit(command, Parts::default(), |core, committed| {
             let Core { rates, view, .. } = core;
             rates.keep(|group| view.state.group(group).is_some());
-            let removed = view.state.take_removed();
+            let View { state, verdicts, .. } = view;
+            verdicts.keep(|group| state.group(group).is_some());
+            let removed = state.take_removed();
             (end_of(core, committed), removed)
         })?;
         let (end, removed) = removed.map_err(|rejection| self.rejected(rejection))?;

@@ -19,6 +19,7 @@ impl fmt::Display for Error {
             Self::InvalidOption { option, value, expected } => {
                 write!(f, "option {option} is {value}; it must be {expected}")
             }
+            Self::InvalidFilter { filter, column, expected } => invalid_filter(f, filter, *column, expected),
             Self::TooLarge { what, len, max, unit } => {
                 write!(f, "{what} is {len} {unit}, limit {max} {unit}; nothing was written")
             }
@@ -91,6 +92,10 @@ fn omit(what: &str, option: &str) -> &'static str {
     } else {
         "omit the option to keep the stored value"
     }
+}
+
+fn invalid_filter(f: &mut fmt::Formatter<'_>, filter: &str, column: usize, expected: &str) -> fmt::Result {
+    write!(f, "filter {filter:?} does not fit at column {column}; expected {expected}")
 }
 
 fn wrong_version(f: &mut fmt::Formatter<'_>, stream: &str, expected: Expected, actual: Option<u64>) -> fmt::Result {

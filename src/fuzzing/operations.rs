@@ -49,6 +49,8 @@ struct FuzzWorld {
     level: Durability,
     /// That of the group.
     ordering: Ordering,
+    /// Whether the group has a filter, which all messages pass.
+    has_filter: bool,
     life: Option<Life>,
     promised: Promised,
     /// Requests that met a fault before this life.
@@ -66,6 +68,7 @@ pub fn operations(data: &[u8]) -> bool {
         clock: Arc::new(SimClock::new(WallMs(1_800_000_000_000))),
         level,
         ordering: [Ordering::None, Ordering::Key, Ordering::Partition, Ordering::None][usize::from(flags >> 1 & 3)],
+        has_filter: flags & 8 != 0,
         life: None,
         promised: Promised::default(),
         faults: 0,
@@ -151,7 +154,8 @@ impl FuzzWorld {
         let topic = store.topic("t").partitions(2).open()?;
         let backoff = Backoff::fixed(Duration::from_millis(50));
         let group = topic.group("g").max_attempts(ATTEMPTS).visibility_timeout(Duration::from_secs(2));
-        let group = group.backoff(backoff).ordering(self.ordering).open()?;
+        let filter = self.has_filter.then_some("not dropped exists");
+        let group = group.backoff(backoff).ordering(self.ordering).filter(filter).open()?;
         Ok(Life { store, topic, group, held: Vec::new() })
     }
 
@@ -411,6 +415,7 @@ pub(super) fn seeds() -> Seeds {
             3,
             &[[4, 0xe3], [4, 0xe3], [7, 4], [12, 0], [7, 4], [1, 0], [7, 4], [13, 0], [17, 0], [14, 1], [7, 4]],
         ),
+        script("filtered", 11, &[[4, 0xe3], [7, 4], [12, 0], [1, 0], [7, 4], [4, 0xe1], [2, 0], [7, 4], [10, 0]]),
         script("by-partition", 5, &[[4, 0xe1], [7, 4], [10, 0], [7, 4], [12, 1], [2, 1], [7, 4]]),
         // A fault takes three bytes: the kind, and after how many requests.
         ("operations", "fault-io".to_owned(), vec![0, 0, 0, 9, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),

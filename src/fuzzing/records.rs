@@ -10,8 +10,8 @@ use crate::log::{ControlFrame, ReadError, Settings};
 use crate::record::codec;
 use crate::record::message::{self, MessageView};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter,
-    KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, StreamId, StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold,
+    Jitter, KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, StreamId, StreamNote, TopicOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 31;
+    let kind = take.byte() % 33;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -151,17 +151,19 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         25 => group_created(take, group, partition),
         26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
-        29 => {
-            let keys: Vec<_> = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
-            let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
-            Record::Considered { group, partition, first: offset, keys, counted }
-        }
+        29 | 32 => looked(take, kind, (group, partition, offset)),
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
-        _ => {
-            let keys = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
-            Record::Recalled { group, partition, first: offset, keys }
-        }
+        _ => Record::Filtered { group, partition, first: offset, count: small(take) },
     }
+}
+
+fn looked(take: &mut Take<'_>, kind: u8, (group, partition, first): (GroupId, PartitionId, Offset)) -> Record {
+    let keys: Vec<_> = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
+    if kind == 32 {
+        return Record::Recalled { group, partition, first, keys };
+    }
+    let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
+    Record::Considered { group, partition, first, keys, counted }
 }
 
 fn schedule_record(
@@ -253,6 +255,9 @@ fn topic_options(take: &mut Take<'_>) -> TopicOptions {
     }
 }
 
+/// Filters, and what is none.
+const FILTERS: [&str; 5] = ["", "type exists", "not (a = 'b' or c < -1.50)", "t matches 'a.*'", "t in ('"];
+
 fn options(take: &mut Take<'_>) -> GroupOptions {
     let backoff = BackoffOptions {
         first_ms: number(take),
@@ -283,6 +288,7 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
         paused: take.byte() & 1 == 1,
         max_in_flight: small(take),
         rate: RateOptions { count: small(take), per_ms: number(take), burst: small(take) },
+        filter: Filter::parse(FILTERS[usize::from(take.byte() % 5)]).ok().map(Arc::new),
     }
 }
 
@@ -329,7 +335,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..31u8 {
+    for kind in 0..33u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

@@ -93,7 +93,14 @@ impl Builder {
             billing: group(&orders, "billing", 1, Backoff::none()),
             careful: group(&orders, "careful", 2, Backoff::exponential(Duration::from_millis(10))),
             listener: group(&orders, "listener", 0, delay),
-            archive: group(&audit, "archive", 1, delay),
+            archive: audit
+                .group("archive")
+                .max_attempts(1)
+                .backoff(delay)
+                .visibility_timeout(Duration::from_secs(5))
+                .filter("not draft exists")
+                .open()
+                .unwrap(),
             store,
             orders,
             audit,
@@ -136,6 +143,10 @@ impl Builder {
         let to = self.open(Durability::Disk);
         self.publish(&to.audit, 0..6);
         assert!(to.archive.receive_batch(6, NOW).unwrap().ack().unwrap().is_empty());
+        to.audit.publish(Message::new("a draft").header("draft", "")).unwrap();
+        assert!(to.archive.receive(NOW).unwrap().is_none());
+        self.clock.advance(1_000);
+        to.store.tick().unwrap();
         to.store.close().unwrap();
     }
 

@@ -6,14 +6,14 @@ use crate::log::fuzzing::seeds::{Seeds, checkpoint_file};
 use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter, KeyHash,
-    Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold, Jitter,
+    KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions,
 };
 use crate::state::{
-    Command, DedupId, Delay, HoldUp, Inputs, KeyRun, Later, ParkedMax, Publication, Sequence, State, StreamTails,
-    Visible,
+    Command, DedupId, Delay, FilterVerdict, HoldUp, Inputs, KeyRun, KnownVerdicts, Later, ParkedMax, Publication,
+    Sequence, State, StreamTails, Visible,
 };
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// A checkpoint's file. The first byte says whether its checksums are made to agree, and whether it is the state alone.
 pub fn checkpoint(data: &[u8]) -> bool {
@@ -48,6 +48,8 @@ fn sound(state: &State) {
 /// Nothing is known of streams: each is taken to be new.
 static NO_STREAMS: LazyLock<StreamTails> = LazyLock::new(StreamTails::default);
 
+static NO_VERDICTS: LazyLock<KnownVerdicts> = LazyLock::new(KnownVerdicts::default);
+
 fn inputs() -> Inputs<'static> {
     Inputs {
         mono: MonoMs(1_000),
@@ -57,6 +59,7 @@ fn inputs() -> Inputs<'static> {
         hold_up: HoldUp(5_000),
         visible: Visible::All,
         streams: &NO_STREAMS,
+        verdicts: &NO_VERDICTS,
     }
 }
 
@@ -87,6 +90,7 @@ fn go_on(state: &mut State) {
                     pass_exhausted: false,
                     new_last: None,
                     keys: None,
+                    looked_at: 0,
                 },
                 &inputs,
             );
@@ -164,6 +168,7 @@ const OPTIONS: GroupOptions = GroupOptions {
     paused: false,
     max_in_flight: 0,
     rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
+    filter: None,
 };
 
 /// Two keys by turns, and messages without one.
@@ -177,7 +182,21 @@ const ORDERED: GroupOptions = GroupOptions { ordering: Ordering::Key, ..OPTIONS 
 /// Asks for messages of the group in order: the first ask makes it look at some.
 const fn ledger(max: u32) -> Command<'static> {
     let keys = Some(KeyRun { partition: PartitionId(0), first: Offset(0), keys: &KEYS, parked_max: PARKED_MAX });
-    Command::Lease { group: GroupId(1), max, pass_exhausted: false, new_last: None, keys }
+    Command::Lease { group: GroupId(1), max, pass_exhausted: false, new_last: None, keys, looked_at: 0 }
+}
+
+/// Of the next messages of the group with a filter some pass.
+const VERDICTS: [FilterVerdict; 4] = [
+    FilterVerdict::Filtered(1),
+    FilterVerdict::Passes(KeyHash::NONE),
+    FilterVerdict::Filtered(2),
+    FilterVerdict::Passes(KeyHash::NONE),
+];
+
+/// Asks for messages of that group.
+const fn few(max: u32) -> Command<'static> {
+    let (group, pass_exhausted, new_last, keys, looked_at) = (GroupId(2), false, None, None, u32::MAX);
+    Command::Lease { group, max, pass_exhausted, new_last, keys, looked_at }
 }
 
 const TOPIC: TopicOptions = TopicOptions {
@@ -193,12 +212,15 @@ const HOLD: Option<Hold> = Some(Hold { topic: TopicId(0), from: Lsn(8) });
 fn opening() -> Vec<Record> {
     let mut state = State::new();
     let inputs = inputs();
+    let filter = Filter::parse("type exists").ok().map(Arc::new);
+    let filtered = GroupOptions { filter: filter.clone(), ..OPTIONS };
     let mut all = Vec::new();
     let commands = [
         Command::Open { epoch: Epoch(1), clean: true },
         Command::CreateTopic { name: "orders", partitions: 2, options: TOPIC },
         Command::CreateGroup { topic: TopicId(0), name: "kitchen", options: &OPTIONS, starts: &[Offset(0); 2] },
         Command::CreateGroup { topic: TopicId(0), name: "ledger", options: &ORDERED, starts: &[Offset(0); 2] },
+        Command::CreateGroup { topic: TopicId(0), name: "few", options: &filtered, starts: &[Offset(0); 2] },
         Command::Publish {
             runs: &[(PartitionId(0), 9), (PartitionId(1), 3)],
             ids: &[DedupId { part: 2, id: 7, body: 1 }, DedupId { part: 11, id: 8, body: 2 }],
@@ -207,7 +229,7 @@ fn opening() -> Vec<Record> {
         },
         Command::CreateSchedule { topic: TopicId(0) },
         Command::Publish {
-            runs: &[(PartitionId(7), 3)],
+            runs: &[(PartitionId(9), 3)],
             ids: &[],
             delays: &[
                 Delay { part: 0, to: PartitionId(1), later: Later::In(500) },
@@ -216,17 +238,25 @@ fn opening() -> Vec<Record> {
             ],
             sequence: None,
         },
-        Command::Reschedule { at: (PartitionId(7), Offset(0)), epoch: None, later: Some(Later::At(inputs.wall)) },
-        Command::Reschedule { at: (PartitionId(7), Offset(1)), epoch: None, later: None },
+        Command::Reschedule { at: (PartitionId(9), Offset(0)), epoch: None, later: Some(Later::At(inputs.wall)) },
+        Command::Reschedule { at: (PartitionId(9), Offset(1)), epoch: None, later: None },
         Command::SetCursor { name: "mails", expected: None, value: b"12", hold: None },
         Command::SetCursor { name: "rows", expected: None, value: b"", hold: HOLD },
-        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None, keys: None },
+        Command::Lease { group: GroupId(0), max: 4, pass_exhausted: false, new_last: None, keys: None, looked_at: 0 },
         ledger(4),
         ledger(2),
+        few(1),
+        Command::SettleFiltered { group: GroupId(2), ahead: Some(PartitionId(0)), parked_max: PARKED_MAX },
         Command::Open { epoch: Epoch(2), clean: false },
     ];
     for command in commands {
         let mut records = Vec::new();
+        let mut verdicts = KnownVerdicts::default();
+        if let (Some(group), Some(filter)) = (state.group(GroupId(2)), &filter) {
+            let next = state.next_of(GroupId(2), PartitionId(0)).unwrap_or_default();
+            verdicts.add((GroupId(2), group, PartitionId(0)), (filter, next), VERDICTS);
+        }
+        let inputs = Inputs { verdicts: &verdicts, ..inputs };
         state.decide(&command, &inputs, &mut records).unwrap();
         records.iter().for_each(|record| state.apply(record, Lsn(8)).unwrap());
         all.extend(records);

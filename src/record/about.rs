@@ -105,6 +105,8 @@ pub(crate) enum Counted {
         group: GroupId,
         redriven: bool,
     },
+    /// Messages did not pass the filter of a group.
+    Filtered(GroupId, u32),
     /// The numbers of a group end.
     GroupRemoved(GroupId),
     /// The numbers of a topic and of its groups end.
@@ -147,6 +149,7 @@ impl Record {
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -199,6 +202,7 @@ impl Record {
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -240,6 +244,7 @@ impl Record {
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -284,6 +289,7 @@ impl Record {
             | Self::GroupAltered { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -333,6 +339,7 @@ impl Record {
             Self::Leased { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Filtered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
@@ -374,6 +381,7 @@ impl Record {
                 Room::Leases
             }
             Self::RetentionMarked { .. }
+            | Self::Filtered { .. }
             | Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -412,6 +420,7 @@ impl Record {
             }
             &Self::Redriven { group, .. } => Counted::DeadLetterSettled { group, redriven: true },
             &Self::Discarded { group, .. } => Counted::DeadLetterSettled { group, redriven: false },
+            &Self::Filtered { group, count, .. } => Counted::Filtered(group, count),
             &Self::GroupRemoved { group } => Counted::GroupRemoved(group),
             &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
             Self::Published { .. }

@@ -18,6 +18,7 @@ impl Record {
             Self::Published { .. } => "published",
             Self::Considered { .. } => "considered",
             Self::Recalled { .. } => "recalled",
+            Self::Filtered { .. } => "filtered",
             Self::Leased { .. } => "leased",
             Self::ExclusivePending { .. } => "exclusive pending",
             Self::Extended { .. } => "extended",

@@ -7,15 +7,21 @@
 
 mod about;
 pub(crate) mod codec;
+mod filter;
 #[cfg(any(test, feature = "simulation"))]
 mod kinds;
 pub(crate) mod message;
+mod order;
 pub(crate) mod wire;
 
 pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
+pub(crate) use filter::{Filter, FilterFault};
+pub(crate) use order::KeyHash;
+pub use order::Ordering;
 
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One fact.
@@ -53,6 +59,8 @@ pub(crate) enum Record {
     /// The group looked again at messages from `first` on, for those of free keys that were only counted. Those that are outstanding from
     /// here on have a key here; all others have none.
     Recalled { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash> },
+    /// The next `count` messages of a partition, from `first` on, do not pass the group's filter: they are settled for it.
+    Filtered { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
     /// `count` messages from `first` leased until `until`, each now on its attempt number `attempt` (from 1). `time` is
     /// zero for a first attempt; otherwise the wall clock, for the history of a lease that expired.
     Leased {
@@ -241,6 +249,8 @@ pub(crate) struct GroupOptions {
     /// How many messages may be leased at once. 0: no limit.
     pub(crate) max_in_flight: u32,
     pub(crate) rate: RateOptions,
+    /// Which messages it wants; all if `None`.
+    pub(crate) filter: Option<Arc<Filter>>,
 }
 
 /// How many messages a group gets over time. Each takes a token.
@@ -275,47 +285,8 @@ impl GroupOptions {
         paused: false,
         max_in_flight: 0,
         rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
+        filter: None,
     };
-}
-
-/// Which messages of a group wait for each other: the next one is delivered once the one before it is settled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ordering {
-    /// None: a message that fails lets the others pass.
-    #[default]
-    None,
-    /// Those with the same key. A message without a key waits for none.
-    Key,
-    /// Those of the same partition.
-    Partition,
-}
-
-impl fmt::Display for Ordering {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Key => "by key",
-            Self::Partition => "by partition",
-        })
-    }
-}
-
-/// The hash of a key, by which messages are ordered. Keys with the same hash are in order as if they were one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct KeyHash(pub(crate) u64);
-
-impl KeyHash {
-    /// There is no key.
-    pub(crate) const NONE: Self = Self(0);
-    /// There was one, and it cannot be read.
-    pub(crate) const LOST: Self = Self(u64::MAX);
-
-    pub(crate) fn of(key: Option<&[u8]>) -> Self {
-        // No key has a hash that stands for something else.
-        // seam: messages without a key wait for each other
-        key.map_or(Self::NONE, |key| Self(message::key_hash(key).clamp(1, u64::MAX - 1)))
-    }
 }
 
 /// How long a message waits after a failed attempt.

@@ -2,13 +2,15 @@
 //!
 //! The vocabulary of facts is [`crate::record`]. Never here: a rule.
 
+use super::filter::KnownVerdicts;
+use super::order::{KeyRun, ParkedMax};
 use super::stream::{StreamFact, StreamTails};
 use super::{Rejection, Sparse};
 use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
-use crate::limits::{PARKED_MAX, PARKED_PER_KEY_MAX};
 use crate::record::{
-    BackoffOptions, GroupOptions, Hold, KeyHash, Origin, Provenance, RateOptions, StreamId, Token, TopicOptions,
+    BackoffOptions, Filter, GroupOptions, Hold, Origin, Provenance, RateOptions, StreamId, Token, TopicOptions,
 };
+use std::sync::Arc;
 
 /// What the engine has read before it asks for a decision.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) visible: Visible<'a>,
     /// How far streams have come, as far as that is known without the index.
     pub(crate) streams: &'a StreamTails,
+    /// What filters say of the next messages of their groups, as far as they were read.
+    pub(crate) verdicts: &'a KnownVerdicts,
 }
 
 impl Inputs<'_> {
@@ -37,19 +41,6 @@ impl Inputs<'_> {
     pub(super) fn wall_at_most(&self) -> WallMs {
         // seam: due times by a clock that is behind
         self.wall.saturating_add(self.slack_ms)
-    }
-}
-
-/// How many messages of a group are parked before others that wait are only counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ParkedMax {
-    pub(crate) of_group: u32,
-    pub(crate) of_key: u32,
-}
-
-impl Default for ParkedMax {
-    fn default() -> Self {
-        Self { of_group: PARKED_MAX, of_key: PARKED_PER_KEY_MAX }
     }
 }
 
@@ -173,23 +164,6 @@ pub(crate) enum Notice {
     Into(PartitionId),
 }
 
-/// The hashes of the keys of messages next to each other, as somebody has read them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeyRun<'a> {
-    pub(crate) partition: PartitionId,
-    pub(crate) first: Offset,
-    pub(crate) keys: &'a [KeyHash],
-    pub(crate) parked_max: ParkedMax,
-}
-
-impl<'a> KeyRun<'a> {
-    /// Those from `first` on.
-    pub(super) fn from(&self, partition: PartitionId, first: Offset) -> &'a [KeyHash] {
-        let skip = first.0.checked_sub(self.first.0).filter(|_| partition == self.partition);
-        skip.and_then(|skip| self.keys.get(usize::try_from(skip).ok()?..)).unwrap_or(&[])
-    }
-}
-
 /// What is known of a message that may have to move to the dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moving {
@@ -212,12 +186,14 @@ pub(crate) struct GroupChanges {
     pub(crate) paused: Option<bool>,
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) rate: Option<RateOptions>,
+    /// For messages that the group has not looked at. A filter, or none at all.
+    pub(crate) filter: Option<Option<Arc<Filter>>>,
 }
 
 impl GroupChanges {
     pub(crate) fn applied_to(&self, options: &GroupOptions) -> GroupOptions {
         let Self { visibility_timeout_ms, max_attempts, max_nacks, max_expiries, max_crashes, .. } = self;
-        let Self { backoff, max_outstanding, max_closes, notices, paused, max_in_flight, rate, .. } = self;
+        let Self { backoff, max_outstanding, max_closes, notices, paused, max_in_flight, rate, filter, .. } = self;
         GroupOptions {
             visibility_timeout_ms: visibility_timeout_ms.unwrap_or(options.visibility_timeout_ms),
             max_attempts: max_attempts.unwrap_or(options.max_attempts),
@@ -233,6 +209,7 @@ impl GroupChanges {
             paused: paused.unwrap_or(options.paused),
             max_in_flight: max_in_flight.unwrap_or(options.max_in_flight),
             rate: rate.unwrap_or(options.rate),
+            filter: filter.as_ref().unwrap_or(&options.filter).clone(),
         }
     }
 }
@@ -340,6 +317,15 @@ pub(crate) enum Command<'a> {
         new_last: Option<u32>,
         /// The keys of messages that an earlier decision asked for.
         keys: Option<KeyRun<'a>>,
+        /// How many messages the call has looked at so far.
+        looked_at: u32,
+    },
+    /// Settles messages that do not pass the group's filter, as far as that is known.
+    SettleFiltered {
+        group: GroupId,
+        /// Of this partition also what passes is looked at, so that what is behind it can be settled.
+        ahead: Option<PartitionId>,
+        parked_max: ParkedMax,
     },
     /// Those whose tokens are dead are reported and change nothing; the others are acked.
     Ack {
@@ -436,6 +422,16 @@ pub(crate) enum Decision {
     },
     /// The group has looked at so many messages; it may be asked again for a lease.
     Considered {
+        count: u32,
+    },
+    /// Before anything is leased, the group's filter has to be asked about these messages; there are no records.
+    VerdictsNeeded {
+        partition: PartitionId,
+        first: Offset,
+        count: u32,
+    },
+    /// So many messages are done with, for they do not pass the group's filter or were looked at; there may be more.
+    Filtered {
         count: u32,
     },
     /// `lost`: the numbers of those whose tokens were dead, counted over all runs, in order.

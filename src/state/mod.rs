@@ -13,6 +13,7 @@ mod cursor;
 mod dead_letter;
 mod dedup;
 mod epoch;
+mod filter;
 mod group;
 mod kit;
 mod lease;
@@ -31,14 +32,17 @@ mod topic;
 mod transaction;
 
 pub(crate) use command::{
-    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Later, Moving, Notice,
-    ParkedMax, Publication, Repeat, Sequence, Visible,
+    Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, Later, Moving, Notice, Publication,
+    Repeat, Sequence, Visible,
 };
 pub(crate) use dead_letter::Dying;
 use dedup::Acceptance;
+use filter::LookLimits;
+pub(crate) use filter::{FilterVerdict, KnownVerdicts};
 pub use group::MessageState;
 pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN, PeekedPlace};
 pub(crate) use kit::sparse::Sparse;
+pub(crate) use order::{KeyRun, ParkedMax};
 pub(crate) use rejection::{Inconsistent, Rejection};
 pub(crate) use retention::{LiveMessages, OffsetRange};
 pub(crate) use retry::capped;
@@ -156,8 +160,9 @@ impl State {
     #[inline(never)]
     fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
-            Command::Lease { group, max, pass_exhausted, new_last, keys } => {
-                return self.decide_lease((group, max), (pass_exhausted, new_last), keys, inputs, records);
+            Command::Lease { group, max, pass_exhausted, new_last, keys, looked_at } => {
+                let limits = LookLimits { max, new_last, looked_at };
+                return self.decide_lease((group, limits), pass_exhausted, keys, inputs, records);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs, ids, delays, sequence } => {
@@ -214,6 +219,7 @@ impl State {
                 records.extend(self.decide_alter_group(group, changes)?);
                 return Ok(Decision::Done);
             }
+            Command::SettleFiltered { .. } => return self.decide_settle_filtered(command, inputs, records),
             Command::CreateGroup { topic, name, options, starts } => {
                 self.decide_create_group(topic, name, options, starts)?
             }
@@ -229,6 +235,7 @@ impl State {
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
+            Record::Filtered { .. } => self.apply_filtered(record),
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),

@@ -140,7 +140,11 @@ impl State {
                         return Err(Rejection::LeaseLostIn { step: nth, number });
                     }
                 }
-                Decision::Exhausted { .. } | Decision::KeysNeeded { .. } | Decision::Considered { .. } => {
+                Decision::Exhausted { .. }
+                | Decision::KeysNeeded { .. }
+                | Decision::Considered { .. }
+                | Decision::VerdictsNeeded { .. }
+                | Decision::Filtered { .. } => {
                     return Err(Rejection::Invalid("only a lease finds what is exhausted, or not considered"));
                 }
             }
@@ -183,6 +187,7 @@ impl State {
             | Command::RemoveTopic { .. }
             | Command::RemoveGroup { .. }
             | Command::AlterGroup { .. }
+            | Command::SettleFiltered { .. }
             | Command::Lease { .. }
             | Command::Extend { .. }
             | Command::Release { .. }

@@ -32,6 +32,8 @@ pub struct GroupCounters {
     pub redriven: u64,
     /// Dead letters that were discarded.
     pub discarded: u64,
+    /// Messages that did not pass the group's filter, counted when that is recorded.
+    pub filtered: u64,
 }
 
 /// The numbers of all topics and groups.
@@ -102,6 +104,7 @@ impl Counters {
                 }
                 Counted::DeadLetterSettled { group, redriven: true } => self.group(group).redriven += 1,
                 Counted::DeadLetterSettled { group, redriven: false } => self.group(group).discarded += 1,
+                Counted::Filtered(group, count) => self.group(group).filtered += u64::from(count),
                 Counted::GroupRemoved(group) => _ = self.groups.remove(&group),
                 Counted::TopicRemoved(topic) => {
                     self.topics_before.remove(&topic);

@@ -13,7 +13,7 @@ use crate::ids::{Lsn, PartitionId};
 use crate::log::{self, Class, Contents, FileName, Met, OpenError, Segment};
 use crate::record::Record;
 use crate::record::wire::DecodeError;
-use crate::state::{State, StreamTails};
+use crate::state::{KnownVerdicts, State, StreamTails};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,7 +60,14 @@ impl Fold {
         // What this process does not append itself, the index tells.
         let streams = StreamTails::new(contents.end);
         let catalog = contents.catalog.clone();
-        let view = View { state, catalog, positions: Positions::default(), visible, streams };
+        let view = View {
+            state,
+            catalog,
+            positions: Positions::default(),
+            visible,
+            streams,
+            verdicts: KnownVerdicts::default(),
+        };
         Ok(Self { view, from, outstanding_len, records: 0 })
     }
 

@@ -54,7 +54,7 @@ pub(crate) use visible::VisibleEnds;
 
 use crate::ids::{Lsn, MonoMs, WallMs};
 use crate::log::{BlockCache, Catalog, FrontCache};
-use crate::state::{HoldUp, Inputs, State, StreamTails};
+use crate::state::{HoldUp, Inputs, KnownVerdicts, State, StreamTails};
 use owners::Owners;
 use std::path::PathBuf;
 
@@ -68,6 +68,8 @@ pub(crate) struct View {
     pub(crate) visible: VisibleEnds,
     /// What is known of streams beside the index.
     pub(crate) streams: StreamTails,
+    /// What filters of groups say of their next messages, as far as those were read.
+    pub(crate) verdicts: KnownVerdicts,
 }
 
 /// How much of sealed segments and their indexes is kept in memory.
@@ -109,8 +111,13 @@ pub(crate) struct Now {
 
 impl Now {
     /// What decisions and counts go by.
-    pub(crate) fn inputs<'a>(&self, hold_up: HoldUp, visible: &'a VisibleEnds, streams: &'a StreamTails) -> Inputs<'a> {
+    pub(crate) fn inputs<'a>(
+        &self,
+        hold_up: HoldUp,
+        visible: &'a VisibleEnds,
+        (streams, verdicts): (&'a StreamTails, &'a KnownVerdicts),
+    ) -> Inputs<'a> {
         let Self { mono, wall, steady, slack_ms, .. } = *self;
-        Inputs { mono, wall, steady, slack_ms, hold_up, visible: visible.as_input(), streams }
+        Inputs { mono, wall, steady, slack_ms, hold_up, visible: visible.as_input(), streams, verdicts }
     }
 }

@@ -6,7 +6,7 @@ use super::{Counters, GroupCounters, Now, ViewHolder, VisibleEnds};
 use crate::ids::{GroupId, Lsn, MonoMs, Offset, PartitionId, WallMs};
 use crate::log::Catalog;
 use crate::record::Retention;
-use crate::state::{GroupCounts, GroupData, HoldUp, Snapshot, StreamTails};
+use crate::state::{GroupCounts, GroupData, HoldUp, KnownVerdicts, Snapshot, StreamTails};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -69,13 +69,16 @@ pub struct GroupStats {
     pub parked: u64,
     /// Dead letters that were neither redriven nor discarded.
     pub dead: u64,
-    /// Messages that are not settled: ready, leased, waiting, exhausted, parked, and those that wait for a sync.
+    /// Messages that are not settled: ready, leased, waiting, exhausted, parked, and those that wait for a sync. Those that the group's
+    /// filter was not asked about count as ready.
     pub lag: u64,
     /// Whether as many messages are outstanding (leased, waiting, or ready for a retry) as the group's `max_outstanding` allows: it gets
     /// no new ones until one of them is settled.
     pub at_cap: bool,
     /// Whether the group is paused: it gets no messages until it is resumed.
     pub paused: bool,
+    /// Its filter, if it has one.
+    pub filter: Option<String>,
     /// How long the message has been ready that has been so for longest: since it was published, its lease ended or its retry was due.
     /// `None` where none is ready or it could not be read. Where more than 4,096 messages would have to be read to know, an upper bound.
     pub oldest_ready_age: Option<Duration>,
@@ -145,6 +148,7 @@ pub(crate) struct Moment {
     pub(crate) now: Now,
     pub(crate) state: Snapshot,
     pub(crate) visible: VisibleEnds,
+    pub(crate) verdicts: KnownVerdicts,
     pub(crate) counters: Counters,
     pub(crate) catalog: Catalog,
     pub(crate) end: Lsn,
@@ -213,10 +217,10 @@ impl Moment {
         looks: &mut Vec<AgeQuery>,
     ) -> GroupStats {
         let streams = StreamTails::default();
-        let inputs = self.now.inputs(HoldUp(0), &self.visible, &streams);
+        let inputs = self.now.inputs(HoldUp(0), &self.visible, (&streams, &self.verdicts));
         let mut partitions: Vec<GroupPartitionStats> = Vec::new();
         let mut ready_since = None;
-        for (partition, counts) in self.state.counts(group, &inputs) {
+        for (partition, counts) in self.state.counts((id, group), &inputs) {
             let GroupCounts { ready, leased, waiting, exhausted, parked, lag, first_ready, first_unsettled, .. } =
                 counts;
             partitions.push(GroupPartitionStats { ready, leased, waiting, exhausted, parked, lag });
@@ -242,6 +246,7 @@ impl Moment {
             lag,
             at_cap: self.state.is_at_cap(group),
             paused: group.options.paused,
+            filter: group.options.filter.as_ref().map(|filter| filter.text().to_owned()),
             oldest_ready_age: ready_since.map(|since| Duration::from_millis(wall.0.saturating_sub(since.0))),
             oldest_unsettled_age: None,
             since_open: self.counters.of_group(id),

@@ -203,6 +203,11 @@ impl Runner {
                 let asked = ordering(if same { stored } else { other });
                 (builder.ordering(asked), Some(("ordering", same)))
             }
+            Asked::Filter { same } => {
+                let other = if stored.wants_typed.is_some() { None } else { Some(true) };
+                let asked = filter(if same { stored.wants_typed } else { other });
+                (builder.filter(asked), Some(("filter", same)))
+            }
             Asked::InFlight { same } => {
                 let in_flight = stored.order.map_or(1, |(_, in_flight)| in_flight) + add(same) as u32;
                 (builder.max_in_flight_per_key(in_flight), Some(("max_in_flight_per_key", same)))
@@ -273,6 +278,7 @@ fn options(spec: Spec) -> Options {
         order: spec.order,
         paused: false,
         max_in_flight: spec.in_flight.unwrap_or(0),
+        wants_typed: spec.wants_typed,
     }
 }
 
@@ -292,6 +298,7 @@ fn with_spec(builder: GroupBuilder, spec: Spec, notices: &Topic) -> GroupBuilder
         builder.max_nacks(nacks).max_expiries(expiries).max_crashes(crashes)
     });
     let builder = spec.in_flight.into_iter().fold(builder, GroupBuilder::max_in_flight);
+    let builder = spec.wants_typed.into_iter().fold(builder, |builder, typed| builder.filter(filter(Some(typed))));
     spec.pause.backoff().into_iter().fold(builder, GroupBuilder::backoff)
 }
 
@@ -341,6 +348,11 @@ impl Options {
             Jitter::Full => backoff.full_jitter(),
         }
     }
+}
+
+/// The filter of a group that wants messages with a type, or those without.
+fn filter(wants_typed: Option<bool>) -> Option<&'static str> {
+    wants_typed.map(|typed| if typed { "type exists" } else { "not type exists" })
 }
 
 fn ordering(order: Option<InOrder>) -> Ordering {

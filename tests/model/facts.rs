@@ -64,6 +64,8 @@ pub(crate) struct Options {
     pub(crate) paused: bool,
     /// 0: no limit.
     pub(crate) max_in_flight: u32,
+    /// Whether it wants messages with a type, or those without; `None` for all.
+    pub(crate) wants_typed: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

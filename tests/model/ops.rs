@@ -54,6 +54,8 @@ pub(crate) struct Spec {
     pub(crate) notices: Option<bool>,
     /// Only when it is created: in what order, and how many of a key or partition may be out.
     pub(crate) order: Option<(InOrder, u32)>,
+    /// Only when it is created: whether it wants messages with a type, or those without.
+    pub(crate) wants_typed: Option<bool>,
 }
 
 /// What the messages of a group wait for.
@@ -85,6 +87,7 @@ pub(crate) enum Asked {
     Notices { same: bool },
     Order { same: bool },
     InFlight { same: bool },
+    Filter { same: bool },
 }
 
 /// Where a reader of a log begins.
@@ -140,7 +143,7 @@ operations! {
         "Topic::group", "GroupBuilder::open", "GroupBuilder::visibility_timeout", "GroupBuilder::max_attempts",
         "GroupBuilder::max_nacks", "GroupBuilder::max_expiries", "GroupBuilder::max_crashes",
         "GroupBuilder::backoff", "GroupBuilder::max_outstanding", "GroupBuilder::max_closes", "GroupBuilder::dead_letter_notices", "GroupBuilder::start",
-        "GroupBuilder::ordering", "GroupBuilder::max_in_flight_per_key", "GroupBuilder::max_in_flight",
+        "GroupBuilder::ordering", "GroupBuilder::max_in_flight_per_key", "GroupBuilder::max_in_flight", "GroupBuilder::filter",
         "Backoff::exponential", "Backoff::fixed", "Backoff::none", "Backoff::max", "Backoff::jitter",
         "Backoff::linear", "Backoff::list", "Backoff::full_jitter"
     ];
@@ -266,6 +269,10 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
     (
         "of time between deliveries, which the reference does not count: src/engine/rates.rs, tests/kinds/waking.rs",
         &["GroupBuilder::rate_limit", "GroupChange::rate_limit", "RateLimit::new", "RateLimit::burst"],
+    ),
+    (
+        "of what a group has read ahead, which the reference does not know: src/state/filter/tests.rs, tests/scenarios/filter_change.txt",
+        &["GroupChange::filter_from_here"],
     ),
     ("of time that passes by itself: tests/kinds/keeping.rs", &["Delivery::keep_alive", "KeepAlive::is_active"]),
     ("looked at in every receipt", &["Receipt::id", "Receipt::lsn", "Receipt::level"]),
@@ -529,8 +536,10 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
     let limits = (limits, any::<bool>())
         .prop_map(|(limits, doubled)| limits.map(|all| all.map(|max| max << u32::from(doubled))));
     let in_flight = proptest::option::weighted(0.25, 0..4u32);
-    (timeout, attempts, pause, outstanding, closes, notices, order, (limits, in_flight)).prop_map(
-        |(timeout, attempts, pause, outstanding, closes, notices, order, (limits, in_flight))| Spec {
+    let wants_typed = proptest::option::weighted(0.4, any::<bool>());
+    let last = (limits, in_flight, wants_typed);
+    (timeout, attempts, pause, outstanding, closes, notices, order, last).prop_map(
+        |(timeout, attempts, pause, outstanding, closes, notices, order, (limits, in_flight, wants_typed))| Spec {
             timeout,
             attempts,
             pause,
@@ -538,6 +547,7 @@ fn spec() -> impl Strategy<Value = Spec> + use<> {
             closes,
             notices,
             order,
+            wants_typed,
             in_flight: in_flight.map(|max| max.min(outstanding.unwrap_or(65_536))),
             limits: limits.map(|all| all.map(|max| max.min(attempts.filter(|max| *max != 0).unwrap_or(5)))),
         },
@@ -559,7 +569,7 @@ fn from() -> impl Strategy<Value = From> + use<> {
 }
 
 fn asked() -> impl Strategy<Value = Asked> + use<> {
-    (0..9u8, any::<bool>()).prop_map(|(which, same)| match which {
+    (0..10u8, any::<bool>()).prop_map(|(which, same)| match which {
         0 => Asked::Nothing,
         1 => Asked::Timeout { same },
         2 => Asked::Attempts { same },
@@ -568,6 +578,7 @@ fn asked() -> impl Strategy<Value = Asked> + use<> {
         5 => Asked::Closes { same },
         6 => Asked::Notices { same },
         7 => Asked::Order { same },
+        8 => Asked::Filter { same },
         _ => Asked::InFlight { same },
     })
 }

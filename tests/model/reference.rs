@@ -39,6 +39,8 @@ pub(crate) struct Group {
     /// Ever redriven, and ever dead: the ends of the hidden partitions.
     redriven: u64,
     died: u64,
+    /// By partition: how many messages it does not want, which it may not have looked at.
+    unwanted: BTreeMap<u64, u64>,
     /// The partition of the dead letters.
     dead: u32,
 }
@@ -83,6 +85,21 @@ impl Group {
     /// Of an attempt that ended by its timeout, a crash or a close.
     fn unattended(&self, attempt: u32) -> (u64, u64) {
         if attempt < 2 { (0, 0) } else { self.delay(attempt) }
+    }
+
+    /// A message of its topic is for it if it wants it.
+    fn publish(&mut self, message: &Message) {
+        let is_typed = message.body.headers.iter().any(|(name, _)| name == "type");
+        if self.options.wants_typed.is_none_or(|typed| typed == is_typed) {
+            self.items.insert(message.id, Item::new(message.clone()));
+        } else {
+            *self.unwanted.entry(message.id.partition).or_default() += 1;
+        }
+    }
+
+    /// How many messages at most may not have been looked at that it does not want.
+    pub(crate) fn unwanted_max(&self, is_counted: impl Fn(u64) -> bool) -> u64 {
+        self.unwanted.iter().filter(|(partition, _)| is_counted(**partition)).map(|(_, count)| count).sum()
     }
 
     pub(crate) fn outstanding(&self) -> usize {
@@ -294,10 +311,13 @@ impl World {
 
     pub(crate) fn create_group(&mut self, topic: usize, name: usize, options: Options, starts: &[u64]) {
         let from = |(messages, start): (&Vec<Message>, &u64)| messages[*start as usize..].to_vec();
-        let items = self.topics[topic].iter().zip(starts).flat_map(from).map(|m| (m.id, Item::new(m))).collect();
+        let all: Vec<Message> = self.topics[topic].iter().zip(starts).flat_map(from).collect();
         let dead = self.topics[topic].len() as u32 + 2 * self.groups.len() as u32 + 1;
-        let (letters, told, is_gone) = (Vec::new(), Vec::new(), false);
-        self.groups.push(Group { topic, name, is_gone, options, items, letters, told, redriven: 0, died: 0, dead });
+        let (letters, told, is_gone, number) = (Vec::new(), Vec::new(), false, self.groups.len());
+        let (items, unwanted) = (BTreeMap::new(), BTreeMap::new());
+        let (redriven, died) = (0, 0);
+        self.groups.push(Group { topic, name, is_gone, options, items, letters, told, redriven, died, unwanted, dead });
+        all.iter().for_each(|message| self.groups[number].publish(message));
     }
 
     /// Options are for leases and failures from now on: each message keeps the limit under which it was leased last.
@@ -342,7 +362,7 @@ impl World {
     pub(crate) fn publish(&mut self, topic: usize, message: &Message) {
         self.topics[topic][message.id.partition as usize].push(message.clone());
         for group in self.groups.iter_mut().filter(|group| group.topic == topic && !group.is_gone) {
-            group.items.insert(message.id, Item::new(message.clone()));
+            group.publish(message);
         }
     }
 

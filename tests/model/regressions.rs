@@ -10,6 +10,7 @@ const DISK: Opening = Opening { disk: true, segment_kib: 64, isolates: true };
 const SPEC: Spec = Spec {
     limits: None,
     in_flight: None,
+    wants_typed: None,
     timeout: None,
     attempts: None,
     pause: Pause::Default,

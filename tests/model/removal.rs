@@ -183,6 +183,7 @@ fn altered(options: &Options, spec: Spec) -> Options {
         order: options.order,
         paused: options.paused,
         max_in_flight: spec.in_flight.unwrap_or(options.max_in_flight),
+        wants_typed: options.wants_typed,
     }
 }
 

@@ -34,6 +34,7 @@ pub const TESTS: &[&str] = &[
     "projections",
     "futures",
     "order",
+    "filters",
 ];
 
 /// The test binaries of the copy.

@@ -13,6 +13,7 @@ mod copy;
 mod counts;
 mod dedup;
 mod engine;
+mod filters;
 mod log;
 mod log_reader;
 mod notices;
@@ -67,6 +68,7 @@ pub fn bugs() -> Vec<Bug> {
         cleaning::BUGS,
         dedup::BUGS,
         engine::BUGS,
+        filters::BUGS,
         log::BUGS,
         log_reader::BUGS,
         observer::BUGS,

@@ -137,7 +137,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a call that does not wait looks without end",
         plants: "a look for a message takes as long as it takes to read a backlog",
-        mistake: Mistake::Asks("!planted!() && ($it)"),
+        mistake: Mistake::Value("!planted!() && ($it)"),
         level: Level::Test("order", "a_call_that_does_not_wait_looks_at_so_many"),
     },
     Bug {

@@ -62,6 +62,13 @@ files! {
     exclusive_lease
     expiry
     extend
+    filter_change
+    filter_crash
+    filter_headers
+    filter_language
+    filter_options
+    filter_order
+    filter_retry
     full_disk
     in_flight
     keys

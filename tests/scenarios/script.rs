@@ -103,6 +103,12 @@ pub fn text(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
+/// Reads `type:order.placed`.
+pub fn header(value: &str) -> Result<(String, String), String> {
+    let header = value.split_once(':').ok_or_else(|| format!("{value:?} is no header"))?;
+    Ok((header.0.to_owned(), header.1.to_owned()))
+}
+
 pub fn flag(value: &str) -> Result<bool, String> {
     value.parse().map_err(|_| format!("{value:?} is neither true nor false"))
 }

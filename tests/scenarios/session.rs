@@ -283,6 +283,12 @@ impl Session {
                 if let Some(name) = words.option("dead_letter_notices", script::text)? {
                     change = change.dead_letter_notices(self.topic_for_notices(&name)?.as_ref());
                 }
+                if words.option("filter", script::text)?.is_some_and(|filter| filter == "none") {
+                    change = change.filter_from_here(None);
+                }
+                if let Some(filter) = words.texts().pop() {
+                    change = change.filter_from_here(&*filter);
+                }
                 silent(change.apply())
             }
             "remove_topic" => silent(self.store()?.remove_topic(&words.next("a topic")?)),
@@ -333,6 +339,13 @@ impl Session {
         if let Some(start) = words.option("start", start)? {
             builder = builder.start(start);
         }
+        if words.option("filter", script::text)?.is_some_and(|filter| filter == "none") {
+            builder = builder.filter(None);
+        }
+        // A text in quotes is its filter.
+        if let Some(filter) = words.texts().pop() {
+            builder = builder.filter(&*filter);
+        }
         builder = builder.create(words.option("create", script::flag)?.unwrap_or(true));
         let group = builder.open()?;
         self.process.groups.insert(name, group);
@@ -366,6 +379,9 @@ impl Session {
             }
             if let Some(partition) = words.option("partition", script::number)? {
                 message = message.partition(partition);
+            }
+            while let Some((name, value)) = words.option("header", script::header)? {
+                message = message.header(name, value);
             }
             if let Some(id) = words.option("dedup_id", script::text)? {
                 message = message.dedup_id(id);

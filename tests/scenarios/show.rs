@@ -133,6 +133,7 @@ pub fn stats(group: &GroupStats) -> String {
         ("exhausted", group.exhausted),
         ("parked", group.parked),
         ("dead", group.dead),
+        ("filtered", group.since_open.filtered),
     ];
     let shown = numbers.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}, "));
     let paused = if group.paused { "paused, " } else { "" };

@@ -700,7 +700,7 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 # ---------------------------------------------------------------- records
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1, 11: 0, 12: 0, 13: 0, 14: 0, 15: (), 16: 0, 17: 0, 18: 0,
-           19: 0, 20: 0}
+           19: 0, 20: 0, 21: ""}
 TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0}
 RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT, RETAINED = 1, 2, 3, 4, 5, 6
 BY_AGE, BY_COUNT = 2, 3
@@ -709,7 +709,7 @@ TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 32
+RECORD_KINDS = 33
 MOST_SCHEDULED = 1 << 20
 MOST_PARKED = 4 * 65536
 MOST_RECALLED = 1024
@@ -727,11 +727,17 @@ def decode_options(c, known):
         v = Cursor(c.take(c.varint()))
         if tag not in known:
             raise Newer(f"an option with the tag {tag}")
-        value = v.varint() if known[tag] != () else decode_delays(v)
+        value = {(): decode_delays, "": decode_filter}.get(known[tag], Cursor.varint)(v)
         v.done()
         need(value != known[tag], "an option that is written with the value for left out")
         options[tag] = value
     return options
+
+
+def decode_filter(v):
+    text = bytes(v.take(v.left()))
+    need(len(text) <= 1024, "a filter of more than 1,024 bytes")
+    return text.decode()
 
 
 def decode_delays(v):
@@ -817,7 +823,7 @@ def decode_body(kind, c):
         r["count"] = decode_count(c)
     elif kind == 2:
         decode_leased(r, c)
-    elif kind == 3:
+    elif kind in (3, 33):
         r.update((n, c.varint()) for n in ("group", "partition", "first"))
         r["count"] = decode_count(c)
     elif kind == 4:
@@ -1402,7 +1408,8 @@ def park(group, cursor, offset, key):
 def apply_considered(s, r):
     group, i = cursor_of(s, r["group"], r["partition"])
     cursor, is_retry, keys, counted = group["cursors"][i], i == len(group["cursors"]) - 1, r["keys"], set(r["counted"])
-    need(group["options"][9] == BY_KEY, "keys that a group does not go by")
+    is_ahead = group["options"][21] and not is_retry and all(key == NO_KEY for key in keys)
+    need(group["options"][9] == BY_KEY or is_ahead, "keys that a group does not go by")
     need(r["first"] == cursor["next"], "keys of other messages than the next")
     need(r["first"] + len(keys) <= end_of(s, r["partition"]), "keys of messages that are not there")
     need(all(n < len(keys) and keys[n] != NO_KEY and not is_retry for n in counted), "what cannot be counted is")
@@ -1416,6 +1423,17 @@ def apply_considered(s, r):
         cursor["next"] += 1
     if not is_retry:
         group["cursor"] = i + 1
+
+
+def apply_filtered(s, r):
+    group, i = cursor_of(s, r["group"], r["partition"])
+    cursor = group["cursors"][i]
+    need(group["options"][21], "what does not pass a filter that there is not")
+    need(i < len(group["cursors"]) - 1, "a redriven message that does not pass")
+    need(r["first"] == cursor["next"], "other messages than the next do not pass")
+    need(r["first"] + r["count"] <= end_of(s, r["partition"]), "messages that are not there do not pass")
+    cursor["next"] += r["count"]
+    group["cursor"] = i + 1
 
 
 def hungry_within(group, i, first, end):
@@ -1459,10 +1477,11 @@ def check_started(group, i, offsets):
     """Those of a lease that are parked are the first of their keys, and there is room for them."""
     started = [group["cursors"][i]["messages"][o] for o in offsets if group["cursors"][i]["messages"][o]["phase"] == PARKED]
     retry, everything = len(group["cursors"]) - 1, messages_of(group) if started else []
-    for key in {m["key"] for m in started if m["key"] is not None}:
-        of_key = [(j != retry, m["turn"], m) for j, _, m in everything if m["key"] == key]
+    by_partition = group["options"][9] == BY_PARTITION
+    for key in {i} if by_partition and started else {m["key"] for m in started if m["key"] is not None}:
+        of_key = [(j != retry, m["turn"], m) for j, _, m in everything if (j if by_partition else m["key"]) == key]
         line = [m for _, _, m in sorted((x for x in of_key if x[2]["phase"] == PARKED), key=lambda x: x[:2])]
-        mine = [m for m in started if m["key"] == key]
+        mine = [m for m in started if by_partition or m["key"] == key]
         room = group["options"][10] - (len(of_key) - len(line))
         need(len(mine) <= room, "a lease of more messages of a key than may be in flight")
         need(all(a is b for a, b in zip(mine, line)), "a lease of a message that waits for another of its key")
@@ -1509,8 +1528,9 @@ def apply_leased(s, r, lsn, ranks):
         need(offsets.stop <= end_of(s, r["partition"]), "a lease of messages that are not there")
         need(options[9] != BY_KEY, "a lease of a message that was not considered")
         out_here = len(cursor["messages"]) + r["count"]
-        need(options[9] != BY_PARTITION or out_here <= options[10], "more of a partition than may be in flight")
-        held = sum(len(c["messages"]) for c in group["cursors"])
+        is_behind = any(m["phase"] == PARKED for m in cursor["messages"].values())
+        need(options[9] != BY_PARTITION or not is_behind and out_here <= options[10], "more of a partition than may be in flight")
+        held = sum(len(c["messages"]) for c in group["cursors"]) - count_parked(group)
         need(held + r["count"] <= options[6], "more than max outstanding")
         cursor["next"] += r["count"]
         cursor["messages"].update((o, new_message(1, options[2])) for o in offsets)
@@ -1745,6 +1765,8 @@ def apply_record(s, r, lsn, ranks):
         apply_considered(s, r)
     elif kind == 31:
         apply_recalled(s, r)
+    elif kind == 33:
+        apply_filtered(s, r)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
         need(r["count"] <= len(group["cursors"][i]["messages"]), "acked more than are outstanding")
@@ -1797,7 +1819,7 @@ def replay(s, frames):
 # ---------------------------------------------------------------- the state as bytes
 
 def encode_options(options, known):
-    value = lambda v: b"".join(map(varint, v)) if isinstance(v, tuple) else varint(v)
+    value = lambda v: v.encode() if isinstance(v, str) else b"".join(map(varint, v)) if isinstance(v, tuple) else varint(v)
     written = [(t, value(options[t])) for t in sorted(known) if options[t] != known[t]]
     return varint(len(written)) + b"".join(varint(t) + varint(len(v)) + v for t, v in written)
 
@@ -1939,7 +1961,7 @@ def decode_message(c, group, last):
     m["backoff"] = c.v32() if m["phase"] == LEASED and attempts > 1 else 0
     m["key"] = bytes(c.take(8)) if flags & 0x400 else None
     need(m["key"] != NO_KEY and (m["key"] is None or group["options"][9] == BY_KEY), "a key")
-    is_fresh = not (attempts or m["closes"] or flags & 0x20) and group["options"][9] == BY_KEY
+    is_fresh = not (attempts or m["closes"] or flags & 0x20)
     need(m["phase"] != PARKED or is_fresh, "a parked message that was leased")
     m["verdict"], m["last"] = {0: 0, 0x10: GRACE, 0x800: ALONE, 0x1000: OVER}.get(flags & 0x1810), bool(flags & 0x2000)
     need(m["verdict"] is not None and (m["verdict"] != OVER or m["phase"] != LEASED), "a verdict")
@@ -1972,6 +1994,8 @@ def decode_message(c, group, last):
 def check_in_flight(group):
     """No more of a key or partition are in flight than the group allows."""
     by, counts = group["options"][9], {}
+    parked = [i for i, _, m in messages_of(group) if m["phase"] == PARKED]
+    need(by == BY_KEY or all(i < len(group["cursors"]) - 1 for i in parked), "a redriven message that is parked")
     for i, _, m in messages_of(group) if by else ():
         of = i if by == BY_PARTITION else m["key"]
         if m["phase"] != PARKED and of is not None:

@@ -2,6 +2,7 @@
 
 use crate::history::{Life, key};
 use crate::oracle::Oracle;
+use crate::removal::filter_of;
 use millpond::simulation::Rng;
 use millpond::{Error, MessageId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +66,7 @@ impl Life<'_> {
                 return Err(format!("two dead letters of {} (G10)", letter.origin()));
             }
         }
-        oracle.check_drained(group, self.plan.groups[group].0, &got, &dead)
+        let (topic, attempts) = self.plan.groups[group];
+        oracle.check_drained(group, (topic, filter_of(attempts).is_some()), &got, &dead)
     }
 }

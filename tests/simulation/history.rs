@@ -5,7 +5,7 @@ use crate::holding::{Hold, Holding};
 use crate::log::KEPT_PARTITIONS;
 use crate::notices::open_notices;
 use crate::oracle::{Key, Oracle, Sent, payload};
-use crate::removal::open_groups;
+use crate::removal::{is_unwanted, open_groups};
 use crate::tally::Tally;
 use millpond::simulation::{Clock as _, Rng, SimClock, SimDisk, Sleeper};
 use millpond::simulation::{MonoMs, WallMs};
@@ -328,6 +328,11 @@ impl<'a> Life<'a> {
             Ok(stats) => {
                 self.tally.count_if(stats.log.durable < stats.log.end, "watermark behind the end");
                 self.segments = self.segments.max(stats.log.segments);
+                let groups = stats.topics.iter().flat_map(|topic| &topic.groups);
+                self.tally.count_if(
+                    groups.map(|group| group.since_open.filtered).sum::<u64>() > 0,
+                    "filtered messages settled",
+                );
                 oracle.saw(stats.log.end.0, stats.log.durable.0)
             }
             Err(error) => self.excuse("the store", &error),
@@ -350,6 +355,7 @@ impl<'a> Life<'a> {
         let messages = numbers.iter().map(|number| match rng.below(3) {
             0 => Message::new(payload(*number)),
             n => {
+                oracle.unwanted.extend(Some(*number).filter(|number| is_unwanted(*number)));
                 Message::new(payload(*number)).key(format!("key-{}", number % (n * 3))).header("n", vec![*number as u8])
             }
         });

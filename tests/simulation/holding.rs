@@ -2,7 +2,7 @@
 
 use crate::history::{Life, key};
 use crate::oracle::Oracle;
-use crate::removal::{PAUSE_FIRST_MS, PAUSE_MAX_MS, order_of};
+use crate::removal::{PAUSE_FIRST_MS, PAUSE_MAX_MS, filter_of, is_unwanted, order_of};
 use millpond::simulation::MonoMs;
 use millpond::simulation::Rng;
 use millpond::{Delivery, DeliveryRef, Error, MessageId, Ordering};
@@ -66,6 +66,10 @@ impl Life<'_> {
             return Err(format!("{origin} was delivered to group {group} after its ack (G6)"));
         }
         self.check_order(group, delivery)?;
+        let unwanted = delivery.header("n").is_some_and(|n| is_unwanted(n[0].into()));
+        if unwanted && filter_of(self.plan.groups[group].1).is_some() {
+            return Err(format!("{origin} was delivered to group {group}, whose filter it does not pass"));
+        }
         let ticket = self.tally.of("deliveries");
         let hold = Hold { ticket, until: now.saturating_add(LEASE_MS), attempt: delivery.attempt() };
         if let Some(other) = self.holds.insert((group, id), hold) {

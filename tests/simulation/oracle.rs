@@ -40,6 +40,8 @@ pub struct Oracle {
     /// Acks that did not return `Ok`.
     pub maybe_acked: BTreeSet<Key>,
     /// Letters that were thrown away, and attempts at that.
+    /// The numbers of messages that groups with a filter do not want.
+    pub unwanted: BTreeSet<u64>,
     pub discarded: BTreeMap<Key, u64>,
     pub maybe_discarded: BTreeSet<Key>,
     /// Letters redriven to a topic: from then on any group of that topic may see the message.
@@ -192,7 +194,7 @@ impl Oracle {
     pub fn check_drained(
         &self,
         group: usize,
-        topic: usize,
+        (topic, has_filter): (usize, bool),
         got: &BTreeMap<MessageId, u64>,
         dead: &BTreeSet<MessageId>,
     ) -> Result<(), String> {
@@ -206,7 +208,11 @@ impl Oracle {
             if settled && there && !self.moved.contains(&key) {
                 return Err(format!("group {group} was given {id} (number {}) again after its ack (G6)", sent.number));
             }
-            if !settled && !maybe && !there && sent.end > born {
+            let is_filtered = has_filter && self.unwanted.contains(&sent.number);
+            if is_filtered && there {
+                return Err(format!("group {group} was given {id} (number {}), which it does not want", sent.number));
+            }
+            if !settled && !maybe && !there && !is_filtered && sent.end > born {
                 return Err(format!("group {group} lost {id} (number {}) (G1, G5)", sent.number));
             }
             if got.contains_key(id) && dead.contains(id) && !self.moved.contains(&key) {

@@ -34,6 +34,7 @@ pub const MARKS: &[&str] = &[
     "segments retired",
     "jobs after files were cleaned",
     "deliveries in order",
+    "filtered messages settled",
     "groups removed",
     "logs read from a position",
     "publishes under ids",

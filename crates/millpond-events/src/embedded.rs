@@ -1,9 +1,11 @@
 //! The transport over a millpond store: one topic for all events, a group for each subscriber.
 //!
-//! Messages whose type a group does not want are acked in runs: a receive asks for twice as many messages each time that it found
-//! none to deliver.
+//! Where a group's patterns are short enough for a filter it has one, so that what it does not want never reaches it. What comes all the same
+//! (by the filter before, or without one) is acked in runs: a receive asks for twice as many messages each time that it found none to
+//! deliver.
 
-use crate::failed;
+use crate::cloudevents::TYPE_HEADER;
+use crate::failed::{self, EVENT_FAILED, NOTICE_HEADER};
 use crate::inbox::{EmbeddedInbox, Memory};
 use crate::pattern::Pattern;
 use crate::transport::{
@@ -11,11 +13,13 @@ use crate::transport::{
     WireMessage, WireRef,
 };
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use millpond::limits::FILTER_LEN_MAX;
 use millpond::{
-    Batch, Delivery, DeliveryRef, Durability, Error, Expected, Group, LogMessage, LogReader, Message, Start, Store,
-    Subscription, Topic,
+    Batch, Delivery, DeliveryRef, Durability, Error, Expected, Group, GroupBuilder, LogMessage, LogReader, Message,
+    Start, Store, Subscription, Topic,
 };
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -89,7 +93,7 @@ impl Transport for Embedded {
         let (stop, stopped) = bounded(1);
         Ok(Arc::new(EmbeddedSource {
             transport: self.clone(),
-            group: builder.open()?,
+            group: open(builder, filter_of(&options.patterns).as_deref())?,
             patterns: options.patterns.clone(),
             // The engine's default, which holds where no other is stored: another that is stored is refused unless it is given.
             visibility_timeout: options.visibility_timeout.unwrap_or(Duration::from_secs(30)),
@@ -169,6 +173,34 @@ pub(crate) fn borrowed(message: &WireMessage) -> Message<'_> {
 
 fn with_headers<'m>(copy: Message<'m>, message: &'m WireMessage) -> Message<'m> {
     message.headers.iter().fold(copy, |copy, (name, value)| copy.header(&**name, value.as_slice()))
+}
+
+/// Opens the group with this filter. Where it has another one, as by the patterns before, it goes on with this.
+fn open(builder: GroupBuilder, filter: Option<&str>) -> millpond::Result<Group> {
+    match builder.clone().filter(filter).open() {
+        Err(Error::OptionMismatch { option: "filter", .. }) => {
+            let group = builder.open()?;
+            group.alter().filter_from_here(filter).apply()?;
+            Ok(group)
+        }
+        opened => opened,
+    }
+}
+
+/// The filter that passes what [`EmbeddedSource::wants`] wants; `None` where that is everything, or the filter would be too long.
+fn filter_of(patterns: &[Pattern]) -> Option<String> {
+    let texts: BTreeSet<&str> = patterns.iter().map(Pattern::as_str).collect();
+    if texts.is_empty() || texts.contains(">") {
+        return None;
+    }
+    let mut filter = format!("not {TYPE_HEADER} exists and not {NOTICE_HEADER} exists");
+    if patterns.iter().any(|pattern| pattern.matches(EVENT_FAILED)) {
+        filter.push_str(&format!(" or {NOTICE_HEADER} exists"));
+    }
+    for text in texts {
+        filter.push_str(&format!(" or {TYPE_HEADER} matches '{}'", text.replace('\'', "''")));
+    }
+    (filter.len() <= FILTER_LEN_MAX).then_some(filter)
 }
 
 struct EmbeddedSource {

@@ -8,10 +8,10 @@ use serde_json::{Value, json as value};
 use std::borrow::Cow;
 
 /// The type of the events that tell of dead letters.
-const EVENT_FAILED: &str = "event.failed";
+pub(crate) const EVENT_FAILED: &str = "event.failed";
 /// The headers of a notice begin so, and the first of them has this name.
 const PREFIX: &str = "dead-letter-";
-const ID: &str = "dead-letter-id";
+pub(crate) const NOTICE_HEADER: &str = "dead-letter-id";
 
 /// The data of the event `event.failed`: an event became a dead letter of a subscriber. Published in the same write, for subscribers with
 /// [`SubscriberBuilder::tell_failed`](crate::SubscriberBuilder::tell_failed).
@@ -79,7 +79,7 @@ impl EventFailed {
 /// The notice as an event, if the message is one.
 pub(crate) fn from_notice(message: &dyn WireRef) -> Option<WireMessage> {
     let mut is_notice = false;
-    message.each_header(&mut |name, _| is_notice |= name == ID);
+    message.each_header(&mut |name, _| is_notice |= name == NOTICE_HEADER);
     if !is_notice {
         return None;
     }
@@ -125,6 +125,6 @@ pub(crate) fn from_notice(message: &dyn WireRef) -> Option<WireMessage> {
 pub(crate) fn type_of<'m>(header: impl Fn(&str) -> Option<&'m [u8]>) -> Option<&'m str> {
     match header(TYPE_HEADER) {
         Some(name) => std::str::from_utf8(name).ok(),
-        None => header(ID).map(|_| EVENT_FAILED),
+        None => header(NOTICE_HEADER).map(|_| EVENT_FAILED),
     }
 }

@@ -11,10 +11,10 @@ use crate::engine::refusal::Refusal;
 use crate::engine::{CoreGuard, Engine};
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, MonoMs, Offset, PartitionId, TopicId};
-use crate::limits::{BATCH_BYTES_MAX, LOOKED_AT_MAX};
+use crate::limits::{BATCH_BYTES_MAX, CONSIDERED_MAX, LOOKED_AT_MAX};
 use crate::log::{Catalog, Parts};
 use crate::record::Token;
-use crate::state::{Command, Decision};
+use crate::state::{Command, Decision, ParkedMax};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::view::Now;
@@ -70,6 +70,14 @@ enum Look {
     Considered {
         count: u32,
     },
+    /// The group's filter has to be asked about these messages first.
+    VerdictsNeeded {
+        partition: PartitionId,
+        first: Offset,
+        count: u32,
+    },
+    /// The group is done with some that do not pass.
+    Filtered,
     /// It needs work outside the lock.
     Refused(Refusal),
 }
@@ -122,10 +130,10 @@ impl<'a> Wait<'a> {
 
 impl Progress {
     /// At the beginning, for a consumer with this reader.
-    fn new(max: usize, reader: &Mutex<Reader>) -> Self {
+    fn new(max: usize, reader: &Mutex<Reader>, parked_max: ParkedMax) -> Self {
         let fits = if max > 1 { reader.try_lock().map_or(max, |reader| reader.fits(BATCH_BYTES_MAX)) } else { 1 };
         let max = u32::try_from(max.min(fits)).unwrap_or(u32::MAX);
-        Self { max, is_short: false, moves: Moves::default(), keys: KnownKeys::default(), looked_at: 0 }
+        Self { max, is_short: false, moves: Moves::default(), keys: KnownKeys::new(parked_max), looked_at: 0 }
     }
 }
 
@@ -138,7 +146,7 @@ impl Core {
         progress: &'a Progress,
         pass_exhausted: bool,
     ) -> Command<'a> {
-        let &Progress { max, is_short, ref keys, .. } = progress;
+        let &Progress { max, is_short, ref keys, looked_at, .. } = progress;
         // seam: a rate is not kept
         let max = max.min(tokens);
         // seam: leases take the room for settling
@@ -146,7 +154,7 @@ impl Core {
         let max = max.min(u32::try_from(room).unwrap_or(u32::MAX));
         // seam: where room is short nothing new is leased
         let new_last = is_short.then(|| u32::try_from(self.new_left).unwrap_or(u32::MAX));
-        Command::Lease { group, max, pass_exhausted, new_last, keys: keys.run() }
+        Command::Lease { group, max, pass_exhausted, new_last, keys: Some(keys.run()), looked_at }
     }
 }
 
@@ -188,7 +196,7 @@ impl Engine {
         each: &mut impl FnMut(Received),
     ) -> Result<Receiving> {
         self.enter()?;
-        let mut progress = Progress::new(request.max, reader);
+        let mut progress = Progress::new(request.max, reader, self.setup.parked_max);
         loop {
             let look = self.look(request, &progress, waker);
             match look.and_then(|look| self.follow_up(look, request, &mut progress)) {
@@ -231,19 +239,30 @@ impl Engine {
                 self.give_up((request.group, partition, offset), &mut progress.moves)?;
             }
             Look::KeysNeeded { partition, first, count } => {
-                self.read_keys((partition, first, count), &mut progress.keys)?;
+                self.read_keys(request.group, (partition, first, count), &mut progress.keys)?;
             }
-            Look::Considered { count } => {
-                progress.looked_at = progress.looked_at.saturating_add(count);
-                // seam: a call that does not wait looks without end
-                if progress.looked_at >= LOOKED_AT_MAX && is_over() {
-                    self.wake_next(request.group);
-                    return Ok(Some(LookEnd::Nothing));
-                }
+            Look::Considered { count } => return Ok(self.has_looked(count, request, progress)),
+            Look::VerdictsNeeded { partition, first, count } => {
+                // Ever more, the longer nothing is found.
+                let count = count.min(progress.looked_at.max(progress.max).max(CONSIDERED_MAX));
+                let read = self.read_verdicts(request.group, (partition, first, count))?;
+                return Ok(self.has_looked(read, request, progress));
             }
+            Look::Filtered => {}
             Look::Refused(refusal) => progress.is_short = self.make_room_for_leases(refusal, is_short)?,
         }
         Ok(None)
+    }
+
+    /// Notes that so many messages were looked at. A call that does not wait ends when they are enough.
+    fn has_looked(&self, count: u32, request: &Request<'_>, progress: &mut Progress) -> Option<LookEnd> {
+        progress.looked_at = progress.looked_at.saturating_add(count);
+        // seam: a call that does not wait looks without end
+        let is_enough = progress.looked_at >= LOOKED_AT_MAX && request.wait.is_over(self.now().mono);
+        if is_enough {
+            self.wake_next(request.group);
+        }
+        is_enough.then_some(LookEnd::Nothing)
     }
 
     /// Lets the next sleeper of the group look, in place of one who was woken and does not take what there is.
@@ -302,6 +321,10 @@ impl Engine {
                 core.use_room(u64::from(count));
                 return Ok(Look::Considered { count });
             }
+            Decision::VerdictsNeeded { partition, first, count } => {
+                return Ok(Look::VerdictsNeeded { partition, first, count });
+            }
+            Decision::Filtered { .. } => return Ok(Look::Filtered),
             Decision::Done | Decision::Nothing | Decision::Settled { .. } => {}
         }
         if let Some((lsn, _)) = committed.frame

@@ -91,7 +91,9 @@ fn lost(committed: &CommitOutcome) -> Vec<u32> {
         | Decision::Nothing
         | Decision::Exhausted { .. }
         | Decision::KeysNeeded { .. }
-        | Decision::Considered { .. } => Vec::new(),
+        | Decision::Considered { .. }
+        | Decision::VerdictsNeeded { .. }
+        | Decision::Filtered { .. } => Vec::new(),
     }
 }
 

@@ -58,8 +58,14 @@ impl Core {
         if self.rate_of(group).is_some_and(|rate| self.rates.wait(group, rate, now.mono).is_some()) {
             return false;
         }
-        let command =
-            Command::Lease { group, max: 1, pass_exhausted: now.mono < moves_rest_until, new_last: None, keys: None };
+        let command = Command::Lease {
+            group,
+            max: 1,
+            pass_exhausted: now.mono < moves_rest_until,
+            new_last: None,
+            keys: None,
+            looked_at: 0,
+        };
         let decided = self.view.state.decide(&command, &self.inputs(now), &mut Vec::new());
         decided.is_ok_and(|decision| decision != Decision::Nothing)
     }

@@ -7,6 +7,7 @@ mod age;
 mod checkpoint;
 mod clean;
 mod copy;
+mod filters;
 mod finish;
 pub(super) mod jobs;
 mod retire;
@@ -27,8 +28,9 @@ pub(super) use shrink::shrink_to_close;
 const PAUSE_MS: u64 = 5_000;
 
 /// What needs room does not keep what gives room back from being done.
-const JOBS: [fn(&Engine) -> Result<()>; 8] = [
+const JOBS: [fn(&Engine) -> Result<()>; 9] = [
     age::mark_retention,
+    filters::settle_filtered,
     shrink::shrink_at_rest,
     finish::finish_segments,
     checkpoint::checkpoint_if_due,
@@ -50,6 +52,8 @@ pub(super) struct Maintenance {
     pins_ever: AtomicUsize,
     /// What is known of files that may be cleaned.
     cleaning: Mutex<clean::CleaningNotes>,
+    /// What is known of groups with filters.
+    filters: Mutex<filters::FilterNotes>,
     /// How many bytes of messages were copied to clean files.
     copied: AtomicU64,
     /// How many of the files that were looked at hold a frame that does not prove itself.

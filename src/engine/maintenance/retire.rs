@@ -152,6 +152,7 @@ mod tests {
         paused: false,
         max_in_flight: 0,
         rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
+        filter: None,
     };
 
     fn engine(disk: &SimDisk) -> Engine {

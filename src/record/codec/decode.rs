@@ -32,10 +32,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         }
         kind::LEASED => decode_leased(reader),
         kind::CONSIDERED | kind::RECALLED => decode_looked(reader, kind),
-        kind::ACKED => {
-            let (group, partition, first) = target(reader)?;
-            Ok(Record::Acked { group, partition, first, count: count_at_end(reader)? })
-        }
+        kind::ACKED | kind::FILTERED => decode_run(reader, kind),
         kind::NACKED..=kind::EXCLUSIVE_PENDING | kind::DEAD_LETTERED | kind::POSTPONED => decode_targeted(reader, kind),
         kind::REDRIVEN => {
             Ok(Record::Redriven { group: group(reader)?, dead_letter: offset(reader)?, copy: Box::new(copy(reader)?) })
@@ -90,6 +87,16 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         kind::SCHEDULE_ENDED => decode_schedule_ended(reader),
         _ => Err(unknown(number)),
     }
+}
+
+/// The kinds that settle messages next to each other.
+fn decode_run(reader: &mut ByteReader<'_>, kind: u8) -> Result<Record, DecodeError> {
+    let (group, partition, first) = target(reader)?;
+    let count = count_at_end(reader)?;
+    Ok(match kind {
+        kind::FILTERED => Record::Filtered { group, partition, first, count },
+        _ => Record::Acked { group, partition, first, count },
+    })
 }
 
 /// The kinds that say that a group looked at messages.

@@ -21,10 +21,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         }),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
         Record::Considered { .. } | Record::Recalled { .. } => looked(record, out),
-        Record::Acked { group, partition, first, count } => put_record(out, kind::ACKED, |out| {
-            put_target(out, *group, *partition, *first);
-            put_count(out, *count);
-        }),
+        Record::Acked { .. } | Record::Filtered { .. } => run(record, out),
         Record::Nacked { group, partition, offset, due, delay_ms, failure } => put_record(out, kind::NACKED, |out| {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
@@ -173,6 +170,19 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
     let Record::Sequenced { topic, producer, sequence } = record else { return };
     put_named(out, topic.0, producer);
     put_varint(out, *sequence);
+}
+
+fn run(record: &Record, out: &mut Vec<u8>) {
+    let kind = if matches!(record, Record::Filtered { .. }) { kind::FILTERED } else { kind::ACKED };
+    let (Record::Acked { group, partition, first, count } | Record::Filtered { group, partition, first, count }) =
+        record
+    else {
+        return;
+    };
+    put_record(out, kind, |out| {
+        put_target(out, *group, *partition, *first);
+        put_count(out, *count);
+    });
 }
 
 fn looked(record: &Record, out: &mut Vec<u8>) {

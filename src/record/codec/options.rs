@@ -4,9 +4,10 @@
 //! none is skipped. Never here: which values an option may have.
 
 use super::super::wire::{ByteReader, DecodeError, Newer, put_bytes, put_varint};
-use super::super::{GroupOptions, Growth, Jitter, Ordering, Retention, TopicOptions};
+use super::super::{Filter, GroupOptions, Growth, Jitter, Ordering, Retention, TopicOptions};
 use crate::ids::TopicId;
 use crate::limits::{BACKOFF_LIST_MAX, DURATION_MS_MAX};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An option of those that a `T` holds, and its bytes.
@@ -17,7 +18,7 @@ struct TaggedOption<T> {
 }
 
 /// In the order of their tags.
-const GROUP: [TaggedOption<GroupOptions>; 20] = [
+const GROUP: [TaggedOption<GroupOptions>; 21] = [
     TaggedOption {
         tag: 1,
         get: |all| number(all.visibility_timeout_ms),
@@ -150,6 +151,12 @@ const GROUP: [TaggedOption<GroupOptions>; 20] = [
         get: |all| number(u64::from(all.rate.burst)),
         set: |all, value| fit(value).map(|value| all.rate.burst = value),
     },
+    // Its text.
+    TaggedOption {
+        tag: 21,
+        get: filter_text,
+        set: |all, value| filter(value).map(|value| all.filter = Some(Arc::new(value))),
+    },
 ];
 
 /// As [`GROUP`].
@@ -237,6 +244,16 @@ fn delays(value: &mut ByteReader<'_>) -> Result<Box<[u64]>, DecodeError> {
         delays.push(value.varint()?);
     }
     Ok(delays.into())
+}
+
+fn filter_text(all: &GroupOptions) -> Vec<u8> {
+    // seam: a filter is not written
+    all.filter.as_ref().map_or(Vec::new(), |filter| filter.text().as_bytes().to_vec())
+}
+
+fn filter(value: &mut ByteReader<'_>) -> Result<Filter, DecodeError> {
+    let text = std::str::from_utf8(value.take(value.remaining())?).map_err(|_| DecodeError::BadNumber);
+    Filter::parse(text?).map_err(|_| DecodeError::Invalid("a filter that is none"))
 }
 
 fn jitter(value: &mut ByteReader<'_>) -> Result<Jitter, DecodeError> {

@@ -4,12 +4,13 @@ use super::*;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, GroupOptions, Growth, Hold, Jitter,
-    KeyHash, Ordering, Origin, Provenance, RateOptions, Retention, StreamId, StreamNote, TopicOptions,
+    AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold,
+    Jitter, KeyHash, Ordering, Origin, Provenance, RateOptions, Retention, StreamId, StreamNote, TopicOptions,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 fn bytes_of(record: Record) -> Vec<u8> {
     let mut out = Vec::new();
@@ -79,6 +80,12 @@ fn golden_considered() {
     // the same, and for each of those its distance from the one before
     golden(considered(vec![KeyHash(0); 4], vec![1, 3]), &format!("1e 27 03 05 ac 02 02 01 01 {}", "00 ".repeat(32)));
     // kind, length, group, partition, first, keys
+    // kind, length, group, partition, offset, count
+    golden(Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 1 }, "21 04 03 05 ac 02");
+    golden(
+        Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 300 },
+        "21 06 03 05 ac 02 ac 02",
+    );
     let recalled = Record::Recalled { group: GROUP, partition: PARTITION, first: OFFSET, keys };
     golden(recalled, &format!("1f 14 03 05 ac 02 {hex}"));
     for (kind, fields) in [(30, &[3, 5, 9, 0][..]), (31, &[3, 5, 9])] {
@@ -189,10 +196,12 @@ fn golden_store() {
         paused: true,
         max_in_flight: 300,
         rate: RateOptions { count: 2, per_ms: 1_000, burst: 3 },
+        filter: Filter::parse("a = 'é'").ok().map(Arc::new),
     };
-    let all = "13 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03 09 01 02 0a 01 04 \
-               0b 01 06 0c 01 05 0d 01 04 0f 04 00 ac 02 02 10 01 01 11 02 ac 02 12 01 02 13 02 e8 07 14 01 03";
-    golden(group(options), &format!("10 49 03 01 6b 01 {all} 06 02 00 ac 02"));
+    let all = "14 01 01 01 02 01 07 03 01 00 04 02 ac 02 05 01 00 06 01 09 07 01 03 08 01 03 09 01 02 0a 01 04 \
+               0b 01 06 0c 01 05 0d 01 04 0f 04 00 ac 02 02 10 01 01 11 02 ac 02 12 01 02 13 02 e8 07 14 01 03 \
+               15 08 61 20 3d 20 27 c3 a9 27";
+    golden(group(options), &format!("10 53 03 01 6b 01 {all} 06 02 00 ac 02"));
     let backoff = BackoffOptions { jitter: Jitter::Full, growth: Growth::Linear, ..GroupOptions::LEFT_OUT.backoff };
     golden(
         group(GroupOptions { backoff, ..GroupOptions::LEFT_OUT }),
@@ -229,10 +238,19 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
     let newer = |what, number, known_max| Err(DecodeError::Newer(Newer { what, number, known_max }));
     for value in [&[][..], &[1], &[1, 2, 3]] {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
-        assert_eq!(with_options(16, &[&[1], &field(21)[..]].concat()), newer("group option", 21, 20));
-        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 20));
+        assert_eq!(with_options(16, &[&[1], &field(22)[..]].concat()), newer("group option", 22, 21));
+        assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 21));
         assert_eq!(with_options(15, &[&[1], &field(7)[..]].concat()), newer("topic option", 7, 6));
     }
+}
+
+#[test]
+fn a_filter_is_one() {
+    let of = |text: &[u8]| with_options(16, &[&[1, 21, text.len() as u8], text].concat());
+    assert!(of(b"a exists").is_ok());
+    assert_eq!(of(b""), Err(DecodeError::Invalid("a filter that is none")));
+    assert_eq!(of(b"a = b"), Err(DecodeError::Invalid("a filter that is none")));
+    assert_eq!(of(b"a = '\xff'"), Err(DecodeError::BadNumber));
 }
 
 #[test]
@@ -321,7 +339,8 @@ fn a_body_is_used_up_exactly() {
         };
         assert_eq!(with(body).unwrap().len(), 1, "{kind}");
         // Without its last byte it is damage, or what stands at the end was left out.
-        let ends_in_count = [kind::PUBLISHED, kind::LEASED, kind::ACKED, kind::APPENDED].contains(&kind);
+        let ends_in_count =
+            [kind::PUBLISHED, kind::LEASED, kind::ACKED, kind::APPENDED, kind::FILTERED].contains(&kind);
         assert!(with(&body[..body.len() - 1]).is_err() || ends_in_count, "{kind}");
         assert!(matches!(with(&[body, &[2; 9]].concat()), Err(DecodeError::Invalid(_))), "{kind}");
     }
@@ -465,6 +484,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         },
         Record::Recalled { group, partition, first: offset, keys: vec![KeyHash(7), KeyHash::LOST] },
         Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) },
+        Record::Filtered { group, partition, first: offset, count: 2 },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -514,6 +534,7 @@ fn an_error_never_gives_way_to_the_end() {
 fn what_may_be_left_out_is_never_written() {
     let invalid = |head: &[u8]| matches!(decode(head).next(), Some(Err(DecodeError::Invalid(_))));
     assert!(invalid(&[3, 4, 3, 5, 9, 1]), "a count of one");
+    assert!(invalid(&[33, 4, 3, 5, 9, 1]), "a count of one");
     assert!(invalid(&[1, 4, 5, 9, 9, 1]), "a count of one");
     assert!(invalid(&[2, 6, 3, 5, 9, 9, 1, 1]), "a count of one");
     assert!(invalid(&[2, 7, 3, 5, 9, 9, 2, 1, 0]), "attempt one");
@@ -552,6 +573,7 @@ const OPTIONS: GroupOptions = GroupOptions {
     paused: false,
     max_in_flight: 0,
     rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
+    filter: None,
 };
 
 prop_compose! {
@@ -625,6 +647,7 @@ prop_compose! {
             paused: linear,
             max_in_flight: max_crashes,
             rate: RateOptions { count: max_nacks, per_ms: first_ms, burst: max_expiries },
+            filter: Filter::parse(&format!("a < {max_nacks}")).ok().filter(|_| linear).map(Arc::new),
         }
     }
 }
@@ -668,6 +691,12 @@ fn record() -> impl Strategy<Value = Record> {
         (target(), vec(number(), 1..5)).prop_map(|((group, partition, first), keys)| {
             let keys = keys.into_iter().map(KeyHash).collect();
             Record::Recalled { group, partition, first, keys }
+        }),
+        (target(), small()).prop_map(|((group, partition, first), count)| Record::Filtered {
+            group,
+            partition,
+            first,
+            count
         }),
         (target(), small()).prop_map(|((group, partition, first), count)| Record::Acked {
             group,

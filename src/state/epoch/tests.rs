@@ -54,7 +54,14 @@ fn a_monotonic_clock_at_its_end_is_refused() {
     world.publish(0, 1);
     world.mono = u64::MAX - 5;
     assert!(matches!(
-        world.run(Command::Lease { group: KITCHEN, max: 1, pass_exhausted: false, new_last: None, keys: None }),
+        world.run(Command::Lease {
+            group: KITCHEN,
+            max: 1,
+            pass_exhausted: false,
+            new_last: None,
+            keys: None,
+            looked_at: 0
+        }),
         Err(Rejection::Invalid(_))
     ));
 }

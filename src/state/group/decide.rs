@@ -78,6 +78,7 @@ impl State {
         let before = &self.group_named(group)?.options;
         let options = changes.applied_to(before);
         check_options(&options)?;
+        check_new_filter(&options, before)?;
         if options.notices != before.notices {
             self.check_notices(&options)?;
         }
@@ -89,6 +90,15 @@ impl State {
 pub(in crate::state) fn check_notices(options: &GroupOptions, next: &NextIds) -> Result<(), Rejection> {
     let was_there = options.notices.is_none_or(|topic| topic < next.topic);
     if was_there { Ok(()) } else { Err(Rejection::Invalid("notices go to a topic that never was")) }
+}
+
+/// Whether a group may go on with these options: one in order of keys looks again at messages that passed its filter.
+pub(in crate::state) fn check_new_filter(options: &GroupOptions, before: &GroupOptions) -> Result<(), Rejection> {
+    let is_same = options.filter == before.filter;
+    if is_same || options.ordering != Ordering::Key {
+        return Ok(());
+    }
+    Err(Rejection::Invalid("a group in order of keys keeps the filter that it was created with"))
 }
 
 /// Whether a group may have these options; also asked of a snapshot.

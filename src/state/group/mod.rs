@@ -14,7 +14,7 @@ mod snapshot;
 mod tests;
 
 pub(super) use check::check_derived;
-use decide::check_notices;
+use decide::{check_new_filter, check_notices};
 pub(super) use decide::{check_options, has_room_for_group};
 pub use peek::MessageState;
 pub(crate) use peek::PeekedPlace;
@@ -205,6 +205,7 @@ impl State {
         let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
         let order = |options: &GroupOptions| (options.ordering, options.max_in_flight_per_key);
         require(order(options) == order(&group.options), "the order of a group never changes")?;
+        check_new_filter(options, &group.options)?;
         // seam: an altered limit holds for what is out
         group.data.options = options.clone();
         if options.paused {

@@ -4,12 +4,13 @@
 
 use super::GroupCounts;
 use crate::ids::{GroupId, Offset, PartitionId};
-use crate::record::AttemptFailure;
+use crate::record::{AttemptFailure, Filter};
 use crate::state::lease::OutstandingEntry;
 use crate::state::order::KeyOrder;
 use crate::state::retry::History;
 use crate::state::{Inputs, Snapshot};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a message of a group that is not settled waits for; counted as in [`GroupStats`](crate::GroupStats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(crate) struct PeekedPlace {
     /// How many attempts were counted, and how the last of them ended. Of a dead letter its copy says it.
     pub(crate) attempts: u32,
     pub(crate) history: Vec<AttemptFailure>,
+    /// Whether it passes was never looked at.
+    pub(crate) filter: Option<Arc<Filter>>,
 }
 
 impl Snapshot {
@@ -50,7 +53,13 @@ impl Snapshot {
         inputs: &Inputs<'_>,
     ) -> Option<Vec<PeekedPlace>> {
         let (_, group) = self.groups().find(|(id, _)| *id == group)?;
-        let place = |partition, offset| PeekedPlace { partition, offset, attempts: 0, history: Vec::new() };
+        let place = |partition, offset| PeekedPlace {
+            partition,
+            offset,
+            attempts: 0,
+            history: Vec::new(),
+            filter: group.options.filter.clone().filter(|_| partition < group.retry),
+        };
         if wanted == MessageState::Dead {
             let dead = group.dead();
             let offsets = group.dead_letters.missing(Offset(0), inputs.visible.end(dead, self.end(dead)));
@@ -69,6 +78,7 @@ impl Snapshot {
                 offset,
                 attempts: entry.attempts,
                 history: History::with(entry.history.as_deref(), None).0,
+                filter: None,
             }));
             let (next, end) = (group.next(cursor), inputs.visible.end(partition, self.end(partition)));
             let split = next.saturating_add(lines.new_room(group, cursor)).min(end);

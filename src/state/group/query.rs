@@ -6,6 +6,7 @@ use super::peek::MessageState;
 use super::{GroupData, GroupState};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::HISTORY_LEN;
+use crate::state::filter::VerdictRun;
 use crate::state::lease::{AttemptClass, OutstandingEntry, Phase, Queue};
 use crate::state::order::{CountedRun, KeyOrder};
 use crate::state::{Inputs, Role, Snapshot, State};
@@ -63,6 +64,12 @@ impl State {
     /// In order of their numbers.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &GroupState)> {
         self.groups.iter().map(|(id, group)| (*id, group.as_ref()))
+    }
+
+    /// The first message of a partition that the group has not come to.
+    pub(crate) fn next_of(&self, group: GroupId, partition: PartitionId) -> Option<Offset> {
+        let group = self.group(group)?;
+        group.cursor_of(partition).map(|cursor| group.next(cursor))
     }
 
     /// In order of their names.
@@ -168,13 +175,24 @@ impl GroupState {
 }
 
 impl GroupData {
+    /// The partitions of its topic, and the first message of each that the group has not come to.
+    pub(crate) fn topic_nexts(&self) -> impl Iterator<Item = (PartitionId, Offset)> + '_ {
+        (0..self.retry_cursor()).map(|cursor| (self.partition_of(cursor), self.next(cursor)))
+    }
+
     /// Whether it has as many messages outstanding as it may.
     pub(in crate::state) fn is_at_cap(&self) -> bool {
         self.outstanding() >= self.options.max_outstanding || self.parked_room() == 0
     }
 
-    /// `order`: its lines, the parked messages that may be leased, and by cursor what is only counted.
-    fn count(&self, cursor: u32, end: Offset, order: &CountedOrder, inputs: &Inputs<'_>) -> GroupCounts {
+    /// `order`: its lines, the parked messages that may be leased, and by cursor what is only counted. `run`: what is known of the next messages.
+    fn count(
+        &self,
+        (cursor, end): (u32, Offset),
+        order: &CountedOrder,
+        run: Option<&VerdictRun>,
+        inputs: &Inputs<'_>,
+    ) -> GroupCounts {
         let (partition, next) = (self.partition_of(cursor), self.next(cursor));
         let mut counts = GroupCounts::default();
         let (mut first, mut first_outstanding) = (None, None);
@@ -191,12 +209,14 @@ impl GroupData {
                 }
             }
         }
-        let new = inputs.visible.end(partition, end).0.saturating_sub(next.0);
+        let (filtered, filtered_first) = run.map_or((0, 0), |run| (run.filtered(), run.filtered_first()));
+        let new = inputs.visible.end(partition, end).0.saturating_sub(next.0).saturating_sub(filtered);
         let held_back = new.saturating_sub(order.lines.new_room(self, cursor));
         counts.parked = counts.parked.saturating_add(held_back);
         let new = new - held_back;
         counts.ready = counts.ready.saturating_add(new);
-        counts.lag = counts.lag.saturating_add(end.0.saturating_sub(next.0));
+        counts.lag = counts.lag.saturating_add(end.0.saturating_sub(next.0).saturating_sub(filtered));
+        let next = next.saturating_add(filtered_first.into());
         counts.first_ready = first.or((new > 0).then_some(next));
         let counted = order.counted.get(&cursor);
         let count = counted.map_or(0, |run| run.count);
@@ -216,7 +236,7 @@ impl Snapshot {
     /// How the group stands in each partition of its subscription: the topic's in order, then its own of redriven messages.
     pub(crate) fn counts<'a>(
         &'a self,
-        group: &'a GroupData,
+        (id, group): (GroupId, &'a GroupData),
         inputs: &'a Inputs<'_>,
     ) -> impl Iterator<Item = (PartitionId, GroupCounts)> + 'a {
         let lines = KeyOrder::of(group).map(|(lines, _)| lines).unwrap_or_default();
@@ -224,7 +244,8 @@ impl Snapshot {
         let order = CountedOrder { lines, startable, counted: group.counted_by_cursor() };
         (0..group.cursors()).map(move |cursor| {
             let partition = group.partition_of(cursor);
-            (partition, group.count(cursor, self.end(partition), &order, inputs))
+            let run = inputs.verdicts.run(id, group, cursor);
+            (partition, group.count((cursor, self.end(partition)), &order, run, inputs))
         })
     }
 

@@ -46,7 +46,7 @@ impl State {
             for offset in offsets(first, count) {
                 self.check_leased_again(self.target((id, partition, offset))?, mono, attempt, time, exclusive)?;
             }
-            if group.options.ordering == Ordering::Key {
+            if group.parked > 0 {
                 group.check_started(cursor, first, count)?;
             }
         }

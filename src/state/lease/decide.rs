@@ -11,7 +11,7 @@ use crate::record::{Ordering, Record};
 use crate::state::group::GroupState;
 use crate::state::message::MessageRef;
 use crate::state::settle::Holding;
-use crate::state::{Decision, Held, HoldUp, Inputs, KeyRun, Rejection, State};
+use crate::state::{Decision, Held, HoldUp, Inputs, KeyRun, LookLimits, Rejection, State};
 
 /// A lease that is being granted.
 struct Grant<'a> {
@@ -24,12 +24,13 @@ struct Grant<'a> {
 impl State {
     pub(in crate::state) fn decide_lease(
         &self,
-        (id, max): (GroupId, u32),
-        (pass_exhausted, new_last): (bool, Option<u32>),
+        (id, limits): (GroupId, LookLimits),
+        pass_exhausted: bool,
         keys: Option<KeyRun<'_>>,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
+        let LookLimits { max, new_last, .. } = limits;
         let group = self.group_named(id)?;
         // seam: leases end by a clock that is behind
         let until = inputs.mono_in(group.options.visibility_timeout_ms)?;
@@ -56,7 +57,8 @@ impl State {
         }
         let others_max = max.min(room);
         if others_max > 0
-            && let Some(decision) = self.decide_considered((id, group), (others_max, new_last), keys, inputs, records)
+            && let Some(decision) =
+                self.decide_looked((id, group), LookLimits { max: others_max, ..limits }, keys, inputs, records)
         {
             return Ok(decision);
         }
@@ -169,8 +171,19 @@ impl State {
         // seam: more outstanding than allowed
         let room = max.min(group.options.max_outstanding.saturating_sub(group.outstanding()));
         // seam: an expired head frees its key
+        let parked = if group.parked > 0 {
+            grant.push_all(group.order.startable(group).take(room as usize), records)?
+        } else {
+            0
+        };
         if group.options.ordering == Ordering::Key {
-            return grant.push_all(group.order.startable(group).take(room as usize), records);
+            return Ok(parked);
+        }
+        let room = room - parked;
+        if group.options.filter.is_some() {
+            let start = records.len();
+            let lease = |cursor, offset, records: &mut Vec<Record>| grant.push_new(cursor, offset, start, records);
+            return Ok(parked + self.lease_passing((grant.id, group), room, inputs, lease, records));
         }
         let mut left = u64::from(room);
         let mut unseen = self.new_count(group);
@@ -191,7 +204,7 @@ impl State {
             unseen -= u128::from(end.0.saturating_sub(next.0));
             cursor = if cursor + 1 == group.cursors() { 0 } else { cursor + 1 };
         }
-        Ok(room - left as u32)
+        Ok(parked + room - left as u32)
     }
 
     /// How many messages the group has never leased, visible or not.
@@ -247,6 +260,14 @@ impl Grant<'_> {
         let attempt = attempt.ok_or(Rejection::Invalid("a queue names a message that cannot be leased"))?;
         let time = if attempt == 1 { WallMs(0) } else { self.wall };
         Ok(self.record(cursor, offset, 1, attempt, time, exclusive))
+    }
+
+    /// Leases the next message of a cursor. `start`: where the records of next messages begin.
+    fn push_new(&self, cursor: u32, offset: Offset, start: usize, records: &mut Vec<Record>) {
+        let lease = self.record(cursor, offset, 1, 1, WallMs(0), false);
+        if !records[start..].last_mut().is_some_and(|last| extend_run(last, &lease)) {
+            records.push(lease);
+        }
     }
 
     /// Leases these outstanding messages, and returns how many they are.

@@ -27,7 +27,6 @@ impl State {
     ) -> Result<KeyLook<'_>, Inconsistent> {
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
-        require(group.options.ordering == Ordering::Key, "keys that a group does not go by")?;
         require(!keys.is_empty(), "a group looks at one message at least")?;
         let end = first.checked_add(keys.len() as u64);
         let end = end.ok_or(Inconsistent("a group looks beyond the last offset"))?;
@@ -49,6 +48,10 @@ impl State {
         counted: &[u32],
     ) -> Applied {
         let KeyLook { group, cursor, end } = self.check_look((id, partition, first), keys)?;
+        // A group with a filter looks ahead in any order, and has keys in one.
+        let is_ahead = group.options.filter.is_some() && cursor != group.retry_cursor();
+        let is_ahead = is_ahead && keys.iter().all(|key| *key == KeyHash::NONE);
+        require(group.options.ordering == Ordering::Key || is_ahead, "keys that a group does not go by")?;
         require(first == group.next(cursor), "a group looks at other messages than the next")?;
         require(end <= self.catalog.end(partition), "a group looks at messages that do not exist")?;
         let is_countable = |number: &u32| keys.get(*number as usize).is_some_and(|key| *key != KeyHash::NONE);
@@ -65,6 +68,7 @@ impl State {
 
     fn apply_recalled(&mut self, (id, partition, first): (GroupId, PartitionId, Offset), keys: &[KeyHash]) -> Applied {
         let KeyLook { group, cursor, end } = self.check_look((id, partition, first), keys)?;
+        require(group.options.ordering == Ordering::Key, "keys that a group does not go by")?;
         require(end <= group.next(cursor), "a group looks again at messages that it never looked at")?;
         let hungry = group.order.hungry_within(cursor, first, end, RECALLED_KEYS_MAX);
         require(!hungry.is_empty(), "a group looks again at messages that no key waits for")?;
@@ -121,11 +125,14 @@ impl GroupState {
             history: None,
         };
         data.entries.insert((cursor, offset), entry);
-        let key = Some(key).filter(|key| ![KeyHash::NONE, KeyHash::LOST].contains(key));
-        if let Some(key) = key {
+        if ![KeyHash::NONE, KeyHash::LOST].contains(&key) {
             data.keys.insert((cursor, offset), key);
         }
-        order.park(key, data.parked_at(cursor, offset, turn), data.options.max_in_flight_per_key);
+        order.park(
+            data.key_of(cursor, offset),
+            data.parked_at(cursor, offset, turn),
+            data.options.max_in_flight_per_key,
+        );
         data.parked += 1;
     }
 

@@ -4,26 +4,24 @@
 
 use crate::ids::{GroupId, Offset};
 use crate::limits::{CONSIDERED_MAX, RECALLED_KEYS_MAX};
-use crate::record::{KeyHash, Ordering, Record};
+use crate::record::{KeyHash, Record};
 use crate::state::group::GroupState;
-use crate::state::{Decision, Inputs, KeyRun, ParkedMax, State};
+use crate::state::{Decision, Inputs, KeyRun, LookLimits, ParkedMax, State};
 use std::collections::BTreeMap;
 
 impl State {
-    /// What a group in order of keys does before it leases up to `max` messages, if anything: it looks at redriven messages, which come before
+    /// What a group in order of keys does before it leases some messages, if anything: it looks at redriven messages, which come before
     /// all others of their keys; and where too few are ready, again at those of free keys that were only counted, and at the next ones of
-    /// its topic. `new_last` as in a lease.
+    /// its topic.
     pub(in crate::state) fn decide_considered(
         &self,
         (id, group): (GroupId, &GroupState),
-        (max, new_last): (u32, Option<u32>),
+        limits: LookLimits,
         keys: Option<KeyRun<'_>>,
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Option<Decision> {
-        if group.options.ordering != Ordering::Key {
-            return None;
-        }
+        let LookLimits { max, new_last, .. } = limits;
         let is_enough = group.order.startable_count() >= max as usize;
         let most = CONSIDERED_MAX.min(group.parked_room()).min(new_last.unwrap_or(u32::MAX));
         let retry = std::iter::once(group.retry_cursor());
@@ -36,6 +34,10 @@ impl State {
                 (cursor, first, count as u32, true)
             }
             (None, None) if is_enough => return None,
+            (None, None) if group.options.filter.is_some() => {
+                let parked_max = keys.map(|keys| keys.parked_max).unwrap_or_default();
+                return self.decide_filtered_keys((id, group), (limits, most, parked_max), inputs, records);
+            }
             (None, None) => {
                 let (cursor, first, count) = self.unconsidered(group, group.topic_cursors(), most, inputs)?;
                 (cursor, first, count, false)
@@ -86,7 +88,7 @@ impl State {
 
 impl GroupState {
     /// The cursors of the topic, from where the group left off.
-    fn topic_cursors(&self) -> impl Iterator<Item = u32> + use<> {
+    pub(in crate::state) fn topic_cursors(&self) -> impl Iterator<Item = u32> + use<> {
         let count = self.retry_cursor();
         let start = if self.position < count { self.position } else { 0 };
         (start..count).chain(0..start)
@@ -94,7 +96,7 @@ impl GroupState {
 
     /// Which of the next messages, of these keys, are only counted: those that wait where enough are parked, and all that come behind one that
     /// is counted.
-    fn counted(&self, keys: &[KeyHash], parked_max: ParkedMax) -> Vec<u32> {
+    pub(in crate::state) fn counted(&self, keys: &[KeyHash], parked_max: ParkedMax) -> Vec<u32> {
         // How many of each key are parked here, and whether some are counted.
         let mut here: BTreeMap<KeyHash, (usize, bool)> = BTreeMap::new();
         let (mut parked, mut counted) = (self.parked, Vec::new());

@@ -163,14 +163,11 @@ impl KeyOrder {
         let (mut order, mut parked) = (Self::default(), 0);
         let (ordering, in_flight_max) = (data.options.ordering, data.options.max_in_flight_per_key);
         let has_keys = data.keys.len() > 0 || data.counted.len() > 0;
-        if ordering == Ordering::None {
-            let is_parked = data.entries.iter().any(|(_, entry)| entry.parked().is_some());
-            return (!has_keys && !is_parked).then_some((order, 0));
-        }
         for (&(cursor, offset), entry) in data.entries.iter() {
             let key = data.key_of(cursor, offset);
             match entry.parked() {
-                Some(_) if ordering != Ordering::Key => return None,
+                // Looked at ahead, which a group does of its topic alone if it has no keys.
+                Some(_) if ordering != Ordering::Key && cursor == data.retry_cursor() => return None,
                 Some(turn) => {
                     parked += 1;
                     order.park(key, data.parked_at(cursor, offset, turn), in_flight_max);
@@ -208,15 +205,17 @@ impl KeyOrder {
             Ordering::None | Ordering::Key => u64::MAX,
             Ordering::Partition => {
                 let in_flight_max = data.options.max_in_flight_per_key;
+                // Those that were looked at come first.
+                let room = |line: &KeyLine| if line.parked.is_empty() { line.room(in_flight_max) } else { 0 };
                 // seam: a partition has more in flight than it may
-                let room = self.lines.get(&of_cursor(cursor)).map_or(in_flight_max, |line| line.room(in_flight_max));
+                let room = self.lines.get(&of_cursor(cursor)).map_or(in_flight_max, room);
                 u64::from(room)
             }
         }
     }
 
     /// How many parked messages may be leased, or fewer where a key may have several in flight.
-    pub(super) fn startable_count(&self) -> usize {
+    pub(in crate::state) fn startable_count(&self) -> usize {
         self.free.len()
     }
 

@@ -8,7 +8,7 @@
 //! then on all later ones are, until none is left. A free key whose line has run out is hungry: the group looks again at the messages of that
 //! partition, and parks the next ones of all hungry keys that it meets ([`Record::Recalled`]).
 //!
-//! In order of partitions nothing is parked: the next message of a partition is leased when few enough of it are outstanding. Lines are derived from
+//! In order of partitions and without order nothing is parked, unless a group with a filter looked ahead: the next message of a partition is leased when few enough of it are outstanding. Lines are derived from
 //! the outstanding messages, their keys and the counts. Never here: when a message that was leased may be leased again.
 //!
 //! [`Record::Considered`]: crate::record::Record
@@ -16,11 +16,13 @@
 
 mod apply;
 mod decide;
+mod facts;
 mod line;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use facts::{KeyRun, ParkedMax};
 pub(in crate::state) use line::{CountedRun, KeyOrder};
 pub(super) use snapshot::{decode, encode};
 

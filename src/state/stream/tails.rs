@@ -70,6 +70,7 @@ impl Touch {
             | Record::Published { .. }
             | Record::Considered { .. }
             | Record::Recalled { .. }
+            | Record::Filtered { .. }
             | Record::Leased { .. }
             | Record::ExclusivePending { .. }
             | Record::Extended { .. }

@@ -8,7 +8,7 @@ mod snapshots;
 pub(in crate::state) use super::*;
 pub(in crate::state) use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 pub(in crate::state) use crate::record::{
-    AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, GroupOptions, Growth, Jitter, KeyHash,
+    AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Jitter, KeyHash,
     Ordering, Origin, Provenance, RateOptions, Record, Retention, Token, TopicOptions, codec,
 };
 
@@ -30,6 +30,9 @@ pub(in crate::state) struct World {
     /// The key of each message.
     pub(in crate::state) key: fn(PartitionId, Offset) -> KeyHash,
     pub(in crate::state) parked_max: ParkedMax,
+    /// Whether each message passes, whatever the filter.
+    pub(in crate::state) passes: fn(PartitionId, Offset) -> bool,
+    pub(in crate::state) verdicts: KnownVerdicts,
 }
 
 /// A delivery.
@@ -68,6 +71,7 @@ pub(in crate::state) fn options() -> GroupOptions {
         paused: false,
         max_in_flight: 0,
         rate: RateOptions { count: 0, per_ms: 0, burst: 0 },
+        filter: None,
     }
 }
 
@@ -88,6 +92,8 @@ impl World {
             streams: StreamTails::default(),
             key: |_, _| KeyHash::NONE,
             parked_max: ParkedMax::default(),
+            passes: |_, _| true,
+            verdicts: KnownVerdicts::default(),
         };
         world.open(true);
         world
@@ -114,7 +120,8 @@ impl World {
         let visible = visible.as_ref().map_or(Visible::All, Visible::Ends);
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
         let steady = WallMs(self.wall.wrapping_add_signed(self.jump.wrapping_neg()));
-        let inputs = Inputs { mono, wall, steady, slack_ms: self.slack_ms, hold_up, visible, streams: &self.streams };
+        let (slack_ms, streams, verdicts) = (self.slack_ms, &self.streams, &self.verdicts);
+        let inputs = Inputs { mono, wall, steady, slack_ms, hold_up, visible, streams, verdicts };
         let mut records = vec![Record::ClockJumped { wall: WallMs(0), by_ms: 0 }];
         let decision = self.state.decide(&command, &inputs, &mut records);
 
@@ -143,8 +150,34 @@ impl World {
         }
         self.lsn += 8 * records.len() as u64;
         records.iter().for_each(|record| self.streams.follow(record, Lsn(self.lsn)));
+        records.iter().for_each(|record| self.follow(record));
         assert_eq!(self.state.check(), []);
         Ok((decision, records))
+    }
+
+    /// What is known of messages that were leased, or looked at, is forgotten.
+    fn follow(&mut self, record: &Record) {
+        if let Record::Leased { group, partition, .. }
+        | Record::Filtered { group, partition, .. }
+        | Record::Considered { group, partition, .. } = record
+        {
+            let next = self.state.next_of(*group, *partition).unwrap();
+            self.verdicts.settle((*group, *partition), next);
+        }
+    }
+
+    /// What an engine does that is asked for verdicts.
+    pub(in crate::state) fn read_verdicts(&mut self, id: GroupId, partition: PartitionId, first: Offset, count: u32) {
+        let group = self.state.group(id).unwrap();
+        let verdict = |offset| match (self.passes)(partition, offset) {
+            false => FilterVerdict::Filtered(1),
+            true if group.options.ordering == Ordering::Key => FilterVerdict::Passes((self.key)(partition, offset)),
+            true => FilterVerdict::Passes(KeyHash::NONE),
+        };
+        // A read may end early.
+        let read: Vec<_> = (first.0..first.0 + u64::from(count.min(3))).map(|offset| verdict(Offset(offset))).collect();
+        let filter = group.options.filter.clone().unwrap();
+        self.verdicts.add((id, group, partition), (&filter, first), read);
     }
 
     /// An ack of a run is one of each message in it.
@@ -168,7 +201,8 @@ impl World {
         let visible = self.visible.as_ref().map_or(Visible::All, Visible::Ends);
         let (mono, wall, hold_up) = (MonoMs(self.mono), WallMs(self.wall), HoldUp(self.hold_up));
         let steady = WallMs(self.wall.wrapping_add_signed(self.jump.wrapping_neg()));
-        Inputs { mono, wall, steady, slack_ms: self.slack_ms, hold_up, visible, streams: &self.streams }
+        let (slack_ms, streams, verdicts) = (self.slack_ms, &self.streams, &self.verdicts);
+        Inputs { mono, wall, steady, slack_ms, hold_up, visible, streams, verdicts }
     }
 
     pub(in crate::state) fn is_held_up(&self) -> bool {
@@ -204,6 +238,8 @@ impl World {
         pass_exhausted: bool,
     ) -> (Decision, Vec<Record>, Lsn) {
         let mut known: Option<(PartitionId, Offset, Vec<KeyHash>)> = None;
+        let mut looked_at = 0;
+        let has_filter = self.state.group(group).unwrap().options.filter.is_some();
         loop {
             let lsn = Lsn(self.lsn);
             let keys = known.as_ref().map(|(partition, first, keys)| KeyRun {
@@ -212,14 +248,26 @@ impl World {
                 keys,
                 parked_max: self.parked_max,
             });
-            let lease = Command::Lease { group, max, pass_exhausted, new_last: None, keys };
+            let lease = Command::Lease { group, max, pass_exhausted, new_last: None, keys, looked_at };
             match self.run(lease).unwrap() {
                 (Decision::KeysNeeded { partition, first, count }, _) => {
                     // A read may end early.
                     let count = count.min(3);
                     let offsets = (first.0..first.0 + u64::from(count)).map(Offset);
-                    known = Some((partition, first, offsets.map(|offset| (self.key)(partition, offset)).collect()));
+                    let is_asked = has_filter && self.state.group(group).unwrap().retry != partition;
+                    let key = |offset| match is_asked && !(self.passes)(partition, offset) {
+                        true => KeyHash::NONE,
+                        false => (self.key)(partition, offset),
+                    };
+                    known = Some((partition, first, offsets.map(key).collect()));
                 }
+                (Decision::VerdictsNeeded { partition, first, count }, records) => {
+                    assert_eq!(records, []);
+                    self.read_verdicts(group, partition, first, count);
+                    looked_at += count.min(3);
+                }
+                (Decision::Filtered { .. }, _) => {}
+                (Decision::Considered { .. }, _) if has_filter => {}
                 (Decision::Considered { count }, records) => {
                     let [Record::Considered { keys, .. } | Record::Recalled { keys, .. }] = &records[..] else {
                         panic!("{records:?}")
@@ -293,7 +341,7 @@ impl World {
             texts_dropped: known.texts_dropped,
             ..Totals::default()
         };
-        for (_, counts) in snapshot.counts(known, &inputs) {
+        for (_, counts) in snapshot.counts((group, known), &inputs) {
             sum.ready += counts.ready;
             sum.leased += counts.leased;
             sum.waiting += counts.waiting;

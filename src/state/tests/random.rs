@@ -8,6 +8,7 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What somebody does; whatever it needs is picked from what there is.
 #[derive(Clone, Debug)]
@@ -67,6 +68,10 @@ enum Step {
     Open {
         clean: bool,
     },
+    SettleFiltered {
+        group: u64,
+        ahead: Option<u64>,
+    },
     /// Topics and groups that come and go, beside those that the model knows.
     Others {
         what: u8,
@@ -94,6 +99,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..1_500).prop_map(|ms| Step::Advance { ms }),
         1 => (any::<bool>(), 0u64..50_000, any::<bool>()).prop_map(|(back, ms, noted)| Step::Jump { back, ms, noted }),
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
+        3 => (FILTERED - 1..GROUPS, proptest::option::of(0..PARTITIONS))
+            .prop_map(|(group, ahead)| Step::SettleFiltered { group, ahead }),
         5 => (0u8..20, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
@@ -151,10 +158,22 @@ struct Run {
     snapshot: Option<(Vec<u8>, usize)>,
 }
 
-const GROUPS: u64 = 4;
-/// Those of them that go by keys and by partitions.
+const GROUPS: u64 = 6;
+/// Those of them that go by keys and by partitions, and from this one on have filters.
 const BY_KEY: u64 = 2;
 const BY_PARTITION: u64 = 3;
+const FILTERED: u64 = 4;
+const FILTERED_BY_KEY: u64 = 5;
+
+/// Of the messages of the topic, by turns many and few pass.
+fn passes(partition: PartitionId, offset: Offset) -> bool {
+    partition.0 < PARTITIONS && ((offset.0 / 8).is_multiple_of(2) || offset.0.is_multiple_of(5))
+}
+
+/// Whether a group wants a message.
+fn is_wanted(group: u64, partition: u64, offset: u64) -> bool {
+    group < FILTERED || partition >= PARTITIONS || passes(PartitionId(partition), Offset(offset))
+}
 
 /// Four keys, and some messages without one; in each partition.
 fn key_of(partition: PartitionId, offset: Offset) -> KeyHash {
@@ -190,8 +209,12 @@ impl Run {
         );
         let max_in_flight_per_key = 1 + max_outstanding % 2;
         world.group("by key", &GroupOptions { ordering: Ordering::Key, max_in_flight_per_key, ..options.clone() });
-        world.group("by partition", &GroupOptions { ordering: Ordering::Partition, max_in_flight_per_key, ..options });
-        world.key = key_of;
+        let by_partition = GroupOptions { ordering: Ordering::Partition, max_in_flight_per_key, ..options.clone() };
+        world.group("by partition", &by_partition);
+        let filtered = GroupOptions { filter: Filter::parse("type exists").ok().map(Arc::new), ..options };
+        world.group("filtered", &filtered);
+        world.group("filtered by key", &GroupOptions { ordering: Ordering::Key, max_in_flight_per_key, ..filtered });
+        (world.key, world.passes) = (key_of, passes);
         world.parked_max = ParkedMax { of_group: 4, of_key: 1 + max_outstanding % 3 };
         world.visible = Some(Sparse::default());
         Self { world, model: Model::default(), snapshot: None }
@@ -223,6 +246,7 @@ impl Run {
                 }
             }
             Step::Open { clean } => self.open(*clean),
+            Step::SettleFiltered { group, ahead } => self.settle_filtered(GroupId(*group), ahead.map(PartitionId)),
             Step::Others { what, pick } => self.others(*what, pick),
         }
     }
@@ -298,6 +322,15 @@ impl Run {
         }
     }
 
+    fn settle_filtered(&mut self, group: GroupId, ahead: Option<PartitionId>) {
+        let parked_max = self.world.parked_max;
+        let command = Command::SettleFiltered { group, ahead, parked_max };
+        if let Decision::VerdictsNeeded { partition, first, count } = self.world.run(command).unwrap().0 {
+            self.world.read_verdicts(group, partition, first, count);
+            self.world.run(command).unwrap();
+        }
+    }
+
     fn sync(&mut self) {
         let mut visible = Sparse::default();
         self.world.state.partitions().for_each(|(partition, end)| visible.insert(partition.0, end));
@@ -353,10 +386,12 @@ impl Run {
             assert!(visible.get(partition).is_some_and(|end| offset < end.0), "{at:?} is not visible");
             self.check_order(at);
             let open = self.model.open.entry(at).or_insert_with(|| {
-                if group == BY_KEY {
+                assert!(is_wanted(group, partition, offset), "{at:?} does not pass");
+                if group == BY_KEY || group == FILTERED_BY_KEY {
                     return Open::default();
                 }
                 let next = self.model.next.entry((group, partition)).or_default();
+                *next = (*next..).find(|next| is_wanted(group, partition, *next)).unwrap();
                 assert_eq!(offset, *next, "first deliveries go out in order");
                 *next += 1;
                 Open::default()
@@ -396,7 +431,9 @@ impl Run {
         let (group, partition, offset) = at;
         let of = self.world.state.group(GroupId(group)).unwrap();
         let key = |partition: u64, offset: u64| match group {
-            BY_KEY => Some(key_of(PartitionId(partition), Offset(offset))).filter(|key| *key != KeyHash::NONE),
+            BY_KEY | FILTERED_BY_KEY => {
+                Some(key_of(PartitionId(partition), Offset(offset))).filter(|key| *key != KeyHash::NONE)
+            }
             BY_PARTITION => Some(KeyHash(partition)),
             _ => None,
         };
@@ -408,7 +445,8 @@ impl Run {
         if is_known(&at) {
             return;
         }
-        let earlier = (0..offset).map(|offset| (group, partition, offset));
+        let earlier = (0..offset).filter(|offset| is_wanted(group, partition, *offset));
+        let earlier = earlier.map(|offset| (group, partition, offset));
         let visible = self.world.visible.as_ref().unwrap().get(of.retry.0).map_or(0, |end| end.0);
         let redriven = (0..visible).map(|offset| (group, of.retry.0, offset)).filter(|_| partition != of.retry.0);
         let overtaken = earlier.chain(redriven).find(|at| key(at.1, at.2) == Some(of_this) && !is_known(at));
@@ -596,6 +634,7 @@ impl Run {
             assert_eq!(counts, Totals { dead, texts_dropped, ..Totals::default() });
             for partition in (0..PARTITIONS).chain([of.retry.0]) {
                 let end = self.world.state.partition_end(PartitionId(partition)).0;
+                let end = (0..end).filter(|offset| is_wanted(group.0, partition, *offset)).count() as u64;
                 let settled = self.model.settled.range((group.0, partition, 0)..=(group.0, partition, u64::MAX));
                 assert_eq!(settled.count() as u64, end, "every message is settled, once");
             }
@@ -666,7 +705,7 @@ properties! {
 fn the_random_walk_meets_every_kind_of_record() {
     let mut runner = TestRunner::deterministic();
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
-    for (max_attempts, kinds) in (1..4).cycle().zip([0, 0, 0, 2].into_iter().cycle()).take(160) {
+    for (max_attempts, kinds) in (1..4).cycle().zip([0, 0, 0, 2].into_iter().cycle()).take(200) {
         let steps = proptest::collection::vec(step(), 150).new_tree(&mut runner).unwrap().current();
         let mut run = Run::new(max_attempts, 9, kinds);
         steps.iter().for_each(|step| run.step(step));
@@ -701,6 +740,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Discarded",
         "ExclusivePending",
         "Extended",
+        "Filtered",
         "GroupAltered",
         "GroupCreated",
         "GroupRemoved",

@@ -310,10 +310,10 @@ properties! {
             prop_assert_eq!(state.check(), []);
             prop_assert_eq!(super::snapshots::bytes(&state), bytes);
             // Whatever it is, it can be worked with.
-            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), steady: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All, streams: &StreamTails::default() };
+            let inputs = Inputs { mono: MonoMs(u64::MAX >> 1), wall: WallMs(u64::MAX), steady: WallMs(u64::MAX), slack_ms: 0, hold_up: HoldUp(400), visible: Visible::All, streams: &StreamTails::default(), verdicts: &KnownVerdicts::default() };
             for group in [KITCHEN, GroupId(1)] {
                 let mut records = Vec::new();
-                let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false, new_last: None, keys: None }, &inputs, &mut records);
+                let _ = state.decide(&Command::Lease { group, max: 100, pass_exhausted: false, new_last: None, keys: None, looked_at: 0 }, &inputs, &mut records);
                 for record in &records {
                     prop_assert_eq!(state.apply(record, Lsn(1 << 40)), Ok(()));
                 }

@@ -97,7 +97,7 @@ fn counts_say_how_a_group_stands() {
     assert_eq!((counts.ready, counts.leased, counts.waiting, counts.lag), (3, 2, 1, 6));
     let of = |world: &World| {
         let (state, inputs) = (world.state.snapshot(), world.inputs());
-        state.counts(world.state.group(KITCHEN).unwrap(), &inputs).collect::<Vec<_>>()
+        state.counts((KITCHEN, world.state.group(KITCHEN).unwrap()), &inputs).collect::<Vec<_>>()
     };
     let all = of(&world);
     let partitions: Vec<_> = all.iter().map(|(partition, _)| partition.0).collect();

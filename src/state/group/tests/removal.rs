@@ -21,7 +21,14 @@ fn nothing_is_left_of_a_removed_group_and_its_number_never_comes_back() {
     assert_eq!(remove(&mut world, other), Err(Rejection::UnknownGroup));
     assert_eq!(world.run(Command::Ack { group: other, held: &[held.into()] }), Err(Rejection::UnknownGroup));
     assert_eq!(
-        world.run(Command::Lease { group: other, max: 1, pass_exhausted: false, new_last: None, keys: None }),
+        world.run(Command::Lease {
+            group: other,
+            max: 1,
+            pass_exhausted: false,
+            new_last: None,
+            keys: None,
+            looked_at: 0
+        }),
         Err(Rejection::UnknownGroup)
     );
     assert!(world.state.group(other).is_none() && world.state.group_by_name(TopicId(0), "other").is_none());

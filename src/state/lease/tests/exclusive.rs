@@ -154,7 +154,7 @@ fn an_exclusive_lease_is_awaited_while_others_are_live_and_holds_up_the_store() 
     let (mut world, other, held_up_by) = awaiting();
     world.advance(100);
     let (decision, records) = world
-        .run(Command::Lease { group: KITCHEN, max: 9, pass_exhausted: false, new_last: None, keys: None })
+        .run(Command::Lease { group: KITCHEN, max: 9, pass_exhausted: false, new_last: None, keys: None, looked_at: 0 })
         .unwrap();
     let until = MonoMs(world.mono + HOLD_UP_MS);
     assert_eq!(decision, Decision::Done);

@@ -72,12 +72,26 @@ fn a_batch_is_one_record_for_each_run() {
     let mut world = World::with(2, options());
     (0..2).for_each(|partition| world.publish(partition, 100));
     let (_, records) = world
-        .run(Command::Lease { group: KITCHEN, max: 150, pass_exhausted: false, new_last: None, keys: None })
+        .run(Command::Lease {
+            group: KITCHEN,
+            max: 150,
+            pass_exhausted: false,
+            new_last: None,
+            keys: None,
+            looked_at: 0,
+        })
         .unwrap();
     assert_eq!(records.len(), 2);
     world.advance(TIMEOUT_MS);
     let (_, records) = world
-        .run(Command::Lease { group: KITCHEN, max: 160, pass_exhausted: false, new_last: None, keys: None })
+        .run(Command::Lease {
+            group: KITCHEN,
+            max: 160,
+            pass_exhausted: false,
+            new_last: None,
+            keys: None,
+            looked_at: 0,
+        })
         .unwrap();
     assert!(matches!(records[0], Record::Leased { count: 100, attempt: 2, time: WallMs(1_000_001_000), .. }));
     assert!(matches!(records[1], Record::Leased { count: 50, attempt: 2, .. }));
@@ -91,7 +105,14 @@ fn nothing_is_leased_to_nobody_and_nothing_from_nowhere() {
     world.publish(0, 1);
     assert_eq!(world.try_lease(KITCHEN, 0), (Decision::Nothing, vec![]));
     assert_eq!(
-        world.run(Command::Lease { group: GroupId(1), max: 1, pass_exhausted: false, new_last: None, keys: None }),
+        world.run(Command::Lease {
+            group: GroupId(1),
+            max: 1,
+            pass_exhausted: false,
+            new_last: None,
+            keys: None,
+            looked_at: 0
+        }),
         Err(Rejection::UnknownGroup)
     );
 }
