@@ -211,6 +211,14 @@ pub enum Error {
         /// The limit.
         max: u32,
     },
+    /// A group of the topic has as many messages that it has not settled as the topic allows, or would have more. Nothing was published; call
+    /// again when it has settled some.
+    TopicFull {
+        /// The topic's name.
+        topic: String,
+        /// The topic's bound.
+        max: u64,
+    },
     /// The store's count of topics, groups, partitions, cursors, producers or remembered ids is at its limit.
     LimitReached {
         /// What there are too many of.
@@ -333,6 +341,7 @@ impl Error {
             | Self::TooManyOpenFiles
             | Self::OutOfMemory
             | Self::IndexRebuilding { .. }
+            | Self::TopicFull { .. }
             | Self::Locked { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Io { source, .. } => match source.kind() {
@@ -361,6 +370,7 @@ impl Error {
             | Self::WrongVersion { .. }
             | Self::NoSuchVersion { .. }
             | Self::IndexRebuilding { .. }
+            | Self::TopicFull { .. }
             | Self::Removed { .. }
             | Self::InvalidPosition { .. }
             | Self::LimitReached { .. }

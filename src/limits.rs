@@ -104,6 +104,9 @@ pub const SNAPSHOTS_KEPT_MAX: u32 = 1_000;
 /// The most idempotent producers of a store.
 pub const PRODUCERS_MAX: usize = 65_536;
 
+/// For how long a publish waits at most for room in its topic, in milliseconds: a day.
+pub const BLOCK_MS_MAX: u64 = 24 * 3_600_000;
+
 /// The greatest duration of an option or a delay, in milliseconds: ten years.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 

@@ -117,11 +117,17 @@ const CALLS: &[Call] = &[
             "TopicBuilder::dedup_window",
             "TopicBuilder::streams",
             "TopicBuilder::snapshots_kept",
+            "TopicBuilder::max_messages",
+            "TopicBuilder::when_full",
             "TopicBuilder::create",
         ],
         |all| {
             let new = all.store.topic("new").partitions(2).streams().snapshots_kept(2).open();
-            refused(all.store.topic("t").open()) && refused(new) && refused(all.store.topic("t").create(false).open())
+            let bound = all.store.topic("new").max_messages(2).when_full(millpond::WhenFull::Reject).open();
+            refused(all.store.topic("t").open())
+                && refused(new)
+                && refused(bound)
+                && refused(all.store.topic("t").create(false).open())
         },
     ),
     (&["Store::remove_topic"], |all| refused(all.store.remove_topic("t")) && refused(all.store.remove_topic("none"))),

@@ -5,10 +5,10 @@ use super::log_reader::LogReaderBuilder;
 use super::receipt::{BatchReceipt, Placed, Places, PublishedFrame, Receipt};
 use super::store::StoreShared;
 use super::{Durability, Message, check_name, millis};
-use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions};
+use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions, WhenFull};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, MessageId, Offset};
-use crate::limits::{DEDUP_IDS_MAX, FRAME_PARTS_MAX, SNAPSHOTS_KEPT_MAX, TOPIC_PARTITIONS_MAX};
+use crate::limits::{BLOCK_MS_MAX, DEDUP_IDS_MAX, FRAME_PARTS_MAX, SNAPSHOTS_KEPT_MAX, TOPIC_PARTITIONS_MAX};
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::thread_local;
 use std::cell::RefCell;
@@ -46,6 +46,8 @@ pub struct TopicBuilder {
     dedup_window: Option<Duration>,
     streams: bool,
     snapshots_kept: Option<u32>,
+    max_messages: Option<u64>,
+    when_full: Option<WhenFull>,
     create: bool,
 }
 
@@ -77,6 +79,8 @@ impl TopicBuilder {
             dedup_window: None,
             streams: false,
             snapshots_kept: None,
+            max_messages: None,
+            when_full: None,
             create: true,
         }
     }
@@ -120,6 +124,24 @@ impl TopicBuilder {
     /// is created. Given only together with [`TopicBuilder::streams`]. Default: what is stored, or 1.
     pub fn snapshots_kept(mut self, snapshots: u32) -> Self {
         self.snapshots_kept = Some(snapshots);
+        self
+    }
+
+    /// How many messages a group of the topic may have that it has not settled, those included that it has not come to: at least 1, fixed when
+    /// the topic is created. A publish that would give any group more does what [`TopicBuilder::when_full`] says. Default: what is stored, or
+    /// no bound.
+    ///
+    /// Only who publishes is refused. Messages for later count once they are due, and then find room, as do notices and what is redriven
+    /// from dead letters. Dead letters do not count. A topic without groups is never full.
+    pub fn max_messages(mut self, messages: u64) -> Self {
+        self.max_messages = Some(messages);
+        self
+    }
+
+    /// What a publish does where there is no room for its messages, fixed when the topic is created. Given only together with
+    /// [`TopicBuilder::max_messages`]. Default: what is stored, or [`WhenFull::Reject`].
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = Some(when_full);
         self
     }
 
@@ -170,6 +192,7 @@ impl TopicBuilder {
             let expected = "for an age from one second to ten years, or for at least one message";
             return Err(Error::InvalidOption { option: "retention", value: retention.to_string(), expected });
         }
+        self.check_bound()?;
         let retention = if self.streams { Some(Retention::Forever) } else { self.retention };
         let engine = &self.shared.engine;
         let info = if self.create {
@@ -180,6 +203,8 @@ impl TopicBuilder {
                 dedup_window_ms: window.unwrap_or(left_out.dedup_window_ms),
                 streams: self.streams,
                 snapshots_kept: self.snapshots_kept.unwrap_or(left_out.snapshots_kept),
+                max_messages: self.max_messages.unwrap_or(left_out.max_messages),
+                when_full: self.when_full.unwrap_or(left_out.when_full),
             };
             engine.open_topic(&self.name, self.partitions.unwrap_or(1), options)?
         } else {
@@ -189,6 +214,8 @@ impl TopicBuilder {
         self.check_same("streams", self.streams.then_some(true), info.options.streams)?;
         self.check_same("retention", retention, info.options.retention)?;
         self.check_same("snapshots_kept", self.snapshots_kept, info.options.snapshots_kept)?;
+        self.check_same("max_messages", self.max_messages, info.options.max_messages)?;
+        self.check_same("when_full", self.when_full, info.options.when_full)?;
         self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
         self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;
         let level = self.shared.level;
@@ -200,6 +227,31 @@ impl TopicBuilder {
             schedule: AtomicU64::new(u64::MAX),
         };
         Ok(Topic { inner: Arc::new(inner), level })
+    }
+
+    fn check_bound(&self) -> Result<()> {
+        let refused = |option, value, expected| Err(Error::InvalidOption { option, value, expected });
+        if self.max_messages == Some(0) {
+            return refused("max_messages", "0".to_owned(), "at least 1");
+        }
+        if let Some(max) = self.max_messages.filter(|_| self.streams) {
+            return refused(
+                "max_messages",
+                max.to_string(),
+                "left out for a topic of streams, where nothing is settled away",
+            );
+        }
+        let Some(when_full) = self.when_full else { return Ok(()) };
+        // seam: a topic without a bound may be full
+        if self.max_messages.is_none() {
+            return refused("when_full", when_full.to_string(), "left out, or given together with max_messages");
+        }
+        match when_full {
+            WhenFull::Block(_) if !(1..=BLOCK_MS_MAX).contains(&when_full.block_ms()) => {
+                refused("when_full", when_full.to_string(), "to block for a millisecond to a day")
+            }
+            WhenFull::Reject | WhenFull::Block(_) => Ok(()),
+        }
     }
 
     fn check_same<T: PartialEq + ToString>(&self, option: &'static str, asked: Option<T>, stored: T) -> Result<()> {
@@ -241,12 +293,19 @@ impl Topic {
     /// crash before that leaves it whole or not at all.
     ///
     /// # Errors
-    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `LimitReached`, `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`: nothing
-    /// was published. `OutcomeUnknown`: it is there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was
+    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `LimitReached`, `TopicFull`, `DiskFull`, `TooManyOpenFiles`,
+    /// `OutOfMemory`: nothing was published. `OutcomeUnknown`: it is there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was
     /// published.
     #[inline]
     pub fn publish<'a>(&self, message: impl Into<Message<'a>>) -> Result<Receipt> {
         let published = self.publish_one(&message.into(), Engine::publish)?;
+        published.or_else(|repeats| self.repeated(&repeats))
+    }
+
+    /// As [`Topic::publish`], but a full topic refuses the message at once.
+    #[cfg(feature = "async")]
+    pub(super) fn publish_at_once(&self, message: &Message<'_>) -> Result<Receipt> {
+        let published = self.publish_one(message, Engine::publish_at_once)?;
         published.or_else(|repeats| self.repeated(&repeats))
     }
 

@@ -172,6 +172,7 @@ impl Core {
         self.isolation.note(self.view.state.held_up_since(), now.mono);
         if self.waiters.any() {
             self.wake_for_records(held_up, now);
+            self.wake_publishers();
         }
         Ok(CommitOutcome { decision, frame: Some((lsn, end)) })
     }

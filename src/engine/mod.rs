@@ -44,7 +44,7 @@ pub(crate) use crate::record::{
     AttemptFailure, BackoffOptions, FailureCause, Filter, FilterFault, GroupOptions, Growth, Jitter, RateOptions,
     TopicOptions,
 };
-pub use crate::record::{FailureCounts, Ordering, Retention};
+pub use crate::record::{FailureCounts, Ordering, Retention, WhenFull};
 pub use crate::state::MessageState;
 pub(crate) use crate::state::PeekedPlace;
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};

@@ -51,6 +51,12 @@ impl fmt::Display for Error {
             Self::TooManyRedrives { id, max } => {
                 write!(f, "dead letter {id} was redriven to a topic {max} times, nothing was written; {OR_DISCARD}")
             }
+            Self::TopicFull { topic, max } => {
+                write!(
+                    f,
+                    "topic {topic:?} is full, nothing was published; publish when a group has settled some of {max}"
+                )
+            }
             Self::LimitReached { what } => write!(f, "no room for more {what}: the limit is reached"),
             Self::LeaseLost { id } => write!(f, "lease of message {id} was lost, nothing was written; {NEXT}"),
             Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),

@@ -3,7 +3,7 @@
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
-use crate::limits::HISTORY_LEN;
+use crate::limits::{BLOCK_MS_MAX, HISTORY_LEN};
 use crate::log::fuzzing::Take;
 use crate::log::fuzzing::seeds::Seeds;
 use crate::log::{ControlFrame, ReadError, Settings};
@@ -12,6 +12,7 @@ use crate::record::message::{self, MessageView};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold,
     Jitter, KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, StreamId, StreamNote, TopicOptions,
+    WhenFull,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -246,12 +247,21 @@ fn retention(take: &mut Take<'_>) -> Retention {
 fn topic_options(take: &mut Take<'_>) -> TopicOptions {
     let retention = retention(take);
     let (dedup_ids, dedup_window_ms) = (small(take).max(1), number(take));
+    let (max_messages, when_full) = match take.byte() & 3 {
+        0 => (number(take).max(1), WhenFull::Reject),
+        1 => {
+            (number(take).max(1), WhenFull::Block(Duration::from_millis(u64::from(small(take)).clamp(1, BLOCK_MS_MAX))))
+        }
+        _ => (0, WhenFull::Reject),
+    };
     TopicOptions {
         retention,
         dedup_ids,
         dedup_window_ms,
         streams: take.byte() & 1 == 1,
         snapshots_kept: small(take).max(1),
+        max_messages,
+        when_full,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold, Jitter,
-    KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions,
+    KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions, WhenFull,
 };
 use crate::state::{
     Command, DedupId, Delay, FilterVerdict, HoldUp, Inputs, KeyRun, KnownVerdicts, Later, ParkedMax, Publication,
@@ -205,6 +205,8 @@ const TOPIC: TopicOptions = TopicOptions {
     dedup_window_ms: 1_000,
     streams: true,
     snapshots_kept: 1,
+    max_messages: 1_000,
+    when_full: WhenFull::Reject,
 };
 const HOLD: Option<Hold> = Some(Hold { topic: TopicId(0), from: Lsn(8) });
 

@@ -173,6 +173,10 @@ pub(crate) struct TopicOptions {
     pub(crate) streams: bool,
     /// How many snapshots of a stream are found: those of the highest versions.
     pub(crate) snapshots_kept: u32,
+    /// How many messages a group may have that it has not settled before no more are published. Zero is no bound.
+    pub(crate) max_messages: u64,
+    /// What a publish does then.
+    pub(crate) when_full: WhenFull,
 }
 
 impl TopicOptions {
@@ -183,7 +187,39 @@ impl TopicOptions {
         dedup_window_ms: 120_000,
         streams: false,
         snapshots_kept: 1,
+        max_messages: 0,
+        when_full: WhenFull::Reject,
     };
+}
+
+/// What a publish does where its topic has no room for more messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// It is refused at once, by [`Error::TopicFull`](crate::Error::TopicFull).
+    #[default]
+    Reject,
+    /// It waits until there is room, and is refused if there is none after so long: from a millisecond to a day.
+    Block(Duration),
+}
+
+impl WhenFull {
+    /// For how many milliseconds a publish waits.
+    pub(crate) fn block_ms(self) -> u64 {
+        match self {
+            Self::Reject => 0,
+            Self::Block(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl fmt::Display for WhenFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reject => f.write_str("reject"),
+            Self::Block(time) => write!(f, "block for {time:?}"),
+        }
+    }
 }
 
 /// For how long the messages of a topic stay.

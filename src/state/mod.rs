@@ -51,7 +51,7 @@ pub(crate) use snapshot::Snapshot;
 pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
 };
-pub(crate) use topic::Role;
+pub(crate) use topic::{Role, TopicRoom};
 
 use crate::ids::{Epoch, GroupId, Lsn, StoreMs, WallMs};
 use crate::record::Record;

@@ -3,7 +3,7 @@
 //! Never here: what a caller is told of it (the engine says that).
 
 use super::command::Repeat;
-use crate::ids::MessageId;
+use crate::ids::{MessageId, TopicId};
 use crate::record::StreamId;
 use std::fmt;
 
@@ -75,6 +75,11 @@ pub(crate) enum Rejection {
         stream: StreamId,
         actual: Option<u64>,
     },
+    /// The topic has no room for so many messages.
+    TopicFull {
+        topic: TopicId,
+        count: u64,
+    },
     /// A bound of the engine, by its name in words.
     LimitReached(&'static str),
     /// The command contradicts itself or the state.
@@ -109,6 +114,7 @@ impl fmt::Display for Rejection {
             Self::StreamUnknown(_) => "how far a stream has come is not known",
             Self::WrongVersion { .. } | Self::WrongVersionIn { .. } => "the stream has another version",
             Self::NoSuchVersion { .. } => "the stream has no such version",
+            Self::TopicFull { .. } => "the topic has no room for so many messages",
             Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
             Self::Invalid(reason) | Self::InvalidIn { reason, .. } => reason,
         })
@@ -142,6 +148,7 @@ impl Rejection {
             | Self::Stale
             | Self::Exists
             | Self::StreamUnknown(_)
+            | Self::TopicFull { .. }
             | Self::LimitReached(_)
             | Self::Invalid(_)
             | Self::InvalidIn { .. } => false,
@@ -183,6 +190,7 @@ impl From<Rejection> for Inconsistent {
                 "another message was published under this id"
             }
             Rejection::SequenceGap { .. } => "another number of the producer comes next",
+            Rejection::TopicFull { .. } => "the topic has no room",
             Rejection::NoSuchCursor => "there is no such cursor",
             Rejection::NotScheduled => "the message is not scheduled",
             Rejection::CursorMoved | Rejection::CursorMovedIn { .. } => "the cursor stands elsewhere",

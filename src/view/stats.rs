@@ -28,6 +28,8 @@ pub struct TopicStats {
     pub name: String,
     /// For how long its messages stay.
     pub retention: Retention,
+    /// How many messages a group may have that it has not settled before the topic is full. Zero is no bound.
+    pub max_messages: u64,
     /// Messages ever published to it.
     pub published: u64,
     /// Those of them that were published since this process opened the store, redriven ones included.
@@ -182,6 +184,7 @@ impl Moment {
             topics.push(TopicStats {
                 name: topic.name.to_string(),
                 retention: topic.options.retention,
+                max_messages: topic.options.max_messages,
                 published: published as u64,
                 published_since_open: self.counters.published(id, published),
                 scheduled: topic.schedule.map_or(0, |partition| self.state.scheduled(partition)),

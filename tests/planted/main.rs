@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
 
+mod bounds;
 mod cleaning;
 mod copy;
 #[path = "../common/counts.rs"]
@@ -69,6 +70,7 @@ pub fn bugs() -> Vec<Bug> {
         dedup::BUGS,
         engine::BUGS,
         filters::BUGS,
+        bounds::BUGS,
         log::BUGS,
         log_reader::BUGS,
         observer::BUGS,

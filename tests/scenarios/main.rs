@@ -107,6 +107,7 @@ files! {
     streams
     subscription
     taken_back
+    topic_bound
     transaction
     two_groups
 }

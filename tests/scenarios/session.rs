@@ -7,7 +7,7 @@ use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
     Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, RateLimit,
-    Retention, Start, Store, Subscription, Topic,
+    Retention, Start, Store, Subscription, Topic, WhenFull,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -237,6 +237,12 @@ impl Session {
                 }
                 if let Some(retention) = words.option("retention", retention)? {
                     builder = builder.retention(retention);
+                }
+                if let Some(count) = words.option("max_messages", script::number)? {
+                    builder = builder.max_messages(count);
+                }
+                if let Some(time) = words.option("block", script::duration)? {
+                    builder = builder.when_full(WhenFull::Block(time));
                 }
                 if words.option("streams", script::flag)?.unwrap_or(false) {
                     builder = builder.streams();

@@ -701,8 +701,9 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1, 11: 0, 12: 0, 13: 0, 14: 0, 15: (), 16: 0, 17: 0, 18: 0,
            19: 0, 20: 0, 21: ""}
-TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0}
+TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0, 7: 0, 8: 0, 9: 0}
 RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT, RETAINED = 1, 2, 3, 4, 5, 6
+MAX_MESSAGES, WHEN_FULL, BLOCK_MS = 7, 8, 9
 BY_AGE, BY_COUNT = 2, 3
 MOST_MARKS = 18
 TEN_YEARS = 10 * 366 * 86400 * 1000
@@ -756,6 +757,8 @@ def decode_topic_options(c):
     need(1 <= options[DEDUP_IDS] <= M32, "dedup ids")
     need(options[STREAMS] in (0, 1), "streams")
     need(1 <= options[SNAPSHOTS_KEPT] <= M32, "snapshots kept")
+    need(options[WHEN_FULL] in (0, 1) and (options[MAX_MESSAGES] or not options[WHEN_FULL]), "what a full topic does")
+    need((options[BLOCK_MS] != 0) == (options[WHEN_FULL] == 1) and options[BLOCK_MS] <= 86_400_000, "how long to wait")
     return options
 
 

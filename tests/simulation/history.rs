@@ -248,6 +248,9 @@ impl<'a> Life<'a> {
         if others.chance(1, 10) && self.is_alive() {
             self.schedule(oracle, &mut others)?;
         }
+        if others.chance(1, 8) && self.is_alive() {
+            self.fill_bounded(&mut others)?;
+        }
         if !self.is_alive() {
             return Ok(());
         }

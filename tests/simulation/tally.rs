@@ -38,6 +38,7 @@ pub const MARKS: &[&str] = &[
     "groups removed",
     "logs read from a position",
     "publishes under ids",
+    "publishes to a full topic",
     "repeats of ids",
     "cursors moved",
     "appends to a stream",

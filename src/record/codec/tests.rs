@@ -2,15 +2,18 @@
 
 use super::*;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
+use crate::limits::BLOCK_MS_MAX;
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold,
     Jitter, KeyHash, Ordering, Origin, Provenance, RateOptions, Retention, StreamId, StreamNote, TopicOptions,
+    WhenFull,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn bytes_of(record: Record) -> Vec<u8> {
     let mut out = Vec::new();
@@ -177,6 +180,11 @@ fn golden_store() {
     let options = TopicOptions { retention: Retention::Forever, ..TopicOptions::LEFT_OUT };
     let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options };
     golden(topic, "0f 0e 01 06 6f 72 64 65 72 73 02 04 01 01 01 01");
+    let when_full = WhenFull::Block(Duration::from_millis(300));
+    let options = TopicOptions { max_messages: 500, when_full, ..TopicOptions::LEFT_OUT };
+    let name = "orders".to_owned();
+    let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options };
+    golden(topic, "0f 16 01 06 6f 72 64 65 72 73 02 04 03 07 02 f4 03 08 01 01 09 02 ac 02");
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
     golden(group(GroupOptions::LEFT_OUT), "10 0a 03 01 6b 01 00 06 02 00 ac 02");
     let growth = Growth::List([0, 300, 2].into());
@@ -657,9 +665,13 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn topic_options() -> impl Strategy<Value = TopicOptions> {
-    (any::<(bool, bool)>(), small(), number(), small()).prop_map(|((is_kept, streams), ids, dedup_window_ms, kept)| {
+    let numbers = (small(), number(), small(), number(), 0..=BLOCK_MS_MAX);
+    (any::<(bool, bool)>(), numbers).prop_map(|((is_kept, streams), (ids, dedup_window_ms, kept, max_messages, ms))| {
         let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
-        TopicOptions { retention, dedup_ids: ids.max(1), dedup_window_ms, streams, snapshots_kept: kept.max(1) }
+        let blocks = max_messages > 0 && ms > 0;
+        let when_full = if blocks { WhenFull::Block(Duration::from_millis(ms)) } else { WhenFull::Reject };
+        let (dedup_ids, snapshots_kept) = (ids.max(1), kept.max(1));
+        TopicOptions { retention, dedup_ids, dedup_window_ms, streams, snapshots_kept, max_messages, when_full }
     })
 }
 

@@ -1,16 +1,10 @@
 //! Ids and producers: what is a repeat, and for how long.
 
 use crate::limits::{DEDUP_IDS_MAX, PRODUCERS_MAX};
-use crate::record::{Retention, TopicOptions};
+use crate::record::TopicOptions;
 use crate::state::tests::*;
 
-const TOPIC: TopicOptions = TopicOptions {
-    retention: Retention::UntilSettled,
-    dedup_ids: 3,
-    dedup_window_ms: 1_000,
-    streams: false,
-    snapshots_kept: 1,
-};
+const TOPIC: TopicOptions = TopicOptions { dedup_ids: 3, dedup_window_ms: 1_000, ..TopicOptions::LEFT_OUT };
 
 fn world() -> World {
     let mut world = World::new();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::Expected;
-use crate::record::{Hold, StreamId};
+use crate::record::{Hold, StreamId, WhenFull};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -284,6 +284,8 @@ impl Run {
                     dedup_window_ms: 500,
                     streams: true,
                     snapshots_kept: 1,
+                    max_messages: pick.index(3) as u64 * 5,
+                    when_full: WhenFull::Reject,
                 },
             },
             1..=3 if !is_known_topic => Command::CreateGroup { topic, name: &name, options: &options, starts: &starts },

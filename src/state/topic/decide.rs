@@ -83,6 +83,10 @@ impl State {
         if let Some(sequence) = sequence {
             self.decide_sequence(sequence, records)?;
         }
+        // Last: what was published before needs no room.
+        if self.catalog.has_bounds() {
+            self.check_topic_room(runs)?;
+        }
         Ok(Decision::Done)
     }
 }

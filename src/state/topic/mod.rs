@@ -3,6 +3,7 @@
 //! Numbers of topics, groups and partitions are given in order and never twice, so what was removed leaves gaps. Never here: what
 //! any group has done with the messages.
 
+mod bound;
 mod check;
 mod decide;
 mod query;
@@ -10,6 +11,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bound::TopicRoom;
 pub(super) use decide::check_name;
 pub(super) use snapshot::{decode, encode};
 
@@ -127,6 +129,8 @@ pub(in crate::state) struct TopicCatalog {
     tables: Tables,
     names: BTreeMap<Arc<str>, TopicId>,
     audiences: BTreeMap<TopicId, Audience>,
+    /// How many topics have a bound on their messages.
+    bounded: usize,
 }
 
 impl TopicCatalog {
@@ -189,6 +193,12 @@ impl TopicCatalog {
         fits && self.tables.next.partition.checked_add(more.into()).is_some()
     }
 
+    /// Whether any topic has a bound on its messages.
+    #[inline]
+    pub(in crate::state) fn has_bounds(&self) -> bool {
+        self.bounded > 0
+    }
+
     pub(in crate::state) fn has_room_for_topic(&self) -> bool {
         self.tables.topics.len() < u64::from(TOPICS_MAX)
     }
@@ -211,6 +221,7 @@ impl TopicCatalog {
     }
 
     fn enter_topic(&mut self, id: TopicId, topic: TopicState, published: u128) {
+        self.bounded += usize::from(topic.options.max_messages > 0);
         self.names.insert(Arc::clone(&topic.name), id);
         self.audiences.insert(id, Audience { groups: BTreeMap::new(), published });
         self.tables.topics.insert(id.0, topic);
@@ -253,6 +264,7 @@ impl TopicCatalog {
             self.tables.partitions.remove(partition.0);
         }
         self.audiences.remove(&id);
+        self.bounded -= usize::from(topic.options.max_messages > 0);
         Some(topic.first.0..topic.partitions_end().0)
     }
 
