@@ -119,11 +119,18 @@ const CALLS: &[Call] = &[
             "TopicBuilder::snapshots_kept",
             "TopicBuilder::max_messages",
             "TopicBuilder::when_full",
+            "TopicBuilder::drop_unsettled",
             "TopicBuilder::create",
         ],
         |all| {
             let new = all.store.topic("new").partitions(2).streams().snapshots_kept(2).open();
-            let bound = all.store.topic("new").max_messages(2).when_full(millpond::WhenFull::Reject).open();
+            let bound = all
+                .store
+                .topic("new")
+                .max_messages(2)
+                .when_full(millpond::WhenFull::Reject)
+                .drop_unsettled(false)
+                .open();
             refused(all.store.topic("t").open())
                 && refused(new)
                 && refused(bound)

@@ -219,6 +219,8 @@ fn bounds_that_cannot_be_are_refused() {
     refused("max_messages", topic().streams().max_messages(1));
     refused("when_full", topic().when_full(WhenFull::Block(HOUR)));
     refused("when_full", topic().when_full(WhenFull::Reject));
+    refused("drop_unsettled", topic().drop_unsettled(true));
+    refused("drop_unsettled", topic().drop_unsettled(true).retention(millpond::Retention::Forever));
     for time in [NOW, Duration::from_nanos(999_999), 25 * HOUR, Duration::MAX] {
         refused("when_full", topic().max_messages(1).when_full(WhenFull::Block(time)));
     }
@@ -227,5 +229,90 @@ fn bounds_that_cannot_be_are_refused() {
     for other in [topic().max_messages(1), topic().max_messages(u64::MAX).when_full(WhenFull::Reject)] {
         let error = other.open().map(drop).unwrap_err();
         assert!(matches!(error, Error::OptionMismatch { option: "max_messages" | "when_full", .. }), "{error}");
+    }
+}
+
+/// A topic that drops the oldest: a group gets the newest, each once and in order, and the others are counted.
+#[test]
+fn the_newest_stay() {
+    for seed in 0..30 {
+        let (mut machine, mut rng) = (Machine::new(seed), Rng::new(seed));
+        let open = |machine: &Machine| {
+            let topic = machine.store.topic("orders").max_messages(5).when_full(WhenFull::DropOldest).open().unwrap();
+            let group = topic.group("g").open().unwrap();
+            (topic, group)
+        };
+        let (mut topic, mut group) = open(&machine);
+        let (mut published, mut waiting, mut dropped) = (0u64, std::collections::VecDeque::new(), 0);
+        for _ in 0..120 {
+            match rng.below(8) {
+                0..=4 => {
+                    let count = 1 + rng.below(4);
+                    topic.publish_batch((published..published + count).map(|n| Message::new(n.to_le_bytes()))).unwrap();
+                    waiting.extend(published..published + count);
+                    published += count;
+                    let over = waiting.len().saturating_sub(5);
+                    dropped += waiting.drain(..over).count() as u64;
+                }
+                5 | 6 => {
+                    let batch = group.receive_batch(1 + rng.index(4), NOW).unwrap();
+                    for delivery in batch.iter() {
+                        let number = u64::from_le_bytes(delivery.payload().try_into().unwrap());
+                        assert_eq!(Some(number), waiting.pop_front(), "seed {seed}");
+                    }
+                    assert!(batch.ack().is_ok());
+                }
+                _ => {
+                    drop((topic, group));
+                    machine = machine.crash();
+                    (topic, group) = open(&machine);
+                }
+            }
+            let stats = machine.store.stats().unwrap().topics[0].groups[0].clone();
+            assert_eq!((stats.dropped, stats.lag), (dropped, waiting.len() as u64), "seed {seed}");
+        }
+        assert!(dropped > 0 && machine.store.violations().is_empty());
+    }
+}
+
+#[test]
+fn what_was_leased_is_not_dropped() {
+    let machine = Machine::new(1);
+    let topic = machine.store.topic("orders").max_messages(2).when_full(WhenFull::DropOldest).open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    topic.publish_batch(["one", "two"]).unwrap();
+    let held = group.receive(NOW).unwrap().unwrap();
+    topic.publish("three").unwrap();
+    let next = group.receive(NOW).unwrap().unwrap();
+    assert_eq!((held.payload(), next.payload()), (&b"one"[..], &b"three"[..]));
+    assert!(is_full(topic.publish("four")), "both are leased");
+    held.ack().unwrap();
+    topic.publish("four").unwrap();
+    assert!(matches!(topic.publish_batch(["1", "2", "3"]), Err(Error::TooLarge { .. })));
+}
+
+/// Old messages go where a topic says so, though nobody consumes; else they stay for their group.
+#[test]
+fn messages_go_at_the_end_of_their_time() {
+    for drops in [false, true] {
+        let machine = Machine::new(1);
+        let retention = millpond::Retention::Age(HOUR);
+        let topic = machine.store.topic("orders").retention(retention).drop_unsettled(drops).open().unwrap();
+        let group = topic.group("g").open().unwrap();
+        topic.publish_batch(["one", "two"]).unwrap();
+        let pass = |minutes: u64| {
+            for _ in 0..minutes {
+                machine.clock.advance(60_000);
+                machine.store.tick().unwrap();
+            }
+        };
+        pass(50);
+        topic.publish("three").unwrap();
+        assert_eq!(machine.lag(), 3, "none is an hour old");
+        pass(25);
+        assert_eq!(machine.lag(), if drops { 1 } else { 3 });
+        let next = group.receive(NOW).unwrap().unwrap();
+        assert_eq!(next.payload(), if drops { &b"three"[..] } else { b"one" });
+        assert_eq!(machine.store.stats().unwrap().topics[0].groups[0].dropped, if drops { 2 } else { 0 });
     }
 }

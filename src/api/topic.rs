@@ -47,6 +47,7 @@ pub struct TopicBuilder {
     streams: bool,
     snapshots_kept: Option<u32>,
     max_messages: Option<u64>,
+    drops_unsettled: Option<bool>,
     when_full: Option<WhenFull>,
     create: bool,
 }
@@ -80,6 +81,7 @@ impl TopicBuilder {
             streams: false,
             snapshots_kept: None,
             max_messages: None,
+            drops_unsettled: None,
             when_full: None,
             create: true,
         }
@@ -145,6 +147,17 @@ impl TopicBuilder {
         self
     }
 
+    /// Whether messages go by [`Retention::Age`] or [`Retention::Count`] though a group has not come to them, fixed when the topic is created.
+    /// Given only together with one of these. Default: what is stored, or `false`.
+    ///
+    /// They go without a delivery to the group, and are counted ([`GroupStats::dropped`](crate::GroupStats::dropped)), also where nobody
+    /// consumes. Messages that it has leased, or looked at for their key, stay until they are settled. By age, they go up to a sixteenth
+    /// of it late, and none for ten minutes after an open.
+    pub fn drop_unsettled(mut self, drop: bool) -> Self {
+        self.drops_unsettled = Some(drop);
+        self
+    }
+
     /// Whether the topic is created where it does not exist. Default: `true`.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
@@ -205,6 +218,7 @@ impl TopicBuilder {
                 snapshots_kept: self.snapshots_kept.unwrap_or(left_out.snapshots_kept),
                 max_messages: self.max_messages.unwrap_or(left_out.max_messages),
                 when_full: self.when_full.unwrap_or(left_out.when_full),
+                drops_unsettled: self.drops_unsettled.unwrap_or(left_out.drops_unsettled),
             };
             engine.open_topic(&self.name, self.partitions.unwrap_or(1), options)?
         } else {
@@ -215,6 +229,7 @@ impl TopicBuilder {
         self.check_same("retention", retention, info.options.retention)?;
         self.check_same("snapshots_kept", self.snapshots_kept, info.options.snapshots_kept)?;
         self.check_same("max_messages", self.max_messages, info.options.max_messages)?;
+        self.check_same("drop_unsettled", self.drops_unsettled, info.options.drops_unsettled)?;
         self.check_same("when_full", self.when_full, info.options.when_full)?;
         self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
         self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;
@@ -241,6 +256,11 @@ impl TopicBuilder {
                 "left out for a topic of streams, where nothing is settled away",
             );
         }
+        let goes = self.retention.unwrap_or_default().is_for_a_while();
+        if self.drops_unsettled == Some(true) && !goes {
+            let expected = "left out, or given together with a retention by age or count";
+            return refused("drop_unsettled", "true".to_owned(), expected);
+        }
         let Some(when_full) = self.when_full else { return Ok(()) };
         // seam: a topic without a bound may be full
         if self.max_messages.is_none() {
@@ -250,7 +270,7 @@ impl TopicBuilder {
             WhenFull::Block(_) if !(1..=BLOCK_MS_MAX).contains(&when_full.block_ms()) => {
                 refused("when_full", when_full.to_string(), "to block for a millisecond to a day")
             }
-            WhenFull::Reject | WhenFull::Block(_) => Ok(()),
+            WhenFull::Reject | WhenFull::Block(_) | WhenFull::DropOldest => Ok(()),
         }
     }
 

@@ -183,6 +183,7 @@ impl Core {
         for record in records.iter() {
             let (Record::Leased { group, partition, .. }
             | Record::Filtered { group, partition, .. }
+            | Record::Dropped { group, partition, .. }
             | Record::Considered { group, partition, .. }) = record
             else {
                 continue;

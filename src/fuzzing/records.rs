@@ -95,7 +95,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 33;
+    let kind = take.byte() % 34;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -154,7 +154,8 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
         29 | 32 => looked(take, kind, (group, partition, offset)),
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
-        _ => Record::Filtered { group, partition, first: offset, count: small(take) },
+        31 => Record::Filtered { group, partition, first: offset, count: small(take) },
+        _ => Record::Dropped { group, partition, first: offset, count: small(take) },
     }
 }
 
@@ -249,6 +250,7 @@ fn topic_options(take: &mut Take<'_>) -> TopicOptions {
     let (dedup_ids, dedup_window_ms) = (small(take).max(1), number(take));
     let (max_messages, when_full) = match take.byte() & 3 {
         0 => (number(take).max(1), WhenFull::Reject),
+        2 => (number(take).max(1), WhenFull::DropOldest),
         1 => {
             (number(take).max(1), WhenFull::Block(Duration::from_millis(u64::from(small(take)).clamp(1, BLOCK_MS_MAX))))
         }
@@ -262,6 +264,7 @@ fn topic_options(take: &mut Take<'_>) -> TopicOptions {
         snapshots_kept: small(take).max(1),
         max_messages,
         when_full,
+        drops_unsettled: retention.is_for_a_while() && take.byte() & 1 == 1,
     }
 }
 

@@ -206,7 +206,8 @@ const TOPIC: TopicOptions = TopicOptions {
     streams: true,
     snapshots_kept: 1,
     max_messages: 1_000,
-    when_full: WhenFull::Reject,
+    when_full: WhenFull::DropOldest,
+    drops_unsettled: false,
 };
 const HOLD: Option<Hold> = Some(Hold { topic: TopicId(0), from: Lsn(8) });
 

@@ -150,6 +150,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -203,6 +204,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -245,6 +247,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -290,6 +293,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -340,6 +344,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
@@ -382,6 +387,7 @@ impl Record {
             }
             Self::RetentionMarked { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -426,6 +432,7 @@ impl Record {
             Self::Published { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
+            | Self::Dropped { .. }
             | Self::GroupAltered { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }

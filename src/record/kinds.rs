@@ -19,6 +19,7 @@ impl Record {
             Self::Considered { .. } => "considered",
             Self::Recalled { .. } => "recalled",
             Self::Filtered { .. } => "filtered",
+            Self::Dropped { .. } => "dropped",
             Self::Leased { .. } => "leased",
             Self::ExclusivePending { .. } => "exclusive pending",
             Self::Extended { .. } => "extended",

@@ -61,6 +61,8 @@ pub(crate) enum Record {
     Recalled { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash> },
     /// The next `count` messages of a partition, from `first` on, do not pass the group's filter: they are settled for it.
     Filtered { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
+    /// The next `count` messages of the partition from `first` on go without a delivery, for want of room or because they are too old.
+    Dropped { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
     /// `count` messages from `first` leased until `until`, each now on its attempt number `attempt` (from 1). `time` is
     /// zero for a first attempt; otherwise the wall clock, for the history of a lease that expired.
     Leased {
@@ -177,6 +179,8 @@ pub(crate) struct TopicOptions {
     pub(crate) max_messages: u64,
     /// What a publish does then.
     pub(crate) when_full: WhenFull,
+    /// Whether messages go at the end of their time, or behind so many, that a group has not come to.
+    pub(crate) drops_unsettled: bool,
 }
 
 impl TopicOptions {
@@ -189,6 +193,7 @@ impl TopicOptions {
         snapshots_kept: 1,
         max_messages: 0,
         when_full: WhenFull::Reject,
+        drops_unsettled: false,
     };
 }
 
@@ -201,13 +206,17 @@ pub enum WhenFull {
     Reject,
     /// It waits until there is room, and is refused if there is none after so long: from a millisecond to a day.
     Block(Duration),
+    /// It makes room: the oldest messages that a group has not come to go without a delivery to it, and are counted
+    /// ([`GroupStats::dropped`](crate::GroupStats::dropped)). Messages that were leased, or looked at for their key, stay. If they take all
+    /// the room, the publish is refused.
+    DropOldest,
 }
 
 impl WhenFull {
     /// For how many milliseconds a publish waits.
     pub(crate) fn block_ms(self) -> u64 {
         match self {
-            Self::Reject => 0,
+            Self::Reject | Self::DropOldest => 0,
             Self::Block(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -218,6 +227,7 @@ impl fmt::Display for WhenFull {
         match self {
             Self::Reject => f.write_str("reject"),
             Self::Block(time) => write!(f, "block for {time:?}"),
+            Self::DropOldest => f.write_str("drop the oldest"),
         }
     }
 }

@@ -251,6 +251,10 @@ pub(crate) enum Command<'a> {
     MarkRetention {
         topic: TopicId,
     },
+    /// Drops messages of a topic that a group has not come to and that its retention keeps no longer.
+    DropOld {
+        topic: TopicId,
+    },
     /// A scheduled message is wanted at another time, or with `None` not at all.
     Reschedule {
         at: (PartitionId, Offset),

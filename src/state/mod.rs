@@ -197,6 +197,7 @@ impl State {
                 self.decide_create_topic(name, partitions, options)?
             }
             Command::CreateSchedule { topic } => self.decide_create_schedule(topic)?,
+            Command::DropOld { topic } => return self.decide_drop_old(topic, records),
             Command::MarkRetention { topic } => self.decide_mark_retention(topic, inputs)?,
             Command::Reschedule { at, epoch, later } => self.decide_reschedule(at, epoch, later, inputs)?,
             Command::MoveDue { at, published } => self.decide_move_due(at, published, inputs)?,
@@ -236,6 +237,9 @@ impl State {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
             Record::Filtered { .. } => self.apply_filtered(record),
+            Record::Dropped { group, partition, first, count } => {
+                self.apply_dropped((*group, *partition), (*first, *count))
+            }
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),

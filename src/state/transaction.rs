@@ -199,6 +199,7 @@ impl State {
             | Command::RemoveCursor { .. }
             | Command::CreateSchedule { .. }
             | Command::MarkRetention { .. }
+            | Command::DropOld { .. }
             | Command::Reschedule { .. }
             | Command::MoveDue { .. }
             | Command::TruncateStream { .. }

@@ -27,6 +27,24 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("scenarios", "files::topic_bound"),
     },
     Bug {
+        name: "what is kept is dropped",
+        plants: "messages go that a topic still keeps",
+        mistake: Mistake::Value("if planted!() { self.catalog.end(partition) } else { $it }"),
+        level: Level::Library("old_messages_are_dropped"),
+    },
+    Bug {
+        name: "what is dropped is not counted",
+        plants: "messages go and nobody learns of it",
+        mistake: Mistake::Skip,
+        level: Level::Test("topic_bound", "the_newest_stay"),
+    },
+    Bug {
+        name: "a checkpoint forgets what was dropped",
+        plants: "after a restart nothing seems to have been dropped",
+        mistake: Mistake::Value("put_varint(out, if planted!() { 0 } else { group.dropped });"),
+        level: Level::Library("checks_hold"),
+    },
+    Bug {
         name: "a topic without a bound may be full",
         plants: "an option that does nothing is taken",
         mistake: Mistake::Asks("self.max_messages.is_none() && !planted!()"),

@@ -57,6 +57,7 @@ files! {
     dedup
     delay
     drop
+    drop_oldest
     due_times
     durability
     exclusive_lease

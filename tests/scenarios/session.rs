@@ -244,6 +244,9 @@ impl Session {
                 if let Some(time) = words.option("block", script::duration)? {
                     builder = builder.when_full(WhenFull::Block(time));
                 }
+                if words.option("drop_oldest", script::flag)?.unwrap_or(false) {
+                    builder = builder.when_full(WhenFull::DropOldest);
+                }
                 if words.option("streams", script::flag)?.unwrap_or(false) {
                     builder = builder.streams();
                 }

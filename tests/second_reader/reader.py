@@ -701,16 +701,16 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1, 11: 0, 12: 0, 13: 0, 14: 0, 15: (), 16: 0, 17: 0, 18: 0,
            19: 0, 20: 0, 21: ""}
-TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0, 7: 0, 8: 0, 9: 0}
+TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0, 7: 0, 8: 0, 9: 0, 10: 0}
 RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT, RETAINED = 1, 2, 3, 4, 5, 6
-MAX_MESSAGES, WHEN_FULL, BLOCK_MS = 7, 8, 9
+MAX_MESSAGES, WHEN_FULL, BLOCK_MS, DROPS = 7, 8, 9, 10
 BY_AGE, BY_COUNT = 2, 3
 MOST_MARKS = 18
 TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 33
+RECORD_KINDS = 34
 MOST_SCHEDULED = 1 << 20
 MOST_PARKED = 4 * 65536
 MOST_RECALLED = 1024
@@ -757,7 +757,9 @@ def decode_topic_options(c):
     need(1 <= options[DEDUP_IDS] <= M32, "dedup ids")
     need(options[STREAMS] in (0, 1), "streams")
     need(1 <= options[SNAPSHOTS_KEPT] <= M32, "snapshots kept")
-    need(options[WHEN_FULL] in (0, 1) and (options[MAX_MESSAGES] or not options[WHEN_FULL]), "what a full topic does")
+    need(options[WHEN_FULL] in (0, 1, 2) and (options[MAX_MESSAGES] or not options[WHEN_FULL]), "what a full topic does")
+    need(options[DROPS] in (0, 1), "whether messages are dropped")
+    need(not options[DROPS] or options[RETENTION] in (BY_AGE, BY_COUNT), "which messages are dropped")
     need((options[BLOCK_MS] != 0) == (options[WHEN_FULL] == 1) and options[BLOCK_MS] <= 86_400_000, "how long to wait")
     return options
 
@@ -826,7 +828,7 @@ def decode_body(kind, c):
         r["count"] = decode_count(c)
     elif kind == 2:
         decode_leased(r, c)
-    elif kind in (3, 33):
+    elif kind in (3, 33, 34):
         r.update((n, c.varint()) for n in ("group", "partition", "first"))
         r["count"] = decode_count(c)
     elif kind == 4:
@@ -1017,7 +1019,7 @@ def new_state():
 
 def new_group(name, topic, options, retry, nexts):
     return {"name": name, "topic": topic, "options": options, "retry": retry, "retry_end": 0, "dead_end": 0,
-            "turns": 0, "cursor": 0, "source": 3, "rank_lsn": 0, "rank": 0, "texts_dropped": 0, "text_bytes": 0,
+            "turns": 0, "cursor": 0, "source": 3, "rank_lsn": 0, "rank": 0, "texts_dropped": 0, "dropped": 0, "text_bytes": 0,
             "settled": SettledDeadLetters(), "counted": {}, "cursors": [{"next": n, "messages": {}} for n in nexts]}
 
 
@@ -1439,6 +1441,16 @@ def apply_filtered(s, r):
     group["cursor"] = i + 1
 
 
+def apply_dropped(s, r):
+    group, i = cursor_of(s, r["group"], r["partition"])
+    cursor = group["cursors"][i]
+    need(i < len(group["cursors"]) - 1, "a redriven message is dropped")
+    need(r["first"] == cursor["next"], "other messages than the next are dropped")
+    need(r["first"] + r["count"] <= end_of(s, r["partition"]), "messages that are not there are dropped")
+    cursor["next"] += r["count"]
+    group["dropped"] = min(group["dropped"] + r["count"], M64)
+
+
 def hungry_within(group, i, first, end):
     """The keys that are recalled, with the first offset and the count of each."""
     busy, in_flight = set(), {}
@@ -1770,6 +1782,8 @@ def apply_record(s, r, lsn, ranks):
         apply_recalled(s, r)
     elif kind == 33:
         apply_filtered(s, r)
+    elif kind == 34:
+        apply_dropped(s, r)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
         need(r["count"] <= len(group["cursors"][i]["messages"]), "acked more than are outstanding")
@@ -1861,7 +1875,8 @@ def encode_group(s, group):
     topic = s["topics"][group["topic"]]
     out = text_bytes(group["name"]) + varint(group["topic"]) + encode_options(group["options"], OPTIONS)
     for n in (group["retry"], group["retry_end"], group["dead_end"], group["turns"],
-              4 * group["cursor"] + group["source"], group["rank_lsn"], group["rank"], group["texts_dropped"]):
+              4 * group["cursor"] + group["source"], group["rank_lsn"], group["rank"], group["texts_dropped"],
+              group["dropped"]):
         out += varint(n)
     out += group["settled"].encode()
     for c, end in zip(group["cursors"], topic["ends"] + [group["retry_end"]]):
@@ -2027,6 +2042,7 @@ def decode_group(c, s):
     group["cursor"], group["source"] = position >> 2, position & 3
     need(group["cursor"] <= len(ends) and group["turns"] <= 1 << 62, "a position, or turns")
     group["rank_lsn"], group["rank"], group["texts_dropped"] = c.varint(), c.v32(), c.varint()
+    group["dropped"] = c.varint()
     group["settled"] = SettledDeadLetters.decode(c)
     need(group["settled"].end() <= group["dead_end"], "a dead letter that is not there")
     for cursor, end in zip(group["cursors"], ends + [group["retry_end"]]):

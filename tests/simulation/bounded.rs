@@ -4,7 +4,7 @@
 
 use crate::history::Life;
 use millpond::simulation::Rng;
-use millpond::{Backoff, Durability, Error, Group, Message, Start, Topic};
+use millpond::{Backoff, Durability, Error, Group, GroupStats, Message, Start, Topic, WhenFull};
 use std::time::Duration;
 
 const MAX: u64 = 6;
@@ -12,28 +12,59 @@ const MAX: u64 = 6;
 impl Life<'_> {
     /// Publishes some messages, or takes some and settles them, now and then badly.
     pub fn fill_bounded(&mut self, rng: &mut Rng) -> Result<(), String> {
-        let (topic, group) = match self.bounded() {
+        let (bounded, ring) = match self.bounded() {
             Ok(opened) => opened,
             Err(error) => return self.excuse("opening a topic with a bound", &error),
         };
-        if rng.chance(1, 3) { self.take_bounded(&group, rng) } else { self.publish_bounded(&topic, rng) }
+        if rng.chance(1, 3) {
+            let (_, of) = if rng.coin() { &ring } else { &bounded };
+            self.take_bounded(of, rng)
+        } else if rng.coin() {
+            self.publish_to_ring(&ring.0, rng)
+        } else {
+            self.publish_bounded(&bounded.0, rng)
+        }
     }
 
-    fn bounded(&self) -> Result<(Topic, Group), Error> {
-        let topic = self.store.topic("bounded").partitions(2).max_messages(MAX).open()?;
-        let backoff = Backoff::fixed(Duration::from_millis(10));
-        let group = topic.group("slow").start(Start::Earliest).backoff(backoff).max_attempts(2).open()?;
-        Ok((topic, group))
+    /// A topic that refuses what is too much, and one that lets the oldest go.
+    fn bounded(&self) -> Result<((Topic, Group), (Topic, Group)), Error> {
+        let open = |name: &str, when_full: WhenFull| {
+            let topic = self.store.topic(name).partitions(2).max_messages(MAX).when_full(when_full).open()?;
+            let backoff = Backoff::fixed(Duration::from_millis(10));
+            let group = topic.group("slow").start(Start::Earliest).backoff(backoff).max_attempts(2).open()?;
+            Ok((topic, group))
+        };
+        Ok((open("bounded", WhenFull::Reject)?, open("ring", WhenFull::DropOldest)?))
     }
 
     /// How many messages the group has not settled; `None` of a store that is dead.
-    fn bounded_lag(&self) -> Option<u64> {
+    fn group_stats(&self, name: &str) -> Option<GroupStats> {
         let stats = self.store.stats().ok()?;
-        stats.topics.iter().find(|topic| topic.name == "bounded")?.groups.first().map(|group| group.lag)
+        stats.topics.into_iter().find(|topic| topic.name == name)?.groups.into_iter().next()
+    }
+
+    /// It takes whatever comes, and drops just what is too much and was never looked at.
+    fn publish_to_ring(&mut self, topic: &Topic, rng: &mut Rng) -> Result<(), String> {
+        let Some(before) = self.group_stats("ring") else { return Ok(()) };
+        let count = 1 + rng.below(4);
+        let over = (before.lag + count).saturating_sub(MAX);
+        let in_progress = before.leased + before.waiting + before.exhausted;
+        match topic.publish_batch((0..count).map(|number| Message::new(number.to_le_bytes()))) {
+            Ok(_) => {
+                let Some(after) = self.group_stats("ring") else { return Ok(()) };
+                self.tally.count_if(over > 0, "messages dropped for want of room");
+                if (after.dropped, after.lag) != (before.dropped + over, before.lag + count - over) {
+                    return Err(format!("{count} were published, {before:?} became {after:?} (B10)"));
+                }
+                Ok(())
+            }
+            Err(Error::TopicFull { max: MAX, .. }) if over > 0 && in_progress + count > MAX - over.min(1) => Ok(()),
+            Err(error) => self.excuse("a publish to a topic that drops", &error),
+        }
     }
 
     fn publish_bounded(&mut self, topic: &Topic, rng: &mut Rng) -> Result<(), String> {
-        let Some(lag) = self.bounded_lag() else { return Ok(()) };
+        let Some(lag) = self.group_stats("bounded").map(|stats| stats.lag) else { return Ok(()) };
         let count = 1 + rng.below(4);
         let level = if rng.coin() { Durability::Disk } else { Durability::Os };
         let messages = (0..count).map(|number| Message::new(number.to_le_bytes()));

@@ -39,6 +39,7 @@ pub const MARKS: &[&str] = &[
     "logs read from a position",
     "publishes under ids",
     "publishes to a full topic",
+    "messages dropped for want of room",
     "repeats of ids",
     "cursors moved",
     "appends to a stream",

@@ -1,6 +1,7 @@
-//! Retention by age: marks how far topics have come that keep their messages for a time.
+//! Retention: marks how far topics have come that keep their messages for a time, and drops what groups have not come to where a topic
+//! says so.
 //!
-//! Never here: which messages a mark releases.
+//! Never here: which messages a mark releases, or which go.
 
 use crate::engine::Engine;
 use crate::error::Result;
@@ -32,6 +33,26 @@ pub(super) fn mark_retention(engine: &Engine) -> Result<()> {
     match engine.submit(&Command::MarkRetention { topic }, Parts::default(), |_, _| ())? {
         // It was removed, or marked, meanwhile.
         Ok(()) | Err(Rejection::Stale | Rejection::UnknownTopic) => Ok(()),
+        Err(rejection) => Err(engine.rejected(rejection)),
+    }
+}
+
+/// Drops old messages of one topic, if there are some.
+///
+/// # Errors
+/// The store's.
+pub(super) fn drop_old(engine: &Engine) -> Result<()> {
+    let due = {
+        let core = engine.lock_core();
+        // A process that only looks writes nothing.
+        if core.unwritten_open.is_some() {
+            return Ok(());
+        }
+        core.view.state.next_to_drop_from()
+    };
+    let Some(topic) = due else { return Ok(()) };
+    match engine.submit(&Command::DropOld { topic }, Parts::default(), |_, _| ())? {
+        Ok(()) | Err(Rejection::UnknownTopic) => Ok(()),
         Err(rejection) => Err(engine.rejected(rejection)),
     }
 }

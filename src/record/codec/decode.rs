@@ -95,6 +95,7 @@ fn decode_run(reader: &mut ByteReader<'_>, kind: u8) -> Result<Record, DecodeErr
     let count = count_at_end(reader)?;
     Ok(match kind {
         kind::FILTERED => Record::Filtered { group, partition, first, count },
+        kind::DROPPED => Record::Dropped { group, partition, first, count },
         _ => Record::Acked { group, partition, first, count },
     })
 }

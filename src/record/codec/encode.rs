@@ -21,7 +21,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         }),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
         Record::Considered { .. } | Record::Recalled { .. } => looked(record, out),
-        Record::Acked { .. } | Record::Filtered { .. } => run(record, out),
+        Record::Acked { .. } | Record::Filtered { .. } | Record::Dropped { .. } => run(record, out),
         Record::Nacked { group, partition, offset, due, delay_ms, failure } => put_record(out, kind::NACKED, |out| {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
@@ -173,9 +173,14 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
 }
 
 fn run(record: &Record, out: &mut Vec<u8>) {
-    let kind = if matches!(record, Record::Filtered { .. }) { kind::FILTERED } else { kind::ACKED };
-    let (Record::Acked { group, partition, first, count } | Record::Filtered { group, partition, first, count }) =
-        record
+    let kind = match record {
+        Record::Filtered { .. } => kind::FILTERED,
+        Record::Dropped { .. } => kind::DROPPED,
+        _ => kind::ACKED,
+    };
+    let (Record::Acked { group, partition, first, count }
+    | Record::Filtered { group, partition, first, count }
+    | Record::Dropped { group, partition, first, count }) = record
     else {
         return;
     };

@@ -160,7 +160,7 @@ const GROUP: [TaggedOption<GroupOptions>; 21] = [
 ];
 
 /// As [`GROUP`].
-const TOPIC: [TaggedOption<TopicOptions>; 9] = [
+const TOPIC: [TaggedOption<TopicOptions>; 10] = [
     TaggedOption {
         tag: 1,
         get: |all| {
@@ -230,6 +230,7 @@ const TOPIC: [TaggedOption<TopicOptions>; 9] = [
             number(match all.when_full {
                 WhenFull::Reject => 0,
                 WhenFull::Block(_) => 1,
+                WhenFull::DropOldest => 2,
             })
         },
         set: |all, value| when_full(value).map(|value| all.when_full = value),
@@ -245,9 +246,14 @@ const TOPIC: [TaggedOption<TopicOptions>; 9] = [
                     *time = Duration::from_millis(value);
                     Ok(())
                 }
-                WhenFull::Reject | WhenFull::Block(_) => Err(DecodeError::BadNumber),
+                WhenFull::Reject | WhenFull::Block(_) | WhenFull::DropOldest => Err(DecodeError::BadNumber),
             }
         },
+    },
+    TaggedOption {
+        tag: 10,
+        get: |all| number(u64::from(all.drops_unsettled)),
+        set: |all, value| boolean(value).map(|value| all.drops_unsettled = value),
     },
 ];
 
@@ -316,7 +322,8 @@ fn when_full(value: &mut ByteReader<'_>) -> Result<WhenFull, DecodeError> {
         0 => Ok(WhenFull::Reject),
         // For how long is another option.
         1 => Ok(WhenFull::Block(Duration::ZERO)),
-        2.. => Err(DecodeError::BadNumber),
+        2 => Ok(WhenFull::DropOldest),
+        3.. => Err(DecodeError::BadNumber),
     }
 }
 
@@ -356,6 +363,7 @@ pub(crate) fn topic_options(reader: &mut ByteReader<'_>) -> Result<TopicOptions,
     }
     match options.retention {
         Retention::Age(Duration::ZERO) | Retention::Count(0) => Err(DecodeError::BadNumber),
+        Retention::UntilSettled | Retention::Forever if options.drops_unsettled => Err(DecodeError::BadNumber),
         Retention::UntilSettled | Retention::Forever | Retention::Age(_) | Retention::Count(_) => Ok(options),
     }
 }

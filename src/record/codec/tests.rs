@@ -84,6 +84,11 @@ fn golden_considered() {
     golden(considered(vec![KeyHash(0); 4], vec![1, 3]), &format!("1e 27 03 05 ac 02 02 01 01 {}", "00 ".repeat(32)));
     // kind, length, group, partition, first, keys
     // kind, length, group, partition, offset, count
+    golden(Record::Dropped { group: GROUP, partition: PARTITION, first: OFFSET, count: 1 }, "22 04 03 05 ac 02");
+    golden(
+        Record::Dropped { group: GROUP, partition: PARTITION, first: OFFSET, count: 300 },
+        "22 06 03 05 ac 02 ac 02",
+    );
     golden(Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 1 }, "21 04 03 05 ac 02");
     golden(
         Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 300 },
@@ -185,6 +190,13 @@ fn golden_store() {
     let name = "orders".to_owned();
     let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options };
     golden(topic, "0f 16 01 06 6f 72 64 65 72 73 02 04 03 07 02 f4 03 08 01 01 09 02 ac 02");
+    let retention = Retention::Count(3);
+    let when_full = WhenFull::DropOldest;
+    let options =
+        TopicOptions { retention, max_messages: 5, when_full, drops_unsettled: true, ..TopicOptions::LEFT_OUT };
+    let topic =
+        Record::TopicCreated { topic: TopicId(1), name: "o".to_owned(), first: PartitionId(2), count: 4, options };
+    golden(topic, "0f 15 01 01 6f 02 04 05 01 01 03 06 01 03 07 01 05 08 01 02 0a 01 01");
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
     golden(group(GroupOptions::LEFT_OUT), "10 0a 03 01 6b 01 00 06 02 00 ac 02");
     let growth = Growth::List([0, 300, 2].into());
@@ -493,6 +505,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::Recalled { group, partition, first: offset, keys: vec![KeyHash(7), KeyHash::LOST] },
         Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) },
         Record::Filtered { group, partition, first: offset, count: 2 },
+        Record::Dropped { group, partition, first: offset, count: 2 },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -666,13 +679,33 @@ fn name() -> impl Strategy<Value = String> {
 
 fn topic_options() -> impl Strategy<Value = TopicOptions> {
     let numbers = (small(), number(), small(), number(), 0..=BLOCK_MS_MAX);
-    (any::<(bool, bool)>(), numbers).prop_map(|((is_kept, streams), (ids, dedup_window_ms, kept, max_messages, ms))| {
-        let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
-        let blocks = max_messages > 0 && ms > 0;
-        let when_full = if blocks { WhenFull::Block(Duration::from_millis(ms)) } else { WhenFull::Reject };
-        let (dedup_ids, snapshots_kept) = (ids.max(1), kept.max(1));
-        TopicOptions { retention, dedup_ids, dedup_window_ms, streams, snapshots_kept, max_messages, when_full }
-    })
+    (any::<(bool, bool, bool)>(), numbers).prop_map(
+        |((is_kept, streams, drops), (ids, dedup_window_ms, kept, max_messages, ms))| {
+            let retention = match (is_kept, drops) {
+                (true, true) => Retention::Count(dedup_window_ms.max(1)),
+                (true, false) => Retention::Forever,
+                (false, _) => Retention::UntilSettled,
+            };
+            let drops_unsettled = is_kept && drops;
+            let blocks = max_messages > 0 && ms > 0;
+            let when_full = match (blocks, drops) {
+                (true, _) => WhenFull::Block(Duration::from_millis(ms)),
+                (false, true) if max_messages > 0 => WhenFull::DropOldest,
+                (false, _) => WhenFull::Reject,
+            };
+            let (dedup_ids, snapshots_kept) = (ids.max(1), kept.max(1));
+            TopicOptions {
+                retention,
+                dedup_ids,
+                dedup_window_ms,
+                streams,
+                snapshots_kept,
+                max_messages,
+                when_full,
+                drops_unsettled,
+            }
+        },
+    )
 }
 
 fn record() -> impl Strategy<Value = Record> {

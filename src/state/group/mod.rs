@@ -68,6 +68,8 @@ pub(crate) struct GroupData {
     pub(in crate::state) dead_letters: Arc<OffsetSet>,
     /// How many error texts went for want of room.
     pub(in crate::state) texts_dropped: u64,
+    /// How many messages went without a delivery, for want of room or because they were too old.
+    pub(in crate::state) dropped: u64,
 }
 
 /// A group: what is data of it, and what follows from that.
@@ -159,6 +161,7 @@ impl GroupState {
             rank: (Lsn(0), 0),
             dead_letters: Arc::default(),
             texts_dropped: 0,
+            dropped: 0,
         };
         let mut considered = 0;
         for (cursor, start) in (0..topic.count).zip(starts) {

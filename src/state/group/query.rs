@@ -180,6 +180,11 @@ impl GroupData {
         (0..self.retry_cursor()).map(|cursor| (self.partition_of(cursor), self.next(cursor)))
     }
 
+    /// How many messages went without a delivery to it.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Whether it has as many messages outstanding as it may.
     pub(in crate::state) fn is_at_cap(&self) -> bool {
         self.outstanding() >= self.options.max_outstanding || self.parked_room() == 0

@@ -4,6 +4,7 @@
 //! Never here: files, and what becomes of what must not stay.
 
 mod age;
+mod drop;
 #[cfg(test)]
 pub(super) mod tests;
 

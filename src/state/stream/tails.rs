@@ -71,6 +71,7 @@ impl Touch {
             | Record::Considered { .. }
             | Record::Recalled { .. }
             | Record::Filtered { .. }
+            | Record::Dropped { .. }
             | Record::Leased { .. }
             | Record::ExclusivePending { .. }
             | Record::Extended { .. }

@@ -159,6 +159,7 @@ impl World {
     fn follow(&mut self, record: &Record) {
         if let Record::Leased { group, partition, .. }
         | Record::Filtered { group, partition, .. }
+        | Record::Dropped { group, partition, .. }
         | Record::Considered { group, partition, .. } = record
         {
             let next = self.state.next_of(*group, *partition).unwrap();

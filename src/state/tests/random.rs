@@ -101,7 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
         3 => (FILTERED - 1..GROUPS, proptest::option::of(0..PARTITIONS))
             .prop_map(|(group, ahead)| Step::SettleFiltered { group, ahead }),
-        5 => (0u8..20, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        5 => (0u8..21, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -284,8 +284,9 @@ impl Run {
                     dedup_window_ms: 500,
                     streams: true,
                     snapshots_kept: 1,
-                    max_messages: pick.index(3) as u64 * 5,
-                    when_full: WhenFull::Reject,
+                    max_messages: 5,
+                    when_full: WhenFull::DropOldest,
+                    drops_unsettled: retention.is_for_a_while() && pick.index(2) == 0,
                 },
             },
             1..=3 if !is_known_topic => Command::CreateGroup { topic, name: &name, options: &options, starts: &starts },
@@ -302,6 +303,9 @@ impl Run {
             }
             17 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
             16 | 18 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
+            20 if self.world.state.next_to_drop_from().is_some() => {
+                Command::DropOld { topic: self.world.state.next_to_drop_from().unwrap() }
+            }
             19 if aged.is_some() => Command::MarkRetention { topic: aged.unwrap() },
             12 => Command::SetCursor { name: &name, expected: stands.as_deref(), value: &[what], hold },
             13 => Command::RemoveCursor { name: &name },
@@ -740,6 +744,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "DeadLettered Some(Nacked)",
         "DeadLettered Some(Rejected)",
         "Discarded",
+        "Dropped",
         "ExclusivePending",
         "Extended",
         "Filtered",

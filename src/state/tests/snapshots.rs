@@ -28,7 +28,7 @@ fn golden_snapshot() {
         0, 5, 1, 2, 0xe8, 0x07,                         // topic, options: five, timeout
         3, 1, 100, 4, 2, 0x90, 0x4e,                    // first, max
         5, 1, 0, 6, 2, 0xe8, 0x07,                      // jitter, outstanding
-        1, 0, 0, 1, 7, 32, 0, 0,                        // retry, two ends, turns, position and source, rank, texts dropped
+        1, 0, 0, 1, 7, 32, 0, 0, 0,                     // retry, two ends, turns, position and source, rank, texts dropped, dropped
         0, 0, 0,                                        // dead letters
         1, 0,                                           // cursors
         1, 0, 2,                                        // messages: of one cursor, of the first cursor, two messages
@@ -73,7 +73,7 @@ fn golden_snapshot_of_a_group_in_order() {
         1, 1, 1, 1, 3,                                  // version, epoch, next topic, group, partition
         1, 0, 1, b'o', 0, 1, 0, 5,                      // topics: gap, name, first, count, options, end
         1, 0, 1, b'k', 0, 2, 6, 1, 1, 9, 1, 1,          // groups: gap, name, topic, options: outstanding, ordering
-        1, 0, 0, 4, 7, 48, 0, 0,                        // retry, two ends, turns, position and source, rank, texts dropped
+        1, 0, 0, 4, 7, 48, 0, 0, 0,                     // retry, two ends, turns, position and source, rank, texts dropped, dropped
         0, 0, 0,                                        // dead letters
         0, 0,                                           // cursors
         1, 0, 3,                                        // messages: of one cursor, of the first cursor, three messages
@@ -88,7 +88,7 @@ fn golden_snapshot_of_a_group_in_order() {
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
     // A parked message that had an attempt, and keys in a group that goes by partitions.
     let wrong = |at: usize, byte: u8| State::decode(&[&expected[..at], &[byte], &expected[at + 1..]].concat()).is_err();
-    let (attempts, ordering) = (60, 24);
+    let (attempts, ordering) = (61, 24);
     assert_eq!((expected[attempts - 2], expected[attempts], expected[ordering]), (3, 0, 1));
     assert!(wrong(attempts, 1) && wrong(ordering, 2));
 }

@@ -1,11 +1,11 @@
 //! The bound of a topic: how many messages a group may have that it has not settled.
 //!
 //! What counts is the group that has most of them. Only who publishes is refused: messages that are due, copies and notices always find
-//! room. A topic without groups has nobody to wait for, and no bound. Never here: who waits for room.
+//! room. Or the oldest messages go that a group has not come to. A topic without groups has nobody to wait for, and no bound. Never here: who waits for room.
 
 use super::Role;
 use crate::ids::{PartitionId, TopicId};
-use crate::record::{TopicOptions, WhenFull};
+use crate::record::{Record, TopicOptions, WhenFull};
 use crate::state::group::GroupState;
 use crate::state::{Rejection, State};
 use std::collections::BTreeMap;
@@ -31,8 +31,15 @@ impl State {
         Some(TopicRoom { max, left: max.saturating_sub(most), when_full })
     }
 
-    /// Whether these messages may be published, as far as the bounds of their topics go.
-    pub(in crate::state) fn check_topic_room(&self, runs: &[(PartitionId, u32)]) -> Result<(), Rejection> {
+    /// Makes room for these messages where a topic lets the oldest go.
+    ///
+    /// # Errors
+    /// `TopicFull` where a topic has no room for them.
+    pub(in crate::state) fn make_topic_room(
+        &self,
+        runs: &[(PartitionId, u32)],
+        records: &mut Vec<Record>,
+    ) -> Result<(), Rejection> {
         let mut counts: BTreeMap<TopicId, u64> = BTreeMap::new();
         for &(partition, count) in runs {
             match self.catalog.role(partition) {
@@ -42,12 +49,28 @@ impl State {
             }
         }
         for (topic, count) in counts {
+            let Some(TopicRoom { max, left, when_full }) = self.topic_room(topic) else { continue };
             // seam: a topic takes more than its bound
-            if self.topic_room(topic).is_some_and(|room| count > room.left) {
+            if count <= left {
+                continue;
+            }
+            let is_made = match when_full {
+                WhenFull::DropOldest if count <= max => self.drop_down_to(topic, max - count, records),
+                WhenFull::DropOldest | WhenFull::Reject | WhenFull::Block(_) => false,
+            };
+            if !is_made {
                 return Err(Rejection::TopicFull { topic, count });
             }
         }
         Ok(())
+    }
+
+    /// Drops what a group of the topic has more than `most` of. `false` if there is too little to drop.
+    fn drop_down_to(&self, topic: TopicId, most: u64, records: &mut Vec<Record>) -> bool {
+        self.groups_of(topic).all(|(id, group)| {
+            let over = self.unsettled_count(group).saturating_sub(most);
+            self.drop_oldest((id, group), over, records)
+        })
     }
 
     /// How many messages of its subscription a group has not settled, those included that it has not come to.

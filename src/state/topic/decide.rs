@@ -85,7 +85,7 @@ impl State {
         }
         // Last: what was published before needs no room.
         if self.catalog.has_bounds() {
-            self.check_topic_room(runs)?;
+            self.make_topic_room(runs, records)?;
         }
         Ok(Decision::Done)
     }

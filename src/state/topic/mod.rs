@@ -21,7 +21,7 @@ use super::{Rejection, Removed, State};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{STORE_PARTITIONS_MAX, TOPICS_MAX};
 use crate::record::{Retention, TopicOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -131,6 +131,8 @@ pub(in crate::state) struct TopicCatalog {
     audiences: BTreeMap<TopicId, Audience>,
     /// How many topics have a bound on their messages.
     bounded: usize,
+    /// Those from which messages go that a group has not come to.
+    dropping: BTreeSet<TopicId>,
 }
 
 impl TopicCatalog {
@@ -199,6 +201,11 @@ impl TopicCatalog {
         self.bounded > 0
     }
 
+    /// The topics from which messages go that a group has not come to.
+    pub(in crate::state) fn dropping(&self) -> impl Iterator<Item = TopicId> + '_ {
+        self.dropping.iter().copied()
+    }
+
     pub(in crate::state) fn has_room_for_topic(&self) -> bool {
         self.tables.topics.len() < u64::from(TOPICS_MAX)
     }
@@ -222,6 +229,7 @@ impl TopicCatalog {
 
     fn enter_topic(&mut self, id: TopicId, topic: TopicState, published: u128) {
         self.bounded += usize::from(topic.options.max_messages > 0);
+        self.dropping.extend(topic.options.drops_unsettled.then_some(id));
         self.names.insert(Arc::clone(&topic.name), id);
         self.audiences.insert(id, Audience { groups: BTreeMap::new(), published });
         self.tables.topics.insert(id.0, topic);
@@ -265,6 +273,7 @@ impl TopicCatalog {
         }
         self.audiences.remove(&id);
         self.bounded -= usize::from(topic.options.max_messages > 0);
+        self.dropping.remove(&id);
         Some(topic.first.0..topic.partitions_end().0)
     }
 

@@ -1,0 +1,89 @@
+//! Messages that go though a group has not come to them: for want of room in their topic, or by its retention. Each is counted.
+//!
+//! What a group has leased, or looked at for its key, stays until it is settled. Never here: when, and why.
+
+use crate::ids::{GroupId, Offset, PartitionId, TopicId};
+use crate::record::Record;
+use crate::state::group::GroupState;
+use crate::state::message::{Applied, require};
+use crate::state::{Decided, Decision, Inconsistent, Rejection, State};
+
+/// How many records a frame has at most that drop old messages.
+const DROPS_MAX: usize = 1_024;
+
+impl State {
+    /// The first topic with messages that a group has not come to and that its retention keeps no longer.
+    pub(crate) fn next_to_drop_from(&self) -> Option<TopicId> {
+        self.catalog.dropping().find(|topic| self.old_messages(*topic).next().is_some())
+    }
+
+    pub(in crate::state) fn decide_drop_old(&self, topic: TopicId, records: &mut Vec<Record>) -> Decided {
+        let of = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?;
+        if !of.options.drops_unsettled {
+            return Err(Rejection::Invalid("a topic that drops nothing"));
+        }
+        let before = records.len();
+        records.extend(self.old_messages(topic).take(DROPS_MAX));
+        Ok(if records.len() > before { Decision::Done } else { Decision::Nothing })
+    }
+
+    fn old_messages(&self, topic: TopicId) -> impl Iterator<Item = Record> + '_ {
+        self.groups_of(topic).flat_map(move |(id, group)| {
+            group.topic_cursors().filter_map(move |cursor| {
+                let (partition, first) = (group.partition_of(cursor), group.next(cursor));
+                // seam: what is kept is dropped
+                let end = self.kept_from(topic, cursor).min(self.catalog.end(partition));
+                run(id, (partition, first), end.0.saturating_sub(first.0))
+            })
+        })
+    }
+
+    /// Drops so many of the messages that the group has not come to, from where it is furthest behind.
+    /// `false` if there are fewer; the records are not to be used then.
+    pub(in crate::state) fn drop_oldest(
+        &self,
+        (id, group): (GroupId, &GroupState),
+        mut count: u64,
+        records: &mut Vec<Record>,
+    ) -> bool {
+        let new = |cursor: &u32| self.catalog.end(group.partition_of(*cursor)).0.saturating_sub(group.next(*cursor).0);
+        let mut behind: Vec<(u64, u32)> = group.topic_cursors().map(|cursor| (new(&cursor), cursor)).collect();
+        behind.sort_unstable_by(|one, other| other.cmp(one));
+        for (new, cursor) in behind {
+            let (partition, mut first) = (group.partition_of(cursor), group.next(cursor));
+            let mut here = new.min(count);
+            count -= here;
+            while let Some(record) = run(id, (partition, first), here) {
+                let Record::Dropped { count, .. } = record else { break };
+                (first, here) = (first.saturating_add(count.into()), here - u64::from(count));
+                records.push(record);
+            }
+        }
+        count == 0
+    }
+
+    pub(in crate::state) fn apply_dropped(
+        &mut self,
+        (id, partition): (GroupId, PartitionId),
+        (first, count): (Offset, u32),
+    ) -> Applied {
+        let group = self.group_named(id)?;
+        let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
+        require(cursor != group.retry_cursor(), "a redriven message is dropped")?;
+        require(count > 0 && first == group.next(cursor), "other messages than the next are dropped")?;
+        let end = first.checked_add(u64::from(count)).ok_or(Inconsistent("a drop beyond the last offset"))?;
+        require(end <= self.catalog.end(partition), "messages are dropped that do not exist")?;
+        let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
+        group.data.set_next(cursor, end);
+        group.considered += u128::from(count);
+        // seam: what is dropped is not counted
+        group.data.dropped = group.data.dropped.saturating_add(u64::from(count));
+        Ok(())
+    }
+}
+
+/// A record that drops the next messages, as many of them as one can.
+fn run(group: GroupId, (partition, first): (PartitionId, Offset), count: u64) -> Option<Record> {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    (count > 0).then_some(Record::Dropped { group, partition, first, count })
+}
