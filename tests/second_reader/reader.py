@@ -738,7 +738,10 @@ def decode_options(c, known):
 def decode_filter(v):
     text = bytes(v.take(v.left()))
     need(len(text) <= 1024, "a filter of more than 1,024 bytes")
-    return text.decode()
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise Bad("a filter that is no text") from None
 
 
 def decode_delays(v):

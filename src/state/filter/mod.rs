@@ -258,7 +258,10 @@ impl GroupState {
         let is_by_key = self.options.ordering == Ordering::Key;
         let room = if is_by_key { most } else { most.min(parked_max.of_group.saturating_sub(self.parked)) };
         let room = room.min(self.parked_room()) as usize;
-        let keys: Vec<KeyHash> = run.candidates().filter_map(FilterVerdict::key).take(room).collect();
+        // A message that cannot be read counts as one without a key, and waits for nobody.
+        let known = |key| if key == KeyHash::LOST { KeyHash::NONE } else { key };
+        // seam: a message that cannot be read is only counted
+        let keys: Vec<KeyHash> = run.candidates().filter_map(FilterVerdict::key).map(known).take(room).collect();
         let mut counted = if is_by_key { self.counted(&keys, parked_max) } else { Vec::new() }.into_iter().peekable();
         let (partition, start) = (self.partition_of(cursor), self.next(cursor));
         let (mut offset, mut number) = (start, 0u32);
@@ -286,7 +289,7 @@ impl GroupState {
                     if counted.next_if_eq(&number).is_some() {
                         here.push(keys.len() as u32);
                     }
-                    keys.push(if key == KeyHash::LOST { KeyHash::NONE } else { key });
+                    keys.push(known(key));
                     (number, offset) = (number + 1, offset.saturating_add(1));
                 }
             }
