@@ -237,9 +237,7 @@ impl State {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
             Record::Filtered { .. } => self.apply_filtered(record),
-            Record::Dropped { group, partition, first, count } => {
-                self.apply_dropped((*group, *partition), (*first, *count))
-            }
+            Record::Dropped { .. } => self.apply_dropped(record),
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
@@ -265,10 +263,7 @@ impl State {
             Record::Redriven { group, dead_letter, copy } => self.apply_redriven(*group, *dead_letter, copy),
             Record::Discarded { group, dead_letter } => self.apply_dead_letter_settled(*group, *dead_letter),
             Record::Opened { epoch, clean, wall } => self.apply_opened(*epoch, *clean, *wall),
-            Record::ClockJumped { wall, by_ms } => {
-                self.apply_clock_jumped(*wall, *by_ms);
-                Ok(())
-            }
+            Record::ClockJumped { wall, by_ms } => self.apply_clock_jumped(*wall, *by_ms),
             Record::TopicCreated { topic, name, first, count, options } => {
                 self.apply_topic_created(*topic, name, (*first, *count), *options)
             }

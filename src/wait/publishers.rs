@@ -1,7 +1,7 @@
 //! Publishers that wait for room in their topic.
 //!
-//! Each says for how many messages it needs room. Who has waited longest is woken first; one that needs more than there is lets those
-//! behind it pass. Never here: what room there is.
+//! Each says for how many messages it needs room. The one that has waited longest is woken first. One that needs more room than there is
+//! lets those behind it pass. Never here: what room there is.
 
 use super::DueWakers;
 use crate::ids::TopicId;
@@ -12,11 +12,11 @@ use std::task::Waker;
 #[derive(Debug, Default)]
 pub(crate) struct Publishers {
     next: u64,
-    topics: BTreeMap<TopicId, VecDeque<Waiting>>,
+    topics: BTreeMap<TopicId, VecDeque<WaitingPublisher>>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingPublisher {
     id: u64,
     count: u64,
     waker: Waker,
@@ -32,7 +32,7 @@ impl Publishers {
     pub(crate) fn enter(&mut self, topic: TopicId, count: u64, waker: &Waker) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.topics.entry(topic).or_default().push_back(Waiting { id, count, waker: waker.clone() });
+        self.topics.entry(topic).or_default().push_back(WaitingPublisher { id, count, waker: waker.clone() });
         id
     }
 
@@ -58,7 +58,7 @@ impl Publishers {
         }
     }
 
-    fn keep(&mut self, topic: TopicId, is_kept: impl FnMut(&Waiting) -> bool) {
+    fn keep(&mut self, topic: TopicId, is_kept: impl FnMut(&WaitingPublisher) -> bool) {
         let Some(waiting) = self.topics.get_mut(&topic) else { return };
         waiting.retain(is_kept);
         if waiting.is_empty() {

@@ -42,7 +42,7 @@ pub const BUGS: &[Bug] = &[
         name: "a checkpoint forgets what was dropped",
         plants: "after a restart nothing seems to have been dropped",
         mistake: Mistake::Value("put_varint(out, if planted!() { 0 } else { group.dropped });"),
-        level: Level::Library("checks_hold"),
+        level: Level::Library("the_oldest_are_dropped_of_each_group"),
     },
     Bug {
         name: "a topic without a bound may be full",

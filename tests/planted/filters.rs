@@ -81,6 +81,14 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("filters", "what_is_counted_is_found_among_what_does_not_pass"),
     },
     Bug {
+        name: "a message that cannot be read is only counted",
+        plants: "behind a damaged message the store stops, for its own rules refuse what it decides",
+        mistake: Mistake::Value(
+            "let keys: Vec<KeyHash> = run.candidates().filter_map(FilterVerdict::key).map(|key| if planted!() { key } else { known(key) }).take(room).collect();",
+        ),
+        level: Level::Library("a_message_that_cannot_be_read_is_not_only_counted"),
+    },
+    Bug {
         name: "a filter that passes little holds segments",
         plants: "a group that wants nothing of what comes keeps all of it on the disk",
         mistake: Mistake::Asks("run.filter(|run| !planted!() && run.filtered_first() >= FILTERED_RUN)"),

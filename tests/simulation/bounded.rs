@@ -12,7 +12,7 @@ const MAX: u64 = 6;
 impl Life<'_> {
     /// Publishes some messages, or takes some and settles them, now and then badly.
     pub fn fill_bounded(&mut self, rng: &mut Rng) -> Result<(), String> {
-        let (bounded, ring) = match self.bounded() {
+        let [bounded, ring] = match self.bounded() {
             Ok(opened) => opened,
             Err(error) => return self.excuse("opening a topic with a bound", &error),
         };
@@ -27,14 +27,14 @@ impl Life<'_> {
     }
 
     /// A topic that refuses what is too much, and one that lets the oldest go.
-    fn bounded(&self) -> Result<((Topic, Group), (Topic, Group)), Error> {
+    fn bounded(&self) -> Result<[(Topic, Group); 2], Error> {
         let open = |name: &str, when_full: WhenFull| {
             let topic = self.store.topic(name).partitions(2).max_messages(MAX).when_full(when_full).open()?;
             let backoff = Backoff::fixed(Duration::from_millis(10));
             let group = topic.group("slow").start(Start::Earliest).backoff(backoff).max_attempts(2).open()?;
             Ok((topic, group))
         };
-        Ok((open("bounded", WhenFull::Reject)?, open("ring", WhenFull::DropOldest)?))
+        Ok([open("bounded", WhenFull::Reject)?, open("ring", WhenFull::DropOldest)?])
     }
 
     /// How many messages the group has not settled; `None` of a store that is dead.

@@ -22,15 +22,12 @@ impl Engine {
     ) -> Result<Result<Published, Rejection>> {
         let mut waits_until = None;
         let outcome = loop {
-            match self.append_messages(outgoing, sequence) {
-                Ok(Err(Rejection::TopicFull { topic, count })) => {
-                    match self.wait_for_topic_room(topic, count, &mut waits_until) {
-                        Ok(true) => {}
-                        Ok(false) => break Ok(Err(Rejection::TopicFull { topic, count })),
-                        Err(error) => break Err(error),
-                    }
-                }
-                outcome => break outcome,
+            let outcome = self.append_messages(outgoing, sequence);
+            let Ok(Err(Rejection::TopicFull { topic, count })) = outcome else { break outcome };
+            match self.wait_for_topic_room(topic, count, &mut waits_until) {
+                Ok(true) => {}
+                Ok(false) => break Ok(Err(Rejection::TopicFull { topic, count })),
+                Err(error) => break Err(error),
             }
         };
         if waits_until.is_some() && !matches!(outcome, Ok(Ok(_))) {

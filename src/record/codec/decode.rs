@@ -32,7 +32,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         }
         kind::LEASED => decode_leased(reader),
         kind::CONSIDERED | kind::RECALLED => decode_looked(reader, kind),
-        kind::ACKED | kind::FILTERED => decode_run(reader, kind),
+        kind::ACKED | kind::FILTERED | kind::DROPPED => decode_run(reader, kind),
         kind::NACKED..=kind::EXCLUSIVE_PENDING | kind::DEAD_LETTERED | kind::POSTPONED => decode_targeted(reader, kind),
         kind::REDRIVEN => {
             Ok(Record::Redriven { group: group(reader)?, dead_letter: offset(reader)?, copy: Box::new(copy(reader)?) })

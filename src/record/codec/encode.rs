@@ -173,16 +173,20 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
 }
 
 fn run(record: &Record, out: &mut Vec<u8>) {
-    let kind = match record {
-        Record::Filtered { .. } => kind::FILTERED,
-        Record::Dropped { .. } => kind::DROPPED,
-        _ => kind::ACKED,
-    };
     let (Record::Acked { group, partition, first, count }
     | Record::Filtered { group, partition, first, count }
     | Record::Dropped { group, partition, first, count }) = record
     else {
         return;
+    };
+    let (is_filtered, is_dropped) =
+        (matches!(record, Record::Filtered { .. }), matches!(record, Record::Dropped { .. }));
+    let kind = if is_filtered {
+        kind::FILTERED
+    } else if is_dropped {
+        kind::DROPPED
+    } else {
+        kind::ACKED
     };
     put_record(out, kind, |out| {
         put_target(out, *group, *partition, *first);

@@ -186,16 +186,21 @@ fn golden_store() {
     let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options };
     golden(topic, "0f 0e 01 06 6f 72 64 65 72 73 02 04 01 01 01 01");
     let when_full = WhenFull::Block(Duration::from_millis(300));
-    let options = TopicOptions { max_messages: 500, when_full, ..TopicOptions::LEFT_OUT };
+    let blocking = TopicOptions { max_messages: 500, when_full, ..TopicOptions::LEFT_OUT };
     let name = "orders".to_owned();
-    let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options };
+    let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options: blocking };
     golden(topic, "0f 16 01 06 6f 72 64 65 72 73 02 04 03 07 02 f4 03 08 01 01 09 02 ac 02");
     let retention = Retention::Count(3);
     let when_full = WhenFull::DropOldest;
-    let options =
+    let dropping =
         TopicOptions { retention, max_messages: 5, when_full, drops_unsettled: true, ..TopicOptions::LEFT_OUT };
-    let topic =
-        Record::TopicCreated { topic: TopicId(1), name: "o".to_owned(), first: PartitionId(2), count: 4, options };
+    let topic = Record::TopicCreated {
+        topic: TopicId(1),
+        name: "o".to_owned(),
+        first: PartitionId(2),
+        count: 4,
+        options: dropping,
+    };
     golden(topic, "0f 15 01 01 6f 02 04 05 01 01 03 06 01 03 07 01 05 08 01 02 0a 01 01");
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
     golden(group(GroupOptions::LEFT_OUT), "10 0a 03 01 6b 01 00 06 02 00 ac 02");
@@ -260,7 +265,7 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
         assert_eq!(with_options(16, &[&[1], &field(22)[..]].concat()), newer("group option", 22, 21));
         assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 21));
-        assert_eq!(with_options(15, &[&[1], &field(7)[..]].concat()), newer("topic option", 7, 6));
+        assert_eq!(with_options(15, &[&[1], &field(11)[..]].concat()), newer("topic option", 11, 10));
     }
 }
 
@@ -280,6 +285,17 @@ fn a_topic_has_one_retention_and_room_for_ids() {
     assert_eq!(of(&[1, 1, 1, 0]), Err(DecodeError::Invalid("an option that is left out is written")));
     assert_eq!(of(&[1, 1, 1, 2]), Err(DecodeError::BadNumber));
     assert_eq!(of(&[1, 2, 1, 0]), Err(DecodeError::BadNumber), "a window without room");
+    assert!(of(&[3, 7, 1, 9, 8, 1, 1, 9, 1, 5]).is_ok() && of(&[2, 7, 1, 9, 8, 1, 2]).is_ok());
+    assert!(of(&[3, 1, 1, 3, 6, 1, 9, 10, 1, 1]).is_ok());
+    let wrong: [&[u8]; 6] = [
+        &[1, 8, 1, 2],           // full, and without a bound
+        &[2, 7, 1, 9, 8, 1, 1],  // waits for no time
+        &[2, 7, 1, 9, 9, 1, 5],  // does not wait, and for how long
+        &[2, 7, 1, 9, 8, 1, 3],  // a full topic does something else
+        &[1, 10, 1, 1],          // drops what is kept
+        &[2, 1, 1, 1, 10, 1, 1], // the same
+    ];
+    wrong.iter().for_each(|options| assert_eq!(of(options), Err(DecodeError::BadNumber), "{options:?}"));
     assert_eq!(of(&[1, 1, 2, 1, 0]), Err(DecodeError::Invalid("an option is longer than its value")));
 }
 
@@ -360,7 +376,7 @@ fn a_body_is_used_up_exactly() {
         assert_eq!(with(body).unwrap().len(), 1, "{kind}");
         // Without its last byte it is damage, or what stands at the end was left out.
         let ends_in_count =
-            [kind::PUBLISHED, kind::LEASED, kind::ACKED, kind::APPENDED, kind::FILTERED].contains(&kind);
+            [kind::PUBLISHED, kind::LEASED, kind::ACKED, kind::APPENDED, kind::FILTERED, kind::DROPPED].contains(&kind);
         assert!(with(&body[..body.len() - 1]).is_err() || ends_in_count, "{kind}");
         assert!(matches!(with(&[body, &[2; 9]].concat()), Err(DecodeError::Invalid(_))), "{kind}");
     }

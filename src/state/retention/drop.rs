@@ -62,11 +62,10 @@ impl State {
         count == 0
     }
 
-    pub(in crate::state) fn apply_dropped(
-        &mut self,
-        (id, partition): (GroupId, PartitionId),
-        (first, count): (Offset, u32),
-    ) -> Applied {
+    pub(in crate::state) fn apply_dropped(&mut self, record: &Record) -> Applied {
+        let &Record::Dropped { group: id, partition, first, count } = record else {
+            return Err(Inconsistent("no messages that are dropped"));
+        };
         let group = self.group_named(id)?;
         let cursor = group.cursor_of(partition).ok_or(Rejection::UnknownPartition)?;
         require(cursor != group.retry_cursor(), "a redriven message is dropped")?;

@@ -68,8 +68,8 @@ fn marks_of_a_topic_stay_few() {
 
 fn ring(max_messages: u64, partitions: u32) -> World {
     let mut world = World::new();
-    let options = TopicOptions { max_messages, when_full: WhenFull::DropOldest, ..TopicOptions::LEFT_OUT };
-    world.run(Command::CreateTopic { name: "t", partitions, options }).unwrap();
+    let bound = TopicOptions { max_messages, when_full: WhenFull::DropOldest, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "t", partitions, options: bound }).unwrap();
     let starts = vec![Offset(0); partitions as usize];
     for name in ["a", "b"] {
         let options = GroupOptions { max_outstanding: 8, ..options() };
@@ -102,6 +102,10 @@ fn the_oldest_are_dropped_of_each_group() {
     let more = world.run(Command::publish(&[(PartitionId(1), 7)])).err();
     assert_eq!(more, Some(Rejection::TopicFull { topic: TopicId(0), count: 7 }));
     assert_eq!((nexts(&world, 0), dropped(&world, 1)), (vec![5, 2], 5), "nothing was changed");
+    let mut bytes = Vec::new();
+    world.state.snapshot().encode(&mut bytes);
+    let read = State::decode(&bytes).unwrap();
+    assert_eq!(read.group(GroupId(1)).unwrap().dropped(), 5);
 }
 
 /// What a retention does not keep goes, but for what was leased.
@@ -115,7 +119,7 @@ fn old_messages_are_dropped() {
     world.run(Command::CreateGroup { topic: TopicId(0), name: "a", options: &options(), starts: &starts }).unwrap();
     world.publish(0, 3);
     assert_eq!(world.state.next_to_drop_from(), None);
-    assert_eq!(world.run(Command::DropOld { topic: TopicId(0) }).unwrap(), Decision::Nothing);
+    assert_eq!(world.run(Command::DropOld { topic: TopicId(0) }).unwrap().0, Decision::Nothing);
     world.run_lease(GroupId(0), 1, false);
     world.publish(0, 2);
     world.publish(1, 4);
