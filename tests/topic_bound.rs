@@ -143,7 +143,7 @@ fn a_topic_without_groups_is_never_full() {
     let machine = Machine::new(1);
     let topic = machine.topic(1);
     topic.publish("one").unwrap();
-    topic.publish("two").unwrap();
+    topic.publish_batch(["two", "three"]).unwrap();
     let group = topic.group("g").start(Start::Earliest).open().unwrap();
     let full = topic.publish("three").unwrap_err();
     assert_eq!((full.kind(), full.to_string().contains("orders")), (ErrorKind::Retry, true), "{full}");
@@ -224,6 +224,17 @@ fn bounds_that_cannot_be_are_refused() {
     for time in [NOW, Duration::from_nanos(999_999), 25 * HOUR, Duration::MAX] {
         refused("when_full", topic().max_messages(1).when_full(WhenFull::Block(time)));
     }
+    // Whole milliseconds are stored.
+    let uneven = || {
+        let wait = WhenFull::Block(Duration::from_micros(1_500));
+        machine
+            .store
+            .topic("uneven")
+            .max_messages(1)
+            .when_full(wait)
+            .retention(millpond::Retention::Age(HOUR + Duration::from_nanos(1)))
+    };
+    (0..2).for_each(|_| drop(uneven().open().unwrap()));
     topic().max_messages(u64::MAX).when_full(WhenFull::Block(24 * HOUR)).open().unwrap();
     topic().open().unwrap();
     for other in [topic().max_messages(1), topic().max_messages(u64::MAX).when_full(WhenFull::Reject)] {

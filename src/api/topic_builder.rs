@@ -95,7 +95,7 @@ impl TopicBuilder {
     /// no bound.
     ///
     /// Only who publishes is refused. Messages for later count once they are due, and then find room, as do notices and what is redriven
-    /// from dead letters. Dead letters do not count. A topic without groups is never full.
+    /// from dead letters. Dead letters do not count. A topic without groups has no bound. Each publish looks at all groups of the topic.
     pub fn max_messages(mut self, messages: u64) -> Self {
         self.max_messages = Some(messages);
         self
@@ -112,8 +112,9 @@ impl TopicBuilder {
     /// Given only together with one of these. Default: what is stored, or `false`.
     ///
     /// They go without a delivery to the group, and are counted ([`GroupStats::dropped`](crate::GroupStats::dropped)), also where nobody
-    /// consumes. Messages that it has leased, or looked at for their key, stay until they are settled. By age, they go up to a sixteenth
-    /// of it late, and none for ten minutes after an open.
+    /// consumes. Messages that it has leased, or looked at for their key, stay until they are settled, and so do all behind messages of a key
+    /// that it only counts (more than 1,024 of one that wait). By age, they go up to a sixteenth of it late, and none becomes old within ten
+    /// minutes of an open.
     pub fn drop_unsettled(mut self, drop: bool) -> Self {
         self.drops_unsettled = Some(drop);
         self
@@ -181,7 +182,7 @@ impl TopicBuilder {
             streams: self.streams,
             snapshots_kept: self.snapshots_kept.unwrap_or(left_out.snapshots_kept),
             max_messages: self.max_messages.unwrap_or(left_out.max_messages),
-            when_full: self.when_full.unwrap_or(left_out.when_full),
+            when_full: self.when_full.unwrap_or(left_out.when_full).whole_ms(),
             drops_unsettled: self.drops_unsettled.unwrap_or(left_out.drops_unsettled),
         })
     }
@@ -204,7 +205,7 @@ impl TopicBuilder {
         if !is_possible {
             return refused(retention, "for an age from one second to ten years, or for at least one message");
         }
-        Ok(retention)
+        Ok(retention.whole_ms())
     }
 
     fn check_bound(&self) -> Result<()> {
@@ -246,7 +247,7 @@ impl TopicBuilder {
         self.check_same("retention", is_asked.then_some(asked.retention), stored.retention)?;
         self.check_same("snapshots_kept", self.snapshots_kept, stored.snapshots_kept)?;
         self.check_same("max_messages", self.max_messages, stored.max_messages)?;
-        self.check_same("when_full", self.when_full, stored.when_full)?;
+        self.check_same("when_full", self.when_full.map(WhenFull::whole_ms), stored.when_full)?;
         self.check_same("drop_unsettled", self.drops_unsettled, stored.drops_unsettled)?;
         self.check_same("dedup_ids", self.dedup_ids, stored.dedup_ids)?;
         let window = self.dedup_window.map(|_| asked.dedup_window_ms);

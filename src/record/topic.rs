@@ -48,12 +48,21 @@ pub enum WhenFull {
     /// It waits until there is room, and is refused if there is none after so long: from a millisecond to a day.
     Block(Duration),
     /// It makes room: the oldest messages that a group has not come to go without a delivery to it, and are counted
-    /// ([`GroupStats::dropped`](crate::GroupStats::dropped)). Messages that were leased, or looked at for their key, stay. If they take all
-    /// the room, the publish is refused.
+    /// ([`GroupStats::dropped`](crate::GroupStats::dropped)). Messages that were leased, redriven, or looked at for their key, stay, and so do
+    /// all behind messages of a key that the group only counts. If they take all the room, the publish is refused. Each publish to a full
+    /// topic looks at all of its partitions.
     DropOldest,
 }
 
 impl WhenFull {
+    /// As it is stored: in whole milliseconds.
+    pub(crate) fn whole_ms(self) -> Self {
+        match self {
+            Self::Block(_) => Self::Block(Duration::from_millis(self.block_ms())),
+            Self::Reject | Self::DropOldest => self,
+        }
+    }
+
     /// For how many milliseconds a publish waits.
     pub(crate) fn block_ms(self) -> u64 {
         match self {
@@ -91,6 +100,14 @@ pub enum Retention {
 }
 
 impl Retention {
+    /// As it is stored: in whole milliseconds.
+    pub(crate) fn whole_ms(self) -> Self {
+        match self {
+            Self::Age(age) => Self::Age(Duration::from_millis(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))),
+            Self::UntilSettled | Self::Forever | Self::Count(_) => self,
+        }
+    }
+
     /// Whether messages go in time even if the topic has no group.
     pub(crate) const fn is_for_a_while(self) -> bool {
         match self {

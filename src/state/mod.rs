@@ -44,7 +44,7 @@ pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN, Peek
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use order::{KeyRun, ParkedMax};
 pub(crate) use rejection::{Inconsistent, Rejection};
-pub(crate) use retention::{LiveMessages, OffsetRange};
+pub(crate) use retention::{DROPS_MAX, LiveMessages, OffsetRange};
 pub(crate) use retry::capped;
 pub(crate) use schedule::NextDue;
 pub(crate) use snapshot::Snapshot;

@@ -1,7 +1,7 @@
 //! Publishers that wait for room in their topic.
 //!
-//! Each says for how many messages it needs room. The one that has waited longest is woken first. One that needs more room than there is
-//! lets those behind it pass. Never here: what room there is.
+//! Each says for how many messages it needs room, and is woken when there is as much; one that needs more than there is lets those behind it
+//! pass. One that was woken and finds the room taken waits anew. Never here: what room there is.
 
 use super::DueWakers;
 use crate::ids::TopicId;

@@ -8,7 +8,7 @@ pub const BUGS: &[Bug] = &[
         name: "a bound ignores a group",
         plants: "a slow group fills the disk where a quick one keeps up",
         mistake: Mistake::Value(
-            "if planted!() { self.groups_of(topic).map(|(_, group)| self.unsettled_count(group)).min().unwrap_or(0) } else { $it }",
+            "if planted!() { self.groups_of(topic).map(|(_, group)| self.unsettled_count(group)).min()? } else { $it }",
         ),
         level: Level::Test("topic_bound", "a_publish_is_refused_just_when_a_group_would_have_too_much"),
     },
@@ -31,6 +31,12 @@ pub const BUGS: &[Bug] = &[
         plants: "messages go that a topic still keeps",
         mistake: Mistake::Value("if planted!() { self.catalog.end(partition) } else { $it }"),
         level: Level::Library("old_messages_are_dropped"),
+    },
+    Bug {
+        name: "what was dropped is counted",
+        plants: "a group gets messages that were dropped, and others of the key never",
+        mistake: Mistake::Value("if planted!() { true } else { $it }"),
+        level: Level::Library("nothing_is_dropped_behind_what_is_only_counted"),
     },
     Bug {
         name: "what is dropped is not counted",

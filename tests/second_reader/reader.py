@@ -1448,6 +1448,7 @@ def apply_dropped(s, r):
     group, i = cursor_of(s, r["group"], r["partition"])
     cursor = group["cursors"][i]
     need(i < len(group["cursors"]) - 1, "a redriven message is dropped")
+    need(not any(j == i for _, j in group["counted"]), "messages are dropped behind others that are only counted")
     need(r["first"] == cursor["next"], "other messages than the next are dropped")
     need(r["first"] + r["count"] <= end_of(s, r["partition"]), "messages that are not there are dropped")
     cursor["next"] += r["count"]

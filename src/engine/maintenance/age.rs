@@ -4,9 +4,10 @@
 //! Never here: which messages a mark releases, or which go.
 
 use crate::engine::Engine;
+use crate::engine::core::{CommitOutcome, Core};
 use crate::error::Result;
 use crate::log::Parts;
-use crate::state::{Command, Rejection};
+use crate::state::{Command, DROPS_MAX, Rejection};
 
 /// How long the clocks must have agreed, in milliseconds: a wall clock that is wrong when the store is opened makes no message old.
 const AGREED_MS: u64 = 600_000;
@@ -37,7 +38,7 @@ pub(super) fn mark_retention(engine: &Engine) -> Result<()> {
     }
 }
 
-/// Drops old messages of one topic, if there are some.
+/// Drops the old messages of each topic that says so.
 ///
 /// # Errors
 /// The store's.
@@ -48,11 +49,15 @@ pub(super) fn drop_old(engine: &Engine) -> Result<()> {
         if core.unwritten_open.is_some() {
             return Ok(());
         }
-        core.view.state.next_to_drop_from()
+        core.view.state.dropping()
     };
-    let Some(topic) = due else { return Ok(()) };
-    match engine.submit(&Command::DropOld { topic }, Parts::default(), |_, _| ())? {
-        Ok(()) | Err(Rejection::UnknownTopic) => Ok(()),
-        Err(rejection) => Err(engine.rejected(rejection)),
+    for topic in due {
+        let is_done = |core: &mut Core, _: &CommitOutcome| core.records.len() < DROPS_MAX;
+        while match engine.submit(&Command::DropOld { topic }, Parts::default(), is_done)? {
+            Ok(is_done) => !is_done,
+            Err(Rejection::UnknownTopic) => false,
+            Err(rejection) => return Err(engine.rejected(rejection)),
+        } {}
     }
+    Ok(())
 }

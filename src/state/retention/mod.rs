@@ -9,6 +9,7 @@ mod drop;
 pub(super) mod tests;
 
 pub(in crate::state) use age::{Ages, AgesSnapshot, decode, encode, kept_from};
+pub(crate) use drop::DROPS_MAX;
 
 use super::Snapshot;
 use super::group::GroupData;

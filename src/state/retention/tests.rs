@@ -2,9 +2,10 @@
 //!
 //! Never here: files.
 
+use super::drop::levelled;
 use super::*;
 use crate::ids::{GroupId, MonoMs};
-use crate::record::{GroupOptions, Record, Retention, TopicOptions, WhenFull};
+use crate::record::{GroupOptions, KeyHash, Ordering, Record, Retention, TopicOptions, WhenFull};
 use crate::state::tests::{World, options};
 use crate::state::{Command, Decision, Rejection, State};
 
@@ -108,6 +109,44 @@ fn the_oldest_are_dropped_of_each_group() {
     assert_eq!(read.group(GroupId(1)).unwrap().dropped(), 5);
 }
 
+#[test]
+fn what_is_taken_leaves_the_rest_even() {
+    let taken = |all: &[u64], count| {
+        let taken = levelled(all, count);
+        taken.map(|taken| all.iter().zip(taken.into_iter().chain(std::iter::repeat(0))).map(|(a, b)| a - b).collect())
+    };
+    assert_eq!(taken(&[6, 5], 5), Some(vec![3, 3]));
+    assert_eq!(taken(&[9, 2, 2], 4), Some(vec![5, 2, 2]));
+    assert_eq!(taken(&[9, 2, 2], 9), Some(vec![1, 1, 2]));
+    assert_eq!(taken(&[9, 2, 2], 13), Some(vec![0, 0, 0]));
+    assert_eq!((taken(&[9, 2, 2], 14), taken(&[], 1)), (None, None));
+    assert_eq!((taken(&[], 0), taken(&[4], 0)), (Some(vec![]), Some(vec![4])));
+}
+
+/// Behind messages of a key that are only counted none goes: a group would take it for one of these.
+#[test]
+fn nothing_is_dropped_behind_what_is_only_counted() {
+    let mut world = World::new();
+    let bound = TopicOptions { max_messages: 6, when_full: WhenFull::DropOldest, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "t", partitions: 1, options: bound }).unwrap();
+    let ordered = GroupOptions { ordering: Ordering::Key, ..options() };
+    world.run(Command::CreateGroup { topic: TopicId(0), name: "a", options: &ordered, starts: &[Offset(0)] }).unwrap();
+    world.publish(0, 4);
+    let partition = PartitionId(0);
+    let looked = |first, count, counted: &[u32]| Record::Considered {
+        group: GroupId(0),
+        partition,
+        first: Offset(first),
+        keys: vec![KeyHash(7); count],
+        counted: counted.to_vec(),
+    };
+    world.state.apply(&looked(0, 2, &[1]), Lsn(world.lsn)).unwrap();
+    let full = world.run(Command::publish(&[(partition, 3)])).err();
+    assert_eq!(full, Some(Rejection::TopicFull { topic: TopicId(0), count: 3 }));
+    world.refuses(Record::Dropped { group: GroupId(0), partition, first: Offset(2), count: 1 });
+    world.run(Command::publish(&[(partition, 2)])).unwrap();
+}
+
 /// What a retention does not keep goes, but for what was leased.
 #[test]
 fn old_messages_are_dropped() {
@@ -118,18 +157,18 @@ fn old_messages_are_dropped() {
     let starts = [Offset(0); 2];
     world.run(Command::CreateGroup { topic: TopicId(0), name: "a", options: &options(), starts: &starts }).unwrap();
     world.publish(0, 3);
-    assert_eq!(world.state.next_to_drop_from(), None);
+    assert_eq!(world.state.dropping(), []);
     assert_eq!(world.run(Command::DropOld { topic: TopicId(0) }).unwrap().0, Decision::Nothing);
     world.run_lease(GroupId(0), 1, false);
     world.publish(0, 2);
     world.publish(1, 4);
-    assert_eq!(world.state.next_to_drop_from(), Some(TopicId(0)));
+    assert_eq!(world.state.dropping(), [TopicId(0)]);
     world.run(Command::DropOld { topic: TopicId(0) }).unwrap();
     assert_eq!(nexts(&world, 0), [2, 1]);
     assert!(!world.state.is_settled(PartitionId(0), Offset(0), Offset(1)), "it is leased");
     assert!(world.state.is_settled(PartitionId(0), Offset(1), Offset(2)));
     assert_eq!(world.state.group(GroupId(0)).unwrap().dropped(), 2);
-    assert_eq!(world.state.next_to_drop_from(), None);
+    assert_eq!(world.state.dropping(), []);
     world.refuses(Record::Dropped { group: GroupId(0), partition: PartitionId(0), first: Offset(3), count: 1 });
     world.refuses(Record::Dropped { group: GroupId(0), partition: PartitionId(0), first: Offset(2), count: 4 });
     world.refuses(Record::Dropped { group: GroupId(0), partition: PartitionId(0), first: Offset(2), count: 0 });

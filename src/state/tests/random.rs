@@ -274,6 +274,7 @@ impl Run {
         let runs = [(first, 2)];
         let stream = StreamId { partition: first, key: pick.index(2) as u128 };
         let fact = Some(StreamFact { head: StreamHead::default(), as_of: Lsn(u64::MAX) });
+        let dropping = self.world.state.dropping();
         let command = match what {
             0 => Command::CreateTopic {
                 name: &name,
@@ -303,9 +304,7 @@ impl Run {
             }
             17 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
             16 | 18 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
-            20 if self.world.state.next_to_drop_from().is_some() => {
-                Command::DropOld { topic: self.world.state.next_to_drop_from().unwrap() }
-            }
+            20 if !dropping.is_empty() => Command::DropOld { topic: dropping[0] },
             19 if aged.is_some() => Command::MarkRetention { topic: aged.unwrap() },
             12 => Command::SetCursor { name: &name, expected: stands.as_deref(), value: &[what], hold },
             13 => Command::RemoveCursor { name: &name },

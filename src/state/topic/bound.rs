@@ -20,14 +20,14 @@ pub(crate) struct TopicRoom {
 }
 
 impl State {
-    /// What there is room for in a topic; `None` where it has no bound, or is no more.
+    /// What there is room for in a topic; `None` where it has no bound or no groups, or is no more.
     pub(crate) fn topic_room(&self, topic: TopicId) -> Option<TopicRoom> {
         let TopicOptions { max_messages: max, when_full, .. } = self.catalog.topic(topic)?.options;
         if max == 0 {
             return None;
         }
         // seam: a bound ignores a group
-        let most = self.groups_of(topic).map(|(_, group)| self.unsettled_count(group)).max().unwrap_or(0);
+        let most = self.groups_of(topic).map(|(_, group)| self.unsettled_count(group)).max()?;
         Some(TopicRoom { max, left: max.saturating_sub(most), when_full })
     }
 
