@@ -159,6 +159,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
@@ -211,6 +212,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
@@ -248,6 +250,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
@@ -296,6 +299,7 @@ impl Record {
             | Self::Discarded { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
@@ -342,6 +346,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }
@@ -362,6 +367,7 @@ impl Record {
             | Self::Redriven { .. }
             | Self::CursorSet { hold: None, .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             // Its events stay until they are cleaned.
@@ -427,6 +433,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }

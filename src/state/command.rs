@@ -3,7 +3,7 @@
 //! The vocabulary of facts is [`crate::record`]. Never here: a rule.
 
 use super::stream::{StreamFact, StreamTails};
-use super::{Rejection, Sparse};
+use super::{Rejection, Sparse, UniqueKey};
 use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::limits::{PARKED_MAX, PARKED_PER_KEY_MAX};
 use crate::record::{
@@ -297,6 +297,8 @@ pub(crate) enum Command<'a> {
         ids: &'a [DedupId],
         /// Of those that go into the hidden partition of messages for later, in order.
         delays: &'a [Delay],
+        /// Of those that have one, in order.
+        uniques: &'a [UniqueKey],
         /// That of the one message, if a producer numbers it.
         sequence: Option<Sequence<'a>>,
     },
@@ -413,7 +415,7 @@ pub(crate) enum Command<'a> {
 impl<'a> Command<'a> {
     /// A publish of messages without ids.
     pub(crate) const fn publish(runs: &'a [(PartitionId, u32)]) -> Self {
-        Self::Publish { runs, ids: &[], delays: &[], sequence: None }
+        Self::Publish { runs, ids: &[], delays: &[], uniques: &[], sequence: None }
     }
 }
 

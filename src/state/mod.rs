@@ -29,6 +29,7 @@ mod stream;
 mod tests;
 mod topic;
 mod transaction;
+mod unique;
 
 pub(crate) use command::{
     Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, KeyRun, Later, Moving, Notice,
@@ -48,6 +49,8 @@ pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
 };
 pub(crate) use topic::Role;
+pub(crate) use unique::UniqueKey;
+pub use unique::WhilePending;
 
 use crate::ids::{Epoch, GroupId, Lsn, StoreMs, WallMs};
 use crate::record::Record;
@@ -71,6 +74,7 @@ pub(crate) struct State {
     dedup: dedup::Dedup,
     schedules: schedule::Schedules,
     ages: retention::Ages,
+    uniques: unique::UniqueKeys,
     /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -98,6 +102,7 @@ impl State {
             dedup: dedup::Dedup::default(),
             schedules: schedule::Schedules::default(),
             ages: retention::Ages::default(),
+            uniques: unique::UniqueKeys::default(),
             removed: Vec::new(),
         }
     }
@@ -157,11 +162,14 @@ impl State {
     fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
             Command::Lease { group, max, pass_exhausted, new_last, keys } => {
-                return self.decide_lease((group, max), (pass_exhausted, new_last), keys, inputs, records);
+                let start = records.len();
+                let decision = self.decide_lease((group, max), (pass_exhausted, new_last), keys, inputs, records)?;
+                self.pass_over_replaced(start, records);
+                return Ok(decision);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
-            Command::Publish { runs, ids, delays, sequence } => {
-                return self.decide_publish(runs, (ids, delays, sequence), inputs, records);
+            Command::Publish { runs, ids, delays, uniques, sequence } => {
+                return self.decide_publish(runs, (ids, delays, uniques, sequence), inputs, records);
             }
             Command::Nack { group, held, delay_ms, text, moving } => {
                 return self.decide_nack((group, held), delay_ms, text, moving, inputs, records);
@@ -287,8 +295,9 @@ impl State {
                 self.apply_scheduled((*partition, *offset), (*to, *due), *again)
             }
             Record::ScheduleEnded { partition, offset, copy } => {
-                self.apply_schedule_ended((*partition, *offset), copy.as_deref())
+                self.apply_schedule_ended((*partition, *offset), copy.as_deref(), lsn)
             }
+            Record::KeyTaken { .. } => self.apply_key_taken(record, lsn),
             Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }
     }

@@ -43,6 +43,7 @@ impl Runner {
             Op::PublishUnderId { topic, id, is_other, in_batch } => {
                 self.publish_under_id(*topic, *id, *is_other, *in_batch)
             }
+            Op::PublishUnique { topic, key, existing } => self.publish_unique(*topic, *key, *existing),
             Op::PublishNumbered { topic, producer, by } => self.publish_numbered(*topic, *producer, *by),
             Op::SetCursor { cursor, is_right, in_transaction } => self.set_cursor(*cursor, *is_right, *in_transaction),
             Op::RemoveCursor { cursor } => self.remove_cursor(*cursor),

@@ -34,6 +34,7 @@ pub const TESTS: &[&str] = &[
     "projections",
     "futures",
     "order",
+    "unique",
 ];
 
 /// The test binaries of the copy.
