@@ -130,6 +130,13 @@ pub enum Error {
         /// What was refused, if it is an event of a stream.
         event: Option<RefusedEvent>,
     },
+    /// A message with this unique key is pending, and the publish was not to replace it, or a consumer works on it. Nothing was published.
+    KeyPending {
+        /// The topic's name.
+        topic: String,
+        /// The message that is pending.
+        pending: MessageId,
+    },
     /// A producer's messages are numbered without gaps. Nothing was published.
     SequenceGap {
         /// The topic's name.
@@ -327,7 +334,10 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
-            Self::CursorMoved { .. } | Self::WrongVersion { .. } | Self::NoSuchVersion { .. } => ErrorKind::Conflict,
+            Self::CursorMoved { .. }
+            | Self::WrongVersion { .. }
+            | Self::NoSuchVersion { .. }
+            | Self::KeyPending { .. } => ErrorKind::Conflict,
             Self::Unreadable { .. } | Self::Gap { .. } => ErrorKind::Skip,
             Self::DiskFull
             | Self::TooManyOpenFiles
@@ -369,6 +379,7 @@ impl Error {
             | Self::OutOfMemory
             | Self::Io { .. } => ErrorScope::Call,
             Self::DedupConflict { .. }
+            | Self::KeyPending { .. }
             | Self::NoSuchDeadLetter { .. }
             | Self::NotScheduled { .. }
             | Self::TooManyRedrives { .. }

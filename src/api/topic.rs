@@ -241,7 +241,7 @@ impl Topic {
     /// crash before that leaves it whole or not at all.
     ///
     /// # Errors
-    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `LimitReached`, `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`: nothing
+    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `KeyPending`, `LimitReached`, `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`: nothing
     /// was published. `OutcomeUnknown`: it is there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was
     /// published.
     #[inline]

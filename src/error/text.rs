@@ -7,6 +7,7 @@ use std::path::Path;
 
 const GO_ON: &str = "nothing was written; go on with that number";
 const ID_EACH: &str = "give each message an id of its own";
+const WAIT_FOR_IT: &str = "publish again once it is settled";
 const CHECK_NAME: &str = "check the name or allow creating it";
 const NEXT: &str = "receive the next";
 const WAS_DUE: &str = "it was due, it was cancelled, or it was not published for later";
@@ -31,6 +32,9 @@ impl fmt::Display for Error {
                 let id = event.as_ref().map_or_else(|| "this id".to_owned(), |event| format!("the id of {event}"));
                 write!(f, "topic {topic:?} has {first} under {id}, nothing was written; {ID_EACH}")
             }
+            Self::KeyPending { topic, pending } => {
+                write!(f, "topic {topic:?} has {pending} pending under this key, nothing was written; {WAIT_FOR_IT}")
+            }
             Self::SequenceGap { topic, producer, expected, given } => {
                 write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, not {given}; {GO_ON}")
             }
@@ -39,9 +43,7 @@ impl fmt::Display for Error {
             }
             Self::WrongVersion { stream, expected, actual } => wrong_version(f, stream, *expected, *actual),
             Self::NoSuchVersion { stream, version, actual } => no_such_version(f, stream, *version, *actual),
-            Self::IndexRebuilding { done, of } => {
-                write!(f, "the index of streams is filled to byte {done} of {of} of the log; call again")
-            }
+            Self::IndexRebuilding { done, of } => index_rebuilding(f, *done, *of),
             Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
             Self::InvalidPosition { position, fault } => write!(f, "position {position} {fault}; begin elsewhere"),
@@ -111,6 +113,10 @@ fn no_such_version(f: &mut fmt::Formatter<'_>, stream: &str, version: u64, actua
     write!(f, "stream {stream:?} has no event of version {version}")?;
     actual.iter().try_for_each(|last| write!(f, ", its last is {last}"))?;
     f.write_str("; nothing was written, read it and decide again")
+}
+
+fn index_rebuilding(f: &mut fmt::Formatter<'_>, done: u64, of: u64) -> fmt::Result {
+    write!(f, "the index of streams is filled to byte {done} of {of} of the log; call again")
 }
 
 fn not_a_store(f: &mut fmt::Formatter<'_>, path: &Path, found: &str) -> fmt::Result {

@@ -94,7 +94,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 33;
+    let kind = take.byte() % 34;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -151,19 +151,26 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         25 => group_created(take, group, partition),
         26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
-        29 | 32 => looked(take, kind, (group, partition, offset)),
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
+        29 | 31 => look_record(take, kind, group, (partition, offset)),
+        32 => key_taken(take, partition, offset),
         _ => Record::Filtered { group, partition, first: offset, count: small(take) },
     }
 }
 
-fn looked(take: &mut Take<'_>, kind: u8, (group, partition, first): (GroupId, PartitionId, Offset)) -> Record {
+fn look_record(take: &mut Take<'_>, kind: u8, group: GroupId, (partition, first): (PartitionId, Offset)) -> Record {
     let keys: Vec<_> = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
-    if kind == 32 {
+    if kind == 31 {
         return Record::Recalled { group, partition, first, keys };
     }
     let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
     Record::Considered { group, partition, first, keys, counted }
+}
+
+fn key_taken(take: &mut Take<'_>, partition: PartitionId, offset: Offset) -> Record {
+    let replaces = take.byte() & 1 == 1;
+    let replaced = replaces.then(|| (PartitionId(number(take)), Offset(number(take))));
+    Record::KeyTaken { partition, offset, key: u128::from(number(take)), replaced }
 }
 
 fn schedule_record(
@@ -335,7 +342,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..33u8 {
+    for kind in 0..34u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

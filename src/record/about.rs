@@ -162,6 +162,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
@@ -215,6 +216,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
@@ -253,6 +255,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
@@ -302,6 +305,7 @@ impl Record {
             | Self::Discarded { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
@@ -349,6 +353,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }
@@ -369,6 +374,7 @@ impl Record {
             | Self::Redriven { .. }
             | Self::CursorSet { hold: None, .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             // Its events stay until they are cleaned.
@@ -436,6 +442,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }

@@ -30,6 +30,7 @@ mod stream;
 mod tests;
 mod topic;
 mod transaction;
+mod unique;
 
 pub(crate) use command::{
     Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, Later, Moving, Notice, Publication,
@@ -52,6 +53,8 @@ pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
 };
 pub(crate) use topic::Role;
+pub(crate) use unique::UniqueKey;
+pub use unique::WhilePending;
 
 use crate::ids::{Epoch, GroupId, Lsn, StoreMs, WallMs};
 use crate::record::Record;
@@ -75,6 +78,7 @@ pub(crate) struct State {
     dedup: dedup::Dedup,
     schedules: schedule::Schedules,
     ages: retention::Ages,
+    uniques: unique::UniqueKeys,
     /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -102,6 +106,7 @@ impl State {
             dedup: dedup::Dedup::default(),
             schedules: schedule::Schedules::default(),
             ages: retention::Ages::default(),
+            uniques: unique::UniqueKeys::default(),
             removed: Vec::new(),
         }
     }
@@ -161,12 +166,14 @@ impl State {
     fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
             Command::Lease { group, max, pass_exhausted, new_last, keys, looked_at } => {
-                let limits = LookLimits { max, new_last, looked_at };
-                return self.decide_lease((group, limits), pass_exhausted, keys, inputs, records);
+                let (limits, start) = (LookLimits { max, new_last, looked_at }, records.len());
+                let decision = self.decide_lease((group, limits), pass_exhausted, keys, inputs, records)?;
+                self.pass_over_replaced(start, records);
+                return Ok(decision);
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
-            Command::Publish { runs, ids, delays, sequence } => {
-                return self.decide_publish(runs, (ids, delays, sequence), inputs, records);
+            Command::Publish { runs, ids, delays, uniques, sequence } => {
+                return self.decide_publish(runs, (ids, delays, uniques, sequence), inputs, records);
             }
             Command::Nack { group, held, delay_ms, text, moving } => {
                 return self.decide_nack((group, held), delay_ms, text, moving, inputs, records);
@@ -294,8 +301,9 @@ impl State {
                 self.apply_scheduled((*partition, *offset), (*to, *due), *again)
             }
             Record::ScheduleEnded { partition, offset, copy } => {
-                self.apply_schedule_ended((*partition, *offset), copy.as_deref())
+                self.apply_schedule_ended((*partition, *offset), copy.as_deref(), lsn)
             }
+            Record::KeyTaken { .. } => self.apply_key_taken(record, lsn),
             Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }
     }

@@ -33,6 +33,7 @@ impl Overlay {
         for record in &mut *records {
             // Its message is one that a record beside it claims.
             if let Record::Accepted { partition, offset, .. }
+            | Record::KeyTaken { partition, offset, .. }
             | Record::Scheduled { partition, offset, again: false, .. } = record
             {
                 let added = self.added.get(partition).copied().unwrap_or_default();

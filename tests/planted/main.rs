@@ -29,6 +29,7 @@ mod seam;
 mod state;
 mod streams;
 mod transaction;
+mod unique;
 
 use seam::Mistake;
 use std::collections::BTreeSet;
@@ -81,6 +82,7 @@ pub fn bugs() -> Vec<Bug> {
         state::BUGS,
         streams::BUGS,
         transaction::BUGS,
+        unique::BUGS,
     ]
     .concat()
 }

@@ -109,6 +109,7 @@ files! {
     taken_back
     transaction
     two_groups
+    unique
 }
 
 fn folder() -> PathBuf {

@@ -709,7 +709,8 @@ TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 33
+RECORD_KINDS = 34
+MOST_KEYS = 1 << 20
 MOST_SCHEDULED = 1 << 20
 MOST_PARKED = 4 * 65536
 MOST_RECALLED = 1024
@@ -823,7 +824,7 @@ def decode_body(kind, c):
         r["count"] = decode_count(c)
     elif kind == 2:
         decode_leased(r, c)
-    elif kind in (3, 33):
+    elif kind in (3, 34):
         r.update((n, c.varint()) for n in ("group", "partition", "first"))
         r["count"] = decode_count(c)
     elif kind == 4:
@@ -877,6 +878,9 @@ def decode_body(kind, c):
         r.update((n, c.varint()) for n in ("version", "first", "next")[26 - kind:])
     elif kind == 32:
         r["topic"], r["time"] = c.varint(), c.varint()
+    elif kind == 33:
+        r["partition"], r["offset"], r["key"] = c.varint(), c.varint(), bytes(c.take(16))
+        r["replaced"] = (c.varint(), c.varint()) if c.left() else None
     elif kind == 27:
         r["topic"], r["partition"] = c.varint(), c.varint()
     elif kind == 28:
@@ -1009,7 +1013,7 @@ GRACE, ALONE, OVER = 1, 2, 3
 
 def new_state():
     return {"epoch": 0, "next_topic": 0, "next_group": 0, "next_partition": 0, "topics": {}, "groups": {},
-            "awaited": None, "out": None, "jumped": 0, "named": {}, "windows": {}, "producers": {}}
+            "awaited": None, "out": None, "jumped": 0, "named": {}, "windows": {}, "producers": {}, "keys": {}}
 
 
 def new_group(name, topic, options, retry, nexts):
@@ -1254,6 +1258,70 @@ def apply_sequenced(s, r):
     count = sum(len(all_of) for all_of in s["producers"].values())
     need(r["text"] in producers or count < MOST_NAMED, "too many producers")
     s["producers"].setdefault(r["topic"], {})[r["text"]] = r["sequence"]
+
+
+def is_settled(group, i, offset):
+    cursor = group["cursors"][i]
+    before_counted = all(offset < first for (_, j), (first, _) in group["counted"].items() if j == i)
+    return offset < cursor["next"] and offset not in cursor["messages"] and before_counted
+
+
+def is_pending(s, partition, offset):
+    where = owner(s, partition)
+    if where is None or where[0] not in ("topic", "schedule"):
+        return False
+    what, topic, i = where
+    if what == "schedule":
+        return offset in s["topics"][topic]["schedule"]["entries"]
+    groups = [g for g in s["groups"].values() if g["topic"] == topic]
+    return not groups or any(not is_settled(g, i, offset) for g in groups)
+
+
+def apply_key_taken(s, r, lsn):
+    """Record 33: a message has a unique key."""
+    where = owner(s, r["partition"])
+    need(where is not None and where[0] in ("topic", "schedule"), "a unique key in no partition of a topic")
+    need(r["offset"] < end_of(s, r["partition"]), "a unique key of a message that is not there")
+    at = r["partition"], r["offset"]
+    need(is_pending(s, *at), "a unique key of a message that is not pending")
+    need(at not in s["keys"], "a second unique key")
+    has_it = [place for place, k in s["keys"].items() if k["key"] == r["key"] and not k["replaced"]]
+    need(has_it == ([r["replaced"]] if r["replaced"] else []), "a unique key that another message has")
+    need(len(s["keys"]) < MOST_KEYS, "too many unique keys")
+    if r["replaced"]:
+        need(owner(s, r["replaced"][0])[0] == "topic", "a message for later is replaced")
+        s["keys"][r["replaced"]]["replaced"] = 1
+    s["keys"][at] = {"key": r["key"], "replaced": 0, "epoch": s["epoch"], "lsn": lsn}
+
+
+def follow_keys(s, r, lsn):
+    """What a record does to the unique keys of messages that it moves or settles."""
+    if r["kind"] == 29:
+        moved = s["keys"].pop((r["partition"], r["offset"]), None)
+        to = r["copy"] and (r["copy"]["partition"], r["copy"]["offset"])
+        if moved and to and is_pending(s, *to):
+            s["keys"][to] = {**moved, "epoch": s["epoch"], "lsn": lsn}
+    if r["kind"] in (3, 9, 16, 17, 18, 31, 34):
+        s["keys"] = {at: k for at, k in s["keys"].items() if is_pending(s, *at)}
+
+
+def encode_keys(s):
+    out = varint(len(s["keys"]))
+    for (partition, offset), k in sorted(s["keys"].items()):
+        out += varint(partition) + varint(offset) + k["key"] + bytes([k["replaced"]]) + varint(k["epoch"]) + varint(k["lsn"])
+    return out
+
+
+def decode_keys(c, s):
+    before = (-1, 0)
+    for _ in range(c.count(21)):
+        at, key, replaced = (c.varint(), c.varint()), bytes(c.take(16)), c.u8()
+        need(before < at and replaced < 2, "a unique key")
+        need(is_pending(s, *at) and at[1] < end_of(s, at[0]), "a unique key of a message that is not pending")
+        need(not replaced or owner(s, at[0])[0] == "topic", "a message for later is replaced")
+        s["keys"][at], before = {"key": key, "replaced": replaced, "epoch": c.varint(), "lsn": c.varint()}, at
+    own = [k["key"] for k in s["keys"].values() if not k["replaced"]]
+    need(len(set(own)) == len(own) and len(s["keys"]) <= MOST_KEYS, "a unique key of two messages")
 
 
 def apply_stream(s, r):
@@ -1765,7 +1833,7 @@ def apply_record(s, r, lsn, ranks):
         apply_considered(s, r)
     elif kind == 31:
         apply_recalled(s, r)
-    elif kind == 33:
+    elif kind == 34:
         apply_filtered(s, r)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
@@ -1794,8 +1862,11 @@ def apply_record(s, r, lsn, ranks):
         apply_accepted(s, r, lsn)
     elif kind == 23:
         apply_sequenced(s, r)
+    elif kind == 33:
+        apply_key_taken(s, r, lsn)
     else:
         apply_names(s, r, kind)
+    follow_keys(s, r, lsn)
 
 
 def replay(s, frames):
@@ -1896,7 +1967,7 @@ def encode_state(s):
     for what, names in (("awaited", "group partition offset since"), ("out", "group partition offset since until")):
         if s[what]:
             out += b"".join(varint(s[what][n]) for n in names.split())
-    return out + signed(s["jumped"]) + encode_named(s) + encode_ages(s)
+    return out + signed(s["jumped"]) + encode_named(s) + encode_ages(s) + encode_keys(s)
 
 
 def by_name(named):
@@ -2085,6 +2156,7 @@ def decode_state(data):
     s["jumped"] = c.signed()
     decode_named(c, s)
     decode_ages(c, s)
+    decode_keys(c, s)
     c.done()
     check_state(s)
     need(encode_state(s) == bytes(data), "a state that is encoded otherwise")
@@ -2444,13 +2516,19 @@ def replay_from_older(found, slot, slots):
     return [name, encode_state(state).hex()]
 
 
+def delivered(s, partition, messages):
+    """The messages of a partition by offset, but for those that were replaced, which nobody gets."""
+    replaced = {offset for (of, offset), k in s["keys"].items() if of == partition and k["replaced"]}
+    return {o: m for o, m in messages.get(partition, {}).items() if o not in replaced}
+
+
 def topics(s, messages):
     """Of each topic its partitions: the end, and the messages that can be read by offset, as [id, print]."""
     result = {}
     for t in s["topics"].values():
         partitions = []
         for i, end in enumerate(t["ends"]):
-            there = messages.get(t["first"] + i, {})
+            there = delivered(s, t["first"] + i, messages)
             readable = {o: [m["id"], m["print"]] for o, m in sorted(there.items()) if "damaged" not in m and o < end}
             elsewhere = [o for o in readable if there[o]["key"] is not None and not there[o]["copied"]
                          and key_hash(there[o]["key"]) % len(t["ends"]) != i]
@@ -2477,7 +2555,7 @@ def groups(s, messages):
             i = g["cursors"].index(cursor)
             counted = {key: first for (key, j), (first, _) in g["counted"].items() if j == i}
             count += len(cursor["messages"]) + end - cursor["next"] + sum(n for (_, j), (_, n) in g["counted"].items() if j == i)
-            items += [m for o, m in messages.get(partition, {}).items()
+            items += [m for o, m in delivered(s, partition, messages).items()
                       if o < end and (o in cursor["messages"] or o >= cursor["next"] or is_counted(counted, o, m))]
         count += g["dead_end"] - g["settled"].count()
         dead = messages.get(g["retry"] + 1, {})

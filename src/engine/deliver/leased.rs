@@ -251,25 +251,55 @@ impl<'a> Reading<'a> {
 pub(in crate::engine) fn collect(core: &Core) -> Option<Leases> {
     let mut leases = Leases::new();
     for record in &core.records {
-        let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
-        if attempt > 1 {
-            collect_again(core, record, &mut leases);
-            continue;
+        let Record::Leased { first, count, .. } = record else { continue };
+        let (mut next, end) = (*first, first.saturating_add(u64::from(*count)));
+        for passed in passed_over(core, record) {
+            collect_run(core, record, (next, passed), &mut leases);
+            next = passed.saturating_add(1);
         }
-        // Nothing has failed before a first attempt.
-        let failures = FailureCounts::default();
-        core.view.positions.find(partition, first, count, |first, count, place| {
-            leases.push(LeaseRun { partition, first, count, attempt, failures, place });
-        });
+        collect_run(core, record, (next, end), &mut leases);
     }
     (!leases.is_empty()).then_some(leases)
 }
 
+/// Those of the messages of a lease that are acked in its frame, for newer ones have replaced them.
+fn passed_over(core: &Core, lease: &Record) -> impl Iterator<Item = Offset> {
+    let of = |record: &Record| {
+        let &Record::Leased { partition, first, count, .. } = lease else { return None };
+        let &Record::Acked { partition: acked, first: offset, .. } = record else { return None };
+        let is_leased = acked == partition && offset >= first && offset < first.saturating_add(u64::from(count));
+        is_leased.then_some(offset)
+    };
+    core.records.iter().filter_map(of)
+}
+
+/// How many messages the last commit acked since they were replaced.
+pub(in crate::engine) fn passed_count(core: &Core) -> u32 {
+    core.records.iter().filter(|record| matches!(record, Record::Acked { .. })).count() as u32
+}
+
+/// Those of the messages `first..end` of a lease.
+fn collect_run(core: &Core, lease: &Record, (first, end): (Offset, Offset), leases: &mut Leases) {
+    let &Record::Leased { partition, attempt, .. } = lease else { return };
+    if first >= end {
+        return;
+    }
+    if attempt > 1 {
+        collect_again(core, lease, (first, end), leases);
+        return;
+    }
+    // Nothing has failed before a first attempt. A lease is of `u32` messages.
+    let (failures, count) = (FailureCounts::default(), (end.0 - first.0) as u32);
+    core.view.positions.find(partition, first, count, |first, count, place| {
+        leases.push(LeaseRun { partition, first, count, attempt, failures, place });
+    });
+}
+
 /// The same of messages that were leased before: those that failed in the same ways together.
-fn collect_again(core: &Core, record: &Record, leases: &mut Leases) {
-    let &Record::Leased { group, partition, first, count, attempt, .. } = record else { return };
+fn collect_again(core: &Core, record: &Record, (first, end): (Offset, Offset), leases: &mut Leases) {
+    let &Record::Leased { group, partition, attempt, .. } = record else { return };
     let counts = |offset| core.view.state.failure_counts(group, partition, offset);
-    let (mut next, end) = (first, first.saturating_add(u64::from(count)));
+    let mut next = first;
     while next < end {
         let failures = counts(next);
         let same = (next.0..end.0).take_while(|offset| counts(Offset(*offset)) == failures).count().max(1) as u32;

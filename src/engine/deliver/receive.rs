@@ -5,7 +5,7 @@
 
 use crate::engine::core::Core;
 use crate::engine::deliver::keys::KnownKeys;
-use crate::engine::deliver::leased::{Leases, Reading, Received, collect};
+use crate::engine::deliver::leased::{Leases, Reading, Received, collect, passed_count};
 use crate::engine::deliver::moves::Moves;
 use crate::engine::refusal::Refusal;
 use crate::engine::{CoreGuard, Engine};
@@ -339,6 +339,12 @@ impl Engine {
             core.waiters.wake_one(group);
             let token = Token { epoch: core.appender.epoch(), lsn };
             return Ok(Look::Ended(LookEnd::Leased { token, leases, catalog: core.view.catalog.clone() }));
+        }
+        let count = passed_count(&core);
+        if count > 0 {
+            // All that was leased was replaced, and is settled.
+            core.use_room(u64::from(count));
+            return Ok(Look::Considered { count });
         }
         if progress.is_short && committed.frame.is_none() {
             return Err(Error::DiskFull);

@@ -81,10 +81,10 @@ fn golden_considered() {
     golden(considered(vec![KeyHash(0); 4], vec![1, 3]), &format!("1e 27 03 05 ac 02 02 01 01 {}", "00 ".repeat(32)));
     // kind, length, group, partition, first, keys
     // kind, length, group, partition, offset, count
-    golden(Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 1 }, "21 04 03 05 ac 02");
+    golden(Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 1 }, "22 04 03 05 ac 02");
     golden(
         Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 300 },
-        "21 06 03 05 ac 02 ac 02",
+        "22 06 03 05 ac 02 ac 02",
     );
     let recalled = Record::Recalled { group: GROUP, partition: PARTITION, first: OFFSET, keys };
     golden(recalled, &format!("1f 14 03 05 ac 02 {hex}"));
@@ -396,6 +396,12 @@ fn golden_dedup() {
     // kind, length, topic, name, number
     let sequenced = Record::Sequenced { topic: TopicId(1), producer: "p".to_owned(), sequence: 300 };
     golden(sequenced, "17 05 01 01 70 ac 02");
+    // kind, length, partition, offset, key, and the place of the message that was replaced
+    let (partition, offset) = (PartitionId(2), Offset(300));
+    let taken = |replaced| Record::KeyTaken { partition, offset, key: id, replaced };
+    let key = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f";
+    golden(taken(None), &format!("21 13 02 ac 02 {key}"));
+    golden(taken(Some((PartitionId(1), Offset(301)))), &format!("21 16 02 ac 02 {key} 01 ad 02"));
     // kind, length, topic, time
     golden(Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) }, "20 03 01 ac 02");
 }
@@ -484,6 +490,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         },
         Record::Recalled { group, partition, first: offset, keys: vec![KeyHash(7), KeyHash::LOST] },
         Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) },
+        Record::KeyTaken { partition, offset, key: u128::MAX, replaced: Some((partition, offset)) },
         Record::Filtered { group, partition, first: offset, count: 2 },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
@@ -534,7 +541,7 @@ fn an_error_never_gives_way_to_the_end() {
 fn what_may_be_left_out_is_never_written() {
     let invalid = |head: &[u8]| matches!(decode(head).next(), Some(Err(DecodeError::Invalid(_))));
     assert!(invalid(&[3, 4, 3, 5, 9, 1]), "a count of one");
-    assert!(invalid(&[33, 4, 3, 5, 9, 1]), "a count of one");
+    assert!(invalid(&[34, 4, 3, 5, 9, 1]), "a count of one");
     assert!(invalid(&[1, 4, 5, 9, 9, 1]), "a count of one");
     assert!(invalid(&[2, 6, 3, 5, 9, 9, 1, 1]), "a count of one");
     assert!(invalid(&[2, 7, 3, 5, 9, 9, 2, 1, 0]), "attempt one");
@@ -765,6 +772,12 @@ fn record() -> impl Strategy<Value = Record> {
         (target(), any::<(u128, u64)>(), number()).prop_map(|((_, partition, offset), (id, body), time)| {
             Record::Accepted { partition, offset, id, body, time: StoreMs(time) }
         }),
+        (target(), any::<u128>(), option::of((number(), number()))).prop_map(
+            |((_, partition, offset), key, replaced)| {
+                let replaced = replaced.map(|(partition, offset)| (PartitionId(partition), Offset(offset)));
+                Record::KeyTaken { partition, offset, key, replaced }
+            }
+        ),
         (number(), any::<u128>(), number(), small().prop_map(|count| count.max(1)), [number(), number(), number()])
             .prop_map(|(partition, key, base, count, [time, version, first])| {
                 let stream = StreamId { partition: PartitionId(partition), key };

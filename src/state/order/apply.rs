@@ -86,7 +86,11 @@ impl State {
         }
         let parked = keys.iter().filter(|key| **key != KeyHash::NONE).count();
         require(parked as u64 <= u64::from(group.parked_room()), "more messages are parked than may be")?;
-        self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?.recall((cursor, first, end), keys, &hungry, &counts);
+        let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
+        group.recall((cursor, first, end), keys, &hungry, &counts);
+        // What was settled behind those that were only counted can be told by now.
+        let counted = group.order.first_counted(cursor).unwrap_or_else(|| group.next(cursor));
+        self.let_go_within(partition, first, counted);
         Ok(())
     }
 }

@@ -85,6 +85,7 @@ impl Touch {
             | Record::CursorSet { .. }
             | Record::CursorRemoved { .. }
             | Record::Accepted { .. }
+            | Record::KeyTaken { .. }
             | Record::Sequenced { .. } => None,
         }
     }
