@@ -19,9 +19,9 @@ use std::vec;
 /// there is one. See [`Store::open_read_only`].
 ///
 /// It sees the state at one LSN: what is durable, as far as the files say. That is all that was synced, up to about a second after the last
-/// sync. What a process that crashed had not synced yet is seen once the store was opened again. [`Observer::refresh`] moves on to what became
-/// durable since. Leases are judged by this machine's clock; those of a process that crashed count as live until their time is over or the
-/// store is opened.
+/// sync. What a process that crashed had not synced yet is seen once the store was opened again. [`Observer::refresh`] moves on to what
+/// became durable since. Leases are judged by this machine's clock; those of a process that crashed count as live until their time is over
+/// or the store is opened.
 ///
 /// A clone looks at the same state. All methods may be called from any thread. In a forked child they fail with `Forked`.
 ///
@@ -86,21 +86,21 @@ impl Store {
     /// Looks into the store in the directory `path`, which another process may have open, and changes nothing there.
     ///
     /// # Errors
-    /// `NotFound`, `NotADirectory`, `NewerFormat`, `ForeignFile`, `UnsupportedFileSystem`, `Corrupt`, `TooManyOpenFiles`, `OutOfMemory`, `Io`:
-    /// of the kind `Retry` where the store changes too fast to be read.
+    /// `NotFound`, `NotADirectory`, `NewerFormat`, `ForeignFile`, `UnsupportedFileSystem`, `Corrupt`, `TooManyOpenFiles`, `OutOfMemory`,
+    /// `Io`: of the kind `Retry` where the store changes too fast to be read.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Observer> {
         Self::options().open_read_only(path)
     }
 }
 
 impl Store {
-    /// Copies the store to the directory `to` while it is in use: the state of one moment, with all that was published or settled before this
-    /// call. Blocks for as long as copying takes; other calls go on.
+    /// Copies the store to the directory `to` while it is in use: the state of one moment, with all that was published or settled before
+    /// this call. Blocks for as long as copying takes; other calls go on.
     ///
-    /// The directory is made if it is missing. If it holds an earlier backup of this store that was never opened, only what is new is copied: it
-    /// stays the earlier one until the new one is complete and durable. A backup is restored by opening it, or a copy of it. It then goes on as
-    /// a store of its own: it gives no id that this one gives, and is no target of a backup any more. Messages that were settled after the
-    /// backup are delivered again.
+    /// The directory is made if it is missing. If it holds an earlier backup of this store that was never opened, only what is new is
+    /// copied: it stays the earlier one until the new one is complete and durable. A backup is restored by opening it, or a copy of it. It
+    /// then goes on as a store of its own: it gives no id that this one gives, and is no target of a backup any more. Messages that were
+    /// settled after the backup are delivered again.
     ///
     /// ```
     /// # use millpond::Store;
@@ -119,8 +119,8 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// `Locked` if somebody has the backup open; `NotADirectory`, `NotAStore`; `InvalidOption` if the directory holds something else than an
-    /// earlier backup of this store; `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`, `Io`: an earlier backup is still there; `Corrupt`;
+    /// `Locked` if somebody has the backup open; `NotADirectory`, `NotAStore`; `InvalidOption` if the directory holds something else than
+    /// an earlier backup of this store; `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`, `Io`: an earlier backup is still there; `Corrupt`;
     /// `OutcomeUnknown` where the sync failed; the store's.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport> {
         self.shared.engine.backup(to.as_ref())
@@ -217,9 +217,9 @@ impl Observer {
         Ok(ObservedLog { topic: topic.into(), observer: Arc::clone(&self.inner), info, scan })
     }
 
-    /// Verifies all that it knows: every frame, with every byte of every message; that index files say what their files say; that the newest
-    /// checkpoint is what the log makes of the one before it; and that all that the state counts is right when it is counted again. Reads the
-    /// whole log. `progress` is called before each file and at the end.
+    /// Verifies all that it knows: every frame, with every byte of every message; that index files say what their files say; that the
+    /// newest checkpoint is what the log makes of the one before it; and that all that the state counts is right when it is counted again.
+    /// Reads the whole log. `progress` is called before each file and at the end.
     ///
     /// A store that is damaged so that it cannot be opened is not observed either: the error says what is wrong.
     ///
@@ -258,8 +258,8 @@ impl Observer {
         self.inner.backup_to((to, Path::new("")), |_, _| ())
     }
 
-    /// Shows `each` what the log says from the LSN `from` on, frame by frame, until it returns `false`. A kind of record that this version does
-    /// not know is shown as such. No bytes of messages are shown.
+    /// Shows `each` what the log says from the LSN `from` on, frame by frame, until it returns `false`. A kind of record that this version
+    /// does not know is shown as such. No bytes of messages are shown.
     ///
     /// # Errors
     /// `Io`, `TooManyOpenFiles`, `OutOfMemory`, `Forked`.
@@ -268,8 +268,8 @@ impl Observer {
     }
 
     /// The messages of a group that are in this state, by partition and offset, at most `max` of them. Which they are is known on return;
-    /// each is read when the iterator comes to it. One that has left the group by then may be left out. Messages that a group in order of keys
-    /// only counts are left out.
+    /// each is read when the iterator comes to it. One that has left the group by then may be left out. Messages that a group in order of
+    /// keys only counts are left out.
     ///
     /// # Errors
     /// `NotFound`. Of the iterator: `Unreadable` for one that is damaged, and it goes on behind; `Io`.

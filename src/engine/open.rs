@@ -356,7 +356,7 @@ fn begin_epoch(
             view.state.apply(&record, Lsn(0)).map_err(|_| contradiction(contents, OTHER_EPOCH))?;
             Ok(record)
         }
-        _ => Err(contradiction(contents, OTHER_EPOCH)),
+        (Ok(_), None) | (Err(_), _) => Err(contradiction(contents, OTHER_EPOCH)),
     }
 }
 

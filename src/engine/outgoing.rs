@@ -265,7 +265,7 @@ impl Outgoing {
     fn count_in(&mut self, partition: PartitionId) {
         match self.runs.last_mut() {
             Some((last, count)) if *last == partition => *count += 1,
-            _ => self.runs.push((partition, 1)),
+            Some(_) | None => self.runs.push((partition, 1)),
         }
     }
 

@@ -56,8 +56,8 @@ pub(crate) enum Record {
     /// from here on, and waits for those of its key that are before it. But those of the numbers `counted`, which rise, are only counted by
     /// their keys.
     Considered { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash>, counted: Vec<u32> },
-    /// The group looked again at messages from `first` on, for those of free keys that were only counted. Those that are outstanding from here
-    /// on have a key here; all others have none.
+    /// The group looked again at messages from `first` on, for those of free keys that were only counted. Those that are outstanding from
+    /// here on have a key here; all others have none.
     Recalled { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash> },
     /// The next `count` messages of a partition, from `first` on, do not pass the group's filter: they are settled for it.
     Filtered { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
@@ -119,8 +119,8 @@ pub(crate) enum Record {
     /// Of a stream whose next event has version `next`, no event below version `first` is there any more for those who read it, and where
     /// that leaves none, no snapshot either. `note` has the key alone.
     StreamTruncated { stream: StreamId, note: StreamNote, first: u64, next: u64 },
-    /// A topic that keeps its messages for a time has come so far at this time. Those that its partitions had at an earlier mark, which is that
-    /// old by now, are kept no longer.
+    /// A topic that keeps its messages for a time has come so far at this time. Those that its partitions had at an earlier mark, which is
+    /// that old by now, are kept no longer.
     RetentionMarked { topic: TopicId, time: StoreMs },
     /// A topic has a hidden partition for messages that are published for later.
     ScheduleCreated { topic: TopicId, partition: PartitionId },
@@ -142,8 +142,8 @@ pub(crate) enum DueTime {
     Wall(WallMs),
 }
 
-/// A message (a part of this frame) at the end of the hidden partition of a topic of streams, which nobody gets. It has the key of a stream.
-/// It keeps its segment, so that what is said of the stream stays.
+/// A message (a part of this frame) at the end of the hidden partition of a topic of streams, which nobody gets. It has the key of a
+/// stream. It keeps its segment, so that what is said of the stream stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamNote {
     pub(crate) partition: PartitionId,
@@ -198,9 +198,9 @@ pub enum Retention {
     UntilSettled,
     /// Until the topic is removed, whichever groups settled them.
     Forever,
-    /// At least for so long from their publish on, and as long as a group has not settled them: from one second to ten years. They go up to a
-    /// sixteenth of it later, as soon as their file can go. Jumps of the wall clock while the store is open do not count. After an open, and
-    /// after each jump, none go for ten minutes.
+    /// At least for so long from their publish on, and as long as a group has not settled them: from one second to ten years. They go up to
+    /// a sixteenth of it later, as soon as their file can go. Jumps of the wall clock while the store is open do not count. After an open,
+    /// and after each jump, none go for ten minutes.
     Age(Duration),
     /// At least the last so many of each partition, and those that a group has not settled: at least 1.
     Count(u64),

@@ -130,9 +130,12 @@ impl<'a> Reading<'a> {
 
     /// Reads the messages of all leases and gives them to `each`, in order. Returns why others could not be read.
     pub(in crate::engine) fn read(mut self, leases: &[LeaseRun], each: &mut impl FnMut(Received)) -> Vec<Error> {
-        match leases {
-            [lease] if lease.count == 1 => self.read_one(lease, each),
-            _ => self.read_all(leases, each),
+        if let [lease] = leases
+            && lease.count == 1
+        {
+            self.read_one(lease, each);
+        } else {
+            self.read_all(leases, each);
         }
         self.reader.note_typical(self.count, self.bytes);
         self.reader.rest();
@@ -144,7 +147,7 @@ impl<'a> Reading<'a> {
         let segment = place.and_then(|place| self.catalog.segment(place.segment()));
         let read = match (place, segment) {
             (Some(place), Some(segment)) => self.engine.read(self.reader, segment, place, 0, (partition, offset)),
-            _ => self.engine.fetch(partition, offset),
+            (Some(_), None) | (None, _) => self.engine.fetch(partition, offset),
         };
         match read {
             Ok(stored) => self.give(lease, stored, each),
@@ -198,7 +201,7 @@ impl<'a> Reading<'a> {
                     let of = (partition, offset);
                     self.engine.gather(self.reader, segment, place, (done, max), of, |stored| read.push(stored))
                 }
-                _ => self.engine.fetch(partition, offset).map(|stored| {
+                (Some(_), None) | (None, _) => self.engine.fetch(partition, offset).map(|stored| {
                     read.extend(self.reader.take().into_iter().chain([stored]));
                     1
                 }),

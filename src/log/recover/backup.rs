@@ -1,9 +1,10 @@
 //! A copy of a log as it is at one LSN, into another directory.
 //!
-//! Files that nothing changes any more are copied once: one of the same header and length is there already. The file that grows is copied as
-//! far as the log is durable, and goes on where the last backup ended. The slot is written last: until it is durable, the directory opens as
-//! the backup before this one, or as a later moment, or is refused, for a half of what the file grew by tells of more than is there. It has the flag of a copy, so that the first open gives it an instance of its own. Never here:
-//! what a log holds; who has the source.
+//! Files that nothing changes any more are copied once: one of the same header and length is there already. The file that grows is copied
+//! as far as the log is durable, and goes on where the last backup ended. The slot is written last: until it is durable, the directory
+//! opens as the backup before this one, or as a later moment, or is refused, for a half of what the file grew by tells of more than is
+//! there. It has the flag of a copy, so that the first open gives it an instance of its own. Never here: what a log holds; who has the
+//! source.
 
 use crate::disk::{Disk, File};
 use crate::ids::{FileNumber, Lsn};
@@ -249,8 +250,8 @@ fn there(from: &dyn File, file: &dyn File, wanted: &BackupFile, proven: Lsn) -> 
     })
 }
 
-/// Writes the slot over the older one, and once that is durable over the other, so that both tell the same; or the whole file where there is
-/// no slot.
+/// Writes the slot over the older one, and once that is durable over the other, so that both tell the same; or the whole file where there
+/// is no slot.
 fn write_store(source: &BackupSource<'_>, to: &dyn Disk, slot: Slot, is_new: bool) -> io::Result<()> {
     let uuid = source.end.uuid();
     let file = to.open(&FileName::Store.to_string())?;
