@@ -4,8 +4,11 @@
 
 use millpond::simulation::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
-use millpond::{Durability, Error, ErrorKind, Expected, Group, Message, Store, Topic, WhilePending};
+use millpond::{Durability, Error, ErrorKind, Expected, Group, Message, Ordering, Store, Topic, WhilePending};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 const NOW: Duration = Duration::ZERO;
@@ -98,6 +101,60 @@ fn g20_replaced_messages_are_left_out_of_batches() {
         assert_eq!((got.len(), got.iter().filter(|text| *text == "newer").count()), (8, 2), "{got:?}");
         assert!(left_out.iter().all(|text| !got.contains(text)), "{got:?}");
     }
+}
+
+/// A consumer that comes too late has lost what was replaced, which is no dead letter then.
+#[test]
+fn g20_a_lease_that_has_ended_is_lost_with_what_is_replaced() {
+    let machine = Machine::new(Durability::Os);
+    let workers = machine.jobs.group("once").max_attempts(1).open().unwrap();
+    for late in 0..4 {
+        machine.jobs.publish(reject("one", "k")).unwrap();
+        let delivery = workers.receive(NOW).unwrap().unwrap();
+        machine.clock.advance(30_000);
+        machine.jobs.publish(replace("two", "k")).unwrap();
+        let lost = match late {
+            0 => delivery.extend(Duration::from_secs(60)),
+            1 => delivery.ack(),
+            2 => delivery.nack("too late"),
+            _ => delivery.reject("too late"),
+        };
+        assert!(matches!(lost, Err(Error::LeaseLost { .. })), "{lost:?}");
+        let newer = workers.receive(NOW).unwrap().unwrap();
+        assert_eq!((newer.payload(), newer.attempt()), (&b"two"[..], 1));
+        newer.ack().unwrap();
+        assert_eq!((machine.drain(), workers.dead_letters().unwrap().count()), (vec!["two".to_owned()], 0));
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Atomic::SeqCst);
+    }
+}
+
+/// What waited for the message that was replaced comes, also before the newer one may be seen.
+#[test]
+fn a_consumer_wakes_when_what_held_it_back_is_replaced() {
+    let machine = Machine::new(Durability::Disk);
+    let in_turn = machine.jobs.group("in turn").ordering(Ordering::Key).open().unwrap();
+    machine.jobs.publish(reject("one", "u").key("k")).unwrap();
+    machine.jobs.publish(Message::new("next").key("k")).unwrap();
+    in_turn.receive(NOW).unwrap().unwrap().nack_after(Duration::from_secs(60), "later").unwrap();
+    let (mut next, woken) = (in_turn.receive_async(), Arc::new(Woken::default()));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let mut next = Pin::new(&mut next);
+    assert!(next.as_mut().poll(&mut context).is_pending());
+    machine.jobs.with_durability(Durability::Os).publish(replace("two", "u")).unwrap();
+    assert!(woken.0.load(Atomic::SeqCst));
+    let Poll::Ready(delivery) = next.poll(&mut context) else { panic!("it is still held back") };
+    let delivery = delivery.unwrap();
+    assert_eq!(delivery.payload(), b"next");
+    delivery.ack().unwrap();
 }
 
 #[test]

@@ -82,10 +82,12 @@ impl<'a> Message<'a> {
     }
 
     /// Gives it a unique key of 1 to 1,024 bytes: of the messages of its topic that have the key, one at a time is pending. It is pending until
-    /// every group has acknowledged it or given it up as a dead letter, so through all its retries, while it waits for its time, and while
-    /// the topic has no group. `while_pending` says what a publish under the key does meanwhile. A dead letter that is redriven has no key.
+    /// every group has acknowledged it or given it up as a dead letter, so through all its retries, and while it waits for its time. In a topic
+    /// without groups it is pending as long as the topic keeps it. `while_pending` says what a publish under the key does meanwhile. A dead
+    /// letter that is redriven has no key.
     ///
-    /// What is acknowledged in the transaction that publishes under its key is still pending. At most 1,048,576 messages with a key are
+    /// What is acknowledged in the transaction that publishes under its key is still pending. A key is given to one message of a batch or a
+    /// transaction ([`Error::InvalidOption`](crate::Error::InvalidOption)). At most 1,048,576 messages with a key are
     /// pending in a store ([`Error::LimitReached`]). A crash leaves the key with the message that was published under it, or with none.
     ///
     /// ```

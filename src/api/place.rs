@@ -76,9 +76,9 @@ impl Topic {
         if let Some(id) = &message.dedup_id {
             outgoing.identify(self.inner().shared.engine.dedup(), self.inner().info.id, id.as_slice());
         }
-        if let Some((key, while_pending)) = &message.unique_key {
-            let key = self.inner().shared.engine.dedup().id(self.inner().info.id, key.as_slice());
-            outgoing.make_unique(key, *while_pending);
+        if let Some((unique, while_pending)) = &message.unique_key {
+            let unique = self.inner().shared.engine.dedup().id(self.inner().info.id, unique.as_slice());
+            outgoing.make_unique(unique, key, *while_pending);
         }
         Ok(())
     }

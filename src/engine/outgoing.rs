@@ -7,7 +7,7 @@ use super::dedup::DedupHasher;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, TopicId};
 use crate::log::Parts;
-use crate::record::{Record, message};
+use crate::record::{KeyHash, Record, message};
 use crate::state::{Command, DedupId, Delay, Later, Sequence, UniqueKey, WhilePending};
 use smallvec::SmallVec;
 
@@ -153,9 +153,10 @@ impl Outgoing {
     }
 
     /// Gives the message that was added last a unique key.
-    pub(crate) fn make_unique(&mut self, key: u128, while_pending: WhilePending) {
+    pub(crate) fn make_unique(&mut self, key: u128, message_key: Option<&[u8]>, while_pending: WhilePending) {
         let Some(part) = self.ends.len().checked_sub(1) else { return };
-        self.marks.uniques.push(UniqueKey { part: part as u32, key, while_pending });
+        let message_key = KeyHash::of(message_key);
+        self.marks.uniques.push(UniqueKey { part: part as u32, key, message_key, while_pending });
     }
 
     /// # Errors

@@ -151,16 +151,16 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         21 => Record::Sequenced { topic: TopicId(group.0), producer: name(take), sequence: offset.0 },
         25 => group_created(take, group, partition),
         26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
+        29 | 32 => looked(take, kind, (group, partition, offset)),
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
-        29 | 31 => look_record(take, kind, group, (partition, offset)),
-        32 => key_taken(take, partition, offset),
+        33 => key_taken(take, partition, offset),
         _ => Record::Filtered { group, partition, first: offset, count: small(take) },
     }
 }
 
-fn look_record(take: &mut Take<'_>, kind: u8, group: GroupId, (partition, first): (PartitionId, Offset)) -> Record {
+fn looked(take: &mut Take<'_>, kind: u8, (group, partition, first): (GroupId, PartitionId, Offset)) -> Record {
     let keys: Vec<_> = (0..=take.byte() % 8).map(|_| KeyHash(number(take))).collect();
-    if kind == 31 {
+    if kind == 32 {
         return Record::Recalled { group, partition, first, keys };
     }
     let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
@@ -170,7 +170,8 @@ fn look_record(take: &mut Take<'_>, kind: u8, group: GroupId, (partition, first)
 fn key_taken(take: &mut Take<'_>, partition: PartitionId, offset: Offset) -> Record {
     let replaces = take.byte() & 1 == 1;
     let replaced = replaces.then(|| (PartitionId(number(take)), Offset(number(take))));
-    Record::KeyTaken { partition, offset, key: u128::from(number(take)), replaced }
+    let (key, message_key) = (u128::from(number(take)), KeyHash(number(take)));
+    Record::KeyTaken { partition, offset, key, message_key, replaced }
 }
 
 fn schedule_record(

@@ -48,6 +48,8 @@ pub(crate) enum Wakes {
     Group(GroupId),
     /// One of the group, if the limit on outstanding messages held it back.
     HeldBack(GroupId),
+    /// The same, of each group that reads the partition.
+    HeldBackOf(PartitionId),
     /// All of the group, which is no more.
     AllOf(GroupId),
     /// All of all groups of the topic, which is no more.
@@ -332,6 +334,7 @@ impl Record {
             | Self::Postponed { group, .. } => Wakes::Group(*group),
             // A place below the limit.
             Self::Acked { group, .. } | Self::DeadLettered { group, .. } => Wakes::HeldBack(*group),
+            Self::KeyTaken { replaced: Some((partition, _)), .. } => Wakes::HeldBackOf(*partition),
             Self::ClockJumped { .. } => Wakes::EachGroup,
             // Its sleepers learn that it is gone.
             Self::GroupRemoved { group } => Wakes::AllOf(*group),
@@ -353,7 +356,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
-            | Self::KeyTaken { .. }
+            | Self::KeyTaken { replaced: None, .. }
             | Self::Sequenced { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }

@@ -53,10 +53,10 @@ mod kind {
     pub(super) const CONSIDERED: u8 = 30;
     pub(super) const RECALLED: u8 = 31;
     pub(super) const RETENTION_MARKED: u8 = 32;
-    pub(super) const KEY_TAKEN: u8 = 33;
-    pub(super) const FILTERED: u8 = 34;
+    pub(super) const FILTERED: u8 = 33;
+    pub(super) const KEY_TAKEN: u8 = 34;
 
-    pub(super) const MAX: u8 = FILTERED;
+    pub(super) const MAX: u8 = KEY_TAKEN;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

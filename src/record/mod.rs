@@ -110,7 +110,14 @@ pub(crate) enum Record {
     Accepted { partition: PartitionId, offset: Offset, id: u128, body: u64, time: StoreMs },
     /// The message of this frame at `offset` has a unique key, of which a hash is kept. It takes the place of the message `replaced`, which
     /// had the key and is not delivered any more.
-    KeyTaken { partition: PartitionId, offset: Offset, key: u128, replaced: Option<(PartitionId, Offset)> },
+    KeyTaken {
+        partition: PartitionId,
+        offset: Offset,
+        key: u128,
+        /// That of the message, by which a group in order of keys goes.
+        message_key: KeyHash,
+        replaced: Option<(PartitionId, Offset)>,
+    },
     /// A producer has published up to this number of its own.
     Sequenced { topic: TopicId, producer: String, sequence: u64 },
     /// `count` messages (parts of this frame) at `base ..` of the stream's partition: its events from `version` on. The first event that

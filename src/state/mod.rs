@@ -239,6 +239,13 @@ impl State {
     pub(crate) fn apply(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
         let opened = self.epoch != Epoch(0) || matches!(record, Record::Opened { .. });
         require(opened, "a record before the store was ever opened")?;
+        self.apply_kind(record, lsn)?;
+        self.let_go_unkept(record);
+        Ok(())
+    }
+
+    #[inline]
+    fn apply_kind(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),

@@ -7,9 +7,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a key is free while a group works on its message",
         plants: "a job is published a second time while it waits for its retry",
-        mistake: Mistake::Value(
-            "if planted!() { cursor.is_some_and(|cursor| offset >= group.next(cursor)) } else { $it }",
-        ),
+        mistake: Mistake::Value("if planted!() { offset >= group.next(index) } else { $it }"),
         level: Level::Library("state::unique"),
     },
     Bug {
@@ -23,6 +21,36 @@ pub const BUGS: &[Bug] = &[
         plants: "a consumer gets the job that was replaced, and then the newer one",
         mistake: Mistake::Skip,
         level: Level::Test("scenarios", "files::unique"),
+    },
+    Bug {
+        name: "what was replaced is tried again",
+        plants: "a job that failed once is not replaced: it holds up others, and becomes a dead letter",
+        mistake: Mistake::Skip,
+        level: Level::Library("g20_what_was_tried_and_is_replaced_is_settled_at_once"),
+    },
+    Bug {
+        name: "what a replaced message held back sleeps on",
+        plants: "a consumer sleeps on although the job that its next one waited for was replaced",
+        mistake: Mistake::Before("Wakes::HeldBackOf(_) if planted!() => {}"),
+        level: Level::Test("unique", "a_consumer_wakes_when_what_held_it_back_is_replaced"),
+    },
+    Bug {
+        name: "a message is settled and replaced in a frame",
+        plants: "a transaction that a late worker commits beside a newer job stops the store",
+        mistake: Mistake::Asks("if planted!() { None } else { $it }"),
+        level: Level::Library("g20_what_a_transaction_settles_is_not_replaced_in_it"),
+    },
+    Bug {
+        name: "a key is free while its message is only counted",
+        plants: "a job is published a second time while it waits for many others of its customer",
+        mistake: Mistake::Value("{ let is_counted = $it; move || !planted!() && is_counted() }"),
+        level: Level::Library("g20_a_key_is_free_whatever_is_only_counted"),
+    },
+    Bug {
+        name: "a key stays taken by what nobody keeps",
+        plants: "no job of a key is published any more where the topic keeps messages for a while",
+        mistake: Mistake::Value("planted!() || $it"),
+        level: Level::Library("g20_a_key_goes_with_what_a_topic_keeps_no_longer"),
     },
     Bug {
         name: "what was replaced is delivered",

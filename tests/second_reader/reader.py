@@ -824,7 +824,7 @@ def decode_body(kind, c):
         r["count"] = decode_count(c)
     elif kind == 2:
         decode_leased(r, c)
-    elif kind in (3, 34):
+    elif kind in (3, 33):
         r.update((n, c.varint()) for n in ("group", "partition", "first"))
         r["count"] = decode_count(c)
     elif kind == 4:
@@ -878,8 +878,9 @@ def decode_body(kind, c):
         r.update((n, c.varint()) for n in ("version", "first", "next")[26 - kind:])
     elif kind == 32:
         r["topic"], r["time"] = c.varint(), c.varint()
-    elif kind == 33:
+    elif kind == 34:
         r["partition"], r["offset"], r["key"] = c.varint(), c.varint(), bytes(c.take(16))
+        r["message key"] = bytes(c.take(8))
         r["replaced"] = (c.varint(), c.varint()) if c.left() else None
     elif kind == 27:
         r["topic"], r["partition"] = c.varint(), c.varint()
@@ -1260,13 +1261,27 @@ def apply_sequenced(s, r):
     s["producers"].setdefault(r["topic"], {})[r["text"]] = r["sequence"]
 
 
-def is_settled(group, i, offset):
-    cursor = group["cursors"][i]
-    before_counted = all(offset < first for (_, j), (first, _) in group["counted"].items() if j == i)
-    return offset < cursor["next"] and offset not in cursor["messages"] and before_counted
+def is_settled(group, i, offset, key):
+    cursor, (first, _) = group["cursors"][i], group["counted"].get((key, i), (NOWHERE, 0))
+    return offset < cursor["next"] and offset not in cursor["messages"] and offset < first
 
 
-def is_pending(s, partition, offset):
+def has_groups(s, partition):
+    where = owner(s, partition)
+    return where is not None and where[0] == "topic" and any(g["topic"] == where[1] for g in s["groups"].values())
+
+
+def is_kept(s, t, i, offset, lsn):
+    """Whether a topic without groups keeps a message."""
+    topic, held = s["topics"][t], [hold[1] for _, hold in s["named"].values() if hold and hold[0] == t]
+    kind, most, end = topic["options"][RETENTION], topic["options"][RETAINED], topic["ends"][i]
+    if not held and kind not in (BY_AGE, BY_COUNT):
+        return True
+    kept = {0: NOWHERE, 1: 0, BY_COUNT: max(end - most, 0), BY_AGE: topic["ages"] and topic["ages"]["kept"][i]}[kind]
+    return offset >= kept or bool(held) and lsn >= min(held)
+
+
+def is_pending(s, partition, offset, k):
     where = owner(s, partition)
     if where is None or where[0] not in ("topic", "schedule"):
         return False
@@ -1274,24 +1289,41 @@ def is_pending(s, partition, offset):
     if what == "schedule":
         return offset in s["topics"][topic]["schedule"]["entries"]
     groups = [g for g in s["groups"].values() if g["topic"] == topic]
-    return not groups or any(not is_settled(g, i, offset) for g in groups)
+    if not groups:
+        return is_kept(s, topic, i, offset, k["lsn"])
+    return any(not is_settled(g, i, offset, k["message key"]) for g in groups)
+
+
+def settle_replaced(s, partition, offset):
+    """The groups that have tried what is replaced are done with it."""
+    _, topic, i = owner(s, partition)
+    for g, group in s["groups"].items():
+        message = group["cursors"][i]["messages"].get(offset) if group["topic"] == topic else None
+        if message and message["phase"] != PARKED:
+            settle(s, {"group": g, "partition": partition}, group["cursors"][i], offset)
 
 
 def apply_key_taken(s, r, lsn):
-    """Record 33: a message has a unique key."""
+    """Record 34: a message has a unique key."""
     where = owner(s, r["partition"])
     need(where is not None and where[0] in ("topic", "schedule"), "a unique key in no partition of a topic")
     need(r["offset"] < end_of(s, r["partition"]), "a unique key of a message that is not there")
     at = r["partition"], r["offset"]
-    need(is_pending(s, *at), "a unique key of a message that is not pending")
+    taken = {"key": r["key"], "message key": r["message key"], "replaced": 0, "epoch": s["epoch"], "lsn": lsn}
+    is_there = is_pending(s, *at, taken)
+    need(is_there or where[0] == "topic" and not has_groups(s, at[0]), "a unique key of a message that is not pending")
     need(at not in s["keys"], "a second unique key")
     has_it = [place for place, k in s["keys"].items() if k["key"] == r["key"] and not k["replaced"]]
     need(has_it == ([r["replaced"]] if r["replaced"] else []), "a unique key that another message has")
     need(len(s["keys"]) < MOST_KEYS, "too many unique keys")
     if r["replaced"]:
         need(owner(s, r["replaced"][0])[0] == "topic", "a message for later is replaced")
+        settle_replaced(s, *r["replaced"])
         s["keys"][r["replaced"]]["replaced"] = 1
-    s["keys"][at] = {"key": r["key"], "replaced": 0, "epoch": s["epoch"], "lsn": lsn}
+        if not is_pending(s, *r["replaced"], s["keys"][r["replaced"]]):
+            del s["keys"][r["replaced"]]
+    if is_there:
+        s["keys"][at] = taken
 
 
 def follow_keys(s, r, lsn):
@@ -1299,27 +1331,32 @@ def follow_keys(s, r, lsn):
     if r["kind"] == 29:
         moved = s["keys"].pop((r["partition"], r["offset"]), None)
         to = r["copy"] and (r["copy"]["partition"], r["copy"]["offset"])
-        if moved and to and is_pending(s, *to):
-            s["keys"][to] = {**moved, "epoch": s["epoch"], "lsn": lsn}
-    if r["kind"] in (3, 9, 16, 17, 18, 31, 34):
-        s["keys"] = {at: k for at, k in s["keys"].items() if is_pending(s, *at)}
+        moved = moved and {**moved, "epoch": s["epoch"], "lsn": lsn}
+        if moved and to and is_pending(s, *to, moved):
+            s["keys"][to] = moved
+    if s["keys"]:
+        s["keys"] = {at: k for at, k in s["keys"].items() if is_pending(s, *at, k)}
 
 
 def encode_keys(s):
     out = varint(len(s["keys"]))
     for (partition, offset), k in sorted(s["keys"].items()):
-        out += varint(partition) + varint(offset) + k["key"] + bytes([k["replaced"]]) + varint(k["epoch"]) + varint(k["lsn"])
+        out += varint(partition) + varint(offset) + k["key"] + k["message key"] + bytes([k["replaced"]])
+        out += varint(k["epoch"]) + varint(k["lsn"])
     return out
 
 
 def decode_keys(c, s):
     before = (-1, 0)
-    for _ in range(c.count(21)):
-        at, key, replaced = (c.varint(), c.varint()), bytes(c.take(16)), c.u8()
+    for _ in range(c.count(29)):
+        at, key, message_key, replaced = (c.varint(), c.varint()), bytes(c.take(16)), bytes(c.take(8)), c.u8()
         need(before < at and replaced < 2, "a unique key")
-        need(is_pending(s, *at) and at[1] < end_of(s, at[0]), "a unique key of a message that is not pending")
+        k = {"key": key, "message key": message_key, "replaced": replaced, "epoch": c.varint(), "lsn": c.varint()}
+        need(owner(s, at[0]) is not None and at[1] < end_of(s, at[0]), "a unique key of a message that is not there")
+        without = owner(s, at[0])[0] == "topic" and not has_groups(s, at[0])
+        need(without or is_pending(s, *at, k), "a unique key of a message that is not pending")
         need(not replaced or owner(s, at[0])[0] == "topic", "a message for later is replaced")
-        s["keys"][at], before = {"key": key, "replaced": replaced, "epoch": c.varint(), "lsn": c.varint()}, at
+        s["keys"][at], before = k, at
     own = [k["key"] for k in s["keys"].values() if not k["replaced"]]
     need(len(set(own)) == len(own) and len(s["keys"]) <= MOST_KEYS, "a unique key of two messages")
 
@@ -1833,7 +1870,7 @@ def apply_record(s, r, lsn, ranks):
         apply_considered(s, r)
     elif kind == 31:
         apply_recalled(s, r)
-    elif kind == 34:
+    elif kind == 33:
         apply_filtered(s, r)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
@@ -1862,7 +1899,7 @@ def apply_record(s, r, lsn, ranks):
         apply_accepted(s, r, lsn)
     elif kind == 23:
         apply_sequenced(s, r)
-    elif kind == 33:
+    elif kind == 34:
         apply_key_taken(s, r, lsn)
     else:
         apply_names(s, r, kind)

@@ -253,32 +253,32 @@ impl<'a> Reading<'a> {
 /// The leases that the last commit granted, if there were any.
 pub(in crate::engine) fn collect(core: &Core) -> Option<Leases> {
     let mut leases = Leases::new();
+    // Those that newer ones have replaced are acked in the frame of their lease, in the order of the leases.
+    let mut passed = passed_over(core).peekable();
     for record in &core.records {
-        let Record::Leased { first, count, .. } = record else { continue };
-        let (mut next, end) = (*first, first.saturating_add(u64::from(*count)));
-        for passed in passed_over(core, record) {
-            collect_run(core, record, (next, passed), &mut leases);
-            next = passed.saturating_add(1);
+        let &Record::Leased { partition, first, count, .. } = record else { continue };
+        let (mut next, end) = (first, first.saturating_add(u64::from(count)));
+        let is_here = |passed: &(PartitionId, Offset, u32)| passed.0 == partition && (first..end).contains(&passed.1);
+        while let Some((_, offset, count)) = passed.next_if(is_here) {
+            collect_run(core, record, (next, offset), &mut leases);
+            next = offset.saturating_add(u64::from(count));
         }
         collect_run(core, record, (next, end), &mut leases);
     }
     (!leases.is_empty()).then_some(leases)
 }
 
-/// Those of the messages of a lease that are acked in its frame, for newer ones have replaced them.
-fn passed_over(core: &Core, lease: &Record) -> impl Iterator<Item = Offset> {
-    let of = |record: &Record| {
-        let &Record::Leased { partition, first, count, .. } = lease else { return None };
-        let &Record::Acked { partition: acked, first: offset, .. } = record else { return None };
-        let is_leased = acked == partition && offset >= first && offset < first.saturating_add(u64::from(count));
-        is_leased.then_some(offset)
-    };
-    core.records.iter().filter_map(of)
+/// What the last commit leased and acked, in runs: the partition, the first, and how many.
+fn passed_over(core: &Core) -> impl Iterator<Item = (PartitionId, Offset, u32)> {
+    core.records.iter().filter_map(|record| {
+        let &Record::Acked { partition, first, count, .. } = record else { return None };
+        Some((partition, first, count))
+    })
 }
 
 /// How many messages the last commit acked since they were replaced.
 pub(in crate::engine) fn passed_count(core: &Core) -> u32 {
-    core.records.iter().filter(|record| matches!(record, Record::Acked { .. })).count() as u32
+    passed_over(core).fold(0, |all, (_, _, count)| all.saturating_add(count))
 }
 
 /// Those of the messages `first..end` of a lease.

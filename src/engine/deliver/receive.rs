@@ -331,7 +331,8 @@ impl Engine {
             && let Some(leases) = collect(&core)
         {
             let count: u64 = leases.iter().map(|run| u64::from(run.count)).sum();
-            core.use_room(count);
+            let settled = u64::from(passed_count(&core));
+            core.use_room(count.saturating_add(settled));
             if let Some(rate) = rate {
                 core.rates.take(group, rate, u32::try_from(count).unwrap_or(u32::MAX), now.mono);
             }

@@ -125,8 +125,9 @@ fn decode_key_taken(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> 
     let place = |reader: &mut ByteReader<'_>| Ok((partition(reader)?, offset(reader)?));
     let (partition, offset) = place(reader)?;
     let key = u128::from_le_bytes(reader.array()?);
+    let message_key = key_hash(reader)?;
     let replaced = if reader.is_empty() { None } else { Some(place(reader)?) };
-    Ok(Record::KeyTaken { partition, offset, key, replaced })
+    Ok(Record::KeyTaken { partition, offset, key, message_key, replaced })
 }
 
 fn decode_cursor_set(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {

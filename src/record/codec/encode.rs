@@ -168,9 +168,10 @@ fn accepted(record: &Record, out: &mut Vec<u8>) {
 }
 
 fn key_taken(record: &Record, out: &mut Vec<u8>) {
-    let Record::KeyTaken { partition, offset, key, replaced } = record else { return };
+    let Record::KeyTaken { partition, offset, key, message_key, replaced } = record else { return };
     put_place(out, *partition, *offset);
     out.extend_from_slice(&key.to_le_bytes());
+    out.extend_from_slice(&message_key.0.to_le_bytes());
     replaced.iter().for_each(|(partition, offset)| put_place(out, *partition, *offset));
 }
 

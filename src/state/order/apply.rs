@@ -88,9 +88,10 @@ impl State {
         require(parked as u64 <= u64::from(group.parked_room()), "more messages are parked than may be")?;
         let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
         group.recall((cursor, first, end), keys, &hungry, &counts);
-        // What was settled behind those that were only counted can be told by now.
-        let counted = group.order.first_counted(cursor).unwrap_or_else(|| group.next(cursor));
-        self.let_go_within(partition, first, counted);
+        // What did not pass a filter, or was damaged, is known to be settled by now.
+        let is_told = hungry.iter().any(|key| group.data.counted.get(&(*key, cursor)).is_none());
+        let end = if is_told { group.next(cursor) } else { end };
+        self.let_go_within(partition, first, end);
         Ok(())
     }
 }

@@ -284,8 +284,10 @@ impl World {
         let token = Token { epoch: self.state.epoch(), lsn };
         // What newer messages have replaced.
         let passed = |held: &Held| {
-            let is_acked = |record: &Record| matches!(record, Record::Acked { partition, first, .. } if (*partition, *first) == (held.partition, held.offset));
-            records.iter().any(is_acked)
+            records.iter().any(|record| {
+                let &Record::Acked { partition, first, count, .. } = record else { return false };
+                partition == held.partition && (first.0..first.0 + u64::from(count)).contains(&held.offset.0)
+            })
         };
         let mut lent = Vec::new();
         for record in &records {

@@ -271,10 +271,14 @@ impl Run {
         let sequence = Sequence { topic, producer: &name, number };
         let stands = self.world.state.cursor(&name).map(|cursor| cursor.value.to_vec());
         let hold = (pick.index(2) == 0).then_some(Hold { topic, from: Lsn(self.world.lsn) });
-        let runs = [(first, 2)];
+        let (runs, base) = ([(first, 2)], self.world.state.partition_end(first));
         let while_pending = [WhilePending::Reject, WhilePending::Replace, WhilePending::ReturnExisting][pick.index(3)];
-        let uniques =
-            [0, 1].map(|part| UniqueKey { part, key: u128::from(part) << 100 | pick.index(5) as u128, while_pending });
+        let uniques = [0, 1].map(|part| UniqueKey {
+            part,
+            key: u128::from(part) << 100 | pick.index(5) as u128,
+            message_key: (self.world.key)(first, base.saturating_add(part.into())),
+            while_pending,
+        });
         let stream = StreamId { partition: first, key: pick.index(2) as u128 };
         let fact = Some(StreamFact { head: StreamHead::default(), as_of: Lsn(u64::MAX) });
         let command = match what {

@@ -221,7 +221,7 @@ fn golden_snapshot_of_unique_keys() {
     let mut world = World::new();
     world.run(Command::CreateTopic { name: "t", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
     for key in [7, u128::MAX, 7] {
-        let uniques = &[UniqueKey { part: 0, key, while_pending: WhilePending::Replace }];
+        let uniques = &[UniqueKey { part: 0, key, message_key: KeyHash(9), while_pending: WhilePending::Replace }];
         let runs = &[(PartitionId(0), 1)];
         world.run(Command::Publish { runs, ids: &[], delays: &[], uniques, sequence: None }).unwrap();
     }
@@ -231,15 +231,18 @@ fn golden_snapshot_of_unique_keys() {
         1, 0, 1, b't', 0, 1, 0, 3,                      // topics: gap, name, first, count, options, end
         0, 0, 0, 0, 0, 0, 0,                            // groups, exclusive, jumps, cursors, schedules, windows, producers
         0, 3,                                           // ages, count of keys
-        0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 16, // partition, offset, key, replaced, epoch, LSN
-        0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 1, 32,
-        0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 48,
+        0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // partition, offset, unique key
+        9, 0, 0, 0, 0, 0, 0, 0, 1, 1, 16,               // key, replaced, epoch, LSN
+        0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+        9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 32,
+        0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 48,
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
     // Two messages that have one key, and one that nobody waits for any more.
     let wrong = |at: usize, byte: u8| State::decode(&[&expected[..at], &[byte], &expected[at + 1..]].concat()).is_err();
-    let (replaced, end) = (40, 12);
+    let (replaced, end) = (48, 12);
     assert_eq!((expected[replaced], expected[end]), (1, 3));
     assert!(wrong(replaced, 0) && wrong(end, 2));
 }
@@ -279,7 +282,7 @@ pub(super) fn rich() -> World {
     let sequence = Some(Sequence { topic: TopicId(0), producer: "p", number: 0 });
     world.run(Command::Publish { runs: &[(PartitionId(1), 2)], ids, delays: &[], uniques: &[], sequence }).unwrap();
     for key in [6, 7, 7] {
-        let uniques = &[UniqueKey { part: 0, key, while_pending: WhilePending::Replace }];
+        let uniques = &[UniqueKey { part: 0, key, message_key: KeyHash(9), while_pending: WhilePending::Replace }];
         let runs = &[(PartitionId(1), 1)];
         world.run(Command::Publish { runs, ids: &[], delays: &[], uniques, sequence: None }).unwrap();
     }

@@ -22,16 +22,18 @@ impl State {
         for &(partition, count) in runs {
             let base = self.catalog.end(partition);
             let end = nth.saturating_add(count);
-            while let Some(&UniqueKey { part, key, while_pending }) = uniques.next_if(|unique| unique.part < end) {
+            while let Some(&UniqueKey { part, key, message_key, while_pending }) =
+                uniques.next_if(|unique| unique.part < end)
+            {
                 self.accepting(partition)?;
                 if !seen.insert(key) {
                     return Err(Rejection::Invalid("a unique key is given to two messages of a frame"));
                 }
                 let mut replaced = None;
-                if let Some((place, pending)) = self.uniques.owner(key) {
-                    let id = self.id_of_pending(place, pending)?;
+                if let Some((place, pending)) = self.pending_owner(key) {
                     match while_pending {
                         WhilePending::ReturnExisting => {
+                            let id = self.id_of_pending(place, pending)?;
                             repeats.push(Repeat { part, id, lsn: pending.lsn });
                             continue;
                         }
@@ -40,13 +42,13 @@ impl State {
                             replaced = self.replace(place, records);
                         }
                         WhilePending::Replace | WhilePending::Reject => {
-                            return Err(Rejection::KeyPending { pending: Box::new(id) });
+                            return Err(self.key_pending(place));
                         }
                     }
                 }
                 let full = Rejection::LimitReached("messages in a partition");
                 let offset = base.checked_add(u64::from(part.saturating_sub(nth))).ok_or(full)?;
-                records.push(Record::KeyTaken { partition, offset, key, replaced });
+                records.push(Record::KeyTaken { partition, offset, key, message_key, replaced });
                 added += 1;
             }
             nth = end;
@@ -74,12 +76,15 @@ impl State {
 
     /// Whether a consumer works on a message.
     fn is_leased(&self, (partition, offset): KeyPlace, mono: MonoMs) -> bool {
-        let Some(Role::Topic { topic, .. }) = self.catalog.role(partition) else { return false };
-        let groups = self.catalog.audience(topic).into_iter().flat_map(|audience| audience.groups.values());
-        groups.filter_map(|id| self.groups.get(id)).any(|group| {
-            let entry = group.cursor_of(partition).and_then(|cursor| group.entry(cursor, offset));
-            entry.and_then(|entry| entry.lease()).is_some_and(|lease| lease.until > mono)
-        })
+        let Some(Role::Topic { topic, index }) = self.catalog.role(partition) else { return false };
+        self.groups_of(topic).any(|(_, group)| group.entry(index, offset).is_some_and(|entry| entry.is_live(mono)))
+    }
+
+    /// What is refused is published under the key of this message.
+    pub(in crate::state) fn key_pending(&self, place: KeyPlace) -> Rejection {
+        let id = self.uniques.pending.get(&place).ok_or(Rejection::Stale);
+        let id = id.and_then(|pending| self.id_of_pending(place, pending));
+        id.map_or_else(|other| other, |id| Rejection::KeyPending { pending: Box::new(id) })
     }
 
     fn id_of_pending(&self, (partition, offset): KeyPlace, pending: &PendingKey) -> Result<MessageId, Rejection> {
@@ -87,7 +92,7 @@ impl State {
         Ok(MessageId { topic, partition, offset, epoch: pending.epoch })
     }
 
-    /// Acks what was replaced of the messages that the records from number `start` on lease.
+    /// Acks what was replaced of the messages that the records from number `start` on lease: in the order of these, no ack of two of them.
     #[inline]
     pub(in crate::state) fn pass_over_replaced(&self, start: usize, records: &mut Vec<Record>) {
         if self.uniques.replaced == 0 {
@@ -97,8 +102,15 @@ impl State {
         for record in records.get(start..).unwrap_or(&[]) {
             let &Record::Leased { group, partition, first, count, .. } = record else { continue };
             let end = first.saturating_add(count.into());
-            let replaced = self.uniques.within(partition, (first, end)).filter(|(_, pending)| pending.is_replaced);
-            passed.extend(replaced.map(|((_, offset), _)| Record::Acked { group, partition, first: offset, count: 1 }));
+            let start = passed.len();
+            for ((_, offset), _) in
+                self.uniques.within(partition, (first, end)).filter(|(_, pending)| pending.is_replaced)
+            {
+                match passed[start..].last_mut() {
+                    Some(Record::Acked { first, count, .. }) if first.0 + u64::from(*count) == offset.0 => *count += 1,
+                    Some(_) | None => passed.push(Record::Acked { group, partition, first: offset, count: 1 }),
+                }
+            }
         }
         // seam: what was replaced is delivered
         records.extend(passed);

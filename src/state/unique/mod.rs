@@ -1,8 +1,8 @@
 //! Unique keys: of the messages of a topic that were published under one key, one is pending, and others that it replaced.
 //!
-//! A message is pending until every group of its topic has settled it, while the topic has no group, and while it waits for its time.
-//! What is known here is each pending message with a key. One that was replaced is acked as soon as a group leases it, in the same frame,
-//! so that no consumer gets it. Never here: hashing keys.
+//! A message is pending until every group of its topic has settled it, while it waits for its time, and while a topic without groups keeps it.
+//! What is known here is each pending message with a key. One that is replaced is settled at once for the groups that have tried it; any other
+//! group acks it as it leases it, in the same frame, so that no consumer gets it. Never here: hashing keys.
 
 mod decide;
 mod snapshot;
@@ -13,17 +13,19 @@ pub(super) use snapshot::{PendingKeys, decode, encode};
 
 use super::kit::prehashed::Prehashed;
 use super::kit::tree::Tree;
-use super::message::{Applied, require};
-use super::{Inconsistent, Rejection, Role, State};
-use crate::ids::{Epoch, Lsn, Offset, PartitionId, TopicId};
+use super::message::{Applied, MessageRef, require};
+use super::{GroupState, Inconsistent, Rejection, Role, State};
+use crate::ids::{Epoch, GroupId, Lsn, Offset, PartitionId, TopicId};
 use crate::limits::UNIQUE_KEYS_MAX;
-use crate::record::Record;
+use crate::record::{KeyHash, Record};
 
 /// The unique key under which message number `part` of a frame is published, as a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UniqueKey {
     pub(crate) part: u32,
     pub(crate) key: u128,
+    /// The key by which its partition is chosen, if it has one.
+    pub(crate) message_key: KeyHash,
     pub(crate) while_pending: WhilePending,
 }
 
@@ -34,7 +36,7 @@ pub enum WhilePending {
     /// It fails with [`Error::KeyPending`](crate::Error::KeyPending), which names that message.
     Reject,
     /// It takes the place of that message, which is not delivered any more; one for later is cancelled. While a consumer works on it, the
-    /// publish fails as with `Reject`.
+    /// publish fails as with `Reject`. A consumer whose lease has ended by then has lost it.
     Replace,
     /// It publishes nothing and gives the receipt of that message.
     ReturnExisting,
@@ -47,6 +49,7 @@ type KeyPlace = (PartitionId, Offset);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::state) struct PendingKey {
     key: u128,
+    message_key: KeyHash,
     /// A newer one has the key.
     is_replaced: bool,
     /// That of its frame.
@@ -107,30 +110,52 @@ impl UniqueKeys {
 
 impl State {
     /// Whether a message is still to be delivered to anybody.
-    fn is_pending(&self, (partition, offset): KeyPlace) -> bool {
+    fn is_pending(&self, (partition, offset): KeyPlace, pending: &PendingKey) -> bool {
         match self.catalog.role(partition) {
-            Some(Role::Topic { topic, .. }) => {
-                let groups = || self.catalog.audience(topic).into_iter().flat_map(|audience| audience.groups.values());
-                let is_unsettled = |group: &super::GroupState| {
-                    let cursor = group.cursor_of(partition);
+            Some(Role::Topic { topic, index }) => {
+                let is_unsettled = |group: &GroupState| {
                     // seam: a key is free while a group works on its message
-                    cursor.is_some_and(|cursor| !group.is_settled(cursor, offset, offset.saturating_add(1)))
+                    !group.has_settled(index, offset, pending.message_key)
                 };
-                groups().next().is_none()
-                    || groups().filter_map(|id| self.groups.get(id)).any(|group| is_unsettled(group))
+                if self.is_without_groups(partition) {
+                    return self.is_kept_for_others((topic, index), offset, pending.lsn);
+                }
+                self.groups_of(topic).any(|(_, group)| is_unsettled(group))
             }
             Some(Role::Schedule { .. }) => self.scheduled(partition, offset).is_some(),
             Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => false,
         }
     }
 
-    /// Whether every message here is pending, as it must be: also asked of a snapshot.
+    /// Whether a partition is one of a topic that has no groups.
+    fn is_without_groups(&self, partition: PartitionId) -> bool {
+        let Some(Role::Topic { topic, .. }) = self.catalog.role(partition) else { return false };
+        self.groups_of(topic).next().is_none()
+    }
+
+    /// Whether a topic without groups keeps a message: for groups to come, for a while, or for a cursor.
+    fn is_kept_for_others(&self, (topic, index): (TopicId, u32), offset: Offset, lsn: Lsn) -> bool {
+        let held_from = self.cursors.held_from(topic);
+        if held_from.is_none() && !self.is_for_a_while(topic) {
+            return true;
+        }
+        // seam: a key stays taken by what nobody keeps
+        offset >= self.kept_from(topic, index) || held_from.is_some_and(|from| lsn >= from)
+    }
+
+    /// The pending message that has a key.
+    fn pending_owner(&self, key: u128) -> Option<(KeyPlace, &PendingKey)> {
+        self.uniques.owner(key).filter(|(place, pending)| self.is_pending(*place, pending))
+    }
+
+    /// Whether the messages here are there, and pending where that is up to groups: also asked of a snapshot.
     pub(in crate::state) fn keys_fit(&self) -> bool {
         let UniqueKeys { pending, owners, replaced } = &self.uniques;
         let fits = |(&place, pending): (&KeyPlace, &PendingKey)| {
-            let is_there = place.1 < self.catalog.end(place.0) && self.is_pending(place);
-            let is_scheduled = matches!(self.catalog.role(place.0), Some(Role::Schedule { .. }));
-            is_there && !(pending.is_replaced && is_scheduled)
+            let may_be_replaced = matches!(self.catalog.role(place.0), Some(Role::Topic { .. }));
+            place.1 < self.catalog.end(place.0)
+                && (may_be_replaced || !pending.is_replaced)
+                && (self.is_without_groups(place.0) || self.is_pending(place, pending))
         };
         self.uniques.has_room_for(0) && owners.len() + replaced == pending.len() && pending.iter().all(fits)
     }
@@ -148,15 +173,19 @@ impl State {
     }
 
     pub(in crate::state) fn apply_key_taken(&mut self, record: &Record, lsn: Lsn) -> Applied {
-        let &Record::KeyTaken { partition, offset, key, replaced } = record else {
+        let &Record::KeyTaken { partition, offset, key, message_key, replaced } = record else {
             return Err(Inconsistent("no unique key"));
         };
         let place = (partition, offset);
-        self.accepting(place.0)?;
-        let is_there = place.1 < self.catalog.end(place.0) && self.is_pending(place);
-        require(is_there, "a unique key of a message that is not pending")?;
+        self.accepting(partition)?;
+        require(offset < self.catalog.end(partition), "a unique key of a message that is not there")?;
         require(self.uniques.pending.get(&place).is_none(), "a message takes a second unique key")?;
-        let owner = self.uniques.owner(key).map(|(place, pending)| (place, *pending));
+        let pending = PendingKey { key, message_key, is_replaced: false, epoch: self.epoch, lsn };
+        let is_pending = self.is_pending(place, &pending);
+        // Without groups a topic need not even keep the newest messages.
+        let may_be_gone = self.is_without_groups(partition);
+        require(is_pending || may_be_gone, "a unique key of a message that is not pending")?;
+        let owner = self.pending_owner(key).map(|(place, pending)| (place, *pending));
         // seam: a unique key is taken twice
         require(owner.map(|(place, _)| place) == replaced, "a unique key is taken from another message than has it")?;
         let replaced_to_come =
@@ -165,23 +194,43 @@ impl State {
         if !self.uniques.has_room_for(1) {
             return Err(FULL.into());
         }
-        if let Some((before, pending)) = owner {
+        if let Some((before, _)) = self.uniques.owner(key) {
             self.uniques.remove(before);
-            // seam: what was replaced is forgotten
-            self.uniques.insert(before, PendingKey { is_replaced: true, ..pending });
         }
-        let epoch = self.epoch;
-        self.uniques.insert(place, PendingKey { key, is_replaced: false, epoch, lsn });
+        if let Some((before, owner)) = owner {
+            self.settle_replaced(before);
+            if self.is_pending(before, &owner) {
+                // seam: what was replaced is forgotten
+                self.uniques.insert(before, PendingKey { is_replaced: true, ..owner });
+            }
+        }
+        if is_pending {
+            self.uniques.insert(place, pending);
+        }
         Ok(())
+    }
+
+    /// Settles a message for the groups that have tried it. No lease on it lasts.
+    fn settle_replaced(&mut self, (partition, offset): KeyPlace) {
+        let Some(Role::Topic { topic, index }) = self.catalog.role(partition) else { return };
+        let tried = |group: &GroupState| group.entry(index, offset).is_some_and(|entry| entry.parked().is_none());
+        let tried = self.groups_of(topic).filter(|(_, group)| tried(group)).map(|(id, _)| id);
+        for id in tried.collect::<Vec<GroupId>>() {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            // seam: what was replaced is tried again
+            group.settle(index, offset, 1);
+            group.tidy();
+            self.exclusive.touched(MessageRef { group: id, partition, offset }, 1);
+        }
     }
 
     /// A message with a key moved from where it waited for its time, or was cancelled.
     pub(in crate::state) fn move_key(&mut self, from: KeyPlace, to: Option<KeyPlace>, lsn: Lsn) {
-        let Some(pending) = self.uniques.remove(from) else { return };
-        let epoch = self.epoch;
+        let Some(before) = self.uniques.remove(from) else { return };
+        let pending = PendingKey { epoch: self.epoch, lsn, ..before };
         // seam: a key is free once its message is due
-        if let Some(to) = to.filter(|to| self.is_pending(*to)) {
-            self.uniques.insert(to, PendingKey { epoch, lsn, ..pending });
+        if let Some(to) = to.filter(|to| self.is_pending(*to, &pending)) {
+            self.uniques.insert(to, pending);
         }
     }
 
@@ -195,16 +244,45 @@ impl State {
         if self.uniques.pending.len() == 0 {
             return;
         }
-        let within = self.uniques.within(partition, (first, end)).map(|(place, _)| place);
-        let settled: Vec<KeyPlace> = within.filter(|place| !self.is_pending(*place)).collect();
+        let within = self.uniques.within(partition, (first, end));
+        let settled = within.filter(|(place, pending)| !self.is_pending(*place, pending)).map(|(place, _)| place);
+        let settled: Vec<KeyPlace> = settled.collect();
         // seam: a key stays taken for ever
         settled.into_iter().for_each(|place| _ = self.uniques.remove(place));
     }
 
     /// The same of all messages of a topic, whose groups are others now.
     pub(in crate::state) fn let_go_settled_of(&mut self, topic: TopicId) {
-        let partitions: Vec<PartitionId> = self.catalog.topic(topic).map_or(Vec::new(), |of| of.partitions().collect());
-        partitions.into_iter().for_each(|partition| self.let_go_within(partition, Offset(0), Offset(u64::MAX)));
+        self.partitions_with_keys(topic).into_iter().for_each(|partition| {
+            self.let_go_within(partition, Offset(0), Offset(u64::MAX));
+        });
+    }
+
+    /// Lets go of the keys of messages that a topic without groups does not keep any more: the first ones of each partition.
+    pub(in crate::state) fn let_go_passed_of(&mut self, topic: TopicId) {
+        self.partitions_with_keys(topic).into_iter().for_each(|partition| self.let_go_passed(partition));
+    }
+
+    /// The same of the partition to which a record adds messages, of which the topic may keep the last ones only.
+    #[inline]
+    pub(in crate::state) fn let_go_unkept(&mut self, record: &Record) {
+        if self.uniques.pending.len() > 0 {
+            record.claim().into_iter().for_each(|claim| self.let_go_passed(claim.partition));
+        }
+    }
+
+    fn let_go_passed(&mut self, partition: PartitionId) {
+        if !self.is_without_groups(partition) {
+            return;
+        }
+        let all = self.uniques.within(partition, (Offset(0), Offset(u64::MAX)));
+        let passed = all.take_while(|(place, pending)| !self.is_pending(*place, pending)).map(|(place, _)| place);
+        passed.collect::<Vec<_>>().into_iter().for_each(|place| _ = self.uniques.remove(place));
+    }
+
+    fn partitions_with_keys(&self, topic: TopicId) -> Vec<PartitionId> {
+        let of = self.catalog.topic(topic).filter(|_| self.uniques.pending.len() > 0);
+        of.map_or(Vec::new(), |of| of.partitions().collect())
     }
 
     /// Forgets all keys of a topic that goes.

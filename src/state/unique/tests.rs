@@ -1,6 +1,7 @@
 //! Unique keys: which message has one, for how long, and what becomes of those that were replaced.
 
 use crate::limits::UNIQUE_KEYS_MAX;
+use crate::record::{Hold, Retention};
 use crate::state::tests::*;
 use WhilePending::{Reject, Replace, ReturnExisting};
 
@@ -17,8 +18,9 @@ fn publish_to(
     key: u128,
     while_pending: WhilePending,
 ) -> Result<Option<u64>, Rejection> {
-    let uniques = &[UniqueKey { part: 0, key, while_pending }];
-    let runs = &[(PartitionId(partition), 1)];
+    let place = (PartitionId(partition), world.state.partition_end(PartitionId(partition)));
+    let uniques = &[UniqueKey { part: 0, key, message_key: (world.key)(place.0, place.1), while_pending }];
+    let runs = &[(place.0, 1)];
     match world.run(Command::Publish { runs, ids: &[], delays: &[], uniques, sequence: None }) {
         Ok(_) => Ok(None),
         Err(Rejection::Repeated(repeats)) => Ok(Some(repeats[0].id.offset.0)),
@@ -41,7 +43,7 @@ fn schedule(world: &mut World, key: u128, while_pending: WhilePending) -> Result
         world.run(Command::CreateSchedule { topic: TopicId(0) }).unwrap();
     }
     let delays = &[Delay { part: 0, to: PartitionId(1), later: Later::In(500) }];
-    let uniques = &[UniqueKey { part: 0, key, while_pending }];
+    let uniques = &[UniqueKey { part: 0, key, message_key: KeyHash::NONE, while_pending }];
     world.run(Command::Publish { runs: &[(HIDDEN, 1)], ids: &[], delays, uniques, sequence: None })
 }
 
@@ -122,6 +124,22 @@ fn g20_what_is_replaced_is_passed_over() {
     }
 }
 
+/// Newer ones next to each other are acked together, and never beyond the lease that they were part of.
+#[test]
+fn g20_replaced_messages_are_acked_in_runs() {
+    let mut world = World::with(2, options());
+    for key in [1, 2, 3, 4, 1, 2, 4] {
+        publish(&mut world, key, Replace).unwrap();
+    }
+    publish_to(&mut world, 1, 3, Replace).unwrap();
+    let (decision, records, _) = world.run_lease(GroupId(0), 20, false);
+    assert_eq!(decision, Decision::Done);
+    let (group, partition) = (GroupId(0), PartitionId(0));
+    let acked: Vec<_> = records.iter().filter(|record| matches!(record, Record::Acked { .. })).collect();
+    assert_eq!(acked, [&Record::Acked { group, partition, first: Offset(0), count: 4 }]);
+    assert_eq!(world.state.uniques.replaced, 0);
+}
+
 #[test]
 fn g20_what_a_consumer_works_on_is_not_replaced() {
     let mut world = World::with(1, options());
@@ -136,6 +154,152 @@ fn g20_what_a_consumer_works_on_is_not_replaced() {
     // A lease that is over is nobody's work.
     world.advance(TIMEOUT_MS);
     assert_eq!(publish(&mut world, 7, Replace), Ok(None));
+}
+
+/// What was tried and replaced is settled at once: it has no lease, no retry, no dead letter, and nobody waits for it.
+#[test]
+fn g20_what_was_tried_and_is_replaced_is_settled_at_once() {
+    for ordering in [Ordering::None, Ordering::Key, Ordering::Partition] {
+        for how in 0..5 {
+            let max_attempts = if how == 4 { 2 } else { 1 + u32::from(how < 3) };
+            let mut world = World::with(1, GroupOptions { ordering, max_attempts, max_outstanding: 1, ..options() });
+            world.key = |_, _| KeyHash(5);
+            publish(&mut world, 7, Reject).unwrap();
+            let held = world.lease(GroupId(0), 1)[0].held;
+            match how {
+                0 => drop(world.nack(GroupId(0), held, Some(500), "").unwrap()),
+                1 => world.release(GroupId(0), held).unwrap(),
+                // Over: retried, or used up.
+                2 | 3 => world.advance(TIMEOUT_MS),
+                // It is the last attempt after a crash, which is to be alone.
+                _ => world.open(false),
+            }
+            assert_eq!(publish(&mut world, 7, Replace), Ok(None), "{ordering:?} {how}");
+            let extended = world.run(Command::Extend { group: GroupId(0), held, for_ms: 9_000 });
+            assert_eq!(extended.err(), Some(Rejection::LeaseLost), "{ordering:?} {how}");
+            assert_eq!(world.ack(GroupId(0), &[held]), [0], "{ordering:?} {how}");
+            assert_eq!(world.state.check(), [], "{ordering:?} {how}");
+            let newer = world.lease(GroupId(0), 9);
+            assert_eq!(places(&newer), [(0, 1)], "{ordering:?} {how}");
+            assert_eq!(newer[0].attempt, 1);
+            world.ack(GroupId(0), &[newer[0].held]);
+            assert_eq!(world.counts(GroupId(0)), Totals::default(), "{ordering:?} {how}");
+            assert_eq!(world.state.uniques.pending.len(), 0);
+        }
+    }
+}
+
+/// The groups that have tried it are done with it; the others pass it over.
+#[test]
+fn g20_each_group_is_done_with_what_is_replaced() {
+    let mut world = world();
+    let other = world.group("other", &options());
+    publish(&mut world, 7, Reject).unwrap();
+    let held = world.lease(GroupId(0), 1)[0].held;
+    world.nack(GroupId(0), held, Some(100), "").unwrap();
+    publish(&mut world, 7, Replace).unwrap();
+    assert_eq!((world.counts(GroupId(0)).lag, world.counts(other).lag), (1, 2));
+    assert_eq!((world.state.uniques.pending.len(), world.state.uniques.replaced), (2, 1));
+    for group in [GroupId(0), other] {
+        let lent = world.lease(group, 9);
+        assert_eq!(places(&lent), [(0, 1)]);
+        world.ack(group, &[lent[0].held]);
+    }
+    assert_eq!(world.state.uniques.pending.len(), 0);
+}
+
+/// A message that waits for the others of its key keeps no unique key of another one.
+#[test]
+fn g20_a_key_is_free_whatever_is_only_counted() {
+    let mut world = World::with(1, GroupOptions { ordering: Ordering::Key, ..options() });
+    world.key = |_, offset| KeyHash(if offset.0 == 9 { 2 } else { 1 });
+    world.parked_max = ParkedMax { of_group: 1_000, of_key: 2 };
+    for key in 0..10 {
+        publish(&mut world, key, Reject).unwrap();
+    }
+    let head = world.lease(GroupId(0), 1)[0];
+    let other = world.lease(GroupId(0), 1)[0];
+    assert_eq!((head.at(), other.at()), ((0, 0), (0, 9)), "behind all that wait");
+    world.ack(GroupId(0), &[other.held]);
+    assert_eq!(publish(&mut world, 9, Reject), Ok(None), "it is settled");
+    for key in 0..9 {
+        assert_eq!(publish(&mut world, key, Reject), Err(pending(&world, key as u64)), "it waits for its key");
+    }
+    let mut held = head.held;
+    for offset in 1..11 {
+        world.ack(GroupId(0), &[held]);
+        let next = world.lease(GroupId(0), 1)[0];
+        assert_eq!(next.at(), (0, if offset < 9 { offset } else { 10 }));
+        held = next.held;
+        if offset > 8 {
+            break;
+        }
+    }
+    world.ack(GroupId(0), &[held]);
+    assert_eq!((world.state.uniques.pending.len(), world.state.check()), (0, vec![]));
+}
+
+/// What a topic without groups keeps no longer keeps no key.
+#[test]
+fn g20_a_key_goes_with_what_a_topic_keeps_no_longer() {
+    let age = Retention::Age(std::time::Duration::from_millis(100));
+    for retention in [Retention::UntilSettled, Retention::Forever, Retention::Count(1), age] {
+        let mut world = World::new();
+        let options = TopicOptions { retention, ..TopicOptions::LEFT_OUT };
+        world.run(Command::CreateTopic { name: "t", partitions: 1, options }).unwrap();
+        let uniques = &[0, 1].map(|part| UniqueKey {
+            part,
+            key: 7 + u128::from(part),
+            message_key: KeyHash::NONE,
+            while_pending: Reject,
+        });
+        let runs = &[(PartitionId(0), 2)];
+        world.run(Command::Publish { runs, ids: &[], delays: &[], uniques, sequence: None }).unwrap();
+        let keys = |world: &World| world.state.uniques.owners.len();
+        assert_eq!(keys(&world), if retention == Retention::Count(1) { 1 } else { 2 }, "{retention:?}");
+        let mark = |world: &mut World| _ = world.run(Command::MarkRetention { topic: TopicId(0) });
+        mark(&mut world);
+        world.advance(100);
+        mark(&mut world);
+        let left = match retention {
+            Retention::UntilSettled | Retention::Forever => 2,
+            Retention::Count(_) => 1,
+            Retention::Age(_) => 0,
+        };
+        assert_eq!(keys(&world), left, "{retention:?}");
+        // Behind what was published so far stands a cursor.
+        let hold = Some(Hold { topic: TopicId(0), from: Lsn(world.lsn) });
+        world.run(Command::SetCursor { name: "c", expected: None, value: b"", hold }).unwrap();
+        let left = match retention {
+            Retention::UntilSettled | Retention::Age(_) => 0,
+            Retention::Forever => 2,
+            Retention::Count(_) => 1,
+        };
+        assert_eq!((keys(&world), world.state.check()), (left, vec![]), "{retention:?}");
+        assert_eq!(publish(&mut world, 9, Reject), Ok(None));
+        assert_eq!(publish(&mut world, 9, Reject), Err(pending(&world, 2)), "the cursor has not passed it");
+        world.run(Command::RemoveCursor { name: "c" }).unwrap();
+        assert_eq!(world.state.check(), [], "{retention:?}");
+    }
+}
+
+#[test]
+fn g20_what_a_transaction_settles_is_not_replaced_in_it() {
+    let mut world = world();
+    publish(&mut world, 7, Reject).unwrap();
+    let held = world.lease(GroupId(0), 1)[0].held;
+    // Over, and still the consumer's until another one has the message.
+    world.advance(TIMEOUT_MS);
+    let uniques = &[UniqueKey { part: 0, key: 7, message_key: KeyHash::NONE, while_pending: Replace }];
+    let runs = &[(PartitionId(0), 1)];
+    let publish = Command::Publish { runs, ids: &[], delays: &[], uniques, sequence: None };
+    let ack = Command::Ack { group: GroupId(0), held: &[held.into()] };
+    for steps in [[ack, publish], [publish, ack]] {
+        let refused = world.run(Command::Transaction { steps: &steps, parts: 1, settled_len: 0 });
+        assert_eq!(refused.err(), Some(pending(&world, 0)));
+    }
+    world.run(publish).unwrap();
+    assert_eq!(world.ack(GroupId(0), &[held]), [0]);
 }
 
 #[test]
@@ -163,7 +327,12 @@ fn g20_keys_have_a_bound_and_a_frame_has_each_once() {
     let count = UNIQUE_KEYS_MAX as u32 / 32;
     for nth in 0..32 {
         let uniques: Vec<_> = (0..count)
-            .map(|part| UniqueKey { part, key: u128::from(nth * count + part), while_pending: Reject })
+            .map(|part| UniqueKey {
+                part,
+                key: u128::from(nth * count + part),
+                message_key: KeyHash::NONE,
+                while_pending: Reject,
+            })
             .collect();
         let runs = &[(PartitionId(0), count)];
         let publish = Command::Publish { runs, ids: &[], delays: &[], uniques: &uniques, sequence: None };
@@ -173,7 +342,8 @@ fn g20_keys_have_a_bound_and_a_frame_has_each_once() {
     }
     assert_eq!(publish(&mut world, u128::MAX, Reject), Err(super::FULL));
     assert_eq!(publish(&mut world, 7, ReturnExisting), Ok(Some(7)));
-    let twice = &[0, 1].map(|part| UniqueKey { part, key: 7, while_pending: ReturnExisting });
+    let twice =
+        &[0, 1].map(|part| UniqueKey { part, key: 7, message_key: KeyHash::NONE, while_pending: ReturnExisting });
     let runs = &[(PartitionId(0), 2)];
     let command = Command::Publish { runs, ids: &[], delays: &[], uniques: twice, sequence: None };
     assert!(matches!(world.run(command), Err(Rejection::Invalid(_))));
@@ -185,7 +355,8 @@ fn records_of_keys_follow_from_the_state_or_change_nothing() {
     publish(&mut world, 7, Reject).unwrap();
     world.publish(0, 1);
     let place = |offset| (PartitionId(0), Offset(offset));
-    let taken = |(partition, offset), key, replaced| Record::KeyTaken { partition, offset, key, replaced };
+    let message_key = KeyHash::NONE;
+    let taken = |(partition, offset), key, replaced| Record::KeyTaken { partition, offset, key, message_key, replaced };
     for (record, why) in [
         (taken(place(1), 7, None), "another message has the key"),
         (taken(place(1), 8, Some(place(0))), "that message has another key"),
