@@ -4,11 +4,8 @@
 
 use millpond::simulation::WallMs;
 use millpond::simulation::{SimClock, SimDisk};
-use millpond::{Durability, Error, ErrorKind, Expected, Group, Message, Ordering, Store, Topic, WhilePending};
-use std::pin::Pin;
+use millpond::{Durability, Error, ErrorKind, Expected, Group, Message, Store, Topic, WhilePending};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering as Atomic};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 const NOW: Duration = Duration::ZERO;
@@ -125,36 +122,6 @@ fn g20_a_lease_that_has_ended_is_lost_with_what_is_replaced() {
         newer.ack().unwrap();
         assert_eq!((machine.drain(), workers.dead_letters().unwrap().count()), (vec!["two".to_owned()], 0));
     }
-}
-
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Atomic::SeqCst);
-    }
-}
-
-/// What waited for the message that was replaced comes, also before the newer one may be seen.
-#[test]
-fn a_consumer_wakes_when_what_held_it_back_is_replaced() {
-    let machine = Machine::new(Durability::Disk);
-    let in_turn = machine.jobs.group("in turn").ordering(Ordering::Key).open().unwrap();
-    machine.jobs.publish(reject("one", "u").key("k")).unwrap();
-    machine.jobs.publish(Message::new("next").key("k")).unwrap();
-    in_turn.receive(NOW).unwrap().unwrap().nack_after(Duration::from_secs(60), "later").unwrap();
-    let (mut next, woken) = (in_turn.receive_async(), Arc::new(Woken::default()));
-    let waker = Waker::from(Arc::clone(&woken));
-    let mut context = Context::from_waker(&waker);
-    let mut next = Pin::new(&mut next);
-    assert!(next.as_mut().poll(&mut context).is_pending());
-    machine.jobs.with_durability(Durability::Os).publish(replace("two", "u")).unwrap();
-    assert!(woken.0.load(Atomic::SeqCst));
-    let Poll::Ready(delivery) = next.poll(&mut context) else { panic!("it is still held back") };
-    let delivery = delivery.unwrap();
-    assert_eq!(delivery.payload(), b"next");
-    delivery.ack().unwrap();
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub const BUGS: &[Bug] = &[
         name: "what a replaced message held back sleeps on",
         plants: "a consumer sleeps on although the job that its next one waited for was replaced",
         mistake: Mistake::Before("Wakes::HeldBackOf(_) if planted!() => {}"),
-        level: Level::Test("unique", "a_consumer_wakes_when_what_held_it_back_is_replaced"),
+        level: Level::Library("a_consumer_looks_again_when_what_held_it_back_is_replaced"),
     },
     Bug {
         name: "a message is settled and replaced in a frame",

@@ -376,3 +376,46 @@ impl Engine {
         core.waiters.enter((topic, group), held_back, until, waker)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::engine::{Begin, Outgoing, Setup};
+    use crate::ids::WallMs;
+    use crate::record::{GroupOptions, Ordering, TopicOptions};
+    use crate::state::WhilePending;
+
+    /// Also where the newer message may not be seen yet.
+    #[test]
+    fn a_consumer_looks_again_when_what_held_it_back_is_replaced() {
+        let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
+        let setup = Setup { durable_only: true, ..Setup::quiet(1 << 20) };
+        let engine = Engine::open_on(Arc::new(disk.attach().unwrap()), setup, clock).unwrap();
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
+        let options = GroupOptions { ordering: Ordering::Key, ..GroupOptions::LEFT_OUT };
+        let group = engine.open_group(topic, "g", &options, Begin::Earliest).unwrap().id;
+        let publish = |while_pending: Option<WhilePending>| {
+            let mut outgoing = Outgoing::default();
+            outgoing.add(topic.first, Some(b"k"), std::iter::empty(), b"m", 1 << 20).unwrap();
+            while_pending.into_iter().for_each(|policy| outgoing.make_unique(7, Some(b"k"), policy));
+            engine.publish(&outgoing).unwrap().unwrap();
+        };
+        publish(Some(WhilePending::Reject));
+        publish(None);
+        engine.sync().unwrap();
+        let mut held = Vec::new();
+        let mut each = |received: Received| held.push(received.held(0));
+        let request = |wait| Request { group, topic: topic.id, max: 9, wait: Wait::new(&engine, wait) };
+        engine.receive(request(Duration::ZERO), &Mutex::default(), &mut each).unwrap();
+        let [head] = held[..] else { panic!("{held:?}") };
+        engine.settle(&Command::Unreadable { group, held: head }, Parts::default()).unwrap();
+        let waiting = request(Duration::from_secs(3_600));
+        let slept = engine.receive_or_sleep(&waiting, &Mutex::default(), &mut || Waker::noop().clone(), &mut |_| ());
+        let Ok(Receiving::Asleep(ticket)) = slept else { panic!("it waits for its turn") };
+        publish(Some(WhilePending::Replace));
+        assert!(ticket.is_woken());
+        engine.leave_sleep(&ticket);
+    }
+}
