@@ -4,6 +4,7 @@
 //! do. Never here: I/O, time, messages' contents (a payload never appears in an error's text).
 
 mod corruption;
+mod lack;
 mod position;
 mod refused;
 mod text;
@@ -14,7 +15,7 @@ pub use refused::RefusedEvent;
 
 use crate::ids::{Expected, MessageId, Position};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The result of the library's calls.
@@ -413,35 +414,6 @@ impl Error {
     /// Whether the system lacks something for a while, and nothing was changed.
     pub(crate) const fn is_passing(&self) -> bool {
         matches!(self, Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory)
-    }
-
-    /// An I/O error by what the caller can do about it.
-    pub(crate) fn io(context: &'static str, source: io::Error) -> Self {
-        Self::lack(&source).unwrap_or_else(|| Self::Io { context, path: None, source: Arc::new(source) })
-    }
-
-    /// What the system lacks for a while, where that is what an I/O error says.
-    pub(crate) fn lack(source: &io::Error) -> Option<Self> {
-        const EMFILE: i32 = 24;
-        const ENFILE: i32 = 23;
-        match (source.kind(), source.raw_os_error()) {
-            // A limit on the sizes of this process's files is a full disk to a call that needs a larger one.
-            (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, _) => {
-                Some(Self::DiskFull)
-            }
-            (io::ErrorKind::OutOfMemory, _) => Some(Self::OutOfMemory),
-            (_, Some(EMFILE | ENFILE)) => Some(Self::TooManyOpenFiles),
-            _ => None,
-        }
-    }
-
-    /// Names the file of an I/O error, or where it lies if its own name is known.
-    pub(crate) fn at(mut self, place: &Path) -> Self {
-        if let Self::Io { path, .. } = &mut self {
-            let whole = path.as_ref().map_or_else(|| place.to_path_buf(), |file| place.join(file));
-            *path = (!whole.as_os_str().is_empty()).then_some(whole);
-        }
-        self
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an [`Error`] says: what is wrong, and what to do about it.
 
 use super::{Error, position};
-use crate::ids::Expected;
+use crate::ids::{Expected, MessageId};
 use std::fmt;
 use std::path::Path;
 
@@ -32,9 +32,7 @@ impl fmt::Display for Error {
                 let id = event.as_ref().map_or_else(|| "this id".to_owned(), |event| format!("the id of {event}"));
                 write!(f, "topic {topic:?} has {first} under {id}, nothing was written; {ID_EACH}")
             }
-            Self::KeyPending { topic, pending } => {
-                write!(f, "topic {topic:?} has {pending} pending under this key, nothing was written; {WAIT_FOR_IT}")
-            }
+            Self::KeyPending { topic, pending } => key_pending(f, topic, pending),
             Self::SequenceGap { topic, producer, expected, given } => {
                 write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, not {given}; {GO_ON}")
             }
@@ -85,6 +83,10 @@ impl fmt::Display for Error {
             Self::Io { context, path, source } => io(f, context, path.as_deref(), source),
         }
     }
+}
+
+fn key_pending(f: &mut fmt::Formatter<'_>, topic: &str, pending: &MessageId) -> fmt::Result {
+    write!(f, "topic {topic:?} has {pending} pending under this key, nothing was written; {WAIT_FOR_IT}")
 }
 
 /// What to do about an option that contradicts what is stored: those of a group can be altered, but for its order.

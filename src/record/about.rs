@@ -2,41 +2,8 @@
 //!
 //! Never here: what a record does to the state.
 
-use super::{Copied, FailureCause, Provenance, Record, StreamNote};
-use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
-
-/// The messages of its frame that a record claims: the next `count` parts, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OffsetClaim<'a> {
-    pub(crate) partition: PartitionId,
-    pub(crate) first: Offset,
-    pub(crate) count: u32,
-    pub(crate) time: WallMs,
-    /// Of a copy.
-    pub(crate) provenance: Option<&'a Provenance>,
-}
-
-impl OffsetClaim<'_> {
-    /// The end of the partition behind these messages.
-    #[inline]
-    pub(crate) fn end(&self) -> Offset {
-        self.first.saturating_add(u64::from(self.count))
-    }
-}
-
-impl StreamNote {
-    fn claim(self) -> OffsetClaim<'static> {
-        let Self { partition, offset: first, time } = self;
-        OffsetClaim { partition, first, count: 1, time, provenance: None }
-    }
-}
-
-impl Copied {
-    fn claim(&self) -> OffsetClaim<'_> {
-        let Self { partition, offset, time, provenance } = self;
-        OffsetClaim { partition: *partition, first: *offset, count: 1, time: *time, provenance: Some(provenance) }
-    }
-}
+use super::{FailureCause, OffsetClaim, Record};
+use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 
 /// Which consumers look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! the variants. Never here: disk, log, state.
 
 mod about;
+mod claim;
 pub(crate) mod codec;
 mod filter;
 #[cfg(any(test, feature = "simulation"))]
@@ -14,7 +15,8 @@ pub(crate) mod message;
 mod order;
 pub(crate) mod wire;
 
-pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
+pub(crate) use about::{Counted, LeaseEnd, Room, Wakes};
+pub(crate) use claim::OffsetClaim;
 pub(crate) use filter::{Filter, FilterFault};
 pub(crate) use order::KeyHash;
 pub use order::Ordering;

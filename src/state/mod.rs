@@ -167,9 +167,8 @@ impl State {
         let record = match *command {
             Command::Lease { group, max, pass_exhausted, new_last, keys, looked_at } => {
                 let (limits, start) = (LookLimits { max, new_last, looked_at }, records.len());
-                let decision = self.decide_lease((group, limits), pass_exhausted, keys, inputs, records)?;
-                self.pass_over_replaced(start, records);
-                return Ok(decision);
+                let decision = self.decide_lease((group, limits), pass_exhausted, keys, inputs, records);
+                return decision.inspect(|_| self.pass_over_replaced(start, records));
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
             Command::Publish { runs, ids, delays, uniques, sequence } => {

@@ -106,10 +106,13 @@ impl State {
             for ((_, offset), _) in
                 self.uniques.within(partition, (first, end)).filter(|(_, pending)| pending.is_replaced)
             {
-                match passed[start..].last_mut() {
-                    Some(Record::Acked { first, count, .. }) if first.0 + u64::from(*count) == offset.0 => *count += 1,
-                    Some(_) | None => passed.push(Record::Acked { group, partition, first: offset, count: 1 }),
+                if let Some(Record::Acked { first, count, .. }) = passed[start..].last_mut()
+                    && first.0 + u64::from(*count) == offset.0
+                {
+                    *count += 1;
+                    continue;
                 }
+                passed.push(Record::Acked { group, partition, first: offset, count: 1 });
             }
         }
         // seam: what was replaced is delivered
