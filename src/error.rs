@@ -4,7 +4,7 @@
 //! do. Never here: I/O, time, messages' contents (a payload never appears in an error's text).
 
 mod corruption;
-mod io_error;
+mod lack;
 mod position;
 mod refused;
 mod text;
@@ -130,6 +130,13 @@ pub enum Error {
         first: MessageId,
         /// What was refused, if it is an event of a stream.
         event: Option<RefusedEvent>,
+    },
+    /// A message with this unique key is pending, and the publish was not to replace it, or a consumer works on it. Nothing was published.
+    KeyPending {
+        /// The topic's name.
+        topic: String,
+        /// The message that is pending.
+        pending: MessageId,
     },
     /// A producer's messages are numbered without gaps. Nothing was published.
     SequenceGap {
@@ -335,7 +342,10 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
-            Self::CursorMoved { .. } | Self::WrongVersion { .. } | Self::NoSuchVersion { .. } => ErrorKind::Conflict,
+            Self::CursorMoved { .. }
+            | Self::WrongVersion { .. }
+            | Self::NoSuchVersion { .. }
+            | Self::KeyPending { .. } => ErrorKind::Conflict,
             Self::Unreadable { .. } | Self::Gap { .. } => ErrorKind::Skip,
             Self::DiskFull
             | Self::TooManyOpenFiles
@@ -379,6 +389,7 @@ impl Error {
             | Self::OutOfMemory
             | Self::Io { .. } => ErrorScope::Call,
             Self::DedupConflict { .. }
+            | Self::KeyPending { .. }
             | Self::NoSuchDeadLetter { .. }
             | Self::NotScheduled { .. }
             | Self::TooManyRedrives { .. }
@@ -407,6 +418,11 @@ impl Error {
             Self::Unreadable { cause, .. } => cause.corruption(),
             _ => None,
         }
+    }
+
+    /// Whether the system lacks something for a while, and nothing was changed.
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory)
     }
 }
 

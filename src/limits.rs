@@ -97,6 +97,8 @@ pub const DEDUP_ID_LEN_MAX: usize = 1024;
 pub const DEDUP_IDS_DEFAULT: u32 = 16_384;
 /// The most ids that all topics of a store may remember together, and the greatest value of that option.
 pub const DEDUP_IDS_MAX: u32 = 1 << 20;
+/// The most messages with a unique key that are pending in a store.
+pub const UNIQUE_KEYS_MAX: usize = 1 << 20;
 /// For how long a topic remembers an id, in milliseconds: default of the topic's option.
 pub const DEDUP_WINDOW_MS_DEFAULT: u64 = 120_000;
 /// The most snapshots of a stream that a topic keeps. By default it keeps one.

@@ -576,6 +576,7 @@ const NO_HANDLE: &[&str] = &[
     "Message::header",
     "Message::partition",
     "Message::dedup_id",
+    "Message::unique_key",
     "Backoff::exponential",
     "Backoff::fixed",
     "Backoff::none",

@@ -81,8 +81,8 @@ impl Topic {
     /// crash before that leaves it whole or not at all.
     ///
     /// # Errors
-    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `LimitReached`, `TopicFull`, `DiskFull`, `TooManyOpenFiles`,
-    /// `OutOfMemory`: nothing was published. `OutcomeUnknown`: it is there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was
+    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `KeyPending`, `LimitReached`, `TopicFull`, `DiskFull`,
+    /// `TooManyOpenFiles`, `OutOfMemory`: nothing was published. `OutcomeUnknown`: it is there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was
     /// published.
     #[inline]
     pub fn publish<'a>(&self, message: impl Into<Message<'a>>) -> Result<Receipt> {

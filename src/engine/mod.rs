@@ -47,6 +47,7 @@ pub(crate) use crate::record::{
 pub use crate::record::{FailureCounts, Ordering, Retention, WhenFull};
 pub use crate::state::MessageState;
 pub(crate) use crate::state::PeekedPlace;
+pub use crate::state::WhilePending;
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};
 pub use crate::view::{BackupReport, DumpEntry, DumpedFrame, DumpedRecord, VerifyProgress, VerifyReport};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};

@@ -87,6 +87,7 @@ impl Engine {
             Rejection::Repeated(_)
             | Rejection::DedupConflict { .. }
             | Rejection::DedupConflictIn { .. }
+            | Rejection::KeyPending { .. }
             | Rejection::SequenceRepeated
             | Rejection::SequenceGap { .. }
             | Rejection::NoSuchCursor

@@ -7,6 +7,7 @@ use std::path::Path;
 
 const GO_ON: &str = "nothing was written; go on with that number";
 const ID_EACH: &str = "give each message an id of its own";
+const WAIT_FOR_IT: &str = "publish again once it is settled";
 const CHECK_NAME: &str = "check the name or allow creating it";
 const NEXT: &str = "receive the next";
 const WAS_DUE: &str = "it was due, it was cancelled, or it was not published for later";
@@ -31,6 +32,7 @@ impl fmt::Display for Error {
                 let id = event.as_ref().map_or_else(|| "this id".to_owned(), |event| format!("the id of {event}"));
                 write!(f, "topic {topic:?} has {first} under {id}, nothing was written; {ID_EACH}")
             }
+            Self::KeyPending { topic, pending } => key_pending(f, topic, pending),
             Self::SequenceGap { topic, producer, expected, given } => {
                 write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, not {given}; {GO_ON}")
             }
@@ -80,6 +82,10 @@ impl fmt::Display for Error {
             Self::Io { context, path, source } => io(f, context, path.as_deref(), source),
         }
     }
+}
+
+fn key_pending(f: &mut fmt::Formatter<'_>, topic: &str, pending: &MessageId) -> fmt::Result {
+    write!(f, "topic {topic:?} has {pending} pending under this key, nothing was written; {WAIT_FOR_IT}")
 }
 
 /// What to do about an option that contradicts what is stored: those of a group can be altered, but for its order.

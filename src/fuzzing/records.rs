@@ -95,7 +95,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 34;
+    let kind = take.byte() % 35;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -155,6 +155,7 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         29 | 32 => looked(take, kind, (group, partition, offset)),
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
         31 => Record::Filtered { group, partition, first: offset, count: small(take) },
+        33 => key_taken(take, partition, offset),
         _ => Record::Dropped { group, partition, first: offset, count: small(take) },
     }
 }
@@ -166,6 +167,13 @@ fn looked(take: &mut Take<'_>, kind: u8, (group, partition, first): (GroupId, Pa
     }
     let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
     Record::Considered { group, partition, first, keys, counted }
+}
+
+fn key_taken(take: &mut Take<'_>, partition: PartitionId, offset: Offset) -> Record {
+    let replaces = take.byte() & 1 == 1;
+    let replaced = replaces.then(|| (PartitionId(number(take)), Offset(number(take))));
+    let (key, message_key) = (u128::from(number(take)), KeyHash(number(take)));
+    Record::KeyTaken { partition, offset, key, message_key, replaced }
 }
 
 fn schedule_record(
@@ -348,7 +356,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..33u8 {
+    for kind in 0..34u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

@@ -2,41 +2,8 @@
 //!
 //! Never here: what a record does to the state.
 
-use super::{Copied, Provenance, Record, StreamNote};
-use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
-
-/// The messages of its frame that a record claims: the next `count` parts, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OffsetClaim<'a> {
-    pub(crate) partition: PartitionId,
-    pub(crate) first: Offset,
-    pub(crate) count: u32,
-    pub(crate) time: WallMs,
-    /// Of a copy.
-    pub(crate) provenance: Option<&'a Provenance>,
-}
-
-impl OffsetClaim<'_> {
-    /// The end of the partition behind these messages.
-    #[inline]
-    pub(crate) fn end(&self) -> Offset {
-        self.first.saturating_add(u64::from(self.count))
-    }
-}
-
-impl StreamNote {
-    fn claim(self) -> OffsetClaim<'static> {
-        let Self { partition, offset: first, time } = self;
-        OffsetClaim { partition, first, count: 1, time, provenance: None }
-    }
-}
-
-impl Copied {
-    fn claim(&self) -> OffsetClaim<'_> {
-        let Self { partition, offset, time, provenance } = self;
-        OffsetClaim { partition: *partition, first: *offset, count: 1, time: *time, provenance: Some(provenance) }
-    }
-}
+use super::{OffsetClaim, Record};
+use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 
 /// Which consumers look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +15,8 @@ pub(crate) enum Wakes {
     Group(GroupId),
     /// One of the group, if the limit on outstanding messages held it back.
     HeldBack(GroupId),
+    /// The same, of each group that reads the partition.
+    HeldBackOf(PartitionId),
     /// All of the group, which is no more.
     AllOf(GroupId),
     /// All of all groups of the topic, which is no more.
@@ -110,6 +79,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
@@ -164,6 +134,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
@@ -203,6 +174,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
@@ -253,6 +225,7 @@ impl Record {
             | Self::Discarded { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
@@ -279,6 +252,7 @@ impl Record {
             | Self::Postponed { group, .. } => Wakes::Group(*group),
             // A place below the limit.
             Self::Acked { group, .. } | Self::DeadLettered { group, .. } => Wakes::HeldBack(*group),
+            Self::KeyTaken { replaced: Some((partition, _)), .. } => Wakes::HeldBackOf(*partition),
             Self::ClockJumped { .. } => Wakes::EachGroup,
             // Its sleepers learn that it is gone.
             Self::GroupRemoved { group } => Wakes::AllOf(*group),
@@ -301,6 +275,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { replaced: None, .. }
             | Self::Sequenced { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }
@@ -321,6 +296,7 @@ impl Record {
             | Self::Redriven { .. }
             | Self::CursorSet { hold: None, .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             // Its events stay until they are cleaned.

@@ -55,8 +55,9 @@ mod kind {
     pub(super) const RETENTION_MARKED: u8 = 32;
     pub(super) const FILTERED: u8 = 33;
     pub(super) const DROPPED: u8 = 34;
+    pub(super) const KEY_TAKEN: u8 = 35;
 
-    pub(super) const MAX: u8 = DROPPED;
+    pub(super) const MAX: u8 = KEY_TAKEN;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

@@ -95,6 +95,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }

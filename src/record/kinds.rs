@@ -34,6 +34,7 @@ impl Record {
             Self::CursorSet { .. } => "cursor set",
             Self::CursorRemoved { .. } => "cursor removed",
             Self::Accepted { .. } => "accepted",
+            Self::KeyTaken { .. } => "key taken",
             Self::Sequenced { .. } => "sequenced",
             Self::Appended { .. } => "appended",
             Self::StreamTruncated { .. } => "stream truncated",

@@ -6,6 +6,7 @@
 //! the variants. Never here: disk, log, state.
 
 mod about;
+mod claim;
 pub(crate) mod codec;
 mod counted;
 mod filter;
@@ -16,7 +17,8 @@ mod order;
 mod topic;
 pub(crate) mod wire;
 
-pub(crate) use about::{OffsetClaim, Room, Wakes};
+pub(crate) use about::{Room, Wakes};
+pub(crate) use claim::OffsetClaim;
 pub(crate) use counted::{Counted, LeaseEnd};
 pub(crate) use filter::{Filter, FilterFault};
 pub(crate) use order::KeyHash;
@@ -113,6 +115,16 @@ pub(crate) enum Record {
     CursorRemoved { name: String },
     /// The message of this frame at `offset` was accepted under an id, of which a hash is kept, as of its bytes. `time` is store time.
     Accepted { partition: PartitionId, offset: Offset, id: u128, body: u64, time: StoreMs },
+    /// The message of this frame at `offset` has a unique key, of which a hash is kept. It takes the place of the message `replaced`, which
+    /// had the key and is not delivered any more.
+    KeyTaken {
+        partition: PartitionId,
+        offset: Offset,
+        key: u128,
+        /// That of the message, by which a group in order of keys goes.
+        message_key: KeyHash,
+        replaced: Option<(PartitionId, Offset)>,
+    },
     /// A producer has published up to this number of its own.
     Sequenced { topic: TopicId, producer: String, sequence: u64 },
     /// `count` messages (parts of this frame) at `base ..` of the stream's partition: its events from `version` on. The first event that

@@ -30,6 +30,7 @@ mod stream;
 mod tests;
 mod topic;
 mod transaction;
+mod unique;
 
 pub(crate) use command::{
     Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, Later, Moving, Notice, Publication,
@@ -52,6 +53,8 @@ pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
 };
 pub(crate) use topic::{Role, TopicRoom};
+pub(crate) use unique::UniqueKey;
+pub use unique::WhilePending;
 
 use crate::ids::{Epoch, GroupId, Lsn, StoreMs, WallMs};
 use crate::record::Record;
@@ -75,6 +78,7 @@ pub(crate) struct State {
     dedup: dedup::Dedup,
     schedules: schedule::Schedules,
     ages: retention::Ages,
+    uniques: unique::UniqueKeys,
     /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -102,6 +106,7 @@ impl State {
             dedup: dedup::Dedup::default(),
             schedules: schedule::Schedules::default(),
             ages: retention::Ages::default(),
+            uniques: unique::UniqueKeys::default(),
             removed: Vec::new(),
         }
     }
@@ -161,12 +166,13 @@ impl State {
     fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
             Command::Lease { group, max, pass_exhausted, new_last, keys, looked_at } => {
-                let limits = LookLimits { max, new_last, looked_at };
-                return self.decide_lease((group, limits), pass_exhausted, keys, inputs, records);
+                let (limits, start) = (LookLimits { max, new_last, looked_at }, records.len());
+                let decision = self.decide_lease((group, limits), pass_exhausted, keys, inputs, records);
+                return decision.inspect(|_| self.pass_over_replaced(start, records));
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
-            Command::Publish { runs, ids, delays, sequence } => {
-                return self.decide_publish(runs, (ids, delays, sequence), inputs, records);
+            Command::Publish { runs, ids, delays, uniques, sequence } => {
+                return self.decide_publish(runs, (ids, delays, uniques, sequence), inputs, records);
             }
             Command::Nack { group, held, delay_ms, text, moving } => {
                 return self.decide_nack((group, held), delay_ms, text, moving, inputs, records);
@@ -233,6 +239,13 @@ impl State {
     pub(crate) fn apply(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
         let opened = self.epoch != Epoch(0) || matches!(record, Record::Opened { .. });
         require(opened, "a record before the store was ever opened")?;
+        self.apply_kind(record, lsn)?;
+        self.let_go_unkept(record);
+        Ok(())
+    }
+
+    #[inline]
+    fn apply_kind(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
@@ -293,8 +306,9 @@ impl State {
                 self.apply_scheduled((*partition, *offset), (*to, *due), *again)
             }
             Record::ScheduleEnded { partition, offset, copy } => {
-                self.apply_schedule_ended((*partition, *offset), copy.as_deref())
+                self.apply_schedule_ended((*partition, *offset), copy.as_deref(), lsn)
             }
+            Record::KeyTaken { .. } => self.apply_key_taken(record, lsn),
             Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }
     }

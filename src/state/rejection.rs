@@ -43,6 +43,10 @@ pub(crate) enum Rejection {
         part: u32,
         first: Box<MessageId>,
     },
+    /// This message is pending under a unique key.
+    KeyPending {
+        pending: Box<MessageId>,
+    },
     /// A producer has published this number before.
     SequenceRepeated,
     /// Another number of the producer comes next.
@@ -106,6 +110,7 @@ impl fmt::Display for Rejection {
             Self::Exists => "the name is taken",
             Self::Repeated(_) => "a message was published before",
             Self::DedupConflict { .. } | Self::DedupConflictIn { .. } => "another message was published under this id",
+            Self::KeyPending { .. } => "a message with this unique key is pending",
             Self::SequenceRepeated => "the producer has published this number before",
             Self::SequenceGap { .. } => "another number of the producer comes next",
             Self::NoSuchCursor => "there is no such cursor",
@@ -128,6 +133,7 @@ impl Rejection {
             Self::Repeated(_)
             | Self::DedupConflict { .. }
             | Self::DedupConflictIn { .. }
+            | Self::KeyPending { .. }
             | Self::SequenceRepeated
             | Self::SequenceGap { .. }
             | Self::NoSuchCursor
@@ -189,6 +195,7 @@ impl From<Rejection> for Inconsistent {
             Rejection::DedupConflict { .. } | Rejection::DedupConflictIn { .. } => {
                 "another message was published under this id"
             }
+            Rejection::KeyPending { .. } => "a message with this unique key is pending",
             Rejection::SequenceGap { .. } => "another number of the producer comes next",
             Rejection::TopicFull { .. } => "the topic has no room",
             Rejection::NoSuchCursor => "there is no such cursor",

@@ -36,6 +36,7 @@ pub const TESTS: &[&str] = &[
     "order",
     "filters",
     "topic_bound",
+    "unique",
 ];
 
 /// The test binaries of the copy.

@@ -30,6 +30,7 @@ mod seam;
 mod state;
 mod streams;
 mod transaction;
+mod unique;
 
 use seam::Mistake;
 use std::collections::BTreeSet;
@@ -83,6 +84,7 @@ pub fn bugs() -> Vec<Bug> {
         state::BUGS,
         streams::BUGS,
         transaction::BUGS,
+        unique::BUGS,
     ]
     .concat()
 }

@@ -111,6 +111,7 @@ files! {
     topic_bound
     transaction
     two_groups
+    unique
 }
 
 fn folder() -> PathBuf {

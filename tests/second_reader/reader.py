@@ -710,7 +710,8 @@ TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 34
+RECORD_KINDS = 35
+MOST_KEYS = 1 << 20
 MOST_SCHEDULED = 1 << 20
 MOST_PARKED = 4 * 65536
 MOST_RECALLED = 1024
@@ -885,6 +886,10 @@ def decode_body(kind, c):
         r.update((n, c.varint()) for n in ("version", "first", "next")[26 - kind:])
     elif kind == 32:
         r["topic"], r["time"] = c.varint(), c.varint()
+    elif kind == 35:
+        r["partition"], r["offset"], r["key"] = c.varint(), c.varint(), bytes(c.take(16))
+        r["message key"] = bytes(c.take(8))
+        r["replaced"] = (c.varint(), c.varint()) if c.left() else None
     elif kind == 27:
         r["topic"], r["partition"] = c.varint(), c.varint()
     elif kind == 28:
@@ -1017,7 +1022,7 @@ GRACE, ALONE, OVER = 1, 2, 3
 
 def new_state():
     return {"epoch": 0, "next_topic": 0, "next_group": 0, "next_partition": 0, "topics": {}, "groups": {},
-            "awaited": None, "out": None, "jumped": 0, "named": {}, "windows": {}, "producers": {}}
+            "awaited": None, "out": None, "jumped": 0, "named": {}, "windows": {}, "producers": {}, "keys": {}}
 
 
 def new_group(name, topic, options, retry, nexts):
@@ -1262,6 +1267,106 @@ def apply_sequenced(s, r):
     count = sum(len(all_of) for all_of in s["producers"].values())
     need(r["text"] in producers or count < MOST_NAMED, "too many producers")
     s["producers"].setdefault(r["topic"], {})[r["text"]] = r["sequence"]
+
+
+def is_settled(group, i, offset, key):
+    cursor, (first, _) = group["cursors"][i], group["counted"].get((key, i), (NOWHERE, 0))
+    return offset < cursor["next"] and offset not in cursor["messages"] and offset < first
+
+
+def has_groups(s, partition):
+    where = owner(s, partition)
+    return where is not None and where[0] == "topic" and any(g["topic"] == where[1] for g in s["groups"].values())
+
+
+def is_kept(s, t, i, offset, lsn):
+    """Whether a topic without groups keeps a message."""
+    topic, held = s["topics"][t], [hold[1] for _, hold in s["named"].values() if hold and hold[0] == t]
+    kind, most, end = topic["options"][RETENTION], topic["options"][RETAINED], topic["ends"][i]
+    if not held and kind not in (BY_AGE, BY_COUNT):
+        return True
+    kept = {0: NOWHERE, 1: 0, BY_COUNT: max(end - most, 0), BY_AGE: topic["ages"] and topic["ages"]["kept"][i]}[kind]
+    return offset >= kept or bool(held) and lsn >= min(held)
+
+
+def is_pending(s, partition, offset, k):
+    where = owner(s, partition)
+    if where is None or where[0] not in ("topic", "schedule"):
+        return False
+    what, topic, i = where
+    if what == "schedule":
+        return offset in s["topics"][topic]["schedule"]["entries"]
+    groups = [g for g in s["groups"].values() if g["topic"] == topic]
+    if not groups:
+        return is_kept(s, topic, i, offset, k["lsn"])
+    return any(not is_settled(g, i, offset, k["message key"]) for g in groups)
+
+
+def settle_replaced(s, partition, offset):
+    """The groups that have tried what is replaced are done with it."""
+    _, topic, i = owner(s, partition)
+    for g, group in s["groups"].items():
+        message = group["cursors"][i]["messages"].get(offset) if group["topic"] == topic else None
+        if message and message["phase"] != PARKED:
+            settle(s, {"group": g, "partition": partition}, group["cursors"][i], offset)
+
+
+def apply_key_taken(s, r, lsn):
+    """Record 35: a message has a unique key."""
+    where = owner(s, r["partition"])
+    need(where is not None and where[0] in ("topic", "schedule"), "a unique key in no partition of a topic")
+    need(r["offset"] < end_of(s, r["partition"]), "a unique key of a message that is not there")
+    at = r["partition"], r["offset"]
+    taken = {"key": r["key"], "message key": r["message key"], "replaced": 0, "epoch": s["epoch"], "lsn": lsn}
+    is_there = is_pending(s, *at, taken)
+    need(is_there or where[0] == "topic" and not has_groups(s, at[0]), "a unique key of a message that is not pending")
+    need(at not in s["keys"], "a second unique key")
+    has_it = [place for place, k in s["keys"].items() if k["key"] == r["key"] and not k["replaced"]]
+    need(has_it == ([r["replaced"]] if r["replaced"] else []), "a unique key that another message has")
+    need(len(s["keys"]) < MOST_KEYS, "too many unique keys")
+    if r["replaced"]:
+        need(owner(s, r["replaced"][0])[0] == "topic", "a message for later is replaced")
+        settle_replaced(s, *r["replaced"])
+        s["keys"][r["replaced"]]["replaced"] = 1
+        if not is_pending(s, *r["replaced"], s["keys"][r["replaced"]]):
+            del s["keys"][r["replaced"]]
+    if is_there:
+        s["keys"][at] = taken
+
+
+def follow_keys(s, r, lsn):
+    """What a record does to the unique keys of messages that it moves or settles."""
+    if r["kind"] == 29:
+        moved = s["keys"].pop((r["partition"], r["offset"]), None)
+        to = r["copy"] and (r["copy"]["partition"], r["copy"]["offset"])
+        moved = moved and {**moved, "epoch": s["epoch"], "lsn": lsn}
+        if moved and to and is_pending(s, *to, moved):
+            s["keys"][to] = moved
+    if s["keys"]:
+        s["keys"] = {at: k for at, k in s["keys"].items() if is_pending(s, *at, k)}
+
+
+def encode_keys(s):
+    out = varint(len(s["keys"]))
+    for (partition, offset), k in sorted(s["keys"].items()):
+        out += varint(partition) + varint(offset) + k["key"] + k["message key"] + bytes([k["replaced"]])
+        out += varint(k["epoch"]) + varint(k["lsn"])
+    return out
+
+
+def decode_keys(c, s):
+    before = (-1, 0)
+    for _ in range(c.count(29)):
+        at, key, message_key, replaced = (c.varint(), c.varint()), bytes(c.take(16)), bytes(c.take(8)), c.u8()
+        need(before < at and replaced < 2, "a unique key")
+        k = {"key": key, "message key": message_key, "replaced": replaced, "epoch": c.varint(), "lsn": c.varint()}
+        need(owner(s, at[0]) is not None and at[1] < end_of(s, at[0]), "a unique key of a message that is not there")
+        without = owner(s, at[0])[0] == "topic" and not has_groups(s, at[0])
+        need(without or is_pending(s, *at, k), "a unique key of a message that is not pending")
+        need(not replaced or owner(s, at[0])[0] == "topic", "a message for later is replaced")
+        s["keys"][at], before = k, at
+    own = [k["key"] for k in s["keys"].values() if not k["replaced"]]
+    need(len(set(own)) == len(own) and len(s["keys"]) <= MOST_KEYS, "a unique key of two messages")
 
 
 def apply_stream(s, r):
@@ -1815,8 +1920,11 @@ def apply_record(s, r, lsn, ranks):
         apply_accepted(s, r, lsn)
     elif kind == 23:
         apply_sequenced(s, r)
+    elif kind == 35:
+        apply_key_taken(s, r, lsn)
     else:
         apply_names(s, r, kind)
+    follow_keys(s, r, lsn)
 
 
 def replay(s, frames):
@@ -1918,7 +2026,7 @@ def encode_state(s):
     for what, names in (("awaited", "group partition offset since"), ("out", "group partition offset since until")):
         if s[what]:
             out += b"".join(varint(s[what][n]) for n in names.split())
-    return out + signed(s["jumped"]) + encode_named(s) + encode_ages(s)
+    return out + signed(s["jumped"]) + encode_named(s) + encode_ages(s) + encode_keys(s)
 
 
 def by_name(named):
@@ -2108,6 +2216,7 @@ def decode_state(data):
     s["jumped"] = c.signed()
     decode_named(c, s)
     decode_ages(c, s)
+    decode_keys(c, s)
     c.done()
     check_state(s)
     need(encode_state(s) == bytes(data), "a state that is encoded otherwise")
@@ -2467,13 +2576,19 @@ def replay_from_older(found, slot, slots):
     return [name, encode_state(state).hex()]
 
 
+def delivered(s, partition, messages):
+    """The messages of a partition by offset, but for those that were replaced, which nobody gets."""
+    replaced = {offset for (of, offset), k in s["keys"].items() if of == partition and k["replaced"]}
+    return {o: m for o, m in messages.get(partition, {}).items() if o not in replaced}
+
+
 def topics(s, messages):
     """Of each topic its partitions: the end, and the messages that can be read by offset, as [id, print]."""
     result = {}
     for t in s["topics"].values():
         partitions = []
         for i, end in enumerate(t["ends"]):
-            there = messages.get(t["first"] + i, {})
+            there = delivered(s, t["first"] + i, messages)
             readable = {o: [m["id"], m["print"]] for o, m in sorted(there.items()) if "damaged" not in m and o < end}
             elsewhere = [o for o in readable if there[o]["key"] is not None and not there[o]["copied"]
                          and key_hash(there[o]["key"]) % len(t["ends"]) != i]
@@ -2500,7 +2615,7 @@ def groups(s, messages):
             i = g["cursors"].index(cursor)
             counted = {key: first for (key, j), (first, _) in g["counted"].items() if j == i}
             count += len(cursor["messages"]) + end - cursor["next"] + sum(n for (_, j), (_, n) in g["counted"].items() if j == i)
-            items += [m for o, m in messages.get(partition, {}).items()
+            items += [m for o, m in delivered(s, partition, messages).items()
                       if o < end and (o in cursor["messages"] or o >= cursor["next"] or is_counted(counted, o, m))]
         count += g["dead_end"] - g["settled"].count()
         dead = messages.get(g["retry"] + 1, {})

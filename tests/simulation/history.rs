@@ -251,6 +251,9 @@ impl<'a> Life<'a> {
         if others.chance(1, 8) && self.is_alive() {
             self.fill_bounded(&mut others)?;
         }
+        if others.chance(1, 8) && self.is_alive() {
+            self.publish_unique(oracle, &mut others)?;
+        }
         if !self.is_alive() {
             return Ok(());
         }
@@ -425,6 +428,8 @@ impl<'a> Life<'a> {
         self.tally.count("dead letters");
         oracle.name(letter.origin(), letter.payload())?;
         let key = (group, letter.origin());
+        // One that was replaced, and had failed by then, comes if somebody redrives it.
+        oracle.unsure.extend(oracle.uniques.forget_replaced());
         let done = match rng.below(4) {
             0 => {
                 let discarded = letter.discard();

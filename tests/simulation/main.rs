@@ -29,6 +29,7 @@ mod removal;
 mod streams;
 mod tally;
 mod transaction;
+mod unique;
 
 use case::{Case, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -81,11 +81,14 @@ impl Oracle {
         self.discarded.retain(|(of, _), _| *of != group);
         self.maybe_discarded.retain(|(of, _)| *of != group);
         self.attempts.retain(|(of, _), _| *of != group);
+        // A group that begins anew gets what was replaced if all others have settled it.
+        self.unsure.extend(self.uniques.forget_replaced());
     }
 
     fn forget_topic(&mut self, topic: usize) {
         self.sent.retain(|_, sent| sent.topic != topic);
         self.accepted.retain(|(of, _), _| *of != topic);
+        self.uniques.forget_topic(topic);
     }
 }
 

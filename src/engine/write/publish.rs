@@ -31,6 +31,7 @@ impl Engine {
             Ok(published) => Ok(Ok(published)),
             Err(Rejection::Repeated(repeats)) => Ok(Err(repeats)),
             Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first, None)),
+            Err(Rejection::KeyPending { pending }) => Err(self.key_pending(*pending)),
             Err(rejection) => Err(self.rejected(rejection)),
         }
     }
@@ -54,6 +55,11 @@ impl Engine {
     /// Another message was published under an id.
     pub(crate) fn dedup_conflict(&self, first: MessageId, event: Option<RefusedEvent>) -> Error {
         Error::DedupConflict { topic: self.topic_name(first.topic), first, event }
+    }
+
+    /// A message with a unique key is pending.
+    pub(crate) fn key_pending(&self, pending: MessageId) -> Error {
+        Error::KeyPending { topic: self.topic_name(pending.topic), pending }
     }
 
     pub(super) fn append_messages(

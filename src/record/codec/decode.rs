@@ -60,6 +60,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             let (id, body) = (u128::from_le_bytes(reader.array()?), u64::from_le_bytes(reader.array()?));
             Ok(Record::Accepted { partition, offset, id, body, time: StoreMs(reader.varint()?) })
         }
+        kind::KEY_TAKEN => decode_key_taken(reader),
         kind::SEQUENCED => {
             let (topic, producer) = (TopicId(reader.varint()?), name(reader)?.to_owned());
             Ok(Record::Sequenced { topic, producer, sequence: reader.varint()? })
@@ -119,6 +120,15 @@ fn numbers(reader: &mut ByteReader<'_>) -> Result<Vec<u32>, DecodeError> {
         Ok(number)
     };
     (0..reader.count(1)?).map(|_| number(reader)).collect()
+}
+
+fn decode_key_taken(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let place = |reader: &mut ByteReader<'_>| Ok((partition(reader)?, offset(reader)?));
+    let (partition, offset) = place(reader)?;
+    let key = u128::from_le_bytes(reader.array()?);
+    let message_key = key_hash(reader)?;
+    let replaced = if reader.is_empty() { None } else { Some(place(reader)?) };
+    Ok(Record::KeyTaken { partition, offset, key, message_key, replaced })
 }
 
 fn decode_cursor_set(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {

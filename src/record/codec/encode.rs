@@ -64,6 +64,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::CursorSet { .. } => put_record(out, kind::CURSOR_SET, |out| cursor_set(record, out)),
         Record::CursorRemoved { name } => put_record(out, kind::CURSOR_REMOVED, |out| put_bytes(out, name.as_bytes())),
         Record::Accepted { .. } => put_record(out, kind::ACCEPTED, |out| accepted(record, out)),
+        Record::KeyTaken { .. } => put_record(out, kind::KEY_TAKEN, |out| key_taken(record, out)),
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
         Record::Appended { .. } => put_record(out, kind::APPENDED, |out| appended(record, out)),
         Record::StreamTruncated { .. } => put_record(out, kind::STREAM_TRUNCATED, |out| truncated(record, out)),
@@ -164,6 +165,14 @@ fn accepted(record: &Record, out: &mut Vec<u8>) {
     out.extend_from_slice(&id.to_le_bytes());
     out.extend_from_slice(&body.to_le_bytes());
     put_varint(out, time.0);
+}
+
+fn key_taken(record: &Record, out: &mut Vec<u8>) {
+    let Record::KeyTaken { partition, offset, key, message_key, replaced } = record else { return };
+    put_place(out, *partition, *offset);
+    out.extend_from_slice(&key.to_le_bytes());
+    out.extend_from_slice(&message_key.0.to_le_bytes());
+    replaced.iter().for_each(|(partition, offset)| put_place(out, *partition, *offset));
 }
 
 fn sequenced(record: &Record, out: &mut Vec<u8>) {

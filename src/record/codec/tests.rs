@@ -432,6 +432,12 @@ fn golden_dedup() {
     // kind, length, topic, name, number
     let sequenced = Record::Sequenced { topic: TopicId(1), producer: "p".to_owned(), sequence: 300 };
     golden(sequenced, "17 05 01 01 70 ac 02");
+    // kind, length, partition, offset, unique key, key, and the place of the message that was replaced
+    let (partition, offset) = (PartitionId(2), Offset(300));
+    let taken = |replaced| Record::KeyTaken { partition, offset, key: id, message_key: KeyHash(5), replaced };
+    let key = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 05 00 00 00 00 00 00 00";
+    golden(taken(None), &format!("23 1b 02 ac 02 {key}"));
+    golden(taken(Some((PartitionId(1), Offset(301)))), &format!("23 1e 02 ac 02 {key} 01 ad 02"));
     // kind, length, topic, time
     golden(Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) }, "20 03 01 ac 02");
 }
@@ -522,6 +528,13 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) },
         Record::Filtered { group, partition, first: offset, count: 2 },
         Record::Dropped { group, partition, first: offset, count: 2 },
+        Record::KeyTaken {
+            partition,
+            offset,
+            key: u128::MAX,
+            message_key: KeyHash(7),
+            replaced: Some((partition, offset)),
+        },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -826,6 +839,12 @@ fn record() -> impl Strategy<Value = Record> {
         (target(), any::<(u128, u64)>(), number()).prop_map(|((_, partition, offset), (id, body), time)| {
             Record::Accepted { partition, offset, id, body, time: StoreMs(time) }
         }),
+        (target(), any::<(u128, u64)>(), option::of((number(), number()))).prop_map(
+            |((_, partition, offset), (key, message_key), replaced)| {
+                let replaced = replaced.map(|(partition, offset)| (PartitionId(partition), Offset(offset)));
+                Record::KeyTaken { partition, offset, key, message_key: KeyHash(message_key), replaced }
+            }
+        ),
         (number(), any::<u128>(), number(), small().prop_map(|count| count.max(1)), [number(), number(), number()])
             .prop_map(|(partition, key, base, count, [time, version, first])| {
                 let stream = StreamId { partition: PartitionId(partition), key };

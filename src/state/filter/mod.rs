@@ -192,6 +192,8 @@ impl State {
         group.considered += u128::from(count);
         // seam: a partition without matches keeps others waiting
         group.data.position = cursor + 1;
+        // seam: a key stays taken by what does not pass
+        self.let_go_settled(partition, first, count);
         Ok(())
     }
 

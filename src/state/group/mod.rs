@@ -188,6 +188,7 @@ impl State {
         let group = GroupState::new(Arc::clone(&name), (topic, of), options.clone(), retry, starts.iter().copied());
         self.catalog.add_group(topic, &name);
         self.groups.insert(id, Box::new(group));
+        self.let_go_settled_of(topic);
         Ok(())
     }
 
@@ -196,8 +197,9 @@ impl State {
         self.catalog.remove_group(group.topic, &group.name, group.retry);
         // seam: a removed group is waited for
         self.exclusive.forget(id);
-        let partitions = group.retry.0..group.retry.nth(2).0;
+        let (topic, partitions) = (group.topic, group.retry.0..group.retry.nth(2).0);
         self.removed.push(Removed { partitions, _group: Some(group), _forgotten: None, _schedule: None });
+        self.let_go_settled_of(topic);
         Ok(())
     }
 

@@ -109,7 +109,7 @@ impl State {
     }
 
     /// Whether the topic keeps its messages for a while, and no longer for want of groups.
-    fn is_for_a_while(&self, topic: TopicId) -> bool {
+    pub(in crate::state) fn is_for_a_while(&self, topic: TopicId) -> bool {
         self.topic(topic).is_some_and(|topic| topic.options.retention.is_for_a_while())
     }
 

@@ -79,6 +79,7 @@ impl State {
         group.considered += u128::from(count);
         // seam: what is dropped is not counted
         group.data.dropped = group.data.dropped.saturating_add(u64::from(count));
+        self.let_go_settled(partition, first, count);
         Ok(())
     }
 }

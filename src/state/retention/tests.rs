@@ -7,7 +7,7 @@ use super::*;
 use crate::ids::{GroupId, MonoMs};
 use crate::record::{GroupOptions, KeyHash, Ordering, Record, Retention, TopicOptions, WhenFull};
 use crate::state::tests::{World, options};
-use crate::state::{Command, Decision, Rejection, State};
+use crate::state::{Command, Decision, Rejection, State, UniqueKey, WhilePending};
 
 /// Whether an offset lies within one of some stretches, which are in order and apart.
 fn holds(stretches: &[OffsetRange], offset: Offset) -> bool {
@@ -121,6 +121,23 @@ fn what_is_taken_leaves_the_rest_even() {
     assert_eq!(taken(&[9, 2, 2], 13), Some(vec![0, 0, 0]));
     assert_eq!((taken(&[9, 2, 2], 14), taken(&[], 1)), (None, None));
     assert_eq!((taken(&[], 0), taken(&[4], 0)), (Some(vec![]), Some(vec![4])));
+}
+
+/// A message that every group dropped has its unique key no longer.
+#[test]
+fn what_is_dropped_lets_go_of_its_key() {
+    let mut world = ring(2, 1);
+    let unique = |key| [UniqueKey { part: 0, key, message_key: KeyHash::NONE, while_pending: WhilePending::Reject }];
+    let publish = |world: &mut World, key: u128| {
+        let uniques = unique(key);
+        let runs = [(PartitionId(0), 1)];
+        world.run(Command::Publish { runs: &runs, ids: &[], delays: &[], uniques: &uniques, sequence: None }).map(drop)
+    };
+    publish(&mut world, 7).unwrap();
+    publish(&mut world, 8).unwrap();
+    assert!(publish(&mut world, 7).is_err());
+    publish(&mut world, 9).unwrap();
+    publish(&mut world, 7).unwrap();
 }
 
 /// Behind messages of a key that are only counted none goes: a group would take it for one of these.

@@ -86,6 +86,7 @@ impl Touch {
             | Record::CursorSet { .. }
             | Record::CursorRemoved { .. }
             | Record::Accepted { .. }
+            | Record::KeyTaken { .. }
             | Record::Sequenced { .. } => None,
         }
     }

@@ -101,7 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
         3 => (FILTERED - 1..GROUPS, proptest::option::of(0..PARTITIONS))
             .prop_map(|(group, ahead)| Step::SettleFiltered { group, ahead }),
-        5 => (0u8..21, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        5 => (0u8..25, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -271,7 +271,14 @@ impl Run {
         let sequence = Sequence { topic, producer: &name, number };
         let stands = self.world.state.cursor(&name).map(|cursor| cursor.value.to_vec());
         let hold = (pick.index(2) == 0).then_some(Hold { topic, from: Lsn(self.world.lsn) });
-        let runs = [(first, 2)];
+        let (runs, base) = ([(first, 2)], self.world.state.partition_end(first));
+        let while_pending = [WhilePending::Reject, WhilePending::Replace, WhilePending::ReturnExisting][pick.index(3)];
+        let uniques = [0, 1].map(|part| UniqueKey {
+            part,
+            key: u128::from(part) << 100 | pick.index(5) as u128,
+            message_key: (self.world.key)(first, base.saturating_add(part.into())),
+            while_pending,
+        });
         let stream = StreamId { partition: first, key: pick.index(2) as u128 };
         let fact = Some(StreamFact { head: StreamHead::default(), as_of: Lsn(u64::MAX) });
         let dropping = self.world.state.dropping();
@@ -295,16 +302,21 @@ impl Run {
             5 | 6 if !is_known_group => Command::AlterGroup { group, changes: &changes },
             7 if !is_known_group => Command::RemoveGroup { group },
             8 if !is_known_topic => Command::RemoveTopic { topic },
-            9 | 10 if !is_known_topic => Command::Publish { runs: &runs, ids: &ids, delays: &[], sequence: None },
+            9 | 10 if !is_known_topic => {
+                Command::Publish { runs: &runs, ids: &ids, delays: &[], uniques: &[], sequence: None }
+            }
             11 if !is_known_topic => {
-                Command::Publish { runs: &[(first, 1)], ids: &[], delays: &[], sequence: Some(sequence) }
+                Command::Publish { runs: &[(first, 1)], ids: &[], delays: &[], uniques: &[], sequence: Some(sequence) }
             }
             14 | 15 if !is_known_topic => {
                 Command::Append { stream, count: 2, expected: Expected::Any, ids: &ids[..what as usize % 2], fact }
             }
-            17 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
+            17 | 22 | 23 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
             16 | 18 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
-            20 if !dropping.is_empty() => Command::DropOld { topic: dropping[0] },
+            24 if !dropping.is_empty() => Command::DropOld { topic: dropping[0] },
+            20 | 21 if !is_known_topic => {
+                Command::Publish { runs: &runs, ids: &[], delays: &[], uniques: &uniques, sequence: None }
+            }
             19 if aged.is_some() => Command::MarkRetention { topic: aged.unwrap() },
             12 => Command::SetCursor { name: &name, expected: stands.as_deref(), value: &[what], hold },
             13 => Command::RemoveCursor { name: &name },
@@ -314,8 +326,9 @@ impl Run {
             Ok(_) => drop(self.world.state.take_removed()),
             Err(Rejection::Exists) if what < 4 => {}
             Err(Rejection::Repeated(repeats)) if what < 11 => assert!(!repeats.is_empty()),
+            Err(Rejection::Repeated(_) | Rejection::KeyPending { .. }) if [20, 21].contains(&what) => {}
             Err(Rejection::DedupConflict { .. }) if what == 15 => {}
-            Err(Rejection::NoSuchVersion { .. }) if what == 17 => {}
+            Err(Rejection::NoSuchVersion { .. }) if [17, 22, 23].contains(&what) => {}
             Err(rejection) => assert_eq!((what, rejection), (13, Rejection::NoSuchCursor)),
         }
         if what == 5 {
@@ -750,6 +763,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "GroupAltered",
         "GroupCreated",
         "GroupRemoved",
+        "KeyTaken",
         "Leased",
         "Leased again",
         "Leased exclusive",

@@ -365,6 +365,7 @@ impl State {
     pub(in crate::state) fn apply_topic_removed(&mut self, topic: TopicId) -> Applied {
         let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
         let groups: Vec<GroupId> = audience.groups.values().copied().collect();
+        self.forget_keys_of(topic);
         groups.into_iter().try_for_each(|group| self.apply_group_removed(group))?;
         if let Some(partition) = self.schedule_of(topic) {
             let _schedule = self.schedules.forget(partition);

@@ -1,6 +1,6 @@
-//! What an I/O error is to a caller.
+//! I/O errors by what the caller can do about them.
 //!
-//! Never here: what was asked of the system.
+//! Never here: what an error says.
 
 use super::Error;
 use std::io;
@@ -8,11 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl Error {
-    /// Whether the system lacks something for a while, and nothing was changed.
-    pub(crate) const fn is_passing(&self) -> bool {
-        matches!(self, Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory)
-    }
-
     /// An I/O error by what the caller can do about it.
     pub(crate) fn io(context: &'static str, source: io::Error) -> Self {
         Self::lack(&source).unwrap_or_else(|| Self::Io { context, path: None, source: Arc::new(source) })
