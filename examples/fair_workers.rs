@@ -170,8 +170,8 @@ mod tests {
                 let job: Vec<Step> = journal.drain(last - 1..=last).collect();
                 journal.extend(job);
             },
-            |journal| drop(journal.remove(0)),
-            |journal| drop(journal.pop()),
+            |journal| _ = journal.remove(0),
+            |journal| _ = journal.pop(),
             |journal| journal.insert(1, journal[0]),
             |journal| {
                 journal.retain(|step| !matches!(step, Step::Began { customer: 3, .. } | Step::Done { customer: 3, .. }))
