@@ -81,8 +81,6 @@ impl Oracle {
         self.discarded.retain(|(of, _), _| *of != group);
         self.maybe_discarded.retain(|(of, _)| *of != group);
         self.attempts.retain(|(of, _), _| *of != group);
-        // A group that begins anew gets what was replaced if all others have settled it.
-        self.unsure.extend(self.uniques.forget_replaced());
     }
 
     fn forget_topic(&mut self, topic: usize) {
@@ -165,6 +163,8 @@ fn open_group(
     standing.known = Known::There;
     if standing.life > 0 {
         standing.born = store.stats()?.log.end.0;
+        // It gets what was replaced if all others have settled it.
+        oracle.unsure.extend(oracle.uniques.forget_replaced());
     }
     Ok(opened)
 }
