@@ -11,6 +11,7 @@ use crate::output::{Done, Failure, Printer};
 use indicatif::ProgressBar;
 use millpond::{Durability, Group, Store, Topic};
 use serde_json::{Value, json};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ fn run(args: &Bench, path: &std::path::Path) -> Done<Vec<Phase>> {
     store.close()?;
     let back = received.as_ref().map_or(0, |phase| phase.messages);
     if back != count && !stop.load(Ordering::Relaxed) {
-        return Err(Failure::Missing(format!("{count} messages were published, and {back} received")));
+        return Err(wrong(format!("{count} messages were published, and {back} received")));
     }
     Ok(published.into_iter().chain(received).collect())
 }
@@ -120,11 +121,15 @@ fn receive(group: &Group, args: &Bench, stop: &AtomicBool, bar: &ProgressBar) ->
         }
         let lost = batch.ack()?;
         if !lost.is_empty() {
-            return Err(Failure::Missing(format!("{} leases ended before the ack; use smaller batches", lost.len())));
+            return Err(wrong(format!("{} leases ended before the ack; use smaller batches", lost.len())));
         }
         calls.add(count, began, bar);
     }
     Ok(calls)
+}
+
+fn wrong(what: String) -> Failure {
+    Failure::Io("nothing was measured".to_owned(), io::Error::other(what))
 }
 
 impl Calls {
