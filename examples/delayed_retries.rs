@@ -9,6 +9,7 @@
 //! none of them early, and those that never worked are dead letters.
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
+#![allow(clippy::disallowed_methods, reason = "this program measures time from outside")]
 
 use millpond::{Backoff, Delivery, Group, Message, Store, Topic};
 use std::collections::{BTreeMap, BTreeSet};
