@@ -59,7 +59,7 @@ impl Pty {
 
     /// The lines of the screen, without what is blank at their ends.
     pub fn lines(&self) -> Vec<String> {
-        let width = self.screen().size().1;
+        let width = self.screen().size().1.get();
         self.screen().rows(0, width).map(|line| line.trim_end().to_owned()).collect()
     }
 
