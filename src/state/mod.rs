@@ -62,6 +62,12 @@ use message::require;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// What was decided is all that there is to do.
+fn done(all: impl IntoIterator<Item = Record>, records: &mut Vec<Record>) -> Decision {
+    records.extend(all);
+    Decision::Done
+}
+
 type Decided = Result<Decision, Rejection>;
 
 /// Everything that a store is, but for the bytes of its messages.
@@ -187,8 +193,7 @@ impl State {
                 return self.decide_redrive((group, dead_letter), to, provenance, inputs, records);
             }
             Command::Extend { group, held, for_ms } => {
-                records.extend(self.decide_extend((group, held), for_ms, inputs)?);
-                return Ok(Decision::Done);
+                return self.decide_extend((group, held), for_ms, inputs).map(|all| done(all, records));
             }
             Command::Release { group, held } => return self.decide_release(group, held, records),
             Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
@@ -223,8 +228,7 @@ impl State {
             }
             Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
             Command::AlterGroup { group, changes } => {
-                records.extend(self.decide_alter_group(group, changes)?);
-                return Ok(Decision::Done);
+                return self.decide_alter_group(group, changes).map(|all| done(all, records));
             }
             Command::SettleFiltered { .. } => return self.decide_settle_filtered(command, inputs, records),
             Command::CreateGroup { topic, name, options, starts } => {

@@ -101,7 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
         3 => (FILTERED - 1..GROUPS, proptest::option::of(0..PARTITIONS))
             .prop_map(|(group, ahead)| Step::SettleFiltered { group, ahead }),
-        5 => (0u8..25, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        5 => (0u8..27, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -312,7 +312,7 @@ impl Run {
                 Command::Append { stream, count: 2, expected: Expected::Any, ids: &ids[..what as usize % 2], fact }
             }
             17 | 22 | 23 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
-            16 | 18 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
+            16 | 18 | 25 | 26 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
             24 if !dropping.is_empty() => Command::DropOld { topic: dropping[0] },
             20 | 21 if !is_known_topic => {
                 Command::Publish { runs: &runs, ids: &[], delays: &[], uniques: &uniques, sequence: None }
