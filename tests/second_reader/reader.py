@@ -1274,9 +1274,9 @@ def is_settled(group, i, offset, key):
     return offset < cursor["next"] and offset not in cursor["messages"] and offset < first
 
 
-def has_groups(s, partition):
+def is_without_groups(s, partition):
     where = owner(s, partition)
-    return where is not None and where[0] == "topic" and any(g["topic"] == where[1] for g in s["groups"].values())
+    return where is not None and where[0] == "topic" and all(g["topic"] != where[1] for g in s["groups"].values())
 
 
 def is_kept(s, t, i, offset, lsn):
@@ -1319,12 +1319,13 @@ def apply_key_taken(s, r, lsn):
     at = r["partition"], r["offset"]
     taken = {"key": r["key"], "message key": r["message key"], "replaced": 0, "epoch": s["epoch"], "lsn": lsn}
     is_there = is_pending(s, *at, taken)
-    need(is_there or where[0] == "topic" and not has_groups(s, at[0]), "a unique key of a message that is not pending")
+    need(is_there or is_without_groups(s, at[0]), "a unique key of a message that is not pending")
     need(at not in s["keys"], "a second unique key")
     has_it = [place for place, k in s["keys"].items() if k["key"] == r["key"] and not k["replaced"]]
-    need(has_it == ([r["replaced"]] if r["replaced"] else []), "a unique key that another message has")
+    is_gone = not has_it and r["replaced"] and is_without_groups(s, r["replaced"][0])
+    need(is_gone or has_it == ([r["replaced"]] if r["replaced"] else []), "a unique key that another message has")
     need(len(s["keys"]) < MOST_KEYS, "too many unique keys")
-    if r["replaced"]:
+    if has_it:
         need(owner(s, r["replaced"][0])[0] == "topic", "a message for later is replaced")
         settle_replaced(s, *r["replaced"])
         s["keys"][r["replaced"]]["replaced"] = 1
@@ -1361,8 +1362,7 @@ def decode_keys(c, s):
         need(before < at and replaced < 2, "a unique key")
         k = {"key": key, "message key": message_key, "replaced": replaced, "epoch": c.varint(), "lsn": c.varint()}
         need(owner(s, at[0]) is not None and at[1] < end_of(s, at[0]), "a unique key of a message that is not there")
-        without = owner(s, at[0])[0] == "topic" and not has_groups(s, at[0])
-        need(without or is_pending(s, *at, k), "a unique key of a message that is not pending")
+        need(is_without_groups(s, at[0]) or is_pending(s, *at, k), "a unique key of a message that is not pending")
         need(not replaced or owner(s, at[0])[0] == "topic", "a message for later is replaced")
         s["keys"][at], before = k, at
     own = [k["key"] for k in s["keys"].values() if not k["replaced"]]

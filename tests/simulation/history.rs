@@ -428,9 +428,11 @@ impl<'a> Life<'a> {
         self.tally.count("dead letters");
         oracle.name(letter.origin(), letter.payload())?;
         let key = (group, letter.origin());
-        // One that was replaced, and had failed by then, comes if somebody redrives it.
+        let how = rng.below(4);
+        // What is redriven comes, also where a newer one was to replace it that found it dead: before or after now.
         oracle.unsure.extend(oracle.uniques.forget_replaced());
-        let done = match rng.below(4) {
+        oracle.forget_keys_of((how < 3).then_some(letter.origin()));
+        let done = match how {
             0 => {
                 let discarded = letter.discard();
                 match (&discarded, self.log()) {

@@ -46,6 +46,23 @@ impl Uniques {
     }
 }
 
+impl Oracle {
+    /// A publish is there or not, and so it replaced what was there, or not.
+    fn forget_owner(&mut self, key: UniqueKey) {
+        for (id, _) in self.uniques.owners.remove(&key).into_iter().flatten() {
+            self.unsure.extend(self.sent.remove(&id).map(|sent| (sent.number, sent.topic)));
+            self.unsure.extend(self.uniques.replaced.remove(&id).map(|(sent, _)| (sent.number, sent.topic)));
+        }
+    }
+
+    /// A group is done with a message, or with any. Whether another group still has it, so that a newer one replaces it, is not known.
+    pub fn forget_keys_of(&mut self, done: Option<MessageId>) {
+        let has = |owners: &[(MessageId, u64)]| done.is_none_or(|done| owners.iter().any(|(id, _)| *id == done));
+        let keys: Vec<_> = self.uniques.owners.iter().filter(|(_, owners)| has(owners)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.forget_owner(key));
+    }
+}
+
 impl Life<'_> {
     pub fn publish_unique(&mut self, oracle: &mut Oracle, rng: &mut Rng) -> Result<(), String> {
         let key = (rng.index(self.topics.len()), rng.below(3) as u8);
@@ -62,7 +79,7 @@ impl Life<'_> {
             Err(error) => {
                 if error.kind() != ErrorKind::Retry {
                     oracle.unsure.insert(number, topic);
-                    self.forget_owner(oracle, key);
+                    oracle.forget_owner(key);
                 }
                 return self.excuse("a publish under a unique key", error);
             }
@@ -76,7 +93,7 @@ impl Life<'_> {
         oracle.name(receipt.id(), &payload(number))?;
         let Some((end, _)) = self.log() else {
             oracle.unsure.insert(number, topic);
-            self.forget_owner(oracle, key);
+            oracle.forget_owner(key);
             return Ok(());
         };
         if let Some(owner) = oracle.uniques.owner(key) {
@@ -92,14 +109,6 @@ impl Life<'_> {
         oracle.sent.insert(receipt.id(), Sent { number, topic, end });
         oracle.uniques.owners.entry(key).or_default().push((receipt.id(), end));
         Ok(())
-    }
-
-    /// A publish is there or not, and so it replaced what was there, or not.
-    fn forget_owner(&mut self, oracle: &mut Oracle, key: UniqueKey) {
-        for (id, _) in oracle.uniques.owners.remove(&key).into_iter().flatten() {
-            oracle.unsure.extend(oracle.sent.remove(&id).map(|sent| (sent.number, sent.topic)));
-            oracle.unsure.extend(oracle.uniques.replaced.remove(&id).map(|(sent, _)| (sent.number, sent.topic)));
-        }
     }
 
     /// A message was told to be pending.

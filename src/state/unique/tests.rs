@@ -283,6 +283,25 @@ fn g20_a_key_goes_with_what_a_topic_keeps_no_longer() {
     }
 }
 
+/// The newer one, or a cursor in its frame, is why the older one is not kept any more.
+#[test]
+fn g20_what_goes_in_the_frame_of_the_newer_one_is_replaced() {
+    for retention in [Retention::UntilSettled, Retention::Count(1)] {
+        let mut world = World::new();
+        let options = TopicOptions { retention, ..TopicOptions::LEFT_OUT };
+        world.run(Command::CreateTopic { name: "t", partitions: 1, options }).unwrap();
+        publish(&mut world, 7, Reject).unwrap();
+        let uniques = &[UniqueKey { part: 0, key: 7, message_key: KeyHash::NONE, while_pending: Replace }];
+        let runs = &[(PartitionId(0), 1)];
+        let newer = Command::Publish { runs, ids: &[], delays: &[], uniques, sequence: None };
+        let hold = Some(Hold { topic: TopicId(0), from: Lsn(world.lsn) });
+        let moved = Command::SetCursor { name: "c", expected: None, value: b"", hold };
+        world.run(Command::Transaction { steps: &[moved, newer], parts: 1, settled_len: 0 }).unwrap();
+        assert_eq!(publish(&mut world, 7, Reject), Err(pending(&world, 1)), "{retention:?}");
+        assert_eq!((world.state.uniques.pending.len(), world.state.check()), (1, vec![]), "{retention:?}");
+    }
+}
+
 #[test]
 fn g20_what_a_transaction_settles_is_not_replaced_in_it() {
     let mut world = world();
