@@ -57,7 +57,6 @@ files! {
     dedup
     delay
     drop
-    drop_oldest
     due_times
     durability
     exclusive_lease
@@ -103,6 +102,7 @@ files! {
     retention
     retry_limits
     retry_policies
+    ring
     scheduled_crash
     snapshots
     streams

@@ -48,7 +48,6 @@ impl Life<'_> {
         let Some(before) = self.group_stats("ring") else { return Ok(()) };
         let count = 1 + rng.below(4);
         let over = (before.lag + count).saturating_sub(MAX);
-        let in_progress = before.leased + before.waiting + before.exhausted;
         match topic.publish_batch((0..count).map(|number| Message::new(number.to_le_bytes()))) {
             Ok(_) => {
                 let Some(after) = self.group_stats("ring") else { return Ok(()) };
@@ -58,7 +57,8 @@ impl Life<'_> {
                 }
                 Ok(())
             }
-            Err(Error::TopicFull { max: MAX, .. }) if over > 0 && in_progress + count > MAX - over.min(1) => Ok(()),
+            // Of those that count as ready some may have been leased before, and stay.
+            Err(Error::TopicFull { max: MAX, .. }) if over > 0 => Ok(()),
             Err(error) => self.excuse("a publish to a topic that drops", &error),
         }
     }

@@ -54,7 +54,7 @@ fn golden_snapshot() {
     let insert =
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
-    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[7, 0])), "topic option 7");
+    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[11, 0])), "topic option 11");
     assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[100, 3, 1, 1, 1])), "group option 100");
 }
 
