@@ -710,7 +710,7 @@ properties! {
 fn the_random_walk_meets_every_kind_of_record() {
     let mut runner = TestRunner::deterministic();
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
-    for (max_attempts, kinds) in (1..4).cycle().zip([0, 0, 0, 2].into_iter().cycle()).take(200) {
+    for (max_attempts, kinds) in (1..4).cycle().zip([0, 0, 0, 2].into_iter().cycle()).take(260) {
         let steps = proptest::collection::vec(step(), 150).new_tree(&mut runner).unwrap().current();
         let mut run = Run::new(max_attempts, 9, kinds);
         steps.iter().for_each(|step| run.step(step));
