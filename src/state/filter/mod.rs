@@ -261,7 +261,7 @@ impl GroupState {
         // A message that cannot be read counts as one without a key, and waits for nobody.
         let known = |key| if key == KeyHash::LOST { KeyHash::NONE } else { key };
         // seam: a message that cannot be read is only counted
-        let keys: Vec<KeyHash> = run.candidates().filter_map(FilterVerdict::key).map(known).take(room).collect();
+        let keys = run.candidates().filter_map(FilterVerdict::key).map(known).take(room).collect::<Vec<KeyHash>>();
         let mut counted = if is_by_key { self.counted(&keys, parked_max) } else { Vec::new() }.into_iter().peekable();
         let (partition, start) = (self.partition_of(cursor), self.next(cursor));
         let (mut offset, mut number) = (start, 0u32);
