@@ -22,7 +22,7 @@ pub const BUGS: &[Bug] = &[
         name: "a bound counts no message that was leased",
         plants: "consumers that hold their messages let a topic grow without end",
         mistake: Mistake::Value("if planted!() { new } else { $it }"),
-        level: Level::Test("scenarios", "files::topic_bound"),
+        level: Level::Test("scenarios", "files::ring"),
     },
     Bug {
         name: "what is kept is dropped",

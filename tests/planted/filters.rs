@@ -86,7 +86,7 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value(
             "run.candidates().filter_map(FilterVerdict::key).map(|key| if planted!() { key } else { known(key) }).take(room).collect::<Vec<KeyHash>>()",
         ),
-        level: Level::Library("a_message_that_cannot_be_read_is_not_only_counted"),
+        level: Level::Library("messages_that_cannot_be_read_are_not_only_counted"),
     },
     Bug {
         name: "a filter that passes little holds segments",

@@ -285,7 +285,7 @@ impl Run {
                     dedup_window_ms: 500,
                     streams: true,
                     snapshots_kept: 1,
-                    max_messages: 5,
+                    max_messages: 3,
                     when_full: WhenFull::DropOldest,
                     drops_unsettled: retention.is_for_a_while() && pick.index(2) == 0,
                 },
@@ -315,6 +315,8 @@ impl Run {
             Err(Rejection::Exists) if what < 4 => {}
             Err(Rejection::Repeated(repeats)) if what < 11 => assert!(!repeats.is_empty()),
             Err(Rejection::DedupConflict { .. }) if what == 15 => {}
+            // What was leased takes all the room.
+            Err(Rejection::TopicFull { .. }) if matches!(what, 4 | 9..=11) => {}
             Err(Rejection::NoSuchVersion { .. }) if matches!(what, 17 | 21 | 22) => {}
             Err(rejection) => assert_eq!((what, rejection), (13, Rejection::NoSuchCursor)),
         }
@@ -770,5 +772,5 @@ fn the_random_walk_meets_every_kind_of_record() {
         "Unreadable",
     ];
     assert_eq!(met.keys().collect::<Vec<_>>(), expected);
-    assert!(met.values().all(|&count| count >= 4), "{met:?}");
+    assert!(met.values().all(|&count| count >= 5), "{met:?}");
 }
