@@ -83,16 +83,16 @@ impl TopicBuilder {
         self
     }
 
-    /// How many [snapshots](crate::Stream::save_snapshot) of a stream are found, those of the highest versions: 1 to 1,000, fixed when the topic
-    /// is created. Given only together with [`TopicBuilder::streams`]. Default: what is stored, or 1.
+    /// How many [snapshots](crate::Stream::save_snapshot) of a stream are found, those of the highest versions: 1 to 1,000, fixed when
+    /// the topic is created. Given only together with [`TopicBuilder::streams`]. Default: what is stored, or 1.
     pub fn snapshots_kept(mut self, snapshots: u32) -> Self {
         self.snapshots_kept = Some(snapshots);
         self
     }
 
-    /// How many messages a group of the topic may have that it has not settled, those included that it has not come to: at least 1, fixed when
-    /// the topic is created. A publish that would give any group more does what [`TopicBuilder::when_full`] says. Default: what is stored, or
-    /// no bound.
+    /// How many messages a group of the topic may have that it has not settled, those included that it has not come to: at least 1,
+    /// fixed when the topic is created. A publish that would give any group more does what [`TopicBuilder::when_full`] says. Default:
+    /// what is stored, or no bound.
     ///
     /// Only who publishes is refused. Messages for later count once they are due, and then find room, as do notices and what is redriven
     /// from dead letters. Dead letters do not count. A topic without groups has no bound. Each publish looks at all groups of the topic.
@@ -108,13 +108,13 @@ impl TopicBuilder {
         self
     }
 
-    /// Whether messages go by [`Retention::Age`] or [`Retention::Count`] though a group has not come to them, fixed when the topic is created.
-    /// Given only together with one of these. Default: what is stored, or `false`.
+    /// Whether messages go by [`Retention::Age`] or [`Retention::Count`] though a group has not come to them, fixed when the topic is
+    /// created. Given only together with one of these. Default: what is stored, or `false`.
     ///
-    /// They go without a delivery to the group, and are counted ([`GroupStats::dropped`](crate::GroupStats::dropped)), also where nobody
-    /// consumes. Messages that it has leased, or looked at for their key, stay until they are settled, and so do all behind messages of a key
-    /// that it only counts (more than 1,024 of one that wait). By age, they go up to a sixteenth of it late, and none becomes old within ten
-    /// minutes of an open.
+    /// They go without a delivery to the group, and are counted ([`GroupStats::dropped`](crate::GroupStats::dropped)), also where
+    /// nobody consumes. Messages that it has leased, or looked at for their key, stay until they are settled, and so do all behind
+    /// messages of a key that it only counts (more than 1,024 of one that wait). By age, they go up to a sixteenth of it late, and
+    /// none becomes old within ten minutes of an open.
     pub fn drop_unsettled(mut self, drop: bool) -> Self {
         self.drops_unsettled = Some(drop);
         self

@@ -48,8 +48,8 @@ pub enum WhenFull {
     /// It waits until there is room, and is refused if there is none after so long: from a millisecond to a day.
     Block(Duration),
     /// It makes room: the oldest messages that a group has not come to go without a delivery to it, and are counted
-    /// ([`GroupStats::dropped`](crate::GroupStats::dropped)). Messages that were leased, redriven, or looked at for their key, stay, and so do
-    /// all behind messages of a key that the group only counts. If they take all the room, the publish is refused. Each publish to a full
+    /// ([`GroupStats::dropped`](crate::GroupStats::dropped)). Messages that were leased, redriven, or looked at for their key, stay, and
+    /// so do all behind messages of a key that the group only counts. If they take all the room, the publish is refused. Each publish to a full
     /// topic looks at all of its partitions.
     DropOldest,
 }

@@ -285,6 +285,7 @@ fn the_damaged_store_holds_every_kind_of_record() {
             "clock jumped",
             "dead-lettered",
             "discarded",
+            "dropped",
             "extended",
             "group altered",
             "group created",

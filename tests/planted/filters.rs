@@ -84,9 +84,9 @@ pub const BUGS: &[Bug] = &[
         name: "a message that cannot be read is only counted",
         plants: "behind a damaged message the store stops, for its own rules refuse what it decides",
         mistake: Mistake::Value(
-            "let keys: Vec<KeyHash> = run.candidates().filter_map(FilterVerdict::key).map(|key| if planted!() { key } else { known(key) }).take(room).collect();",
+            "run.candidates().filter_map(FilterVerdict::key).map(|key| if planted!() { key } else { known(key) }).take(room).collect::<Vec<KeyHash>>()",
         ),
-        level: Level::Library("a_message_that_cannot_be_read_is_not_only_counted"),
+        level: Level::Library("messages_that_cannot_be_read_are_not_only_counted"),
     },
     Bug {
         name: "a filter that passes little holds segments",

@@ -736,13 +736,93 @@ def decode_options(c, known):
     return options
 
 
+FILTER_PIECE = re.compile(
+    r"""[ \t\n\r]*(?:
+        (?P<text>'(?:[^']|'')*'(?!')) | (?P<name>"(?:[^"]|"")*"(?!")) | (?P<sign><=|>=|[(),=<>])
+        | (?P<number>[-0-9][-.0-9]*) | (?P<word>[A-Za-z_][A-Za-z0-9_.:-]*) | (?P<end>\Z)
+    )""", re.VERBOSE)
+FILTER_WORDS = ("and", "or", "not", "exists", "in", "starts", "with", "matches")
+
+
+def filter_pieces(text):
+    pieces, at = [], 0
+    while not pieces or pieces[-1][0] != "end":
+        piece = FILTER_PIECE.match(text, at)
+        need(piece is not None, "a filter with what is no piece of one")
+        kind, at = piece.lastgroup, piece.end()
+        need(kind != "number" or re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", piece[kind]), "a filter with what is no number")
+        pieces.append((kind, piece[kind]))
+    return pieces
+
+
+def check_filter(text):
+    """The grammar of filters: any, all and one, each takes what it is off the pieces."""
+    pieces = filter_pieces(text)[::-1]
+
+    def takes(*wanted):
+        found = pieces[-1] in [("word", w) for w in wanted] + [("sign", w) for w in wanted]
+        return bool(found and pieces.pop())
+
+    def take(*kinds):
+        need(pieces[-1][0] in kinds, "a filter that is none")
+        return pieces.pop()
+
+    def joined(by, part, depth):
+        part(depth)
+        while takes(by):
+            part(depth)
+
+    def one(depth):
+        need(depth < 16, "a filter that is nested too deep")
+        if takes("not"):
+            one(depth + 1)
+        elif takes("("):
+            whole(depth + 1)
+            need(takes(")"), "a filter with a parenthesis that does not end")
+        else:
+            need(pieces[-1][1] not in FILTER_WORDS or pieces[-1][0] == "name", "a filter with a word for a header")
+            take("word", "name")
+            test()
+
+    def test():
+        if takes("exists"):
+            return
+        if takes("in"):
+            need(takes("("), "a filter with a list that does not begin")
+            take("text")
+            while takes(","):
+                take("text")
+            need(takes(")"), "a filter with a list that does not end")
+        elif takes("starts"):
+            need(takes("with"), "a filter that starts without with")
+            take("text")
+        elif takes("matches"):
+            words = take("text")[1][1:-1].replace("''", "'").split(".")
+            fits = [w == "*" or w == ">" and n + 1 == len(words) or w and not set(w) & set("*>") for n, w in enumerate(words)]
+            need(all(fits), "a filter with a pattern that is none")
+        elif takes("="):
+            take("text", "number")
+        else:
+            need(takes("<", "<=", ">", ">="), "a filter with a test that is none")
+            take("number")
+
+    def whole(depth):
+        joined("or", lambda depth: joined("and", one, depth), depth)
+
+    whole(0)
+    take("end")
+
+
 def decode_filter(v):
     text = bytes(v.take(v.left()))
     need(len(text) <= 1024, "a filter of more than 1,024 bytes")
     try:
-        return text.decode()
+        text = text.decode()
     except UnicodeDecodeError:
         raise Bad("a filter that is no text") from None
+    if text:
+        check_filter(text)
+    return text
 
 
 def decode_delays(v):

@@ -1,11 +1,12 @@
-//! Retention: marks how far topics have come that keep their messages for a time, and drops what groups have not come to where a topic
-//! says so.
+//! Retention: marks how far topics have come that keep their messages for a time, and drops what groups have not come to where a
+//! topic says so.
 //!
 //! Never here: which messages a mark releases, or which go.
 
 use crate::engine::Engine;
 use crate::engine::core::{CommitOutcome, Core};
 use crate::error::Result;
+use crate::ids::TopicId;
 use crate::log::Parts;
 use crate::state::{Command, DROPS_MAX, Rejection};
 
@@ -51,13 +52,18 @@ pub(super) fn drop_old(engine: &Engine) -> Result<()> {
         }
         core.view.state.dropping()
     };
-    for topic in due {
-        let is_done = |core: &mut Core, _: &CommitOutcome| core.records.len() < DROPS_MAX;
-        while match engine.submit(&Command::DropOld { topic }, Parts::default(), is_done)? {
-            Ok(is_done) => !is_done,
-            Err(Rejection::UnknownTopic) => false,
+    due.into_iter().try_for_each(|topic| drop_old_of(engine, topic))
+}
+
+/// As many frames as it takes, each with a bounded number of records.
+fn drop_old_of(engine: &Engine, topic: TopicId) -> Result<()> {
+    let count = |core: &mut Core, _: &CommitOutcome| core.records.len();
+    loop {
+        match engine.submit(&Command::DropOld { topic }, Parts::default(), count)? {
+            Ok(DROPS_MAX..) => {}
+            // It may have been removed meanwhile.
+            Ok(_) | Err(Rejection::UnknownTopic) => return Ok(()),
             Err(rejection) => return Err(engine.rejected(rejection)),
-        } {}
+        }
     }
-    Ok(())
 }

@@ -37,8 +37,8 @@ impl Engine {
         outcome
     }
 
-    /// Waits until there may be room for `count` messages, up to `waits_until`, which is noted at the first wait. `false` if the topic refuses
-    /// them now.
+    /// Waits until there may be room for `count` messages, up to `waits_until`, which is noted at the first wait. `false` if the topic
+    /// refuses them now.
     fn wait_for_topic_room(&self, topic: TopicId, count: u64, waits_until: &mut Option<MonoMs>) -> Result<bool> {
         let parker = Parker::new();
         let (ticket, ms) = {

@@ -94,11 +94,12 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
 fn decode_run(reader: &mut ByteReader<'_>, kind: u8) -> Result<Record, DecodeError> {
     let (group, partition, first) = target(reader)?;
     let count = count_at_end(reader)?;
-    Ok(match kind {
-        kind::FILTERED => Record::Filtered { group, partition, first, count },
-        kind::DROPPED => Record::Dropped { group, partition, first, count },
-        _ => Record::Acked { group, partition, first, count },
-    })
+    match kind {
+        kind::ACKED => Ok(Record::Acked { group, partition, first, count }),
+        kind::FILTERED => Ok(Record::Filtered { group, partition, first, count }),
+        kind::DROPPED => Ok(Record::Dropped { group, partition, first, count }),
+        other => Err(unknown(u64::from(other))),
+    }
 }
 
 /// The kinds that say that a group looked at messages.

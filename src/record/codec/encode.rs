@@ -14,14 +14,18 @@ use crate::limits::HISTORY_LEN;
 #[inline]
 pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
     match record {
-        Record::Published { partition, base, count, time } => put_record(out, kind::PUBLISHED, |out| {
-            put_place(out, *partition, *base);
-            put_varint(out, time.0);
-            put_count(out, *count);
-        }),
+        Record::Published { .. } => put_record(out, kind::PUBLISHED, |out| published(record, out)),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
         Record::Considered { .. } | Record::Recalled { .. } => looked(record, out),
-        Record::Acked { .. } | Record::Filtered { .. } | Record::Dropped { .. } => run(record, out),
+        &Record::Acked { group, partition, first, count } => {
+            put_run(out, kind::ACKED, (group, partition, first), count)
+        }
+        &Record::Filtered { group, partition, first, count } => {
+            put_run(out, kind::FILTERED, (group, partition, first), count)
+        }
+        &Record::Dropped { group, partition, first, count } => {
+            put_run(out, kind::DROPPED, (group, partition, first), count)
+        }
         Record::Nacked { group, partition, offset, due, delay_ms, failure } => put_record(out, kind::NACKED, |out| {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
@@ -181,25 +185,18 @@ fn sequenced(record: &Record, out: &mut Vec<u8>) {
     put_varint(out, *sequence);
 }
 
-fn run(record: &Record, out: &mut Vec<u8>) {
-    let (Record::Acked { group, partition, first, count }
-    | Record::Filtered { group, partition, first, count }
-    | Record::Dropped { group, partition, first, count }) = record
-    else {
-        return;
-    };
-    let (is_filtered, is_dropped) =
-        (matches!(record, Record::Filtered { .. }), matches!(record, Record::Dropped { .. }));
-    let kind = if is_filtered {
-        kind::FILTERED
-    } else if is_dropped {
-        kind::DROPPED
-    } else {
-        kind::ACKED
-    };
+#[inline]
+fn published(record: &Record, out: &mut Vec<u8>) {
+    let Record::Published { partition, base, count, time } = record else { return };
+    put_place(out, *partition, *base);
+    put_varint(out, time.0);
+    put_count(out, *count);
+}
+
+fn put_run(out: &mut Vec<u8>, kind: u8, (group, partition, first): (GroupId, PartitionId, Offset), count: u32) {
     put_record(out, kind, |out| {
-        put_target(out, *group, *partition, *first);
-        put_count(out, *count);
+        put_target(out, group, partition, first);
+        put_count(out, count);
     });
 }
 

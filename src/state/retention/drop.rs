@@ -1,6 +1,7 @@
 //! Messages that go though a group has not come to them: for want of room in their topic, or by its retention. Each is counted.
 //!
-//! What a group has leased, or looked at for its key, stays until it is settled, and where it counts messages of a key all do. Never here: when, and why.
+//! What a group has leased, or looked at for its key, stays until it is settled, and where it counts messages of a key all do. Never
+//! here: when, and why.
 
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::record::Record;
@@ -85,16 +86,16 @@ impl State {
 }
 
 impl GroupState {
-    /// Whether messages of a cursor may go. Those that are only counted are looked for again among all that the group has come to, so none may
-    /// be there that nobody counted.
+    /// Whether messages of a cursor may go. Those that are only counted are looked for again among all that the group has come to, so
+    /// none may be there that nobody counted.
     fn may_drop(&self, cursor: u32) -> bool {
         // seam: what was dropped is counted
         self.order.first_counted(cursor).is_none()
     }
 }
 
-/// How many to take from each of these, of which none is larger than the one before, so that `count` are taken and what is left is as even as
-/// can be. `None` if they are not as many.
+/// How many to take from each of these, of which none is larger than the one before, so that `count` are taken and what is left is
+/// as even as can be. `None` if they are not as many.
 pub(super) fn levelled(all: &[u64], count: u64) -> Option<Vec<u64>> {
     let mut left = count;
     for (nth, height) in all.iter().enumerate() {
