@@ -6,6 +6,7 @@
 use crate::api::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
 use crate::clock::SimClock;
 use crate::disk::sim::SimDisk;
+use crate::WhilePending;
 use crate::engine::WhenFull;
 use crate::error::{Error, Result};
 use crate::ids::WallMs;
@@ -292,9 +293,12 @@ impl Builder {
         to.store.close().unwrap();
     }
 
-    /// A full topic drops its oldest messages: settled ones, leased ones, and ready ones.
+    /// A full topic drops its oldest messages, and a newer message takes the place and the key of an older one.
     fn bounded(&self) {
         let to = self.open(Durability::Disk);
+        let unique = |number| self.message(number).unique_key("nightly report", WhilePending::Replace);
+        to.audit.publish_batch((71..73).map(|number| self.message(number))).unwrap();
+        (73..76).for_each(|number| drop(to.audit.publish(unique(number)).unwrap()));
         let ring = to.store.topic("ring").max_messages(3).when_full(WhenFull::DropOldest).open().unwrap();
         let watcher = ring.group("watcher").open().unwrap();
         self.publish(&ring, 48..50);

@@ -290,6 +290,7 @@ fn the_damaged_store_holds_every_kind_of_record() {
             "group altered",
             "group created",
             "group removed",
+            "key taken",
             "leased",
             "exclusive pending",
             "nacked",
