@@ -163,8 +163,9 @@ fn open_group(
     standing.known = Known::There;
     if standing.life > 0 {
         standing.born = store.stats()?.log.end.0;
-        // It gets what was replaced if all others have settled it.
+        // It gets what all others have settled, also what was replaced then, and what has lost its key and so is never replaced.
         oracle.unsure.extend(oracle.uniques.forget_replaced());
+        oracle.forget_keys_of(None);
     }
     Ok(opened)
 }
