@@ -6,8 +6,7 @@
 use crate::api::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
 use crate::clock::SimClock;
 use crate::disk::sim::SimDisk;
-use crate::WhilePending;
-use crate::engine::WhenFull;
+use crate::engine::{WhenFull, WhilePending};
 use crate::error::{Error, Result};
 use crate::ids::WallMs;
 use std::sync::Arc;
