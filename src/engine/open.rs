@@ -138,7 +138,7 @@ impl Engine {
     /// # Errors
     /// Every variant that [`Error`] has for opening.
     pub(crate) fn open(path: &Path, setup: Setup, create: bool, clock: Arc<dyn Clock>) -> Result<Self> {
-        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create };
+        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create, adopt: false };
         let disk = RealDisk::attach(path, &options).map_err(|error| attach_error(path, error))?;
         let disk = Arc::new(disk);
         let home = Box::new(IndexDirectory::new(setup.index, path.join(INDEX_DIR)));

@@ -7,7 +7,7 @@
 use super::Engine;
 use super::open::{INDEX_DIR, Setup, attach_error, no_store};
 use crate::clock::Clock;
-use crate::disk::{AttachError, Disk, OpenOptions, RealDisk};
+use crate::disk::{AttachError, Disk, OpenOptions, ReadOnlyDisk, RealDisk};
 use crate::error::{Corruption, Error, Result};
 use crate::index::{IndexDirectory, IndexHome};
 use crate::log::{self, Contents, OpenError, Reserve};
@@ -29,16 +29,22 @@ impl Engine {
     /// What a repair can do nothing about: those of attaching, `NewerFormat`, `ForeignFile`, `Io`, what the system lacks; `Corrupt` where no
     /// file says which store it is of, or what is left contradicts itself.
     pub(crate) fn repair(path: &Path, setup: Setup, mode: RepairMode, clock: Arc<dyn Clock>) -> Result<RepairReport> {
-        let attach = |create| {
-            let options = OpenOptions { allow_network_fs: setup.allow_network_fs, create };
-            RealDisk::attach(path, &options)
+        let attach = |adopt| {
+            let options = OpenOptions { allow_network_fs: setup.allow_network_fs, create: adopt, adopt };
+            RealDisk::attach(path, &options).map(|disk| Arc::new(disk) as Arc<dyn Disk>)
         };
         let disk = match attach(false) {
             // A store whose `STORE` is gone has other files that are its own.
-            Err(AttachError::NotFound) if mode == RepairMode::Repair && has_segments(path) => attach(true),
+            Err(error @ (AttachError::NotFound | AttachError::NotAStore { .. })) => {
+                match ReadOnlyDisk::open(path, setup.allow_network_fs).ok().filter(has_segments) {
+                    None => Err(error),
+                    Some(disk) if mode == RepairMode::Plan => Ok(Arc::new(disk) as Arc<dyn Disk>),
+                    Some(_) => attach(true),
+                }
+            }
             other => other,
         };
-        let disk: Arc<dyn Disk> = Arc::new(disk.map_err(|error| attach_error(path, error))?);
+        let disk = disk.map_err(|error| attach_error(path, error))?;
         let home = Box::new(IndexDirectory::new(setup.index, path.join(INDEX_DIR)));
         let repaired = Self::repair_at((Arc::clone(&disk), home), path, setup, mode, clock);
         disk.detach();
@@ -105,7 +111,7 @@ fn damage_of(disk: &Arc<dyn Disk>, dir: &Path, durable_only: bool) -> Result<Opt
     }
 }
 
-fn has_segments(path: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(path) else { return false };
-    entries.flatten().any(|entry| entry.path().extension().is_some_and(|suffix| suffix == "seg"))
+/// Whether a directory holds segments, though nothing says whose.
+fn has_segments(disk: &ReadOnlyDisk) -> bool {
+    disk.list().is_ok_and(|files| files.iter().any(|file| file.name.ends_with(".seg")))
 }

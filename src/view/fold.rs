@@ -53,7 +53,7 @@ impl Fold {
         Ok(fold)
     }
 
-    /// What is left of a damaged log replayed: what cannot be read is passed over, messages that are missing count as there, and a record
+    /// What is left of a damaged log replayed: what cannot be read is skipped, messages that are missing count as there, and a record
     /// that does not follow from what is left says nothing. Changes nothing.
     ///
     /// # Errors
@@ -65,7 +65,6 @@ impl Fold {
         fold.complete_holes();
         let mut encoded = Vec::new();
         fold.view.state.snapshot().encode(&mut encoded);
-        // seam: what is left is not looked at
         if !fold.view.state.check().is_empty() || State::decode(&encoded).is_err() {
             return Err(contradiction(contents, "what is left of the log contradicts itself"));
         }
@@ -149,8 +148,8 @@ impl Fold {
                 return Ok(());
             }
             match self.replay_frame(segment, frame, fold_from, place, &mut records) {
-                Err(ReplayError(error @ Error::NewerFormat { .. })) if frame.lsn >= fold_from => {
-                    Err(ReplayError(error))?
+                Err(failed) if frame.lsn >= fold_from && matches!(failed.0, Error::NewerFormat { .. }) => {
+                    return Err(failed);
                 }
                 Err(_) if place && frame.lsn < needed_from => self.view.positions.note_hole(frame.at),
                 Err(_) if self.missing.is_some() => {}
@@ -216,6 +215,7 @@ impl Fold {
 /// Takes in those of a frame's records that follow from what is left.
 fn follow_left(view: &mut View, records: &[Record], at: &FrameAt, missing: &mut Missing) {
     for record in records {
+        // seam: missing messages do not count
         if let Some(claim) = record.claim()
             && let Some((first, count)) = view.state.pass_lost(claim.partition, claim.first)
         {

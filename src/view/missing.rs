@@ -15,7 +15,7 @@ pub struct RepairReport {
     /// Stretches of the log that cannot be read, in its order.
     pub lost: Vec<LostLog>,
     /// Messages and dead letters that are known to be lost: others of their partition follow them. Each stays unsettled and is
-    /// [`Error::Unreadable`](crate::Error::Unreadable) to whoever comes to it.
+    /// [`Error::Unreadable`](crate::Error::Unreadable) to each consumer that comes to it.
     pub lost_messages: Vec<LostMessages>,
     /// Records that say something of what is lost, such as the ack of a lost message, and so say nothing any more.
     pub lost_records: u64,

@@ -23,6 +23,7 @@ mod order;
 mod page;
 mod record;
 mod removal;
+mod repair;
 mod run;
 mod scenarios;
 mod schedule;
@@ -79,6 +80,7 @@ pub fn bugs() -> Vec<Bug> {
         order::BUGS,
         record::BUGS,
         removal::BUGS,
+        repair::BUGS,
         schedule::BUGS,
         scenarios::BUGS,
         state::BUGS,

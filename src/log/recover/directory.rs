@@ -139,6 +139,11 @@ impl DirectoryScan {
         })
     }
 
+    /// Whether this is a segment's name, and the file has not its header.
+    pub(in crate::log) fn is_headless(&self, name: FileName) -> bool {
+        matches!(name, FileName::Segment(number) if self.segment(number).is_none())
+    }
+
     pub(in crate::log) fn read(disk: &dyn Disk, handles: &Handles) -> Result<Self, OpenError> {
         let entries = disk.list().map_err(OpenError::io("list", FileName::Store))?;
         let mut directory = Self {

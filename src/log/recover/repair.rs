@@ -1,24 +1,24 @@
 //! What can be kept of a damaged log: everything that still proves itself.
 //!
-//! The same facts as an open finds, but a frame that does not validate ends nothing: the search goes on behind it, as it does below a
-//! checkpoint. What no file holds is a retired range of the new list, so the log tiles again. `assess` reads only; `mend` copies each file
-//! that is damaged under another name before it changes or removes it. Never here: what the records say.
+//! The plan of an open, from what is left (`left`) and not from what must be there. What no file holds is a retired range of the new list, so
+//! the log tiles again. Reads only; `mend` carries out what is to be done to files before the plan. Never here: what the records say.
 
 use crate::disk::Disk;
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::log::error::{Corruption, OpenError};
 use crate::log::format::checkpoint::{Section, note_epoch};
 use crate::log::format::class::{Class, Classes, merge_range};
-use crate::log::format::control::ControlFrame;
 use crate::log::format::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::log::format::name::FileName;
 use crate::log::format::segment_info::SegmentInfo;
 use crate::log::format::store_file::Slot;
 use crate::log::read::frames::{Frames, Lsns, Next};
-use crate::log::read::handles::{Handles, read_up_to};
-use crate::log::recover::chain::{self, Candidate, Piece};
+use crate::log::read::handles::Handles;
+use crate::log::recover::chain::{self, Candidate};
 use crate::log::recover::directory::{DirectoryScan, SegmentSeen};
+use crate::log::recover::left::Left;
 use crate::log::recover::manifest::{continue_with, is_there};
+use crate::log::recover::mend::Mend;
 use crate::log::recover::plan::{Facts, Plan, Stretch};
 use crate::log::recover::scan::{Scanned, first_facts, highest_epoch};
 use crate::log::recover::tail_scan::TailScan;
@@ -26,9 +26,6 @@ use crate::log::write::slots::Slots;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-
-/// How much is copied at a time.
-const CHUNK_LEN: u64 = 1 << 20;
 
 /// A stretch of the log that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,31 +36,6 @@ pub(crate) struct LostRange {
     pub(crate) file: Option<FileName>,
 }
 
-/// What is to be done to a file, once there is a copy of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Mend {
-    /// `STORE` is laid out anew, with this slot.
-    Store(Slot),
-    /// The header is written again, as the checkpoint's list tells it.
-    Header(FileNumber, FileHeader),
-    /// It is as long as the list says again, with zeros at its end.
-    Length(FileName, u64),
-    /// Nothing tells what it holds, or it is not whole.
-    Remove(FileName),
-    /// It stays as it is: what is damaged in it lies below the new checkpoint.
-    Keep(FileName),
-}
-
-impl Mend {
-    const fn name(&self) -> FileName {
-        match self {
-            Self::Store(_) => FileName::Store,
-            Self::Header(number, _) => FileName::Segment(*number),
-            Self::Length(name, _) | Self::Remove(name) | Self::Keep(name) => *name,
-        }
-    }
-}
-
 /// What can be kept of a log, and what is lost.
 #[derive(Debug)]
 pub(in crate::log) struct Assessment {
@@ -72,7 +44,7 @@ pub(in crate::log) struct Assessment {
     pub(in crate::log) lost: Vec<LostRange>,
     /// The secret of the store's hashes is gone with both slots.
     pub(in crate::log) secret_lost: bool,
-    mends: Vec<Mend>,
+    pub(super) mends: Vec<Mend>,
 }
 
 /// Finds out. Changes nothing.
@@ -108,50 +80,23 @@ pub(in crate::log) fn assess(disk: &dyn Disk, handles: &Handles) -> Result<Asses
     let end = left.end(watermark);
     left.cut(end);
 
-    let mut manifest = section.clone();
-    for (_, control) in left.changes.iter().filter(|(at, _)| *at <= watermark) {
-        // What cannot be taken in is a file that is then not listed: what it holds is lost, and told so.
-        drop(manifest.change(*control, &directory, covers));
-    }
-    manifest.files.retain(|file| is_there(file, &directory));
-    lost.append(&mut left.holes);
-    for file in &manifest.files {
-        let len = directory.seen(file.kind, file.number).map_or(0, |seen| seen.len);
-        if let Some(limit) = file.limit().filter(|limit| *limit > len) {
-            mends.push(Mend::Length(file.name(), limit));
-            // In a file of a class places do not tell LSNs.
-            let held = if file.kind == FileKind::Appended { len.saturating_sub(HEADER_LEN as u64) } else { 0 };
-            lost.push(LostRange { from: file.base.saturating_add(held), to: file.end, file: Some(file.name()) });
-        }
-    }
-    let copies = continue_with(&mut manifest.files, &left.pieces, &candidates, watermark, end);
+    let listed = Listed::of(&directory, (&section, covers), &left, (watermark, end), &candidates);
+    let Listed { manifest, copies, lost: more } = listed;
+    lost.extend(more);
+    mend_lengths(&manifest, &directory, (&mut mends, &mut lost));
     // Without a checkpoint the state is made of what can be walked.
     let begins = left.pieces.first().map_or(end, |piece| piece.from);
     if checkpoint.is_none() && begins > Lsn(0) {
         lost.push(LostRange { from: Lsn(0), to: begins, file: None });
     }
-    let gaps = retire_the_rest(&mut manifest, &copies, end);
-    if gaps.is_empty() {
-        // Segments whose place in the log nothing tells come behind all that is known.
-        let removed = mends.iter().filter(|mend| matches!(mend, Mend::Remove(FileName::Segment(_))));
-        lost.extend(removed.map(|mend| LostRange { from: end, to: end, file: Some(mend.name()) }));
-    }
-    lost.extend(gaps);
+    lost.append(&mut left.holes);
+    lost.extend(lost_at_end(&directory, newest.newest_segment, (&mends, &lost), end));
     lost.sort_by_key(|range| (range.from, range.to));
     lost.dedup();
-    let damaged: BTreeSet<FileName> = lost.iter().filter_map(|range| range.file).collect();
-    let known: BTreeSet<FileName> = mends.iter().map(Mend::name).collect();
-    mends.extend(damaged.difference(&known).map(|name| Mend::Keep(*name)));
+    keep_damaged(&lost, &mut mends);
 
     let epoch = highest_epoch(&directory, &manifest.files);
-    let mut epochs = manifest.epochs.clone();
-    for candidate in candidates.iter().filter(|candidate| left.pieces.iter().any(|piece| piece.is_of(candidate))) {
-        candidate.info.epochs.iter().filter(|(from, _)| *from < end).for_each(|epoch| note_epoch(&mut epochs, *epoch));
-    }
-    if epochs.first().is_none_or(|(from, _)| *from > Lsn(0)) && section.epochs.is_empty() {
-        // What came before the first file that is left belongs to no later one.
-        epochs.insert(0, (Lsn(0), Epoch::of(0, 1)));
-    }
+    let epochs = epochs_of(&manifest, &candidates, &left, end);
     let facts = Facts {
         valid_end: end,
         watermark,
@@ -168,6 +113,84 @@ pub(in crate::log) fn assess(disk: &dyn Disk, handles: &Handles) -> Result<Asses
     let tail_scan = TailScan::default();
     let scanned = Scanned { directory, slot: newest, checkpoint, facts, tail_scan, clean: false };
     Ok(Assessment { scanned, plan, lost, secret_lost, mends })
+}
+
+/// The new list of files.
+struct Listed {
+    manifest: Section,
+    copies: Vec<Stretch>,
+    /// What no file holds.
+    lost: Vec<LostRange>,
+}
+
+impl Listed {
+    fn of(
+        directory: &DirectoryScan,
+        (section, covers): (&Section, Lsn),
+        left: &Left,
+        (watermark, end): (Lsn, Lsn),
+        candidates: &[Candidate],
+    ) -> Self {
+        let mut manifest = section.clone();
+        for (_, control) in left.changes.iter().filter(|(at, _)| *at <= watermark) {
+            // What cannot be taken in is a file that is then not listed: what it holds is lost, and told so.
+            drop(manifest.change(*control, directory, covers));
+        }
+        manifest.files.retain(|file| is_there(file, directory));
+        let copies = continue_with(&mut manifest.files, &left.pieces, candidates, watermark, end);
+        let lost = retire_the_rest(&mut manifest, &copies, end);
+        Self { manifest, copies, lost }
+    }
+}
+
+/// Makes files as long again as the list says.
+fn mend_lengths(manifest: &Section, directory: &DirectoryScan, (mends, lost): (&mut Vec<Mend>, &mut Vec<LostRange>)) {
+    for file in &manifest.files {
+        let len = directory.seen(file.kind, file.number).map_or(0, |seen| seen.len);
+        if let Some(limit) = file.limit().filter(|limit| *limit > len) {
+            mends.push(Mend::Length(file.name(), limit));
+            // In a file of a class places do not tell LSNs.
+            let held = if file.kind == FileKind::Appended { len.saturating_sub(HEADER_LEN as u64) } else { 0 };
+            lost.push(LostRange { from: file.base.saturating_add(held), to: file.end, file: Some(file.name()) });
+        }
+    }
+}
+
+/// Segments whose place in the log nothing tells: where the log has no other gap, they come behind all that is known.
+fn lost_at_end(
+    directory: &DirectoryScan,
+    newest: FileNumber,
+    (mends, lost): (&[Mend], &[LostRange]),
+    end: Lsn,
+) -> Vec<LostRange> {
+    if lost.iter().any(|range| range.file.is_none()) {
+        return Vec::new();
+    }
+    let removed = mends.iter().map(Mend::name).filter(|name| directory.is_headless(*name));
+    let missing = FileName::Segment(newest);
+    let is_missing = newest > FileNumber(0) && !directory.names.contains(&missing);
+    let all = removed.chain(is_missing.then_some(missing));
+    all.map(|file| LostRange { from: end, to: end, file: Some(file) }).collect()
+}
+
+/// What is damaged and not mended is copied all the same: it may be unlinked once nothing lives in it.
+fn keep_damaged(lost: &[LostRange], mends: &mut Vec<Mend>) {
+    let damaged: BTreeSet<FileName> = lost.iter().filter_map(|range| range.file).collect();
+    let known: BTreeSet<FileName> = mends.iter().map(Mend::name).collect();
+    mends.extend(damaged.difference(&known).map(|name| Mend::Keep(*name)));
+}
+
+/// Where the epochs of what is left began.
+fn epochs_of(manifest: &Section, candidates: &[Candidate], left: &Left, end: Lsn) -> Vec<(Lsn, Epoch)> {
+    let mut epochs = manifest.epochs.clone();
+    for candidate in candidates.iter().filter(|candidate| left.pieces.iter().any(|piece| piece.is_of(candidate))) {
+        candidate.info.epochs.iter().filter(|(from, _)| *from < end).for_each(|epoch| note_epoch(&mut epochs, *epoch));
+    }
+    if epochs.first().is_none_or(|(from, _)| *from > Lsn(0)) && manifest.epochs.is_empty() {
+        // What came before the first file that is left belongs to no later one.
+        epochs.insert(0, (Lsn(0), Epoch::of(0, 1)));
+    }
+    epochs
 }
 
 /// What slots and files tell together: a slot may be an old one, or there is none, and then another secret has to be drawn.
@@ -259,210 +282,11 @@ fn retire_the_rest(manifest: &mut Section, copies: &[Stretch], end: Lsn) -> Vec<
             if at < from.min(end) {
                 let to = from.min(end);
                 lost.push(LostRange { from: at, to, file: None });
+                // seam: what is lost is not retired
                 manifest.retired.add(Classes::of(class), at, to);
             }
             at = at.max(to);
         }
     }
     lost
-}
-
-/// What is left of the log behind the checkpoint.
-struct Left {
-    pieces: Vec<Piece>,
-    /// Stretches of valid frames, and the end of the last frame of each that says something.
-    stretches: Vec<(Lsn, Lsn, Lsn)>,
-    holes: Vec<LostRange>,
-    changes: Vec<(Lsn, ControlFrame)>,
-    watermark: Lsn,
-}
-
-impl Piece {
-    fn is_of(&self, candidate: &Candidate) -> bool {
-        self.number == candidate.info.number
-    }
-}
-
-impl Left {
-    fn of(candidates: &[Candidate], handles: &Handles, from: Lsn) -> Result<Self, OpenError> {
-        let mut left = Self {
-            pieces: Vec::new(),
-            stretches: vec![(from, from, from)],
-            holes: Vec::new(),
-            changes: Vec::new(),
-            watermark: Lsn(0),
-        };
-        let mut at = from;
-        while let Some((candidate, stop)) = left.choose(candidates, at) {
-            let start = at.max(candidate.info.base);
-            let to = left.read(candidate, handles, (start, stop))?;
-            left.pieces.push(Piece { number: candidate.info.number, from: start, to });
-            at = if stop == Lsn(u64::MAX) { to } else { stop };
-        }
-        Ok(left)
-    }
-
-    /// The segment that holds the log at `at`, or the next that begins behind it; and where another takes over.
-    fn choose<'a>(&self, candidates: &'a [Candidate], at: Lsn) -> Option<(&'a Candidate, Lsn)> {
-        let unvisited = |candidate: &&Candidate| !self.pieces.iter().any(|piece| piece.is_of(candidate));
-        let is_live = |candidate: &&Candidate| candidate.info.base < candidate.info.end && candidate.info.end > at;
-        let live = || candidates.iter().filter(unvisited).filter(is_live);
-        let from = live().map(|candidate| candidate.info.base.max(at)).min()?;
-        let holding = live().filter(|candidate| candidate.info.base <= from);
-        let chosen = holding.max_by_key(|held| (held.info.last_epoch(), held.info.base, held.info.number))?;
-        let next = live().map(|other| other.info.base).filter(|base| *base > from).min();
-        Some((chosen, chosen.info.end.min(next.unwrap_or(Lsn(u64::MAX)))))
-    }
-
-    /// Reads what proves itself in a segment. Returns the end of the last such frame.
-    fn read(&mut self, candidate: &Candidate, handles: &Handles, (from, stop): (Lsn, Lsn)) -> Result<Lsn, OpenError> {
-        let (name, info) = (candidate.name(), &candidate.info);
-        let file = handles.get(name).map_err(OpenError::io("open", name))?;
-        let limit = candidate.place(stop).min(candidate.len);
-        let lsns = Lsns::Placed { base: info.base };
-        let mut frames = Frames::new(file, info.salt, lsns, candidate.place(from), limit);
-        let mut end = from;
-        loop {
-            let place = frames.at();
-            match frames.next().map_err(OpenError::io("read", name))? {
-                Next::Frame(frame) => {
-                    let next = frame.lsn.saturating_add(u64::from(frame.padded()));
-                    if next > stop {
-                        return Ok(end);
-                    }
-                    if frame.lsn > end {
-                        self.holes.push(LostRange { from: end, to: frame.lsn, file: Some(name) });
-                    }
-                    self.watermark = self.watermark.max(frame.watermark.unwrap_or(Lsn(0)));
-                    let is_idle = frame.is_log() && self.note_control(next, frame.head(), (name, place))?;
-                    self.reach((frame.lsn, next), !is_idle);
-                    end = next;
-                }
-                Next::End => break,
-                Next::Invalid => {
-                    frames.pass_over(limit).map_err(OpenError::io("read", name))?;
-                    if frames.at() >= limit {
-                        break;
-                    }
-                }
-            }
-        }
-        if end < stop && limit == candidate.place(stop) {
-            // The file reaches to where another takes over, and its last frames are damaged.
-            self.holes.push(LostRange { from: end, to: stop, file: Some(name) });
-            end = stop;
-        }
-        Ok(end)
-    }
-
-    fn note_control(&mut self, end: Lsn, head: &[u8], (name, at): (FileName, u64)) -> Result<bool, Corruption> {
-        let control = ControlFrame::decode(head)
-            .ok_or_else(|| Corruption::of(name, Some(at), "a control frame that this version does not know"))?;
-        if !control.is_idle() {
-            self.changes.push((end, control));
-        }
-        Ok(control.is_idle())
-    }
-
-    fn reach(&mut self, (from, to): (Lsn, Lsn), says: bool) {
-        match self.stretches.last_mut().filter(|(_, end, _)| *end == from) {
-            Some((_, end, facts_end)) => {
-                *end = to;
-                if says {
-                    *facts_end = to;
-                }
-            }
-            None => self.stretches.push((from, to, if says { to } else { from })),
-        }
-    }
-
-    /// The end of the log: what was durable, and what validates behind it without a gap.
-    fn end(&self, watermark: Lsn) -> Lsn {
-        let around = self.stretches.iter().find(|(from, to, _)| *from <= watermark && watermark <= *to);
-        around.map_or(watermark, |(_, _, facts_end)| watermark.max(*facts_end))
-    }
-
-    /// Nothing behind `end` counts.
-    fn cut(&mut self, end: Lsn) {
-        self.pieces.retain(|piece| piece.from < end);
-        self.pieces.iter_mut().for_each(|piece| piece.to = piece.to.min(end));
-        self.holes.retain(|hole| hole.from < end);
-        self.holes.iter_mut().for_each(|hole| hole.to = hole.to.min(end));
-    }
-}
-
-impl Assessment {
-    /// Copies what is damaged, and then makes the directory one that `plan` can be carried out in. Returns the names of the copies.
-    ///
-    /// # Errors
-    /// Reads and writes that fail. The damage is still there then, and so are the copies that were made.
-    pub(in crate::log) fn mend(&self, disk: &Arc<dyn Disk>, handles: &Handles) -> Result<Vec<String>, OpenError> {
-        let mut taken: BTreeSet<String> =
-            disk.list().map_err(OpenError::io("list", FileName::Store))?.into_iter().map(|entry| entry.name).collect();
-        let mut copies = Vec::new();
-        let names: BTreeSet<FileName> = self.mends.iter().map(Mend::name).collect();
-        for name in names {
-            let copy = (1..=u32::MAX).map(|number| damaged_name(name, number)).find(|name| !taken.contains(name));
-            let Some(copy) = copy else { continue };
-            quarantine(&**disk, name, &copy)?;
-            taken.insert(copy.clone());
-            copies.push(copy);
-        }
-        disk.sync_dir().map_err(OpenError::io("sync the directory of", FileName::Store))?;
-        for mend in &self.mends {
-            // seam: a damaged file is changed
-            self.carry_out(mend, disk, handles).map_err(OpenError::io("mend", mend.name()))?;
-        }
-        Ok(copies)
-    }
-
-    fn carry_out(&self, mend: &Mend, disk: &Arc<dyn Disk>, handles: &Handles) -> io::Result<()> {
-        let name = mend.name();
-        handles.forget(name);
-        match mend {
-            Mend::Store(slot) => {
-                let Some(uuid) = self.scanned.directory.uuid else { return Ok(()) };
-                let file = disk.open(&name.to_string())?;
-                Slots::lay_out_as(Arc::clone(disk), file, uuid, *slot).map(drop)
-            }
-            Mend::Header(_, header) => {
-                let file = disk.open(&name.to_string())?;
-                file.write_at(0, &header.encode())?;
-                file.sync()
-            }
-            Mend::Length(_, len) => {
-                let file = disk.open(&name.to_string())?;
-                file.set_len(*len)?;
-                file.sync()
-            }
-            Mend::Remove(_) => disk.remove(&name.to_string()),
-            Mend::Keep(_) => Ok(()),
-        }
-    }
-}
-
-/// A name that is none of ours, so that the copy is left alone.
-fn damaged_name(name: FileName, number: u32) -> String {
-    if number == 1 { format!("{name}.damaged") } else { format!("{name}.damaged-{number}") }
-}
-
-/// A durable copy of a file under another name.
-fn quarantine(disk: &dyn Disk, name: FileName, copy: &str) -> Result<(), OpenError> {
-    let io = || OpenError::io("copy", name);
-    let source = match disk.open(&name.to_string()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(io())?,
-    };
-    let len = source.len().map_err(io())?;
-    let target = disk.create(copy, len).map_err(io())?;
-    let mut at = 0;
-    while at < len {
-        let bytes = read_up_to(&*source, at, CHUNK_LEN.min(len - at) as usize).map_err(io())?;
-        if bytes.is_empty() {
-            break;
-        }
-        target.write_at(at, &bytes).map_err(io())?;
-        at += bytes.len() as u64;
-    }
-    target.sync().map_err(io())
 }
