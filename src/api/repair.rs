@@ -17,8 +17,9 @@ impl StoreOptions {
     /// damaged file is first copied under a name that ends in `.damaged`, so the directory needs as much room again as the damaged files take.
     /// Nothing else is removed that could still be read.
     ///
-    /// After a crash in the middle the store still does not open, and the repair is begun again. Where the store opens, nothing is done
-    /// ([`RepairReport::damage`] is `None`).
+    /// After a crash in the middle the store does not open, and the repair is begun again; or it opens, with as much as the repair would have
+    /// kept, and what is lost is not told again. So keep what the plan said. Where the store opens, nothing is done ([`RepairReport::damage`]
+    /// is `None`).
     ///
     /// ```
     /// # use millpond::Store;

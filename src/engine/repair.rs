@@ -1,8 +1,9 @@
 //! Repair of a store that does not open: what is left is replayed, and a checkpoint covers the damage.
 //!
-//! Below a checkpoint damage costs the messages that it hit, and not the store. So no file of the log is rewritten: the damaged ones are
-//! copied aside, a list and a state of what is left are made durable, and the store opens from those. Until then it refuses to open, and the
-//! repair may be begun again. Never here: what is kept (`log::recover::repair`, `view::fold`).
+//! Below a checkpoint damage costs the messages that it hit, and not the store. So no frame is rewritten: the damaged files are copied
+//! aside, a list and a state of what is left are made durable, and the store opens from those. Before that it refuses to open, and the
+//! repair may be begun again; or it opens, with as much as the repair would have kept. Never here: what is kept (`log::recover::repair`,
+//! `view::fold`).
 
 use super::Engine;
 use super::open::{INDEX_DIR, Setup, attach_error, no_store};
@@ -10,7 +11,7 @@ use crate::clock::Clock;
 use crate::disk::{AttachError, Disk, OpenOptions, ReadOnlyDisk, RealDisk};
 use crate::error::{Corruption, Error, Result};
 use crate::index::{IndexDirectory, IndexHome};
-use crate::log::{self, Contents, OpenError, Reserve};
+use crate::log::{self, Contents, FileName, OpenError, Reserve};
 use crate::view::{Fold, RepairReport, open_error};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ impl Engine {
         let disk = match attach(false) {
             // A store whose `STORE` is gone has other files that are its own.
             Err(error @ (AttachError::NotFound | AttachError::NotAStore { .. })) => {
-                match ReadOnlyDisk::open(path, setup.allow_network_fs).ok().filter(has_segments) {
+                match ReadOnlyDisk::open(path, setup.allow_network_fs).ok().filter(has_files) {
                     None => Err(error),
                     Some(disk) if mode == RepairMode::Plan => Ok(Arc::new(disk) as Arc<dyn Disk>),
                     Some(_) => attach(true),
@@ -111,7 +112,7 @@ fn damage_of(disk: &Arc<dyn Disk>, dir: &Path, durable_only: bool) -> Result<Opt
     }
 }
 
-/// Whether a directory holds segments, though nothing says whose.
-fn has_segments(disk: &ReadOnlyDisk) -> bool {
-    disk.list().is_ok_and(|files| files.iter().any(|file| file.name.ends_with(".seg")))
+/// Whether a directory holds files of a store, though nothing says whose.
+fn has_files(disk: &ReadOnlyDisk) -> bool {
+    disk.list().is_ok_and(|files| files.iter().any(|file| FileName::parse(&file.name).is_some()))
 }

@@ -9,11 +9,11 @@ use super::share::{Share, class_of, share_of};
 use super::visible::VisibleEnds;
 use super::{Positions, View};
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Lsn, Offset, PartitionId};
+use crate::ids::{Lsn, PartitionId};
 use crate::log::{self, Class, Contents, FileName, Met, OpenError, Segment};
 use crate::record::Record;
 use crate::record::wire::DecodeError;
-use crate::state::{KnownVerdicts, State, StreamTails};
+use crate::state::{KnownVerdicts, LostRun, State, StreamTails};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(crate) struct Fold {
 #[derive(Debug, Default)]
 pub(crate) struct Missing {
     /// Messages that are lost: partition, the first, and how many.
-    pub(crate) messages: Vec<(PartitionId, Offset, u64)>,
+    pub(crate) messages: Vec<LostRun>,
     /// Records that say something of what is lost.
     pub(crate) records: u64,
 }
@@ -151,9 +151,15 @@ impl Fold {
                 Err(failed) if frame.lsn >= fold_from && matches!(failed.0, Error::NewerFormat { .. }) => {
                     return Err(failed);
                 }
-                Err(_) if place && frame.lsn < needed_from => self.view.positions.note_hole(frame.at),
-                Err(_) if self.missing.is_some() => {}
-                other => other?,
+                Err(failed) => match &mut self.missing {
+                    Some(missing) if frame.lsn >= fold_from => missing.records += 1,
+                    None if !place || frame.lsn >= needed_from => return Err(failed),
+                    Some(_) | None => {}
+                },
+                Ok(()) => return Ok(()),
+            }
+            if place {
+                self.view.positions.note_hole(frame.at);
             }
             Ok(())
         })
@@ -175,7 +181,13 @@ impl Fold {
             // Positions are checked below, as those of older frames are.
             let at = FrameAt { lsn: frame.lsn, end: frame.lsn.saturating_add(frame.padded().into()), place: None };
             match &mut self.missing {
-                Some(missing) => follow_left(&mut self.view, records, &at, missing),
+                Some(missing) => {
+                    let epoch = segment.epoch_at(frame.lsn);
+                    records.iter().for_each(|record| {
+                        let followed = self.view.follow_left(record, &at, epoch, &mut missing.messages);
+                        missing.records += u64::from(followed.is_err());
+                    });
+                }
                 None => {
                     let followed = self.view.follow(records, &at);
                     followed.map_err(|what| ReplayError(damaged(segment, frame, what.0)))?;
@@ -208,21 +220,6 @@ impl Fold {
             let all = state.partitions().map(|(partition, _)| partition);
             let of_class = all.filter(|partition| class_of(state, *partition) == Some(class));
             self.view.positions.complete_holes(&segments, of_class, ends);
-        }
-    }
-}
-
-/// Takes in those of a frame's records that follow from what is left.
-fn follow_left(view: &mut View, records: &[Record], at: &FrameAt, missing: &mut Missing) {
-    for record in records {
-        // seam: missing messages do not count
-        if let Some(claim) = record.claim()
-            && let Some((first, count)) = view.state.pass_lost(claim.partition, claim.first)
-        {
-            missing.messages.push((claim.partition, first, count));
-        }
-        if view.follow(std::slice::from_ref(record), at).is_err() {
-            missing.records += 1;
         }
     }
 }

@@ -4,9 +4,9 @@
 //! store was opened.
 
 use super::View;
-use crate::ids::{FileNumber, Lsn};
+use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::record::Record;
-use crate::state::Inconsistent;
+use crate::state::{Inconsistent, LostRun};
 
 /// A frame of records.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +25,30 @@ impl View {
     /// A record does not follow from the state. What came before it was taken in.
     #[inline]
     pub(crate) fn follow(&mut self, records: &[Record], frame: &FrameAt) -> Result<(), Inconsistent> {
+        records.iter().try_for_each(|record| self.state.apply(record, frame.lsn))?;
+        self.follow_applied(records, frame);
+        Ok(())
+    }
+
+    /// Takes in a record of a damaged log, some of which before it may be lost.
+    ///
+    /// # Errors
+    /// The record does not follow from what is left.
+    pub(crate) fn follow_left(
+        &mut self,
+        record: &Record,
+        frame: &FrameAt,
+        epoch: Epoch,
+        missing: &mut Vec<LostRun>,
+    ) -> Result<(), Inconsistent> {
+        self.state.apply_left(record, (frame.lsn, epoch), missing)?;
+        self.follow_applied(std::slice::from_ref(record), frame);
+        Ok(())
+    }
+
+    #[inline]
+    fn follow_applied(&mut self, records: &[Record], frame: &FrameAt) {
         let Self { state, positions, visible, streams, .. } = self;
-        records.iter().try_for_each(|record| state.apply(record, frame.lsn))?;
         if let Some((segment, at)) = frame.place {
             positions.push_all(records, segment, at);
         }
@@ -36,6 +58,5 @@ impl View {
         if state.has_removed() {
             state.removed_partitions().for_each(|partitions| visible.forget(partitions));
         }
-        Ok(())
     }
 }

@@ -36,7 +36,7 @@ pub struct LostLog {
     pub from: Lsn,
     /// One past its last; equal to the first where nothing tells how much is lost behind it.
     pub to: Lsn,
-    /// The file that is damaged there; `None` where there is no file.
+    /// The file that is damaged there; `None` where no file is known to hold it.
     pub file: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub struct LostMessages {
     pub topic: String,
     /// The group whose dead letters or redriven messages they are.
     pub group: Option<String>,
-    /// The index of their partition, 0 for those of a group.
+    /// The index of their partition, 0 for those of a group. One past the last for messages for later, and notes of streams.
     pub partition: u32,
     /// The offset of the first.
     pub offset: u64,

@@ -191,7 +191,9 @@ impl DirectoryScan {
             let file = handles.get(*name).map_err(OpenError::io("open", *name))?;
             files.push((*name, file.len().map_err(OpenError::io("read", *name))?));
             let first = read_up_to(&*file, 0, HEADER_LEN).map_err(OpenError::io("read", *name))?;
-            if let (None, HeaderRead::Valid(header)) = (self.uuid, FileHeader::decode(&first)) {
+            if let (None, HeaderRead::Valid(header)) = (self.uuid, FileHeader::decode(&first))
+                && header.kind.name(header.number) == *name
+            {
                 self.uuid = Some(header.uuid);
             }
         }
@@ -201,6 +203,10 @@ impl DirectoryScan {
         if let Ok(file) = disk.open(&FileName::Store.to_string()) {
             let page = read_up_to(&*file, 0, STORE_LEN as usize).map_err(OpenError::io("read", FileName::Store))?;
             self.slots = Slot::both(&page, &uuid);
+            let refused = self.features().refused();
+            if !refused.is_empty() {
+                return Err(newer(FileName::Store, FORMAT, refused));
+            }
         }
         self.read_files(handles, &files, &uuid)
     }

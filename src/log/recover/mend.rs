@@ -57,7 +57,12 @@ impl Assessment {
         for name in names {
             let copy = (1..=u32::MAX).map(|number| damaged_name(name, number)).find(|name| !taken.contains(name));
             let Some(copy) = copy else { continue };
-            if quarantine(&**disk, name, &copy)? {
+            let copied = quarantine(&**disk, name, &copy);
+            if copied.is_err() {
+                // What is there of it is no copy. The first error is told.
+                drop(disk.remove(&copy));
+            }
+            if copied? {
                 taken.insert(copy.clone());
                 copies.push(copy);
             }

@@ -58,6 +58,7 @@ pub(in crate::log) fn assess(disk: &dyn Disk, handles: &Handles) -> Result<Asses
         directory.read_as_told(disk, handles)?;
     }
     let secret_lost = directory.slot().is_none();
+    let begun = directory.slot().map(|slot| slot.newest_segment);
     let newest = slot_as_told(&directory, disk);
     if secret_lost || !directory.is_identified {
         mends.push(Mend::Store(newest));
@@ -69,7 +70,7 @@ pub(in crate::log) fn assess(disk: &dyn Disk, handles: &Handles) -> Result<Asses
         None => (Lsn(0), Section::default()),
     };
     let mut lost = Vec::new();
-    mend_headers(&mut directory, handles, &section, (&mut mends, &mut lost))?;
+    mend_headers(&mut directory, handles, (&section, begun), (&mut mends, &mut lost))?;
     mend_checkpoints(&directory, newest.newest_checkpoint, &mut mends);
 
     let starts = directory.segments.iter().filter_map(|seen| seen.start.as_ref()).map(|start| start.watermark);
@@ -94,8 +95,10 @@ pub(in crate::log) fn assess(disk: &dyn Disk, handles: &Handles) -> Result<Asses
     lost.sort_by_key(|range| (range.from, range.to));
     lost.dedup();
     keep_damaged(&lost, &mut mends);
+    keep_unlisted(&directory, (&manifest, &copies), &mut mends);
 
-    let epoch = highest_epoch(&directory, &manifest.files);
+    let of_list = section.epochs.iter().map(|(_, epoch)| *epoch).max();
+    let epoch = highest_epoch(&directory, &section.files).max(of_list.unwrap_or(Epoch(0)));
     let epochs = epochs_of(&manifest, &candidates, &left, end);
     let facts = Facts {
         valid_end: end,
@@ -180,6 +183,20 @@ fn keep_damaged(lost: &[LostRange], mends: &mut Vec<Mend>) {
     mends.extend(damaged.difference(&known).map(|name| Mend::Keep(*name)));
 }
 
+/// What is whole and no part of the log any more is copied as well: it is unlinked.
+fn keep_unlisted(directory: &DirectoryScan, (manifest, copies): (&Section, &[Stretch]), mends: &mut Vec<Mend>) {
+    let listed = manifest.files.iter().chain(copies.iter().map(|copy| &copy.source));
+    let known: BTreeSet<FileName> = listed.map(SegmentInfo::name).chain(mends.iter().map(Mend::name)).collect();
+    let is_retired = |seen: &SegmentSeen| {
+        let base = seen.start.as_ref().map(|start| start.base);
+        let is_within = |(from, to): &(Lsn, Lsn)| base.is_some_and(|base| *from <= base && base < *to);
+        Class::EACH.into_iter().all(|class| manifest.retired.of(class).iter().any(is_within))
+    };
+    let all = directory.segments.iter().chain(&directory.of_classes);
+    let unlisted = all.filter(|seen| seen.start.is_some() && !is_retired(seen)).map(SegmentSeen::name);
+    mends.extend(unlisted.filter(|name| !known.contains(name)).map(Mend::Keep));
+}
+
 /// Where the epochs of what is left began.
 fn epochs_of(manifest: &Section, candidates: &[Candidate], left: &Left, end: Lsn) -> Vec<(Lsn, Epoch)> {
     let mut epochs = manifest.epochs.clone();
@@ -211,7 +228,7 @@ fn slot_as_told(directory: &DirectoryScan, disk: &dyn Disk) -> Slot {
 fn mend_headers(
     directory: &mut DirectoryScan,
     handles: &Handles,
-    section: &Section,
+    (section, begun): (&Section, Option<FileNumber>),
     (mends, lost): (&mut Vec<Mend>, &mut Vec<LostRange>),
 ) -> Result<(), OpenError> {
     let Some(uuid) = directory.uuid else { return Ok(()) };
@@ -221,7 +238,9 @@ fn mend_headers(
             continue;
         };
         let is_seen = |seen: &SegmentSeen| seen.name() == name;
-        if directory.segments.iter().chain(&directory.of_classes).any(is_seen) {
+        // What was being made when the process died has no header yet, and holds nothing.
+        let is_unfinished = begun.is_some_and(|begun| number > begun);
+        if is_unfinished || directory.segments.iter().chain(&directory.of_classes).any(is_seen) {
             continue;
         }
         let file = handles.get(name).map_err(OpenError::io("open", name))?;

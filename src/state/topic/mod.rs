@@ -17,10 +17,10 @@ pub(super) use snapshot::{decode, encode};
 
 use super::kit::sparse::Sparse;
 use super::message::Applied;
-use super::{Rejection, Removed, State};
+use super::{LostRun, Rejection, Removed, State};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{STORE_PARTITIONS_MAX, TOPICS_MAX};
-use crate::record::{Retention, TopicOptions};
+use crate::record::{Record, Retention, TopicOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -363,8 +363,26 @@ impl TopicCatalog {
 impl State {
     /// Where a damaged log is read and messages of a partition are missing before `base`: they are there, unsettled, and cannot be read.
     /// Returns the first of them and how many.
-    pub(crate) fn pass_lost(&mut self, partition: PartitionId, base: Offset) -> Option<(Offset, u64)> {
-        self.catalog.pass_lost(partition, base)
+    pub(in crate::state) fn pass_lost(&mut self, partition: PartitionId, base: Offset) -> Option<LostRun> {
+        // seam: missing messages do not count
+        self.catalog.pass_lost(partition, base).map(|(first, count)| (partition, first, count))
+    }
+
+    /// Numbers that a record names were given, also where the record that gave the ones before them is lost.
+    pub(in crate::state) fn pass_lost_numbers(&mut self, record: &Record) {
+        let next = &mut self.catalog.tables.next;
+        if let Record::TopicCreated { topic, first, .. } = record {
+            (next.topic, next.partition) = (next.topic.max(*topic), next.partition.max(*first));
+        }
+        if let Record::GroupCreated { group, retry, .. } = record {
+            (next.group, next.partition) = (next.group.max(*group), next.partition.max(*retry));
+        }
+        if let Record::ScheduleCreated { partition, .. } = record {
+            next.partition = next.partition.max(*partition);
+        }
+        if let Some(claim) = record.claim() {
+            next.partition = next.partition.max(claim.partition.nth(1));
+        }
     }
 
     pub(in crate::state) fn apply_topic_created(
