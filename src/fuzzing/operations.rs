@@ -5,8 +5,8 @@
 //! the simulation of the tests has those.
 
 use super::rich;
-use crate::api::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
-use crate::clock::SimClock;
+use crate::api::{Backoff, Delivery, Durability, Group, Message, Seek, Store, Topic};
+use crate::clock::{Clock as _, SimClock};
 use crate::disk::sim::{Fault, PowerOutcome, SimDisk};
 use crate::engine::Ordering;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::log::fuzzing::seeds::Seeds;
 use crate::log::fuzzing::{Take, bounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 const OPERATIONS_MAX: usize = 200;
 const ATTEMPTS: u32 = 2;
@@ -29,6 +29,8 @@ struct Promised {
     settled: BTreeMap<MessageId, u64>,
     /// Settled by a call that did not return `Ok`, or at an end that is not known.
     maybe_settled: BTreeSet<MessageId>,
+    /// Whether the group went on from elsewhere: what was settled may come again then.
+    has_sought: bool,
     /// Which number an id stood for when it was first seen: for ever.
     names: BTreeMap<MessageId, u32>,
     next: u32,
@@ -126,7 +128,7 @@ impl Promised {
 impl FuzzWorld {
     fn step(&mut self, take: &mut Take<'_>) {
         let (op, value) = (take.byte(), take.byte());
-        match op % 21 {
+        match op % 22 {
             0 => self.fault(value, take.byte()),
             1 => return self.fall(None),
             2 => return self.fall(Some(value)),
@@ -137,7 +139,7 @@ impl FuzzWorld {
             self.begin();
         }
         if let Some(mut life) = self.life.take() {
-            self.call(&mut life, op % 21, value);
+            self.call(&mut life, op % 22, value);
             self.life = Some(life);
         }
         self.look();
@@ -211,6 +213,7 @@ impl FuzzWorld {
             18 => self.clock.set_wall(WallMs(1_700_000_000_000 + (u64::from(value) << 33))),
             19 => life.held.clear(),
             20 => self.transact(life, value),
+            21 => self.seek(life, value),
             _ => {}
         }
     }
@@ -264,6 +267,34 @@ impl FuzzWorld {
         for (id, number) in done.ids().iter().zip(numbers) {
             self.promised.name(*id, &payload(number));
             self.promised.sent.insert(*id, (number, end));
+        }
+    }
+
+    /// Lets the group go on from elsewhere. What was published before may come again then, or never.
+    fn seek(&mut self, life: &Life, value: u8) {
+        let ago = Duration::from_millis(u64::from(value) * 10);
+        let to = match value & 3 {
+            0 => Seek::Latest,
+            1 => Seek::Time(UNIX_EPOCH + Duration::from_millis(self.clock.wall().0).saturating_sub(ago)),
+            _ => Seek::Earliest,
+        };
+        let before = life.group.preview_seek(to);
+        let sought = life.group.seek(to);
+        if let (Ok(before), Ok(sought)) = (before, &sought) {
+            assert_eq!(before, *sought);
+            assert!(
+                value & 3 < 2 || sought.lag >= sought.lag_before,
+                "a seek to the start loses something: {sought:?}"
+            );
+        }
+        self.promised.has_sought = true;
+        let settled = std::mem::take(&mut self.promised.settled);
+        match to {
+            // What was not settled still comes.
+            Seek::Earliest => self.promised.maybe_settled.extend(settled.into_keys()),
+            Seek::Latest | Seek::Position(_) | Seek::Time(_) => {
+                self.promised.maybe_settled.extend(self.promised.sent.keys());
+            }
         }
     }
 
@@ -341,7 +372,8 @@ impl FuzzWorld {
             self.receive(&mut life, 4);
             quiet = if life.held.is_empty() { quiet + 1 } else { 0 };
             for delivery in life.held.drain(..) {
-                assert!(seen.insert(delivery.origin()), "{} came twice (G6)", delivery.origin());
+                let is_first = seen.insert(delivery.origin());
+                assert!(is_first || self.promised.has_sought, "{} came twice (G6)", delivery.origin());
                 delivery.ack().unwrap();
             }
             self.clock.advance(3_000);
@@ -350,7 +382,8 @@ impl FuzzWorld {
         for dead_letter in life.group.dead_letters().unwrap() {
             let dead_letter = dead_letter.unwrap();
             self.promised.name(dead_letter.origin(), dead_letter.payload());
-            assert!(seen.insert(dead_letter.origin()), "{} is in two places (G10)", dead_letter.origin());
+            let is_first = seen.insert(dead_letter.origin());
+            assert!(is_first || self.promised.has_sought, "{} is in two places (G10)", dead_letter.origin());
             assert!(
                 !self.promised.settled.contains_key(&dead_letter.origin()),
                 "{} is dead after its ack",
@@ -416,6 +449,24 @@ pub(super) fn seeds() -> Seeds {
             &[[4, 0xe3], [4, 0xe3], [7, 4], [12, 0], [7, 4], [1, 0], [7, 4], [13, 0], [17, 0], [14, 1], [7, 4]],
         ),
         script("filtered", 11, &[[4, 0xe3], [7, 4], [12, 0], [1, 0], [7, 4], [4, 0xe1], [2, 0], [7, 4], [10, 0]]),
+        script(
+            "sought",
+            1,
+            &[
+                [4, 0xe1],
+                [7, 4],
+                [10, 0],
+                [12, 0],
+                [21, 2],
+                [7, 4],
+                [10, 0],
+                [2, 0],
+                [7, 4],
+                [21, 0],
+                [4, 0x21],
+                [7, 4],
+            ],
+        ),
         script("by-partition", 5, &[[4, 0xe1], [7, 4], [10, 0], [7, 4], [12, 1], [2, 1], [7, 4]]),
         // A fault takes three bytes: the kind, and after how many requests.
         ("operations", "fault-io".to_owned(), vec![0, 0, 0, 9, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),

@@ -94,7 +94,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 33;
+    let kind = take.byte() % 34;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -152,6 +152,7 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         25 => group_created(take, group, partition),
         26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
         29 | 32 => looked(take, kind, (group, partition, offset)),
+        33 => group_sought(take, group),
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
         _ => Record::Filtered { group, partition, first: offset, count: small(take) },
     }
@@ -292,6 +293,13 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
     }
 }
 
+fn group_sought(take: &mut Take<'_>, group: GroupId) -> Record {
+    let places: Vec<_> = (0..take.byte() % 8).map(|_| (number(take), number(take))).collect();
+    let starts = places.iter().map(|(_, start)| Offset(*start)).collect();
+    let from = places.iter().map(|(from, start)| Offset(*from.min(start))).collect();
+    Record::GroupSought { group, from, starts }
+}
+
 fn group_created(take: &mut Take<'_>, group: GroupId, retry: PartitionId) -> Record {
     let name = name(take);
     let options = options(take);
@@ -335,7 +343,7 @@ pub fn kinds(disk: &SimDisk) -> Result<BTreeMap<&'static str, u64>, String> {
 pub(super) fn seeds() -> Seeds {
     let mut seeds = Vec::new();
     let mut all = Vec::new();
-    for kind in 0..33u8 {
+    for kind in 0..34u8 {
         let fields: Vec<u8> = std::iter::once(kind).chain((1..40).map(|n| n * 3 % 23 + 1)).collect();
         let record = any_record(&mut Take::new(&fields));
         let name = record.kind().replace(' ', "-");

@@ -147,6 +147,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
@@ -200,6 +201,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
@@ -242,6 +244,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
@@ -276,41 +279,7 @@ impl Record {
 
     /// The name of the cursor that it sets.
     pub(crate) fn sets_cursor(&self) -> Option<&str> {
-        match self {
-            Self::CursorSet { name, .. } => Some(name),
-            Self::Published { .. }
-            | Self::Redriven { .. }
-            | Self::Opened { .. }
-            | Self::ClockJumped { .. }
-            | Self::TopicCreated { .. }
-            | Self::GroupCreated { .. }
-            | Self::TopicRemoved { .. }
-            | Self::GroupRemoved { .. }
-            | Self::GroupAltered { .. }
-            | Self::Considered { .. }
-            | Self::Recalled { .. }
-            | Self::Filtered { .. }
-            | Self::Leased { .. }
-            | Self::ExclusivePending { .. }
-            | Self::Extended { .. }
-            | Self::Acked { .. }
-            | Self::Nacked { .. }
-            | Self::DeadLettered { .. }
-            | Self::Released { .. }
-            | Self::Unreadable { .. }
-            | Self::Postponed { .. }
-            | Self::Discarded { .. }
-            | Self::CursorRemoved { .. }
-            | Self::Accepted { .. }
-            | Self::Sequenced { .. }
-            | Self::Appended { .. }
-            | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. }
-            | Self::RetentionMarked { .. }
-            | Self::ScheduleCreated { .. }
-            | Self::Scheduled { .. }
-            | Self::ScheduleEnded { .. } => None,
-        }
+        if let Self::CursorSet { name, .. } = self { Some(name) } else { None }
     }
 
     /// Which consumers look again.
@@ -334,6 +303,9 @@ impl Record {
             Self::TopicRemoved { topic } => Wakes::AllOfTopic(*topic),
             // Under another limit there may be a place, or another deadline.
             Self::GroupAltered { group, .. } => Wakes::Group(*group),
+            // What it had let go may come again.
+            // seam: a seek wakes nobody
+            Self::GroupSought { group, .. } => Wakes::Group(*group),
             // A consumer that leases wakes the next, which then sleeps until that lease ends; one that considers goes on and leases. What
             // makes a lease longer, or others wait, makes nothing ready. Nobody waits yet for what is opened or created.
             Self::Leased { .. }
@@ -387,6 +359,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Extended { .. }
             | Self::Acked { .. }
             | Self::Nacked { .. }
@@ -427,6 +400,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Opened { .. }

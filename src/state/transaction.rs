@@ -187,6 +187,7 @@ impl State {
             | Command::RemoveTopic { .. }
             | Command::RemoveGroup { .. }
             | Command::AlterGroup { .. }
+            | Command::Seek { .. }
             | Command::SettleFiltered { .. }
             | Command::Lease { .. }
             | Command::Extend { .. }

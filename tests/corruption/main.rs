@@ -289,6 +289,7 @@ fn the_damaged_store_holds_every_kind_of_record() {
             "group altered",
             "group created",
             "group removed",
+            "group sought",
             "leased",
             "exclusive pending",
             "nacked",

@@ -35,6 +35,7 @@ pub const TESTS: &[&str] = &[
     "futures",
     "order",
     "filters",
+    "seek",
 ];
 
 /// The test binaries of the copy.

@@ -26,6 +26,7 @@ mod run;
 mod scenarios;
 mod schedule;
 mod seam;
+mod seek;
 mod state;
 mod streams;
 mod transaction;
@@ -77,6 +78,7 @@ pub fn bugs() -> Vec<Bug> {
         record::BUGS,
         removal::BUGS,
         schedule::BUGS,
+        seek::BUGS,
         scenarios::BUGS,
         state::BUGS,
         streams::BUGS,

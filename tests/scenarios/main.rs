@@ -103,6 +103,10 @@ files! {
     retry_limits
     retry_policies
     scheduled_crash
+    seek_back
+    seek_crash
+    seek_letters
+    seek_order
     snapshots
     streams
     subscription

@@ -25,6 +25,7 @@ mod log;
 mod notices;
 mod oracle;
 mod removal;
+mod seek;
 mod streams;
 mod tally;
 mod transaction;

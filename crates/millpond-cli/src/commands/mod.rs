@@ -9,6 +9,7 @@ mod peek;
 mod probe;
 mod publish;
 mod schedule;
+mod seek;
 mod store;
 mod streams;
 mod tail;
@@ -34,6 +35,7 @@ pub fn run(args: Args) -> Done {
         Command::Groups { change: Some(change) } => with(path, |store| topics::groups(store, change, printer))?,
         Command::Pause { topic, group } => with(path, |store| topics::pause(store, &topic, &group, printer))?,
         Command::Resume { topic, group } => with(path, |store| topics::resume(store, &topic, &group, printer))?,
+        Command::Seek(args) => with(path, |store| seek::seek(store, &args, printer))?,
         Command::Stats => store::stats(&look(path)?, printer)?,
         Command::Publish(args) => with(path, |store| publish::publish(store, args, printer))?,
         Command::Consume(args) => with(path, |store| consume::consume(store, &args, printer))?,
