@@ -262,10 +262,7 @@ impl State {
             Record::Redriven { group, dead_letter, copy } => self.apply_redriven(*group, *dead_letter, copy),
             Record::Discarded { group, dead_letter } => self.apply_dead_letter_settled(*group, *dead_letter),
             Record::Opened { epoch, clean, wall } => self.apply_opened(*epoch, *clean, *wall),
-            Record::ClockJumped { wall, by_ms } => {
-                self.apply_clock_jumped(*wall, *by_ms);
-                Ok(())
-            }
+            Record::ClockJumped { wall, by_ms } => self.apply_clock_jumped(*wall, *by_ms),
             Record::TopicCreated { topic, name, first, count, options } => {
                 self.apply_topic_created(*topic, name, (*first, *count), *options)
             }

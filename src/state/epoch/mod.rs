@@ -46,9 +46,10 @@ impl State {
         Ok(())
     }
 
-    pub(in crate::state) fn apply_clock_jumped(&mut self, wall: WallMs, by_ms: i64) {
+    pub(in crate::state) fn apply_clock_jumped(&mut self, wall: WallMs, by_ms: i64) -> Applied {
         self.jumped_ms = self.jumped_ms.saturating_add(by_ms);
         self.groups.values_mut().for_each(|group| group.clamp(wall));
+        Ok(())
     }
 }
 

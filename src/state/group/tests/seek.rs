@@ -65,11 +65,13 @@ fn a_group_seeks_to_places_that_are_there() {
 #[test]
 fn what_is_unsettled_before_a_gap_stays_with_a_new_account() {
     for ordering in [Ordering::None, Ordering::Key, Ordering::Partition] {
-        let options = GroupOptions { ordering, max_in_flight_per_key: 3, max_attempts: 2, ..options() };
+        let max_in_flight_per_key = if ordering == Ordering::None { 1 } else { 3 };
+        let options = GroupOptions { ordering, max_in_flight_per_key, max_attempts: 2, ..options() };
         let mut world = World::with(1, options);
         world.key = |_, offset| KeyHash(1 + offset.0 % 2);
         world.publish(0, 8);
-        let lent = world.lease(KITCHEN, 3);
+        let mut lent = world.lease(KITCHEN, 3);
+        lent.sort_unstable_by_key(Lent::at);
         assert_eq!(places(&lent), [(0, 0), (0, 1), (0, 2)]);
         world.nack(KITCHEN, lent[0].held, Some(5_000), "failed").unwrap();
         world.nack(KITCHEN, lent[1].held, Some(5_000), "failed").unwrap();
@@ -134,7 +136,7 @@ fn nobody_waits_for_a_message_that_was_let_go() {
         world.open(false);
         let live = world.lease_one(other);
         // The last attempt after a crash goes alone.
-        assert_eq!(world.lease(KITCHEN, 1).len(), 0);
+        assert_eq!(world.try_lease(KITCHEN, 1).1, []);
         if is_granted {
             world.ack(other, &[live.held]);
             assert!(world.lease_one(KITCHEN).exclusive);
