@@ -28,8 +28,8 @@ struct Promised {
     settled: BTreeMap<MessageId, u64>,
     /// Settled by a call that did not return `Ok`, or at an end that is not known.
     maybe_settled: BTreeSet<MessageId>,
-    /// Whether the group went on from elsewhere: what was settled may come again then.
-    has_sought: bool,
+    /// What was published before the group went on from elsewhere: it may come again, beside a dead letter of it.
+    sought: BTreeSet<MessageId>,
     /// Which number an id stood for when it was first seen: for ever.
     names: BTreeMap<MessageId, u32>,
     next: u32,
@@ -286,7 +286,7 @@ impl FuzzWorld {
                 "a seek to the start loses something: {sought:?}"
             );
         }
-        self.promised.has_sought = true;
+        self.promised.sought.extend(self.promised.sent.keys());
         let settled = std::mem::take(&mut self.promised.settled);
         match to {
             // What was not settled still comes.
@@ -312,7 +312,8 @@ impl FuzzWorld {
             self.promised.name(delivery.id(), delivery.payload());
             assert!((1..=ATTEMPTS + 1).contains(&delivery.attempt()), "attempt {} (G9)", delivery.attempt());
             assert!(
-                !self.promised.settled.contains_key(&delivery.origin()),
+                !self.promised.settled.contains_key(&delivery.origin())
+                    || self.promised.sought.contains(&delivery.origin()),
                 "{} came after its ack (G6)",
                 delivery.origin()
             );
@@ -372,7 +373,11 @@ impl FuzzWorld {
             quiet = if life.held.is_empty() { quiet + 1 } else { 0 };
             for delivery in life.held.drain(..) {
                 let is_first = seen.insert(delivery.origin());
-                assert!(is_first || self.promised.has_sought, "{} came twice (G6)", delivery.origin());
+                assert!(
+                    is_first || self.promised.sought.contains(&delivery.origin()),
+                    "{} came twice (G6)",
+                    delivery.origin()
+                );
                 delivery.ack().unwrap();
             }
             self.clock.advance(3_000);
@@ -382,9 +387,14 @@ impl FuzzWorld {
             let dead_letter = dead_letter.unwrap();
             self.promised.name(dead_letter.origin(), dead_letter.payload());
             let is_first = seen.insert(dead_letter.origin());
-            assert!(is_first || self.promised.has_sought, "{} is in two places (G10)", dead_letter.origin());
             assert!(
-                !self.promised.settled.contains_key(&dead_letter.origin()),
+                is_first || self.promised.sought.contains(&dead_letter.origin()),
+                "{} is in two places (G10)",
+                dead_letter.origin()
+            );
+            assert!(
+                !self.promised.settled.contains_key(&dead_letter.origin())
+                    || self.promised.sought.contains(&dead_letter.origin()),
                 "{} is dead after its ack",
                 dead_letter.origin()
             );

@@ -13,6 +13,11 @@ impl Oracle {
     pub fn is_doubled(&self, key: &Key) -> bool {
         self.sought.contains(&key.0) && self.died.contains(key)
     }
+
+    /// Nobody can say which messages of a group are dead letters.
+    fn all_may_have_died(&mut self, group: usize) {
+        self.died.extend(self.sent.keys().map(|id| (group, *id)));
+    }
 }
 
 impl Life<'_> {
@@ -46,7 +51,10 @@ impl Life<'_> {
         self.note_seek(oracle, (group, topic), to, sought.is_ok());
         match sought {
             Ok(_) => self.note_dead(oracle, group),
-            Err(error) => self.excuse("a seek", &error),
+            Err(error) => {
+                oracle.all_may_have_died(group);
+                self.excuse("a seek", &error)
+            }
         }
     }
 
@@ -54,14 +62,16 @@ impl Life<'_> {
     pub fn note_dead(&mut self, oracle: &mut Oracle, group: usize) -> Result<(), String> {
         let letters = match self.groups[group].dead_letters() {
             Ok(letters) => letters,
-            Err(error) => return self.excuse("listing dead letters", &error),
+            Err(error) => {
+                oracle.all_may_have_died(group);
+                return self.excuse("listing dead letters", &error);
+            }
         };
         for letter in letters {
             match letter {
                 Ok(letter) => _ = oracle.died.insert((group, letter.origin())),
                 Err(error) => {
-                    // Whatever died is not known.
-                    oracle.died.extend(oracle.sent.keys().map(|id| (group, *id)));
+                    oracle.all_may_have_died(group);
                     return self.excuse("a dead letter", &error);
                 }
             }
