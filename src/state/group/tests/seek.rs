@@ -68,7 +68,7 @@ fn what_is_unsettled_before_a_gap_stays_with_a_new_account() {
         let max_in_flight_per_key = if ordering == Ordering::None { 1 } else { 3 };
         let options = GroupOptions { ordering, max_in_flight_per_key, max_attempts: 2, ..options() };
         let mut world = World::with(1, options);
-        world.key = |_, offset| KeyHash(1 + offset.0 % 2);
+        world.key = |_, offset| KeyHash(1 + offset.0);
         world.publish(0, 8);
         let mut lent = world.lease(KITCHEN, 3);
         lent.sort_unstable_by_key(Lent::at);
