@@ -444,7 +444,8 @@ impl<'a> Life<'a> {
                 letter.redrive()
             }
             _ => {
-                self.note_dead(oracle, group)?;
+                // It meets letters that it makes visible itself.
+                oracle.all_may_have_died(group);
                 self.groups[group].redrive_all().map(drop)
             }
         };

@@ -15,7 +15,7 @@ impl Oracle {
     }
 
     /// Nobody can say which messages of a group are dead letters.
-    fn all_may_have_died(&mut self, group: usize) {
+    pub fn all_may_have_died(&mut self, group: usize) {
         self.died.extend(self.sent.keys().map(|id| (group, *id)));
     }
 }
@@ -59,7 +59,7 @@ impl Life<'_> {
     }
 
     /// The dead letters that a group has stay beside messages that come again.
-    pub fn note_dead(&mut self, oracle: &mut Oracle, group: usize) -> Result<(), String> {
+    fn note_dead(&mut self, oracle: &mut Oracle, group: usize) -> Result<(), String> {
         let letters = match self.groups[group].dead_letters() {
             Ok(letters) => letters,
             Err(error) => {
