@@ -212,11 +212,11 @@ mod tests {
     fn the_checker_finds_what_is_not() {
         let changes: [fn(&mut Journal); 7] = [
             |journal| journal.attempts[3].began = Duration::ZERO,
-            |journal| drop(journal.attempts.remove(2)),
-            |journal| drop(journal.attempts.pop()),
+            |journal| _ = journal.attempts.remove(2),
+            |journal| _ = journal.attempts.pop(),
             |journal| journal.attempts.insert(1, journal.attempts[0].clone()),
-            |journal| drop(journal.dead.pop_first()),
-            |journal| drop(journal.dead.insert(0)),
+            |journal| _ = journal.dead.pop_first(),
+            |journal| _ = journal.dead.insert(0),
             |journal| journal.attempts.retain(|attempt| attempt.hook != REMINDER),
         ];
         for (number, change) in changes.into_iter().enumerate() {

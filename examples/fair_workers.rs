@@ -8,7 +8,9 @@
 //! each customer one job is done at a time, so that it takes one of the workers at most. The small customers are served long before the large
 //! one is, though some jobs fail at first.
 
+#![allow(clippy::disallowed_methods, reason = "the jobs of this program take a while")]
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
+#![allow(clippy::disallowed_methods, reason = "its jobs take a while")]
 
 use millpond::{Backoff, Delivery, Group, Message, Ordering, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -170,8 +172,8 @@ mod tests {
                 let job: Vec<Step> = journal.drain(last - 1..=last).collect();
                 journal.extend(job);
             },
-            |journal| drop(journal.remove(0)),
-            |journal| drop(journal.pop()),
+            |journal| _ = journal.remove(0),
+            |journal| _ = journal.pop(),
             |journal| journal.insert(1, journal[0]),
             |journal| {
                 journal.retain(|step| !matches!(step, Step::Began { customer: 3, .. } | Step::Done { customer: 3, .. }))

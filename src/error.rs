@@ -4,6 +4,7 @@
 //! do. Never here: I/O, time, messages' contents (a payload never appears in an error's text).
 
 mod corruption;
+mod lack;
 mod position;
 mod refused;
 mod text;
@@ -14,7 +15,7 @@ pub use refused::RefusedEvent;
 
 use crate::ids::{Expected, MessageId, Position};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The result of the library's calls.
@@ -130,6 +131,13 @@ pub enum Error {
         /// What was refused, if it is an event of a stream.
         event: Option<RefusedEvent>,
     },
+    /// A message with this unique key is pending, and the publish was not to replace it, or a consumer works on it. Nothing was published.
+    KeyPending {
+        /// The topic's name.
+        topic: String,
+        /// The message that is pending.
+        pending: MessageId,
+    },
     /// A producer's messages are numbered without gaps. Nothing was published.
     SequenceGap {
         /// The topic's name.
@@ -210,6 +218,13 @@ pub enum Error {
         id: MessageId,
         /// The limit.
         max: u32,
+    },
+    /// A group would have more unsettled messages than its topic allows. Nothing was published; call again when it has settled some.
+    TopicFull {
+        /// The topic's name.
+        topic: String,
+        /// The topic's bound.
+        max: u64,
     },
     /// The store's count of topics, groups, partitions, cursors, producers or remembered ids is at its limit.
     LimitReached {
@@ -327,12 +342,16 @@ impl Error {
             | Self::UnsupportedFileSystem { .. }
             | Self::Forked => ErrorKind::FixCall,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
-            Self::CursorMoved { .. } | Self::WrongVersion { .. } | Self::NoSuchVersion { .. } => ErrorKind::Conflict,
+            Self::CursorMoved { .. }
+            | Self::WrongVersion { .. }
+            | Self::NoSuchVersion { .. }
+            | Self::KeyPending { .. } => ErrorKind::Conflict,
             Self::Unreadable { .. } | Self::Gap { .. } => ErrorKind::Skip,
             Self::DiskFull
             | Self::TooManyOpenFiles
             | Self::OutOfMemory
             | Self::IndexRebuilding { .. }
+            | Self::TopicFull { .. }
             | Self::Locked { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::OutcomeUnknown { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Io { source, .. } => match source.kind() {
@@ -361,6 +380,7 @@ impl Error {
             | Self::WrongVersion { .. }
             | Self::NoSuchVersion { .. }
             | Self::IndexRebuilding { .. }
+            | Self::TopicFull { .. }
             | Self::Removed { .. }
             | Self::InvalidPosition { .. }
             | Self::LimitReached { .. }
@@ -369,6 +389,7 @@ impl Error {
             | Self::OutOfMemory
             | Self::Io { .. } => ErrorScope::Call,
             Self::DedupConflict { .. }
+            | Self::KeyPending { .. }
             | Self::NoSuchDeadLetter { .. }
             | Self::NotScheduled { .. }
             | Self::TooManyRedrives { .. }
@@ -402,35 +423,6 @@ impl Error {
     /// Whether the system lacks something for a while, and nothing was changed.
     pub(crate) const fn is_passing(&self) -> bool {
         matches!(self, Self::DiskFull | Self::TooManyOpenFiles | Self::OutOfMemory)
-    }
-
-    /// An I/O error by what the caller can do about it.
-    pub(crate) fn io(context: &'static str, source: io::Error) -> Self {
-        Self::lack(&source).unwrap_or_else(|| Self::Io { context, path: None, source: Arc::new(source) })
-    }
-
-    /// What the system lacks for a while, where that is what an I/O error says.
-    pub(crate) fn lack(source: &io::Error) -> Option<Self> {
-        const EMFILE: i32 = 24;
-        const ENFILE: i32 = 23;
-        match (source.kind(), source.raw_os_error()) {
-            // A limit on the sizes of this process's files is a full disk to a call that needs a larger one.
-            (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, _) => {
-                Some(Self::DiskFull)
-            }
-            (io::ErrorKind::OutOfMemory, _) => Some(Self::OutOfMemory),
-            (_, Some(EMFILE | ENFILE)) => Some(Self::TooManyOpenFiles),
-            _ => None,
-        }
-    }
-
-    /// Names the file of an I/O error, or where it lies if its own name is known.
-    pub(crate) fn at(mut self, place: &Path) -> Self {
-        if let Self::Io { path, .. } = &mut self {
-            let whole = path.as_ref().map_or_else(|| place.to_path_buf(), |file| place.join(file));
-            *path = (!whole.as_os_str().is_empty()).then_some(whole);
-        }
-        self
     }
 }
 

@@ -97,12 +97,17 @@ pub const DEDUP_ID_LEN_MAX: usize = 1024;
 pub const DEDUP_IDS_DEFAULT: u32 = 16_384;
 /// The most ids that all topics of a store may remember together, and the greatest value of that option.
 pub const DEDUP_IDS_MAX: u32 = 1 << 20;
+/// The most messages with a unique key that are pending in a store.
+pub const UNIQUE_KEYS_MAX: usize = 1 << 20;
 /// For how long a topic remembers an id, in milliseconds: default of the topic's option.
 pub const DEDUP_WINDOW_MS_DEFAULT: u64 = 120_000;
 /// The most snapshots of a stream that a topic keeps. By default it keeps one.
 pub const SNAPSHOTS_KEPT_MAX: u32 = 1_000;
 /// The most idempotent producers of a store.
 pub const PRODUCERS_MAX: usize = 65_536;
+
+/// For how long a publish waits at most for room in its topic, in milliseconds: a day.
+pub const BLOCK_MS_MAX: u64 = 24 * 3_600_000;
 
 /// The greatest duration of an option or a delay, in milliseconds: ten years.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use millpond::simulation::{SimClock, SimDisk, WallMs};
-use millpond::{Durability, ErrorKind, Group, GroupStats, Message, Ordering, Store, Topic};
+use millpond::{Durability, ErrorKind, Group, GroupStats, Message, Ordering, Store, Topic, WhilePending};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering as Atomic};
@@ -176,6 +176,20 @@ fn a_call_that_does_not_wait_looks_at_so_many() {
     assert!((60_000..75_000).contains(&filtered), "{filtered}");
     let found = group.receive(NOW).unwrap().unwrap();
     assert_eq!(found.id().offset.0, 100_000);
+}
+
+/// A message under a unique key is pending for a group that does not want it until the group has settled it.
+#[test]
+fn a_unique_key_is_free_once_its_message_was_filtered() {
+    let machine = Machine::new(8);
+    let topic = machine.store.topic("orders").open().unwrap();
+    let group = topic.group("few").filter(WANTED).open().unwrap();
+    let publish = || topic.publish(message(1, false).unique_key("one", WhilePending::Reject));
+    publish().unwrap();
+    assert!(matches!(publish(), Err(millpond::Error::KeyPending { .. })));
+    assert!(group.receive(NOW).unwrap().is_none());
+    machine.pass(2);
+    publish().unwrap();
 }
 
 /// Of a key with many messages most are only counted. They are found again, in order, and what does not pass is not.

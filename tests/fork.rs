@@ -117,11 +117,24 @@ const CALLS: &[Call] = &[
             "TopicBuilder::dedup_window",
             "TopicBuilder::streams",
             "TopicBuilder::snapshots_kept",
+            "TopicBuilder::max_messages",
+            "TopicBuilder::when_full",
+            "TopicBuilder::drop_unsettled",
             "TopicBuilder::create",
         ],
         |all| {
             let new = all.store.topic("new").partitions(2).streams().snapshots_kept(2).open();
-            refused(all.store.topic("t").open()) && refused(new) && refused(all.store.topic("t").create(false).open())
+            let bound = all
+                .store
+                .topic("new")
+                .max_messages(2)
+                .when_full(millpond::WhenFull::Reject)
+                .drop_unsettled(false)
+                .open();
+            refused(all.store.topic("t").open())
+                && refused(new)
+                && refused(bound)
+                && refused(all.store.topic("t").create(false).open())
         },
     ),
     (&["Store::remove_topic"], |all| refused(all.store.remove_topic("t")) && refused(all.store.remove_topic("none"))),
@@ -566,6 +579,7 @@ const NO_HANDLE: &[&str] = &[
     "Message::header",
     "Message::partition",
     "Message::dedup_id",
+    "Message::unique_key",
     "Backoff::exponential",
     "Backoff::fixed",
     "Backoff::none",

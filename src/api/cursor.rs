@@ -266,12 +266,16 @@ impl Producer {
     /// what was is durable on return in a store that was opened at `Disk`.
     ///
     /// # Errors
-    /// `SequenceGap` if a lower number comes next; `InvalidOption` if the message has an id; `LimitReached`; as [`Topic::publish`].
+    /// `SequenceGap` if a lower number comes next; `InvalidOption` if the message has an id or a unique key; `LimitReached`; as [`Topic::publish`].
     pub fn publish<'a>(&self, sequence: u64, message: impl Into<Message<'a>>) -> Result<Option<Receipt>> {
         let message = message.into();
         if message.dedup_id.is_some() {
             let expected = "none, for the producer numbers its messages";
             return Err(Error::InvalidOption { option: "dedup_id", value: "given".to_owned(), expected });
+        }
+        if message.unique_key.is_some() {
+            let expected = "none, for the producer numbers its messages";
+            return Err(Error::InvalidOption { option: "unique_key", value: "given".to_owned(), expected });
         }
         let sequence = Sequence { topic: self.topic.inner().info.id, producer: &self.name, number: sequence };
         let published = self

@@ -129,14 +129,15 @@ impl Topic {
     /// The call itself appends the message, which survives a process crash when it returns, also if the future is dropped. Like a
     /// publish at [`Durability::Os`] it takes microseconds, unless it must begin a segment of the log; and in a store opened at
     /// [`Durability::Disk`] it waits for a sync where the topic has accepted the message before under its id
-    /// ([`Message::dedup_id`]). The future is ready once the message survives what the handle's level says. It gives its error once;
+    /// ([`Message::dedup_id`]). It does not wait for room in a topic with a bound: a full one refuses it at once, also where it lets a
+    /// publish [wait](crate::WhenFull::Block). The future is ready once the message survives what the handle's level says. It gives its error once;
     /// polled again after that it stays pending.
     ///
     /// # Errors
     /// The future gives those of [`Topic::publish`].
     pub fn publish_async<'a>(&self, message: impl Into<Message<'a>>) -> Publish {
         let level = self.level();
-        match self.with_durability(Durability::Os).publish(message) {
+        match self.with_durability(Durability::Os).publish_at_once(&message.into()) {
             // seam: the future of a publish does not wait
             Ok(receipt) if level == Durability::Disk => {
                 let durable = Some(receipt.durable());

@@ -1,7 +1,7 @@
 //! A message as the publisher makes it.
 
 use super::{check_name, millis};
-use crate::engine::Later;
+use crate::engine::{Later, WhilePending};
 use crate::error::{Error, Result};
 use crate::ids::WallMs;
 use crate::limits::{DEDUP_ID_LEN_MAX, DURATION_MS_MAX, HEADERS_MAX, KEY_LEN_MAX};
@@ -18,6 +18,7 @@ pub struct Message<'a> {
     pub(super) key: Option<Bytes<'a>>,
     pub(super) headers: Vec<(Cow<'a, str>, Bytes<'a>)>,
     pub(super) dedup_id: Option<Bytes<'a>>,
+    pub(super) unique_key: Option<(Bytes<'a>, WhilePending)>,
     pub(super) partition: Option<u32>,
     pub(super) wanted: Option<Wanted>,
 }
@@ -77,6 +78,37 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn dedup_id(mut self, id: impl Into<Bytes<'a>>) -> Self {
         self.dedup_id = Some(id.into());
+        self
+    }
+
+    /// Gives it a unique key of 1 to 1,024 bytes: of the messages of its topic that have the key, one at a time is pending. It is pending until
+    /// every group has acknowledged it or given it up as a dead letter, so through all its retries, and while it waits for its time. In a topic
+    /// without groups it is pending as long as the topic keeps it. `while_pending` says what a publish under the key does meanwhile. A dead
+    /// letter that is redriven has no key.
+    ///
+    /// What is acknowledged in the transaction that publishes under its key is still pending. A key is given to one message of a batch or a
+    /// transaction ([`Error::InvalidOption`](crate::Error::InvalidOption)). At most 1,048,576 messages with a key are
+    /// pending in a store ([`Error::LimitReached`]). A crash leaves the key with the message that was published under it, or with none.
+    ///
+    /// ```
+    /// # use millpond::{Error, Message, Store, WhilePending};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("data"))?;
+    /// let jobs = store.topic("jobs").open()?;
+    /// let job = |text| Message::new(text).unique_key("thumbnail-7", WhilePending::Reject);
+    /// let first = jobs.publish(job("make a thumbnail"))?;
+    /// let again = jobs.publish(job("make it again")).unwrap_err();
+    /// assert!(matches!(again, Error::KeyPending { pending, .. } if pending == first.id()));
+    ///
+    /// let newer = Message::new("make it of this one").unique_key("thumbnail-7", WhilePending::Replace);
+    /// jobs.publish(newer)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn unique_key(mut self, key: impl Into<Bytes<'a>>, while_pending: WhilePending) -> Self {
+        self.unique_key = Some((key.into(), while_pending));
         self
     }
 
@@ -143,7 +175,10 @@ impl<'a> Message<'a> {
             });
         }
         if let Some(id) = &self.dedup_id {
-            check_id(id.as_slice())?;
+            check_id(("dedup_id", "dedup id"), id.as_slice())?;
+        }
+        if let Some((key, _)) = &self.unique_key {
+            check_id(("unique_key", "unique key"), key.as_slice())?;
         }
         self.headers.iter().try_for_each(|(name, _)| check_name("header", name))
     }
@@ -164,13 +199,13 @@ pub(super) fn later_at(time: SystemTime, wall: WallMs) -> Result<Option<Later>> 
     }
 }
 
-fn check_id(id: &[u8]) -> Result<()> {
+fn check_id((option, what): (&'static str, &'static str), id: &[u8]) -> Result<()> {
     match id.len() {
-        0 => Err(Error::InvalidOption { option: "dedup_id", value: "empty".to_owned(), expected: "1 to 1,024 bytes" }),
+        0 => Err(Error::InvalidOption { option, value: "empty".to_owned(), expected: "1 to 1,024 bytes" }),
         1..=DEDUP_ID_LEN_MAX => Ok(()),
         len => {
             let (len, max) = (len as u64, DEDUP_ID_LEN_MAX as u64);
-            Err(Error::TooLarge { what: "dedup id", len, max, unit: "bytes" })
+            Err(Error::TooLarge { what, len, max, unit: "bytes" })
         }
     }
 }

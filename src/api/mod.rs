@@ -28,6 +28,7 @@ mod store;
 mod stream;
 mod subscription;
 mod topic;
+mod topic_builder;
 mod transaction;
 mod transaction_streams;
 
@@ -54,7 +55,8 @@ pub use snapshot::StreamSnapshot;
 pub use store::{Store, StoreOptions};
 pub use stream::{Event, Stream, StreamReceipt};
 pub use subscription::Subscription;
-pub use topic::{Topic, TopicBuilder};
+pub use topic::Topic;
+pub use topic_builder::TopicBuilder;
 pub use transaction::{Committed, InTransaction, Transaction};
 
 use crate::error::{Error, Result};

@@ -76,6 +76,10 @@ impl Topic {
         if let Some(id) = &message.dedup_id {
             outgoing.identify(self.inner().shared.engine.dedup(), self.inner().info.id, id.as_slice());
         }
+        if let Some((unique, while_pending)) = &message.unique_key {
+            let unique = self.inner().shared.engine.dedup().id(self.inner().info.id, unique.as_slice());
+            outgoing.make_unique(unique, key, *while_pending);
+        }
         Ok(())
     }
 }

@@ -43,6 +43,7 @@ impl Places {
         let mut places = Self { ids, order: None, doubles, repeats: Vec::new(), last_repeat: Lsn(0) };
         let parts: Vec<u32> = places.doubles.iter().map(|(double, _)| *double).collect();
         places.take_out(outgoing, &parts);
+        outgoing.check_unique_keys()?;
         if let Some(grouped) = outgoing.group_by_partition() {
             let order = places.order.take();
             let given = |place: u32| order.as_ref().map_or(place, |order| order[place as usize]);
@@ -156,7 +157,8 @@ impl Receipt {
     }
 
     /// Whether nothing was published, since the topic had accepted the message before under its id
-    /// ([`Message::dedup_id`](crate::Message::dedup_id)). All else is then of the first publish.
+    /// ([`Message::dedup_id`](crate::Message::dedup_id)), or one with its unique key is pending
+    /// ([`WhilePending::ReturnExisting`](crate::WhilePending::ReturnExisting)). All else is then of that publish.
     #[must_use]
     pub fn is_repeat(&self) -> bool {
         self.repeat
@@ -218,8 +220,8 @@ impl BatchReceipt {
         Self { placed, frame }
     }
 
-    /// Whether message number `nth` of the batch was not published, since the topic had accepted it before under its id, or an earlier one
-    /// of the batch is the same.
+    /// Whether message number `nth` of the batch was not published, since the topic had accepted it before under its id, one with its
+    /// unique key is pending, or an earlier one of the batch is the same.
     #[must_use]
     pub fn is_repeat(&self, nth: usize) -> bool {
         u32::try_from(nth).is_ok_and(|nth| self.placed.repeats.binary_search(&nth).is_ok())

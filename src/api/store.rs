@@ -2,7 +2,7 @@
 
 use super::outcome::Outcome;
 use super::subscription::Subscriptions;
-use super::topic::TopicBuilder;
+use super::topic_builder::TopicBuilder;
 use super::{Durability, millis};
 #[cfg(any(test, feature = "simulation"))]
 use crate::clock::Clock;

@@ -171,6 +171,10 @@ impl Stream {
                 let expected = "left out: an event is appended now";
                 return Err(Error::InvalidOption { option: "delay", value: "given".to_owned(), expected });
             }
+            if event.unique_key.is_some() {
+                let expected = "left out: an event stays for ever";
+                return Err(Error::InvalidOption { option: "unique_key", value: "given".to_owned(), expected });
+            }
             self.topic.add(&mut outgoing, Place::now(index), &event)?;
         }
         if outgoing.len() == 0 {

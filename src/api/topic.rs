@@ -4,16 +4,15 @@ use super::group_builder::GroupBuilder;
 use super::log_reader::LogReaderBuilder;
 use super::receipt::{BatchReceipt, Placed, Places, PublishedFrame, Receipt};
 use super::store::StoreShared;
-use super::{Durability, Message, check_name, millis};
-use crate::engine::{Engine, Outgoing, Published, Repeat, Retention, TopicInfo, TopicOptions};
-use crate::error::{Error, Result};
+use super::{Durability, Message};
+use crate::engine::{Engine, Outgoing, Published, Repeat, TopicInfo};
+use crate::error::Result;
 use crate::ids::{Epoch, Lsn, MessageId, Offset};
-use crate::limits::{DEDUP_IDS_MAX, FRAME_PARTS_MAX, SNAPSHOTS_KEPT_MAX, TOPIC_PARTITIONS_MAX};
+use crate::limits::FRAME_PARTS_MAX;
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::thread_local;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 thread_local! {
     /// Encoded messages of this thread's publish in progress: reused, so that a publish allocates nothing.
@@ -34,21 +33,6 @@ fn with_outgoing<T>(publish: impl FnOnce(&mut Outgoing) -> T) -> T {
     })
 }
 
-/// Opens a topic, or creates it.
-#[derive(Clone)]
-#[must_use = "nothing happens before open"]
-pub struct TopicBuilder {
-    shared: Arc<StoreShared>,
-    pub(super) name: String,
-    partitions: Option<u32>,
-    retention: Option<Retention>,
-    dedup_ids: Option<u32>,
-    dedup_window: Option<Duration>,
-    streams: bool,
-    snapshots_kept: Option<u32>,
-    create: bool,
-}
-
 /// An ordered, partitioned set of messages. Clones are cheap; all methods may be called from any thread.
 #[derive(Clone)]
 pub struct Topic {
@@ -66,155 +50,11 @@ pub(super) struct TopicInner {
     pub(super) schedule: AtomicU64,
 }
 
-impl TopicBuilder {
-    pub(super) fn new(shared: Arc<StoreShared>, name: String) -> Self {
-        Self {
-            shared,
-            name,
-            partitions: None,
-            retention: None,
-            dedup_ids: None,
-            dedup_window: None,
-            streams: false,
-            snapshots_kept: None,
-            create: true,
-        }
-    }
-
-    /// The number of partitions: 1 to 65,536, fixed when the topic is created. Default: what is stored, or 1.
-    pub fn partitions(mut self, partitions: u32) -> Self {
-        self.partitions = Some(partitions);
-        self
-    }
-
-    /// For how long its messages stay, fixed when the topic is created. Default: what is stored, or [`Retention::UntilSettled`].
-    /// Beyond it messages stay as long as a group of the topic has not settled them.
-    pub fn retention(mut self, retention: Retention) -> Self {
-        self.retention = Some(retention);
-        self
-    }
-
-    /// How many ids of its messages ([`Message::dedup_id`](crate::Message::dedup_id)) the topic remembers: 1 to 1,048,576, fixed when the
-    /// topic is created. Default: what is stored, or 16,384. Beyond that the oldest goes. All topics of a store that have seen an id may
-    /// remember 1,048,576 together.
-    pub fn dedup_ids(mut self, ids: u32) -> Self {
-        self.dedup_ids = Some(ids);
-        self
-    }
-
-    /// For how long the topic remembers an id, from its first publish on: a millisecond to ten years, fixed when the topic is created.
-    /// Default: what is stored, or two minutes. Jumps of the clock do not count while the store is open; while it is closed time goes by
-    /// the wall clock.
-    pub fn dedup_window(mut self, window: Duration) -> Self {
-        self.dedup_window = Some(window);
-        self
-    }
-
-    /// Whether events can be appended to [streams](crate::Stream) in it, fixed when the topic is created. Its messages stay for ever.
-    pub fn streams(mut self) -> Self {
-        self.streams = true;
-        self
-    }
-
-    /// How many [snapshots](crate::Stream::save_snapshot) of a stream are found, those of the highest versions: 1 to 1,000, fixed when the topic
-    /// is created. Given only together with [`TopicBuilder::streams`]. Default: what is stored, or 1.
-    pub fn snapshots_kept(mut self, snapshots: u32) -> Self {
-        self.snapshots_kept = Some(snapshots);
-        self
-    }
-
-    /// Whether the topic is created where it does not exist. Default: `true`.
-    pub fn create(mut self, create: bool) -> Self {
-        self.create = create;
-        self
-    }
-
-    /// Opens the topic, creating it where it does not exist. A created topic is durable on return.
-    ///
-    /// # Errors
-    /// `InvalidName`, `InvalidOption`; `OptionMismatch` where it exists with another value of an option that is given here;
-    /// `LimitReached`; `NotFound` where it does not exist and was not to be created; the store's.
-    pub fn open(self) -> Result<Topic> {
-        check_name("topic", &self.name)?;
-        if let Some(partitions) = self.partitions.filter(|count| !(1..=TOPIC_PARTITIONS_MAX).contains(count)) {
-            return Err(Error::InvalidOption {
-                option: "partitions",
-                value: partitions.to_string(),
-                expected: "from 1 to 65,536",
-            });
-        }
-        if let Some(ids) = self.dedup_ids.filter(|ids| !(1..=DEDUP_IDS_MAX).contains(ids)) {
-            let expected = "from 1 to 1,048,576";
-            return Err(Error::InvalidOption { option: "dedup_ids", value: ids.to_string(), expected });
-        }
-        if let Some(kept) = self.snapshots_kept.filter(|kept| !(1..=SNAPSHOTS_KEPT_MAX).contains(kept)) {
-            let expected = "from 1 to 1,000";
-            return Err(Error::InvalidOption { option: "snapshots_kept", value: kept.to_string(), expected });
-        }
-        // seam: snapshots are kept of no stream
-        if let Some(kept) = self.snapshots_kept.filter(|_| !self.streams) {
-            let expected = "left out, or given together with streams";
-            return Err(Error::InvalidOption { option: "snapshots_kept", value: kept.to_string(), expected });
-        }
-        let window = self.dedup_window.map(|window| millis("dedup_window", window)).transpose()?;
-        if window == Some(0) {
-            let expected = "more than nothing, and at most ten years";
-            return Err(Error::InvalidOption { option: "dedup_window", value: "0ns".to_owned(), expected });
-        }
-        if self.streams && self.retention.is_some_and(|retention| retention != Retention::Forever) {
-            let expected = "forever, or left out, for a topic of streams";
-            let value = self.retention.unwrap_or_default().to_string();
-            return Err(Error::InvalidOption { option: "retention", value, expected });
-        }
-        if let Some(retention) = self.retention.filter(|retention| !is_possible(*retention)) {
-            let expected = "for an age from one second to ten years, or for at least one message";
-            return Err(Error::InvalidOption { option: "retention", value: retention.to_string(), expected });
-        }
-        let retention = if self.streams { Some(Retention::Forever) } else { self.retention };
-        let engine = &self.shared.engine;
-        let info = if self.create {
-            let left_out = TopicOptions::LEFT_OUT;
-            let options = TopicOptions {
-                retention: retention.unwrap_or_default(),
-                dedup_ids: self.dedup_ids.unwrap_or(left_out.dedup_ids),
-                dedup_window_ms: window.unwrap_or(left_out.dedup_window_ms),
-                streams: self.streams,
-                snapshots_kept: self.snapshots_kept.unwrap_or(left_out.snapshots_kept),
-            };
-            engine.open_topic(&self.name, self.partitions.unwrap_or(1), options)?
-        } else {
-            engine.find_topic(&self.name)?
-        };
-        self.check_same("partitions", self.partitions, info.partitions)?;
-        self.check_same("streams", self.streams.then_some(true), info.options.streams)?;
-        self.check_same("retention", retention, info.options.retention)?;
-        self.check_same("snapshots_kept", self.snapshots_kept, info.options.snapshots_kept)?;
-        self.check_same("dedup_ids", self.dedup_ids, info.options.dedup_ids)?;
-        self.check_same("dedup_window in milliseconds", window, info.options.dedup_window_ms)?;
-        let level = self.shared.level;
-        let inner = TopicInner {
-            shared: self.shared,
-            name: self.name,
-            info,
-            turn: AtomicU32::new(0),
-            schedule: AtomicU64::new(u64::MAX),
-        };
-        Ok(Topic { inner: Arc::new(inner), level })
-    }
-
-    fn check_same<T: PartialEq + ToString>(&self, option: &'static str, asked: Option<T>, stored: T) -> Result<()> {
-        let Some(asked) = asked.filter(|asked| *asked != stored) else { return Ok(()) };
-        Err(Error::OptionMismatch {
-            what: "topic",
-            name: self.name.clone(),
-            option,
-            stored: stored.to_string(),
-            asked: asked.to_string(),
-        })
-    }
-}
-
 impl Topic {
+    pub(super) fn new(inner: Arc<TopicInner>, level: Durability) -> Self {
+        Self { inner, level }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -241,12 +81,19 @@ impl Topic {
     /// crash before that leaves it whole or not at all.
     ///
     /// # Errors
-    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `LimitReached`, `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`: nothing
-    /// was published. `OutcomeUnknown`: it is there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was
+    /// `TooLarge`, `InvalidName`, `InvalidOption`, `DedupConflict`, `KeyPending`, `LimitReached`, `TopicFull`, `DiskFull`,
+    /// `TooManyOpenFiles`, `OutOfMemory`: nothing was published. `OutcomeUnknown`: it is there after reopening, or it is not. `Closed`, `Poisoned`, `Forked`, `Removed`: nothing was
     /// published.
     #[inline]
     pub fn publish<'a>(&self, message: impl Into<Message<'a>>) -> Result<Receipt> {
         let published = self.publish_one(&message.into(), Engine::publish)?;
+        published.or_else(|repeats| self.repeated(&repeats))
+    }
+
+    /// As [`Topic::publish`], but a full topic refuses the message at once.
+    #[cfg(feature = "async")]
+    pub(super) fn publish_at_once(&self, message: &Message<'_>) -> Result<Receipt> {
+        let published = self.publish_one(message, Engine::publish_at_once)?;
         published.or_else(|repeats| self.repeated(&repeats))
     }
 
@@ -404,14 +251,5 @@ impl Topic {
 
     fn frame_at(&self, lsn: Lsn, end: Lsn) -> PublishedFrame {
         PublishedFrame::new(&self.inner.shared, lsn, end, self.level)
-    }
-}
-
-/// Whether a topic may keep its messages so.
-fn is_possible(retention: Retention) -> bool {
-    match retention {
-        Retention::UntilSettled | Retention::Forever => true,
-        Retention::Age(age) => age >= Duration::from_secs(1) && millis("retention", age).is_ok(),
-        Retention::Count(count) => count > 0,
     }
 }

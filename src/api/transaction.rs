@@ -117,9 +117,9 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// That of `body`; `LeaseLost` if another consumer has one of the messages; `DedupConflict` if an id was given to other bytes;
+    /// That of `body`; `LeaseLost` if another consumer has one of the messages; `DedupConflict` if an id was given to other bytes; `KeyPending`;
     /// `CursorMoved` if a cursor stands elsewhere; `WrongVersion` if a stream has another version; `NoSuchVersion` if a snapshot is newer
-    /// than its stream; `IndexRebuilding`; `InvalidTransaction`, `Removed`, `TooLarge`, `LimitReached`; `DiskFull`, but not if it settles
+    /// than its stream; `IndexRebuilding`; `InvalidTransaction`, `Removed`, `TooLarge`, `LimitReached`, `TopicFull`; `DiskFull`, but not if it settles
     /// at least the bytes that it publishes and the reserve suffices; the store's. Nothing was done then.
     ///
     /// `OutcomeUnknown` if the transaction was written and a sync failed at level `Disk`. All its deliveries are settled in this process.

@@ -172,6 +172,7 @@ impl Core {
         self.isolation.note(self.view.state.held_up_since(), now.mono);
         if self.waiters.any() {
             self.wake_for_records(held_up, now);
+            self.wake_publishers();
         }
         Ok(CommitOutcome { decision, frame: Some((lsn, end)) })
     }
@@ -182,6 +183,7 @@ impl Core {
         for record in records.iter() {
             let (Record::Leased { group, partition, .. }
             | Record::Filtered { group, partition, .. }
+            | Record::Dropped { group, partition, .. }
             | Record::Considered { group, partition, .. }) = record
             else {
                 continue;
@@ -273,6 +275,13 @@ impl Core {
                 Wakes::Group(group) => self.waiters.wake_one(group),
                 // seam: a place below the cap wakes nobody
                 Wakes::HeldBack(group) => self.waiters.wake_one_if_held_back(group),
+                // seam: what a replaced message held back sleeps on
+                Wakes::HeldBackOf(partition) => {
+                    if let Some(Role::Topic { topic, .. }) = self.view.state.partition_role(partition) {
+                        let groups = self.view.state.groups_of(topic).map(|(group, _)| group);
+                        groups.for_each(|group| self.waiters.wake_one_if_held_back(group));
+                    }
+                }
                 // seam: sleepers of a removed group sleep on
                 Wakes::AllOf(group) => self.waiters.wake_group(group),
                 Wakes::AllOfTopic(topic) => self.waiters.wake_all_of(topic),

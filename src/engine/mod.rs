@@ -45,9 +45,10 @@ pub(crate) use crate::record::{
     AttemptFailure, BackoffOptions, FailureCause, Filter, FilterFault, GroupOptions, Growth, Jitter, RateOptions,
     TopicOptions,
 };
-pub use crate::record::{FailureCounts, Ordering, Retention};
+pub use crate::record::{FailureCounts, Ordering, Retention, WhenFull};
 pub use crate::state::MessageState;
 pub(crate) use crate::state::PeekedPlace;
+pub use crate::state::WhilePending;
 pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, Sequence};
 pub use crate::view::{BackupReport, DumpEntry, DumpedFrame, DumpedRecord, VerifyProgress, VerifyReport};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};

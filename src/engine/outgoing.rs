@@ -7,13 +7,39 @@ use super::dedup::DedupHasher;
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Lsn, Offset, PartitionId, TopicId};
 use crate::log::Parts;
-use crate::record::{Record, message};
-use crate::state::{Command, DedupId, Delay, Later, Sequence};
+use crate::record::{KeyHash, Record, message};
+use crate::state::{Command, DedupId, Delay, Later, Sequence, UniqueKey, WhilePending};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
 
 /// How much memory an emptied [`Outgoing`] keeps.
 const KEPT_BYTES: usize = 4 << 20;
+
+/// What some messages of a frame have beside their bytes, in the order of the messages.
+#[derive(Clone, Default)]
+struct Marks {
+    ids: Vec<DedupId>,
+    delays: Vec<Delay>,
+    uniques: Vec<UniqueKey>,
+}
+
+impl Marks {
+    fn clear(&mut self) {
+        let Self { ids, delays, uniques } = self;
+        ids.clear();
+        delays.clear();
+        uniques.clear();
+    }
+
+    /// Gives message number `part` here, the last one, what message number `nth` has of `others`.
+    fn take_over(&mut self, part: u32, others: &Self, nth: u32) {
+        let id = others.ids.binary_search_by_key(&nth, |id| id.part);
+        self.ids.extend(id.ok().map(|at| DedupId { part, ..others.ids[at] }));
+        let delay = others.delays.binary_search_by_key(&nth, |delay| delay.part);
+        self.delays.extend(delay.ok().map(|at| Delay { part, ..others.delays[at] }));
+        let unique = others.uniques.binary_search_by_key(&nth, |unique| unique.part);
+        self.uniques.extend(unique.ok().map(|at| UniqueKey { part, ..others.uniques[at] }));
+    }
+}
 
 /// Encoded messages on their way into one frame.
 pub(crate) struct Outgoing {
@@ -21,10 +47,7 @@ pub(crate) struct Outgoing {
     ends: Vec<u32>,
     crcs: Vec<u32>,
     runs: Vec<(PartitionId, u32)>,
-    /// Of the messages that have one, in the order of the messages.
-    ids: Vec<DedupId>,
-    /// Of the messages that are for later, in the order of the messages.
-    delays: Vec<Delay>,
+    marks: Marks,
     /// Has seen a byte of zero, with which every message begins that has neither key nor headers. Making one looks at the processor's
     /// features, which costs as much as some messages.
     after_zero: crc32fast::Hasher,
@@ -35,7 +58,7 @@ impl Default for Outgoing {
         let mut after_zero = crc32fast::Hasher::new();
         after_zero.update(&[0]);
         let (bytes, ends, crcs, runs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { bytes, ends, crcs, runs, ids: Vec::new(), delays: Vec::new(), after_zero }
+        Self { bytes, ends, crcs, runs, marks: Marks::default(), after_zero }
     }
 }
 
@@ -82,8 +105,7 @@ impl Outgoing {
         self.ends.clear();
         self.crcs.clear();
         self.runs.clear();
-        self.ids.clear();
-        self.delays.clear();
+        self.marks.clear();
     }
 
     /// Adds a message for a partition. Before they are published, messages of one partition must stand together:
@@ -121,18 +143,37 @@ impl Outgoing {
         let Some(part) = self.ends.len().checked_sub(1) else { return };
         let start = part.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
         let body = hasher.body(&self.bytes[start..]);
-        self.ids.push(DedupId { part: part as u32, id: hasher.id(topic, id), body });
+        self.marks.ids.push(DedupId { part: part as u32, id: hasher.id(topic, id), body });
     }
 
     /// Says where the message that was added last goes, and when.
     pub(crate) fn delay(&mut self, to: PartitionId, later: Later) {
         let Some(part) = self.ends.len().checked_sub(1) else { return };
-        self.delays.push(Delay { part: part as u32, to, later });
+        self.marks.delays.push(Delay { part: part as u32, to, later });
+    }
+
+    /// Gives the message that was added last a unique key.
+    pub(crate) fn make_unique(&mut self, key: u128, message_key: Option<&[u8]>, while_pending: WhilePending) {
+        let Some(part) = self.ends.len().checked_sub(1) else { return };
+        let message_key = KeyHash::of(message_key);
+        self.marks.uniques.push(UniqueKey { part: part as u32, key, message_key, while_pending });
+    }
+
+    /// # Errors
+    /// `InvalidOption` where two messages have the same unique key.
+    pub(crate) fn check_unique_keys(&self) -> Result<()> {
+        let mut keys: Vec<u128> = self.marks.uniques.iter().map(|unique| unique.key).collect();
+        keys.sort_unstable();
+        if keys.array_windows().all(|[one, other]| one != other) {
+            return Ok(());
+        }
+        let value = "given to two messages of one write".to_owned();
+        Err(Error::InvalidOption { option: "unique_key", value, expected: "another one for another message" })
     }
 
     /// Whether any of them is for later.
     pub(crate) fn has_delays(&self) -> bool {
-        !self.delays.is_empty()
+        !self.marks.delays.is_empty()
     }
 
     /// The messages whose ids an earlier one of the same bytes has: its number and that of the earlier one, in order.
@@ -140,7 +181,7 @@ impl Outgoing {
     /// # Errors
     /// `InvalidOption` where another message has the same id.
     pub(crate) fn doubles(&self) -> Result<Vec<(u32, u32)>> {
-        let mut ids = self.ids.clone();
+        let mut ids = self.marks.ids.clone();
         ids.sort_unstable_by_key(|id| (id.id, id.part));
         let mut doubles = Vec::new();
         for same in ids.chunk_by(|one, other| one.id == other.id) {
@@ -162,21 +203,15 @@ impl Outgoing {
     /// Takes these messages out, whose numbers rise.
     pub(crate) fn leave_out(&mut self, parts: &[u32]) {
         let mut kept = Self::default();
-        let (mut parts, mut ids) = (parts.iter().peekable(), self.ids.iter().peekable());
-        let mut delays = self.delays.iter().peekable();
-        let mut nth = 0u32;
+        let (mut parts, mut nth) = (parts.iter().peekable(), 0u32);
         for (partition, count) in &self.runs {
             for _ in 0..*count {
                 let at = nth as usize;
                 let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-                let id = ids.next_if(|id| id.part == nth);
-                let delay = delays.next_if(|delay| delay.part == nth);
                 if parts.next_if_eq(&&nth).is_none() {
                     kept.bytes.extend_from_slice(&self.bytes[start..self.ends[at] as usize]);
                     kept.count_in(*partition);
-                    let part = kept.ends.len() as u32;
-                    kept.ids.extend(id.map(|id| DedupId { part, ..*id }));
-                    kept.delays.extend(delay.map(|delay| Delay { part, ..*delay }));
+                    kept.marks.take_over(kept.ends.len() as u32, &self.marks, nth);
                     kept.end_message(self.crcs[at]);
                 }
                 nth += 1;
@@ -207,12 +242,8 @@ impl Outgoing {
         order.sort_unstable();
         let mut grouped = Self::default();
         grouped.bytes.reserve_exact(self.bytes.len());
-        let ids: BTreeMap<u32, &DedupId> = self.ids.iter().map(|id| (id.part, id)).collect();
-        let delays: BTreeMap<u32, &Delay> = self.delays.iter().map(|delay| (delay.part, delay)).collect();
         for (partition, nth) in &order {
-            let part = grouped.ends.len() as u32;
-            grouped.ids.extend(ids.get(nth).map(|id| DedupId { part, ..**id }));
-            grouped.delays.extend(delays.get(nth).map(|delay| Delay { part, ..**delay }));
+            grouped.marks.take_over(grouped.ends.len() as u32, &self.marks, *nth);
             let nth = *nth as usize;
             let start = nth.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
             grouped.bytes.extend_from_slice(&self.bytes[start..self.ends[nth] as usize]);
@@ -255,12 +286,13 @@ impl Outgoing {
 
     /// The ids of those that have one.
     pub(crate) fn ids(&self) -> &[DedupId] {
-        &self.ids
+        &self.marks.ids
     }
 
     /// What publishes them.
     pub(crate) fn command<'a>(&'a self, sequence: Option<Sequence<'a>>) -> Command<'a> {
-        Command::Publish { runs: &self.runs, ids: &self.ids, delays: &self.delays, sequence }
+        let Marks { ids, delays, uniques } = &self.marks;
+        Command::Publish { runs: &self.runs, ids, delays, uniques, sequence }
     }
 
     /// These messages, behind them those of appends, and behind all encoded ones that move elsewhere.
@@ -273,8 +305,7 @@ impl Outgoing {
             ends: self.ends.clone(),
             crcs: self.crcs.clone(),
             runs: self.runs.clone(),
-            ids: self.ids.clone(),
-            delays: self.delays.clone(),
+            marks: self.marks.clone(),
             ..Self::default()
         };
         for append in appends {

@@ -80,12 +80,14 @@ impl Engine {
     pub(super) fn rejected(&self, rejection: Rejection) -> Error {
         match rejection {
             Rejection::LimitReached(what) => Error::LimitReached { what },
+            Rejection::TopicFull { topic, count } => self.topic_full(topic, count),
             // A handle exists, so the topic or group did: it was removed.
             Rejection::UnknownTopic | Rejection::UnknownPartition => Error::Removed { what: "topic" },
             Rejection::UnknownGroup => Error::Removed { what: "group" },
             Rejection::Repeated(_)
             | Rejection::DedupConflict { .. }
             | Rejection::DedupConflictIn { .. }
+            | Rejection::KeyPending { .. }
             | Rejection::SequenceRepeated
             | Rejection::SequenceGap { .. }
             | Rejection::NoSuchCursor

@@ -1,12 +1,13 @@
 //! What an [`Error`] says: what is wrong, and what to do about it.
 
 use super::{Error, position};
-use crate::ids::Expected;
+use crate::ids::{Expected, MessageId};
 use std::fmt;
 use std::path::Path;
 
 const GO_ON: &str = "nothing was written; go on with that number";
 const ID_EACH: &str = "give each message an id of its own";
+const WAIT_FOR_IT: &str = "publish again once it is settled";
 const CHECK_NAME: &str = "check the name or allow creating it";
 const NEXT: &str = "receive the next";
 const WAS_DUE: &str = "it was due, it was cancelled, or it was not published for later";
@@ -31,6 +32,7 @@ impl fmt::Display for Error {
                 let id = event.as_ref().map_or_else(|| "this id".to_owned(), |event| format!("the id of {event}"));
                 write!(f, "topic {topic:?} has {first} under {id}, nothing was written; {ID_EACH}")
             }
+            Self::KeyPending { topic, pending } => key_pending(f, topic, pending),
             Self::SequenceGap { topic, producer, expected, given } => {
                 write!(f, "topic {topic:?} expects {expected} of producer {producer:?}, not {given}; {GO_ON}")
             }
@@ -39,18 +41,15 @@ impl fmt::Display for Error {
             }
             Self::WrongVersion { stream, expected, actual } => wrong_version(f, stream, *expected, *actual),
             Self::NoSuchVersion { stream, version, actual } => no_such_version(f, stream, *version, *actual),
-            Self::IndexRebuilding { done, of } => {
-                write!(f, "the index of streams is filled to byte {done} of {of} of the log; call again")
-            }
+            Self::IndexRebuilding { done, of } => index_rebuilding(f, *done, *of),
             Self::InvalidTransaction { reason } => write!(f, "{reason}, nothing was written; correct the transaction"),
             Self::Removed { what } => write!(f, "the {what} of this handle was removed; drop the handle"),
             Self::InvalidPosition { position, fault } => write!(f, "position {position} {fault}; begin elsewhere"),
             Self::Gap { topic, partition, offset, count } => position::gap(f, topic, *partition, *offset, *count),
             Self::NotScheduled { id } => write!(f, "message {id} is not scheduled: {WAS_DUE}"),
             Self::NoSuchDeadLetter { id } => write!(f, "dead letter {id} was redriven or discarded; list them again"),
-            Self::TooManyRedrives { id, max } => {
-                write!(f, "dead letter {id} was redriven to a topic {max} times, nothing was written; {OR_DISCARD}")
-            }
+            Self::TooManyRedrives { id, max } => too_many_redrives(f, *id, *max),
+            Self::TopicFull { topic, max } => topic_full(f, topic, *max),
             Self::LimitReached { what } => write!(f, "no room for more {what}: the limit is reached"),
             Self::LeaseLost { id } => write!(f, "lease of message {id} was lost, nothing was written; {NEXT}"),
             Self::DiskFull => f.write_str("disk full, nothing was written; free some space and retry"),
@@ -85,6 +84,10 @@ impl fmt::Display for Error {
     }
 }
 
+fn key_pending(f: &mut fmt::Formatter<'_>, topic: &str, pending: &MessageId) -> fmt::Result {
+    write!(f, "topic {topic:?} has {pending} pending under this key, nothing was written; {WAIT_FOR_IT}")
+}
+
 /// What to do about an option that contradicts what is stored: those of a group can be altered, but for its order.
 fn omit(what: &str, option: &str) -> &'static str {
     if what == "group" && option != "ordering" && option != "max_in_flight_per_key" {
@@ -92,6 +95,18 @@ fn omit(what: &str, option: &str) -> &'static str {
     } else {
         "omit the option to keep the stored value"
     }
+}
+
+fn topic_full(f: &mut fmt::Formatter<'_>, topic: &str, max: u64) -> fmt::Result {
+    write!(f, "topic {topic:?} is full, nothing was published; publish when a group has settled some of {max}")
+}
+
+fn index_rebuilding(f: &mut fmt::Formatter<'_>, done: u64, of: u64) -> fmt::Result {
+    write!(f, "the index of streams is filled to byte {done} of {of} of the log; call again")
+}
+
+fn too_many_redrives(f: &mut fmt::Formatter<'_>, id: MessageId, max: u32) -> fmt::Result {
+    write!(f, "dead letter {id} was redriven to a topic {max} times, nothing was written; {OR_DISCARD}")
 }
 
 fn invalid_filter(f: &mut fmt::Formatter<'_>, filter: &str, column: usize, expected: &str) -> fmt::Result {

@@ -3,7 +3,7 @@
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
-use crate::limits::HISTORY_LEN;
+use crate::limits::{BLOCK_MS_MAX, HISTORY_LEN};
 use crate::log::fuzzing::Take;
 use crate::log::fuzzing::seeds::Seeds;
 use crate::log::{ControlFrame, ReadError, Settings};
@@ -12,6 +12,7 @@ use crate::record::message::{self, MessageView};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold,
     Jitter, KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, StreamId, StreamNote, TopicOptions,
+    WhenFull,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 34;
+    let kind = take.byte() % 36;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -152,9 +153,11 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         25 => group_created(take, group, partition),
         26..=28 => schedule_record(take, kind, TopicId(group.0), (partition, offset)),
         29 | 32 => looked(take, kind, (group, partition, offset)),
-        33 => group_sought(take, group),
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
-        _ => Record::Filtered { group, partition, first: offset, count: small(take) },
+        31 => Record::Filtered { group, partition, first: offset, count: small(take) },
+        33 => key_taken(take, partition, offset),
+        34 => group_sought(take, group),
+        _ => Record::Dropped { group, partition, first: offset, count: small(take) },
     }
 }
 
@@ -165,6 +168,13 @@ fn looked(take: &mut Take<'_>, kind: u8, (group, partition, first): (GroupId, Pa
     }
     let counted = (0..keys.len() as u32).filter(|_| take.byte() & 3 == 0).collect();
     Record::Considered { group, partition, first, keys, counted }
+}
+
+fn key_taken(take: &mut Take<'_>, partition: PartitionId, offset: Offset) -> Record {
+    let replaces = take.byte() & 1 == 1;
+    let replaced = replaces.then(|| (PartitionId(number(take)), Offset(number(take))));
+    let (key, message_key) = (u128::from(number(take)), KeyHash(number(take)));
+    Record::KeyTaken { partition, offset, key, message_key, replaced }
 }
 
 fn schedule_record(
@@ -247,12 +257,23 @@ fn retention(take: &mut Take<'_>) -> Retention {
 fn topic_options(take: &mut Take<'_>) -> TopicOptions {
     let retention = retention(take);
     let (dedup_ids, dedup_window_ms) = (small(take).max(1), number(take));
+    let (max_messages, when_full) = match take.byte() & 3 {
+        0 => (number(take).max(1), WhenFull::Reject),
+        2 => (number(take).max(1), WhenFull::DropOldest),
+        1 => {
+            (number(take).max(1), WhenFull::Block(Duration::from_millis(u64::from(small(take)).clamp(1, BLOCK_MS_MAX))))
+        }
+        _ => (0, WhenFull::Reject),
+    };
     TopicOptions {
         retention,
         dedup_ids,
         dedup_window_ms,
         streams: take.byte() & 1 == 1,
         snapshots_kept: small(take).max(1),
+        max_messages,
+        when_full,
+        drops_unsettled: retention.is_for_a_while() && take.byte() & 1 == 1,
     }
 }
 

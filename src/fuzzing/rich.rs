@@ -3,9 +3,11 @@
 //!
 //! Never here: damage, and judging it.
 
+use crate::WhilePending;
 use crate::api::{Backoff, Delivery, Durability, Group, Message, Seek, Store, Topic};
 use crate::clock::SimClock;
 use crate::disk::sim::SimDisk;
+use crate::engine::WhenFull;
 use crate::error::{Error, Result};
 use crate::ids::WallMs;
 use std::sync::Arc;
@@ -68,6 +70,7 @@ pub fn rich(seed: u64) -> Rich {
         Builder::unreadable,
         Builder::emptied,
         Builder::scheduled,
+        Builder::bounded,
     ];
     for life in lives {
         life(&builder);
@@ -289,6 +292,25 @@ impl Builder {
         to.store.tick().unwrap();
         assert_eq!(to.audit.scheduled(None, 10).unwrap().len(), 1);
         to.store.close().unwrap();
+    }
+
+    /// A full topic drops its oldest messages, and a newer message takes the place and the key of an older one.
+    fn bounded(&self) {
+        let to = self.open(Durability::Disk);
+        let unique = |number| self.message(number).unique_key("nightly report", WhilePending::Replace);
+        to.audit.publish_batch((71..73).map(|number| self.message(number))).unwrap();
+        (73..76).for_each(|number| drop(to.audit.publish(unique(number)).unwrap()));
+        let ring = to.store.topic("ring").max_messages(3).when_full(WhenFull::DropOldest).open().unwrap();
+        let watcher = ring.group("watcher").open().unwrap();
+        self.publish(&ring, 48..50);
+        let mut held = Self::take(&watcher, 2);
+        held.remove(0).ack().unwrap();
+        self.publish(&ring, 64..70);
+        let stats = to.store.stats().unwrap();
+        let dropped = stats.topics.iter().flat_map(|topic| &topic.groups).map(|group| group.dropped);
+        assert_eq!(dropped.sum::<u64>(), 4);
+        to.store.close().unwrap();
+        drop(held);
     }
 
     /// Messages in every phase at the end: ready, waiting, leased, dead. The machine as it was when the process died in the

@@ -7,11 +7,11 @@ use crate::log::fuzzing::{Take, UNSEALED, checkpoint_state, seal};
 use crate::record::codec;
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold, Jitter,
-    KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions,
+    KeyHash, Ordering, Origin, Provenance, RateOptions, Record, Retention, TopicOptions, WhenFull,
 };
 use crate::state::{
     Command, DedupId, Delay, FilterVerdict, HoldUp, Inputs, KeyRun, KnownVerdicts, Later, ParkedMax, Publication,
-    Sequence, State, StreamTails, Visible,
+    Sequence, State, StreamTails, UniqueKey, Visible, WhilePending,
 };
 use std::sync::{Arc, LazyLock};
 
@@ -205,6 +205,9 @@ const TOPIC: TopicOptions = TopicOptions {
     dedup_window_ms: 1_000,
     streams: true,
     snapshots_kept: 1,
+    max_messages: 1_000,
+    when_full: WhenFull::DropOldest,
+    drops_unsettled: false,
 };
 const HOLD: Option<Hold> = Some(Hold { topic: TopicId(0), from: Lsn(8) });
 
@@ -225,6 +228,7 @@ fn opening() -> Vec<Record> {
             runs: &[(PartitionId(0), 9), (PartitionId(1), 3)],
             ids: &[DedupId { part: 2, id: 7, body: 1 }, DedupId { part: 11, id: 8, body: 2 }],
             delays: &[],
+            uniques: &[UniqueKey { part: 0, key: 5, message_key: KeyHash(4), while_pending: WhilePending::Reject }],
             sequence: Some(Sequence { topic: TopicId(0), producer: "importer", number: 0 }),
         },
         Command::CreateSchedule { topic: TopicId(0) },
@@ -236,6 +240,7 @@ fn opening() -> Vec<Record> {
                 Delay { part: 1, to: PartitionId(0), later: Later::At(inputs.wall) },
                 Delay { part: 2, to: PartitionId(0), later: Later::In(0) },
             ],
+            uniques: &[UniqueKey { part: 2, key: 3, message_key: KeyHash::NONE, while_pending: WhilePending::Reject }],
             sequence: None,
         },
         Command::Reschedule { at: (PartitionId(9), Offset(0)), epoch: None, later: Some(Later::At(inputs.wall)) },

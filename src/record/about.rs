@@ -2,41 +2,8 @@
 //!
 //! Never here: what a record does to the state.
 
-use super::{Copied, FailureCause, Provenance, Record, StreamNote};
-use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
-
-/// The messages of its frame that a record claims: the next `count` parts, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OffsetClaim<'a> {
-    pub(crate) partition: PartitionId,
-    pub(crate) first: Offset,
-    pub(crate) count: u32,
-    pub(crate) time: WallMs,
-    /// Of a copy.
-    pub(crate) provenance: Option<&'a Provenance>,
-}
-
-impl OffsetClaim<'_> {
-    /// The end of the partition behind these messages.
-    #[inline]
-    pub(crate) fn end(&self) -> Offset {
-        self.first.saturating_add(u64::from(self.count))
-    }
-}
-
-impl StreamNote {
-    fn claim(self) -> OffsetClaim<'static> {
-        let Self { partition, offset: first, time } = self;
-        OffsetClaim { partition, first, count: 1, time, provenance: None }
-    }
-}
-
-impl Copied {
-    fn claim(&self) -> OffsetClaim<'_> {
-        let Self { partition, offset, time, provenance } = self;
-        OffsetClaim { partition: *partition, first: *offset, count: 1, time: *time, provenance: Some(provenance) }
-    }
-}
+use super::{OffsetClaim, Record};
+use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 
 /// Which consumers look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +15,8 @@ pub(crate) enum Wakes {
     Group(GroupId),
     /// One of the group, if the limit on outstanding messages held it back.
     HeldBack(GroupId),
+    /// The same, of each group that reads the partition.
+    HeldBackOf(PartitionId),
     /// All of the group, which is no more.
     AllOf(GroupId),
     /// All of all groups of the topic, which is no more.
@@ -67,59 +36,6 @@ pub(crate) enum Room {
     Leases,
     /// Gives room back, or keeps the store in order.
     Settles,
-}
-
-/// What the running numbers of a group count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counted {
-    Nothing,
-    /// Leases of `count` messages; where they are taken `again`, each that is still leased has expired.
-    Leases {
-        group: GroupId,
-        partition: PartitionId,
-        first: Offset,
-        count: u32,
-        again: bool,
-    },
-    /// So many leases that a consumer ended.
-    Ended {
-        group: GroupId,
-        how: LeaseEnd,
-        count: u32,
-    },
-    /// A lease that expired, if the message is still leased.
-    Expiry {
-        group: GroupId,
-        partition: PartitionId,
-        offset: Offset,
-    },
-    /// A message became a dead letter; `last` is how its lease ended, if it is still leased.
-    DeadLetter {
-        group: GroupId,
-        partition: PartitionId,
-        offset: Offset,
-        last: Option<FailureCause>,
-    },
-    /// A dead letter was settled.
-    DeadLetterSettled {
-        group: GroupId,
-        redriven: bool,
-    },
-    /// Messages did not pass the filter of a group.
-    Filtered(GroupId, u32),
-    /// The numbers of a group end.
-    GroupRemoved(GroupId),
-    /// The numbers of a topic and of its groups end.
-    TopicRemoved(TopicId),
-}
-
-/// How a consumer ended a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeaseEnd {
-    Acked,
-    Nacked,
-    Released,
-    Unreadable,
 }
 
 impl Record {
@@ -151,6 +67,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -163,6 +80,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
@@ -205,6 +123,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -217,6 +136,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::RetentionMarked { .. }
             | Self::ScheduleCreated { .. }
@@ -248,6 +168,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Leased { .. }
             | Self::ExclusivePending { .. }
             | Self::Extended { .. }
@@ -256,6 +177,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             | Self::StreamTruncated { .. }
@@ -279,7 +201,44 @@ impl Record {
 
     /// The name of the cursor that it sets.
     pub(crate) fn sets_cursor(&self) -> Option<&str> {
-        if let Self::CursorSet { name, .. } = self { Some(name) } else { None }
+        match self {
+            Self::CursorSet { name, .. } => Some(name),
+            Self::Published { .. }
+            | Self::Redriven { .. }
+            | Self::Opened { .. }
+            | Self::ClockJumped { .. }
+            | Self::TopicCreated { .. }
+            | Self::GroupCreated { .. }
+            | Self::TopicRemoved { .. }
+            | Self::GroupRemoved { .. }
+            | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
+            | Self::Considered { .. }
+            | Self::Recalled { .. }
+            | Self::Filtered { .. }
+            | Self::Dropped { .. }
+            | Self::Leased { .. }
+            | Self::ExclusivePending { .. }
+            | Self::Extended { .. }
+            | Self::Acked { .. }
+            | Self::Nacked { .. }
+            | Self::DeadLettered { .. }
+            | Self::Released { .. }
+            | Self::Unreadable { .. }
+            | Self::Postponed { .. }
+            | Self::Discarded { .. }
+            | Self::CursorRemoved { .. }
+            | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
+            | Self::Sequenced { .. }
+            | Self::Appended { .. }
+            | Self::StreamTruncated { .. }
+            | Self::SnapshotSaved { .. }
+            | Self::RetentionMarked { .. }
+            | Self::ScheduleCreated { .. }
+            | Self::Scheduled { .. }
+            | Self::ScheduleEnded { .. } => None,
+        }
     }
 
     /// Which consumers look again.
@@ -297,6 +256,7 @@ impl Record {
             | Self::Postponed { group, .. } => Wakes::Group(*group),
             // A place below the limit.
             Self::Acked { group, .. } | Self::DeadLettered { group, .. } => Wakes::HeldBack(*group),
+            Self::KeyTaken { replaced: Some((partition, _)), .. } => Wakes::HeldBackOf(*partition),
             Self::ClockJumped { .. } => Wakes::EachGroup,
             // Its sleepers learn that it is gone.
             Self::GroupRemoved { group } => Wakes::AllOf(*group),
@@ -312,6 +272,7 @@ impl Record {
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Discarded { .. }
@@ -321,6 +282,7 @@ impl Record {
             | Self::CursorSet { .. }
             | Self::CursorRemoved { .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { replaced: None, .. }
             | Self::Sequenced { .. }
             | Self::StreamTruncated { .. }
             | Self::SnapshotSaved { .. }
@@ -341,6 +303,7 @@ impl Record {
             | Self::Redriven { .. }
             | Self::CursorSet { hold: None, .. }
             | Self::Accepted { .. }
+            | Self::KeyTaken { .. }
             | Self::Sequenced { .. }
             | Self::Appended { .. }
             // Its events stay until they are cleaned.
@@ -354,6 +317,7 @@ impl Record {
             }
             Self::RetentionMarked { .. }
             | Self::Filtered { .. }
+            | Self::Dropped { .. }
             | Self::Opened { .. }
             | Self::ClockJumped { .. }
             | Self::TopicRemoved { .. }
@@ -371,53 +335,6 @@ impl Record {
             | Self::CursorSet { hold: Some(_), .. }
             | Self::CursorRemoved { .. }
             | Self::ScheduleEnded { copy: None, .. } => Room::Settles,
-        }
-    }
-
-    /// What running numbers count.
-    #[inline]
-    pub(crate) fn counted(&self) -> Counted {
-        match self {
-            &Self::Leased { group, partition, first, count, attempt, .. } => {
-                Counted::Leases { group, partition, first, count, again: attempt > 1 }
-            }
-            &Self::Acked { group, count, .. } => Counted::Ended { group, how: LeaseEnd::Acked, count },
-            &Self::Nacked { group, .. } => Counted::Ended { group, how: LeaseEnd::Nacked, count: 1 },
-            &Self::Released { group, .. } => Counted::Ended { group, how: LeaseEnd::Released, count: 1 },
-            &Self::Unreadable { group, .. } => Counted::Ended { group, how: LeaseEnd::Unreadable, count: 1 },
-            &Self::Postponed { group, partition, offset, .. } => Counted::Expiry { group, partition, offset },
-            Self::DeadLettered { group, partition, offset, copy } => {
-                // The last failure goes along with the copy.
-                let last = copy.provenance.history.last().map(|failure| failure.cause);
-                Counted::DeadLetter { group: *group, partition: *partition, offset: *offset, last }
-            }
-            &Self::Redriven { group, .. } => Counted::DeadLetterSettled { group, redriven: true },
-            &Self::Discarded { group, .. } => Counted::DeadLetterSettled { group, redriven: false },
-            &Self::Filtered { group, count, .. } => Counted::Filtered(group, count),
-            &Self::GroupRemoved { group } => Counted::GroupRemoved(group),
-            &Self::TopicRemoved { topic } => Counted::TopicRemoved(topic),
-            Self::Published { .. }
-            | Self::Considered { .. }
-            | Self::Recalled { .. }
-            | Self::GroupAltered { .. }
-            | Self::GroupSought { .. }
-            | Self::Extended { .. }
-            | Self::ExclusivePending { .. }
-            | Self::Opened { .. }
-            | Self::ClockJumped { .. }
-            | Self::TopicCreated { .. }
-            | Self::GroupCreated { .. }
-            | Self::CursorSet { .. }
-            | Self::CursorRemoved { .. }
-            | Self::Accepted { .. }
-            | Self::Sequenced { .. }
-            | Self::Appended { .. }
-            | Self::StreamTruncated { .. }
-            | Self::SnapshotSaved { .. }
-            | Self::RetentionMarked { .. }
-            | Self::ScheduleCreated { .. }
-            | Self::Scheduled { .. }
-            | Self::ScheduleEnded { .. } => Counted::Nothing,
         }
     }
 }

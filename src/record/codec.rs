@@ -54,7 +54,9 @@ mod kind {
     pub(super) const RECALLED: u8 = 31;
     pub(super) const RETENTION_MARKED: u8 = 32;
     pub(super) const FILTERED: u8 = 33;
-    pub(super) const GROUP_SOUGHT: u8 = 34;
+    pub(super) const DROPPED: u8 = 34;
+    pub(super) const KEY_TAKEN: u8 = 35;
+    pub(super) const GROUP_SOUGHT: u8 = 36;
 
     pub(super) const MAX: u8 = GROUP_SOUGHT;
 }

@@ -6,23 +6,28 @@
 //! the variants. Never here: disk, log, state.
 
 mod about;
+mod claim;
 pub(crate) mod codec;
+mod counted;
 mod filter;
 #[cfg(any(test, feature = "simulation"))]
 mod kinds;
 pub(crate) mod message;
 mod order;
+mod topic;
 pub(crate) mod wire;
 
-pub(crate) use about::{Counted, LeaseEnd, OffsetClaim, Room, Wakes};
+pub(crate) use about::{Room, Wakes};
+pub(crate) use claim::OffsetClaim;
+pub(crate) use counted::{Counted, LeaseEnd};
 pub(crate) use filter::{Filter, FilterFault};
 pub(crate) use order::KeyHash;
 pub use order::Ordering;
+pub(crate) use topic::TopicOptions;
+pub use topic::{Retention, WhenFull};
 
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +69,8 @@ pub(crate) enum Record {
     Recalled { group: GroupId, partition: PartitionId, first: Offset, keys: Vec<KeyHash> },
     /// The next `count` messages of a partition, from `first` on, do not pass the group's filter: they are settled for it.
     Filtered { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
+    /// The next `count` messages of the partition from `first` on go without a delivery, for want of room or because they are too old.
+    Dropped { group: GroupId, partition: PartitionId, first: Offset, count: u32 },
     /// `count` messages from `first` leased until `until`, each now on its attempt number `attempt` (from 1). `time` is
     /// zero for a first attempt; otherwise the wall clock, for the history of a lease that expired.
     Leased {
@@ -111,6 +118,16 @@ pub(crate) enum Record {
     CursorRemoved { name: String },
     /// The message of this frame at `offset` was accepted under an id, of which a hash is kept, as of its bytes. `time` is store time.
     Accepted { partition: PartitionId, offset: Offset, id: u128, body: u64, time: StoreMs },
+    /// The message of this frame at `offset` has a unique key, of which a hash is kept. It takes the place of the message `replaced`, which
+    /// had the key and is not delivered any more.
+    KeyTaken {
+        partition: PartitionId,
+        offset: Offset,
+        key: u128,
+        /// That of the message, by which a group in order of keys goes.
+        message_key: KeyHash,
+        replaced: Option<(PartitionId, Offset)>,
+    },
     /// A producer has published up to this number of its own.
     Sequenced { topic: TopicId, producer: String, sequence: u64 },
     /// `count` messages (parts of this frame) at `base ..` of the stream's partition: its events from `version` on. The first event that
@@ -163,68 +180,6 @@ pub(crate) struct StreamId {
 pub(crate) struct Hold {
     pub(crate) topic: TopicId,
     pub(crate) from: Lsn,
-}
-
-/// What a topic was created with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TopicOptions {
-    pub(crate) retention: Retention,
-    /// How many ids of its messages it remembers, and each for how long.
-    pub(crate) dedup_ids: u32,
-    pub(crate) dedup_window_ms: u64,
-    /// Whether events can be appended to streams in it.
-    pub(crate) streams: bool,
-    /// How many snapshots of a stream are found: those of the highest versions.
-    pub(crate) snapshots_kept: u32,
-}
-
-impl TopicOptions {
-    /// As [`GroupOptions::LEFT_OUT`].
-    pub(crate) const LEFT_OUT: Self = Self {
-        retention: Retention::UntilSettled,
-        dedup_ids: 16_384,
-        dedup_window_ms: 120_000,
-        streams: false,
-        snapshots_kept: 1,
-    };
-}
-
-/// For how long the messages of a topic stay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Retention {
-    /// Until every group of the topic has settled them. While it has no group, all stay.
-    #[default]
-    UntilSettled,
-    /// Until the topic is removed, whichever groups settled them.
-    Forever,
-    /// At least for so long from their publish on, and as long as a group has not settled them: from one second to ten years. They go up to
-    /// a sixteenth of it later, as soon as their file can go. Jumps of the wall clock while the store is open do not count. After an open,
-    /// and after each jump, none go for ten minutes.
-    Age(Duration),
-    /// At least the last so many of each partition, and those that a group has not settled: at least 1.
-    Count(u64),
-}
-
-impl Retention {
-    /// Whether messages go in time even if the topic has no group.
-    pub(crate) const fn is_for_a_while(self) -> bool {
-        match self {
-            Self::Age(_) | Self::Count(_) => true,
-            Self::UntilSettled | Self::Forever => false,
-        }
-    }
-}
-
-impl fmt::Display for Retention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UntilSettled => f.write_str("until settled"),
-            Self::Forever => f.write_str("forever"),
-            Self::Age(age) => write!(f, "{age:?}"),
-            Self::Count(count) => write!(f, "the last {count}"),
-        }
-    }
 }
 
 /// What a group goes by: the options of its creation, or of the last change.

@@ -33,6 +33,7 @@ impl State {
         self.dedup.check(&mut fault);
         self.schedules.check(&mut fault);
         self.check_ages(&mut fault);
+        self.check_uniques(&mut fault);
         if !self.exclusive_fits() {
             faults.push(Violation { group: None, what: "the exclusive lease is not what its message says" });
         }

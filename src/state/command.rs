@@ -5,7 +5,7 @@
 use super::filter::KnownVerdicts;
 use super::order::{KeyRun, ParkedMax};
 use super::stream::{StreamFact, StreamTails};
-use super::{Rejection, Sparse};
+use super::{Rejection, Sparse, UniqueKey};
 use crate::ids::{Epoch, Expected, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, TopicId, WallMs};
 use crate::record::{
     BackoffOptions, Filter, GroupOptions, Hold, Origin, Provenance, RateOptions, StreamId, Token, TopicOptions,
@@ -251,6 +251,10 @@ pub(crate) enum Command<'a> {
     MarkRetention {
         topic: TopicId,
     },
+    /// Drops messages of a topic that a group has not come to and that its retention keeps no longer.
+    DropOld {
+        topic: TopicId,
+    },
     /// A scheduled message is wanted at another time, or with `None` not at all.
     Reschedule {
         at: (PartitionId, Offset),
@@ -281,6 +285,8 @@ pub(crate) enum Command<'a> {
         ids: &'a [DedupId],
         /// Of those that go into the hidden partition of messages for later, in order.
         delays: &'a [Delay],
+        /// Of those that have one, in order.
+        uniques: &'a [UniqueKey],
         /// That of the one message, if a producer numbers it.
         sequence: Option<Sequence<'a>>,
     },
@@ -406,7 +412,7 @@ pub(crate) enum Command<'a> {
 impl<'a> Command<'a> {
     /// A publish of messages without ids.
     pub(crate) const fn publish(runs: &'a [(PartitionId, u32)]) -> Self {
-        Self::Publish { runs, ids: &[], delays: &[], sequence: None }
+        Self::Publish { runs, ids: &[], delays: &[], uniques: &[], sequence: None }
     }
 }
 

@@ -30,6 +30,7 @@ mod stream;
 mod tests;
 mod topic;
 mod transaction;
+mod unique;
 
 pub(crate) use command::{
     Command, Decision, DedupId, Delay, GroupChanges, Held, HeldRun, HoldUp, Inputs, Later, Moving, Notice, Publication,
@@ -44,20 +45,28 @@ pub(crate) use group::{GroupCounts, GroupData, GroupProgress, GroupState, OUTSTA
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use order::{KeyRun, ParkedMax};
 pub(crate) use rejection::{Inconsistent, Rejection};
-pub(crate) use retention::{LiveMessages, OffsetRange};
+pub(crate) use retention::{DROPS_MAX, LiveMessages, OffsetRange};
 pub(crate) use retry::capped;
 pub(crate) use schedule::NextDue;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use stream::{
     INDEX_BEHIND, StreamFact, StreamHead, StreamRun, StreamTails, TOUCHES_MAX, Touch, VERSION_MAX,
 };
-pub(crate) use topic::Role;
+pub(crate) use topic::{Role, TopicRoom};
+pub(crate) use unique::UniqueKey;
+pub use unique::WhilePending;
 
 use crate::ids::{Epoch, GroupId, Lsn, StoreMs, WallMs};
 use crate::record::Record;
 use message::require;
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// What was decided is all that there is to do.
+fn done(all: impl IntoIterator<Item = Record>, records: &mut Vec<Record>) -> Decision {
+    records.extend(all);
+    Decision::Done
+}
 
 type Decided = Result<Decision, Rejection>;
 
@@ -75,6 +84,7 @@ pub(crate) struct State {
     dedup: dedup::Dedup,
     schedules: schedule::Schedules,
     ages: retention::Ages,
+    uniques: unique::UniqueKeys,
     /// What is no more: the holder of the lock takes it out, to free it outside.
     removed: Vec<Removed>,
 }
@@ -102,6 +112,7 @@ impl State {
             dedup: dedup::Dedup::default(),
             schedules: schedule::Schedules::default(),
             ages: retention::Ages::default(),
+            uniques: unique::UniqueKeys::default(),
             removed: Vec::new(),
         }
     }
@@ -161,12 +172,13 @@ impl State {
     fn dispatch(&self, command: &Command<'_>, inputs: &Inputs<'_>, records: &mut Vec<Record>) -> Decided {
         let record = match *command {
             Command::Lease { group, max, pass_exhausted, new_last, keys, looked_at } => {
-                let limits = LookLimits { max, new_last, looked_at };
-                return self.decide_lease((group, limits), pass_exhausted, keys, inputs, records);
+                let (limits, start) = (LookLimits { max, new_last, looked_at }, records.len());
+                let decision = self.decide_lease((group, limits), pass_exhausted, keys, inputs, records);
+                return decision.inspect(|_| self.pass_over_replaced(start, records));
             }
             Command::Ack { group, held } => return self.decide_ack(group, held, records),
-            Command::Publish { runs, ids, delays, sequence } => {
-                return self.decide_publish(runs, (ids, delays, sequence), inputs, records);
+            Command::Publish { runs, ids, delays, uniques, sequence } => {
+                return self.decide_publish(runs, (ids, delays, uniques, sequence), inputs, records);
             }
             Command::Nack { group, held, delay_ms, text, moving } => {
                 return self.decide_nack((group, held), delay_ms, text, moving, inputs, records);
@@ -181,8 +193,7 @@ impl State {
                 return self.decide_redrive((group, dead_letter), to, provenance, inputs, records);
             }
             Command::Extend { group, held, for_ms } => {
-                records.extend(self.decide_extend((group, held), for_ms, inputs)?);
-                return Ok(Decision::Done);
+                return self.decide_extend((group, held), for_ms, inputs).map(|all| done(all, records));
             }
             Command::Release { group, held } => return self.decide_release(group, held, records),
             Command::Unreadable { group, held } => self.decide_unreadable((group, held), inputs)?,
@@ -197,6 +208,7 @@ impl State {
                 self.decide_create_topic(name, partitions, options)?
             }
             Command::CreateSchedule { topic } => self.decide_create_schedule(topic)?,
+            Command::DropOld { topic } => return self.decide_drop_old(topic, records),
             Command::MarkRetention { topic } => self.decide_mark_retention(topic, inputs)?,
             Command::Reschedule { at, epoch, later } => self.decide_reschedule(at, epoch, later, inputs)?,
             Command::MoveDue { at, published } => self.decide_move_due(at, published, inputs)?,
@@ -216,8 +228,7 @@ impl State {
             }
             Command::RemoveCursor { name } => self.decide_remove_cursor(name)?,
             Command::AlterGroup { group, changes } => {
-                records.extend(self.decide_alter_group(group, changes)?);
-                return Ok(Decision::Done);
+                return self.decide_alter_group(group, changes).map(|all| done(all, records));
             }
             Command::Seek { group, from, starts } => self.decide_seek(group, from, starts)?,
             Command::SettleFiltered { .. } => return self.decide_settle_filtered(command, inputs, records),
@@ -233,10 +244,18 @@ impl State {
     pub(crate) fn apply(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
         let opened = self.epoch != Epoch(0) || matches!(record, Record::Opened { .. });
         require(opened, "a record before the store was ever opened")?;
+        self.apply_kind(record, lsn)?;
+        self.let_go_unkept(record);
+        Ok(())
+    }
+
+    #[inline]
+    fn apply_kind(&mut self, record: &Record, lsn: Lsn) -> Result<(), Inconsistent> {
         match record {
             Record::Published { partition, base, count, .. } => Ok(self.catalog.publish(*partition, *base, *count)?),
             Record::Considered { .. } | Record::Recalled { .. } => self.apply_looked(record),
             Record::Filtered { .. } => self.apply_filtered(record),
+            Record::Dropped { .. } => self.apply_dropped(record),
             Record::Leased { .. } => self.apply_leased(record, lsn),
             // seam: an id dies with its message
             Record::Acked { group, partition, first, count } => self.apply_acked(*group, *partition, *first, *count),
@@ -293,8 +312,9 @@ impl State {
                 self.apply_scheduled((*partition, *offset), (*to, *due), *again)
             }
             Record::ScheduleEnded { partition, offset, copy } => {
-                self.apply_schedule_ended((*partition, *offset), copy.as_deref())
+                self.apply_schedule_ended((*partition, *offset), copy.as_deref(), lsn)
             }
+            Record::KeyTaken { .. } => self.apply_key_taken(record, lsn),
             Record::Sequenced { topic, producer, sequence } => self.apply_sequenced(*topic, producer, *sequence, lsn),
         }
     }

@@ -3,7 +3,7 @@
 //! Never here: what a caller is told of it (the engine says that).
 
 use super::command::Repeat;
-use crate::ids::MessageId;
+use crate::ids::{MessageId, TopicId};
 use crate::record::StreamId;
 use std::fmt;
 
@@ -43,6 +43,10 @@ pub(crate) enum Rejection {
         part: u32,
         first: Box<MessageId>,
     },
+    /// This message is pending under a unique key.
+    KeyPending {
+        pending: Box<MessageId>,
+    },
     /// A producer has published this number before.
     SequenceRepeated,
     /// Another number of the producer comes next.
@@ -75,6 +79,11 @@ pub(crate) enum Rejection {
         stream: StreamId,
         actual: Option<u64>,
     },
+    /// The topic has no room for so many messages.
+    TopicFull {
+        topic: TopicId,
+        count: u64,
+    },
     /// A bound of the engine, by its name in words.
     LimitReached(&'static str),
     /// The command contradicts itself or the state.
@@ -101,6 +110,7 @@ impl fmt::Display for Rejection {
             Self::Exists => "the name is taken",
             Self::Repeated(_) => "a message was published before",
             Self::DedupConflict { .. } | Self::DedupConflictIn { .. } => "another message was published under this id",
+            Self::KeyPending { .. } => "a message with this unique key is pending",
             Self::SequenceRepeated => "the producer has published this number before",
             Self::SequenceGap { .. } => "another number of the producer comes next",
             Self::NoSuchCursor => "there is no such cursor",
@@ -109,6 +119,7 @@ impl fmt::Display for Rejection {
             Self::StreamUnknown(_) => "how far a stream has come is not known",
             Self::WrongVersion { .. } | Self::WrongVersionIn { .. } => "the stream has another version",
             Self::NoSuchVersion { .. } => "the stream has no such version",
+            Self::TopicFull { .. } => "the topic has no room for so many messages",
             Self::LimitReached(limit) => return write!(f, "the limit on {limit} is reached"),
             Self::Invalid(reason) | Self::InvalidIn { reason, .. } => reason,
         })
@@ -122,6 +133,7 @@ impl Rejection {
             Self::Repeated(_)
             | Self::DedupConflict { .. }
             | Self::DedupConflictIn { .. }
+            | Self::KeyPending { .. }
             | Self::SequenceRepeated
             | Self::SequenceGap { .. }
             | Self::NoSuchCursor
@@ -142,6 +154,7 @@ impl Rejection {
             | Self::Stale
             | Self::Exists
             | Self::StreamUnknown(_)
+            | Self::TopicFull { .. }
             | Self::LimitReached(_)
             | Self::Invalid(_)
             | Self::InvalidIn { .. } => false,
@@ -182,7 +195,9 @@ impl From<Rejection> for Inconsistent {
             Rejection::DedupConflict { .. } | Rejection::DedupConflictIn { .. } => {
                 "another message was published under this id"
             }
+            Rejection::KeyPending { .. } => "a message with this unique key is pending",
             Rejection::SequenceGap { .. } => "another number of the producer comes next",
+            Rejection::TopicFull { .. } => "the topic has no room",
             Rejection::NoSuchCursor => "there is no such cursor",
             Rejection::NotScheduled => "the message is not scheduled",
             Rejection::CursorMoved | Rejection::CursorMovedIn { .. } => "the cursor stands elsewhere",

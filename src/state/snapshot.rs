@@ -15,6 +15,7 @@
 //! schedules  as in `schedule`
 //! ids        as in `dedup`
 //! ages       as in `retention`
+//! keys       as in `unique`
 //! ```
 //! A gap is the distance from the number before less one.
 
@@ -26,7 +27,8 @@ use super::lease::ExclusiveLeases;
 use super::retention::AgesSnapshot;
 use super::schedule::ScheduleEntries;
 use super::topic::Tables;
-use super::{State, cursor, dedup, group, lease, retention, schedule, topic};
+use super::unique::PendingKeys;
+use super::{State, cursor, dedup, group, lease, retention, schedule, topic, unique};
 use crate::ids::{Epoch, GroupId, Offset, PartitionId, TopicId};
 use crate::record::message::splitmix;
 use crate::record::wire::{ByteReader, DecodeError, Newer, put_signed, put_varint};
@@ -49,6 +51,7 @@ pub(crate) struct Snapshot {
     ids: Ids,
     scheduled: ScheduleEntries,
     ages: AgesSnapshot,
+    keys: PendingKeys,
 }
 
 impl Snapshot {
@@ -64,6 +67,7 @@ impl Snapshot {
             ids: state.dedup.snapshot(),
             scheduled: state.schedules.snapshot(),
             ages: state.ages.snapshot(),
+            keys: state.uniques.snapshot(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Snapshot {
         schedule::encode(&self.scheduled, &self.tables, out);
         dedup::encode(&self.ids, out);
         retention::encode(&self.ages, out);
+        unique::encode(&self.keys, out);
     }
 
     /// A hash of the state's bytes: equal for equal states, and only good for comparing.
@@ -156,10 +161,14 @@ impl State {
         let schedules = schedule::decode(reader, &mut catalog)?;
         let dedup = dedup::decode(reader, &catalog)?;
         let ages = retention::decode(reader, &catalog)?;
+        let (uniques, removed) = (unique::decode(reader)?, Vec::new());
         let state =
-            Self { epoch, jumped_ms, catalog, groups, exclusive, cursors, dedup, schedules, ages, removed: Vec::new() };
+            Self { epoch, jumped_ms, catalog, groups, exclusive, cursors, dedup, schedules, ages, uniques, removed };
         if !reader.is_empty() {
             return Err(DecodeError::Invalid("bytes after the end"));
+        }
+        if !state.keys_fit() {
+            return Err(DecodeError::Invalid("a unique key of a message that is not pending"));
         }
         if state.exclusive_fits() { Ok(state) } else { Err(DecodeError::Invalid("an exclusive lease that cannot be")) }
     }

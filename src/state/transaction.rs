@@ -33,6 +33,7 @@ impl Overlay {
         for record in &mut *records {
             // Its message is one that a record beside it claims.
             if let Record::Accepted { partition, offset, .. }
+            | Record::KeyTaken { partition, offset, .. }
             | Record::Scheduled { partition, offset, again: false, .. } = record
             {
                 let added = self.added.get(partition).copied().unwrap_or_default();
@@ -151,8 +152,23 @@ impl State {
             overlay.take_in_all(&mut records[start..], nth)?;
         }
         self.check_all_accepted(records)?;
+        self.check_replaced(records, &overlay)?;
         overlay.check(steps, u64::from(parts))?;
         Ok(Decision::Done)
+    }
+
+    /// What a frame settles is pending until then, and not replaced in it.
+    fn check_replaced(&self, records: &[Record], overlay: &Overlay) -> Result<(), Rejection> {
+        let replaced: BTreeSet<(PartitionId, Offset)> = records
+            .iter()
+            .filter_map(|record| if let Record::KeyTaken { replaced, .. } = record { *replaced } else { None })
+            .collect();
+        let of = |&(_, partition, first, end, _): &_| replaced.range((partition, first)..(partition, end)).next();
+        // seam: a message is settled and replaced in a frame
+        match overlay.touched.iter().find_map(of) {
+            Some(place) => Err(self.key_pending(*place)),
+            None => Ok(()),
+        }
     }
 
     fn decide_step(
@@ -200,6 +216,7 @@ impl State {
             | Command::RemoveCursor { .. }
             | Command::CreateSchedule { .. }
             | Command::MarkRetention { .. }
+            | Command::DropOld { .. }
             | Command::Reschedule { .. }
             | Command::MoveDue { .. }
             | Command::TruncateStream { .. }

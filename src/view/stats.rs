@@ -28,6 +28,8 @@ pub struct TopicStats {
     pub name: String,
     /// For how long its messages stay.
     pub retention: Retention,
+    /// How many messages a group may have that it has not settled before the topic is full. Zero is no bound.
+    pub max_messages: u64,
     /// Messages ever published to it.
     pub published: u64,
     /// Those of them that were published since this process opened the store, redriven ones included.
@@ -75,6 +77,9 @@ pub struct GroupStats {
     /// Whether as many messages are outstanding (leased, waiting, or ready for a retry) as the group's `max_outstanding` allows: it gets
     /// no new ones until one of them is settled.
     pub at_cap: bool,
+    /// Messages that went without a delivery to the group, for want of room ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)) or by their
+    /// topic's retention, since the group was created.
+    pub dropped: u64,
     /// Whether the group is paused: it gets no messages until it is resumed.
     pub paused: bool,
     /// Its filter, if it has one.
@@ -182,6 +187,7 @@ impl Moment {
             topics.push(TopicStats {
                 name: topic.name.to_string(),
                 retention: topic.options.retention,
+                max_messages: topic.options.max_messages,
                 published: published as u64,
                 published_since_open: self.counters.published(id, published),
                 scheduled: topic.schedule.map_or(0, |partition| self.state.scheduled(partition)),
@@ -245,6 +251,7 @@ impl Moment {
             dead: self.state.dead_letters(group),
             lag,
             at_cap: self.state.is_at_cap(group),
+            dropped: group.dropped(),
             paused: group.options.paused,
             filter: group.options.filter.as_ref().map(|filter| filter.text().to_owned()),
             oldest_ready_age: ready_since.map(|since| Duration::from_millis(wall.0.saturating_sub(since.0))),

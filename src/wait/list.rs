@@ -7,7 +7,7 @@
 //! deadline. So a commit that changes either, and a consumer that leaves without a lease, wakes one sleeper to look again. Never here:
 //! time.
 
-use super::{DueWakers, Followers};
+use super::{DueWakers, Followers, Publishers};
 use crate::ids::{GroupId, MonoMs, PartitionId, TopicId};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +25,7 @@ pub(crate) struct WaitList {
     /// Of those that were woken and not told yet.
     due: DueWakers,
     pub(crate) followers: Followers,
+    pub(crate) publishers: Publishers,
 }
 
 /// The consumers of a group that sleep.
@@ -59,7 +60,7 @@ impl Ticket {
 impl WaitList {
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.asleep > 0 || self.followers.any()
+        self.asleep > 0 || self.followers.any() || self.publishers.any()
     }
 
     /// The wakers of those that were woken since the last call: to be dropped without the lock.
@@ -152,6 +153,13 @@ impl WaitList {
         groups.into_iter().for_each(|group| self.wake_group(group));
     }
 
+    /// Wakes the publishers for whom there is room: `room` says how many messages a topic takes.
+    pub(crate) fn wake_publishers(&mut self, room: impl Fn(TopicId) -> u64) {
+        if self.publishers.any() {
+            self.publishers.wake(room, &mut self.due);
+        }
+    }
+
     /// Wakes a consumer of each group.
     pub(crate) fn wake_each(&mut self) {
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();
@@ -166,6 +174,7 @@ impl WaitList {
 
     pub(crate) fn wake_all(&mut self) {
         self.followers.wake_all(&mut self.due);
+        self.wake_publishers(|_| u64::MAX);
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();
         groups.into_iter().for_each(|group| self.wake_group(group));
     }

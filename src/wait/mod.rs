@@ -7,10 +7,12 @@
 mod followers;
 mod list;
 mod parker;
+mod publishers;
 
 pub(crate) use followers::{Follower, Followers};
 pub(crate) use list::{Ticket, WaitList};
 pub(crate) use parker::Parker;
+pub(crate) use publishers::Publishers;
 
 use std::task::Waker;
 

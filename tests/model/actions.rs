@@ -44,6 +44,7 @@ impl Runner {
             Op::PublishUnderId { topic, id, is_other, in_batch } => {
                 self.publish_under_id(*topic, *id, *is_other, *in_batch)
             }
+            Op::PublishUnique { topic, key, existing } => self.publish_unique(*topic, *key, *existing),
             Op::PublishNumbered { topic, producer, by } => self.publish_numbered(*topic, *producer, *by),
             Op::SetCursor { cursor, is_right, in_transaction } => self.set_cursor(*cursor, *is_right, *in_transaction),
             Op::RemoveCursor { cursor } => self.remove_cursor(*cursor),
@@ -133,6 +134,8 @@ impl Runner {
     fn create_group(&mut self, topic: usize, spec: Spec, begin: Begin) -> Outcome {
         let is_room = self.process()?.groups.len() < GROUPS_MAX;
         let Some(index) = self.pick_topic(topic)?.filter(|_| is_room) else { return Ok(()) };
+        let wants_typed = spec.wants_typed.filter(|_| !self.world().keyed.contains(&index));
+        let spec = Spec { wants_typed, ..spec };
         let (number, name) = (self.world().groups.len(), self.free_group_name());
         let wall = self.clock.wall().0;
         let start = match begin {

@@ -6,7 +6,7 @@ use crate::facts::Body;
 use crate::ops::{Draft, Size};
 use crate::reference::World;
 use crate::runner::{Outcome, Runner, ensure};
-use millpond::{Error, Message, MessageId};
+use millpond::{Error, Message, MessageId, WhilePending};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +92,39 @@ impl Runner {
         self.advance(|world| match world.accepted(topic, id) {
             Some(accepted) if is_so(accepted) => Ok(vec![world.clone()]),
             found => Err(format!("id {id} {what}, and the topic remembers {found:?}")),
+        })
+    }
+
+    pub(crate) fn publish_unique(&mut self, topic: usize, key: u8, existing: bool) -> Outcome {
+        let Some(topic) = self.pick_topic(topic)? else { return Ok(()) };
+        let (handle, _) = self.handle(topic, Some(false))?;
+        // What a group with a filter does not want is pending until it has looked at it, which the reference does not know.
+        if self.world().groups.iter().any(|group| group.topic == topic && group.options.wants_typed.is_some()) {
+            return Ok(());
+        }
+        self.change(|world| _ = world.keyed.insert(topic))?;
+        self.change(World::let_go_keys)?;
+        let (body, at) = (self.body(DRAFT), (topic, key));
+        let policy = if existing { WhilePending::ReturnExisting } else { WhilePending::Reject };
+        let pending = match handle.publish(Message::new(&body.payload).unique_key([key], policy)) {
+            Ok(receipt) if !receipt.is_repeat() => {
+                self.advance(|world| match world.owners.get(&at) {
+                    None => Ok(vec![world.clone()]),
+                    Some(owner) => Err(format!("{} was published under the unique key of {owner}", receipt.id())),
+                })?;
+                self.published(topic, &[(DRAFT, receipt.id(), body)])?;
+                return self.change(|world| _ = world.owners.insert(at, receipt.id()));
+            }
+            Ok(receipt) if existing => receipt.id(),
+            Err(Error::KeyPending { pending, .. }) if !existing => pending,
+            other => return Err(format!("publish under a unique key: {other:?}")),
+        };
+        if self.opening.disk {
+            self.durable_ids.insert(pending);
+        }
+        self.advance(|world| match world.owners.get(&at) {
+            Some(owner) if *owner == pending => Ok(vec![world.clone()]),
+            found => Err(format!("{pending} is told to be pending, and {found:?} is")),
         })
     }
 

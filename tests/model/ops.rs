@@ -188,6 +188,8 @@ operations! {
         is_other: bool = proptest::bool::weighted(0.2),
         in_batch: bool = proptest::bool::weighted(0.3),
     } * 8 calls ["Message::dedup_id", "Receipt::is_repeat", "BatchReceipt::is_repeat"];
+    /// Publishes a message under one of a few unique keys.
+    PublishUnique { topic: usize = index(), key: u8 = 0..3u8, existing: bool = any::<bool>() } * 6 calls ["Message::unique_key"];
     /// Publishes the number that comes next, that before it, or that after it.
     PublishNumbered { topic: usize = index(), producer: u8 = 0..2u8, by: u64 = 0..3u64 } * 6 calls [
         "Topic::producer", "Producer::next_sequence", "Producer::publish"
@@ -323,6 +325,10 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         ],
     ),
     ("tests/dedup.rs leaves out of a transaction what was published before", &["Committed::is_repeat"]),
+    (
+        "tests/topic_bound.rs has a model of its own, and so has the simulation",
+        &["TopicBuilder::max_messages", "TopicBuilder::when_full", "TopicBuilder::drop_unsettled"],
+    ),
     (
         "tests/streams.rs has a model of its own, and the simulation appends in every case",
         &[

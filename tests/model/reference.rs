@@ -57,6 +57,10 @@ pub(crate) struct World {
     /// The ids that each topic remembers, oldest first; what each producer of a topic comes to next; where cursors stand.
     pub(crate) accepted: BTreeMap<usize, VecDeque<Accepted>>,
     pub(crate) produced: BTreeMap<(usize, u8), u64>,
+    /// Of each topic's unique keys, the message that has it, if that was pending when it was looked at last.
+    pub(crate) owners: BTreeMap<(usize, u8), MessageId>,
+    /// The topics in which somebody published under one.
+    pub(crate) keyed: BTreeSet<usize>,
     pub(crate) cursors: BTreeMap<String, Vec<u8>>,
     /// Numbers are never given again: one that was removed stays in its place.
     pub(crate) groups: Vec<Group>,
@@ -310,6 +314,7 @@ impl World {
     }
 
     pub(crate) fn create_group(&mut self, topic: usize, name: usize, options: Options, starts: &[u64]) {
+        self.let_go_keys();
         let from = |(messages, start): (&Vec<Message>, &u64)| messages[*start as usize..].to_vec();
         let all: Vec<Message> = self.topics[topic].iter().zip(starts).flat_map(from).collect();
         let dead = self.topics[topic].len() as u32 + 2 * self.groups.len() as u32 + 1;
@@ -318,6 +323,17 @@ impl World {
         let (redriven, died) = (0, 0);
         self.groups.push(Group { topic, name, is_gone, options, items, letters, told, redriven, died, unwanted, dead });
         all.iter().for_each(|message| self.groups[number].publish(message));
+        self.let_go_keys();
+    }
+
+    /// A message is pending while its topic has no group, or one that has not settled it. Afterwards it never is again.
+    pub(crate) fn let_go_keys(&mut self) {
+        let mut owners = std::mem::take(&mut self.owners);
+        owners.retain(|(topic, _), id| {
+            let mut groups = self.groups.iter().filter(|group| group.topic == *topic && !group.is_gone).peekable();
+            groups.peek().is_none() || groups.any(|group| group.items.contains_key(id))
+        });
+        self.owners = owners;
     }
 
     /// Options are for leases and failures from now on: each message keeps the limit under which it was leased last.
@@ -359,6 +375,7 @@ impl World {
 
     /// Nothing that it held is outstanding, leased or dead any more.
     pub(crate) fn remove_group(&mut self, group: usize) {
+        self.let_go_keys();
         let topic = self.groups[group].topic;
         for partition in 0..self.topics[topic].len() as u32 {
             let floor = self.settled_before(topic, partition);
@@ -368,6 +385,7 @@ impl World {
         group.is_gone = true;
         group.items.clear();
         group.letters.clear();
+        self.let_go_keys();
     }
 
     /// The messages stay here, for their ids name them for ever.
@@ -379,6 +397,7 @@ impl World {
         }
         self.gone_topics.insert(topic);
         self.accepted.remove(&topic);
+        self.owners.retain(|(of, _), _| *of != topic);
         self.produced.retain(|(of, _), _| *of != topic);
     }
 

@@ -36,6 +36,8 @@ pub const TESTS: &[&str] = &[
     "order",
     "filters",
     "seek",
+    "topic_bound",
+    "unique",
 ];
 
 /// The test binaries of the copy.

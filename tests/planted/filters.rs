@@ -81,6 +81,14 @@ pub const BUGS: &[Bug] = &[
         level: Level::Test("filters", "what_is_counted_is_found_among_what_does_not_pass"),
     },
     Bug {
+        name: "a message that cannot be read is only counted",
+        plants: "behind a damaged message the store stops, for its own rules refuse what it decides",
+        mistake: Mistake::Value(
+            "run.candidates().filter_map(FilterVerdict::key).map(|key| if planted!() { key } else { known(key) }).take(room).collect::<Vec<KeyHash>>()",
+        ),
+        level: Level::Library("messages_that_cannot_be_read_are_not_only_counted"),
+    },
+    Bug {
         name: "a filter that passes little holds segments",
         plants: "a group that wants nothing of what comes keeps all of it on the disk",
         mistake: Mistake::Asks("run.filter(|run| !planted!() && run.filtered_first() >= FILTERED_RUN)"),
@@ -97,6 +105,12 @@ pub const BUGS: &[Bug] = &[
         plants: "a busy partition of which a group wants nothing starves the others",
         mistake: Mistake::Skip,
         level: Level::Library("a_partition_without_matches_keeps_no_other_waiting"),
+    },
+    Bug {
+        name: "a key stays taken by what does not pass",
+        plants: "a job can never be published again since a group does not want it",
+        mistake: Mistake::Skip,
+        level: Level::Test("filters", "a_unique_key_is_free_once_its_message_was_filtered"),
     },
     Bug {
         name: "what does not pass is never settled at rest",

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
 
+mod bounds;
 mod cleaning;
 mod copy;
 #[path = "../common/counts.rs"]
@@ -30,6 +31,7 @@ mod seek;
 mod state;
 mod streams;
 mod transaction;
+mod unique;
 
 use seam::Mistake;
 use std::collections::BTreeSet;
@@ -70,6 +72,7 @@ pub fn bugs() -> Vec<Bug> {
         dedup::BUGS,
         engine::BUGS,
         filters::BUGS,
+        bounds::BUGS,
         log::BUGS,
         log_reader::BUGS,
         observer::BUGS,
@@ -83,6 +86,7 @@ pub fn bugs() -> Vec<Bug> {
         state::BUGS,
         streams::BUGS,
         transaction::BUGS,
+        unique::BUGS,
     ]
     .concat()
 }

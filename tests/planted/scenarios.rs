@@ -165,6 +165,7 @@ pub const BUGS: &[Bug] = &[
 /// Bugs that another level must find, each with a scenario that must find it as well.
 const ALSO: &[(&str, &str)] = &[
     ("an id is forgotten too early", "files::dedup"),
+    ("a bound ignores a group", "files::topic_bound"),
     ("a scheduled message comes again and again", "files::delay"),
     ("a delay goes by the wall clock", "files::due_times"),
     ("what was taken back comes all the same", "files::taken_back"),

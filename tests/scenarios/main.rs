@@ -102,6 +102,7 @@ files! {
     retention
     retry_limits
     retry_policies
+    ring
     scheduled_crash
     seek_back
     seek_crash
@@ -111,8 +112,10 @@ files! {
     streams
     subscription
     taken_back
+    topic_bound
     transaction
     two_groups
+    unique
 }
 
 fn folder() -> PathBuf {

@@ -7,7 +7,7 @@ use millpond::simulation::WallMs;
 use millpond::simulation::{Clock, PowerOutcome, SimClock, SimDisk};
 use millpond::{
     Backoff, Batch, DeadLetter, Delivery, Durability, Error, Group, LogReader, Message, Ordering, Position, RateLimit,
-    Retention, Start, Store, Subscription, Topic,
+    Retention, Start, Store, Subscription, Topic, WhenFull, WhilePending,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,6 +96,15 @@ impl From<String> for Refused {
 }
 
 pub(crate) type Reply = Result<Vec<String>, Refused>;
+
+fn while_pending(policy: &str) -> Result<WhilePending, String> {
+    match policy {
+        "reject" => Ok(WhilePending::Reject),
+        "replace" => Ok(WhilePending::Replace),
+        "return_existing" => Ok(WhilePending::ReturnExisting),
+        other => Err(format!("no policy {other}")),
+    }
+}
 
 pub(crate) const SILENT: Reply = Ok(Vec::new());
 
@@ -238,6 +247,15 @@ impl Session {
                 }
                 if let Some(retention) = words.option("retention", retention)? {
                     builder = builder.retention(retention);
+                }
+                if let Some(count) = words.option("max_messages", script::number)? {
+                    builder = builder.max_messages(count);
+                }
+                if let Some(time) = words.option("block", script::duration)? {
+                    builder = builder.when_full(WhenFull::Block(time));
+                }
+                if words.option("drop_oldest", script::flag)?.unwrap_or(false) {
+                    builder = builder.when_full(WhenFull::DropOldest);
                 }
                 if words.option("streams", script::flag)?.unwrap_or(false) {
                     builder = builder.streams();
@@ -386,6 +404,10 @@ impl Session {
             }
             if let Some(id) = words.option("dedup_id", script::text)? {
                 message = message.dedup_id(id);
+            }
+            if let Some(key) = words.option("unique_key", script::text)? {
+                let policy = words.option("while_pending", script::text)?.unwrap_or_else(|| "reject".to_owned());
+                message = message.unique_key(key, while_pending(&policy)?);
             }
             if let Some(delay) = words.option("delay", script::duration)? {
                 message = message.delay(delay);

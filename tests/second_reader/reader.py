@@ -701,15 +701,17 @@ def find_log(found, slot, slots, C, listed, retired, log_epochs):
 
 OPTIONS = {1: 30000, 2: 5, 3: 1000, 4: 300000, 5: 1, 6: 65536, 7: 20, 8: 0, 9: 0, 10: 1, 11: 0, 12: 0, 13: 0, 14: 0, 15: (), 16: 0, 17: 0, 18: 0,
            19: 0, 20: 0, 21: ""}
-TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0}
+TOPIC_OPTIONS = {1: 0, 2: 16384, 3: 120000, 4: 0, 5: 1, 6: 0, 7: 0, 8: 0, 9: 0, 10: 0}
 RETENTION, DEDUP_IDS, DEDUP_WINDOW, STREAMS, SNAPSHOTS_KEPT, RETAINED = 1, 2, 3, 4, 5, 6
+MAX_MESSAGES, WHEN_FULL, BLOCK_MS, DROPS = 7, 8, 9, 10
 BY_AGE, BY_COUNT = 2, 3
 MOST_MARKS = 18
 TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 34
+RECORD_KINDS = 36
+MOST_KEYS = 1 << 20
 MOST_SCHEDULED = 1 << 20
 MOST_PARKED = 4 * 65536
 MOST_RECALLED = 1024
@@ -734,10 +736,93 @@ def decode_options(c, known):
     return options
 
 
+FILTER_PIECE = re.compile(
+    r"""[ \t\n\r]*(?:
+        (?P<text>'(?:[^']|'')*'(?!')) | (?P<name>"(?:[^"]|"")*"(?!")) | (?P<sign><=|>=|[(),=<>])
+        | (?P<number>[-0-9][-.0-9]*) | (?P<word>[A-Za-z_][A-Za-z0-9_.:-]*) | (?P<end>\Z)
+    )""", re.VERBOSE)
+FILTER_WORDS = ("and", "or", "not", "exists", "in", "starts", "with", "matches")
+
+
+def filter_pieces(text):
+    pieces, at = [], 0
+    while not pieces or pieces[-1][0] != "end":
+        piece = FILTER_PIECE.match(text, at)
+        need(piece is not None, "a filter with what is no piece of one")
+        kind, at = piece.lastgroup, piece.end()
+        need(kind != "number" or re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", piece[kind]), "a filter with what is no number")
+        pieces.append((kind, piece[kind]))
+    return pieces
+
+
+def check_filter(text):
+    """The grammar of filters: any, all and one, each takes what it is off the pieces."""
+    pieces = filter_pieces(text)[::-1]
+
+    def takes(*wanted):
+        found = pieces[-1] in [("word", w) for w in wanted] + [("sign", w) for w in wanted]
+        return bool(found and pieces.pop())
+
+    def take(*kinds):
+        need(pieces[-1][0] in kinds, "a filter that is none")
+        return pieces.pop()
+
+    def joined(by, part, depth):
+        part(depth)
+        while takes(by):
+            part(depth)
+
+    def one(depth):
+        need(depth < 16, "a filter that is nested too deep")
+        if takes("not"):
+            one(depth + 1)
+        elif takes("("):
+            whole(depth + 1)
+            need(takes(")"), "a filter with a parenthesis that does not end")
+        else:
+            need(pieces[-1][1] not in FILTER_WORDS or pieces[-1][0] == "name", "a filter with a word for a header")
+            take("word", "name")
+            test()
+
+    def test():
+        if takes("exists"):
+            return
+        if takes("in"):
+            need(takes("("), "a filter with a list that does not begin")
+            take("text")
+            while takes(","):
+                take("text")
+            need(takes(")"), "a filter with a list that does not end")
+        elif takes("starts"):
+            need(takes("with"), "a filter that starts without with")
+            take("text")
+        elif takes("matches"):
+            words = take("text")[1][1:-1].replace("''", "'").split(".")
+            fits = [w == "*" or w == ">" and n + 1 == len(words) or w and not set(w) & set("*>") for n, w in enumerate(words)]
+            need(all(fits), "a filter with a pattern that is none")
+        elif takes("="):
+            take("text", "number")
+        else:
+            need(takes("<", "<=", ">", ">="), "a filter with a test that is none")
+            take("number")
+
+    def whole(depth):
+        joined("or", lambda depth: joined("and", one, depth), depth)
+
+    whole(0)
+    take("end")
+
+
 def decode_filter(v):
     text = bytes(v.take(v.left()))
     need(len(text) <= 1024, "a filter of more than 1,024 bytes")
-    return text.decode()
+    try:
+        text = text.decode()
+    except UnicodeDecodeError:
+        raise Bad("a filter that is no text") from None
+    if text:
+        check_filter(text)
+    return text
 
 
 def decode_delays(v):
@@ -756,6 +841,10 @@ def decode_topic_options(c):
     need(1 <= options[DEDUP_IDS] <= M32, "dedup ids")
     need(options[STREAMS] in (0, 1), "streams")
     need(1 <= options[SNAPSHOTS_KEPT] <= M32, "snapshots kept")
+    need(options[WHEN_FULL] in (0, 1, 2) and (options[MAX_MESSAGES] or not options[WHEN_FULL]), "what a full topic does")
+    need(options[DROPS] in (0, 1), "whether messages are dropped")
+    need(not options[DROPS] or options[RETENTION] in (BY_AGE, BY_COUNT), "which messages are dropped")
+    need((options[BLOCK_MS] != 0) == (options[WHEN_FULL] == 1) and options[BLOCK_MS] <= 86_400_000, "how long to wait")
     return options
 
 
@@ -823,7 +912,7 @@ def decode_body(kind, c):
         r["count"] = decode_count(c)
     elif kind == 2:
         decode_leased(r, c)
-    elif kind in (3, 33):
+    elif kind in (3, 33, 34):
         r.update((n, c.varint()) for n in ("group", "partition", "first"))
         r["count"] = decode_count(c)
     elif kind == 4:
@@ -877,7 +966,11 @@ def decode_body(kind, c):
         r.update((n, c.varint()) for n in ("version", "first", "next")[26 - kind:])
     elif kind == 32:
         r["topic"], r["time"] = c.varint(), c.varint()
-    elif kind == 34:
+    elif kind == 35:
+        r["partition"], r["offset"], r["key"] = c.varint(), c.varint(), bytes(c.take(16))
+        r["message key"] = bytes(c.take(8))
+        r["replaced"] = (c.varint(), c.varint()) if c.left() else None
+    elif kind == 36:
         r["group"] = c.varint()
         r["starts"] = [c.varint() for _ in range(c.count())]
         r["from"] = [start - c.varint() for start in r["starts"]]
@@ -1014,12 +1107,12 @@ GRACE, ALONE, OVER = 1, 2, 3
 
 def new_state():
     return {"epoch": 0, "next_topic": 0, "next_group": 0, "next_partition": 0, "topics": {}, "groups": {},
-            "awaited": None, "out": None, "jumped": 0, "named": {}, "windows": {}, "producers": {}}
+            "awaited": None, "out": None, "jumped": 0, "named": {}, "windows": {}, "producers": {}, "keys": {}}
 
 
 def new_group(name, topic, options, retry, nexts):
     return {"name": name, "topic": topic, "options": options, "retry": retry, "retry_end": 0, "dead_end": 0,
-            "turns": 0, "cursor": 0, "source": 3, "rank_lsn": 0, "rank": 0, "texts_dropped": 0, "text_bytes": 0,
+            "turns": 0, "cursor": 0, "source": 3, "rank_lsn": 0, "rank": 0, "texts_dropped": 0, "dropped": 0, "text_bytes": 0,
             "settled": SettledDeadLetters(), "counted": {}, "cursors": [{"next": n, "messages": {}} for n in nexts]}
 
 
@@ -1261,6 +1354,106 @@ def apply_sequenced(s, r):
     s["producers"].setdefault(r["topic"], {})[r["text"]] = r["sequence"]
 
 
+def is_settled(group, i, offset, key):
+    cursor, (first, _) = group["cursors"][i], group["counted"].get((key, i), (NOWHERE, 0))
+    return offset < cursor["next"] and offset not in cursor["messages"] and offset < first
+
+
+def is_without_groups(s, partition):
+    where = owner(s, partition)
+    return where is not None and where[0] == "topic" and all(g["topic"] != where[1] for g in s["groups"].values())
+
+
+def is_kept(s, t, i, offset, lsn):
+    """Whether a topic without groups keeps a message."""
+    topic, held = s["topics"][t], [hold[1] for _, hold in s["named"].values() if hold and hold[0] == t]
+    kind, most, end = topic["options"][RETENTION], topic["options"][RETAINED], topic["ends"][i]
+    if not held and kind not in (BY_AGE, BY_COUNT):
+        return True
+    kept = {0: NOWHERE, 1: 0, BY_COUNT: max(end - most, 0), BY_AGE: topic["ages"] and topic["ages"]["kept"][i]}[kind]
+    return offset >= kept or bool(held) and lsn >= min(held)
+
+
+def is_pending(s, partition, offset, k):
+    where = owner(s, partition)
+    if where is None or where[0] not in ("topic", "schedule"):
+        return False
+    what, topic, i = where
+    if what == "schedule":
+        return offset in s["topics"][topic]["schedule"]["entries"]
+    groups = [g for g in s["groups"].values() if g["topic"] == topic]
+    if not groups:
+        return is_kept(s, topic, i, offset, k["lsn"])
+    return any(not is_settled(g, i, offset, k["message key"]) for g in groups)
+
+
+def settle_replaced(s, partition, offset):
+    """The groups that have tried what is replaced are done with it."""
+    _, topic, i = owner(s, partition)
+    for g, group in s["groups"].items():
+        message = group["cursors"][i]["messages"].get(offset) if group["topic"] == topic else None
+        if message and message["phase"] != PARKED:
+            settle(s, {"group": g, "partition": partition}, group["cursors"][i], offset)
+
+
+def apply_key_taken(s, r, lsn):
+    """Record 35: a message has a unique key."""
+    where = owner(s, r["partition"])
+    need(where is not None and where[0] in ("topic", "schedule"), "a unique key in no partition of a topic")
+    need(r["offset"] < end_of(s, r["partition"]), "a unique key of a message that is not there")
+    at = r["partition"], r["offset"]
+    taken = {"key": r["key"], "message key": r["message key"], "replaced": 0, "epoch": s["epoch"], "lsn": lsn}
+    is_there = is_pending(s, *at, taken)
+    need(is_there or is_without_groups(s, at[0]), "a unique key of a message that is not pending")
+    need(at not in s["keys"], "a second unique key")
+    has_it = [place for place, k in s["keys"].items() if k["key"] == r["key"] and not k["replaced"]]
+    is_gone = not has_it and r["replaced"] and is_without_groups(s, r["replaced"][0])
+    need(is_gone or has_it == ([r["replaced"]] if r["replaced"] else []), "a unique key that another message has")
+    need(len(s["keys"]) < MOST_KEYS, "too many unique keys")
+    if has_it:
+        need(owner(s, r["replaced"][0])[0] == "topic", "a message for later is replaced")
+        settle_replaced(s, *r["replaced"])
+        s["keys"][r["replaced"]]["replaced"] = 1
+        if not is_pending(s, *r["replaced"], s["keys"][r["replaced"]]):
+            del s["keys"][r["replaced"]]
+    if is_there:
+        s["keys"][at] = taken
+
+
+def follow_keys(s, r, lsn):
+    """What a record does to the unique keys of messages that it moves or settles."""
+    if r["kind"] == 29:
+        moved = s["keys"].pop((r["partition"], r["offset"]), None)
+        to = r["copy"] and (r["copy"]["partition"], r["copy"]["offset"])
+        moved = moved and {**moved, "epoch": s["epoch"], "lsn": lsn}
+        if moved and to and is_pending(s, *to, moved):
+            s["keys"][to] = moved
+    if s["keys"]:
+        s["keys"] = {at: k for at, k in s["keys"].items() if is_pending(s, *at, k)}
+
+
+def encode_keys(s):
+    out = varint(len(s["keys"]))
+    for (partition, offset), k in sorted(s["keys"].items()):
+        out += varint(partition) + varint(offset) + k["key"] + k["message key"] + bytes([k["replaced"]])
+        out += varint(k["epoch"]) + varint(k["lsn"])
+    return out
+
+
+def decode_keys(c, s):
+    before = (-1, 0)
+    for _ in range(c.count(29)):
+        at, key, message_key, replaced = (c.varint(), c.varint()), bytes(c.take(16)), bytes(c.take(8)), c.u8()
+        need(before < at and replaced < 2, "a unique key")
+        k = {"key": key, "message key": message_key, "replaced": replaced, "epoch": c.varint(), "lsn": c.varint()}
+        need(owner(s, at[0]) is not None and at[1] < end_of(s, at[0]), "a unique key of a message that is not there")
+        need(is_without_groups(s, at[0]) or is_pending(s, *at, k), "a unique key of a message that is not pending")
+        need(not replaced or owner(s, at[0])[0] == "topic", "a message for later is replaced")
+        s["keys"][at], before = k, at
+    own = [k["key"] for k in s["keys"].values() if not k["replaced"]]
+    need(len(set(own)) == len(own) and len(s["keys"]) <= MOST_KEYS, "a unique key of two messages")
+
+
 def apply_stream(s, r):
     """Records 24 to 26, of streams."""
     where = owner(s, r["partition"])
@@ -1439,6 +1632,17 @@ def apply_filtered(s, r):
     need(r["first"] + r["count"] <= end_of(s, r["partition"]), "messages that are not there do not pass")
     cursor["next"] += r["count"]
     group["cursor"] = i + 1
+
+
+def apply_dropped(s, r):
+    group, i = cursor_of(s, r["group"], r["partition"])
+    cursor = group["cursors"][i]
+    need(i < len(group["cursors"]) - 1, "a redriven message is dropped")
+    need(not any(j == i for _, j in group["counted"]), "messages are dropped behind others that are only counted")
+    need(r["first"] == cursor["next"], "other messages than the next are dropped")
+    need(r["first"] + r["count"] <= end_of(s, r["partition"]), "messages that are not there are dropped")
+    cursor["next"] += r["count"]
+    group["dropped"] = min(group["dropped"] + r["count"], M64)
 
 
 def hungry_within(group, i, first, end):
@@ -1792,6 +1996,8 @@ def apply_record(s, r, lsn, ranks):
     elif kind == 33:
         apply_filtered(s, r)
     elif kind == 34:
+        apply_dropped(s, r)
+    elif kind == 36:
         apply_sought(s, r)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
@@ -1820,8 +2026,11 @@ def apply_record(s, r, lsn, ranks):
         apply_accepted(s, r, lsn)
     elif kind == 23:
         apply_sequenced(s, r)
+    elif kind == 35:
+        apply_key_taken(s, r, lsn)
     else:
         apply_names(s, r, kind)
+    follow_keys(s, r, lsn)
 
 
 def replay(s, frames):
@@ -1884,7 +2093,8 @@ def encode_group(s, group):
     topic = s["topics"][group["topic"]]
     out = text_bytes(group["name"]) + varint(group["topic"]) + encode_options(group["options"], OPTIONS)
     for n in (group["retry"], group["retry_end"], group["dead_end"], group["turns"],
-              4 * group["cursor"] + group["source"], group["rank_lsn"], group["rank"], group["texts_dropped"]):
+              4 * group["cursor"] + group["source"], group["rank_lsn"], group["rank"], group["texts_dropped"],
+              group["dropped"]):
         out += varint(n)
     out += group["settled"].encode()
     for c, end in zip(group["cursors"], topic["ends"] + [group["retry_end"]]):
@@ -1922,7 +2132,7 @@ def encode_state(s):
     for what, names in (("awaited", "group partition offset since"), ("out", "group partition offset since until")):
         if s[what]:
             out += b"".join(varint(s[what][n]) for n in names.split())
-    return out + signed(s["jumped"]) + encode_named(s) + encode_ages(s)
+    return out + signed(s["jumped"]) + encode_named(s) + encode_ages(s) + encode_keys(s)
 
 
 def by_name(named):
@@ -2050,6 +2260,7 @@ def decode_group(c, s):
     group["cursor"], group["source"] = position >> 2, position & 3
     need(group["cursor"] <= len(ends) and group["turns"] <= 1 << 62, "a position, or turns")
     group["rank_lsn"], group["rank"], group["texts_dropped"] = c.varint(), c.v32(), c.varint()
+    group["dropped"] = c.varint()
     group["settled"] = SettledDeadLetters.decode(c)
     need(group["settled"].end() <= group["dead_end"], "a dead letter that is not there")
     for cursor, end in zip(group["cursors"], ends + [group["retry_end"]]):
@@ -2111,6 +2322,7 @@ def decode_state(data):
     s["jumped"] = c.signed()
     decode_named(c, s)
     decode_ages(c, s)
+    decode_keys(c, s)
     c.done()
     check_state(s)
     need(encode_state(s) == bytes(data), "a state that is encoded otherwise")
@@ -2470,13 +2682,19 @@ def replay_from_older(found, slot, slots):
     return [name, encode_state(state).hex()]
 
 
+def delivered(s, partition, messages):
+    """The messages of a partition by offset, but for those that were replaced, which nobody gets."""
+    replaced = {offset for (of, offset), k in s["keys"].items() if of == partition and k["replaced"]}
+    return {o: m for o, m in messages.get(partition, {}).items() if o not in replaced}
+
+
 def topics(s, messages):
     """Of each topic its partitions: the end, and the messages that can be read by offset, as [id, print]."""
     result = {}
     for t in s["topics"].values():
         partitions = []
         for i, end in enumerate(t["ends"]):
-            there = messages.get(t["first"] + i, {})
+            there = delivered(s, t["first"] + i, messages)
             readable = {o: [m["id"], m["print"]] for o, m in sorted(there.items()) if "damaged" not in m and o < end}
             elsewhere = [o for o in readable if there[o]["key"] is not None and not there[o]["copied"]
                          and key_hash(there[o]["key"]) % len(t["ends"]) != i]
@@ -2503,7 +2721,7 @@ def groups(s, messages):
             i = g["cursors"].index(cursor)
             counted = {key: first for (key, j), (first, _) in g["counted"].items() if j == i}
             count += len(cursor["messages"]) + end - cursor["next"] + sum(n for (_, j), (_, n) in g["counted"].items() if j == i)
-            items += [m for o, m in messages.get(partition, {}).items()
+            items += [m for o, m in delivered(s, partition, messages).items()
                       if o < end and (o in cursor["messages"] or o >= cursor["next"] or is_counted(counted, o, m))]
         count += g["dead_end"] - g["settled"].count()
         dead = messages.get(g["retry"] + 1, {})

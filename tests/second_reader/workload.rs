@@ -7,6 +7,7 @@ use millpond::simulation::fuzzing::open;
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
 use millpond::{
     Backoff, Delivery, Durability, Expected, Group, Message, Ordering, Position, Result, Seek, Store, Topic,
+    WhilePending,
 };
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -151,9 +152,10 @@ impl Process<'_> {
     }
 
     fn call(&mut self) -> Result<()> {
-        match self.rng.below(30) {
+        match self.rng.below(33) {
             27..30 => self.schedule()?,
             20 => self.publish_with_ids()?,
+            30..33 => self.publish_unique()?,
             21 => self.publish_numbered()?,
             22..24 => self.named_cursor()?,
             24 => self.topic_cursor()?,
@@ -230,6 +232,17 @@ impl Process<'_> {
         };
         let messages: Vec<_> = (0..count).map(|_| one(self.rng)).collect();
         topic.publish_batch(messages)?;
+        Ok(())
+    }
+
+    /// Few keys, so that many are taken.
+    fn publish_unique(&mut self) -> Result<()> {
+        let topic = self.topic()?;
+        let whiles = [WhilePending::Reject, WhilePending::Replace, WhilePending::Replace, WhilePending::ReturnExisting];
+        let (key, while_pending) = (format!("key {}", self.rng.below(4)), whiles[self.rng.index(4)]);
+        let message = self.message().unique_key(key, while_pending);
+        let is_later = self.rng.chance(1, 3);
+        topic.publish(if is_later { message.delay(Duration::from_millis(self.rng.below(9_000))) } else { message })?;
         Ok(())
     }
 

@@ -14,6 +14,8 @@
 #[cfg(millpond_shuttle)]
 mod asking;
 #[cfg(millpond_shuttle)]
+mod bounds;
+#[cfg(millpond_shuttle)]
 mod closing;
 #[cfg(millpond_shuttle)]
 #[path = "../common/counts.rs"]

@@ -251,6 +251,12 @@ impl<'a> Life<'a> {
         if others.chance(1, 40) && self.is_alive() {
             self.seek(oracle, &mut others)?;
         }
+        if others.chance(1, 8) && self.is_alive() {
+            self.fill_bounded(&mut others)?;
+        }
+        if others.chance(1, 8) && self.is_alive() {
+            self.publish_unique(oracle, &mut others)?;
+        }
         if !self.is_alive() {
             return Ok(());
         }
@@ -425,7 +431,11 @@ impl<'a> Life<'a> {
         self.tally.count("dead letters");
         oracle.name(letter.origin(), letter.payload())?;
         let key = (group, letter.origin());
-        let done = match rng.below(4) {
+        let how = rng.below(4);
+        // What is redriven comes, also where a newer one was to replace it that found it dead: before or after now.
+        oracle.unsure.extend(oracle.uniques.forget_replaced());
+        oracle.forget_keys_of((how < 3).then_some(letter.origin()));
+        let done = match how {
             0 => {
                 let discarded = letter.discard();
                 match (&discarded, self.log()) {

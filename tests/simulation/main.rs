@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it did")]
 #![allow(clippy::disallowed_methods, reason = "how long a run took is noted beside its counts, and decides nothing")]
 
+mod bounded;
 mod case;
 mod checks;
 #[path = "../common/counts.rs"]
@@ -29,6 +30,7 @@ mod seek;
 mod streams;
 mod tally;
 mod transaction;
+mod unique;
 
 use case::{Case, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,6 +7,7 @@
 use crate::later::Later;
 use crate::removal::Standing;
 use crate::streams::Events;
+use crate::unique::Uniques;
 use millpond::{MessageId, Position};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,6 +83,7 @@ pub struct Oracle {
     pub events: Events,
     /// Messages for later.
     pub later: Later,
+    pub uniques: Uniques,
     published: u64,
 }
 
@@ -182,6 +184,7 @@ impl Oracle {
         self.stands.retain(|stand| stand.end <= end);
         self.events.recovered(end);
         self.later.recovered(end, &mut self.sent);
+        self.uniques.recovered(end, &mut self.sent);
         self.sent.retain(|_, sent| sent.end <= end);
         self.acked.retain(|_, at| *at <= end);
         self.discarded.retain(|_, at| *at <= end);

@@ -88,6 +88,7 @@ impl Oracle {
     fn forget_topic(&mut self, topic: usize) {
         self.sent.retain(|_, sent| sent.topic != topic);
         self.accepted.retain(|(of, _), _| *of != topic);
+        self.uniques.forget_topic(topic);
     }
 }
 
@@ -164,6 +165,9 @@ fn open_group(
     standing.known = Known::There;
     if standing.life > 0 {
         standing.born = store.stats()?.log.end.0;
+        // It gets what all others have settled, also what was replaced then, and what has lost its key and so is never replaced.
+        oracle.unsure.extend(oracle.uniques.forget_replaced());
+        oracle.forget_keys_of(None);
     }
     Ok(opened)
 }

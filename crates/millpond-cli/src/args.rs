@@ -7,6 +7,9 @@ use millpond::Position;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// A store is not looked at more often than this.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// Look into a store of the embedded queue millpond, publish, consume, and mend dead letters.
 ///
 /// What only looks works while an application has the store open, and changes nothing. One process writes at a time: what changes something
@@ -71,6 +74,11 @@ pub enum Command {
     Seek(Seek),
     /// Show what each group has to do, and the log.
     Stats,
+    /// Show live what each group does: rates, lag, its oldest message, what is leased and dead.
+    ///
+    /// On a terminal it shows a table until q or Ctrl-C: arrows scroll and choose the column to sort by, r reverses, / filters. Anywhere
+    /// else it prints one table and ends. With `--output json` it prints a line for each group, again and again, until it is interrupted.
+    Top(Top),
     /// Publish messages to a topic: one from the command line, one file, or each line of the input.
     Publish(Publish),
     /// Receive messages of a group, print them or run a command for each, and settle them.
@@ -87,11 +95,8 @@ pub enum Command {
     Stream(Stream),
     /// List the named cursors of the store.
     Cursors,
-    /// Write all messages of a topic as JSON Lines.
-    Export {
-        /// The topic.
-        topic: String,
-    },
+    /// Write all messages of a topic as JSON Lines, or those of one or all topics as an SQLite database.
+    Export(Export),
     /// Publish messages from JSON Lines, as `export` writes them, with new ids and times.
     Import {
         /// The topic; it is created if it is not there.
@@ -132,13 +137,98 @@ pub enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         syncs: u32,
     },
+    /// Measure how fast this disk publishes, and receives and acks, in a store of its own that is removed again.
+    Bench(Bench),
     /// Print the completions of a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the man page.
-    Man,
+    /// Print the man page of `millpond`, or of one of its commands.
+    Man {
+        /// The command, as dead-letters list.
+        command: Vec<String>,
+    },
+}
+
+#[derive(Debug, Options)]
+pub struct Top {
+    /// How long it is from one look to the next, 100ms or more.
+    #[arg(short, long, default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Print one table, with the rates of one interval, and end.
+    #[arg(long)]
+    pub once: bool,
+    /// The column by which the groups are sorted: names from A on, numbers from the highest on.
+    #[arg(long, value_enum, default_value_t = SortColumn::Lag)]
+    pub sort: SortColumn,
+    /// Show only groups with this text in their name or their topic's, in capital letters or not.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub filter: String,
+}
+
+/// The column by which groups are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SortColumn {
+    /// The name of the topic, and then of the group.
+    Topic,
+    /// The name of the group, and then of the topic.
+    Group,
+    /// Messages published to the topic in a second.
+    Published,
+    /// Messages that the group settled in a second.
+    Settled,
+    /// Messages that are not settled.
+    Lag,
+    /// The age of the oldest message that is not settled.
+    Oldest,
+    /// Messages in flight: under a lease.
+    Leased,
+    /// Dead letters.
+    Dead,
+}
+
+#[derive(Debug, Options)]
+pub struct Bench {
+    /// The directory in which the store is made and removed again.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// How many messages are published, and then received.
+    #[arg(short = 'n', long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub messages: u64,
+    /// The bytes of a payload.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=(16 << 20)))]
+    pub size: u32,
+    /// How many messages one call publishes, or receives and acks.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: u32,
+    /// How many threads publish, and then receive.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// What a message survives once it is published.
+    #[arg(long, value_enum, default_value_t = Level::Disk)]
+    pub durability: Level,
+}
+
+/// What a message survives once it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// A power failure: each publish waits for a sync.
+    Disk,
+    /// A crash of the process: the system has the bytes.
+    Os,
+}
+
+#[derive(Debug, Options)]
+pub struct Export {
+    /// The topic. Only a database may have all of them.
+    #[cfg_attr(feature = "sqlite", arg(required_unless_present = "sqlite"))]
+    #[cfg_attr(not(feature = "sqlite"), arg(required = true))]
+    pub topic: Option<String>,
+    /// Write an SQLite database to this file, which must not be there; it appears once it is whole.
+    #[cfg(feature = "sqlite")]
+    #[arg(long, value_name = "FILE")]
+    pub sqlite: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -489,6 +579,11 @@ fn place(text: &str) -> Result<Place, String> {
     place.ok_or_else(|| "write earliest, latest, a position, 2h or @1700000000000".to_owned())
 }
 
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < INTERVAL_MIN { Err("it is 100ms or more".to_owned()) } else { Ok(interval) }
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -520,6 +615,8 @@ mod tests {
     fn durations_have_units() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
+        assert_eq!(interval("100ms"), Ok(Duration::from_millis(100)));
+        assert!(interval("99ms").is_err() && interval("0s").is_err());
         for wrong in ["", "5", "s", "-1s", "1d", "99999999999999999999s", "9999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

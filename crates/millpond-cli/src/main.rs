@@ -8,6 +8,9 @@
 mod args;
 mod commands;
 mod output;
+#[cfg(test)]
+#[path = "../tests/life/pty.rs"]
+mod pty;
 mod text;
 
 use args::Args;

@@ -54,6 +54,17 @@ pub fn taken(map: &Map<String, Value>, name: &str) -> Result<Option<Vec<u8>>, St
     STANDARD.decode(text).map(Some).map_err(|error| format!("{name:?}: {error}"))
 }
 
+/// Headers as JSON, in their order.
+pub fn headers_json<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<Value> {
+    let as_json = |(name, value): (&str, &[u8])| {
+        let mut header = Map::new();
+        header.insert("name".to_owned(), name.into());
+        put(&mut header, "value", value);
+        header.into()
+    };
+    headers.map(as_json).collect()
+}
+
 /// A message as JSON, with `more` beside it.
 pub fn message<'a>(
     more: Value,
@@ -69,14 +80,7 @@ pub fn message<'a>(
     if let Some(key) = key {
         put(&mut map, "key", key);
     }
-    let headers: Vec<Value> = headers
-        .map(|(name, value)| {
-            let mut header = Map::new();
-            header.insert("name".to_owned(), name.into());
-            put(&mut header, "value", value);
-            header.into()
-        })
-        .collect();
+    let headers = headers_json(headers);
     if !headers.is_empty() {
         map.insert("headers".to_owned(), headers.into());
     }

@@ -2,6 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "life/bench.rs"]
+mod bench;
+#[path = "life/pty.rs"]
+mod pty;
+#[path = "life/sqlite.rs"]
+mod sqlite;
+#[path = "life/top.rs"]
+mod top;
+
 use millpond::Store;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -178,6 +187,65 @@ fn large_lines_go_through_and_refused_ones_are_told() {
         "{}",
         refused.err
     );
+}
+
+/// An exit code decides: 0 acks, 75 asks for the message later, any other fails the attempt with what was said on the errors.
+#[test]
+fn exit_codes_decide_about_messages() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "orders"]);
+    shell.ok(&["groups", "create", "orders", "kitchen"]);
+    shell.ok(&["publish", "orders", "soup", "-k", "table-7", "-H", "color=red"]);
+    let payload = "test \"$(cat)\" = soup && test $MILLPOND_KEY = table-7 && test $MILLPOND_HEADER_COLOR = red";
+    let once = |script: &str| {
+        let done = shell.json(&["consume", "orders", "kitchen", "-n", "1", "--exec", script]);
+        done[0]["outcome"].as_str().unwrap().to_owned()
+    };
+    let waiting = || {
+        let waiting = shell.json(&["peek", "orders", "kitchen", "--state", "waiting"]);
+        let last = |message: &Value| message["history"].as_array().unwrap().last().unwrap()["text"].clone();
+        waiting.iter().map(|message| (message["attempts"].clone(), last(message))).collect::<Vec<_>>()
+    };
+    assert_eq!(once(&format!("{payload} && {{ echo the oven is cold >&2; exit 75; }}")), "later");
+    assert_eq!(waiting(), [(1.into(), "the oven is cold".into())]);
+    assert_eq!(shell.ok(&["consume", "orders", "kitchen"]), "", "it is for later");
+    shell.ok(&["publish", "orders", "bread"]);
+    assert_eq!(once("echo first >&2; echo no flour >&2; exit 3"), "failed");
+    assert_eq!(waiting().last(), Some(&(1.into(), "exit 3: no flour".into())));
+    shell.ok(&["publish", "orders", "cake"]);
+    assert_eq!(once("kill -s KILL $$"), "failed");
+    assert!(waiting().last().unwrap().1.as_str().unwrap().starts_with("signal: 9"), "{:?}", waiting());
+    shell.ok(&["publish", "orders", "tea"]);
+    assert_eq!((once("true"), shell.left(), waiting().len()), ("acked".to_owned(), (3, 0), 3));
+}
+
+/// Each condition narrows the choice, and all must hold.
+#[test]
+fn dead_letters_are_chosen_by_key_cause_text_and_time() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "orders"]);
+    shell.ok(&["groups", "create", "orders", "kitchen", "--max-attempts", "1"]);
+    for (payload, key) in [("soup", "table-1"), ("bread", "table-2"), ("soup", "table-2")] {
+        shell.ok(&["publish", "orders", payload, "-k", key]);
+    }
+    shell.ok(&["consume", "orders", "kitchen", "-n", "1", "--settle", "reject"]);
+    shell.ok(&["consume", "orders", "kitchen", "--exec", "echo no salt >&2; exit 1"]);
+    let chosen = |conditions: &[&str]| {
+        let dry = shell.json(&[&["dead-letters", "redrive", "orders", "kitchen", "--dry-run"], conditions].concat());
+        let (summary, letters) = dry.split_last().unwrap();
+        assert_eq!((&summary["of"], shell.left()), (&3.into(), (0, 3)), "nothing was changed");
+        let name = |letter: &Value| format!("{}/{}", letter["payload"], letter["key"]).replace('"', "");
+        letters.iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(chosen(&[]).len(), 3);
+    assert_eq!(chosen(&["--key", "table-2"]), ["bread/table-2", "soup/table-2"]);
+    assert_eq!(chosen(&["--key", "table-2", "--text", "soup"]), ["soup/table-2"]);
+    assert_eq!(chosen(&["--text", "no salt"]), ["bread/table-2", "soup/table-2"]);
+    assert_eq!(chosen(&["--cause", "rejected"]), ["soup/table-1"]);
+    assert_eq!(chosen(&["--cause", "nacked", "--newer", "1h", "--text", "soup"]), ["soup/table-2"]);
+    assert!(chosen(&["--older", "1h"]).is_empty() && chosen(&["--key", "table-3"]).is_empty());
+    shell.ok(&["dead-letters", "discard", "orders", "kitchen", "--key", "table-1", "--yes"]);
+    assert_eq!(shell.left(), (0, 2));
 }
 
 /// What does not fail by itself costs no attempt: a command that is not there, an interrupt, a reader that goes away.
@@ -435,10 +503,17 @@ fn a_closed_pipe_ends_it_quietly() {
 fn man_page_and_completions_come_from_the_same_definitions() {
     let shell = Shell::new();
     let man = shell.ok(&["man"]);
-    let completions = shell.ok(&["completions", "bash"]);
-    for command in ["dead-letters", "consume", "probe", "export"] {
-        assert!(man.contains(&command.replace('-', "\\-")) && completions.contains(command), "{command}");
+    for command in ["dead-letters", "consume", "probe", "export", "top", "bench"] {
+        assert!(man.contains(&command.replace('-', "\\-")), "{command}");
+        for name in ["bash", "elvish", "fish", "powershell", "zsh"] {
+            assert!(shell.ok(&["completions", name]).contains(command), "{command} in {name}");
+        }
     }
+    assert!(man.contains("Exit codes: 0 done"));
+    assert!(shell.ok(&["man", "consume"]).contains("\\-\\-exec"));
+    let page = shell.ok(&["man", "dead-letters", "redrive"]);
+    assert!(page.contains("millpond\\-dead\\-letters\\-redrive") && page.contains("\\-\\-dry\\-run"), "{page}");
+    shell.fails(4, "there is no command", &["man", "dead-letters", "fly"]);
 }
 
 #[test]

@@ -253,26 +253,56 @@ impl<'a> Reading<'a> {
 /// The leases that the last commit granted, if there were any.
 pub(in crate::engine) fn collect(core: &Core) -> Option<Leases> {
     let mut leases = Leases::new();
+    // Those that newer ones have replaced are acked in the frame of their lease, in the order of the leases.
+    let mut passed = passed_over(core).peekable();
     for record in &core.records {
-        let &Record::Leased { partition, first, count, attempt, .. } = record else { continue };
-        if attempt > 1 {
-            collect_again(core, record, &mut leases);
-            continue;
+        let &Record::Leased { partition, first, count, .. } = record else { continue };
+        let (mut next, end) = (first, first.saturating_add(u64::from(count)));
+        let is_here = |passed: &(PartitionId, Offset, u32)| passed.0 == partition && (first..end).contains(&passed.1);
+        while let Some((_, offset, count)) = passed.next_if(is_here) {
+            collect_run(core, record, (next, offset), &mut leases);
+            next = offset.saturating_add(u64::from(count));
         }
-        // Nothing has failed before a first attempt.
-        let failures = FailureCounts::default();
-        core.view.positions.find(partition, first, count, |first, count, place| {
-            leases.push(LeaseRun { partition, first, count, attempt, failures, place });
-        });
+        collect_run(core, record, (next, end), &mut leases);
     }
     (!leases.is_empty()).then_some(leases)
 }
 
+/// What the last commit leased and acked, in runs: the partition, the first, and how many.
+fn passed_over(core: &Core) -> impl Iterator<Item = (PartitionId, Offset, u32)> {
+    core.records.iter().filter_map(|record| {
+        let &Record::Acked { partition, first, count, .. } = record else { return None };
+        Some((partition, first, count))
+    })
+}
+
+/// How many messages the last commit acked since they were replaced.
+pub(in crate::engine) fn passed_count(core: &Core) -> u32 {
+    passed_over(core).fold(0, |all, (_, _, count)| all.saturating_add(count))
+}
+
+/// Those of the messages `first..end` of a lease.
+fn collect_run(core: &Core, lease: &Record, (first, end): (Offset, Offset), leases: &mut Leases) {
+    let &Record::Leased { partition, attempt, .. } = lease else { return };
+    if first >= end {
+        return;
+    }
+    if attempt > 1 {
+        collect_again(core, lease, (first, end), leases);
+        return;
+    }
+    // Nothing has failed before a first attempt. A lease is of `u32` messages.
+    let (failures, count) = (FailureCounts::default(), (end.0 - first.0) as u32);
+    core.view.positions.find(partition, first, count, |first, count, place| {
+        leases.push(LeaseRun { partition, first, count, attempt, failures, place });
+    });
+}
+
 /// The same of messages that were leased before: those that failed in the same ways together.
-fn collect_again(core: &Core, record: &Record, leases: &mut Leases) {
-    let &Record::Leased { group, partition, first, count, attempt, .. } = record else { return };
+fn collect_again(core: &Core, record: &Record, (first, end): (Offset, Offset), leases: &mut Leases) {
+    let &Record::Leased { group, partition, attempt, .. } = record else { return };
     let counts = |offset| core.view.state.failure_counts(group, partition, offset);
-    let (mut next, end) = (first, first.saturating_add(u64::from(count)));
+    let mut next = first;
     while next < end {
         let failures = counts(next);
         let same = (next.0..end.0).take_while(|offset| counts(Offset(*offset)) == failures).count().max(1) as u32;

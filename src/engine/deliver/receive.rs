@@ -5,7 +5,7 @@
 
 use crate::engine::core::Core;
 use crate::engine::deliver::keys::KnownKeys;
-use crate::engine::deliver::leased::{Leases, Reading, Received, collect};
+use crate::engine::deliver::leased::{Leases, Reading, Received, collect, passed_count};
 use crate::engine::deliver::moves::Moves;
 use crate::engine::refusal::Refusal;
 use crate::engine::{CoreGuard, Engine};
@@ -331,7 +331,8 @@ impl Engine {
             && let Some(leases) = collect(&core)
         {
             let count: u64 = leases.iter().map(|run| u64::from(run.count)).sum();
-            core.use_room(count);
+            let settled = u64::from(passed_count(&core));
+            core.use_room(count.saturating_add(settled));
             if let Some(rate) = rate {
                 core.rates.take(group, rate, u32::try_from(count).unwrap_or(u32::MAX), now.mono);
             }
@@ -339,6 +340,12 @@ impl Engine {
             core.waiters.wake_one(group);
             let token = Token { epoch: core.appender.epoch(), lsn };
             return Ok(Look::Ended(LookEnd::Leased { token, leases, catalog: core.view.catalog.clone() }));
+        }
+        let count = passed_count(&core);
+        if count > 0 {
+            // All that was leased was replaced, and is settled.
+            core.use_room(u64::from(count));
+            return Ok(Look::Considered { count });
         }
         if progress.is_short && committed.frame.is_none() {
             return Err(Error::DiskFull);
@@ -367,5 +374,48 @@ impl Engine {
         let next = core.sleep_until(group, now).into_iter().chain(rest).min();
         let until = next.map_or(until, |ms| until.min(now.mono.saturating_add(ms.max(1))));
         core.waiters.enter((topic, group), held_back, until, waker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::engine::{Begin, Outgoing, Setup};
+    use crate::ids::WallMs;
+    use crate::record::{GroupOptions, Ordering, TopicOptions};
+    use crate::state::WhilePending;
+
+    /// Also where the newer message may not be seen yet.
+    #[test]
+    fn a_consumer_looks_again_when_what_held_it_back_is_replaced() {
+        let (disk, clock) = (SimDisk::new(1), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
+        let setup = Setup { durable_only: true, ..Setup::quiet(1 << 20) };
+        let engine = Engine::open_on(Arc::new(disk.attach().unwrap()), setup, clock).unwrap();
+        let topic = engine.open_topic("t", 1, TopicOptions::LEFT_OUT).unwrap();
+        let options = GroupOptions { ordering: Ordering::Key, ..GroupOptions::LEFT_OUT };
+        let group = engine.open_group(topic, "g", &options, Begin::Earliest).unwrap().id;
+        let publish = |while_pending: Option<WhilePending>| {
+            let mut outgoing = Outgoing::default();
+            outgoing.add(topic.first, Some(b"k"), std::iter::empty(), b"m", 1 << 20).unwrap();
+            while_pending.into_iter().for_each(|policy| outgoing.make_unique(7, Some(b"k"), policy));
+            engine.publish(&outgoing).unwrap().unwrap();
+        };
+        publish(Some(WhilePending::Reject));
+        publish(None);
+        engine.sync().unwrap();
+        let mut held = Vec::new();
+        let mut each = |received: Received| held.push(received.held(0));
+        let request = |wait| Request { group, topic: topic.id, max: 9, wait: Wait::new(&engine, wait) };
+        engine.receive(request(Duration::ZERO), &Mutex::default(), &mut each).unwrap();
+        let [head] = held[..] else { panic!("{held:?}") };
+        engine.settle(&Command::Unreadable { group, held: head }, Parts::default()).unwrap();
+        let waiting = request(Duration::from_secs(3_600));
+        let slept = engine.receive_or_sleep(&waiting, &Mutex::default(), &mut || Waker::noop().clone(), &mut |_| ());
+        let Ok(Receiving::Asleep(ticket)) = slept else { panic!("it waits for its turn") };
+        publish(Some(WhilePending::Replace));
+        assert!(ticket.is_woken());
+        engine.leave_sleep(&ticket);
     }
 }

@@ -1,11 +1,14 @@
-//! Retention by age: marks how far topics have come that keep their messages for a time.
+//! Retention: marks how far topics have come that keep their messages for a time, and drops what groups have not come to where a
+//! topic says so.
 //!
-//! Never here: which messages a mark releases.
+//! Never here: which messages a mark releases, or which go.
 
 use crate::engine::Engine;
+use crate::engine::core::{CommitOutcome, Core};
 use crate::error::Result;
+use crate::ids::TopicId;
 use crate::log::Parts;
-use crate::state::{Command, Rejection};
+use crate::state::{Command, DROPS_MAX, Rejection};
 
 /// How long the clocks must have agreed, in milliseconds: a wall clock that is wrong when the store is opened makes no message old.
 const AGREED_MS: u64 = 600_000;
@@ -33,5 +36,34 @@ pub(super) fn mark_retention(engine: &Engine) -> Result<()> {
         // It was removed, or marked, meanwhile.
         Ok(()) | Err(Rejection::Stale | Rejection::UnknownTopic) => Ok(()),
         Err(rejection) => Err(engine.rejected(rejection)),
+    }
+}
+
+/// Drops the old messages of each topic that says so.
+///
+/// # Errors
+/// The store's.
+pub(super) fn drop_old(engine: &Engine) -> Result<()> {
+    let due = {
+        let core = engine.lock_core();
+        // A process that only looks writes nothing.
+        if core.unwritten_open.is_some() {
+            return Ok(());
+        }
+        core.view.state.dropping()
+    };
+    due.into_iter().try_for_each(|topic| drop_old_of(engine, topic))
+}
+
+/// As many frames as it takes, each with a bounded number of records.
+fn drop_old_of(engine: &Engine, topic: TopicId) -> Result<()> {
+    let count = |core: &mut Core, _: &CommitOutcome| core.records.len();
+    loop {
+        match engine.submit(&Command::DropOld { topic }, Parts::default(), count)? {
+            Ok(DROPS_MAX..) => {}
+            // It may have been removed meanwhile.
+            Ok(_) | Err(Rejection::UnknownTopic) => return Ok(()),
+            Err(rejection) => return Err(engine.rejected(rejection)),
+        }
     }
 }

@@ -28,8 +28,9 @@ pub(super) use shrink::shrink_to_close;
 const PAUSE_MS: u64 = 5_000;
 
 /// What needs room does not keep what gives room back from being done.
-const JOBS: [fn(&Engine) -> Result<()>; 9] = [
+const JOBS: [fn(&Engine) -> Result<()>; 10] = [
     age::mark_retention,
+    age::drop_old,
     filters::settle_filtered,
     shrink::shrink_at_rest,
     finish::finish_segments,

@@ -7,4 +7,5 @@ pub(super) mod cursors;
 #[cfg(feature = "async")]
 pub(super) mod durable;
 pub(super) mod publish;
+pub(super) mod topic_room;
 pub(super) mod transaction;

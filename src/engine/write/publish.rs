@@ -14,10 +14,24 @@ impl Engine {
     /// # Errors
     /// Nothing was published then, not even in part.
     pub(crate) fn publish(&self, outgoing: &Outgoing) -> Result<Result<Published, Vec<Repeat>>> {
-        match self.append_messages(outgoing, None)? {
+        self.published(self.append_when_room(outgoing, None)?)
+    }
+
+    /// As [`Engine::publish`], but where there is no room in the topic it is refused at once.
+    ///
+    /// # Errors
+    /// As [`Engine::publish`].
+    #[cfg(feature = "async")]
+    pub(crate) fn publish_at_once(&self, outgoing: &Outgoing) -> Result<Result<Published, Vec<Repeat>>> {
+        self.published(self.append_messages(outgoing, None)?)
+    }
+
+    fn published(&self, outcome: Result<Published, Rejection>) -> Result<Result<Published, Vec<Repeat>>> {
+        match outcome {
             Ok(published) => Ok(Ok(published)),
             Err(Rejection::Repeated(repeats)) => Ok(Err(repeats)),
             Err(Rejection::DedupConflict { first, .. }) => Err(self.dedup_conflict(*first, None)),
+            Err(Rejection::KeyPending { pending }) => Err(self.key_pending(*pending)),
             Err(rejection) => Err(self.rejected(rejection)),
         }
     }
@@ -27,7 +41,7 @@ impl Engine {
     /// # Errors
     /// Nothing was published then.
     pub(crate) fn publish_numbered(&self, outgoing: &Outgoing, sequence: Sequence<'_>) -> Result<Option<Published>> {
-        match self.append_messages(outgoing, Some(sequence))? {
+        match self.append_when_room(outgoing, Some(sequence))? {
             Ok(published) => Ok(Some(published)),
             Err(Rejection::SequenceRepeated) => Ok(None),
             Err(Rejection::SequenceGap { expected }) => {
@@ -43,7 +57,12 @@ impl Engine {
         Error::DedupConflict { topic: self.topic_name(first.topic), first, event }
     }
 
-    fn append_messages(
+    /// A message with a unique key is pending.
+    pub(crate) fn key_pending(&self, pending: MessageId) -> Error {
+        Error::KeyPending { topic: self.topic_name(pending.topic), pending }
+    }
+
+    pub(super) fn append_messages(
         &self,
         outgoing: &Outgoing,
         sequence: Option<Sequence<'_>>,

@@ -269,6 +269,7 @@ impl Engine {
             Rejection::CursorMovedIn { step } => Err(Error::CursorMoved { name: work.cursor(step, before) }),
             Rejection::Repeated(repeats) => Ok(Err(NotDone::Repeated(repeats))),
             Rejection::DedupConflict { first, .. } => Err(self.dedup_conflict(*first, None)),
+            Rejection::KeyPending { pending } => Err(self.key_pending(*pending)),
             Rejection::DedupConflictIn { step, part, first } => {
                 Err(self.dedup_conflict(*first, work.append(step).map(|append| append.refused(part))))
             }

@@ -32,7 +32,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
         }
         kind::LEASED => decode_leased(reader),
         kind::CONSIDERED | kind::RECALLED => decode_looked(reader, kind),
-        kind::ACKED | kind::FILTERED => decode_run(reader, kind),
+        kind::ACKED | kind::FILTERED | kind::DROPPED => decode_run(reader, kind),
         kind::NACKED..=kind::EXCLUSIVE_PENDING | kind::DEAD_LETTERED | kind::POSTPONED => decode_targeted(reader, kind),
         kind::REDRIVEN => {
             Ok(Record::Redriven { group: group(reader)?, dead_letter: offset(reader)?, copy: Box::new(copy(reader)?) })
@@ -61,6 +61,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             let (id, body) = (u128::from_le_bytes(reader.array()?), u64::from_le_bytes(reader.array()?));
             Ok(Record::Accepted { partition, offset, id, body, time: StoreMs(reader.varint()?) })
         }
+        kind::KEY_TAKEN => decode_key_taken(reader),
         kind::SEQUENCED => {
             let (topic, producer) = (TopicId(reader.varint()?), name(reader)?.to_owned());
             Ok(Record::Sequenced { topic, producer, sequence: reader.varint()? })
@@ -94,10 +95,12 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
 fn decode_run(reader: &mut ByteReader<'_>, kind: u8) -> Result<Record, DecodeError> {
     let (group, partition, first) = target(reader)?;
     let count = count_at_end(reader)?;
-    Ok(match kind {
-        kind::FILTERED => Record::Filtered { group, partition, first, count },
-        _ => Record::Acked { group, partition, first, count },
-    })
+    match kind {
+        kind::ACKED => Ok(Record::Acked { group, partition, first, count }),
+        kind::FILTERED => Ok(Record::Filtered { group, partition, first, count }),
+        kind::DROPPED => Ok(Record::Dropped { group, partition, first, count }),
+        other => Err(unknown(u64::from(other))),
+    }
 }
 
 /// The kinds that say that a group looked at messages.
@@ -119,6 +122,15 @@ fn numbers(reader: &mut ByteReader<'_>) -> Result<Vec<u32>, DecodeError> {
         Ok(number)
     };
     (0..reader.count(1)?).map(|_| number(reader)).collect()
+}
+
+fn decode_key_taken(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let place = |reader: &mut ByteReader<'_>| Ok((partition(reader)?, offset(reader)?));
+    let (partition, offset) = place(reader)?;
+    let key = u128::from_le_bytes(reader.array()?);
+    let message_key = key_hash(reader)?;
+    let replaced = if reader.is_empty() { None } else { Some(place(reader)?) };
+    Ok(Record::KeyTaken { partition, offset, key, message_key, replaced })
 }
 
 fn decode_cursor_set(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {

@@ -14,14 +14,18 @@ use crate::limits::HISTORY_LEN;
 #[inline]
 pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
     match record {
-        Record::Published { partition, base, count, time } => put_record(out, kind::PUBLISHED, |out| {
-            put_place(out, *partition, *base);
-            put_varint(out, time.0);
-            put_count(out, *count);
-        }),
+        Record::Published { .. } => put_record(out, kind::PUBLISHED, |out| published(record, out)),
         Record::Leased { .. } => put_record(out, kind::LEASED, |out| leased(record, out)),
         Record::Considered { .. } | Record::Recalled { .. } => looked(record, out),
-        Record::Acked { .. } | Record::Filtered { .. } => run(record, out),
+        &Record::Acked { group, partition, first, count } => {
+            put_run(out, kind::ACKED, (group, partition, first), count)
+        }
+        &Record::Filtered { group, partition, first, count } => {
+            put_run(out, kind::FILTERED, (group, partition, first), count)
+        }
+        &Record::Dropped { group, partition, first, count } => {
+            put_run(out, kind::DROPPED, (group, partition, first), count)
+        }
         Record::Nacked { group, partition, offset, due, delay_ms, failure } => put_record(out, kind::NACKED, |out| {
             put_target(out, *group, *partition, *offset);
             put_delay(out, *due, *delay_ms);
@@ -65,6 +69,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::CursorSet { .. } => put_record(out, kind::CURSOR_SET, |out| cursor_set(record, out)),
         Record::CursorRemoved { name } => put_record(out, kind::CURSOR_REMOVED, |out| put_bytes(out, name.as_bytes())),
         Record::Accepted { .. } => put_record(out, kind::ACCEPTED, |out| accepted(record, out)),
+        Record::KeyTaken { .. } => put_record(out, kind::KEY_TAKEN, |out| key_taken(record, out)),
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
         Record::Appended { .. } => put_record(out, kind::APPENDED, |out| appended(record, out)),
         Record::StreamTruncated { .. } => put_record(out, kind::STREAM_TRUNCATED, |out| truncated(record, out)),
@@ -167,22 +172,32 @@ fn accepted(record: &Record, out: &mut Vec<u8>) {
     put_varint(out, time.0);
 }
 
+fn key_taken(record: &Record, out: &mut Vec<u8>) {
+    let Record::KeyTaken { partition, offset, key, message_key, replaced } = record else { return };
+    put_place(out, *partition, *offset);
+    out.extend_from_slice(&key.to_le_bytes());
+    out.extend_from_slice(&message_key.0.to_le_bytes());
+    replaced.iter().for_each(|(partition, offset)| put_place(out, *partition, *offset));
+}
+
 fn sequenced(record: &Record, out: &mut Vec<u8>) {
     let Record::Sequenced { topic, producer, sequence } = record else { return };
     put_named(out, topic.0, producer);
     put_varint(out, *sequence);
 }
 
-fn run(record: &Record, out: &mut Vec<u8>) {
-    let kind = if matches!(record, Record::Filtered { .. }) { kind::FILTERED } else { kind::ACKED };
-    let (Record::Acked { group, partition, first, count } | Record::Filtered { group, partition, first, count }) =
-        record
-    else {
-        return;
-    };
+#[inline]
+fn published(record: &Record, out: &mut Vec<u8>) {
+    let Record::Published { partition, base, count, time } = record else { return };
+    put_place(out, *partition, *base);
+    put_varint(out, time.0);
+    put_count(out, *count);
+}
+
+fn put_run(out: &mut Vec<u8>, kind: u8, (group, partition, first): (GroupId, PartitionId, Offset), count: u32) {
     put_record(out, kind, |out| {
-        put_target(out, *group, *partition, *first);
-        put_count(out, *count);
+        put_target(out, group, partition, first);
+        put_count(out, count);
     });
 }
 

@@ -4,9 +4,9 @@
 //! none is skipped. Never here: which values an option may have.
 
 use super::super::wire::{ByteReader, DecodeError, Newer, put_bytes, put_varint};
-use super::super::{Filter, GroupOptions, Growth, Jitter, Ordering, Retention, TopicOptions};
+use super::super::{Filter, GroupOptions, Growth, Jitter, Ordering, Retention, TopicOptions, WhenFull};
 use crate::ids::TopicId;
-use crate::limits::{BACKOFF_LIST_MAX, DURATION_MS_MAX};
+use crate::limits::{BACKOFF_LIST_MAX, BLOCK_MS_MAX, DURATION_MS_MAX};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ const GROUP: [TaggedOption<GroupOptions>; 21] = [
 ];
 
 /// As [`GROUP`].
-const TOPIC: [TaggedOption<TopicOptions>; 6] = [
+const TOPIC: [TaggedOption<TopicOptions>; 10] = [
     TaggedOption {
         tag: 1,
         get: |all| {
@@ -218,6 +218,42 @@ const TOPIC: [TaggedOption<TopicOptions>; 6] = [
                 Retention::UntilSettled | Retention::Forever | Retention::Age(_) => Err(DecodeError::BadNumber),
             }
         },
+    },
+    TaggedOption {
+        tag: 7,
+        get: |all| number(all.max_messages),
+        set: |all, value| fit(value).map(|value| all.max_messages = value),
+    },
+    TaggedOption {
+        tag: 8,
+        get: |all| {
+            number(match all.when_full {
+                WhenFull::Reject => 0,
+                WhenFull::Block(_) => 1,
+                WhenFull::DropOldest => 2,
+            })
+        },
+        set: |all, value| when_full(value).map(|value| all.when_full = value),
+    },
+    // For how many milliseconds.
+    TaggedOption {
+        tag: 9,
+        get: |all| number(all.when_full.block_ms()),
+        set: |all, value| {
+            let value = value.varint()?;
+            match &mut all.when_full {
+                WhenFull::Block(time) if value <= BLOCK_MS_MAX => {
+                    *time = Duration::from_millis(value);
+                    Ok(())
+                }
+                WhenFull::Reject | WhenFull::Block(_) | WhenFull::DropOldest => Err(DecodeError::BadNumber),
+            }
+        },
+    },
+    TaggedOption {
+        tag: 10,
+        get: |all| number(u64::from(all.drops_unsettled)),
+        set: |all, value| boolean(value).map(|value| all.drops_unsettled = value),
     },
 ];
 
@@ -281,6 +317,16 @@ fn retention(value: &mut ByteReader<'_>) -> Result<Retention, DecodeError> {
     }
 }
 
+fn when_full(value: &mut ByteReader<'_>) -> Result<WhenFull, DecodeError> {
+    match value.varint()? {
+        0 => Ok(WhenFull::Reject),
+        // For how long is another option.
+        1 => Ok(WhenFull::Block(Duration::ZERO)),
+        2 => Ok(WhenFull::DropOldest),
+        3.. => Err(DecodeError::BadNumber),
+    }
+}
+
 fn ordering(value: &mut ByteReader<'_>) -> Result<Ordering, DecodeError> {
     match value.varint()? {
         0 => Ok(Ordering::None),
@@ -309,8 +355,15 @@ pub(crate) fn put_topic_options(out: &mut Vec<u8>, options: &TopicOptions) {
 
 pub(crate) fn topic_options(reader: &mut ByteReader<'_>) -> Result<TopicOptions, DecodeError> {
     let options = read_options(reader, "topic option", &TOPIC, &TopicOptions::LEFT_OUT)?;
+    // What says that there is a bound and what it is come together.
+    if options.when_full == WhenFull::Block(Duration::ZERO)
+        || options.max_messages == 0 && options.when_full != WhenFull::Reject
+    {
+        return Err(DecodeError::BadNumber);
+    }
     match options.retention {
         Retention::Age(Duration::ZERO) | Retention::Count(0) => Err(DecodeError::BadNumber),
+        Retention::UntilSettled | Retention::Forever if options.drops_unsettled => Err(DecodeError::BadNumber),
         Retention::UntilSettled | Retention::Forever | Retention::Age(_) | Retention::Count(_) => Ok(options),
     }
 }

@@ -2,15 +2,18 @@
 
 use super::*;
 use crate::ids::{Epoch, GroupId, Lsn, MessageId, MonoMs, Offset, PartitionId, StoreMs, TopicId, WallMs};
+use crate::limits::BLOCK_MS_MAX;
 use crate::record::wire::{Newer, put_bytes, put_varint};
 use crate::record::{
     AttemptFailure, BackoffOptions, Copied, DueTime, FailureCause, FailureCounts, Filter, GroupOptions, Growth, Hold,
     Jitter, KeyHash, Ordering, Origin, Provenance, RateOptions, Retention, StreamId, StreamNote, TopicOptions,
+    WhenFull,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn bytes_of(record: Record) -> Vec<u8> {
     let mut out = Vec::new();
@@ -81,6 +84,11 @@ fn golden_considered() {
     golden(considered(vec![KeyHash(0); 4], vec![1, 3]), &format!("1e 27 03 05 ac 02 02 01 01 {}", "00 ".repeat(32)));
     // kind, length, group, partition, first, keys
     // kind, length, group, partition, offset, count
+    golden(Record::Dropped { group: GROUP, partition: PARTITION, first: OFFSET, count: 1 }, "22 04 03 05 ac 02");
+    golden(
+        Record::Dropped { group: GROUP, partition: PARTITION, first: OFFSET, count: 300 },
+        "22 06 03 05 ac 02 ac 02",
+    );
     golden(Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 1 }, "21 04 03 05 ac 02");
     golden(
         Record::Filtered { group: GROUP, partition: PARTITION, first: OFFSET, count: 300 },
@@ -177,6 +185,23 @@ fn golden_store() {
     let options = TopicOptions { retention: Retention::Forever, ..TopicOptions::LEFT_OUT };
     let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options };
     golden(topic, "0f 0e 01 06 6f 72 64 65 72 73 02 04 01 01 01 01");
+    let when_full = WhenFull::Block(Duration::from_millis(300));
+    let blocking = TopicOptions { max_messages: 500, when_full, ..TopicOptions::LEFT_OUT };
+    let name = "orders".to_owned();
+    let topic = Record::TopicCreated { topic: TopicId(1), name, first: PartitionId(2), count: 4, options: blocking };
+    golden(topic, "0f 16 01 06 6f 72 64 65 72 73 02 04 03 07 02 f4 03 08 01 01 09 02 ac 02");
+    let retention = Retention::Count(3);
+    let when_full = WhenFull::DropOldest;
+    let dropping =
+        TopicOptions { retention, max_messages: 5, when_full, drops_unsettled: true, ..TopicOptions::LEFT_OUT };
+    let topic = Record::TopicCreated {
+        topic: TopicId(1),
+        name: "o".to_owned(),
+        first: PartitionId(2),
+        count: 4,
+        options: dropping,
+    };
+    golden(topic, "0f 15 01 01 6f 02 04 05 01 01 03 06 01 03 07 01 05 08 01 02 0a 01 01");
     // kind, length, group, name, topic, options: tag, length and value of each; retry, starts
     golden(group(GroupOptions::LEFT_OUT), "10 0a 03 01 6b 01 00 06 02 00 ac 02");
     let growth = Growth::List([0, 300, 2].into());
@@ -214,7 +239,7 @@ fn golden_store() {
     golden(group(outstanding), "10 0d 03 01 6b 01 01 06 01 09 06 02 00 ac 02");
     // kind, length, group, count, starts, of each how far before it what is kept begins
     let (from, starts) = (vec![Offset(0), Offset(299), Offset(7)], vec![Offset(0), OFFSET, Offset(7)]);
-    golden(Record::GroupSought { group: GROUP, from, starts }, "22 09 03 03 00 ac 02 07 00 01 00");
+    golden(Record::GroupSought { group: GROUP, from, starts }, "24 09 03 03 00 ac 02 07 00 01 00");
 }
 
 fn group(options: GroupOptions) -> Record {
@@ -243,7 +268,7 @@ fn an_unknown_option_is_a_newer_versions_and_no_damage() {
         let field = |tag: u8| [&[tag, value.len() as u8], value].concat();
         assert_eq!(with_options(16, &[&[1], &field(22)[..]].concat()), newer("group option", 22, 21));
         assert_eq!(with_options(16, &[&[2, 1, 1, 9], &field(100)[..]].concat()), newer("group option", 100, 21));
-        assert_eq!(with_options(15, &[&[1], &field(7)[..]].concat()), newer("topic option", 7, 6));
+        assert_eq!(with_options(15, &[&[1], &field(11)[..]].concat()), newer("topic option", 11, 10));
     }
 }
 
@@ -263,6 +288,17 @@ fn a_topic_has_one_retention_and_room_for_ids() {
     assert_eq!(of(&[1, 1, 1, 0]), Err(DecodeError::Invalid("an option that is left out is written")));
     assert_eq!(of(&[1, 1, 1, 2]), Err(DecodeError::BadNumber));
     assert_eq!(of(&[1, 2, 1, 0]), Err(DecodeError::BadNumber), "a window without room");
+    assert!(of(&[3, 7, 1, 9, 8, 1, 1, 9, 1, 5]).is_ok() && of(&[2, 7, 1, 9, 8, 1, 2]).is_ok());
+    assert!(of(&[3, 1, 1, 3, 6, 1, 9, 10, 1, 1]).is_ok());
+    let wrong: [&[u8]; 6] = [
+        &[1, 8, 1, 2],           // full, and without a bound
+        &[2, 7, 1, 9, 8, 1, 1],  // waits for no time
+        &[2, 7, 1, 9, 9, 1, 5],  // does not wait, and for how long
+        &[2, 7, 1, 9, 8, 1, 3],  // a full topic does something else
+        &[1, 10, 1, 1],          // drops what is kept
+        &[2, 1, 1, 1, 10, 1, 1], // the same
+    ];
+    wrong.iter().for_each(|options| assert_eq!(of(options), Err(DecodeError::BadNumber), "{options:?}"));
     assert_eq!(of(&[1, 1, 2, 1, 0]), Err(DecodeError::Invalid("an option is longer than its value")));
 }
 
@@ -343,7 +379,7 @@ fn a_body_is_used_up_exactly() {
         assert_eq!(with(body).unwrap().len(), 1, "{kind}");
         // Without its last byte it is damage, or what stands at the end was left out.
         let ends_in_count =
-            [kind::PUBLISHED, kind::LEASED, kind::ACKED, kind::APPENDED, kind::FILTERED].contains(&kind);
+            [kind::PUBLISHED, kind::LEASED, kind::ACKED, kind::APPENDED, kind::FILTERED, kind::DROPPED].contains(&kind);
         assert!(with(&body[..body.len() - 1]).is_err() || ends_in_count, "{kind}");
         assert!(matches!(with(&[body, &[2; 9]].concat()), Err(DecodeError::Invalid(_))), "{kind}");
     }
@@ -399,6 +435,12 @@ fn golden_dedup() {
     // kind, length, topic, name, number
     let sequenced = Record::Sequenced { topic: TopicId(1), producer: "p".to_owned(), sequence: 300 };
     golden(sequenced, "17 05 01 01 70 ac 02");
+    // kind, length, partition, offset, unique key, key, and the place of the message that was replaced
+    let (partition, offset) = (PartitionId(2), Offset(300));
+    let taken = |replaced| Record::KeyTaken { partition, offset, key: id, message_key: KeyHash(5), replaced };
+    let key = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 05 00 00 00 00 00 00 00";
+    golden(taken(None), &format!("23 1b 02 ac 02 {key}"));
+    golden(taken(Some((PartitionId(1), Offset(301)))), &format!("23 1e 02 ac 02 {key} 01 ad 02"));
     // kind, length, topic, time
     golden(Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) }, "20 03 01 ac 02");
 }
@@ -488,6 +530,14 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
         Record::Recalled { group, partition, first: offset, keys: vec![KeyHash(7), KeyHash::LOST] },
         Record::RetentionMarked { topic: TopicId(1), time: StoreMs(300) },
         Record::Filtered { group, partition, first: offset, count: 2 },
+        Record::Dropped { group, partition, first: offset, count: 2 },
+        Record::KeyTaken {
+            partition,
+            offset,
+            key: u128::MAX,
+            message_key: KeyHash(7),
+            replaced: Some((partition, offset)),
+        },
         Record::GroupSought { group, from: vec![Offset(1), Offset(0)], starts: vec![Offset(3), Offset(0)] },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
@@ -669,10 +719,34 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn topic_options() -> impl Strategy<Value = TopicOptions> {
-    (any::<(bool, bool)>(), small(), number(), small()).prop_map(|((is_kept, streams), ids, dedup_window_ms, kept)| {
-        let retention = if is_kept { Retention::Forever } else { Retention::UntilSettled };
-        TopicOptions { retention, dedup_ids: ids.max(1), dedup_window_ms, streams, snapshots_kept: kept.max(1) }
-    })
+    let numbers = (small(), number(), small(), number(), 0..=BLOCK_MS_MAX);
+    (any::<(bool, bool, bool)>(), numbers).prop_map(
+        |((is_kept, streams, drops), (ids, dedup_window_ms, kept, max_messages, ms))| {
+            let retention = match (is_kept, drops) {
+                (true, true) => Retention::Count(dedup_window_ms.max(1)),
+                (true, false) => Retention::Forever,
+                (false, _) => Retention::UntilSettled,
+            };
+            let drops_unsettled = is_kept && drops;
+            let blocks = max_messages > 0 && ms > 0;
+            let when_full = match (blocks, drops) {
+                (true, _) => WhenFull::Block(Duration::from_millis(ms)),
+                (false, true) if max_messages > 0 => WhenFull::DropOldest,
+                (false, _) => WhenFull::Reject,
+            };
+            let (dedup_ids, snapshots_kept) = (ids.max(1), kept.max(1));
+            TopicOptions {
+                retention,
+                dedup_ids,
+                dedup_window_ms,
+                streams,
+                snapshots_kept,
+                max_messages,
+                when_full,
+                drops_unsettled,
+            }
+        },
+    )
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -777,6 +851,12 @@ fn record() -> impl Strategy<Value = Record> {
         (target(), any::<(u128, u64)>(), number()).prop_map(|((_, partition, offset), (id, body), time)| {
             Record::Accepted { partition, offset, id, body, time: StoreMs(time) }
         }),
+        (target(), any::<(u128, u64)>(), option::of((number(), number()))).prop_map(
+            |((_, partition, offset), (key, message_key), replaced)| {
+                let replaced = replaced.map(|(partition, offset)| (PartitionId(partition), Offset(offset)));
+                Record::KeyTaken { partition, offset, key, message_key: KeyHash(message_key), replaced }
+            }
+        ),
         (number(), any::<u128>(), number(), small().prop_map(|count| count.max(1)), [number(), number(), number()])
             .prop_map(|(partition, key, base, count, [time, version, first])| {
                 let stream = StreamId { partition: PartitionId(partition), key };

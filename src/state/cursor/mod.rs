@@ -152,14 +152,18 @@ impl State {
         lsn: Lsn,
     ) -> Applied {
         self.check_cursor(name, value.len(), hold)?;
+        let before = self.cursor(name).and_then(|cursor| cursor.hold);
         self.cursors.set(name, CursorState { value: value.into(), hold, set_at: lsn });
+        before.into_iter().chain(hold).for_each(|hold| self.let_go_passed_of(hold.topic));
         Ok(())
     }
 
     pub(in crate::state) fn apply_cursor_removed(&mut self, name: &str) -> Applied {
         require(self.cursor(name).is_some(), "there is no such cursor")?;
         let before = self.cursors.named.remove(name);
+        let hold = before.as_ref().and_then(|before| before.hold);
         self.cursors.release(before);
+        hold.into_iter().for_each(|hold| self.let_go_passed_of(hold.topic));
         Ok(())
     }
 }

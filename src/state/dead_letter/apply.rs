@@ -36,6 +36,7 @@ impl State {
         group.settle(cursor, message.offset, 1);
         group.tidy();
         self.exclusive.touched(message, 1);
+        self.let_go_settled(message.partition, message.offset, 1);
         Ok(())
     }
 

@@ -92,7 +92,7 @@ impl State {
 
     /// The topic that remembers the ids of this partition's messages.
     #[inline]
-    fn accepting(&self, partition: PartitionId) -> Result<TopicId, Rejection> {
+    pub(in crate::state) fn accepting(&self, partition: PartitionId) -> Result<TopicId, Rejection> {
         match self.catalog.role(partition) {
             Some(Role::Topic { topic, .. } | Role::Schedule { topic }) => Ok(topic),
             Some(Role::Retry { .. } | Role::Dead { .. } | Role::Notes { .. }) | None => {

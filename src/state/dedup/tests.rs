@@ -1,16 +1,10 @@
 //! Ids and producers: what is a repeat, and for how long.
 
 use crate::limits::{DEDUP_IDS_MAX, PRODUCERS_MAX};
-use crate::record::{Retention, TopicOptions};
+use crate::record::TopicOptions;
 use crate::state::tests::*;
 
-const TOPIC: TopicOptions = TopicOptions {
-    retention: Retention::UntilSettled,
-    dedup_ids: 3,
-    dedup_window_ms: 1_000,
-    streams: false,
-    snapshots_kept: 1,
-};
+const TOPIC: TopicOptions = TopicOptions { dedup_ids: 3, dedup_window_ms: 1_000, ..TopicOptions::LEFT_OUT };
 
 fn world() -> World {
     let mut world = World::new();
@@ -21,7 +15,7 @@ fn world() -> World {
 /// Publishes one message under an id. Where it was published before, its offset is that of the first.
 fn publish(world: &mut World, id: u128, body: u64) -> Result<Option<u64>, Rejection> {
     let ids = &[DedupId { part: 0, id, body }];
-    match world.run(Command::Publish { runs: &[(PartitionId(0), 1)], ids, delays: &[], sequence: None }) {
+    match world.run(Command::Publish { runs: &[(PartitionId(0), 1)], ids, delays: &[], uniques: &[], sequence: None }) {
         Ok(_) => Ok(None),
         Err(Rejection::Repeated(repeats)) => Ok(Some(repeats[0].id.offset.0)),
         Err(other) => Err(other),
@@ -101,7 +95,8 @@ fn a_batch_says_which_of_its_messages_were_accepted() {
     let id = |part, id| DedupId { part, id, body: 0 };
     assert_eq!(publish(&mut world, 5, 0), Ok(None));
     let before = world.state.hash();
-    let mut run = |ids: &[DedupId]| world.run(Command::Publish { runs, ids, delays: &[], sequence: None });
+    let mut run =
+        |ids: &[DedupId]| world.run(Command::Publish { runs, ids, delays: &[], uniques: &[], sequence: None });
     let Err(Rejection::Repeated(repeats)) = run(&[id(1, 6), id(3, 5)]) else { panic!("one is a repeat") };
     assert_eq!(repeats.iter().map(|repeat| (repeat.part, repeat.id.offset.0)).collect::<Vec<_>>(), [(3, 0)]);
     assert!(matches!(run(&[id(0, 9), id(2, 9)]), Err(Rejection::Invalid(_))), "one id for two");
@@ -137,7 +132,7 @@ fn ids_of_all_topics_have_a_bound_and_go_with_their_topic() {
     world.run(Command::CreateTopic { name: "many", partitions: 1, options }).unwrap();
     assert_eq!(publish(&mut world, 7, 1), Ok(None));
     let ids = &[DedupId { part: 0, id: 1, body: 1 }];
-    let many = Command::Publish { runs: &[(PartitionId(2), 1)], ids, delays: &[], sequence: None };
+    let many = Command::Publish { runs: &[(PartitionId(2), 1)], ids, delays: &[], uniques: &[], sequence: None };
     assert!(matches!(world.run(many).err(), Some(Rejection::LimitReached(_))));
     world.run(Command::RemoveTopic { topic: TopicId(0) }).unwrap();
     world.run(many).unwrap();
@@ -148,7 +143,9 @@ fn a_producer_numbers_without_gaps() {
     let mut world = world();
     let mut publish = |number| {
         let sequence = Some(Sequence { topic: TopicId(0), producer: "importer", number });
-        world.run(Command::Publish { runs: &[(PartitionId(0), 1)], ids: &[], delays: &[], sequence }).err()
+        world
+            .run(Command::Publish { runs: &[(PartitionId(0), 1)], ids: &[], delays: &[], uniques: &[], sequence })
+            .err()
     };
     assert_eq!(publish(1), Some(Rejection::SequenceGap { expected: 0 }));
     assert_eq!((publish(0), publish(1), publish(2)), (None, None, None));
@@ -166,6 +163,8 @@ fn a_producer_numbers_without_gaps() {
         world.state.apply(&record(&n.to_string(), 0), Lsn(8)).unwrap();
     }
     let sequence = Some(Sequence { topic: TopicId(0), producer: "one more", number: 0 });
-    let more = world.run(Command::Publish { runs: &[(PartitionId(0), 1)], ids: &[], delays: &[], sequence }).err();
+    let more = world
+        .run(Command::Publish { runs: &[(PartitionId(0), 1)], ids: &[], delays: &[], uniques: &[], sequence })
+        .err();
     assert_eq!(more, Some(Rejection::LimitReached("producers")));
 }

@@ -2,8 +2,8 @@
 //!
 //! A consumer that looks for messages of a group with a filter reads ahead, outside the store's lock; what was found is beside the state
 //! ([`KnownVerdicts`]). Messages that do not pass are settled by [`Record::Filtered`], in runs: with the lease of a message behind them, or
-//! once there are many, or when somebody asks for it. A group that nobody receives from can be made to look ahead: what passes is outstanding
-//! then, and parked as in a group in order of keys. Replaying looks at no filter. Never here: what a filter says, reading.
+//! once there are many, or when somebody asks for it. A group that nobody receives from can be made to look ahead: what passes is
+//! outstanding then, and parked as in a group in order of keys. Replaying looks at no filter. Never here: what a filter says, reading.
 
 #[cfg(test)]
 mod tests;
@@ -141,8 +141,8 @@ impl State {
         needed.filter(|_| self.looks_on(group, group.order.startable_count() > 0, limits, inputs))
     }
 
-    /// Settles what is known not to pass of the next messages. Of the partition `ahead` also looks at what passes, so that the group gets past
-    /// it, and asks for verdicts where none are known.
+    /// Settles what is known not to pass of the next messages. Of the partition `ahead` also looks at what passes, so that the group
+    /// gets past it, and asks for verdicts where none are known.
     pub(in crate::state) fn decide_settle_filtered(
         &self,
         command: &Command<'_>,
@@ -192,6 +192,8 @@ impl State {
         group.considered += u128::from(count);
         // seam: a partition without matches keeps others waiting
         group.data.position = cursor + 1;
+        // seam: a key stays taken by what does not pass
+        self.let_go_settled(partition, first, count);
         Ok(())
     }
 
@@ -246,8 +248,8 @@ impl State {
 }
 
 impl GroupState {
-    /// Settles what does not pass of these next messages of a cursor, and parks or counts what passes, up to `most` of these. Returns how many
-    /// messages that are in all.
+    /// Settles what does not pass of these next messages of a cursor, and parks or counts what passes, up to `most` of these. Returns
+    /// how many messages that are in all.
     fn look_ahead(
         &self,
         (id, cursor): (GroupId, u32),
@@ -258,7 +260,10 @@ impl GroupState {
         let is_by_key = self.options.ordering == Ordering::Key;
         let room = if is_by_key { most } else { most.min(parked_max.of_group.saturating_sub(self.parked)) };
         let room = room.min(self.parked_room()) as usize;
-        let keys: Vec<KeyHash> = run.candidates().filter_map(FilterVerdict::key).take(room).collect();
+        // A message that cannot be read counts as one without a key, and waits for nobody.
+        let known = |key| if key == KeyHash::LOST { KeyHash::NONE } else { key };
+        // seam: a message that cannot be read is only counted
+        let keys = run.candidates().filter_map(FilterVerdict::key).map(known).take(room).collect::<Vec<KeyHash>>();
         let mut counted = if is_by_key { self.counted(&keys, parked_max) } else { Vec::new() }.into_iter().peekable();
         let (partition, start) = (self.partition_of(cursor), self.next(cursor));
         let (mut offset, mut number) = (start, 0u32);
@@ -286,7 +291,7 @@ impl GroupState {
                     if counted.next_if_eq(&number).is_some() {
                         here.push(keys.len() as u32);
                     }
-                    keys.push(if key == KeyHash::LOST { KeyHash::NONE } else { key });
+                    keys.push(known(key));
                     (number, offset) = (number + 1, offset.saturating_add(1));
                 }
             }

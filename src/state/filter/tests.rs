@@ -266,6 +266,22 @@ fn what_cannot_follow_is_refused() {
     world.refuses(considered(KITCHEN, 0, &[0]));
 }
 
+/// Those that cannot be read pass and have no key: they wait for nobody, nor for each other, however many are parked.
+#[test]
+fn messages_that_cannot_be_read_are_not_only_counted() {
+    let mut world = World::with(1, GroupOptions { ordering: Ordering::Key, ..filtered(options()) });
+    world.publish(0, 3);
+    let group = world.state.group(KITCHEN).unwrap();
+    let filter = filter().unwrap();
+    let read = [KeyHash(7), KeyHash::LOST, KeyHash::LOST].map(FilterVerdict::Passes);
+    world.verdicts.add((KITCHEN, group, PartitionId(0)), (&filter, Offset(0)), read);
+    let parked_max = ParkedMax { of_group: 1, of_key: 1 };
+    let ahead = Some(PartitionId(0));
+    let (_, records) = world.run(Command::SettleFiltered { group: KITCHEN, ahead, parked_max }).unwrap();
+    let [Record::Considered { keys, counted, .. }] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((&keys[..], &counted[..]), (&[KeyHash(7), KeyHash::NONE, KeyHash::NONE][..], &[][..]));
+}
+
 /// Verdicts of all groups together are bounded, and those of the group that reads are there.
 #[test]
 fn what_is_known_is_bounded() {

@@ -70,6 +70,8 @@ pub(crate) struct GroupData {
     pub(in crate::state) dead_letters: Arc<OffsetSet>,
     /// How many error texts went for want of room.
     pub(in crate::state) texts_dropped: u64,
+    /// How many messages went without a delivery, for want of room or because they were too old.
+    pub(in crate::state) dropped: u64,
 }
 
 /// A group: what is data of it, and what follows from that.
@@ -161,6 +163,7 @@ impl GroupState {
             rank: (Lsn(0), 0),
             dead_letters: Arc::default(),
             texts_dropped: 0,
+            dropped: 0,
         };
         let mut considered = 0;
         for (cursor, start) in (0..topic.count).zip(starts) {
@@ -187,6 +190,7 @@ impl State {
         let group = GroupState::new(Arc::clone(&name), (topic, of), options.clone(), retry, starts.iter().copied());
         self.catalog.add_group(topic, &name);
         self.groups.insert(id, Box::new(group));
+        self.let_go_settled_of(topic);
         Ok(())
     }
 
@@ -195,8 +199,9 @@ impl State {
         self.catalog.remove_group(group.topic, &group.name, group.retry);
         // seam: a removed group is waited for
         self.exclusive.forget(id);
-        let partitions = group.retry.0..group.retry.nth(2).0;
+        let (topic, partitions) = (group.topic, group.retry.0..group.retry.nth(2).0);
         self.removed.push(Removed { partitions, group: Some(group), _forgotten: None, _schedule: None });
+        self.let_go_settled_of(topic);
         Ok(())
     }
 

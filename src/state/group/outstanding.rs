@@ -4,7 +4,7 @@
 
 use super::{GroupData, GroupState};
 use crate::ids::Offset;
-use crate::record::AttemptFailure;
+use crate::record::{AttemptFailure, KeyHash};
 use crate::state::lease::{Lease, LeaseKey, OutstandingEntry, Queues, key};
 use crate::state::order::KeyOrder;
 use crate::state::retry::Texts;
@@ -69,6 +69,14 @@ impl GroupState {
             return false;
         }
         end <= self.next(cursor) && self.order.first_counted(cursor).is_none_or(|first| end <= first)
+    }
+
+    /// Whether a message of a cursor, which has this key, is settled. One that did not pass a filter counts as unsettled while an earlier one of
+    /// its key is only counted.
+    pub(in crate::state) fn has_settled(&self, cursor: u32, offset: Offset, key: KeyHash) -> bool {
+        // seam: a key is free while its message is only counted
+        let is_counted = || self.counted.get(&(key, cursor)).is_some_and(|run| run.first <= offset);
+        offset < self.next(cursor) && self.entry(cursor, offset).is_none() && !is_counted()
     }
 
     /// Changes an outstanding message: `failure` goes into its history, then `change` gets it and the number of this turn.

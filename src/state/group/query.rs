@@ -109,7 +109,7 @@ impl State {
     }
 
     /// Whether the topic keeps its messages for a while, and no longer for want of groups.
-    fn is_for_a_while(&self, topic: TopicId) -> bool {
+    pub(in crate::state) fn is_for_a_while(&self, topic: TopicId) -> bool {
         self.topic(topic).is_some_and(|topic| topic.options.retention.is_for_a_while())
     }
 
@@ -178,6 +178,11 @@ impl GroupData {
     /// The partitions of its topic, and the first message of each that the group has not come to.
     pub(crate) fn topic_nexts(&self) -> impl Iterator<Item = (PartitionId, Offset)> + '_ {
         (0..self.retry_cursor()).map(|cursor| (self.partition_of(cursor), self.next(cursor)))
+    }
+
+    /// How many messages went without a delivery to it.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Whether it has as many messages outstanding as it may.

@@ -1,7 +1,7 @@
 //! The bytes of a group within a snapshot.
 //!
 //! ```text
-//! name | topic | options | retry partition | its end | end of the partition of dead letters | turns | position | rank | texts dropped
+//! name | topic | options | retry partition | its end | end of the partition of dead letters | turns | position | rank | texts dropped | dropped
 //! dead letters   floor, count of runs, each: gap and length; count of bitmaps, each: gap and 64 bytes
 //! cursors   for each partition: how far `next` is from its end
 //! messages  count of cursors, each: gap, count of messages, each: flags, gap, attempts, [limit], [key], phase, [history]
@@ -33,6 +33,8 @@ pub(in crate::state) fn encode(group: &GroupData, end: impl Fn(PartitionId) -> O
     put_varint(out, group.rank.0.0);
     put_varint(out, u64::from(group.rank.1));
     put_varint(out, group.texts_dropped);
+    // seam: a checkpoint forgets what was dropped
+    put_varint(out, group.dropped);
     // seam: a checkpoint forgets the dead letters
     dead_letter::encode(&group.dead_letters, out);
     lease::encode_cursors(group, end, out);
@@ -63,6 +65,7 @@ pub(in crate::state) fn decode(
         u32::try_from(position >> 2).map_err(|_| DecodeError::Invalid("a position beyond all partitions"))?;
     group.rank = (Lsn(reader.varint()?), reader.varint_u32()?);
     group.texts_dropped = reader.varint()?;
+    group.dropped = reader.varint()?;
     if group.turns > TURNS_MAX || group.position >= group.cursors() {
         return Err(invalid("a group that is nowhere"));
     }

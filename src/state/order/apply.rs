@@ -86,7 +86,12 @@ impl State {
         }
         let parked = keys.iter().filter(|key| **key != KeyHash::NONE).count();
         require(parked as u64 <= u64::from(group.parked_room()), "more messages are parked than may be")?;
-        self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?.recall((cursor, first, end), keys, &hungry, &counts);
+        let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
+        group.recall((cursor, first, end), keys, &hungry, &counts);
+        // What did not pass a filter, or was damaged, is known to be settled by now.
+        let is_told = hungry.iter().any(|key| group.data.counted.get(&(*key, cursor)).is_none());
+        let end = if is_told { group.next(cursor) } else { end };
+        self.let_go_within(partition, first, end);
         Ok(())
     }
 }

@@ -79,6 +79,8 @@ pub(in crate::state) struct KeyOrder {
     /// By cursor and first offset: keys with counts, and those of them that are hungry.
     counted: BTreeSet<(u32, Offset, KeyHash)>,
     hungry: BTreeSet<(u32, Offset, KeyHash)>,
+    /// How many messages are only counted.
+    counted_count: u64,
 }
 
 impl KeyOrder {
@@ -136,7 +138,9 @@ impl KeyOrder {
     pub(super) fn set_counted(&mut self, key: KeyHash, cursor: u32, run: Option<CountedRun>, in_flight_max: u32) {
         if let Some(before) = self.line(key).and_then(|line| line.counted_of(cursor)) {
             self.counted.remove(&(cursor, before.first, key));
+            self.counted_count = self.counted_count.saturating_sub(before.count);
         }
+        self.counted_count = self.counted_count.saturating_add(run.map_or(0, |run| run.count));
         self.counted.extend(run.map(|run| (cursor, run.first, key)));
         self.update(key, in_flight_max, |line| line.set_counted(cursor, run));
     }
@@ -217,6 +221,11 @@ impl KeyOrder {
     /// How many parked messages may be leased, or fewer where a key may have several in flight.
     pub(in crate::state) fn startable_count(&self) -> usize {
         self.free.len()
+    }
+
+    /// How many messages are only counted.
+    pub(in crate::state) fn counted_count(&self) -> u64 {
+        self.counted_count
     }
 
     /// The first message of a cursor that may be one of those that are only counted.

@@ -137,6 +137,7 @@ impl State {
         if is_new {
             ages.marks.push_back(AgeMark { time, ends });
         }
+        self.let_go_passed_of(topic);
         Ok(())
     }
 

@@ -4,10 +4,12 @@
 //! Never here: files, and what becomes of what must not stay.
 
 mod age;
+mod drop;
 #[cfg(test)]
 pub(super) mod tests;
 
 pub(in crate::state) use age::{Ages, AgesSnapshot, decode, encode, kept_from};
+pub(crate) use drop::DROPS_MAX;
 
 use super::Snapshot;
 use super::group::GroupData;

@@ -2,11 +2,12 @@
 //!
 //! Never here: files.
 
+use super::drop::levelled;
 use super::*;
-use crate::ids::MonoMs;
-use crate::record::{Retention, TopicOptions};
-use crate::state::tests::World;
-use crate::state::{Command, Rejection, State};
+use crate::ids::{GroupId, MonoMs};
+use crate::record::{GroupOptions, KeyHash, Ordering, Record, Retention, TopicOptions, WhenFull};
+use crate::state::tests::{World, options};
+use crate::state::{Command, Decision, Rejection, State, UniqueKey, WhilePending};
 
 /// Whether an offset lies within one of some stretches, which are in order and apart.
 fn holds(stretches: &[OffsetRange], offset: Offset) -> bool {
@@ -64,4 +65,134 @@ fn marks_of_a_topic_stay_few() {
         }
         assert!(world.state.kept_from(TopicId(0), 0) > Offset(0), "{age}");
     }
+}
+
+fn ring(max_messages: u64, partitions: u32) -> World {
+    let mut world = World::new();
+    let bound = TopicOptions { max_messages, when_full: WhenFull::DropOldest, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "t", partitions, options: bound }).unwrap();
+    let starts = vec![Offset(0); partitions as usize];
+    for name in ["a", "b"] {
+        let options = GroupOptions { max_outstanding: 8, ..options() };
+        world.run(Command::CreateGroup { topic: TopicId(0), name, options: &options, starts: &starts }).unwrap();
+    }
+    world
+}
+
+fn nexts(world: &World, group: u64) -> Vec<u64> {
+    let group = world.state.group(GroupId(group)).unwrap();
+    group.topic_nexts().map(|(_, next)| next.0).collect()
+}
+
+/// A full topic drops of each group what is too much, from where the group is furthest behind, and counts it.
+#[test]
+fn the_oldest_are_dropped_of_each_group() {
+    let mut world = ring(6, 2);
+    world.publish(0, 4);
+    world.publish(1, 2);
+    world.run_lease(GroupId(0), 2, false);
+    world.run(Command::publish(&[(PartitionId(0), 1)])).unwrap();
+    assert_eq!((nexts(&world, 0), nexts(&world, 1)), (vec![2, 1], vec![1, 0]));
+    let dropped = |world: &World, group| world.state.group(GroupId(group)).unwrap().dropped();
+    assert_eq!((dropped(&world, 0), dropped(&world, 1)), (1, 1));
+    // What was leased takes room.
+    world.run(Command::publish(&[(PartitionId(1), 4)])).unwrap();
+    assert_eq!((nexts(&world, 0), dropped(&world, 0)), (vec![5, 2], 5));
+    let full = world.run(Command::publish(&[(PartitionId(1), 5)])).err();
+    assert_eq!(full, Some(Rejection::TopicFull { topic: TopicId(0), count: 5 }));
+    let more = world.run(Command::publish(&[(PartitionId(1), 7)])).err();
+    assert_eq!(more, Some(Rejection::TopicFull { topic: TopicId(0), count: 7 }));
+    assert_eq!((nexts(&world, 0), dropped(&world, 1)), (vec![5, 2], 5), "nothing was changed");
+    let mut bytes = Vec::new();
+    world.state.snapshot().encode(&mut bytes);
+    let read = State::decode(&bytes).unwrap();
+    assert_eq!(read.group(GroupId(1)).unwrap().dropped(), 5);
+}
+
+#[test]
+fn what_is_taken_leaves_the_rest_even() {
+    let taken = |all: &[u64], count| {
+        let taken = levelled(all, count);
+        taken.map(|taken| all.iter().zip(taken.into_iter().chain(std::iter::repeat(0))).map(|(a, b)| a - b).collect())
+    };
+    assert_eq!(taken(&[6, 5], 5), Some(vec![3, 3]));
+    assert_eq!(taken(&[9, 2, 2], 4), Some(vec![5, 2, 2]));
+    assert_eq!(taken(&[9, 2, 2], 9), Some(vec![1, 1, 2]));
+    assert_eq!(taken(&[9, 2, 2], 13), Some(vec![0, 0, 0]));
+    assert_eq!((taken(&[9, 2, 2], 14), taken(&[], 1)), (None, None));
+    assert_eq!((taken(&[], 0), taken(&[4], 0)), (Some(vec![]), Some(vec![4])));
+}
+
+/// A message that every group dropped has its unique key no longer.
+#[test]
+fn what_is_dropped_lets_go_of_its_key() {
+    let mut world = ring(2, 1);
+    let unique = |key| [UniqueKey { part: 0, key, message_key: KeyHash::NONE, while_pending: WhilePending::Reject }];
+    let publish = |world: &mut World, key: u128| {
+        let uniques = unique(key);
+        let runs = [(PartitionId(0), 1)];
+        world.run(Command::Publish { runs: &runs, ids: &[], delays: &[], uniques: &uniques, sequence: None }).map(drop)
+    };
+    publish(&mut world, 7).unwrap();
+    publish(&mut world, 8).unwrap();
+    assert!(publish(&mut world, 7).is_err());
+    publish(&mut world, 9).unwrap();
+    publish(&mut world, 7).unwrap();
+}
+
+/// Behind messages of a key that are only counted none goes: a group would take it for one of these.
+#[test]
+fn nothing_is_dropped_behind_what_is_only_counted() {
+    let mut world = World::new();
+    let bound = TopicOptions { max_messages: 6, when_full: WhenFull::DropOldest, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "t", partitions: 1, options: bound }).unwrap();
+    let ordered = GroupOptions { ordering: Ordering::Key, ..options() };
+    world.run(Command::CreateGroup { topic: TopicId(0), name: "a", options: &ordered, starts: &[Offset(0)] }).unwrap();
+    world.publish(0, 4);
+    let partition = PartitionId(0);
+    let looked = |first, count, counted: &[u32]| Record::Considered {
+        group: GroupId(0),
+        partition,
+        first: Offset(first),
+        keys: vec![KeyHash(7); count],
+        counted: counted.to_vec(),
+    };
+    world.state.apply(&looked(0, 2, &[1]), Lsn(world.lsn)).unwrap();
+    let full = world.run(Command::publish(&[(partition, 3)])).err();
+    assert_eq!(full, Some(Rejection::TopicFull { topic: TopicId(0), count: 3 }));
+    world.refuses(Record::Dropped { group: GroupId(0), partition, first: Offset(2), count: 1 });
+    world.run(Command::publish(&[(partition, 2)])).unwrap();
+}
+
+/// What a retention does not keep goes, but for what was leased.
+#[test]
+fn old_messages_are_dropped() {
+    let mut world = World::new();
+    let retention = Retention::Count(3);
+    let options_of = TopicOptions { retention, drops_unsettled: true, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "t", partitions: 2, options: options_of }).unwrap();
+    let starts = [Offset(0); 2];
+    world.run(Command::CreateGroup { topic: TopicId(0), name: "a", options: &options(), starts: &starts }).unwrap();
+    world.publish(0, 3);
+    assert_eq!(world.state.dropping(), []);
+    assert_eq!(world.run(Command::DropOld { topic: TopicId(0) }).unwrap().0, Decision::Nothing);
+    world.run_lease(GroupId(0), 1, false);
+    world.publish(0, 2);
+    world.publish(1, 4);
+    assert_eq!(world.state.dropping(), [TopicId(0)]);
+    world.run(Command::DropOld { topic: TopicId(0) }).unwrap();
+    assert_eq!(nexts(&world, 0), [2, 1]);
+    assert!(!world.state.is_settled(PartitionId(0), Offset(0), Offset(1)), "it is leased");
+    assert!(world.state.is_settled(PartitionId(0), Offset(1), Offset(2)));
+    assert_eq!(world.state.group(GroupId(0)).unwrap().dropped(), 2);
+    assert_eq!(world.state.dropping(), []);
+    world.refuses(Record::Dropped { group: GroupId(0), partition: PartitionId(0), first: Offset(3), count: 1 });
+    world.refuses(Record::Dropped { group: GroupId(0), partition: PartitionId(0), first: Offset(2), count: 4 });
+    world.refuses(Record::Dropped { group: GroupId(0), partition: PartitionId(0), first: Offset(2), count: 0 });
+    world.refuses(Record::Dropped { group: GroupId(0), partition: PartitionId(2), first: Offset(0), count: 1 });
+    world.refuses(Record::Dropped { group: GroupId(1), partition: PartitionId(0), first: Offset(2), count: 1 });
+    let plain = TopicOptions { retention, ..TopicOptions::LEFT_OUT };
+    world.run(Command::CreateTopic { name: "kept", partitions: 1, options: plain }).unwrap();
+    assert!(world.run(Command::DropOld { topic: TopicId(1) }).is_err());
+    assert_eq!(world.run(Command::DropOld { topic: TopicId(2) }).err(), Some(Rejection::UnknownTopic));
 }

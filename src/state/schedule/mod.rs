@@ -14,7 +14,7 @@ pub(super) use snapshot::{ScheduleEntries, decode, encode};
 use super::kit::tree::Tree;
 use super::message::{Applied, require};
 use super::{Rejection, Role, State};
-use crate::ids::{Epoch, Offset, PartitionId, StoreMs, TopicId, WallMs};
+use crate::ids::{Epoch, Lsn, Offset, PartitionId, StoreMs, TopicId, WallMs};
 use crate::limits::SCHEDULED_MAX;
 use crate::record::{Copied, DueTime};
 use std::cmp::{Ordering, Reverse};
@@ -260,6 +260,7 @@ impl State {
         &mut self,
         (partition, offset): (PartitionId, Offset),
         copy: Option<&Copied>,
+        lsn: Lsn,
     ) -> Applied {
         let scheduled = self.scheduled(partition, offset);
         let Scheduled { to, .. } = scheduled.ok_or(Rejection::NotScheduled)?;
@@ -270,6 +271,7 @@ impl State {
         }
         // seam: a scheduled message comes again and again
         self.schedules.remove(partition, offset);
+        self.move_key((partition, offset), copy.map(|copy| (copy.partition, copy.offset)), lsn);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ fn world() -> World {
 
 fn schedule(world: &mut World, later: Later) -> Result<(Decision, Vec<Record>), Rejection> {
     let delays = &[Delay { part: 0, to: PartitionId(1), later }];
-    world.run(Command::Publish { runs: &[(HIDDEN, 1)], ids: &[], delays, sequence: None })
+    world.run(Command::Publish { runs: &[(HIDDEN, 1)], ids: &[], delays, uniques: &[], sequence: None })
 }
 
 fn due(world: &World) -> Vec<u64> {
@@ -102,7 +102,9 @@ fn what_is_due_by_both_clocks_comes_in_one_order() {
     }
     schedule(&mut world, Later::At(WallMs(WALL + 35))).unwrap();
     let delays = &[Delay { part: 0, to: PartitionId(3), later: Later::In(33) }];
-    world.run(Command::Publish { runs: &[(PartitionId(4), 1)], ids: &[], delays, sequence: None }).unwrap();
+    world
+        .run(Command::Publish { runs: &[(PartitionId(4), 1)], ids: &[], delays, uniques: &[], sequence: None })
+        .unwrap();
     world.advance(50);
     assert_eq!(due(&world), [1, u64::MAX, 2, 0]);
     let inputs = world.inputs();
@@ -174,7 +176,7 @@ fn commands_that_make_no_sense_are_refused() {
         schedule(&mut world, later).unwrap();
     }
     let mut publish = |runs: &[(PartitionId, u32)], delays: &[Delay]| {
-        world.run(Command::Publish { runs, ids: &[], delays, sequence: None }).err()
+        world.run(Command::Publish { runs, ids: &[], delays, uniques: &[], sequence: None }).err()
     };
     let delay = |part, to| Delay { part, to: PartitionId(to), later: Later::In(1) };
     assert!(matches!(publish(&[(HIDDEN, 1)], &[]), Some(Rejection::Invalid(_))), "without a time");
@@ -228,7 +230,7 @@ fn what_is_scheduled_has_a_bound() {
     let publish = |state: &State, inputs: &Inputs<'_>, delays: &[Delay]| {
         let (mut records, runs) = (Vec::new(), &[(HIDDEN, delays.len() as u32)]);
         state
-            .decide(&Command::Publish { runs, ids: &[], delays, sequence: None }, inputs, &mut records)
+            .decide(&Command::Publish { runs, ids: &[], delays, uniques: &[], sequence: None }, inputs, &mut records)
             .map(|_| records)
     };
     for _ in 0..SCHEDULED_MAX / u64::from(count) {

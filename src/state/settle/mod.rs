@@ -179,6 +179,7 @@ impl State {
         group.settle(cursor, first, count);
         group.tidy();
         self.exclusive.touched(MessageRef { group: id, partition, offset: first }, count);
+        self.let_go_settled(partition, first, count);
         Ok(())
     }
 

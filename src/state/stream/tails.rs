@@ -72,6 +72,7 @@ impl Touch {
             | Record::Considered { .. }
             | Record::Recalled { .. }
             | Record::Filtered { .. }
+            | Record::Dropped { .. }
             | Record::Leased { .. }
             | Record::ExclusivePending { .. }
             | Record::Extended { .. }
@@ -86,6 +87,7 @@ impl Touch {
             | Record::CursorSet { .. }
             | Record::CursorRemoved { .. }
             | Record::Accepted { .. }
+            | Record::KeyTaken { .. }
             | Record::Sequenced { .. } => None,
         }
     }

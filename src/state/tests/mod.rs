@@ -159,6 +159,7 @@ impl World {
     fn follow(&mut self, record: &Record) {
         if let Record::Leased { group, partition, .. }
         | Record::Filtered { group, partition, .. }
+        | Record::Dropped { group, partition, .. }
         | Record::Considered { group, partition, .. } = record
         {
             let next = self.state.next_of(*group, *partition).unwrap();
@@ -282,15 +283,24 @@ impl World {
     pub(in crate::state) fn try_lease(&mut self, group: GroupId, max: u32) -> (Decision, Vec<Lent>) {
         let (decision, records, lsn) = self.run_lease(group, max, false);
         let token = Token { epoch: self.state.epoch(), lsn };
+        // What newer messages have replaced.
+        let passed = |held: &Held| {
+            records.iter().any(|record| {
+                let &Record::Acked { partition, first, count, .. } = record else { return false };
+                partition == held.partition && (first.0..first.0 + u64::from(count)).contains(&held.offset.0)
+            })
+        };
         let mut lent = Vec::new();
-        for record in records {
-            let Record::Leased { partition, first, count, attempt, until, exclusive, .. } = record else { continue };
+        for record in &records {
+            let &Record::Leased { partition, first, count, attempt, until, exclusive, .. } = record else { continue };
             lent.extend((first.0..first.0 + u64::from(count)).map(|offset| {
                 let held = Held { partition, offset: Offset(offset), token };
                 Lent { held, attempt, exclusive, until }
             }));
         }
-        (decision, lent)
+        let leased = lent.len();
+        lent.retain(|lent: &Lent| !passed(&lent.held));
+        if leased > 0 && lent.is_empty() { self.try_lease(group, max) } else { (decision, lent) }
     }
 
     /// Deliveries, where it is plain that there are some or none.

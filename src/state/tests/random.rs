@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::Expected;
-use crate::record::{Hold, StreamId};
+use crate::record::{Hold, StreamId, WhenFull};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -106,7 +106,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (FILTERED - 1..GROUPS, proptest::option::of(0..PARTITIONS))
             .prop_map(|(group, ahead)| Step::SettleFiltered { group, ahead }),
         1 => (0..GROUPS, any::<[Index; 6]>()).prop_map(|(group, picks)| Step::Seek { group, picks }),
-        5 => (0u8..20, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        5 => (0u8..27, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -277,9 +277,17 @@ impl Run {
         let sequence = Sequence { topic, producer: &name, number };
         let stands = self.world.state.cursor(&name).map(|cursor| cursor.value.to_vec());
         let hold = (pick.index(2) == 0).then_some(Hold { topic, from: Lsn(self.world.lsn) });
-        let runs = [(first, 2)];
+        let (runs, base) = ([(first, 2)], self.world.state.partition_end(first));
+        let while_pending = [WhilePending::Reject, WhilePending::Replace, WhilePending::ReturnExisting][pick.index(3)];
+        let uniques = [0, 1].map(|part| UniqueKey {
+            part,
+            key: u128::from(part) << 100 | pick.index(5) as u128,
+            message_key: (self.world.key)(first, base.saturating_add(part.into())),
+            while_pending,
+        });
         let stream = StreamId { partition: first, key: pick.index(2) as u128 };
         let fact = Some(StreamFact { head: StreamHead::default(), as_of: Lsn(u64::MAX) });
+        let dropping = self.world.state.dropping();
         let command = match what {
             0 => Command::CreateTopic {
                 name: &name,
@@ -290,6 +298,9 @@ impl Run {
                     dedup_window_ms: 500,
                     streams: true,
                     snapshots_kept: 1,
+                    max_messages: 3,
+                    when_full: WhenFull::DropOldest,
+                    drops_unsettled: retention.is_for_a_while() && pick.index(2) == 0,
                 },
             },
             1..=3 if !is_known_topic => Command::CreateGroup { topic, name: &name, options: &options, starts: &starts },
@@ -297,16 +308,22 @@ impl Run {
             5 | 6 if !is_known_group => Command::AlterGroup { group, changes: &changes },
             7 if !is_known_group => Command::RemoveGroup { group },
             8 if !is_known_topic => Command::RemoveTopic { topic },
-            9 | 10 if !is_known_topic => Command::Publish { runs: &runs, ids: &ids, delays: &[], sequence: None },
+            9 | 10 if !is_known_topic => {
+                Command::Publish { runs: &runs, ids: &ids, delays: &[], uniques: &[], sequence: None }
+            }
             11 if !is_known_topic => {
-                Command::Publish { runs: &[(first, 1)], ids: &[], delays: &[], sequence: Some(sequence) }
+                Command::Publish { runs: &[(first, 1)], ids: &[], delays: &[], uniques: &[], sequence: Some(sequence) }
             }
             14 | 15 if !is_known_topic => {
                 Command::Append { stream, count: 2, expected: Expected::Any, ids: &ids[..what as usize % 2], fact }
             }
-            17 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
-            16 | 18 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
-            19 if aged.is_some() => Command::MarkRetention { topic: aged.unwrap() },
+            17 | 21 | 22 if !is_known_topic => Command::SaveSnapshot { stream, version: pick.index(5) as u64, fact },
+            16 | 18 | 24 if !is_known_topic => Command::TruncateStream { stream, first: pick.index(5) as u64, fact },
+            20 if !dropping.is_empty() => Command::DropOld { topic: dropping[0] },
+            19 | 23 if aged.is_some() => Command::MarkRetention { topic: aged.unwrap() },
+            25 | 26 if !is_known_topic => {
+                Command::Publish { runs: &runs, ids: &[], delays: &[], uniques: &uniques, sequence: None }
+            }
             12 => Command::SetCursor { name: &name, expected: stands.as_deref(), value: &[what], hold },
             13 => Command::RemoveCursor { name: &name },
             _ => return,
@@ -315,8 +332,11 @@ impl Run {
             Ok(_) => drop(self.world.state.take_removed()),
             Err(Rejection::Exists) if what < 4 => {}
             Err(Rejection::Repeated(repeats)) if what < 11 => assert!(!repeats.is_empty()),
+            Err(Rejection::Repeated(_) | Rejection::KeyPending { .. }) if matches!(what, 25 | 26) => {}
             Err(Rejection::DedupConflict { .. }) if what == 15 => {}
-            Err(Rejection::NoSuchVersion { .. }) if what == 17 => {}
+            // What was leased takes all the room.
+            Err(Rejection::TopicFull { .. }) if matches!(what, 4 | 9..=11 | 25 | 26) => {}
+            Err(Rejection::NoSuchVersion { .. }) if matches!(what, 17 | 21 | 22) => {}
             Err(rejection) => assert_eq!((what, rejection), (13, Rejection::NoSuchCursor)),
         }
         if what == 5 {
@@ -745,7 +765,7 @@ properties! {
 fn the_random_walk_meets_every_kind_of_record() {
     let mut runner = TestRunner::deterministic();
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
-    for (max_attempts, kinds) in (1..4).cycle().zip([0, 0, 0, 2].into_iter().cycle()).take(200) {
+    for (max_attempts, kinds) in (1..4).cycle().zip([0, 0, 0, 2].into_iter().cycle()).take(260) {
         let steps = proptest::collection::vec(step(), 150).new_tree(&mut runner).unwrap().current();
         let mut run = Run::new(max_attempts, 9, kinds);
         steps.iter().for_each(|step| run.step(step));
@@ -778,6 +798,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "DeadLettered Some(Nacked)",
         "DeadLettered Some(Rejected)",
         "Discarded",
+        "Dropped",
         "ExclusivePending",
         "Extended",
         "Filtered",
@@ -785,6 +806,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "GroupCreated",
         "GroupRemoved",
         "GroupSought",
+        "KeyTaken",
         "Leased",
         "Leased again",
         "Leased exclusive",

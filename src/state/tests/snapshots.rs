@@ -14,8 +14,8 @@ fn bytes(state: &State) -> Vec<u8> {
 #[test]
 fn golden_snapshot() {
     // version, epoch, next topic, group, partition, then none of topics, groups, exclusive, jumps, cursors, schedules, windows,
-    // producers, ages
-    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // producers, ages, keys
+    assert_eq!(bytes(&State::new()), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let mut world = World::with(1, options());
     world.publish(0, 3);
     let lent = world.lease(KITCHEN, 2);
@@ -28,7 +28,7 @@ fn golden_snapshot() {
         0, 5, 1, 2, 0xe8, 0x07,                         // topic, options: five, timeout
         3, 1, 100, 4, 2, 0x90, 0x4e,                    // first, max
         5, 1, 0, 6, 2, 0xe8, 0x07,                      // jitter, outstanding
-        1, 0, 0, 1, 7, 32, 0, 0,                        // retry, two ends, turns, position and source, rank, texts dropped
+        1, 0, 0, 1, 7, 32, 0, 0, 0,                     // retry, two ends, turns, position and source, rank, texts dropped, dropped
         0, 0, 0,                                        // dead letters
         1, 0,                                           // cursors
         1, 0, 2,                                        // messages: of one cursor, of the first cursor, two messages
@@ -36,7 +36,7 @@ fn golden_snapshot() {
         0x22, 0, 1, 1,                                  // ready, with a history: gap, attempts, turn
         1, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 2, b'n', b'o', 1, // one failure: cause, time, text, turn
         0, 0, 0, 0, 0, 0,                               // exclusive, jumps, cursors, schedules, windows, producers
-        0,                                              // ages
+        0, 0,                                              // ages, keys
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -54,7 +54,7 @@ fn golden_snapshot() {
     let insert =
         |bytes: &mut Vec<u8>, at: usize, count, more: &[u8]| drop(bytes.splice(at..=at, [&[count], more].concat()));
     assert_eq!(newer(&|bytes| bytes[0] = 2), "state version 2");
-    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[7, 0])), "topic option 7");
+    assert_eq!(newer(&|bytes| insert(bytes, topic, 1, &[11, 0])), "topic option 11");
     assert_eq!(newer(&|bytes| insert(bytes, group, 6, &[100, 3, 1, 1, 1])), "group option 100");
 }
 
@@ -73,7 +73,7 @@ fn golden_snapshot_of_a_group_in_order() {
         1, 1, 1, 1, 3,                                  // version, epoch, next topic, group, partition
         1, 0, 1, b'o', 0, 1, 0, 5,                      // topics: gap, name, first, count, options, end
         1, 0, 1, b'k', 0, 2, 6, 1, 1, 9, 1, 1,          // groups: gap, name, topic, options: outstanding, ordering
-        1, 0, 0, 4, 7, 48, 0, 0,                        // retry, two ends, turns, position and source, rank, texts dropped
+        1, 0, 0, 4, 7, 48, 0, 0, 0,                     // retry, two ends, turns, position and source, rank, texts dropped, dropped
         0, 0, 0,                                        // dead letters
         0, 0,                                           // cursors
         1, 0, 3,                                        // messages: of one cursor, of the first cursor, three messages
@@ -82,13 +82,13 @@ fn golden_snapshot_of_a_group_in_order() {
         7, 0, 0,                                        // the same, in the turn after that
         1, 0, 1, 2, 3, 4, 5, 6, 7, 0, 3, 2,             // only counted: key, cursor, first, count
         0, 0, 0, 0, 0, 0,                               // exclusive, jumps, cursors, windows, producers, schedules
-        0,                                              // ages
+        0, 0,                                              // ages, keys
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
     // A parked message that had an attempt, and keys in a group that goes by partitions.
     let wrong = |at: usize, byte: u8| State::decode(&[&expected[..at], &[byte], &expected[at + 1..]].concat()).is_err();
-    let (attempts, ordering) = (60, 24);
+    let (attempts, ordering) = (61, 24);
     assert_eq!((expected[attempts - 2], expected[attempts], expected[ordering]), (3, 0, 1));
     assert!(wrong(attempts, 1) && wrong(ordering, 2));
 }
@@ -110,7 +110,7 @@ fn golden_snapshot_of_a_topic_of_streams() {
         2, 4, 1, 1, 5, 1, 3,                // options: two, streams, snapshots kept
         0, 2, 1,                            // three ends
         0, 0, 0, 0, 0, 0, 0,                // groups, exclusive, jumps, cursors, schedules, windows, producers
-        0,                                              // ages
+        0, 0,                                              // ages, keys
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -124,7 +124,7 @@ fn golden_snapshot_of_cursors_and_ids() {
     world.run(Command::CreateTopic { name: "t", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
     let ids = &[DedupId { part: 1, id: u128::MAX - 1, body: 7 }];
     let sequence = Some(Sequence { topic: TopicId(0), producer: "p", number: 0 });
-    world.run(Command::Publish { runs: &[(PartitionId(0), 2)], ids, delays: &[], sequence }).unwrap();
+    world.run(Command::Publish { runs: &[(PartitionId(0), 2)], ids, delays: &[], uniques: &[], sequence }).unwrap();
     let hold = Some(Hold { topic: TopicId(0), from: Lsn(16) });
     world.run(Command::SetCursor { name: "d", expected: None, value: b"", hold: None }).unwrap();
     world.run(Command::SetCursor { name: "c", expected: None, value: b"5", hold }).unwrap();
@@ -142,7 +142,7 @@ fn golden_snapshot_of_cursors_and_ids() {
         7, 0, 0, 0, 0, 0, 0, 0,                         // body
         1, 16, 0x80, 0x94, 0xeb, 0xdc, 0x03,            // epoch, LSN, time
         1, 0, 1, 1, b'p', 0,                            // producers: gap, count: name, number
-        0,                                              // ages
+        0, 0,                                              // ages, keys
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -159,7 +159,7 @@ fn golden_snapshot_of_scheduled_messages() {
         Delay { part: 2, to: PartitionId(0), later: Later::At(WallMs(300)) },
     ];
     let ids = &[DedupId { part: 2, id: 1, body: 7 }];
-    world.run(Command::Publish { runs: &[(PartitionId(2), 3)], ids, delays, sequence: None }).unwrap();
+    world.run(Command::Publish { runs: &[(PartitionId(2), 3)], ids, delays, uniques: &[], sequence: None }).unwrap();
     world.run(Command::Reschedule { at: (PartitionId(2), Offset(1)), epoch: None, later: None }).unwrap();
     #[rustfmt::skip]
     let expected = [
@@ -172,7 +172,7 @@ fn golden_snapshot_of_scheduled_messages() {
         1, 0, 1, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // windows: gap, ids: partition, offset, id
         7, 0, 0, 0, 0, 0, 0, 0,                         // body
         1, 24, 0x80, 0x94, 0xeb, 0xdc, 0x03, 0,         // epoch, LSN, time, producers
-        0,                                              // ages
+        0, 0,                                              // ages, keys
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
@@ -207,11 +207,44 @@ fn golden_snapshot_of_a_topic_that_keeps_messages_for_a_time() {
         0, 0, 0, 0, 0, 0, 0,                            // groups, exclusive, jumps, cursors, schedules, windows, producers
         1, 0, 3, 0, 1,                                  // ages: gap, kept from, count of marks
         0xc8, 0x95, 0xeb, 0xdc, 0x03, 3, 2,             // time, ends
+        0,                                              // keys
     ];
     assert_eq!(bytes(&world.state), expected);
     assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
     world.run(Command::RemoveTopic { topic: TopicId(0) }).unwrap();
     assert_eq!(mark(&mut world).err(), Some(Rejection::UnknownTopic));
+}
+
+/// One that was replaced stands beside the one that has its key.
+#[test]
+fn golden_snapshot_of_unique_keys() {
+    let mut world = World::new();
+    world.run(Command::CreateTopic { name: "t", partitions: 1, options: TopicOptions::LEFT_OUT }).unwrap();
+    for key in [7, u128::MAX, 7] {
+        let uniques = &[UniqueKey { part: 0, key, message_key: KeyHash(9), while_pending: WhilePending::Replace }];
+        let runs = &[(PartitionId(0), 1)];
+        world.run(Command::Publish { runs, ids: &[], delays: &[], uniques, sequence: None }).unwrap();
+    }
+    #[rustfmt::skip]
+    let expected = [
+        1, 1, 1, 0, 1,                                  // version, epoch, next topic, group, partition
+        1, 0, 1, b't', 0, 1, 0, 3,                      // topics: gap, name, first, count, options, end
+        0, 0, 0, 0, 0, 0, 0,                            // groups, exclusive, jumps, cursors, schedules, windows, producers
+        0, 3,                                           // ages, count of keys
+        0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // partition, offset, unique key
+        9, 0, 0, 0, 0, 0, 0, 0, 1, 1, 16,               // key, replaced, epoch, LSN
+        0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+        9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 32,
+        0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 48,
+    ];
+    assert_eq!(bytes(&world.state), expected);
+    assert_eq!(bytes(&State::decode(&expected).unwrap()), expected);
+    // Two messages that have one key, and one that nobody waits for any more.
+    let wrong = |at: usize, byte: u8| State::decode(&[&expected[..at], &[byte], &expected[at + 1..]].concat()).is_err();
+    let (replaced, end) = (48, 12);
+    assert_eq!((expected[replaced], expected[end]), (1, 3));
+    assert!(wrong(replaced, 0) && wrong(end, 2));
 }
 
 #[test]
@@ -247,7 +280,12 @@ pub(super) fn rich() -> World {
         Provenance { origin: origin_of(2), attempts: 1, history: vec![], earlier: FailureCounts::default() };
     let ids = &[DedupId { part: 0, id: 3, body: 1 }, DedupId { part: 1, id: 2, body: 1 }];
     let sequence = Some(Sequence { topic: TopicId(0), producer: "p", number: 0 });
-    world.run(Command::Publish { runs: &[(PartitionId(1), 2)], ids, delays: &[], sequence }).unwrap();
+    world.run(Command::Publish { runs: &[(PartitionId(1), 2)], ids, delays: &[], uniques: &[], sequence }).unwrap();
+    for key in [6, 7, 7] {
+        let uniques = &[UniqueKey { part: 0, key, message_key: KeyHash(9), while_pending: WhilePending::Replace }];
+        let runs = &[(PartitionId(1), 1)];
+        world.run(Command::Publish { runs, ids: &[], delays: &[], uniques, sequence: None }).unwrap();
+    }
     let hold = Some(Hold { topic: TopicId(0), from: Lsn(16) });
     world.run(Command::SetCursor { name: "c", expected: None, value: b"5", hold }).unwrap();
     world.run(Command::SetCursor { name: "d", expected: None, value: b"", hold: None }).unwrap();

@@ -6,7 +6,7 @@ use super::{NextIds, partitions_len};
 use crate::ids::{PartitionId, TopicId};
 use crate::limits::{FRAME_PARTS_MAX, NAME_LEN_MAX, TOPIC_PARTITIONS_MAX};
 use crate::record::{Record, TopicOptions};
-use crate::state::{Decision, DedupId, Delay, Inputs, Rejection, Sequence, State};
+use crate::state::{Decision, DedupId, Delay, Inputs, Rejection, Sequence, State, UniqueKey};
 
 impl State {
     pub(in crate::state) fn decide_create_topic(
@@ -56,7 +56,7 @@ impl State {
     pub(in crate::state) fn decide_publish(
         &self,
         runs: &[(PartitionId, u32)],
-        (ids, delays, sequence): (&[DedupId], &[Delay], Option<Sequence<'_>>),
+        (ids, delays, uniques, sequence): (&[DedupId], &[Delay], &[UniqueKey], Option<Sequence<'_>>),
         inputs: &Inputs<'_>,
         records: &mut Vec<Record>,
     ) -> Result<Decision, Rejection> {
@@ -80,8 +80,15 @@ impl State {
         if !ids.is_empty() {
             self.decide_accept(runs, ids, inputs, records)?;
         }
+        if !uniques.is_empty() {
+            self.decide_unique(runs, uniques, inputs, records)?;
+        }
         if let Some(sequence) = sequence {
             self.decide_sequence(sequence, records)?;
+        }
+        // Last: what was published before needs no room.
+        if self.catalog.has_bounds() {
+            self.make_topic_room(runs, records)?;
         }
         Ok(Decision::Done)
     }

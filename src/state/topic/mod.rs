@@ -3,6 +3,7 @@
 //! Numbers of topics, groups and partitions are given in order and never twice, so what was removed leaves gaps. Never here: what
 //! any group has done with the messages.
 
+mod bound;
 mod check;
 mod decide;
 mod query;
@@ -10,6 +11,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bound::TopicRoom;
 pub(super) use decide::check_name;
 pub(super) use snapshot::{decode, encode};
 
@@ -19,7 +21,7 @@ use super::{Rejection, Removed, State};
 use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::limits::{STORE_PARTITIONS_MAX, TOPICS_MAX};
 use crate::record::{Retention, TopicOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -127,6 +129,10 @@ pub(in crate::state) struct TopicCatalog {
     tables: Tables,
     names: BTreeMap<Arc<str>, TopicId>,
     audiences: BTreeMap<TopicId, Audience>,
+    /// How many topics have a bound on their messages.
+    bounded: usize,
+    /// Those from which messages go that a group has not come to.
+    dropping: BTreeSet<TopicId>,
 }
 
 impl TopicCatalog {
@@ -189,6 +195,17 @@ impl TopicCatalog {
         fits && self.tables.next.partition.checked_add(more.into()).is_some()
     }
 
+    /// Whether any topic has a bound on its messages.
+    #[inline]
+    pub(in crate::state) fn has_bounds(&self) -> bool {
+        self.bounded > 0
+    }
+
+    /// The topics from which messages go that a group has not come to.
+    pub(in crate::state) fn dropping(&self) -> impl Iterator<Item = TopicId> + '_ {
+        self.dropping.iter().copied()
+    }
+
     pub(in crate::state) fn has_room_for_topic(&self) -> bool {
         self.tables.topics.len() < u64::from(TOPICS_MAX)
     }
@@ -211,6 +228,8 @@ impl TopicCatalog {
     }
 
     fn enter_topic(&mut self, id: TopicId, topic: TopicState, published: u128) {
+        self.bounded += usize::from(topic.options.max_messages > 0);
+        self.dropping.extend(topic.options.drops_unsettled.then_some(id));
         self.names.insert(Arc::clone(&topic.name), id);
         self.audiences.insert(id, Audience { groups: BTreeMap::new(), published });
         self.tables.topics.insert(id.0, topic);
@@ -253,6 +272,8 @@ impl TopicCatalog {
             self.tables.partitions.remove(partition.0);
         }
         self.audiences.remove(&id);
+        self.bounded -= usize::from(topic.options.max_messages > 0);
+        self.dropping.remove(&id);
         Some(topic.first.0..topic.partitions_end().0)
     }
 
@@ -344,6 +365,7 @@ impl State {
     pub(in crate::state) fn apply_topic_removed(&mut self, topic: TopicId) -> Applied {
         let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
         let groups: Vec<GroupId> = audience.groups.values().copied().collect();
+        self.forget_keys_of(topic);
         groups.into_iter().try_for_each(|group| self.apply_group_removed(group))?;
         if let Some(partition) = self.schedule_of(topic) {
             let _schedule = self.schedules.forget(partition);

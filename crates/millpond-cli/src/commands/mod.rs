@@ -3,6 +3,7 @@
 //! A command that only looks observes the store. Any other opens it, does its work through the public API, and closes it. Never here: the command line itself.
 
 mod backup;
+mod bench;
 mod consume;
 mod dead_letters;
 mod peek;
@@ -10,14 +11,17 @@ mod probe;
 mod publish;
 mod schedule;
 mod seek;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 mod streams;
 mod tail;
+mod top;
 mod topics;
 mod trace;
 mod verify;
 
-use crate::args::{Args, Command, DeadLetters, Sure};
+use crate::args::{Args, Command, DeadLetters, Export, Sure};
 use crate::output::{Done, Failure, Printer};
 use crate::text::plain;
 use clap::CommandFactory;
@@ -37,6 +41,7 @@ pub fn run(args: Args) -> Done {
         Command::Resume { topic, group } => with(path, |store| topics::resume(store, &topic, &group, printer))?,
         Command::Seek(args) => with(path, |store| seek::seek(store, &args, printer))?,
         Command::Stats => store::stats(&look(path)?, printer)?,
+        Command::Top(args) => top::top(&look(path)?, path, &args, printer)?,
         Command::Publish(args) => with(path, |store| publish::publish(store, args, printer))?,
         Command::Consume(args) => with(path, |store| consume::consume(store, &args, printer))?,
         Command::Tail(args) => tail::tail(&look(path)?, &args, printer)?,
@@ -53,7 +58,7 @@ pub fn run(args: Args) -> Done {
         }
         Command::Stream(command) => with(path, |store| streams::stream(store, command, printer))?,
         Command::Cursors => store::cursors(&look(path)?, printer)?,
-        Command::Export { topic } => tail::export(&look(path)?, &topic, printer)?,
+        Command::Export(args) => export(&look(path)?, &args, printer)?,
         Command::Import { topic } => with(path, |store| publish::import(store, &topic, printer))?,
         Command::Schedule(command) => with(path, |store| schedule::schedule(store, command, printer))?,
         Command::Backup { to } => backup::backup(&look(path)?, &to, printer)?,
@@ -62,19 +67,38 @@ pub fn run(args: Args) -> Done {
         Command::Verify => verify::verify(&look(path)?, printer)?,
         Command::Dump { from, max } => verify::dump(&look(path)?, from, max, printer)?,
         Command::Probe { syncs } => probe::probe(path, syncs, printer)?,
+        Command::Bench(args) => bench::bench(&args, printer)?,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "millpond", &mut text);
             printer.bytes(&text)?;
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            let rendered = clap_mangen::Man::new(Args::command()).render(&mut text);
-            rendered.map_err(|error| Failure::Io("could not write the man page".to_owned(), error))?;
-            printer.bytes(&text)?;
-        }
+        Command::Man { command } => man(&command, printer)?,
     }
     printer.flush()
+}
+
+fn export(observer: &Observer, args: &Export, printer: &mut Printer) -> Done {
+    #[cfg(feature = "sqlite")]
+    if let Some(file) = &args.sqlite {
+        return sqlite::export(observer, args.topic.as_deref(), file, printer);
+    }
+    let topic = args.topic.as_ref().ok_or_else(|| Failure::Usage("give a topic".to_owned()))?;
+    tail::export(observer, topic, printer)
+}
+
+/// The man page of `millpond`, or of the command that the names lead to.
+fn man(names: &[String], printer: &mut Printer) -> Done {
+    let mut command = Args::command();
+    command.build();
+    for name in names {
+        let found = command.find_subcommand(name).cloned();
+        command = found.ok_or_else(|| Failure::Missing(format!("there is no command {:?}", names.join(" "))))?;
+    }
+    let mut text = Vec::new();
+    let rendered = clap_mangen::Man::new(command).render(&mut text);
+    rendered.map_err(|error| Failure::Io("could not write the man page".to_owned(), error))?;
+    printer.bytes(&text)
 }
 
 /// Looks into a store that is there, whoever has it.

@@ -10,9 +10,17 @@ use serde_json::{Value, json};
 
 /// A bar on the errors, where those are a terminal.
 pub fn bar(what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {bar:30} {bytes} of {total_bytes}, {eta} left");
-    let bar = ProgressBar::new(0).with_message(what);
-    if let Ok(style) = style { bar.with_style(style) } else { bar }
+    styled(what, 0, "{msg} {bar:30} {bytes} of {total_bytes}, {eta} left")
+}
+
+/// The same, which counts messages.
+pub fn message_bar(what: &'static str, messages: u64) -> ProgressBar {
+    styled(what, messages, "{msg} {bar:30} {pos} of {len} messages, {eta} left")
+}
+
+fn styled(what: &'static str, len: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(len).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template(template) { bar.with_style(style) } else { bar }
 }
 
 pub fn verify(observer: &Observer, printer: &mut Printer) -> Done {
