@@ -4,7 +4,8 @@
 
 use millpond::simulation::{SimClock, SimDisk, WallMs};
 use millpond::{
-    Durability, Error, ErrorKind, Group, Message, Ordering, Position, PositionFault, Retention, Seek, Store, Topic,
+    Durability, Error, ErrorKind, Group, GroupStats, Message, Ordering, Position, PositionFault, Retention,
+    Seek, Start, Store, Topic, WhenFull, WhilePending,
 };
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -249,4 +250,162 @@ fn a_group_seeks_to_the_end_on_a_full_disk() {
     machine.pass(30);
     topic.publish(payload).unwrap();
     assert_eq!(group.receive(NOW).unwrap().unwrap().payload().len(), 10_000);
+}
+
+/// What is there of texts, each acked.
+fn take_texts(group: &Group) -> Vec<String> {
+    let batch = group.receive_batch(64, NOW).unwrap();
+    let texts = batch.iter().map(|delivery| String::from_utf8(delivery.payload().to_vec()).unwrap()).collect();
+    assert!(batch.ack().unwrap().is_empty());
+    texts
+}
+
+fn stats(machine: &Machine, name: &str) -> GroupStats {
+    let stats = machine.store.stats().unwrap();
+    stats.topics[0].groups.iter().find(|group| group.name == name).unwrap().clone()
+}
+
+/// S13: a key is pending while a group has its message before it, and once nobody had, going back takes it from nobody.
+#[test]
+fn a_seek_ahead_frees_a_key_and_one_back_takes_none() {
+    let machine = Machine::new(10);
+    let topic = machine.store.topic("jobs").retention(Retention::Forever).open().unwrap();
+    let (group, other) = (topic.group("g").open().unwrap(), topic.group("other").open().unwrap());
+    let publish = |text: &'static str| topic.publish(Message::new(text).unique_key("k", WhilePending::Reject));
+    let is_pending = |of: &millpond::Receipt| match publish("no") {
+        Err(Error::KeyPending { pending, .. }) => pending == of.id(),
+        other => panic!("{other:?}"),
+    };
+    let one = publish("one").unwrap();
+    other.seek(Seek::Latest).unwrap();
+    assert!(is_pending(&one));
+    other.seek(Seek::Earliest).unwrap();
+    let held = group.receive(NOW).unwrap().unwrap();
+    group.seek(Seek::Latest).unwrap();
+    assert!(is_pending(&one), "one group went back, and has it to come");
+    other.seek(Seek::Latest).unwrap();
+    assert!(held.ack().is_err());
+    assert_eq!(machine.store.violations(), [String::new(); 0]);
+    group.seek(Seek::Earliest).unwrap();
+    let two = publish("two").unwrap();
+    assert!(is_pending(&two), "the first one comes again without its key");
+    drop((group, other, topic));
+    let machine = machine.reopen();
+    let topic = machine.store.topic("jobs").open().unwrap();
+    assert_eq!(take_texts(&topic.group("g").open().unwrap()), ["one", "two"]);
+    assert_eq!(take_texts(&topic.group("other").open().unwrap()), ["two"]);
+    topic.publish(Message::new("three").unique_key("k", WhilePending::Reject)).unwrap();
+    assert_eq!(machine.store.violations(), [String::new(); 0]);
+}
+
+/// S14: as long as some group has it to pass over; then nobody knows any more that it was replaced.
+#[test]
+fn what_was_replaced_stays_out_while_a_group_has_not_passed_it() {
+    let machine = Machine::new(11);
+    let topic = machine.store.topic("jobs").retention(Retention::Forever).open().unwrap();
+    let (group, other) = (topic.group("g").open().unwrap(), topic.group("other").open().unwrap());
+    let publish =
+        |text: &'static str| topic.publish(Message::new(text).unique_key("k", WhilePending::Replace)).unwrap();
+    publish("old");
+    group.receive(NOW).unwrap().unwrap().nack_after(DAY, "later").unwrap();
+    publish("new");
+    assert_eq!(take_texts(&group), ["new"]);
+    for _ in 0..2 {
+        group.seek(Seek::Earliest).unwrap();
+        assert_eq!(take_texts(&group), ["new"], "the other group has not come to it");
+    }
+    assert_eq!(take_texts(&other), ["new"]);
+    group.seek(Seek::Earliest).unwrap();
+    assert_eq!(take_texts(&group), ["old", "new"]);
+    assert_eq!(machine.store.violations(), [String::new(); 0]);
+}
+
+/// S15: the bound of a topic goes by where its groups are.
+#[test]
+fn a_seek_makes_room_in_a_topic_and_takes_it() {
+    let machine = Machine::new(12);
+    let bounded = machine.store.topic("orders").retention(Retention::Forever).max_messages(2);
+    let topic = bounded.when_full(WhenFull::Block(DAY)).open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    topic.publish_batch(["one", "two"]).unwrap();
+    let is_full = |topic: &Topic| {
+        // A transaction does not wait.
+        let refused = machine.store.transaction(|tx| tx.publish(topic, "no"));
+        matches!(refused, Err(Error::TopicFull { .. }))
+    };
+    let held = group.receive(NOW).unwrap().unwrap();
+    assert!(is_full(&topic));
+    let publisher = std::thread::spawn({
+        let topic = topic.clone();
+        move || topic.publish_batch(["three", "four"]).map(drop)
+    });
+    group.seek(Seek::Latest).unwrap();
+    publisher.join().unwrap().unwrap();
+    assert!(held.ack().is_err() && is_full(&topic));
+    group.seek(Seek::Earliest).unwrap();
+    assert_eq!(stats(&machine, "g").lag, 4, "beyond the bound");
+    (0..3).for_each(|_| {
+        assert!(is_full(&topic));
+        group.receive(NOW).unwrap().unwrap().ack().unwrap();
+    });
+    topic.publish("five").unwrap();
+    assert_eq!(take_texts(&group), ["four", "five"]);
+}
+
+/// S16: what had no room comes again if it is kept, and goes again.
+#[test]
+fn what_was_dropped_for_room_comes_again_and_goes_again() {
+    let machine = Machine::new(13);
+    let bounded = machine.store.topic("orders").retention(Retention::Forever).max_messages(2);
+    let topic = bounded.when_full(WhenFull::DropOldest).open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    ["one", "two", "three"].into_iter().for_each(|text| drop(topic.publish(text).unwrap()));
+    assert_eq!((stats(&machine, "g").lag, stats(&machine, "g").dropped), (2, 1));
+    assert_eq!(group.seek(Seek::Earliest).unwrap().lag, 3);
+    assert_eq!((stats(&machine, "g").lag, stats(&machine, "g").dropped), (3, 1));
+    topic.publish("four").unwrap();
+    assert_eq!((stats(&machine, "g").lag, stats(&machine, "g").dropped), (2, 3));
+    group.seek(Seek::Earliest).unwrap();
+    assert_eq!(take_texts(&group), ["one", "two", "three", "four"]);
+    assert_eq!(machine.store.violations(), [String::new(); 0]);
+}
+
+/// S17: of a topic that drops what is older than it keeps, though files still have it.
+#[test]
+fn what_is_too_old_does_not_come_again() {
+    let machine = Machine::new(14);
+    let topic = machine.store.topic("orders").retention(Retention::Count(2)).drop_unsettled(true).open().unwrap();
+    let group = topic.group("g").open().unwrap();
+    ["one", "two", "three", "four"].into_iter().for_each(|text| drop(topic.publish(text).unwrap()));
+    machine.pass(5);
+    let first = positions(&topic)[0];
+    assert_eq!((stats(&machine, "g").lag, stats(&machine, "g").dropped), (2, 2));
+    for to in [Seek::Earliest, Seek::Time(UNIX_EPOCH), Seek::Position(first)] {
+        let sought = group.seek(to).unwrap();
+        assert_eq!((sought.lag, sought.missing), (2, u64::from(to == Seek::Position(first))));
+        assert_eq!(take_texts(&group), ["three", "four"]);
+        machine.pass(5);
+        assert_eq!(stats(&machine, "g").dropped, 2);
+    }
+    let late = topic.group("late").start(Start::Earliest).open().unwrap();
+    assert_eq!(take_texts(&late), ["three", "four"]);
+    assert_eq!(stats(&machine, "late").dropped, 0);
+}
+
+/// S18: the filter is asked as it is then, but for what the group had not settled.
+#[test]
+fn a_filter_is_asked_again_as_it_is_then() {
+    let machine = Machine::new(15);
+    let topic = machine.store.topic("orders").retention(Retention::Forever).open().unwrap();
+    let group = topic.group("g").filter("kind = 'a'").open().unwrap();
+    let publish = |text: &'static str, kind: &str| topic.publish(Message::new(text).header("kind", kind)).unwrap();
+    (publish("one", "a"), publish("two", "b"), publish("three", "a"), publish("four", "b"));
+    for _ in 0..2 {
+        assert_eq!(take_texts(&group), ["one", "three"]);
+        group.seek(Seek::Earliest).unwrap();
+    }
+    group.alter().filter_from_here("kind = 'b'").apply().unwrap();
+    group.seek(Seek::Position(positions(&topic)[0])).unwrap();
+    assert_eq!(take_texts(&group), ["two", "four"]);
+    assert_eq!(machine.store.violations(), [String::new(); 0]);
 }

@@ -244,6 +244,7 @@ impl Engine {
         let kept = self.look_at_each(topic, |core, partition, looked_at| {
             let end = core.view.state.partition_end(partition);
             let from = core.view.positions.kept_from(partition, end, looked_at);
+            let from = from.max(core.view.state.dropped_before(partition));
             (from, end, core.view.cleaned_shares(partition, from))
         });
         let (mut reader, mut found) = (Reader::default(), Vec::with_capacity(kept.len()));

@@ -42,4 +42,16 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value("if planted!() { Wakes::Nobody } else { $it }"),
         level: Level::Test("seek", "a_consumer_that_waits_gets_what_comes_again"),
     },
+    Bug {
+        name: "a seek keeps keys taken",
+        plants: "after a seek ahead a unique key belongs to a message that every group has settled",
+        mistake: Mistake::Skip,
+        level: Level::Test("seek", "a_seek_ahead_frees_a_key_and_one_back_takes_none"),
+    },
+    Bug {
+        name: "what is too old comes again",
+        plants: "a group that goes back gets messages, and drops them again, that its topic lets nobody have",
+        mistake: Mistake::Value("if planted!() { Offset(0) } else { $it }"),
+        level: Level::Test("seek", "what_is_too_old_does_not_come_again"),
+    },
 ];

@@ -62,11 +62,14 @@ impl State {
         let group = self.groups.get_mut(&id).ok_or(Rejection::UnknownGroup)?;
         let sought = GroupState::restored(group.data.sought(from, starts));
         let sought = sought.ok_or(Inconsistent("what a group keeps contradicts itself"))?;
-        let retry = group.retry;
+        let (topic, retry) = (group.topic, group.retry);
         let before = std::mem::replace(group, Box::new(sought));
         // seam: a message that was let go is waited for
         self.exclusive.let_go(id, retry);
         self.removed.push(Removed { partitions: 0..0, group: Some(before), _forgotten: None, _schedule: None });
+        // Going ahead settles messages.
+        // seam: a seek keeps keys taken
+        self.let_go_settled_of(topic);
         Ok(())
     }
 
