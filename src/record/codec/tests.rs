@@ -614,7 +614,7 @@ fn a_huge_count_makes_nothing() {
 
 #[test]
 fn what_a_group_keeps_is_never_before_the_first_message() {
-    let of = |body: &[u8]| decode(&[&[34, body.len() as u8], body].concat()).next().unwrap();
+    let of = |body: &[u8]| decode(&[&[36, body.len() as u8], body].concat()).next().unwrap();
     assert!(of(&[3, 1, 5, 5]).is_ok());
     assert_eq!(of(&[3, 1, 5, 6]), Err(DecodeError::BadNumber));
     assert_eq!(of(&[3, 2, 5, 6, 0]), Err(DecodeError::Truncated));
