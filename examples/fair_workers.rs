@@ -8,7 +8,6 @@
 //! each customer one job is done at a time, so that it takes one of the workers at most. The small customers are served long before the large
 //! one is, though some jobs fail at first.
 
-#![allow(clippy::disallowed_methods, reason = "the jobs of this program take a while")]
 #![allow(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
 #![allow(clippy::disallowed_methods, reason = "its jobs take a while")]
 

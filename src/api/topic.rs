@@ -226,7 +226,7 @@ impl Topic {
     /// Removes a group: its progress, its dead letters, and all that it has in progress. A group that is created under this name
     /// afterwards begins anew.
     ///
-    /// Consumers that wait get [`Error::Removed`], and so does every later call of a handle of the group. Messages that only this group
+    /// Consumers that wait get [`Error::Removed`](crate::Error::Removed), and so does every later call of a handle of the group. Messages that only this group
     /// wanted are unlinked. Durable on return; a crash before that leaves it whole or removed.
     ///
     /// # Errors

@@ -3,11 +3,10 @@
 //!
 //! Never here: damage, and judging it.
 
-use crate::WhilePending;
 use crate::api::{Backoff, Delivery, Durability, Group, Message, Seek, Store, Topic};
 use crate::clock::SimClock;
 use crate::disk::sim::SimDisk;
-use crate::engine::WhenFull;
+use crate::engine::{WhenFull, WhilePending};
 use crate::error::{Error, Result};
 use crate::ids::WallMs;
 use std::sync::Arc;

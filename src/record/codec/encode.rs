@@ -73,12 +73,8 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
         Record::Sequenced { .. } => put_record(out, kind::SEQUENCED, |out| sequenced(record, out)),
         Record::Appended { .. } => put_record(out, kind::APPENDED, |out| appended(record, out)),
         Record::StreamTruncated { .. } => put_record(out, kind::STREAM_TRUNCATED, |out| truncated(record, out)),
-        Record::RetentionMarked { topic, time } => put_record(out, kind::RETENTION_MARKED, |out| {
-            [topic.0, time.0].into_iter().for_each(|field| put_varint(out, field));
-        }),
-        Record::ScheduleCreated { topic, partition } => put_record(out, kind::SCHEDULE_CREATED, |out| {
-            [topic.0, partition.0].into_iter().for_each(|field| put_varint(out, field));
-        }),
+        Record::RetentionMarked { topic, time } => put_pair(out, kind::RETENTION_MARKED, (topic.0, time.0)),
+        Record::ScheduleCreated { topic, partition } => put_pair(out, kind::SCHEDULE_CREATED, (topic.0, partition.0)),
         Record::Scheduled { .. } => put_record(out, kind::SCHEDULED, |out| scheduled(record, out)),
         Record::ScheduleEnded { .. } => put_record(out, kind::SCHEDULE_ENDED, |out| schedule_ended(record, out)),
         Record::SnapshotSaved { .. } => put_record(out, kind::SNAPSHOT_SAVED, |out| saved(record, out)),
@@ -199,6 +195,10 @@ fn put_run(out: &mut Vec<u8>, kind: u8, (group, partition, first): (GroupId, Par
         put_target(out, group, partition, first);
         put_count(out, count);
     });
+}
+
+fn put_pair(out: &mut Vec<u8>, kind: u8, (one, other): (u64, u64)) {
+    put_record(out, kind, |out| [one, other].into_iter().for_each(|field| put_varint(out, field)));
 }
 
 fn looked(record: &Record, out: &mut Vec<u8>) {
