@@ -82,6 +82,9 @@ impl Life<'_> {
     /// What was settled may come again, and surely does where all is kept. What was not settled comes as before, if it is behind the place.
     fn note_seek(&mut self, oracle: &mut Oracle, (group, topic): (usize, usize), to: Seek, is_sure: bool) {
         oracle.sought.insert(group);
+        // A key that was let go of stays free though its message comes again, and so may one that was replaced.
+        oracle.unsure.extend(oracle.uniques.forget_replaced());
+        oracle.forget_keys_of(None);
         let partitions = u64::from(self.plan.topics[topic]);
         let is_here = |id: &MessageId| id.partition < partitions;
         let is_whole = is_sure && to == Seek::Earliest && self.plan.topics[topic] == KEPT_PARTITIONS;
