@@ -352,6 +352,7 @@ impl World {
     /// A group goes on at `starts`, and keeps what is not settled from `from` on up to there, as if it had been released. Returns how much
     /// that is.
     pub(crate) fn seek(&mut self, group: usize, from: &[u64], starts: &[u64]) -> u64 {
+        self.let_go_keys();
         let topic = self.groups[group].topic;
         let group = &mut self.groups[group];
         let is_here = |id: &MessageId| (id.partition as usize) < starts.len();
