@@ -4,8 +4,8 @@
 
 use millpond::simulation::{SimClock, SimDisk, WallMs};
 use millpond::{
-    Durability, Error, ErrorKind, Group, GroupStats, Message, Ordering, Position, PositionFault, Retention,
-    Seek, Start, Store, Topic, WhenFull, WhilePending,
+    Durability, Error, ErrorKind, Group, GroupStats, Message, Ordering, Position, PositionFault, Retention, Seek,
+    Start, Store, Topic, WhenFull, WhilePending,
 };
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -285,7 +285,7 @@ fn a_seek_ahead_frees_a_key_and_one_back_takes_none() {
     assert!(is_pending(&one), "one group went back, and has it to come");
     other.seek(Seek::Latest).unwrap();
     assert!(held.ack().is_err());
-    assert_eq!(machine.store.violations(), [String::new(); 0]);
+    assert!(machine.store.violations().is_empty(), "{:?}", machine.store.violations());
     group.seek(Seek::Earliest).unwrap();
     let two = publish("two").unwrap();
     assert!(is_pending(&two), "the first one comes again without its key");
@@ -295,7 +295,7 @@ fn a_seek_ahead_frees_a_key_and_one_back_takes_none() {
     assert_eq!(take_texts(&topic.group("g").open().unwrap()), ["one", "two"]);
     assert_eq!(take_texts(&topic.group("other").open().unwrap()), ["two"]);
     topic.publish(Message::new("three").unique_key("k", WhilePending::Reject)).unwrap();
-    assert_eq!(machine.store.violations(), [String::new(); 0]);
+    assert!(machine.store.violations().is_empty(), "{:?}", machine.store.violations());
 }
 
 /// S14: as long as some group has it to pass over; then nobody knows any more that it was replaced.
@@ -317,7 +317,7 @@ fn what_was_replaced_stays_out_while_a_group_has_not_passed_it() {
     assert_eq!(take_texts(&other), ["new"]);
     group.seek(Seek::Earliest).unwrap();
     assert_eq!(take_texts(&group), ["old", "new"]);
-    assert_eq!(machine.store.violations(), [String::new(); 0]);
+    assert!(machine.store.violations().is_empty(), "{:?}", machine.store.violations());
 }
 
 /// S15: the bound of a topic goes by where its groups are.
@@ -367,7 +367,7 @@ fn what_was_dropped_for_room_comes_again_and_goes_again() {
     assert_eq!((stats(&machine, "g").lag, stats(&machine, "g").dropped), (2, 3));
     group.seek(Seek::Earliest).unwrap();
     assert_eq!(take_texts(&group), ["one", "two", "three", "four"]);
-    assert_eq!(machine.store.violations(), [String::new(); 0]);
+    assert!(machine.store.violations().is_empty(), "{:?}", machine.store.violations());
 }
 
 /// S17: of a topic that drops what is older than it keeps, though files still have it.
@@ -399,7 +399,10 @@ fn a_filter_is_asked_again_as_it_is_then() {
     let topic = machine.store.topic("orders").retention(Retention::Forever).open().unwrap();
     let group = topic.group("g").filter("kind = 'a'").open().unwrap();
     let publish = |text: &'static str, kind: &str| topic.publish(Message::new(text).header("kind", kind)).unwrap();
-    (publish("one", "a"), publish("two", "b"), publish("three", "a"), publish("four", "b"));
+    publish("one", "a");
+    publish("two", "b");
+    publish("three", "a");
+    publish("four", "b");
     for _ in 0..2 {
         assert_eq!(take_texts(&group), ["one", "three"]);
         group.seek(Seek::Earliest).unwrap();
@@ -407,5 +410,5 @@ fn a_filter_is_asked_again_as_it_is_then() {
     group.alter().filter_from_here("kind = 'b'").apply().unwrap();
     group.seek(Seek::Position(positions(&topic)[0])).unwrap();
     assert_eq!(take_texts(&group), ["two", "four"]);
-    assert_eq!(machine.store.violations(), [String::new(); 0]);
+    assert!(machine.store.violations().is_empty(), "{:?}", machine.store.violations());
 }
