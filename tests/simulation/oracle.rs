@@ -50,6 +50,8 @@ pub struct Oracle {
     /// Groups that went on from elsewhere, and messages that died in a group or were redriven to it.
     pub sought: BTreeSet<usize>,
     pub died: BTreeSet<Key>,
+    /// Groups in which any message may have died.
+    pub any_died: BTreeSet<usize>,
     /// Which number an id stood for when it was first seen: for ever (G11).
     pub names: BTreeMap<MessageId, u64>,
     /// Where readers of logs saw each message.

@@ -81,6 +81,7 @@ impl Oracle {
         self.discarded.retain(|(of, _), _| *of != group);
         self.maybe_discarded.retain(|(of, _)| *of != group);
         self.sought.remove(&group);
+        self.any_died.remove(&group);
         self.died.retain(|(of, _)| *of != group);
         self.attempts.retain(|(of, _), _| *of != group);
     }

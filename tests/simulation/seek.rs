@@ -11,12 +11,12 @@ use std::time::{Duration, UNIX_EPOCH};
 impl Oracle {
     /// A message that died may be there as a dead letter or a redriven one, and as itself, once its group went on from elsewhere.
     pub fn is_doubled(&self, key: &Key) -> bool {
-        self.sought.contains(&key.0) && self.died.contains(key)
+        self.sought.contains(&key.0) && (self.any_died.contains(&key.0) || self.died.contains(key))
     }
 
     /// Nobody can say which messages of a group are dead letters.
     pub fn all_may_have_died(&mut self, group: usize) {
-        self.died.extend(self.sent.keys().map(|id| (group, *id)));
+        self.any_died.insert(group);
     }
 }
 
