@@ -22,7 +22,7 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Before(
             "if planted!() && let Notice::Into(partition) = made.notice {
                 let alone = Outgoing::default().with_others(&[], &parts[1..])?;
-                let publish = Command::Publish { runs: &[(partition, 1)], ids: &[], delays: &[], sequence: None };
+                let publish = Command::Publish { runs: &[(partition, 1)], ids: &[], delays: &[], uniques: &[], sequence: None };
                 let _published = self.submit(&publish, alone.parts(), crate::engine::deliver::settle::end_of)?;
                 return self.submit_copy(&command(Notice::Never), moved.part());
             }",
