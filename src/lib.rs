@@ -55,8 +55,8 @@ pub use api::{
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
     BackupReport, DroppedTail, DumpEntry, DumpedFrame, DumpedRecord, FailureCounts, GroupCounters, GroupPartitionStats,
-    GroupStats, IndexKind, LogStats, MessageState, OpenReport, Ordering, PartitionStats, Retention, Sought, Stats,
-    TopicStats, VerifyProgress, VerifyReport, WhenFull, WhilePending,
+    GroupStats, IndexKind, LogStats, LostLog, LostMessages, MessageState, OpenReport, Ordering, PartitionStats,
+    RepairReport, Retention, Sought, Stats, TopicStats, VerifyProgress, VerifyReport, WhenFull, WhilePending,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, RefusedEvent, Result};
 pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};

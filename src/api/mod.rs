@@ -21,6 +21,7 @@ mod outcome;
 mod place;
 mod projection;
 mod receipt;
+mod repair;
 mod schedule;
 mod seek;
 mod snapshot;

@@ -407,7 +407,7 @@ impl StoreOptions {
         Store { shared: Arc::new(shared) }
     }
 
-    fn setup(&self) -> Result<Setup> {
+    pub(super) fn setup(&self) -> Result<Setup> {
         let invalid = |option, value: String, expected| Err(Error::InvalidOption { option, value, expected });
         if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&self.sync_interval) {
             return invalid("sync_interval", format!("{:?}", self.sync_interval), "from 1 ms to one hour");

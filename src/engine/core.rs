@@ -194,7 +194,7 @@ impl Core {
     }
 
     /// Appends this process's `opened` record unless that has been done.
-    fn append_opened(&mut self, now: Now, reserve: Reserve) -> Result<(), Refusal> {
+    pub(crate) fn append_opened(&mut self, now: Now, reserve: Reserve) -> Result<(), Refusal> {
         // seam: the opening is not recorded
         let Some(opened) = &self.unwritten_open else { return Ok(()) };
         self.head.clear();

@@ -21,6 +21,7 @@ mod open;
 mod outgoing;
 mod rates;
 mod refusal;
+mod repair;
 mod reserve;
 mod room;
 mod schedule;
@@ -53,6 +54,7 @@ pub(crate) use crate::state::{GroupChanges, HeldRun, Later, ParkedMax, Repeat, S
 pub use crate::view::{BackupReport, DumpEntry, DumpedFrame, DumpedRecord, VerifyProgress, VerifyReport};
 pub use crate::view::{GroupCounters, GroupPartitionStats, GroupStats, LogStats, PartitionStats, Stats, TopicStats};
 pub(crate) use crate::view::{LogScan, LogStart, Reader, Stored, TopicInfo};
+pub use crate::view::{LostLog, LostMessages, RepairReport};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use crate::wait::Ticket;
 #[cfg(feature = "async")]
@@ -66,6 +68,7 @@ pub(crate) use observer::{PeekedMessage, StoreObserver};
 pub(crate) use open::Setup;
 pub use open::{DroppedTail, OpenReport};
 pub(crate) use outgoing::{Outgoing, Published, PublishedRun};
+pub(crate) use repair::RepairMode;
 pub(crate) use schedule::ScheduledAt;
 pub use seek::Sought;
 pub(crate) use stream::streams::{StreamAppended, StreamAt, shown};

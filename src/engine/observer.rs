@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// The directory of a backup, made if it is missing. Nobody else has it.
 fn attached(path: &Path) -> Result<Arc<dyn Disk>> {
-    let options = crate::disk::OpenOptions { allow_network_fs: true, create: true };
+    let options = crate::disk::OpenOptions { allow_network_fs: true, create: true, adopt: false };
     let disk = RealDisk::attach(path, &options).map_err(|error| attach_error(path, error))?;
     Ok(Arc::new(disk))
 }

@@ -41,7 +41,7 @@ use std::time::Duration;
 const OTHER_EPOCH: &str = "an epoch above that of every slot and segment";
 
 /// The folder of the index of streams, in the directory of the store.
-const INDEX_DIR: &str = "index";
+pub(in crate::engine) const INDEX_DIR: &str = "index";
 
 /// How a store is to be opened.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// The sizes of the log's segments, and how it is synced.
-    fn log_settings(&self) -> Settings {
+    pub(in crate::engine) fn log_settings(&self) -> Settings {
         Settings {
             segment_len_first: limits::SEGMENT_LEN_FIRST.min(self.segment_bytes_max),
             segment_len_max: self.segment_bytes_max,
@@ -138,7 +138,7 @@ impl Engine {
     /// # Errors
     /// Every variant that [`Error`] has for opening.
     pub(crate) fn open(path: &Path, setup: Setup, create: bool, clock: Arc<dyn Clock>) -> Result<Self> {
-        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create };
+        let options = crate::disk::OpenOptions { allow_network_fs: setup.allow_network_fs, create, adopt: false };
         let disk = RealDisk::attach(path, &options).map_err(|error| attach_error(path, error))?;
         let disk = Arc::new(disk);
         let home = Box::new(IndexDirectory::new(setup.index, path.join(INDEX_DIR)));
@@ -174,11 +174,25 @@ impl Engine {
         } else {
             log::open_existing(Arc::clone(&disk), settings)
         };
-        let Some(mut recovered) = recovered.map_err(open_error)? else { return Err(no_store(dir)) };
+        let Some(recovered) = recovered.map_err(open_error)? else { return Err(no_store(dir)) };
+        let fold = Fold::of(&recovered.contents, setup.durable_only)?;
+        Self::begin((disk, index_home), dir, setup, clock, (recovered, fold))
+    }
+
+    /// Takes up work on a log that was recovered and replayed.
+    ///
+    /// # Errors
+    /// Those of making its files ready.
+    pub(in crate::engine) fn begin(
+        (disk, index_home): (Arc<dyn Disk>, Box<dyn IndexHome>),
+        dir: &Path,
+        setup: Setup,
+        clock: Arc<dyn Clock>,
+        (mut recovered, mut fold): (Recovered, Fold),
+    ) -> Result<Self> {
         recovered.file_manager.limit(setup.max_bytes);
         // Index files take nothing of what is kept back, as far as that is known by now.
         let leave = KEPT_LEN_MIN.saturating_add(setup.message_bytes_max as u64);
-        let mut fold = Fold::of(&recovered.contents, setup.durable_only)?;
         index_old_segments(&mut fold.view, &mut recovered.file_manager, leave);
         leave_links(&mut recovered.file_manager)?;
         let report = report(&recovered, &fold);

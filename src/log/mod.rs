@@ -29,6 +29,7 @@ pub(crate) use read::part::{Cuts, PartReader, RUN_LEN_MAX};
 pub(crate) use read::segment::Segment;
 pub(crate) use recover::backup::{BackupError, BackupSource, backup};
 pub(crate) use recover::observe::{LogProgress, ObservedEnd, checkpoints, observe};
+pub(crate) use recover::repair::LostRange;
 pub(crate) use write::appender::{AppendError, Appended, Appender};
 pub(crate) use write::class_file::{ClassFile, CleanedRange, class_frame_len};
 pub(crate) use write::file_manager::FileManager;
@@ -139,6 +140,71 @@ pub(crate) fn open_existing(disk: Arc<dyn Disk>, settings: Settings) -> Result<O
         plan @ recover::plan::Plan::Continue { .. } => {
             recover::execute::execute(disk, handles, &settings, plan, scanned).map(Some)
         }
+    }
+}
+
+/// What an open would read, where it needs nothing but the files as they are; `None` where there is no log. Changes nothing.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn read_existing(disk: &Arc<dyn Disk>) -> Result<Option<Contents>, OpenError> {
+    let (handles, plan, scanned) = look(disk)?;
+    if plan == recover::plan::Plan::LayOut {
+        return Ok(None);
+    }
+    let (segments, retired, epochs, end) = plan.without_copies();
+    recover::execute::contents(scanned, &handles, (segments, retired, epochs), end).map(Some)
+}
+
+/// What can be kept of a log that an open refuses.
+#[derive(Debug)]
+pub(crate) struct Salvage {
+    handles: Arc<Handles>,
+    assessment: recover::repair::Assessment,
+}
+
+/// Looks at a log that an open refuses. Changes nothing.
+///
+/// # Errors
+/// What no repair can do anything about: reads that fail, a newer format, files of another store, or none that says whose they are.
+pub(crate) fn assess(disk: &Arc<dyn Disk>) -> Result<Salvage, OpenError> {
+    let handles = Arc::new(Handles::new(Arc::clone(disk)));
+    let assessment = recover::repair::assess(&**disk, &handles)?;
+    Ok(Salvage { handles, assessment })
+}
+
+impl Salvage {
+    /// What of the log cannot be read, in its order.
+    pub(crate) fn lost(&self) -> &[LostRange] {
+        &self.assessment.lost
+    }
+
+    /// Whether the secret of the store's hashes is gone.
+    pub(crate) const fn is_secret_lost(&self) -> bool {
+        self.assessment.secret_lost
+    }
+
+    /// What is left, for reading. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`assess`].
+    pub(crate) fn read(self) -> Result<Contents, OpenError> {
+        let Self { handles, assessment } = self;
+        let (segments, retired, epochs, end) = assessment.plan.without_copies();
+        recover::execute::contents(assessment.scanned, &handles, (segments, retired, epochs), end)
+    }
+
+    /// Copies the damaged files, mends the directory, and opens what is left. It opens again only once a checkpoint covers the damage.
+    /// Returns the names of the copies too.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub(crate) fn open(self, disk: Arc<dyn Disk>, settings: Settings) -> Result<(Recovered, Vec<String>), OpenError> {
+        let Self { handles, assessment } = self;
+        let copies = assessment.mend(&disk, &handles)?;
+        let recover::repair::Assessment { scanned, plan, .. } = assessment;
+        let recovered = recover::execute::execute(disk, handles, &settings, plan, scanned)?;
+        Ok((recovered, copies))
     }
 }
 

@@ -9,7 +9,7 @@ use super::share::{Share, class_of, share_of};
 use super::visible::VisibleEnds;
 use super::{Positions, View};
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Lsn, PartitionId};
+use crate::ids::{Lsn, Offset, PartitionId};
 use crate::log::{self, Class, Contents, FileName, Met, OpenError, Segment};
 use crate::record::Record;
 use crate::record::wire::DecodeError;
@@ -27,6 +27,17 @@ pub(crate) struct Fold {
     pub(crate) outstanding_len: u64,
     /// How many records were replayed after it.
     pub(crate) records: u64,
+    /// Of a damaged log what is left is replayed, and this is missing.
+    missing: Option<Missing>,
+}
+
+/// What a damaged log does not tell any more.
+#[derive(Debug, Default)]
+pub(crate) struct Missing {
+    /// Messages that are lost: partition, the first, and how many.
+    pub(crate) messages: Vec<(PartitionId, Offset, u64)>,
+    /// Records that say something of what is lost.
+    pub(crate) records: u64,
 }
 
 impl Fold {
@@ -40,6 +51,25 @@ impl Fold {
         fold.view.positions.seal();
         fold.complete_holes();
         Ok(fold)
+    }
+
+    /// What is left of a damaged log replayed: what cannot be read is skipped, messages that are missing count as there, and a record
+    /// that does not follow from what is left says nothing. Changes nothing.
+    ///
+    /// # Errors
+    /// `NewerFormat`, `Io`; `Corrupt` where what is left contradicts itself.
+    pub(crate) fn of_left(contents: &Contents, durable_only: bool) -> Result<(Self, Missing)> {
+        let mut fold = Self { missing: Some(Missing::default()), ..Self::start(contents, durable_only)? };
+        fold.replay(contents)?;
+        fold.view.positions.seal();
+        fold.complete_holes();
+        let mut encoded = Vec::new();
+        fold.view.state.snapshot().encode(&mut encoded);
+        if !fold.view.state.check().is_empty() || State::decode(&encoded).is_err() {
+            return Err(contradiction(contents, "what is left of the log contradicts itself"));
+        }
+        let missing = fold.missing.take().unwrap_or_default();
+        Ok((fold, missing))
     }
 
     /// The checkpoint's state, or an empty one.
@@ -68,7 +98,7 @@ impl Fold {
             streams,
             verdicts: KnownVerdicts::default(),
         };
-        Ok(Self { view, from, outstanding_len, records: 0 })
+        Ok(Self { view, from, outstanding_len, records: 0, missing: None })
     }
 
     /// Applies every frame above the checkpoint to the state, and notes where messages stand that no index file tells of.
@@ -103,7 +133,7 @@ impl Fold {
     /// the checkpoint only places are wanted: what does not prove itself there is skipped, as where an index file tells them.
     fn replay_segment(&mut self, segment: &Arc<Segment>, from: Lsn, fold_from: Lsn, place: bool) -> Result<()> {
         let mut records = Vec::new();
-        let needed_from = self.from;
+        let needed_from = if self.missing.is_some() { Lsn(u64::MAX) } else { self.from };
         log::for_each_left::<ReplayError>(segment, from, needed_from, &mut |met| {
             let frame = match met {
                 Met::Frame(frame) => frame,
@@ -118,7 +148,11 @@ impl Fold {
                 return Ok(());
             }
             match self.replay_frame(segment, frame, fold_from, place, &mut records) {
+                Err(failed) if frame.lsn >= fold_from && matches!(failed.0, Error::NewerFormat { .. }) => {
+                    return Err(failed);
+                }
                 Err(_) if place && frame.lsn < needed_from => self.view.positions.note_hole(frame.at),
+                Err(_) if self.missing.is_some() => {}
                 other => other?,
             }
             Ok(())
@@ -140,8 +174,13 @@ impl Fold {
             self.records += records.len() as u64;
             // Positions are checked below, as those of older frames are.
             let at = FrameAt { lsn: frame.lsn, end: frame.lsn.saturating_add(frame.padded().into()), place: None };
-            let followed = self.view.follow(records, &at);
-            followed.map_err(|what| ReplayError(damaged(segment, frame, what.0)))?;
+            match &mut self.missing {
+                Some(missing) => follow_left(&mut self.view, records, &at, missing),
+                None => {
+                    let followed = self.view.follow(records, &at);
+                    followed.map_err(|what| ReplayError(damaged(segment, frame, what.0)))?;
+                }
+            }
             // What recovery kept is durable.
             self.view.visible.advance(at.end, |_| ());
             drop(self.view.state.take_removed());
@@ -169,6 +208,21 @@ impl Fold {
             let all = state.partitions().map(|(partition, _)| partition);
             let of_class = all.filter(|partition| class_of(state, *partition) == Some(class));
             self.view.positions.complete_holes(&segments, of_class, ends);
+        }
+    }
+}
+
+/// Takes in those of a frame's records that follow from what is left.
+fn follow_left(view: &mut View, records: &[Record], at: &FrameAt, missing: &mut Missing) {
+    for record in records {
+        // seam: missing messages do not count
+        if let Some(claim) = record.claim()
+            && let Some((first, count)) = view.state.pass_lost(claim.partition, claim.first)
+        {
+            missing.messages.push((claim.partition, first, count));
+        }
+        if view.follow(std::slice::from_ref(record), at).is_err() {
+            missing.records += 1;
         }
     }
 }

@@ -12,6 +12,7 @@ mod follow;
 mod kept;
 mod log_scan;
 pub(crate) mod log_start;
+mod missing;
 mod next;
 mod observer;
 mod owners;
@@ -36,6 +37,7 @@ pub(crate) use follow::FrameAt;
 pub(crate) use kept::{LiveParts, Stay};
 pub(crate) use log_scan::{LogHolder, LogLook, LogScan, LogStep};
 pub(crate) use log_start::LogStart;
+pub use missing::{LostLog, LostMessages, RepairReport};
 pub(crate) use next::next_run;
 #[cfg(test)]
 pub(crate) use next::resolve;

@@ -187,6 +187,27 @@ impl Content {
         Ok(missing)
     }
 
+    /// Whether every message was there, and how many are missing.
+    pub fn left_of(&self, whole: &Self, may_be_other: bool) -> Result<usize, String> {
+        let mut missing = 0;
+        for (name, known) in &whole.topics {
+            let Some(share) = self.topics.get(name) else {
+                missing += known.items.len();
+                continue;
+            };
+            for (id, print) in &share.items {
+                match known.items.get(id) {
+                    Some(known) if known == print => {}
+                    Some(_) => return Err(format!("topic {name}: {id} has other bytes")),
+                    None if may_be_other => {}
+                    None => return Err(format!("topic {name}: {id} was not there")),
+                }
+            }
+            missing += known.items.keys().filter(|id| !share.items.contains_key(id)).count();
+        }
+        Ok(missing)
+    }
+
     /// Whether every partition of every topic is a prefix of what it is in `whole`, but for messages that an error told of.
     pub fn is_prefix_of(&self, whole: &Self) -> Result<(), String> {
         for (name, share) in &self.topics {

@@ -29,6 +29,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// The messages of the longest frame of the store.
+const LOST_BY_BYTE_MAX: usize = 10;
 const HELD_MAX: usize = 64 << 20;
 const REQUESTS_MAX: u64 = 20_000;
 
@@ -142,6 +144,7 @@ impl Sweep {
             Ok(read) => read,
             Err(Error::Corrupt(corruption)) => {
                 named(&corruption);
+                self.judge_repair(mutation, &disk.snapshot()).map_err(|what| format!("repaired: {what}"))?;
                 return Ok((Outcome::ToldAtOpen, None));
             }
             Err(Error::ForeignFile { .. } | Error::NewerFormat { .. }) => return Ok((Outcome::ToldAtOpen, None)),
@@ -167,6 +170,36 @@ impl Sweep {
             use_further(store, disk, self.wall)?;
         }
         Ok((outcome, Some(found)))
+    }
+
+    /// Repairs a store that does not open: it opens then, has nothing that was not there, and what is missing is told. Where no file says which
+    /// store it is of, nothing is changed.
+    fn judge_repair(&self, mutation: Mutation, disk: &SimDisk) -> Result<(), String> {
+        let before: Vec<_> = disk.files().into_iter().map(|file| (disk.read_file(&file.name), file.name)).collect();
+        let clock = || std::sync::Arc::new(millpond::simulation::SimClock::new(self.wall));
+        let handle = std::sync::Arc::new(disk.attach().map_err(|error| error.to_string())?);
+        let options = millpond::Store::options().durability(Durability::Os).segment_bytes_max(64 << 10);
+        let report = options.repair_on(handle, clock()).map_err(|error| format!("{error:?}"))?;
+        if report.damage.is_none() {
+            return Err("there is nothing to be repaired".to_owned());
+        }
+        for copy in &report.copies {
+            let name = copy.split_once(".damaged").map_or("", |(name, _)| name);
+            let was = before.iter().find(|(_, before)| before == name).and_then(|(bytes, _)| bytes.clone());
+            if was.is_none() || disk.read_file(copy) != was {
+                return Err(format!("{copy} is no copy of the damaged file"));
+            }
+        }
+        let (store, found) = read(disk, self.wall).map_err(|error| format!("it does not open: {error:?}"))?;
+        let missing =
+            found.left_of(&self.whole, report.are_names_lost).map_err(|what| format!("{what}: {report:?}"))?;
+        if missing > 0 && report.lost.is_empty() {
+            return Err(format!("{missing} messages are missing, and nothing tells: {report:?}"));
+        }
+        if mutation.kind() == Kind::Byte && missing > LOST_BY_BYTE_MAX {
+            return Err(format!("one byte cost {missing} messages: {report:?}"));
+        }
+        use_further(store, disk, self.wall)
     }
 
     /// Tries one damage, within bounds.

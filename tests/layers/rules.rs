@@ -84,6 +84,7 @@ const ENGINE_ROOMS: &[(&str, &[&str])] = &[
     ("maintenance", &["core", "reserve"]),
     ("threads", &["maintenance"]),
     ("observer", &["open"]),
+    ("repair", &["open", "core"]),
     ("open", &["core", "rates", "dedup", "health", "reserve", "schedule", "stream", "write", "maintenance"]),
 ];
 

@@ -295,6 +295,10 @@ pub(crate) const NOT_CALLED: &[(&str, &[&str])] = &[
         &["Topic::name", "Topic::partitions", "Group::name", "Group::topic", "Cursor::name", "Producer::name"],
     ),
     (
+        "tests/repair.rs and the sweep of damage do, of stores that do not open",
+        &["StoreOptions::repair", "StoreOptions::plan_repair", "StoreOptions::repair_on"],
+    ),
+    (
         "tests/observer.rs, verify.rs and backup.rs do, beside a writer, and the simulation looks at every state",
         &[
             "Store::open_read_only",

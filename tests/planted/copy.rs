@@ -36,6 +36,7 @@ pub const TESTS: &[&str] = &[
     "order",
     "filters",
     "seek",
+    "repair",
     "topic_bound",
     "unique",
 ];

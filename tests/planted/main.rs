@@ -23,6 +23,7 @@ mod order;
 mod page;
 mod record;
 mod removal;
+mod repair;
 mod run;
 mod scenarios;
 mod schedule;
@@ -80,6 +81,7 @@ pub fn bugs() -> Vec<Bug> {
         order::BUGS,
         record::BUGS,
         removal::BUGS,
+        repair::BUGS,
         schedule::BUGS,
         seek::BUGS,
         scenarios::BUGS,

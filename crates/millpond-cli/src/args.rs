@@ -122,6 +122,11 @@ pub enum Command {
     },
     /// Verify every byte of the store, and say what is wrong.
     Verify,
+    /// Repair a store that does not open to what is left of it, and say what is lost. Damaged files are copied aside first.
+    Repair {
+        #[command(flatten)]
+        change: Change,
+    },
     /// Print what the log says, frame by frame, as JSON Lines.
     Dump {
         /// From this LSN on.

@@ -444,6 +444,23 @@ fn a_backup_is_verified_and_damage_is_named() {
     let ran = restored.run(&["verify"]);
     let name = segment.file_name().unwrap().to_str().unwrap();
     assert!(ran.code == 5 && (ran.out.contains(name) || ran.err.contains(name)), "{} {}", ran.out, ran.err);
+    assert!(
+        restored.ok(&["repair"]).contains("nothing to be repaired"),
+        "one message cannot be read, and the store opens"
+    );
+
+    // Its newest segment goes missing.
+    let files = || std::fs::read_dir(restored.store()).unwrap().map(|entry| entry.unwrap().path());
+    let newest = files().filter(|path| path.extension().is_some_and(|suffix| suffix == "seg")).max().unwrap();
+    std::fs::remove_file(&newest).unwrap();
+    restored.fails(5, "a segment is absent", &["publish", "t", "never"]);
+    let plan = &restored.json(&["repair", "--dry-run"])[0];
+    assert!(plan["is_end_lost"] == true && plan["lost"].as_array().unwrap().len() == 1, "{plan}");
+    restored.fails(2, "nothing was changed", &["repair"]);
+    restored.fails(5, "a segment is absent", &["publish", "t", "never"]);
+    assert!(restored.ok(&["repair", "--yes"]).contains("the end of the log is lost"));
+    restored.ok(&["publish", "t", "after the repair"]);
+    assert!(restored.ok(&["export", "t"]).contains("after the repair"));
 }
 
 /// Events stand below their causes, with what became of them.

@@ -28,11 +28,13 @@ pub(crate) struct OpenOptions {
     pub(crate) allow_network_fs: bool,
     /// Whether a missing directory (with its parents, all of mode 0700) and a missing store are created.
     pub(crate) create: bool,
+    /// Whether the file that is locked may be created beside other files: those of a store that has lost it.
+    pub(crate) adopt: bool,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { allow_network_fs: false, create: true }
+        Self { allow_network_fs: false, create: true, adopt: false }
     }
 }
 
@@ -348,7 +350,8 @@ fn open_lock_file(dir: &OwnedFd, path: &Path, options: &OpenOptions) -> Result<O
     if let Some(found) = look()? {
         return Ok(Some(found));
     }
-    if let Some(found) = foreign_entry(dir).map_err(at("list the directory"))? {
+    let foreign = if options.adopt { Ok(None) } else { foreign_entry(dir) };
+    if let Some(found) = foreign.map_err(at("list the directory"))? {
         // A store may have been initialized since the first look, and then that is what was found.
         return look()?.map(Some).ok_or(AttachError::NotAStore { found });
     }

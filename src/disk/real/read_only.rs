@@ -36,7 +36,7 @@ impl ReadOnlyDisk {
     /// # Errors
     /// `NotFound`, `NotADirectory`, `UnsupportedFileSystem`, `Io`.
     pub(crate) fn open(path: &Path, allow_network_fs: bool) -> Result<Self, AttachError> {
-        let options = attach::OpenOptions { allow_network_fs, create: false };
+        let options = attach::OpenOptions { allow_network_fs, create: false, adopt: false };
         let dir = attach::open_directory(path).map_err(|error| match error {
             Errno::NOENT => AttachError::NotFound,
             Errno::NOTDIR => AttachError::NotADirectory,

@@ -158,7 +158,7 @@ impl Frames {
 
     /// Goes on to the next place below `stop` at which a frame proves itself, or to `stop` where there is none. A frame does not
     /// reach beyond `stop`.
-    fn pass_over(&mut self, stop: u64) -> io::Result<()> {
+    pub(in crate::log) fn pass_over(&mut self, stop: u64) -> io::Result<()> {
         let file_len = match self.parts {
             PartCheck::Verified => self.limit,
             PartCheck::Unread { file_len } => file_len,

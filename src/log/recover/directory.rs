@@ -5,7 +5,7 @@
 use crate::disk::{Disk, File};
 use crate::ids::{Epoch, FileNumber, Lsn};
 use crate::log::Checkpoint;
-use crate::log::error::OpenError;
+use crate::log::error::{Corruption, OpenError};
 use crate::log::format::bytes::ByteCursor;
 use crate::log::format::checkpoint::{self, Section, decode_epochs};
 use crate::log::format::checksum::crc;
@@ -93,6 +93,8 @@ pub(in crate::log) struct DirectoryScan {
     /// Files whose names are not of our grammar.
     pub(in crate::log) ignored: usize,
     pub(in crate::log) uuid: Option<Uuid>,
+    /// `STORE` itself says whose store this is.
+    pub(in crate::log) is_identified: bool,
     pub(in crate::log) slots: [Option<Slot>; 2],
     /// In the order of their numbers.
     pub(in crate::log) segments: Vec<SegmentSeen>,
@@ -137,12 +139,18 @@ impl DirectoryScan {
         })
     }
 
+    /// Whether this is a segment's name, and the file has not its header.
+    pub(in crate::log) fn is_headless(&self, name: FileName) -> bool {
+        matches!(name, FileName::Segment(number) if self.segment(number).is_none())
+    }
+
     pub(in crate::log) fn read(disk: &dyn Disk, handles: &Handles) -> Result<Self, OpenError> {
         let entries = disk.list().map_err(OpenError::io("list", FileName::Store))?;
         let mut directory = Self {
             names: Vec::new(),
             ignored: 0,
             uuid: None,
+            is_identified: false,
             slots: [None, None],
             segments: Vec::new(),
             of_classes: Vec::new(),
@@ -161,19 +169,45 @@ impl DirectoryScan {
         directory.names = files.iter().map(|(name, _)| *name).collect();
         directory.read_store(disk)?;
         if let Some(uuid) = directory.uuid {
-            for (name, len) in files {
-                directory.read_file(handles, name, len, &uuid)?;
-            }
-            directory.segments.sort_by_key(|seen| seen.header.number);
-            directory.of_classes.sort_by_key(|seen| seen.header.number);
-            directory.checkpoints.sort_by_key(|seen| seen.header.number);
+            directory.read_files(handles, &files, &uuid)?;
         }
         Ok(directory)
     }
 
+    fn read_files(&mut self, handles: &Handles, files: &[(FileName, u64)], uuid: &Uuid) -> Result<(), OpenError> {
+        for (name, len) in files {
+            self.read_file(handles, *name, *len, uuid)?;
+        }
+        self.segments.sort_by_key(|seen| seen.header.number);
+        self.of_classes.sort_by_key(|seen| seen.header.number);
+        self.checkpoints.sort_by_key(|seen| seen.header.number);
+        Ok(())
+    }
+
+    /// Reads the files of a store whose `STORE` does not say whose they are: as the first header tells.
+    pub(in crate::log) fn read_as_told(&mut self, disk: &dyn Disk, handles: &Handles) -> Result<(), OpenError> {
+        let mut files = Vec::new();
+        for name in &self.names {
+            let file = handles.get(*name).map_err(OpenError::io("open", *name))?;
+            files.push((*name, file.len().map_err(OpenError::io("read", *name))?));
+            let first = read_up_to(&*file, 0, HEADER_LEN).map_err(OpenError::io("read", *name))?;
+            if let (None, HeaderRead::Valid(header)) = (self.uuid, FileHeader::decode(&first)) {
+                self.uuid = Some(header.uuid);
+            }
+        }
+        let Some(uuid) = self.uuid else {
+            return Err(Corruption::of(FileName::Store, None, "no file says which store it is of").into());
+        };
+        if let Ok(file) = disk.open(&FileName::Store.to_string()) {
+            let page = read_up_to(&*file, 0, STORE_LEN as usize).map_err(OpenError::io("read", FileName::Store))?;
+            self.slots = Slot::both(&page, &uuid);
+        }
+        self.read_files(handles, &files, &uuid)
+    }
+
     fn read_store(&mut self, disk: &dyn Disk) -> Result<(), OpenError> {
         if let Some(StoreRead { uuid, slots }) = StoreRead::read(disk)? {
-            (self.uuid, self.slots) = (Some(uuid), slots);
+            (self.uuid, self.is_identified, self.slots) = (Some(uuid), true, slots);
             let refused = self.features().refused();
             if !refused.is_empty() {
                 return Err(newer(FileName::Store, FORMAT, refused));

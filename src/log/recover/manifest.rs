@@ -98,6 +98,12 @@ impl Section {
     }
 }
 
+/// Whether a file is there, is what the list says, and its epochs are known.
+pub(in crate::log) fn is_there(file: &SegmentInfo, directory: &DirectoryScan) -> bool {
+    let is_known = file.epochs.iter().all(|(_, epoch)| *epoch != UNKNOWN);
+    is_known && directory.seen(file.kind, file.number).is_some_and(|seen| is_same(file, seen))
+}
+
 /// In place of what a damaged table would tell: no process has it.
 const UNKNOWN: Epoch = Epoch(0);
 

@@ -142,6 +142,27 @@ pub(in crate::log) enum Plan {
     },
 }
 
+/// The files of a log, what of it was retired, its epochs, and its end.
+pub(in crate::log) type LogParts = (Vec<SegmentInfo>, Retired, Vec<(Lsn, Epoch)>, Lsn);
+
+impl Plan {
+    /// The log as it would be, with what is to be copied where it stands now.
+    pub(in crate::log) fn without_copies(self) -> LogParts {
+        match self {
+            Self::LayOut => Default::default(),
+            Self::Continue { copies, mut segments, retired, epochs, end, .. } => {
+                for Stretch { source, to, .. } in copies {
+                    match segments.iter_mut().find(|info| info.name() == source.name()) {
+                        Some(info) => info.end = to,
+                        None => segments.push(source),
+                    }
+                }
+                (segments, retired, epochs, end)
+            }
+        }
+    }
+}
+
 /// Decides. Pure: the same facts give the same plan.
 pub(in crate::log) fn plan(facts: &Facts) -> Result<Plan, Corruption> {
     let store = |reason| Corruption::of(FileName::Store, None, reason);

@@ -45,7 +45,7 @@ pub(in crate::log) fn scan(disk: &dyn Disk, handles: &Handles, observed: Option<
 }
 
 /// What is known before any frame is read; the rest as if there were no frame.
-fn first_facts(directory: &DirectoryScan, slot: Slot, checkpoint_whole: bool) -> Facts {
+pub(in crate::log) fn first_facts(directory: &DirectoryScan, slot: Slot, checkpoint_whole: bool) -> Facts {
     // seam: a lost header goes unnoticed
     let headless = directory.headless().filter(|number| *number <= slot.newest_segment);
     let newest = slot.newest_segment == FileNumber(0) || directory.segment(slot.newest_segment).is_some();
@@ -92,7 +92,7 @@ impl Scanned {
         let candidates = chain::candidates(&self.directory, &section.files, covers, proven);
         let walk = chain::walk(&candidates, handles, covers)?;
         let watermark = walk.watermark.max(proven);
-        self.facts.epoch = self.highest_epoch(&section.files);
+        self.facts.epoch = highest_epoch(&self.directory, &section.files);
         // Both slots are overwritten before a process appends: one that says clean is never an old one.
         self.clean = self.slot.clean
             && self.facts.epoch == self.slot.epoch
@@ -162,12 +162,12 @@ impl Scanned {
         }
         facts.suffix = continue_with(&mut facts.proven, &walk.pieces, candidates, watermark, facts.end);
     }
+}
 
-    fn highest_epoch(&self, listed: &[SegmentInfo]) -> Epoch {
-        let of_slots = self.directory.slots.iter().flatten().map(|slot| slot.epoch);
-        let of_files =
-            self.directory.segments.iter().filter_map(|seen| seen.start.as_ref()).flat_map(|start| &start.epochs);
-        let of_list = listed.iter().flat_map(|file| &file.epochs);
-        of_slots.chain(of_files.chain(of_list).map(|(_, epoch)| *epoch)).max().unwrap_or(Epoch(0))
-    }
+/// The highest epoch that slots, segments and a checkpoint's list tell of.
+pub(in crate::log) fn highest_epoch(directory: &DirectoryScan, listed: &[SegmentInfo]) -> Epoch {
+    let of_slots = directory.slots.iter().flatten().map(|slot| slot.epoch);
+    let of_files = directory.segments.iter().filter_map(|seen| seen.start.as_ref()).flat_map(|start| &start.epochs);
+    let of_list = listed.iter().flat_map(|file| &file.epochs);
+    of_slots.chain(of_files.chain(of_list).map(|(_, epoch)| *epoch)).max().unwrap_or(Epoch(0))
 }

@@ -37,8 +37,24 @@ impl Slots {
         // seam: bytes in STORE before its name is durable
         disk.sync_dir()?;
         let file = disk.open(&FileName::Store.to_string())?;
-        let [uuid, instance, secret] = [(); 3].map(|()| draw(&*disk));
-        let first = Slot { epoch: Epoch(0), clean: true, instance, secret, ..Slot::default() };
+        let uuid = draw(&*disk);
+        let first = Slot { epoch: Epoch(0), clean: true, ..Self::drawn(&*disk) };
+        Self::lay_out_as(disk, file, uuid, first)
+    }
+
+    /// A slot with an instance and a secret of its own.
+    pub(in crate::log) fn drawn(disk: &dyn Disk) -> Slot {
+        let [instance, secret] = [(); 2].map(|()| draw(disk));
+        Slot { instance, secret, ..Slot::default() }
+    }
+
+    /// The same for a store that has files.
+    pub(in crate::log) fn lay_out_as(
+        disk: Arc<dyn Disk>,
+        file: Arc<dyn File>,
+        uuid: Uuid,
+        first: Slot,
+    ) -> io::Result<Self> {
         let slots = [0, 1].map(|sequence| Slot { sequence, ..first });
         file.write_at(0, &[0; OWNED_LEN])?;
         for slot in &slots {

@@ -344,9 +344,29 @@ impl TopicCatalog {
             audience.published += u128::from(count);
         }
     }
+
+    /// Takes in what is missing before `base`: messages that are lost. Returns the first of them and how many, if there are any.
+    fn pass_lost(&mut self, partition: PartitionId, base: Offset) -> Option<(Offset, u64)> {
+        let found = self.tables.partitions.get_mut(partition.0)?;
+        let first = found.end;
+        let count = base.0.checked_sub(first.0).filter(|count| *count > 0)?;
+        found.end = base;
+        if let Role::Topic { topic, .. } = found.role
+            && let Some(audience) = self.audiences.get_mut(&topic)
+        {
+            audience.published += u128::from(count);
+        }
+        Some((first, count))
+    }
 }
 
 impl State {
+    /// Where a damaged log is read and messages of a partition are missing before `base`: they are there, unsettled, and cannot be read.
+    /// Returns the first of them and how many.
+    pub(crate) fn pass_lost(&mut self, partition: PartitionId, base: Offset) -> Option<(Offset, u64)> {
+        self.catalog.pass_lost(partition, base)
+    }
+
     pub(in crate::state) fn apply_topic_created(
         &mut self,
         topic: TopicId,

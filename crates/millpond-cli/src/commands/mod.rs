@@ -9,6 +9,7 @@ mod dead_letters;
 mod peek;
 mod probe;
 mod publish;
+mod repair;
 mod schedule;
 mod seek;
 #[cfg(feature = "sqlite")]
@@ -65,6 +66,7 @@ pub fn run(args: Args) -> Done {
         Command::Restore { from } => backup::restore(path, &from, printer)?,
         Command::Trace { correlation } => trace::trace(&look(path)?, &correlation, printer)?,
         Command::Verify => verify::verify(&look(path)?, printer)?,
+        Command::Repair { change } => repair::repair(path, &change, printer)?,
         Command::Dump { from, max } => verify::dump(&look(path)?, from, max, printer)?,
         Command::Probe { syncs } => probe::probe(path, syncs, printer)?,
         Command::Bench(args) => bench::bench(&args, printer)?,

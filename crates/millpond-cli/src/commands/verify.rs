@@ -57,7 +57,7 @@ pub fn verify(observer: &Observer, printer: &mut Printer) -> Done {
     if count == 0 { Ok(()) } else { Err(Failure::Damaged(format!("the store is damaged: {count} findings"))) }
 }
 
-fn finding_json(finding: &Corruption) -> Value {
+pub fn finding_json(finding: &Corruption) -> Value {
     let lsns = finding.lsns.map(|(from, to)| json!([from.0, to.0]));
     json!({ "file": finding.file, "offset": finding.offset, "lsns": lsns, "reason": finding.reason })
 }
