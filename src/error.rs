@@ -278,7 +278,8 @@ pub enum Error {
         /// Its kind.
         kind: &'static str,
     },
-    /// Bytes on disk are not what was written, and the store is not opened for that.
+    /// Bytes on disk are not what was written, and the store is not opened for that. Restore a backup, or
+    /// [repair](crate::StoreOptions::repair) the store to what is left.
     Corrupt(Corruption),
     /// One message cannot be read. It stays where it is.
     Unreadable {

@@ -33,7 +33,7 @@ pub struct World {
     pub tally: Tally,
     pub plan: Plan,
     traced: bool,
-    faults_before: u64,
+    pub faults_before: u64,
 }
 
 impl Case {

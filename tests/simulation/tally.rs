@@ -22,6 +22,8 @@ pub const MARKS: &[&str] = &[
     "recovery: torn tail dropped",
     "recovery: damage told",
     "recovery: damage without effect",
+    "repairs",
+    "repairs begun again",
     "processes that closed",
     "processes that dropped the store",
     "processes killed with all they held",

@@ -75,9 +75,9 @@ impl Assessment {
         match mend {
             Mend::Store(slot) => {
                 let Some(uuid) = self.scanned.directory.uuid else { return Ok(()) };
-                let file = disk.open(&name.to_string())?;
-                Slots::lay_out_as(Arc::clone(disk), file, uuid, *slot).map(drop)
+                Slots::replace(&**disk, &uuid, *slot)
             }
+            // A copy of links to these files has the same damage and the same list: they are mended for both.
             Mend::Header(_, header) => {
                 let file = disk.open(&name.to_string())?;
                 file.write_at(0, &header.encode())?;

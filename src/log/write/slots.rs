@@ -39,22 +39,6 @@ impl Slots {
         let file = disk.open(&FileName::Store.to_string())?;
         let uuid = draw(&*disk);
         let first = Slot { epoch: Epoch(0), clean: true, ..Self::drawn(&*disk) };
-        Self::lay_out_as(disk, file, uuid, first)
-    }
-
-    /// A slot with an instance and a secret of its own.
-    pub(in crate::log) fn drawn(disk: &dyn Disk) -> Slot {
-        let [instance, secret] = [(); 2].map(|()| draw(disk));
-        Slot { instance, secret, ..Slot::default() }
-    }
-
-    /// The same for a store that has files.
-    pub(in crate::log) fn lay_out_as(
-        disk: Arc<dyn Disk>,
-        file: Arc<dyn File>,
-        uuid: Uuid,
-        first: Slot,
-    ) -> io::Result<Self> {
         let slots = [0, 1].map(|sequence| Slot { sequence, ..first });
         file.write_at(0, &[0; OWNED_LEN])?;
         for slot in &slots {
@@ -69,6 +53,24 @@ impl Slots {
         file.sync()?;
         let [_, newest] = slots;
         Ok(Self { disk, file, uuid, newest, certain: true, sync_failed: false })
+    }
+
+    /// A slot with an instance and a secret of its own.
+    pub(in crate::log) fn drawn(disk: &dyn Disk) -> Slot {
+        let [instance, secret] = [(); 2].map(|()| draw(disk));
+        Slot { instance, secret, ..Slot::default() }
+    }
+
+    /// Puts a new file with this slot in the place of one that is damaged, which others may have links to.
+    pub(in crate::log) fn replace(disk: &dyn Disk, uuid: &Uuid, slot: Slot) -> io::Result<()> {
+        let mut bytes = vec![0; STORE_LEN as usize];
+        let slots = [0, 1].map(|sequence| (Slot::position(sequence), Slot { sequence, ..slot }.encode(uuid)));
+        for (at, control) in [(0, Identity::encode(uuid))].into_iter().chain(slots) {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            bytes.iter_mut().skip(at).zip(&control).for_each(|(byte, control)| *byte = *control);
+        }
+        disk.replace_lock_file(&bytes)?;
+        disk.sync_dir()
     }
 
     pub(crate) const fn uuid(&self) -> &Uuid {

@@ -61,12 +61,18 @@ pub fn tail(observer: &Observer, args: &Tail, printer: &mut Printer) -> Done {
 /// All messages as JSON, whatever the output is to be.
 pub fn export(observer: &Observer, name: &str, printer: &mut Printer) -> Done {
     let mut reader = observer.log(name, ReadFrom::Start)?;
+    let mut unreadable = 0;
     loop {
         match reader.try_next() {
             Ok(Some(read)) => printer.bytes(format!("{}\n", as_json(&read)).as_bytes())?,
-            Ok(None) => return Ok(()),
+            Ok(None) if unreadable == 0 => return Ok(()),
+            Ok(None) => {
+                printer.flush()?;
+                return Err(Failure::Damaged(format!("{unreadable} messages cannot be read; all others are exported")));
+            }
             // What is gone was settled, and is no loss of the export.
             Err(Error::Gap { .. }) => {}
+            Err(Error::Unreadable { .. }) => unreadable += 1,
             Err(error) => return Err(error.into()),
         }
     }
