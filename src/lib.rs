@@ -48,15 +48,15 @@ pub use api::{
     Delivery, DeliveryRef, Durability, Event, Failure, ForeignProjection, Group, GroupBuilder, GroupChange,
     InTransaction, KeepAlive, LogMessage, LogReader, LogReaderBuilder, LostLeases, Message, ObservedLog, Observer,
     Peek, Peeked, Producer, Projection, ProjectionBuilder, ProjectionError, ProjectionStatus, RateLimit, ReadFrom,
-    Receipt, ScheduledMessage, Start, Store, StoreOptions, Stream, StreamReceipt, StreamSnapshot, Subscription, Topic,
-    TopicBuilder, TopicCursor, Transaction,
+    Receipt, ScheduledMessage, Seek, Start, Store, StoreOptions, Stream, StreamReceipt, StreamSnapshot, Subscription,
+    Topic, TopicBuilder, TopicCursor, Transaction,
 };
 #[cfg(feature = "async")]
 pub use api::{Deliveries, Durable, Publish, Receive, ReceiveBatch};
 pub use engine::{
     BackupReport, DroppedTail, DumpEntry, DumpedFrame, DumpedRecord, FailureCounts, GroupCounters, GroupPartitionStats,
     GroupStats, IndexKind, LogStats, LostLog, LostMessages, MessageState, OpenReport, Ordering, PartitionStats,
-    RepairReport, Retention, Stats, TopicStats, VerifyProgress, VerifyReport, WhenFull, WhilePending,
+    RepairReport, Retention, Sought, Stats, TopicStats, VerifyProgress, VerifyReport, WhenFull, WhilePending,
 };
 pub use error::{Corruption, Error, ErrorKind, ErrorScope, PositionFault, RefusedEvent, Result};
 pub use ids::{Epoch, Expected, Lsn, MessageId, Offset, ParseMessageIdError, ParsePositionError, Position, TopicId};

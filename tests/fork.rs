@@ -10,7 +10,7 @@
 use millpond::{
     Batch, BatchReceipt, Committed, DeadLetter, DeadLetters, Delivery, DeliveryRef, Durability, Error, Event, Expected,
     ForeignProjection, Group, InTransaction, KeepAlive, LogMessage, LogReader, Message, MessageState, ObservedLog,
-    Observer, Peek, Peeked, Projection, ProjectionError, ReadFrom, Receipt, Receive, Result, Store, Stream,
+    Observer, Peek, Peeked, Projection, ProjectionError, ReadFrom, Receipt, Receive, Result, Seek, Store, Stream,
     StreamReceipt, StreamSnapshot, Subscription, Topic,
 };
 use std::collections::BTreeSet;
@@ -164,6 +164,9 @@ const CALLS: &[Call] = &[
     (&["Delivery::expires_in"], |all| refused(all.deliveries[0].expires_in())),
     (&["Delivery::keep_alive", "KeepAlive::is_active"], |all| {
         refused(all.deliveries[0].keep_alive(LONG)) && !all.kept[0].is_active()
+    }),
+    (&["Group::seek", "Group::preview_seek"], |all| {
+        refused(all.group.seek(Seek::Earliest)) && refused(all.group.preview_seek(Seek::Latest))
     }),
     (&["Group::pause", "Group::resume"], |all| refused(all.group.pause()) && refused(all.group.resume())),
     (&["Topic::name", "Topic::partitions"], |all| (all.topic.name(), all.topic.partitions()) == ("t", 1)),

@@ -4,14 +4,15 @@
 
 use super::group::{Group, GroupInner};
 use super::group_options::Given;
+use super::seek::wall_of;
 use super::topic::TopicInner;
 use super::{Backoff, RateLimit, Start, Topic, check_name};
 use crate::engine::{Begin, Ordering};
 use crate::error::Result;
-use crate::ids::{Offset, WallMs};
+use crate::ids::Offset;
 use crate::sync::Mutex;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Opens a group, or creates it.
 #[derive(Clone)]
@@ -252,10 +253,7 @@ impl GroupBuilder {
             Start::Earliest => Begin::Earliest,
             Start::Latest => Begin::Latest,
             Start::Offset(offset) => Begin::Offset(Offset(offset)),
-            Start::Time(time) => {
-                let ms = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-                Begin::Time(WallMs(u64::try_from(ms).unwrap_or(u64::MAX)))
-            }
+            Start::Time(time) => Begin::Time(wall_of(time)),
         }
     }
 }

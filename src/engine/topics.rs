@@ -6,11 +6,11 @@ use super::Engine;
 use super::core::Core;
 use super::deliver::settle::end_of;
 use crate::error::{Error, Result};
-use crate::ids::{GroupId, Offset, PartitionId, TopicId, WallMs};
+use crate::ids::{GroupId, Offset, PartitionId, Position, TopicId, WallMs};
 use crate::log::Parts;
 use crate::record::{GroupOptions, TopicOptions};
 use crate::state::{Command, GroupChanges, Rejection};
-use crate::view::{Reader, TopicInfo, View, ViewHolder, next_run};
+use crate::view::{LogStart, Reader, TopicInfo, View, ViewHolder, log_start, next_run};
 
 /// A group as it is stored.
 #[derive(Clone, Debug)]
@@ -30,6 +30,19 @@ pub(crate) enum Begin {
     Offset(Offset),
     /// The first message at or after this time.
     Time(WallMs),
+    /// Behind the message at this position of the log.
+    After(Position),
+}
+
+/// Where that is.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Starts {
+    /// By partition: the place that was asked for, or the start if that comes first. Of what is between them some messages are gone.
+    pub(in crate::engine) from: Vec<Offset>,
+    /// By partition: from here on none is gone.
+    pub(in crate::engine) offsets: Vec<Offset>,
+    /// How many messages are between a place that was asked for by name and the start.
+    pub(in crate::engine) missing: u64,
 }
 
 impl Engine {
@@ -101,8 +114,8 @@ impl Engine {
             }
             // The group must not begin at a message that went while its start was looked for.
             let pin = (!matches!(begin, Begin::Latest)).then(|| self.maintenance.pin());
-            let starts = self.starts(topic, begin)?;
-            let command = Command::CreateGroup { topic: topic.id, name, options, starts: &starts };
+            let Starts { offsets, .. } = self.starts(topic, begin)?;
+            let command = Command::CreateGroup { topic: topic.id, name, options, starts: &offsets };
             let created = self.submit(&command, Parts::default(), end_of);
             drop(pin);
             match created? {
@@ -197,19 +210,33 @@ impl Engine {
     }
 
     /// Where the group begins in each partition. Segments must be pinned.
-    fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Vec<Offset>> {
-        match begin {
+    ///
+    /// # Errors
+    /// `InvalidPosition`; `Unreadable`; what reading an index says; the store's.
+    pub(in crate::engine) fn starts(&self, topic: TopicInfo, begin: Begin) -> Result<Starts> {
+        let all = std::iter::repeat(Offset(0));
+        Ok(match begin {
             Begin::Latest => {
-                Ok(self.look_at_each(topic, |core, partition, _| core.view.state.partition_end(partition)))
+                let ends = self.look_at_each(topic, |core, partition, _| core.view.state.partition_end(partition));
+                Starts { from: ends.clone(), offsets: ends, missing: 0 }
             }
             // seam: a group begins at the end
-            Begin::Earliest => self.kept_messages(topic).map(|kept| kept.into_iter().map(|(from, _)| from).collect()),
-            Begin::Offset(offset) => {
+            Begin::Earliest => Starts { missing: 0, ..Starts::within(&self.kept_messages(topic)?, all) },
+            Begin::Offset(offset) => Starts::within(&self.kept_messages(topic)?, std::iter::repeat(offset)),
+            Begin::Time(time) => {
                 let kept = self.kept_messages(topic)?;
-                Ok(kept.into_iter().map(|(from, end)| end.min(offset).max(from)).collect())
+                let offsets = self.first_at_or_after(topic, kept.clone(), time)?;
+                // What is before all that is kept may have been published then.
+                let of_start = |(start, kept): (&Offset, &(Offset, Offset))| {
+                    if *start == kept.0 { Offset(0) } else { *start }
+                };
+                Starts { from: offsets.iter().zip(&kept).map(of_start).collect(), offsets, missing: 0 }
             }
-            Begin::Time(time) => self.first_at_or_after(topic, self.kept_messages(topic)?, time),
-        }
+            Begin::After(position) => {
+                let nexts = log_start::nexts(self, topic, LogStart::After(position))?;
+                Starts::within(&self.kept_messages(topic)?, nexts)
+            }
+        })
     }
 
     /// The messages of each partition from the first on from which on none is missing: that one, and the end.
@@ -217,6 +244,7 @@ impl Engine {
         let kept = self.look_at_each(topic, |core, partition, looked_at| {
             let end = core.view.state.partition_end(partition);
             let from = core.view.positions.kept_from(partition, end, looked_at);
+            let from = from.max(core.view.state.dropped_before(partition));
             (from, end, core.view.cleaned_shares(partition, from))
         });
         let (mut reader, mut found) = (Reader::default(), Vec::with_capacity(kept.len()));
@@ -305,6 +333,21 @@ impl Engine {
             }
         }
         Ok(ranges.into_iter().map(|(low, _)| low).collect())
+    }
+}
+
+impl Starts {
+    /// The offsets that are asked for, in partitions of which so much is kept.
+    fn within(kept: &[(Offset, Offset)], asked: impl IntoIterator<Item = Offset>) -> Self {
+        let mut starts = Self { from: Vec::new(), offsets: Vec::new(), missing: 0 };
+        for ((from, end), asked) in kept.iter().zip(asked) {
+            // seam: a group goes on in a gap
+            let start = asked.min(*end).max(*from);
+            starts.from.push(asked.min(start));
+            starts.offsets.push(start);
+            starts.missing = starts.missing.saturating_add(start.0.saturating_sub(asked.0));
+        }
+        starts
     }
 }
 

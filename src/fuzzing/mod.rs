@@ -14,6 +14,7 @@ mod observe;
 mod operations;
 mod records;
 mod rich;
+mod scripts;
 mod state;
 mod stores;
 
@@ -55,6 +56,6 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     all.extend(state::seeds());
     all.extend(names::seeds());
     all.extend(stores::seeds());
-    all.extend(operations::seeds());
+    all.extend(scripts::seeds());
     all
 }

@@ -5,17 +5,16 @@
 //! the simulation of the tests has those.
 
 use super::rich;
-use crate::api::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
-use crate::clock::SimClock;
+use crate::api::{Backoff, Delivery, Durability, Group, Message, Seek, Store, Topic};
+use crate::clock::{Clock as _, SimClock};
 use crate::disk::sim::{Fault, PowerOutcome, SimDisk};
 use crate::engine::Ordering;
 use crate::error::{Error, Result};
 use crate::ids::{MessageId, WallMs};
-use crate::log::fuzzing::seeds::Seeds;
 use crate::log::fuzzing::{Take, bounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 const OPERATIONS_MAX: usize = 200;
 const ATTEMPTS: u32 = 2;
@@ -29,6 +28,8 @@ struct Promised {
     settled: BTreeMap<MessageId, u64>,
     /// Settled by a call that did not return `Ok`, or at an end that is not known.
     maybe_settled: BTreeSet<MessageId>,
+    /// What was published before the group went on from elsewhere: it may come again, beside a dead letter of it.
+    sought: BTreeSet<MessageId>,
     /// Which number an id stood for when it was first seen: for ever.
     names: BTreeMap<MessageId, u32>,
     next: u32,
@@ -126,7 +127,7 @@ impl Promised {
 impl FuzzWorld {
     fn step(&mut self, take: &mut Take<'_>) {
         let (op, value) = (take.byte(), take.byte());
-        match op % 21 {
+        match op % 22 {
             0 => self.fault(value, take.byte()),
             1 => return self.fall(None),
             2 => return self.fall(Some(value)),
@@ -137,7 +138,7 @@ impl FuzzWorld {
             self.begin();
         }
         if let Some(mut life) = self.life.take() {
-            self.call(&mut life, op % 21, value);
+            self.call(&mut life, op % 22, value);
             self.life = Some(life);
         }
         self.look();
@@ -211,6 +212,7 @@ impl FuzzWorld {
             18 => self.clock.set_wall(WallMs(1_700_000_000_000 + (u64::from(value) << 33))),
             19 => life.held.clear(),
             20 => self.transact(life, value),
+            21 => self.seek(life, value),
             _ => {}
         }
     }
@@ -267,6 +269,34 @@ impl FuzzWorld {
         }
     }
 
+    /// Lets the group go on from elsewhere. What was published before may come again then, or never.
+    fn seek(&mut self, life: &Life, value: u8) {
+        let ago = Duration::from_millis(u64::from(value) * 10);
+        let to = match value & 3 {
+            0 => Seek::Latest,
+            1 => Seek::Time(UNIX_EPOCH + Duration::from_millis(self.clock.wall().0).saturating_sub(ago)),
+            _ => Seek::Earliest,
+        };
+        let before = life.group.preview_seek(to);
+        let sought = life.group.seek(to);
+        if let (Ok(before), Ok(sought)) = (before, &sought) {
+            assert_eq!(before, *sought);
+            assert!(
+                value & 3 < 2 || sought.lag >= sought.lag_before,
+                "a seek to the start loses something: {sought:?}"
+            );
+        }
+        self.promised.sought.extend(self.promised.sent.keys());
+        let settled = std::mem::take(&mut self.promised.settled);
+        match to {
+            // What was not settled still comes.
+            Seek::Earliest => self.promised.maybe_settled.extend(settled.into_keys()),
+            Seek::Latest | Seek::Position(_) | Seek::Time(_) => {
+                self.promised.maybe_settled.extend(self.promised.sent.keys());
+            }
+        }
+    }
+
     fn receive(&mut self, life: &mut Life, value: u8) {
         let batch = match life.group.receive_batch(1 + usize::from(value % 5), Duration::ZERO) {
             Ok(batch) => batch,
@@ -282,7 +312,8 @@ impl FuzzWorld {
             self.promised.name(delivery.id(), delivery.payload());
             assert!((1..=ATTEMPTS + 1).contains(&delivery.attempt()), "attempt {} (G9)", delivery.attempt());
             assert!(
-                !self.promised.settled.contains_key(&delivery.origin()),
+                !self.promised.settled.contains_key(&delivery.origin())
+                    || self.promised.sought.contains(&delivery.origin()),
                 "{} came after its ack (G6)",
                 delivery.origin()
             );
@@ -341,7 +372,12 @@ impl FuzzWorld {
             self.receive(&mut life, 4);
             quiet = if life.held.is_empty() { quiet + 1 } else { 0 };
             for delivery in life.held.drain(..) {
-                assert!(seen.insert(delivery.origin()), "{} came twice (G6)", delivery.origin());
+                let is_first = seen.insert(delivery.origin());
+                assert!(
+                    is_first || self.promised.sought.contains(&delivery.origin()),
+                    "{} came twice (G6)",
+                    delivery.origin()
+                );
                 delivery.ack().unwrap();
             }
             self.clock.advance(3_000);
@@ -350,9 +386,15 @@ impl FuzzWorld {
         for dead_letter in life.group.dead_letters().unwrap() {
             let dead_letter = dead_letter.unwrap();
             self.promised.name(dead_letter.origin(), dead_letter.payload());
-            assert!(seen.insert(dead_letter.origin()), "{} is in two places (G10)", dead_letter.origin());
+            let is_first = seen.insert(dead_letter.origin());
             assert!(
-                !self.promised.settled.contains_key(&dead_letter.origin()),
+                is_first || self.promised.sought.contains(&dead_letter.origin()),
+                "{} is in two places (G10)",
+                dead_letter.origin()
+            );
+            assert!(
+                !self.promised.settled.contains_key(&dead_letter.origin())
+                    || self.promised.sought.contains(&dead_letter.origin()),
                 "{} is dead after its ack",
                 dead_letter.origin()
             );
@@ -367,64 +409,4 @@ impl FuzzWorld {
 
 fn end_of(life: &Life) -> Option<u64> {
     life.store.stats().ok().map(|stats| stats.log.end.0)
-}
-
-pub(super) fn seeds() -> Seeds {
-    let script = |name: &str, flags: u8, ops: &[[u8; 2]]| {
-        ("operations", name.to_owned(), std::iter::once(flags).chain(ops.iter().flatten().copied()).collect())
-    };
-    vec![
-        script("publish", 0, &[[4, 0], [4, 0xe3], [7, 4], [10, 0], [10, 1], [2, 0], [7, 4], [10, 0]]),
-        script(
-            "settle",
-            1,
-            &[
-                [4, 0xe1],
-                [7, 4],
-                [12, 0],
-                [13, 0],
-                [12, 1],
-                [12, 2],
-                [15, 200],
-                [7, 4],
-                [19, 0],
-                [3, 0],
-                [7, 2],
-                [14, 1],
-                [7, 1],
-            ],
-        ),
-        script(
-            "letters",
-            0,
-            &[[4, 0xe0], [7, 4], [13, 0], [13, 0], [13, 0], [17, 0], [14, 0], [14, 1], [14, 2], [1, 0], [7, 4]],
-        ),
-        script("killed", 1, &[[4, 0xe1], [7, 3], [1, 0], [7, 4], [10, 0], [2, 7], [4, 1], [16, 0], [2, 3], [7, 4]]),
-        script(
-            "clocks",
-            0,
-            &[[4, 0xe0], [7, 4], [12, 1], [18, 9], [16, 0], [18, 1], [16, 0], [7, 4], [15, 255], [7, 4]],
-        ),
-        script(
-            "transactions",
-            0,
-            &[[4, 0xe0], [7, 4], [20, 0xc2], [20, 0x41], [2, 0], [7, 4], [20, 0x8b], [20, 0x1d], [1, 0], [7, 4]],
-        ),
-        script(
-            "in-order",
-            3,
-            &[[4, 0xe3], [4, 0xe3], [7, 4], [12, 0], [7, 4], [1, 0], [7, 4], [13, 0], [17, 0], [14, 1], [7, 4]],
-        ),
-        script("filtered", 11, &[[4, 0xe3], [7, 4], [12, 0], [1, 0], [7, 4], [4, 0xe1], [2, 0], [7, 4], [10, 0]]),
-        script("by-partition", 5, &[[4, 0xe1], [7, 4], [10, 0], [7, 4], [12, 1], [2, 1], [7, 4]]),
-        // A fault takes three bytes: the kind, and after how many requests.
-        ("operations", "fault-io".to_owned(), vec![0, 0, 0, 9, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),
-        ("operations", "fault-space".to_owned(), vec![0, 0, 1, 3, 4, 0xe0, 7, 4, 10, 0, 4, 1, 17, 0, 4, 0]),
-        ("operations", "fault-files".to_owned(), vec![1, 0, 2, 2, 4, 0xe1, 7, 4, 3, 0, 4, 1, 17, 0, 4, 0]),
-        (
-            "operations",
-            "fault-crash".to_owned(),
-            vec![1, 0, 4, 7, 4, 0xe1, 7, 4, 10, 0, 4, 1, 0, 5, 4, 17, 0, 4, 0, 2, 8],
-        ),
-    ]
 }

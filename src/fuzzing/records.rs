@@ -95,7 +95,7 @@ fn failure(take: &mut Take<'_>) -> AttemptFailure {
 
 /// Any record that there may be, from the next bytes.
 pub(super) fn any_record(take: &mut Take<'_>) -> Record {
-    let kind = take.byte() % 35;
+    let kind = take.byte() % 36;
     let (group, partition, offset) = (GroupId(number(take)), PartitionId(number(take)), Offset(number(take)));
     match kind {
         0 => Record::Published { partition, base: offset, count: small(take), time: WallMs(number(take)) },
@@ -156,6 +156,7 @@ pub(super) fn any_record(take: &mut Take<'_>) -> Record {
         30 => Record::RetentionMarked { topic: TopicId(group.0), time: StoreMs(offset.0) },
         31 => Record::Filtered { group, partition, first: offset, count: small(take) },
         33 => key_taken(take, partition, offset),
+        34 => group_sought(take, group),
         _ => Record::Dropped { group, partition, first: offset, count: small(take) },
     }
 }
@@ -311,6 +312,13 @@ fn options(take: &mut Take<'_>) -> GroupOptions {
         rate: RateOptions { count: small(take), per_ms: number(take), burst: small(take) },
         filter: Filter::parse(FILTERS[usize::from(take.byte() % 5)]).ok().map(Arc::new),
     }
+}
+
+fn group_sought(take: &mut Take<'_>, group: GroupId) -> Record {
+    let places: Vec<_> = (0..take.byte() % 8).map(|_| (number(take), number(take))).collect();
+    let starts = places.iter().map(|(_, start)| Offset(*start)).collect();
+    let from = places.iter().map(|(from, start)| Offset(*from.min(start))).collect();
+    Record::GroupSought { group, from, starts }
 }
 
 fn group_created(take: &mut Take<'_>, group: GroupId, retry: PartitionId) -> Record {

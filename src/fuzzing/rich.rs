@@ -3,7 +3,7 @@
 //!
 //! Never here: damage, and judging it.
 
-use crate::api::{Backoff, Delivery, Durability, Group, Message, Store, Topic};
+use crate::api::{Backoff, Delivery, Durability, Group, Message, Seek, Store, Topic};
 use crate::clock::SimClock;
 use crate::disk::sim::SimDisk;
 use crate::engine::{WhenFull, WhilePending};
@@ -228,6 +228,7 @@ impl Builder {
         to.orders.remove_group("guest").unwrap();
         to.store.remove_topic("passing").unwrap();
         to.listener.alter().max_outstanding(1_000).apply().unwrap();
+        to.listener.seek(Seek::Earliest).unwrap();
         drop(taken);
     }
 

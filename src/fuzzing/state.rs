@@ -252,6 +252,7 @@ fn opening() -> Vec<Record> {
         ledger(2),
         few(1),
         Command::SettleFiltered { group: GroupId(2), ahead: Some(PartitionId(0)), parked_max: PARKED_MAX },
+        Command::Seek { group: GroupId(2), from: &[Offset(0); 2], starts: &[Offset(4), Offset(0)] },
         Command::Open { epoch: Epoch(2), clean: false },
     ];
     for command in commands {

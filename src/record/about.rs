@@ -63,6 +63,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
@@ -118,6 +119,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
@@ -162,6 +164,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
@@ -209,6 +212,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Considered { .. }
             | Self::Recalled { .. }
             | Self::Filtered { .. }
@@ -259,6 +263,9 @@ impl Record {
             Self::TopicRemoved { topic } => Wakes::AllOfTopic(*topic),
             // Under another limit there may be a place, or another deadline.
             Self::GroupAltered { group, .. } => Wakes::Group(*group),
+            // What it had let go may come again.
+            // seam: a seek wakes nobody
+            Self::GroupSought { group, .. } => Wakes::Group(*group),
             // A consumer that leases wakes the next, which then sleeps until that lease ends; one that considers goes on and leases. What
             // makes a lease longer, or others wait, makes nothing ready. Nobody waits yet for what is opened or created.
             Self::Leased { .. }
@@ -316,6 +323,7 @@ impl Record {
             | Self::TopicRemoved { .. }
             | Self::GroupRemoved { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Extended { .. }
             | Self::Acked { .. }
             | Self::Nacked { .. }

@@ -56,8 +56,9 @@ mod kind {
     pub(super) const FILTERED: u8 = 33;
     pub(super) const DROPPED: u8 = 34;
     pub(super) const KEY_TAKEN: u8 = 35;
+    pub(super) const GROUP_SOUGHT: u8 = 36;
 
-    pub(super) const MAX: u8 = KEY_TAKEN;
+    pub(super) const MAX: u8 = GROUP_SOUGHT;
 }
 
 /// Flags of `Leased`: the count is written, and is not one.

@@ -86,6 +86,7 @@ impl Record {
             | Self::Recalled { .. }
             | Self::Dropped { .. }
             | Self::GroupAltered { .. }
+            | Self::GroupSought { .. }
             | Self::Extended { .. }
             | Self::ExclusivePending { .. }
             | Self::Opened { .. }

@@ -15,6 +15,7 @@ impl Record {
             Self::TopicRemoved { .. } => "topic removed",
             Self::GroupRemoved { .. } => "group removed",
             Self::GroupAltered { .. } => "group altered",
+            Self::GroupSought { .. } => "group sought",
             Self::Published { .. } => "published",
             Self::Considered { .. } => "considered",
             Self::Recalled { .. } => "recalled",

@@ -55,6 +55,9 @@ pub(crate) enum Record {
     GroupRemoved { group: GroupId },
     /// A group goes on with other options.
     GroupAltered { group: GroupId, options: GroupOptions },
+    /// A group goes on at `starts` in its topic's partitions, and what it had in progress there is settled for it, but for messages from
+    /// `from` on up to there: those are ready, or parked as they were, and no attempt is on their accounts.
+    GroupSought { group: GroupId, from: Vec<Offset>, starts: Vec<Offset> },
     /// `count` messages (parts of this frame) at `base ..` of a topic's partition.
     Published { partition: PartitionId, base: Offset, count: u32, time: WallMs },
     /// The group looked at the next messages of a partition, from `first` on, and of each this is the hash of its key. Each is outstanding

@@ -271,6 +271,13 @@ pub(crate) enum Command<'a> {
         group: GroupId,
         changes: &'a GroupChanges,
     },
+    /// A group goes on at these offsets, one for each of its topic's partitions; none beyond its end. What it has in progress from `from` on
+    /// up to there it gets again as well.
+    Seek {
+        group: GroupId,
+        from: &'a [Offset],
+        starts: &'a [Offset],
+    },
     /// So many messages into each of these partitions, which are distinct partitions of topics: one record each, in order.
     Publish {
         runs: &'a [(PartitionId, u32)],

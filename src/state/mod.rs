@@ -42,7 +42,7 @@ use dedup::Acceptance;
 use filter::LookLimits;
 pub(crate) use filter::{FilterVerdict, KnownVerdicts};
 pub use group::MessageState;
-pub(crate) use group::{GroupCounts, GroupData, GroupState, OUTSTANDING_LEN, PeekedPlace};
+pub(crate) use group::{GroupCounts, GroupData, GroupProgress, GroupState, OUTSTANDING_LEN, PeekedPlace};
 pub(crate) use kit::sparse::Sparse;
 pub(crate) use left::LostRun;
 pub(crate) use order::{KeyRun, ParkedMax};
@@ -91,12 +91,12 @@ pub(crate) struct State {
     removed: Vec<Removed>,
 }
 
-/// A group, or the partitions of a topic, that are no more.
+/// A group, or the partitions of a topic, that are no more; or a group as it was before it went on from somewhere else.
 #[derive(Clone, Debug)]
 pub(crate) struct Removed {
     partitions: Range<u64>,
-    /// Freed with this.
-    _group: Option<Box<GroupState>>,
+    /// Freed with this, and so is the rest.
+    group: Option<Box<GroupState>>,
     _forgotten: Option<dedup::Forgotten>,
     _schedule: Option<schedule::Schedule>,
 }
@@ -232,6 +232,7 @@ impl State {
             Command::AlterGroup { group, changes } => {
                 return self.decide_alter_group(group, changes).map(|all| done(all, records));
             }
+            Command::Seek { group, from, starts } => self.decide_seek(group, from, starts)?,
             Command::SettleFiltered { .. } => return self.decide_settle_filtered(command, inputs, records),
             Command::CreateGroup { topic, name, options, starts } => {
                 self.decide_create_group(topic, name, options, starts)?
@@ -292,6 +293,7 @@ impl State {
             }
             Record::GroupRemoved { group } => self.apply_group_removed(*group),
             Record::GroupAltered { group, options } => self.apply_group_altered(*group, options),
+            Record::GroupSought { group, from, starts } => self.apply_group_sought(*group, from, starts),
             Record::CursorSet { name, value, hold } => self.apply_cursor_set(name, value, *hold, lsn),
             Record::CursorRemoved { name } => self.apply_cursor_removed(name),
             Record::Accepted { partition, offset, id, body, time } => {

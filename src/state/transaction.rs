@@ -203,6 +203,7 @@ impl State {
             | Command::RemoveTopic { .. }
             | Command::RemoveGroup { .. }
             | Command::AlterGroup { .. }
+            | Command::Seek { .. }
             | Command::SettleFiltered { .. }
             | Command::Lease { .. }
             | Command::Extend { .. }

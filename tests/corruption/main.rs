@@ -323,6 +323,7 @@ fn the_damaged_store_holds_every_kind_of_record() {
             "group altered",
             "group created",
             "group removed",
+            "group sought",
             "key taken",
             "leased",
             "exclusive pending",

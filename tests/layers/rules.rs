@@ -76,6 +76,7 @@ const ENGINE_ROOMS: &[(&str, &[&str])] = &[
     ("stats", &["core"]),
     ("deliver", &["core", "refusal", "outgoing"]),
     ("topics", &["core", "deliver"]),
+    ("seek", &["deliver", "topics"]),
     ("schedule", &["core", "deliver"]),
     ("follow", &["core", "deliver", "topics"]),
     ("stream", &["core", "deliver", "follow", "outgoing", "refusal"]),

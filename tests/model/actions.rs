@@ -36,6 +36,7 @@ impl Runner {
             Op::CreateGroup { topic, spec, begin } => self.create_group(*topic, *spec, *begin),
             Op::OpenGroup { group, asked } => self.open_group(*group, *asked),
             Op::AlterGroup { group, spec } => self.alter_group(*group, *spec),
+            Op::Seek { group, to } => self.seek(*group, *to),
             Op::Pause { group, pause } => self.pause(*group, *pause),
             Op::RemoveGroup { group } => self.remove_group(*group),
             Op::RemoveTopic { topic } => self.remove_topic(*topic),
@@ -368,7 +369,7 @@ fn ordering(order: Option<InOrder>) -> Ordering {
 
 /// Where a group may begin in a partition, from which messages below `kept_from` may be gone. By time, any message that
 /// is late enough after one that is not will do.
-fn starts(messages: &[Stored], begin: Begin, wall: u64, kept_from: u64) -> Vec<u64> {
+pub(crate) fn starts(messages: &[Stored], begin: Begin, wall: u64, kept_from: u64) -> Vec<u64> {
     let end = messages.len() as u64;
     let from = |offset: u64| (offset..=offset.max(kept_from)).collect();
     match begin {

@@ -19,6 +19,7 @@ mod regressions;
 mod removal;
 mod restart;
 mod runner;
+mod seek;
 mod transaction;
 
 use ops::{CALLED, NOT_CALLED, Run};

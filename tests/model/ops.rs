@@ -75,6 +75,15 @@ pub(crate) enum Begin {
     Ago(u64),
 }
 
+/// Where a group goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SeekTo {
+    Earliest,
+    Latest,
+    /// So many milliseconds ago.
+    Ago(u64),
+}
+
 /// Which option of a group is given when it is opened again, and whether it is the one stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
@@ -156,6 +165,8 @@ operations! {
     ];
     /// Pauses a group, or resumes it.
     Pause { group: usize = index(), pause: bool = proptest::bool::weighted(0.4) } * 3 calls ["Group::pause", "Group::resume"];
+    /// Lets a group go on from elsewhere.
+    Seek { group: usize = index(), to: SeekTo = seek_to() } * 3 calls ["Group::seek", "Group::preview_seek"];
     RemoveGroup { group: usize = index() } * 2 calls ["Topic::remove_group"];
     RemoveTopic { topic: usize = index() } * 1 calls ["Store::remove_topic"];
     /// Calls everything on handles of what was removed.
@@ -572,6 +583,10 @@ fn begin() -> impl Strategy<Value = Begin> + use<> {
         2 => (0..6u64).prop_map(Begin::Offset),
         2 => millis().prop_map(Begin::Ago),
     ]
+}
+
+fn seek_to() -> impl Strategy<Value = SeekTo> + use<> {
+    prop_oneof![2 => Just(SeekTo::Earliest), 1 => Just(SeekTo::Latest), 2 => millis().prop_map(SeekTo::Ago)]
 }
 
 fn from() -> impl Strategy<Value = From> + use<> {

@@ -341,6 +341,39 @@ impl World {
         self.groups[group].options = options.clone();
     }
 
+    /// How many messages of its topic a group has not settled, and how many of these are leased, by leases that are over or not.
+    pub(crate) fn before_seek(&self, group: usize) -> (u64, u64) {
+        let (group, partitions) = (&self.groups[group], self.topics[self.groups[group].topic].len() as u64);
+        let items = || group.items.iter().filter(|(id, _)| id.partition < partitions).map(|(_, item)| item);
+        let leased = items().filter(|item| matches!(item.state, State::Leased { .. })).count();
+        (items().count() as u64, leased as u64)
+    }
+
+    /// A group goes on at `starts`, and keeps what is not settled from `from` on up to there, as if it had been released. Returns how much
+    /// that is.
+    pub(crate) fn seek(&mut self, group: usize, from: &[u64], starts: &[u64]) -> u64 {
+        self.let_go_keys();
+        let topic = self.groups[group].topic;
+        let group = &mut self.groups[group];
+        let is_here = |id: &MessageId| (id.partition as usize) < starts.len();
+        let is_kept = |id: &MessageId| {
+            let (from, start) = (from[id.partition as usize], starts[id.partition as usize]);
+            (from..start).contains(&id.offset.0)
+        };
+        group.items.retain(|id, _| !is_here(id) || is_kept(id));
+        let mut kept = 0;
+        for (_, item) in group.items.iter_mut().filter(|(id, _)| is_here(id)) {
+            kept += 1;
+            let state = if item.state == State::New { State::New } else { State::Ready };
+            *item = Item { state, ..Item::new(item.message.clone()) };
+        }
+        group.unwanted.clear();
+        for (messages, start) in self.topics[topic].iter().zip(starts) {
+            messages[*start as usize..].iter().for_each(|message| group.publish(message));
+        }
+        kept
+    }
+
     /// Nothing that it held is outstanding, leased or dead any more.
     pub(crate) fn remove_group(&mut self, group: usize) {
         self.let_go_keys();

@@ -6,7 +6,7 @@ use crate::actions::said;
 use crate::facts::Options;
 use crate::ops::Spec;
 use crate::runner::{Outcome, Runner, ensure, group_name, topic_name};
-use millpond::{Error, Group, GroupChange, Message, Topic};
+use millpond::{Error, Group, GroupChange, Message, Seek, Topic};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -161,6 +161,8 @@ fn use_group(group: &Group) -> Outcome {
     is_removed("redrive all", &group.redrive_all())?;
     is_removed("redrive where", &group.redrive_where(|_| true))?;
     is_removed("alter", &group.alter().max_attempts(77).apply())?;
+    is_removed("seek", &group.seek(Seek::Earliest))?;
+    is_removed("preview a seek", &group.preview_seek(Seek::Latest))?;
     is_removed("pause", &group.pause())?;
     is_removed("resume", &group.resume())
 }

@@ -35,6 +35,7 @@ pub const TESTS: &[&str] = &[
     "futures",
     "order",
     "filters",
+    "seek",
     "repair",
     "topic_bound",
     "unique",

@@ -127,9 +127,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a group begins at the end",
         plants: "a start at the earliest message reads the latest",
-        mistake: Mistake::Value(
-            "if planted!() { Ok(self.look_at_each(topic, |core, partition, _| core.view.state.partition_end(partition))) } else { $it }",
-        ),
+        mistake: Mistake::Value("if planted!() { return self.starts(topic, Begin::Latest) } else { $it }"),
         level: Level::Model,
     },
     Bug {

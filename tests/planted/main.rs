@@ -28,6 +28,7 @@ mod run;
 mod scenarios;
 mod schedule;
 mod seam;
+mod seek;
 mod state;
 mod streams;
 mod transaction;
@@ -82,6 +83,7 @@ pub fn bugs() -> Vec<Bug> {
         removal::BUGS,
         repair::BUGS,
         schedule::BUGS,
+        seek::BUGS,
         scenarios::BUGS,
         state::BUGS,
         streams::BUGS,

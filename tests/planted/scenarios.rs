@@ -195,6 +195,8 @@ const ALSO: &[(&str, &str)] = &[
     ("any version will do", "files::streams"),
     ("the acks of a transaction are lost", "files::transaction"),
     ("a group begins at the end", "files::two_groups"),
+    ("a group begins at the end", "files::seek_back"),
+    ("a redriven message goes last", "files::seek_order"),
 ];
 
 /// Those bugs, to be found by their scenarios.

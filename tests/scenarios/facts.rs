@@ -1,8 +1,9 @@
 //! Commands about what is kept beside messages: log readers and positions, ids and producers, named cursors.
 
 use crate::script::{self, Words};
-use crate::session::{Reply, SILENT, Session, silent, unknown};
-use millpond::{Message, Receipt};
+use crate::session::{Reply, SILENT, START, Session, silent, unknown};
+use millpond::{Message, Position, Receipt, Seek, Sought};
+use std::time::{Duration, UNIX_EPOCH};
 
 impl Session {
     pub(crate) fn produce(&mut self, command: &str, words: &mut Words) -> Reply {
@@ -59,13 +60,30 @@ impl Session {
         let builder = match words.option("from", script::text)?.as_deref() {
             None | Some("start") => builder,
             Some("end") => builder.from_end(),
-            Some(position) => {
-                let index = position.strip_prefix('P').and_then(|number| number.parse::<usize>().ok()?.checked_sub(1));
-                let place = index.and_then(|index| self.positions.get(index));
-                builder.from(*place.ok_or_else(|| format!("there is no {position}"))?)
-            }
+            Some(position) => builder.from(self.position(position)?),
         };
         Ok(vec![format!("R{}", self.process.readers.add(builder.open()?))])
+    }
+
+    fn position(&self, name: &str) -> Result<Position, String> {
+        let index = name.strip_prefix('P').and_then(|number| number.parse::<usize>().ok()?.checked_sub(1));
+        index.and_then(|index| self.positions.get(index)).copied().ok_or_else(|| format!("there is no {name}"))
+    }
+
+    /// A place is `earliest`, `latest`, a position, or a time since the start of the scenario.
+    pub(crate) fn seek(&mut self, command: &str, words: &mut Words) -> Reply {
+        let group = self.group(words)?;
+        let to = match words.next("a place")?.as_str() {
+            "earliest" => Seek::Earliest,
+            "latest" => Seek::Latest,
+            position if position.starts_with('P') => Seek::Position(self.position(position)?),
+            time => Seek::Time(UNIX_EPOCH + Duration::from_millis(START.0) + script::duration(time)?),
+        };
+        let Sought { lag_before, lag, leases_lost, missing, .. } =
+            if command == "seek" { group.seek(to)? } else { group.preview_seek(to)? };
+        let more = [("leases lost", leases_lost), ("missing", missing)];
+        let more = more.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!(", {name} {count}"));
+        Ok(vec![format!("lag {lag_before} to {lag}") + &more.collect::<String>()])
     }
 
     /// The next message, with a number for its position.

@@ -104,6 +104,10 @@ files! {
     retry_policies
     ring
     scheduled_crash
+    seek_back
+    seek_crash
+    seek_letters
+    seek_order
     snapshots
     streams
     subscription

@@ -142,6 +142,7 @@ impl Session {
             "topic" | "group" | "alter" | "remove_topic" | "remove_group" => self.define(name, words),
             "pause" => silent(self.group(words)?.pause()),
             "resume" => silent(self.group(words)?.resume()),
+            "seek" | "preview_seek" => self.seek(name, words),
             "publish" | "publish_batch" => self.publish(name, words),
             "scheduled" | "cancel" | "reschedule_in" | "reschedule_at" => self.with_schedule(name, words),
             "receive" | "receive_batch" | "subscribe" => self.receive(name, words),
@@ -178,7 +179,7 @@ impl Session {
         self.process.topics.get(name).cloned().ok_or_else(|| format!("topic {name:?} is not open"))
     }
 
-    fn group(&self, words: &mut Words) -> Result<Group, String> {
+    pub(crate) fn group(&self, words: &mut Words) -> Result<Group, String> {
         let name = words.next("a group")?;
         self.process.groups.get(&name).cloned().ok_or_else(|| format!("group {name:?} is not open"))
     }

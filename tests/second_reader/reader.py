@@ -710,7 +710,7 @@ TEN_YEARS = 10 * 366 * 86400 * 1000
 MOST_NAMED = 65536
 MOST_IDS = 1 << 20
 VERSIONS = M64 - 1
-RECORD_KINDS = 35
+RECORD_KINDS = 36
 MOST_KEYS = 1 << 20
 MOST_SCHEDULED = 1 << 20
 MOST_PARKED = 4 * 65536
@@ -970,6 +970,11 @@ def decode_body(kind, c):
         r["partition"], r["offset"], r["key"] = c.varint(), c.varint(), bytes(c.take(16))
         r["message key"] = bytes(c.take(8))
         r["replaced"] = (c.varint(), c.varint()) if c.left() else None
+    elif kind == 36:
+        r["group"] = c.varint()
+        r["starts"] = [c.varint() for _ in range(c.count())]
+        r["from"] = [start - c.varint() for start in r["starts"]]
+        need(all(a >= 0 for a in r["from"]), "what is kept begins before the first message")
     elif kind == 27:
         r["topic"], r["partition"] = c.varint(), c.varint()
     elif kind == 28:
@@ -1893,6 +1898,25 @@ def remove_group(s, g):
             s[what] = None
 
 
+def apply_sought(s, r):
+    """What a group has in progress of its topic goes, but for what stays from one place up to its start."""
+    need(r["group"] in s["groups"], f"no group {r['group']}")
+    group, ends = s["groups"][r["group"]], s["topics"][s["groups"][r["group"]]["topic"]]["ends"]
+    need(len(r["starts"]) == len(ends) and all(a <= b for a, b in zip(r["starts"], ends)), "starts of a seek")
+    for cursor, a, b in zip(group["cursors"], r["from"], r["starts"]):
+        stays = {o: m for o, m in sorted(cursor["messages"].items()) if a <= o < b}
+        cursor["next"], cursor["messages"] = b, stays
+        for o, m in stays.items():
+            if m["phase"] != PARKED:
+                stays[o] = {**new_message(0, group["options"][2]), "key": m["key"], "phase": READY, "turn": next_turn(group)}
+            else:
+                m["limit"] = group["options"][2]
+    group["counted"] = {}
+    for what in ("awaited", "out"):
+        if s[what] and s[what]["group"] == r["group"] and s[what]["partition"] != group["retry"]:
+            s[what] = None
+
+
 def partitions_len(count, options):
     return count + options[STREAMS]
 
@@ -1973,6 +1997,8 @@ def apply_record(s, r, lsn, ranks):
         apply_filtered(s, r)
     elif kind == 34:
         apply_dropped(s, r)
+    elif kind == 36:
+        apply_sought(s, r)
     elif kind == 3:
         group, i = cursor_of(s, r["group"], r["partition"])
         need(r["count"] <= len(group["cursors"][i]["messages"]), "acked more than are outstanding")

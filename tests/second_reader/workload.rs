@@ -6,7 +6,8 @@ use millpond::simulation::WallMs;
 use millpond::simulation::fuzzing::open;
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk};
 use millpond::{
-    Backoff, Delivery, Durability, Expected, Group, Message, Ordering, Position, Result, Store, Topic, WhilePending,
+    Backoff, Delivery, Durability, Expected, Group, Message, Ordering, Position, Result, Seek, Store, Topic,
+    WhilePending,
 };
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -306,11 +307,25 @@ impl Process<'_> {
         Ok(())
     }
 
+    fn seek(&mut self, topic: &Topic, group: &Group) -> Result<()> {
+        let to = match self.rng.below(4) {
+            0 => Seek::Earliest,
+            1 => Seek::Latest,
+            2 => Seek::Time(UNIX_EPOCH + Duration::from_millis(WALL.0 + self.rng.below(1 << 17))),
+            _ => match topic.reader().open()?.try_next()? {
+                Some(first) => Seek::Position(first.position()),
+                None => Seek::Earliest,
+            },
+        };
+        group.seek(to).map(drop)
+    }
+
     fn change(&mut self) -> Result<()> {
         let (topic, group) = self.group()?;
-        match self.rng.below(6) {
+        match self.rng.below(9) {
             0 => topic.remove_group(group.name()),
             1 => self.store.remove_topic(topic.name()),
+            2..5 => self.seek(&topic, &group),
             _ => group.alter().max_attempts(1 + self.rng.below(4) as u32).apply(),
         }
     }

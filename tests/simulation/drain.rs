@@ -47,7 +47,8 @@ impl Life<'_> {
             for delivery in &batch {
                 let number = oracle.name(delivery.origin(), delivery.payload())?;
                 let key = key(group, delivery);
-                if got.insert(delivery.origin(), number).is_some() && !oracle.moved.contains(&key) {
+                let is_moved = oracle.moved.contains(&key) || oracle.is_doubled(&key);
+                if got.insert(delivery.origin(), number).is_some() && !is_moved {
                     return Err(format!("{} came twice to group {group} (G6)", delivery.origin()));
                 }
                 let end = self.log().map_or(0, |(end, _)| end);
@@ -62,7 +63,8 @@ impl Life<'_> {
         for letter in self.groups[group].dead_letters().map_err(|error| failed("listing dead letters", &error))? {
             let letter = letter.map_err(|error| failed("a dead letter", &error))?;
             oracle.name(letter.origin(), letter.payload())?;
-            if !dead.insert(letter.origin()) && !oracle.moved.contains(&(group, letter.origin())) {
+            let key = (group, letter.origin());
+            if !dead.insert(letter.origin()) && !oracle.moved.contains(&key) && !oracle.is_doubled(&key) {
                 return Err(format!("two dead letters of {} (G10)", letter.origin()));
             }
         }

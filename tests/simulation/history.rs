@@ -248,6 +248,9 @@ impl<'a> Life<'a> {
         if others.chance(1, 10) && self.is_alive() {
             self.schedule(oracle, &mut others)?;
         }
+        if others.chance(1, 40) && self.is_alive() {
+            self.seek(oracle, &mut others)?;
+        }
         if others.chance(1, 8) && self.is_alive() {
             self.fill_bounded(&mut others)?;
         }
@@ -446,8 +449,15 @@ impl<'a> Life<'a> {
                 oracle.moved.extend((0..self.groups.len()).map(|group| (group, letter.origin())));
                 letter.redrive_to(&self.topics[target]).map(drop)
             }
-            2 => letter.redrive().map(drop),
-            _ => self.groups[group].redrive_all().map(drop),
+            2 => {
+                oracle.died.insert(key);
+                letter.redrive()
+            }
+            _ => {
+                // It meets letters that it makes visible itself.
+                oracle.all_may_have_died(group);
+                self.groups[group].redrive_all().map(drop)
+            }
         };
         self.tally.count_if(done.is_ok(), "redriven");
         done.or_else(|error| self.excuse("a dead letter", &error))

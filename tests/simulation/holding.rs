@@ -62,7 +62,7 @@ impl Life<'_> {
             return Err(format!("attempt {} of {allowed} after {crashes} crashes (G9)", delivery.attempt()));
         }
         let key = key(group, delivery);
-        if oracle.acked.contains_key(&key) && !oracle.moved.contains(&key) {
+        if oracle.acked.contains_key(&key) && !oracle.moved.contains(&key) && !oracle.is_doubled(&key) {
             return Err(format!("{origin} was delivered to group {group} after its ack (G6)"));
         }
         self.check_order(group, delivery)?;

@@ -26,6 +26,7 @@ mod log;
 mod notices;
 mod oracle;
 mod removal;
+mod seek;
 mod streams;
 mod tally;
 mod transaction;

@@ -47,6 +47,11 @@ pub struct Oracle {
     pub maybe_discarded: BTreeSet<Key>,
     /// Letters redriven to a topic: from then on any group of that topic may see the message.
     pub moved: BTreeSet<Key>,
+    /// Groups that went on from elsewhere, and messages that died in a group or were redriven to it.
+    pub sought: BTreeSet<usize>,
+    pub died: BTreeSet<Key>,
+    /// Groups in which any message may have died.
+    pub any_died: BTreeSet<usize>,
     /// Which number an id stood for when it was first seen: for ever (G11).
     pub names: BTreeMap<MessageId, u64>,
     /// Where readers of logs saw each message.
@@ -208,7 +213,8 @@ impl Oracle {
             let maybe =
                 self.maybe_acked.contains(&key) || self.maybe_discarded.contains(&key) || self.moved.contains(&key);
             let there = got.contains_key(id) || dead.contains(id);
-            if settled && there && !self.moved.contains(&key) {
+            let is_moved = self.moved.contains(&key) || self.is_doubled(&key);
+            if settled && there && !is_moved {
                 return Err(format!("group {group} was given {id} (number {}) again after its ack (G6)", sent.number));
             }
             let is_filtered = has_filter && self.unwanted.contains(&sent.number);
@@ -218,7 +224,7 @@ impl Oracle {
             if !settled && !maybe && !there && !is_filtered && sent.end > born {
                 return Err(format!("group {group} lost {id} (number {}) (G1, G5)", sent.number));
             }
-            if got.contains_key(id) && dead.contains(id) && !self.moved.contains(&key) {
+            if got.contains_key(id) && dead.contains(id) && !is_moved {
                 return Err(format!("{id} is in group {group} and in its dead letters (G10)"));
             }
         }

@@ -80,6 +80,9 @@ impl Oracle {
         self.maybe_acked.retain(|(of, _)| *of != group);
         self.discarded.retain(|(of, _), _| *of != group);
         self.maybe_discarded.retain(|(of, _)| *of != group);
+        self.sought.remove(&group);
+        self.any_died.remove(&group);
+        self.died.retain(|(of, _)| *of != group);
         self.attempts.retain(|(of, _), _| *of != group);
     }
 
@@ -250,7 +253,7 @@ impl Life<'_> {
         self.create_anew(oracle, &groups)
     }
 
-    fn check_durable(&self, what: &str) -> Result<(), String> {
+    pub fn check_durable(&self, what: &str) -> Result<(), String> {
         match self.log() {
             Some((end, durable)) if durable < end => Err(format!("{what} returned at {durable}, below {end} (G1)")),
             _ => Ok(()),

@@ -38,6 +38,8 @@ pub const MARKS: &[&str] = &[
     "deliveries in order",
     "filtered messages settled",
     "groups removed",
+    "seeks",
+    "seeks refused",
     "logs read from a position",
     "publishes under ids",
     "publishes to a full topic",

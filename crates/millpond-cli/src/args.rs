@@ -3,6 +3,7 @@
 //! Never here: what a command does.
 
 use clap::{Args as Options, Parser, Subcommand, ValueEnum};
+use millpond::Position;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ pub enum Command {
         /// The group, which must be there.
         group: String,
     },
+    /// Let a group go on from another place of its topic: back, so that messages come again, or ahead.
+    Seek(Seek),
     /// Show what each group has to do, and the log.
     Stats,
     /// Show live what each group does: rates, lag, its oldest message, what is leased and dead.
@@ -285,6 +288,34 @@ pub enum GroupChange {
         #[command(flatten)]
         sure: Sure,
     },
+}
+
+#[derive(Debug, Options)]
+pub struct Seek {
+    /// The topic.
+    pub topic: String,
+    /// The group, which must be there.
+    pub group: String,
+    /// Where it goes on: `earliest`, `latest`, behind a position as `tail` shows it, how long ago as in `2h`, or a time as `@` and
+    /// milliseconds since 1970.
+    #[arg(long, value_parser = place)]
+    pub to: Place,
+    /// Only say what that would do.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub sure: Sure,
+}
+
+/// Where a group goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    Earliest,
+    Latest,
+    Position(Position),
+    Ago(Duration),
+    /// In milliseconds since 1970.
+    Time(u64),
 }
 
 /// Whether to ask before something is lost.
@@ -539,6 +570,20 @@ fn duration(text: &str) -> Result<Duration, String> {
     count.checked_mul(unit).map(Duration::from_millis).ok_or_else(|| "that is too long".to_owned())
 }
 
+fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "earliest" => return Ok(Place::Earliest),
+        "latest" => return Ok(Place::Latest),
+        _ => {}
+    }
+    if let Some(ms) = text.strip_prefix('@').and_then(|ms| ms.parse().ok()) {
+        return Ok(Place::Time(ms));
+    }
+    let position = text.parse().ok().map(Place::Position);
+    let place = position.or_else(|| duration(text).ok().map(Place::Ago));
+    place.ok_or_else(|| "write earliest, latest, a position, 2h or @1700000000000".to_owned())
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
     if interval < INTERVAL_MIN { Err("it is 100ms or more".to_owned()) } else { Ok(interval) }
@@ -557,6 +602,18 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn places_are_told_apart() {
+        assert_eq!(place("earliest"), Ok(Place::Earliest));
+        assert_eq!(place("latest"), Ok(Place::Latest));
+        assert_eq!(place("2h"), Ok(Place::Ago(Duration::from_secs(7_200))));
+        assert_eq!(place("@1700000000000"), Ok(Place::Time(1_700_000_000_000)));
+        assert_eq!(place("1jz4b0g0-5k-0-17"), Ok(Place::Position("1jz4b0g0-5k-0-17".parse().unwrap())));
+        for wrong in ["", "first", "2d", "@", "@-1", "17", "1-2-3"] {
+            assert!(place(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -299,6 +299,32 @@ fn a_paused_group_gets_nothing_until_it_is_resumed() {
 }
 
 #[test]
+fn a_group_goes_back_and_ahead_and_asks_before() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "orders", "--forever"]);
+    shell.ok(&["groups", "create", "orders", "kitchen"]);
+    for payload in ["one", "two", "three"] {
+        shell.ok(&["publish", "orders", payload]);
+    }
+    shell.ok(&["consume", "orders", "kitchen", "-n", "2"]);
+    let to = |place| ["seek", "orders", "kitchen", "--to", place];
+    shell.fails(2, "3 messages to settle instead of 1", &to("earliest"));
+    let would = &shell.json(&[&to("earliest")[..], &["--dry-run"]].concat())[0];
+    assert_eq!((&would["lag_before"], &would["lag"], &would["would_seek"]), (&1.into(), &3.into(), &"kitchen".into()));
+    assert_eq!(shell.json(&["groups"])[0]["lag"], 1, "nothing was changed");
+    let sought = &shell.json(&[&to("earliest")[..], &["--yes"]].concat())[0];
+    assert_eq!((&sought["lag_before"], &sought["lag"], &sought["sought"]), (&1.into(), &3.into(), &"kitchen".into()));
+    assert_eq!(shell.json(&["groups"])[0]["lag"], 3);
+    let position = shell.json(&["tail", "orders"])[1]["position"].as_str().unwrap().to_owned();
+    for (place, lag) in [("latest", 0), (&*position, 1), ("1h", 3), ("@99999999999999", 0)] {
+        shell.ok(&[&to(place)[..], &["--yes"]].concat());
+        assert_eq!(shell.json(&["groups"])[0]["lag"], lag, "{place}");
+    }
+    let ran = shell.run(&to("first"));
+    assert!(ran.code == 2 && ran.err.contains("write earliest"), "{}", ran.err);
+}
+
+#[test]
 fn streams_have_versions() {
     let shell = Shell::new();
     shell.ok(&["topics", "create", "orders", "--streams"]);

@@ -50,6 +50,7 @@ fn fields(number: u64, reader: &mut ByteReader<'_>) -> Result<Record, DecodeErro
             Ok(Record::TopicCreated { topic, name, first, count, options })
         }
         kind::GROUP_CREATED => decode_group_created(reader),
+        kind::GROUP_SOUGHT => decode_group_sought(reader),
         kind::TOPIC_REMOVED => Ok(Record::TopicRemoved { topic: TopicId(reader.varint()?) }),
         kind::GROUP_REMOVED => Ok(Record::GroupRemoved { group: group(reader)? }),
         kind::GROUP_ALTERED => Ok(Record::GroupAltered { group: group(reader)?, options: group_options(reader)? }),
@@ -242,9 +243,19 @@ fn decode_group_created(reader: &mut ByteReader<'_>) -> Result<Record, DecodeErr
     let topic = TopicId(reader.varint()?);
     let options = group_options(reader)?;
     let retry = partition(reader)?;
-    let count = reader.count(1)?;
-    let starts = (0..count).map(|_| offset(reader)).collect::<Result<_, _>>()?;
-    Ok(Record::GroupCreated { group, topic, name, options, retry, starts })
+    Ok(Record::GroupCreated { group, topic, name, options, retry, starts: starts(reader)? })
+}
+
+fn decode_group_sought(reader: &mut ByteReader<'_>) -> Result<Record, DecodeError> {
+    let (group, starts) = (group(reader)?, starts(reader)?);
+    let mut before = |start: &Offset| start.0.checked_sub(reader.varint()?).map(Offset).ok_or(DecodeError::BadNumber);
+    let from = starts.iter().map(&mut before).collect::<Result<_, _>>()?;
+    Ok(Record::GroupSought { group, from, starts })
+}
+
+/// Where a group begins in each partition of its topic.
+fn starts(reader: &mut ByteReader<'_>) -> Result<Vec<Offset>, DecodeError> {
+    (0..reader.count(1)?).map(|_| offset(reader)).collect()
 }
 
 fn group(reader: &mut ByteReader<'_>) -> Result<GroupId, DecodeError> {

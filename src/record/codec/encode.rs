@@ -64,6 +64,7 @@ pub(super) fn record(record: &Record, out: &mut Vec<u8>) {
             put_varint(out, group.0);
             put_group_options(out, options);
         }),
+        Record::GroupSought { .. } => put_record(out, kind::GROUP_SOUGHT, |out| group_sought(record, out)),
         Record::GroupCreated { .. } => put_record(out, kind::GROUP_CREATED, |out| group_created(record, out)),
         Record::CursorSet { .. } => put_record(out, kind::CURSOR_SET, |out| cursor_set(record, out)),
         Record::CursorRemoved { name } => put_record(out, kind::CURSOR_REMOVED, |out| put_bytes(out, name.as_bytes())),
@@ -274,10 +275,20 @@ fn group_created(record: &Record, out: &mut Vec<u8>) {
     put_varint(out, topic.0);
     put_group_options(out, options);
     put_varint(out, retry.0);
+    put_starts(out, starts);
+}
+
+fn group_sought(record: &Record, out: &mut Vec<u8>) {
+    let Record::GroupSought { group, from, starts } = record else { return };
+    put_varint(out, group.0);
+    put_starts(out, starts);
+    debug_assert_eq!(from.len(), starts.len(), "both are by partition");
+    from.iter().zip(starts).for_each(|(from, start)| put_varint(out, start.0.saturating_sub(from.0)));
+}
+
+fn put_starts(out: &mut Vec<u8>, starts: &[Offset]) {
     put_varint(out, starts.len() as u64);
-    for start in starts {
-        put_varint(out, start.0);
-    }
+    starts.iter().for_each(|start| put_varint(out, start.0));
 }
 
 fn flag(set: bool, bit: u8) -> u8 {

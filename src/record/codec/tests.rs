@@ -237,6 +237,9 @@ fn golden_store() {
     golden(Record::GroupRemoved { group: GROUP }, "12 01 03");
     golden(Record::GroupAltered { group: GROUP, options: outstanding.clone() }, "13 05 03 01 06 01 09");
     golden(group(outstanding), "10 0d 03 01 6b 01 01 06 01 09 06 02 00 ac 02");
+    // kind, length, group, count, starts, of each how far before it what is kept begins
+    let (from, starts) = (vec![Offset(0), Offset(299), Offset(7)], vec![Offset(0), OFFSET, Offset(7)]);
+    golden(Record::GroupSought { group: GROUP, from, starts }, "24 09 03 03 00 ac 02 07 00 01 00");
 }
 
 fn group(options: GroupOptions) -> Record {
@@ -535,6 +538,7 @@ fn every_kind() -> Vec<(Record, Vec<u8>)> {
             message_key: KeyHash(7),
             replaced: Some((partition, offset)),
         },
+        Record::GroupSought { group, from: vec![Offset(1), Offset(0)], starts: vec![Offset(3), Offset(0)] },
     ];
     let all: Vec<_> = records.into_iter().map(|record| (record.clone(), bytes_of(record))).collect();
     assert!(all.iter().map(|(_, head)| head[0]).eq(1..=kind::MAX), "one of each kind, in order");
@@ -606,6 +610,14 @@ fn a_huge_count_makes_nothing() {
     head.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]);
     head[1] = head.len() as u8 - 2;
     assert_eq!(decode(&head).next(), Some(Err(DecodeError::Truncated)));
+}
+
+#[test]
+fn what_a_group_keeps_is_never_before_the_first_message() {
+    let of = |body: &[u8]| decode(&[&[36, body.len() as u8], body].concat()).next().unwrap();
+    assert!(of(&[3, 1, 5, 5]).is_ok());
+    assert_eq!(of(&[3, 1, 5, 6]), Err(DecodeError::BadNumber));
+    assert_eq!(of(&[3, 2, 5, 6, 0]), Err(DecodeError::Truncated));
 }
 
 const OPTIONS: GroupOptions = GroupOptions {
@@ -863,6 +875,11 @@ fn record() -> impl Strategy<Value = Record> {
             topic: TopicId(topic),
             producer,
             sequence
+        }),
+        (number(), vec((number(), number()), 0..9)).prop_map(|(group, places)| {
+            let starts = places.iter().map(|(_, start)| Offset(*start)).collect();
+            let from = places.iter().map(|(from, start)| Offset(*from.min(start))).collect();
+            Record::GroupSought { group: GroupId(group), from, starts }
         }),
         (target(), number(), name(), options(), vec(number(), 0..9)).prop_map(
             |((group, retry, _), topic, name, options, starts)| Record::GroupCreated {

@@ -38,17 +38,10 @@ impl State {
         check_options(options)?;
         check_notices(options, self.catalog.next())?;
         let audience = self.catalog.audience(topic).ok_or(Rejection::UnknownTopic)?;
-        let topic = self.catalog.topic(topic).ok_or(Rejection::UnknownTopic)?;
         if audience.groups.contains_key(name) {
             return Err(Rejection::Exists);
         }
-        if starts.len() != topic.count as usize {
-            return Err(Rejection::Invalid("a group starts somewhere in each partition of its topic"));
-        }
-        let ends = topic.partitions().map(|partition| self.catalog.end(partition));
-        if starts.iter().zip(ends).any(|(&start, end)| start > end) {
-            return Err(Rejection::Invalid("a group cannot start beyond the end of a partition"));
-        }
+        self.check_starts(topic, starts)?;
         if (group, retry) != (self.catalog.next().group, self.catalog.next().partition) {
             return Err(Rejection::Invalid("groups and partitions are numbered in order"));
         }

@@ -9,6 +9,7 @@ mod decide;
 mod outstanding;
 mod peek;
 mod query;
+mod seek;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub(super) use decide::{check_options, has_room_for_group};
 pub use peek::MessageState;
 pub(crate) use peek::PeekedPlace;
 pub(crate) use query::{GroupCounts, OUTSTANDING_LEN};
+pub(crate) use seek::GroupProgress;
 pub(super) use snapshot::{decode, encode};
 
 use super::kit::offsets::OffsetSet;
@@ -198,7 +200,7 @@ impl State {
         // seam: a removed group is waited for
         self.exclusive.forget(id);
         let (topic, partitions) = (group.topic, group.retry.0..group.retry.nth(2).0);
-        self.removed.push(Removed { partitions, _group: Some(group), _forgotten: None, _schedule: None });
+        self.removed.push(Removed { partitions, group: Some(group), _forgotten: None, _schedule: None });
         self.let_go_settled_of(topic);
         Ok(())
     }

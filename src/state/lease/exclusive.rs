@@ -4,7 +4,7 @@
 //! holds up every group, so it has an end: [`HoldUp`] says how long the wait and the lease together may take. After that others
 //! get leases again, and the first of them makes an ordinary lease of the exclusive one. Never here: which message needs one.
 
-use crate::ids::{GroupId, MonoMs};
+use crate::ids::{GroupId, MonoMs, PartitionId};
 use crate::state::HoldUp;
 use crate::state::message::MessageRef;
 
@@ -91,6 +91,13 @@ impl ExclusiveLeases {
     pub(in crate::state) fn forget(&mut self, group: GroupId) {
         self.stop_waiting(group);
         self.granted = self.granted.filter(|granted| granted.message.group != group);
+    }
+
+    /// A group has let go of its messages but for those of one partition: nothing waits for another one, and none of them is out.
+    pub(in crate::state) fn let_go(&mut self, group: GroupId, kept: PartitionId) {
+        let stays = |message: MessageRef| message.group != group || message.partition == kept;
+        self.pending = self.pending.filter(|pending| stays(pending.message));
+        self.granted = self.granted.filter(|granted| stays(granted.message));
     }
 
     /// Nothing waits for a message of this group.

@@ -7,7 +7,7 @@ use crate::ids::{GroupId, Offset, PartitionId, TopicId};
 use crate::record::Record;
 use crate::state::group::GroupState;
 use crate::state::message::{Applied, require};
-use crate::state::{Decided, Decision, Inconsistent, Rejection, State};
+use crate::state::{Decided, Decision, Inconsistent, Rejection, Role, State};
 
 /// How many records a frame has at most that drop old messages.
 pub(crate) const DROPS_MAX: usize = 1_024;
@@ -16,6 +16,14 @@ impl State {
     /// The topics from which messages go that a group has not come to and that their retention keeps no longer.
     pub(crate) fn dropping(&self) -> Vec<TopicId> {
         self.catalog.dropping().filter(|topic| self.old_messages(*topic).next().is_some()).collect()
+    }
+
+    /// The first message of a partition that no group lets go of for its age: a group does not begin, or go on, before it.
+    pub(crate) fn dropped_before(&self, partition: PartitionId) -> Offset {
+        let Some(Role::Topic { topic, index }) = self.catalog.role(partition) else { return Offset(0) };
+        let drops = self.catalog.topic(topic).is_some_and(|of| of.options.drops_unsettled);
+        // seam: what is too old comes again
+        if drops { self.kept_from(topic, index).min(self.catalog.end(partition)) } else { Offset(0) }
     }
 
     pub(in crate::state) fn decide_drop_old(&self, topic: TopicId, records: &mut Vec<Record>) -> Decided {

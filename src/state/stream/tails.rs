@@ -67,6 +67,7 @@ impl Touch {
             | Record::TopicRemoved { .. }
             | Record::GroupRemoved { .. }
             | Record::GroupAltered { .. }
+            | Record::GroupSought { .. }
             | Record::Published { .. }
             | Record::Considered { .. }
             | Record::Recalled { .. }

@@ -72,6 +72,10 @@ enum Step {
         group: u64,
         ahead: Option<u64>,
     },
+    Seek {
+        group: u64,
+        picks: [Index; 6],
+    },
     /// Topics and groups that come and go, beside those that the model knows.
     Others {
         what: u8,
@@ -101,7 +105,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|clean| Step::Open { clean }),
         3 => (FILTERED - 1..GROUPS, proptest::option::of(0..PARTITIONS))
             .prop_map(|(group, ahead)| Step::SettleFiltered { group, ahead }),
-        5 => (0u8..27, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
+        1 => (0..GROUPS, any::<[Index; 6]>()).prop_map(|(group, picks)| Step::Seek { group, picks }),
+        7 => (0u8..27, pick()).prop_map(|(what, pick)| Step::Others { what, pick }),
     ]
 }
 
@@ -247,6 +252,7 @@ impl Run {
             }
             Step::Open { clean } => self.open(*clean),
             Step::SettleFiltered { group, ahead } => self.settle_filtered(GroupId(*group), ahead.map(PartitionId)),
+            Step::Seek { group, picks } => self.seek(*group, picks),
             Step::Others { what, pick } => self.others(*what, pick),
         }
     }
@@ -349,6 +355,40 @@ impl Run {
             self.world.read_verdicts(group, partition, first, count);
             self.world.run(command).unwrap();
         }
+    }
+
+    /// Goes on anywhere, and keeps what is in progress of any part before that.
+    fn seek(&mut self, group: u64, picks: &[Index; 6]) {
+        let end = |partition| self.world.state.partition_end(PartitionId(partition)).0;
+        let starts: Vec<u64> =
+            (0..PARTITIONS).zip(picks).map(|(at, pick)| pick.index(end(at) as usize + 1) as u64).collect();
+        let from: Vec<u64> =
+            starts.iter().zip(&picks[3..]).map(|(start, pick)| pick.index(*start as usize + 1) as u64).collect();
+        self.model.settled.retain(|at| at.0 != group || at.1 >= PARTITIONS);
+        for partition in 0..PARTITIONS {
+            let (start, from) = (starts[partition as usize], from[partition as usize]);
+            let end = end(partition);
+            for offset in (0..end).filter(|offset| is_wanted(group, partition, *offset)) {
+                let at = (group, partition, offset);
+                let was_out = self.model.open.remove(&at).is_some();
+                let is_entry =
+                    self.world.state.group(GroupId(group)).unwrap().entry(partition as u32, Offset(offset)).is_some();
+                match offset {
+                    _ if offset >= start => {}
+                    // One that is parked was never delivered, and goes by its key.
+                    _ if is_entry && offset >= from => {
+                        if was_out || group == FILTERED {
+                            self.model.open.insert(at, Open::default());
+                        }
+                    }
+                    _ => _ = self.model.settled.insert(at),
+                }
+            }
+            self.model.next.insert((group, partition), start);
+        }
+        let [from, starts] = [from, starts].map(|all| all.into_iter().map(Offset).collect::<Vec<_>>());
+        self.world.run(Command::Seek { group: GroupId(group), from: &from, starts: &starts }).unwrap();
+        drop(self.world.state.take_removed());
     }
 
     fn sync(&mut self) {
@@ -765,6 +805,7 @@ fn the_random_walk_meets_every_kind_of_record() {
         "GroupAltered",
         "GroupCreated",
         "GroupRemoved",
+        "GroupSought",
         "KeyTaken",
         "Leased",
         "Leased again",

@@ -408,12 +408,12 @@ impl State {
         if let Some(partition) = self.schedule_of(topic) {
             let _schedule = self.schedules.forget(partition);
             let partitions = partition.0..partition.nth(1).0;
-            self.removed.push(Removed { partitions, _group: None, _forgotten: None, _schedule });
+            self.removed.push(Removed { partitions, group: None, _forgotten: None, _schedule });
         }
         self.ages.forget(topic);
         if let Some(partitions) = self.catalog.remove_topic(topic) {
             let _forgotten = Some(self.dedup.forget(topic));
-            self.removed.push(Removed { partitions, _group: None, _forgotten, _schedule: None });
+            self.removed.push(Removed { partitions, group: None, _forgotten, _schedule: None });
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod probe;
 mod publish;
 mod repair;
 mod schedule;
+mod seek;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
@@ -39,6 +40,7 @@ pub fn run(args: Args) -> Done {
         Command::Groups { change: Some(change) } => with(path, |store| topics::groups(store, change, printer))?,
         Command::Pause { topic, group } => with(path, |store| topics::pause(store, &topic, &group, printer))?,
         Command::Resume { topic, group } => with(path, |store| topics::resume(store, &topic, &group, printer))?,
+        Command::Seek(args) => with(path, |store| seek::seek(store, &args, printer))?,
         Command::Stats => store::stats(&look(path)?, printer)?,
         Command::Top(args) => top::top(&look(path)?, path, &args, printer)?,
         Command::Publish(args) => with(path, |store| publish::publish(store, args, printer))?,

@@ -1,6 +1,7 @@
 //! Creating groups, and how they stand.
 
 mod removal;
+mod seek;
 
 use crate::state::tests::*;
 
