@@ -77,7 +77,8 @@ impl Group {
     /// - `InvalidPosition` if the position is none of this topic, or what it names was lost.
     /// - `Unreadable` if a message cannot be read for its time.
     /// - `Removed` if the group or its topic was.
-    /// - `DiskFull` if the step cannot be recorded; nothing was changed.
+    /// - `DiskFull`, `TooManyOpenFiles`, `OutOfMemory`; nothing was changed.
+    /// - `OutcomeUnknown` if the sync failed: after reopening the group is at one place or the other.
     /// - `Closed`, `Poisoned`, `Forked`.
     pub fn seek(&self, to: Seek) -> Result<Sought> {
         self.inner.topic.shared.engine.seek(self.inner.topic.info, self.inner.info.id, to.begin())

@@ -7,8 +7,9 @@ use super::Engine;
 use super::deliver::settle::end_of;
 use super::topics::{Begin, Starts};
 use crate::error::{Error, Result};
-use crate::ids::GroupId;
+use crate::ids::{GroupId, Offset};
 use crate::log::Parts;
+use crate::record::Record;
 use crate::state::{Command, GroupData, GroupProgress};
 use crate::view::TopicInfo;
 
@@ -29,15 +30,17 @@ pub struct Sought {
 
 impl Sought {
     /// `published`: how many messages the topic had then.
-    fn of(before: &GroupData, starts: &Starts, published: u128) -> Self {
-        let GroupProgress { passed, unsettled, leased, kept } = before.progress(&starts.from, &starts.offsets);
+    /// Where a group that stood as `before` is asked to go on, and where it goes on.
+    fn of(before: &GroupData, asked: &Starts, starts: &[Offset], published: u128) -> Self {
+        let GroupProgress { passed, unsettled, leased, kept } = before.progress(&asked.from, starts);
         let behind = |passed: u128| u64::try_from(published.saturating_sub(passed)).unwrap_or(u64::MAX);
-        let starts_at = starts.offsets.iter().map(|start| u128::from(start.0)).sum();
+        let starts_at = starts.iter().map(|start| u128::from(start.0)).sum();
+        let nearer: u64 = asked.offsets.iter().zip(starts).map(|(asked, start)| asked.0.saturating_sub(start.0)).sum();
         Self {
             lag_before: behind(passed).saturating_add(unsettled),
             lag: behind(starts_at).saturating_add(kept),
             leases_lost: leased,
-            missing: starts.missing.saturating_sub(kept),
+            missing: asked.missing.saturating_sub(nearer).saturating_sub(kept),
         }
     }
 }
@@ -56,12 +59,17 @@ impl Engine {
         let sought = self.submit(&command, Parts::default(), |core, committed| {
             let state = &mut core.view.state;
             let (removed, published) = (state.take_removed(), state.published_in(topic.id));
-            (end_of(core, committed), removed, published)
+            let sought_starts = core.records.iter().find_map(|record| {
+                let Record::GroupSought { starts, .. } = record else { return None };
+                Some(starts.clone())
+            });
+            (end_of(core, committed), removed, published, sought_starts)
         })?;
         drop(pin);
-        let (end, removed, published) = sought.map_err(|rejection| self.rejected(rejection))?;
+        let (end, removed, published, sought_starts) = sought.map_err(|rejection| self.rejected(rejection))?;
         let before = removed.iter().find_map(|removed| removed.group());
-        let sought = before.map(|before| Sought::of(before, &starts, published));
+        let sought = before.zip(sought_starts);
+        let sought = sought.map(|(before, offsets)| Sought::of(before, &starts, &offsets, published));
         let sought = sought.ok_or_else(|| self.fail("a group went on from elsewhere, and left nothing behind"))?;
         drop(removed);
         // seam: a seek does not wait
@@ -78,12 +86,14 @@ impl Engine {
         let pin = self.maintenance.pin();
         let starts = self.starts(topic, begin)?;
         drop(pin);
-        let (before, published) = {
+        let (before, published, offsets) = {
             let core = self.lock_core();
             let found = core.view.state.group(group).ok_or(Error::Removed { what: "group" })?;
-            (GroupData::clone(found), core.view.state.published_in(topic.id))
+            let offsets = core.view.state.seek_starts(group, &starts.from, &starts.offsets);
+            (GroupData::clone(found), core.view.state.published_in(topic.id), offsets)
         };
-        Ok(Sought::of(&before, &starts, published))
+        let offsets = offsets.map_err(|rejection| self.rejected(rejection))?;
+        Ok(Sought::of(&before, &starts, &offsets, published))
     }
 
     fn check_group(&self, group: GroupId) -> Result<()> {

@@ -9,7 +9,7 @@ use super::share::{Share, class_of, share_of};
 use super::visible::VisibleEnds;
 use super::{Positions, View};
 use crate::error::{Corruption, Error, Result};
-use crate::ids::{Lsn, PartitionId};
+use crate::ids::{Lsn, PartitionId, WallMs};
 use crate::log::{self, Class, Contents, FileName, Met, OpenError, Segment};
 use crate::record::Record;
 use crate::record::wire::DecodeError;
@@ -38,6 +38,8 @@ pub(crate) struct Missing {
     pub(crate) messages: Vec<LostRun>,
     /// Records that say something of what is lost.
     pub(crate) records: u64,
+    /// The latest time that a record told.
+    wall: WallMs,
 }
 
 impl Fold {
@@ -183,10 +185,13 @@ impl Fold {
             match &mut self.missing {
                 Some(missing) => {
                     let epoch = segment.epoch_at(frame.lsn);
-                    records.iter().for_each(|record| {
-                        let followed = self.view.follow_left(record, &at, epoch, &mut missing.messages);
+                    for record in records.iter() {
+                        let told = record.claim().map(|claim| claim.time);
+                        missing.wall = missing.wall.max(told.unwrap_or_default());
+                        let when = (epoch, missing.wall);
+                        let followed = self.view.follow_left(record, &at, when, &mut missing.messages);
                         missing.records += u64::from(followed.is_err());
-                    });
+                    }
                 }
                 None => {
                     let followed = self.view.follow(records, &at);

@@ -4,7 +4,7 @@
 //! store was opened.
 
 use super::View;
-use crate::ids::{Epoch, FileNumber, Lsn};
+use crate::ids::{Epoch, FileNumber, Lsn, WallMs};
 use crate::record::Record;
 use crate::state::{Inconsistent, LostRun};
 
@@ -38,10 +38,10 @@ impl View {
         &mut self,
         record: &Record,
         frame: &FrameAt,
-        epoch: Epoch,
+        (epoch, wall): (Epoch, WallMs),
         missing: &mut Vec<LostRun>,
     ) -> Result<(), Inconsistent> {
-        self.state.apply_left(record, (frame.lsn, epoch), missing)?;
+        self.state.apply_left(record, (frame.lsn, epoch, wall), missing)?;
         self.follow_applied(std::slice::from_ref(record), frame);
         Ok(())
     }

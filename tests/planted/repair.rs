@@ -34,4 +34,16 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Value("if planted!() { checkpoint::write_checkpoint(self) } else { $it }"),
         level: Level::Test("repair", "the_damage_is_covered_twice"),
     },
+    Bug {
+        name: "a parked message is settled in its line",
+        plants: "a repair refuses a store whose group in order of keys lost the record of a lease",
+        mistake: Mistake::Skip,
+        level: Level::Test("repair", "a_lost_frame_takes_back_nothing_behind_it"),
+    },
+    Bug {
+        name: "a seek loses what is before a gap",
+        plants: "messages that nobody got are skipped by a seek back, and unlinked",
+        mistake: Mistake::Instead("if planted!() { *start } else { (*start).min((*from).max(looked_for)) }"),
+        level: Level::Test("repair", "a_seek_over_a_gap_loses_nothing_that_is_there"),
+    },
 ];

@@ -212,13 +212,15 @@ fn epochs_of(manifest: &Section, candidates: &[Candidate], left: &Left, end: Lsn
 
 /// What slots and files tell together: a slot may be an old one, or there is none, and then another secret has to be drawn.
 fn slot_as_told(directory: &DirectoryScan, disk: &dyn Disk) -> Slot {
+    let told = directory.slot().map(|slot| slot.newest_segment);
     let slot = directory.slot().unwrap_or_else(|| Slots::drawn(disk));
     let segments = directory.segments.iter().map(|seen| seen.header.number);
     let checkpoints = directory.checkpoints.iter().map(|seen| seen.header.number);
     Slot {
         epoch: highest_epoch(directory, &[]).max(slot.epoch),
         clean: false,
-        newest_segment: segments.max().unwrap_or(FileNumber(0)).max(slot.newest_segment),
+        // What a slot does not tell of may have no header yet, and gets one from the process that goes on.
+        newest_segment: told.unwrap_or_else(|| segments.max().unwrap_or(FileNumber(0))),
         newest_checkpoint: checkpoints.max().unwrap_or(FileNumber(0)).max(slot.newest_checkpoint),
         ..slot
     }

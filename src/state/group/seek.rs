@@ -34,7 +34,27 @@ impl State {
         starts: &[Offset],
     ) -> Result<Record, Rejection> {
         self.check_seek(group, from, starts)?;
-        Ok(Record::GroupSought { group, from: from.to_vec(), starts: starts.to_vec() })
+        let starts = self.seek_starts(group, from, starts)?;
+        Ok(Record::GroupSought { group, from: from.to_vec(), starts })
+    }
+
+    /// Where a group goes on in the partitions of its topic: at these places, but not behind what it has not come to. That is not gone, though
+    /// something behind it is.
+    pub(crate) fn seek_starts(
+        &self,
+        group: GroupId,
+        from: &[Offset],
+        starts: &[Offset],
+    ) -> Result<Vec<Offset>, Rejection> {
+        let group = self.group_named(group)?;
+        let places = (0..).zip(from.iter().zip(starts));
+        let going_on = places.map(|(cursor, (from, start))| {
+            let next = group.next(cursor);
+            let looked_for = group.order.first_counted(cursor).map_or(next, |counted| counted.min(next));
+            // seam: a seek loses what is before a gap
+            (*start).min((*from).max(looked_for))
+        });
+        Ok(going_on.collect())
     }
 
     /// Whether a group may go on so; also asked of a record.

@@ -365,6 +365,11 @@ impl Run {
         let from: Vec<u64> =
             starts.iter().zip(&picks[3..]).map(|(start, pick)| pick.index(*start as usize + 1) as u64).collect();
         self.model.settled.retain(|at| at.0 != group || at.1 >= PARTITIONS);
+        // What the group has not come to is not gone.
+        let asked: Vec<Offset> = starts.iter().copied().map(Offset).collect();
+        let kept_from: Vec<Offset> = from.iter().copied().map(Offset).collect();
+        let starts = self.world.state.seek_starts(GroupId(group), &kept_from, &asked).unwrap();
+        let starts: Vec<u64> = starts.into_iter().map(|start| start.0).collect();
         for partition in 0..PARTITIONS {
             let (start, from) = (starts[partition as usize], from[partition as usize]);
             let end = end(partition);
@@ -386,8 +391,7 @@ impl Run {
             }
             self.model.next.insert((group, partition), start);
         }
-        let [from, starts] = [from, starts].map(|all| all.into_iter().map(Offset).collect::<Vec<_>>());
-        self.world.run(Command::Seek { group: GroupId(group), from: &from, starts: &starts }).unwrap();
+        self.world.run(Command::Seek { group: GroupId(group), from: &kept_from, starts: &asked }).unwrap();
         drop(self.world.state.take_removed());
     }
 

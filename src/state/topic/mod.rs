@@ -25,6 +25,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// How many messages of a partition, and how many numbers, may be missing between two records that are left. More is a record that cannot be.
+const LOST_MAX: u64 = u32::MAX as u64;
+
 /// What a partition is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -349,7 +352,7 @@ impl TopicCatalog {
     fn pass_lost(&mut self, partition: PartitionId, base: Offset) -> Option<(Offset, u64)> {
         let found = self.tables.partitions.get_mut(partition.0)?;
         let first = found.end;
-        let count = base.0.checked_sub(first.0).filter(|count| *count > 0)?;
+        let count = base.0.checked_sub(first.0).filter(|count| (1..=LOST_MAX).contains(count))?;
         found.end = base;
         if let Role::Topic { topic, .. } = found.role
             && let Some(audience) = self.audiences.get_mut(&topic)
@@ -371,18 +374,23 @@ impl State {
     /// Numbers that a record names were given, also where the record that gave the ones before them is lost.
     pub(in crate::state) fn pass_lost_numbers(&mut self, record: &Record) {
         let next = &mut self.catalog.tables.next;
+        let mut named = None;
         if let Record::TopicCreated { topic, first, .. } = record {
-            (next.topic, next.partition) = (next.topic.max(*topic), next.partition.max(*first));
+            named = Some(*first);
+            next.topic = next.topic.max(TopicId(topic.0.min(next.topic.0.saturating_add(LOST_MAX))));
         }
         if let Record::GroupCreated { group, retry, .. } = record {
-            (next.group, next.partition) = (next.group.max(*group), next.partition.max(*retry));
+            named = Some(*retry);
+            next.group = next.group.max(GroupId(group.0.min(next.group.0.saturating_add(LOST_MAX))));
         }
         if let Record::ScheduleCreated { partition, .. } = record {
-            next.partition = next.partition.max(*partition);
+            named = Some(*partition);
         }
         if let Some(claim) = record.claim() {
-            next.partition = next.partition.max(claim.partition.nth(1));
+            named = Some(claim.partition.nth(1));
         }
+        let within = named.filter(|named| named.0 <= next.partition.0.saturating_add(LOST_MAX));
+        next.partition = within.map_or(next.partition, |named| named.max(next.partition));
     }
 
     pub(in crate::state) fn apply_topic_created(
