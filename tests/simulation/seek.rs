@@ -45,7 +45,10 @@ impl Life<'_> {
                 self.tally.count("seeks refused");
                 return Ok(());
             }
-            Err(error) if error.kind() == ErrorKind::Retry => return self.excuse("a seek", error),
+            // Where its place cannot be found it changes nothing.
+            Err(error) if matches!(error.kind(), ErrorKind::Retry | ErrorKind::Skip) => {
+                return self.excuse("a seek", error);
+            }
             Err(_) => {}
         }
         self.note_seek(oracle, (group, topic), to, sought.is_ok());
