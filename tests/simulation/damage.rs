@@ -7,6 +7,9 @@ use millpond::{Error, Group, OpenReport, RepairReport, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a repair says where it does not know which store it is of.
+const NOBODY_SAYS: &str = "no file says which store it is of";
+
 impl World {
     /// Changes one byte of a file of a copy of the machine, just after a recovery: all below its end is proven durable now, by
     /// more than one frame or slot, so that nothing of it may be missing without a word.
@@ -58,7 +61,11 @@ impl World {
             self.disk.crash_power(PowerOutcome::EACH[self.rng.index(PowerOutcome::EACH.len())]);
             ended = self.try_repair();
         }
-        let report = ended.map_err(|error| error.to_string())?;
+        let report = match ended {
+            // No other file has a header yet, so there is nothing to be kept.
+            Err(Error::Corrupt(told)) if told.reason == NOBODY_SAYS && self.oracle.sent.is_empty() => return Ok(false),
+            ended => ended.map_err(|error| error.to_string())?,
+        };
         if !cut_off && report.damage.is_none() {
             return Err("there is nothing to be repaired".to_owned());
         }
