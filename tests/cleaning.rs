@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "common/machine.rs"]
+mod machine;
+
+use machine::{Machine, START, open};
 use millpond::simulation::{Fault, PowerOutcome, Rng, SimClock, SimDisk, WallMs};
 use millpond::{Durability, Error, Group, Message, Store, Topic};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,36 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const NOW: Duration = Duration::ZERO;
-const START: u64 = 1_800_000_000_000;
 const SEGMENT: u64 = 64 << 10;
 
-struct Machine {
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    store: Store,
-}
-
-fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Store {
-    let attached = Arc::new(disk.attach().unwrap());
-    let options = Store::options().segment_bytes_max(SEGMENT).durability(Durability::Os);
-    options.open_on(attached, Arc::clone(clock) as _).unwrap()
-}
-
 impl Machine {
-    fn new(seed: u64) -> Self {
-        let (disk, clock) = (SimDisk::new(seed), Arc::new(SimClock::new(WallMs(START))));
-        let store = open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
-    fn reopen(self) -> Self {
-        self.store.close().unwrap();
-        let Self { disk, clock, store } = self;
-        drop(store);
-        let store = open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
     fn topic(&self, name: &str) -> Topic {
         self.store.topic(name).open().unwrap()
     }
@@ -49,10 +26,7 @@ impl Machine {
             traffic(self, 1);
             self.store.checkpoint().unwrap();
         }
-        for _ in 0..seconds {
-            self.clock.advance(1_000);
-            self.store.tick().unwrap();
-        }
+        self.pass(seconds);
     }
 
     /// How many bytes files of each kind take.

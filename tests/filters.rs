@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "common/machine.rs"]
+mod machine;
+
+use machine::{Machine, START, open};
 use millpond::simulation::{SimClock, SimDisk, WallMs};
 use millpond::{Durability, ErrorKind, Group, GroupStats, Message, Ordering, Store, Topic, WhilePending};
 use std::collections::BTreeSet;
@@ -11,40 +15,6 @@ use std::time::Duration;
 
 const NOW: Duration = Duration::ZERO;
 const WANTED: &str = "kind = 'wanted'";
-
-struct Machine {
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    store: Store,
-}
-
-impl Machine {
-    fn new(seed: u64) -> Self {
-        let (disk, clock) = (SimDisk::new(seed), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
-        let store = open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
-    fn pass(&self, seconds: u64) {
-        for _ in 0..seconds {
-            self.clock.advance(1_000);
-            self.store.tick().unwrap();
-        }
-    }
-
-    fn reopen(self) -> Self {
-        self.store.close().unwrap();
-        let Self { disk, clock, store } = self;
-        drop(store);
-        let store = open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-}
-
-fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Store {
-    let options = Store::options().durability(Durability::Os).segment_bytes_max(64 << 10);
-    options.open_on(Arc::new(disk.attach().unwrap()), Arc::clone(clock) as _).unwrap()
-}
 
 fn message(number: u32, is_wanted: bool) -> Message<'static> {
     let payload = [number.to_le_bytes().as_slice(), &[7; 200]].concat();
@@ -189,13 +159,16 @@ fn a_unique_key_is_free_once_its_message_was_filtered() {
     assert!(matches!(publish(), Err(millpond::Error::KeyPending { .. })));
     assert!(group.receive(NOW).unwrap().is_none());
     machine.pass(2);
-    publish().unwrap();
+    // No checkpoint may name it as pending: a store does not open from one that does.
+    let machine = machine.reopen();
+    let topic = machine.store.topic("orders").open().unwrap();
+    topic.publish(message(1, false).unique_key("one", WhilePending::Reject)).unwrap();
 }
 
 /// Of a key with many messages most are only counted. They are found again, in order, and what does not pass is not.
 #[test]
 fn what_is_counted_is_found_among_what_does_not_pass() {
-    let (disk, clock) = (SimDisk::new(7), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
+    let (disk, clock) = (SimDisk::new(7), Arc::new(SimClock::new(WallMs(START))));
     let options = Store::options().durability(Durability::Os).parked_max(2, 1);
     let store = options.open_on(Arc::new(disk.attach().unwrap()), clock).unwrap();
     let topic = store.topic("orders").open().unwrap();

@@ -2,41 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::simulation::{Clock, SimClock, SimDisk, WallMs};
-use millpond::{Durability, Error, Message, Retention, Store, Topic};
-use std::sync::Arc;
+#[path = "common/machine.rs"]
+mod machine;
+
+use machine::{Machine, open};
+use millpond::simulation::{Clock, WallMs};
+use millpond::{Error, Message, Retention, Topic};
 use std::time::Duration;
 
 const NOW: Duration = Duration::ZERO;
-const START: u64 = 1_800_000_000_000;
 const HOUR: u64 = 3_600_000;
 
-struct Machine {
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    store: Store,
-}
-
-fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Store {
-    let options = Store::options().durability(Durability::Os).segment_bytes_max(64 << 10);
-    options.open_on(Arc::new(disk.attach().unwrap()), Arc::clone(clock) as _).unwrap()
-}
-
 impl Machine {
-    fn new(seed: u64) -> Self {
-        let (disk, clock) = (SimDisk::new(seed), Arc::new(SimClock::new(WallMs(START))));
-        let store = open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
-    fn reopen(self) -> Self {
-        self.store.close().unwrap();
-        let Self { disk, clock, store } = self;
-        drop(store);
-        let store = open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
     /// Lets files go that can, in a minute.
     fn rest(&self, topic: &Topic) {
         // What is in the segment that grows stays.

@@ -2,39 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::simulation::{SimClock, SimDisk, WallMs};
+#[path = "common/machine.rs"]
+mod machine;
+
+use machine::{Machine, START};
 use millpond::{
-    Durability, Error, ErrorKind, Group, GroupStats, Message, Ordering, Position, PositionFault, Retention, Seek,
-    Start, Store, Topic, WhenFull, WhilePending,
+    Error, ErrorKind, Group, GroupStats, Message, Ordering, Position, PositionFault, Retention, Seek, Start, Topic,
+    WhenFull, WhilePending,
 };
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 const NOW: Duration = Duration::ZERO;
-const START: u64 = 1_800_000_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
-struct Machine {
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    store: Store,
-}
-
 impl Machine {
-    fn new(seed: u64) -> Self {
-        let (disk, clock) = (SimDisk::new(seed), Arc::new(SimClock::new(WallMs(START))));
-        let store = open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
-    fn reopen(self) -> Self {
-        self.store.close().unwrap();
-        let Self { disk, clock, store } = self;
-        drop(store);
-        let store = open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
     /// Two checkpoints cover what there is; then the jobs run for some seconds.
     fn rest(&self, topic: &Topic) {
         for _ in 0..2 {
@@ -43,18 +24,6 @@ impl Machine {
         }
         self.pass(10);
     }
-
-    fn pass(&self, seconds: u64) {
-        for _ in 0..seconds {
-            self.clock.advance(1_000);
-            self.store.tick().unwrap();
-        }
-    }
-}
-
-fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Store {
-    let options = Store::options().durability(Durability::Os).segment_bytes_max(64 << 10);
-    options.open_on(Arc::new(disk.attach().unwrap()), Arc::clone(clock) as _).unwrap()
 }
 
 /// Every 50th message has a key, which is the same for all of these.

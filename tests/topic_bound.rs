@@ -2,41 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use millpond::simulation::{Rng, SimClock, SimDisk, WallMs};
+#[path = "common/machine.rs"]
+mod machine;
+
+use machine::Machine;
+use millpond::simulation::Rng;
 use millpond::{Backoff, Durability, Error, ErrorKind, Group, Message, Ordering, Start, Store, Topic, WhenFull};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 const NOW: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_secs(3_600);
 
-struct Machine {
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    store: Store,
-}
-
 impl Machine {
-    fn new(seed: u64) -> Self {
-        let (disk, clock) = (SimDisk::new(seed), Arc::new(SimClock::new(WallMs(1_800_000_000_000))));
-        let store = Self::open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
-    fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Store {
-        let options = Store::options().durability(Durability::Os);
-        options.open_on(Arc::new(disk.attach().unwrap()), Arc::clone(clock) as _).unwrap()
-    }
-
-    fn crash(self) -> Self {
-        self.disk.crash_process();
-        let Self { disk, clock, store } = self;
-        drop(store);
-        let store = Self::open(&disk, &clock);
-        Self { disk, clock, store }
-    }
-
     fn topic(&self, max: u64) -> Topic {
         self.store.topic("orders").partitions(2).max_messages(max).open().unwrap()
     }

@@ -9,17 +9,17 @@ use std::sync::Arc;
 
 impl StoreOptions {
     /// Repairs the store in the directory `path`, which does not open for damage ([`Error::Corrupt`](crate::Error::Corrupt)), to what is
-    /// left, and says what was lost. Try [`StoreOptions::plan_repair`] first. It is never done by itself: a damaged disk may still hold what a
-    /// backup lacks.
+    /// left, and says what was lost. Try [`StoreOptions::plan_repair`] first. It is never done by itself: a damaged disk may still hold
+    /// what a backup lacks.
     ///
-    /// All that proves itself is kept: messages, with their ids, progress of groups, dead letters. What is lost stays told: a message that is
-    /// known to be missing is [`Error::Unreadable`](crate::Error::Unreadable). Where acks are lost, their messages are delivered again. Each
-    /// damaged file is first copied under a name that ends in `.damaged`, so the directory needs as much room again as the damaged files take.
-    /// Nothing else is removed that could still be read.
+    /// All that proves itself is kept: messages, with their ids, progress of groups, dead letters. What is lost stays told: a message that
+    /// is known to be missing is [`Error::Unreadable`](crate::Error::Unreadable). Where acks are lost, their messages are delivered again.
+    /// Each damaged file is first copied under a name that ends in `.damaged`, so the directory needs as much room again as the damaged
+    /// files take. Nothing else is removed that could still be read.
     ///
-    /// After a crash in the middle the store does not open, and the repair is begun again; or it opens, with as much as the repair would have
-    /// kept, and what is lost is not told again. So keep what the plan said. Where the store opens, nothing is done ([`RepairReport::damage`]
-    /// is `None`).
+    /// After a crash in the middle the store does not open, and the repair is begun again; or it opens, with as much as the repair would
+    /// have kept, and what is lost is not told again. So keep what the plan said. Where the store opens, nothing is done
+    /// ([`RepairReport::damage`] is `None`).
     ///
     /// ```
     /// # use millpond::Store;
@@ -37,14 +37,14 @@ impl StoreOptions {
     /// ```
     ///
     /// # Errors
-    /// Those of opening, but for damage. `Corrupt`: no file says which store it is of, or what is left contradicts itself, and nothing was changed.
-    /// `DiskFull`: the copies that were made by then are left.
+    /// Those of opening, but for damage. `Corrupt`: no file says which store it is of, or what is left contradicts itself, and nothing was
+    /// changed. `DiskFull`: the copies that were made by then are left.
     pub fn repair(self, path: impl AsRef<Path>) -> Result<RepairReport> {
         self.repaired(path.as_ref(), RepairMode::Repair)
     }
 
-    /// What a repair of the store in the directory `path` would do; see [`StoreOptions::repair`]. Changes nothing, and takes the store's lock
-    /// meanwhile.
+    /// What a repair of the store in the directory `path` would do; see [`StoreOptions::repair`]. Changes nothing, and takes the store's
+    /// lock meanwhile.
     ///
     /// # Errors
     /// As [`StoreOptions::repair`].

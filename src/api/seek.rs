@@ -18,8 +18,8 @@ pub enum Seek {
     Latest,
     /// At exactly the message after this position of the topic's log: see [`LogReader`](crate::LogReader).
     Position(Position),
-    /// At the first kept message that was published at or after this time. Where the wall clock once jumped back, times are not in order and
-    /// the place found is one of those that fit.
+    /// At the first kept message that was published at or after this time. Where the wall clock once jumped back, times are not in order
+    /// and the place found is one of those that fit.
     Time(SystemTime),
 }
 
@@ -41,14 +41,14 @@ pub(super) fn wall_of(time: SystemTime) -> WallMs {
 }
 
 impl Group {
-    /// Lets the group go on from another place: back, so that messages come again, or ahead, so that others never come. One step, durable on
-    /// return; a crash before that leaves the group where it was, or where it was to go.
+    /// Lets the group go on from another place: back, so that messages come again, or ahead, so that others never come. One step, durable
+    /// on return; a crash before that leaves the group where it was, or where it was to go.
     ///
-    /// All that the group had in progress of its topic is let go: leases are lost (settling says `LeaseLost`), and retries, delays, attempts,
-    /// their histories and what waits in order of keys are forgotten. What is behind the new place comes as if it had never been delivered,
-    /// with attempt 1 first, in the order and through the filter of the group; what is before it counts as settled. Dead letters stay, and so
-    /// do redriven messages, with their leases, for they are nowhere else. A message that became a dead letter before and comes again can
-    /// become another one. The group's options stay, paused too.
+    /// All that the group had in progress of its topic is let go: leases are lost (settling says `LeaseLost`), and retries, delays,
+    /// attempts, their histories and what waits in order of keys are forgotten. What is behind the new place comes as if it had never been
+    /// delivered, with attempt 1 first, in the order and through the filter of the group; what is before it counts as settled. Dead
+    /// letters stay, and so do redriven messages, with their leases, for they are nowhere else. A message that became a dead letter before
+    /// and comes again can become another one. The group's options stay, paused too.
     ///
     /// Only what is kept comes again. A topic keeps what some group has not settled, and what its [`Retention`](crate::Retention) says;
     /// [`Sought::missing`] counts what a position asks for in vain.

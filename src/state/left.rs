@@ -13,9 +13,9 @@ use crate::record::{Ordering, Record};
 pub(crate) type LostRun = (PartitionId, Offset, u64);
 
 impl State {
-    /// Applies a record of a frame that was appended at `lsn` in `epoch`, though some before it may be lost. Messages that must have been there
-    /// are there then, unsettled, and are told by `missing`. What a group must have leased before is ready for it again, in a group without an
-    /// order and without a filter. `wall` is the latest time that a record told.
+    /// Applies a record of a frame that was appended at `lsn` in `epoch`, though some before it may be lost. Messages that must have been
+    /// there are there then, unsettled, and are told by `missing`. What a group must have leased before is ready for it again, in a group
+    /// without an order and without a filter. `wall` is the latest time that a record told.
     ///
     /// # Errors
     /// The record says something of what is lost. What was put in place for it stays.

@@ -21,10 +21,11 @@ pub struct RepairReport {
     pub lost_records: u64,
     /// The log ends with a stretch that is lost, as where its newest segment is missing: what it held, nothing tells.
     pub is_end_lost: bool,
-    /// Both slots of `STORE` were lost, and with them the key of the store's hashes. Streams are not found under their names any more, and ids of
-    /// messages that were published before are not known.
+    /// Both slots of `STORE` were lost, and with them the key of the store's hashes. Streams are not found under their names any more, and
+    /// ids of messages that were published before are not known.
     pub are_names_lost: bool,
-    /// Copies of the damaged files, as they were, in the store's directory. Nobody reads them.
+    /// Copies of the damaged files, and of those that are no part of the log any more, as they were, in the store's directory. Nobody reads
+    /// them.
     pub copies: Vec<String>,
 }
 

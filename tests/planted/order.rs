@@ -114,7 +114,7 @@ pub const BUGS: &[Bug] = &[
         mistake: Mistake::Instead(
             "if planted!() { *is_counted |= is_full && (is_blocked || of_key > 0); } else { $it }",
         ),
-        level: Level::Model,
+        level: Level::Library("nothing_overtakes_what_is_counted"),
     },
     Bug {
         name: "a recalled message is counted on",

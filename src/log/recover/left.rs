@@ -51,7 +51,7 @@ impl Left {
     fn choose<'a>(&self, candidates: &'a [Candidate], at: Lsn) -> Option<(&'a Candidate, Lsn)> {
         let unvisited = |candidate: &&Candidate| !self.pieces.iter().any(|piece| piece.is_of(candidate));
         let is_live = |candidate: &&Candidate| candidate.info.base < candidate.info.end && candidate.info.end > at;
-        let live = || candidates.iter().filter(unvisited).filter(is_live);
+        let live = || candidates.iter().filter(is_live).filter(unvisited);
         let from = live().map(|candidate| candidate.info.base.max(at)).min()?;
         let holding = live().filter(|candidate| candidate.info.base <= from);
         let chosen = holding.max_by_key(|held| (held.info.last_epoch(), held.info.base, held.info.number))?;

@@ -4,7 +4,7 @@
 
 use crate::disk::Disk;
 use crate::ids::FileNumber;
-use crate::log::error::OpenError;
+use crate::log::error::{Corruption, OpenError};
 use crate::log::format::header::FileHeader;
 use crate::log::format::name::FileName;
 use crate::log::format::store_file::Slot;
@@ -56,7 +56,8 @@ impl Assessment {
         // seam: nothing is copied aside
         for name in names {
             let copy = (1..=u32::MAX).map(|number| damaged_name(name, number)).find(|name| !taken.contains(name));
-            let Some(copy) = copy else { continue };
+            // Nothing is changed of which there is no copy.
+            let copy = copy.ok_or_else(|| Corruption::of(name, None, "it has more copies than there are names"))?;
             let copied = quarantine(&**disk, name, &copy);
             if copied.is_err() {
                 // What is there of it is no copy. The first error is told.

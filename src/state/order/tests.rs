@@ -175,6 +175,23 @@ fn beyond_a_limit_messages_are_only_counted() {
     assert_eq!(world.lease(KITCHEN, 9), []);
 }
 
+/// While messages of a key are counted only, later ones are too, also once fewer are parked than may be.
+#[test]
+fn nothing_overtakes_what_is_counted() {
+    let mut world = World::with(1, by_key(1));
+    world.key = |_, _| KeyHash(1);
+    world.parked_max = ParkedMax { of_group: 1_000, of_key: 2 };
+    world.publish(0, 5);
+    let mut out = world.lease(KITCHEN, 9);
+    for offset in 1..7 {
+        world.ack(KITCHEN, &[out[0].held]);
+        world.publish(0, u32::from(offset < 3));
+        out = world.lease(KITCHEN, 9);
+        assert_eq!(places(&out), [(0, offset)]);
+        assert_eq!(world.lease(KITCHEN, 9), [], "it is alone");
+    }
+}
+
 /// Free keys whose lines have run out are served together, so that a partition is read again once and not once for each.
 #[test]
 fn many_keys_are_recalled_in_one_pass() {

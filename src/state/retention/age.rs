@@ -1,7 +1,7 @@
 //! Retention by age: how far each topic that has one has come, by marks in its past.
 //!
-//! A mark is a store time with the ends that the partitions had then. Once it is as old as the topic keeps its messages, all before those ends
-//! are no longer kept. So no message has a time of its own here, and no jump of a clock makes one old. Never here: clocks.
+//! A mark is a store time with the ends that the partitions had then. Once it is as old as the topic keeps its messages, all before those
+//! ends are no longer kept. So no message has a time of its own here, and no jump of a clock makes one old. Never here: clocks.
 
 use crate::ids::{Offset, StoreMs, TopicId};
 use crate::record::wire::{ByteReader, DecodeError, put_varint};
@@ -91,7 +91,8 @@ impl Ages {
 }
 
 impl State {
-    /// The first topic that a mark at this store time would change: its oldest is over, or messages came since its last, which is some time ago.
+    /// The first topic that a mark at this store time would change: its oldest is over, or messages came since its last, which is some
+    /// time ago.
     pub(crate) fn next_to_mark(&self, now: StoreMs) -> Option<TopicId> {
         self.ages.of.keys().copied().find(|topic| self.is_to_mark(*topic, now))
     }

@@ -25,7 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How many messages of a partition, and how many numbers, may be missing between two records that are left. More is a record that cannot be.
+/// How many messages of a partition, and how many numbers, may be missing between two records that are left. More is a record that cannot
+/// be.
 const LOST_MAX: u64 = u32::MAX as u64;
 
 /// What a partition is for.
@@ -266,8 +267,8 @@ impl TopicCatalog {
         }
     }
 
-    /// Takes a topic out, with its partitions, and says which those were, but for that of its messages for later. Its groups have been taken
-    /// out.
+    /// Takes a topic out, with its partitions, and says which those were, but for that of its messages for later. Its groups have been
+    /// taken out.
     pub(in crate::state) fn remove_topic(&mut self, id: TopicId) -> Option<Range<u64>> {
         let topic = self.tables.topics.remove(id.0)?;
         self.names.remove(&topic.name);
@@ -315,7 +316,7 @@ impl TopicCatalog {
         let (topic, end) = found.end_after(base, count)?;
         found.end = end;
         if let Some(topic) = topic {
-            self.count_published(topic, count);
+            self.count_published(topic, count.into());
         }
         Ok(())
     }
@@ -342,7 +343,7 @@ impl TopicCatalog {
         offset.checked_add(1).map(drop).ok_or(Rejection::LimitReached("snapshots and truncations of a topic"))
     }
 
-    fn count_published(&mut self, topic: TopicId, count: u32) {
+    fn count_published(&mut self, topic: TopicId, count: u64) {
         if let Some(audience) = self.audiences.get_mut(&topic) {
             audience.published += u128::from(count);
         }
@@ -354,10 +355,8 @@ impl TopicCatalog {
         let first = found.end;
         let count = base.0.checked_sub(first.0).filter(|count| (1..=LOST_MAX).contains(count))?;
         found.end = base;
-        if let Role::Topic { topic, .. } = found.role
-            && let Some(audience) = self.audiences.get_mut(&topic)
-        {
-            audience.published += u128::from(count);
+        if let Role::Topic { topic, .. } = found.role {
+            self.count_published(topic, count);
         }
         Some((first, count))
     }

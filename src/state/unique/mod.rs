@@ -1,8 +1,8 @@
 //! Unique keys: of the messages of a topic that were published under one key, one is pending, and others that it replaced.
 //!
-//! A message is pending until every group of its topic has settled it, while it waits for its time, and while a topic without groups keeps it.
-//! What is known here is each pending message with a key. One that is replaced is settled at once for the groups that have tried it; any other
-//! group acks it as it leases it, in the same frame, so that no consumer gets it. Never here: hashing keys.
+//! A message is pending until every group of its topic has settled it, while it waits for its time, and while a topic without groups keeps
+//! it. What is known here is each pending message with a key. One that is replaced is settled at once for the groups that have tried it;
+//! any other group acks it as it leases it, in the same frame, so that no consumer gets it. Never here: hashing keys.
 
 mod decide;
 mod snapshot;
@@ -29,8 +29,8 @@ pub(crate) struct UniqueKey {
     pub(crate) while_pending: WhilePending,
 }
 
-/// What a publish does under a unique key ([`Message::unique_key`](crate::Message::unique_key)) while a message of the topic that has the key
-/// is pending.
+/// What a publish does under a unique key ([`Message::unique_key`](crate::Message::unique_key)) while a message of the topic that has the
+/// key is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhilePending {
     /// It fails with [`Error::KeyPending`](crate::Error::KeyPending), which names that message.
