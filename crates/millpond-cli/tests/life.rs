@@ -435,10 +435,14 @@ fn a_backup_is_verified_and_damage_is_named() {
     restored.fails(4, "not scheduled", &["schedule", "cancel", "t", scheduled[0]["id"].as_str().unwrap()]);
     assert_eq!((scheduled.len(), restored.json(&["schedule", "list", "t"]).len()), (1, 0));
 
-    let segment = std::fs::read_dir(restored.store()).unwrap().map(|entry| entry.unwrap().path());
-    let segment = segment.filter(|path| path.extension().is_some_and(|suffix| suffix == "seg")).min().unwrap();
+    // The file that holds the first messages: a segment, or what a cleaning made of it.
+    let files = std::fs::read_dir(restored.store()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "seg" || end == "msg")).collect();
+    files.sort();
+    let place = |path: &Path| std::fs::read(path).unwrap().windows(100).position(|some| some == [b'x'; 100]);
+    let (segment, at) = files.into_iter().find_map(|path| Some((path.clone(), place(&path)?))).unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
-    let at = bytes.windows(100).position(|some| some == [b'x'; 100]).unwrap();
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     let ran = restored.run(&["verify"]);
